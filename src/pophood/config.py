@@ -1,0 +1,140 @@
+"""ModelConfig: what a model *is*, as frozen data. No weights, no file formats, no model names to branch on.
+
+The alphabet of sizes, the same in Python and in C++:
+
+    B  sequences in a batch        C  features of the residual stream (n_embd)     V  vocabulary
+    T  positions in a sequence     H  query heads      K  key/value heads          L  blocks
+    D  features of one head        F  features inside the feed-forward (n_inner)   P  positions with a vector
+
+Every tensor that the engine knows has one canonical name; `tensor_shapes` lists them in the order of
+the forward pass. Matrices are stored [outputs, inputs], whatever their file does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions (Su et al. 2021): pairs (i, i + D/2) of each head turn by position * frequency_i.
+
+    `scaling` "linear" divides every frequency by `factor`; "llama3" divides the slow ones only and blends
+    between (Llama 3.1). `divisors`, if given, is GGUF's `rope_freqs.weight` [D/2], which carries the same
+    blend as numbers and then replaces `scaling`.
+    """
+
+    theta: float = 10_000.0
+    scaling: Literal["none", "linear", "llama3"] = "none"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context: int = 8_192
+    divisors: tuple[float, ...] | None = None
+
+    def frequencies(self, head_dim: int) -> NDArray[np.float32]:
+        """Angle per position of each pair, in radians: [D/2], in the arithmetic of transformers (f32).
+
+        >>> Rope(theta=10_000.0).frequencies(4).tolist()
+        [1.0, 0.009999999776482582]
+        """
+        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        base = (np.float32(1.0) / np.power(np.float32(self.theta), exponents)).astype(np.float32)
+        if self.divisors is not None:
+            return (base / np.asarray(self.divisors, dtype=np.float32)).astype(np.float32)
+        if self.scaling == "linear":
+            return (base / np.float32(self.factor)).astype(np.float32)
+        if self.scaling == "llama3":
+            return self._llama3(base)
+        return base
+
+    def _llama3(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Llama 3.1: wavelengths over original/low are stretched by `factor`, those under original/high
+        # are kept, those between are blended linearly in the number of turns.
+        wavelength = np.float32(2 * math.pi) / base
+        longest = np.float32(self.original_context / self.low_freq_factor)
+        shortest = np.float32(self.original_context / self.high_freq_factor)
+        stretched = np.where(wavelength > longest, base / np.float32(self.factor), base)
+        turns = np.float32(self.original_context) / wavelength
+        smooth = (turns - np.float32(self.low_freq_factor)) / np.float32(
+            self.high_freq_factor - self.low_freq_factor
+        )
+        blended = (1 - smooth) * base / np.float32(self.factor) + smooth * base
+        between = (wavelength >= shortest) & (wavelength <= longest)
+        return np.where(between, blended, stretched).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One transformer, described by its real architectural choices.
+
+    `architecture` is for people to read ("gpt2", "llama", "qwen2", "qwen3"); no code branches on it.
+    """
+
+    architecture: str
+    n_layer: int  # L
+    n_head: int  # H
+    n_kv_head: int  # K; equal to H without grouped-query attention
+    n_embd: int  # C
+    head_dim: int  # D
+    n_inner: int  # F
+    vocab_size: int  # V, rows of the token embedding
+    n_positions: int  # the context window
+    norm: Literal["layer", "rms"]
+    norm_eps: float
+    activation: Literal["gelu_tanh", "gelu", "silu"]
+    gated_mlp: bool  # down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))
+    rope: Rope | None  # None: learned position vectors, added to the token vectors
+    qkv_bias: bool
+    attn_out_bias: bool
+    mlp_bias: bool
+    qk_norm: bool  # RMS norm over D of every query and key head, before rotation (Qwen3)
+    tied_output: bool  # the output matrix is the token embedding again
+
+    @property
+    def n_params(self) -> int:
+        """Learned numbers, a tied output matrix counted once."""
+        return sum(math.prod(shape) for shape in tensor_shapes(self).values())
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Canonical name -> shape of every tensor that a model of this config has, in order of use.
+
+    Example: `tensor_shapes(gpt2)["blocks.0.mlp.up.weight"] == (3072, 768)`.
+    """
+    c, d, f = config.n_embd, config.head_dim, config.n_inner
+    q, kv = config.n_head * d, config.n_kv_head * d
+    shapes: dict[str, tuple[int, ...]] = {"embed.token": (config.vocab_size, c)}
+
+    def add(name: str, weight: tuple[int, ...], bias: bool) -> None:
+        shapes[f"{name}.weight"] = weight
+        if bias:
+            shapes[f"{name}.bias"] = weight[:1]
+
+    layer_norm = config.norm == "layer"
+    if config.rope is None:
+        shapes["embed.position"] = (config.n_positions, c)
+    for i in range(config.n_layer):
+        block = f"blocks.{i}"
+        add(f"{block}.ln_1", (c,), layer_norm)
+        add(f"{block}.attn.q", (q, c), config.qkv_bias)
+        add(f"{block}.attn.k", (kv, c), config.qkv_bias)
+        add(f"{block}.attn.v", (kv, c), config.qkv_bias)
+        if config.qk_norm:
+            add(f"{block}.attn.q_norm", (d,), False)
+            add(f"{block}.attn.k_norm", (d,), False)
+        add(f"{block}.attn.out", (c, q), config.attn_out_bias)
+        add(f"{block}.ln_2", (c,), layer_norm)
+        if config.gated_mlp:
+            add(f"{block}.mlp.gate", (f, c), config.mlp_bias)
+        add(f"{block}.mlp.up", (f, c), config.mlp_bias)
+        add(f"{block}.mlp.down", (c, f), config.mlp_bias)
+    add("final_norm", (c,), layer_norm)
+    if not config.tied_output:
+        shapes["output.weight"] = (config.vocab_size, c)
+    return shapes
