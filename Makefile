@@ -1,0 +1,86 @@
+# pophood's commands. `make help` lists them.
+PYTHON ?= python3
+MODEL ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check
+BUILD := build/dev
+CMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+TORCH := torch==2.13.0
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Requirements of an extra, read from pyproject.toml: the tests need them without building pophood twice.
+EXTRA = $(PY) -c 'import sys, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("\n".join(r for n in sys.argv[1:] for r in e[n]))'
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-full system-deps lint format typecheck bench docs wheel check-wheel native clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/installed ## install, fetch the default model if there is none, show a demo (MODEL=smollm2: the small one)
+	@$(BIN)/pophood demo $(if $(MODEL),--model $(MODEL))
+
+test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with)
+	@$(PY) -m pytest
+
+test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, 100,000 mutations, clean installs)
+	@$(PY) -m pytest -m "full or not full" --timeout 3600
+
+system-deps: ## Debian, as root: the tools that only the system can bring
+	@sh tests/system-deps.sh
+
+lint: $(VENV)/test-installed ## ruff and the layer rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(VENV)/test-installed ## lay the Python files out
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+typecheck: $(VENV)/test-installed ## mypy --strict
+	@$(BIN)/mypy
+
+bench: $(VENV)/test-installed native ## time the engine beside its peers, one JSON line each
+	@for file in benchmarks/[a-z]*.py; do $(PY) $$file || exit 1; done
+
+docs: $(VENV)/installed native ## write the generated pages (docs/cli.md)
+	@$(PY) -m pophood.cli.docs docs/cli.md
+
+wheel: $(VENV)/test-installed ## build the wheel and the sdist into dist/
+	@rm -rf dist && $(PY) -m build --no-isolation --outdir dist .
+
+check-wheel: $(VENV)/test-installed ## build, audit, install in a bare environment and use the Linux wheel
+	@$(PY) -m pytest -m full tests/contracts/test_wheel.py --timeout 3600
+
+native: $(VENV)/installed ## rebuild the C++ part after an edit
+	@$(CMAKE) --build $(BUILD) --target _native -- --quiet
+	@$(CMAKE) --install $(BUILD) --component python --prefix "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" > /dev/null
+
+clean: ## remove what was built (not .venv, not models)
+	rm -rf build dist wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(0) if sys.version_info >= (3, 11) else sys.exit("pophood needs Python 3.11 or newer; %s is %d.%d: try make PYTHON=python3.12" % (sys.executable, *sys.version_info[:2]))'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt CMakeLists.txt
+	@echo "Installing pophood into $(VENV) (compiles the engine, about a minute)"
+	@command -v cmake > /dev/null || $(PIP) install -q -c constraints.txt cmake
+	@$(PIP) install -q -c constraints.txt scikit-build-core nanobind ninja
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD) -e .
+	@touch $@
+
+$(VENV)/torch-installed: $(VENV)/created constraints.txt
+	@$(PY) -c 'import importlib.metadata as m, sys; sys.exit(m.version("torch").split("+")[0] != "2.13.0")' 2> /dev/null || { \
+	  if [ "$$(uname)" = Linux ] && $(PIP) install -q --retries 0 --timeout 5 --index-url $(TORCH_CPU_INDEX) $(TORCH); then :; else \
+	  echo "No CPU build of $(TORCH) from $(TORCH_CPU_INDEX); taking the default one"; \
+	  $(PIP) install -q $(TORCH); fi; }
+	@touch $@
+
+$(VENV)/test-installed: $(VENV)/installed $(VENV)/torch-installed
+	@echo "Installing what the tests compare with (llama-cpp-python compiles for about 6 minutes)"
+	@$(EXTRA) test oracle > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
+	@touch $@
