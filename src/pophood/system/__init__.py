@@ -1,0 +1,38 @@
+"""The one place for what differs between operating systems and machines. No formats, no network, no policy about models.
+
+Linux is tested. The branches for macOS and Windows are written from their manuals and not run here.
+"""
+
+from pophood.system.files import (
+    atomic_write,
+    disk_errors,
+    file_lock,
+    free_disk,
+    fsync_directory,
+    map_file,
+    replace,
+    sync_file,
+    unique,
+)
+from pophood.system.machine import available_memory, default_threads, physical_cores
+from pophood.system.user import colour_ok, home, model_folders, offline, unicode_ok
+
+__all__ = [
+    "atomic_write",
+    "available_memory",
+    "colour_ok",
+    "default_threads",
+    "disk_errors",
+    "file_lock",
+    "free_disk",
+    "fsync_directory",
+    "home",
+    "map_file",
+    "model_folders",
+    "offline",
+    "physical_cores",
+    "replace",
+    "sync_file",
+    "unicode_ok",
+    "unique",
+]
