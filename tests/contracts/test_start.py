@@ -1,0 +1,99 @@
+"""Importing pophood and asking for help stay light: no torch, no oracle, no connection, 0.3 s."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PYTHON = [sys.executable, "-X", "utf8"]
+ORACLES = ["torch", "transformers", "peft", "gguf", "tiktoken", "llama_cpp", "ctranslate2"]
+LATE = ["tokenizers", "huggingface_hub", "jinja2", "rich", "numpy", "click"]
+HELP_SECONDS = 0.3
+HANG_SECONDS = 20.0
+
+
+def modules_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after `statement`."""
+    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    result = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_importing_pophood_is_light() -> None:
+    loaded = modules_after("import pophood")
+    assert not loaded & {*ORACLES, *LATE}
+
+
+def test_public_names_are_real_and_documented() -> None:
+    import pophood
+
+    assert 5 <= len(pophood.__all__) <= 20
+    for name in pophood.__all__:
+        value = getattr(pophood, name)
+        assert name == "__version__" or value.__doc__, name
+    assert set(pophood.__all__) <= set(dir(pophood))
+
+
+def test_everything_imports_without_the_oracles() -> None:
+    names = ", ".join(f"{name!r}: None" for name in ORACLES)
+    walk = (
+        f"sys.modules.update({{{names}}})\n"
+        "import importlib, pkgutil, pophood\n"
+        "for m in pkgutil.walk_packages(pophood.__path__, 'pophood.'):\n"
+        "    if not m.name.endswith('__main__'): importlib.import_module(m.name)"
+    )
+    assert "pophood" in modules_after(walk)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chat", "--help"], ["--version"]])
+def test_help_comes_at_once(arguments: list[str]) -> None:
+    """The best of five processes: other work on the machine only ever adds time."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = subprocess.run(
+            [*PYTHON, "-m", "pophood", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=HANG_SECONDS,
+            check=True,
+        )
+        seconds.append(time.perf_counter() - start)
+        assert "pophood" in result.stdout
+    assert min(seconds) <= HELP_SECONDS, f"best of five: {min(seconds):.2f} s"
+
+
+def test_help_does_not_wait_for_input_or_the_network(tmp_path: Path) -> None:
+    """With standard input left open and every connection refused, help still ends by itself."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise AssertionError('a connection was tried')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from pophood.cli import main\n"
+        "sys.argv = ['pophood', '--help']; main()"
+    )
+    process = subprocess.Popen(
+        [*PYTHON, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"POPHOOD_HOME": str(tmp_path)},
+        cwd=ROOT,
+    )
+    try:
+        process.wait(timeout=HANG_SECONDS)  # communicate() would close standard input
+        output, errors = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors.decode()
+    assert b"Usage" in output
+    assert not list(tmp_path.iterdir()), "help wrote files"
