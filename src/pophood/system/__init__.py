@@ -1,5 +1,6 @@
-"""The one place for what differs between operating systems and machines. No formats, no network, no policy about models.
+"""The one place for what differs between operating systems and machines.
 
+No formats, no network, no policy about models.
 Linux is tested. The branches for macOS and Windows are written from their manuals and not run here.
 """
 

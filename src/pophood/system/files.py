@@ -101,19 +101,20 @@ def fsync_directory(path: str | os.PathLike[str]) -> None:
 
 def replace(source: Path, target: Path) -> None:
     """Rename a file over a file, or a folder to a free name, in one step that survives a power cut."""
-    for attempt in range(6):
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.8, None):
         try:
             source.replace(target)
             break
-        except PermissionError:
+        except PermissionError as error:
             # Windows: a virus scanner lets go within a moment, an open mapping does not.
-            if sys.platform != "win32":
+            if sys.platform == "win32":
+                if pause is None:
+                    raise PophoodError(
+                        f"{target}: in use by a running program, so it cannot be replaced: close the model first"
+                    ) from error
+                time.sleep(pause)
+            else:
                 raise
-            if attempt == 5:
-                raise PophoodError(
-                    f"{target}: in use by a running program, so it cannot be replaced: close the model first"
-                ) from None
-            time.sleep(0.05 * 2**attempt)
     fsync_directory(target.parent)
 
 
