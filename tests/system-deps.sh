@@ -9,7 +9,7 @@ clang++               clang libclang-rt-14-dev
 ld.lld                lld
 aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 qemu-aarch64          qemu-user
-x86_64-w64-mingw32-g++ g++-mingw-w64-x86-64-posix
+x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
 valgrind              valgrind
 '
 packages=$(printf '%s' "$wanted" | while read -r tool names; do
@@ -26,6 +26,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "system-deps: installing" $packages
 export DEBIAN_FRONTEND=noninteractive
-apt-get -qq update
+log=$(mktemp)
 # shellcheck disable=SC2086  # one word per package is meant
-apt-get -qq install --no-install-recommends -y $packages > /dev/null
+if ! { apt-get -qq update && apt-get -qq install --no-install-recommends -y $packages; } > "$log" 2>&1; then
+    cat "$log" >&2
+    exit 1
+fi
+rm -f "$log"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-CPP_SUFFIXES = {".cpp", ".h"}
+CPP_SUFFIXES = {".cpp", ".h", ".inl"}
 BLANKED = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])+\'', re.DOTALL)
 CONTROL = re.compile(r"\b(?:if|for|while|switch|catch|do|else|return)\b")
 

@@ -1,0 +1,131 @@
+"""native/ without Python: its own tests under sanitizers, another compiler, another processor, and Windows' compiler.
+
+Each build has its own folder below build/native/, kept between runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.needs import linux, tool
+
+KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f"}
+NEVER = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
+
+
+def configure(name: str, *options: str) -> Path:
+    """Configure a build without Python; warnings are errors."""
+    folder = ROOT / "build" / "native" / name
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    cmake = shutil.which("cmake", path=path)
+    assert cmake is not None, "cmake is installed by make"
+    common = ["-G", "Ninja", "-DPOPHOOD_PYTHON=OFF", "-DPOPHOOD_WERROR=ON", *options]
+    run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
+    return folder
+
+
+def build(name: str, *options: str, target: str = "native_tests") -> Path:
+    """Configure and build; gives the folder."""
+    folder = configure(name, *options)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
+    return folder
+
+
+def run(command: list[str], *, path: str | None = None, timeout: float = 280) -> str:
+    """Run to the end; a failure shows the last of what was printed."""
+    environment = os.environ | ({"PATH": path} if path else {})
+    result = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, f"{' '.join(command)}: exit {result.returncode}\n{output[-6000:]}"
+    return output
+
+
+def cross(compiler: str, system: str, processor: str) -> list[str]:
+    """CMake options for a cross compiler."""
+    return [
+        f"-DCMAKE_SYSTEM_NAME={system}",
+        f"-DCMAKE_SYSTEM_PROCESSOR={processor}",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+    ]
+
+
+def test_the_release_build_passes() -> None:
+    run([str(build("release") / "native_tests")])
+
+
+def test_clang_with_address_and_undefined_behaviour_sanitizers() -> None:
+    clang = tool("clang++", package="clang")
+    options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=address,undefined"]
+    run([str(build("clang-sanitized", *options) / "native_tests")])
+
+
+def test_the_thread_sanitizer_finds_nothing() -> None:
+    clang = tool("clang++", package="clang")
+    options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=thread"]
+    run([str(build("clang-threads", *options) / "native_tests")])
+
+
+def test_aarch64_under_emulation() -> None:
+    linux()
+    compiler = tool("aarch64-linux-gnu-g++", package="g++-aarch64-linux-gnu")
+    emulator = tool("qemu-aarch64", package="qemu-user")
+    folder = build("aarch64", *cross(compiler, "Linux", "aarch64"))
+    run([emulator, str(folder / "native_tests")])
+
+
+def test_windows_compiles() -> None:
+    """Compiled with mingw-w64 and not run here."""
+    compiler = tool("x86_64-w64-mingw32-g++-posix", package="g++-mingw-w64-x86-64-posix")
+    folder = build("mingw", *cross(compiler, "Windows", "AMD64"))
+    assert (folder / "native_tests.exe").is_file()
+
+
+def test_valgrind_reads_nothing_uninitialised() -> None:
+    """The scalar kernels, compiled without optimisation and run under memcheck."""
+    linux()
+    valgrind = tool("valgrind")
+    folder = build("debug", "-DCMAKE_BUILD_TYPE=Debug")
+    run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"], timeout=280)
+
+
+def compile_commands(folder: Path) -> dict[str, str]:
+    """Source file from the root -> the command that compiles it."""
+    entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
+    return {Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"] for entry in entries}
+
+
+def test_only_kernel_files_know_an_instruction_set() -> None:
+    commands = compile_commands(configure("release"))
+    assert any(name.startswith("native/kernels/") for name in commands)
+    for name, command in commands.items():
+        words = command.split()
+        assert "-ffp-contract=off" in words, name
+        assert not set(NEVER) & set(words), name
+        machine = [word for word in words if word.startswith("-m") and word != "-mtls-dialect=gnu2"]
+        own = KERNEL_FLAGS.get(Path(name).stem if "kernels/" in name else "")
+        assert (own in machine) if own else not machine, f"{name}: {machine}"
+
+
+@pytest.mark.parametrize("kernel", ["scalar", *KERNEL_FLAGS])
+def test_a_kernel_file_exports_its_table_and_nothing_else(kernel: str) -> None:
+    """A weak symbol compiled for a newer processor could be the copy that the linker keeps."""
+    linux()
+    folder = build("release", target="pophood_core")
+    objects = list((folder / "CMakeFiles/pophood_core.dir/native/kernels").glob(f"{kernel}.cpp.o"))
+    if not objects and os.uname().machine != "x86_64":
+        pytest.skip(f"this processor has no {kernel}")
+    symbols = [line.split() for line in run(["nm", "--defined-only", "-C", str(objects[0])]).splitlines()]
+    exported = {" ".join(words[2:]) for words in symbols if words[1].isupper() or words[1] in "vwu"}
+    shared = {"pophood::gelu_erf(float*, long)"} if kernel == "scalar" else set()
+    assert exported == {f"pophood::{kernel}_kernels"} | shared

@@ -1,0 +1,42 @@
+"""Uses an installed pophood as a stranger would: makes a tiny model, loads it, generates, asks the command.
+
+Run by the wheel check and by cibuildwheel, with the interpreter of the bare environment. It imports the
+package from where it is installed, never from the source tree beside it, and no test library.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Exit with an assertion when the installed package does not work."""
+    import pophood
+
+    place = Path(pophood.__file__).resolve()
+    assert ROOT / "src" not in place.parents, f"got the source tree: {place}; wanted an installed package"
+    sys.path.append(str(ROOT))
+    from tests.tiny import tiny_folder
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tiny"
+        tiny_folder(path, "gpt2")
+        lm = pophood.load(str(path), precision="f32")
+        greedy = [lm.generate("a b c", max_tokens=8, temperature=0.0, seed=1).text for _ in range(2)]
+        assert greedy[0] == greedy[1], greedy
+        assert len(lm.logits("a b c")) == lm.config.vocab_size
+        command = [sys.executable, "-m", "pophood", "run", "a b c", "--model", str(path), "--greedy", "--json"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+        assert result.returncode == 0, result.stderr
+    heavy = {"torch", "transformers", "pytest"} & set(sys.modules)
+    assert not heavy, heavy
+    print(f"pophood {pophood.__version__} works from {place.parent}")
+
+
+if __name__ == "__main__":
+    main()
