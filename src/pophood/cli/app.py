@@ -1,0 +1,138 @@
+"""The `pophood` command: finds the verb, runs it, and is the one edge where errors become words.
+
+Verbs are imported only when they are called, so that `pophood --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from pophood.cli.console import Console, close_quietly, one_line, prepare_streams
+from pophood.errors import BadInput, Cancelled, PophoodError
+
+# verb -> what the list of commands says about it; a test holds it equal to the verb's own first sentence.
+VERBS = {
+    "run": "Continue a text, token by token.",
+    "chat": "Talk with a chat model.",
+    "pull": "Fetch a model.",
+    "list": "List the models on this machine.",
+    "use": "Choose the model that commands take when none is named.",
+    "show": "Show the facts and figures of a model.",
+    "rm": "Delete a model.",
+    "doctor": "Check this machine, and say what to do.",
+    "demo": "Show in ten seconds what a language model does.",
+}
+
+DONE, FAILED, ASKED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
+
+
+class Verbs(click.Group):
+    """A click group whose commands live in `pophood.cli.<verb>` and are imported when called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"pophood.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in VERBS:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=list(VERBS), ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> None:
+        """Run a command line and leave by `sys.exit` with 0, 1, 2 or 130."""
+        prepare_streams()
+        extra["standalone_mode"] = False
+        try:
+            result = super().main(args=args, prog_name=prog_name or "pophood", **extra)
+            sys.stdout.flush()
+        except BaseException as error:
+            sys.exit(report(error, list(sys.argv[1:] if args is None else args)))
+        sys.exit(result if isinstance(result, int) else DONE)
+
+
+def report(error: BaseException, args: list[str]) -> int:
+    """Say on stderr, in one line, why the command ended, and return its exit code."""
+    code, words = explain(error)
+    if code == FAILED and words is None and not isinstance(error, SystemExit | OSError):
+        if "-v" in args or "--verbose" in args:
+            import traceback
+
+            traceback.print_exception(error)
+        kind = f"{type(error).__name__}: {error}"
+        words = f"a mistake inside pophood, please report it: {kind} (add -v for where)"
+    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+        close_quietly()
+    elif words:
+        Console().say(f"pophood: {one_line(words)}")
+    return code
+
+
+def explain(error: BaseException) -> tuple[int, str | None]:
+    """Exit code and words for what ended a command; no words where silence is right, or for our own bugs."""
+    if isinstance(error, SystemExit):
+        return (error.code if isinstance(error.code, int) else FAILED if error.code else DONE), None
+    if isinstance(error, KeyboardInterrupt | click.Abort | Cancelled):
+        return INTERRUPTED, None
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code, None
+    if isinstance(error, click.ClickException):
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pophood"
+        return error.exit_code, f"{error.format_message().rstrip('.')}. See `{path} --help`"
+    if isinstance(error, BadInput):
+        return ASKED_WRONGLY, str(error)
+    if isinstance(error, PophoodError):
+        return FAILED, str(error)
+    if isinstance(error, MemoryError):
+        return FAILED, "the memory is used up: close other programs, or take a smaller model or --context"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return FAILED, f"{place}{error.strerror or error}"
+    return FAILED, None
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"pophood {version('pophood')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
+@click.pass_context
+def pophood(ctx: click.Context) -> None:
+    """Run a language model on this computer, and look inside it.
+
+    Example: pophood run "The capital of Spain is"
+    """
+    if ctx.invoked_subcommand is None:
+        from pophood.cli.welcome import welcome
+
+        welcome(Console())

@@ -1,0 +1,119 @@
+"""Where words go: results to stdout, talk about them to stderr; on every console, in any encoding.
+
+Text of a model is shown as it is, with two exceptions: a character that the console's encoding lacks is
+written as an escape (nothing is lost, nothing crashes), and on a terminal control characters are made
+visible, so that no model can move the cursor, set the clipboard or hide text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import unicodedata
+from typing import TextIO
+
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+
+# Characters that reorder what follows ("Trojan Source", Boucher and Anderson 2021).
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: str, keep: str = "\n\t") -> str:
+    r"""Write control and reordering characters as escapes, except those in `keep`.
+
+    >>> visible("a\x1b[2Jb\n")
+    'a\\x1b[2Jb\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if c not in keep and (unicodedata.category(c) in ("Cc", "Cs") or c in _REORDERING)
+        else c
+        for c in text
+    )
+
+
+def one_line(text: str) -> str:
+    """Fold a message onto one line of visible characters."""
+    return visible(" ".join(text.split()), keep="")
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr write what their encoding lacks as an escape instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_quietly() -> None:
+    """After a reader has gone away: point stdout at nothing, so that Python's own last flush is silent."""
+    with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Console:
+    """What one command may say, at the loudness its user chose (`-q`, `-v`)."""
+
+    def __init__(self, verbosity: int = NORMAL) -> None:
+        self.verbosity = verbosity
+        self._open_line = False  # whether stdout stands inside a line
+
+    def out(self, text: str = "") -> None:
+        """Print one line (or block) of results to stdout."""
+        self.write(f"{text}\n")
+
+    def write(self, text: str, *, bold: bool = False) -> None:
+        """Write a piece of text to stdout at once, as a stream of tokens needs."""
+        if not text:
+            return
+        from pophood.system import colour_ok
+
+        shown = visible(text) if sys.stdout.isatty() else text
+        sys.stdout.write(f"\x1b[1m{shown}\x1b[0m" if bold and colour_ok(sys.stdout) else shown)
+        sys.stdout.flush()
+        self._open_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """Finish stdout's line if one is open."""
+        if self._open_line:
+            self.write("\n")
+
+    def json(self, value: object) -> None:
+        """Print one JSON document; `\\u` escapes only where stdout cannot hold the characters."""
+        narrow = (sys.stdout.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf8sig")
+        self.out(json.dumps(value, ensure_ascii=narrow, allow_nan=False, indent=2))
+
+    def say(self, text: str) -> None:
+        """Tell the person something on stderr, unless `-q`."""
+        if self.verbosity > QUIET:
+            self._stderr(text)
+
+    def detail(self, text: str) -> None:
+        """Tell more on stderr, with `-v` only."""
+        if self.verbosity >= VERBOSE:
+            self._stderr(text)
+
+    def _stderr(self, text: str) -> None:
+        if self._open_line and sys.stdout.isatty() and sys.stderr.isatty():
+            self.end_line()
+        with contextlib.suppress(OSError):  # a closed stderr must not end the work
+            sys.stderr.write(visible(text) + "\n")
+            sys.stderr.flush()
+
+    def interactive(self) -> bool:
+        """Whether a person sits at both ends and may be asked."""
+        return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def plain(text: str, stream: TextIO) -> str:
+    """Swap the few typographic characters of our own wording for ASCII where the console lacks them."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        for wide, narrow in (("…", "..."), ("·", "-"), ("→", "->"), ("×", "x"), ("█", "#"), ("’", "'")):
+            text = text.replace(wide, narrow)
+    return text

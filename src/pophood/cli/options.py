@@ -1,0 +1,137 @@
+"""Options that several commands share, and the command class that lists them under headings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from pophood.cli.console import NORMAL, QUIET, VERBOSE, Console
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option with the heading under which `--help` lists it."""
+
+    def __init__(self, *args: Any, section: str = "Options", **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help keeps its examples as typed and its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                heading = parameter.section if isinstance(parameter, Option) else "Other"
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def verb(**attributes: Any) -> Callable[[F], click.Command]:
+    """Make a function the command of its module; a test wants an "Example:" in every docstring."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    decorate = click.command(cls=Command, context_settings=settings, **attributes)
+    return lambda function: decorate(verbosity(function))
+
+
+def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
+    """`click.option` under a heading."""
+    return click.option(*names, cls=Option, section=section, **attributes)
+
+
+def verbosity(function: F) -> F:
+    """Add -v and -q, and hand the function the Console that keeps to them."""
+
+    @option("-q", "--quiet", is_flag=True, section="Other", help="Say nothing on stderr but errors.")
+    @option("-v", "--verbose", is_flag=True, section="Other", help="Say more on stderr.")
+    @functools.wraps(function)
+    def command(*args: Any, verbose: bool, quiet: bool, **values: Any) -> Any:
+        if verbose and quiet:
+            raise click.UsageError("-v and -q contradict each other: give one")
+        loudness = VERBOSE if verbose else QUIET if quiet else NORMAL
+        return function(*args, console=Console(loudness), **values)
+
+    return command  # type: ignore[return-value]
+
+
+def json_option(function: F) -> F:
+    """Add --json as the parameter `as_json`."""
+    return option(
+        "--json", "as_json", is_flag=True, section="Output", help="Print one JSON document instead of text."
+    )(function)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Which model the user wants, and how it is to be loaded."""
+
+    name: str | None
+    precision: str
+    threads: int | None
+    context: int | None
+    offline: bool | None  # None: as POPHOOD_OFFLINE says
+
+
+def offline_option(function: F) -> F:
+    """Add --offline; without it the environment decides."""
+    return option(
+        "--offline",
+        is_flag=True,
+        default=None,
+        section="Model",
+        help="Forbid every connection (POPHOOD_OFFLINE=1 does too).",
+    )(function)
+
+
+def model_options(function: F) -> F:
+    """Add -m and what belongs to loading, as one `choice`."""
+
+    @option(
+        "-m", "--model", metavar="MODEL", section="Model", help="A name, a hub id, a folder, or a .gguf file."
+    )
+    @option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        section="Model",
+        help="What the engine computes with: auto or f32.",
+    )
+    @option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        section="Model",
+        help="Threads to compute with (default: the physical cores this process may use).",
+    )
+    @option(
+        "--context",
+        type=click.IntRange(1),
+        metavar="N",
+        section="Model",
+        help="Tokens the context window may hold (default: the model's own).",
+    )
+    @offline_option
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        model: str | None,
+        precision: str,
+        threads: int | None,
+        context: int | None,
+        offline: bool | None,
+        **values: Any,
+    ) -> Any:
+        return function(*args, choice=ModelChoice(model, precision, threads, context, offline), **values)
+
+    return command  # type: ignore[return-value]

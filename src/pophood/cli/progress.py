@@ -1,0 +1,127 @@
+"""Bars and clocks on stderr for what takes longer than a second. A pipe gets a line at each tenth instead."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pophood.cli.console import QUIET, Console
+from pophood.cli.tables import seconds, size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from pophood.hub.report import Progress as State
+
+PATIENCE = 1.0  # seconds before anything is shown
+
+
+class Waiting:
+    """Shows "loading gpt2 0:00:02" on a terminal while a block runs longer than a second.
+
+    Example: `with Waiting(console, "loading gpt2"): ...`
+    """
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._what = what
+        self._timer = threading.Timer(PATIENCE, self._show)
+        self._timer.daemon = True
+        self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
+        self._progress: Progress | None = None
+        self._lock = threading.Lock()
+        self._over = False
+
+    def __enter__(self) -> Self:
+        if self._wanted:
+            self._timer.start()
+        return self
+
+    def _show(self) -> None:
+        from rich.console import Console as RichConsole
+        from rich.markup import escape
+        from rich.progress import BarColumn, Progress, TimeElapsedColumn
+
+        with self._lock:
+            if self._over:
+                return
+            self._progress = Progress(
+                f"pophood: {escape(self._what)}",
+                BarColumn(bar_width=20),
+                TimeElapsedColumn(),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._progress.add_task("", total=None)
+            self._progress.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._progress is not None:
+                self._progress.stop()
+
+
+class Transfer:
+    """Shows how far a download is: a bar with rate and time left; without a terminal, lines."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console = console
+        self._what = what
+        self._started = time.monotonic()
+        self._tenth = 0
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __call__(self, state: State) -> None:
+        if self._console.verbosity <= QUIET:
+            return
+        if sys.stderr.isatty():
+            self._bar(state)
+        elif state.size and time.monotonic() - self._started > PATIENCE:
+            tenth = state.done * 10 // state.size
+            if tenth > self._tenth:
+                self._tenth = tenth
+                self._console.say(f"{self._what}: {tenth * 10} % of {size(state.size)}")
+
+    def _bar(self, state: State) -> None:
+        if self._progress is None:
+            from rich.console import Console as RichConsole
+            from rich.markup import escape
+            from rich.progress import (
+                BarColumn,
+                DownloadColumn,
+                Progress,
+                TimeRemainingColumn,
+                TransferSpeedColumn,
+            )
+
+            self._progress = Progress(
+                escape(self._what),
+                BarColumn(),
+                DownloadColumn(),
+                TransferSpeedColumn(),
+                TimeRemainingColumn(),
+                console=RichConsole(stderr=True),
+            )
+            self._task = self._progress.add_task("", total=state.size)
+            self._progress.start()
+        if self._task is not None:
+            self._progress.update(self._task, completed=state.done, total=state.size)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        took = time.monotonic() - self._started
+        if kind is None and took > PATIENCE:
+            self._console.say(f"{self._what}: done in {seconds(took)}")

@@ -1,0 +1,49 @@
+"""Where a prompt comes from: the argument, a file, or stdin."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The bytes of a prompt, not yet checked to be UTF-8, and where they came from."""
+
+    data: bytes
+    origin: str
+    dropped_newline: bool = False
+
+
+def read_prompt(argument: str | None, file: str | None, keep_newline: bool = False) -> Prompt:
+    """Read the prompt from where the user put it; "-" is stdin.
+
+    The one line break with which editors and `echo` end a text is dropped (after it, a model begins a new
+    paragraph), unless `keep_newline`. Raises UsageError without a prompt, or with two.
+    """
+    if argument is not None and file is not None:
+        raise click.UsageError("a prompt and --file were both given: give one")
+    if argument is not None and argument != "-":
+        return Prompt(_bytes(argument), "the command line")
+    if file is not None and file != "-":
+        return _without_newline(Path(file).read_bytes(), file, keep_newline)
+    if argument is None and file is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise click.UsageError('there is no prompt: give it as "TEXT", with --file, or on stdin')
+    return _without_newline(sys.stdin.buffer.read(), "stdin", keep_newline)
+
+
+def _without_newline(data: bytes, origin: str, keep: bool) -> Prompt:
+    if keep or not data.endswith(b"\n"):
+        return Prompt(data, origin)
+    return Prompt(data[: -2 if data.endswith(b"\r\n") else -1], origin, dropped_newline=True)
+
+
+def _bytes(argument: str) -> bytes:
+    """The bytes that were typed; Python carries those that are not UTF-8 as lone surrogates (PEP 383)."""
+    try:
+        return argument.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return argument.encode("utf-8", "surrogatepass")
