@@ -1,0 +1,89 @@
+// Chooses the kernels once, from what the processor has and what the operating system saves on a context switch.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+#if defined(_M_X64)
+#include <immintrin.h>
+#include <intrin.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace pophood {
+namespace {
+
+#if defined(__x86_64__) || defined(_M_X64)
+
+void cpuid(unsigned leaf, unsigned r[4]) {
+#if defined(_M_X64)
+    int out[4];
+    __cpuidex(out, static_cast<int>(leaf), 0);
+    for (int i = 0; i < 4; ++i) r[i] = static_cast<unsigned>(out[i]);
+#else
+    __cpuid_count(leaf, 0, r[0], r[1], r[2], r[3]);
+#endif
+}
+
+unsigned long long saved_state() {  // XCR0: which registers the operating system saves
+#if defined(_M_X64)
+    return _xgetbv(0);
+#else
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (static_cast<unsigned long long>(high) << 32) | low;
+#endif
+}
+
+bool bit(unsigned word, int n) { return (word >> n) & 1u; }
+
+std::vector<const Kernels*> usable() {
+    std::vector<const Kernels*> tables = {&scalar_kernels};
+    unsigned r[4];
+    cpuid(0, r);
+    if (r[0] < 7) return tables;
+    cpuid(1, r);
+    const bool fma = bit(r[2], 12), osxsave = bit(r[2], 27), avx = bit(r[2], 28), f16c = bit(r[2], 29);
+    if (!osxsave) return tables;
+    const auto state = saved_state();
+    const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xE6) == 0xE6;
+    cpuid(7, r);
+    const bool avx2 = bit(r[1], 5);
+    if (!(avx && avx2 && fma && f16c && ymm)) return tables;
+    tables.push_back(&avx2_kernels);
+    if (bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 30) && bit(r[1], 31) && zmm) tables.push_back(&avx512_kernels);
+    return tables;
+}
+
+#elif defined(__aarch64__) || defined(_M_ARM64)
+
+std::vector<const Kernels*> usable() { return {&scalar_kernels, &neon_kernels}; }
+
+#else
+
+std::vector<const Kernels*> usable() { return {&scalar_kernels}; }
+
+#endif
+
+}  // namespace
+
+const Kernels* choose_kernels(const char* forced) {
+    const auto tables = usable();
+    if (!forced || !*forced) return tables.back();
+    for (const Kernels* table : tables)
+        if (std::strcmp(table->name, forced) == 0) return table;
+    return nullptr;
+}
+
+const char* available_kernels() {
+    static const std::string names = [] {
+        std::string all;
+        for (const Kernels* table : usable()) all += (all.empty() ? "" : " ") + std::string(table->name);
+        return all;
+    }();
+    return names.c_str();
+}
+
+}  // namespace pophood

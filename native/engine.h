@@ -1,0 +1,131 @@
+// The engine: a transformer's forward pass over batches of sequences, in numbers only. No files, no text, no
+// checkpoint names, no sampling policy. engine.cpp has the forward pass; src/pophood/engine.py is its one caller.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kv_cache.h"
+#include "weights.h"
+
+namespace pophood {
+
+enum class Activation : int { gelu_tanh = 0, gelu = 1, silu = 2 };
+
+// The sizes of src/pophood/config.py's ModelConfig, with its letters.
+struct Config {
+    int64_t n_layer, n_head, n_kv_head, n_embd, head_dim, n_inner, vocab_size, n_positions;  // L H K C D F V, P
+    bool rms_norm;
+    float norm_eps;
+    Activation activation;
+    bool gated_mlp, qkv_bias, attn_out_bias, mlp_bias, qk_norm, tied_output;
+    std::vector<float> frequencies;  // rotary: radians per position of each pair [D/2]; empty: learned positions
+};
+
+enum class Output : int { none = 0, logits = 1, hidden = 2 };  // hidden: after the final norm
+enum class Tap : int { embed_token = 0, embed_position = 1, resid_post = 2, final_norm = 3 };
+
+struct Reading {  // a read tap: the values of every row at one place, copied to [N][C]
+    Tap tap;
+    int64_t layer;
+    float* out;
+};
+
+struct Request {
+    const int32_t* tokens;      // [N]
+    const int64_t* sequences;   // [N]; rows of one sequence stand together and continue it
+    int64_t n;
+    Output output;
+    const int64_t* rows;        // which rows to output, ascending
+    int64_t n_rows;
+    float* out;                 // [n_rows][V] logits, or [n_rows][C] hidden
+    std::vector<Reading> readings;
+    std::function<bool()> stop;  // asked between blocks; true ends the call
+};
+
+struct Stopped : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+struct NotFinite : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class Engine {
+   public:
+    Engine(const Config& config, int threads, const Kernels& kernels);
+
+    // Packs one tensor under its canonical name and keeps no reference to it; weights that change drop all sequences.
+    void set_tensor(const std::string& name, const TensorView& tensor);
+    std::vector<std::string> missing_tensors() const;
+
+    // Appends tokens to sequences and computes what is asked for. On a stop, an error or a NaN every sequence
+    // is as long as before the call. A row's bits depend on its own history only.
+    void forward(const Request& request);
+
+    int64_t create();
+    int64_t fork(int64_t sequence);                       // shares everything, copies on write
+    void truncate(int64_t sequence, int64_t length);      // keeps the first `length` positions
+    void drop(int64_t sequence);
+    int64_t length(int64_t sequence);
+    int64_t cache_bytes();
+    int64_t weight_bytes() const;
+
+    const Config& config() const { return config_; }
+    const Kernels& kernels() const { return kernels_; }
+    int threads() const { return threads_; }
+
+   private:
+    struct Norm { Vector weight, bias; };
+    struct Linear { Matrix weight; Vector bias; };
+    struct Block {
+        Norm ln_1, ln_2;
+        Linear q, k, v, out, gate, up, down;
+        Vector q_norm, k_norm;
+    };
+    struct Slot {  // where a canonical name is packed
+        Matrix* matrix;
+        Vector* vector;
+        std::vector<int64_t> shape;
+    };
+    struct Run {  // rows of one sequence within a request
+        int64_t sequence, first_row, rows, first_position;
+    };
+
+    void add_slot(const std::string& name, Matrix* matrix, Vector* vector, std::vector<int64_t> shape);
+    std::vector<Run> plan(const Request& request) const;
+    void make_room(int64_t rows);
+    void compute(const Request& request, const std::vector<Run>& runs);
+    void embed(const Request& request, const std::vector<Run>& runs);
+    void norm(const Norm& norm, const float* x, float* out, int64_t rows);
+    void matmul(const std::vector<Matmul>& products);
+    void rotate_and_store(const Block& block, int64_t layer, const std::vector<Run>& runs);
+    void attend(int64_t layer, const std::vector<Run>& runs);
+    void activate(int64_t rows);
+    void add(float* x, const float* y, int64_t rows);
+    void read(const Request& request, Tap tap, int64_t layer, const float* values) const;
+    void output(const Request& request);
+
+    const Config config_;
+    const int threads_;
+    const Kernels& kernels_;
+    std::mutex mutex_;
+    KvCache cache_;
+    Matrix token_embedding_, output_matrix_;
+    Vector position_embedding_;
+    std::vector<Block> blocks_;
+    Norm final_norm_;
+    std::map<std::string, Slot> slots_;
+    bool complete_ = false;  // every slot is filled
+    // Activations of the call that is running, [N][...]; they grow and stay.
+    int64_t room_ = 0;
+    Pages x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;
+    std::vector<float> cosines_, sines_;
+};
+
+}  // namespace pophood

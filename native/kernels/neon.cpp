@@ -1,0 +1,75 @@
+// NEON (aarch64): sixteen floats are four registers. The kernels themselves are in simd.inl.
+#include <arm_neon.h>
+
+#include "../kernels.h"
+
+namespace pophood {
+namespace {
+
+constexpr int64_t tile_tokens = 6;  // 24 sums, 4 of weights, 1 broadcast: 29 of 32 registers
+
+struct V {
+    float32x4_t q[4];
+};
+
+#define EACH(expression) \
+    V r;                 \
+    for (int i = 0; i < 4; ++i) r.q[i] = (expression); \
+    return r
+
+inline V zero() { EACH(vdupq_n_f32(0.0f)); }
+inline V broadcast(float x) { EACH(vdupq_n_f32(x)); }
+inline V load(const float* p) { EACH(vld1q_f32(p + 4 * i)); }
+inline void store(float* p, V a) {
+    for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, a.q[i]);
+}
+inline V load_half(const uint16_t* p) { EACH(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
+inline V load_bfloat(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
+inline void prefetch(const char* p) { __builtin_prefetch(p); }
+
+inline V fma(V a, V b, V c) { EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
+inline V add(V a, V b) { EACH(vaddq_f32(a.q[i], b.q[i])); }
+inline V sub(V a, V b) { EACH(vsubq_f32(a.q[i], b.q[i])); }
+inline V mul(V a, V b) { EACH(vmulq_f32(a.q[i], b.q[i])); }
+inline V div(V a, V b) { EACH(vdivq_f32(a.q[i], b.q[i])); }
+inline V maximum(V a, V b) { EACH(vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+inline V minimum(V a, V b) { EACH(vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+inline V negate(V a) { EACH(vnegq_f32(a.q[i])); }
+inline V round_even(V a) { EACH(vrndnq_f32(a.q[i])); }
+inline V power_of_two(V n) {
+    EACH(vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n.q[i]), vdupq_n_s32(127)), 23)));
+}
+inline V zero_where_less(V x, V bound, V y) {
+    EACH(vbslq_f32(vcltq_f32(x.q[i], bound.q[i]), vdupq_n_f32(0.0f), y.q[i]));
+}
+inline uint32x4_t lanes_below(int first, int64_t n) {
+    static const int32_t count[4] = {0, 1, 2, 3};
+    const int32_t bound = n < 0 ? 0 : n > 16 ? 16 : static_cast<int32_t>(n);
+    return vcltq_s32(vaddq_s32(vld1q_s32(count), vdupq_n_s32(first)), vdupq_n_s32(bound));
+}
+inline V keep_first(V a, int64_t n) { EACH(vbslq_f32(lanes_below(4 * i, n), a.q[i], vdupq_n_f32(0.0f))); }
+inline V minus_infinity_after(V a, int64_t n) {
+    EACH(vbslq_f32(lanes_below(4 * i, n), a.q[i], vdupq_n_f32(minus_infinity)));
+}
+inline float lowest_lane(V a) { return vgetq_lane_f32(a.q[0], 0); }
+inline float reduce(V a) {
+    const float32x4_t four = vaddq_f32(vaddq_f32(a.q[0], a.q[2]), vaddq_f32(a.q[1], a.q[3]));
+    const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
+    return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
+}
+inline float highest_of(V a) {
+    return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.q[0], a.q[2]), vmaxq_f32(a.q[1], a.q[3])));
+}
+inline float square_root(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
+inline float fma_scalar(float a, float b, float c) {
+    return vget_lane_f32(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b)), 0);
+}
+
+#include "simd.inl"
+
+}  // namespace
+
+const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend,     rotate,     gelu_tanh,
+                              gelu_erf, silu,        multiply, add_to, all_finite, exponential};
+
+}  // namespace pophood

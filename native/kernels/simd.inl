@@ -1,0 +1,305 @@
+// The SIMD twins of kernels/scalar.cpp, written once over V, sixteen floats in whatever registers the instruction
+// set has. Included by one file per instruction set, inside an anonymous namespace, after that file has defined V,
+// its operations, and `tile_tokens`. No library header with inline code may come in here: a copy of it
+// compiled for a newer CPU could be the one that the linker keeps.
+
+// ---- arrays whose length is not a multiple of 16: the last lanes are read as zero and not written -----------------
+
+inline V load_some(const float* p, int64_t n) {
+    if (n >= 16) return load(p);
+    float lane[16] = {};
+    for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
+    return load(lane);
+}
+
+inline void store_some(float* p, V v, int64_t n) {
+    if (n >= 16) return store(p, v);
+    float lane[16];
+    store(lane, v);
+    for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
+}
+
+// ---- matmul: a register tile of T tokens x 16 rows, one FMA chain per output ---------------------------------------
+
+struct FloatWeights {
+    const float* w;
+    V at(int64_t k) const { return load(w + k * 16); }
+    const void* address(int64_t k) const { return w + k * 16; }
+};
+struct HalfWeights {
+    const uint16_t* w;
+    V at(int64_t k) const { return load_half(w + k * 16); }
+    const void* address(int64_t k) const { return w + k * 16; }
+};
+struct BfloatWeights {
+    const uint16_t* w;
+    V at(int64_t k) const { return load_bfloat(w + k * 16); }
+    const void* address(int64_t k) const { return w + k * 16; }
+};
+
+struct Tile {
+    const float* x;
+    int64_t x_stride;
+    float* out;
+    int64_t out_stride;
+    int64_t k;      // inputs in this pass
+    int64_t rows;   // of the panel that exist: 1..16
+    bool resume;    // go on from what `out` holds
+    const float* bias;
+};
+
+template <int T, class Weights>
+inline void tile(const Weights& weights, const Tile& t) {
+    V sum[T];
+    for (int i = 0; i < T; ++i)
+        sum[i] = t.resume ? load_some(t.out + i * t.out_stride, t.rows) : t.bias ? load(t.bias) : zero();
+    for (int64_t k = 0; k < t.k; ++k) {
+        const V w = weights.at(k);
+        if (T == 1) prefetch(static_cast<const char*>(weights.address(k)) + 4096);
+        for (int i = 0; i < T; ++i) sum[i] = fma(broadcast(t.x[i * t.x_stride + k]), w, sum[i]);
+    }
+    for (int i = 0; i < T; ++i) store_some(t.out + i * t.out_stride, sum[i], t.rows);
+}
+
+template <int T, class Weights>
+inline void tile_of(int64_t tokens, const Weights& weights, const Tile& t) {
+    if (tokens == T) return tile<T>(weights, t);
+    if constexpr (T > 1) tile_of<T - 1>(tokens, weights, t);
+}
+
+template <class Weights>
+void all_tokens(const Weights& weights, Tile t, int64_t tokens) {
+    while (tokens > 0) {
+        const int64_t now = tokens < tile_tokens ? tokens : tile_tokens;
+        tile_of<tile_tokens>(now, weights, t);
+        t.x += now * t.x_stride;
+        t.out += now * t.out_stride;
+        tokens -= now;
+    }
+}
+
+// Large batches walk k in passes and tokens in groups, so that a pass's weights and activations stay in the L2 cache,
+// and 16-bit weights are widened once per group instead of once per tile.
+void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
+    const bool small = m.m <= 2 * tile_tokens;
+    const int64_t pass = small ? m.k : k_block;
+    const int64_t group = small ? m.m : tile_tokens * 10;
+    for (int64_t k = 0; k < m.k; k += pass) {
+        const int64_t inputs = m.k - k < pass ? m.k - k : pass;
+        for (int64_t token = 0; token < m.m; token += group) {
+            const int64_t tokens = m.m - token < group ? m.m - token : group;
+            for (int64_t panel = first; panel < last; ++panel) {
+                const int64_t start = (panel * m.k + k) * 16, rows = m.rows - panel * 16;
+                const Tile t = {m.x + token * m.x_stride + k, m.x_stride, m.out + token * m.out_stride + panel * 16,
+                                m.out_stride, inputs, rows < 16 ? rows : 16, k > 0,
+                                m.bias ? m.bias + panel * 16 : nullptr};
+                if (m.type == WeightType::f32) {
+                    all_tokens(FloatWeights{static_cast<const float*>(m.panels) + start}, t, tokens);
+                    continue;
+                }
+                const uint16_t* w = static_cast<const uint16_t*>(m.panels) + start;
+                const bool half = m.type == WeightType::f16;
+                if (small) {
+                    if (half) all_tokens(HalfWeights{w}, t, tokens);
+                    else all_tokens(BfloatWeights{w}, t, tokens);
+                    continue;
+                }
+                for (int64_t i = 0; i < inputs; ++i)
+                    store(scratch + i * 16, half ? load_half(w + i * 16) : load_bfloat(w + i * 16));
+                all_tokens(FloatWeights{scratch}, t, tokens);
+            }
+        }
+    }
+}
+
+// ---- sixteen elements at a time ----------------------------------------------------------------------------------------
+
+inline V exponential_of(V x) {  // see scalar.cpp; maximum/minimum return their second operand when it is NaN
+    const V clamped = maximum(broadcast(-87.33654f), minimum(broadcast(88.37626f), x));
+    const V n = round_even(mul(clamped, broadcast(1.44269504088896341f)));
+    V r = fma(n, broadcast(-0.693359375f), clamped);
+    r = fma(n, broadcast(2.12194440e-4f), r);
+    V p = broadcast(1.9875691500e-4f);
+    p = fma(p, r, broadcast(1.3981999507e-3f));
+    p = fma(p, r, broadcast(8.3334519073e-3f));
+    p = fma(p, r, broadcast(4.1665795894e-2f));
+    p = fma(p, r, broadcast(1.6666665459e-1f));
+    p = fma(p, r, broadcast(5.0000001201e-1f));
+    const V y = add(fma(p, mul(r, r), r), broadcast(1.0f));
+    return zero_where_less(x, broadcast(-87.33654f), mul(y, power_of_two(n)));
+}
+
+void norm(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n) {
+    V mean = zero();
+    if (!rms) {
+        V sum = zero();
+        for (int64_t i = 0; i < n; i += 16) sum = add(sum, load_some(x + i, n - i));
+        mean = broadcast(reduce(sum) / static_cast<float>(n));
+    }
+    V squares = zero();
+    for (int64_t i = 0; i < n; i += 16) {
+        const V centred = keep_first(sub(load_some(x + i, n - i), mean), n - i);
+        squares = fma(centred, centred, squares);
+    }
+    const float variance = reduce(squares) / static_cast<float>(n);
+    const V factor = broadcast(1.0f / square_root(variance + eps));
+    for (int64_t i = 0; i < n; i += 16) {
+        V y = mul(sub(load_some(x + i, n - i), mean), factor);
+        if (gain) {
+            const V g = load_some(gain + i, n - i);
+            y = bias ? fma(y, g, load_some(bias + i, n - i)) : mul(y, g);
+        }
+        store_some(out + i, y, n - i);
+    }
+}
+
+void rotate(float* head, const float* cosines, const float* sines, int64_t d) {
+    const int64_t half = d / 2;
+    for (int64_t i = 0; i < half; i += 16) {
+        const int64_t n = half - i;
+        const V a = load_some(head + i, n), b = load_some(head + half + i, n);
+        const V c = load_some(cosines + i, n), s = load_some(sines + i, n);
+        store_some(head + i, fma(a, c, negate(mul(b, s))), n);
+        store_some(head + half + i, fma(b, c, mul(a, s)), n);
+    }
+}
+
+inline V sigmoid_times(V x, V u) { return div(x, add(broadcast(1.0f), exponential_of(negate(u)))); }
+
+void gelu_tanh(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        const V v = load_some(x + i, n - i);
+        const V cubic = fma(mul(v, v), mul(v, broadcast(0.044715f)), v);
+        store_some(x + i, sigmoid_times(v, mul(cubic, broadcast(1.59576912160573f))), n - i);
+    }
+}
+
+void silu(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        const V v = load_some(x + i, n - i);
+        store_some(x + i, sigmoid_times(v, v), n - i);
+    }
+}
+
+void multiply(float* x, const float* y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, mul(load_some(x + i, n - i), load_some(y + i, n - i)), n - i);
+}
+
+void add_to(float* x, const float* y, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, add(load_some(x + i, n - i), load_some(y + i, n - i)), n - i);
+}
+
+bool all_finite(const float* x, int64_t n) {  // x - x is 0 for a finite x, NaN otherwise
+    V sum = zero();
+    for (int64_t i = 0; i < n; i += 16) {
+        const V v = load_some(x + i, n - i);
+        sum = add(sum, sub(v, v));
+    }
+    return reduce(sum) == 0.0f;
+}
+
+void exponential(float* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, exponential_of(load_some(x + i, n - i)), n - i);
+}
+
+// ---- attention: Q queries against one key/value head, block by block of 32 positions --------------------------------
+
+struct Running {  // the softmax of one query, so far
+    float highest, total, rescale;
+    float weight[kv_block];
+};
+
+template <int Q>
+inline void score_block(const float* const* q, const float* k, int64_t d, V scale, V (*score)[2]) {
+    V sum[Q][2];
+    for (int j = 0; j < Q; ++j) sum[j][0] = sum[j][1] = zero();
+    for (int64_t i = 0; i < d; ++i) {
+        const V low = load(k + i * kv_block), high = load(k + i * kv_block + 16);
+        for (int j = 0; j < Q; ++j) {
+            const V x = broadcast(q[j][i]);
+            sum[j][0] = fma(x, low, sum[j][0]);
+            sum[j][1] = fma(x, high, sum[j][1]);
+        }
+    }
+    for (int j = 0; j < Q; ++j) {
+        score[j][0] = mul(sum[j][0], scale);
+        score[j][1] = mul(sum[j][1], scale);
+    }
+}
+
+inline void soften(Running& run, V* score, int64_t n) {
+    if (n < kv_block) {
+        score[0] = minus_infinity_after(score[0], n);
+        score[1] = minus_infinity_after(score[1], n - 16);
+    }
+    const float peak_here = highest_of(maximum(score[0], score[1]));
+    const float peak = peak_here > run.highest ? peak_here : run.highest;
+    run.rescale = lowest_lane(exponential_of(broadcast(run.highest - peak)));
+    const V low = exponential_of(sub(score[0], broadcast(peak)));
+    const V high = exponential_of(sub(score[1], broadcast(peak)));
+    store(run.weight, low);
+    store(run.weight + 16, high);
+    run.total = fma_scalar(run.total, run.rescale, reduce(add(low, high)));
+    run.highest = peak;
+}
+
+// out[j][0..16N) = out * rescale + sum over positions of weight * v
+template <int Q, int N>
+inline void mix(const Running* run, const float* v, int64_t v_stride, int64_t n, float (*out)[max_head], int64_t at) {
+    V sum[Q][N];
+    for (int j = 0; j < Q; ++j)
+        for (int c = 0; c < N; ++c) sum[j][c] = mul(load(out[j] + at + 16 * c), broadcast(run[j].rescale));
+    for (int64_t pos = 0; pos < n; ++pos) {
+        V row[N];
+        for (int c = 0; c < N; ++c) row[c] = load(v + pos * v_stride + at + 16 * c);
+        for (int j = 0; j < Q; ++j) {
+            const V w = broadcast(run[j].weight[pos]);
+            for (int c = 0; c < N; ++c) sum[j][c] = fma(w, row[c], sum[j][c]);
+        }
+    }
+    for (int j = 0; j < Q; ++j)
+        for (int c = 0; c < N; ++c) store(out[j] + at + 16 * c, sum[j][c]);
+}
+
+template <int Q>
+inline void attend_block(const Attend& t, int64_t first, int64_t block, int64_t n, Running* run, float (*out)[max_head]) {
+    V score[Q][2];
+    score_block<Q>(t.q + first, t.k_blocks[block], t.d, broadcast(t.scale), score);
+    for (int j = 0; j < Q; ++j) soften(run[j], score[j], n);
+    int64_t at = 0;
+    for (; at + 32 <= t.d_padded; at += 32) mix<Q, 2>(run, t.v_blocks[block], t.d_padded, n, out, at);
+    for (; at < t.d_padded; at += 16) mix<Q, 1>(run, t.v_blocks[block], t.d_padded, n, out, at);
+}
+
+// Two queries share a block's loads while both see all of it; the rest goes one by one. Each query's own arithmetic
+// is the same either way.
+void attend(const Attend& t) {
+    for (int64_t first = 0; first < t.n_queries; first += 2) {
+        const int64_t queries = t.n_queries - first < 2 ? t.n_queries - first : 2;
+        Running run[2];
+        float out[2][max_head];
+        int64_t most = 0;
+        for (int64_t j = 0; j < queries; ++j) {
+            run[j].highest = minus_infinity;
+            run[j].total = 0.0f;
+            for (int64_t i = 0; i < t.d_padded; i += 16) store(out[j] + i, zero());
+            if (t.visible[first + j] > most) most = t.visible[first + j];
+        }
+        for (int64_t start = 0; start < most; start += kv_block) {
+            int64_t seen[2];
+            for (int64_t j = 0; j < queries; ++j) {
+                const int64_t left = t.visible[first + j] - start;
+                seen[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
+            }
+            if (queries == 2 && seen[0] == seen[1]) {
+                attend_block<2>(t, first, start / kv_block, seen[0], run, out);
+            } else {
+                for (int64_t j = 0; j < queries; ++j)
+                    if (seen[j] > 0) attend_block<1>(t, first + j, start / kv_block, seen[j], run + j, out + j);
+            }
+        }
+        for (int64_t j = 0; j < queries; ++j)
+            for (int64_t i = 0; i < t.d; i += 16)
+                store_some(t.out[first + j] + i, div(load(out[j] + i), broadcast(run[j].total)), t.d - i);
+    }
+}

@@ -1,0 +1,121 @@
+// See kv_cache.h.
+#include "kv_cache.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "os.h"
+
+namespace pophood {
+
+KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d)
+    : layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
+    head_floats_ = kv_block * (d_padded_ + d_padded_);
+    block_floats_ = layers_ * kv_heads_ * head_floats_;
+}
+
+KvCache::~KvCache() {
+    drop_all();
+    for (Block* block : spare_) {
+        free_pages(block->data, static_cast<size_t>(block_floats_) * sizeof(float));
+        delete block;
+    }
+}
+
+KvCache::Sequence& KvCache::at(int64_t sequence) {
+    const auto found = sequences_.find(sequence);
+    if (found == sequences_.end())
+        throw std::out_of_range("sequence " + std::to_string(sequence) + " does not exist (dropped, or of another engine)");
+    return found->second;
+}
+
+const KvCache::Sequence& KvCache::at(int64_t sequence) const { return const_cast<KvCache*>(this)->at(sequence); }
+
+int64_t KvCache::create() {
+    sequences_[next_sequence_] = {};
+    return next_sequence_++;
+}
+
+int64_t KvCache::fork(int64_t sequence) {
+    Sequence copy = at(sequence);
+    for (Block* block : copy.blocks) ++block->owners;
+    sequences_[next_sequence_] = std::move(copy);
+    return next_sequence_++;
+}
+
+void KvCache::truncate(int64_t sequence, int64_t length) {
+    Sequence& s = at(sequence);
+    if (length < 0 || length > s.length)
+        throw std::out_of_range("cannot truncate to " + std::to_string(length) + " positions: the sequence has " +
+                                std::to_string(s.length));
+    const size_t keep = static_cast<size_t>((length + kv_block - 1) / kv_block);
+    while (s.blocks.size() > keep) {
+        release(s.blocks.back());
+        s.blocks.pop_back();
+    }
+    s.length = length;
+}
+
+void KvCache::drop(int64_t sequence) {
+    truncate(sequence, 0);
+    sequences_.erase(sequence);
+}
+
+void KvCache::drop_all() {
+    while (!sequences_.empty()) drop(sequences_.begin()->first);
+}
+
+int64_t KvCache::length(int64_t sequence) const { return at(sequence).length; }
+
+void KvCache::extend(int64_t sequence, int64_t positions) {
+    Sequence& s = at(sequence);
+    if (positions > 0 && s.length % kv_block != 0 && s.blocks.back()->owners > 1) {
+        Block* own = take_block();
+        std::memcpy(own->data, s.blocks.back()->data, static_cast<size_t>(block_floats_) * sizeof(float));
+        release(s.blocks.back());
+        s.blocks.back() = own;
+    }
+    const int64_t needed = (s.length + positions + kv_block - 1) / kv_block;
+    while (static_cast<int64_t>(s.blocks.size()) < needed) s.blocks.push_back(take_block());
+    s.length += positions;
+}
+
+void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v) {
+    const Sequence& s = at(sequence);
+    float* head = s.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, kv_head);
+    const int64_t lane = position % kv_block;
+    for (int64_t i = 0; i < d_; ++i) head[i * kv_block + lane] = k[i];
+    std::memcpy(head + kv_block * d_padded_ + lane * d_padded_, v, static_cast<size_t>(d_) * sizeof(float));
+}
+
+void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const float** k, const float** v) const {
+    const Sequence& s = at(sequence);
+    const int64_t offset = head_offset(layer, kv_head);
+    for (size_t i = 0; i < s.blocks.size(); ++i) {
+        k[i] = s.blocks[i]->data + offset;
+        v[i] = k[i] + kv_block * d_padded_;
+    }
+}
+
+int64_t KvCache::bytes() const { return n_blocks_ * block_floats_ * static_cast<int64_t>(sizeof(float)); }
+
+KvCache::Block* KvCache::take_block() {
+    if (!spare_.empty()) {
+        Block* block = spare_.back();
+        spare_.pop_back();
+        block->owners = 1;
+        return block;
+    }
+    auto block = std::make_unique<Block>();
+    block->data = static_cast<float*>(allocate_pages(static_cast<size_t>(block_floats_) * sizeof(float)));
+    block->owners = 1;
+    ++n_blocks_;
+    return block.release();
+}
+
+void KvCache::release(Block* block) {
+    if (--block->owners == 0) spare_.push_back(block);
+}
+
+}  // namespace pophood

@@ -1,0 +1,62 @@
+// The keys and values of every sequence, in reference-counted blocks of 32 positions, grown on demand.
+//
+// A block holds all layers: [L][K] x ( keys [D][32], values [32][d_padded] ). Keys are transposed so that one load
+// serves 16 positions. fork() shares every block; a shared last block is copied when one of its owners writes on.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+
+namespace pophood {
+
+class KvCache {
+   public:
+    KvCache(int64_t layers, int64_t kv_heads, int64_t d);
+    ~KvCache();
+    KvCache(const KvCache&) = delete;
+    KvCache& operator=(const KvCache&) = delete;
+
+    int64_t create();
+    int64_t fork(int64_t sequence);
+    void truncate(int64_t sequence, int64_t length);  // keeps the first `length` positions
+    void drop(int64_t sequence);
+    void drop_all();
+    int64_t length(int64_t sequence) const;
+    bool has(int64_t sequence) const { return sequences_.count(sequence) != 0; }
+
+    void extend(int64_t sequence, int64_t positions);  // makes room and counts the positions as present
+    void write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v);
+
+    // Pointers to each block's keys and values of one head, as kernels.h's Attend wants them.
+    void blocks(int64_t sequence, int64_t layer, int64_t kv_head, const float** k, const float** v) const;
+
+    int64_t bytes() const;  // memory that holds keys and values now, spare blocks included
+    int64_t d_padded() const { return d_padded_; }
+
+   private:
+    struct Block {
+        float* data;
+        int64_t owners;
+    };
+    struct Sequence {
+        std::vector<Block*> blocks;
+        int64_t length = 0;
+    };
+    Sequence& at(int64_t sequence);
+    const Sequence& at(int64_t sequence) const;
+    Block* take_block();
+    void release(Block* block);
+    int64_t head_offset(int64_t layer, int64_t kv_head) const { return (layer * kv_heads_ + kv_head) * head_floats_; }
+
+    int64_t layers_, kv_heads_, d_, d_padded_, head_floats_, block_floats_;
+    int64_t next_sequence_ = 0;
+    std::map<int64_t, Sequence> sequences_;
+    std::vector<Block*> spare_;
+    int64_t n_blocks_ = 0;
+};
+
+}  // namespace pophood

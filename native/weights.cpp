@@ -1,0 +1,109 @@
+// Packing. See weights.h.
+#include "weights.h"
+
+#include <cstring>
+#include <utility>
+
+#include "os.h"
+#include "threads.h"
+
+namespace pophood {
+namespace {
+
+size_t size_of(WeightType type) { return type == WeightType::f32 ? 4 : 2; }
+
+float widen(WeightType type, const void* p) {
+    float value;
+    if (type == WeightType::f32) {
+        std::memcpy(&value, p, 4);
+        return value;
+    }
+    uint16_t raw;
+    std::memcpy(&raw, p, 2);
+    uint32_t bits = static_cast<uint32_t>(raw) << 16;
+    if (type == WeightType::f16) {
+        const uint32_t sign = bits & 0x80000000u, exponent = (raw >> 10) & 31, mantissa = raw & 1023;
+        if (exponent == 0) {
+            const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
+            std::memcpy(&bits, &tiny, 4);
+            bits |= sign;
+        } else {
+            bits = sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | (mantissa << 13);
+        }
+    }
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+// 16 rows of `source` from `row` on, as [k][16]. Files store either order: [outputs, inputs], or GPT-2's
+// [inputs, outputs], where 16 outputs already lie side by side.
+template <class T>
+void pack_panel(const TensorView& source, int64_t row, T* out) {
+    const char* base = static_cast<const char*>(source.data) + row * source.stride[0];
+    const int64_t rows = source.shape[0] - row < panel_rows ? source.shape[0] - row : panel_rows, cols = source.shape[1];
+    if (source.stride[0] == static_cast<int64_t>(sizeof(T))) {
+        for (int64_t k = 0; k < cols; ++k)
+            std::memcpy(out + k * panel_rows, base + k * source.stride[1], static_cast<size_t>(rows) * sizeof(T));
+        return;
+    }
+    constexpr int64_t strip = 64;  // inputs at a time, so that the strip of `out` stays in the L1 cache
+    for (int64_t start = 0; start < cols; start += strip) {
+        const int64_t end = start + strip < cols ? start + strip : cols;
+        for (int64_t lane = 0; lane < rows; ++lane) {
+            const char* from = base + lane * source.stride[0];
+            for (int64_t k = start; k < end; ++k) std::memcpy(out + k * panel_rows + lane, from + k * source.stride[1], sizeof(T));
+        }
+    }
+}
+
+}  // namespace
+
+Pages::Pages(size_t bytes) : memory_(allocate_pages(bytes)), bytes_(bytes) {}
+Pages::Pages(Pages&& other) noexcept : memory_(std::exchange(other.memory_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+Pages& Pages::operator=(Pages&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+}
+Pages::~Pages() {
+    if (memory_) free_pages(memory_, bytes_);
+}
+
+void Matrix::pack(const TensorView& source, int threads) {
+    type_ = source.type;
+    rows_ = source.shape[0];
+    cols_ = source.shape[1];
+    panels_ = Pages();
+    panels_ = Pages(static_cast<size_t>(n_panels() * cols_ * panel_rows) * size_of(type_));
+    parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
+        for (int64_t panel = begin; panel < end; ++panel) {
+            const int64_t start = panel * cols_ * panel_rows;
+            if (type_ == WeightType::f32) pack_panel(source, panel * panel_rows, panels_.floats() + start);
+            else pack_panel(source, panel * panel_rows, static_cast<uint16_t*>(panels_.get()) + start);
+        }
+    });
+}
+
+void Matrix::row(int64_t index, float* out) const {
+    const size_t size = size_of(type_);
+    const char* lane = static_cast<const char*>(panels_.get()) +
+                       (index / panel_rows * cols_ * panel_rows + index % panel_rows) * static_cast<int64_t>(size);
+    for (int64_t k = 0; k < cols_; ++k) out[k] = widen(type_, lane + k * panel_rows * static_cast<int64_t>(size));
+}
+
+Matmul Matrix::times(const float* x, int64_t x_stride, int64_t m, const float* bias, float* out, int64_t out_stride) const {
+    return {type_, panels_.get(), bias, x, x_stride, out, out_stride, m, cols_, rows_};
+}
+
+void Vector::pack(const TensorView& source) {
+    const int64_t rows = source.shape[0], cols = source.dimensions == 2 ? source.shape[1] : 1;
+    const int64_t count = rows * cols;
+    values_ = Pages();
+    values_ = Pages(static_cast<size_t>((count + 15) / 16 * 16) * sizeof(float));
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < cols; ++j)
+            values_.floats()[i * cols + j] = widen(source.type, static_cast<const char*>(source.data) +
+                                                                    i * source.stride[0] + j * source.stride[1]);
+}
+
+}  // namespace pophood

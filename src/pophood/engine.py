@@ -1,0 +1,328 @@
+"""Engine: NumPy arrays in and out of the native module; sequences, taps, chunks. No files, no text, no sampling.
+
+The arithmetic is in `native/engine.cpp`. Here a model's tensors are handed over once, token ids go in, and logits,
+hidden states and taps come out. Left out on purpose: choosing a token (`sampling`), the loop (`generate`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood import _native, system
+from pophood.config import ModelConfig, tensor_shapes
+from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+
+CHUNK = 512  # rows of one native call: enough for the multipliers, small enough to stop quickly
+PRECISIONS = ("auto", "f32")
+_ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
+_OUTPUTS = {"none": 0, "logits": 1, "hidden": 2}
+_TAP_EMBED_TOKEN, _TAP_EMBED_POSITION, _TAP_RESID_POST, _TAP_FINAL_NORM = range(4)
+
+CancelFlag = _native.CancelFlag
+Batch = Sequence[tuple[int, Sequence[int]]]
+
+
+class StoredWeights(Protocol):
+    """What `Engine.load` reads: `bundle.Weights` is one."""
+
+    def stored(self, name: str) -> tuple[str, NDArray[np.generic]]:
+        """The type ("F32", "F16" or "BF16", the last as uint16 bits) and values of one canonical tensor."""
+
+    def stored_type(self, name: str) -> str:
+        """The type in the file, quantised ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What one forward pass gave: `output` [rows, V] or [rows, C], None for "none"; `taps` name -> [N, C]."""
+
+    output: NDArray[np.float32] | None
+    taps: dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes that a model will take: its weights, the activations of one chunk, and keys and values at full context."""
+
+    weights: int
+    activations: int
+    cache_per_position: int
+    context: int
+
+    @property
+    def least(self) -> int:
+        """Weights, activations and the first block of keys and values."""
+        return self.weights + self.activations + 32 * self.cache_per_position
+
+    @property
+    def full(self) -> int:
+        """The same with one sequence that fills the context window."""
+        return self.weights + self.activations + self.context * self.cache_per_position
+
+
+def plan_memory(config: ModelConfig, stored_type: Callable[[str], str], context: int | None = None) -> MemoryPlan:
+    """Predict memory before anything is allocated: F16 and BF16 stay 2 bytes, all else becomes 4.
+
+    Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
+    """
+    weights = 0
+    for name, shape in tensor_shapes(config).items():
+        matrix = len(shape) == 2 and name != "embed.position"
+        size = 2 if matrix and stored_type(name) in ("F16", "BF16") else 4
+        rows = -(-shape[0] // 16) * 16 if matrix else shape[0]  # panels of 16 rows
+        weights += rows * (shape[1] if len(shape) == 2 else 1) * size
+    heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
+    inner = config.n_inner * (2 if config.gated_mlp else 1)
+    activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
+    padded = -(-config.head_dim // 16) * 16
+    return MemoryPlan(
+        weights=weights,
+        activations=activations,
+        cache_per_position=config.n_layer * config.n_kv_head * 2 * padded * 4,
+        context=context or config.n_positions,
+    )
+
+
+class Engine:
+    """A model's forward pass over sequences that it keeps.
+
+    `precision` is "auto" or "f32" (arithmetic in f32; F16 and BF16 weights keep their stored type);
+    `threads` defaults to the machine's; `context` may shorten the model's window. `POPHOOD_ISA` forces an
+    instruction set. Raises BadInput, Unsupported; `load` raises OutOfMemory.
+
+        engine = Engine(bundle.config); engine.load(bundle.weights)
+        sequence = engine.new_sequence()
+        logits = engine.logits([(sequence, [464, 3139])])      # [1, V]
+    """
+
+    def __init__(
+        self, config: ModelConfig, precision: str = "auto", threads: int | None = None, context: int | None = None
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise Unsupported(f"precision {precision!r} is not there yet: choose one of {', '.join(PRECISIONS)}")
+        self.config = config
+        self.precision = "f32"
+        self.context = _checked_context(config, context)
+        available = system.default_threads()
+        self.threads = available if threads is None else threads
+        if self.threads < 1:
+            raise BadInput(f"threads must be at least 1, got {self.threads}")
+        _native.allow_spinning(self.threads <= available)
+        self._native = _native.Engine(_native_config(config, self.context), self.threads, _forced_isa())
+        self.isa: str = self._native.facts["isa"]
+
+    def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
+        """Pack every tensor of the model; nothing of the source is kept.
+
+        `progress(done, total)` counts bytes as they will lie in memory. Raises OutOfMemory before loading anything.
+        """
+        plan = plan_memory(self.config, weights.stored_type, self.context)
+        available = system.available_memory()
+        if plan.least > available:
+            raise OutOfMemory(
+                f"the model needs {_gib(plan.weights)} for weights and {_gib(plan.least - plan.weights)} to compute, "
+                f"{_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a smaller model"
+            )
+        names = list(tensor_shapes(self.config))
+        for i, name in enumerate(names):
+            kind, values = weights.stored(name)
+            if values.dtype == np.float16:
+                values = values.view(np.uint16)
+            shape = tensor_shapes(self.config)[name]
+            if name == "embed.position":
+                values, shape = values[: self.context], (self.context, *shape[1:])
+            if values.shape != shape:
+                raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
+            self._native.set_tensor(name, values, kind)
+            if progress is not None:
+                progress(i + 1, len(names))
+
+    # ---- sequences: each has keys and values of its own, shared until they part ----
+
+    def new_sequence(self) -> int:
+        """An empty sequence; `drop` it when done."""
+        return int(self._native.create())
+
+    def fork(self, sequence: int) -> int:
+        """A copy in O(1): keys and values are shared until one of the two goes on."""
+        return int(self._native.fork(sequence))
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Forget everything after the first `length` positions."""
+        self._native.truncate(sequence, length)
+
+    def drop(self, sequence: int) -> None:
+        """Give the sequence's memory back."""
+        self._native.drop(sequence)
+
+    def length(self, sequence: int) -> int:
+        """Positions that the sequence holds."""
+        return int(self._native.length(sequence))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the packed weights take."""
+        return int(self._native.facts["weight_bytes"])
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that keys and values take now."""
+        return int(self._native.cache_bytes())
+
+    # ---- forward ----
+
+    def logits(self, batch: Batch, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
+        """Append tokens to sequences; the logits [len(batch), V] after the last token of each.
+
+        Raises ContextOverflow, EngineError (a NaN), Cancelled; every sequence is then as before the call.
+        """
+        output = self.forward(batch, cancel=cancel).output
+        assert output is not None
+        return output
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        output: Literal["none", "logits", "hidden"] = "logits",
+        rows: Literal["last", "all"] = "last",
+        taps: Sequence[str] = (),
+        cancel: CancelFlag | None = None,
+        chunk: int = CHUNK,
+    ) -> Forward:
+        """Append tokens to sequences and return what is asked for.
+
+        `rows`: the last token of each sequence, or every token. `hidden` is [rows, C] after the final norm.
+        `taps`: names or wildcards of read taps (`tap_names`), each [N, C] over all N tokens of the batch.
+        Chunks never change a bit of the result.
+        """
+        tokens, sequences, wanted = _flatten(batch, rows)
+        names = self._match_taps(taps)
+        self._check_room(batch)
+        n, width = len(tokens), self.config.vocab_size if output == "logits" else self.config.n_embd
+        readings = {name: np.empty((n, self.config.n_embd), np.float32) for name in names}
+        out = None if output == "none" else np.empty((len(wanted), width), np.float32)
+        before = [(sequence, self.length(sequence)) for sequence, _ in batch]
+        try:
+            for start in range(0, n, chunk):
+                stop = min(start + chunk, n)
+                first, last = np.searchsorted(wanted, [start, stop])
+                self._native.forward(
+                    tokens[start:stop],
+                    sequences[start:stop],
+                    _OUTPUTS[output],
+                    wanted[first:last] - start,
+                    None if out is None else out[first:last],
+                    [(*_tap_number(name), values[start:stop]) for name, values in readings.items()],
+                    cancel,
+                )
+        except BaseException as error:
+            for sequence, length in before:
+                if self.length(sequence) > length:
+                    self.truncate(sequence, length)
+            if isinstance(error, _native.NotFinite):
+                raise EngineError(f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor") from None
+            if isinstance(error, _native.Stopped):
+                raise Cancelled("the forward pass was cancelled") from None
+            raise
+        return Forward(out, readings)
+
+    def tap_names(self) -> list[str]:
+        """Every read tap of this model, in order of execution."""
+        names = ["embed.token"] + (["embed.position"] if self.config.rope is None else [])
+        return [*names, *(f"blocks.{i}.resid_post" for i in range(self.config.n_layer)), "final_norm"]
+
+    def _match_taps(self, patterns: Sequence[str]) -> list[str]:
+        known = self.tap_names()
+        for pattern in patterns:
+            if not fnmatch.filter(known, pattern):
+                raise BadInput(f"no tap matches {pattern!r}; there are: {', '.join(known[:3])} … {known[-1]}")
+        return [name for name in known if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+    def _check_room(self, batch: Batch) -> None:
+        for sequence, ids in batch:
+            if len(ids) == 0:
+                raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
+            if (total := self.length(sequence) + len(ids)) > self.context:
+                raise ContextOverflow(total, self.context)
+
+
+def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float:
+    """Bytes per second that `threads` threads read from memory: the best of `rounds` sums over `size` bytes."""
+    return float(_native.read_bandwidth(threads, size, rounds))
+
+
+def instruction_sets() -> list[str]:
+    """The kernels that can run here, the fastest last: ["scalar", "avx2"]."""
+    return str(_native.available_isa()).split()
+
+
+def _forced_isa() -> str:
+    forced = os.environ.get("POPHOOD_ISA", "")
+    if forced and forced not in instruction_sets():
+        raise BadInput(f"POPHOOD_ISA={forced} cannot run here; there are: {', '.join(instruction_sets())}")
+    return forced
+
+
+def _checked_context(config: ModelConfig, context: int | None) -> int:
+    if context is None:
+        return config.n_positions
+    if not 1 <= context <= config.n_positions:
+        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}")
+    return context
+
+
+def _native_config(config: ModelConfig, context: int) -> _native.Config:
+    frequencies = [] if config.rope is None else config.rope.frequencies(config.head_dim).tolist()
+    return _native.Config(
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        n_kv_head=config.n_kv_head,
+        n_embd=config.n_embd,
+        head_dim=config.head_dim,
+        n_inner=config.n_inner,
+        vocab_size=config.vocab_size,
+        n_positions=context,
+        rms_norm=config.norm == "rms",
+        norm_eps=config.norm_eps,
+        activation=_ACTIVATIONS[config.activation],
+        gated_mlp=config.gated_mlp,
+        qkv_bias=config.qkv_bias,
+        attn_out_bias=config.attn_out_bias,
+        mlp_bias=config.mlp_bias,
+        qk_norm=config.qk_norm,
+        tied_output=config.tied_output,
+        frequencies=frequencies,
+    )
+
+
+def _flatten(batch: Batch, rows: str) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    lengths = [len(ids) for _, ids in batch]
+    tokens = np.fromiter(_all_ids(batch), np.int32, sum(lengths))
+    sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
+    if rows == "all":
+        return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
+    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
+
+
+def _all_ids(batch: Batch) -> Iterator[int]:
+    for _, ids in batch:
+        yield from ids
+
+
+def _tap_number(name: str) -> tuple[int, int]:
+    if name.endswith(".resid_post"):
+        return _TAP_RESID_POST, int(name.split(".")[1])
+    single = {"embed.token": _TAP_EMBED_TOKEN, "embed.position": _TAP_EMBED_POSITION, "final_norm": _TAP_FINAL_NORM}
+    return single[name], 0
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"
