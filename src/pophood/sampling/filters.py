@@ -1,0 +1,107 @@
+"""Filters: which tokens may still be drawn. Each is a pure function: logits [n] -> kept indices, ascending.
+
+A filter sees only the tokens that the steps before it kept, and works with their probabilities among
+themselves, as in llama.cpp and transformers. Every filter keeps at least one token. Of equal tokens the one
+with the lowest index counts as the likelier, so that nothing depends on a sort's whims.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+
+from pophood.sampling.softmax import Floats, Ids, block_sums, log_sum_exp, surprises, top_k, total
+
+__all__ = ["min_p", "top_k", "top_p", "typical", "xtc"]
+
+_BINS = 2048
+_BINS_PER_NAT = 32.0
+
+
+def top_p(logits: Floats, p: float) -> Ids:
+    """The fewest likeliest tokens whose probabilities sum to at least p (Holtzman et al. 2019, "nucleus").
+
+    >>> top_p(np.log(np.array([0.5, 0.3, 0.2], dtype=np.float32)), 0.7).tolist()
+    [0, 1]
+    """
+    if p >= 1.0:
+        return np.arange(len(logits))
+    mass, largest = float(block_sums(logits).sum()), logits.max()
+    # All tokens below this weight together weigh less than 1 - p: none of them is needed. On text this leaves
+    # a few hundred of V. (The 0.999 covers rounding.)
+    floor = 0.999 * (1.0 - p) * mass / len(logits)
+    near = np.flatnonzero(logits >= largest + np.float32(math.log(floor)))
+    cost: Floats = largest - logits[near]
+    return near[_smallest_set(cost, np.exp(-cost), p * mass)]
+
+
+def min_p(logits: Floats, p: float) -> Ids:
+    """Tokens at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv 2407.01082).
+
+    >>> min_p(np.log(np.array([0.5, 0.3, 0.2], dtype=np.float32)), 0.5).tolist()
+    [0, 1]
+    """
+    if p <= 0.0:
+        return np.arange(len(logits))
+    return np.flatnonzero(logits >= logits.max() + np.float32(math.log(p)))
+
+
+def typical(logits: Floats, p: float) -> Ids:
+    """The fewest tokens with probability p together whose surprise is nearest to the entropy
+    (Meister et al. 2022, arXiv 2202.00666).
+
+    The likeliest token may go: with probabilities 0.4, 0.3 and 0.3 the entropy is 1.09 nats, nearer to the
+    1.20 of the two than to the 0.92 of the first.
+
+    >>> typical(np.log(np.array([0.4, 0.3, 0.3], dtype=np.float32)), 0.5).tolist()
+    [1, 2]
+    """
+    if p >= 1.0:
+        return np.arange(len(logits))
+    row, log_mass, mean_surprise = surprises(logits)
+    distance: Floats = np.abs(logits - np.float32(float(logits.max()) + log_mass - mean_surprise))
+    return _smallest_set(distance, row, p * total(row))
+
+
+def xtc(logits: Floats, threshold: float) -> Ids:
+    """Exclude top choices: of the tokens with probability >= threshold keep only the least likely
+    (p-e-w, text-generation-webui pull request 6335; the coin that decides whether to act is the chain's).
+
+    >>> xtc(np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32)), 0.1).tolist()
+    [2, 3]
+    """
+    least = log_sum_exp(logits) + math.log(max(threshold, sys.float_info.min))
+    choices = np.flatnonzero(logits >= np.float32(least))
+    if len(choices) < 2:
+        return np.arange(len(logits))
+    values = logits[choices]
+    last = choices[len(choices) - 1 - int(np.argmin(values[::-1]))]
+    keep = np.ones(len(logits), dtype=np.bool_)
+    keep[choices] = False
+    keep[last] = True
+    return np.flatnonzero(keep)
+
+
+def _smallest_set(cost: Floats, row: Floats, wanted: float) -> Ids:
+    """Indices, ascending, of the fewest entries of lowest cost whose weights reach `wanted`."""
+    wanted = max(wanted, sys.float_info.min)  # a share of 0 still keeps one
+    if len(cost) <= _BINS:
+        return np.sort(_cheapest_first(cost, row, wanted))
+    # A histogram of the costs finds the bin in which the sum crosses; only that bin is sorted. A full sort of
+    # 150,000 floats takes milliseconds.
+    bins = np.minimum(cost * np.float32(_BINS_PER_NAT), np.float32(_BINS - 1)).astype(np.intp)
+    mass = np.cumsum(np.bincount(bins, weights=row, minlength=_BINS))
+    crossing = min(int(np.searchsorted(mass, wanted, side="left")), _BINS - 1)
+    before = float(mass[crossing - 1]) if crossing else 0.0
+    inside = np.flatnonzero(bins == crossing)
+    kept = inside[_cheapest_first(cost[inside], row[inside], wanted - before)]
+    return np.sort(np.concatenate((np.flatnonzero(bins < crossing), kept)))
+
+
+def _cheapest_first(cost: Floats, row: Floats, wanted: float) -> Ids:
+    order = np.argsort(cost, kind="stable")
+    reached = np.cumsum(row[order], dtype=np.float64)
+    count = int(np.searchsorted(reached, wanted, side="left")) + 1
+    return order[:count]

@@ -1,0 +1,59 @@
+"""Random numbers without state: the number for (seed, sample, position) is a pure function of the three.
+
+Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011; the
+Random123 library; `numpy.random.Philox` is the same function): a counter of four 64-bit words goes through
+ten keyed rounds of multiplying and mixing. Nothing is carried from one draw to the next, so sample 7 of a
+batch draws what sample 7 alone draws, and a text continued later draws what one long run draws.
+
+    counter = (position, sample, 0, 0)      key = (seed, 0)
+
+    >>> [hex(word) for word in philox4x64((0, 0, 0, 0), (0, 0))]  # Random123's first published answer
+    ['0x16554d9eca36314c', '0xdb20fe9d672d0fdc', '0xd7e772cee186176b', '0x7e68b68aec7ba23b']
+"""
+
+from __future__ import annotations
+
+import os
+
+SEED_LIMIT = 2**64  # a seed is one word of the key
+ROUNDS = 10
+
+_MASK = 2**64 - 1
+_MULTIPLIER_0 = 0xD2E7470EE14C6C93
+_MULTIPLIER_1 = 0xCA5A826395121157
+_WEYL_0 = 0x9E3779B97F4A7C15  # the golden ratio
+_WEYL_1 = 0xBB67AE8584CAA73B  # the square root of 3, less 1
+
+Words4 = tuple[int, int, int, int]
+
+
+def philox4x64(counter: Words4, key: tuple[int, int]) -> Words4:
+    """Four 64-bit words from a counter of four words and a key of two (Philox4x64-10)."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        product_0 = _MULTIPLIER_0 * c0
+        product_1 = _MULTIPLIER_1 * c2
+        c0, c1, c2, c3 = (
+            (product_1 >> 64) ^ c1 ^ k0,
+            product_1 & _MASK,
+            (product_0 >> 64) ^ c3 ^ k1,
+            product_0 & _MASK,
+        )
+        k0 = (k0 + _WEYL_0) & _MASK
+        k1 = (k1 + _WEYL_1) & _MASK
+    return c0, c1, c2, c3
+
+
+def uniforms(seed: int, sample: int, position: int) -> tuple[float, float]:
+    """Two independent numbers in [0, 1), multiples of 2**-53: one draws the token, one is XTC's coin.
+
+    Example: `uniforms(42, sample=0, position=5)` is the same on every machine, in every batch.
+    """
+    first, second, _, _ = philox4x64((position, sample, 0, 0), (seed, 0))
+    return (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
+
+
+def draw_seed() -> int:
+    """A fresh seed from the operating system: 32 bits, short enough to copy from a screen."""
+    return int.from_bytes(os.urandom(4), "little")

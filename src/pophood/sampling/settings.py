@@ -1,0 +1,165 @@
+"""SamplingSettings: every value that shapes the choice of a token, with its range, checked in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+
+import numpy as np
+
+from pophood.errors import BadInput
+
+STEPS = ("bias", "penalties", "dry", "top_k", "typical", "top_p", "min_p", "xtc", "temperature")
+GREEDY = 1e-5  # temperatures up to this one take the likeliest token without a draw
+
+_MANY = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What one setting may be, which value switches it off, and which step of the chain reads it."""
+
+    low: float
+    high: float
+    off: float | None
+    step: str
+    meaning: str
+    whole: bool = False
+
+
+RANGES: Mapping[str, Range] = MappingProxyType(
+    {
+        "temperature": Range(
+            0, math.inf, 1.0, "temperature", "divisor of the logits, 0 for the likeliest token"
+        ),
+        "top_k": Range(0, _MANY, 0, "top_k", "how many of the likeliest tokens to keep", whole=True),
+        "top_p": Range(0, 1, 1.0, "top_p", "probability that the kept likeliest tokens reach"),
+        "min_p": Range(0, 1, 0.0, "min_p", "least probability kept, as a part of the largest"),
+        "typical_p": Range(0, 1, 1.0, "typical", "probability that the kept typical tokens reach"),
+        "repetition_penalty": Range(0.001, math.inf, 1.0, "penalties", "divisor of used tokens' logits"),
+        "presence_penalty": Range(-math.inf, math.inf, 0.0, "penalties", "taken off used tokens' logits"),
+        "frequency_penalty": Range(
+            -math.inf, math.inf, 0.0, "penalties", "taken off the logit for every use"
+        ),
+        "penalty_window": Range(
+            -1, _MANY, None, "penalties", "newest tokens that count, -1 for all", whole=True
+        ),
+        "dry_multiplier": Range(0, math.inf, 0.0, "dry", "strength against repeated sequences"),
+        "dry_base": Range(1, math.inf, None, "dry", "growth of that strength with the length of the repeat"),
+        "dry_allowed_length": Range(
+            1, _MANY, None, "dry", "length of repeat that costs nothing yet", whole=True
+        ),
+        "dry_window": Range(
+            -1, _MANY, None, "dry", "newest tokens searched for repeats, -1 for all", whole=True
+        ),
+        "xtc_probability": Range(0, 1, 0.0, "xtc", "how often the top choices are excluded"),
+        "xtc_threshold": Range(0, 0.5, None, "xtc", "probability from which a token is a top choice"),
+        "min_tokens": Range(0, _MANY, 0, "", "tokens before anything may end the text", whole=True),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How a token is chosen from logits; every value is checked when the settings are made.
+
+    A step left out of `order` is off. `logit_bias` is added to the logits of its tokens; -inf forbids one.
+    `dry_breakers` are token sequences across which no repeat is counted (`breakers_of` finds them).
+    Raises BadInput with what, got, wanted and the way out.
+
+    Example: `SamplingSettings(temperature=0.7, min_p=0.05, top_k=0)`
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_window: int = 64
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_window: int = -1
+    dry_breakers: tuple[tuple[int, ...], ...] = ()
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
+    order: tuple[str, ...] = STEPS
+
+    def __post_init__(self) -> None:
+        for name, allowed in RANGES.items():
+            _check_range(name, getattr(self, name), allowed)
+        for token, value in self.logit_bias.items():
+            if not _is_whole(token) or token < 0:
+                raise BadInput(f"logit_bias names the token {token!r}; wanted a token id, 0 or more")
+            if not _is_number(value) or math.isnan(value) or value == math.inf:
+                raise BadInput(
+                    f"logit_bias of token {token} is {value!r}; wanted a number, or -inf to forbid it"
+                )
+        for breaker in self.dry_breakers:
+            if not breaker or not all(_is_whole(token) for token in breaker):
+                raise BadInput(f"dry_breakers holds {breaker!r}; wanted sequences of one token id or more")
+        _check_order(self)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken without a draw."""
+        return "temperature" in self.order and self.temperature <= GREEDY
+
+
+def parse_order(text: str) -> tuple[str, ...]:
+    """The order as typed: names separated by commas, semicolons or spaces; `SamplingSettings` checks them.
+
+    >>> parse_order("top-k; temperature")
+    ('top_k', 'temperature')
+    """
+    return tuple(text.replace(",", " ").replace(";", " ").replace("-", "_").split())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _check_range(name: str, value: float, allowed: Range) -> None:
+    fits = _is_whole(value) if allowed.whole else _is_number(value) and math.isfinite(value)
+    if fits and allowed.low <= value <= allowed.high:
+        return
+    wanted = "a whole number" if allowed.whole else "a number"
+    if allowed.high in (math.inf, _MANY):
+        wanted += "" if math.isinf(allowed.low) else f", {allowed.low:g} or more"
+    else:
+        wanted += f" from {allowed.low:g} to {allowed.high:g}"
+    off = "" if allowed.off is None else f" ({allowed.off:g} switches it off)"
+    raise BadInput(f"{name} ({allowed.meaning}) is {value!r}; wanted {wanted}{off}")
+
+
+def _check_order(settings: SamplingSettings) -> None:
+    steps = ", ".join(STEPS)
+    order: object = settings.order
+    if isinstance(order, str):
+        raise BadInput(f"order is the text {order!r}; wanted a sequence of steps of {steps}")
+    for name in settings.order:
+        if name not in STEPS:
+            raise BadInput(f"the order names the step {name!r}, which does not exist; the steps are {steps}")
+        if settings.order.count(name) > 1:
+            raise BadInput(f"the order names the step {name!r} twice; wanted each at most once of {steps}")
+    defaults = {f.name: f.default for f in fields(SamplingSettings)}
+    for name, allowed in RANGES.items():
+        value = getattr(settings, name)
+        asked = allowed.off is not None and value not in (allowed.off, defaults[name])
+        if asked and allowed.step and allowed.step not in settings.order:
+            raise BadInput(
+                f"{name} is {value:g}, but the order leaves out its step {allowed.step!r}; add the step"
+            )
+    if settings.logit_bias and "bias" not in settings.order:
+        raise BadInput("logit_bias is given, but the order leaves out its step 'bias'; add the step")

@@ -1,0 +1,343 @@
+"""Logits -> token: a visible, settable chain of steps, and one draw.
+
+    logits -> bias -> penalties -> dry -> top_k -> typical -> top_p -> min_p -> xtc -> temperature -> draw
+
+The order is llama.cpp's default; `SamplingSettings.order` changes it. The steps themselves are pure functions
+in `filters.py` (which tokens stay) and `repeats.py` (what repetition costs); here they become links, and the
+draw ends the chain. No text, no model, no state: a random number is a function of (seed, sample, position).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput, EngineError
+from pophood.sampling import filters, repeats
+from pophood.sampling.randomness import uniforms
+from pophood.sampling.settings import RANGES, SamplingSettings
+from pophood.sampling.softmax import BLOCK, Floats, Ids, block_sums
+
+_LARGEST = np.finfo(np.float32).max
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A token, its logit as the model gave it, and the chance that the chain left it among how many."""
+
+    id: int
+    logit: float
+    chance: float
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Tokens still in play: their ids, ascending (None: all of them), and their logits as changed so far."""
+
+    ids: Ids | None
+    logits: Floats
+
+    def keep(self, kept: Ids) -> Candidates:
+        """Those at the given places of `logits`."""
+        if len(kept) == len(self.logits):
+            return self
+        return Candidates(kept if self.ids is None else self.ids[kept], self.logits[kept])
+
+    def where(self, ids: NDArray[np.int64]) -> tuple[Ids, NDArray[np.bool_]]:
+        """Places of the given ids in `logits`, and which of the ids are in play at all."""
+        if self.ids is None:
+            there = ids < len(self.logits)
+            return ids[there].astype(np.intp), there
+        places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        there = self.ids[places] == ids
+        return places[there], there
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a step may know besides the logits: the tokens so far, and this position's coin in [0, 1)."""
+
+    history: Sequence[int]
+    coin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One link of the chain: its name, its settings in words, and what it does."""
+
+    name: str
+    words: str
+    apply: Callable[[Candidates, Moment], Candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The steps that act, in order. `describe()` shows them; `choose` runs them on one row of logits."""
+
+    settings: SamplingSettings
+    steps: tuple[Step, ...]
+
+    def describe(self) -> str:
+        """The chain in one line, ASCII.
+
+        >>> chain(SamplingSettings(top_p=0.9)).describe()
+        'logits -> top_k 40 -> top_p 0.9 -> temperature 0.8 -> draw'
+        """
+        end = "greedy" if self.settings.greedy else "draw"
+        return " -> ".join(["logits", *(step.words for step in self.steps), end])
+
+    def candidates(
+        self, logits: Floats, history: Sequence[int], coin: float = 0.0, forbidden: Sequence[int] = ()
+    ) -> Candidates:
+        """What the steps leave of a row [V]: ids and changed logits. `forbidden` ids never pass."""
+        if forbidden:
+            logits = logits.copy()
+            logits[list(forbidden)] = -np.inf
+        left = Candidates(None, logits)
+        moment = Moment(history, coin)
+        for step in self.steps:
+            left = step.apply(left, moment)
+        return left
+
+    def choose(
+        self,
+        logits: Floats,
+        history: Sequence[int],
+        *,
+        seed: int,
+        sample: int,
+        position: int,
+        forbidden: Sequence[int] = (),
+    ) -> Choice:
+        """Choose a token from logits [V] after the tokens `history`.
+
+        `position` is the place that the token will take in the text, so that a text continued later draws
+        what one run would have drawn. Raises EngineError for logits that are not numbers, BadInput when no
+        token is left.
+        """
+        largest = logits.max()
+        if not math.isfinite(largest):
+            raise _not_numbers(logits, position)
+        if self.settings.greedy:
+            left, number = self.candidates(logits, history, 0.0, forbidden), 0.0
+        else:
+            number, coin = uniforms(seed, sample, position)
+            left = self.candidates(logits, history, coin, forbidden)
+        if left.logits.max() == -np.inf:
+            raise BadInput("every token is forbidden by logit_bias or min_tokens; allow at least one")
+        if self.settings.greedy:
+            place, chance, count = int(np.argmax(left.logits)), 1.0, 1
+        else:
+            place, chance = draw(left.logits, number)
+            count = int(np.count_nonzero(left.logits > -np.inf))
+        token = place if left.ids is None else int(left.ids[place])
+        return Choice(token, float(logits[token]), chance, count)
+
+
+def sample(
+    logits: Floats,
+    settings: SamplingSettings,
+    history_ids: Sequence[int],
+    *,
+    seed: int,
+    sample_index: int,
+    position: int,
+    forbidden: Sequence[int] = (),
+) -> Choice:
+    """Choose one token; for many, make the chain once and call its `choose`.
+
+    >>> row, greedy = np.array([1, 3, 2], dtype=np.float32), SamplingSettings(temperature=0)
+    >>> sample(row, greedy, [], seed=0, sample_index=0, position=0).id
+    1
+    """
+    return chain(settings).choose(
+        logits, history_ids, seed=seed, sample=sample_index, position=position, forbidden=forbidden
+    )
+
+
+def draw(logits: Floats, number: float) -> tuple[int, float]:
+    """The place at which the running sum of probabilities passes `number` in [0, 1), and its probability.
+
+    >>> draw(np.log(np.array([1, 2, 1], dtype=np.float32)), 0.25)
+    (1, 0.5)
+    """
+    largest = logits.max()
+    start, before, mass = 0, 0.0, None
+    if len(logits) > BLOCK:  # first the block, then the place in it
+        blocks = block_sums(logits)
+        running = np.cumsum(blocks)
+        mass = float(running[-1])
+        block = int(np.searchsorted(running, number * mass, side="right"))
+        if block == len(blocks):  # the product rounded up to the whole sum
+            block = int(np.flatnonzero(blocks)[-1])
+        start, before = block * BLOCK, float(running[block - 1]) if block else 0.0
+    row = np.exp(logits[start : start + BLOCK] - largest)
+    inside = np.cumsum(row, dtype=np.float64)
+    mass = float(inside[-1]) if mass is None else mass
+    place = int(np.searchsorted(inside, number * mass - before, side="right"))
+    if place == len(row):
+        place = int(np.flatnonzero(row)[-1])
+    return start + place, float(row[place]) / mass
+
+
+def chain(settings: SamplingSettings) -> Chain:
+    """The steps of `settings.order` that do something; greedy decoding needs no filter.
+
+    (Typical and XTC may drop the likeliest token, and then greedy would not be greedy; the others never do.)
+    """
+    changers = ("bias", "penalties", "dry")
+    names = [name for name in settings.order if not settings.greedy or name in changers]
+    steps = (_BUILDERS[name](settings) for name in names)
+    return Chain(settings, tuple(step for step in steps if step is not None))
+
+
+def _bias(s: SamplingSettings) -> Step | None:
+    if not s.logit_bias:
+        return None
+    ids = np.array(sorted(s.logit_bias), dtype=np.int64)
+    values = np.array([s.logit_bias[token] for token in ids.tolist()], dtype=np.float32)
+
+    def apply(left: Candidates, moment: Moment) -> Candidates:
+        places, there = left.where(ids)
+        if left.ids is None and not there.all():
+            size = len(left.logits)
+            raise BadInput(
+                f"logit_bias names token {ids[-1]}; wanted an id below the vocabulary's size, {size:,}"
+            )
+        changed = left.logits.copy()
+        changed[places] += values[there]
+        return Candidates(left.ids, changed)
+
+    return Step("bias", f"bias on {len(ids)} token{'s' * (len(ids) > 1)}", apply)
+
+
+def _penalties(s: SamplingSettings) -> Step | None:
+    parts = (
+        ("repetition", s.repetition_penalty),
+        ("presence", s.presence_penalty),
+        ("frequency", s.frequency_penalty),
+    )
+    active = [f"{name} {value:g}" for name, value in parts if value != RANGES[f"{name}_penalty"].off]
+    if not active or s.penalty_window == 0:
+        return None
+
+    def apply(left: Candidates, moment: Moment) -> Candidates:
+        used, counts = np.unique(repeats.last(moment.history, s.penalty_window), return_counts=True)
+        places, there = left.where(used)
+        changed = repeats.penalise(
+            left.logits, places, counts[there], s.repetition_penalty, s.presence_penalty, s.frequency_penalty
+        )
+        return Candidates(left.ids, changed)
+
+    reach = "all tokens" if s.penalty_window < 0 else f"last {s.penalty_window}"
+    return Step("penalties", f"penalties ({', '.join(active)}; {reach})", apply)
+
+
+def _dry(s: SamplingSettings) -> Step | None:
+    if s.dry_multiplier == 0 or s.dry_window == 0:
+        return None
+    breakers: dict[int, list[tuple[int, ...]]] = {}
+    for first, *rest in s.dry_breakers:
+        breakers.setdefault(first, []).append(tuple(rest))
+    longest = s.dry_allowed_length + repeats.longest_exponent(s.dry_base)
+
+    def apply(left: Candidates, moment: Moment) -> Candidates:
+        recent = repeats.last(moment.history, s.dry_window)
+        lengths = repeats.repeat_lengths(recent, s.dry_allowed_length, longest, breakers)
+        cost = {
+            token: repeats.dry_penalty(length, s.dry_multiplier, s.dry_base, s.dry_allowed_length)
+            for token, length in lengths.items()
+            if () not in breakers.get(token, ())  # a breaker by itself is never penalised
+        }
+        if not cost:
+            return left
+        places, there = left.where(np.array(list(cost), dtype=np.int64))
+        changed = left.logits.copy()
+        changed[places] -= np.array(list(cost.values()), dtype=np.float32)[there]
+        return Candidates(left.ids, changed)
+
+    return Step("dry", f"dry {s.dry_multiplier:g} (base {s.dry_base:g}, free {s.dry_allowed_length})", apply)
+
+
+def _top_k(s: SamplingSettings) -> Step | None:
+    return _filter("top_k", s.top_k, lambda row: filters.top_k(row, s.top_k))
+
+
+def _typical(s: SamplingSettings) -> Step | None:
+    return _filter("typical_p", s.typical_p, lambda row: filters.typical(row, s.typical_p))
+
+
+def _top_p(s: SamplingSettings) -> Step | None:
+    return _filter("top_p", s.top_p, lambda row: filters.top_p(row, s.top_p))
+
+
+def _min_p(s: SamplingSettings) -> Step | None:
+    return _filter("min_p", s.min_p, lambda row: filters.min_p(row, s.min_p))
+
+
+def _filter(name: str, value: float, kept: Callable[[Floats], Ids]) -> Step | None:
+    if value == RANGES[name].off:
+        return None
+    return Step(RANGES[name].step, f"{name} {value:g}", lambda left, moment: left.keep(kept(left.logits)))
+
+
+def _xtc(s: SamplingSettings) -> Step | None:
+    if s.xtc_probability == 0:
+        return None
+
+    def apply(left: Candidates, moment: Moment) -> Candidates:
+        if moment.coin >= s.xtc_probability:
+            return left
+        return left.keep(filters.xtc(left.logits, s.xtc_threshold))
+
+    return Step("xtc", f"xtc {s.xtc_threshold:g} (chance {s.xtc_probability:g})", apply)
+
+
+def _temperature(s: SamplingSettings) -> Step | None:
+    if s.temperature == 1:
+        return None
+
+    def apply(left: Candidates, moment: Moment) -> Candidates:
+        return Candidates(left.ids, divided(left.logits, s.temperature))
+
+    return Step("temperature", f"temperature {s.temperature:g}", apply)
+
+
+def divided(logits: Floats, temperature: float) -> Floats:
+    """logits / temperature, held below infinity (Ackley, Hinton and Sejnowski 1985).
+
+    >>> divided(np.array([1, 2], dtype=np.float32), 0.5).tolist()
+    [2.0, 4.0]
+    """
+    with np.errstate(over="ignore"):
+        quotient: Floats = logits / np.float32(temperature)
+        return np.minimum(quotient, _LARGEST, out=quotient)
+
+
+_BUILDERS: Mapping[str, Callable[[SamplingSettings], Step | None]] = MappingProxyType(
+    {
+        "bias": _bias,
+        "penalties": _penalties,
+        "dry": _dry,
+        "top_k": _top_k,
+        "typical": _typical,
+        "top_p": _top_p,
+        "min_p": _min_p,
+        "xtc": _xtc,
+        "temperature": _temperature,
+    }
+)
+
+
+def _not_numbers(logits: Floats, position: int) -> EngineError:
+    wrong = int(np.count_nonzero(~np.isfinite(logits)))
+    return EngineError(
+        f"{wrong:,} of {len(logits):,} logits for position {position} are not finite numbers; "
+        "the weights or an edit overflow: try another precision, and check the file with `show`"
+    )
