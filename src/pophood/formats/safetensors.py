@@ -1,0 +1,313 @@
+"""safetensors: one file, or an index of shards that stay in their folder. No writer (export/).
+
+    | u64 length of the header, little-endian | header: JSON, may be padded with spaces | data |
+    header: {"__metadata__": {text: text}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
+
+Offsets count from the first byte of the data. The rules are those of the reference
+(huggingface/safetensors, tensor.rs, `Metadata::validate`): no overlap, no hole, no byte after the last
+tensor, no name twice, a header of at most 100 MB; so a file has one reading and never needs more memory
+than its size. Values are not judged here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from pophood.errors import BadFile, Unsupported
+from pophood.formats.sniff import confined
+from pophood.formats.tensors import Tensor, quoted
+from pophood.system import map_file
+
+MAX_HEADER = 100_000_000  # the reference's
+MAX_DIMENSIONS = 32
+MAX_SHARDS = 512  # every mapped shard holds a file descriptor; 1,024 of them is a common limit
+
+# Bits of a value. What is not in quant.BLOCKS is listed and can be ignored, but its values are refused.
+DTYPE_BITS: dict[str, int] = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("BOOL", "U8", "I8"), 8),
+    **dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+
+
+class SafetensorsFile:
+    """Open safetensors: one file or all shards of an index. Iterating gives names, `file[name]` a Tensor.
+
+    Tensors stay valid after `close` for as long as somebody holds their values.
+    """
+
+    __slots__ = ("_mappings", "metadata", "path", "tensors")
+
+    def __init__(
+        self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], mappings: list[mmap.mmap]
+    ) -> None:
+        self.path = path
+        self.tensors = tensors
+        self.metadata = metadata
+        self._mappings = mappings
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def close(self) -> None:
+        """Forget the tensors and unmap the files (later, when the last array that looks into one is gone)."""
+        self.tensors = {}
+        for mapping in self._mappings:
+            with suppress(BufferError):
+                mapping.close()
+
+    def __enter__(self) -> SafetensorsFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
+    """Map one safetensors file and read its header; no weights are touched.
+
+    Raises BadFile for a file that breaks the format or lies about itself, Unsupported for an unknown dtype.
+
+    Example: `open_safetensors("model.safetensors").tensors["wte.weight"].shape` is `(50257, 768)`.
+    """
+    path = Path(path)
+    mapping = map_file(path)
+    try:
+        tensors, metadata = _Header(str(path)).read(mapping)
+    except BaseException:
+        with suppress(BufferError):
+            mapping.close()
+        raise
+    return SafetensorsFile(path, tensors, metadata, [mapping])
+
+
+def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
+    """Open all shards that an index (`model.safetensors.index.json`) names, as one file.
+
+    Shards must be plain names beside the index (see `confined`), and hold exactly the tensors that the
+    index says. Raises BadFile otherwise, and whatever `open_safetensors` raises for a shard.
+
+    Example: `open_sharded("model.safetensors.index.json").tensors["lm_head.weight"]`.
+    """
+    path = Path(path)
+    files: list[SafetensorsFile] = []
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    try:
+        for shard, names in _shards(path).items():
+            file = open_safetensors(confined(path.parent, shard))
+            files.append(file)
+            _compare(file, names, path.name)
+            tensors |= file.tensors
+            metadata |= file.metadata
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+    return SafetensorsFile(path, tensors, metadata, [mapping for file in files for mapping in file._mappings])
+
+
+def _compare(file: SafetensorsFile, names: set[str], index: str) -> None:
+    """A shard holds exactly the tensors that the index says."""
+    missing, extra = names - file.tensors.keys(), file.tensors.keys() - names
+    for wrong, verb in ((missing, "lacks"), (extra, "also holds")):
+        if wrong:
+            raise BadFile(
+                f"{file.path}: {verb} {len(wrong)} tensors against {index}, first {quoted(min(wrong))}: "
+                "the shards are not of one model; fetch it again"
+            )
+
+
+def _shards(path: Path) -> dict[str, set[str]]:
+    """Shard file name -> names of its tensors, from an index."""
+    mapping = map_file(path)
+    with mapping:
+        if len(mapping) > MAX_HEADER:
+            raise BadFile(f"{path}: the index has {len(mapping):,} bytes, wanted at most {MAX_HEADER:,}")
+        index = parse_json(mapping[:], f"{path}: the index")
+    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadFile(f"{path}: the index has no weight_map from tensors to files: fetch it again")
+    shards: dict[str, set[str]] = {}
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str):
+            raise BadFile(f"{path}: weight_map gives {quoted(name)} no file name: fetch it again")
+        shards.setdefault(shard, set()).add(name)
+    if len(shards) > MAX_SHARDS:
+        raise BadFile(f"{path}: names {len(shards):,} shards, wanted at most {MAX_SHARDS}")
+    return dict(sorted(shards.items()))
+
+
+def parse_json(text: bytes, what: str) -> Any:
+    """JSON from a hostile file: UTF-8, no name twice in an object, no NaN, no unpaired surrogate in a name.
+
+    Raises BadFile that begins with `what`, on one line.
+
+    >>> parse_json(b'{"a": [1]}', "config.json")
+    {'a': [1]}
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+            raise BadFile(f"{what} has the name {quoted(name)} twice: the file is damaged, or lies")
+        return result
+
+    def constant(name: str) -> NoReturn:
+        raise BadFile(f"{what} holds {name}, which is not JSON: the file is damaged; fetch it again")
+
+    try:
+        string = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{what} is not UTF-8 at byte {error.start:,}: it is damaged; fetch it again") from None
+    try:
+        return json.loads(string, object_pairs_hook=unique, parse_constant=constant)
+    except RecursionError:
+        raise BadFile(f"{what} is nested too deeply: the file is damaged, or lies") from None
+    except ValueError as error:  # json.JSONDecodeError, or an integer of more than 4,300 digits
+        raise BadFile(f"{what} is not JSON ({error}): the file is damaged; fetch it again") from None
+
+
+class _Entry(NamedTuple):
+    """One tensor of a header, its fields checked by themselves."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class _Header:
+    """Reads the header of one mapped file; `path` begins every error."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def bad(self, text: str, advice: str = "the file is damaged; fetch it again") -> BadFile:
+        return BadFile(f"{self.path}: {text}: {advice}")
+
+    def read(self, mapping: mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors and the text of `__metadata__`."""
+        size = len(mapping)
+        if size < 8:
+            raise self.bad(f"has {size} bytes, wanted at least the 8 of a header's length")
+        length = int.from_bytes(mapping[:8], "little")
+        if length > MAX_HEADER:
+            raise self.bad(f"claims a header of {length:,} bytes, wanted at most {MAX_HEADER:,}")
+        if length > size - 8:
+            raise self.bad(f"claims a header of {length:,} bytes, but has {size - 8:,} after the length")
+        header = mapping[8 : 8 + length]
+        if header[:1] != b"{":
+            raise self.bad(f"the header begins with {header[:1]!r}, wanted an opening brace")
+        fields = parse_json(header, f"{self.path}: the header")
+        metadata = self.metadata(fields.pop("__metadata__", {}))
+        entries = [self.entry(name, value) for name, value in fields.items()]
+        self.check_places(entries, size - 8 - length)
+        data = np.frombuffer(mapping, np.uint8)[8 + length :]
+        tensors = {
+            entry.name: Tensor(entry.name, entry.dtype, entry.shape, data[entry.begin : entry.end])
+            for entry in entries
+        }
+        return tensors, metadata
+
+    def metadata(self, value: object) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise self.bad("__metadata__ is no object of texts")
+        for key, text in value.items():
+            if not isinstance(text, str):
+                raise self.bad(f"__metadata__ {quoted(key)} is {type(text).__name__}, wanted a text")
+            if not (_encodable(key) and _encodable(text)):
+                raise self.bad(f"__metadata__ {quoted(key)} has half a surrogate pair")
+        return value
+
+    def entry(self, name: str, value: object) -> _Entry:
+        what = f"tensor {quoted(name)}"
+        if not _encodable(name):
+            raise self.bad(f"{what} has half a surrogate pair in its name")
+        if not isinstance(value, dict):
+            raise self.bad(f"{what} is {type(value).__name__}, wanted an object")
+        if value.keys() != {"dtype", "shape", "data_offsets"}:
+            fields = quoted(", ".join(sorted(value)))
+            raise self.bad(f"{what} has the fields {fields}, wanted dtype, shape and data_offsets")
+        dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+        if not isinstance(dtype, str):
+            raise self.bad(f"{what} has a dtype that is no text")
+        if dtype not in DTYPE_BITS:
+            known = ", ".join(DTYPE_BITS)
+            raise Unsupported(f"{self.path}: {what} has dtype {quoted(dtype)}; known are {known}")
+        if not _naturals(shape):
+            raise self.bad(f"{what} has shape {quoted(str(shape))}, wanted a list of numbers from 0 up")
+        if len(shape) > MAX_DIMENSIONS:
+            raise self.bad(f"{what} has {len(shape):,} dimensions, wanted at most {MAX_DIMENSIONS}")
+        if not _naturals(offsets) or len(offsets) != 2:
+            raise self.bad(f"{what} has data_offsets {quoted(str(offsets))}, wanted [begin, end]")
+        if math.prod(max(1, n) for n in shape) >= 1 << 60:
+            raise self.bad(f"{what} of shape {quoted(str(shape))} overflows")
+        begin, end = offsets
+        if begin > end:
+            raise self.bad(f"{what} begins at {begin:,}, after its end at {end:,}")
+        bits = math.prod(shape) * DTYPE_BITS[dtype]
+        if bits % 8:
+            raise self.bad(f"{what} of {dtype} ends inside a byte")
+        if bits // 8 != end - begin:
+            raise self.bad(
+                f"{what} of {dtype} and shape {shape} needs {bits // 8:,} bytes, but has {end - begin:,}"
+            )
+        return _Entry(name, dtype, tuple(shape), begin, end)
+
+    def check_places(self, entries: list[_Entry], room: int) -> None:
+        """Together the tensors cover the data once: no overlap, no hole, nothing after the last."""
+        end, before = 0, "the beginning of the data"
+        for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+            what = f"tensor {quoted(entry.name)}"
+            if entry.end > room:
+                raise self.bad(
+                    f"{what} ends at {entry.end:,}, past the end of the data, which has {room:,} bytes: "
+                    "the file was cut short, or lies",
+                    "fetch it again",
+                )
+            if entry.begin < end:
+                raise self.bad(f"{what} at {entry.begin:,} overlaps {before}, which ends at {end:,}")
+            if entry.begin > end:
+                raise self.bad(f"{entry.begin - end:,} bytes between {before} and {what} belong to no tensor")
+            end, before = entry.end, what
+        if end < room:
+            raise self.bad(f"{room - end:,} bytes after {before} belong to no tensor")
+
+
+def _naturals(value: object) -> bool:
+    """Whether a JSON value is a list of integers >= 0; true and 1.0 are none."""
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
