@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 BUILD := build/dev
-CMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" cmake
+# One build of a folder at a time: two would damage ninja's records.
+LOCK := $(if $(shell command -v flock),flock build)
+CMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(LOCK) cmake
 TORCH := torch==2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Requirements of an extra, read from pyproject.toml: the tests need them without building pophood twice.
