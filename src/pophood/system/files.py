@@ -110,7 +110,7 @@ def replace(source: Path, target: Path) -> None:
             if sys.platform == "win32":
                 if pause is None:
                     raise PophoodError(
-                        f"{target}: in use by a running program, so it cannot be replaced: close the model first"
+                        f"{target}: in use by a running program, cannot be replaced: close the model first"
                     ) from error
                 time.sleep(pause)
             else:

@@ -1,0 +1,98 @@
+"""The Hugging Face cache of other programs: read in place, never written to, never deleted from.
+
+<cache>/models--owner--name/refs/main            the commit that "main" was
+<cache>/models--owner--name/snapshots/<commit>/  the files, as links into blobs/
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pophood.hub.known import CATALOGUE
+from pophood.hub.names import ModelName, is_repo, parse_name
+from pophood.hub.store import Located, model_at
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+
+
+def cache_folder() -> Path:
+    """Where Hugging Face's programs keep their files: HF_HUB_CACHE, HF_HOME/hub, or their default."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.path.expandvars(os.environ[variable])).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.path.expandvars(os.environ["HF_HOME"])).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+
+
+def find_in_cache(name: ModelName, revision: str | None = None) -> Located | None:
+    """The model in the cache, if it is whole there: of this revision, else main's, else the newest.
+
+    Only files that pophood reads count: a snapshot with `pytorch_model.bin` alone is no model here.
+    """
+    if name.repo is None:
+        return None
+    repos = [name.repo, *([name.text] if name.text in CATALOGUE else [])]  # gpt2's address before 2024
+    for repo in repos:
+        folder = cache_folder() / f"models--{repo.replace('/', '--')}"
+        for snapshot in _snapshots(folder, revision):
+            found = _whole(snapshot, name)
+            if found is not None:
+                return found
+    return None
+
+
+def cached_models() -> Iterator[Located]:
+    """Every model of the cache that pophood could run."""
+    folder = cache_folder()
+    for child in sorted(folder.glob("models--*")) if folder.is_dir() else []:
+        repo = child.name.removeprefix("models--").replace("--", "/", 1)
+        if repo not in CATALOGUE and not is_repo(repo):
+            continue
+        name = parse_name(repo)
+        found = find_in_cache(name)
+        if found is not None:
+            yield found
+        elif name.repo is not None:
+            for snapshot in list(_snapshots(child, None))[:1]:
+                files = sorted(snapshot.glob("*.gguf"))
+                names = [ModelName(f"{repo}:{file.name}", repo, file.name) for file in files]
+                yield from (model for one in names if (model := _whole(snapshot, one)) is not None)
+
+
+def _snapshots(folder: Path, revision: str | None) -> Iterator[Path]:
+    """The snapshots to try, best first."""
+    snapshots = folder / "snapshots"
+    if revision is not None and COMMIT.fullmatch(revision):
+        commit = revision
+    else:
+        try:
+            commit = (folder / "refs" / (revision or "main")).read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            commit = ""
+    if COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
+        yield snapshots / commit
+    if revision is None and snapshots.is_dir():
+        others = [path for path in snapshots.iterdir() if COMMIT.fullmatch(path.name) and path.name != commit]
+        yield from sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _whole(snapshot: Path, name: ModelName) -> Located | None:
+    source = f"https://huggingface.co/{name.repo}"
+    licence = CATALOGUE[name.text].licence if name.text in CATALOGUE else None
+    if name.file is not None:
+        path = snapshot / name.file
+        if not path.is_file():
+            return None
+        return Located(name.text, path, source, snapshot.name, licence, "gguf", "hf-cache")
+    model = model_at(snapshot)
+    if model is None:
+        return None
+    kind, path = model
+    if kind == "safetensors" and not any(all((path / f).is_file() for f in files) for files in TOKENIZERS):
+        return None
+    return Located(name.text, path, source, snapshot.name, licence, kind, "hf-cache")

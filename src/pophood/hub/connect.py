@@ -1,0 +1,194 @@
+"""The only file that opens a connection: to a checked address, by TLS or plainly, or through a proxy.
+
+The address that was checked is the address that is connected to, so a name cannot mean something else a
+moment later. Behind a proxy only addresses written as numbers can be checked: the proxy resolves names.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import ipaddress
+import socket
+import ssl
+from base64 import b64encode
+from dataclasses import dataclass, field
+from enum import IntEnum
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pophood.errors import BadInput, NotHere, PophoodError
+
+CONNECT_SECONDS = 10.0
+
+
+class Unreachable(NotHere):
+    """The hub did not answer, or broke off: another attempt may help."""
+
+
+class Reach(IntEnum):
+    """How private an address is; a redirect may not lead further down than the hub itself stands."""
+
+    PUBLIC = 0
+    PRIVATE = 1
+    LOOPBACK = 2
+    NOWHERE = 3  # link-local (cloud metadata), multicast, unspecified: never
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An open connection; `absolute` and `headers` are what a proxy for plain HTTP wants of the request."""
+
+    connection: http.client.HTTPConnection
+    reach: Reach
+    absolute: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def reach_of(address: str) -> Reach:
+    """How private an IP address is. Example: `reach_of("192.168.1.1") is Reach.PRIVATE`."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    if ip.is_loopback:
+        return Reach.LOOPBACK
+    if ip.is_link_local or ip.is_multicast or ip.is_unspecified:
+        return Reach.NOWHERE
+    return Reach.PUBLIC if ip.is_global else Reach.PRIVATE
+
+
+def literal_reach(host: str) -> Reach:
+    """The reach of a host that is written as an address; names count as public, but for localhost."""
+    try:
+        return reach_of(host)
+    except ValueError:
+        return Reach.LOOPBACK if host == "localhost" or host.endswith(".localhost") else Reach.PUBLIC
+
+
+def split_address(url: str) -> SplitResult:
+    """The parts of an http(s) address with a host and without a password. Raises BadInput otherwise."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and port_of(parts)
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url:
+        raise BadInput(f"{url[:100]!r} is no address of a hub: wanted one such as https://huggingface.co")
+    return parts
+
+
+def port_of(parts: SplitResult) -> int:
+    """The port of an address, the scheme's own if none is written."""
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
+    """Connect to an address that is no more private than `limit` (None: anywhere, the person chose it).
+
+    Raises Unreachable for what may pass, NotHere for a bad certificate, PophoodError for a refused address.
+    """
+    host = parts.hostname or ""
+    proxy = _proxy_for(parts)
+    if proxy is not None:
+        reach = literal_reach(host)
+        if limit is not None and reach > limit:
+            raise _led_astray(parts, reach)
+        return _through_proxy(proxy, parts, reach, timeout)
+    sock, reach = _dial(parts, limit, timeout)
+    if parts.scheme == "http":
+        plain = http.client.HTTPConnection(host, port_of(parts), timeout=timeout)
+        plain.sock, plain.auto_open = sock, 0
+        return Line(plain, reach)
+    secure = http.client.HTTPSConnection(host, port_of(parts), timeout=timeout)
+    try:
+        secure.sock, secure.auto_open = _tls().wrap_socket(sock, server_hostname=host), 0
+    except ssl.SSLCertVerificationError as error:
+        sock.close()
+        raise bad_certificate(host, error) from None
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise Unreachable(f"{host}: no encrypted connection ({words_of(error)})") from None
+    return Line(secure, reach)
+
+
+def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[socket.socket, Reach]:
+    host = parts.hostname or ""
+    try:
+        found = socket.getaddrinfo(host, port_of(parts), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"{host}: there is no such host, or no network ({words_of(error)})") from None
+    refused, failure = Reach.PUBLIC, "no address"
+    for family, kind, protocol, _, address in found:
+        reach = reach_of(str(address[0]))
+        if limit is not None and (reach > limit or reach is Reach.NOWHERE):
+            refused = reach
+            continue
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(min(timeout, CONNECT_SECONDS))
+            sock.connect(address)
+            sock.settimeout(timeout)
+        except OSError as error:
+            sock.close()
+            failure = words_of(error)
+            continue
+        return sock, reach
+    if refused is not Reach.PUBLIC:
+        raise _led_astray(parts, refused)
+    raise Unreachable(f"{host}: not reached ({failure})")
+
+
+def bad_certificate(host: str | None, error: ssl.SSLCertVerificationError) -> NotHere:
+    """The error for a host that cannot prove its name."""
+    return NotHere(
+        f"{host}: its certificate is not valid ({error.verify_message}): behind a company's proxy, set "
+        "SSL_CERT_FILE to a file with its certificates"
+    )
+
+
+def _led_astray(parts: SplitResult, reach: Reach) -> PophoodError:
+    place = {Reach.PRIVATE: "on a private network", Reach.LOOPBACK: "this machine itself"}
+    where = place.get(reach, "a local address")
+    return PophoodError(f"the hub redirects to {parts.scheme}://{parts.netloc}, which is {where}: refused")
+
+
+def _tls() -> ssl.SSLContext:
+    """The system's certificates; where Python has none (macOS installers), certifi's if it is here."""
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    none = not (paths.cafile or paths.capath or context.get_ca_certs())
+    if none and importlib.util.find_spec("certifi") is not None:
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+def _proxy_for(parts: SplitResult) -> SplitResult | None:
+    """The proxy that the person set up for an address (HTTPS_PROXY, NO_PROXY, the system's settings)."""
+    from urllib.request import getproxies, proxy_bypass
+
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return None
+    found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if found.scheme != "http" or not found.hostname:
+        raise BadInput(f"the proxy {found.scheme}://{found.hostname} cannot be used: wanted an http:// proxy")
+    return found
+
+
+def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout: float) -> Line:
+    headers = {}
+    if proxy.username is not None:
+        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    host, port = proxy.hostname or "", proxy.port or 80
+    if parts.scheme == "http":
+        return Line(http.client.HTTPConnection(host, port, timeout=timeout), reach, True, headers)
+    tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
+    tunnel.set_tunnel(parts.hostname or "", port_of(parts), headers)
+    return Line(tunnel, reach)
+
+
+def words_of(error: Exception) -> str:
+    """What an error of the network says, printable and short."""
+    return "".join(char for char in str(error) or type(error).__name__ if char.isprintable())[:160]

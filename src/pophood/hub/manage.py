@@ -1,0 +1,168 @@
+"""What a person does with models that are here or should be: pull, list, use, rm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.hub.cache import cached_models, find_in_cache
+from pophood.hub.choice import at_path, default_choice, find_here
+from pophood.hub.names import SMOLLM2, parse_name
+from pophood.hub.publish import clear_incoming, discard
+from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
+from pophood.hub.settings import choose_model, chosen_model
+from pophood.hub.smollm2 import fetch_smollm2
+from pophood.hub.store import Located, entries, incoming, lock_of, plain_name, size_of, store
+from pophood.system import file_lock
+from pophood.system import offline as told_offline
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Located):
+    """A model on this machine with its size in bytes, and whether commands that name none take it."""
+
+    size: int = 0
+    in_use: bool = False
+
+
+def pull(
+    name: str,
+    revision: str | None = None,
+    force: bool = False,
+    *,
+    offline: bool | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    announce: Say | None = None,
+    confirm: Ask | None = None,
+) -> Located:
+    """Fetch a model into the store, unless it is on this machine already; `force` fetches it again.
+
+    `announce` hears size, target and free disk first, `confirm` may decline, `progress` hears bytes. An
+    interrupted pull goes on where it stopped. Raises BadInput for a name that cannot be fetched, NotHere (no
+    such model, gated, offline, declined, no network), BadFile (wrong bytes), PophoodError (disk).
+
+    >>> pull("gpt2").path.name  # doctest: +SKIP
+    'gpt2'
+    """
+    say = announce or say_to_log
+    known = parse_name(name)
+    if known.repo is None and name != SMOLLM2:
+        raise BadInput(f"{name}: wanted a model's name to fetch, such as gpt2, smollm2 or owner/name")
+    if revision is not None and name == SMOLLM2:
+        raise BadInput("smollm2 is one certain file and has no revisions: leave --revision out")
+    here = find_here(known)
+    if here is not None and not force and (revision is None or here.revision == revision):
+        at = f" at revision {here.revision}" if here.revision else ""
+        say(f"{known.text}: already here{at}: {here.path} (--force fetches it again)")
+        return here
+    if offline or told_offline():
+        raise NotHere(f"{name}: not fetched, since connections are forbidden (--offline, POPHOOD_OFFLINE)")
+    if name == SMOLLM2:
+        return fetch_smollm2(force=force, say=say, ask=confirm, progress=progress)
+    from pophood.hub.fetch import pull_repo
+
+    return pull_repo(known, revision=revision, force=force, say=say, ask=confirm, progress=progress)
+
+
+def list_models() -> list[Listed]:
+    """Every model on this machine: the model folders first, then the Hugging Face cache. No network."""
+    choice = default_choice()
+    taken = choice.name if choice is not None else None
+    listed: list[Listed] = []
+    found = [(path, model) for path, model in entries()] + [(model.path, model) for model in cached_models()]
+    for path, model in found:
+        in_use = taken in (model.name, str(model.path))
+        if in_use:
+            taken = None  # only the first of that name is taken
+        listed.append(
+            Listed(
+                model.name,
+                model.path,
+                model.source,
+                model.revision,
+                model.licence,
+                model.kind,
+                model.where,
+                size=size_of(path),
+                in_use=in_use,
+            )
+        )
+    return listed
+
+
+def use(name: str | None) -> Located | None:
+    """Choose the model for commands that name none; None goes back to the default. It must be here already.
+
+    Raises NotHere with the command that fetches it, BadInput for a name that means nothing.
+    """
+    if name is None:
+        choose_model(None)
+        return None
+    at = at_path(name)
+    if at is not None:
+        choose_model(str(at.path))
+        return at
+    known = parse_name(name)
+    here = find_here(known)
+    if here is None:
+        raise NotHere(f"{name}: not on this machine: run `pophood pull {name}` first, or see `pophood list`")
+    choose_model(here.name)
+    return here
+
+
+def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None) -> Located | None:
+    """Delete a model from pophood's own store, half-fetched files included; None when `confirm` says no.
+
+    What other programs own is refused: the Hugging Face cache, folders of POPHOOD_MODELS, other paths.
+    Programs that run the model go on. Raises BadInput for those, NotHere for an unknown name.
+    """
+    say = announce or say_to_log
+    path, model = _in_store(name)
+    known = plain_name(model.name)
+
+    def waiting() -> None:
+        say(f"{name}: another process is fetching or deleting it; waiting for that one")
+
+    question = f"Delete {model.name} ({size_text(size_of(path))}) at {path}?"
+    if confirm is not None and not confirm(question):
+        return None
+    if known is None:
+        discard(path)
+    else:
+        with file_lock(lock_of(known), waiting=waiting):
+            discard(path)
+            clear_incoming(known.places[0].replace("/", "--"))
+    if chosen_model() in (model.name, str(model.path)):
+        choose_model(None)
+        say(f"{model.name} was the model chosen by `pophood use`; none is chosen now")
+    return model
+
+
+def _in_store(name: str) -> tuple[Path, Located]:
+    """The entry of the store that a name means, with what is to be deleted; refuses everything else."""
+    known = plain_name(name)
+    for path, model in entries():
+        names = (model.name, path.relative_to(store()).as_posix()) if model.where == "store" else ()
+        if name in names or (known is not None and known.text in names):
+            return path, model
+    if known is not None:
+        half = [
+            folder for folder in incoming().glob(f"{known.places[0].replace('/', '--')}@*") if folder.is_dir()
+        ]
+        if half:
+            return half[0], Located(known.text, half[0], where="store")
+        shared = find_here(known)
+        if shared is not None and find_in_cache(known) == shared:
+            raise BadInput(
+                f"{name}: it is in the Hugging Face cache, which is not pophood's own: nothing is deleted "
+                f"there; `hf cache` can ({shared.path})"
+            )
+        if shared is not None:
+            raise BadInput(
+                f"{name}: it is in a shared folder of POPHOOD_MODELS, which is only read: {shared.path}"
+            )
+    if Path(name).expanduser().exists():
+        raise PophoodError(f"{name}: not in pophood's store ({store()}), so it is yours to delete")
+    raise NotHere(f"{name}: not in pophood's store: see `pophood list`")

@@ -1,0 +1,101 @@
+"""What a user may type for a model: a short name, a hub id, a folder, a .gguf path. No disk, no network.
+
+What later becomes a part of a path is checked here, so nothing can climb out of a folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from pophood.errors import BadInput
+from pophood.hub.known import CATALOGUE
+
+# The hub's own rules: letters, digits, - _ .; no "--" or ".."; neither end is "-" or "."; 96 at most.
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
+_REPO = re.compile(rf"{_PART}/{_PART}")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+ -]{0,119}")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # devices, not files, on Windows
+SMOLLM2 = "smollm2"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A checked name. `repo` is None for a model that is known only by its place in a model folder."""
+
+    text: str  # the shortest spelling
+    repo: str | None = None
+    file: str | None = None  # a .gguf inside the repo
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the model would stand below a model folder, the place that `pull` writes to first."""
+        if self.repo is None:
+            return (self.text,)
+        if self.file is not None:
+            stem = self.file.rsplit("/", 1)[-1].removesuffix(".gguf")
+            return (f"{self.repo}+{stem}", f"{self.repo}/{self.file}")
+        return tuple(dict.fromkeys((self.repo, self.text)))
+
+
+def parse_name(text: str) -> ModelName:
+    """Check what was typed. Raises BadInput with near names for anything that is not a model's name.
+
+    >>> parse_name("gpt2").repo
+    'openai-community/gpt2'
+    >>> parse_name("owner/name:file.gguf").file
+    'file.gguf'
+    """
+    if text == SMOLLM2:  # one certain file from a Python package, not what the hub has under that title
+        return ModelName(text)
+    if text in CATALOGUE:
+        return ModelName(text, CATALOGUE[text].repo)
+    repo, _, file = text.partition(":")
+    if is_repo(repo) and (not file or is_repo_file(file)):
+        if file and not file.endswith(".gguf"):
+            raise BadInput(f"{text}: wanted a .gguf after the colon, as in owner/name:model-Q8_0.gguf")
+        if ":" in text and not file:
+            raise BadInput(f"{text}: nothing stands after the colon; wanted a .gguf file of the repo")
+        for known in CATALOGUE.values():
+            if known.repo == repo and not file and known.name != SMOLLM2:
+                return ModelName(known.name, repo)
+        return ModelName(text, repo, file or None)
+    parts = text.split("/")
+    if 1 <= len(parts) <= 3 and all(is_plain(part) for part in parts):
+        return ModelName(text)
+    raise BadInput(f"{text[:100]!r} is no model's name: {advice(text)}")
+
+
+def advice(text: str) -> str:
+    """What could be typed instead: near names first."""
+    near = difflib.get_close_matches(text.lower(), CATALOGUE, n=2, cutoff=0.6)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{meant}wanted one of {', '.join(CATALOGUE)}, a hub id owner/name, a folder, or a .gguf file"
+
+
+def is_repo(text: str) -> bool:
+    """Whether a text is a hub id owner/name."""
+    if len(text) > 96 or not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
+        return False
+    return not any(_RESERVED.fullmatch(part) for part in text.split("/"))
+
+
+def is_plain(part: str) -> bool:
+    """Whether one part of a path is safe as a file's or folder's name on every system."""
+    return bool(_PLAIN.fullmatch(part)) and part[-1] not in ". " and not _RESERVED.fullmatch(part)
+
+
+def is_repo_file(path: str) -> bool:
+    """Whether a file's path inside a repo may become a path below a folder of ours."""
+    return len(path) <= 300 and all(is_plain(part) for part in path.split("/"))
+
+
+def check_revision(text: str) -> str:
+    """A branch, tag or commit that may stand in an address. Raises BadInput otherwise."""
+    if not _REVISION.fullmatch(text) or ".." in text or "//" in text or text.endswith(("/", ".lock")):
+        raise BadInput(
+            f"{text[:100]!r} is no revision: wanted a branch, tag or commit, as in --revision main"
+        )
+    return text
