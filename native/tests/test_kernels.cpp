@@ -1,0 +1,195 @@
+// Every SIMD kernel gives the bits of kernels/scalar.cpp, on awkward sizes; and the scalar ones are right.
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+#include "../kernels.h"
+#include "check.h"
+
+using namespace pophood;
+using check::Random;
+using check::same_bits;
+
+namespace {
+
+std::vector<const Kernels*> fast_tables() {
+    std::vector<const Kernels*> tables;
+    std::istringstream names(available_kernels());
+    for (std::string name; names >> name;)
+        if (name != "scalar") tables.push_back(choose_kernels(name.c_str()));
+    return tables;
+}
+
+uint16_t random_half(Random& random) {  // finite, subnormals included
+    const auto bits = static_cast<uint16_t>(random.bits());
+    return (bits & 0x7C00) == 0x7C00 ? static_cast<uint16_t>(bits & 0x83FF) : bits;
+}
+uint16_t random_bfloat(Random& random) {
+    const float x = random.value();
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return static_cast<uint16_t>(bits >> 16);
+}
+
+void compare_matmul(const Kernels& fast, WeightType type, int64_t m, int64_t k, int64_t rows, bool bias, uint64_t seed) {
+    Random random(seed);
+    const int64_t panels = (rows + 15) / 16;
+    std::vector<float> floats;
+    std::vector<uint16_t> halves;
+    if (type == WeightType::f32) floats = random.values(panels * k * 16);
+    else
+        for (int64_t i = 0; i < panels * k * 16; ++i)
+            halves.push_back(type == WeightType::f16 ? random_half(random) : random_bfloat(random));
+    const void* weights = type == WeightType::f32 ? static_cast<const void*>(floats.data()) : halves.data();
+    const auto x = random.values(m * (k + 3)), b = random.values(panels * 16);
+    std::vector<float> scratch(k_block * 16);
+    const auto run = [&](const Kernels& kernels) {
+        std::vector<float> out(static_cast<size_t>(m * (rows + 5)), 7.0f);
+        const Matmul task{type, weights, bias ? b.data() : nullptr, x.data(), k + 3, out.data(), rows + 5, m, k, rows};
+        kernels.matmul(task, 0, panels / 2, scratch.data());
+        kernels.matmul(task, panels / 2, panels, scratch.data());
+        return out;
+    };
+    CHECK(same_bits(run(fast), run(scalar_kernels)), "%s type %d m %d k %d rows %d", fast.name, static_cast<int>(type),
+          static_cast<int>(m), static_cast<int>(k), static_cast<int>(rows));
+}
+
+template <class F>
+void compare_elementwise(const Kernels& fast, F kernel, const char* name) {
+    Random random(5);
+    for (const int64_t n : {1, 3, 15, 16, 17, 31, 33, 100, 257}) {
+        auto a = random.values(n, 4.0f), b = a;
+        for (int64_t i = 0; i < n; i += 7) a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] *= 30.0f;  // far out, too
+        kernel(fast, a.data(), n);
+        kernel(scalar_kernels, b.data(), n);
+        CHECK(same_bits(a, b), "%s %s n %d", fast.name, name, static_cast<int>(n));
+    }
+}
+
+void compare_attention(const Kernels& fast, int64_t d, const std::vector<int64_t>& visible, uint64_t seed) {
+    Random random(seed);
+    const int64_t padded = (d + 15) / 16 * 16, blocks = 5;
+    const auto keys = random.values(blocks * padded * kv_block), values = random.values(blocks * padded * kv_block);
+    const auto q = random.values(max_queries * d);
+    std::vector<const float*> k, v;
+    for (int64_t i = 0; i < blocks; ++i) {
+        k.push_back(keys.data() + i * padded * kv_block);
+        v.push_back(values.data() + i * padded * kv_block);
+    }
+    const auto run = [&](const Kernels& kernels, bool together) {
+        std::vector<float> out(static_cast<size_t>(max_queries * d), 7.0f);
+        Attend task{};
+        task.k_blocks = k.data();
+        task.v_blocks = v.data();
+        task.d = d;
+        task.d_padded = padded;
+        task.scale = 0.3f;
+        for (size_t j = 0; j < visible.size(); ++j) {
+            const int64_t at = together ? static_cast<int64_t>(j) : 0;
+            task.q[at] = q.data() + static_cast<int64_t>(j) * d;
+            task.out[at] = out.data() + static_cast<int64_t>(j) * d;
+            task.visible[at] = visible[j];
+            task.n_queries = at + 1;
+            if (!together) kernels.attend(task);
+        }
+        if (together) kernels.attend(task);
+        return out;
+    };
+    const auto expected = run(scalar_kernels, false);
+    CHECK(same_bits(run(fast, true), expected), "%s d %d", fast.name, static_cast<int>(d));
+    CHECK(same_bits(run(fast, false), expected), "%s d %d, one by one", fast.name, static_cast<int>(d));
+}
+
+}  // namespace
+
+TEST(matmul_gives_the_bits_of_the_specification) {
+    for (const Kernels* fast : fast_tables())
+        for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::bf16}) {
+            for (const int64_t m : {1, 2, 3, 5, 6, 7, 13, 14, 15, 29})
+                for (const int64_t k : {1, 7, 64, 65})
+                    for (const int64_t rows : {1, 15, 16, 17, 40}) compare_matmul(*fast, type, m, k, rows, m % 2 == 0, 1);
+            if (!quick) {
+                compare_matmul(*fast, type, 200, 2 * k_block + 100, 33, true, 2);  // several passes and groups
+                compare_matmul(*fast, type, 1, 2 * k_block + 100, 33, false, 3);
+            }
+        }
+}
+
+TEST(elementwise_gives_the_bits_of_the_specification) {
+    for (const Kernels* fast : fast_tables()) {
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.exponential(x, n); }, "exp");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.gelu_tanh(x, n); }, "gelu_tanh");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.silu(x, n); }, "silu");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.multiply(x, x, n); }, "multiply");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.add(x, x, n); }, "add");
+        for (const bool rms : {false, true})
+            compare_elementwise(
+                *fast, [rms](const Kernels& t, float* x, int64_t n) { t.norm(x, nullptr, nullptr, 1e-5f, rms, x, n); }, "norm");
+        Random random(8);
+        const auto gain = random.values(300), bias = random.values(300), angle = random.values(300);
+        compare_elementwise(
+            *fast, [&](const Kernels& t, float* x, int64_t n) { t.norm(x, gain.data(), bias.data(), 1e-5f, false, x, n); }, "layer norm");
+        compare_elementwise(
+            *fast, [&](const Kernels& t, float* x, int64_t n) { t.norm(x, gain.data(), nullptr, 1e-5f, true, x, n); }, "rms norm");
+        compare_elementwise(
+            *fast, [&](const Kernels& t, float* x, int64_t n) { t.rotate(x, angle.data(), gain.data(), n / 2 * 2); }, "rotate");
+    }
+}
+
+TEST(attention_gives_the_bits_of_the_specification) {
+    for (const Kernels* fast : fast_tables())
+        for (const int64_t d : {2, 8, 16, 24, 32, 40, 64, 80, 128, 256}) {
+            compare_attention(*fast, d, {1}, 1);
+            compare_attention(*fast, d, {32, 33}, 2);
+            compare_attention(*fast, d, {63, 64, 65}, 3);
+            compare_attention(*fast, d, {157, 158, 159, 160}, 4);
+            compare_attention(*fast, d, {7, 7, 7, 160}, 5);
+        }
+}
+
+TEST(what_is_not_finite_is_seen_and_passed_on) {
+    auto tables = fast_tables();
+    tables.push_back(&scalar_kernels);
+    const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
+    for (const Kernels* table : tables)
+        for (const float poison : {nan, infinity, -infinity})
+            for (const size_t at : {size_t{0}, size_t{16}, size_t{36}}) {
+                std::vector<float> x(37, 1.0f);
+                CHECK(table->all_finite(x.data(), 37));
+                x[at] = poison;
+                CHECK(!table->all_finite(x.data(), 37));
+                table->norm(x.data(), nullptr, nullptr, 1e-5f, false, x.data(), 37);
+                CHECK(!table->all_finite(x.data(), 37), "%s norm", table->name);
+                std::vector<float> y(37, nan);
+                table->exponential(y.data(), 37);
+                table->silu(x.data(), 37);
+                CHECK(!table->all_finite(y.data(), 37) && !table->all_finite(x.data(), 37), "%s", table->name);
+            }
+}
+
+TEST(exponential_is_close_to_the_true_one) {
+    double worst = 0.0;
+    for (float x = -87.0f; x < 88.0f; x += quick ? 0.37f : 0.00137f) {
+        float y = x;
+        scalar_kernels.exponential(&y, 1);
+        const double truth = std::exp(static_cast<double>(x));
+        worst = std::max(worst, std::abs(y - truth) / truth);
+    }
+    CHECK(worst < 1.5e-7, "relative error %g", worst);
+    float far[] = {-88.0f, -1e30f, -std::numeric_limits<float>::infinity(), 0.0f};
+    scalar_kernels.exponential(far, 4);
+    CHECK(far[0] == 0.0f && far[1] == 0.0f && far[2] == 0.0f && far[3] == 1.0f);
+}
+
+TEST(activations_are_close_to_their_definitions) {
+    for (float x = -12.0f; x < 12.0f; x += 0.0317f) {
+        float tanh_form = x, silu = x, erf_form = x;
+        scalar_kernels.gelu_tanh(&tanh_form, 1);
+        scalar_kernels.silu(&silu, 1);
+        scalar_kernels.gelu_erf(&erf_form, 1);
+        const double u = x, tanh_truth = 0.5 * u * (1 + std::tanh(std::sqrt(2 / 3.14159265358979324) * (u + 0.044715 * u * u * u)));
+        CHECK(std::abs(tanh_form - tanh_truth) < 2e-6, "gelu_tanh(%g) = %g", x, tanh_form);
+        CHECK(std::abs(silu - u / (1 + std::exp(-u))) < 2e-6, "silu(%g)", x);
+        CHECK(std::abs(erf_form - 0.5 * u * (1 + std::erf(u * std::sqrt(0.5)))) < 2e-6, "gelu(%g)", x);
+    }
+}
