@@ -20,7 +20,7 @@ from pophood.hub.known import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
 from pophood.hub.report import Ask, Progress, Say, say_to_log
 from pophood.hub.settings import chosen_model
-from pophood.hub.smollm2 import WHEEL_BYTES, fetch_smollm2, find_smollm2
+from pophood.hub.smollm2 import WHEEL_BYTES, find_smollm2
 from pophood.hub.store import Located, find, from_path
 from pophood.system import offline as told_offline
 
@@ -116,6 +116,8 @@ def _named(text: str, manner: Manner) -> Located:
             f"fetch it once with `pophood pull {name.text}`, or see `pophood list`"
         )
     if text == SMOLLM2:
+        from pophood.hub.by_pip import fetch_smollm2
+
         return fetch_smollm2(force=False, say=manner.say, ask=manner.ask, progress=manner.progress)
     from pophood.hub.fetch import pull_repo
 
@@ -167,6 +169,8 @@ def _first_model(manner: Manner) -> Located:
             if answer.agreed:
                 raise
         ask = None  # answered already
+    from pophood.hub.by_pip import fetch_smollm2
+
     manner.say(
         "no model is here yet: taking smollm2, a small chat model (see `pophood pull --help` for others)"
     )

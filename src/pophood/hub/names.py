@@ -5,7 +5,6 @@ What later becomes a part of a path is checked here, so nothing can climb out of
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
@@ -70,6 +69,8 @@ def parse_name(text: str) -> ModelName:
 
 def advice(text: str) -> str:
     """What could be typed instead: near names first."""
+    import difflib
+
     near = difflib.get_close_matches(text.lower(), CATALOGUE, n=2, cutoff=0.6)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{meant}wanted one of {', '.join(CATALOGUE)}, a hub id owner/name, a folder, or a .gguf file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ class Progress:
 
 def say_to_log(line: str) -> None:
     """Say something aloud for a caller who gave no `announce` (Python prints warnings to stderr)."""
+    import logging
+
     logging.getLogger("pophood").warning("%s", line)
 
 
