@@ -97,7 +97,7 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         return error.exit_code, None
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pophood"
-        return error.exit_code, f"{error.format_message().rstrip('.')}. See `{path} --help`"
+        return error.exit_code, f"{_sentence(error.format_message())} See `{path} --help`"
     if isinstance(error, BadInput):
         return ASKED_WRONGLY, str(error)
     if isinstance(error, PophoodError):
@@ -108,6 +108,10 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         place = f"{error.filename}: " if error.filename else ""
         return FAILED, f"{place}{error.strerror or error}"
     return FAILED, None
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

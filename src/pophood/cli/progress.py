@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pophood.cli.console import QUIET, Console
-from pophood.cli.tables import seconds, size
+from pophood.cli.tables import seconds
+from pophood.hub import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -90,7 +91,7 @@ class Transfer:
             tenth = state.done * 10 // state.size
             if tenth > self._tenth:
                 self._tenth = tenth
-                self._console.say(f"{self._what}: {tenth * 10} % of {size(state.size)}")
+                self._console.say(f"{self._what}: {tenth * 10} % of {size_text(state.size)}")
 
     def _bar(self, state: State) -> None:
         if self._progress is None:

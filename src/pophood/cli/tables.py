@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
@@ -62,21 +61,6 @@ def bar(share: float, cells: int, stream: TextIO) -> str:
         eighths = max(1, round(share * cells * 8)) if share > 0 else 0
         return EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8].strip()
     return "#" * (max(1, round(share * cells)) if share > 0 else 0)
-
-
-def size(count: int | float) -> str:
-    """Bytes for people, in powers of ten as disks and downloads are sold.
-
-    >>> [size(n) for n in (999, 12_345, 548_105_171, 88_200_000)]
-    ['999 bytes', '12.3 kB', '548 MB', '88.2 MB']
-    """
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    power = min(4, int(math.log10(count)) // 3)
-    value = count / 1000**power
-    if round(value) >= 1000 and power < 4:
-        power, value = power + 1, value / 1000
-    return f"{value:.0f} {'_kMGT'[power]}B" if value >= 100 else f"{value:.3g} {'_kMGT'[power]}B"
 
 
 def seconds(duration: float) -> str:

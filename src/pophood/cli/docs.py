@@ -1,0 +1,67 @@
+"""docs/cli.md, written from the commands themselves: `python -m pophood.cli.docs docs/cli.md`.
+
+A test fails when the page and the commands differ.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pophood.cli.app import VERBS, pophood
+
+WIDTH = 100
+
+INTRODUCTION = """\
+# The command line
+
+<!-- Written by `make docs`; edit the commands, not this page. -->
+
+Results go to stdout, everything said about them to stderr. `-q` silences stderr except for errors, `-v` says
+more. Commands that print data take `--json`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it could not be done: a bad file, a missing model, too little memory; or a pipe's reader left |
+| 2 | asked wrongly: an unknown option or name, a value out of range, a text too long for the model |
+| 130 | stopped by Ctrl-C; what was printed stays |
+
+| environment variable | meaning |
+|---|---|
+| `POPHOOD_MODEL` | the model when none is named |
+| `POPHOOD_HOME` | where models and settings are kept |
+| `POPHOOD_MODELS` | more folders with models, only read; separated as in `PATH` |
+| `POPHOOD_OFFLINE` | `1` forbids every connection, as `--offline` does |
+| `POPHOOD_THREADS` | threads to compute with |
+| `POPHOOD_ISA` | force an instruction set: scalar, avx2, avx512, neon |
+| `HF_ENDPOINT` | another model hub than huggingface.co |
+| `NO_COLOR` | no colours |
+"""
+
+
+def page() -> str:
+    """The whole page as text."""
+    parent = click.Context(pophood, info_name="pophood", terminal_width=WIDTH, max_content_width=WIDTH)
+    sections = [INTRODUCTION, _section("pophood", pophood.get_help(parent))]
+    for name in VERBS:
+        command = pophood.get_command(parent, name)
+        assert command is not None
+        context = click.Context(
+            command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
+        )
+        sections.append(_section(f"pophood {name}", command.get_help(context)))
+    return "\n".join(sections)
+
+
+def _section(title: str, text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return f"## {title}\n\n```text\n{lines}\n```\n"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m pophood.cli.docs docs/cli.md")
+    Path(sys.argv[1]).write_bytes(page().encode("utf-8"))

@@ -1,0 +1,33 @@
+"""`pophood doctor`: is this machine ready, and is it true that nothing leaves it?"""
+
+from __future__ import annotations
+
+from pophood.cli.console import Console
+from pophood.cli.options import json_option, option, verb
+
+
+@verb()
+@option(
+    "--prove-offline",
+    is_flag=True,
+    section="Other",
+    help="Run the demo with every connection forbidden, and print what was attempted.",
+)
+@json_option
+def command(console: Console, prove_offline: bool, as_json: bool) -> int:
+    """Check this machine, and say what to do.
+
+    Example: pophood doctor
+    """
+    if prove_offline:
+        from pophood.cli.offline import prove
+
+        return prove(console, as_json)
+    from pophood.cli.facts import examine, lines
+
+    found = examine()
+    if as_json:
+        console.json(found.as_dict())
+    else:
+        console.out("\n".join(lines(found)))
+    return 0
