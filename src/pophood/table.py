@@ -1,0 +1,113 @@
+"""Table: named columns and rows, for people (text, notebook) and for programs (CSV, JSON). It computes nothing."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+BAR_WIDTH = 24  # characters, or tenths of an em in a notebook
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under column names; texts show their spaces, and `bars` names a column of 0..1 to draw as bars.
+
+    >>> table = Table(("token_id", "token_text"), ((286, " of"),))
+    >>> print(table)
+    token_id  token_text
+         286  " of"
+    >>> table[0]["token_text"]
+    ' of'
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    bars: str | None = None
+    title: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        for row in self.rows:
+            yield dict(zip(self.columns, row, strict=True))
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        return dict(zip(self.columns, self.rows[index], strict=True))
+
+    def column(self, name: str) -> list[object]:
+        """The values of one column, top to bottom."""
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+    def to_csv(self) -> str:
+        """Comma-separated values with a header line; floats keep every digit."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """A list of objects, one per row."""
+        return json.dumps(list(self), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        cells = [self.columns, *(tuple(show(value) for value in row) for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        right = [self._is_numeric(i) for i in range(len(self.columns))]
+        lines = []
+        for number, row in enumerate(cells):
+            parts = [
+                cell.rjust(width) if flush else cell.ljust(width)
+                for cell, width, flush in zip(row, widths, right, strict=True)
+            ]
+            bar = "  " + "#" * round(BAR_WIDTH * self._bar(number - 1)) if self.bars and number else ""
+            lines.append(("  ".join(parts) + bar).rstrip())
+        return "\n".join(([self.title] if self.title else []) + lines)
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook, with real bars."""
+        head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.columns)
+        body = []
+        for number, row in enumerate(self.rows):
+            cells = []
+            for i, value in enumerate(row):
+                align = "right" if self._is_numeric(i) else "left"
+                text = html.escape(show(value))
+                if self.bars == self.columns[i]:
+                    width = BAR_WIDTH * self._bar(number) / 2
+                    text += (
+                        f"<span style='display:inline-block;width:{BAR_WIDTH / 2}em;text-align:left;margin-left:.5em'>"
+                        f"<span style='display:inline-block;height:.8em;width:{width:.2f}em;background:#3b7dd8'></span></span>"
+                    )
+                cells.append(f"<td style='text-align:{align};white-space:pre'>{text}</td>")
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+    def _is_numeric(self, column: int) -> bool:
+        return all(isinstance(row[column], (int, float)) for row in self.rows)
+
+    def _bar(self, row: int) -> float:
+        value = self.rows[row][self.columns.index(self.bars)] if self.bars else 0.0
+        return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else 0.0
+
+
+def show(value: object) -> str:
+    """One cell: texts quoted so that their spaces can be seen, floats to four places.
+
+    >>> show(" of"), show(0.25), show(None)
+    ('" of"', '0.2500', '-')
+    """
+    if isinstance(value, str):
+        escaped = value.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+        return f'"{escaped}"'
+    if isinstance(value, bool) or value is None:
+        return "-" if value is None else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
