@@ -23,7 +23,7 @@ from pophood.sampling.randomness import uniforms
 from pophood.sampling.settings import RANGES, SamplingSettings
 from pophood.sampling.softmax import BLOCK, Floats, Ids, block_sums
 
-_LARGEST = np.finfo(np.float32).max
+_LARGEST = np.float32(1e37)  # differences of two such numbers are still finite
 
 
 @dataclass(frozen=True, slots=True)
