@@ -16,8 +16,8 @@ def publish(staging: Path, target: Path) -> None:
     whole, and the next pull finds every file in it.
     """
     with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         discard(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
         replace(staging, target)
 
 

@@ -13,7 +13,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import quote, urljoin
@@ -108,14 +108,16 @@ class Web:
         for _ in range(MAX_REDIRECTS + 1):
             line = connect(split_address(url), hub_reach, self.timeout)
             hub_reach = line.reach if hub_reach is None else hub_reach
-            try:
+            with closing(line.connection):
                 answer = self._send(line, method, url, headers or {}, hops)
-                if answer.status not in REDIRECTS:
-                    yield answer
-                    return
+                with closing(answer.body):
+                    encoding = answer.headers.get("content-encoding", "identity")
+                    if encoding != "identity":
+                        raise PophoodError(f"{url}: sent as {encoding!r}, wanted plain bytes: refused")
+                    if answer.status not in REDIRECTS:
+                        yield answer
+                        return
                 url = _redirect(url, answer.headers.get("location", ""))
-            finally:
-                line.connection.close()
         raise PophoodError(f"{url}: the hub redirects in circles ({MAX_REDIRECTS} times): refused")
 
     def _send(
@@ -141,8 +143,6 @@ class Web:
         found = {name.lower(): value for name, value in response.getheaders()}
         if from_hub:
             hops.append(found)
-        if found.get("content-encoding", "identity") != "identity":
-            raise PophoodError(f"{url}: sent as {found['content-encoding']!r}, wanted plain bytes: refused")
         return Answer(url, response.status, found, from_hub, hops, response)
 
     def _is_hub(self, url: str) -> bool:
