@@ -5,7 +5,7 @@
 
 #include "kernels.h"
 
-#if defined(_M_X64)
+#if defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
 #include <intrin.h>
 #elif defined(__x86_64__)
@@ -18,7 +18,7 @@ namespace {
 #if defined(__x86_64__) || defined(_M_X64)
 
 void cpuid(unsigned leaf, unsigned r[4]) {
-#if defined(_M_X64)
+#if defined(_MSC_VER) && defined(_M_X64)
     int out[4];
     __cpuidex(out, static_cast<int>(leaf), 0);
     for (int i = 0; i < 4; ++i) r[i] = static_cast<unsigned>(out[i]);
@@ -28,7 +28,7 @@ void cpuid(unsigned leaf, unsigned r[4]) {
 }
 
 unsigned long long saved_state() {  // XCR0: which registers the operating system saves
-#if defined(_M_X64)
+#if defined(_MSC_VER) && defined(_M_X64)
     return _xgetbv(0);
 #else
     unsigned low, high;
