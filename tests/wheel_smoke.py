@@ -30,7 +30,17 @@ def main() -> None:
         greedy = [lm.generate("a b c", max_tokens=8, temperature=0.0, seed=1).text for _ in range(2)]
         assert greedy[0] == greedy[1], greedy
         assert len(lm.logits("a b c")) == lm.config.vocab_size
-        command = [sys.executable, "-m", "pophood", "run", "a b c", "--model", str(path), "--greedy", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "pophood",
+            "run",
+            "a b c",
+            "--model",
+            str(path),
+            "--greedy",
+            "--json",
+        ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
         assert result.returncode == 0, result.stderr
     heavy = {"torch", "transformers", "pytest"} & set(sys.modules)

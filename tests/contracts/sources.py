@@ -62,7 +62,9 @@ def _cpp_functions(path: Path, source: str) -> Iterator[Function]:
     # No parser: comments and strings are blanked, then braces are matched. A brace opens a function when
     # the text since the last ; { or } ends like a signature; braces inside a function are not looked at.
     text = BLANKED.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), source)
-    text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda m: re.sub(r"[^\n]", " ", m.group()), text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", lambda m: re.sub(r"[^\n]", " ", m.group()), text, flags=re.MULTILINE
+    )
     start, depth, function_depth = 0, 0, -1
     name, first = "", 0
     for position, character in enumerate(text):

@@ -6,7 +6,6 @@ import ast
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT
 from tests.contracts.sources import functions_of, product_files, tracked_files
 
@@ -43,13 +42,25 @@ def test_no_function_is_over_its_budget() -> None:
 def test_the_counter_sees_functions_of_both_languages() -> None:
     python = "class A:\n    def long(self) -> None:\n" + "        x = 1\n" * 70
     assert [(f.name, f.lines) for f in functions_of(Path("a.py"), python)] == [("long", 71)]
-    cpp = (
-        '// int no() {\nnamespace p {\nstruct S {\n    int a = 0;\n    int get() const { return a; } // {\n};\n'
-        'template <int N>\nvoid S::walk(\n    int n) noexcept {\n    for (;;) {\n        puts("}");\n    }\n}\n} // p\n'
+    cpp = "\n".join(
+        [
+            "// int no() {",
+            "namespace p {",
+            "struct S {",
+            "    int a = 0;",
+            "    int get() const { return a; } // {",
+            "};",
+            "template <int N>",
+            "void S::walk(",
+            "    int n) noexcept {",
+            '    for (;;) { puts("}"); }',
+            "}",
+            "} // p",
+        ]
     )
     assert [(f.name, f.line, f.lines) for f in functions_of(Path("a.cpp"), cpp)] == [
         ("get", 5, 1),
-        ("S::walk", 7, 7),
+        ("S::walk", 7, 5),
     ]
 
 

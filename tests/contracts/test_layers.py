@@ -9,14 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter over the package below `root`."""
     return subprocess.run(
-        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()", "--no-cache"],
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as run; run()",
+            "--no-cache",
+        ],
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root / "src"), "SKBUILD_EDITABLE_SKIP": "pophood"},
         capture_output=True,

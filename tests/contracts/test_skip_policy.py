@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT
 from tests.needs import forbidden_skip
 
@@ -27,7 +26,18 @@ def run_one(folder: Path, *, ci: bool, level: str = "") -> subprocess.CompletedP
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"CI": "true"} if ci else {})
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "tests.conftest", "-p", "no:cacheprovider", folder],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rs",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            folder,
+        ],
         cwd=folder,
         env=environment,
         capture_output=True,

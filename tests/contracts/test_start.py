@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT
 
 PYTHON = [sys.executable, "-X", "utf8"]
@@ -22,7 +21,9 @@ HANG_SECONDS = 20.0
 
 def modules_after(statement: str) -> set[str]:
     """The top-level modules that a fresh interpreter holds after `statement`."""
-    code = f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    code = (
+        f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
     result = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     return set(json.loads(result.stdout.splitlines()[-1]))
 

@@ -1,4 +1,4 @@
-"""native/ without Python: its own tests under sanitizers, another compiler, another processor, and Windows' compiler.
+"""native/ without Python: its tests under sanitizers, another compiler, another processor, Windows' compiler.
 
 Each build has its own folder below build/native/, kept between runs.
 """
@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import ROOT
 from tests.needs import linux, tool
 
@@ -44,7 +43,13 @@ def run(command: list[str], *, path: str | None = None, timeout: float = 280) ->
     """Run to the end; a failure shows the last of what was printed."""
     environment = os.environ | ({"PATH": path} if path else {})
     result = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     output = result.stdout + result.stderr
     assert result.returncode == 0, f"{' '.join(command)}: exit {result.returncode}\n{output[-6000:]}"
@@ -91,6 +96,7 @@ def test_windows_compiles() -> None:
     assert (folder / "native_tests.exe").is_file()
 
 
+@pytest.mark.full
 def test_valgrind_reads_nothing_uninitialised() -> None:
     """The scalar kernels, compiled without optimisation and run under memcheck."""
     linux()
