@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved runs, medians with their spread, this machine's ceilings, one JSON line."""
+"""What the benchmarks share: interleaved runs, medians with their spread, one JSON line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Work = Callable[[], float]  # runs once, returns a rate (the larger, the better)
 
 
 def interleaved(works: dict[str, Work], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Run every work in turn, `rounds` times: A B C A B C …, so that a machine that drifts slows all alike."""
+    """Run every work in turn: A B C A B C …, so that a machine that drifts slows all alike."""
     figures: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + warmup):
         for name, work in works.items():

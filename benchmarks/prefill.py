@@ -26,7 +26,9 @@ def gemm_rate() -> float:
     x = {k: torch.randn(TOKENS, k) for k in (768, 3072)}
     for (k, n), count in SHAPES.items():
         weights = [torch.randn(n, k) for _ in range(3)]
-        seconds += count * min(timed(lambda w=w, k=k: torch.nn.functional.linear(x[k], w)) for w in weights * 2)
+        seconds += count * min(
+            timed(lambda w=w, k=k: torch.nn.functional.linear(x[k], w)) for w in weights * 2
+        )
     return flops() / seconds
 
 

@@ -26,7 +26,9 @@ def process(*command: str) -> float:
     """Seconds that a command takes from start to end."""
     environment = os.environ | {"POPHOOD_OFFLINE": "1"}
     return timed(
-        lambda: subprocess.run(command, check=True, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+        lambda: subprocess.run(
+            command, check=True, capture_output=True, env=environment, stdin=subprocess.DEVNULL
+        )
     )
 
 

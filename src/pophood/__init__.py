@@ -1,1 +1,71 @@
-"""pophood: pop the hood of a language model on your own laptop: run it, look inside, tune it."""
+"""pophood: pop the hood of a language model on your own laptop: run it, look inside, tune it.
+
+    import pophood
+    lm = pophood.load("smollm2")
+    print(lm.generate("The capital of Spain is", max_tokens=10, temperature=0).text)
+
+The names below are the library's surface; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pophood.bundle import Bundle, open_bundle
+    from pophood.config import ModelConfig
+    from pophood.engine import CancelFlag, Engine
+    from pophood.errors import PophoodError
+    from pophood.generate import GenerateSettings, Token
+    from pophood.lm import LM, Generation, load
+    from pophood.sampling import SamplingSettings
+    from pophood.score import Score
+    from pophood.table import Table
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Bundle": "bundle",
+    "CancelFlag": "engine",
+    "Engine": "engine",
+    "GenerateSettings": "generate",
+    "Generation": "lm",
+    "LM": "lm",
+    "ModelConfig": "config",
+    "PophoodError": "errors",
+    "SamplingSettings": "sampling",
+    "Score": "score",
+    "Table": "table",
+    "Token": "generate",
+    "load": "lm",
+    "open_bundle": "bundle",
+}
+
+__all__ = [
+    "LM",
+    "Bundle",
+    "CancelFlag",
+    "Engine",
+    "GenerateSettings",
+    "Generation",
+    "ModelConfig",
+    "PophoodError",
+    "SamplingSettings",
+    "Score",
+    "Table",
+    "Token",
+    "load",
+    "open_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that `import pophood` costs nothing."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'pophood' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pophood.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,7 +1,7 @@
-"""Engine: NumPy arrays in and out of the native module; sequences, taps, chunks. No files, no text, no sampling.
+"""Engine: NumPy arrays in and out of the native module; sequences, taps, chunks. No files, text or sampling.
 
-The arithmetic is in `native/engine.cpp`. Here a model's tensors are handed over once, token ids go in, and logits,
-hidden states and taps come out. Left out on purpose: choosing a token (`sampling`), the loop (`generate`).
+The arithmetic is in `native/engine.cpp`. Here a model's tensors are handed over once, token ids go in, and
+logits, hidden states and taps come out. Choosing a token is `sampling`, the loop is `generate`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes that a model will take: its weights, the activations of one chunk, and keys and values at full context."""
+    """Bytes that a model will take: weights, activations of one chunk, keys and values per position."""
 
     weights: int
     activations: int
@@ -67,7 +67,9 @@ class MemoryPlan:
         return self.weights + self.activations + self.context * self.cache_per_position
 
 
-def plan_memory(config: ModelConfig, stored_type: Callable[[str], str], context: int | None = None) -> MemoryPlan:
+def plan_memory(
+    config: ModelConfig, stored_type: Callable[[str], str], context: int | None = None
+) -> MemoryPlan:
     """Predict memory before anything is allocated: F16 and BF16 stay 2 bytes, all else becomes 4.
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
@@ -103,10 +105,16 @@ class Engine:
     """
 
     def __init__(
-        self, config: ModelConfig, precision: str = "auto", threads: int | None = None, context: int | None = None
+        self,
+        config: ModelConfig,
+        precision: str = "auto",
+        threads: int | None = None,
+        context: int | None = None,
     ) -> None:
         if precision not in PRECISIONS:
-            raise Unsupported(f"precision {precision!r} is not there yet: choose one of {', '.join(PRECISIONS)}")
+            raise Unsupported(
+                f"precision {precision!r} is not there yet: choose one of {', '.join(PRECISIONS)}"
+            )
         self.config = config
         self.precision = "f32"
         self.context = _checked_context(config, context)
@@ -121,14 +129,15 @@ class Engine:
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
         """Pack every tensor of the model; nothing of the source is kept.
 
-        `progress(done, total)` counts bytes as they will lie in memory. Raises OutOfMemory before loading anything.
+        `progress(done, total)` counts tensors. Raises OutOfMemory before loading anything.
         """
         plan = plan_memory(self.config, weights.stored_type, self.context)
         available = system.available_memory()
         if plan.least > available:
             raise OutOfMemory(
-                f"the model needs {_gib(plan.weights)} for weights and {_gib(plan.least - plan.weights)} to compute, "
-                f"{_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a smaller model"
+                f"the model needs {_gib(plan.weights)} for weights and {_gib(plan.least - plan.weights)} to "
+                f"compute, {_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a "
+                "smaller model"
             )
         names = list(tensor_shapes(self.config))
         for i, name in enumerate(names):
@@ -228,7 +237,9 @@ class Engine:
                 if self.length(sequence) > length:
                     self.truncate(sequence, length)
             if isinstance(error, _native.NotFinite):
-                raise EngineError(f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor") from None
+                raise EngineError(
+                    f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
+                ) from None
             if isinstance(error, _native.Stopped):
                 raise Cancelled("the forward pass was cancelled") from None
             raise
@@ -255,7 +266,7 @@ class Engine:
 
 
 def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float:
-    """Bytes per second that `threads` threads read from memory: the best of `rounds` sums over `size` bytes."""
+    """Bytes per second that `threads` threads read: the best of `rounds` sums over `size` bytes."""
     return float(_native.read_bandwidth(threads, size, rounds))
 
 
@@ -320,7 +331,11 @@ def _all_ids(batch: Batch) -> Iterator[int]:
 def _tap_number(name: str) -> tuple[int, int]:
     if name.endswith(".resid_post"):
         return _TAP_RESID_POST, int(name.split(".")[1])
-    single = {"embed.token": _TAP_EMBED_TOKEN, "embed.position": _TAP_EMBED_POSITION, "final_norm": _TAP_FINAL_NORM}
+    single = {
+        "embed.token": _TAP_EMBED_TOKEN,
+        "embed.position": _TAP_EMBED_POSITION,
+        "final_norm": _TAP_FINAL_NORM,
+    }
     return single[name], 0
 
 

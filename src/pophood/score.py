@@ -1,4 +1,4 @@
-"""How probable a model finds a text: the log-probability of every token, in windows, a few logit rows at a time.
+"""How probable a model finds a text: the log-probability of every token, in windows, a few rows at a time.
 
 Perplexity and evaluation stand on it. Left out: which text, and what a good value is.
 """
@@ -33,7 +33,11 @@ class Score:
     @property
     def mean_nll(self) -> float:
         """Mean negative log-likelihood in nats per scored token; NaN if there is none."""
-        return -float(np.nansum(self.log_probabilities, dtype=np.float64)) / self.scored if self.scored else math.nan
+        return (
+            -float(np.nansum(self.log_probabilities, dtype=np.float64)) / self.scored
+            if self.scored
+            else math.nan
+        )
 
     @property
     def perplexity(self) -> float:
@@ -50,7 +54,7 @@ def score_ids(
     cancel: CancelFlag | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Score:
-    """Score token ids in windows of `window` tokens (default: the context), of which the first `overlap` are context.
+    """Score token ids in windows of `window` tokens (default: the context); the first `overlap` are context.
 
     With overlap 0 the windows do not touch, and the first token of each has no probability (NaN).
     `progress(done, total)` counts tokens. Raises BadInput for a window that does not fit.

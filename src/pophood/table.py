@@ -1,4 +1,4 @@
-"""Table: named columns and rows, for people (text, notebook) and for programs (CSV, JSON). It computes nothing."""
+"""Table: named columns and rows, for people (text, notebook) and programs (CSV, JSON). It computes nothing."""
 
 from __future__ import annotations
 
@@ -80,11 +80,7 @@ class Table:
                 align = "right" if self._is_numeric(i) else "left"
                 text = html.escape(show(value))
                 if self.bars == self.columns[i]:
-                    width = BAR_WIDTH * self._bar(number) / 2
-                    text += (
-                        f"<span style='display:inline-block;width:{BAR_WIDTH / 2}em;text-align:left;margin-left:.5em'>"
-                        f"<span style='display:inline-block;height:.8em;width:{width:.2f}em;background:#3b7dd8'></span></span>"
-                    )
+                    text += _html_bar(self._bar(number))
                 cells.append(f"<td style='text-align:{align};white-space:pre'>{text}</td>")
             body.append(f"<tr>{''.join(cells)}</tr>")
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
@@ -96,6 +92,12 @@ class Table:
     def _bar(self, row: int) -> float:
         value = self.rows[row][self.columns.index(self.bars)] if self.bars else 0.0
         return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else 0.0
+
+
+def _html_bar(share: float) -> str:
+    style = f"display:inline-block;width:{BAR_WIDTH / 2}em;text-align:left;margin-left:.5em"
+    inner = f"display:inline-block;height:.8em;width:{BAR_WIDTH / 2 * share:.2f}em;background:#3b7dd8"
+    return f"<span style='{style}'><span style='{inner}'></span></span>"
 
 
 def show(value: object) -> str:
@@ -110,4 +112,3 @@ def show(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "-" if value is None else str(value)
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-

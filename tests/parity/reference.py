@@ -20,7 +20,7 @@ GREEDY = 64
 
 @dataclass(frozen=True)
 class Truth:
-    """What transformers computes in f32: residual stream after every block [L][T, C], logits [T, V], greedy ids."""
+    """What transformers computes in f32: blocks' outputs [L][T, C], logits [T, V], greedy ids."""
 
     prompt: list[int]
     blocks: list[Floats]
@@ -91,9 +91,7 @@ def compare(engine: Engine, truth: Truth) -> Difference:
     sequence = engine.new_sequence()
     result = engine.forward([(sequence, truth.prompt)], rows="all", taps=["blocks.*.resid_post"])
     assert result.output is not None
-    errors = [
-        _relative(result.taps[f"blocks.{i}.resid_post"], block) for i, block in enumerate(truth.blocks)
-    ]
+    errors = [_relative(result.taps[f"blocks.{i}.resid_post"], block) for i, block in enumerate(truth.blocks)]
     first = next((i for i, error in enumerate(errors) if not error <= RESIDUAL), None)
     return Difference(
         residual=max(errors),

@@ -69,7 +69,7 @@ def test_16_bit_weights_agree(family: str, dtype: str, tmp_path: Path) -> None:
     assert difference.equal, difference
 
 
-# ---- mutants: each is one mistake that a port of these models makes, and the comparison must see it ----------------
+# ---- mutants: each is one mistake that a port of these models makes, and the comparison must see it ----
 
 
 @dataclass
@@ -110,7 +110,9 @@ def unscaled(config: ModelConfig) -> ModelConfig:
     return replace(config, rope=replace(config.rope, scaling="none"))
 
 
-MUTANTS: dict[str, tuple[str, Callable[[ModelConfig], ModelConfig], Callable[..., Any], Callable[[str], str]]] = {
+MUTANTS: dict[
+    str, tuple[str, Callable[[ModelConfig], ModelConfig], Callable[..., Any], Callable[[str], str]]
+] = {
     "no attention output bias": ("gpt2", lambda c: c, zeroed("attn.out.bias"), str),
     "no query bias": ("qwen2", lambda c: c, zeroed("attn.q.bias"), str),
     "no feed-forward bias": ("gpt2", lambda c: c, zeroed("mlp.down.bias"), str),
@@ -137,7 +139,7 @@ def test_mutants_are_caught(mutant: str, cases: Callable[[str], tuple[Path, Trut
     assert not difference.equal, f"{mutant} was not seen: {difference}"
 
 
-# ---- published shapes ------------------------------------------------------------------------------------------------
+# ---- published shapes ----
 
 
 @pytest.mark.parametrize(
@@ -156,11 +158,13 @@ def test_published_gpt2_shapes(size: str, tmp_path: Path, capsys: pytest.Capture
     assert difference.equal, difference
 
 
-# ---- the same bits, whatever the way -----------------------------------------------------------------------------------
+# ---- the same bits, whatever the way ----
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
-def test_a_rows_bits_depend_on_its_history_only(family: str, cases: Callable[[str], tuple[Path, Truth]]) -> None:
+def test_a_rows_bits_depend_on_its_history_only(
+    family: str, cases: Callable[[str], tuple[Path, Truth]]
+) -> None:
     folder, _ = cases(family)
     ids = np.random.default_rng(5).integers(0, 500, 100).tolist()
     first = engine_of(folder, threads=1)
