@@ -1,7 +1,7 @@
 """safetensors: one file, or an index of shards that stay in their folder. No writer (export/).
 
     | u64 length of the header, little-endian | header: JSON, may be padded with spaces | data |
-    header: {"__metadata__": {text: text}, name: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
+    header: {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, ..., "__metadata__": {text: text}}
 
 Offsets count from the first byte of the data. The rules are those of the reference
 (huggingface/safetensors, tensor.rs, `Metadata::validate`): no overlap, no hole, no byte after the last
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from pophood.errors import BadFile, Unsupported
-from pophood.formats.sniff import confined
+from pophood.formats.sniff import confined, identify
 from pophood.formats.tensors import Tensor, quoted
 from pophood.system import map_file
 
@@ -118,7 +118,12 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
     metadata: dict[str, str] = {}
     try:
         for shard, names in _shards(path).items():
-            file = open_safetensors(confined(path.parent, shard))
+            place = confined(path.parent, shard)
+            if identify(place) != "safetensors":  # raises by itself for a pickle
+                raise BadFile(
+                    f"{path}: the shard {quoted(shard)} is no safetensors file: fetch the model again"
+                )
+            file = open_safetensors(place)
             files.append(file)
             _compare(file, names, path.name)
             tensors |= file.tensors
@@ -146,7 +151,9 @@ def _shards(path: Path) -> dict[str, set[str]]:
     mapping = map_file(path)
     with mapping:
         if len(mapping) > MAX_HEADER:
-            raise BadFile(f"{path}: the index has {len(mapping):,} bytes, wanted at most {MAX_HEADER:,}")
+            raise BadFile(
+                f"{path}: the index has {len(mapping):,} bytes, wanted at most {MAX_HEADER:,}: fetch it again"
+            )
         index = parse_json(mapping[:], f"{path}: the index")
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -157,7 +164,7 @@ def _shards(path: Path) -> dict[str, set[str]]:
             raise BadFile(f"{path}: weight_map gives {quoted(name)} no file name: fetch it again")
         shards.setdefault(shard, set()).add(name)
     if len(shards) > MAX_SHARDS:
-        raise BadFile(f"{path}: names {len(shards):,} shards, wanted at most {MAX_SHARDS}")
+        raise BadFile(f"{path}: names {len(shards):,} shards, wanted at most {MAX_SHARDS}: fetch it again")
     return dict(sorted(shards.items()))
 
 

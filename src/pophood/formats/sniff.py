@@ -143,7 +143,8 @@ def confined(folder: str | PathLike[str], name: str) -> Path:
         real, home = path.resolve(strict=True), folder.resolve(strict=True)
     except FileNotFoundError:
         raise BadFile(f"{folder}: the file {quoted(name)} is missing: fetch the model again") from None
-    except (OSError, RuntimeError):  # a name that is too long, a loop of links (RuntimeError before 3.13)
+    except (OSError, RuntimeError, ValueError):
+        # too long; a loop of links (RuntimeError before Python 3.13); half a surrogate pair
         raise BadFile(f"{folder}: the file {quoted(name)} cannot be reached: fetch the model again") from None
     allowed = [home]
     for part in (home, *home.parents):
