@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT
 from tests.contracts.sources import functions_of, product_files, tracked_files
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT
+
+# The editable install's finder would show the project's own package whatever the path says.
+CODE = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__module__.startswith("_editable")]
+sys.path.insert(0, "src")
+from importlinter.cli import lint_imports_command
+lint_imports_command()
+"""
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter over the package below `root`."""
     return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from importlinter.cli import lint_imports_command as run; run()",
-            "--no-cache",
-        ],
+        [sys.executable, "-c", CODE, "--no-cache"],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root / "src"), "SKBUILD_EDITABLE_SKIP": "pophood"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -40,7 +43,7 @@ def test_the_layers_hold() -> None:
     [
         ("errors.py", "import pophood.config"),  # upwards
         ("config.py", "import torch"),  # an oracle in the product
-        ("sampling.py", "import urllib.request"),  # a connection outside the hub
+        ("formats/tensors.py", "import pophood.sampling"),  # a sibling
     ],
 )
 def test_a_breach_is_noticed(tmp_path: Path, module: str, line: str) -> None:
@@ -50,4 +53,4 @@ def test_a_breach_is_noticed(tmp_path: Path, module: str, line: str) -> None:
         file.write(f"\n{line}\n")
     result = lint_imports(tmp_path)
     assert result.returncode != 0, result.stdout
-    assert f"pophood.{module.removesuffix('.py')}" in result.stdout
+    assert f"pophood.{module.removesuffix('.py').replace('/', '.')}" in result.stdout

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import ROOT
 from tests.needs import linux
 
