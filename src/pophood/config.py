@@ -44,29 +44,34 @@ class Rope:
         [1.0, 0.009999999776482582]
         """
         exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-        base = (np.float32(1.0) / np.power(np.float32(self.theta), exponents)).astype(np.float32)
+        # The power in f64, rounded once: the C library's f32 power differs between machines.
+        powers = np.power(np.float64(self.theta), exponents.astype(np.float64)).astype(np.float32)
+        base = (np.float32(1.0) / powers).astype(np.float32)
         if self.divisors is not None:
             return (base / np.asarray(self.divisors, dtype=np.float32)).astype(np.float32)
         if self.scaling == "linear":
             return (base / np.float32(self.factor)).astype(np.float32)
         if self.scaling == "llama3":
-            return self._llama3(base)
+            return (base / self._llama3_divisors(base)).astype(np.float32)
         return base
 
-    def _llama3(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _llama3_divisors(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
         # Llama 3.1: wavelengths over original/low are stretched by `factor`, those under original/high
-        # are kept, those between are blended linearly in the number of turns.
+        # are kept, those between are blended linearly in the number of turns. These are the numbers that
+        # llama.cpp's converter stores as rope_freqs.weight, in its order of arithmetic, so that both kinds
+        # of file give the same bits; transformers blends the frequencies instead (within a few last bits).
         wavelength = np.float32(2 * math.pi) / base
         longest = np.float32(self.original_context / self.low_freq_factor)
         shortest = np.float32(self.original_context / self.high_freq_factor)
-        stretched = np.where(wavelength > longest, base / np.float32(self.factor), base)
         turns = np.float32(self.original_context) / wavelength
         smooth = (turns - np.float32(self.low_freq_factor)) / np.float32(
             self.high_freq_factor - self.low_freq_factor
         )
-        blended = (1 - smooth) * base / np.float32(self.factor) + smooth * base
-        between = (wavelength >= shortest) & (wavelength <= longest)
-        return np.where(between, blended, stretched).astype(np.float32)
+        smooth = np.clip(smooth, 0, 1)  # outside lie the wavelengths that are not blended
+        factor = np.float32(self.factor)
+        between = np.float32(1.0) / ((np.float32(1.0) - smooth) / factor + smooth)
+        stretched = np.where(wavelength > longest, factor, between)
+        return np.where(wavelength < shortest, np.float32(1.0), stretched).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,135 @@
+"""NAMES: what each family of models calls its configuration and its tensors. No forward code, no file opened.
+
+A new architecture is a file of tables here and its name in FAMILIES. Nothing from a model's folder is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pophood.config import ModelConfig
+from pophood.errors import BadFile, Unsupported
+from pophood.families.family import Family, Fields, Source, TensorName, locate, same_bytes
+from pophood.families.gpt2 import GPT2
+from pophood.families.keys import MOST_ENTRIES, read_keys, require, short
+from pophood.families.llama import LLAMA, MISTRAL
+from pophood.families.qwen import QWEN2, QWEN3
+from pophood.families.standard import GGUF_FILE_KEYS, GGUF_OTHERS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS
+from pophood.formats.tensors import Tensor
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Source",
+    "TensorName",
+    "config_from_gguf",
+    "config_from_hf",
+    "family_of",
+    "locate",
+]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3)}
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family that made this config: `family_of(gpt2).strip("transformer.wte.weight") == "wte.weight"`."""
+    return FAMILIES[config.architecture]
+
+
+def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:
+    """What a Hugging Face `config.json` (parsed) says, with transformers' defaults for absent keys.
+
+    Raises Unsupported naming an unknown architecture, key or choice; BadFile naming a missing, wrong or
+    contradictory value.
+    """
+    family = _hf_family(config_json)
+    fields = {**family.hf_defaults, **read_keys(family.hf_keys, config_json, "config.json")}
+    require(fields, NEEDED, family.hf_keys, "config.json")
+    return _bounded(family.build(family.name, fields))
+
+
+def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """What a GGUF file's metadata and tensors say, with llama.cpp's defaults for absent keys.
+
+    The output is tied if there is no output.weight, or one equal to token_embd.weight.
+    Raises what `config_from_hf` raises.
+    """
+    family = _gguf_family(metadata)
+    prefix = f"{family.name}."
+    rest = {
+        k: v for k, v in metadata.items() if not k.startswith((prefix, *GGUF_OTHERS)) or k in GGUF_FILE_KEYS
+    }
+    read_keys(GGUF_FILE_KEYS, rest, "GGUF metadata")
+    own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    own[TOKEN_ROWS] = _token_matrix(tensors).shape[0]
+    place = f"GGUF metadata, {family.name}"
+    fields = {**family.gguf_defaults, **read_keys(family.gguf_keys, own, place)}
+    _add_tensor_facts(family, fields, tensors)
+    require(fields, NEEDED, family.gguf_keys, place)
+    return _bounded(family.build(family.name, fields))
+
+
+def _hf_family(config_json: Mapping[str, Any]) -> Family:
+    """By model_type; very old files lack it and name the class only. Both must be known."""
+    classes = config_json.get("architectures")
+    if classes is None:
+        classes = []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise BadFile(f"config.json: architectures is {short(classes)}; wanted a list of class names")
+    kind = config_json.get("model_type")
+    if kind is None:
+        kind = next((family.name for family in FAMILIES.values() if set(classes) & set(family.classes)), None)
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise Unsupported(
+            f"config.json: model_type is {short(kind)} (architectures: {short(classes)}); {_COMPUTED}"
+        )
+    if classes and not set(classes) & set(family.classes):
+        raise Unsupported(
+            f"config.json: architectures is {short(classes)}; of {kind}, pophood computes {family.classes[0]}"
+        )
+    return family
+
+
+def _gguf_family(metadata: Mapping[str, Any]) -> Family:
+    kind = metadata.get("general.architecture")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None or not family.gguf_keys:
+        raise Unsupported(f"GGUF metadata: general.architecture is {short(kind)}; {_COMPUTED}")
+    return family
+
+
+def _token_matrix(tensors: Mapping[str, Tensor]) -> Tensor:
+    token = tensors.get("token_embd.weight")
+    if token is None or len(token.shape) != 2:
+        raise BadFile(
+            "the GGUF file holds no matrix token_embd.weight: it is no language model, or incomplete"
+        )
+    return token
+
+
+def _add_tensor_facts(family: Family, fields: Fields, tensors: Mapping[str, Tensor]) -> None:
+    """What GGUF leaves to the tensors: a tied output, the biases there are, divisors of rotary positions."""
+    output = tensors.get("output.weight")
+    fields["tied_output"] = output is None or same_bytes(_token_matrix(tensors), output)
+    fields["qkv_bias"] = "blk.0.attn_q.bias" in tensors
+    fields["attn_out_bias"] = "blk.0.attn_output.bias" in tensors
+    fields["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
+    if "rope_freqs.weight" in family.gguf_config_tensors and "rope_freqs.weight" in tensors:
+        divisors = tensors["rope_freqs.weight"]
+        if divisors.size > MOST_ENTRIES:
+            raise BadFile(f"rope_freqs.weight holds {divisors.size:,} values: far more than half a head")
+        fields["rope_divisors"] = tuple(float(d) for d in divisors.decode().ravel())
+
+
+def _bounded(config: ModelConfig) -> ModelConfig:
+    if config.n_params > MOST_PARAMETERS:
+        raise BadFile(
+            f"the configuration describes {config.n_params:,} parameters; the largest believed is"
+            f" {MOST_PARAMETERS:,}: it is damaged"
+        )
+    return config
+
+
+_COMPUTED = f"pophood computes {', '.join(FAMILIES)}"

@@ -1,0 +1,203 @@
+"""Llama (Touvron et al. 2023) and what is built like it: Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama, Mistral
+without its sliding window. RMS norms, rotary positions, grouped-query attention, a gated feed-forward.
+
+Read from Hugging Face folders and from GGUF files of architecture llama, whose q and k rows are permuted.
+qwen.py builds on the tables here.
+"""
+
+from __future__ import annotations
+
+from pophood.config import ModelConfig
+from pophood.errors import BadFile, Unsupported
+from pophood.families.family import Family, Fields, TensorName
+from pophood.families.keys import (
+    HARMLESS,
+    Key,
+    Only,
+    Used,
+    choice,
+    count,
+    flag,
+    harmless,
+    only_word,
+    per_block,
+)
+from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
+from pophood.families.standard import (
+    GENERIC_GGUF_KEYS,
+    GENERIC_HF_KEYS,
+    HEAD_DIM,
+    N_EMBD,
+    N_HEAD,
+    N_INNER,
+    N_KV_HEAD,
+    N_LAYER,
+    N_POSITIONS,
+    NORM_EPS,
+    TIED_OUTPUT,
+    VOCAB_SIZE,
+)
+
+WINDOW = Used("sliding_window", count(1 << 30), null=True)
+
+# What every decoder of this build has in config.json; Llama and the Qwens add their own.
+DECODER_HF_KEYS: dict[str, Key] = {
+    **GENERIC_HF_KEYS,
+    "num_hidden_layers": N_LAYER,
+    "num_attention_heads": N_HEAD,
+    "num_key_value_heads": N_KV_HEAD,
+    "head_dim": HEAD_DIM,
+    "hidden_size": N_EMBD,
+    "intermediate_size": N_INNER,
+    "vocab_size": VOCAB_SIZE,
+    "max_position_embeddings": N_POSITIONS,
+    "rms_norm_eps": NORM_EPS,
+    "tie_word_embeddings": TIED_OUTPUT,
+    "hidden_act": Used("activation", choice({"silu": "silu", "swish": "silu"})),
+    **ROPE_HF_KEYS,
+    "layer_types": Used("layer_types", only_word("full_attention")),
+    **harmless("attention_dropout", "initializer_range"),
+}
+
+LLAMA_HF_KEYS: dict[str, Key] = {
+    **DECODER_HF_KEYS,
+    "attention_bias": Used("attention_bias", flag),
+    "mlp_bias": Used("mlp_bias", flag),
+    "sliding_window": WINDOW,
+    "pretraining_tp": HARMLESS,  # once split a product into a sum of the same products
+}
+
+DECODER_GGUF_KEYS: dict[str, Key] = {
+    **GENERIC_GGUF_KEYS,
+    "attention.head_count": per_block(N_HEAD),
+    "attention.head_count_kv": per_block(N_KV_HEAD),
+    "attention.key_length": HEAD_DIM,
+    "attention.value_length": Used("value_dim", count(1_024)),
+    "attention.layer_norm_rms_epsilon": NORM_EPS,
+    "attention.sliding_window": WINDOW,
+    "feed_forward_length": per_block(N_INNER),
+    **ROPE_GGUF_KEYS,
+}
+
+
+def build(architecture: str, fields: Fields) -> ModelConfig:
+    """The config of a Llama-style decoder with these fields; raises BadFile where they disagree."""
+    n_embd, n_head = fields["n_embd"], fields["n_head"]
+    n_kv_head = fields.get("n_kv_head") or n_head
+    if n_head % n_kv_head:
+        raise BadFile(
+            f"{n_head} query heads do not share {n_kv_head} key heads evenly: the configuration is damaged"
+        )
+    if "head_dim" not in fields and n_embd % n_head:
+        raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")
+    head_dim: int = fields.get("head_dim", n_embd // n_head)
+    if head_dim % 2:
+        raise BadFile(
+            f"a head of {head_dim} features cannot be rotated in pairs: the configuration is damaged"
+        )
+    for field, what in (("value_dim", "attention.value_length"), ("rotary_dim", "rope.dimension_count")):
+        if fields.get(field, head_dim) != head_dim:
+            raise Unsupported(f"{what} is {fields[field]}; pophood computes only the head size, {head_dim}")
+    biased: bool = fields.get("attention_bias", False)
+    _refuse_sliding_window(fields)
+    return ModelConfig(
+        architecture=architecture,
+        n_layer=fields["n_layer"],
+        n_head=n_head,
+        n_kv_head=n_kv_head,
+        n_embd=n_embd,
+        head_dim=head_dim,
+        n_inner=fields["n_inner"],
+        vocab_size=fields["vocab_size"],
+        n_positions=fields["n_positions"],
+        norm="rms",
+        norm_eps=fields["norm_eps"],
+        activation=fields["activation"],
+        gated_mlp=True,
+        rope=rope_of(fields, head_dim, fields["n_positions"]),
+        qkv_bias=fields.get("qkv_bias", biased),
+        attn_out_bias=fields.get("attn_out_bias", biased),
+        mlp_bias=fields.get("mlp_bias", False),
+        qk_norm=fields.get("qk_norm", False),
+        tied_output=fields["tied_output"],
+    )
+
+
+def _refuse_sliding_window(fields: Fields) -> None:
+    window = fields.get("sliding_window")
+    slides = fields.get("use_sliding_window", True) and fields.get("max_window_layers", 0) < fields["n_layer"]
+    if window and slides and window < fields["n_positions"]:
+        raise Unsupported(
+            f"the sliding window of {window:,} positions is shorter than the context of"
+            f" {fields['n_positions']:,}: pophood computes full attention only"
+        )
+
+
+def decoder_tensors(gguf_pairs: bool) -> tuple[TensorName, ...]:
+    """The tensor names of a Llama-style decoder; `gguf_pairs`: its GGUF files have q and k rows permuted."""
+    names = [
+        TensorName("embed.token", "embed_tokens.weight", "token_embd.weight"),
+        TensorName("blocks.{i}.ln_1.weight", "layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight"),
+        TensorName(
+            "blocks.{i}.ln_2.weight", "layers.{i}.post_attention_layernorm.weight", "blk.{i}.ffn_norm.weight"
+        ),
+        TensorName("final_norm.weight", "norm.weight", "output_norm.weight"),
+        TensorName("output.weight", "lm_head.weight", "output.weight"),
+    ]
+    for canonical, hf, gguf in (
+        ("attn.q", "self_attn.q_proj", "attn_q"),
+        ("attn.k", "self_attn.k_proj", "attn_k"),
+        ("attn.v", "self_attn.v_proj", "attn_v"),
+        ("attn.q_norm", "self_attn.q_norm", "attn_q_norm"),
+        ("attn.k_norm", "self_attn.k_norm", "attn_k_norm"),
+        ("attn.out", "self_attn.o_proj", "attn_output"),
+        ("mlp.gate", "mlp.gate_proj", "ffn_gate"),
+        ("mlp.up", "mlp.up_proj", "ffn_up"),
+        ("mlp.down", "mlp.down_proj", "ffn_down"),
+    ):
+        pairs = gguf_pairs and canonical in ("attn.q", "attn.k")
+        names += (
+            TensorName(
+                f"blocks.{{i}}.{canonical}.{end}",
+                f"layers.{{i}}.{hf}.{end}",
+                f"blk.{{i}}.{gguf}.{end}",
+                gguf_pairs=pairs,
+            )
+            for end in ("weight", "bias")
+        )
+    return tuple(names)
+
+
+HF_IGNORED = frozenset({"layers.{i}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"})
+HF_DEFAULTS = {"norm_eps": 1e-6, "tied_output": False, "activation": "silu"}
+
+LLAMA = Family(
+    name="llama",
+    classes=("LlamaForCausalLM", "LlamaModel", "LLaMAForCausalLM"),
+    build=build,
+    tensors=decoder_tensors(gguf_pairs=True),
+    hf_keys=LLAMA_HF_KEYS,
+    hf_defaults={**HF_DEFAULTS, "n_positions": 2048},
+    hf_prefix="model.",
+    hf_ignored=HF_IGNORED,
+    gguf_keys=DECODER_GGUF_KEYS,
+    gguf_defaults={"activation": "silu"},
+    gguf_config_tensors=frozenset({"rope_freqs.weight"}),
+    gguf_ignored=frozenset({"blk.{i}.attn_rot_embd.weight"}),  # a table that llama.cpp skips too
+)
+
+# Exactly Llama, but for a window that is refused unless it covers the context; its GGUF files say "llama".
+MISTRAL = Family(
+    name="mistral",
+    classes=("MistralForCausalLM", "MistralModel"),
+    build=build,
+    tensors=decoder_tensors(gguf_pairs=True),
+    hf_keys={
+        **DECODER_HF_KEYS,
+        "sliding_window": WINDOW,
+        "attention_bias": Only((False,), "Mistral has no such bias"),
+    },
+    hf_defaults={**HF_DEFAULTS, "n_positions": 131_072, "n_kv_head": 8, "sliding_window": 4_096},
+    hf_prefix="model.",
+    hf_ignored=HF_IGNORED,
+)

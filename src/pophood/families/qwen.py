@@ -1,0 +1,79 @@
+"""Qwen2 and Qwen2.5 (Llama with biases on q, k and v), Qwen3 (Llama with norms on every query and key head).
+
+Read from Hugging Face folders and from GGUF files of architecture qwen2 and qwen3; no rows are permuted.
+"""
+
+from __future__ import annotations
+
+from pophood.config import ModelConfig
+from pophood.families.family import Family, Fields
+from pophood.families.keys import Key, Only, Used, count, flag
+from pophood.families.llama import (
+    DECODER_GGUF_KEYS,
+    DECODER_HF_KEYS,
+    HF_DEFAULTS,
+    HF_IGNORED,
+    WINDOW,
+    build,
+    decoder_tensors,
+)
+
+QWEN_HF_KEYS: dict[str, Key] = {
+    **DECODER_HF_KEYS,
+    # The window slides only where the switch is on and the block's number is at least max_window_layers.
+    "use_sliding_window": Used("use_sliding_window", flag),
+    "sliding_window": WINDOW,
+    "max_window_layers": Used("max_window_layers", count(1 << 20, least=0)),
+}
+
+QWEN2_HF_KEYS: dict[str, Key] = {
+    **QWEN_HF_KEYS,
+    "attention_bias": Only((True,), "Qwen2 has a bias on q, k and v, and none behind them"),
+}
+
+QWEN3_HF_KEYS: dict[str, Key] = {**QWEN_HF_KEYS, "attention_bias": Used("attention_bias", flag)}
+
+QWEN_DEFAULTS = {
+    **HF_DEFAULTS,
+    "n_positions": 32_768,
+    "use_sliding_window": False,
+    "sliding_window": 4_096,
+    "max_window_layers": 28,
+}
+
+
+def build_qwen2(architecture: str, fields: Fields) -> ModelConfig:
+    """The config of a Qwen2 or Qwen2.5 with these fields."""
+    return build(architecture, {**fields, "qkv_bias": True, "attn_out_bias": False})
+
+
+def build_qwen3(architecture: str, fields: Fields) -> ModelConfig:
+    """The config of a Qwen3 with these fields."""
+    return build(architecture, {**fields, "qk_norm": True})
+
+
+QWEN2 = Family(
+    name="qwen2",
+    classes=("Qwen2ForCausalLM", "Qwen2Model"),
+    build=build_qwen2,
+    tensors=decoder_tensors(gguf_pairs=False),
+    hf_keys=QWEN2_HF_KEYS,
+    hf_defaults=QWEN_DEFAULTS,
+    hf_prefix="model.",
+    hf_ignored=HF_IGNORED,
+    gguf_keys=DECODER_GGUF_KEYS,
+    gguf_defaults={"activation": "silu"},
+)
+
+QWEN3 = Family(
+    name="qwen3",
+    classes=("Qwen3ForCausalLM", "Qwen3Model"),
+    build=build_qwen3,
+    tensors=decoder_tensors(gguf_pairs=False),
+    hf_keys=QWEN3_HF_KEYS,
+    hf_defaults={**QWEN_DEFAULTS, "head_dim": 128},
+    hf_prefix="model.",
+    hf_ignored=HF_IGNORED,
+    gguf_keys=DECODER_GGUF_KEYS,
+    gguf_defaults={"activation": "silu"},
+)

@@ -1,0 +1,103 @@
+"""The fields that every family has, the sizes that are believed, and the keys that mean the same in all."""
+
+from __future__ import annotations
+
+from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
+
+# Each bound is several times the largest published model's: a file that claims more is lying, and refusing
+# it here keeps every later sum and table small.
+N_LAYER = Used("n_layer", count(1_024))
+N_HEAD = Used("n_head", count(1_024))
+N_KV_HEAD = Used("n_kv_head", count(1_024))
+HEAD_DIM = Used("head_dim", count(1_024))
+N_EMBD = Used("n_embd", count(131_072))
+N_INNER = Used("n_inner", count(1_048_576))
+VOCAB_SIZE = Used("vocab_size", count(4_194_304))
+N_POSITIONS = Used("n_positions", count(1 << 28))
+NORM_EPS = Used("norm_eps", real(0.0, 1.0))
+TIED_OUTPUT = Used("tied_output", flag)
+
+NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions", "norm_eps")
+
+MOST_PARAMETERS = 1 << 42
+
+_OWN_CODE = "the model wants Python code of its own, which pophood never runs"
+_NOT_CAUSAL = "otherwise a position sees what comes after it"
+
+# What transformers (4 and 5) writes into any config.json, and what tools leave there.
+GENERIC_HF_KEYS: dict[str, Key] = {
+    # Who made it, with what, and how its numbers were stored: the tensors say that themselves.
+    **harmless(
+        "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "torch_dtype", "dtype"
+    ),
+    **harmless(
+        "model_type",
+        "architectures",
+        "transformers.js_config",
+        "unsloth_fixed",
+        "unsloth_version",
+        "is_llama_config",
+    ),
+    # What a caller gets back, and how: not what is computed.
+    **harmless("use_cache", "return_dict", "output_hidden_states", "output_attentions", "output_scores"),
+    **harmless("return_dict_in_generate", "torchscript", "use_bfloat16", "tf_legacy_loss", "is_decoder"),
+    **harmless("gradient_checkpointing", "chunk_size_feed_forward", "_attn_implementation_autoset"),
+    # Token ids and the tokenizer's class: the tokenizer reads what it needs of these itself.
+    **harmless("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
+    **harmless("tokenizer_class", "prefix"),
+    # Heads for other tasks: their tensors would be refused as left over.
+    **harmless("finetuning_task", "task_specific_params", "problem_type", "id2label", "label2id"),
+    **harmless("num_labels", "_num_labels"),
+    # Suggestions for sampling, which are the caller's choice.
+    **harmless("max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p"),
+    **harmless("repetition_penalty", "length_penalty", "diversity_penalty", "no_repeat_ngram_size"),
+    **harmless("encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "bad_words_ids"),
+    **harmless("num_beams", "num_beam_groups", "num_return_sequences", "early_stopping"),
+    **harmless("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
+    **harmless("remove_invalid_values", "exponential_decay_length_penalty", "epsilon_cutoff", "eta_cutoff"),
+    # Refused unless they say what they say by default.
+    "auto_map": Only(({},), _OWN_CODE),
+    "custom_pipelines": Only(({},), _OWN_CODE),
+    "_attn_implementation": Only(("eager", "sdpa", "flash_attention_2"), _OWN_CODE),
+    "_attn_implementation_internal": Only((), _OWN_CODE),
+    "_experts_implementation_internal": Only((), _OWN_CODE),
+    "quantization_config": Only((), "its matrices are packed in another format: take the model as GGUF"),
+    "compression_config": Only((), "its matrices are packed in another format: take the model as GGUF"),
+    "is_encoder_decoder": Only((False,), "only decoders are computed"),
+    "add_cross_attention": Only((False,), "only decoders are computed"),
+    "cross_attention_hidden_size": Only((), "only decoders are computed"),
+    "tie_encoder_decoder": Only((False,), "only decoders are computed"),
+    "is_causal": Only((True,), _NOT_CAUSAL),
+    "use_bidirectional_attention": Only((False,), _NOT_CAUSAL),
+    "pruned_heads": Only(({},), "blocks that differ are not computed"),
+    "per_layer_config": Only(({},), "blocks that differ are not computed"),
+}
+
+# Not a key of the file: most files leave the size of the vocabulary to the token matrix.
+TOKEN_ROWS = "the number of rows of token_embd.weight"
+
+# GGUF keys below "{architecture}." that every family here has.
+GENERIC_GGUF_KEYS: dict[str, Key] = {
+    "block_count": N_LAYER,
+    "embedding_length": N_EMBD,
+    "vocab_size": VOCAB_SIZE,
+    TOKEN_ROWS: VOCAB_SIZE,
+    "context_length": N_POSITIONS,
+    "attention.causal": Only((True,), _NOT_CAUSAL),
+    "attention.max_alibi_bias": Only((0,), "positions by bias are not computed"),
+    "attention.clamp_kqv": Only((0,), "clamping is not computed"),
+    "use_parallel_residual": Only((False,), "attention and feed-forward are computed one after the other"),
+    "expert_count": Only((0,), "mixtures of experts are not computed"),
+    "expert_used_count": Only((0,), "mixtures of experts are not computed"),
+    "tensor_data_layout": Only(("", "Meta AI original pth"), "the order of the rows would be unknown"),
+}
+
+# GGUF keys outside "{architecture}.": one with a GGUF_OTHERS prefix says where the file comes from or belongs
+# to the tokenizer, which reads it itself.
+GGUF_OTHERS = ("general.", "tokenizer.", "quantize.")
+GGUF_FILE_KEYS: dict[str, Key] = {
+    "general.type": Only(("model",), "the file is an adapter, a projector or a part of a model"),
+    "split.count": Only((0, 1), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
+    "split.no": Only((0,), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
+    "split.tensors.count": HARMLESS,
+}

@@ -1,0 +1,195 @@
+"""The models of tests/tiny_values.py as GGUF files in llama.cpp's names and layouts, by ggml's own writer."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pophood.config import ModelConfig, Rope, tensor_shapes
+from tests.tiny_values import Entry, Floats, Values, narrowed, style_of, tiny_config
+from tests.tiny_vocabulary import vocabulary
+
+_GGUF = {
+    "embed.token": "token_embd.weight",
+    "embed.position": "position_embd.weight",
+    "attn.q_norm": "attn_q_norm",
+    "attn.k_norm": "attn_k_norm",
+    "attn.q": "attn_q",
+    "attn.k": "attn_k",
+    "attn.v": "attn_v",
+    "attn.out": "attn_output",
+    "mlp.gate": "ffn_gate",
+    "mlp.up": "ffn_up",
+    "mlp.down": "ffn_down",
+    "ln_1": "attn_norm",
+    "ln_2": "ffn_norm",
+    "final_norm": "output_norm",
+    "blocks.": "blk.",
+}
+
+
+def tiny_gguf(
+    path: Path,
+    family: str,
+    *,
+    seed: int = 0,
+    dtype: str = "F32",
+    quantised: str | None = None,
+    duplicate_output: bool = False,
+    tokenizer: bool = True,
+    keys: dict[str, Any] | None = None,
+    **overrides: Any,
+) -> Path:
+    """Write the model that `tiny_folder` writes with the same arguments as GGUF; norms and biases are F32.
+
+    `duplicate_output` writes a tied output matrix twice, as older converters did; `keys` are metadata.
+    """
+    import gguf
+
+    config = tiny_config(family, **overrides)
+    writer = gguf.GGUFWriter(path, config.architecture)
+    write_metadata(writer, config)
+    if tokenizer:
+        write_vocabulary(writer, config)
+    for key, value in (keys or {}).items():
+        write_key(writer, key, value)
+    entries = gguf_entries(config, Values(config, seed, dtype, quantised), duplicate_output)
+    kinds = [(quantised or dtype) if len(entry.shape) == 2 else "F32" for entry in entries]
+    for entry, kind in zip(entries, kinds, strict=True):
+        code = gguf.GGMLQuantizationType[kind]
+        bytes_shape = gguf.quant_shape_to_byte_shape(entry.shape, code)
+        writer.add_tensor_info(entry.name, bytes_shape, np.dtype(np.uint8), math.prod(bytes_shape), code)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for entry, kind in zip(entries, kinds, strict=True):
+        values = entry.make()
+        if kind in ("F32", "F16", "BF16"):
+            writer.write_tensor_data(np.ascontiguousarray(narrowed(values, kind)))
+        else:
+            writer.write_tensor_data(gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]))
+    writer.close()
+    return path
+
+
+def gguf_entries(config: ModelConfig, values: Callable[[str], Floats], duplicate_output: bool) -> list[Entry]:
+    """The tensors of a GGUF file; q and k of Llama with each head's rotary partners side by side."""
+    gpt2 = config.architecture == "gpt2"
+    entries = []
+    for name, shape in tensor_shapes(config).items():
+        if gpt2 and (".attn.k." in name or ".attn.v." in name):
+            continue  # inside attn_qkv
+        own = functools.reduce(lambda n, pair: n.replace(*pair), _GGUF.items(), name)
+        make: Callable[[], Floats] = functools.partial(values, name)
+        if gpt2 and ".attn.q." in name:
+            own = own.replace("attn_q", "attn_qkv")
+            shape = (3 * shape[0], *shape[1:])
+            make = functools.partial(_fused, values, name)
+        elif config.architecture == "llama" and (".attn.q." in name or ".attn.k." in name):
+            make = functools.partial(_paired, values, name, config.head_dim)
+        entries.append(Entry(own, shape, make))
+    if duplicate_output and config.tied_output:
+        token = entries[0]
+        entries.append(Entry("output.weight", token.shape, token.make))
+    if config.rope is not None and config.rope.scaling == "llama3":
+        divisors = llama3_divisors(config.rope, config.head_dim)
+        entries.append(Entry("rope_freqs.weight", divisors.shape, lambda: divisors))
+    return entries
+
+
+def _fused(values: Callable[[str], Floats], name: str) -> Floats:
+    return np.concatenate([values(name.replace(".attn.q.", f".attn.{x}.")) for x in "qkv"])
+
+
+def _paired(values: Callable[[str], Floats], name: str, head_dim: int) -> Floats:
+    # convert_hf_to_gguf.py, LlamaModel.permute: rows i and i + D/2 of a head become neighbours.
+    whole = values(name)
+    halves = whole.reshape(whole.shape[0] // head_dim, 2, head_dim // 2, *whole.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(whole.shape)
+
+
+def llama3_divisors(rope: Rope, head_dim: int) -> Floats:
+    """`rope_freqs.weight` as llama.cpp's converter computes it, one float32 number at a time."""
+    f = np.float32
+    exponents = np.arange(0, head_dim, 2, dtype=f) / f(head_dim)
+    divisors = []
+    for frequency in f(1.0) / np.power(np.float64(rope.theta), exponents.astype(np.float64)).astype(f):
+        wavelength = f(2 * math.pi) / frequency
+        if wavelength < rope.original_context / rope.high_freq_factor:
+            divisors.append(f(1.0))
+        elif wavelength > rope.original_context / rope.low_freq_factor:
+            divisors.append(f(rope.factor))
+        else:
+            smooth = (f(rope.original_context) / wavelength - f(rope.low_freq_factor)) / f(
+                rope.high_freq_factor - rope.low_freq_factor
+            )
+            divisors.append(f(1.0) / ((f(1.0) - smooth) / f(rope.factor) + smooth))
+    return np.array(divisors, f)
+
+
+def write_metadata(writer: Any, config: ModelConfig) -> None:
+    """The keys that llama.cpp reads, as its converter writes them."""
+    import gguf
+
+    writer.add_name(f"tiny {config.architecture}")
+    writer.add_license("apache-2.0")
+    writer.add_block_count(config.n_layer)
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.n_inner)
+    writer.add_head_count(config.n_head)
+    writer.add_file_type(0)
+    if config.rope is None:
+        writer.add_layer_norm_eps(config.norm_eps)
+        return
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_head_count_kv(config.n_kv_head)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope.theta)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    if config.rope.scaling == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope.factor)
+
+
+def write_vocabulary(writer: Any, config: ModelConfig) -> None:
+    """The tokenizer, padded to the size of the vocabulary with unused tokens as llama.cpp wants it."""
+    import gguf
+
+    words = vocabulary(style_of(config), config.vocab_size)
+    pads = [f"[PAD{i}]" for i in range(len(words.tokens), config.vocab_size)]
+    normal = len(words.tokens) - len(words.style.specials)
+    kinds = [gguf.TokenType.NORMAL] * normal + [gguf.TokenType.CONTROL] * len(words.style.specials)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(words.style.pre)
+    writer.add_token_list([*words.tokens, *pads])
+    writer.add_token_types([*kinds, *[gguf.TokenType.UNUSED] * len(pads)])
+    writer.add_token_merges(words.merges)
+    writer.add_eos_token_id(words.ids[words.style.end])
+    writer.add_add_bos_token(words.style.start is not None)
+    if words.style.start is not None:
+        writer.add_bos_token_id(words.ids[words.style.start])
+    if words.style.template is not None:
+        writer.add_chat_template(words.style.template)
+
+
+def write_key(writer: Any, key: str, value: Any) -> None:
+    """Add one metadata key of a plain type."""
+    match value:
+        case bool():
+            writer.add_bool(key, value)
+        case int():
+            writer.add_uint32(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
+        case _:
+            writer.add_array(key, value)
