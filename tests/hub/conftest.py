@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.hub.fake_hub import FakeHub, running_hub
 
 from pophood.hub import web
+from tests.hub.fake_hub import FakeHub, running_hub
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import socket
 from typing import Any
 
 import pytest
-from tests.hub.fake_hub import FakeHub
 
 from pophood.errors import BadInput, PophoodError
 from pophood.hub import connect
 from pophood.hub.connect import Reach, Unreachable, reach_of, split_address
 from pophood.hub.web import Web, _redirect
+from tests.hub.fake_hub import FakeHub
 
 REACHES = {
     Reach.PUBLIC: ["8.8.8.8", "2606:4700::1111", "64.233.160.1"],
@@ -220,9 +220,8 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
     import subprocess
     import threading
 
-    from tests.needs import tool
-
     from pophood.errors import NotHere
+    from tests.needs import tool
 
     openssl = tool("openssl") if shutil.which("openssl") is None else "openssl"
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.hub.fake_hub import FakeHub, gpt2_files
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadInput
+from tests.hub.fake_hub import FakeHub, gpt2_files
 
 DOWNLOAD = """
 import sys

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import needs
-from tests.hub.fake_hub import FakeHub, gpt2_files
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, NotHere, PophoodError
 from pophood.hub import connect, transfer, web
+from tests import needs
+from tests.hub.fake_hub import FakeHub, gpt2_files
 
 SIZE = 600_000
 DATA = random.Random(7).randbytes(SIZE)

@@ -8,11 +8,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.hub.fake_hub import GPT2_WANTED, FakeHub, git_blob, gpt2_files
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
 from pophood.hub import report
+from tests.hub.fake_hub import GPT2_WANTED, FakeHub, git_blob, gpt2_files
 
 
 def quiet(line: str) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from pophood.hub.store import incoming, store
-from pophood.system import disk_errors, replace, unique
+from pophood.system import disk_errors, fsync_directory, rename, unique
 
 
 def publish(staging: Path, target: Path) -> None:
@@ -16,25 +16,44 @@ def publish(staging: Path, target: Path) -> None:
     whole, and the next pull finds every file in it.
     """
     with disk_errors(target):
-        discard(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace(staging, target)
+        older = _set_aside(target)
+        try:
+            rename(staging, target)
+        except BaseException:
+            if older is not None:
+                older.replace(target)
+            raise
+        fsync_directory(target.parent)
+    empty_trash()
 
 
 def discard(path: Path) -> None:
     """Take a model out of sight in one step, then delete it. A program that has it open keeps its mapping."""
-    if not path.exists() and not path.is_symlink():
-        return
-    trash = store() / ".trash"
     with disk_errors(path):
-        if path.is_symlink():
-            path.unlink()
+        _set_aside(path)
+    empty_trash()
+    folder = path.parent
+    while folder != store() and store() in folder.parents:
+        try:
+            folder.rmdir()  # an owner's folder without models
+        except OSError:
             return
-        trash.mkdir(parents=True, exist_ok=True)
-        doomed = trash / f"{path.name}.{unique()}"
-        replace(path, doomed)
-        empty_trash()
-        _remove_if_empty(path.parent)
+        folder = folder.parent
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Rename what stands at a place into the trash; of a link, only the link goes."""
+    if path.is_symlink():
+        path.unlink()
+        return None
+    if not path.exists():
+        return None
+    trash = store() / ".trash"
+    trash.mkdir(parents=True, exist_ok=True)
+    doomed = trash / f"{path.name}.{unique()}"
+    rename(path, doomed)
+    return doomed
 
 
 def empty_trash() -> None:
@@ -47,12 +66,3 @@ def clear_incoming(prefix: str, keep: Path | None = None) -> None:
     for folder in incoming().glob(f"{prefix}@*"):
         if folder != keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    while folder != store() and store() in folder.parents:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent

@@ -100,7 +100,16 @@ def fsync_directory(path: str | os.PathLike[str]) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file over a file, or a folder to a free name, in one step that survives a power cut."""
+    """`rename`, and make it survive a power cut."""
+    rename(source, target)
+    fsync_directory(target.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file over a file, or a folder to a free name, in one step.
+
+    Raises PophoodError on Windows while another program has the target open.
+    """
     for pause in (0.05, 0.1, 0.2, 0.4, 0.8, None):
         try:
             source.replace(target)
@@ -115,7 +124,6 @@ def replace(source: Path, target: Path) -> None:
                 time.sleep(pause)
             else:
                 raise
-    fsync_directory(target.parent)
 
 
 @contextmanager
