@@ -1,4 +1,4 @@
-"""GPT-2 small's published shape with random weights, as GGUF F32 and as a folder; made once, kept in build/."""
+"""GPT-2 small's published shape with random weights, as GGUF F32 and as a folder; kept in build/."""
 
 from __future__ import annotations
 

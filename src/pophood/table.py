@@ -1,4 +1,4 @@
-"""Table: named columns and rows, for people (text, notebook) and programs (CSV, JSON). It computes nothing."""
+"""Table: named columns and rows, for people (text, notebook) and programs (CSV, JSON). No computing."""
 
 from __future__ import annotations
 

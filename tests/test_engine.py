@@ -1,0 +1,237 @@
+"""The engine from Python: cancel, Ctrl-C, threads, memory, what it refuses. Its arithmetic is in parity/."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pophood import system
+from pophood.config import ModelConfig
+from pophood.engine import CancelFlag, Engine, instruction_sets, plan_memory, read_bandwidth
+from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+from tests.tiny import Values, gpt2_config, tiny_config
+
+
+class Random:
+    """A random model as the engine reads weights, with some tensors replaced."""
+
+    def __init__(self, config: ModelConfig, **replaced: NDArray[Any]) -> None:
+        self.values = Values(config, 1)
+        self.replaced = {name.replace("__", "."): values for name, values in replaced.items()}
+
+    def stored(self, name: str) -> tuple[str, NDArray[Any]]:
+        return "F32", self.replaced.get(name, self.values(name) if name not in self.replaced else None)
+
+    def stored_type(self, name: str) -> str:
+        return "F32"
+
+
+def engine_of(family: str = "llama", **options: Any) -> Engine:
+    config = tiny_config(family)
+    engine = Engine(config, **options)
+    engine.load(Random(config))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return engine_of()
+
+
+@pytest.fixture(scope="module")
+def slow() -> Engine:
+    """A model whose prefill of 512 tokens takes a good part of a second on one thread."""
+    config = tiny_config("llama", n_layer=24, n_embd=512, n_head=8, n_kv_head=8, head_dim=64, n_inner=2048)
+    config = tiny_config("llama", **(asdict(config) | {"rope": config.rope, "n_positions": 4096}))
+    engine = Engine(config, threads=1)
+    engine.load(Random(config))
+    return engine
+
+
+def test_what_a_wrong_call_says(engine: Engine) -> None:
+    sequence = engine.new_sequence()
+    with pytest.raises(BadInput, match=r"no tap matches 'blocks.9.resid_post'; there are: embed.token"):
+        engine.forward([(sequence, [1])], taps=["blocks.9.resid_post"])
+    with pytest.raises(ContextOverflow, match=r"the text has 257 tokens; the context window holds 256"):
+        engine.forward([(sequence, [1] * 257)])
+    with pytest.raises(BadInput, match="at least one"):
+        engine.forward([(sequence, [])])
+    with pytest.raises(ValueError, match=r"token id 512 is outside 0\.\.511"):
+        engine.logits([(sequence, [512])])
+    with pytest.raises(ValueError, match="do not stand together"):
+        engine.logits([(sequence, [1]), (engine.new_sequence(), [1]), (sequence, [2])])
+    with pytest.raises(IndexError, match="does not exist"):
+        engine.logits([(10**6, [1])])
+    assert engine.length(sequence) == 0
+
+
+def test_what_a_wrong_engine_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config("llama")
+    with pytest.raises(Unsupported, match="precision 'q3'"):
+        Engine(config, "q3")
+    with pytest.raises(BadInput, match=r"context must be 1\.\.256, got 257"):
+        Engine(config, context=257)
+    with pytest.raises(BadInput, match="threads must be at least 1, got 0"):
+        Engine(config, threads=0)
+    monkeypatch.setenv("POPHOOD_ISA", "altivec")
+    with pytest.raises(BadInput, match="POPHOOD_ISA=altivec cannot run here; there are: scalar"):
+        Engine(config)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = gpt2_config("gpt2")
+    plan = plan_memory(config, lambda _: "F32")
+    assert (
+        plan.weights == 497_759_232 + (50_272 - 50_257) * 768 * 4
+    )  # the last panel of the vocabulary is filled up
+    half = plan_memory(config, lambda _: "BF16")
+    assert 0.5 * plan.weights < half.weights < 0.51 * plan.weights
+    assert plan.full - plan.least == (1024 - 32) * 12 * 2 * 768 * 4
+    monkeypatch.setattr(system, "available_memory", lambda: 400 << 20)
+    with pytest.raises(OutOfMemory, match=r"needs 0\.46 GiB for weights .* in all; 0\.39 GiB is free"):
+        Engine(config).load(Random(config))
+
+
+def test_the_plan_is_what_is_taken(engine: Engine) -> None:
+    plan = plan_memory(engine.config, lambda _: "F32")
+    assert abs(engine.weight_bytes - plan.weights) <= 0.02 * plan.weights
+    fresh = engine_of()
+    sequence = fresh.new_sequence()
+    fresh.logits([(sequence, [1] * 33)])
+    assert fresh.cache_bytes == 64 * plan.cache_per_position
+
+
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "neon"])
+def test_every_instruction_set_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isa not in instruction_sets():
+        pytest.skip(f"this processor has no {isa}")
+    ids = list(range(40))
+    best = engine_of()
+    expected = best.logits([(best.new_sequence(), ids)])
+    monkeypatch.setenv("POPHOOD_ISA", isa)
+    engine = engine_of()
+    assert engine.isa == isa
+    assert engine.logits([(engine.new_sequence(), ids)]).tobytes() == expected.tobytes()
+
+
+def test_a_poisoned_weight_is_an_error_and_names_the_way_on() -> None:
+    config = tiny_config("gpt2")
+    values = Values(config, 1)
+    for name in ("embed.token", "blocks.1.attn.k.weight", "blocks.0.mlp.down.bias", "final_norm.weight"):
+        poisoned = values(name).copy()
+        poisoned.reshape(-1)[7] = np.nan  # of the first token, where it is the embedding
+        engine = Engine(config)
+        weights = Random(config)
+        weights.replaced[name] = poisoned
+        engine.load(weights)
+        sequence = engine.new_sequence()
+        with pytest.raises(EngineError, match=r"not finite.*pophood show -v"):
+            engine.logits([(sequence, [0, 1, 2])])
+        assert engine.length(sequence) == 0
+
+
+def test_cancel_from_another_thread_stops_within_a_block(slow: Engine) -> None:
+    sequence, flag = slow.new_sequence(), CancelFlag()
+    slow.logits([(sequence, [1] * 10)])
+    timer = threading.Timer(0.05, flag.set)
+    timer.start()
+    with pytest.raises(Cancelled):
+        for _ in range(100):
+            slow.logits([(sequence, [2] * 30)], cancel=flag)
+    assert (slow.length(sequence) - 10) % 30 == 0
+    flag.clear()
+    slow.logits([(sequence, [2])], cancel=flag)
+    slow.drop(sequence)
+
+
+def test_the_interpreter_is_free_while_the_engine_works(slow: Engine) -> None:
+    sequence, done = slow.new_sequence(), threading.Event()
+
+    def work() -> None:
+        slow.logits([(sequence, [3] * 512)])
+        done.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    turns = 0
+    while not done.wait(0.005):
+        turns += 1
+        assert slow.isa in instruction_sets()  # other calls on the same engine do not wait for the pass
+    thread.join()
+    assert turns >= 3, "the interpreter stood still during the forward pass"
+    slow.drop(sequence)
+
+
+def run_python(code: str, act: Callable[[subprocess.Popen[str]], object]) -> tuple[int, str]:
+    """Run code that prints a line when it is ready, act on it, and give exit code and output."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "ready"
+    act(process)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+LONG = """
+import sys, time
+sys.path.insert(0, ".")
+from tests.test_engine import Random, tiny_config, Engine
+config = tiny_config("llama", n_layer=40, n_embd=512, n_head=8, n_kv_head=8, head_dim=64, n_inner=2048)
+engine = Engine(config)
+engine.load(Random(config))
+sequence = engine.new_sequence()
+print("ready", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another operating system: no SIGINT to a child")
+def test_ctrl_c_ends_a_pass_and_leaves_the_sequence() -> None:
+    code = LONG + (
+        "try:\n"
+        "    while True:\n"
+        "        engine.logits([(sequence, [1] * 200)])\n"
+        "        engine.truncate(sequence, 0)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('length', engine.length(sequence) % 200)\n"
+        "    engine.logits([(sequence, [1] * 10)])\n"
+        "    print('still works')\n"
+    )
+
+    def interrupt(process: subprocess.Popen[str]) -> None:
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+
+    exit_code, output = run_python(code, interrupt)
+    assert (exit_code, output) == (0, "length 0\nstill works\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another operating system: no fork")
+def test_a_forked_child_gets_a_pool_of_its_own() -> None:
+    code = LONG + (
+        "import os\n"
+        "before = engine.logits([(sequence, [1] * 40)]).tobytes()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    again = engine.logits([(engine.new_sequence(), [1] * 40)]).tobytes()\n"
+        "    os._exit(0 if again == before else 3)\n"
+        "print('child', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    exit_code, output = run_python(code, lambda _: None)
+    assert (exit_code, output) == (0, "child 0\n")
+
+
+def test_bandwidth_is_a_number_of_this_world() -> None:
+    assert 1e8 < read_bandwidth(1, size=1 << 26, rounds=2) < 1e13
