@@ -24,14 +24,14 @@ from tests.tiny import Values, gpt2_config, tiny_config
 
 
 class Random:
-    """A random model as the engine reads weights, with some tensors replaced."""
+    """A random model as the engine reads weights; tensors may be `replaced`."""
 
-    def __init__(self, config: ModelConfig, **replaced: NDArray[Any]) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         self.values = Values(config, 1)
-        self.replaced = {name.replace("__", "."): values for name, values in replaced.items()}
+        self.replaced: dict[str, NDArray[Any]] = {}
 
     def stored(self, name: str) -> tuple[str, NDArray[Any]]:
-        return "F32", self.replaced.get(name, self.values(name) if name not in self.replaced else None)
+        return "F32", self.replaced[name] if name in self.replaced else self.values(name)
 
     def stored_type(self, name: str) -> str:
         return "F32"

@@ -102,4 +102,5 @@ def log_softmax_at(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArr
     highest = logits.max(axis=1)
     total = np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64)
     chosen = logits[np.arange(len(ids)), ids]
-    return (chosen.astype(np.float64) - highest - np.log(total)).astype(np.float32)
+    values: NDArray[np.float32] = (chosen.astype(np.float64) - highest - np.log(total)).astype(np.float32)
+    return values
