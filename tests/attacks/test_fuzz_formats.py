@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from pophood.formats import GGUFFile, SafetensorsFile, identify, open_gguf, open_safetensors, open_sharded
+from pophood.formats.quant import BLOCKS
+from pophood.formats.safetensors import DTYPE_BITS
 from tests.attacks.mutate import (
     Case,
     Field,
@@ -28,10 +32,6 @@ from tests.attacks.mutate import (
 from tests.formats import gguf_bytes as g
 from tests.formats.gguf_bytes import Key, gguf, nbytes, placed
 from tests.formats.safetensors_bytes import packed, sharded
-
-from pophood.formats import GGUFFile, SafetensorsFile, identify, open_gguf, open_safetensors, open_sharded
-from pophood.formats.quant import BLOCKS
-from pophood.formats.safetensors import DTYPE_BITS
 
 ROOM = 64 << 20  # what the process may grow by over a whole run
 TIMEOUT = 1_800

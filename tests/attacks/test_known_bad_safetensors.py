@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.formats.safetensors_bytes import floats, packed, sharded
 
 from pophood.errors import BadFile, PophoodError, Unsupported
 from pophood.formats import open_safetensors, open_sharded
+from tests.formats.safetensors_bytes import floats, packed, sharded
 
 
 def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8), **more: Any) -> dict[str, Any]:

@@ -43,7 +43,7 @@ MAX_NESTED = 4_096  # arrays inside one array
 MAX_DEPTH = 4
 MAX_KEY_BYTES = 65_535  # the specification's
 MAX_NAME_BYTES = 64  # the specification's, for tensors
-MAX_TEXT_BYTES = 16 << 20  # one string
+MAX_TEXT_BYTES = 64 << 20  # one string; some files carry a whole tokenizer.json as one
 MAX_DIMENSIONS = 4  # ggml's
 
 STRING, ARRAY, BOOL = 8, 9, 7
