@@ -67,7 +67,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         "the header is not JSON (Exceeds the limit",
     ),
     "metadata a list": (lambda: packed({"__metadata__": []}), "__metadata__ is no object of texts"),
-    "metadata null": (lambda: packed({"__metadata__": None}), "__metadata__ is no object"),
+    "metadata false": (lambda: packed({"__metadata__": False}), "__metadata__ is no object"),
     "metadata a number": (
         lambda: packed({"__metadata__": {"n": 1}}),
         "__metadata__ 'n' is int, wanted a text",

@@ -6,9 +6,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tests.attacks.mutate import Seed, Writer
-
 from pophood.formats.quant import BLOCKS
+from tests.attacks.mutate import Seed, Writer
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 FORMATS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B"} | {

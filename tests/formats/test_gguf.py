@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.formats import gguf_bytes as g
-from tests.formats.gguf_bytes import Key, gguf, nbytes, placed
 
 from pophood.errors import BadFile
 from pophood.formats import open_gguf, strings
 from pophood.formats.gguf import GGML_TYPES
 from pophood.formats.quant import BLOCKS
+from tests.formats import gguf_bytes as g
+from tests.formats.gguf_bytes import Key, gguf, nbytes, placed
 
 NUMBERS = {  # value type -> its extremes
     g.U8: (0, 255),

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.formats.safetensors_bytes import packed, sharded
-from tests.needs import linux
 
 from pophood.errors import BadFile, Unsupported
 from pophood.formats import open_safetensors, open_sharded
 from pophood.formats.safetensors import DTYPE_BITS
 from pophood.system import atomic_write
+from tests.formats.safetensors_bytes import packed, sharded
+from tests.needs import linux
 
 WHOLE_BYTES = sorted(name for name, bits in DTYPE_BITS.items() if bits % 8 == 0)
 
@@ -85,6 +85,12 @@ def test_tensors_off_their_natural_boundary(tmp_path: Path, padding: int) -> Non
         read = file["w"].values()
         assert read.flags.aligned and not read.flags.writeable and read.tolist() == [0, 1, 2, 3, 4]
         assert np.array_equal(file["w"].decode(), values)
+
+
+def test_absent_metadata_may_be_null(tmp_path: Path) -> None:
+    path = tmp_path / "null.safetensors"
+    path.write_bytes(packed({"__metadata__": None}))
+    agrees_with_the_reference(path)
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=10).filter(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.formats.gguf_bytes import gguf
-from tests.formats.safetensors_bytes import floats
-from tests.needs import linux
 
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
 from pophood.formats import confined, find_weights, identify
+from tests.formats.gguf_bytes import gguf
+from tests.formats.safetensors_bytes import floats
+from tests.needs import linux
 
 REASON = "opening one can run any program that its author put inside, so pophood never opens it"
 

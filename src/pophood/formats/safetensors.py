@@ -243,6 +243,8 @@ class _Header:
         return tensors, metadata
 
     def metadata(self, value: object) -> dict[str, str]:
+        if value is None:  # the reference takes null for absent
+            return {}
         if not isinstance(value, dict):
             raise self.bad("__metadata__ is no object of texts")
         for key, text in value.items():
