@@ -1,0 +1,22 @@
+"""Prompt tokens in, a stream of tokens out: the loop, its settings, stop strings and prefix reuse."""
+
+from pophood.generate.loop import Finish, Run, Timings, Token, Top, generate
+from pophood.generate.prefix import Decoder, PrefixCache
+from pophood.generate.settings import Details, GenerateSettings, Truncate, Truncation
+from pophood.generate.stops import StopStrings
+
+__all__ = [
+    "Decoder",
+    "Details",
+    "Finish",
+    "GenerateSettings",
+    "PrefixCache",
+    "Run",
+    "StopStrings",
+    "Timings",
+    "Token",
+    "Top",
+    "Truncate",
+    "Truncation",
+    "generate",
+]

@@ -1,0 +1,105 @@
+"""GenerateSettings: how much to generate, how often, when to stop, and how much to tell about each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from pophood.errors import BadInput, ContextOverflow
+from pophood.generate.stops import checked
+from pophood.sampling import SEED_LIMIT, SamplingSettings
+
+Details = Literal["plain", "probability", "top"]
+Truncate = Literal["error", "left", "middle"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateSettings:
+    """What a run of generation is to do; checked when made.
+
+    `max_tokens` None goes on until a stop or the end of the context window. `samples` are numbered from
+    `first_sample`: sample 7 alone is `samples=1, first_sample=7`. `seed` None draws one (the run tells it).
+    `stop` are texts that end a sample and are not shown; `stop_ids` None means the model's own, () none.
+    `details` "plain" leaves probability, entropy and top out, "top" lists the `top` likeliest tokens.
+    `truncate` "left" keeps a too long prompt's newest tokens, "middle" its beginning and end. `special` shows
+    special tokens. Raises BadInput.
+    """
+
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    max_tokens: int | None = 100
+    samples: int = 1
+    first_sample: int = 0
+    seed: int | None = None
+    stop: Sequence[str] = ()
+    stop_ids: tuple[int, ...] | None = None
+    details: Details = "plain"
+    top: int = 10
+    truncate: Truncate = "error"
+    special: bool = False
+
+    def __post_init__(self) -> None:
+        _check_whole("samples", self.samples, 1)
+        _check_whole("first_sample", self.first_sample, 0)
+        _check_whole("top", self.top, 1)
+        if self.max_tokens is not None:
+            _check_whole("max_tokens", self.max_tokens, 1)
+            if self.sampling.min_tokens > self.max_tokens:
+                raise BadInput(
+                    f"min_tokens is {self.sampling.min_tokens:,}, over max_tokens, {self.max_tokens:,}; "
+                    "lower the one or raise the other"
+                )
+        if self.seed is not None:
+            _check_whole("seed", self.seed, 0, SEED_LIMIT - 1)
+        for name, value, choices in (
+            ("details", self.details, get_args(Details)),
+            ("truncate", self.truncate, get_args(Truncate)),
+        ):
+            if value not in choices:
+                raise BadInput(f"{name} is {value!r}; wanted one of {', '.join(choices)}")
+        checked(self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """What was taken out of a prompt: `dropped` of its `got` tokens, from index `at` on."""
+
+    kind: Truncate
+    got: int
+    dropped: int
+    at: int
+
+    def __str__(self) -> str:
+        where = "from its beginning" if self.kind == "left" else "from its middle"
+        return f"the prompt has {self.got:,} tokens; {self.dropped:,} were dropped {where}"
+
+
+def fit(
+    ids: Sequence[int], context: int, settings: GenerateSettings, start: Sequence[int] = ()
+) -> tuple[tuple[int, ...], Truncation | None]:
+    """The prompt as it will be computed, and what was taken out of it.
+
+    A prompt that fits stays whole, however little room it leaves. A cut prompt leaves room for `max_tokens`,
+    at most half of the window, and keeps the model's start tokens. Raises ContextOverflow unless a truncation
+    was chosen.
+    """
+    ids = tuple(ids)
+    if len(ids) <= context:
+        return ids, None
+    if settings.truncate == "error":
+        raise ContextOverflow(len(ids), context)
+    room = context if settings.max_tokens is None else settings.max_tokens
+    kept = context + 1 - max(1, min(room, context // 2))  # the last token made is never fed back
+    head = len(start) if start and ids[: len(start)] == tuple(start) and len(start) < kept else 0
+    if settings.truncate == "middle":
+        head = max(head, kept // 2)
+    dropped = len(ids) - kept
+    return ids[:head] + ids[head + dropped :], Truncation(settings.truncate, len(ids), dropped, head)
+
+
+def _check_whole(name: str, value: object, low: int, high: int | None = None) -> None:
+    fits = isinstance(value, int) and not isinstance(value, bool)
+    if fits and isinstance(value, int) and value >= low and (high is None or value <= high):
+        return
+    wanted = f"{low:,} or more" if high is None else f"from {low} to {high}"
+    raise BadInput(f"{name} is {value!r}; wanted a whole number, {wanted}")
