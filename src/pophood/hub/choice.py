@@ -130,7 +130,7 @@ def at_path(text: str) -> Located | None:
         raise BadInput(f"{text!r} is no model's name: {advice(text)}")
     try:
         found = from_path(text)
-    except (OSError, RuntimeError) as error:  # too long, or ~nobody
+    except (OSError, RuntimeError, ValueError) as error:  # too long, or ~nobody
         raise BadInput(f"{text[:100]!r} is no model's name ({error}): {advice(text)}") from None
     if found is None:
         clearly_path = text.startswith((".", "/", "~", "\\")) or Path(text).is_absolute()

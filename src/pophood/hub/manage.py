@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,6 +165,7 @@ def _in_store(name: str) -> tuple[Path, Located]:
             raise BadInput(
                 f"{name}: it is in a shared folder of POPHOOD_MODELS, which is only read: {shared.path}"
             )
-    if Path(name).expanduser().exists():
-        raise PophoodError(f"{name}: not in pophood's store ({store()}), so it is yours to delete")
+    with suppress(OSError, RuntimeError, ValueError):  # no path at all: too long, ~nobody, a NUL
+        if Path(name).expanduser().exists():
+            raise PophoodError(f"{name}: not in pophood's store ({store()}), so it is yours to delete")
     raise NotHere(f"{name}: not in pophood's store: see `pophood list`")

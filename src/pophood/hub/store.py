@@ -152,7 +152,9 @@ def describe(root: Path, path: Path) -> Located | None:
     where: Where = "store" if root == store() else "shared"
     note = read_provenance(path if path.is_dir() else path.parent)
     if note is None:
-        return Located(path.relative_to(root).as_posix(), file, kind=kind, where=where)
+        place = path.relative_to(root).as_posix()
+        known = plain_name(place)
+        return Located(known.text if known is not None else place, file, kind=kind, where=where)
     return Located(note.name, file, note.source or None, note.revision, note.licence, kind, where)
 
 

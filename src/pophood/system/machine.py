@@ -98,7 +98,7 @@ def default_threads(root: Path = ROOT) -> int:
     """Threads to compute with: POPHOOD_THREADS, else the fewest of fast cores, affinity and quota."""
     chosen = os.environ.get("POPHOOD_THREADS", "").strip()
     if chosen:
-        if not chosen.isdecimal() or not 1 <= int(chosen) <= 1024:
+        if not (chosen.isascii() and chosen.isdecimal()) or not 1 <= int(chosen) <= 1024:
             raise BadInput(f"POPHOOD_THREADS is {chosen!r}, wanted a whole number from 1 to 1024")
         return int(chosen)
     return max(1, min([physical_cores(root), *_cgroup_cpus(root)]))
