@@ -22,10 +22,11 @@ double read_bandwidth(int threads, int64_t bytes, int rounds) {
         const auto start = std::chrono::steady_clock::now();
         // One contiguous half per thread, as a matmul reads its weights.
         parallel_for(threads, threads, 1, [&](int64_t begin, int64_t end, int) {
-            const int64_t share = words / threads / 32 * 32;
-            uint64_t sum[32] = {};
-            for (int64_t i = begin * share; i < end * share; i += 32)
-                for (int64_t j = 0; j < 32; ++j) sum[j] += values[i + j];
+            const int64_t share = words / threads / 16 * 16;
+            const uint64_t* from = values + begin * share;
+            uint64_t sum[16] = {};  // as many as fit in registers on the oldest x86-64
+            for (int64_t i = 0; i < (end - begin) * share; i += 16)
+                for (int64_t j = 0; j < 16; ++j) sum[j] += from[i + j];
             uint64_t all = 0;
             for (const uint64_t s : sum) all += s;
             total += all;

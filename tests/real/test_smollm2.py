@@ -1,0 +1,94 @@
+"""The small real model, from its GGUF file: its answers, and the likelihood that transformers gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pophood
+from tests.conftest import ROOT
+
+WIKITEXT = ROOT / "tests" / "data" / "wikitext2" / "valid-20000.txt"
+WINDOW = 1024
+
+
+@pytest.fixture(scope="module")
+def lm(smollm2: Path) -> pophood.LM:
+    return pophood.load(smollm2)
+
+
+@pytest.fixture(scope="module")
+def reference(smollm2: Path) -> Any:
+    """transformers' own reading of the same file, decoded to f32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        smollm2.parent, gguf_file=smollm2.name, dtype=torch.float32
+    ).eval()
+
+
+def test_it_is_the_published_model(lm: pophood.LM) -> None:
+    config = lm.config
+    assert (config.n_layer, config.n_head, config.n_embd, config.n_positions) == (30, 9, 576, 8192)
+    assert (config.vocab_size, lm.n_params) == (49_152, 134_515_008)
+    assert lm.bundle.licence == "apache-2.0"
+
+
+def test_the_capital_of_spain(lm: pophood.LM) -> None:
+    generation = lm.generate("The capital of Spain is", max_tokens=10, temperature=0)
+    assert generation.completion.startswith(" Madrid.")
+    assert generation.text == "The capital of Spain is" + generation.completion
+    table = lm.next("The capital of Spain is", k=10)
+    assert table.columns == ("token_id", "token_text", "logit", "probability")
+    assert table[0]["token_text"] == " Madrid"
+    probabilities = [float(str(p)) for p in table.column("probability")]
+    assert probabilities == sorted(probabilities, reverse=True) and 0.3 < sum(probabilities) <= 1
+
+
+def test_a_question_is_answered_in_the_models_format(lm: pophood.LM) -> None:
+    run = lm.chat("What is the capital of France?", temperature=0, max_tokens=40)
+    answer = "".join(token.text for token in run)
+    written = lm.detokenize(run.prompt_ids, special=True)
+    assert written.startswith("<|im_start|>system\n") and written.endswith("<|im_start|>assistant\n")
+    assert "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n" in written
+    assert "Paris" in answer and "<|" not in answer
+    assert set(run.finishes.values()) == {"stop"}
+
+
+def test_likelihood_of_wikitext_is_that_of_transformers(lm: pophood.LM, reference: Any) -> None:
+    import torch
+
+    text = WIKITEXT.read_text(encoding="utf-8")
+    score = lm.score(text, window=WINDOW)
+    ids = score.token_ids
+    expected: list[float] = []
+    with torch.no_grad():
+        for start in range(0, len(ids), WINDOW):
+            window = torch.tensor([ids[start : start + WINDOW]])
+            logs = reference(window).logits[0, :-1].double().log_softmax(-1)
+            expected += [float("nan"), *logs.gather(1, window[0, 1:, None])[:, 0].tolist()]
+    truth = np.array(expected)
+    assert np.array_equal(np.isnan(score.log_probabilities), np.isnan(truth))
+    assert score.scored == len(ids) - -(-len(ids) // WINDOW) > 4000
+    difference = abs(score.mean_nll + np.nanmean(truth))
+    print(f"mean NLL {score.mean_nll:.6f} nats, difference {difference:.2e}")
+    assert difference <= 1e-4
+    assert np.nanmax(np.abs(score.log_probabilities - truth)) < 1e-2
+
+
+def test_blocks_agree_with_transformers(lm: pophood.LM, reference: Any) -> None:
+    import torch
+
+    ids = lm.tokenize("The capital of Spain is Madrid. It lies on the river Manzanares.")
+    with torch.no_grad():
+        truth = reference(torch.tensor([ids]), output_hidden_states=True)
+    result = lm.engine.forward([(lm.engine.new_sequence(), ids)], rows="all", taps=["blocks.*.resid_post"])
+    for i in range(lm.config.n_layer - 1):
+        ours, theirs = result.taps[f"blocks.{i}.resid_post"], truth.hidden_states[i + 1][0].numpy()
+        assert (np.abs(ours - theirs).max(1) / np.abs(theirs).max(1)).max() <= 1e-4, i
+    assert result.output is not None
+    assert np.abs(result.output - truth.logits[0].numpy()).max() <= 1e-3
