@@ -57,6 +57,7 @@ check-wheel: $(VENV)/test-installed ## build, audit, install in a bare environme
 	@$(PY) -m pytest -m "full or not full" tests/contracts/test_packaging.py --timeout 1800
 
 native: $(VENV)/installed ## rebuild the C++ part after an edit
+	@test -f $(BUILD)/CMakeCache.txt || { rm $(VENV)/installed && $(MAKE) -s $(VENV)/installed; }
 	@$(CMAKE) --build $(BUILD) --target _native -- --quiet
 	@$(CMAKE) --install $(BUILD) --component python --prefix "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" > /dev/null
 
@@ -77,12 +78,12 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 
 $(VENV)/torch-installed: $(VENV)/created constraints.txt
 	@$(PY) -c 'import importlib.metadata as m, sys; sys.exit(m.version("torch").split("+")[0] != "2.13.0")' 2> /dev/null || { \
-	  if [ "$$(uname)" = Linux ] && $(PIP) install -q --retries 0 --timeout 5 --index-url $(TORCH_CPU_INDEX) $(TORCH); then :; else \
+	  if [ "$$(uname)" = Linux ] && $(PIP) install -q --no-deps --retries 0 --timeout 5 --index-url $(TORCH_CPU_INDEX) $(TORCH); then :; else \
 	  echo "No CPU build of $(TORCH) from $(TORCH_CPU_INDEX); taking the default one"; \
-	  $(PIP) install -q $(TORCH); fi; }
+	  $(PIP) install -q -c constraints.txt $(TORCH); fi; }
 	@touch $@
 
 $(VENV)/test-installed: $(VENV)/installed $(VENV)/torch-installed
 	@echo "Installing what the tests compare with (llama-cpp-python compiles for about 6 minutes)"
-	@$(EXTRA) test oracle > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
+	@mkdir -p build && $(EXTRA) test oracle > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
 	@touch $@
