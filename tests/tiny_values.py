@@ -82,14 +82,16 @@ GPT2_SIZES = {  # the four published shapes: blocks, heads, features, parameters
 def gpt2_config(size: str) -> ModelConfig:
     """The config of a published GPT-2: `gpt2_config("gpt2-xl").n_layer == 48`."""
     n_layer, n_head, n_embd, _ = GPT2_SIZES[size]
-    shape = {
-        "n_layer": n_layer,
-        "n_head": n_head,
-        "n_kv_head": n_head,
-        "n_embd": n_embd,
-        "n_inner": 4 * n_embd,
-    }
-    return replace(_GPT2, **shape, head_dim=n_embd // n_head, n_positions=1024)
+    return replace(
+        _GPT2,
+        n_layer=n_layer,
+        n_head=n_head,
+        n_kv_head=n_head,
+        n_embd=n_embd,
+        head_dim=n_embd // n_head,
+        n_inner=4 * n_embd,
+        n_positions=1024,
+    )
 
 
 def tiny_config(family: str, **overrides: Any) -> ModelConfig:

@@ -114,7 +114,7 @@ def require(fields: Mapping[str, Any], needed: Iterable[str], table: Mapping[str
     if missing:
         keys = {rule.field: key for key, rule in reversed([*table.items()]) if isinstance(rule, Used)}
         names = ", ".join(keys[field] for field in missing)
-        raise BadFile(f"{place}: {names} missing: without, the shape of the model is unknown")
+        raise BadFile(f"{place}: {names} missing: the file is damaged, fetch it again")
 
 
 def count(most: int, least: int = 1) -> Callable[[object], int]:

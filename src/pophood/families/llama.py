@@ -128,8 +128,8 @@ def _refuse_sliding_window(fields: Fields) -> None:
     slides = fields.get("use_sliding_window", True) and fields.get("max_window_layers", 0) < fields["n_layer"]
     if window and slides and window < fields["n_positions"]:
         raise Unsupported(
-            f"the sliding window of {window:,} positions is shorter than the context of"
-            f" {fields['n_positions']:,}: pophood computes full attention only"
+            f"sliding_window (or use_sliding_window) is on: {window:,} positions, fewer than the context's"
+            f" {fields['n_positions']:,}; pophood computes full attention only"
         )
 
 
