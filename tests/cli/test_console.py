@@ -88,10 +88,3 @@ def test_bars_fit_their_console(encoding: str, most: int) -> None:
 def test_own_wording_falls_back_to_ascii() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     assert plain("a … · → × ’", stream) == "a ... - -> x '"
-
-
-@pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 bytes"), (1000, "1 kB"), (999_999, "1 MB"), (5e13, "50 TB")]
-)
-def test_sizes_in_words(number: float, words: str) -> None:
-    assert tables.size(number) == words

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-
-import click
+from typing import Any
 
 from pophood.cli.app import VERBS, pophood
 
@@ -44,14 +43,13 @@ more. Commands that print data take `--json`.
 
 def page() -> str:
     """The whole page as text."""
-    parent = click.Context(pophood, info_name="pophood", terminal_width=WIDTH, max_content_width=WIDTH)
+    wide: dict[str, Any] = {"terminal_width": WIDTH, "max_content_width": WIDTH, "resilient_parsing": True}
+    parent = pophood.make_context("pophood", [], **wide)
     sections = [INTRODUCTION, _section("pophood", pophood.get_help(parent))]
     for name in VERBS:
         command = pophood.get_command(parent, name)
         assert command is not None
-        context = click.Context(
-            command, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-        )
+        context = command.make_context(name, [], parent=parent, **wide)
         sections.append(_section(f"pophood {name}", command.get_help(context)))
     return "\n".join(sections)
 

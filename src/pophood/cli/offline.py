@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pophood.cli.app import INTERRUPTED
 from pophood.cli.console import Console, one_line
 from pophood.errors import PophoodError
 
@@ -49,9 +50,12 @@ def prove(console: Console, as_json: bool) -> int:
     choice = ModelChoice(name=None, precision="auto", threads=None, context=None, offline=True)
     failure: PophoodError | None = None
     try:
-        show_demo(console, choice, silent=as_json)
+        demo = show_demo(console, choice, silent=as_json)
     except PophoodError as error:
         failure = error
+    else:
+        if demo.interrupted:
+            return INTERRUPTED
     at_end = open_sockets()
     sockets = None if at_end is None or inherited is None else len(at_end - inherited)
     attempts = guard.attempts

@@ -11,6 +11,7 @@ import click
 
 from pophood.cli.console import NORMAL, QUIET, VERBOSE, Console
 
+HEADINGS = ("Text", "Output", "Model", "Sampling", "Other")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -26,15 +27,16 @@ class Command(click.Command):
     """A command whose help keeps its examples as typed and its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                heading = parameter.section if isinstance(parameter, Option) else "Other"
-                sections.setdefault(heading, []).append(record)
+                heading = parameter.section if isinstance(parameter, Option) else HEADINGS[-1]
+                sections[heading].append(record)
         for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
 
 
 def verb(**attributes: Any) -> Callable[[F], click.Command]:

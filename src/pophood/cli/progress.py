@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pophood.cli.console import QUIET, Console
 from pophood.cli.tables import seconds
-from pophood.hub import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -21,51 +19,48 @@ PATIENCE = 1.0  # seconds before anything is shown
 
 
 class Waiting:
-    """Shows "loading gpt2 0:00:02" on a terminal while a block runs longer than a second.
+    """Shows a bar with a clock on a terminal while a block runs longer than a second.
 
-    Example: `with Waiting(console, "loading gpt2"): ...`
+    Example: `with Waiting(console, "loading gpt2") as waiting: waiting(3, 148)`
     """
 
     def __init__(self, console: Console, what: str) -> None:
         self._what = what
-        self._timer = threading.Timer(PATIENCE, self._show)
-        self._timer.daemon = True
         self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
+        self._started = time.monotonic()
         self._progress: Progress | None = None
-        self._lock = threading.Lock()
-        self._over = False
+        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        if self._wanted:
-            self._timer.start()
         return self
 
-    def _show(self) -> None:
-        from rich.console import Console as RichConsole
-        from rich.markup import escape
-        from rich.progress import BarColumn, Progress, TimeElapsedColumn
+    def __call__(self, done: int, total: int) -> None:
+        """Note how far it is; the bar appears at the first call after a second."""
+        if not self._wanted or time.monotonic() - self._started < PATIENCE:
+            return
+        if self._progress is None:
+            from rich.console import Console as RichConsole
+            from rich.markup import escape
+            from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-        with self._lock:
-            if self._over:
-                return
             self._progress = Progress(
-                f"pophood: {escape(self._what)}",
+                escape(self._what),
                 BarColumn(bar_width=20),
                 TimeElapsedColumn(),
+                TimeRemainingColumn(),
                 console=RichConsole(stderr=True),
                 transient=True,
             )
-            self._progress.add_task("", total=None)
+            self._task = self._progress.add_task("", total=total)
             self._progress.start()
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        with self._lock:
-            self._over = True
-            if self._progress is not None:
-                self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
 
 class Transfer:
@@ -90,6 +85,8 @@ class Transfer:
         elif state.size and time.monotonic() - self._started > PATIENCE:
             tenth = state.done * 10 // state.size
             if tenth > self._tenth:
+                from pophood.hub import size_text
+
                 self._tenth = tenth
                 self._console.say(f"{self._what}: {tenth * 10} % of {size_text(state.size)}")
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from pophood.cli.console import Console
+from pophood.cli.tables import count
+
+if TYPE_CHECKING:
+    from pophood.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +23,29 @@ class Prompt:
     data: bytes
     origin: str
     dropped_newline: bool = False
+
+    def ids(
+        self,
+        tokenizer: Tokenizer,
+        console: Console,
+        *,
+        replace_invalid: bool = False,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """The prompt's tokens. Bytes that are not UTF-8 raise BadInput, or are replaced, and that is said."""
+        if self.dropped_newline:
+            console.detail(f"the line break that ends {self.origin} is left out (--keep-newline keeps it)")
+        ids, replaced = tokenizer.encode_bytes(
+            self.data, replace_invalid=replace_invalid, parse_special=parse_special
+        )
+        if replaced:
+            console.say(f"{self.origin}: {count(replaced, 'invalid sequence')} replaced by U+FFFD")
+        return ids
+
+    @property
+    def text(self) -> str:
+        """The prompt to show."""
+        return self.data.decode("utf-8", "replace")
 
 
 def read_prompt(argument: str | None, file: str | None, keep_newline: bool = False) -> Prompt:

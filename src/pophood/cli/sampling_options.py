@@ -1,18 +1,53 @@
-"""Options that say how text is generated, made from the settings' own ranges: the two cannot drift apart."""
+"""Options that say how text is generated: a table, so that `--help` needs no numbers library.
+
+A test holds it equal to the names, kinds and defaults of SamplingSettings.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from pophood.cli.options import F, option
-from pophood.sampling.settings import RANGES, SamplingSettings, parse_order
 
 SECTION = "Sampling"
+# Field of SamplingSettings -> (kind, default, what it does).
+SETTINGS: dict[str, tuple[type, float, str]] = {
+    "temperature": (
+        float,
+        0.8,
+        "Divide the logits by X: below 1 bolder, above 1 more varied, 0 takes the likeliest",
+    ),
+    "top_k": (int, 40, "Keep the N likeliest tokens; 0 keeps all"),
+    "top_p": (float, 1, "Keep the fewest likeliest tokens with this probability together; 1 keeps all"),
+    "min_p": (float, 0, "Keep tokens at least X times as likely as the likeliest"),
+    "typical_p": (
+        float,
+        1,
+        "Keep the fewest tokens of ordinary surprise with this probability together; 1 keeps all",
+    ),
+    "repetition_penalty": (
+        float,
+        1,
+        "Divide the positive logits of used tokens, multiply the negative ones; 1 is off",
+    ),
+    "presence_penalty": (float, 0, "Take X off the logit of every used token"),
+    "frequency_penalty": (float, 0, "Take X off the logit for every use of a token"),
+    "penalty_window": (int, 64, "Newest tokens that count as used; -1 is all"),
+    "dry_multiplier": (float, 0, "Strength of DRY, against repeated sequences"),
+    "dry_base": (float, 1.75, "Growth of that strength with the length of the repeat"),
+    "dry_allowed_length": (int, 2, "Length of repeat that costs nothing yet"),
+    "dry_window": (int, -1, "Newest tokens searched for repeats; -1 is all"),
+    "xtc_probability": (float, 0, "How often XTC excludes the top choices"),
+    "xtc_threshold": (float, 0.1, "Probability from which a token is a top choice"),
+    "min_tokens": (int, 0, "New tokens before a stop may end the text"),
+}
+ORDER = "bias, penalties, dry, top_k, typical, top_p, min_p, xtc, temperature"
+SEED_LIMIT = 2**64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +57,15 @@ class Wishes:
     settings: dict[str, Any]  # by the names of SamplingSettings
     bias: tuple[str, ...] = ()  # TOKEN=NUMBER, not yet looked up
     breakers: tuple[str, ...] = ()
-    limits: dict[str, Any] = field(default_factory=dict)  # max_tokens, seed, stop: as generate takes them
+    limits: dict[str, Any] = field(default_factory=dict)  # by the names of GenerateSettings
     model_defaults: bool = False
-    parse_special: bool = False
-    special: bool = False
+
+    def check(self) -> None:
+        """Refuse a value out of range before a model is loaded. Raises BadInput."""
+        from pophood.generate import GenerateSettings
+        from pophood.sampling import SamplingSettings
+
+        GenerateSettings(sampling=SamplingSettings(**self.settings), **self.limits)
 
 
 def sampling_options(function: F) -> F:
@@ -44,7 +84,13 @@ def sampling_options(function: F) -> F:
 def _limits() -> list[Callable[[Any], Any]]:
     add = functools.partial(option, section="Text")
     return [
-        add("--max-tokens", "-n", type=click.IntRange(1), metavar="N", help="New tokens at most."),
+        add(
+            "-n",
+            "--max-tokens",
+            type=click.IntRange(0),
+            metavar="N",
+            help="New tokens at most (default 100, in a chat 0); 0 goes on to a stop or a full context.",
+        ),
         add(
             "--stop",
             multiple=True,
@@ -52,13 +98,12 @@ def _limits() -> list[Callable[[Any], Any]]:
             help="End before this text; may be given again. A line break is $'\\n' in a shell.",
         ),
         add("--special", is_flag=True, help="Show special tokens such as <|endoftext|>."),
-        add("--parse-special", is_flag=True, help="Read special tokens typed in the text as what they name."),
         option(
             "--greedy", is_flag=True, section=SECTION, help="Always take the likeliest token (temperature 0)."
         ),
         option(
             "--seed",
-            type=click.IntRange(0, 2**64 - 1),
+            type=click.IntRange(0, SEED_LIMIT - 1),
             metavar="N",
             section=SECTION,
             help="Repeat a run: the same seed draws the same tokens. Drawn and printed if not given.",
@@ -73,20 +118,16 @@ def _limits() -> list[Callable[[Any], Any]]:
 
 
 def _settings() -> list[Callable[[Any], Any]]:
-    defaults = {f.name: f.default for f in fields(SamplingSettings)}
-    made = []
-    for name, allowed in RANGES.items():
-        off = "" if allowed.off is None or allowed.off == defaults[name] else f"; {allowed.off:g} is off"
-        words = allowed.meaning[0].upper() + allowed.meaning[1:]
-        made.append(
-            option(
-                flag(name),
-                type=int if allowed.whole else float,
-                metavar="N" if allowed.whole else "X",
-                section=SECTION,
-                help=f"{words} (default {defaults[name]:g}{off}).",
-            )
+    made = [
+        option(
+            flag(name),
+            type=kind,
+            metavar="N" if kind is int else "X",
+            section=SECTION,
+            help=f"{words} (default {default:g}).",
         )
+        for name, (kind, default, words) in SETTINGS.items()
+    ]
     made += [
         option(
             "--dry-breaker",
@@ -107,7 +148,7 @@ def _settings() -> list[Callable[[Any], Any]]:
             "--order",
             metavar="STEPS",
             section=SECTION,
-            help=f"The chain, as names with commas (default {','.join(SamplingSettings().order)}).",
+            help=f"The chain, as names with commas; a step left out is off (default {ORDER}).",
         ),
     ]
     return made
@@ -120,7 +161,7 @@ def flag(name: str) -> str:
 
 def _wishes(values: dict[str, Any]) -> Wishes:
     """Take the generation's values out of a command's parameters."""
-    settings = {name: values.pop(name) for name in RANGES}
+    settings = {name: values.pop(name) for name in SETTINGS}
     settings = {name: value for name, value in settings.items() if value is not None}
     if values.pop("greedy"):
         if settings.get("temperature", 0.0) != 0.0:
@@ -130,12 +171,17 @@ def _wishes(values: dict[str, Any]) -> Wishes:
         settings["temperature"] = 0.0
     order = values.pop("order")
     if order is not None:
+        from pophood.sampling import parse_order
+
         settings["order"] = parse_order(order)
-    limits = {name: values.pop(name) for name in ("max_tokens", "seed", "stop")}
+    limits = {name: values.pop(name) for name in ("max_tokens", "seed", "stop", "special")}
+    limits = {name: value for name, value in limits.items() if value not in (None, ()) and value is not False}
+    if limits.get("max_tokens") == 0:
+        limits["max_tokens"] = None
     return Wishes(
         settings=settings,
         bias=values.pop("logit_bias"),
         breakers=values.pop("dry_breaker"),
-        limits={name: value for name, value in limits.items() if value not in (None, ())},
-        **{name: values.pop(name) for name in ("model_defaults", "parse_special", "special")},
+        limits=limits,
+        model_defaults=values.pop("model_defaults"),
     )

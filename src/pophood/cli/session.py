@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pophood.cli.console import Console
 from pophood.cli.options import ModelChoice
 from pophood.cli.progress import Transfer, Waiting
-from pophood.hub import size_text
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -41,13 +40,17 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             confirm=ask(console),
             progress=progress,
         )
-    with Waiting(console, f"loading {found.name}"):
+    with Waiting(console, f"loading {found.name}") as waiting:
         model = lm.load(
-            str(found.path), precision=choice.precision, threads=choice.threads, context=choice.context
+            found,
+            precision=choice.precision,
+            threads=choice.threads,
+            context=choice.context,
+            progress=waiting,
         )
     console.say(f"{found.name} at {model.engine.precision}, {found.path}")
     console.detail(
         f"{model.engine.isa} kernels, {model.engine.threads} threads, context {model.engine.context:,}, "
-        f"weights {size_text(model.engine.weight_bytes)}"
+        f"weights {hub.size_text(model.engine.weight_bytes)}"
     )
     return model
