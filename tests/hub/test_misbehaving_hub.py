@@ -198,7 +198,7 @@ CLEAN_FAILURES: dict[str, tuple[Spoil, type[PophoodError], str]] = {
     "linked size": (wrong(linked_size=5), BadFile, r"the hub says 5 bytes here, and 600000 in its list"),
     "commit": (wrong(commit="f" * 40), PophoodError, r"answers for commit f{40}, wanted"),
     "compressed": (wrong(encoding="gzip"), PophoodError, r"sent as 'gzip', wanted plain bytes"),
-    "always 500": (wrong(file_status=500), connect.Unreachable, r"answered 500 for owner/one: try again"),
+    "always 500": (wrong(file_status=500), connect.Unreachable, r"answered 500 for owner/one"),
     "too many": (wrong(file_status=429), connect.Unreachable, r"answered 429"),
     "404": (
         wrong(file_status=404, error_code="EntryNotFound"),

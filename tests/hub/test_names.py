@@ -55,7 +55,7 @@ def test_what_is_no_name(text: str, words: str) -> None:
         parse_name(text)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.text(ALPHABET, min_size=1, max_size=12) | st.text(max_size=100))
 def test_hub_ids_are_a_subset_of_what_the_hub_takes(text: str) -> None:
     if is_repo(text):
@@ -63,7 +63,7 @@ def test_hub_ids_are_a_subset_of_what_the_hub_takes(text: str) -> None:
         assert text.count("/") == 1
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=9),
     st.text("ab1-_.", min_size=1),
@@ -79,7 +79,7 @@ def test_and_nearly_all_of_it(owner: str, name: str) -> None:
         assert is_repo(f"{owner}/{name}") or device
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.text(ALPHABET, max_size=20) | st.text(max_size=40))
 def test_no_part_of_a_place_leads_anywhere_else(text: str) -> None:
     try:

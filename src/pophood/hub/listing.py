@@ -20,6 +20,7 @@ from pophood.hub.report import size_text
 from pophood.hub.store import INDEX, WEIGHTS
 from pophood.hub.web import Answer, Web, patiently
 
+LIST_ATTEMPTS = 3  # a person is waiting, and nothing is under way yet
 MAX_LIST_BYTES = 32 << 20
 MAX_FILE_BYTES = 1 << 42
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -81,7 +82,12 @@ def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
             check_status(answer, web, repo, f"revision {wanted}")
             return answer.read_all(MAX_LIST_BYTES)
 
-    text = patiently(web, ask)
+    try:
+        text = patiently(web.with_patience(web.timeout, min(web.attempts, LIST_ATTEMPTS)), ask)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{repo}: {error}: try again, or set HF_ENDPOINT to a mirror; smollm2 needs no hub, only pip"
+        ) from None
     try:
         return _parse(repo, json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -163,7 +169,7 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
     code = answer.headers.get("x-error-code", "")
     page = f"{web.endpoint}/{repo}"
     if status == 429 or status >= 500 or (not answer.from_hub and status in (401, 403, 404, 410)):
-        raise Unreachable(f"{web.endpoint}: answered {status} for {repo}: try again in a while")
+        raise Unreachable(f"{web.endpoint}: answered {status} for {repo}")
     if code == "GatedRepo":
         raise NotHere(
             f"{repo}: its makers want you to accept their terms: do so at {page}, then set HF_TOKEN"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pophood.errors import BadInput, NotHere, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
 from pophood.hub.choice import at_path, default_choice, find_here
-from pophood.hub.names import SMOLLM2, parse_name
+from pophood.hub.names import SMOLLM2, advice, parse_name
 from pophood.hub.publish import clear_incoming, discard
 from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
 from pophood.hub.settings import choose_model, chosen_model
@@ -49,7 +49,7 @@ def pull(
     say = announce or say_to_log
     known = parse_name(name)
     if known.repo is None and name != SMOLLM2:
-        raise BadInput(f"{name}: wanted a model's name to fetch, such as gpt2, smollm2 or owner/name")
+        raise BadInput(f"{name!r} is no model that can be fetched: {advice(name)}")
     if revision is not None and name == SMOLLM2:
         raise BadInput("smollm2 is one certain file and has no revisions: leave --revision out")
     here = find_here(known)

@@ -135,7 +135,9 @@ def _one_connection(web: Web, listing: Listing, file: RemoteFile, target: Path, 
         _forget(target)
         raise BadFile(f"{listing.repo}: {file.path}: more than the {size:,} bytes arrive that the hub lists")
     if done < size:
-        raise Unreachable(f"{answer.url}: broke off at {done:,} of {size:,} bytes")
+        raise Unreachable(
+            f"{answer.url}: broke off at {done:,} of {size:,} bytes: pull again to go on from there"
+        )
 
 
 def _write(write: Callable[[bytes], int | None], piece: bytes) -> None:
