@@ -192,6 +192,6 @@ class Reader:
         if self.interactive:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        # UTF-8 whatever the console speaks; bytes that are not become surrogates, which the tokenizer refuses.
+        # UTF-8, whatever the console speaks; other bytes become surrogates, which the tokenizer refuses.
         line = self._stream.buffer.readline().decode("utf-8", "surrogateescape")
         return line.rstrip("\r\n") if line else None
