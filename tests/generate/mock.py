@@ -31,7 +31,10 @@ class MockTokenizer:
         self.start_ids = start_ids
 
     def token_bytes(self, token: int) -> bytes:
-        return self.pieces[token]
+        return self.specials[token].encode() if token in self.specials else self.pieces[token]
+
+    def without_first_space(self, data: bytes) -> bytes:
+        return data.removeprefix(b" ")
 
     def token_text(self, token: int) -> str:
         return self.specials.get(token) or self.pieces[token].decode(errors="backslashreplace")

@@ -263,6 +263,15 @@ def test_an_empty_prompt_begins_as_a_document_does() -> None:
         generate(engine, TOKENIZER, [], settings)
 
 
+def test_only_the_beginning_of_a_text_loses_its_first_space() -> None:
+    spaced: Any = MockTokenizer([b" a", b""], specials={1: "<s>"}, start_ids=(1,))
+    for prompt, text in (([0], " a a"), ([1], "a a"), ([], "a a"), ([1, 0], " a a")):
+        engine = MockDecoder(vocab_size=2)
+        bias = SamplingSettings(temperature=0, logit_bias={1: -math.inf})
+        run = generate(engine, spaced, prompt, GenerateSettings(sampling=bias, max_tokens=2))
+        assert text_of(list(run)) == text
+
+
 @pytest.mark.parametrize("prompt", [[16], [-1], [0, 99]])
 def test_a_token_outside_the_vocabulary_is_named(prompt: list[int]) -> None:
     with pytest.raises(BadInput, match=rf"the prompt holds token {prompt[-1]}; wanted ids from 0 to 15"):

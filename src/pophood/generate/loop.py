@@ -259,7 +259,9 @@ class Run(Iterator[Token]):
     def _sample(self, number: int, sequence: int) -> _Sample:
         from pophood.text.stream import TextStream
 
-        stream = TextStream(self._tokenizer, special=self.settings.special)
+        specials = self._tokenizer.specials
+        continues = any(token not in specials for token in self.prompt_ids)
+        stream = TextStream(self._tokenizer, self.settings.special, continues=continues)
         return _Sample(number, sequence, list(self.prompt_ids), stream, StopStrings(self.settings.stop))
 
     def _leave(self, sample: _Sample) -> None:
