@@ -12,7 +12,7 @@ from typing import Any
 from _models import gpt2_gguf
 from _timing import interleaved, paired_ratio, report, summary, versions
 
-from pophood.bundle import open_bundle
+from pophood.bundle import open_weights
 from pophood.engine import Engine, read_bandwidth
 
 PROMPT = list(range(100, 116))
@@ -22,9 +22,9 @@ ROUNDS = 5
 
 def pophood_engine(threads: int) -> Engine:
     """Our engine with the benchmark's model."""
-    bundle = open_bundle(gpt2_gguf())
-    engine = Engine(bundle.config, threads=threads)
-    engine.load(bundle.weights)
+    opened = open_weights(gpt2_gguf())
+    engine = Engine(opened.config, threads=threads)
+    engine.load(opened.weights)
     return engine
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tests.tiny import reference
 
-from pophood.bundle import open_bundle
+from pophood.bundle import open_weights
 from pophood.config import ModelConfig
 from pophood.engine import Engine, StoredWeights
+from tests.tiny import reference
 
 Floats = NDArray[np.float32]
 GREEDY = 64
@@ -75,8 +75,8 @@ def truth_of(folder: Path, prompt_length: int = 24, seed: int = 0) -> Truth:
 
 def engine_of(path: Path, threads: int | None = None) -> Engine:
     """An engine with the model of a folder or a GGUF file."""
-    bundle = open_bundle(path)
-    return loaded(bundle.config, bundle.weights, threads)
+    opened = open_weights(path)
+    return loaded(opened.config, opened.weights, threads)
 
 
 def loaded(config: ModelConfig, weights: StoredWeights, threads: int | None = None) -> Engine:

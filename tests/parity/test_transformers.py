@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.parity.reference import GREEDY, Truth, compare, engine_of, greedy_ids, loaded, truth_of
-from tests.tiny import FAMILIES, GPT2_SIZES, gpt2_config, tiny_folder, tiny_gguf
 
-from pophood.bundle import open_bundle
+from pophood.bundle import open_weights
 from pophood.config import ModelConfig
 from pophood.engine import Engine, StoredWeights
+from tests.parity.reference import GREEDY, Truth, compare, engine_of, greedy_ids, loaded, truth_of
+from tests.tiny import FAMILIES, GPT2_SIZES, gpt2_config, tiny_folder, tiny_gguf
 
 # Small, but with every awkward thing: grouped heads, a head size that is no power of two, scaled rope.
 SHAPE: dict[str, dict[str, Any]] = {
@@ -133,8 +133,8 @@ MUTANTS: dict[
 def test_mutants_are_caught(mutant: str, cases: Callable[[str], tuple[Path, Truth]]) -> None:
     family, config, change, rename = MUTANTS[mutant]
     folder, truth = cases(family)
-    bundle = open_bundle(folder)
-    engine = loaded(config(bundle.config), Mutated(bundle.weights, change, rename))
+    opened = open_weights(folder)
+    engine = loaded(config(opened.config), Mutated(opened.weights, change, rename))
     difference = compare(engine, truth)
     assert not difference.equal, f"{mutant} was not seen: {difference}"
 
@@ -150,9 +150,9 @@ def test_published_gpt2_shapes(size: str, tmp_path: Path, capsys: pytest.Capture
     folder = tiny_folder(tmp_path / "model", size, seed=3, **asdict(gpt2_config(size)))
     truth = truth_of(folder, prompt_length=48)
     assert len(set(truth.greedy)) >= 20
-    bundle = open_bundle(folder)
-    assert bundle.config.n_params == GPT2_SIZES[size][3]
-    difference = compare(loaded(bundle.config, bundle.weights), truth)
+    opened = open_weights(folder)
+    assert opened.config.n_params == GPT2_SIZES[size][3]
+    difference = compare(loaded(opened.config, opened.weights), truth)
     with capsys.disabled():
         print(f"\n{size}: {difference}")
     assert difference.equal, difference
