@@ -195,7 +195,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "tensor list cut": (
         lambda: good()[:60],
-        "a size of tensor 'w' needs 8 bytes at offset 54, but the file ends after 6",
+        "the shape, type and place of tensor 'w' needs 20 bytes at offset 54, but the file ends after 6",
     ),
     "five dimensions": (
         lambda: with_tensor(Info("w", [1] * 5, F32, 0)),

@@ -306,14 +306,14 @@ class _Reader:
         dimensions = self.u32(f"the number of dimensions of {what}")
         if dimensions > MAX_DIMENSIONS:
             raise self.bad(f"{what} has {dimensions:,} dimensions, wanted at most {MAX_DIMENSIONS}")
-        sizes = [self.u64(f"a size of {what}") for _ in range(dimensions)]
+        start = self.take(8 * dimensions + 12, f"the shape, type and place of {what}")
+        *sizes, kind, offset = struct.unpack_from(f"<{dimensions}QIQ", self.buffer, start)
         for size in sizes:
             if size == 0:
                 raise self.bad(f"{what} has a dimension of size 0")
             if size >= 1 << 63:
                 raise self.bad(f"{what} has a dimension of {size:,}, which is negative as a signed number")
-        kind = self.u32(f"the type of {what}")
-        return _Entry(name, tuple(reversed(sizes)), kind, self.u64(f"the offset of {what}"))
+        return _Entry(name, tuple(reversed(sizes)), kind, offset)
 
     def refuse_types(self, entries: list[_Entry]) -> None:
         """Name the first tensor of a type that is not decoded here, and how many there are."""
