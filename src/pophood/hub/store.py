@@ -100,8 +100,6 @@ def lock_of(name: ModelName) -> Path:
 
 def model_at(path: Path) -> tuple[Kind, Path] | None:
     """The whole model at a place: a .gguf file, a folder with all its safetensors, or the one GGUF in it."""
-    if path.name.startswith("."):
-        return None
     if path.is_file():
         return ("gguf", path) if path.suffix == ".gguf" else None
     if (path / "config.json").is_file() and _has_weights(path):
