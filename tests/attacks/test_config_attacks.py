@@ -43,12 +43,18 @@ def believable(config: ModelConfig) -> None:
         assert np.isfinite(config.rope.frequencies(config.head_dim)).all()
 
 
+def rewrite(path: Path, data: bytes) -> None:
+    """A new file under the old name: mappings of the old one stay as they were, and no disk is waited for."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
 @pytest.mark.timeout(TIMEOUT)
 def test_mutated_configurations(tmp_path: Path) -> None:
     documents = [said for said, _ in PUBLISHED.values()]
     watch, before, path = Watch(slack=SLACK), peak_memory(), tmp_path / "config.json"
     for case in json_mutations(documents, fuzz_count(), "config.json"):
-        path.write_bytes(case.data)
+        rewrite(path, case.data)
         watch.attempt(case, lambda: believable(config_from_hf(read_json(path))))
     assert watch.accepted and watch.refused["BadFile"] and watch.refused["Unsupported"]
     assert peak_memory() - before < ROOM
@@ -68,7 +74,7 @@ def test_mutated_configurations_of_models_that_are_there(tmp_path: Path) -> None
 
     for i, case in enumerate(json_mutations(documents, fuzz_count() // 4, "config.json beside weights")):
         folder = folders[i % len(folders)]
-        (folder / "config.json").write_bytes(case.data)
+        rewrite(folder / "config.json", case.data)
         watch.attempt(case, lambda folder=folder: use(folder))  # type: ignore[misc]
     assert watch.accepted and watch.refused["BadFile"] and watch.refused["Unsupported"]
     assert peak_memory() - before < ROOM
@@ -215,7 +221,7 @@ def test_requests_for_code_are_refused_and_nothing_runs(
     said = hf_config(tiny_config("llama")) | keys
     (folder / "config.json").write_text(json.dumps(said))
     before = set(sys.modules)
-    with pytest.raises(Unsupported if keys != {"architectures": 3} else BadFile) as error:
+    with pytest.raises(Unsupported) as error:
         open_bundle(folder)
     assert any(key in str(error.value) for key in keys)
     assert not mark.exists()

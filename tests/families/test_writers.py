@@ -1,4 +1,4 @@
-"""The fixtures themselves: transformers reads the folders, llama.cpp the GGUF files, and both compute the same.
+"""The fixtures themselves: transformers reads the folders, llama.cpp the GGUF files; both compute the same.
 
 So the two writers agree with two readers that are not ours, and what our readers make of both is settled by
 comparing values (test_tensors.py).

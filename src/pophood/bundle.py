@@ -1,0 +1,317 @@
+"""Bundle: all that one model's files hold, opened: config, weights, tokenizer, chat template, suggestions.
+
+Weights stay in the mapped file until they are asked for. Nothing from a model's folder is imported or
+unpickled. No arithmetic here, and no network: `hub.py` turns names into the paths that `open_bundle` takes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig
+from pophood.errors import BadFile, BadInput
+from pophood.families import Family, Source, config_from_gguf, config_from_hf, family_of, locate
+from pophood.families.family import FileFormat, numbered
+from pophood.families.keys import short
+from pophood.formats import find_weights, identify, open_gguf, open_safetensors, open_sharded
+from pophood.formats.safetensors import parse_json
+from pophood.sampling import RANGES
+from pophood.system import map_file
+
+if TYPE_CHECKING:
+    from pophood.text.chat import ChatTemplate
+    from pophood.text.tokenizer import Tokenizer
+
+MOST_JSON_BYTES = 16 << 20  # of a config.json; published ones stay below 1 MiB
+
+
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """The tensors of one model by name, decoded when asked for: `weights["embed.token"]` is [V, C].
+
+    Iterates over the canonical names. Hugging Face's names of the family work too, with or without their
+    prefix, in Hugging Face's layout, whatever the file is: `weights["h.0.attn.c_attn.weight"]` is [C, 3C].
+    """
+
+    def __init__(self, family: Family, sources: Mapping[str, Source]) -> None:
+        self._family = family
+        self._sources = dict(sources)
+        self._hf_rows: dict[str, list[tuple[str, bool]]] = {}
+        for row in family.tensors:
+            self._hf_rows.setdefault(row.hf, []).append((row.canonical, row.conv1d))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Read-only float32, a view of the file where that stores float32; BadInput for an unknown name."""
+        names, transposed = self._resolve(name)
+        parts = [self._float32(canonical) for canonical in names]
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        values = values.T if transposed else values
+        values.flags.writeable = False
+        return values
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._sources or bool(self._hf_names(name)[0]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The tensor, or `default` for an unknown name."""
+        if name in self:
+            return self[name]
+        return default
+
+    def stored(self, name: str) -> tuple[str, NDArray[Any]]:
+        """(type, values [out, in] or [n]) of a canonical name, as the file has them, for packing.
+
+        ("F32", float32), ("F16", float16) or ("BF16", uint16 bits): read-only strided views of the mapped
+        file wherever strides can say it; quantised types come decoded as ("F32", new array).
+        Example: `weights.stored("embed.token")[1].strides`.
+        """
+        return self._source(name).stored()
+
+    def stored_type(self, name: str) -> str:
+        """The type in the file of a canonical name: "F32", "BF16", "Q4_1"..."""
+        return self._source(name).tensor.type
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file that hold these tensors; a tied output matrix counts once."""
+        return sum(self.precisions.values())
+
+    @property
+    def precisions(self) -> dict[str, int]:
+        """Bytes of weights by stored type, the largest first: `{"Q4_1": 84934656, "F32": 140544}`."""
+        sizes: Counter[str] = Counter()
+        for source in self._sources.values():
+            outputs = 1.0
+            if source.columns is not None:
+                outputs = (source.columns.stop - source.columns.start) / source.tensor.shape[-1]
+            sizes[source.tensor.type] += round(source.tensor.nbytes * outputs)
+        return dict(sizes.most_common())
+
+    def check_finite(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """Yield (canonical name, index of the first NaN or infinity in the file's tensor, or None), in order.
+
+        Reads every stored byte once and decodes nothing; quantised types are judged by their scales.
+        """
+        for name, source in self._sources.items():
+            yield name, source.tensor.nonfinite()
+
+    def _source(self, name: str) -> Source:
+        if name not in self._sources:
+            raise self._unknown(name)
+        return self._sources[name]
+
+    def _float32(self, canonical: str) -> NDArray[np.float32]:
+        kind, values = self._sources[canonical].stored()
+        if kind == "BF16":
+            values = np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
+        floats: NDArray[np.float32] = values.astype(np.float32, copy=False)
+        return floats
+
+    def _resolve(self, name: str) -> tuple[list[str], bool]:
+        """The canonical tensors that make up `name`, in order, and whether it is stored [in, out]."""
+        if name in self._sources:
+            return [name], False
+        names, transposed = self._hf_names(name)
+        if not names:
+            raise self._unknown(name)
+        return names, transposed
+
+    def _hf_names(self, name: str) -> tuple[list[str], bool]:
+        pattern, i = numbered(self._family.strip(name))
+        rows = self._hf_rows.get(pattern, [])
+        names = [canonical.format(i=i) for canonical, _ in rows]
+        if names == ["output.weight"] and "output.weight" not in self._sources:
+            names = ["embed.token"]  # tied
+        if not all(canonical in self._sources for canonical in names):
+            return [], False
+        return names, bool(rows and rows[0][1])
+
+    def _unknown(self, name: str) -> BadInput:
+        pattern, i = numbered(name)
+        last = max(numbered(own)[1] for own in self._sources)
+        known = {*(numbered(own)[0] for own in self._sources), *self._hf_rows}
+        known |= {self._family.hf_prefix + hf for hf in self._hf_rows}
+        near = difflib.get_close_matches(pattern, sorted(known), n=3, cutoff=0.3)
+        near_names = ", ".join(match.format(i=min(max(i, 0), last)) for match in near) or "embed.token"
+        return BadInput(
+            f"no tensor is called {name[:80]!r} in this {self._family.name} of {last + 1} blocks; near it:"
+            f" {near_names}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One model, opened. `open_bundle("model.gguf").config.n_layer`."""
+
+    name: str
+    path: Path
+    file_format: FileFormat
+    config: ModelConfig
+    weights: Weights
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None  # None: a completion model
+    suggested: dict[str, float]  # sampling values that the model's files suggest; nobody applies them unasked
+    licence: str | None
+    source: str | None
+    precisions: dict[str, int]  # stored type -> bytes of weights
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedWeights:
+    """The numbers of a model, without its words: what an engine needs."""
+
+    path: Path  # of the weights: a .safetensors file, an index of several, or a .gguf file
+    file_format: FileFormat
+    config: ModelConfig
+    weights: Weights
+    metadata: Mapping[str, Any]  # of a GGUF file; empty for a folder
+
+
+def open_bundle(path: str | PathLike[str]) -> Bundle:
+    """Open a model folder (config.json and safetensors) or a .gguf file; weights stay in the mapped file.
+
+    Raises NotHere without it; BadFile for damage and contradictions, each named; Unsupported for what is
+    well-formed and not computed (an architecture, a key, a pickle).
+
+        bundle = open_bundle("models/gpt2")
+        bundle.weights["transformer.wte.weight"][464]
+    """
+    from pophood.text.chat import load_template_folder, load_template_gguf
+    from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
+
+    path = Path(path)
+    opened = open_weights(path)
+    folder, said = opened.path.parent, opened.metadata
+    if opened.file_format == "gguf":
+        tokenizer = load_tokenizer_gguf(said)
+        template = load_template_gguf(said, tokenizer.names)
+        suggested = _suggested(said, _GGUF_SUGGESTIONS, "GGUF metadata")
+        licence, source = _text(said, _GGUF_LICENCE), _text(said, _GGUF_SOURCE)
+    else:
+        tokenizer = load_tokenizer_folder(folder)
+        template = load_template_folder(folder, tokenizer.names)
+        suggested = _suggestions_of_folder(folder)
+        licence, source = _licence_of_card(folder / "README.md"), None
+    return Bundle(
+        name=path.stem if path.suffix == ".gguf" else _folder_name(folder),
+        path=path,
+        file_format=opened.file_format,
+        config=opened.config,
+        weights=opened.weights,
+        tokenizer=tokenizer,
+        chat_template=template,
+        suggested=suggested,
+        licence=licence,
+        source=source,
+        precisions=opened.weights.precisions,
+    )
+
+
+def open_weights(path: Path) -> OpenedWeights:
+    """Config and weights of a folder or a .gguf file, without the tokenizer; raises as `open_bundle` does."""
+    weights_path = find_weights(path) if path.is_dir() else path
+    kind = identify(weights_path)
+    if kind == "gguf":
+        gguf = open_gguf(weights_path)
+        config = config_from_gguf(gguf.metadata, gguf.tensors)
+        weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
+        return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
+    config = config_from_hf(read_json(weights_path.parent / "config.json"))
+    tensors = (open_sharded if kind == "index" else open_safetensors)(weights_path).tensors
+    weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
+    return OpenedWeights(weights_path, "safetensors", config, weights, {})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object, of at most 16 MiB; raises NotHere without it, BadFile for damage."""
+    with map_file(path) as mapping:
+        if len(mapping) > MOST_JSON_BYTES:
+            raise BadFile(
+                f"{path}: has {len(mapping):,} bytes; wanted at most {MOST_JSON_BYTES:,}: it is damaged"
+            )
+        value = parse_json(mapping[:], str(path))
+    if not isinstance(value, dict):
+        raise BadFile(f"{path}: holds a {type(value).__name__}; wanted an object: fetch it again")
+    return value
+
+
+def _folder_name(folder: Path) -> str:
+    """The folder's name; in the Hugging Face cache (models--OWNER--NAME/snapshots/REVISION) OWNER/NAME."""
+    folder = folder.absolute()
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+_GGUF_LICENCE = ("general.license", "general.license.name")
+_GGUF_SOURCE = ("general.repo_url", "general.url", "general.source.repo_url", "general.source.url")
+_GGUF_SUGGESTIONS = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.xtc_probability": "xtc_probability",
+    "general.sampling.xtc_threshold": "xtc_threshold",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+    "general.sampling.penalty_last_n": "penalty_window",
+}
+_HF_SUGGESTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+
+
+def _suggestions_of_folder(folder: Path) -> dict[str, float]:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    said = read_json(path)
+    if said.get("do_sample") is False:
+        return {"temperature": 0.0}  # the other values mean nothing then
+    return _suggested(said, {name: name for name in _HF_SUGGESTIONS}, str(path))
+
+
+def _suggested(said: Mapping[str, Any], names: Mapping[str, str], place: str) -> dict[str, float]:
+    """The sampling values that a file suggests, under our names; null is none. BadFile for nonsense."""
+    values = {ours: said[key] for key, ours in names.items() if said.get(key) is not None}
+    for ours, value in values.items():
+        limits = RANGES[ours]
+        number = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)
+        if not number or not limits.low <= value <= limits.high:
+            raise BadFile(
+                f"{place}: suggests {ours} {short(value)}; wanted a {'whole ' if limits.whole else ''}number"
+                f" from {limits.low:g} to {limits.high:g}: remove the value"
+            )
+    return values
+
+
+def _text(said: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of some metadata keys that is a text, on one line."""
+    texts = (said.get(key) for key in keys)
+    return next((" ".join(text.split())[:200] for text in texts if isinstance(text, str) and text), None)
+
+
+def _licence_of_card(path: Path) -> str | None:
+    """The `license:` line of a model card's front matter, if there is a card."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return None
+    if not head.startswith("---"):
+        return None
+    front = head[3:].partition("\n---")[0]
+    lines = (line.partition(":") for line in front.splitlines())
+    return next((value.strip(" '\"") for key, _, value in lines if key == "license" and value.strip()), None)

@@ -1,0 +1,202 @@
+"""open_bundle: what a folder and a GGUF file give and suggest, and what is said of those that are none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pophood.bundle import open_bundle, open_weights
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.formats import open_gguf
+from tests.tiny import FAMILIES, tiny_config, tiny_folder, tiny_gguf
+
+SMALL: dict[str, Any] = {"vocab_size": 400}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_kinds_of_file_open_as_the_same_model(family: str, tmp_path: Path) -> None:
+    folder = open_bundle(tiny_folder(tmp_path / "a-model", family, **SMALL))
+    gguf = open_bundle(tiny_gguf(tmp_path / "a-file.gguf", family, **SMALL))
+    assert (folder.name, gguf.name) == ("a-model", "a-file")
+    assert (folder.file_format, gguf.file_format) == ("safetensors", "gguf")
+    assert folder.config == tiny_config(family, **SMALL)
+    assert folder.precisions == {"F32": 4 * folder.config.n_params} == gguf.precisions
+    assert (folder.licence, gguf.licence) == (None, "apache-2.0")
+    assert (folder.chat_template is None) == (gguf.chat_template is None) == (family == "gpt2")
+    text = "The capital of Spain is"
+    assert folder.tokenizer.encode(text) == gguf.tokenizer.encode(text)
+    assert folder.tokenizer.decode(folder.tokenizer.encode(text)) == text
+    assert folder.tokenizer.start_ids == gguf.tokenizer.start_ids
+    assert set(folder.tokenizer.stops) == set(gguf.tokenizer.stops)
+
+
+def test_gpt2_has_its_own_vocabulary(tmp_path: Path) -> None:
+    tokenizer = open_bundle(tiny_folder(tmp_path / "m", "gpt2")).tokenizer
+    assert tokenizer.encode("The dog") == [464, 3290]
+    assert tokenizer.vocab_size == 50_257
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    assert open_bundle(str(tiny_folder(tmp_path / "m", "qwen3"))).config.architecture == "qwen3"
+
+
+def test_the_cache_of_the_hub_gives_its_own_names(tmp_path: Path) -> None:
+    place = tmp_path / "models--someone--tiny-llama" / "snapshots" / "0123abcd"
+    assert open_bundle(tiny_folder(place, "llama")).name == "someone/tiny-llama"
+
+
+def test_a_folder_with_only_a_gguf_file_is_that_file(tmp_path: Path) -> None:
+    path = tiny_gguf(tmp_path / "m.gguf", "llama")
+    assert open_bundle(tmp_path).config == open_bundle(path).config
+
+
+def test_suggestions_are_kept_and_null_is_none(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    said = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_k": 20,
+        "top_p": 0.8,
+        "typical_p": None,
+        "eos_token_id": [1],
+    }
+    (folder / "generation_config.json").write_text(json.dumps(said | {"max_new_tokens": 9}))
+    assert open_bundle(folder).suggested == {"temperature": 0.7, "top_k": 20, "top_p": 0.8}
+    (folder / "generation_config.json").write_text(json.dumps(said | {"do_sample": False}))
+    assert open_bundle(folder).suggested == {"temperature": 0.0}
+    keys = {"general.sampling.temp": 0.5, "general.sampling.penalty_last_n": 64, "general.sampling.top_k": 30}
+    gguf = tiny_gguf(tmp_path / "m.gguf", "qwen2", keys=keys)
+    assert open_bundle(gguf).suggested == {"temperature": 0.5, "penalty_window": 64, "top_k": 30}
+
+
+@pytest.mark.parametrize(
+    "said", [{"temperature": -1}, {"top_k": "many"}, {"top_k": 2.5}, {"top_p": 1.5}, {"min_p": True}, [], "x"]
+)
+def test_nonsense_suggestions_are_named(said: Any, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    (folder / "generation_config.json").write_text(json.dumps(said))
+    with pytest.raises(BadFile, match="generation_config"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: mit\n---\n# A model\n", "mit"),
+        ("---\nlicense: 'apache-2.0'\n---\n", "apache-2.0"),
+        ("# A model\nlicense: mit\n", None),
+        ("---\nlicense:\n---\n", None),
+        ("\xff\xfe", None),
+    ],
+)
+def test_the_licence_is_the_cards(card: str, licence: str | None, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    (folder / "README.md").write_bytes(card.encode("latin-1"))
+    assert open_bundle(folder).licence == licence
+
+
+def remove(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+BROKEN: list[tuple[Callable[[Path], object], type[PophoodError], str]] = [
+    (remove("config.json"), NotHere, r"config\.json"),
+    (remove("model.safetensors"), BadFile, r"no \.safetensors"),
+    (remove("tokenizer.json"), NotHere, "tokenizer"),
+    (pickled, Unsupported, r"pytorch_model\.bin.*pickle.*safetensors"),
+    (lambda folder: (folder / "config.json").write_text("{"), BadFile, r"config\.json.*not JSON"),
+    (lambda folder: (folder / "config.json").write_text("[]"), BadFile, r"config\.json.*list"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b""), BadFile, "empty|no model|neither"),
+]
+
+
+@pytest.mark.parametrize(("damage", "error", "message"), BROKEN)
+def test_what_is_missing_is_named(
+    damage: Callable[[Path], object], error: type[PophoodError], message: str, tmp_path: Path
+) -> None:
+    folder = tiny_folder(tmp_path / "m", "llama")
+    damage(folder)
+    with pytest.raises(error, match=message):
+        open_bundle(folder)
+
+
+def test_a_path_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("nothing", "nothing.gguf", "no/thing"):
+        with pytest.raises(NotHere, match="thing"):
+            open_bundle(tmp_path / name)
+
+
+def test_a_safetensors_file_stands_for_its_folder(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "llama")
+    assert open_bundle(folder / "model.safetensors").config == open_bundle(folder).config
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_one_bad_value_is_found_where_it_is(bad: float, dtype: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "gpt2", dtype=dtype, vocab_size=300)
+    assert not [name for name, index in open_weights(folder).weights.check_finite() if index is not None]
+    poisoned = np.array([bad], np.float32)
+    raw = {"F32": poisoned.tobytes(), "F16": poisoned.astype(np.float16).tobytes()}
+    raw["BF16"] = poisoned.tobytes()[2:]
+    for name in ("embed.token", "blocks.1.ln_2.bias", "blocks.0.mlp.down.weight", "final_norm.weight"):
+        fresh = tiny_folder(tmp_path / name, "gpt2", dtype=dtype, vocab_size=300)
+        path = fresh / "model.safetensors"
+        source = open_weights(fresh).weights._sources[name].tensor
+        data = path.read_bytes()
+        start = data.index(source.data.tobytes()) + 5 * len(raw[dtype])
+        path.unlink()  # an earlier mapping keeps its own file
+        path.write_bytes(data[:start] + raw[dtype] + data[start + len(raw[dtype]) :])
+        found = [(n, index) for n, index in open_weights(fresh).weights.check_finite() if index is not None]
+        assert found == [(name, (5,) if len(source.shape) == 1 else (0, 5))]
+
+
+def test_smollm2_is_what_was_published(smollm2: Path) -> None:
+    """The real file: its count, its types, and q as transformers' own GGUF reader takes it apart."""
+    import gguf
+    from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
+
+    bundle = open_bundle(smollm2)
+    assert bundle.config.n_params == 134_515_008
+    assert set(bundle.precisions) == {"Q4_1", "Q8_0", "F32"} and bundle.licence == "apache-2.0"
+    assert bundle.chat_template is not None
+    theirs = LlamaTensorProcessor({"num_attention_heads": 9, "num_key_value_heads": 3})
+    tensors = open_gguf(smollm2).tensors
+    for part in "qk":
+        stored = tensors[f"blk.0.attn_{part}.weight"]
+        values = gguf.quants.dequantize(stored.data, gguf.GGMLQuantizationType[stored.type])
+        wanted = theirs.process(values.reshape(stored.shape), stored.name).weights
+        assert np.array_equal(bundle.weights[f"model.layers.0.self_attn.{part}_proj.weight"], wanted)
+    assert not [name for name, index in bundle.weights.check_finite() if index is not None]
+
+
+def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "llama", tokenizer=False)
+    code = (
+        "import sys; from pathlib import Path; from pophood.bundle import open_weights;"
+        f"open_weights(Path({str(folder)!r}));"
+        "heavy = {'torch', 'transformers', 'jinja2', 'tokenizers', 'huggingface_hub', 'rich'}"
+        " & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_unknown_names_say_so(tmp_path: Path) -> None:
+    weights = open_bundle(tiny_folder(tmp_path / "m", "llama")).weights
+    with pytest.raises(BadInput, match=r"no tensor is called 'wte\.weight'"):
+        weights["wte.weight"]
