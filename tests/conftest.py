@@ -7,9 +7,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from tests.needs import forbidden_skip
 
 from pophood.system import home
+from tests.needs import forbidden_skip
 
 ROOT = Path(__file__).resolve().parent.parent
 USERS_HOME = home()  # before it is replaced below; tests only read there
