@@ -69,8 +69,9 @@ def test_likelihood_of_wikitext_is_that_of_transformers(lm: pophood.LM, referenc
     with torch.no_grad():
         for start in range(0, len(ids), WINDOW):
             window = torch.tensor([ids[start : start + WINDOW]])
-            logs = reference(window).logits[0, :-1].double().log_softmax(-1)
-            expected += [float("nan"), *logs.gather(1, window[0, 1:, None])[:, 0].tolist()]
+            logits = reference(window).logits[0, :-1]
+            chosen = logits.gather(1, window[0, 1:, None])[:, 0]
+            expected += [float("nan"), *(chosen.double() - logits.logsumexp(-1).double()).tolist()]
     truth = np.array(expected)
     assert np.array_equal(np.isnan(score.log_probabilities), np.isnan(truth))
     assert score.scored == len(ids) - -(-len(ids) // WINDOW) > 4000
