@@ -29,7 +29,7 @@ def main() -> None:
         lm = pophood.load(str(path), precision="f32")
         greedy = [lm.generate("a b c", max_tokens=8, temperature=0.0, seed=1).text for _ in range(2)]
         assert greedy[0] == greedy[1], greedy
-        assert len(lm.logits("a b c")) == lm.config.vocab_size
+        assert lm.logits("a b c").shape == (len(lm.tokenize("a b c")), lm.config.vocab_size)
         command = [
             sys.executable,
             "-m",
