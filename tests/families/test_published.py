@@ -11,6 +11,7 @@ import pytest
 
 from pophood.config import ModelConfig, Rope
 from pophood.families import FAMILIES, config_from_hf
+from pophood.families.keys import HARMLESS
 from tests.families.published import GPT2, LLAMA2, LLAMA32, PUBLISHED, QWEN3, SMOLLM2
 from tests.tiny import GPT2_SIZES, gpt2_config, hf_config
 
@@ -139,6 +140,14 @@ def test_every_family_says_what_every_key_is() -> None:
     for name, family in FAMILIES.items():
         written = json.loads(transformers_config({"model_type": name}).to_json_string(use_diff=False))
         assert set(written) <= set(family.hf_keys), name
+
+
+def test_what_transformers_takes_for_generation_settings_is_harmless() -> None:
+    from transformers import GenerationConfig
+
+    settings = set(GenerationConfig._get_default_generation_params())
+    for family in FAMILIES.values():
+        assert {key for key in settings if family.hf_keys.get(key) is not HARMLESS} == set()
 
 
 @pytest.mark.parametrize(

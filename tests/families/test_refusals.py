@@ -53,6 +53,7 @@ NOT_COMPUTED: list[tuple[dict[str, Any], str, Any]] = [
     (SMOLLM2, "rope_parameters", {"rope_theta": 1e5, "partial_rotary_factor": 0.25}),
     (QWEN25, "use_sliding_window", True),  # beside a window of 8, below
     (QWEN25, "attention_bias", False),
+    (QWEN25, "use_mrope", True),
     (MISTRAL, "sliding_window", 4096),
 ]
 
@@ -169,6 +170,16 @@ METADATA: dict[str, Any] = {
 }
 
 
+def test_other_peoples_gguf_keys_are_left_alone() -> None:
+    more = {
+        "mradermacher.quantized_by": "someone",
+        "x": [1],
+        "general.quantized_by": "y",
+        "split.tensors.count": 9,
+    }
+    assert config_from_gguf(METADATA | more, gguf_tensors()) == config_from_gguf(METADATA, gguf_tensors())
+
+
 def gguf_tensors(**changes: Tensor | None) -> dict[str, Tensor]:
     """The tensors of a tiny Llama as a GGUF file has them, some of them changed or (None) gone."""
     config = tiny_config("llama")
@@ -214,7 +225,6 @@ def test_gguf_metadata_means_what_it_says() -> None:
         ("llama.use_parallel_residual", True),
         ("llama.logit_scale", 2.0),
         ("llama.pooling_type", 1),
-        ("qwen2.block_count", 2),
     ],
 )
 def test_gguf_metadata_that_is_not_computed_is_named(key: str, value: Any) -> None:

@@ -15,7 +15,7 @@ from pophood.families.gpt2 import GPT2
 from pophood.families.keys import MOST_ENTRIES, read_keys, require, short
 from pophood.families.llama import LLAMA, MISTRAL
 from pophood.families.qwen import QWEN2, QWEN3
-from pophood.families.standard import GGUF_FILE_KEYS, GGUF_OTHERS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS
+from pophood.families.standard import GGUF_FILE_KEYS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS
 from pophood.formats.tensors import Tensor
 
 __all__ = [
@@ -57,10 +57,8 @@ def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor])
     """
     family = _gguf_family(metadata)
     prefix = f"{family.name}."
-    rest = {
-        k: v for k, v in metadata.items() if not k.startswith((prefix, *GGUF_OTHERS)) or k in GGUF_FILE_KEYS
-    }
-    read_keys(GGUF_FILE_KEYS, rest, "GGUF metadata")
+    outside = {key: value for key, value in metadata.items() if key in GGUF_FILE_KEYS}
+    read_keys(GGUF_FILE_KEYS, outside, "GGUF metadata")
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     own[TOKEN_ROWS] = _token_matrix(tensors).shape[0]
     place = f"GGUF metadata, {family.name}"

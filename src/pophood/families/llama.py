@@ -56,6 +56,7 @@ DECODER_HF_KEYS: dict[str, Key] = {
     "hidden_act": Used("activation", choice({"silu": "silu", "swish": "silu"})),
     **ROPE_HF_KEYS,
     "layer_types": Used("layer_types", only_word("full_attention")),
+    "max_sequence_length": HARMLESS,  # what Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
 }
 

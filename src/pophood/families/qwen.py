@@ -23,6 +23,7 @@ QWEN_HF_KEYS: dict[str, Key] = {
     # The window slides only where the switch is on and the block's number is at least max_window_layers.
     "use_sliding_window": Used("use_sliding_window", flag),
     "sliding_window": WINDOW,
+    "use_mrope": Only((False,), "text has one position, not three"),
     "max_window_layers": Used("max_window_layers", count(1 << 20, least=0)),
 }
 

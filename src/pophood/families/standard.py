@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
+from pophood.families.keys import Key, Only, Used, count, flag, harmless, real
 
 # Each bound is several times the largest published model's: a file that claims more is lying, and refusing
 # it here keeps every later sum and table small.
@@ -22,6 +22,7 @@ NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions",
 MOST_PARAMETERS = 1 << 42
 
 _OWN_CODE = "the model wants Python code of its own, which pophood never runs"
+_ATTENTIONS = ("eager", "sdpa", "flash_attention_2")  # ways to compute the same
 _NOT_CAUSAL = "otherwise a position sees what comes after it"
 
 # What transformers (4 and 5) writes into any config.json, and what tools leave there.
@@ -42,13 +43,16 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     **harmless("use_cache", "return_dict", "output_hidden_states", "output_attentions", "output_scores"),
     **harmless("return_dict_in_generate", "torchscript", "use_bfloat16", "tf_legacy_loss", "is_decoder"),
     **harmless("gradient_checkpointing", "chunk_size_feed_forward", "_attn_implementation_autoset"),
+    **harmless("keys_to_ignore_at_inference", "tie_last_hidden_states", "cache_implementation"),
     # Token ids and the tokenizer's class: the tokenizer reads what it needs of these itself.
     **harmless("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     **harmless("tokenizer_class", "prefix"),
     # Heads for other tasks: their tensors would be refused as left over.
     **harmless("finetuning_task", "task_specific_params", "problem_type", "id2label", "label2id"),
     **harmless("num_labels", "_num_labels"),
-    # Suggestions for sampling, which are the caller's choice.
+    # Suggestions for generating, which are the caller's choice.
+    **harmless("assistant_confidence_threshold", "assistant_lookbehind", "num_assistant_tokens"),
+    **harmless("num_assistant_tokens_schedule", "target_lookbehind", "max_new_tokens", "min_new_tokens"),
     **harmless("max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p"),
     **harmless("repetition_penalty", "length_penalty", "diversity_penalty", "no_repeat_ngram_size"),
     **harmless("encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "bad_words_ids"),
@@ -58,7 +62,9 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     # Refused unless they say what they say by default.
     "auto_map": Only(({},), _OWN_CODE),
     "custom_pipelines": Only(({},), _OWN_CODE),
-    "_attn_implementation": Only(("eager", "sdpa", "flash_attention_2"), _OWN_CODE),
+    "_attn_implementation": Only(_ATTENTIONS, _OWN_CODE),
+    "attn_implementation": Only(_ATTENTIONS, _OWN_CODE),
+    "trust_remote_code": Only((False,), _OWN_CODE),
     "_attn_implementation_internal": Only((), _OWN_CODE),
     "_experts_implementation_internal": Only((), _OWN_CODE),
     "quantization_config": Only((), "its matrices are packed in another format: take the model as GGUF"),
@@ -92,12 +98,11 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
     "tensor_data_layout": Only(("", "Meta AI original pth"), "the order of the rows would be unknown"),
 }
 
-# GGUF keys outside "{architecture}.": one with a GGUF_OTHERS prefix says where the file comes from or belongs
-# to the tokenizer, which reads it itself.
-GGUF_OTHERS = ("general.", "tokenizer.", "quantize.")
+# GGUF keys outside "{architecture}." that matter; no reader takes anything else from there but the words of
+# `general.` and the tokenizer, which reads `tokenizer.` itself.
 GGUF_FILE_KEYS: dict[str, Key] = {
     "general.type": Only(("model",), "the file is an adapter, a projector or a part of a model"),
+    "adapter.type": Only((), "the file is an adapter, not a model"),
     "split.count": Only((0, 1), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
     "split.no": Only((0,), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
-    "split.tensors.count": HARMLESS,
 }
