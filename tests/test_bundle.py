@@ -145,21 +145,27 @@ def test_a_safetensors_file_stands_for_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 def test_one_bad_value_is_found_where_it_is(bad: float, dtype: str, tmp_path: Path) -> None:
-    folder = tiny_folder(tmp_path / "m", "gpt2", dtype=dtype, vocab_size=300)
-    assert not [name for name, index in open_weights(folder).weights.check_finite() if index is not None]
-    poisoned = np.array([bad], np.float32)
-    raw = {"F32": poisoned.tobytes(), "F16": poisoned.astype(np.float16).tobytes()}
-    raw["BF16"] = poisoned.tobytes()[2:]
-    for name in ("embed.token", "blocks.1.ln_2.bias", "blocks.0.mlp.down.weight", "final_norm.weight"):
-        fresh = tiny_folder(tmp_path / name, "gpt2", dtype=dtype, vocab_size=300)
-        path = fresh / "model.safetensors"
-        source = open_weights(fresh).weights._sources[name].tensor
+    poison = np.array([bad], np.float32).tobytes()
+    poison = {"F32": poison, "F16": np.array([bad], np.float16).tobytes(), "BF16": poison[2:]}[dtype]
+    for name, place, index in (
+        ("embed.token", 5, (0, 5)),
+        ("blocks.1.ln_2.bias", 5, (5,)),
+        ("blocks.0.mlp.down.weight", 5, (5, 0)),  # stored [in, out]
+        ("blocks.0.attn.k.weight", 192 + 64 + 7, (7, 1)),  # inside c_attn [64, 192]: row 1, column 64 + 7
+    ):
+        folder = tiny_folder(tmp_path / name, "gpt2", dtype=dtype, vocab_size=300)
+        path, source = folder / "model.safetensors", open_weights(folder).weights._sources[name].tensor
+        assert bad_values(folder) == []
         data = path.read_bytes()
-        start = data.index(source.data.tobytes()) + 5 * len(raw[dtype])
+        start = data.index(source.data.tobytes()) + place * len(poison)
         path.unlink()  # an earlier mapping keeps its own file
-        path.write_bytes(data[:start] + raw[dtype] + data[start + len(raw[dtype]) :])
-        found = [(n, index) for n, index in open_weights(fresh).weights.check_finite() if index is not None]
-        assert found == [(name, (5,) if len(source.shape) == 1 else (0, 5))]
+        path.write_bytes(data[:start] + poison + data[start + len(poison) :])
+        assert bad_values(folder) == [(name, index)]
+        assert not np.isfinite(open_weights(folder).weights[name][index])
+
+
+def bad_values(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, index) for name, index in open_weights(path).weights.check_finite() if index is not None]
 
 
 def test_smollm2_is_what_was_published(smollm2: Path) -> None:
@@ -178,7 +184,7 @@ def test_smollm2_is_what_was_published(smollm2: Path) -> None:
         values = gguf.quants.dequantize(stored.data, gguf.GGMLQuantizationType[stored.type])
         wanted = theirs.process(values.reshape(stored.shape), stored.name).weights
         assert np.array_equal(bundle.weights[f"model.layers.0.self_attn.{part}_proj.weight"], wanted)
-    assert not [name for name, index in bundle.weights.check_finite() if index is not None]
+    assert bad_values(smollm2) == []
 
 
 def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:

@@ -102,12 +102,17 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return dict(sizes.most_common())
 
     def check_finite(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-        """Yield (canonical name, index of the first NaN or infinity in the file's tensor, or None), in order.
+        """Yield (canonical name, index of its first NaN or infinity, or None) for every tensor, in order.
 
-        Reads every stored byte once and decodes nothing; quantised types are judged by their scales.
+        Every stored byte is read once and, in a sound file, nothing decoded: `weights[name][index]` is bad.
         """
+        sound: dict[int, bool] = {}  # by tensor of the file, which may hold several of ours
         for name, source in self._sources.items():
-            yield name, source.tensor.nonfinite()
+            key = id(source.tensor)
+            if key not in sound:
+                sound[key] = source.tensor.nonfinite() is None
+            places = [] if sound[key] else np.argwhere(~np.isfinite(self._float32(name))).tolist()
+            yield name, tuple(places[0]) if places else None
 
     def _source(self, name: str) -> Source:
         if name not in self._sources:

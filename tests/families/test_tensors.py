@@ -245,6 +245,20 @@ def test_gguf_leftovers_are_named(tmp_path: Path) -> None:
         locate(family_of(config), config, "gguf", file.tensors)
 
 
+def test_what_llama_cpp_skips_is_ignored(tmp_path: Path) -> None:
+    from pophood.families import family_of
+    from pophood.formats import open_gguf
+
+    file = open_gguf(tiny_gguf(tmp_path / "m.gguf", "llama"))
+    config = config_from_gguf(file.metadata, file.tensors)
+    table = {"blk.1.attn_rot_embd.weight": tensor((8,))}
+    assert list(locate(family_of(config), config, "gguf", file.tensors | table)) == list(
+        tensor_shapes(config)
+    )
+    with pytest.raises(BadFile, match=r"blk\.2\.attn_rot"):
+        locate(family_of(config), config, "gguf", file.tensors | {"blk.2.attn_rot_embd.weight": tensor((8,))})
+
+
 def test_unknown_names_are_answered_with_near_ones(tmp_path: Path) -> None:
     weights = weights_of(tiny_folder(tmp_path / "folder", "qwen3"))
     for wrong, near in (
