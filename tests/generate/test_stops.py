@@ -6,14 +6,14 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadInput
 from pophood.generate import StopStrings
 
-TEXT = st.text(alphabet="ab\né", max_size=40)
-STRINGS = st.lists(st.text(alphabet="ab\né", min_size=1, max_size=5), max_size=4)
+TEXT = st.text(alphabet="ab", max_size=40)  # two letters: repeats and overlaps everywhere
+STRINGS = st.lists(st.text(alphabet="ab", min_size=1, max_size=6), max_size=3)
 
 
 def search(text: str, strings: list[str]) -> tuple[str, str | None]:
@@ -31,6 +31,7 @@ def pieces_of(text: str, cuts: list[int]) -> list[str]:
     return [text[a:b] for a, b in itertools.pairwise(borders)]
 
 
+@settings(max_examples=500)
 @given(TEXT, STRINGS, st.lists(st.integers(0, 40), max_size=10))
 def test_any_pieces_give_what_the_plain_search_gives(text: str, strings: list[str], cuts: list[int]) -> None:
     stops = StopStrings(strings)
@@ -40,6 +41,7 @@ def test_any_pieces_give_what_the_plain_search_gives(text: str, strings: list[st
     assert (shown, stops.found) == search(text, strings)
 
 
+@settings(max_examples=300)
 @given(TEXT, STRINGS)
 def test_only_what_may_become_a_stop_string_is_held_back(text: str, strings: list[str]) -> None:
     stops = StopStrings(strings)
@@ -78,6 +80,16 @@ def test_overlapping_beginnings() -> None:
     assert stops.push("aaaa") == "aa"
     assert stops.push("b") == ""
     assert stops.found == "aab"
+
+
+def test_of_two_that_end_together_the_longer_is_found() -> None:
+    stops = StopStrings(["b", "ab"])
+    assert (stops.push("xab"), stops.found) == ("x", "ab")
+
+
+def test_a_failed_beginning_may_be_another_beginning() -> None:
+    stops = StopStrings(["aab"])
+    assert (stops.push("caaab"), stops.found) == ("ca", "aab")
 
 
 def test_no_strings_hold_nothing_back() -> None:

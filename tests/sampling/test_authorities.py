@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.sampling import llama_samplers as llama
 
 from pophood.sampling import SamplingSettings, breakers_of, chain
 from pophood.sampling.softmax import Floats
+from tests.sampling import llama_samplers as llama
 
 ROWS = [(seed, size, scale) for seed in range(3) for size, scale in ((50, 2.0), (3_000, 3.0), (50_257, 1.0))]
 

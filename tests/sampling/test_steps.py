@@ -143,14 +143,21 @@ def test_a_choice_tells_its_chance_among_how_many() -> None:
     assert (greedy.id, greedy.chance, greedy.candidates) == (0, 1.0, 1)
 
 
-@settings(max_examples=60)
-@given(ROWS, st.floats(0, 1, exclude_max=True))
+def normal_row(size: int, seed: int) -> Floats:
+    return (np.random.default_rng(seed).standard_normal(size, dtype=np.float32) * 3).astype(np.float32)
+
+
+LARGE = st.builds(normal_row, st.integers(500, 40_000), st.integers(0, 2**32))
+
+
+@settings(max_examples=100)
+@given(st.one_of(ROWS, LARGE), st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_where_the_running_sum_passes(logits: Floats, number: float) -> None:
     place, chance = draw(logits, number)
     row = weights(logits).astype(np.float64)
     running = np.cumsum(row) / row.sum()
-    assert running[place] >= number - 1e-9
-    assert place == 0 or running[place - 1] <= number + 1e-9
+    assert running[place] >= number - 1e-7
+    assert place == 0 or running[place - 1] <= number + 1e-7
     assert chance == pytest.approx(row[place] / row.sum())
 
 
@@ -244,7 +251,8 @@ def test_dry_penalises_the_token_that_would_go_on_but_no_breaker() -> None:
         -2,
         0,
     ]
-    broken = chain(SamplingSettings(**values, dry_breakers=((4,), (1, 2))))
-    assert broken.candidates(logits, history).logits.tolist() == [0, 0, 0, 0, 0, 0]
+    for breakers in (((4,),), ((1, 2),)):  # a breaker is never penalised; across one no repeat is counted
+        broken = chain(SamplingSettings(**values, dry_breakers=breakers))
+        assert broken.candidates(logits, history).logits.tolist() == [0, 0, 0, 0, 0, 0]
     window = chain(SamplingSettings(**values, dry_window=3))
     assert window.candidates(logits, history).logits.tolist() == [0, 0, 0, 0, 0, 0]

@@ -61,7 +61,8 @@ def typical(logits: Floats, p: float) -> Ids:
     if p >= 1.0:
         return np.arange(len(logits))
     row, log_mass, mean_surprise = surprises(logits)
-    distance: Floats = np.abs(logits - np.float32(float(logits.max()) + log_mass - mean_surprise))
+    distance: Floats = logits - logits.max()  # |surprise - entropy|, from here on
+    np.abs(np.subtract(distance, np.float32(log_mass - mean_surprise), out=distance), out=distance)
     return _smallest_set(distance, row, p * total(row))
 
 
