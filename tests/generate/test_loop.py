@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
 from typing import Any
@@ -12,48 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError
-from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
+from pophood.errors import BadInput, ContextOverflow
+from pophood.generate import GenerateSettings, PrefixCache, generate
 from pophood.sampling import SamplingSettings
 from tests.generate.mock import MockDecoder, MockTokenizer
-
-LETTERS = [b"a", b"b", b"c", b"ab", b"bc", b"\n", " é".encode(), b"END", b"E", b"N", b"D", b"x", b"y", b"z"]
-END = 14  # <end>, special and a stop
-TOKENIZER: Any = MockTokenizer([*LETTERS, b"", b"\xc3"], specials={END: "<end>"}, stops={END: "eos_token"})
-PROMPT = [0, 1, 2, 3]
-WILD = SamplingSettings(top_k=0, temperature=1.5)
-
-
-def run(
-    engine: MockDecoder, prompt: list[int] | None = None, prefix: PrefixCache | None = None, **values: Any
-) -> Run:
-    values = {"sampling": WILD, "seed": 7, "max_tokens": 20, **values}
-    return generate(
-        engine, TOKENIZER, PROMPT if prompt is None else prompt, GenerateSettings(**values), prefix
-    )
-
-
-def scripted(script: list[int], **values: Any) -> list[Token]:
-    """The tokens of a run in which the model insists on the script."""
-    engine = MockDecoder()
-    engine.script, engine.prompt_length = script, len(PROMPT)
-    tokens = list(
-        run(engine, **{"sampling": SamplingSettings(temperature=0), "max_tokens": len(script), **values})
-    )
-    assert engine.sequences == {}
-    return tokens
-
-
-def text_of(tokens: list[Token]) -> str:
-    return "".join(token.text for token in tokens)
-
-
-def by_sample(tokens: list[Token]) -> dict[int, list[tuple[Any, ...]]]:
-    found: dict[int, list[tuple[Any, ...]]] = {}
-    for t in tokens:
-        found.setdefault(t.sample, []).append((t.id, t.text, t.position, t.logit, t.chance, t.finish))
-    return found
-
+from tests.generate.runs import END, LETTERS, PROMPT, TOKENIZER, by_sample, run, scripted, text_of
 
 # ---- one sample, many samples ----
 
@@ -313,107 +275,3 @@ def test_details_cost_nothing_unless_asked_for() -> None:
     assert all(t.probability is not None and t.entropy is not None and t.top is None for t in some)
     assert by_sample(some) == by_sample(plain)
     assert all(math.isfinite(t.logit) for t in plain)
-
-
-# ---- every way to end ----
-
-
-def test_nothing_happens_before_the_first_token_is_asked_for() -> None:
-    engine = MockDecoder()
-    this = run(engine, samples=3)
-    assert (engine.calls, engine.sequences) == ([], {})
-    this.close()
-    assert engine.sequences == {}
-
-
-@pytest.mark.parametrize("with_prefix", [False, True])
-@pytest.mark.parametrize("after", [0, 1, 2, 3, 7])
-@pytest.mark.parametrize("way", ["close", "with", "forget"])
-def test_a_run_given_up_leaves_no_sequence(after: int, way: str, with_prefix: bool) -> None:
-    engine = MockDecoder()
-    prefix = PrefixCache(engine) if with_prefix else None
-    this = run(engine, prefix=prefix, samples=3, stop_ids=())
-    if way == "with":
-        with this:
-            for _ in range(after):
-                next(this)
-    else:
-        for _ in range(after):
-            next(this)
-        if way == "close":
-            this.close()
-        del this
-        gc.collect()
-    assert len(engine.sequences) == (1 if with_prefix and after else 0)
-    if prefix is not None:
-        kept = next(iter(engine.sequences.values()), [])
-        assert list(prefix.ids) == kept
-
-
-@pytest.mark.parametrize("with_prefix", [False, True])
-@pytest.mark.parametrize("call", [1, 2, 4])
-@pytest.mark.parametrize(
-    "failure", [KeyboardInterrupt(), Cancelled("stopped"), EngineError("NaN"), MemoryError()]
-)
-def test_an_error_of_the_engine_leaves_no_sequence(
-    failure: BaseException, call: int, with_prefix: bool
-) -> None:
-    engine = MockDecoder()
-    engine.failure, engine.fail_at = failure, call
-    prefix = PrefixCache(engine) if with_prefix else None
-    shown: list[Token] = []
-    with pytest.raises(type(failure)):
-        shown.extend(run(engine, prefix=prefix, samples=3, stop_ids=()))
-    assert len(shown) == 3 * (call - 1)  # what was computed was given out
-    assert len(engine.sequences) == int(with_prefix)
-    if prefix is not None:  # and what the prefix cache kept is true
-        again = run(engine, prefix=prefix, samples=3)
-        assert by_sample(list(again)) == by_sample(list(run(MockDecoder(), samples=3)))
-        assert again.reused == (len(PROMPT) - 1 if call > 1 else 0)
-
-
-def test_a_row_that_is_not_a_number_leaves_no_sequence() -> None:
-    engine = MockDecoder()
-    engine.nan_at = 3
-    with pytest.raises(EngineError, match="1 of 16 logits for position 6"):
-        list(run(engine, samples=2, stop_ids=()))
-    assert engine.sequences == {}
-
-
-def test_the_cancel_flag_reaches_the_engine() -> None:
-    seen = []
-
-    class Watching(MockDecoder):
-        def logits(self, batch: Any, cancel: Any = None) -> Any:
-            seen.append(cancel)
-            return super().logits(batch)
-
-    flag = object()
-    list(generate(Watching(), TOKENIZER, PROMPT, GenerateSettings(max_tokens=2, stop_ids=()), cancel=flag))
-    assert seen == [flag, flag]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.integers(0, 13), min_size=1, max_size=30),
-    st.integers(1, 5),
-    st.integers(0, 2**32),
-    st.integers(0, 60),
-    st.booleans(),
-)
-def test_any_run_stopped_anywhere_is_a_beginning_of_the_whole(
-    prompt: list[int], samples: int, seed: int, after: int, with_prefix: bool
-) -> None:
-    engine = MockDecoder(context=40)
-    prefix = PrefixCache(engine) if with_prefix else None
-    values: dict[str, Any] = {"samples": samples, "seed": seed, "max_tokens": None, "stop": ("END", "c\n")}
-    whole = by_sample(list(run(engine, prompt, prefix=prefix, **values)))
-    part = []
-    with run(engine, prompt, prefix=prefix, **values) as this:
-        for token in this:
-            part.append(token)
-            if len(part) > after:
-                break
-    for sample, tokens in by_sample(part).items():
-        assert whole[sample][: len(tokens)] == tokens
-    assert len(engine.sequences) == int(with_prefix)

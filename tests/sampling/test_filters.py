@@ -146,7 +146,7 @@ def test_large_rows_give_what_sorting_gives(size: int, scale: float, p: float, s
         order = np.argsort(cost, kind="stable")
         count = int(np.searchsorted(np.cumsum(probabilities[order]), p)) + 1
         differing = set(keep(logits, p).tolist()) ^ set(order[:count].tolist())
-        assert len(differing) <= 1  # only the token on the border may go either way in float32
+        assert len(differing) <= 3  # float32 may move the border by a token or swap two there
         assert all(abs(cost[i] - cost[order[count - 1]]) < 1e-3 for i in differing)
 
 
