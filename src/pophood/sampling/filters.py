@@ -12,7 +12,16 @@ import sys
 
 import numpy as np
 
-from pophood.sampling.softmax import Floats, Ids, block_sums, log_sum_exp, surprises, top_k, total
+from pophood.sampling.softmax import (
+    Floats,
+    Ids,
+    block_sums,
+    log_sum_exp,
+    shifted_measures,
+    top_k,
+    total,
+    weights,
+)
 
 __all__ = ["min_p", "top_k", "top_p", "typical", "xtc"]
 
@@ -60,9 +69,10 @@ def typical(logits: Floats, p: float) -> Ids:
     """
     if p >= 1.0:
         return np.arange(len(logits))
-    row, log_mass, mean_surprise = surprises(logits)
+    log_mass, entropy = shifted_measures(logits)
+    row = weights(logits)
     distance: Floats = logits - logits.max()  # |surprise - entropy|, from here on
-    np.abs(np.subtract(distance, np.float32(log_mass - mean_surprise), out=distance), out=distance)
+    np.abs(np.subtract(distance, np.float32(log_mass - entropy), out=distance), out=distance)
     return _smallest_set(distance, row, p * total(row))
 
 

@@ -18,6 +18,8 @@ GROUPS = 64  # top_k reads the row as this many strided groups' maxima: V/64 num
 BLOCK = 512  # draws and totals first look at sums over blocks of this size
 PIECE = 32 * BLOCK  # exponentials made at a time: 64 KiB stay in cache and cost no page faults
 
+_LOWEST = np.finfo(np.float32).min
+
 
 def weights(logits: Floats) -> Floats:
     """exp(logit - largest logit): probabilities before division by their sum. [n] -> [n].
@@ -66,19 +68,21 @@ def entropy(logits: Floats) -> float:
 
 def measures(logits: Floats) -> tuple[float, float]:
     """(log-sum-exp, entropy) of a row in one pass, both in nats."""
-    _, log_mass, mean_surprise = surprises(logits)
+    log_mass, mean_surprise = shifted_measures(logits)
     return float(logits.max()) + log_mass, mean_surprise
 
 
-def surprises(logits: Floats) -> tuple[Floats, float, float]:
-    """Weights of a row, the log of their sum, and the mean surprise, which is the entropy (nats)."""
-    shifted: Floats = logits - logits.max()
-    row = np.exp(shifted)
-    log_mass = math.log(total(row))
-    # a weight of 0 times -inf would be NaN; its limit is 0
-    np.maximum(shifted, np.finfo(np.float32).min, out=shifted)
-    np.multiply(shifted, row, out=shifted)
-    return row, log_mass, max(log_mass - total(shifted) / math.exp(log_mass), 0.0)
+def shifted_measures(logits: Floats) -> tuple[float, float]:
+    """The same of the row less its largest logit: both are blind to a constant added to all logits."""
+    largest = logits.max()
+    mass = weighted = 0.0
+    for start in range(0, len(logits), PIECE):
+        shifted: Floats = logits[start : start + PIECE] - largest
+        row = np.exp(shifted)
+        mass += total(row)
+        np.maximum(shifted, _LOWEST, out=shifted)  # a weight of 0 times -inf would be NaN; its limit is 0
+        weighted += total(np.multiply(shifted, row, out=shifted))
+    return math.log(mass), max(math.log(mass) - weighted / mass, 0.0)
 
 
 def top_k(logits: Floats, k: int) -> Ids:
@@ -92,23 +96,30 @@ def top_k(logits: Floats, k: int) -> Ids:
         return np.arange(n)
     near = _at_least_k_largest(logits, k)
     values = logits if near is None else logits[near]
-    kth = np.partition(values, len(values) - k)[len(values) - k]
-    above = np.flatnonzero(values > kth)
-    equal = np.flatnonzero(values == kth)[: k - len(above)]
-    kept = np.sort(np.concatenate((above, equal)))
+    kth = _kth_largest(values, k)
+    kept = (values >= kth).nonzero()[0]
+    if len(kept) > k:  # several equal the k-th: the first of them
+        above = (values > kth).nonzero()[0]
+        equal = (values == kth).nonzero()[0][: k - len(above)]
+        kept = np.sort(np.concatenate((above, equal)))
     return kept if near is None else near[kept]
 
 
 def _at_least_k_largest(logits: Floats, k: int) -> Ids | None:
     # k groups hold at least k numbers that reach the k-th largest of the groups' maxima; so the k-th largest
     # number is not below it. This reads V numbers once with SIMD, where a partition moves them.
-    n = len(logits)
-    groups = n // GROUPS
+    groups = len(logits) // GROUPS
     if k * 2 > groups:
         return None
-    maxima = logits[: groups * GROUPS].reshape(GROUPS, groups).max(axis=0)
-    bound = np.partition(maxima, groups - k)[groups - k]
-    return np.flatnonzero(logits >= bound)
+    maxima: Floats = logits[: groups * GROUPS].reshape(GROUPS, groups).max(axis=0)
+    return (logits >= _kth_largest(maxima, k)).nonzero()[0]
+
+
+def _kth_largest(values: Floats, k: int) -> np.float32:
+    place = len(values) - k
+    parted = values.copy()
+    parted.partition(place)
+    return np.float32(parted[place])
 
 
 def ranked(logits: Floats, k: int) -> Ids:
