@@ -104,7 +104,7 @@ NB_MODULE(_native, m) {
     nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);
     nb::exception<NotFinite>(m, "NotFinite", PyExc_RuntimeError);
 
-    nb::class_<CancelFlag>(m, "CancelFlag")
+    nb::class_<CancelFlag>(m, "CancelFlag", "Stops a forward pass within one block when set from any thread; clear() makes it usable again.")
         .def(nb::init<>())
         .def("set", [](CancelFlag& flag) { flag.set = true; })
         .def("clear", [](CancelFlag& flag) { flag.set = false; })

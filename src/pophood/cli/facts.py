@@ -14,7 +14,7 @@ from pophood import system
 from pophood.cli.tables import count
 from pophood.hub import size_text
 
-LIBRARIES = ("tokenizers", "huggingface_hub", "jinja2", "click", "rich", "platformdirs")
+LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
 # Out of all that /proc/cpuinfo lists, the flags that decide which kernels can run.
 TELLING = frozenset(
     "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 amx_int8 amx_bf16 "  # noqa: SIM905
