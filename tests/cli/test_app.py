@@ -14,11 +14,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pophood.cli import docs, sampling_options
+from pophood.cli import sampling_options
 from pophood.cli.app import VERBS, explain, pophood
 from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotHere, OutOfMemory
 from pophood.sampling import RANGES, SEED_LIMIT, STEPS, SamplingSettings
-from tests.conftest import ROOT
 
 PRINTS_DATA = {"run", "chat", "pull", "list", "use", "show", "rm", "doctor", "demo"}
 
@@ -61,10 +60,6 @@ def test_bare_pophood_fits_twelve_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(shown) == 5
     assert shown <= set(VERBS)
     assert "odel" in result.output.splitlines()[1]
-
-
-def test_the_generated_page_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == docs.page(), "run `make docs`"
 
 
 def test_sampling_options_are_the_settings_of_the_library() -> None:

@@ -84,9 +84,17 @@ class Conversation:
                 return DONE
             try:
                 finished = self._turn(message)
+            except KeyboardInterrupt:  # before the first token
+                self._console.say("stopped; that message is forgotten")
+                finished = None
+                if not read.interactive:
+                    return INTERRUPTED
+            except ContextOverflow as error:
+                counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
+                self._console.say(f"pophood: the conversation has {counts}: /reset begins anew")
+                continue
             except BadInput as error:
-                advice = ": /reset begins anew" if isinstance(error, ContextOverflow) else ""
-                self._console.say(f"pophood: {error}{advice}")
+                self._console.say(f"pophood: {error}")
                 continue
             if finished is not None and finished.interrupted and not read.interactive:
                 return INTERRUPTED

@@ -129,12 +129,13 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
         if token.isdecimal():
             found[int(token)] = number
             continue
-        ids = tokenizer.encode(token, add_start=False)
-        if len(ids) != 1:
+        id_ = tokenizer.id_of(token)
+        if id_ is None:
+            ids = tokenizer.encode(token, add_start=False)
             raise BadInput(
-                f"--logit-bias {text!r}: {token!r} is {len(ids)} tokens {ids}; wanted one, or an id"
+                f"--logit-bias {text!r}: {token!r} is the tokens {ids}; wanted one token, or an id"
             )
-        found[ids[0]] = number
+        found[id_] = number
     return found
 
 

@@ -1,0 +1,212 @@
+"""`pophood chat`: one answer, or turns through a pipe or a terminal, with history and commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.cli.conftest import Program
+
+SHORT = ("-n", "3", "--seed", "1")
+
+
+def contexts(said: list[str]) -> list[int]:
+    """Tokens of context used after each answer."""
+    words = [line.rsplit("; ", 1)[1] for line in said if line.endswith("tokens of context]")]
+    return [int(text.split(" of ")[0].replace(",", "")) for text in words]
+
+
+def test_one_question_one_answer(program: Program, talker: Path) -> None:
+    done = program("chat", "Hello", "-m", str(talker), *SHORT)
+    assert done.code == 0
+    assert done.text.endswith("\n") and "Hello" not in done.text
+    assert done.said[0] == f"{talker} at f32, {talker}"
+    assert contexts(done.said) != []
+    told = json.loads(program("chat", "Hello", "-m", str(talker), *SHORT, "--json", "-q").text)
+    assert told["messages"] == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": done.text[:-1]},
+    ]
+    assert program("chat", "-", "-m", str(talker), *SHORT, stdin=b"Hello\n").text == done.text
+
+
+def test_a_base_model_is_refused_with_the_way_out(program: Program, base: Path) -> None:
+    done = program("chat", "Hello", "-m", str(base))
+    assert done.code == 2 and done.out == b""
+    assert "completion model" in done.said[-1] and "pophood run" in done.said[-1]
+
+
+def test_a_pipe_takes_turns_that_remember(program: Program, talker: Path) -> None:
+    turns = b"Hello\n\nAgain\n/reset\nHello\n"
+    done = program("chat", "-m", str(talker), *SHORT, stdin=turns)
+    assert done.code == 0
+    first, second, third = contexts(done.said)
+    assert first < second and third == first, "the history grows, and /reset forgets it"
+    assert ">>>" not in done.text + "".join(done.said)
+
+
+def test_the_system_text_is_told_to_the_model(program: Program, talker: Path, tmp_path: Path) -> None:
+    talk = b"/system\n/system Be brief.\n/system\nHello\n/save talk.json\n/save talk.txt\n/reset\n/system\n"
+    done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
+    assert done.code == 0
+    lines = done.text.splitlines()
+    assert lines[0].startswith("(none") and lines[1] == "Be brief." and lines[-1] == "Be brief."
+    saved = json.loads((tmp_path / "talk.json").read_text("utf-8"))["messages"]
+    assert [m["role"] for m in saved] == ["system", "user", "assistant"]
+    assert (tmp_path / "talk.txt").read_text("utf-8").startswith("system:\nBe brief.\n\nuser:\nHello\n")
+    given = program("chat", "Hello", "--system", "Be brief.", "-m", str(talker), *SHORT, "--json", "-q")
+    assert json.loads(given.text)["messages"] == saved
+
+
+def test_saving_never_overwrites_what_is_not_ours(program: Program, talker: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    talk = b"/save mine.txt\n/save no/such/folder.txt\n/save\nHi\n/save new.txt\nHi\n/save new.txt\n"
+    done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
+    assert done.code == 0
+    assert (tmp_path / "mine.txt").read_text("utf-8") == "precious"
+    assert [line for line in done.said if "exists already" in line]
+    assert [line for line in done.said if "is no folder" in line]
+    assert [line for line in done.said if "wants a file name" in line]
+    assert (tmp_path / "new.txt").read_text("utf-8").count("user:\nHi\n") == 2
+
+
+def test_commands_and_messages_with_a_slash(program: Program, talker: Path, tmp_path: Path) -> None:
+    talk = b"/hepl\n/help\n//etc/hosts\n/save talk.json\n/exit\nnever read\n"
+    done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
+    assert done.code == 0
+    assert "/hepl is no command" in done.said[1]
+    assert "/system TEXT" in done.text
+    messages = json.loads((tmp_path / "talk.json").read_text("utf-8"))["messages"]
+    assert [m["content"] for m in messages if m["role"] == "user"] == ["/etc/hosts"]
+
+
+def test_a_full_context_is_said_and_the_talk_goes_on(program: Program, talker: Path) -> None:
+    done = program("chat", "-m", str(talker), *SHORT, stdin=b"Hi\n" + b"word " * 400 + b"\nHi\n")
+    assert done.code == 0
+    full = [line for line in done.said if line.startswith("pophood: the conversation has ")]
+    assert len(full) == 1 and " holds 256: /reset " in full[0]
+    first, second = contexts(done.said)
+    assert second < 2 * first + 20, "the message that did not fit is not in the history"
+
+
+def test_special_tokens_in_a_message_are_text(program: Program, talker: Path) -> None:
+    plain = program("chat", "-m", str(talker), *SHORT, stdin=b"im_end\n")
+    tricky = program("chat", "-m", str(talker), *SHORT, stdin=b"<|im_end|>\n")
+    assert contexts(tricky.said)[0] > contexts(plain.said)[0]
+
+
+def test_bytes_that_are_not_utf8_are_refused_line_by_line(program: Program, talker: Path) -> None:
+    done = program("chat", "-m", str(talker), *SHORT, stdin=b"caf\xe9\nHi\n")
+    assert done.code == 0
+    assert len(contexts(done.said)) == 1
+    assert [line for line in done.said if line.startswith("pophood: ") and "character" in line]
+
+
+def test_narrow_consoles(process: Program, talker: Path) -> None:
+    hot = ("-n", "40", "--temperature", "50", "--top-k", "0", "--seed", "3")
+    done = process("chat", "caf\u00e9", "-m", str(talker), *hot, PYTHONIOENCODING="ascii", NO_COLOR="1")
+    assert done.code == 0
+    done.out.decode("ascii")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another operating system: no pseudo-terminals")
+def test_at_a_terminal_ctrl_c_stops_the_answer_and_at_the_prompt_leaves(
+    talker: Path, settings: dict[str, str]
+) -> None:
+    """On a pseudo-terminal: a prompt, an answer cut short, the next prompt."""
+    import pty
+
+    keyboard, terminal = pty.openpty()
+    # No stop token can come, so only the full context, or Ctrl-C, ends an answer.
+    endless = ("-n", "0", "--logit-bias", "<|im_end|>=-inf", "--logit-bias", "<|endoftext|>=-inf")
+    command = [sys.executable, "-c", SLOW, "chat", "-m", str(talker), *endless]
+    with subprocess.Popen(
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=os.environ | settings,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        try:
+            screen = Screen(keyboard)
+            screen.until(">>> ")
+            os.write(keyboard, b"Hello\n")
+            screen.until("Hello\r\n")
+            screen.grow()
+            process.send_signal(signal.SIGINT)
+            screen.until("ended by Ctrl-C")
+            screen.until(">>> ")
+            # A signal between readline's prompt and its wait for keys is only seen with the next one.
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            os.close(keyboard)
+    assert process.returncode == 130
+    assert "Traceback" not in screen.text
+
+
+class Screen:
+    """What a pseudo-terminal shows."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.text = ""
+        self._seen = 0
+
+    def grow(self) -> None:
+        """Wait for a few more characters, whatever they are."""
+        wanted = len(self.text) + 8
+        while len(self.text) < wanted:
+            self._read(60)
+
+    def until(self, wanted: str, seconds: float = 60) -> None:
+        """Read until a text appears after what was waited for before."""
+        end = time.monotonic() + seconds
+        while (found := self.text.find(wanted, self._seen)) < 0:
+            self._read(end - time.monotonic())
+        self._seen = found + len(wanted)
+
+    def _read(self, seconds: float) -> None:
+        assert select.select([self._descriptor], [], [], seconds)[0], self.text
+        self.text += os.read(self._descriptor, 4096).decode("utf-8", "replace")
+
+
+def test_ctrl_c_in_a_single_answer_keeps_it_and_leaves_with_130(
+    talker: Path, settings: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", SLOW, "chat", "Hello", "-m", str(talker), "-n", "200"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (first + rest).endswith(b"\n")
+    assert b"ended by Ctrl-C" in said and b"Traceback" not in said
+
+
+# The tiny model is done before a signal could reach it, so every token is made to take a moment.
+SLOW = """
+import time
+from pophood.generate import Run
+quick = Run.__next__
+def slow(self):
+    time.sleep(0.02)
+    return quick(self)
+Run.__next__ = slow
+from pophood.cli import main
+main()
+"""

@@ -1,0 +1,196 @@
+"""`pophood run` as its user sees it: streams, samples, seeds, JSON, the page, interrupts, consoles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.cli.conftest import Program
+
+SPAIN = "The capital of Spain is"
+
+
+def test_text_goes_to_stdout_and_talk_to_stderr(program: Program, base: Path) -> None:
+    done = program("run", SPAIN, "-m", str(base), "-n", "5")
+    assert done.code == 0
+    assert done.text.startswith(SPAIN) and done.text.endswith("\n")
+    assert done.said[0] == f"{base} at f32, {base}"
+    summary = re.fullmatch(r"5 tokens in [\d.]+ s, \d+ tokens/s; ended by length; seed (\d+)", done.said[-1])
+    assert summary is not None and len(done.said) == 2
+    again = program("run", SPAIN, "-m", str(base), "-n", "5", "--seed", summary[1], "-q")
+    assert (again.out, again.err) == (done.out, b"")
+
+
+def test_the_same_text_from_argument_file_and_stdin(program: Program, base: Path, tmp_path: Path) -> None:
+    greedy = ("-m", str(base), "-n", "4", "--greedy", "-q")
+    wanted = program("run", SPAIN, *greedy)
+    (tmp_path / "prompt.txt").write_text(f"{SPAIN}\n", encoding="utf-8")
+    assert program("run", "-f", "prompt.txt", *greedy).out == wanted.out
+    assert program("run", stdin=f"{SPAIN}\r\n".encode(), *greedy).out == wanted.out  # noqa: B026
+    assert program("run", "-", stdin=SPAIN.encode(), *greedy).out == wanted.out  # noqa: B026
+    kept = program("run", "--keep-newline", "-f", "prompt.txt", *greedy)
+    assert kept.text.startswith(f"{SPAIN}\n") and kept.out != wanted.out
+    bare = program("run", SPAIN, "--no-prompt", *greedy)
+    assert SPAIN + bare.text == wanted.text
+
+
+def test_samples_are_one_batch_in_the_talks_lines(program: Program, base: Path) -> None:
+    arguments = ("run", SPAIN, "-m", str(base), "-n", "6", "--seed", "7", "--json", "-q")
+    ten = json.loads(program(*arguments, "--samples", "10").text)
+    one = json.loads(program(*arguments).text)
+    assert len(ten["outputs"]) == 10
+    assert [t["id"] for t in ten["outputs"][0]["tokens"]] == [t["id"] for t in one["outputs"][0]["tokens"]]
+    shown = program(*arguments[:-2], "--samples", "10", "-q").text
+    for number, output in enumerate(ten["outputs"], 1):
+        assert f"Output {number:>2}: {output['text']}\n" in shown
+    assert shown.startswith(f"Output  1: {SPAIN}")
+
+
+def test_json_tells_everything_about_every_token(program: Program, base: Path) -> None:
+    done = program("run", SPAIN, "-m", str(base), "-n", "3", "--greedy", "--json", "--logit-bias", "464=-inf")
+    told = json.loads(done.text)
+    assert told["prompt"] == SPAIN and told["prompt_ids"] == [464, 3139, 286, 8602, 318]
+    assert told["sampling"]["temperature"] == 0
+    assert told["sampling"]["logit_bias"] == {"464": "-inf"}
+    tokens = told["outputs"][0]["tokens"]
+    assert [token["position"] for token in tokens] == [5, 6, 7]
+    for token in tokens:
+        assert token["top"][0]["id"] == token["id"], "greedy takes the likeliest"
+        assert len(token["top"]) == 10
+        assert token["probability"] == pytest.approx(token["top"][0]["probability"])
+        assert token["entropy"] >= 0
+    assert told["outputs"][0]["finish"] == "length"
+    assert told["outputs"][0]["text"] == SPAIN + told["outputs"][0]["completion"]
+
+
+def test_settings_reach_the_library(program: Program, base: Path) -> None:
+    settings = {
+        "--temperature": "0.7", "--top-k": "30", "--top-p": "0.9", "--min-p": "0.01", "--typical-p": "0.95",
+        "--repetition-penalty": "1.1", "--presence-penalty": "0.1", "--frequency-penalty": "0.2",
+        "--penalty-window": "32", "--dry-multiplier": "0.8", "--dry-base": "1.5", "--dry-allowed-length": "3",
+        "--dry-window": "50", "--xtc-probability": "0.1", "--xtc-threshold": "0.2", "--min-tokens": "2",
+        "--logit-bias": " Madrid=-5", "--dry-breaker": "\n", "--seed": "3", "--max-tokens": "3",
+        "--order": "bias,penalties,dry,top-k,typical,min_p,top_p,xtc,temperature",
+    }  # fmt: skip
+    flat = [part for pair in settings.items() for part in pair]
+    told = json.loads(program("run", SPAIN, "-m", str(base), "--json", *flat).text)
+    got = told["sampling"]
+    for option, value in settings.items():
+        name = option.removeprefix("--").replace("-", "_")
+        if name in got and name not in ("logit_bias", "order"):
+            assert got[name] == float(value), name
+    assert got["logit_bias"] == {"14708": -5.0}
+    assert [198] in got["dry_breakers"]
+    assert got["order"][5:7] == ["min_p", "top_p"]
+    assert told["seed"] == 3
+
+
+def test_a_stop_text_ends_before_it(program: Program, base: Path) -> None:
+    arguments = ("run", SPAIN, "-m", str(base), "-n", "8", "--greedy", "--json")
+    whole = json.loads(program(*arguments).text)["outputs"][0]["completion"]
+    stop = whole[len(whole) // 2 :][:3]
+    ended = json.loads(program(*arguments, "--stop", stop).text)["outputs"][0]
+    assert ended["completion"] == whole[: whole.index(stop)]
+    assert ended["finish"] == "stop_string"
+
+
+def test_special_tokens_are_text_unless_asked_for(program: Program, base: Path) -> None:
+    arguments = ("run", "<|endoftext|>", "-m", str(base), "-n", "1", "--greedy", "--json")
+    assert len(json.loads(program(*arguments).text)["prompt_ids"]) > 1
+    assert json.loads(program(*arguments, "--parse-special").text)["prompt_ids"] == [50256]
+    forced = ("run", "a", "-m", str(base), "-n", "1", "--greedy", "-q", "--logit-bias", "50256=1000")
+    assert program(*forced).text == "a\n"
+    assert program(*forced, "--special").text == "a<|endoftext|>\n"
+
+
+def test_a_long_prompt_is_an_error_or_a_truncation_that_is_said(program: Program, base: Path) -> None:
+    long = "word " * 200
+    refused = program("run", long, "-m", str(base))
+    assert refused.code == 2 and refused.out == b""
+    assert "128" in refused.said[-1] and "--truncate" in refused.said[-1]
+    cut = program("run", long, "-m", str(base), "--truncate", "left", "-n", "4")
+    assert cut.code == 0
+    assert any(line.startswith("truncated: the prompt has ") for line in cut.said)
+
+
+def test_invalid_bytes_are_an_error_with_their_offset_or_replaced_and_counted(
+    program: Program, base: Path
+) -> None:
+    arguments = ("run", "-m", str(base), "-n", "1")
+    refused = program(*arguments, stdin=b"caf\xe9 au \xff lait")
+    assert refused.code == 2 and "offset 3" in refused.said[-1]
+    replaced = program(*arguments, "--replace-invalid", stdin=b"caf\xe9 au \xff lait")
+    assert replaced.code == 0 and replaced.text.startswith("caf\ufffd au \ufffd lait")
+    assert "stdin: 2 invalid sequences replaced by U+FFFD" in replaced.said
+
+
+def test_a_chat_model_points_to_chat(program: Program, talker: Path) -> None:
+    done = program("run", "a", "-m", str(talker), "-n", "1")
+    assert [line for line in done.said if "`pophood chat`" in line]
+
+
+def test_model_defaults_are_used_when_asked_for(program: Program, base: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(base, tmp_path / "model")
+    suggestion = {"temperature": 0.3, "top_p": 0.8, "eos_token_id": 50256}
+    (model / "generation_config.json").write_text(json.dumps(suggestion), encoding="utf-8")
+    arguments = ("run", "a", "-m", str(model), "-n", "1", "--json")
+    assert json.loads(program(*arguments).text)["sampling"]["temperature"] == 0.8
+    used = json.loads(program(*arguments, "--model-defaults", "--top-p", "0.5").text)["sampling"]
+    assert (used["temperature"], used["top_p"]) == (0.3, 0.5), "what is typed wins"
+
+
+def test_the_page_is_written_whole(program: Program, base: Path, tmp_path: Path) -> None:
+    done = program("run", SPAIN, "-m", str(base), "-n", "4", "--samples", "2", "--html", "page.html")
+    assert done.code == 0
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count('class="card"') == 8 and page.count("<meter ") == 80
+    assert f"continues “{SPAIN}”" in page and "top_k 40" in page
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"], "no temporary file stays"
+    assert "page: page.html" in done.said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_any_token_survives_any_console(process: Program, base: Path, encoding: str) -> None:
+    """120 tokens at a flat distribution hold characters that no narrow console has."""
+    hot = ("--temperature", "100", "--top-k", "0", "--seed", "1", "-n", "100")
+    done = process("run", "caf\u00e9 日本", "-m", str(base), *hot, PYTHONIOENCODING=encoding, NO_COLOR="1")
+    assert done.code == 0, done.err
+    shown = done.out.decode(encoding)
+    assert shown.startswith("caf\u00e9 日本".encode(encoding, "backslashreplace").decode(encoding))
+    assert b"\x1b[" not in done.err
+
+
+def test_ctrl_c_keeps_what_was_printed(base: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pophood", "run", "a", "-m", str(base), "-n", "0", "--greedy"]
+    # Nothing ends this text early: the tiny model's window is 128, so many samples keep it busy.
+    command += ["--samples", "300", "--html", "page.html"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        first = process.stdout.read(14)
+        process.send_signal(signal.SIGINT)
+        rest, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert first.startswith(b"Output  1: a")
+    assert rest.endswith(b"\n")
+    assert b"Traceback" not in said
+    assert b"ended by Ctrl-C" in said.splitlines()[-1]
+    assert (tmp_path / "page.html").read_text("utf-8").count("<h2") == 300
+
+
+def test_a_reader_that_leaves_ends_it_quietly(base: Path) -> None:
+    command = [sys.executable, "-m", "pophood", "run", "a", "-m", str(base), "-n", "0", "--samples", "20"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(5)
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=60) == 1
+    assert b"Traceback" not in said and b"roken" not in said
