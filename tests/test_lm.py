@@ -84,6 +84,8 @@ def test_sample_i_of_a_batch_is_sample_i_alone(lm: pophood.LM, folder: Path) -> 
     batch = lm.samples(PROMPT, 8, max_tokens=12, seed=7)
     assert len({made.text for made in batch}) > 4
     fresh = pophood.load(folder, threads=1)
+    last = fresh.samples(PROMPT, 2, first_sample=6, max_tokens=12, seed=7)
+    assert [made.text for made in last] == [made.text for made in batch[6:]]
     for i in (0, 3, 7):
         run = fresh.stream(PROMPT, first_sample=i, max_tokens=12, seed=7)
         assert [token.id for token in run] == [token.id for token in batch[i].tokens]

@@ -163,7 +163,7 @@ class LM:
         run = self.stream(prompt, samples=n, **settings)
         made: list[list[Token]] = [[] for _ in range(n)]
         for token in run:
-            made[token.sample].append(token)
+            made[token.sample - run.settings.first_sample].append(token)
         start = prompt if isinstance(prompt, str) else self.detokenize(prompt)
         texts = ["".join(token.text for token in tokens) for tokens in made]
         return [
