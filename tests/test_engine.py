@@ -67,8 +67,9 @@ def test_what_a_wrong_call_says(engine: Engine) -> None:
         engine.forward([(sequence, [1] * 257)])
     with pytest.raises(BadInput, match="at least one"):
         engine.forward([(sequence, [])])
-    with pytest.raises(ValueError, match=r"token id 512 is outside 0\.\.511"):
-        engine.logits([(sequence, [512])])
+    for wrong in (512, -1, 10**30):
+        with pytest.raises(BadInput, match=rf"token id {wrong} is not in the vocabulary: wanted 0\.\.511"):
+            engine.logits([(sequence, [1, wrong])])
     with pytest.raises(ValueError, match="do not stand together"):
         engine.logits([(sequence, [1]), (engine.new_sequence(), [1]), (sequence, [2])])
     with pytest.raises(IndexError, match="does not exist"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -212,7 +212,7 @@ class Engine:
         `taps`: names or wildcards of read taps (`tap_names`), each [N, C] over all N tokens of the batch.
         Chunks never change a bit of the result.
         """
-        tokens, sequences, wanted = _flatten(batch, rows)
+        tokens, sequences, wanted = _flatten(batch, rows, self.config.vocab_size)
         names = self._match_taps(taps)
         self._check_room(batch)
         n, width = len(tokens), self.config.vocab_size if output == "logits" else self.config.n_embd
@@ -314,18 +314,19 @@ def _native_config(config: ModelConfig, context: int) -> _native.Config:
     )
 
 
-def _flatten(batch: Batch, rows: str) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+def _flatten(
+    batch: Batch, rows: str, vocab_size: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     lengths = [len(ids) for _, ids in batch]
-    tokens = np.fromiter(_all_ids(batch), np.int32, sum(lengths))
+    tokens = [token for _, ids in batch for token in ids]
+    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
+    if wrong is not None:
+        raise BadInput(f"token id {wrong} is not in the vocabulary: wanted 0..{vocab_size - 1:,}")
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
+    ids = np.array(tokens, np.int32)
     if rows == "all":
-        return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
-    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
-
-
-def _all_ids(batch: Batch) -> Iterator[int]:
-    for _, ids in batch:
-        yield from ids
+        return ids, sequences, np.arange(len(ids), dtype=np.int64)
+    return ids, sequences, np.cumsum(lengths, dtype=np.int64) - 1
 
 
 def _tap_number(name: str) -> tuple[int, int]:
