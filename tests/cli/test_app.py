@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -168,6 +169,25 @@ def test_a_reader_that_leaves_is_no_news(arguments: list[str]) -> None:
     os.close(writer)
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr and b"Broken" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="another operating system: no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pophood", "show", "gpt2", "-q"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"pophood: No space left on device\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another operating system: no POSIX shell")
+def test_closed_streams_are_no_crash() -> None:
+    command = f"{shlex.quote(sys.executable)} -m pophood show gpt2 <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

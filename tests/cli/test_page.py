@@ -126,3 +126,14 @@ def test_contrast_is_at_least_that_of_wcag_aa(theme: int) -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
     shades = [luminance(names[f"s{i}"]) for i in range(5)]
     assert shades == sorted(shades, reverse=theme == 0)
+
+
+def test_a_character_in_pieces_is_shown_where_it_becomes_whole() -> None:
+    spelled = ["\\xF0\\x9F", "\\x99\\x82", "\\xE9", "\\x41 typed"]
+    tokens = [token(0, i, 0, 0.5) for i in range(4)]
+    for i, text in enumerate(("", "🙂", "", "\\x41 typed")):
+        tokens[i].id, tokens[i].text = i, text
+    text = page.render("", [tokens], {}, lambda i: spelled[i] if i < 4 else "")
+    shown = re.findall(r'aria-describedby="\w+">(.*?)</a>', text)
+    mark = '<span class="mark">{}</span>'
+    assert shown == [mark.format(r"\xF0\x9F"), "🙂", mark.format(r"\xE9"), r"\x41 typed"]

@@ -80,9 +80,9 @@ def report(error: BaseException, args: list[str]) -> int:
             traceback.print_exception(error)
         kind = f"{type(error).__name__}: {error}"
         words = f"a mistake inside pophood, please report it: {kind} (add -v for where)"
-    if isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
-        close_quietly()
-    elif words:
+    if isinstance(error, OSError) and error.filename is None:
+        close_quietly()  # stdout itself may be what failed; Python would try to flush it once more
+    if words and not (isinstance(error, OSError) and error.errno == errno.EPIPE):
         Console().say(f"pophood: {one_line(words)}")
     return code
 

@@ -43,7 +43,10 @@ def one_line(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr write what their encoding lacks as an escape instead of raising."""
+    """Make stdout and stderr write what their encoding lacks as an escape; stand in for closed streams."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -106,7 +109,7 @@ class Console:
 
     def interactive(self) -> bool:
         """Whether a person sits at both ends and may be asked."""
-        return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+        return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def plain(text: str, stream: TextIO) -> str:

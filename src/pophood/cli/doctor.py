@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pophood.cli.app import DONE, FAILED
 from pophood.cli.console import Console
 from pophood.cli.options import json_option, option, verb
 
@@ -30,4 +31,4 @@ def command(console: Console, prove_offline: bool, as_json: bool) -> int:
         console.json(found.as_dict())
     else:
         console.out("\n".join(lines(found)))
-    return 0
+    return FAILED if "error" in found.engine else DONE

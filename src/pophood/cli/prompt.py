@@ -60,7 +60,7 @@ def read_prompt(argument: str | None, file: str | None, keep_newline: bool = Fal
         return Prompt(_bytes(argument), "the command line")
     if file is not None and file != "-":
         return _without_newline(Path(file).read_bytes(), file, keep_newline)
-    if argument is None and file is None and (sys.stdin is None or sys.stdin.isatty()):
+    if argument is None and file is None and sys.stdin.isatty():
         raise click.UsageError('there is no prompt: give it as "TEXT", with --file, or on stdin')
     return _without_newline(sys.stdin.buffer.read(), "stdin", keep_newline)
 

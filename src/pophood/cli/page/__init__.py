@@ -103,7 +103,8 @@ def _token(name: str, token: Token, token_text: Callable[[int], str]) -> str:
     label = f"{_spoken(spelled)}, probability {percent(probability)}"
     return (
         f'<a class="t s{shade(probability)}" id="{name}" href="#{name}" draggable="false" '
-        f'aria-label="{html.escape(visible(label))}" aria-describedby="{name}c">{_inline(spelled)}</a>'
+        f'aria-label="{html.escape(visible(label))}" aria-describedby="{name}c">'
+        f"{_piece(token.text, spelled)}</a>"
         f'<div class="card" id="{name}c">{_card(token, token_text)}</div>'
     )
 
@@ -138,6 +139,13 @@ def _row(rank: int, taken: bool, spelled: str, probability: float) -> str:
         f"<td>{percent(probability)}</td>"
         f'<td><meter min="0" max="1" value="{probability:.6f}"></meter></td></tr>'
     )
+
+
+def _piece(text: str, spelled: str) -> str:
+    """A token inside the text; the last piece of a character shows it, the pieces before only their bytes."""
+    if r"\x" in spelled and r"\x" not in text:
+        return _inline(text) if text else f'<span class="mark">{html.escape(visible(spelled))}</span>'
+    return _inline(spelled)
 
 
 def _inline(spelled: str) -> str:
