@@ -59,6 +59,9 @@ class Conversation:
         outputs = None
         try:
             run = self._lm.chat(self.messages, **settings_of(self._wishes, self._lm))
+            self._console.detail(
+                f"as the model reads it:\n{self._lm.detokenize(run.prompt_ids, special=True)}"
+            )
             outputs = Outputs(self._console, "", 1, silent=self._silent)
             finished = generate(self._console, run, outputs)
         except BaseException:
