@@ -70,8 +70,11 @@ def _sequence(*steps: dict[str, object]) -> dict[str, object]:
     return {"type": "Sequence", "pretokenizers": list(steps)}
 
 
-_LLAMA3_CUT = _sequence(_split(LLAMA3), _byte_level(use_regex=False))
-_QWEN2_CUT = _sequence(_split(QWEN2), _byte_level(use_regex=False))
+# llama.cpp spells the contractions out, so that the long s (U+017F) is no s to it, as it is to "(?i:'s)".
+_CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_IGNORING_CASE = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_LLAMA3_CUT = _sequence(_split(LLAMA3.replace(_IGNORING_CASE, _CONTRACTIONS)), _byte_level(use_regex=False))
+_QWEN2_CUT = _sequence(_split(QWEN2.replace(_IGNORING_CASE, _CONTRACTIONS)), _byte_level(use_regex=False))
 _DIGITS_CUT = _sequence({"type": "Digits", "individual_digits": True}, _byte_level(use_regex=True))
 
 _GROUPS = (

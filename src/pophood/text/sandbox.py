@@ -23,7 +23,15 @@ from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefine
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
 from jinja2.utils import Namespace, _PassArg
 
-from pophood.text.template_budget import MOST_BITS, MOST_OUTPUT, MOST_WIDTH, Budget, LimitReached, entries
+from pophood.text.template_budget import (
+    MOST_BITS,
+    MOST_OUTPUT,
+    MOST_TAGS,
+    MOST_WIDTH,
+    Budget,
+    LimitReached,
+    entries,
+)
 from pophood.text.template_syntax import GenerationTag, Instrument
 
 
@@ -99,6 +107,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return "".join(parts)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        if source.count("{{") + source.count("{%") > MOST_TAGS:
+            raise LimitReached(f"it has more than {MOST_TAGS:,} tags")
         tree: nodes.Template = Instrument().visit(Parser(self, source, name, filename).parse())
         return tree
 

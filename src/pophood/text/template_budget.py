@@ -11,6 +11,7 @@ MOST_WORK = 32 << 20  # characters and list entries made in one rendering, all t
 MOST_ENTRIES = 100_000  # of one list with all that is nested in it
 MOST_BITS = 4_096  # of a whole number
 MOST_WIDTH = 10_000  # of padding and indentation
+MOST_TAGS = 5_000  # of a template before it is parsed
 MOST_NODES = 10_000  # of a parsed template; the longest published ones have about 2,000
 
 

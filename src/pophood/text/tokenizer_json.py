@@ -189,7 +189,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
         if not isinstance(options.get(key, False), bool):
             raise BadFile(f"{key} of tokenizer.json is not true or false")
     vocab = check_vocab(model.get("vocab"), "the vocabulary of tokenizer.json")
-    if options.get("unk_token", next(iter(vocab), "")) not in vocab:
+    if "unk_token" in options and options["unk_token"] not in vocab:
         raise BadFile(f"unk_token {options['unk_token'][:60]!r} is not in the vocabulary")
     return vocab, options
 

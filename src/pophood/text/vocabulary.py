@@ -19,7 +19,7 @@ SPACE_MARK = "\u2581"
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 MOST_IDS = 4_000_000  # the largest published vocabularies have about 256,000
 _LONE_BYTE = re.compile("[\udc80-\udcff]")  # how "surrogateescape" decodes a byte of no whole character
-_ESCAPES = re.compile(r"(?:\\x[0-9A-Fa-f]{2})+")
+_ESCAPE = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 
 
 class Vocabulary:
@@ -73,9 +73,10 @@ class Vocabulary:
         for id_, special in self.specials.items():
             if special == text:
                 return id_
-        found = self._find_bytes(text.encode("utf-8", "replace"))
-        if found is None and _ESCAPES.fullmatch(text):
-            found = self._find_bytes(bytes.fromhex(text.replace("\\x", "")))
+        data = text.encode("utf-8", "replace")
+        found = self._find_bytes(data)
+        if found is None and _ESCAPE.search(data):
+            found = self._find_bytes(_ESCAPE.sub(lambda byte: bytes([int(byte[1], 16)]), data))
         return found
 
     def _spelled_out(self, id_: int) -> bytes:

@@ -1,0 +1,60 @@
+"""TextStream: whole characters only, and in the end exactly what `decode` says."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pophood.text.stream import TextStream
+from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from tests.text.texts import strings
+from tests.text.vocabularies import byte_level_metadata, pieces_metadata
+from tests.tiny_vocabulary import MERGES
+
+
+def tokenizers(folder: Path) -> dict[str, Tokenizer]:
+    shutil.copy(MERGES, folder / "vocab.bpe")
+    return {
+        "gpt2": load_tokenizer_folder(folder),
+        "qwen2": load_tokenizer_gguf(byte_level_metadata("qwen2")),
+        "pieces": load_tokenizer_gguf(pieces_metadata()),
+    }
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "qwen2", "pieces"])
+@pytest.mark.parametrize("special", [False, True])
+def test_pushed_text_is_the_decoded_text(kind: str, special: bool, tmp_path: Path) -> None:
+    tokenizer = tokenizers(tmp_path)[kind]
+    rng = random.Random(kind)
+    sequences = [tokenizer.encode(text) for text in strings(600, seed=30)]
+    # Ids at random: bytes that make no characters, special tokens, ids beyond the vocabulary.
+    sequences += [rng.choices(range(tokenizer.vocab_size + 3), k=rng.randint(0, 30)) for _ in range(300)]
+    short = [id_ for id_ in range(tokenizer.vocab_size) if len(tokenizer.token_bytes(id_)) == 1]
+    sequences += [rng.choices([*short, *tokenizer.specials], k=rng.randint(1, 40)) for _ in range(600)]
+    for ids in sequences:
+        stream, shown = TextStream(tokenizer, special), ""
+        whole = tokenizer.decode(ids, special=special)
+        for id_ in ids:
+            shown += stream.push(id_)
+            assert whole.startswith(shown)  # what was shown is never taken back
+        assert shown + stream.flush() == whole
+
+
+def test_a_character_of_several_tokens_is_shown_once(tmp_path: Path) -> None:
+    gpt2 = tokenizers(tmp_path)["gpt2"]
+    stream = TextStream(gpt2)
+    assert [stream.push(id_) for id_ in gpt2.encode("a😀b")] == ["a", "", "😀", "b"]
+    assert stream.flush() == ""
+    assert stream.push(gpt2.encode("😀")[0]) == "" and stream.flush() == "\ufffd" and stream.flush() == ""
+
+
+def test_a_continuation_keeps_its_first_space() -> None:
+    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    ids = tokenizer.encode("the", add_start=False)
+    assert tokenizer.decode(ids) == "the"
+    for continues, text in ((False, "the"), (True, " the")):
+        stream = TextStream(tokenizer, continues=continues)
+        assert "".join(map(stream.push, ids)) + stream.flush() == text

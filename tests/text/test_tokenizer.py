@@ -1,0 +1,426 @@
+"""Tokenizer: text comes back as it went in, without special tokens; starts and stops are the files' own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from tests.text.test_authorities import llama2_like
+from tests.text.texts import strings
+from tests.text.vocabularies import byte_level_metadata, library_tokenizer, pieces_metadata
+from tests.tiny_vocabulary import MERGES
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("gpt2")
+    shutil.copy(MERGES, folder / "vocab.bpe")
+    return load_tokenizer_folder(folder)
+
+
+def folder_of(path: Path, reference: Any, **files: Any) -> Path:
+    """A model's folder: tokenizer.json of the library, and settings files by their stems."""
+    path.mkdir(exist_ok=True)
+    reference.save(str(path / "tokenizer.json"))
+    for stem, content in files.items():
+        (path / f"{stem}.json").write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+# Text and back -----------------------------------------------------------------------------------------
+
+BUILDERS: dict[str, Callable[[Path], Tokenizer]] = {
+    "qwen2 json": lambda path: load_tokenizer_folder(folder_of(path, library_tokenizer("qwen2"))),
+    "llama-2 json": lambda path: load_tokenizer_folder(folder_of(path, llama2_like())),
+    "gpt-2 gguf": lambda path: load_tokenizer_gguf(byte_level_metadata("gpt-2")),
+    "llama gguf": lambda path: load_tokenizer_gguf(pieces_metadata()),
+    "llama gguf without space": lambda path: load_tokenizer_gguf(
+        pieces_metadata(**{"tokenizer.ggml.add_space_prefix": False})
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_text_comes_back(kind: str, tmp_path: Path) -> None:
+    tokenizer = BUILDERS[kind](tmp_path)
+    for text in strings(2_000, seed=20):
+        ids = tokenizer.encode(text)
+        expected = (
+            text.replace("\u2581", " ") if "llama" in kind else text
+        )  # there it is how a space is written
+        assert tokenizer.decode(ids) == expected
+        assert b"".join(map(tokenizer.token_bytes, ids[len(tokenizer.start_ids) :])).endswith(
+            expected.encode()
+        )
+        assert not tokenizer.specials.keys() & set(ids[len(tokenizer.start_ids) :])
+
+
+def test_no_file_can_ask_for_a_clean_up_of_spaces(tmp_path: Path) -> None:
+    asked = {"clean_up_tokenization_spaces": True}
+    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("gpt-2"), tokenizer_config=asked))
+    text = "Hello , world . I do n't know ' s  ?"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_special_tokens_are_typed_as_text_and_hidden_in_text(gpt2: Tokenizer) -> None:
+    text = "one<|endoftext|> two"
+    plain, parsed = gpt2.encode(text), gpt2.encode(text, parse_special=True)
+    assert 50_256 not in plain and parsed.count(50_256) == 1
+    assert gpt2.decode(plain) == text
+    assert gpt2.decode(parsed) == "one two" and gpt2.decode(parsed, special=True) == text
+
+
+def test_added_tokens_that_are_not_special_are_shown_and_always_parsed(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("qwen2")))
+    ids = tokenizer.encode("a<tool_call>b")
+    assert len(ids) == 3 and tokenizer.decode(ids) == "a<tool_call>b"
+    assert tokenizer.id_of("<tool_call>") == ids[1] and ids[1] not in tokenizer.specials
+
+
+def test_a_token_that_text_can_make_is_never_hidden(tmp_path: Path) -> None:
+    """Some fine-tunes pad with "!"; hiding it would take it out of every answer."""
+    named = {"pad_token": "!", "eos_token": "<|im_end|>"}
+    tokenizer = load_tokenizer_folder(
+        folder_of(tmp_path, library_tokenizer("gpt-2"), special_tokens_map=named)
+    )
+    assert tokenizer.decode(tokenizer.encode("Hi!")) == "Hi!"
+    assert "!" not in tokenizer.specials.values() and "<|im_end|>" in tokenizer.specials.values()
+
+
+def test_half_a_character_is_refused_with_its_place(gpt2: Tokenizer) -> None:
+    with pytest.raises(BadInput, match=r"U\+D83D\) at character 3"):
+        gpt2.encode("abc\ud83d")
+
+
+def test_invalid_utf8_is_one_error_with_its_offset(gpt2: Tokenizer) -> None:
+    with pytest.raises(BadInput, match=r"byte 0xFF at offset 5 \(invalid start byte\)"):
+        gpt2.encode_bytes(b"h\xc3\xa9llo"[:5] + b"\xff\xfe")
+    with pytest.raises(BadInput, match="offset 1,000,000"):
+        gpt2.encode_bytes(b"x" * 1_000_000 + b"\xc3")
+
+
+def test_invalid_utf8_is_replaced_and_counted(gpt2: Tokenizer) -> None:
+    own = "\ufffd".encode()
+    ids, replaced = gpt2.encode_bytes(b"a\xff" + own + b"b\xe2\x82c\xf0\x9f\x98", replace_invalid=True)
+    assert gpt2.decode(ids) == "a\ufffd\ufffdb\ufffdc\ufffd" and replaced == 3
+    assert gpt2.encode_bytes("día".encode(), replace_invalid=True) == (gpt2.encode("día"), 0)
+
+
+# Single tokens -----------------------------------------------------------------------------------------
+
+
+def test_every_token_of_gpt2_has_a_text_that_finds_it(gpt2: Tokenizer) -> None:
+    assert gpt2.vocab_size == 50_257
+    for id_ in range(gpt2.vocab_size):
+        assert gpt2.id_of(gpt2.token_text(id_)) == id_
+
+
+@pytest.mark.parametrize("metadata", [byte_level_metadata, lambda _: pieces_metadata()])
+def test_every_token_of_a_gguf_vocabulary_too(metadata: Callable[[str], dict[str, Any]]) -> None:
+    tokenizer = load_tokenizer_gguf(metadata("qwen2"))
+    for id_ in range(tokenizer.vocab_size):
+        found = tokenizer.id_of(tokenizer.token_text(id_))
+        assert found is not None and tokenizer.token_bytes(found) == tokenizer.token_bytes(id_)
+
+
+def test_tokens_are_shown_as_they_are(gpt2: Tokenizer) -> None:
+    assert gpt2.token_text(14_708) == " Madrid" and gpt2.token_bytes(14_708) == b" Madrid"
+    emoji = gpt2.encode("😀")
+    assert [gpt2.token_text(id_) for id_ in emoji] == [r"\xF0\x9F\x98", r"\x80"]
+    assert gpt2.token_text(50_256) == "<|endoftext|>"
+    assert gpt2.id_of("no such token") is None
+
+
+def test_ids_beyond_the_vocabulary_are_empty_and_negative_ones_refused(gpt2: Tokenizer) -> None:
+    """Models pad their matrices, so such an id can be sampled; it must not end a generation."""
+    assert gpt2.token_bytes(50_300) == b"" and gpt2.token_text(50_300) == "[50300]"
+    assert gpt2.decode([464, 50_300]) == "The"
+    for call in (gpt2.token_bytes, gpt2.token_text):
+        with pytest.raises(BadInput, match="negative"):
+            call(-1)
+
+
+# Starts and stops --------------------------------------------------------------------------------------
+
+
+def start_with(token: str, reference: Any) -> Any:
+    from tokenizers import processors
+
+    reference.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, reference.token_to_id(token))]
+    )
+    return reference
+
+
+@pytest.mark.parametrize(
+    ("processor", "flag", "starts"),
+    [
+        (False, None, False),
+        (True, None, True),
+        (True, True, True),
+        (True, False, False),
+        (False, True, True),
+    ],
+)
+def test_start_tokens_follow_the_flag_then_the_post_processor(
+    processor: bool, flag: bool | None, starts: bool, tmp_path: Path
+) -> None:
+    reference = library_tokenizer("llama-bpe")
+    start = reference.token_to_id("<|im_start|>")
+    if processor:
+        reference = start_with("<|im_start|>", reference)
+    config: dict[str, Any] = {"bos_token": "<|im_start|>"}
+    if flag is not None:
+        config["add_bos_token"] = flag
+    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference, tokenizer_config=config))
+    assert tokenizer.start_ids == ((start,) if starts else ())
+    assert tokenizer.encode("Hi")[: len(tokenizer.start_ids)] == list(tokenizer.start_ids)
+    assert start not in tokenizer.encode("Hi", add_start=False)
+
+
+def test_gguf_starts_follow_the_flag_then_llama_cpps_defaults() -> None:
+    flag = "tokenizer.ggml.add_bos_token"
+    assert load_tokenizer_gguf(byte_level_metadata("qwen2")).start_ids == ()
+    assert load_tokenizer_gguf(byte_level_metadata("llama-bpe")).start_ids != ()
+    assert load_tokenizer_gguf(byte_level_metadata("llama-bpe", **{flag: False})).start_ids == ()
+    assert load_tokenizer_gguf(byte_level_metadata("qwen2", **{flag: True})).start_ids != ()
+    assert load_tokenizer_gguf(pieces_metadata()).start_ids == (1,)
+    assert load_tokenizer_gguf(pieces_metadata(**{flag: False})).start_ids == ()
+
+
+def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}<turn_over>{% endfor %}"
+    reference = library_tokenizer("qwen2")
+    from tokenizers import AddedToken
+
+    reference.add_tokens([AddedToken("<turn_over>", special=True, normalized=False)])
+    end, over, text = (
+        reference.token_to_id(token) for token in ("<|im_end|>", "<turn_over>", "<|endoftext|>")
+    )
+    tokenizer = load_tokenizer_folder(
+        folder_of(
+            tmp_path,
+            reference,
+            config={"eos_token_id": 50_256_000},  # of another vocabulary: cannot come up
+            generation_config={"eos_token_id": [end, 7]},
+            tokenizer_config={"eos_token": "<|im_end|>", "chat_template": template},
+            special_tokens_map={"eos_token": {"content": "<|im_end|>"}},
+        )
+    )
+    # The template is not rendered while ordinary ids are looked for, and known stops found.
+    assert 5 not in tokenizer.stops and end in tokenizer.stops
+    assert tokenizer.stops._template_ends is not None  # type: ignore[attr-defined]
+    assert over in tokenizer.stops
+    assert dict(tokenizer.stops) == {
+        end: "generation_config.json, tokenizer_config.json, special_tokens_map.json, its name",
+        7: "generation_config.json",
+        text: "its name",
+        over: "the chat template",
+    }
+
+
+def test_gguf_stops_are_eos_eot_eom_and_the_template() -> None:
+    metadata = byte_level_metadata("qwen2")
+    tokens = metadata["tokenizer.ggml.tokens"]
+    template = "{% for m in messages %}{{ m.content }}<|im_start|>{% endfor %}"
+    tokenizer = load_tokenizer_gguf(
+        metadata
+        | {
+            "tokenizer.ggml.eot_token_id": 5,
+            "tokenizer.ggml.eom_token_id": 2**32 - 1,  # how converters write "none"
+            "tokenizer.chat_template": template,
+        }
+    )
+    assert dict(tokenizer.stops) == {
+        tokens.index("<|im_end|>"): "tokenizer.ggml.eos_token_id, its name",
+        5: "tokenizer.ggml.eot_token_id",
+        tokens.index("<|endoftext|>"): "its name",
+        tokens.index("<|im_start|>"): "the chat template",
+    }
+    assert tokenizer.names == {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+
+
+# Refusals ----------------------------------------------------------------------------------------------
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(library_tokenizer("qwen2").to_str())
+    for place, value in changes.items():
+        *path, last = place.split("__")
+        inner = document
+        for key in path:
+            inner = inner[key]
+        inner[last] = value
+    return document
+
+
+HOSTILE = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+REFUSED: dict[str, tuple[dict[str, Any], type[PophoodError], str]] = {
+    "unigram": (changed(model__type="Unigram"), Unsupported, "'Unigram'"),
+    "wordpiece": (changed(model__type="WordPiece"), Unsupported, "'WordPiece'"),
+    "dropout": (changed(model__dropout=0.1), Unsupported, "dropout"),
+    "model key": (changed(model__surprise=1), Unsupported, "'surprise'"),
+    "part": (changed(surprise=1), Unsupported, "'surprise'"),
+    "suffix": (changed(model__end_of_word_suffix="</w>"), Unsupported, "prefix or suffix"),
+    "pattern": (changed(pre_tokenizer=HOSTILE), Unsupported, r"\(a\+\)\+\$"),
+    "stage": (changed(pre_tokenizer={"type": "BertPreTokenizer"}), Unsupported, "'BertPreTokenizer'"),
+    "stage key": (changed(normalizer={"type": "NFC", "x": 1}), Unsupported, "'x'"),
+    "normalizer": (changed(normalizer={"type": "Precompiled"}), Unsupported, "'Precompiled'"),
+    "long text": (changed(normalizer={"type": "Prepend", "prepend": "a" * 99}), Unsupported, "Prepend"),
+    "empty pattern": (
+        changed(normalizer={"type": "Replace", "pattern": {"String": ""}, "content": "x"}),
+        BadFile,
+        "no text to look for",
+    ),
+    "decoder": (changed(decoder={"type": "WordPiece"}), Unsupported, "'WordPiece'"),
+    "no decoder": (changed(decoder=None), Unsupported, "null"),
+    "mixed": (changed(pre_tokenizer=None), Unsupported, "does not undo"),
+    "post-processor": (changed(post_processor={"type": "RobertaProcessing"}), Unsupported, "'Roberta"),
+    "merge": (changed(model__merges=["a b c"]), BadFile, "merge 1 is 'a b c'"),
+    "unknown merge": (changed(model__merges=[["qx", "zz"]]), BadFile, "do not fit"),
+    "vocab": (changed(model__vocab={"a": "0"}), BadFile, "not a table"),
+    "empty vocab": (changed(model__vocab={}, model__merges=[], added_tokens=[]), BadFile, "empty"),
+    "far id": (changed(model__vocab={"a": 2**31}), BadFile, "2147483648"),
+    "negative id": (changed(model__vocab={"a": -1}), BadFile, "-1"),
+    "one id twice": (
+        changed(model__vocab={"a": 0, "b": 0}, model__merges=[]),
+        BadFile,
+        "'a' and 'b' have id 0",
+    ),
+    "added twice": (changed(added_tokens=[{"id": 1_507, "content": "zz9"}] * 2), BadFile, "listed twice"),
+    "added id": (changed(added_tokens=[{"id": 1, "content": "a"}]), BadFile, "'a' has id 1"),
+    "flag": (changed(added_tokens=[{"id": 1_507, "content": "x", "special": 1}]), BadFile, "special"),
+    "unk": (changed(model__unk_token="nowhere"), BadFile, "'nowhere'"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_understood_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    document, error, words = REFUSED[kind]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(error, match=words) as caught:
+        load_tokenizer_folder(tmp_path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_other_gguf_tokenizers_are_refused_by_name() -> None:
+    base = byte_level_metadata("qwen2")
+    for kind in ("bert", "t5", "rwkv", "plamo2", "no_vocab"):
+        with pytest.raises(Unsupported, match=kind):
+            load_tokenizer_gguf(base | {"tokenizer.ggml.model": kind})
+    for pre in ("default", "tekken", "gpt-4o"):
+        with pytest.raises(Unsupported, match=f"'{pre}'"):
+            load_tokenizer_gguf(base | {"tokenizer.ggml.pre": pre})
+    del base["tokenizer.ggml.pre"]
+    with pytest.raises(Unsupported, match="'missing'"):
+        load_tokenizer_gguf(base)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tokens", ["a", "a"], "'a' twice"),
+        ("tokens", [], "empty"),
+        ("tokens", [1], "list of texts"),
+        ("token_type", [1], "1 entries for"),
+        ("token_type", None, "no tokenizer.ggml.token_type"),
+        ("merges", ["a"], "'a'"),
+        ("merges", ["a  b"], "'a  b'"),
+        ("merges", ["a b c", "d"], "'a b c'"),
+        ("bos_token_id", "1", "not an id"),
+        ("add_bos_token", 1, "not true or false"),
+    ],
+)
+def test_broken_gguf_vocabularies_are_refused_by_name(key: str, value: Any, words: str) -> None:
+    metadata = byte_level_metadata("qwen2")
+    if value is None:
+        del metadata[f"tokenizer.ggml.{key}"]
+    else:
+        metadata[f"tokenizer.ggml.{key}"] = value
+    with pytest.raises(BadFile, match=words):
+        load_tokenizer_gguf(metadata)
+
+
+def test_scores_must_be_finite_and_start_tokens_known() -> None:
+    scores = pieces_metadata()["tokenizer.ggml.scores"]
+    with pytest.raises(BadFile, match="finite"):
+        load_tokenizer_gguf(pieces_metadata(**{"tokenizer.ggml.scores": [float("nan"), *scores[1:]]}))
+    metadata = byte_level_metadata("llama-bpe")
+    del metadata["tokenizer.ggml.bos_token_id"]
+    with pytest.raises(BadFile, match="bos_token_id"):
+        load_tokenizer_gguf(metadata)
+
+
+def test_folders_without_a_tokenizer_say_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(NotHere, match=r"wanted tokenizer\.json"):
+        load_tokenizer_folder(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x05")
+    with pytest.raises(Unsupported, match=r"take tokenizer\.json"):
+        load_tokenizer_folder(tmp_path)
+    shutil.copy(MERGES, tmp_path / "merges.txt")
+    (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "CodeGenTokenizer"}', encoding="utf-8"
+    )
+    with pytest.raises(Unsupported, match="CodeGenTokenizer"):
+        load_tokenizer_folder(tmp_path)
+
+
+def test_a_tokenizer_of_200_mb_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(200 << 20)
+    with pytest.raises(BadFile, match="209,715,200 bytes"):
+        load_tokenizer_folder(tmp_path)
+
+
+# Time --------------------------------------------------------------------------------------------------
+
+
+def letters(count: int) -> str:
+    import numpy as np
+
+    return np.random.default_rng(0).integers(97, 123, size=count, dtype=np.uint8).tobytes().decode()
+
+
+@pytest.mark.parametrize("kind", [pytest.param("one letter", marks=pytest.mark.full), "all letters"])
+def test_ten_megabytes_without_a_space(kind: str, gpt2: Tokenizer) -> None:
+    text = "a" * 10_000_000 if kind == "one letter" else letters(10_000_000)
+    started = time.perf_counter()
+    ids = gpt2.encode(text)
+    assert time.perf_counter() - started < 60
+    assert sum(len(gpt2.token_bytes(id_)) for id_ in ids) == 10_000_000
+
+
+@pytest.mark.parametrize("size", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.full)])
+def test_megabytes_without_a_space_by_score(size: int) -> None:
+    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    for text in ("a" * size, letters(size)):
+        started = time.perf_counter()
+        ids = tokenizer.encode(text)
+        assert time.perf_counter() - started < 60
+        assert tokenizer.decode(ids) == text
+
+
+def test_a_run_of_spaces_too_long_for_a_pattern_is_a_typed_error(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("qwen2")))
+    with pytest.raises(BadInput, match="run of millions of spaces"):
+        tokenizer.encode("\t" * 11_000_000 + "x")
+    assert tokenizer.decode(tokenizer.encode("\t" * 100_000 + "x")) == "\t" * 100_000 + "x"
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys, pophood.text.tokenizer, pophood.text.stream, pophood.text.chat\n"
+        "assert not {'tokenizers', 'jinja2', 'numpy.random', 'torch'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
