@@ -23,7 +23,9 @@ def test_text_goes_to_stdout_and_talk_to_stderr(program: Program, base: Path) ->
     assert done.code == 0
     assert done.text.startswith(SPAIN) and done.text.endswith("\n")
     assert done.said[0] == f"{base} at f32, {base}"
-    summary = re.fullmatch(r"5 tokens in [\d.]+ s, \d+ tokens/s; ended by length; seed (\d+)", done.said[-1])
+    summary = re.fullmatch(
+        r"5 tokens in [\d.]+ s, \d+ tokens/s; ended at the token limit; seed (\d+)", done.said[-1]
+    )
     assert summary is not None and len(done.said) == 2
     again = program("run", SPAIN, "-m", str(base), "-n", "5", "--seed", summary[1], "-q")
     assert (again.out, again.err) == (done.out, b"")

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from pophood.lm import LM
     from pophood.text.tokenizer import Tokenizer
 
+ENDS = {
+    "stop": "at a stop token",
+    "stop_string": "at a stop text",
+    "length": "at the token limit",
+    "context": "at a full context",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -44,9 +51,12 @@ class Finished:
 
     def summary(self) -> str:
         """The figures, why it ended, and the seed that repeats it; one line."""
-        ends = ", ".join(sorted({tokens[-1].finish or "Ctrl-C" for tokens in self.outputs if tokens}))
+        finishes = {tokens[-1].finish for tokens in self.outputs if tokens}
+        ends = (
+            ["by Ctrl-C"] if self.interrupted else [words for end, words in ENDS.items() if end in finishes]
+        )
         seed = "" if self.settings.sampling.greedy else f"; seed {self.seed}"
-        return f"{self.figures()}; ended by {'Ctrl-C' if self.interrupted else ends}{seed}"
+        return f"{self.figures()}; ended {', '.join(ends)}{seed}"
 
     def as_dict(self, lm: LM, prompt: str) -> dict[str, Any]:
         """For --json."""

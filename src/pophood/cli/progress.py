@@ -71,6 +71,7 @@ class Transfer:
         self._what = what
         self._started = time.monotonic()
         self._tenth = 0
+        self._moved = False
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -78,6 +79,8 @@ class Transfer:
         return self
 
     def __call__(self, state: State) -> None:
+        """Note how far it is."""
+        self._moved = True
         if self._console.verbosity <= QUIET:
             return
         if sys.stderr.isatty():
@@ -121,5 +124,5 @@ class Transfer:
         if self._progress is not None:
             self._progress.stop()
         took = time.monotonic() - self._started
-        if kind is None and took > PATIENCE:
+        if kind is None and self._moved and took > PATIENCE:
             self._console.say(f"{self._what}: done in {seconds(took)}")
