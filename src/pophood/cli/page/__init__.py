@@ -137,7 +137,7 @@ def _row(rank: int, taken: bool, spelled: str, probability: float) -> str:
         f"<tr{' class=chosen' if taken else ''}><td>{rank}</td>"
         f'<td><code>{_visible(spelled)}</code><span class="taken">{mark}</span></td>'
         f"<td>{percent(probability)}</td>"
-        f'<td><meter min="0" max="1" value="{probability:.6f}"></meter></td></tr>'
+        f'<td><meter aria-hidden="true" min="0" max="1" value="{probability:.6f}"></meter></td></tr>'
     )
 
 
