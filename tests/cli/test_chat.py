@@ -17,6 +17,8 @@ import pytest
 from tests.cli.conftest import Program
 
 SHORT = ("-n", "3", "--seed", "1")
+# No stop token can come, so only the full context, or Ctrl-C, ends an answer.
+ENDLESS = ("-n", "0", "--logit-bias", "<|im_end|>=-inf", "--logit-bias", "<|endoftext|>=-inf")
 
 
 def contexts(said: list[str]) -> list[int]:
@@ -126,9 +128,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_at_the_prompt_leaves(
     import pty
 
     keyboard, terminal = pty.openpty()
-    # No stop token can come, so only the full context, or Ctrl-C, ends an answer.
-    endless = ("-n", "0", "--logit-bias", "<|im_end|>=-inf", "--logit-bias", "<|endoftext|>=-inf")
-    command = [sys.executable, "-c", SLOW, "chat", "-m", str(talker), *endless]
+    command = [sys.executable, "-c", SLOW, "chat", "-m", str(talker), *ENDLESS]
     with subprocess.Popen(
         command,
         stdin=terminal,
@@ -187,7 +187,7 @@ class Screen:
 def test_ctrl_c_in_a_single_answer_keeps_it_and_leaves_with_130(
     talker: Path, settings: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-c", SLOW, "chat", "Hello", "-m", str(talker), "-n", "200"]
+    command = [sys.executable, "-c", SLOW, "chat", "Hello", "-m", str(talker), *ENDLESS]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
         assert process.stdout is not None
         first = process.stdout.read(1)
