@@ -4,36 +4,12 @@
 #include <cstring>
 #include <utility>
 
+#include "half.h"
 #include "os.h"
 #include "threads.h"
 
 namespace pophood {
 namespace {
-
-size_t size_of(WeightType type) { return type == WeightType::f32 ? 4 : 2; }
-
-float widen(WeightType type, const void* p) {
-    float value;
-    if (type == WeightType::f32) {
-        std::memcpy(&value, p, 4);
-        return value;
-    }
-    uint16_t raw;
-    std::memcpy(&raw, p, 2);
-    uint32_t bits = static_cast<uint32_t>(raw) << 16;
-    if (type == WeightType::f16) {
-        const uint32_t sign = bits & 0x80000000u, exponent = (raw >> 10) & 31, mantissa = raw & 1023;
-        if (exponent == 0) {
-            const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
-            std::memcpy(&bits, &tiny, 4);
-            bits |= sign;
-        } else {
-            bits = sign | (exponent == 31 ? 0x7F800000u : (exponent + 112) << 23) | (mantissa << 13);
-        }
-    }
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
 
 // 16 rows of `source` from `row` on, as [k][16]. Files store either order: [outputs, inputs], or GPT-2's
 // [inputs, outputs], where 16 outputs already lie side by side.
@@ -74,7 +50,7 @@ void Matrix::pack(const TensorView& source, int threads) {
     rows_ = source.shape[0];
     cols_ = source.shape[1];
     panels_ = Pages();
-    panels_ = Pages(static_cast<size_t>(n_panels() * cols_ * panel_rows) * size_of(type_));
+    panels_ = Pages(static_cast<size_t>(n_panels() * cols_ * panel_rows) * static_cast<size_t>(width(type_)));
     parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
         for (int64_t panel = begin; panel < end; ++panel) {
             const int64_t start = panel * cols_ * panel_rows;
@@ -85,10 +61,10 @@ void Matrix::pack(const TensorView& source, int threads) {
 }
 
 void Matrix::row(int64_t index, float* out) const {
-    const size_t size = size_of(type_);
-    const char* lane = static_cast<const char*>(panels_.get()) +
-                       (index / panel_rows * cols_ * panel_rows + index % panel_rows) * static_cast<int64_t>(size);
-    for (int64_t k = 0; k < cols_; ++k) out[k] = widen(type_, lane + k * panel_rows * static_cast<int64_t>(size));
+    const int64_t step = panel_rows * width(type_);
+    const char* lane = static_cast<const char*>(panels_.get()) + index / panel_rows * cols_ * step +
+                       index % panel_rows * width(type_);
+    for (int64_t k = 0; k < cols_; ++k) out[k] = widened(type_, lane + k * step);
 }
 
 Matmul Matrix::times(const float* x, int64_t x_stride, int64_t m, const float* bias, float* out, int64_t out_stride) const {
@@ -102,7 +78,7 @@ void Vector::pack(const TensorView& source) {
     values_ = Pages(static_cast<size_t>((count + 15) / 16 * 16) * sizeof(float));
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t j = 0; j < cols; ++j)
-            values_.floats()[i * cols + j] = widen(source.type, static_cast<const char*>(source.data) +
+            values_.floats()[i * cols + j] = widened(source.type, static_cast<const char*>(source.data) +
                                                                     i * source.stride[0] + j * source.stride[1]);
 }
 

@@ -2,45 +2,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "../half.h"
 #include "../kernels.h"
 
 namespace pophood {
 namespace {
 
 constexpr int lanes = 16;
-
-float from_half(uint16_t h) {  // IEEE binary16 -> binary32, exact
-    const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
-    uint32_t exponent = (h >> 10) & 31, mantissa = h & 1023;
-    uint32_t bits;
-    if (exponent == 31) {
-        bits = sign | 0x7F800000 | (mantissa << 13) | (mantissa ? 0x400000u : 0u);  // a NaN arrives quiet, as in hardware
-    } else if (exponent == 0) {
-        const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
-        std::memcpy(&bits, &tiny, 4);
-        bits |= sign;
-    } else {
-        bits = sign | ((exponent + 112) << 23) | (mantissa << 13);
-    }
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-float from_bfloat(uint16_t b) {
-    const uint32_t bits = static_cast<uint32_t>(b) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-float weight_at(WeightType type, const void* weights, int64_t index) {
-    switch (type) {
-        case WeightType::f16: return from_half(static_cast<const uint16_t*>(weights)[index]);
-        case WeightType::bf16: return from_bfloat(static_cast<const uint16_t*>(weights)[index]);
-        default: return static_cast<const float*>(weights)[index];
-    }
-}
 
 float reduce(const float* lane) {
     float s[lanes];
@@ -64,10 +32,8 @@ float exponential_of(float x) {
     p = std::fma(p, r, 5.0000001201e-1f);
     const float y = std::fma(p, r * r, r) + 1.0f;
     if (x != x) return x;
-    const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23;
-    float scale;
-    std::memcpy(&scale, &bits, 4);
-    return x < -87.33654f ? 0.0f : y * scale;
+    const float power = from_bits(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);  // 2^n
+    return x < -87.33654f ? 0.0f : y * power;
 }
 
 void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
@@ -76,7 +42,8 @@ void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
         for (int64_t m = 0; m < t.m; ++m) {
             float sum = t.bias ? t.bias[row] : 0.0f;
             for (int64_t k = 0; k < t.k; ++k) {
-                const float w = weight_at(t.type, t.panels, (panel * t.k + k) * panel_rows + lane);
+                const int64_t index = (panel * t.k + k) * panel_rows + lane;
+                const float w = widened(t.type, static_cast<const char*>(t.panels) + index * width(t.type));
                 sum = std::fma(t.x[m * t.x_stride + k], w, sum);
             }
             t.out[m * t.out_stride + row] = sum;

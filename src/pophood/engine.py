@@ -22,6 +22,10 @@ from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, Ou
 CHUNK = 512  # rows of one native call: enough for the multipliers, small enough to stop quickly
 PRECISIONS = ("auto", "f32")
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
+_AS_THEY_ARE = (  # fields of ModelConfig that the native one takes unchanged
+    *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
+    *("gated_mlp", "qkv_bias", "attn_out_bias", "mlp_bias", "qk_norm", "tied_output"),
+)
 _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2}
 _TAP_EMBED_TOKEN, _TAP_EMBED_POSITION, _TAP_RESID_POST, _TAP_FINAL_NORM = range(4)
 
@@ -291,26 +295,12 @@ def _checked_context(config: ModelConfig, context: int | None) -> int:
 
 
 def _native_config(config: ModelConfig, context: int) -> _native.Config:
-    frequencies = [] if config.rope is None else config.rope.frequencies(config.head_dim).tolist()
     return _native.Config(
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_kv_head=config.n_kv_head,
-        n_embd=config.n_embd,
-        head_dim=config.head_dim,
-        n_inner=config.n_inner,
-        vocab_size=config.vocab_size,
+        **{name: getattr(config, name) for name in _AS_THEY_ARE},
         n_positions=context,
         rms_norm=config.norm == "rms",
-        norm_eps=config.norm_eps,
         activation=_ACTIVATIONS[config.activation],
-        gated_mlp=config.gated_mlp,
-        qkv_bias=config.qkv_bias,
-        attn_out_bias=config.attn_out_bias,
-        mlp_bias=config.mlp_bias,
-        qk_norm=config.qk_norm,
-        tied_output=config.tied_output,
-        frequencies=frequencies,
+        frequencies=[] if config.rope is None else config.rope.frequencies(config.head_dim).tolist(),
     )
 
 

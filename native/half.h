@@ -1,0 +1,40 @@
+// The three types of stored weights, widened to f32 exactly. Inline code: not for files of one instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels.h"
+
+namespace pophood {
+
+inline float from_bits(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline float from_half(uint16_t half) {  // IEEE binary16; a NaN arrives quiet, as from the hardware
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+    const uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023;
+    if (exponent == 31) return from_bits(sign | 0x7F800000u | (mantissa << 13) | (mantissa ? 0x400000u : 0u));
+    if (exponent != 0) return from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
+    const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
+    return sign ? -tiny : tiny;
+}
+
+// The value at `address`, which need not be aligned.
+inline float widened(WeightType type, const void* address) {
+    if (type == WeightType::f32) {
+        float value;
+        std::memcpy(&value, address, sizeof value);
+        return value;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, address, sizeof bits);
+    return type == WeightType::f16 ? from_half(bits) : from_bits(static_cast<uint32_t>(bits) << 16);
+}
+
+inline constexpr int64_t width(WeightType type) { return type == WeightType::f32 ? 4 : 2; }
+
+}  // namespace pophood
