@@ -65,7 +65,15 @@ def programs() -> list[tuple[str, str | None]]:
 def environment(smollm2: Path) -> dict[str, str]:
     """The test's home with the small model in it, and the scripts of this interpreter on the path."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "POPHOOD_OFFLINE": "1", "COLUMNS": "100", "PYTHONUTF8": "1"}
+    models = str(smollm2.parent.parent)  # wherever the fixture found it
+    own = {
+        "PATH": path,
+        "POPHOOD_MODELS": models,
+        "POPHOOD_OFFLINE": "1",
+        "COLUMNS": "100",
+        "PYTHONUTF8": "1",
+    }
+    return os.environ | own
 
 
 def agrees(printed: str, shown: str) -> bool:
