@@ -240,7 +240,7 @@ def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
     codes = all_codes(
         (*NEWER_THAN_LLAMA_CPP, (0x40000, 0xBFFFF), *((byte, byte) for byte in sorted(controls)))
     )
-    same_as_llama_cpp(ours, smollm2, STRINGS // 4, seed=6, codes=codes)
+    same_as_llama_cpp(ours, smollm2, STRINGS * 3 // 20, seed=6, codes=codes)
     same_as_llama_cpp(ours, smollm2, 2_000, seed=7, codes=codes, parse_special=True)
     for text in ("a\x04b", "\U00040000"):
         with pytest.raises(BadInput, match=r"no token for the byte 0x(04|F1)"):
@@ -252,7 +252,7 @@ def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path) -> None:
     metadata = byte_level_metadata(pre)
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
     ours = load_tokenizer_gguf(metadata)
-    same_as_llama_cpp(ours, path, STRINGS // 8, seed=8)
+    same_as_llama_cpp(ours, path, STRINGS * 3 // 20, seed=8)
     same_as_llama_cpp(ours, path, 2_000, seed=9, parse_special=True)
 
 

@@ -392,16 +392,15 @@ def letters(count: int) -> str:
     return np.random.default_rng(0).integers(97, 123, size=count, dtype=np.uint8).tobytes().decode()
 
 
-@pytest.mark.parametrize("kind", [pytest.param("one letter", marks=pytest.mark.full), "all letters"])
-def test_ten_megabytes_without_a_space(kind: str, gpt2: Tokenizer) -> None:
-    text = "a" * 10_000_000 if kind == "one letter" else letters(10_000_000)
+def test_ten_megabytes_without_a_space(gpt2: Tokenizer) -> None:
+    text = "a" * 6_000_000 + letters(4_000_000)
     started = time.perf_counter()
     ids = gpt2.encode(text)
     assert time.perf_counter() - started < 60
     assert sum(len(gpt2.token_bytes(id_)) for id_ in ids) == 10_000_000
 
 
-@pytest.mark.parametrize("size", [1_000_000, pytest.param(10_000_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("size", [400_000, pytest.param(10_000_000, marks=pytest.mark.full)])
 def test_megabytes_without_a_space_by_score(size: int) -> None:
     tokenizer = load_tokenizer_gguf(pieces_metadata())
     for text in ("a" * size, letters(size)):

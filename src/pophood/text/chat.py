@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
+from pophood.text.one_line import one_line
 from pophood.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -282,20 +283,14 @@ def _guard(action: Any) -> Any:
     except PophoodError:
         raise
     except _Refusal as error:
-        raise BadInput(f"the chat template refuses these messages: {_line(error)}") from error
+        raise BadInput(f"the chat template refuses these messages: {one_line(error)}") from error
     except LimitReached as error:
-        raise BadFile(f"the chat template was stopped: {_line(error)}") from error
+        raise BadFile(f"the chat template was stopped: {one_line(error)}") from error
     except (SecurityError, TemplateAssertionError) as error:
-        raise Unsupported(f"the chat template may not do what it does: {_line(error)}") from error
+        raise Unsupported(f"the chat template may not do what it does: {one_line(error)}") from error
     except TemplateSyntaxError as error:
-        raise BadFile(f"the chat template is wrong in line {error.lineno}: {_line(error)}") from error
+        raise BadFile(f"the chat template is wrong in line {error.lineno}: {one_line(error)}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise BadFile(f"the chat template is nested too deeply or calls itself: {_line(error)}") from error
+        raise BadFile(f"the chat template is nested too deeply or calls itself: {one_line(error)}") from error
     except Exception as error:  # a template is a program; anything can go wrong in it
-        raise BadInput(f"the chat template cannot render these messages: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """The first line of an error's text, without the characters that steer a terminal."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    return "".join(character if character.isprintable() else "?" for character in first)
+        raise BadInput(f"the chat template cannot render these messages: {one_line(error)}") from error

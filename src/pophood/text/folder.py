@@ -13,6 +13,7 @@ from typing import Any
 
 from pophood.errors import BadFile, NotHere, Unsupported
 from pophood.text.byte_level import byte_characters
+from pophood.text.one_line import one_line
 from pophood.text.patterns import QWEN2
 from pophood.text.stages import Decoding
 from pophood.text.stops import Stops, add_conventional_ends, add_stop
@@ -66,7 +67,7 @@ def read_json_object(path: Path, most_bytes: int = MOST_SETTINGS_BYTES) -> dict[
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path.name} is not JSON: {str(error)[:200]}") from error
+        raise BadFile(f"{path.name} is not JSON: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise BadFile(f"{path.name} holds {type(value).__name__}, not an object")
     return value

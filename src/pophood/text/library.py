@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError
 from pophood.text.byte_level import byte_characters
+from pophood.text.one_line import one_line
 
 if TYPE_CHECKING:
     import tokenizers
@@ -44,11 +45,11 @@ def library_errors(kind: type[PophoodError], what: str) -> Iterator[None]:
     except PophoodError:
         raise
     except Exception as error:
-        raise kind(f"{what}: {_first_line(error)}") from error
+        raise kind(f"{what}: {one_line(error)}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise kind(f"{what}: {_first_line(error)}") from error
+        raise kind(f"{what}: {one_line(error)}") from error
 
 
 def bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> Any:
@@ -200,7 +201,3 @@ class LibraryEncoder:
                 f"this tokenizer would turn ordinary text into its special token {found}:"
                 " say that special tokens are to be parsed, or change the text"
             )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -17,7 +17,7 @@ from typing import Any
 
 from jinja2 import nodes, pass_context
 from jinja2.exceptions import SecurityError
-from jinja2.filters import FILTERS
+from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
@@ -53,9 +53,13 @@ _METHODS: dict[type, frozenset[str]] = {
     ),
 }
 _FILTERS = _words(
-    "abs capitalize center count d default dictsort first float format indent int items join last length list"
-    " lower map max min reject rejectattr replace reverse round select selectattr sort string sum title trim"
+    "abs capitalize center count d default dictsort first float format indent int items last length list"
+    " lower map max min reject rejectattr replace reverse round select selectattr sort sum title trim"
     " truncate unique upper wordcount"
+)
+# Filters that make a text of whatever they are given.
+_TEXT_FILTERS = _words(
+    "capitalize center format indent lower replace string title trim truncate upper wordcount"
 )
 # A width or precision of 1000 or more, or one that is an argument, in `str.format` and in "%".
 _WIDE_FIELD = re.compile(r"\d{4}")
@@ -82,6 +86,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         own = {
             "tojson": tojson,
             "safe": lambda value: value,
+            "string": lambda value: value,
+            "join": self._join_filter,
             "pophood_each": self._each,
             "pophood_tick": self._tick,
             "pophood_checked": lambda value: value,  # `_guarded` is what checks
@@ -154,6 +160,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if __obj.__name__ not in __self._methods_of(__obj.__self__):
                 raise SecurityError(f"it calls {__obj.__name__!r}")
             if isinstance(__obj.__self__, str):
+                for scope in ("_loop_vars", "_block_vars"):  # which Jinja hands to whatever is called
+                    kwargs.pop(scope, None)
                 return budget.checked(__self._call_text(__obj.__self__, __obj.__name__, args, kwargs))
         elif not __self._may_call(__obj):
             if isinstance(__obj, Undefined):
@@ -195,8 +203,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         elif operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * abs(right) > MOST_BITS:
                 raise LimitReached(f"it makes a number of more than {MOST_BITS} bits")
-        elif operator == "%" and isinstance(left, str) and _WIDE_PERCENT.search(left):
-            raise LimitReached("it formats with a width of 1000 or more")
+        elif operator == "%" and isinstance(left, str):
+            self._check_percent(left, right if isinstance(right, tuple) else [right])
         return self.budget.checked(super().call_binop(context, operator, left, right))
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,8 +213,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         @pass_context
         def guarded(context: Context, *args: Any, **kwargs: Any) -> Any:
             self.budget.tick()
-            if name == "join":
-                args = (list(self._each(args[0])), *args[1:])
+            if name in _TEXT_FILTERS and not isinstance(args[0], str):
+                args = (_as_text(self, args[0]), *args[1:])
             self._check_filter(name, args, kwargs)
             if wanted is _PassArg.context:
                 args = (context, *args)
@@ -222,27 +230,25 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """Refuse a filter whose result would be far larger than what goes in."""
         value, rest = args[0], [*args[1:], *kwargs.values()]
         if name == "replace":
-            self._check_replace(str(value), *rest)
+            self._check_replace(value, *rest)
         elif name in ("center", "round", "truncate", "int", "float"):
             self._check_width(*rest)
         elif name == "indent":
             width = rest[0] if rest else 4
             self._check_width(*rest)
-            self.budget.charge(
-                str(value).count("\n") * (len(width) if isinstance(width, str) else int(width))
-            )
-        elif name == "join":
-            separator = next((item for item in rest if isinstance(item, str)), "")
-            self.budget.charge(
-                len(separator) * (len(value) if isinstance(value, (list, tuple, str)) else 1_000)
-            )
+            self.budget.charge(value.count("\n") * (len(width) if isinstance(width, str) else int(width)))
         elif name == "format":
-            if _WIDE_PERCENT.search(str(value)):
-                raise LimitReached("it formats with a width of 1000 or more")
+            self._check_percent(value, rest)
         elif name == "sum":
             if any(isinstance(item, (list, tuple)) for item in rest):
                 raise LimitReached("it adds up lists")
-        elif name == "string" and isinstance(value, (list, tuple, dict)):
+        elif name == "tojson":
+            self.charge_written(value)
+
+    def _check_percent(self, form: str, values: Iterable[Any]) -> None:
+        if _WIDE_PERCENT.search(form):
+            raise LimitReached("it formats with a width of 1000 or more")
+        for value in values:
             self.charge_written(value)
 
     def _check_width(self, *values: object) -> None:
@@ -251,10 +257,11 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 raise LimitReached(f"it uses a width of more than {MOST_WIDTH:,}")
 
     def _check_replace(self, text: str, old: object = "", new: object = "", *_: object) -> None:
+        self.charge_written([old, new])
         self.budget.charge(len(text) + text.count(str(old)) * len(str(new)))
 
     def charge_written(self, value: object) -> None:
-        """Pay for a list or dict as text: its entries, and every character in them."""
+        """Pay for a value as text: its entries, and every character in them. Only plain data has a text."""
         size, pending = entries(value), [value]
         while pending:
             item = pending.pop()
@@ -264,6 +271,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 pending.extend([*item, *item.values()])
             elif isinstance(item, (list, tuple)):
                 pending.extend(item)
+            elif not isinstance(item, (int, float, Undefined, type(None))):
+                raise SecurityError(f"it writes a {type(item).__name__}")
         self.budget.charge(size)
 
     # What `Instrument` puts around the nodes of a template.
@@ -278,7 +287,12 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return value
 
     def _join(self, values: list[Any]) -> str:
-        return self._join_with("", [_as_text(self, value) for value in values])
+        return self._join_with("", (_as_text(self, value) for value in values))
+
+    def _join_filter(self, values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+        if attribute is not None:
+            values = map(make_attrgetter(self, attribute), values)
+        return self._join_with(_as_text(self, d), (_as_text(self, value) for value in values))
 
     def _join_with(self, separator: str, values: Iterable[Any]) -> str:
         texts: list[str] = []
@@ -294,11 +308,14 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 class _BoundedFormatter(SandboxedFormatter):
     """str.format through the sandbox's own attribute access, without wide padding."""
 
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        assert isinstance(self._env, ChatEnvironment)
+        self._env.charge_written(value)
+        return super().convert_field(value, conversion)
+
     def format_field(self, value: Any, format_spec: str) -> str:
         if _WIDE_FIELD.search(format_spec):
             raise LimitReached("it formats with a width of 1000 or more")
-        if isinstance(value, (list, tuple, dict)):
-            self._env.charge_written(value)  # type: ignore[attr-defined]
         return str(super().format_field(value, format_spec))
 
 
@@ -311,10 +328,5 @@ def _written(context: Context, value: object) -> object:
 
 
 def _as_text(environment: ChatEnvironment, value: object) -> str:
-    if isinstance(value, (list, tuple, dict)):
-        environment.charge_written(value)
-    elif not isinstance(value, (str, int, float, Undefined, type(None))):
-        raise SecurityError(f"it writes a {type(value).__name__}")
-    text = str(value)
-    environment.budget.charge(len(text))
-    return text
+    environment.charge_written(value)
+    return str(value)

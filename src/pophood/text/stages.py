@@ -72,7 +72,7 @@ def check_pre_tokenizer(stage: object) -> bool:
         if step["type"] == "Split":
             pattern = _object(step.get("pattern"), "the pattern of the pre_tokenizer Split")
             regex = pattern.get("Regex")
-            if regex is not None and regex not in KNOWN_PATTERNS:
+            if regex is not None and str(regex) not in KNOWN_PATTERNS:
                 raise Unsupported(
                     f"the tokenizer cuts words by none of the {len(KNOWN_PATTERNS)} patterns known to take"
                     f" time in proportion to the text: {str(regex)[:120]!r}"
@@ -155,7 +155,7 @@ def _flat(stage: object, what: str, plural: str, known: dict[str, set[str]]) -> 
                 raise BadFile(f"the {what} Sequence needs a list {plural!r} of at most {MOST_STAGES} steps")
             pending = [*inner, *pending]
             continue
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise Unsupported(f"the {what} {str(kind)[:60]!r} is not understood; known: {', '.join(known)}")
         unknown = sorted(step.keys() - known[kind] - {"type"})
         if unknown:

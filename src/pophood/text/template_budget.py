@@ -7,7 +7,7 @@ from typing import Any
 
 MOST_SECONDS = 2.0
 MOST_OUTPUT = 1 << 20  # characters of one text, the rendered one too
-MOST_WORK = 32 << 20  # characters and list entries made in one rendering, all together
+MOST_WORK = 16 << 20  # characters and list entries made in one rendering, all together
 MOST_ENTRIES = 100_000  # of one list with all that is nested in it
 MOST_BITS = 4_096  # of a whole number
 MOST_WIDTH = 10_000  # of padding and indentation
@@ -50,7 +50,10 @@ class Budget:
 
 
 def entries(value: object) -> int:
-    """Entries of a list or dict with everything nested in it, a list in it twice counted twice."""
+    """Entries of a list or dict with everything nested in it, a list in it twice counted twice.
+
+    Sixteen characters of a text count as one more entry, so that comparing two lists takes no longer either.
+    """
     count, pending = 0, [value]
     while pending:
         item = pending.pop()
@@ -59,6 +62,8 @@ def entries(value: object) -> int:
             pending.extend(item.values())
         elif isinstance(item, (list, tuple)):
             pending.extend(item)
+        elif isinstance(item, str):
+            count += len(item) // 16
         if count + len(pending) > MOST_ENTRIES:
             raise LimitReached(f"it makes a list of more than {MOST_ENTRIES:,} entries")
     return count

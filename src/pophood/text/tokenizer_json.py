@@ -217,7 +217,7 @@ def read_added_token(entry: object) -> tuple[AddedToken, int]:
         raise BadFile("an added token is not an object")
     content, id_ = entry.get("content"), entry.get("id")
     if not isinstance(content, str) or not content or type(id_) is not int:
-        raise BadFile(f"an added token has content {str(content)[:60]!r} and id {str(id_)[:60]}")
+        raise BadFile(f"an added token has content {str(content)[:60]!r} and id {str(id_)[:60]!r}")
     flags = {
         key: entry.get(key, False) for key in ("special", "lstrip", "rstrip", "single_word", "normalized")
     }
