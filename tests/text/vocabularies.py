@@ -149,6 +149,15 @@ def pieces_metadata(**keys: Any) -> dict[str, Any]:
     }
 
 
+def folder_of(path: Path, reference: Any, **files: Any) -> Path:
+    """A model's folder: tokenizer.json of the library, and settings files by their stems."""
+    path.mkdir(exist_ok=True)
+    reference.save(str(path / "tokenizer.json"))
+    for stem, content in files.items():
+        (path / f"{stem}.json").write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
 def write_gguf(path: Path, metadata: dict[str, Any]) -> Path:
     """A GGUF file without tensors, written by the `gguf` package."""
     gguf = pytest.importorskip("gguf", reason="needs Python package: gguf")
