@@ -129,6 +129,8 @@ def test_half_a_special_token_in_a_message_is_not_completed_by_the_template(toke
         "{{ messages[0].content }}{{ messages[1].content }}": "<|im_",
         "{{ messages[0].content | trim }}>": "  <|im_end|",
         "<{{ messages[0].content.strip() }}": "\n|im_end|>\n",
+        "<|im_{{ messages[0].content }} ": "end|>, and so much more than a token",
+        " {{ messages[0].content }}end|>": "more than any special token has, then <|im_",
     }
     for source, content in cases.items():
         template = ChatTemplate(source, BOS, EOS)

@@ -51,6 +51,13 @@ def test_a_character_of_several_tokens_is_shown_once(tmp_path: Path) -> None:
     assert stream.push(gpt2.encode("😀")[0]) == "" and stream.flush() == "\ufffd" and stream.flush() == ""
 
 
+def test_an_id_without_a_token_is_no_start() -> None:
+    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    ids = [tokenizer.vocab_size, *tokenizer.encode("the", add_start=False)]
+    stream = TextStream(tokenizer)
+    assert "".join(map(stream.push, ids)) == tokenizer.decode(ids) == "the"
+
+
 def test_a_continuation_keeps_its_first_space() -> None:
     tokenizer = load_tokenizer_gguf(pieces_metadata())
     ids = tokenizer.encode("the", add_start=False)

@@ -16,7 +16,13 @@ from pophood.errors import BadInput
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
 from tests.text.test_authorities import llama2_like
 from tests.text.texts import strings
-from tests.text.vocabularies import byte_level_metadata, folder_of, library_tokenizer, pieces_metadata
+from tests.text.vocabularies import (
+    byte_level_metadata,
+    folder_of,
+    library_tokenizer,
+    pieces_metadata,
+    trained,
+)
 from tests.tiny_vocabulary import MERGES
 
 
@@ -85,6 +91,18 @@ def test_a_token_that_text_can_make_is_never_hidden(tmp_path: Path) -> None:
     )
     assert tokenizer.decode(tokenizer.encode("Hi!")) == "Hi!"
     assert "!" not in tokenizer.specials.values() and "<|im_end|>" in tokenizer.specials.values()
+
+
+def test_a_special_token_that_plain_text_would_become_is_an_error(tmp_path: Path) -> None:
+    from tokenizers import AddedToken
+
+    reference = library_tokenizer("gpt-2")
+    merged = "".join(trained("gpt-2").merges[0].split(" "))
+    reference.add_tokens([AddedToken(merged, special=True, normalized=False)])
+    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference))
+    text = merged.replace("Ġ", " ")
+    with pytest.raises(BadInput, match="would turn ordinary text into its special token"):
+        tokenizer.encode(text)
 
 
 def test_half_a_character_is_refused_with_its_place(gpt2: Tokenizer) -> None:
