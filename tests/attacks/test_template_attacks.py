@@ -105,7 +105,7 @@ ESCAPES = [
     "{% extends 'x' %}",
     "{% autoescape true %}{{ '<' }}{% endautoescape %}",
     "{{ messages | pprint }}{{ messages | xmlattr }}",
-    "{{ pophood_each }}{{ '' | pophood_slice(0, 1) | attr('x') }}",
+    "{{ pophood_tick }}{{ '' | pophood_slice(0, 1) | attr('x') }}",
     "{{ [1, 2] | pophood_join | attr('__class__') }}",
 ]
 
@@ -239,6 +239,13 @@ BOMBS = {
 
 
 MEMORY = 256 << 20
+
+
+def test_what_a_list_holds_counts_wherever_it_is() -> None:
+    assert template_budget.entries([1, [2, "x"], {"a": (3,)}]) == 8
+    for large in ([0] * 100_001, [[0] * 999] * 101, ["a" * 99_999] * 99, {"a": {"b": [0] * 100_001}}):
+        with pytest.raises(template_budget.LimitReached):
+            template_budget.entries(large)
 
 
 @pytest.mark.timeout(60)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
@@ -88,9 +88,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             "safe": lambda value: value,
             "string": lambda value: value,
             "join": self._join_filter,
-            "pophood_each": self._each,
-            "pophood_tick": self._tick,
-            "pophood_checked": lambda value: value,  # `_guarded` is what checks
+            "pophood_tick": lambda value: value,  # `_guarded` is what looks at the clock, and measures
             "pophood_join": self._join,
             "pophood_slice": lambda value, *bounds: value[slice(*bounds)],
         }
@@ -276,15 +274,6 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.budget.charge(size)
 
     # What `Instrument` puts around the nodes of a template.
-
-    def _each(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
-            self.budget.tick()
-            yield value
-
-    def _tick(self, value: Any) -> Any:
-        self.budget.tick()
-        return value
 
     def _join(self, values: list[Any]) -> str:
         return self._join_with("", (_as_text(self, value) for value in values))

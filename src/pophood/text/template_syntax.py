@@ -1,6 +1,6 @@
 """What is added to Jinja's syntax, and what is put into a parsed template so that its budget is kept.
 
-`Instrument` rewrites the tree before it is compiled: every loop, text, list, comparison and slice gets a
+`Instrument` rewrites the tree before it is compiled: every loop, text, comparison and slice gets a
 filter of `sandbox.ChatEnvironment` around it, whose names start with "pophood_".
 """
 
@@ -31,7 +31,7 @@ class GenerationTag(Extension):
 
 
 class Instrument(NodeTransformer):
-    """Puts the budget into a parsed template: around loops, texts, lists, comparisons and slices."""
+    """Puts the budget into a parsed template: around loops, texts, comparisons and slices."""
 
     def __init__(self) -> None:
         self._nodes = 0
@@ -46,7 +46,7 @@ class Instrument(NodeTransformer):
         if isinstance(node, nodes.Expr):
             return _instrumented(node)
         if isinstance(node, nodes.For) and isinstance(node.iter, nodes.Expr):
-            node.iter = _filtered(node.iter, "pophood_each")
+            node.iter = _filtered(node.iter, "pophood_tick")
         elif isinstance(node, nodes.Output):
             node.nodes = [
                 nodes.Const(child.data, lineno=child.lineno)
@@ -67,8 +67,6 @@ def _instrumented(node: nodes.Expr) -> nodes.Expr:
     elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
         bounds = [bound or nodes.Const(None) for bound in (node.arg.start, node.arg.stop, node.arg.step)]
         return _filtered(node.node, "pophood_slice", bounds)
-    elif isinstance(node, (nodes.List, nodes.Dict)) or (isinstance(node, nodes.Tuple) and node.ctx == "load"):
-        return _filtered(node, "pophood_checked")
     return node
 
 
