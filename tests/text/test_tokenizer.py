@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,19 @@ def test_special_tokens_are_typed_as_text_and_hidden_in_text(gpt2: Tokenizer) ->
     assert 50_256 not in plain and parsed.count(50_256) == 1
     assert gpt2.decode(plain) == text
     assert gpt2.decode(parsed) == "one two" and gpt2.decode(parsed, special=True) == text
+
+
+def test_older_spellings_of_tokenizer_json_are_read(tmp_path: Path) -> None:
+    """GPT-2's own file names no model type and writes what it has not as empty texts."""
+    reference = library_tokenizer("gpt-2")
+    document = json.loads(reference.to_str())
+    for key in ("type", "byte_fallback", "ignore_merges"):
+        del document["model"][key]
+    document["model"] |= {"unk_token": "", "continuing_subword_prefix": "", "end_of_word_suffix": ""}
+    document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    tokenizer = load_tokenizer_folder(tmp_path)
+    assert tokenizer.encode("Hello there") == reference.encode("Hello there").ids
 
 
 def test_added_tokens_that_are_not_special_are_shown_and_always_parsed(tmp_path: Path) -> None:

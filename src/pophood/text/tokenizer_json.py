@@ -182,7 +182,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
         raise Unsupported(
             "the tokenizer marks the parts of a word (prefix or suffix), which is not understood"
         )
-    options = {key: model[key] for key in _OPTIONS if model.get(key) is not None}
+    options = {key: model[key] for key in _OPTIONS if model.get(key) not in (None, "")}
     if not isinstance(options.get("unk_token", ""), str):
         raise BadFile("unk_token of tokenizer.json is not text")
     for key in _OPTIONS[1:]:
