@@ -40,7 +40,7 @@ def build(name: str, *options: str, target: str = "native_tests") -> Path:
     return folder
 
 
-def run(command: list[str], *, path: str | None = None, timeout: float = 280) -> str:
+def run(command: list[str], *, path: str | None = None, timeout: float = 850) -> str:
     """Run to the end; a failure shows the last of what was printed."""
     environment = os.environ | ({"PATH": path} if path else {})
     result = subprocess.run(
@@ -103,7 +103,7 @@ def test_valgrind_reads_nothing_uninitialised() -> None:
     linux()
     valgrind = tool("valgrind")
     folder = build("debug", "-DCMAKE_BUILD_TYPE=Debug")
-    run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"], timeout=280)
+    run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"], timeout=850)
 
 
 def compile_commands(folder: Path) -> dict[str, str]:
