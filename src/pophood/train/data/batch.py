@@ -25,6 +25,7 @@ class Batch:
     positions: NDArray[np.int64]  # [B, T]
     documents: NDArray[np.int32]  # [B, T]
     sources: tuple[str, ...]  # "notes.txt:12" of every document, row after row
+    pieces: tuple[int, ...] = ()  # which piece of the examples each of these documents is
 
     @property
     def learned(self) -> int:

@@ -59,15 +59,18 @@ class Order:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """One batch; BadInput for an index that the epoch does not have."""
+        return self._batch(self.rows(epoch, index))
+
+    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
+        """The numbers of the pieces in each row of a batch; BadInput as `batch`."""
         plan = self.plan(epoch)
         low = index * self.batch_size
         if not 0 <= low < len(plan):
             raise BadInput(f"epoch {epoch} has {self.batches_per_epoch(epoch)} batches, got index {index}")
-        rows = [
+        return [
             plan.pieces[plan.starts[row] : plan.starts[row + 1]]
             for row in range(low, min(low + self.batch_size, len(plan)))
         ]
-        return self._batch(rows)
 
     def fill(self, epoch: int = 0) -> float:
         """The share of the positions of full-length rows that hold something."""
@@ -111,7 +114,8 @@ class Order:
                 documents[number, place] = document
                 sources.append(self.examples.source(int(pieces.document[piece])))
                 at += count
-        return Batch(tokens, targets, positions, documents, tuple(sources))
+        numbers = tuple(int(piece) for row in rows for piece in row)
+        return Batch(tokens, targets, positions, documents, tuple(sources), numbers)
 
 
 def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | None = None) -> Plan:
