@@ -59,6 +59,14 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that a reader of the run should know, in a line."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Why it ended: "steps", "clock", "stopped" (Ctrl-C, SIGTERM), "no better"."""
 
@@ -67,7 +75,7 @@ class Finished:
     seconds: float
 
 
-Event = Started | Step | Evaluated | Sampled | Saved | Finished
+Event = Started | Step | Evaluated | Sampled | Saved | Noted | Finished
 
 
 def as_line(event: Event) -> str:

@@ -17,11 +17,12 @@ import torch
 
 from pophood.errors import BadInput, EngineError, OutOfMemory
 from pophood.train.data.batch import Batch
-from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
+from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.model import Model
 from pophood.train.optimizer import learning_rate, make_optimizer
 from pophood.train.settings import TrainSettings
 from pophood.train.step import Exploded, Tensors, evaluate, train_step
+from pophood.train.trunk import Trunks
 
 Facts = dict[str, Any]
 State = tuple[dict[str, torch.Tensor], Facts]
@@ -59,6 +60,7 @@ class Trainer:
     ) -> None:
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.save, self.should_stop = save, should_stop
+        self.trunks: Trunks | None = None  # states that need not be computed again, if somebody keeps them
         self.optimizer = make_optimizer(model, settings)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.step = self.epoch = self.index = 0
@@ -138,7 +140,7 @@ class Trainer:
     def seconds_per_step(self) -> float:
         """The time of one step here and now. Leaves weights, optimizer and random state as they were."""
         random = torch.get_rng_state()
-        batch = Tensors.of(self.train.batch(0, 0))
+        batch = self.tensors(self.train.batch(0, 0))
         times, idle = [], torch.optim.SGD(list(self.trained.values()), lr=0.0)  # updates by nothing
         for _ in range(CALIBRATION + 1):
             begin = time.perf_counter()
@@ -159,7 +161,9 @@ class Trainer:
         is kept, the last checkpoint stands.
         """
         try:
-            yield from self._run()
+            for event in self._run():
+                yield from self._notes()
+                yield event
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
                 raise OutOfMemory(
@@ -213,7 +217,7 @@ class Trainer:
             result = train_step(
                 self.model,
                 self.optimizer,
-                [Tensors.of(batch) for batch in batches],
+                [self.tensors(batch) for batch in batches],
                 rate,
                 self.settings.clip,
                 interrupt=self._interrupt,
@@ -282,7 +286,16 @@ class Trainer:
     def _validation_batches(self, validation: Batches) -> Iterator[Tensors]:
         for index in range(validation.batches_per_epoch(0)):
             self._interrupt()
-            yield Tensors.of(validation.batch(0, index))
+            yield self.tensors(validation.batch(0, index), held=True)
+
+    def tensors(self, batch: Batch, *, held: bool = False) -> Tensors:
+        """A batch as torch wants it, `held` one of validation; with its states where the trunk has them."""
+        trunk = self.trunks and (self.trunks.validation if held else self.trunks.train)
+        return Tensors.of(batch) if trunk is None else trunk.tensors(batch)
+
+    def _notes(self) -> Iterator[Event]:
+        while self.trunks is not None and self.trunks.remarks:
+            yield Noted(self.step, self.trunks.remarks.pop(0))
 
     def _checkpoint(self) -> Iterator[Event]:
         if self.save is not None and self.step != self._saved:

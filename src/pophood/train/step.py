@@ -21,6 +21,8 @@ class Tensors(NamedTuple):
     targets: torch.Tensor
     positions: torch.Tensor
     spans: Spans
+    states: torch.Tensor | None = None  # the stream [B, T, C] before block `first`, where it is known already
+    first: int = 0
 
     @classmethod
     def of(cls, batch: Batch) -> Tensors:
@@ -34,6 +36,12 @@ class Tensors(NamedTuple):
     def learned(self) -> int:
         """How many targets count."""
         return int((self.targets != IGNORED).sum())
+
+    def hidden(self, model: Model) -> torch.Tensor:
+        """What the model makes of them: [B, T, C] after the final norm."""
+        if self.states is None:
+            return model(self.tokens, self.positions, self.spans)  # type: ignore[no-any-return]
+        return model.from_block(self.states, self.positions, self.spans, self.first)
 
 
 class Exploded(RuntimeError):
@@ -69,7 +77,7 @@ def train_step(
     learned = sum(batch.learned for batch in batches)
     loss = 0.0
     for number, batch in enumerate(batches):
-        hidden = model(batch.tokens, batch.positions, batch.spans)
+        hidden = batch.hidden(model)
         part = cross_entropy(hidden, model.output_weight, batch.targets, 1.0 / max(learned, 1))
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
@@ -100,7 +108,7 @@ def evaluate(model: Model, batches: Iterable[Tensors]) -> float:
     learned, loss = 0, 0.0
     try:
         for batch in batches:
-            hidden = model(batch.tokens, batch.positions, batch.spans)
+            hidden = batch.hidden(model)
             loss += float(cross_entropy(hidden, model.output_weight, batch.targets, 1.0))
             learned += batch.learned
     finally:
