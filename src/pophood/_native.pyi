@@ -66,4 +66,21 @@ class Engine:
 
 def available_isa() -> str: ...
 def allow_spinning(allowed: bool) -> None: ...
+def adamw(
+    high: NDArray[np.int16],
+    low: NDArray[np.int16],
+    gradient: NDArray[np.int16],
+    mean: NDArray[np.float32],
+    square: NDArray[np.float32],
+    *,
+    factor: float,
+    rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    decay: float,
+    correction1: float,
+    correction2: float,
+    threads: int,
+) -> None: ...
 def read_bandwidth(threads: int, bytes: int, rounds: int) -> float: ...

@@ -54,7 +54,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     ours = loss_of(lm.engine, data.train)
     order = Order(data.train, 2, 96, 0)
     batches = [order.batch(0, i) for i in range(order.batches_per_epoch(0))]
-    model = build(lm.bundle, TrainSettings(length=96))
+    model = build(lm.bundle, TrainSettings(length=96, precision="f32"))
     theirs = torch_loss(model, map(Tensors.of, batches))
     assert ours.tokens == sum(batch.learned for batch in batches)
     assert ours.documents == 24
@@ -108,6 +108,7 @@ def test_the_card_says_what_changed(lm: LM, tasks: Path, tmp_path: Path, method:
         learning_rate=1e-2,
         evaluations=1,
         lora=LoraSettings(rank=2),
+        precision="f32",
     )
     tuning = Tuning(lm, tasks, tmp_path / "<out>", settings, DataOptions(cache=tmp_path / "cache"))
     list(tuning)

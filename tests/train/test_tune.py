@@ -27,7 +27,13 @@ from pophood.train.tune import Tuning, default_out, tune
 from tests.tiny import tiny_folder
 
 SMALL = TrainSettings(
-    steps=6, batch_size=2, length=32, learning_rate=5e-3, evaluations=2, lora=LoraSettings(rank=2)
+    steps=6,
+    batch_size=2,
+    length=32,
+    learning_rate=5e-3,
+    evaluations=2,
+    lora=LoraSettings(rank=2),
+    precision="f32",  # the engine's, which the results are held to
 )
 TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n" * 30
 

@@ -7,6 +7,7 @@ grows with the documents' lengths and not with the row's, and torch's fused kern
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,6 +78,47 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     grouped = q.shape[2] != k.shape[2]
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H, T, D]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H|K, T, D]
+    if q.dtype is torch.bfloat16 and not dropout and torch.is_grad_enabled():
+        if grouped:
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+        z: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
+        return z.transpose(1, 2)
     z = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
     return z.transpose(1, 2)
+
+
+QUERIES = 256  # that are taken back at a time
+
+
+class _Attention(torch.autograd.Function):
+    """Torch's fused kernel forward; backward as plain products of stretches of queries: three times as fast
+    as the kernel's own where the processor multiplies in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        z, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
+        ctx.save_for_backward(q, k, v, z)
+        return z  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, z = ctx.saved_tensors
+        b, h, t, d = q.shape
+        scale = d**-0.5
+        own = (gradients[0].float() * z).sum(-1).to(q.dtype).reshape(b * h, t, 1)
+        hidden = torch.full((QUERIES, QUERIES), -torch.inf, dtype=q.dtype).triu_(1)  # what is not seen yet
+        q, k, v, d_z = (x.reshape(b * h, t, d) for x in (q, k, v, gradients[0]))
+        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for start in range(0, t, QUERIES):
+            here = slice(start, min(start + QUERIES, t))
+            rows, seen = q[:, here], slice(0, here.stop)
+            score = (rows * scale) @ k[:, seen].transpose(1, 2)  # [B * H, queries, keys]
+            score[:, :, start:] += hidden[: here.stop - start, : here.stop - start]
+            pattern = score.softmax(-1)
+            d_score = d_z[:, here] @ v[:, seen].transpose(1, 2)
+            d_v[:, seen] += pattern.transpose(1, 2) @ d_z[:, here]
+            d_score.sub_(own[:, here]).mul_(pattern)
+            d_q[:, here] = d_score @ k[:, seen]
+            d_k[:, seen] += d_score.transpose(1, 2) @ rows
+        return tuple((x * f).view(b, h, t, d) for x, f in ((d_q, scale), (d_k, scale), (d_v, 1.0)))  # type: ignore[return-value]

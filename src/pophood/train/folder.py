@@ -185,6 +185,8 @@ class RunFolder:
         with torch.no_grad():
             for name, parameter in trainer.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
+                if name in trainer.model.low:
+                    trainer.model.low[name].copy_(tensors[f"low.{name}"])
         return int(facts["step"])
 
     # ---- the end ----

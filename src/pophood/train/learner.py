@@ -23,6 +23,7 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
 
     from pophood.train.lora import add_lora
     from pophood.train.model import Dropout, Model
+    from pophood.train.precision import dtype_of, halve
 
     if settings.length > bundle.config.n_positions:
         raise BadInput(
@@ -44,6 +45,8 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
             )
         for block in model.blocks[-settings.last_blocks :]:
             block.requires_grad_(True)
+    if dtype_of(settings) is torch.bfloat16:
+        halve(model)
     return model
 
 
@@ -68,11 +71,17 @@ class Trained:
     def __init__(self, bundle: Bundle, model: Model) -> None:
         self._weights = bundle.weights
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._low = model.low
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
+        from pophood.train.precision import joined
+
         if name not in self._trained:
             return self._weights[name]
-        values: NDArray[np.float32] = self._trained[name].detach().float().numpy()
+        master = self._trained[name].detach().float()
+        if name in self._low:
+            master = joined(self._trained[name].detach(), self._low[name])
+        values: NDArray[np.float32] = master.numpy()
         return values
 
     @property

@@ -81,6 +81,8 @@ class Trainer:
         tensors: dict[str, torch.Tensor] = {"random": torch.get_rng_state()}
         for name, parameter in self.trained.items():
             tensors[f"trained.{name}"] = parameter.detach()
+            if name in self.model.low:
+                tensors[f"low.{name}"] = self.model.low[name]
             moments = self.optimizer.state.get(parameter)
             if moments:
                 tensors[f"mean.{name}"] = moments["exp_avg"]
@@ -103,16 +105,20 @@ class Trainer:
         if absent := sorted({*PLACE, "validation_loss"} - facts.keys()):
             raise BadInput(f"the checkpoint does not say {', '.join(absent)}: it is none of a run's")
         for name, parameter in self.trained.items():
-            for kind in ("trained", "mean", "square"):
-                saved = tensors.get(f"{kind}.{name}", parameter)
-                if saved.shape != parameter.shape or saved.dtype != parameter.dtype:
+            kinds = {"trained": parameter.dtype, "mean": torch.float32, "square": torch.float32}
+            kinds |= {"low": torch.int16} if name in self.model.low else {}
+            for kind, dtype in kinds.items():
+                saved = tensors.get(f"{kind}.{name}", parameter.to(dtype))
+                if saved.shape != parameter.shape or saved.dtype != dtype:
                     raise BadInput(
                         f"the checkpoint's {kind}.{name} is {saved.dtype} {tuple(saved.shape)}, this run's"
-                        f" {parameter.dtype} {tuple(parameter.shape)}: use the model and settings it had"
+                        f" {dtype} {tuple(parameter.shape)}: use the model, precision and settings it had"
                     )
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
+                if name in self.model.low:
+                    self.model.low[name].copy_(tensors[f"low.{name}"])
                 if f"mean.{name}" in tensors:
                     self.optimizer.state[parameter] = {
                         "step": torch.tensor(float(facts["step"])),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pophood.errors import BadInput
 from pophood.train.model import Model
+from pophood.train.product import product
 from pophood.train.settings import LoraSettings
 
 
@@ -27,8 +28,9 @@ class _Detour(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         rows = x.flatten(0, -2)
+        a, b = a.to(x.dtype), b.to(x.dtype)
         small = rows @ a.T  # [T, r]
-        y = rows @ weight.T if bias is None else torch.addmm(bias, rows, weight.T)
+        y = product(rows, weight.T, bias)
         y.addmm_(small, b.T, alpha=scale)
         ctx.save_for_backward(rows, weight, a, b, small)
         ctx.scale = scale
@@ -44,8 +46,8 @@ class _Detour(torch.autograd.Function):
         d_a = d_small.T @ rows
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = (d_y @ weight).addmm_(d_small, a).view(*shape, -1)
-        return d_x, None, None, d_a, d_b, None
+            d_x = product(d_y, weight).addmm_(d_small, a).view(*shape, -1)
+        return d_x, None, None, d_a.float(), d_b.float(), None
 
 
 class LoraLinear(nn.Module):
@@ -61,8 +63,9 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.dropout and self.training:
-            small = F.dropout(x, self.dropout) @ self.lora_a.T
-            return F.linear(x, self.weight, self.bias) + (small @ self.lora_b.T) * self.scale
+            a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
+            small = F.dropout(x, self.dropout) @ a.T
+            return F.linear(x, self.weight, self.bias) + (small @ b.T) * self.scale
         y: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
         )
@@ -72,7 +75,8 @@ class LoraLinear(nn.Module):
         """The plain layer with the detour folded into its matrix."""
         out_features, in_features = self.weight.shape
         plain = nn.Linear(in_features, out_features, bias=self.bias is not None, device="meta")
-        plain.weight = nn.Parameter((self.weight + self.scale * (self.lora_b @ self.lora_a)).detach())
+        change = self.scale * (self.lora_b @ self.lora_a)
+        plain.weight = nn.Parameter((self.weight + change).to(self.weight.dtype).detach())
         plain.bias = self.bias
         return plain
 

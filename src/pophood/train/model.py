@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.train.attention import Spans, attend
+from pophood.train.product import Linear
 
 
 class Dropout(NamedTuple):
@@ -50,10 +51,10 @@ class Attention(nn.Module):
         super().__init__()
         c, d = config.n_embd, config.head_dim
         self.head_dim, self.dropout = d, dropout
-        self.q: nn.Module = nn.Linear(c, config.n_head * d, bias=config.qkv_bias)
-        self.k: nn.Module = nn.Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
-        self.v: nn.Module = nn.Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
-        self.out: nn.Module = nn.Linear(config.n_head * d, c, bias=config.attn_out_bias)
+        self.q: nn.Module = Linear(c, config.n_head * d, bias=config.qkv_bias)
+        self.k: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
+        self.v: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
+        self.out: nn.Module = Linear(config.n_head * d, c, bias=config.attn_out_bias)
         self.q_norm = Norm(d, config.norm_eps, rms=True) if config.qk_norm else None
         self.k_norm = Norm(d, config.norm_eps, rms=True) if config.qk_norm else None
 
@@ -76,9 +77,9 @@ class FeedForward(nn.Module):
         super().__init__()
         c, f, bias = config.n_embd, config.n_inner, config.mlp_bias
         self.activation = config.activation
-        self.gate: nn.Module | None = nn.Linear(c, f, bias=bias) if config.gated_mlp else None
-        self.up: nn.Module = nn.Linear(c, f, bias=bias)
-        self.down: nn.Module = nn.Linear(f, c, bias=bias)
+        self.gate: nn.Module | None = Linear(c, f, bias=bias) if config.gated_mlp else None
+        self.up: nn.Module = Linear(c, f, bias=bias)
+        self.down: nn.Module = Linear(f, c, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
@@ -140,6 +141,7 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, dropout: Dropout = Dropout()) -> None:  # noqa: B008 - immutable
         super().__init__()
         self.config, self.recompute = config, False
+        self.low: dict[str, Tensor] = {}  # lower halves of masters, if it is in bfloat16 (precision.py)
         self.embed = Embed(config)
         self.dropout = nn.Dropout(dropout.embedding)
         self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))

@@ -12,6 +12,7 @@ from pophood.train.attention import Spans, spans_of
 from pophood.train.data.batch import Batch
 from pophood.train.loss import IGNORED, cross_entropy
 from pophood.train.model import Model
+from pophood.train.optimizer import clip as clip_gradients
 
 
 class Tensors(NamedTuple):
@@ -88,8 +89,7 @@ def train_step(
         except BaseException:
             optimizer.zero_grad(set_to_none=True)
             raise
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(trained, clip))
+    norm = clip_gradients(optimizer, clip)
     if not (loss <= limit and math.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
         raise Exploded(f"the loss is {loss:g} and the gradient's length {norm:g}")

@@ -1,0 +1,63 @@
+"""What a run multiplies in: bfloat16 where the processor multiplies in it, else float32.
+
+A bfloat16 weight that learns keeps the other half of its float32 master beside it: the weight is the master
+rounded to its upper 16 bits, `low` the signed rest, so that the pair is the master to the bit and takes no
+more memory than it. Updates are made to the master (`optimizer.py`); what is multiplied is the upper half.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pophood.train.model import Model
+from pophood.train.settings import TrainSettings
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether this processor has instructions for it: elsewhere bfloat16 is emulated, and far slower."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def dtype_of(settings: TrainSettings) -> torch.dtype:
+    """The type of what is multiplied: `settings.precision`, or what this processor is best at."""
+    wanted = settings.precision
+    if wanted == "auto":
+        wanted = "bf16" if multiplies_in_bf16() else "f32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
+
+
+def halve(model: Model) -> None:
+    """Turn every float32 parameter but LoRA's into bfloat16; what learns keeps its lower half in
+    `model.low`."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("lora_a", "lora_b")):
+                continue
+            high, low = split(parameter.detach())
+            if parameter.requires_grad:
+                model.low[name] = low
+            learns = parameter.requires_grad
+            parameter.requires_grad_(False)
+            parameter.data = high
+            parameter.requires_grad_(learns)
+
+
+def split(master: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 -> its nearest bfloat16, and the signed rest of its bits (int16).
+
+    >>> high, low = split(torch.tensor([1.0, 3.14159]))
+    >>> torch.equal(joined(high, low), torch.tensor([1.0, 3.14159]))
+    True
+    """
+    bits = master.contiguous().view(torch.int32)
+    high = ((bits + 0x8000) >> 16).to(torch.int16)
+    low = (bits - (high.to(torch.int32) << 16)).to(torch.int16)
+    return high.view(torch.bfloat16), low
+
+
+def joined(high: Tensor, low: Tensor) -> Tensor:
+    """The float32 master of two halves."""
+    return ((high.contiguous().view(torch.int16).to(torch.int32) << 16) + low.to(torch.int32)).view(
+        torch.float32
+    )
