@@ -24,6 +24,7 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
     from pophood.train.lora import add_lora
     from pophood.train.model import Dropout, Model
     from pophood.train.precision import dtype_of, halve
+    from pophood.train.quantised import eight_bit_model
 
     if settings.length > bundle.config.n_positions:
         raise BadInput(
@@ -31,8 +32,12 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
             " lower --length"
         )
     torch.manual_seed(settings.seed)  # LoRA's matrices start random
-    model = Model(bundle.config, Dropout(settings.dropout, settings.dropout, settings.dropout))
-    model.load(bundle.weights)
+    dropout = Dropout(settings.dropout, settings.dropout, settings.dropout)
+    if settings.base == "q8":
+        model = eight_bit_model(bundle.config, dropout, bundle.weights)
+    else:
+        model = Model(bundle.config, dropout)
+        model.load(bundle.weights)
     model.recompute = settings.recompute
     if settings.method == "lora":
         add_lora(model, settings.lora)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pophood.errors import BadInput
 from pophood.train.model import Model
 from pophood.train.product import product
+from pophood.train.quantised import Eight, EightLinear, frozen_linear, widened
 from pophood.train.settings import LoraSettings
 
 
@@ -25,20 +26,20 @@ class _Detour(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+        ctx: Any, x: Tensor, weight: Tensor | Eight, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         rows = x.flatten(0, -2)
         a, b = a.to(x.dtype), b.to(x.dtype)
         small = rows @ a.T  # [T, r]
-        y = product(rows, weight.T, bias)
+        y = product(rows, widened(weight, x.dtype).T, bias)
         y.addmm_(small, b.T, alpha=scale)
-        ctx.save_for_backward(rows, weight, a, b, small)
-        ctx.scale = scale
+        ctx.save_for_backward(rows, a, b, small)
+        ctx.weight, ctx.scale = weight, scale
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
-        rows, weight, a, b, small = ctx.saved_tensors
+        rows, a, b, small = ctx.saved_tensors
         shape = gradients[0].shape[:-1]
         d_y = gradients[0].flatten(0, -2)
         d_small = (d_y @ b).mul_(ctx.scale)  # [T, r]
@@ -46,14 +47,14 @@ class _Detour(torch.autograd.Function):
         d_a = d_small.T @ rows
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = product(d_y, weight).addmm_(d_small, a).view(*shape, -1)
+            d_x = product(d_y, widened(ctx.weight, d_y.dtype)).addmm_(d_small, a).view(*shape, -1)
         return d_x, None, None, d_a.float(), d_b.float(), None
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer with its detour."""
 
-    def __init__(self, base: nn.Linear, settings: LoraSettings) -> None:
+    def __init__(self, base: nn.Linear | EightLinear, settings: LoraSettings) -> None:
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
         self.scale, self.dropout = settings.scale, settings.dropout
@@ -65,7 +66,7 @@ class LoraLinear(nn.Module):
         if self.dropout and self.training:
             a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
             small = F.dropout(x, self.dropout) @ a.T
-            return F.linear(x, self.weight, self.bias) + (small @ b.T) * self.scale
+            return frozen_linear(x, self.weight, self.bias) + (small @ b.T) * self.scale
         y: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
         )
@@ -76,7 +77,8 @@ class LoraLinear(nn.Module):
         out_features, in_features = self.weight.shape
         plain = nn.Linear(in_features, out_features, bias=self.bias is not None, device="meta")
         change = self.scale * (self.lora_b @ self.lora_a)
-        plain.weight = nn.Parameter((self.weight + change).to(self.weight.dtype).detach())
+        weight = widened(self.weight, torch.float32)
+        plain.weight = nn.Parameter((weight + change).to(weight.dtype).detach())
         plain.bias = self.bias
         return plain
 
@@ -93,7 +95,7 @@ def add_lora(model: Model, settings: LoraSettings) -> None:
     for name, parent, child in _linears(model):
         if name.split(".", 2)[2] in settings.targets:
             layer = parent.get_submodule(child)
-            assert isinstance(layer, nn.Linear)
+            assert isinstance(layer, (nn.Linear, EightLinear))
             setattr(parent, child, LoraLinear(layer, settings))
 
 
@@ -107,5 +109,5 @@ def _linears(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
         for part in ("attn", "mlp"):
             parent = block.get_submodule(part)
             for child, module in list(parent.named_children()):
-                if isinstance(module, (nn.Linear, LoraLinear)):
+                if isinstance(module, (nn.Linear, EightLinear, LoraLinear)):
                     yield f"blocks.{i}.{part}.{child}", parent, child

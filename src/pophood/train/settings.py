@@ -52,8 +52,10 @@ class TrainSettings:
     dropout: float = 0.0  # in GPT-2's three places
     recompute: bool = False  # gradient checkpointing
     evaluations: int = 10  # over the whole run, about
+    cache_limit: float | None = None  # of method "last": GiB on the disk for states; None: by what is free
     patience: int = 0  # evaluations without a better loss before stopping early; 0: never
     precision: Literal["auto", "f32", "bf16"] = "auto"
+    base: Literal["auto", "q8"] = "auto"  # of LoRA: its frozen matrices as they are, or in 8 bits
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "accumulation", "last_blocks", "evaluations"):
@@ -63,6 +65,12 @@ class TrainSettings:
             raise BadInput(
                 f"dropout must be at least 0 and below 1, got {max(self.dropout, self.lora.dropout):g}"
             )
+        if self.base == "q8" and self.method != "lora":
+            raise BadInput(
+                f"an 8-bit base cannot learn itself: base q8 is for method lora, got {self.method}"
+            )
+        if self.cache_limit is not None and not self.cache_limit >= 0:
+            raise BadInput(f"cache_limit must be at least 0 GiB, got {self.cache_limit:g}")
         given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:
             raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(given)}")

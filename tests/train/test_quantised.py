@@ -1,0 +1,199 @@
+"""The 8-bit base: how far it is off, its gradients, its bytes, and whole runs on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pophood
+from pophood.config import tensor_shapes
+from pophood.errors import BadInput
+from pophood.lm import LM
+from pophood.train.attention import WHOLE
+from pophood.train.learner import build
+from pophood.train.lora import LoraLinear, lora_layers
+from pophood.train.model import Dropout
+from pophood.train.quantised import GROUP, Eight, EightLinear, eight_bit_model, losses, matrix_bytes
+from pophood.train.settings import LoraSettings, TrainSettings
+from pophood.train.step import Tensors
+from tests.tiny import tiny_folder
+
+TOKENS = torch.arange(24).reshape(2, 12)
+POSITIONS = torch.arange(12).expand(2, 12)
+SMALL = TrainSettings(
+    steps=4,
+    batch_size=2,
+    length=32,
+    learning_rate=5e-3,
+    evaluations=2,
+    lora=LoraSettings(rank=2),
+    base="q8",
+    precision="f32",
+)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
+    folder = tmp_path_factory.mktemp("model") / "llama"
+    tiny_folder(folder, "llama")
+    return pophood.load(folder, threads=1)
+
+
+def matrix(rows: int, columns: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(rows, columns, generator=generator)
+    values[0, 0], values[1] = 40.0, 0.0  # one group with an outlier, rows of nothing
+    return values
+
+
+@pytest.mark.parametrize("columns", [96, 70])
+def test_outputs_are_within_the_bound_of_rounding(columns: int) -> None:
+    full, x = matrix(48, columns), matrix(20, columns, 1)
+    eight = Eight(full)
+    off = (eight.widened(torch.float32) - full).abs()
+    largest = nn.functional.pad(full, (0, -columns % GROUP)).unflatten(1, (-1, GROUP)).abs().amax(-1)
+    step = (largest / 254).repeat_interleave(GROUP, 1)[:, :columns]  # half a scale
+    assert (off <= step * 1.001 + 1e-12).all()
+    assert off.max() > 0
+    bound = x.abs() @ step.T
+    y = EightLinear(full, None)(x)
+    assert ((y - x @ full.T).abs() <= bound * 1.001 + 1e-4).all()
+    assert torch.equal(eight.widened(torch.float32)[1], torch.zeros(columns))
+
+
+def test_whole_numbers_of_scales_come_back_as_they_were() -> None:
+    values = torch.arange(-127, 1).float().view(4, GROUP) / 64
+    values[:, 0] = -127 / 64
+    assert torch.equal(Eight(values).widened(torch.float32), values)
+    assert torch.equal(Eight(values).widened(torch.bfloat16).float(), values)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradients_are_those_of_the_widened_matrix(dropout: float) -> None:
+    bias, settings = nn.Parameter(torch.randn(48), requires_grad=False), LoraSettings(rank=4, dropout=dropout)
+    eight = EightLinear(matrix(48, 96), bias)
+    plain = nn.Linear(96, 48)
+    plain.weight = nn.Parameter(eight.weight.widened(torch.float32), requires_grad=False)
+    plain.bias = bias
+    found = []
+    for base in (eight, plain):
+        torch.manual_seed(3)
+        layer = LoraLinear(base, settings)
+        nn.init.normal_(layer.lora_b, 0, 0.1)
+        x = torch.randn(2, 7, 96, requires_grad=True)
+        y = layer(x)
+        (y**2).sum().backward()
+        found.append((y.detach(), x.grad, layer.lora_a.grad, layer.lora_b.grad))
+    for mine, reference in zip(*found, strict=True):
+        assert mine is not None
+        assert reference is not None
+        assert (mine - reference).abs().max() <= 1e-5 * reference.abs().max()
+
+
+def test_a_layer_without_detour_passes_gradients_on() -> None:
+    eight, x = EightLinear(matrix(48, 96), None), torch.randn(5, 96, requires_grad=True)
+    eight(x).sum().backward()
+    expected = eight.weight.widened(torch.float32).sum(0).expand(5, 96)
+    assert x.grad is not None
+    assert (x.grad - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_nothing_widened_is_kept_for_the_backward_pass() -> None:
+    kept: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    layer = LoraLinear(EightLinear(matrix(640, 512), None), LoraSettings(rank=2))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        layer(torch.randn(3, 512, requires_grad=True)).sum()
+    assert kept
+    assert max(kept) < 640 * 512 // 2
+
+
+def test_its_bytes_and_what_is_in_eight_bits(lm: LM) -> None:
+    model = build(lm.bundle, SMALL)
+    here, in_full = matrix_bytes(model)
+    padded = sum(eight.values.numel() for eight in model.modules() if isinstance(eight, Eight))
+    assert here == padded * (1 + 4 / GROUP)
+    large = Eight(matrix(64, 256))
+    assert large.nbytes == pytest.approx(0.28125 * 4 * 64 * 256)
+    assert in_full > here
+    blocks = len(model.blocks)
+    assert len([m for m in model.modules() if isinstance(m, Eight)]) == 7 * blocks
+    assert {name.rsplit(".", 1)[1] for name, p in model.named_parameters() if p.requires_grad} == {
+        "lora_a",
+        "lora_b",
+    }
+    assert model.embed.token.dtype is torch.float32
+    assert not any(p.is_meta for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_the_loss_beside_that_of_the_model_in_full(tmp_path: Path, family: str) -> None:
+    tiny_folder(tmp_path / family, family)
+    bundle = pophood.load(tmp_path / family, threads=1).bundle
+    full, eight = build(bundle, replace(SMALL, base="auto")), build(bundle, SMALL)
+    before = [eight.blocks[i] for i in range(len(eight.blocks))]
+    batches = [Tensors(TOKENS, TOKENS.roll(-1, 1), POSITIONS, WHOLE)] * 2
+    cost, reference = losses(eight, bundle.weights, batches)
+    assert [eight.blocks[i] for i in range(len(eight.blocks))] == before
+    with torch.no_grad():
+        expected = [
+            nn.functional.cross_entropy(
+                (model(TOKENS, POSITIONS, WHOLE) @ model.output_weight.T).flatten(0, 1),
+                TOKENS.roll(-1, 1).flatten(),
+            )
+            for model in (eight, full)
+        ]
+    assert cost == pytest.approx(float(expected[0]), abs=1e-5)
+    assert reference == pytest.approx(float(expected[1]), abs=1e-5)
+    assert cost != reference
+
+
+def test_it_multiplies_in_bfloat16_too(lm: LM) -> None:
+    half = build(lm.bundle, replace(SMALL, precision="bf16"))
+    full = build(lm.bundle, SMALL)
+    assert half.embed.token.dtype is torch.bfloat16
+    y, reference = half(TOKENS, POSITIONS, WHOLE), full(TOKENS, POSITIONS, WHOLE)
+    assert (y.float() - reference).abs().max() < 0.05 * reference.abs().max()
+    y.float().sum().backward()
+    assert all(layer.lora_b.grad is not None for layer in lora_layers(half).values())
+
+
+def test_only_the_targets_get_a_detour_and_all_matrices_are_in_eight_bits(lm: LM) -> None:
+    model = build(lm.bundle, replace(SMALL, lora=LoraSettings(rank=2, targets=("attn.q",))))
+    assert {name.rsplit(".", 1)[1] for name in lora_layers(model)} == {"q"}
+    assert isinstance(model.blocks[0].get_submodule("mlp.up"), EightLinear)
+
+
+def test_what_learns_itself_cannot_be_in_eight_bits() -> None:
+    with pytest.raises(BadInput, match="base q8 is for method lora, got last"):
+        TrainSettings(method="last", base="q8")
+
+
+def test_folding_back_gives_the_widened_matrix_and_the_change(lm: LM) -> None:
+    model = build(lm.bundle, SMALL)
+    layer = next(iter(lora_layers(model).values()))
+    x = torch.randn(3, layer.lora_a.shape[1])
+    with torch.no_grad():
+        layer.lora_b.normal_(0, 0.1)
+        assert (layer.fuse()(x) - layer(x)).abs().max() < 1e-4
+
+
+def test_the_model_is_never_there_in_full(lm: LM) -> None:
+    class Watched(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            asked.append(name)
+            return lm.bundle.weights[name]
+
+    asked: list[str] = []
+    model = eight_bit_model(lm.config, Dropout(), Watched())
+    assert len(asked) == len(set(asked)) == len(tensor_shapes(lm.config))
+    assert not any(isinstance(module, nn.Linear) for module in model.modules())
