@@ -15,6 +15,7 @@ from pophood.errors import OutOfMemory
 from pophood.train import plan as plans
 from pophood.train.plan import refuse_unfit, remedies, schedule, sizes_of
 from pophood.train.settings import TrainSettings
+from pophood.train.world import ALONE
 from tests.needs import linux
 from tests.tiny import gpt2_config, tiny_config
 
@@ -29,7 +30,7 @@ class FakeTrainer:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.settings, self.steps, self.step, self.validation = settings, 0, 0, None
-        self.train, self.model = Batches(), self
+        self.train, self.model, self.world = Batches(), self, ALONE
         self.trained: dict[str, Any] = {}
 
     def parameters(self) -> list[Any]:

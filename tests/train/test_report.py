@@ -21,7 +21,7 @@ from pophood.train.learner import build
 from pophood.train.measures import general_loss, verbatim
 from pophood.train.report import largest
 from pophood.train.settings import LoraSettings, TrainSettings
-from pophood.train.tune import Tuning, validation_loss
+from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
 
 
@@ -114,7 +114,7 @@ def test_the_card_says_what_changed(lm: LM, tasks: Path, tmp_path: Path, method:
     list(tuning)
     card, trainer = tuning.card, tuning._trainer
     assert card is not None
-    assert card.loss_after == pytest.approx(validation_loss(trainer), rel=1e-6)
+    assert card.loss_after == pytest.approx(trainer.validation_loss(), rel=1e-6)
     assert card.loss_before is not None
     assert card.loss_after is not None
     assert card.loss_after < card.loss_before

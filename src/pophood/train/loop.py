@@ -3,6 +3,8 @@
 Between two steps the whole state is `Trainer.state()`: what is trained, the optimizer's moments, the random
 state, and where in the data the next batch lies. A run that is resumed from it gives the bits of one that was
 never interrupted, because a step reads nothing else; a step that is broken off is done again from its start.
+
+Of several processes (`world.py`) each runs this loop, and what it decides by is agreed on.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from typing import Any, Protocol
 
 import torch
 
-from pophood.errors import BadInput, EngineError, OutOfMemory
+from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
 from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.model import Model
 from pophood.train.optimizer import learning_rate, make_optimizer
+from pophood.train.parallel import Learner
 from pophood.train.settings import TrainSettings
 from pophood.train.step import Exploded, Tensors, evaluate, train_step
 from pophood.train.trunk import Trunks
+from pophood.train.world import ALONE, World
 
 Facts = dict[str, Any]
 State = tuple[dict[str, torch.Tensor], Facts]
@@ -45,7 +49,8 @@ class Trainer:
     """Teaches `model` with `train`, watching `validation`; what is trained is what requires a gradient.
 
     `run` yields events; `save` is called with the state when a checkpoint is due and returns where it went;
-    `should_stop` is asked between batches and answers why to stop, or None.
+    `should_stop` is asked between batches and answers why to stop, or None. In a `world` a step's batches are
+    dealt out to its processes, and rank 0 alone saves; with `shard` each holds a part of every weight.
     """
 
     def __init__(
@@ -57,7 +62,10 @@ class Trainer:
         *,
         save: Callable[[State], str] | None = None,
         should_stop: Callable[[], str | None] = lambda: None,
+        world: World = ALONE,
+        shard: bool = False,
     ) -> None:
+        self.world, self.learner = world, Learner(model, world, shard=shard)
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.save, self.should_stop = save, should_stop
         self.trunks: Trunks | None = None  # states that need not be computed again, if somebody keeps them
@@ -71,14 +79,14 @@ class Trainer:
         self.loss: float | None = None  # what it gave
         self.first_loss: float | None = None  # of step 1
         self.seconds = 0.0  # of training, in earlier processes too
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed + world.rank)
         model.train()
 
     # ---- state: all that the next step depends on ----
 
     def state(self) -> State:
-        """The tensors and facts that a later process needs to go on from here."""
-        tensors: dict[str, torch.Tensor] = {"random": torch.get_rng_state()}
+        """The tensors and facts that a later process needs to go on from here; of shards, whole on rank 0."""
+        tensors: dict[str, torch.Tensor] = {}
         for name, parameter in self.trained.items():
             tensors[f"trained.{name}"] = parameter.detach()
             if name in self.model.low:
@@ -93,8 +101,11 @@ class Trainer:
             "settings": asdict(self.settings),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
+            "shard": self.learner.shard,
         }
-        return tensors, facts
+        random = self.world.gather(torch.get_rng_state())
+        states = {f"random.{rank}" if rank else "random": state for rank, state in enumerate(random)}
+        return {**states, **self.learner.whole(tensors)}, facts
 
     def restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from a saved state; raises BadInput when it is of another model or method."""
@@ -128,7 +139,11 @@ class Trainer:
         for name in PLACE:
             setattr(self, name, facts[name])
         self.loss, self._saved = facts["validation_loss"], self.step
-        torch.set_rng_state(tensors["random"])
+        for rank in range(self.world.size):
+            name = f"random.{rank}" if rank else "random"
+            random = tensors.get(name)
+            if rank == self.world.rank:
+                _set_random(random, self.settings.seed + rank + self.step * self.world.size)
 
     # ---- the plan ----
 
@@ -140,7 +155,7 @@ class Trainer:
         if settings.minutes is not None:
             seconds = self.seconds_per_step()
             return max(1, int(settings.minutes * 60 * 0.9 / seconds))  # the rest is for evaluating and saving
-        per_epoch = self.train.batches_per_epoch(0) / settings.accumulation
+        per_epoch = self.train.batches_per_epoch(0) / (settings.accumulation * self.world.size)
         return max(1, round((settings.epochs or 1.0) * per_epoch))
 
     def seconds_per_step(self) -> float:
@@ -151,12 +166,12 @@ class Trainer:
         for _ in range(CALIBRATION + 1):
             begin = time.perf_counter()
             try:
-                train_step(self.model, idle, [batch], 0.0, self.settings.clip)
+                train_step(self.learner, idle, [batch], 0.0, self.settings.clip)
             except Exploded as error:
                 raise self._exploded(error, [self.train.batch(0, 0)]) from None
             times.append(time.perf_counter() - begin)
         torch.set_rng_state(random)
-        return sorted(times[1:])[CALIBRATION // 2] * self.settings.accumulation
+        return self.world.share(sorted(times[1:])[CALIBRATION // 2] * self.settings.accumulation)
 
     # ---- the run ----
 
@@ -168,7 +183,8 @@ class Trainer:
         """
         try:
             for event in self._run():
-                yield from self._notes()
+                if not isinstance(event, Started):
+                    yield from self._notes()
                 yield event
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
@@ -183,9 +199,11 @@ class Trainer:
         if not self.steps:
             self.steps = self.plan_steps()
         settings, every = self.settings, max(1, self.steps // self.settings.evaluations)
-        tokens = settings.batch_size * settings.length * settings.accumulation
+        tokens = settings.batch_size * settings.length * settings.accumulation * self.world.size
         trained = sum(parameter.numel() for parameter in self.trained.values())
         total = sum(parameter.numel() for parameter in self.model.parameters())
+        if self.world.size > 2 and not self.learner.shard:
+            self._settle()
         yield Started(self.step, self.steps, tokens, trained, total, settings.minutes)
         reason = "steps"
         try:
@@ -209,19 +227,27 @@ class Trainer:
         yield from self._checkpoint()
         yield Finished(self.step, reason, self.seconds)
 
+    def _settle(self) -> None:
+        """DDP orders its messages anew after the first backward pass: let that not be one which is kept, or
+        the sums of a resumed run would have another order."""
+        random = torch.get_rng_state()
+        self.learner.learn(self.tensors(self.train.batch(0, 0)), 0.0, last=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.set_rng_state(random)
+
     def _why_stop(self, begin: float) -> str | None:
-        minutes = self.settings.minutes
-        if minutes is not None and time.perf_counter() - begin > minutes * 60:
-            return "clock"
-        return self.should_stop()
+        minutes, reason = self.settings.minutes, None
+        if self.world.first and minutes is not None and time.perf_counter() - begin > minutes * 60:
+            reason = "clock"
+        return self.world.agree(reason or self.should_stop())
 
     def _one_step(self, begin: float) -> Step:
         start, random, place = time.perf_counter(), torch.get_rng_state(), (self.epoch, self.index)
-        batches = [self._next_batch() for _ in range(self.settings.accumulation)]
+        batches = self._next_batches()
         rate = learning_rate(self.step, self.steps, self.settings)
         try:
             result = train_step(
-                self.model,
+                self.learner,
                 self.optimizer,
                 [self.tensors(batch) for batch in batches],
                 rate,
@@ -240,7 +266,7 @@ class Trainer:
         self.step += 1
         now = time.perf_counter()
         self.seconds = now - begin
-        tokens = sum(batch.tokens.size for batch in batches)
+        (tokens,) = self.world.sum(sum(batch.tokens.size for batch in batches))
         return Step(
             self.step,
             result.loss,
@@ -253,46 +279,66 @@ class Trainer:
         )
 
     def _interrupt(self) -> None:
-        if (reason := self.should_stop()) is not None:
+        if (reason := self.world.agree(self.should_stop())) is not None:
             raise _Broken(reason)
 
     def _limit(self) -> float:
         return TOO_MUCH * max(math.log(self.model.config.vocab_size), self.first_loss or math.inf)
 
-    def _exploded(self, error: Exploded, batches: Sequence[Batch]) -> EngineError:
+    def _exploded(self, error: Exploded, batches: Sequence[Batch]) -> PophoodError:
         chosen = batches if error.batch is None else [batches[error.batch]]
         sources = list(dict.fromkeys(source for batch in chosen for source in batch.sources))
         more = f" and {len(sources) - 8:,} more" if len(sources) > 8 else ""
-        return EngineError(
-            f"step {self.step + 1}: {error}; it read {', '.join(sources[:8])}{more}; the last checkpoint is"
-            " whole: lower --learning-rate, or look at these documents"
+        read = self.world.agree(f"{', '.join(sources[:8])}{more}" if error.here else None)
+        return self.world.error(
+            EngineError(
+                f"step {self.step + 1}: {error}; it read {read}; the last checkpoint is whole: lower"
+                " --learning-rate, or look at these documents"
+            )
         )
 
-    def _next_batch(self) -> Batch:
-        if self.index >= self.train.batches_per_epoch(self.epoch):
-            self.epoch, self.index = self.epoch + 1, 0
-        batch = self.train.batch(self.epoch, self.index)
-        self.index += 1
-        return batch
+    def _next_batches(self) -> list[Batch]:
+        """Of the batches of a step, which are dealt out in turn, those of this process."""
+        mine = []
+        for number in range(self.settings.accumulation * self.world.size):
+            if self.index >= self.train.batches_per_epoch(self.epoch):
+                self.epoch, self.index = self.epoch + 1, 0
+            if number % self.world.size == self.world.rank:
+                mine.append(self.train.batch(self.epoch, self.index))
+            self.index += 1
+        return mine
+
+    def validation_loss(self) -> float | None:
+        """The mean loss of what is learned so far on the validation batches, if there are any."""
+        return None if self.validation is None else evaluate(self.learner, self._shares(self.validation))
 
     def _evaluate(self) -> Iterator[Event]:
         if self.validation is None:
             return
-        loss = evaluate(self.model, self._validation_batches(self.validation))
+        loss = evaluate(self.learner, self._asking(self._shares(self.validation)))
         if not math.isfinite(loss):
-            raise EngineError(
-                f"step {self.step}: the validation loss is {loss:g}; the last checkpoint is whole: lower"
-                " --learning-rate"
+            raise self.world.error(
+                EngineError(
+                    f"step {self.step}: the validation loss is {loss:g}; the last checkpoint is whole: lower"
+                    " --learning-rate"
+                )
             )
         better = self.best is None or loss < self.best
         self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
         self.evaluated, self.loss = self.step, loss
         yield Evaluated(self.step, loss, better)
 
-    def _validation_batches(self, validation: Batches) -> Iterator[Tensors]:
-        for index in range(validation.batches_per_epoch(0)):
+    def _asking(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
+        for batch in batches:
             self._interrupt()
-            yield self.tensors(validation.batch(0, index), held=True)
+            yield batch
+
+    def _shares(self, validation: Batches) -> Iterator[Tensors]:
+        """Of the batches to validate with those of this process, and as many from every process."""
+        count, size = validation.batches_per_epoch(0), self.world.size
+        for index in range(self.world.rank, -(-count // size) * size, size):
+            batch = self.tensors(validation.batch(0, min(index, count - 1)), held=True)
+            yield batch if index < count else batch.unlearned()
 
     def tensors(self, batch: Batch, *, held: bool = False) -> Tensors:
         """A batch as torch wants it, `held` one of validation; with its states where the trunk has them."""
@@ -306,10 +352,19 @@ class Trainer:
     def _checkpoint(self) -> Iterator[Event]:
         if self.save is not None and self.step != self._saved:
             self._saved = self.step
-            yield Saved(self.step, self.save(self.state()))
+            save, state = self.save, self.state()
+            yield Saved(self.step, self.world.by_first(lambda: save(state)))
 
     _saved = -1
 
 
 class _Broken(Exception):
     """A stop was asked for inside a step."""
+
+
+def _set_random(state: torch.Tensor | None, seed: int) -> None:
+    """Go on with a random state, or with a seed where there were fewer processes before."""
+    if state is None:
+        torch.manual_seed(seed)
+    else:
+        torch.set_rng_state(state)

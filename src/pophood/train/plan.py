@@ -141,7 +141,7 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         steps = trainer.plan_steps()
         glimpses = evaluations * measured * 0.25
     steps = trainer.steps or steps
-    per_epoch = trainer.train.batches_per_epoch(0) / settings.accumulation
+    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
     seconds = tuning.seconds + steps * step + (min(evaluations, steps) + 1) * evaluation + glimpses + reserve
     memory, free = peak.bytes + moments, available_memory() + peak.now
     folder = tuning.out.absolute().parent
@@ -173,8 +173,8 @@ def seconds_per_step(trainer: Trainer) -> float:
     idle = torch.optim.SGD(list(trainer.trained.values()), lr=0.0)  # updates by nothing
     while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
         begin = time.perf_counter()
-        train_step(trainer.model, idle, [batch], 0.0, trainer.settings.clip)
-        times.append(time.perf_counter() - begin)
+        train_step(trainer.learner, idle, [batch], 0.0, trainer.settings.clip)
+        times.append(trainer.world.share(time.perf_counter() - begin))
     torch.set_rng_state(random)
     return sorted(times[1:])[(len(times) - 1) // 2] * trainer.settings.accumulation
 
@@ -185,8 +185,9 @@ def _seconds_per_evaluation(trainer: Trainer) -> float:
     if trainer.validation is None:
         return 0.0
     begin = time.perf_counter()
-    evaluate(trainer.model, [Tensors.of(trainer.validation.batch(0, 0))])
-    return (time.perf_counter() - begin) * trainer.validation.batches_per_epoch(0)
+    evaluate(trainer.learner, [Tensors.of(trainer.validation.batch(0, 0))])
+    passes = math.ceil(trainer.validation.batches_per_epoch(0) / trainer.world.size)
+    return (time.perf_counter() - begin) * passes
 
 
 def _disk(trainer: Trainer, settings: TrainSettings) -> int:

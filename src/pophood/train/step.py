@@ -10,9 +10,10 @@ import torch
 
 from pophood.train.attention import Spans, spans_of
 from pophood.train.data.batch import Batch
-from pophood.train.loss import IGNORED, cross_entropy
+from pophood.train.loss import IGNORED
 from pophood.train.model import Model
 from pophood.train.optimizer import clip as clip_gradients
+from pophood.train.parallel import Learner
 
 
 class Tensors(NamedTuple):
@@ -44,13 +45,18 @@ class Tensors(NamedTuple):
             return model(self.tokens, self.positions, self.spans)  # type: ignore[no-any-return]
         return model.from_block(self.states, self.positions, self.spans, self.first)
 
+    def unlearned(self) -> Tensors:
+        """The same with no target that counts."""
+        return self._replace(targets=torch.full_like(self.targets, IGNORED))
+
 
 class Exploded(RuntimeError):
     """The loss or the gradient is no longer a number to learn from; nothing was updated."""
 
-    def __init__(self, text: str, batch: int | None = None) -> None:
+    def __init__(self, text: str, batch: int | None = None, *, here: bool = True) -> None:
         super().__init__(text)
         self.batch = batch  # which of the step's batches showed it; None: all of them together
+        self.here = here  # whether it was that of this process
 
 
 class StepResult(NamedTuple):
@@ -62,7 +68,7 @@ class StepResult(NamedTuple):
 
 
 def train_step(
-    model: Model,
+    learner: Learner,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Tensors],
     rate: float,
@@ -70,21 +76,21 @@ def train_step(
     interrupt: Callable[[], None] = lambda: None,
     limit: float = math.inf,
 ) -> StepResult:
-    """Learn from the batches as one: every learned target weighs the same, whichever batch it is in.
+    """Learn from the batches as one: every learned target weighs the same, whichever batch or process has it.
 
-    Raises Exploded for a loss or gradient that is not finite, or a mean loss above `limit`, and what
-    `interrupt` (asked after every batch) raises; weights and optimizer are then untouched.
+    Every process brings as many batches. Raises Exploded for a loss or gradient that is not finite, or a mean
+    loss above `limit`, and what `interrupt` (asked after every batch) raises; weights and optimizer are then
+    untouched.
     """
-    learned = sum(batch.learned for batch in batches)
+    world = learner.world
+    learned = int(*world.sum(sum(batch.learned for batch in batches)))
     loss = 0.0
     for number, batch in enumerate(batches):
-        hidden = batch.hidden(model)
-        part = cross_entropy(hidden, model.output_weight, batch.targets, 1.0 / max(learned, 1))
-        part.backward()  # type: ignore[no-untyped-call]
-        loss += float(part.detach())
+        part = learner.learn(batch, 1.0 / max(learned, 1), last=number == len(batches) - 1)
+        loss += float(*world.sum(part))
         try:
             if not math.isfinite(loss):
-                raise Exploded(f"the loss is {loss:g}", number)
+                raise Exploded(f"the loss is {loss:g}", number, here=not math.isfinite(part))
             interrupt()
         except BaseException:
             optimizer.zero_grad(set_to_none=True)
@@ -101,16 +107,19 @@ def train_step(
 
 
 @torch.no_grad()
-def evaluate(model: Model, batches: Iterable[Tensors]) -> float:
-    """Mean loss over the learned targets of all batches, in nats; nothing is learned."""
-    was = model.training
-    model.eval()
+def evaluate(learner: Learner, batches: Iterable[Tensors]) -> float:
+    """Mean loss over the learned targets of all batches, in nats; nothing is learned.
+
+    Every process brings as many batches; a batch without a learned target is one more.
+    """
+    was = learner.model.training
+    learner.model.eval()
     learned, loss = 0, 0.0
     try:
         for batch in batches:
-            hidden = batch.hidden(model)
-            loss += float(cross_entropy(hidden, model.output_weight, batch.targets, 1.0))
+            loss += float(learner.loss(batch, 1.0)) / learner.world.size
             learned += batch.learned
     finally:
-        model.train(was)
-    return loss / max(learned, 1)
+        learner.model.train(was)
+    total, count = learner.world.sum(loss, learned)
+    return total / max(count, 1)

@@ -191,8 +191,7 @@ class Tuning(Iterator[Event]):
 
     def _finish(self, trainer: Trainer, reason: str, watch: PeakMemory) -> Iterator[Event]:
         loss = trainer.loss
-        if trainer.validation is not None and trainer.evaluated != trainer.step:
-            loss = validation_loss(trainer)
+        if trainer.evaluated != trainer.step and (loss := trainer.validation_loss()) is not None:
             last = Evaluated(trainer.step, loss, trainer.best is None or loss < trainer.best)
             self.folder.note(last)
             yield last
@@ -257,17 +256,6 @@ class Tuning(Iterator[Event]):
     def _save(self, state: State) -> str:
         tensors, facts = state
         return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
-
-
-def validation_loss(trainer: Trainer) -> float:
-    """The loss of what is learned so far on the trainer's validation batches."""
-    from pophood.train.step import Tensors, evaluate
-
-    batches = trainer.validation
-    assert batches is not None
-    return evaluate(
-        trainer.model, (Tensors.of(batches.batch(0, i)) for i in range(batches.batches_per_epoch(0)))
-    )
 
 
 class Fewer:
