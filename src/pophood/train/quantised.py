@@ -22,9 +22,11 @@ from pophood.train.model import Block, Dropout, Model
 from pophood.train.product import product
 
 if TYPE_CHECKING:
+    from pophood.train.loop import Batches
     from pophood.train.step import Tensors
 
 GROUP = 32  # inputs that share a scale
+MEASURED = 2048  # positions
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
@@ -38,7 +40,8 @@ class Eight(nn.Module):
         """Inputs that are no multiple of 32 are filled up with zeros."""
         super().__init__()
         self.shape = matrix.shape
-        groups = F.pad(matrix.detach().float(), (0, -matrix.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+        filled = F.pad(matrix.detach().float(), (0, -matrix.shape[1] % GROUP))
+        groups = filled.view(len(filled), -1, GROUP)
         scales = groups.abs().amax(-1, keepdim=True) / 127
         values = (groups / scales.clamp_min(torch.finfo(torch.float32).tiny)).round_().clamp_(-127, 127)
         self.register_buffer("values", values.to(torch.int8))
@@ -112,6 +115,24 @@ def eight_bit_model(config: ModelConfig, dropout: Dropout, weights: Arrays) -> M
     return model.requires_grad_(False)
 
 
+def cost(model: Model, weights: Arrays, batches: Batches) -> str:
+    """What 8 bits cost, in a line: `losses` on the first batches, of about 2,048 positions."""
+    from pophood.train.step import Tensors
+
+    chosen: list[Tensors] = []
+    for index in range(batches.batches_per_epoch(0)):
+        chosen.append(Tensors.of(batches.batch(0, index)))
+        if sum(batch.tokens.numel() for batch in chosen) >= MEASURED:
+            break
+    eight, full = losses(model, weights, chosen)
+    here, there = matrix_bytes(model)
+    return (
+        f"8-bit base: loss {eight:.4f} before the first step, {full:.4f} without ({eight - full:+.4f}), on"
+        f" the same {sum(batch.learned for batch in chosen):,} tokens; its matrices take"
+        f" {here / 2**20:,.0f} MiB, not {there / 2**20:,.0f}"
+    )
+
+
 @torch.no_grad()
 def losses(model: Model, weights: Arrays, batches: Sequence[Tensors]) -> tuple[float, float]:
     """What 8 bits cost: the mean loss (nats) of a model with them, and with `weights` in their place.
@@ -144,6 +165,12 @@ def losses(model: Model, weights: Arrays, batches: Sequence[Tensors]) -> tuple[f
     finally:
         model.train(was)
     return sums[0] / learned, sums[1] / learned
+
+
+def numbers_of(model: Model) -> int:
+    """How many parameters a model has, those in 8 bits among them."""
+    eight = (module.shape.numel() for module in model.modules() if isinstance(module, Eight))
+    return sum(parameter.numel() for parameter in model.parameters()) + sum(eight)
 
 
 def matrix_bytes(model: Model) -> tuple[int, int]:
