@@ -33,6 +33,11 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "alpha": ("lora.alpha", float, "LoRA: the change is scaled by alpha / rank (default: 16)."),
     "lora-dropout": ("lora.dropout", float, "LoRA: dropout before the small matrices (default: 0)."),
     "last-blocks": ("last_blocks", int, "Method last: how many blocks learn (default: 4)."),
+    "cache-limit": (
+        "cache_limit",
+        float,
+        "Method last: GiB on disk for what the other blocks compute (default: 20, at most half of the free).",
+    ),
     "batch-size": ("batch_size", int, "Rows of one forward pass (default: 4)."),
     "length": ("length", int, "Positions of a row (default: 256)."),
     "accumulation": ("accumulation", int, "Forward passes of one step (default: 1)."),
@@ -90,7 +95,7 @@ def tune_options(function: F) -> F:
     @functools.wraps(function)
     def command(*args: Any, **values: Any) -> Any:
         given = {key: values.pop(key.replace("-", "_")) for key in (*SETTINGS, "method", "targets")}
-        flags = {key: values.pop(key) for key in ("rslora", "recompute")}
+        flags = {key: values.pop(key) for key in ("rslora", "recompute", "no_cache")}
         settings = {
             (SETTINGS[key][0] if key in SETTINGS else key): value
             for key, value in given.items()
@@ -98,6 +103,7 @@ def tune_options(function: F) -> F:
         }
         settings |= {"lora.rslora": True} if flags["rslora"] else {}
         settings |= {"recompute": True} if flags["recompute"] else {}
+        settings |= _no_cache(settings) if flags["no_cache"] else {}
         if given["targets"]:
             settings["lora.targets"] = _targets(given["targets"])
         return function(*args, wishes=TuneWishes(settings, _data(values)), **values)
@@ -125,6 +131,9 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--targets", metavar="NAMES", help="LoRA: matrices to change, as in attn.q,attn.v (default: all)."
         ),
         learn("--rslora", is_flag=True, help="LoRA: scale by alpha / sqrt(rank)."),
+        learn(
+            "--no-cache", is_flag=True, help="Method last: keep nothing, compute every block in every epoch."
+        ),
         learn("--recompute", is_flag=True, help="Compute activations twice, to save memory."),
     ]
     return found
@@ -174,6 +183,12 @@ def _columns(text: str) -> dict[str, str]:
     if any(not (ours and equals and theirs) for ours, equals, theirs in pairs):
         raise BadInput(f"--columns {text!r}: wanted OURS=THEIRS, as in prompt=question,completion=answer")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _no_cache(settings: dict[str, Any]) -> dict[str, float]:
+    if "cache_limit" in settings:
+        raise click.UsageError("--no-cache keeps nothing, --cache-limit says how much: give one")
+    return {"cache_limit": 0.0}
 
 
 def _targets(text: str) -> tuple[str, ...]:

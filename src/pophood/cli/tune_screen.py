@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pophood.cli.console import QUIET, Console, plain
 from pophood.cli.tables import count, seconds
-from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
+from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,6 +64,8 @@ class Screen:
             self._say(f"  {' '.join(event.prompt.split())[-40:]} → {line[:SAMPLE]}")
         elif isinstance(event, Saved):
             self._console.detail(f"step {event.step}: saved {event.path}")
+        elif isinstance(event, Noted):
+            self._say(event.text)
         elif isinstance(event, Finished):
             self._end(event)
 

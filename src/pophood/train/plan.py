@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pophood.config import ModelConfig
 from pophood.errors import OutOfMemory
@@ -125,30 +125,32 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     """Calibrate, and settle the steps of the whole run before its first; a resumed run keeps its own."""
     settings = tuning.settings
     with PeakMemory() as peak:
-        step = seconds_per_step(trainer)
+        pace = pace_of(trainer)
     evaluation = _seconds_per_evaluation(trainer)
     moments = 8 * sum(parameter.numel() for parameter in trainer.trained.values())
     measured = tuning.before.seconds if tuning.before is not None else 0.0
     disk = _disk(trainer, settings)
-    reserve = measured + evaluation + WRITING + disk / DISK_RATE
+    states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
+    reserve = measured + evaluation + WRITING + (disk - states) / DISK_RATE
     evaluations = settings.evaluations
     if settings.minutes is not None:
         room = settings.minutes * 60 * (1 - SPARE) - tuning.seconds - reserve
         evaluations = max(1, min(evaluations, int(room * EVALUATING / max(evaluation, 1e-3))))
         glimpses = evaluations * measured * 0.25
-        steps = max(1, int((room - (evaluations + 1) * evaluation - glimpses) / step))
+        steps = pace.steps(room - (evaluations + 1) * evaluation - glimpses)
     else:
         steps = trainer.plan_steps()
         glimpses = evaluations * measured * 0.25
     steps = trainer.steps or steps
     per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
-    seconds = tuning.seconds + steps * step + (min(evaluations, steps) + 1) * evaluation + glimpses + reserve
+    learning = pace.seconds(steps)
+    seconds = tuning.seconds + learning + (min(evaluations, steps) + 1) * evaluation + glimpses + reserve
     memory, free = peak.bytes + moments, available_memory() + peak.now
     folder = tuning.out.absolute().parent
     return Plan(
         steps=steps,
         epochs=steps / per_epoch,
-        seconds_per_step=step,
+        seconds_per_step=learning / steps,
         seconds_per_evaluation=evaluation,
         evaluations=evaluations,
         seconds=seconds,
@@ -161,14 +163,49 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     )
 
 
+class Pace(NamedTuple):
+    """Seconds of a step: of the `early` first ones, which compute a trunk's states, and of the others."""
+
+    first: float
+    later: float
+    early: int
+
+    def seconds(self, steps: int) -> float:
+        """How long so many steps take."""
+        return min(steps, self.early) * self.first + max(steps - self.early, 0) * self.later
+
+    def steps(self, seconds: float) -> int:
+        """How many steps that suffices for, at least one.
+
+        >>> Pace(first=2.0, later=1.0, early=10).steps(25.0)
+        15
+        """
+        early = min(self.early, int(max(seconds, 0) / self.first)) if self.early else 0
+        rest = seconds - self.early * self.first
+        return max(1, early + int(rest / self.later) if early == self.early else early)
+
+
+def pace_of(trainer: Trainer) -> Pace:
+    """How fast steps are here and now."""
+    step = seconds_per_step(trainer)
+    if trainer.trunks is None:
+        return Pace(step, step, 0)
+    batch, accumulation = trainer.train.batch(0, 0), trainer.settings.accumulation
+    begin = time.perf_counter()
+    trainer.tensors(batch)
+    states = trainer.world.share((time.perf_counter() - begin) * accumulation)
+    early = math.ceil(trainer.train.batches_per_epoch(0) / (accumulation * trainer.world.size))
+    return Pace(step + states, step + states * (1 - trainer.trunks.train.share), early)
+
+
 def seconds_per_step(trainer: Trainer) -> float:
     """`Trainer.seconds_per_step`, but of fewer passes where they are slow: the clock is running."""
     import torch
 
-    from pophood.train.step import Tensors, train_step
+    from pophood.train.step import train_step
 
     random = torch.get_rng_state()
-    batch = Tensors.of(trainer.train.batch(0, 0))
+    batch = trainer.tensors(trainer.train.batch(0, 0))
     times: list[float] = []
     idle = torch.optim.SGD(list(trainer.trained.values()), lr=0.0)  # updates by nothing
     while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
@@ -180,12 +217,12 @@ def seconds_per_step(trainer: Trainer) -> float:
 
 
 def _seconds_per_evaluation(trainer: Trainer) -> float:
-    from pophood.train.step import Tensors, evaluate
+    from pophood.train.step import evaluate
 
     if trainer.validation is None:
         return 0.0
     begin = time.perf_counter()
-    evaluate(trainer.learner, [Tensors.of(trainer.validation.batch(0, 0))])
+    evaluate(trainer.learner, [trainer.tensors(trainer.validation.batch(0, 0), held=True)])
     passes = math.ceil(trainer.validation.batches_per_epoch(0) / trainer.world.size)
     return (time.perf_counter() - begin) * passes
 
@@ -194,7 +231,9 @@ def _disk(trainer: Trainer, settings: TrainSettings) -> int:
     """Checkpoints (weights and moments of what is trained; one more while it is written), best, result."""
     trained = sum(parameter.numel() for parameter in trainer.trained.values())
     whole = sum(parameter.numel() for parameter in trainer.model.parameters())
-    return 12 * trained * (KEPT + 1) + 4 * trained + 4 * (trained if settings.method == "lora" else whole)
+    states = trainer.trunks.bytes if trainer.trunks is not None else 0
+    result = 4 * (trained if settings.method == "lora" else whole)
+    return states + 12 * trained * (KEPT + 1) + 4 * trained + result
 
 
 class PeakMemory:

@@ -14,10 +14,10 @@ chunks. What is damaged is absent, and made again.
 from __future__ import annotations
 
 import json
-import shutil
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.system import atomic_write, disk_errors, file_lock, free_disk
+from pophood.train.settings import TrainSettings
 
+FOLDER = "trunk"  # within a run's
+MOST = 20.0  # GiB on the disk, at most half of what is free
 VERSION = 1
 Bytes = NDArray[np.uint8]
 _MARKED = 1 << 32
@@ -144,9 +147,11 @@ class KeptRows:
         return False
 
 
-def remove_rows(folder: Path) -> None:
-    """Remove a folder of kept rows."""
-    shutil.rmtree(folder, ignore_errors=True)
+def with_limit(settings: TrainSettings, out: Path) -> TrainSettings:
+    """With a limit, of those whose method keeps states and who say none; a resumed run then has the same."""
+    if settings.method != "last" or settings.cache_limit is not None:
+        return settings
+    return replace(settings, cache_limit=min(MOST, free_disk(out) / 2 / 2**30))
 
 
 def _put(file: BinaryIO, at: int, data: memoryview) -> None:

@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pophood.errors import PophoodError
-from pophood.system import free_disk
 from pophood.train.attention import spans_of
 from pophood.train.data.batch import Batch
 from pophood.train.data.examples import Examples, Pieces
 from pophood.train.model import Model
-from pophood.train.states import Bytes, KeptRows, remove_rows
+from pophood.train.plan import gib
+from pophood.train.settings import TrainSettings
+from pophood.train.states import Bytes, KeptRows
 from pophood.train.step import Tensors
-
-FOLDER = "trunk"  # within a run's
-MOST = 20 * 2**30  # bytes on the disk, at most half of what is free
 
 
 class Laid(Protocol):
@@ -81,11 +80,16 @@ class Trunk:
     @property
     def share(self) -> float:
         """The share of the states that is kept, 0 to 1."""
-        return float(self._starts[self.chunks] / self._starts[-1]) if self._starts[-1] else 1.0
+        return self.bytes / self.needed if self.needed else 1.0
+
+    @property
+    def needed(self) -> int:
+        """Bytes of all states."""
+        return int(self._starts[-1]) * self.row_bytes
 
     @property
     def bytes(self) -> int:
-        """What will be kept."""
+        """Bytes of those that are kept."""
         return int(self._starts[self.chunks]) * self.row_bytes
 
     def open(self, folder: Path, name: str, announce: Callable[[str], object]) -> None:
@@ -186,38 +190,41 @@ class Trunk:
         return hashed.hexdigest()
 
 
-class Trunks(NamedTuple):
+class Trunks:
     """Those of a run, which share one limit; what is to be said about them is in `remarks`."""
 
-    train: Trunk
-    validation: Trunk | None
-    remarks: list[str]
+    def __init__(self, train: Trunk, validation: Trunk | None) -> None:
+        self.train, self.validation = train, validation
+        self.remarks: list[str] = []
+        self._folder: Path | None = None
 
     @classmethod
-    def of(cls, model: Model, train: Laid, validation: Laid | None, limit: int) -> Trunks | None:
-        """Of a model whose lowest blocks are frozen; else, and for a limit of 0, None."""
-        first = lowest_trained(model)
+    def of(cls, model: Model, train: Laid, validation: Laid | None, settings: TrainSettings) -> Trunks | None:
+        """Of a model whose lowest blocks are frozen; else, and where nothing may be kept, None."""
+        first, limit = lowest_trained(model), int((settings.cache_limit or 0) * 2**30)
         if first == 0 or limit <= 0:
             return None
         held = None if validation is None else Trunk(model, validation, first, limit)
-        return cls(Trunk(model, train, first, limit - (held.bytes if held else 0)), held, [])
+        return cls(Trunk(model, train, first, limit - (held.bytes if held else 0)), held)
 
     def open(self, folder: Path, *, again: bool) -> None:
-        """Keep states in a folder: the validation's always, and the others if they are needed `again`."""
-        train, say = self.train, self.remarks.append
+        """Keep states in a folder: those of validation always, the others if they are needed `again`."""
+        train, say, self._folder = self.train, self.remarks.append, folder
         if self.validation is not None:
             self.validation.open(folder, "validation", say)
         if not again:
             return
         say(
-            f"what the {train.first} lowest blocks make of the data never changes: it is kept in {folder} (up"
-            f" to {train.bytes / 2**20:,.0f} MiB), so that every epoch after the first is faster"
+            f"what is below block {train.first} does not learn: what it makes of the data is kept in {folder}"
+            f" ({gib(train.bytes)}), and computed in the first epoch alone"
         )
         if train.share < 1:
             say(
-                f"that is {train.share:.0%} of it, the rest is computed each time: a higher --cache-limit"
-                f" keeps all ({train.bytes / train.share / 2**30 if train.share else 0:,.1f} GiB)"
+                f"that is {train.share:.0%} of it, and the rest is computed each time: --cache-limit"
+                f" {self.needed / 2**30:.1f} keeps all"
             )
+        if any(module.p for module in train.model.modules() if isinstance(module, torch.nn.Dropout)):
+            say("dropout is left out there, or nothing could be kept: --no-cache gives it back")
         train.open(folder, "train", say)
 
     @property
@@ -225,16 +232,23 @@ class Trunks(NamedTuple):
         """What will be on the disk."""
         return self.train.bytes + (self.validation.bytes if self.validation else 0)
 
+    @property
+    def needed(self) -> int:
+        """What it would be without a limit."""
+        held = self.validation
+        return self.train.needed + (held.needed if held else 0)
+
     def close(self) -> None:
         """Let go of the files, which stay for a run that goes on."""
         self.train.close()
         if self.validation is not None:
             self.validation.close()
 
-    def remove(self, folder: Path) -> None:
+    def remove(self) -> None:
         """Remove what was kept."""
         self.close()
-        remove_rows(folder)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def lowest_trained(model: Model) -> int:
@@ -243,11 +257,6 @@ def lowest_trained(model: Model) -> int:
         return 0
     learns = (any(p.requires_grad for p in block.parameters()) for block in model.blocks)
     return next((i for i, learning in enumerate(learns) if learning), 0)
-
-
-def default_limit(folder: Path) -> int:
-    """Bytes that may be kept where nobody says how many: 20 GiB, or half of what is free there."""
-    return min(MOST, free_disk(folder) // 2)
 
 
 def _starts_of(documents: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pophood.errors import BadInput, Cancelled
 from pophood.text.chat import ChatTemplate
 from pophood.train.data import Data, DataOptions, Order, open_data
-from pophood.train.data.batch import Batch
+from pophood.train.data.packing import Fewer
 from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
 from pophood.train.folder import RunFolder, State
 from pophood.train.learner import Trained, adapter_of, build
@@ -27,6 +27,7 @@ from pophood.train.plan import PeakMemory, Plan, refuse_unfit, schedule
 from pophood.train.report import Actual, Card, make_card, write_report
 from pophood.train.samples import GLIMPSE, prompts_of, sample
 from pophood.train.settings import LoraSettings, TrainSettings
+from pophood.train.states import FOLDER, with_limit
 from pophood.train.torch_help import require_torch
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Tuning(Iterator[Event]):
         self.resumed = self._resume(settings.minutes if settings else None) if resume else None
         if self.resumed is None:
             self.settings = _settled(settings or TrainSettings(), lm.config.n_positions)
+            self.settings = with_limit(self.settings, self.out)
             self.folder.check_free(overwrite=overwrite)
             self.options = replace(data_options or DataOptions(), length=self.settings.length)
         self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
@@ -125,20 +127,27 @@ class Tuning(Iterator[Event]):
         import torch
 
         from pophood.train.loop import Trainer
+        from pophood.train.trunk import Trunks
 
         torch.set_num_threads(self.lm.engine.threads)
         settings = self.settings
         order = Order(self.data.train, settings.batch_size, settings.length, settings.seed)
-        held = Order(self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False)
+        held: Fewer | None = None
+        if len(self.data.validation):
+            watched = Order(
+                self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
+            )
+            held = Fewer(watched, BRIEFLY if self.brief else FULLY)
         model = build(self.lm.bundle, settings)
         trainer = Trainer(
             model,
             order,
-            Fewer(held, BRIEFLY if self.brief else FULLY) if len(self.data.validation) else None,
+            held,
             settings,
             save=self._save,
             should_stop=self._why_stop,
         )
+        trainer.trunks = Trunks.of(model, order, held, settings)
         if self.resumed is not None:
             trainer.restore(*self.resumed)
         return trainer
@@ -161,6 +170,8 @@ class Tuning(Iterator[Event]):
         if self.resumed is None:
             self.folder.begin(self, overwrite=self._overwrite)
         self._reserve, trainer.steps = plan.reserve, plan.steps
+        if trainer.trunks is not None:
+            trainer.trunks.open(self.out / FOLDER, again=plan.epochs > 1)
         trainer.settings = replace(trainer.settings, evaluations=plan.evaluations)
         watch = PeakMemory().start()
         reason = "stopped"
@@ -171,6 +182,8 @@ class Tuning(Iterator[Event]):
             yield from self._finish(trainer, reason, watch)
         finally:
             watch.stop()
+            if trainer.trunks is not None:
+                trainer.trunks.close()
             self._restore_engine()
 
     def _seen(self, event: Event) -> Iterator[Event]:
@@ -199,6 +212,8 @@ class Tuning(Iterator[Event]):
         self._into_engine()
         after = measure(self.lm, self.data, self.prompts, quick=self.brief)
         complete = reason in ("steps", "no better")
+        if complete and trainer.trunks is not None:
+            trainer.trunks.remove()
         self.folder.finish(self, trainer, complete=complete)
         actual = Actual(trainer.step, self.seconds, watch.stop(), self.folder.bytes)
         self.card = make_card(self, trainer, after, reason, chosen, actual)
@@ -256,24 +271,6 @@ class Tuning(Iterator[Event]):
     def _save(self, state: State) -> str:
         tensors, facts = state
         return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
-
-
-class Fewer:
-    """Batches of an order, spread evenly, of at most `positions`: watching must cost less than learning."""
-
-    def __init__(self, order: Order, positions: int) -> None:
-        self._order = order
-        count = order.batches_per_epoch(0)
-        most = max(1, positions // (order.batch_size * order.length))
-        self._chosen = [i * count // min(count, most) for i in range(min(count, most))]
-
-    def batch(self, epoch: int, index: int) -> Batch:
-        """One of the chosen batches."""
-        return self._order.batch(0, self._chosen[index])
-
-    def batches_per_epoch(self, epoch: int) -> int:
-        """How many were chosen."""
-        return len(self._chosen)
 
 
 def _settled(settings: TrainSettings, positions: int) -> TrainSettings:

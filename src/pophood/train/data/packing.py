@@ -118,6 +118,38 @@ class Order:
         return Batch(tokens, targets, positions, documents, tuple(sources), numbers)
 
 
+class Fewer:
+    """Batches of an order, spread evenly, of at most `positions`: watching must cost less than learning."""
+
+    def __init__(self, order: Order, positions: int) -> None:
+        self._order = order
+        count = order.batches_per_epoch(0)
+        most = max(1, positions // (order.batch_size * order.length))
+        self._chosen = [i * count // min(count, most) for i in range(min(count, most))]
+
+    @property
+    def examples(self) -> Examples:
+        """Those of the order."""
+        return self._order.examples
+
+    @property
+    def pieces(self) -> Pieces:
+        """Those of the order, in no chosen batch too."""
+        return self._order.pieces
+
+    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
+        """The numbers of the pieces in each row of a batch."""
+        return self._order.rows(0, self._chosen[index])
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """One of the chosen batches."""
+        return self._order.batch(0, self._chosen[index])
+
+    def batches_per_epoch(self, epoch: int) -> int:
+        """How many were chosen."""
+        return len(self._chosen)
+
+
 def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | None = None) -> Plan:
     """Rows of at most `length` positions for pieces of these counts, each piece in one of them.
 
