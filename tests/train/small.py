@@ -16,6 +16,7 @@ from pophood.train.loop import Trainer
 from pophood.train.lora import add_lora
 from pophood.train.model import Dropout, Model
 from pophood.train.settings import LoraSettings, Method, TrainSettings
+from pophood.train.world import ALONE, World
 from tests.tiny import Values, tiny_config
 from tests.train.data.given import opened
 
@@ -92,6 +93,8 @@ def trainer_of(
     *,
     out: Path | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
+    world: World = ALONE,
+    shard: bool = False,
     **changes: Any,
 ) -> Trainer:
     """A trainer as a new process would make it; checkpoints go to `out`."""
@@ -108,4 +111,6 @@ def trainer_of(
         settings,
         save=None if out is None else keep,
         should_stop=should_stop,
+        world=world,
+        shard=shard,
     )

@@ -32,7 +32,7 @@ class FakeTrainer:
         self.settings, self.steps, self.step, self.validation = settings, 0, 0, None
         self.train, self.model, self.world = Batches(), self, ALONE
         self.trained: dict[str, Any] = {}
-        self.trunks = None
+        self.trunks, self.learner, self.shard = None, self, False
 
     def parameters(self) -> list[Any]:
         return []

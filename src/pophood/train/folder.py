@@ -139,9 +139,7 @@ class RunFolder:
 
     def plan(self) -> Plan:
         """What was planned before the first step."""
-        said = dict(self.facts()["plan"])
-        del said["fits"]
-        return Plan(**{**said, "advice": tuple(said["advice"])})
+        return Plan.of(self.facts()["plan"])
 
     # ---- on the way ----
 
@@ -170,23 +168,25 @@ class RunFolder:
 
         return str(save(self.path / CHECKPOINTS, state, keep=KEPT))
 
-    def use_best(self, trainer: Trainer, loss: float | None) -> int:
-        """Put the checkpoint of the lowest validation loss into the model, if it beats `loss`; its step."""
-        import torch
-
+    def best(self, trainer: Trainer, loss: float | None) -> Resumed | None:
+        """The checkpoint of the lowest validation loss, if it is of another step and beats `loss`."""
         from pophood.train.checkpoint import best, load
 
         found = best(self.path / CHECKPOINTS)
         if found is None or loss is None:
-            return trainer.step
+            return None
         tensors, facts = load(found)
         if facts["step"] == trainer.step or facts["validation_loss"] >= loss:
+            return None
+        return tensors, facts
+
+    def use_best(self, trainer: Trainer, loss: float | None) -> int:
+        """Put the checkpoint of the lowest validation loss into the model, if it beats `loss`; its step."""
+        best = self.best(trainer, loss)
+        if best is None:
             return trainer.step
-        with torch.no_grad():
-            for name, parameter in trainer.trained.items():
-                parameter.copy_(tensors[f"trained.{name}"])
-                if name in trainer.model.low:
-                    trainer.model.low[name].copy_(tensors[f"low.{name}"])
+        tensors, facts = best
+        trainer.put(tensors)
         return int(facts["step"])
 
     # ---- the end ----

@@ -125,17 +125,15 @@ class Trainer:
                         f"the checkpoint's {kind}.{name} is {saved.dtype} {tuple(saved.shape)}, this run's"
                         f" {dtype} {tuple(parameter.shape)}: use the model, precision and settings it had"
                     )
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(tensors[f"trained.{name}"])
-                if name in self.model.low:
-                    self.model.low[name].copy_(tensors[f"low.{name}"])
-                if f"mean.{name}" in tensors:
-                    self.optimizer.state[parameter] = {
-                        "step": torch.tensor(float(facts["step"])),
-                        "exp_avg": tensors[f"mean.{name}"].clone(),
-                        "exp_avg_sq": tensors[f"square.{name}"].clone(),
-                    }
+        self.put(tensors)
+        for name, parameter in self.trained.items():
+            if f"mean.{name}" in tensors:
+                mean, square = (tensors[f"{kind}.{name}"].clone() for kind in ("mean", "square"))
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(facts["step"])),
+                    "exp_avg": self.learner.part(parameter, mean),
+                    "exp_avg_sq": self.learner.part(parameter, square),
+                }
         for name in PLACE:
             setattr(self, name, facts[name])
         self.loss, self._saved = facts["validation_loss"], self.step
@@ -144,6 +142,14 @@ class Trainer:
             random = tensors.get(name)
             if rank == self.world.rank:
                 _set_random(random, self.settings.seed + rank + self.step * self.world.size)
+
+    @torch.no_grad()
+    def put(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Let the weights be those of a saved state."""
+        for name, parameter in self.trained.items():
+            parameter.copy_(self.learner.part(parameter, tensors[f"trained.{name}"]))
+            if name in self.model.low:
+                self.model.low[name].copy_(tensors[f"low.{name}"])
 
     # ---- the plan ----
 

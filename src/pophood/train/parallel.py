@@ -6,6 +6,7 @@ where neither wrapper would know of it: DDP has to see every gradient come, FSDP
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ class Learner:
         if shard:
             _shard(self._pass, model, world)
         elif not world.alone:
-            with told():
+            with told(), warnings.catch_warnings(action="ignore", category=FutureWarning):  # of another name
                 self._pass = nn.parallel.DistributedDataParallel(self._pass, broadcast_buffers=False)
 
     def loss(self, batch: Tensors, scale: float) -> Tensor:
@@ -78,6 +79,17 @@ class Learner:
                 yield
 
     # ---- weights, which may be in parts ----
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """While this lasts every process holds the whole weights, and `model` is as any other."""
+        parts: list[Any] = [*self.model.blocks, self._pass] if self.shard else []
+        with told():
+            for part in parts:
+                part.unshard()
+        yield
+        for part in parts:
+            part.reshard()
 
     def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of this process's shapes, put together on rank 0; with shards the others get {}."""

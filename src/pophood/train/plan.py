@@ -9,6 +9,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,7 @@ from pophood.config import ModelConfig
 from pophood.errors import OutOfMemory
 from pophood.system import available_memory, free_disk
 from pophood.train.settings import TrainSettings
+from pophood.train.world import ALONE, World
 
 if TYPE_CHECKING:
     from pophood.train.loop import Trainer
@@ -61,6 +63,12 @@ class Plan:
         """For JSON."""
         return asdict(self) | {"fits": self.fits, "advice": list(self.advice)}
 
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Plan:
+        """From what `as_dict` gave."""
+        facts = {name: value for name, value in said.items() if name != "fits"}
+        return cls(**{**facts, "advice": tuple(said["advice"])})
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -75,6 +83,12 @@ class Sizes:
     def total(self) -> int:
         """All of them."""
         return self.weights + self.gradients + self.moments + self.activations
+
+    def on_a_machine(self, world: World, *, shard: bool) -> Sizes:
+        """Of all processes of this machine; with `shard` gradients and moments are in parts."""
+        n, parts = world.local_size, world.size if shard else 1
+        learned = n * self.gradients // parts, n * self.moments // parts
+        return Sizes(n * self.weights, *learned, n * self.activations)
 
 
 def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
@@ -95,9 +109,11 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
     return Sizes(4 * config.n_params, 4 * trained, 8 * trained, 4 * activations)
 
 
-def refuse_unfit(config: ModelConfig, settings: TrainSettings) -> None:
+def refuse_unfit(
+    config: ModelConfig, settings: TrainSettings, world: World = ALONE, *, shard: bool = False
+) -> None:
     """Raise OutOfMemory, with what to change, for a run that cannot fit; nothing is allocated yet."""
-    needed, free = sizes_of(config, settings), available_memory()
+    needed, free = sizes_of(config, settings).on_a_machine(world, shard=shard), available_memory()
     if needed.total > free:
         raise OutOfMemory(
             f"training needs about {gib(needed.total)} more ({gib(needed.weights)} weights,"
@@ -127,7 +143,8 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     with PeakMemory() as peak:
         pace = pace_of(trainer)
     evaluation = _seconds_per_evaluation(trainer)
-    moments = 8 * sum(parameter.numel() for parameter in trainer.trained.values())
+    parts = trainer.world.size if trainer.learner.shard else 1
+    moments = 8 * sum(parameter.numel() for parameter in trainer.trained.values()) // parts
     measured = tuning.before.seconds if tuning.before is not None else 0.0
     disk = _disk(trainer, settings)
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
@@ -145,7 +162,7 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
     learning = pace.seconds(steps)
     seconds = tuning.seconds + learning + (min(evaluations, steps) + 1) * evaluation + glimpses + reserve
-    memory, free = peak.bytes + moments, available_memory() + peak.now
+    memory, free = peak.bytes + moments, available_memory() // trainer.world.local_size + peak.now
     folder = tuning.out.absolute().parent
     return Plan(
         steps=steps,

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pophood.errors import BadInput, Cancelled, EngineError, PophoodError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)  # how long a process waits for the others
@@ -85,6 +86,7 @@ class World:
         """The sums over all ranks, in float64."""
         if self.alone:
             return values
+        import torch
         import torch.distributed as dist
 
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -96,6 +98,7 @@ class World:
         """What the rank `source` has, which JSON must be able to say; that of the others is ignored."""
         if self.alone:
             return value
+        import torch
         import torch.distributed as dist
 
         text = json.dumps(value).encode() if self.rank == source else b""
@@ -155,6 +158,7 @@ class World:
         """The tensors of all ranks, alike in shape, in the order of ranks."""
         if self.alone:
             return [tensor]
+        import torch
         import torch.distributed as dist
 
         gathered = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -172,13 +176,14 @@ class World:
 ALONE = World()
 
 
-class _Sent(Mapping[str, torch.Tensor]):
+class _Sent(Mapping[str, "torch.Tensor"]):
     def __init__(self, world: World, tensors: Mapping[str, torch.Tensor]) -> None:
         self._tensors, self._world = tensors, world
         kinds = [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()]
         self._kinds = {name: (kind, shape) for name, kind, shape in world.share(kinds)}
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        import torch
         import torch.distributed as dist
 
         kind, shape = self._kinds[name]

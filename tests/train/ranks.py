@@ -1,0 +1,86 @@
+"""Runs in several processes: `python -m tests.train.ranks DATA OUT RUNS-AS-JSON` under torchrun.
+
+Every run is a case of `small.py` with changes: `shard`, `stop` (ask to stop at the n-th question, on the rank
+`asks`), `poison` (a loss that is no number at that step, on the rank `asks`), `go_on` (from OUT's newest
+checkpoint). Each rank writes OUT.RANK.json: of every run its events, its state's hash, and its error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pophood.errors import PophoodError
+from pophood.train.checkpoint import State, latest, load, state_hash
+from pophood.train.events import as_line
+from pophood.train.loop import Trainer
+from pophood.train.world import World
+from tests.train.small import Case, trainer_of
+
+
+def one(data: Path, out: Path, world: World, fields: dict[str, Any]) -> dict[str, Any]:
+    """One run to its end; what became of it."""
+    asks, stop, poison = (fields.pop(name, 0) for name in ("asks", "stop", "poison"))
+    shard, go_on, changes = (fields.pop(name, None) for name in ("shard", "go_on", "changes"))
+    place = out / str(fields.pop("folder", ""))
+    asked = 0
+
+    def should_stop() -> str | None:
+        nonlocal asked
+        asked += 1
+        return "stopped" if stop and asked >= stop and world.rank == asks else None
+
+    trainer = trainer_of(
+        Case(**fields),
+        data,
+        out=place,
+        should_stop=should_stop,
+        world=world,
+        shard=bool(shard),
+        **{"precision": "f32", **(changes or {})},
+    )
+    if go_on:
+        resume(trainer, world, place)
+    if poison and world.rank == asks:
+        trainer.model.register_forward_hook(
+            lambda module, _, y: y * math.nan if module.training and trainer.step == poison - 1 else None
+        )
+    told: dict[str, Any] = {"events": [], "error": None}
+    try:
+        told["events"] += [json.loads(as_line(event)) for event in trainer.run()]
+    except PophoodError as error:
+        told["error"] = (type(error).__name__, str(error))
+    state = trainer.state()
+    told["hash"] = state_hash(state)
+    if world.first and fields.get("method") != "none":
+        torch.save({name: t.clone() for name, t in state[0].items()}, place / "state.pt")
+    return told
+
+
+def resume(trainer: Trainer, world: World, out: Path) -> None:
+    """Go on from what rank 0 finds."""
+    state: State | None = None
+    if world.first:
+        path = latest(out, print)
+        assert path is not None
+        state = load(path)
+    facts = world.share(dict(state[1]) if state else None)
+    trainer.restore(world.tensors(state[0] if state else None), facts or {})
+
+
+def main() -> None:
+    """All runs, one after the other."""
+    torch.set_num_threads(1)
+    data, out, runs = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+    world = World.here().join()
+    told = {name: one(data, out, world, fields) for name, fields in runs.items()}
+    out.with_name(f"{out.name}.{world.rank}.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
