@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Program
+from tests.conftest import ROOT
 from tests.tiny import tiny_folder
 
 SMALL = ("--steps", "3", "--length", "32", "--batch-size", "2", "--threads", "1", "--rank", "2")
@@ -61,6 +63,42 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
     assert "notes-lora: holds a run already" in again.said[-1]
 
 
+def test_from_scratch_is_a_model_that_run_opens(program: Program, notes: Path) -> None:
+    """The page's own command, made short."""
+    command = "pophood tune notes.txt --from-scratch gpt2-tiny"
+    assert f"```\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    short = ("--steps", "3", "--length", "32", "--batch-size", "2", "--threads", "1", "--vocabulary", "280")
+    done = program(*shlex.split(command)[1:], *short)
+    assert done.code == 0, done.said
+    assert re.search(r"gpt2-tiny from scratch: \d+,\d+ parameters, a vocabulary of 280 tokens", done.said[0])
+    assert done.text.splitlines()[-1].endswith(" -m notes-scratch")
+    used = program("run", "The sun", "-m", "notes-scratch", "--greedy", "--max-tokens", "3")
+    assert used.code == 0, used.said
+
+
+def test_from_scratch_plans_and_shows_and_writes_nothing(program: Program, notes: Path) -> None:
+    words = ("tune", "notes.txt", "--from-scratch", "gpt2-nano", "--threads", "1", "--json")
+    planned = program(*words, "--steps", "3", "--plan")
+    assert planned.code == 0, planned.said
+    assert json.loads(planned.text)["steps"] == 3
+    shown = program(*words, "--show")
+    assert shown.code == 0, shown.said
+    assert json.loads(shown.text)["examples"]
+    assert not (notes.parent / "notes-scratch").exists()
+    sizes = program("tune", "--from-scratch", "list")
+    assert sizes.code == 0
+    assert re.search(r"gpt2-tiny .* 1088256 ", sizes.text)
+
+
+def test_from_scratch_goes_on_after_ctrl_c(notes: Path, program: Program, settings: dict[str, str]) -> None:
+    started = ["notes.txt", "--from-scratch", "gpt2-nano", "--threads", "1", "--steps", "100000"]
+    out, _ = _stopped(started, notes, "notes-scratch", settings)
+    assert b"tune notes.txt --from-scratch gpt2-nano -o notes-scratch --resume" in out
+    resumed = program("tune", "notes.txt", "-o", "notes-scratch", "--resume", "--minutes", "0.05")
+    assert resumed.code == 0, resumed.said
+    assert "gpt2-nano from scratch" in resumed.said[0], "the folder says what it began with"
+
+
 def test_the_plan_writes_nothing(program: Program, model: str, notes: Path) -> None:
     done = program("tune", "notes.txt", "-m", model, *SMALL, "--plan", "--json")
     assert done.code == 0, done.said
@@ -92,18 +130,25 @@ def test_eval_measures_without_torch(program: Program, model: str, notes: Path) 
     assert found["perplexity"] == pytest.approx(2.718281828 ** found["loss"], rel=1e-6)
 
 
-def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pophood", "tune", "notes.txt", "-m", model, *SMALL, "--steps", "100000"]
+def _stopped(arguments: list[str], notes: Path, out: str, settings: dict[str, str]) -> tuple[bytes, bytes]:
+    """Start a run, interrupt it after its second step, and return what it said on both streams."""
+    command = [sys.executable, "-m", "pophood", "tune", *arguments]
     process = subprocess.Popen(
         command, cwd=notes.parent, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    events, end = notes.parent / "notes-lora" / "events.jsonl", time.monotonic() + 90
+    events, end = notes.parent / out / "events.jsonl", time.monotonic() + 90
     while not (events.exists() and '"step", "step": 2' in events.read_text()) and time.monotonic() < end:
         assert process.poll() is None, process.communicate()[1].decode()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=90)
+    out_, err = process.communicate(timeout=90)
     assert process.returncode == 130, err.decode()
+    return out_, err
+
+
+def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[str, str]) -> None:
+    arguments = ["notes.txt", "-m", model, *SMALL, "--steps", "100000"]
+    out, err = _stopped(arguments, notes, "notes-lora", settings)
     assert b"stopped, what was learned is kept" in err
     assert b"--resume" in out
     assert (notes.parent / "notes-lora" / "adapter_model.safetensors").is_file()
@@ -121,6 +166,8 @@ def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[s
         (("--steps", "3", "--minutes", "1"), "give one of steps, epochs and minutes"),
         (("--columns", "prompt"), "wanted OURS=THEIRS"),
         (("--rank", "0"), "rank must be at least 1, got 0"),
+        (("--from-scratch", "gpt2-tiny"), "--from-scratch makes a model of its own: leave out -m"),
+        (("--vocabulary", "300"), "it is for a model from scratch: leave out --vocabulary"),
     ],
 )
 def test_wrong_wishes_get_one_line(
@@ -129,6 +176,12 @@ def test_wrong_wishes_get_one_line(
     done = program("tune", "notes.txt", "-m", model, *arguments)
     assert done.code == 2
     assert words in done.said[-1]
+
+
+def test_from_scratch_everything_learns(program: Program, notes: Path) -> None:
+    done = program("tune", "notes.txt", "--from-scratch", "gpt2-nano", "--method", "lora")
+    assert done.code == 2
+    assert "from scratch everything learns (--method full): leave out --method" in done.said[-1]
 
 
 def test_a_scale_of_an_adapter_is_a_number() -> None:

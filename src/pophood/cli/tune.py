@@ -20,13 +20,15 @@ from pophood.cli.tune_show import show
 from pophood.errors import Cancelled
 
 if TYPE_CHECKING:
+    from pophood.train.from_scratch import Scratch
     from pophood.train.report import Card
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning
 
 
-def _check(wishes: TuneWishes, resume: bool, overwrite: bool) -> None:
+def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: bool) -> None:
     """Refuse what contradicts itself, before a model is loaded."""
+    wishes.check_scratch(choice.name, bool(choice.adapters))
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
     if resume:
@@ -41,7 +43,7 @@ def _check(wishes: TuneWishes, resume: bool, overwrite: bool) -> None:
     type=click.Path(path_type=Path),
     metavar="DIR",
     section="Output",
-    help="Where the result goes (default: ./NAME-METHOD).",
+    help="Where the result goes (default: ./NAME-METHOD, ./NAME-scratch).",
 )
 @option("--plan", is_flag=True, section="Output", help="Say what it will cost on this machine, and end.")
 @option(
@@ -87,27 +89,28 @@ def command(
 
     Example: pophood tune chats.jsonl --show
 
-    Example: pophood tune notes.txt --plan --method full
+    Example: pophood tune notes.txt --from-scratch gpt2-tiny
     """
     from pophood.train.torch_help import require_torch
 
-    _check(wishes, resume, overwrite)
+    _check(wishes, choice, resume, overwrite)
     if not showing:
         require_torch()
-    settings = wishes.train_settings()
-    reading = wishes.data_options()
-    lm = open_model(console, choice)
+    settings, reading = wishes.train_settings(), wishes.data_options()
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
+    out = out or Path(default_out(data, wishes.kind))
+    scratch = _scratch(console, data, out, wishes, choice, resume)
+    lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
         return show(console, lm, data, settings, reading, as_json)
     stop = Stop()
     with Waiting(console, "reading the data") as waiting:
         tuning = Tuning(
-            lm,
+            scratch or lm,
             data,
-            out or default_out(data, wishes.settings.get("method", "lora")),
+            out,
             None if resume and "minutes" not in wishes.settings else settings,
             reading,
             prompts=prompts,
@@ -122,6 +125,34 @@ def command(
         return _plan(console, tuning, as_json)
     with stop:
         return _run(console, tuning, stop, choice, as_json)
+
+
+def _scratch(
+    console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
+) -> Scratch | None:
+    """The model from nothing, if one is wanted, or the run that is resumed began with one."""
+    from pophood.train.from_scratch import scratch_for
+
+    seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
+    with Waiting(console, "making the vocabulary"):
+        scratch = scratch_for(
+            data,
+            out,
+            wishes.from_scratch,
+            resume=resume,
+            vocabulary=wishes.vocabulary,
+            data=wishes.data_options(),
+            precision=choice.precision,
+            threads=choice.threads,
+            context=choice.context,
+            **seed,
+        )
+    if scratch is not None:
+        config = scratch.lm.config
+        console.say(
+            f"{scratch.lm.name}: {config.n_params:,} parameters, a vocabulary of {config.vocab_size:,} tokens"
+        )
+    return scratch
 
 
 def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
@@ -156,6 +187,7 @@ def _next(tuning: Tuning, card: Card, choice: ModelChoice) -> str:
     """Where the result is, and the command that uses it."""
     me, place = this_command(), shlex.quote(str(tuning.out))
     model = f" -m {shlex.quote(choice.name)}" if choice.name else ""
+    began = f" --from-scratch {tuning.scratch.size}" if tuning.scratch else model
     chat = tuning.template is not None and tuning.data.report.completions_only
     prompt = " ".join((card.prompts[0] if card.prompts else "Once upon a time").split())[-60:]
     verb_, text = ("chat", "Hello!") if chat else ("run", prompt)
@@ -163,6 +195,6 @@ def _next(tuning: Tuning, card: Card, choice: ModelChoice) -> str:
     lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
     if card.reason in ("stopped", "clock") and card.actual.steps < card.plan.steps:
         data = " ".join(shlex.quote(str(path)) for path in tuning.paths)
-        lines.append(f"  {me} tune {data}{model} -o {place} --resume")
+        lines.append(f"  {me} tune {data}{began} -o {place} --resume")
     lines.append(f"  {me} {verb_} {shlex.quote(text)}{use}")
     return "\n".join(lines)

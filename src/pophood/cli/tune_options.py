@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pophood.cli.console import Console
 from pophood.cli.options import F, option
 from pophood.errors import BadInput
 
@@ -41,7 +42,11 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "batch-size": ("batch_size", int, "Rows of one forward pass (default: 4)."),
     "length": ("length", int, "Positions of a row (default: 256)."),
     "accumulation": ("accumulation", int, "Forward passes of one step (default: 1)."),
-    "learning-rate": ("learning_rate", float, "Highest learning rate (default: 2e-4 for LoRA, else 5e-5)."),
+    "learning-rate": (
+        "learning_rate",
+        float,
+        "Highest learning rate (default: 2e-4 for LoRA, else 5e-5; by size from scratch).",
+    ),
     "weight-decay": ("weight_decay", float, "Weight decay of the matrices (default: 0.01)."),
     "dropout": ("dropout", float, "Dropout in GPT-2's three places (default: 0)."),
     "patience": (
@@ -61,6 +66,23 @@ class TuneWishes:
 
     settings: dict[str, Any] = field(default_factory=dict)  # fields of TrainSettings, and "lora.FIELD"
     data: dict[str, Any] = field(default_factory=dict)  # fields of DataOptions
+    from_scratch: str | None = None  # a size
+    vocabulary: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the result is called after: the method, or "scratch"."""
+        return "scratch" if self.from_scratch else str(self.settings.get("method", "lora"))
+
+    def check_scratch(self, model: str | None, adapters: bool) -> None:
+        """Raise UsageError for what a model from scratch cannot be told."""
+        if self.from_scratch is None:
+            return
+        if model is not None or adapters:
+            flag = "-m" if model is not None else "--adapter"
+            raise click.UsageError(f"--from-scratch makes a model of its own: leave out {flag}")
+        if self.settings.get("method", "full") != "full":
+            raise click.UsageError("from scratch everything learns (--method full): leave out --method")
 
     def check_resume(self) -> None:
         """Raise UsageError for a setting that a resumed run has already."""
@@ -79,7 +101,8 @@ class TuneWishes:
 
         lora = {k.removeprefix("lora."): v for k, v in self.settings.items() if k.startswith("lora.")}
         rest = {k: v for k, v in self.settings.items() if not k.startswith("lora.")}
-        return TrainSettings(lora=LoraSettings(**lora), **({"patience": PATIENCE} | rest))
+        usual: dict[str, Any] = {"patience": PATIENCE} | ({"method": "full"} if self.from_scratch else {})
+        return TrainSettings(lora=LoraSettings(**lora), **(usual | rest))
 
     def data_options(self) -> DataOptions:
         """How the files are read. Raises BadInput for a value out of range."""
@@ -106,7 +129,8 @@ def tune_options(function: F) -> F:
         settings |= _no_cache(settings) if flags["no_cache"] else {}
         if given["targets"]:
             settings["lora.targets"] = _targets(given["targets"])
-        return function(*args, wishes=TuneWishes(settings, _data(values)), **values)
+        scratch = {key: values.pop(key) for key in ("from_scratch", "vocabulary")}
+        return function(*args, wishes=TuneWishes(settings, _data(values), **scratch), **values)
 
     decorated: Callable[..., Any] = command
     for decorate in reversed([*_learning(), *_reading()]):
@@ -121,7 +145,20 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--method",
             type=click.Choice(METHODS),
             help="lora: an adapter (default); full: all weights; last: the last blocks.",
-        )
+        ),
+        learn(
+            "--from-scratch",
+            metavar="SIZE",
+            is_eager=True,
+            callback=_list_sizes,
+            help='Learn a new model, as in gpt2-tiny, with a vocabulary of the data; "list" shows the sizes.',
+        ),
+        learn(
+            "--vocabulary",
+            type=int,
+            metavar="N",
+            help="From scratch: tokens of the vocabulary, at most (default: by size).",
+        ),
     ]
     for name, (_, kind, words) in SETTINGS.items():
         metavar = "N" if kind is int else "X"
@@ -137,6 +174,16 @@ def _learning() -> list[Callable[[Any], Any]]:
         learn("--recompute", is_flag=True, help="Compute activations twice, to save memory."),
     ]
     return found
+
+
+def _list_sizes(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Show the sizes for `--from-scratch list`, which needs no data, and end."""
+    if value == "list" and not context.resilient_parsing:
+        from pophood.train.data.scratch import sizes_table
+
+        Console().out(str(sizes_table()))
+        context.exit()
+    return value
 
 
 def _reading() -> list[Callable[[Any], Any]]:

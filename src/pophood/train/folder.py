@@ -5,7 +5,8 @@ notes-lora/
   events.jsonl        every event, one per line, as it happens
   checkpoints/        the last and the best, until the run is complete
   adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result (LoRA), as PEFT has it
-  config.json model.safetensors tokenizer.json ...                      the result (full, last)
+  config.json model.safetensors tokenizer.json ...                      the result (full, last); from scratch
+                      all but the weights are there from the beginning, and what a resumed run begins with
   report.json report.html loss.svg
 """
 
@@ -110,6 +111,7 @@ class RunFolder:
         facts = {
             "pophood": version("pophood"),
             "base": tuning.base,
+            "from_scratch": tuning.scratch.size if tuning.scratch else None,
             "paths": [str(path.absolute()) for path in tuning.paths],
             "settings": asdict(tuning.settings),
             "data": data_key(tuning),
@@ -120,6 +122,8 @@ class RunFolder:
             "plan": tuning.plan.as_dict() if tuning.plan else None,
         }
         self.write(FACTS, json.dumps(facts, indent=2, ensure_ascii=False))
+        if tuning.scratch is not None:
+            tuning.scratch.write(self.path)
 
     def data_options(self) -> DataOptions:
         """How the data was read."""
@@ -197,6 +201,9 @@ class RunFolder:
         if tuning.settings.method == "lora":
             adapter = adapter_of(trainer.model, tuning.settings, self.path.name, tuning.base)
             write_adapter(self.path, adapter, bundle.config, tuning.data.template)
+        elif tuning.scratch is not None:
+            weights = Trained(bundle, trainer.model).as_weights()
+            tuning.scratch.write_weights(self.path, weights, tuning.data.template)
         else:
             merged = Merged(bundle.config, Trained(bundle, trainer.model).as_weights())
             write_folder(bundle, merged, self.path, "f32", tuning.data.template)

@@ -74,12 +74,16 @@ def _beginning(example: Example, bundle: Bundle) -> Prompt | None:
 
 
 def sample(lm: LM, prompts: Sequence[Prompt], max_tokens: int = TOKENS) -> list[str]:
-    """One continuation of every prompt, by the same seed, so that only the model makes a difference."""
-    texts = []
+    """One continuation of every prompt, by the same seed, so that only the model makes a difference.
+
+    Of a prompt that leaves no room in the model's context, the end is gone on with.
+    """
+    texts, context = [], lm.engine.context
     for prompt in prompts:
-        room = max(1, min(max_tokens, lm.engine.context - len(prompt.ids)))
+        ids = list(prompt.ids if len(prompt.ids) < context else prompt.ids[-max(1, context // 2) :])
+        room = max(1, min(max_tokens, context - len(ids)))
         try:
-            made = lm.generate(list(prompt.ids), max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
+            made = lm.generate(ids, max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
             texts.append(made.completion)
         except EngineError as error:
             texts.append(f"({error})")

@@ -19,8 +19,10 @@ from pophood.errors import BadInput, Cancelled
 from pophood.text.chat import ChatTemplate
 from pophood.train.data import Data, DataOptions, Order, open_data
 from pophood.train.data.packing import Fewer
+from pophood.train.data.scratch import scratch_rate
 from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
 from pophood.train.folder import RunFolder, State
+from pophood.train.from_scratch import Scratch, scratch_for
 from pophood.train.learner import Trained, adapter_of, build
 from pophood.train.measures import Measures, measure
 from pophood.train.plan import PeakMemory, Plan, refuse_unfit, schedule
@@ -45,8 +47,9 @@ Stop = Callable[[], str | None]
 class Tuning(Iterator[Event]):
     """One run: iterate over it for its events; `card` and `out` are there at its end, even if it was cut.
 
-    `should_stop` is asked between batches and answers why to stop ("stopped"), or None. `prompts` are the
-    texts to sample from (None: beginnings from the data). Raises BadInput, NotHere (torch is missing).
+    Of a model from nothing (`from_scratch.Scratch`) everything learns. `should_stop` is asked between batches
+    and answers why to stop ("stopped"), or None. `prompts` are the texts to sample from (None: the data's
+    beginnings). Raises BadInput, NotHere (torch is missing).
 
         tuning = Tuning(lm, "notes.txt", settings=TrainSettings(minutes=5))
         for event in tuning: print(event)
@@ -55,7 +58,7 @@ class Tuning(Iterator[Event]):
 
     def __init__(
         self,
-        lm: LM,
+        lm: LM | Scratch,
         paths: Paths,
         out: str | PathLike[str] | None = None,
         settings: TrainSettings | None = None,
@@ -68,22 +71,30 @@ class Tuning(Iterator[Event]):
         progress: Callable[[Progress], object] | None = None,
     ) -> None:
         require_torch()
+        self.scratch = lm if isinstance(lm, Scratch) else None
+        lm = lm.lm if isinstance(lm, Scratch) else lm
         if lm.adapters:
             raise BadInput("the model has an adapter already: fold it in first (`pophood export`), then tune")
         self.lm, self.should_stop = lm, should_stop
         self.remarks: list[str] = []  # about resuming
         self._used = 0.0  # seconds, by earlier processes
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
-        method = settings.method if settings is not None else "lora"
-        self.out = Path(fspath(out) if out is not None else default_out(self.paths, method))
+        wanted = settings or TrainSettings(method="full" if self.scratch else "lora")
+        kind = "scratch" if self.scratch else wanted.method
+        self.out = Path(fspath(out) if out is not None else default_out(self.paths, kind))
         self.folder = RunFolder(self.out)
         self.resumed = self._resume(settings.minutes if settings else None) if resume else None
         if self.resumed is None:
-            self.settings = _settled(settings or TrainSettings(), lm.config.n_positions)
+            self.settings = _settled(wanted, lm, self.scratch)
             self.settings = with_limit(self.settings, self.out)
             self.folder.check_free(overwrite=overwrite)
             self.options = replace(data_options or DataOptions(), length=self.settings.length)
         self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
+        if not self.data.report.trained_tokens:
+            raise BadInput(
+                f"in rows of {self.settings.length:,} positions nothing of the data is learned: answers lie"
+                " beyond; raise --length, or take a model with more positions"
+            )
         template = lm.chat_template
         if template is None and self.data.template is not None:
             template = ChatTemplate(self.data.template, names=lm.bundle.tokenizer.names)
@@ -107,7 +118,7 @@ class Tuning(Iterator[Event]):
         tensors, facts = self.folder.checkpoint(self.remarks.append)
         self.settings, self.options = settings_of(facts), self.folder.data_options()
         if minutes is not None:
-            self.settings = replace(self.settings, minutes=minutes)
+            self.settings = replace(self.settings, minutes=minutes, steps=None, epochs=None)
         else:
             self._used = float(facts["used_seconds"])
         self.remarks += remarks(facts)
@@ -273,17 +284,22 @@ class Tuning(Iterator[Event]):
         return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
 
 
-def _settled(settings: TrainSettings, positions: int) -> TrainSettings:
-    """With five minutes where no end is given, and rows that the model's positions suffice for."""
+def _settled(settings: TrainSettings, lm: LM, scratch: Scratch | None) -> TrainSettings:
+    """With five minutes where no end is given, rows that the model's positions suffice for, and its rate."""
     if settings.steps is None and settings.epochs is None and settings.minutes is None:
         settings = replace(settings, minutes=MINUTES)
-    return replace(settings, length=min(settings.length, positions))
+    if scratch is not None:
+        if settings.method != "full":
+            raise BadInput(f"from scratch everything learns: leave out the method, got {settings.method}")
+        if settings.learning_rate is None:
+            settings = replace(settings, learning_rate=scratch_rate(lm.config))
+    return replace(settings, length=min(settings.length, lm.config.n_positions))
 
 
-def default_out(paths: Sequence[Path], method: str) -> str:
-    """`./notes-lora` for notes.txt."""
+def default_out(paths: Sequence[Path], kind: str) -> str:
+    """`./notes-lora` for notes.txt; `kind` is the method, or "scratch"."""
     stem = paths[0].absolute().stem if paths else "tuned"
-    return f"{stem or 'tuned'}-{method}"
+    return f"{stem or 'tuned'}-{kind}"
 
 
 def tune(
@@ -291,7 +307,9 @@ def tune(
     paths: Paths,
     out: str | PathLike[str] | None = None,
     *,
-    method: str = "lora",
+    method: str | None = None,
+    from_scratch: str | None = None,
+    vocabulary: int | None = None,
     lora: LoraSettings | Mapping[str, Any] | None = None,
     data: DataOptions | None = None,
     resume: bool = False,
@@ -300,23 +318,40 @@ def tune(
 ) -> Tuning:
     """Fine-tune a model on files: iterate over what comes back; the result is in its folder at the end.
 
-    `settings` are the fields of TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...).
-    Raises BadInput, NotHere (also where torch is missing, with the command that brings it).
+    `from_scratch` is a size ("gpt2-tiny"; `pophood.train.data.SIZES`): a new model of that size, its
+    `vocabulary` made from the files, learns whole; `model` is None then. `settings` are the fields of
+    TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...). Raises BadInput, NotHere
+    (also where torch is missing, with the command that brings it).
 
         for event in pophood.tune("smollm2", "notes.txt", minutes=5): print(event)
+        for event in pophood.tune(None, "notes.txt", from_scratch="gpt2-tiny"): print(event)
     """
     require_torch()
     from pophood import lm as models
 
-    chosen = lora if isinstance(lora, LoraSettings) else LoraSettings(**(lora or {}))
     unknown = sorted(set(settings) - set(TrainSettings.__dataclass_fields__))
     if unknown:
         known = ", ".join(TrainSettings.__dataclass_fields__)
         raise BadInput(f"no setting is called {', '.join(unknown)}; there are: {known}")
-    wanted = TrainSettings(method=method, lora=chosen, **settings)  # type: ignore[arg-type]
-    if wanted.method not in ("lora", "full", "last"):
+    if from_scratch is not None and model is not None:
+        raise BadInput(f"from_scratch={from_scratch!r} makes a model of its own: give None for the model")
+    if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
-    opened = model if isinstance(model, models.LM) else models.load(model)
+    opened: LM | Scratch | None = None
+    if model is None:
+        files = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
+        out = out if out is not None else default_out(files, "scratch") if from_scratch else None
+        seed = {"seed": settings["seed"]} if "seed" in settings else {}
+        opened = scratch_for(
+            paths, out or "", from_scratch, resume=resume, vocabulary=vocabulary, data=data, **seed
+        )
+    elif vocabulary is not None:
+        raise BadInput(f"vocabulary={vocabulary} is for from_scratch; a model has its own: leave it out")
+    kind: Any = method or ("full" if opened is not None else "lora")
+    chosen = lora if isinstance(lora, LoraSettings) else LoraSettings(**(lora or {}))
+    wanted = TrainSettings(method=kind, lora=chosen, **settings)
+    if opened is None:
+        opened = model if isinstance(model, models.LM) else models.load(model)
     return Tuning(opened, paths, out, wanted, data, resume=resume, overwrite=overwrite)
 
 

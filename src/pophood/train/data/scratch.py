@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pophood.config import ModelConfig, Rope, tensor_shapes
 from pophood.errors import BadInput
 from pophood.system import atomic_write
+from pophood.table import Table
 from pophood.text.library import library_errors
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
 from pophood.train.data.files import DataFile, find_files
@@ -89,6 +90,28 @@ def scratch_config(size: str, vocab_size: int) -> ModelConfig:
     if size not in SIZES:
         raise BadInput(f"no size is called {size!r}; wanted one of {', '.join(SIZES)}")
     return replace(SIZES[size], vocab_size=vocab_size)
+
+
+def scratch_rate(config: ModelConfig) -> float:
+    """The highest learning rate for a model from nothing: the fewer parameters, the higher.
+
+    0.003239 - 0.0001395 ln N, N without the embeddings (Kaplan et al. 2020, equation D.1), to two digits.
+
+    >>> scratch_rate(SIZES["gpt2-tiny"]), scratch_rate(SIZES["gpt2-small"])
+    (0.0013, 0.00069)
+    """
+    embeddings = sum(math.prod(s) for name, s in tensor_shapes(config).items() if name.startswith("embed."))
+    return float(f"{0.003239 - 0.0001395 * math.log(config.n_params - embeddings):.2g}")
+
+
+def sizes_table() -> Table:
+    """The sizes as rows; parameters and learning rate are those with the suggested vocabulary."""
+    columns = ("size", "blocks", "heads", "features", "positions", "vocabulary", "parameters", "rate")
+    rows = tuple(
+        (name, c.n_layer, c.n_head, c.n_embd, c.n_positions, c.vocab_size, c.n_params, scratch_rate(c))
+        for name, c in SIZES.items()
+    )
+    return Table(columns, rows, decimals={"rate": 5})
 
 
 def train_tokenizer(
