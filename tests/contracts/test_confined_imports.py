@@ -25,6 +25,7 @@ CONFINED = {
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
+    "tensorboardX": {"train/tensorboard.py"},
     "pophood._native": {"engine.py", "train/optimizer.py", "cli/doctor.py", "cli/facts.py"},
 }
 

@@ -67,8 +67,10 @@ def test_dependencies_are_what_the_package_imports() -> None:
         if path.suffix == ".py":
             source = path.read_text(encoding="utf-8")
             imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", source, re.MULTILINE))
+    imported = {name.lower() for name in imported}
     used_if_there = {"certifi"}  # certificates for Pythons that come without any
-    used_if_there |= {name_of(r) for extra in ("plot", "notebook", "train") for r in EXTRAS.get(extra, [])}
+    extras = ("plot", "notebook", "train", "tensorboard")
+    used_if_there |= {name_of(r) for extra in extras for r in EXTRAS.get(extra, [])}
     foreign = imported - set(sys.stdlib_module_names) - {"pophood"} - used_if_there
     required = {name_of(requirement) for requirement in PROJECT["dependencies"]}
     assert {name.replace("_", "-") for name in foreign} == required
