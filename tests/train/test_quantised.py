@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 import pophood
+from pophood.cli.app import pophood as command
 from pophood.config import tensor_shapes
 from pophood.errors import BadInput
 from pophood.lm import LM
 from pophood.train.attention import WHOLE
+from pophood.train.data import SIZES, DataOptions
+from pophood.train.events import Evaluated, Noted, Started
 from pophood.train.learner import build
 from pophood.train.lora import LoraLinear, lora_layers
 from pophood.train.model import Dropout
+from pophood.train.plan import remedies, sizes_of
 from pophood.train.quantised import GROUP, Eight, EightLinear, eight_bit_model, losses, matrix_bytes
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.step import Tensors
+from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
 
 TOKENS = torch.arange(24).reshape(2, 12)
 POSITIONS = torch.arange(12).expand(2, 12)
+TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n" * 30
 SMALL = TrainSettings(
     steps=4,
     batch_size=2,
@@ -56,7 +65,8 @@ def test_outputs_are_within_the_bound_of_rounding(columns: int) -> None:
     full, x = matrix(48, columns), matrix(20, columns, 1)
     eight = Eight(full)
     off = (eight.widened(torch.float32) - full).abs()
-    largest = nn.functional.pad(full, (0, -columns % GROUP)).unflatten(1, (-1, GROUP)).abs().amax(-1)
+    filled = nn.functional.pad(full, (0, -columns % GROUP))
+    largest = filled.view(48, -1, GROUP).abs().amax(-1)
     step = (largest / 254).repeat_interleave(GROUP, 1)[:, :columns]  # half a scale
     assert (off <= step * 1.001 + 1e-12).all()
     assert off.max() > 0
@@ -197,3 +207,67 @@ def test_the_model_is_never_there_in_full(lm: LM) -> None:
     model = eight_bit_model(lm.config, Dropout(), Watched())
     assert len(asked) == len(set(asked)) == len(tensor_shapes(lm.config))
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
+
+
+def test_a_run_says_what_it_costs_and_resumes_to_the_same_bits(lm: LM, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text(TEXT, encoding="utf-8")
+
+    def run(out: str, **options: Any) -> Tuning:
+        given = None if options.get("resume") else SMALL
+        return Tuning(lm, path, tmp_path / out, given, DataOptions(cache=tmp_path / "cache"), **options)
+
+    whole = run("whole")
+    events = list(whole)
+    assert isinstance(events[0], Started)
+    assert isinstance(events[1], Noted)
+    assert "8-bit base: loss" in events[1].text
+    assert events[0].parameters == lm.config.n_params + events[0].trained
+    losses_ = [event.loss for event in events if isinstance(event, Evaluated)]
+    assert losses_[-1] < losses_[0]
+    stops = iter([None] * 3)
+    cut = run("cut", should_stop=lambda: next(stops, "stopped"))
+    assert list(cut)
+    gone_on = list(run("cut", resume=True))
+    assert not any(isinstance(event, Noted) for event in gone_on)
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    plain = lm.logits("The sun sets")
+    lm.use_adapters([whole.out])
+    try:
+        with torch.no_grad():
+            ids = torch.tensor([lm.bundle.tokenizer.encode("The sun sets")])
+            hidden = whole._trainer.model.eval()(ids, torch.arange(ids.shape[1])[None], WHOLE)[0]
+            expected = (hidden @ whole._trainer.model.output_weight.T).numpy()
+        got = lm.logits("The sun sets")
+    finally:
+        lm.use_adapters([])
+    change = np.abs(got - plain).max()
+    assert np.abs(got - expected).max() < 0.5 * change, "what was learned on 8 bits works on all of them"
+
+
+def test_the_command_takes_it_and_run_uses_the_result(
+    lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POPHOOD_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text(TEXT, encoding="utf-8")
+    short = ["--steps", "2", "--length", "32", "--rank", "2", "--threads", "1"]
+    done = CliRunner().invoke(command, ["tune", "notes.txt", "-m", lm.name, "--base", "q8", *short])
+    assert done.exit_code == 0, done.output
+    assert "8-bit base: loss" in done.output
+    assert json.loads(Path("notes-lora/tune.json").read_text(encoding="utf-8"))["settings"]["base"] == "q8"
+    used = ["run", "The sun", "--adapter", "notes-lora", "--max-tokens", "3"]
+    assert CliRunner().invoke(command, used).exit_code == 0
+    refused = CliRunner().invoke(command, ["tune", "notes.txt", "--base", "q8", "--method", "last"])
+    assert refused.exit_code == 2
+    assert "base q8 is for method lora, got last" in refused.output
+
+
+def test_the_plan_counts_its_bytes() -> None:
+    config = SIZES["gpt2-small"]
+    full, eight = (sizes_of(config, TrainSettings(base=base)).weights for base in ("auto", "q8"))
+    matrices = config.n_params - config.vocab_size * config.n_embd
+    assert full - eight == pytest.approx(2.875 * matrices, rel=1e-3)
+    assert any("--base q8" in remedy for remedy in remedies(TrainSettings()))
+    assert not any("--base q8" in remedy for remedy in remedies(TrainSettings(base="q8")))

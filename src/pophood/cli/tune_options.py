@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEARNING, DATA = "Learning", "Data"
 FORMATS = ("auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks")
 METHODS = ("lora", "full", "last")
+BASES = ("auto", "q8")
 # Name of the option -> (field of TrainSettings, or lora.FIELD; kind; what it does).
 SETTINGS: dict[str, tuple[str, Any, str]] = {
     "minutes": (
@@ -117,7 +118,7 @@ def tune_options(function: F) -> F:
 
     @functools.wraps(function)
     def command(*args: Any, **values: Any) -> Any:
-        given = {key: values.pop(key.replace("-", "_")) for key in (*SETTINGS, "method", "targets")}
+        given = {key: values.pop(key.replace("-", "_")) for key in (*SETTINGS, "method", "targets", "base")}
         flags = {key: values.pop(key) for key in ("rslora", "recompute", "no_cache")}
         settings = {
             (SETTINGS[key][0] if key in SETTINGS else key): value
@@ -168,6 +169,11 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--targets", metavar="NAMES", help="LoRA: matrices to change, as in attn.q,attn.v (default: all)."
         ),
         learn("--rslora", is_flag=True, help="LoRA: scale by alpha / sqrt(rank)."),
+        learn(
+            "--base",
+            type=click.Choice(BASES),
+            help="LoRA: q8 keeps the frozen matrices in 8 bits, which takes less memory and costs quality.",
+        ),
         learn(
             "--no-cache", is_flag=True, help="Method last: keep nothing, compute every block in every epoch."
         ),

@@ -23,6 +23,7 @@ from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Start
 from pophood.train.model import Model
 from pophood.train.optimizer import learning_rate, make_optimizer
 from pophood.train.parallel import Learner
+from pophood.train.quantised import numbers_of
 from pophood.train.settings import TrainSettings
 from pophood.train.step import Exploded, Tensors, evaluate, train_step
 from pophood.train.trunk import Trunks
@@ -207,7 +208,7 @@ class Trainer:
         settings, every = self.settings, max(1, self.steps // self.settings.evaluations)
         tokens = settings.batch_size * settings.length * settings.accumulation * self.world.size
         trained = sum(parameter.numel() for parameter in self.trained.values())
-        total = sum(parameter.numel() for parameter in self.model.parameters())
+        total = numbers_of(self.model)
         if self.world.size > 2 and not self.learner.shard:
             self._settle()
         yield Started(self.step, self.steps, tokens, trained, total, settings.minutes)

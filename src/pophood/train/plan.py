@@ -106,7 +106,10 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
     tokens = settings.batch_size * settings.length
     blocks_kept = 2 if settings.recompute else blocks
     activations = tokens * (kept * blocks_kept + c * config.n_layer) + 2**25  # and a chunk of logits
-    return Sizes(4 * config.n_params, 4 * trained, 8 * trained, 4 * activations)
+    weights = 4 * config.n_params
+    if settings.base == "q8":  # 36 bytes for 32 numbers of the blocks' matrices
+        weights -= int((4 - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
+    return Sizes(weights, 4 * trained, 8 * trained, 4 * activations)
 
 
 def refuse_unfit(
@@ -132,6 +135,8 @@ def remedies(settings: TrainSettings) -> list[str]:
         found.append("--recompute (a third slower)")
     if settings.method != "lora":
         found.append("--method lora")
+    elif settings.base != "q8":
+        found.append("--base q8 (costs a little quality)")
     if settings.length > 64:
         found.append(f"--length {settings.length // 2}")
     return [*found, "a smaller model"]

@@ -20,7 +20,7 @@ from pophood.text.chat import ChatTemplate
 from pophood.train.data import Data, DataOptions, Order, open_data
 from pophood.train.data.packing import Fewer
 from pophood.train.data.scratch import scratch_rate
-from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
+from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
 from pophood.train.folder import RunFolder, State
 from pophood.train.from_scratch import Scratch, scratch_for
 from pophood.train.learner import Trained, adapter_of, build
@@ -78,6 +78,7 @@ class Tuning(Iterator[Event]):
         self.lm, self.should_stop = lm, should_stop
         self.remarks: list[str] = []  # about resuming
         self._used = 0.0  # seconds, by earlier processes
+        self._notes: list[str] = []  # to be said when the run begins
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
         wanted = settings or TrainSettings(method="full" if self.scratch else "lora")
         kind = "scratch" if self.scratch else wanted.method
@@ -138,6 +139,7 @@ class Tuning(Iterator[Event]):
         import torch
 
         from pophood.train.loop import Trainer
+        from pophood.train.quantised import cost
         from pophood.train.trunk import Trunks
 
         torch.set_num_threads(self.lm.engine.threads)
@@ -150,6 +152,8 @@ class Tuning(Iterator[Event]):
             )
             held = Fewer(watched, BRIEFLY if self.brief else FULLY)
         model = build(self.lm.bundle, settings)
+        if settings.base == "q8" and self.resumed is None:
+            self._notes = [cost(model, self.lm.bundle.weights, held or order)]
         trainer = Trainer(
             model,
             order,
@@ -190,6 +194,8 @@ class Tuning(Iterator[Event]):
             for event in trainer.run():
                 reason = event.reason if isinstance(event, Finished) else reason
                 yield from self._seen(event)
+                while self._notes:
+                    yield from self._seen(Noted(0, self._notes.pop(0)))
             yield from self._finish(trainer, reason, watch)
         finally:
             watch.stop()
