@@ -79,7 +79,7 @@ class LoraLinear(nn.Module):
         change = self.scale * (self.lora_b @ self.lora_a)
         weight = widened(self.weight, torch.float32)
         plain.weight = nn.Parameter((weight + change).to(weight.dtype).detach())
-        plain.bias = self.bias
+        plain.register_parameter("bias", self.bias)
         return plain
 
 
