@@ -1,0 +1,414 @@
+"""The trunk: its states are the model's, their bits depend on the data alone, and no fault costs a run."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pophood
+from pophood.errors import BadInput
+from pophood.lm import LM
+from pophood.train import states
+from pophood.train.checkpoint import latest, load, state_hash
+from pophood.train.data import DataOptions
+from pophood.train.events import Evaluated, Event, Finished, Noted, Step
+from pophood.train.loop import Trainer
+from pophood.train.plan import Pace
+from pophood.train.precision import halve
+from pophood.train.settings import TrainSettings
+from pophood.train.trunk import Trunk, Trunks, lowest_trained
+from pophood.train.tune import Tuning
+from tests.tiny import tiny_folder
+from tests.train.small import Case, trainer_of
+
+LAST = Case("last")
+TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n" * 30
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+OPENED: list[Trunks] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_again() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def with_trunk(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Trainer:
+    train: Any = trainer.train
+    held: Any = trainer.validation
+    settings = replace(trainer.settings, cache_limit=gib)
+    trainer.trunks = Trunks.of(trainer.model, train, held, settings)
+    if trainer.trunks is not None and folder is not None:
+        trainer.trunks.open(folder, again=True)
+        OPENED.append(trainer.trunks)
+    return trainer
+
+
+def trunk_of(trainer: Trainer) -> Trunk:
+    assert trainer.trunks is not None
+    return trainer.trunks.train
+
+
+def epoch(trainer: Trainer, number: int) -> dict[int, bytes]:
+    """The bytes of the states of every piece, as an epoch's batches have them."""
+    found = {}
+    for index in range(trainer.train.batches_per_epoch(number)):
+        batch = trainer.train.batch(number, index)
+        known = trainer.tensors(batch).states
+        assert known is not None
+        flat = known.flatten(0, 1)[torch.from_numpy(batch.documents.flatten() >= 0)]
+        at = 0
+        for piece in batch.pieces:
+            count = int(trunk_of(trainer).pieces.count[piece])
+            found[piece] = flat[at : at + count].contiguous().view(torch.uint8).numpy().tobytes()
+            at += count
+    return found
+
+
+def count_lowest(trainer: Trainer) -> list[int]:
+    """Counts how often the lowest block computes."""
+    calls: list[int] = []
+    trainer.model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+# The states -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_states_are_what_the_lower_blocks_compute(data: Path, tmp_path: Path, family: str) -> None:
+    trainer = with_trunk(trainer_of(replace(LAST, family=family), data), tmp_path)
+    for number in (0, 1):
+        for index in range(trainer.train.batches_per_epoch(number)):
+            batch = trainer.train.batch(number, index)
+            tensors = trainer.tensors(batch)
+            assert tensors.states is not None
+            assert tensors.first == len(trainer.model.blocks) - 1 > 0
+            with torch.no_grad():
+                theirs = trainer.model(tensors.tokens, tensors.positions, tensors.spans)
+                ours = tensors.hidden(trainer.model)
+            real = torch.from_numpy(batch.documents >= 0)
+            torch.testing.assert_close(ours[real], theirs[real], atol=1e-5, rtol=1e-5)
+            assert bool(ours.isfinite().all())
+
+
+def test_bits_do_not_depend_on_the_batch_or_on_what_is_kept(data: Path, tmp_path: Path) -> None:
+    kept = with_trunk(trainer_of(LAST, data), tmp_path)
+    first = epoch(kept, 0)
+    assert epoch(kept, 1) == first
+    assert epoch(kept, 2) == first
+    assert epoch(with_trunk(trainer_of(LAST, data), None), 1) == first, "nothing kept"
+    assert epoch(with_trunk(trainer_of(LAST, data), tmp_path / "new"), 2) == first, "filled by another epoch"
+
+
+def test_the_lower_blocks_compute_in_the_first_epoch_alone(data: Path, tmp_path: Path) -> None:
+    trainer = with_trunk(trainer_of(LAST, data), tmp_path)
+    calls = count_lowest(trainer)
+    epoch(trainer, 0)
+    assert len(calls) == trainer.train.batches_per_epoch(0)
+    epoch(trainer, 1)
+    again = with_trunk(trainer_of(LAST, data), tmp_path)
+    more = count_lowest(again)
+    epoch(again, 2)
+    assert len(calls) == trainer.train.batches_per_epoch(0)
+    assert not more, "another process has them too"
+    plain = trainer_of(LAST, data)
+    plain_calls = count_lowest(plain)
+    list(plain.run())
+    kept_calls = count_lowest(trainer)
+    list(trainer.run())
+    assert trainer.validation is not None
+    held = trainer.validation.batches_per_epoch(0)
+    assert len(kept_calls) == held, "validation batches once, not at each evaluation"
+    assert len(plain_calls) > 4 * held
+
+
+def test_a_trunk_has_no_dropout(data: Path, tmp_path: Path) -> None:
+    trainer = with_trunk(trainer_of(replace(LAST, dropout=0.5), data), tmp_path)
+    assert trainer.model.training
+    assert epoch(trainer, 0) == epoch(with_trunk(trainer_of(LAST, data), None), 0)
+    assert trainer.model.training
+    assert trainer.trunks is not None
+    assert any("dropout" in remark for remark in trainer.trunks.remarks)
+
+
+def test_a_run_in_bfloat16_keeps_half_the_bytes(data: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(LAST, data)
+    halve(trainer.model)
+    with_trunk(trainer, tmp_path)
+    trunk = trunk_of(trainer)
+    assert trunk.dtype == torch.bfloat16
+    assert trunk.row_bytes == 2 * trainer.model.config.n_embd
+    assert epoch(trainer, 0) == epoch(trainer, 1)
+    assert (tmp_path / "train.rows").stat().st_size == trunk.bytes == trunk.needed
+
+
+def test_a_trunk_is_only_of_frozen_blocks(data: Path) -> None:
+    for case in (Case("full"), Case("lora")):
+        trainer = with_trunk(trainer_of(case, data), None)
+        assert trainer.trunks is None
+        assert lowest_trained(trainer.model) == 0
+    assert with_trunk(trainer_of(LAST, data), None, gib=0.0).trunks is None
+    with pytest.raises(BadInput, match="cache_limit must be at least 0"):
+        TrainSettings(cache_limit=-1.0)
+
+
+def test_beyond_the_limit_states_are_computed_each_time(data: Path, tmp_path: Path) -> None:
+    whole = with_trunk(trainer_of(LAST, data), None)
+    assert whole.trunks is not None
+    held = whole.trunks.validation
+    assert held is not None
+    limit = (held.needed + trunk_of(whole).needed * 0.6) / 2**30
+    trainer = with_trunk(trainer_of(LAST, data), tmp_path, limit)
+    assert trainer.trunks is not None
+    assert 0 < trunk_of(trainer).share < 0.6
+    assert trainer.trunks.bytes <= limit * 2**30
+    assert any("--cache-limit" in remark for remark in trainer.trunks.remarks)
+    exact = epoch(whole, 0)
+    for number in (0, 1):
+        found = epoch(trainer, number)
+        assert found == epoch(with_trunk(trainer_of(LAST, data), None, limit), number), "the same bits"
+        same = sum(found[piece] == exact[piece] for piece in exact)
+        assert same >= trunk_of(trainer).share * len(exact) / 2
+        for piece in exact:
+            ours, theirs = (np.frombuffer(x, np.float32) for x in (found[piece], exact[piece]))
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert (tmp_path / "train.rows").stat().st_size == trunk_of(trainer).bytes
+
+
+# Faults -----------------------------------------------------------------------------------------------
+
+
+def damage_rows(folder: Path) -> None:
+    rows = bytearray((folder / "train.rows").read_bytes())
+    rows[len(rows) // 2] ^= 1
+    (folder / "train.rows").write_bytes(rows)
+
+
+def cut_rows(folder: Path) -> None:
+    rows = (folder / "train.rows").read_bytes()
+    (folder / "train.rows").write_bytes(rows[: len(rows) // 3])
+
+
+def damage_marks(folder: Path) -> None:
+    marks = bytearray((folder / "train.marks").read_bytes())
+    marks[0] ^= 1
+    (folder / "train.marks").write_bytes(marks)
+
+
+def damage_facts(folder: Path) -> None:
+    (folder / "train.facts").write_bytes(b"{")
+
+
+@pytest.mark.parametrize("harm", [damage_rows, cut_rows, damage_marks, damage_facts])
+def test_what_is_damaged_is_made_again_aloud(
+    data: Path, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    before = with_trunk(trainer_of(LAST, data), tmp_path)
+    first = epoch(before, 0)
+    assert before.trunks is not None
+    before.trunks.close()
+    harm(tmp_path)
+    after = with_trunk(trainer_of(LAST, data), tmp_path)
+    assert epoch(after, 1) == first
+    assert after.trunks is not None
+    assert any("damaged" in remark for remark in after.trunks.remarks)
+    third = with_trunk(trainer_of(LAST, data), tmp_path)
+    calls = count_lowest(third)
+    assert epoch(third, 1) == first
+    assert not calls, "and is whole again"
+
+
+def test_states_of_other_weights_are_thrown_away_aloud(data: Path, tmp_path: Path) -> None:
+    first = epoch(with_trunk(trainer_of(LAST, data), tmp_path), 0)
+    other = trainer_of(LAST, data)
+    with torch.no_grad():
+        other.model.blocks[0].mlp.up.weight[0, 0] += 1.0
+    found = epoch(with_trunk(other, tmp_path), 0)
+    assert found != first
+    assert other.trunks is not None
+    assert any("of other weights" in remark for remark in other.trunks.remarks)
+    upper = trainer_of(LAST, data)
+    with torch.no_grad():
+        upper.model.blocks[-1].mlp.up.weight[0, 0] += 1.0
+    (tmp_path / "b").mkdir()
+    epoch(with_trunk(trainer_of(LAST, data), tmp_path / "b"), 0)
+    calls = count_lowest(upper)
+    with_trunk(upper, tmp_path / "b")
+    calls.clear()
+    assert epoch(upper, 1) == first
+    assert not calls, "what learns has no part in it"
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, wrote = states._put, []
+
+    def full(file: Any, at: int, content: memoryview) -> None:
+        wrote.append(len(content))
+        if sum(wrote) > 20_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(file, at, content)
+
+    monkeypatch.setattr(states, "_put", full)
+    trainer = with_trunk(trainer_of(LAST, data, steps=20), tmp_path)
+    events = list(trainer.run())
+    assert isinstance(events[-1], Finished)
+    said = [event.text for event in events if isinstance(event, Noted)]
+    assert sum("no more of the states can be kept" in text for text in said) == 1, said
+    assert events[-1].step == 20
+    free = trainer_of(LAST, data, steps=20)
+    for ours, theirs in zip(losses(events), losses(list(free.run())), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    trainer = with_trunk(trainer_of(LAST, data, steps=3), tmp_path / "file" / "trunk")
+    events = list(trainer.run())
+    assert any(isinstance(event, Noted) and "are not kept" in event.text for event in events)
+    assert isinstance(events[-1], Finished)
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.loss for event in events if isinstance(event, (Step, Evaluated))]
+
+
+# Resuming ---------------------------------------------------------------------------------------------
+
+
+def leave(_: Path) -> None:
+    pass
+
+
+def lose(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("harm", [leave, lose, damage_rows, damage_facts])
+def test_resuming_gives_the_same_bits(data: Path, tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    case = replace(LAST, steps=24, dropout=0.1, accumulation=2)
+    whole = with_trunk(trainer_of(case, data), tmp_path / "whole")
+    wanted = losses(list(whole.run()))
+    seen: list[int] = []
+    trainer = with_trunk(
+        trainer_of(
+            case, data, out=tmp_path / "out", should_stop=lambda: "stopped" if len(seen) > 12 else None
+        ),
+        tmp_path / "trunk",
+    )
+    found = []
+    for event in trainer.run():
+        found += losses([event])
+        seen += [1] if isinstance(event, Step) else []
+    assert trainer.epoch > 0, "the cache is in use"
+    assert trainer.trunks is not None
+    trainer.trunks.close()
+    harm(tmp_path / "trunk")
+    path = latest(tmp_path / "out", pytest.fail)
+    assert path is not None
+    resumed = with_trunk(trainer_of(case, data, out=tmp_path / "out"), tmp_path / "trunk")
+    resumed.restore(*load(path))
+    found += losses(list(resumed.run()))
+    assert found == wanted
+    assert state_hash(resumed.state()) == state_hash(whole.state())
+
+
+# Whole runs -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
+    folder = tmp_path_factory.mktemp("model") / "gpt2"
+    tiny_folder(folder, "gpt2")
+    return pophood.load(folder, threads=1)
+
+
+@pytest.fixture
+def start(lm: LM, tmp_path: Path) -> Callable[..., Tuning]:
+    notes = tmp_path / "notes.txt"
+    notes.write_text(TEXT, encoding="utf-8")
+    small = TrainSettings(
+        "last", last_blocks=1, epochs=3, batch_size=2, length=32, learning_rate=5e-3, evaluations=2
+    )
+
+    def begin(out: str, **changes: Any) -> Tuning:
+        run = {key: changes.pop(key) for key in ("should_stop", "resume") if key in changes}
+        settings = None if "resume" in run else replace(small, **changes)
+        return Tuning(lm, notes, tmp_path / out, settings, DataOptions(cache=tmp_path / "cache"), **run)
+
+    return begin
+
+
+def test_a_run_keeps_states_until_it_is_complete(start: Callable[..., Tuning]) -> None:
+    tuning = start("out")
+    sizes = [
+        (tuning.out / "trunk" / "train.rows").stat().st_size for event in tuning if isinstance(event, Step)
+    ]
+    assert tuning.plan is not None
+    assert tuning.plan.epochs == 3
+    per_epoch = len(sizes) // 3
+    assert sizes == sorted(sizes)
+    assert 0 < sizes[0] < sizes[per_epoch - 1] == sizes[-1]
+    assert not (tuning.out / "trunk").exists()
+    assert tuning.settings.cache_limit is not None
+    said = (tuning.out / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    assert any('"event": "noted"' in line and "computed in the first epoch alone" in line for line in said)
+
+
+def test_a_stopped_run_goes_on_with_the_states_or_without(start: Callable[..., Tuning]) -> None:
+    whole = list(start("whole"))
+    for out, harm in (("kept", leave), ("lost", lose)):
+        steps: list[int] = []
+        stopped = start(out, should_stop=lambda steps=steps: "stopped" if len(steps) >= 14 else None)
+        for event in stopped:
+            steps += [1] if isinstance(event, Step) else []
+        assert (stopped.out / "trunk" / "train.rows").is_file()
+        harm(stopped.out / "trunk")
+        resumed = start(out, resume=True)
+        after = losses(list(resumed))
+        assert after[1:] == losses(whole)[-len(after) + 1 :]
+        assert len(after) > 10
+        weights = (resumed.out / "model.safetensors").read_bytes()
+        assert weights == (resumed.out.parent / "whole" / "model.safetensors").read_bytes()
+        assert not (resumed.out / "trunk").exists()
+
+
+def test_nothing_is_kept_where_it_is_not_wanted_or_of_no_use(start: Callable[..., Tuning]) -> None:
+    for event in (without := start("without", cache_limit=0.0)):
+        assert not (without.out / "trunk").exists(), event
+    once = start("once", epochs=1)
+    for event in once:
+        assert not isinstance(event, Noted)
+        assert not (once.out / "trunk" / "train.rows").exists()
+    assert once.plan is not None
+    assert not (once.out / "trunk").exists()
+    # The first epoch has the bits of a run without a trunk: batches of it are what states are computed by.
+    plain = losses(list(start("plain", epochs=1, cache_limit=0.0)))
+    assert losses(list(start("again", epochs=1))) == plain
+
+
+def test_the_first_epoch_is_planned_with_its_own_pace() -> None:
+    pace = Pace(first=2.0, later=1.0, early=10)
+    assert pace.seconds(4) == 8.0
+    assert pace.seconds(15) == 25.0
+    for steps in (1, 4, 10, 11, 40):
+        assert pace.steps(pace.seconds(steps) + 0.01) == steps
+    assert pace.steps(-1.0) == 1
+    assert Pace(first=1.0, later=1.0, early=0).steps(7.5) == 7
