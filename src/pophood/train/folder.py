@@ -4,6 +4,7 @@ notes-lora/
   tune.json           what the run was told, its data, its plan: enough to go on with --resume
   events.jsonl        every event, one per line, as it happens
   checkpoints/        the last and the best, until the run is complete
+  trunk/              states below the lowest block that learns, until then too
   adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result (LoRA), as PEFT has it
   config.json model.safetensors tokenizer.json ...                      the result (full, last); from scratch
                       all but the weights are there from the beginning, and what a resumed run begins with

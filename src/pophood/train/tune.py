@@ -162,7 +162,8 @@ class Tuning(Iterator[Event]):
             save=self._save,
             should_stop=self._why_stop,
         )
-        trainer.trunks = Trunks.of(model, order, held, settings)
+        if not trainer.learner.shard:  # each process has a part of every weight then
+            trainer.trunks = Trunks.of(model, order, held, settings)
         if self.resumed is not None:
             trainer.restore(*self.resumed)
         return trainer
