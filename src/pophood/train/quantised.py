@@ -147,7 +147,7 @@ def losses(model: Model, weights: Arrays, batches: Sequence[Tensors]) -> tuple[f
         eight = [model.from_block(x, b.positions, b.spans) for x, b in zip(streams, batches, strict=True)]
         for i, block in enumerate(model.blocks):
             try:
-                model.blocks[i] = _full_block(model.config, i, weights, streams[0].dtype)
+                model.blocks[i] = _full_block(model.config, i, weights, streams[0])
                 streams = [
                     model.from_block(x, b.positions, b.spans, first=i, last=i + 1)
                     for x, b in zip(streams, batches, strict=True)
@@ -179,12 +179,12 @@ def matrix_bytes(model: Model) -> tuple[int, int]:
     return sum(eight.nbytes for eight in found), sum(4 * eight.shape.numel() for eight in found)
 
 
-def _full_block(config: ModelConfig, number: int, weights: Arrays, dtype: torch.dtype) -> Block:
+def _full_block(config: ModelConfig, number: int, weights: Arrays, like: Tensor) -> Block:
     with torch.device("meta"):
         block = Block(config, Dropout())
     names = [name for name, _ in block.named_parameters()]
     block.load_state_dict({name: _tensor(weights, f"blocks.{number}.{name}") for name in names}, assign=True)
-    return block.requires_grad_(False).to(dtype).eval()
+    return block.requires_grad_(False).to(like).eval()
 
 
 def _tensor(weights: Arrays, name: str) -> Tensor:
