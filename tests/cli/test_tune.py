@@ -190,3 +190,9 @@ def test_a_scale_of_an_adapter_is_a_number() -> None:
     assert with_scale("notes-lora") == ("notes-lora", 1.0)
     assert with_scale("notes-lora:0.5") == ("notes-lora", 0.5)
     assert with_scale("C:\\models\\notes-lora") == ("C:\\models\\notes-lora", 1.0)
+
+
+def test_tensorboard_has_its_file(program: Program, model: str, notes: Path) -> None:
+    done = program("tune", "notes.txt", "-m", model, *SMALL, "--tensorboard")
+    assert done.code == 0, done.said
+    assert len(list((notes.parent / "notes-lora").glob("events.out.tfevents.*"))) == 1

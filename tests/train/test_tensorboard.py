@@ -11,7 +11,12 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from pophood.errors import NotHere
+from pophood.train.data import DataOptions
+from pophood.train.events import Step
+from pophood.train.from_scratch import again, from_scratch
+from pophood.train.settings import TrainSettings
 from pophood.train.tensorboard import FILES, Board, has_board, require_tensorboard
+from pophood.train.tune import Tuning
 
 
 def crc32c(data: bytes) -> int:
@@ -85,3 +90,28 @@ def test_without_the_package_one_line_has_the_command(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(NotHere, match=r"needs tensorboardX, .*: \S+ -m pip install tensorboardX$"):
         require_tensorboard()
+
+
+def test_a_run_that_is_stopped_and_gone_on_with_has_every_step_once(tmp_path: Path) -> None:
+    """Also where it is killed after its checkpoint, so that steps are done again."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("The sun sets over the hills.\nNobody comes.\n\n" * 40, encoding="utf-8")
+    settings = TrainSettings(method="full", steps=6, batch_size=2, length=64, evaluations=3)
+    data, out = DataOptions(cache=tmp_path / "cache"), tmp_path / "out"
+    model, prompts = from_scratch(notes, "gpt2-nano", threads=1), ("The sun", "Nobody")
+    begun = Tuning(model, notes, out, settings, data, prompts=prompts, tensorboard=True)
+    for event in begun:
+        if isinstance(event, Step) and event.step == 5:
+            begun.close()  # the last checkpoint is of an earlier step
+            break
+    assert max(read_back(out)[0]["loss/train"]) == 5
+    resumed = Tuning(again(out, threads=1), notes, out, data_options=data, resume=True)
+    assert resumed.resumed is not None
+    assert 0 < int(resumed.resumed[1]["step"]) < 5
+    losses = {event.step: event.loss for event in resumed if isinstance(event, Step)}
+    scalars, texts = read_back(out)
+    assert set(scalars["loss/train"]) == set(range(1, 7))
+    assert {step: scalars["loss/train"][step] for step in losses} == pytest.approx(losses, rel=1e-6)
+    assert set(scalars["learning_rate"]) == set(range(1, 7))
+    assert {0, 6} <= set(scalars["loss/validation"])
+    assert {"sample/1/text_summary", "sample/2/text_summary"} <= texts.keys()

@@ -63,6 +63,7 @@ def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: boo
     section="Output",
     help="Sample from this text on the way (default: two from the data); repeatable.",
 )
+@option("--tensorboard", is_flag=True, section="Output", help="Write an event file for TensorBoard too.")
 @json_option
 @tune_options
 @model_options
@@ -75,6 +76,7 @@ def command(
     resume: bool,
     overwrite: bool,
     prompts: tuple[str, ...],
+    tensorboard: bool,
     as_json: bool,
     wishes: TuneWishes,
     choice: ModelChoice,
@@ -116,6 +118,7 @@ def command(
             prompts=prompts,
             resume=resume,
             overwrite=overwrite or plan,
+            tensorboard=tensorboard and not plan,
             should_stop=stop,
             progress=lambda state: waiting(state.done, state.total),
         )

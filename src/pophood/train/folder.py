@@ -9,6 +9,7 @@ notes-lora/
   config.json model.safetensors tokenizer.json ...                      the result (full, last); from scratch
                       all but the weights are there from the beginning, and what a resumed run begins with
   report.json report.html loss.svg
+  events.out.tfevents.*  with --tensorboard
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from pophood.export.peft import write_adapter
 from pophood.export.safetensors import write_folder
 from pophood.system import atomic_write
 from pophood.train.data import DataOptions
-from pophood.train.events import Event, as_line
+from pophood.train.events import Event, Started, as_line
 from pophood.train.learner import Trained, adapter_of
 from pophood.train.measures import Measures
 from pophood.train.plan import KEPT, Plan
 from pophood.train.samples import Prompt
+from pophood.train.tensorboard import Board, has_board
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +51,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.board: Board | None = None
 
     # ---- the beginning ----
 
@@ -152,6 +155,20 @@ class RunFolder:
         """Add one line to events.jsonl, readable at once."""
         with (self.path / EVENTS).open("a", encoding="utf-8") as file:
             file.write(as_line(event) + "\n")
+        if self.board is not None and isinstance(event, Started):
+            self.board.begin(self.events())
+        elif self.board is not None:
+            self.board.see(json.loads(as_line(event)))
+
+    def open_board(self, wanted: bool, *, resume: bool) -> None:
+        """Note events for TensorBoard too if `wanted`, or if the run that is resumed did. Raises NotHere."""
+        if wanted or (resume and has_board(self.path)):
+            self.board = Board(self.path)
+
+    def close_board(self) -> None:
+        """Write what TensorBoard's file still lacks."""
+        if self.board is not None:
+            self.board.close()
 
     def events(self) -> list[dict[str, Any]]:
         """The lines of events.jsonl so far: none that a crash has cut, none of steps that were done again."""

@@ -71,6 +71,14 @@ class SharedFolder(RunFolder):
         if self.world.first:
             self.own.note(event)
 
+    def open_board(self, wanted: bool, *, resume: bool) -> None:
+        """As `RunFolder.open_board`, on rank 0."""
+        self.world.by_first(lambda: self.own.open_board(wanted, resume=resume))
+
+    def close_board(self) -> None:
+        """As `RunFolder.close_board`."""
+        self.own.close_board()
+
     def best(self, trainer: Trainer, loss: float | None) -> Resumed | None:
         """As `RunFolder.best`, on every rank."""
         found: list[Mapping[str, torch.Tensor]] = []

@@ -69,6 +69,7 @@ class Tuning(Iterator[Event]):
         overwrite: bool = False,
         should_stop: Stop = lambda: None,
         progress: Callable[[Progress], object] | None = None,
+        tensorboard: bool = False,
     ) -> None:
         require_torch()
         self.scratch = lm if isinstance(lm, Scratch) else None
@@ -96,6 +97,7 @@ class Tuning(Iterator[Event]):
                 f"in rows of {self.settings.length:,} positions nothing of the data is learned: answers lie"
                 " beyond; raise --length, or take a model with more positions"
             )
+        self.folder.open_board(tensorboard, resume=resume)
         template = lm.chat_template
         if template is None and self.data.template is not None:
             template = ChatTemplate(self.data.template, names=lm.bundle.tokenizer.names)
@@ -200,6 +202,7 @@ class Tuning(Iterator[Event]):
             yield from self._finish(trainer, reason, watch)
         finally:
             watch.stop()
+            self.folder.close_board()
             if trainer.trunks is not None:
                 trainer.trunks.close()
             self._restore_engine()
@@ -321,6 +324,7 @@ def tune(
     data: DataOptions | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    tensorboard: bool = False,
     **settings: Any,
 ) -> Tuning:
     """Fine-tune a model on files: iterate over what comes back; the result is in its folder at the end.
@@ -359,7 +363,8 @@ def tune(
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
         opened = model if isinstance(model, models.LM) else models.load(model)
-    return Tuning(opened, paths, out, wanted, data, resume=resume, overwrite=overwrite)
+    how = {"resume": resume, "overwrite": overwrite, "tensorboard": tensorboard}
+    return Tuning(opened, paths, out, wanted, data, **how)
 
 
 __all__ = ["Evaluated", "Event", "Finished", "Sampled", "Saved", "Started", "Step", "Tuning", "tune"]
