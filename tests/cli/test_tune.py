@@ -167,6 +167,7 @@ def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[s
         (("--columns", "prompt"), "wanted OURS=THEIRS"),
         (("--rank", "0"), "rank must be at least 1, got 0"),
         (("--from-scratch", "gpt2-tiny"), "--from-scratch makes a model of its own: leave out -m"),
+        (("--device", "tpu"), "'tpu' is not one of 'cpu', 'cuda', 'mps'"),
         (("--vocabulary", "300"), "it is for a model from scratch: leave out --vocabulary"),
     ],
 )

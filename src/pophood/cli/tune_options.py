@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LEARNING, DATA = "Learning", "Data"
 FORMATS = ("auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks")
 METHODS = ("lora", "full", "last")
+DEVICES = ("cpu", "cuda", "mps")
 BASES = ("auto", "q8")
 # Name of the option -> (field of TrainSettings, or lora.FIELD; kind; what it does).
 SETTINGS: dict[str, tuple[str, Any, str]] = {
@@ -118,7 +119,10 @@ def tune_options(function: F) -> F:
 
     @functools.wraps(function)
     def command(*args: Any, **values: Any) -> Any:
-        given = {key: values.pop(key.replace("-", "_")) for key in (*SETTINGS, "method", "targets", "base")}
+        given = {
+            key: values.pop(key.replace("-", "_"))
+            for key in (*SETTINGS, "method", "targets", "base", "device")
+        }
         flags = {key: values.pop(key) for key in ("rslora", "recompute", "no_cache")}
         settings = {
             (SETTINGS[key][0] if key in SETTINGS else key): value
@@ -173,6 +177,11 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--base",
             type=click.Choice(BASES),
             help="LoRA: q8 keeps the frozen matrices in 8 bits, which takes less memory and costs quality.",
+        ),
+        learn(
+            "--device",
+            type=click.Choice(DEVICES),
+            help="Where torch computes (default: cpu; only that is tested).",
         ),
         learn(
             "--no-cache", is_flag=True, help="Method last: keep nothing, compute every block in every epoch."

@@ -31,6 +31,12 @@ class Spans:
 
     groups: tuple[Group, ...] = ()
 
+    def to(self, device: str) -> Spans:
+        """The same on a device."""
+        return Spans(
+            tuple(Group(g.gather.to(device), g.source.to(device), g.target.to(device)) for g in self.groups)
+        )
+
 
 WHOLE = Spans()
 

@@ -52,7 +52,7 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
             block.requires_grad_(True)
     if dtype_of(settings) is torch.bfloat16:
         halve(model)
-    return model
+    return model.to(settings.device)
 
 
 def adapter_of(model: Model, settings: TrainSettings, name: str, base: Mapping[str, str]) -> Adapter:
@@ -61,8 +61,8 @@ def adapter_of(model: Model, settings: TrainSettings, name: str, base: Mapping[s
 
     pairs = {
         target: (
-            layer.lora_a.detach().float().numpy().copy(),
-            layer.lora_b.detach().float().numpy().copy(),
+            layer.lora_a.detach().float().cpu().numpy().copy(),
+            layer.lora_b.detach().float().cpu().numpy().copy(),
         )
         for target, layer in lora_layers(model).items()
     }
@@ -86,7 +86,7 @@ class Trained:
         master = self._trained[name].detach().float()
         if name in self._low:
             master = joined(self._trained[name].detach(), self._low[name])
-        values: NDArray[np.float32] = master.numpy()
+        values: NDArray[np.float32] = master.cpu().numpy()
         return values
 
     @property

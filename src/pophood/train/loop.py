@@ -106,7 +106,8 @@ class Trainer:
         }
         random = self.world.gather(torch.get_rng_state())
         states = {f"random.{rank}" if rank else "random": state for rank, state in enumerate(random)}
-        return {**states, **self.learner.whole(tensors)}, facts
+        whole = self.learner.whole(tensors)
+        return {**states, **{name: tensor.cpu() for name, tensor in whole.items()}}, facts
 
     def restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from a saved state; raises BadInput when it is of another model or method."""
@@ -129,9 +130,11 @@ class Trainer:
         self.put(tensors)
         for name, parameter in self.trained.items():
             if f"mean.{name}" in tensors:
-                mean, square = (tensors[f"{kind}.{name}"].clone() for kind in ("mean", "square"))
+                mean, square = (
+                    tensors[f"{kind}.{name}"].to(parameter.device, copy=True) for kind in ("mean", "square")
+                )
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(facts["step"])),
+                    "step": torch.tensor(float(facts["step"]), device=parameter.device),
                     "exp_avg": self.learner.part(parameter, mean),
                     "exp_avg_sq": self.learner.part(parameter, square),
                 }
@@ -194,7 +197,8 @@ class Trainer:
                     yield from self._notes()
                 yield event
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            full = ("can't allocate memory", "out of memory")  # of the processor, of CUDA and MPS
+            if isinstance(error, MemoryError) or any(words in str(error) for words in full):
                 raise OutOfMemory(
                     f"step {self.step + 1}: the memory is used up; the last checkpoint is whole: lower"
                     " --batch-size or --length, then go on with --resume"
@@ -350,7 +354,8 @@ class Trainer:
     def tensors(self, batch: Batch, *, held: bool = False) -> Tensors:
         """A batch as torch wants it, `held` one of validation; with its states where the trunk has them."""
         trunk = self.trunks and (self.trunks.validation if held else self.trunks.train)
-        return Tensors.of(batch) if trunk is None else trunk.tensors(batch)
+        tensors = Tensors.of(batch) if trunk is None else trunk.tensors(batch)
+        return tensors if self.settings.device == "cpu" else tensors.to(self.settings.device)
 
     def _notes(self) -> Iterator[Event]:
         while self.trunks is not None and self.trunks.remarks:

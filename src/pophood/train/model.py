@@ -176,7 +176,7 @@ class Model(nn.Module):
         """Cosines and sines [B, T, 1, D/2] of position * frequency; None with learned positions."""
         if self.config.rope is None:
             return None
-        angle = positions[..., None].float() * self.frequencies
+        angle = positions[..., None].float() * self.frequencies.to(positions.device)
         return angle.cos()[..., None, :].to(dtype), angle.sin()[..., None, :].to(dtype)
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -23,7 +23,7 @@ def dtype_of(settings: TrainSettings) -> torch.dtype:
     """The type of what is multiplied: `settings.precision`, or what this processor is best at."""
     wanted = settings.precision
     if wanted == "auto":
-        wanted = "bf16" if multiplies_in_bf16() else "f32"
+        wanted = "bf16" if settings.device == "cpu" and multiplies_in_bf16() else "f32"
     return torch.bfloat16 if wanted == "bf16" else torch.float32
 
 

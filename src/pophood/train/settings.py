@@ -8,6 +8,7 @@ from typing import Literal
 from pophood.errors import BadInput
 
 Method = Literal["lora", "full", "last"]
+DEVICES = ("cpu", "cuda", "mps")
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 
@@ -55,6 +56,7 @@ class TrainSettings:
     cache_limit: float | None = None  # of method "last": GiB on the disk for states; None: by what is free
     patience: int = 0  # evaluations without a better loss before stopping early; 0: never
     precision: Literal["auto", "f32", "bf16"] = "auto"
+    device: str = "cpu"  # of DEVICES: where torch computes
     base: Literal["auto", "q8"] = "auto"  # of LoRA: its frozen matrices as they are, or in 8 bits
 
     def __post_init__(self) -> None:

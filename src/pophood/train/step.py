@@ -34,6 +34,12 @@ class Tensors(NamedTuple):
         )
         return cls(tokens, targets, positions, spans_of(batch.documents))
 
+    def to(self, device: str) -> Tensors:
+        """The same on a device."""
+        states = None if self.states is None else self.states.to(device)
+        tokens, targets, positions = (x.to(device) for x in (self.tokens, self.targets, self.positions))
+        return Tensors(tokens, targets, positions, self.spans.to(device), states, self.first)
+
     @property
     def learned(self) -> int:
         """How many targets count."""

@@ -20,6 +20,7 @@ from pophood.text.chat import ChatTemplate
 from pophood.train.data import Data, DataOptions, Order, open_data
 from pophood.train.data.packing import Fewer
 from pophood.train.data.scratch import scratch_rate
+from pophood.train.device import settled
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
 from pophood.train.folder import RunFolder, State
 from pophood.train.from_scratch import Scratch, scratch_for
@@ -88,7 +89,7 @@ class Tuning(Iterator[Event]):
         self.resumed = self._resume(settings.minutes if settings else None) if resume else None
         if self.resumed is None:
             self.settings = _settled(wanted, lm, self.scratch)
-            self.settings = with_limit(self.settings, self.out)
+            self.settings = settled(with_limit(self.settings, self.out))
             self.folder.check_free(overwrite=overwrite)
             self.options = replace(data_options or DataOptions(), length=self.settings.length)
         self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
@@ -120,6 +121,7 @@ class Tuning(Iterator[Event]):
 
         tensors, facts = self.folder.checkpoint(self.remarks.append)
         self.settings, self.options = settings_of(facts), self.folder.data_options()
+        settled(self.settings)  # the device may not be here
         if minutes is not None:
             self.settings = replace(self.settings, minutes=minutes, steps=None, epochs=None)
         else:
