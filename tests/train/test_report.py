@@ -46,6 +46,7 @@ def tasks(tmp_path: Path) -> Path:
 
 def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_path: Path) -> None:
     """Packed rows in torch, documents one by one in the engine: masks and borders mean the same."""
+    from pophood.train.parallel import Learner
     from pophood.train.step import Tensors
     from pophood.train.step import evaluate as torch_loss
 
@@ -55,7 +56,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     order = Order(data.train, 2, 96, 0)
     batches = [order.batch(0, i) for i in range(order.batches_per_epoch(0))]
     model = build(lm.bundle, TrainSettings(length=96, precision="f32"))
-    theirs = torch_loss(model, map(Tensors.of, batches))
+    theirs = torch_loss(Learner(model), map(Tensors.of, batches))
     assert ours.tokens == sum(batch.learned for batch in batches)
     assert ours.documents == 24
     assert ours.loss == pytest.approx(theirs, rel=1e-5)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pophood.cli.app import DONE
-from pophood.cli.console import Console
+from pophood.cli.console import QUIET, Console
 from pophood.cli.demo import this_command
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.progress import Waiting
@@ -18,6 +18,8 @@ from pophood.cli.tune_options import TuneWishes, tune_options
 from pophood.cli.tune_screen import Screen, card_text, data_lines, plan_text
 from pophood.cli.tune_show import show
 from pophood.errors import Cancelled
+from pophood.train.torch_help import require_torch
+from pophood.train.world import World
 
 if TYPE_CHECKING:
     from pophood.train.from_scratch import Scratch
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
     from pophood.train.tune import Tuning
 
 
-def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: bool) -> None:
+def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: bool, showing: bool) -> None:
     """Refuse what contradicts itself, before a model is loaded."""
     wishes.check_scratch(choice.name, bool(choice.adapters))
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
     if resume:
         wishes.check_resume()
+    World.here().check_shard(wishes.shard)
+    if not showing:
+        require_torch()
 
 
 @verb()
@@ -93,21 +98,17 @@ def command(
 
     Example: pophood tune notes.txt --from-scratch gpt2-tiny
     """
-    from pophood.train.torch_help import require_torch
-
-    _check(wishes, choice, resume, overwrite)
-    if not showing:
-        require_torch()
+    _check(wishes, choice, resume, overwrite, showing)
     settings, reading = wishes.train_settings(), wishes.data_options()
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
+    console, stop = console if World.here().first else Console(QUIET), Stop()
     out = out or Path(default_out(data, wishes.kind))
     scratch = _scratch(console, data, out, wishes, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
         return show(console, lm, data, settings, reading, as_json)
-    stop = Stop()
     with Waiting(console, "reading the data") as waiting:
         tuning = Tuning(
             scratch or lm,
@@ -120,6 +121,7 @@ def command(
             overwrite=overwrite or plan,
             tensorboard=tensorboard and not plan,
             should_stop=stop,
+            shard=wishes.shard,
             progress=lambda state: waiting(state.done, state.total),
         )
     for line in (*tuning.remarks, *data_lines(tuning.data.report)):
@@ -161,6 +163,8 @@ def _scratch(
 def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
     console.say("calibrating: a few steps are timed, nothing is kept")
     _, plan = tuning.calibrate()
+    if not tuning.world.first:
+        return DONE
     if as_json:
         console.json(plan.as_dict())
     else:
@@ -177,7 +181,8 @@ def _run(console: Console, tuning: Tuning, stop: Stop, choice: ModelChoice, as_j
         console.say(str(stopped))
         return stop.exit_code
     card = tuning.card
-    assert card is not None
+    if card is None:  # which the first of several processes has
+        return stop.exit_code
     if as_json:
         console.json(card.as_dict())
     else:

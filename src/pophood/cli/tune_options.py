@@ -70,6 +70,7 @@ class TuneWishes:
     data: dict[str, Any] = field(default_factory=dict)  # fields of DataOptions
     from_scratch: str | None = None  # a size
     vocabulary: int | None = None
+    shard: bool = False
 
     @property
     def kind(self) -> str:
@@ -134,7 +135,7 @@ def tune_options(function: F) -> F:
         settings |= _no_cache(settings) if flags["no_cache"] else {}
         if given["targets"]:
             settings["lora.targets"] = _targets(given["targets"])
-        scratch = {key: values.pop(key) for key in ("from_scratch", "vocabulary")}
+        scratch = {key: values.pop(key) for key in ("from_scratch", "vocabulary", "shard")}
         return function(*args, wishes=TuneWishes(settings, _data(values), **scratch), **values)
 
     decorated: Callable[..., Any] = command
@@ -187,6 +188,9 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--no-cache", is_flag=True, help="Method last: keep nothing, compute every block in every epoch."
         ),
         learn("--recompute", is_flag=True, help="Compute activations twice, to save memory."),
+        learn(
+            "--shard", is_flag=True, help="Under torchrun: each process keeps a part of every weight (FSDP2)."
+        ),
     ]
     return found
 

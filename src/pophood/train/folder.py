@@ -95,6 +95,9 @@ class RunFolder:
                 " give it as it was, or start anew with --overwrite"
             )
 
+    def check_alike(self, tuning: Tuning) -> None:
+        """Raise BadInput if the processes of a run are about to do different things; one cannot."""
+
     def checkpoint(self, announce: Callable[[str], object]) -> Resumed:
         """The newest whole checkpoint; raises NotHere if there is none."""
         from pophood.train.checkpoint import latest, load

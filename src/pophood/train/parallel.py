@@ -44,8 +44,7 @@ class Learner:
     def __init__(self, model: Model, world: World = ALONE, *, shard: bool = False) -> None:
         self.model, self.world, self.shard = model, world, shard
         self._pass: nn.Module = Pass(model)
-        if shard and world.alone:
-            raise BadInput(NO_OTHERS)
+        world.check_shard(shard)
         if shard and model.low:
             raise BadInput("--shard spreads weights of 32 bits: use --precision f32")
         if shard:
@@ -53,6 +52,7 @@ class Learner:
         elif not world.alone:
             with told(), warnings.catch_warnings(action="ignore", category=FutureWarning):  # of another name
                 self._pass = nn.parallel.DistributedDataParallel(self._pass, broadcast_buffers=False)
+        self._parts: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
 
     def loss(self, batch: Tensors, scale: float) -> Tensor:
         """The sum over the batch's learned targets, times `scale`, in nats; of this process alone."""
@@ -82,14 +82,20 @@ class Learner:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """While this lasts every process holds the whole weights, and `model` is as any other."""
-        parts: list[Any] = [*self.model.blocks, self._pass] if self.shard else []
-        with told():
-            for part in parts:
-                part.unshard()
-        yield
-        for part in parts:
-            part.reshard()
+        """While this lasts rank 0's `model` has whole weights where it learns, as any other model."""
+        found = self.whole(self._parts)
+        if not self.shard or not self.world.first:
+            yield
+            return
+        places = {name: _place(self.model, name) for name in found}
+        before = {name: owner[leaf] for name, (owner, leaf) in places.items()}
+        for name, (owner, leaf) in places.items():
+            owner[leaf] = nn.Parameter(found[name])
+        try:
+            yield
+        finally:
+            for name, (owner, leaf) in places.items():
+                owner[leaf] = before[name]
 
     def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of this process's shapes, put together on rank 0; with shards the others get {}."""
@@ -99,7 +105,7 @@ class Learner:
         for name, tensor in tensors.items():
             full = _full(tensor)
             if self.world.first:
-                made[name] = full
+                made[name] = full.detach()
         return made
 
     def part(self, like: Tensor, whole: Tensor) -> Tensor:
@@ -112,10 +118,10 @@ class Learner:
         return distribute_tensor(whole, given.device_mesh, given.placements, src_data_rank=None)
 
 
-NO_OTHERS = (
-    "--shard spreads a model over several processes, and this is one: start them with `torchrun"
-    " --nproc-per-node 2 -m pophood tune ... --shard`, or leave --shard out"
-)
+def _place(model: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """Where a module keeps a parameter, and by which name."""
+    owner, _, leaf = name.rpartition(".")
+    return model.get_submodule(owner)._parameters, leaf
 
 
 def _full(tensor: Any) -> Tensor:

@@ -113,7 +113,7 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
 
 
 def refuse_unfit(
-    config: ModelConfig, settings: TrainSettings, world: World = ALONE, *, shard: bool = False
+    config: ModelConfig, settings: TrainSettings, world: World = ALONE, shard: bool = False
 ) -> None:
     """Raise OutOfMemory, with what to change, for a run that cannot fit; nothing is allocated yet."""
     needed, free = sizes_of(config, settings).on_a_machine(world, shard=shard), available_memory()

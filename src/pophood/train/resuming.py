@@ -15,13 +15,15 @@ import torch
 from pophood.errors import BadFile, Unsupported
 from pophood.formats.tensors import quoted
 from pophood.train.settings import LoraSettings, TrainSettings
+from pophood.train.world import World
 
 
 def machine() -> dict[str, Any]:
-    """What the bits of a step depend on beside the state: torch, threads and processor, and their like."""
+    """What the bits of a step depend on beside the state: torch, threads, processes, and their like."""
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": World.here().size,
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -29,15 +31,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def remarks(facts: Mapping[str, Any]) -> list[str]:
+def remarks(facts: Mapping[str, Any], *, shard: bool = False) -> list[str]:
     """What is different here from where the checkpoint was made, a line each; empty: resuming gives its bits.
 
     >>> remarks({"machine": {**machine(), "threads": 64}})
     ['threads: 64 there, 2 here: the run goes on, but its last bits may differ']
     """
-    there, here = facts.get("machine"), machine()
+    there, here = facts.get("machine"), {**machine(), "shard": shard}
     if not isinstance(there, dict):
         return ["the checkpoint does not say where it was made: its last bits may differ here"]
+    there = {"processes": 1, "shard": facts.get("shard", False), **there}
     return [
         f"{name}: {quoted(str(there.get(name))).strip(chr(39))} there, {value} here: the run goes on, but its"
         " last bits may differ"

@@ -6,11 +6,12 @@ On another machine there may be no such folder, so nothing is read from it there
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.train.events import Event
-from pophood.train.folder import Resumed, RunFolder
+from pophood.train.folder import Resumed, RunFolder, data_key
 from pophood.train.plan import Plan
 from pophood.train.world import World
 
@@ -49,6 +50,11 @@ class SharedFolder(RunFolder):
     def check_same(self, tuning: Tuning) -> None:
         """As `RunFolder.check_same`."""
         self.world.by_first(lambda: self.own.check_same(tuning))
+
+    def check_alike(self, tuning: Tuning) -> None:
+        """As `RunFolder.check_alike`."""
+        told = replace(tuning.settings, cache_limit=0.0)  # which goes by the disk
+        self.world.check_same(data=data_key(tuning), model=str(tuning.lm.config), settings=str(told))
 
     def checkpoint(self, announce: Callable[[str], object]) -> Resumed:
         """The newest whole checkpoint, of which tensors are sent when they are asked for."""

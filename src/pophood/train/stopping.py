@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 ASKED = "stopped"
+ECHO = 2.0  # seconds in which torchrun passes a Ctrl-C on that the terminal has sent to everybody already
 
 
 class Stop:
@@ -21,6 +24,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None  # the first that came
+        self._came_at = 0.0
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> str | None:
@@ -47,7 +51,10 @@ class Stop:
         self._before = {}
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
         if self.signal is None:
-            self.signal = number
+            self.signal, self._came_at = number, time.monotonic()
+        elif number == signal.SIGINT and not self._is_echo():
+            raise KeyboardInterrupt
+
+    def _is_echo(self) -> bool:
+        return "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._came_at < ECHO

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from pophood.train.data.packing import Fewer
 from pophood.train.data.scratch import scratch_rate
 from pophood.train.device import settled
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
-from pophood.train.folder import RunFolder, State
+from pophood.train.folder import State
 from pophood.train.from_scratch import Scratch, scratch_for
 from pophood.train.learner import Trained, adapter_of, build
 from pophood.train.measures import Measures, measure
@@ -30,8 +31,10 @@ from pophood.train.plan import PeakMemory, Plan, refuse_unfit, schedule
 from pophood.train.report import Actual, Card, make_card, write_report
 from pophood.train.samples import GLIMPSE, prompts_of, sample
 from pophood.train.settings import LoraSettings, TrainSettings
+from pophood.train.shared_folder import agreed, folder_of
 from pophood.train.states import FOLDER, with_limit
 from pophood.train.torch_help import require_torch
+from pophood.train.world import World
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -70,9 +73,11 @@ class Tuning(Iterator[Event]):
         overwrite: bool = False,
         should_stop: Stop = lambda: None,
         progress: Callable[[Progress], object] | None = None,
+        shard: bool = False,
         tensorboard: bool = False,
     ) -> None:
         require_torch()
+        self.world, self.shard = World.here().join(), shard
         self.scratch = lm if isinstance(lm, Scratch) else None
         lm = lm.lm if isinstance(lm, Scratch) else lm
         if lm.adapters:
@@ -85,10 +90,10 @@ class Tuning(Iterator[Event]):
         wanted = settings or TrainSettings(method="full" if self.scratch else "lora")
         kind = "scratch" if self.scratch else wanted.method
         self.out = Path(fspath(out) if out is not None else default_out(self.paths, kind))
-        self.folder = RunFolder(self.out)
+        self.folder = folder_of(self.out, self.world)
         self.resumed = self._resume(settings.minutes if settings else None) if resume else None
         if self.resumed is None:
-            self.settings = _settled(wanted, lm, self.scratch)
+            self.settings = _settled(wanted, lm, self.scratch, shard)
             self.settings = settled(with_limit(self.settings, self.out))
             self.folder.check_free(overwrite=overwrite)
             self.options = replace(data_options or DataOptions(), length=self.settings.length)
@@ -99,6 +104,7 @@ class Tuning(Iterator[Event]):
                 " beyond; raise --length, or take a model with more positions"
             )
         self.folder.open_board(tensorboard, resume=resume)
+        self.folder.check_alike(self)
         template = lm.chat_template
         if template is None and self.data.template is not None:
             template = ChatTemplate(self.data.template, names=lm.bundle.tokenizer.names)
@@ -126,7 +132,7 @@ class Tuning(Iterator[Event]):
             self.settings = replace(self.settings, minutes=minutes, steps=None, epochs=None)
         else:
             self._used = float(facts["used_seconds"])
-        self.remarks += remarks(facts)
+        self.remarks += remarks(facts, shard=self.shard)
         return tensors, facts
 
     def __next__(self) -> Event:
@@ -146,7 +152,7 @@ class Tuning(Iterator[Event]):
         from pophood.train.quantised import cost
         from pophood.train.trunk import Trunks
 
-        torch.set_num_threads(self.lm.engine.threads)
+        torch.set_num_threads(self.world.threads(self.lm.engine.threads))
         settings = self.settings
         order = Order(self.data.train, settings.batch_size, settings.length, settings.seed)
         held: Fewer | None = None
@@ -165,8 +171,10 @@ class Tuning(Iterator[Event]):
             settings,
             save=self._save,
             should_stop=self._why_stop,
+            world=self.world,
+            shard=self.shard,
         )
-        if not trainer.learner.shard:  # each process has a part of every weight then
+        if self.world.alone:  # or the others would have to be told what it has computed
             trainer.trunks = Trunks.of(model, order, held, settings)
         if self.resumed is not None:
             trainer.restore(*self.resumed)
@@ -177,14 +185,15 @@ class Tuning(Iterator[Event]):
         if self.resumed is not None:
             self.before = self.folder.before()
             return self.trainer(), self.folder.plan()
-        refuse_unfit(self.lm.config, self.settings)
-        self.before = measure(self.lm, self.data, self.prompts, quick=self.brief)
+        self.world.by_first(partial(refuse_unfit, self.lm.config, self.settings, self.world, self.shard))
+        if self.world.first:
+            self.before = measure(self.lm, self.data, self.prompts, quick=self.brief)
         trainer = self.trainer()
-        return trainer, schedule(trainer, self)
+        return trainer, agreed(schedule(trainer, self), self.world)
 
     def _run(self) -> Iterator[Event]:
         trainer, plan = self.calibrate()
-        if self.should_stop() is not None:
+        if self.world.agree(self.should_stop()) is not None:
             raise Cancelled("stopped before the first step: nothing was written")
         self._trainer, self.plan = trainer, plan
         if self.resumed is None:
@@ -214,12 +223,15 @@ class Tuning(Iterator[Event]):
             return  # said when the result is written
         self.folder.note(event)
         yield event
-        if isinstance(event, Evaluated) and event.step and self._time_left() > self._reserve:
+        if isinstance(event, Evaluated) and event.step and self.world.share(self._has_time):
             yield from self._glimpses(event.step)
 
     def _glimpses(self, step: int) -> Iterator[Event]:
         """What the model makes of the prompts now; the engine computes, torch is idle."""
-        self._into_engine()
+        with self._trainer.learner.together():
+            self._into_engine()
+        if not self.world.first:
+            return
         for prompt, text in zip(self.prompts, sample(self.lm, self.prompts, GLIMPSE), strict=True):
             event = Sampled(step, prompt.text, text)
             self.folder.note(event)
@@ -232,6 +244,16 @@ class Tuning(Iterator[Event]):
             self.folder.note(last)
             yield last
         chosen = self.folder.use_best(trainer, loss)
+        with trainer.learner.together():
+            if self.world.first:
+                self._write(trainer, reason, chosen, watch)
+        finished = Finished(trainer.step, reason, self.seconds)
+        self.folder.note(finished)
+        self.world.wait()
+        yield finished
+
+    def _write(self, trainer: Trainer, reason: str, chosen: int, watch: PeakMemory) -> None:
+        """Measure what was learned, and write it with its report."""
         self._into_engine()
         after = measure(self.lm, self.data, self.prompts, quick=self.brief)
         complete = reason in ("steps", "no better")
@@ -241,14 +263,13 @@ class Tuning(Iterator[Event]):
         actual = Actual(trainer.step, self.seconds, watch.stop(), self.folder.bytes)
         self.card = make_card(self, trainer, after, reason, chosen, actual)
         write_report(self.folder, self.card)
-        finished = Finished(trainer.step, reason, self.seconds)
-        self.folder.note(finished)
-        yield finished
 
     # ---- between torch and the engine ----
 
     def _into_engine(self) -> None:
-        """Let the engine compute with what has been learned so far."""
+        """Let rank 0's engine compute with what has been learned so far."""
+        if not self.world.first:
+            return
         model = self._trainer.model
         if self.settings.method == "lora":
             adapter = adapter_of(model, self.settings, self.out.name, self.base)
@@ -257,6 +278,8 @@ class Tuning(Iterator[Event]):
             self.lm.engine.load(Trained(self.lm.bundle, model))
 
     def _restore_engine(self) -> None:
+        if not self.world.first:
+            return
         if self.settings.method == "lora":
             self.lm.engine.use_adapters(self.lm.adapters)
         else:
@@ -281,13 +304,14 @@ class Tuning(Iterator[Event]):
         """Of this run, with those before it was resumed."""
         return self._used + time.perf_counter() - self._began
 
-    def _time_left(self) -> float:
+    @property
+    def _has_time(self) -> bool:
         minutes = self.settings.minutes
-        return float("inf") if minutes is None else minutes * 60 - self.seconds
+        return minutes is None or minutes * 60 - self.seconds > self._reserve
 
     def _why_stop(self) -> str | None:
         reason = self.should_stop()
-        if reason is None and self._time_left() <= self._reserve:
+        if reason is None and self.world.first and not self._has_time:
             return "clock"
         return reason
 
@@ -296,8 +320,10 @@ class Tuning(Iterator[Event]):
         return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
 
 
-def _settled(settings: TrainSettings, lm: LM, scratch: Scratch | None) -> TrainSettings:
+def _settled(settings: TrainSettings, lm: LM, scratch: Scratch | None, shard: bool) -> TrainSettings:
     """With five minutes where no end is given, rows that the model's positions suffice for, and its rate."""
+    if shard and settings.precision == "auto":
+        settings = replace(settings, precision="f32")
     if settings.steps is None and settings.epochs is None and settings.minutes is None:
         settings = replace(settings, minutes=MINUTES)
     if scratch is not None:
@@ -326,6 +352,7 @@ def tune(
     data: DataOptions | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    shard: bool = False,
     tensorboard: bool = False,
     **settings: Any,
 ) -> Tuning:
@@ -365,7 +392,7 @@ def tune(
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
         opened = model if isinstance(model, models.LM) else models.load(model)
-    how = {"resume": resume, "overwrite": overwrite, "tensorboard": tensorboard}
+    how = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **how)
 
 

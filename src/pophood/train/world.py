@@ -66,6 +66,14 @@ class World:
         """Of the threads that this machine has for the run, those of this process."""
         return max(1, machine // self.local_size)
 
+    def check_shard(self, shard: bool) -> None:
+        """Raise BadInput if a model is to be spread over several processes, and there is one."""
+        if shard and self.alone:
+            raise BadInput(
+                "--shard spreads a model over several processes, and this is one: start them with `torchrun"
+                " --nproc-per-node 2 -m pophood tune ... --shard`, or leave --shard out"
+            )
+
     def join(self) -> World:
         """Wait for all the others, once; EngineError where they do not come."""
         if self.alone:
