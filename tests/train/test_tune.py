@@ -163,9 +163,13 @@ def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -
     assert written["plan"]["steps"] == tuning.plan.steps
 
 
-def test_the_best_weights_are_kept(start: Callable[..., Tuning]) -> None:
-    """With a learning rate that destroys in the end, the lowest validation loss decides."""
-    tuning = start(replace(SMALL, learning_rate=0.3, steps=8, evaluations=8))
+def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
+    """The more it knows of one text, the worse it guesses another: the lowest validation loss decides."""
+    other = tmp_path / "other.txt"
+    other.write_text("12 + 7 = 19; 8 * 9 = 72; [0x3f, 0x7a]\n" * 20, encoding="utf-8")
+    data = DataOptions(cache=tmp_path / "cache", validation_paths=(other,))
+    settings = replace(SMALL, method="full", learning_rate=0.01, steps=8, evaluations=8)
+    tuning = Tuning(lm, notes, tmp_path / "out", settings, data)
     losses = {event.step: event.loss for event in tuning if isinstance(event, Evaluated)}
     assert tuning.card is not None
     learned = {step: loss for step, loss in losses.items() if step > 0}
