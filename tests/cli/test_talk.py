@@ -59,10 +59,10 @@ def test_a_scripted_reader_guesses_asks_and_walks(program: Program, base: Path) 
 
 
 def test_right_answers_are_counted_at_the_end(program: Program, base: Path) -> None:
-    script = b"0\n25\nx\nb\n6\n25\n"
+    script = f"0\n{PAGES}\nx\nb\n6\n{PAGES}\n".encode()
     done = program("talk", "-m", str(base), stdin=script)
     assert "Right: 0." in done.text
-    assert shown(done.text) == [1, 25, 24, 25]
+    assert shown(done.text) == [1, PAGES, PAGES - 1, PAGES]
     assert re.search(r"^That was the last page: 1 of \d guesses right, \d close\.$", done.text, re.MULTILINE)
 
 
@@ -109,6 +109,22 @@ def test_a_cell_that_fails_is_said_and_the_rest_goes_on(program: Program, base: 
     assert done.code == 1 and "Explain" in done.text
     said = [line for line in done.said if line.startswith("pophood: en/14-before-the-blocks.md:")]
     assert len(said) == 2 and all("the context window holds 4" in line for line in said)
+
+
+def test_without_torch_a_page_says_how_to_get_it_and_the_course_goes_on(
+    program: Program, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not installed says nothing about the model, so the exit code stays 0."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = program("talk", "--from", "26", "-m", str(base))
+    assert done.code == 0 and shown(done.text) == [*range(26, PAGES + 1)]
+    python = re.escape(sys.executable)
+    line = rf"^training needs torch, which is not installed; a build for CPUs: {python} -m pip install"
+    needing = [page for page in load_course().pages if page.needs]
+    assert len(re.findall(line, done.text, re.MULTILINE)) == len(needing) == 4
+    assert done.text.count("No answer: the cells of this page were not run.") == 4
+    assert done.text.count("The answer: ") == PAGES - 25 - 4
+    assert "Traceback" not in done.text and len(done.said) == 1
 
 
 def test_the_notebook_needs_no_model(program: Program, tmp_path: Path) -> None:

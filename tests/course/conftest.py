@@ -44,7 +44,8 @@ def gpt2_shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pophood.LM
 
 @pytest.fixture(scope="session")
 def walked(course: Course, gpt2_shaped: pophood.LM) -> dict[str, Walked]:
-    return walk(course, gpt2_shaped)
+    """All pages but the training run and those that go on with it (test_fine_tuning_pages.py)."""
+    return walk(course, gpt2_shaped, [page.name for page in course.pages if not (page.kept or page.earlier)])
 
 
 @pytest.fixture(scope="session")

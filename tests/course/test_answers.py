@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from pophood.course import answers, check, lesson, markup, shell
+from pophood.course import answers, check, lesson, markup, needs, shell
 from pophood.course.answers import read_number, read_yes_no
 from pophood.course.markup import check_markup, to_html
 from pophood.errors import BadInput
 
 
-@pytest.mark.parametrize("module", [answers, lesson, markup, shell], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [answers, lesson, markup, needs, shell], ids=lambda module: module.__name__
+)
 def test_examples_in_the_docstrings(module: Any) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed

@@ -77,6 +77,8 @@ def test_a_sound_page_is_read(course: Course) -> None:
         ("---\ntalk", "talk", 1, "begins with a line ---"),
         ("talk: 16-17", "talk: sixteen", 2, "wanted `talk: 16`"),
         ("16-17\n---", "16-17", 3, "wanted --- after"),
+        ("16-17\n", "16-17\nneeds: luck\n", 3, "or `needs: torch`"),
+        ("16-17\n", "16-17\ncontinues: embeddings\nneeds: torch\n", 4, "wanted --- after"),
         ("# Tokens", "Tokens", 4, "wanted a title"),
         ("## Run", "## Rum", 18, "'## Rum'"),
         ("## Check\n", "", 29, "a check cell may not stand in the part 'run'"),
@@ -154,6 +156,24 @@ def test_a_folder_is_checked_too(folder: Path, change: Callable[[Path], object],
     change(folder)
     with pytest.raises(BadFile, match=re.escape(words)):
         load_course("de", folder)
+
+
+def test_a_page_goes_on_with_an_earlier_one(folder: Path) -> None:
+    def add(name: str, front: str) -> None:
+        text = PAGE.replace("talk: 16-17", f"talk: 16-17\n{front}") if front else PAGE
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        (folder / "solutions" / f"{name}.md").write_text(SOLUTION, encoding="utf-8")
+
+    add("02-more", "needs: torch\ncontinues: tokens")
+    first, second = load_course("de", folder).pages
+    assert (first.needs, first.earlier, first.kept) == ("", None, True)
+    assert (second.needs, second.earlier, second.kept) == ("torch", first, False)
+    for wrong in ("more", "later", "nothing"):  # one that continues itself, one that comes after, none
+        add("03-more-still", f"continues: {wrong}")
+        with pytest.raises(
+            BadFile, match=rf"^de/03-more-still\.md: continues '{wrong}', wanted a page before"
+        ):
+            load_course("de", folder)
 
 
 def test_an_unknown_language_lists_what_there_is() -> None:

@@ -20,6 +20,9 @@ language gives them. A fence's first line says what its cell is:
     ```notes            for the teacher: speaker notes of notebook and deck
     ```text             shown as it is
 
+Front matter may go on with `needs: torch` (needs.py: without it the page says how to get it, and none of its
+cells is run) and with `continues: NAME` (an earlier page, whose names its cells go on with).
+
 `solutions/NN-name.md` holds what the page does not give away. Text between the cells is Markdown as far as
 `markup.py` knows it. Whatever breaks these rules is an error that names file and line.
 """
@@ -30,6 +33,7 @@ from pophood.course.answers import Verdict as Verdict
 from pophood.course.answers import check as check
 from pophood.course.lesson import Lesson as Lesson
 from pophood.course.lesson import Output as Output
+from pophood.course.needs import need as need
 from pophood.course.pages import Course as Course
 from pophood.course.pages import Page as Page
 from pophood.course.parse import languages as languages

@@ -21,7 +21,7 @@ NO = {"no", "n", "false", "0"}
 class Verdict:
     """What became of a guess; `given` is None where nothing was guessed."""
 
-    judged: Literal["right", "close", "wrong", "answer"]
+    judged: Literal["right", "close", "wrong", "answer", "missing"]  # missing: nothing could be computed
     answer: str
     given: str | None
 
@@ -31,6 +31,7 @@ class Verdict:
             "close": f"Close: {self.answer} (you said {self.given}).",
             "wrong": f"Not this time: {self.answer} (you said {self.given}).",
             "answer": f"The answer: {self.answer}.",
+            "missing": "No answer: the cells of this page were not run.",
         }[self.judged]
 
     def _repr_html_(self) -> str:

@@ -1,6 +1,8 @@
 """Lesson: one page on one loaded model: its cells run, their outputs as data. Prints nothing itself.
 
-Every page starts with fresh names (`lm`, `look`, `pophood`), so that each one can be taken alone.
+Every page starts with fresh names (`lm`, `look`, `pophood`), so that each one can be taken alone; one that
+continues another starts with that one's, whose cells are run first unless they were already. Where something
+that the page needs is missing, nothing of it runs, and the first output says what to install.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from pophood.course.answers import Verdict, check
+from pophood.course.needs import Missing, need
 from pophood.course.pages import Cell, Page
 from pophood.errors import PophoodError
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from pophood.lm import LM
 
 VALUE = "_shown_"  # the name that takes a cell's last value
+KEPT = "_names_of_pages"  # page -> its names, for pages that continue it; with the model, and gone when it is
 
 
 class CellFailed(PophoodError):
@@ -47,9 +51,25 @@ class Lesson:
         self.page = page
         self.lm = lm
         self._names: dict[str, object] = {"lm": lm, "look": look, "pophood": pophood}
+        self._ready = False
+        self._unready: CellFailed | None = None  # the earlier page failed: it is not tried for every cell
+        self._missing: Missing | None = None
 
     def run(self, cell: Cell) -> Output:
         """Run one cell; raises CellFailed, or what Ctrl-C raises."""
+        said = self._missing is not None
+        if not self._ready:
+            self._get_ready()
+        if self._missing is not None:
+            return Output(cell, "" if said else f"{self._missing}\n", None)
+        if self._unready is not None:
+            raise self._unready
+        output = self._run(cell)
+        if self.page.kept and cell == [*self.page.cells("run", "run")][-1]:
+            vars(self.lm)[KEPT] = {self.page.path: dict(self._names)}
+        return output
+
+    def _run(self, cell: Cell) -> Output:
         place = f"{self.page.path}:{cell.line}"
         self._names.pop(VALUE, None)
         stream = io.StringIO()
@@ -60,17 +80,44 @@ class Lesson:
                 raise CellFailed(f"{place}: {type(error).__name__}: {error}") from error
         return Output(cell, stream.getvalue(), self._names.get(VALUE))
 
+    def _get_ready(self) -> None:
+        try:
+            need(self.page.needs)
+            self._take_over()
+        except Missing as missing:
+            self._missing = missing
+        except CellFailed as error:
+            self._unready = error
+        self._ready = True
+
+    def _take_over(self) -> None:
+        """The names of the page that this one continues."""
+        earlier = self.page.earlier
+        if earlier is None:
+            return
+        kept = vars(self.lm).get(KEPT, {})
+        if earlier.path not in kept:
+            Lesson(earlier, self.lm).outputs()
+            kept = vars(self.lm)[KEPT]
+        self._names |= kept[earlier.path]
+
     def outputs(self) -> list[Output]:
         """Run every cell of the section `run`, in order."""
         return [self.run(cell) for cell in self.page.cells("run", "run")]
 
     def answer(self) -> object:
-        """The right answer, computed from the model."""
-        return self.run(self.page.check).value
+        """The right answer, computed from the model; raises Missing where the page needs what is not here."""
+        value = self.run(self.page.check).value
+        if self._missing is not None:
+            raise self._missing
+        return value
 
     def check(self, given: object) -> Verdict:
         """The reader's guess beside the right answer."""
-        return check(given, self.answer())
+        try:
+            return check(given, self.answer())
+        except Missing:
+            return Verdict("missing", "", None)
 
     def applying(self, cells: tuple[Cell, ...]) -> list[Cell]:
         """Those cells that are about models such as this one."""

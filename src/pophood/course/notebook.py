@@ -19,7 +19,7 @@ import os
 
 import pophood
 from pophood import look
-from pophood.course import check
+from pophood.course import check, need
 
 MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # or "smollm2", a folder, a .gguf file
 lm = pophood.load(MODEL)
@@ -86,7 +86,7 @@ def _section(course: Course, page: Page, section: str, mark: str) -> Iterator[di
             texts, slide = [], "-"
         number += 1
         source = cell.text if cell.kind == "run" else _checked(cell.text)
-        yield _code(f"{mark}-code-{number}", source, slide)
+        yield _code(f"{mark}-code-{number}", source, slide, page.needs)
     if texts:
         yield _markdown(f"{mark}-{number}-end", _joined(texts), slide)
     if section == "predict":
@@ -128,14 +128,15 @@ def _markdown(name: str, text: str, slide: Slide) -> dict[str, Any]:
     return {"cell_type": "markdown", "id": name, "metadata": _slide(slide), "source": _lines(text)}
 
 
-def _code(name: str, text: str, slide: Slide) -> dict[str, Any]:
+def _code(name: str, text: str, slide: Slide, needs: str = "") -> dict[str, Any]:
+    """A code cell; one that needs something says so first, and running all cells goes on behind it."""
     return {
         "cell_type": "code",
         "execution_count": None,
         "id": name,
-        "metadata": _slide(slide),
+        "metadata": _slide(slide) | ({"tags": ["raises-exception"]} if needs else {}),
         "outputs": [],
-        "source": _lines(text),
+        "source": _lines(f'need("{needs}")\n{text}' if needs else text),
     }
 
 

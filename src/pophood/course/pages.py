@@ -52,6 +52,10 @@ class Page:
     sections: Mapping[str, tuple[Cell, ...]]
     solution: tuple[Cell, ...]
     path: str  # for messages
+    needs: str = ""  # one of needs.NEEDS, without which its cells are not run
+    continues: str = ""  # the name of the earlier page whose names its cells go on with
+    earlier: Page | None = None  # that page
+    kept: bool = False  # whether a later page goes on with its names
 
     def cells(self, kind: CellKind, section: str | None = None) -> Iterator[Cell]:
         """The cells of one kind, in order, of one section or all."""

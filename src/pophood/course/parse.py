@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NoReturn
 
 from pophood.course.markup import check_markup
+from pophood.course.needs import NEEDS
 from pophood.course.pages import GUESSES, KINDS, SECTIONS, Cell, CellKind, Course, Page
 from pophood.errors import BadFile, BadInput
 
@@ -80,7 +82,21 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
         raise BadFile(f"{language}/solutions/{stray[0]}: there is no page of that name")
     if not pages:
         raise BadFile(f"{language}: has no pages")
-    return Course(language, tuple(pages), words)
+    return Course(language, linked(pages), words)
+
+
+def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
+    """The pages, those that continue an earlier one with that page; BadFile when there is none."""
+    continued = {page.continues for page in pages}
+    done: list[Page] = []
+    for page in pages:
+        earlier = next((one for one in done if one.name == page.continues), None)
+        if page.continues and (earlier is None or earlier.continues):
+            raise BadFile(
+                f"{page.path}: continues {page.continues!r}, wanted a page before it with names of its own"
+            )
+        done.append(replace(page, earlier=earlier, kept=page.name in continued))
+    return tuple(done)
 
 
 def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Page:
@@ -89,7 +105,7 @@ def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Pa
     if match is None:
         raise BadFile(f"{path}: wanted a name such as 01-tokens.md")
     reader = _Reader(path, text)
-    talk = reader.front_matter()
+    talk, needs, continues = reader.front_matter()
     title = reader.title()
     headings = [words[section] for section in SECTIONS]
     parts = list(reader.sections(["lead", *SECTIONS], headings))
@@ -104,9 +120,8 @@ def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Pa
     answers = _Reader(f"{folder}/solutions/{name}", solution)
     answers.title()
     apart = dict(answers.sections(["solution"], []))["solution"]
-    return Page(
-        int(match[1]), match[2], title, talk, found.pop("lead"), found, apart, path
-    )  # fmt: skip
+    number, name, lead = int(match[1]), match[2], found.pop("lead")
+    return Page(number, name, title, talk, lead, found, apart, path, needs, continues)
 
 
 class _Reader:
@@ -127,16 +142,22 @@ class _Reader:
         self._at += 1
         return self._lines[self._at - 1]
 
-    def front_matter(self) -> str:
+    def front_matter(self) -> tuple[str, str, str]:
+        """The talk's pages, what the page needs and which page it continues ("" for nothing)."""
         if self._next() != "---":
             self.fail("a page begins with a line ---, then `talk: PAGES`, then ---", 1)
         line = self._next() or ""
         match = re.fullmatch(r"talk: (\d+(?:-\d+)?)", line)
         if match is None:
             self.fail(f"got {line!r}, wanted `talk: 16` or `talk: 16-17`")
-        if self._next() != "---":
-            self.fail("wanted --- after the page of the talk")
-        return match[1]
+        line = self._next()
+        found = {"needs": "", "continues": ""}
+        for key, wanted in (("needs", "|".join(NEEDS)), ("continues", "[a-z0-9-]+")):
+            if line is not None and (more := re.fullmatch(rf"{key}: ({wanted})", line)):
+                found[key], line = more[1], self._next()
+        if line != "---":
+            self.fail("wanted --- after the page of the talk, or `needs: torch`, or `continues: NAME`")
+        return match[1], found["needs"], found["continues"]
 
     def title(self) -> str:
         line = self._next()
