@@ -1,0 +1,262 @@
+"""Two processes learn what one learns; sharded or not, stopped or not, on one machine or as two."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import pophood
+from pophood.errors import BadInput
+from pophood.export.peft import read_adapter
+from pophood.train.checkpoint import latest, load, state_hash
+from pophood.train.data import DataOptions
+from pophood.train.events import Evaluated, Finished, Step
+from pophood.train.loop import Trainer
+from pophood.train.resuming import remarks
+from pophood.train.tune import Tuning
+from pophood.train.world import ALONE, World
+from tests.conftest import ROOT
+from tests.tiny import tiny_folder
+from tests.train.small import Case, trainer_of
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not torch.distributed.is_available(), reason="torch without gloo"
+)
+FULL, LORA = {"steps": 4}, {"method": "lora", "family": "llama", "steps": 4}
+DROPPING = {"steps": 6, "dropout": 0.1, "accumulation": 2}
+SHARD = {"shard": True}
+RUNS: dict[str, dict[str, Any]] = {
+    "full": FULL,
+    "lora": LORA,
+    "full shard": FULL | SHARD,
+    "lora shard": LORA | SHARD,
+    "recomputed shard": FULL | SHARD | {"recompute": True},
+    "whole": DROPPING,
+    "cut": DROPPING | {"stop": 12, "asks": 1},
+    "cut, gone on": DROPPING | {"go_on": True, "folder": "cut"},
+    "cut shard": FULL | SHARD | {"stop": 9, "asks": 1},
+    "cut shard, gone on": FULL | SHARD | {"go_on": True, "folder": "cut shard"},
+    "no number": FULL | {"poison": 3, "asks": 1},
+}
+Told = dict[str, Any]
+
+
+@contextmanager
+def torchrun(*command: str, **options: str) -> Iterator[subprocess.Popen[str]]:
+    """`command` in two processes, or as the options say, that talk over the loopback device."""
+    wanted = {"nproc_per_node": "2", "rdzv_endpoint": "127.0.0.1:0"} | options
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    run = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--local-addr=127.0.0.1"]
+    process = subprocess.Popen(
+        [*run, *flags, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What it said on stdout, if it ended well."""
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-4_000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Told]]:
+    """Where all the runs went, and what each rank told of them."""
+    out = tmp_path_factory.mktemp("two")
+    runs = {name: {"folder": name} | fields for name, fields in RUNS.items()}
+    with torchrun("tests.train.ranks", str(data), str(out), json.dumps(runs)) as process:
+        ended(process)
+    return out, [json.loads(out.with_name(f"{out.name}.{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def losses(told: Told, kind: str = "step") -> list[float]:
+    return [event["loss"] for event in told["events"] if event["event"] == kind]
+
+
+def alone(fields: dict[str, Any], data: Path, **changes: Any) -> tuple[Trainer, list[float], list[float]]:
+    """The same in this process: its trainer, and the losses of steps and evaluations."""
+    trainer = trainer_of(Case(**fields), data, precision="f32", **changes)
+    events = list(trainer.run())
+    steps = [event.loss for event in events if isinstance(event, Step)]
+    return trainer, steps, [event.loss for event in events if isinstance(event, Evaluated)]
+
+
+def apart(ours: Any, theirs: Any, first: Any) -> float:
+    """How far two states' weights are from each other, as a share of how far they have come."""
+    names = [name for name in theirs if name.startswith("trained.")]
+    gap = sum(float((ours[name] - theirs[name]).square().sum()) for name in names)
+    way = sum(float((theirs[name] - first[name]).square().sum()) for name in names)
+    return float((gap / way) ** 0.5)
+
+
+# What is learned --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "full shard", "lora shard", "recomputed shard"])
+@pytest.mark.parametrize("changes", [{"accumulation": 2}, {"batch_size": 6}], ids=["batches", "rows"])
+def test_two_learn_what_one_learns_from_as_many_rows(
+    name: str, changes: dict[str, int], data: Path, two: tuple[Path, list[Told]]
+) -> None:
+    out, (first, second) = two
+    fields = FULL if "lora" not in name else LORA
+    trainer, steps, evaluations = alone(fields, data, **changes)
+    assert losses(first[name]) == pytest.approx(steps, rel=1e-5)
+    assert losses(first[name], "evaluated") == pytest.approx(evaluations, rel=1e-5)
+    for kind in ("step", "evaluated"):
+        assert losses(second[name], kind) == losses(first[name], kind), "all ranks decide by the same numbers"
+    start = trainer_of(Case(**fields), data, precision="f32").state()[0]
+    ours, theirs = torch.load(out / name / "state.pt"), trainer.state()[0]
+    assert apart(ours, theirs, start) < 1e-2
+    assert {*ours} == {*theirs, "random.1"}
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(two: tuple[Path, list[Told]]) -> None:
+    """The stop is asked for on rank 1, within a step whose dropout differs between the ranks."""
+    _, (first, second) = two
+    for told in (first, second):
+        assert told["cut"]["events"][-1]["reason"] == "stopped"
+        assert 1 <= told["cut"]["events"][-1]["step"] <= 4
+        assert 1 <= told["cut shard"]["events"][-1]["step"] <= 3
+    assert first["cut, gone on"]["hash"] == first["whole"]["hash"]
+    assert first["cut shard, gone on"]["hash"] == first["full shard"]["hash"]
+    assert losses(first["cut"]) + losses(first["cut, gone on"]) == losses(first["whole"])
+
+
+def test_one_goes_on_where_two_were_stopped(data: Path, two: tuple[Path, list[Told]]) -> None:
+    out, (first, _) = two
+    checkpoints = sorted((out / "cut").glob("checkpoint-*"))
+    tensors, facts = load(checkpoints[0])
+    assert "random.1" in tensors
+    assert any(line.startswith("processes: 2 there, 1 here") for line in remarks(facts))
+    trainer = trainer_of(Case(**DROPPING), data, precision="f32")
+    trainer.restore(tensors, facts)
+    events = list(trainer.run())
+    assert isinstance(events[-1], Finished)
+    assert events[-1].step == 6
+    last = losses(first["whole"], "evaluated")[-1]
+    assert trainer.loss == pytest.approx(last, abs=0.2)
+
+
+def test_a_loss_that_is_no_number_on_one_rank_ends_all(data: Path, two: tuple[Path, list[Told]]) -> None:
+    out, (first, second) = two
+    kind, text = first["no number"]["error"]
+    assert kind == "EngineError"
+    assert text.startswith("step 3: the loss is nan; it read ")
+    assert second["no number"]["error"] == ["ToldByFirst", text]
+    order = trainer_of(Case(**FULL), data).train
+    theirs = order.batch(0, 5)  # the second batch of the third step
+    assert all(source in text for source in theirs.sources[:3])
+    path = latest(out / "no number", pytest.fail)
+    assert path is not None
+    assert all(bool(torch.isfinite(tensor.float()).all()) for tensor in load(path)[0].values())
+
+
+def test_two_nodes_are_as_two_processes(data: Path, tmp_path: Path, two: tuple[Path, list[Told]]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ("tests.train.ranks", str(data), str(tmp_path / "nodes"), json.dumps({"lora": LORA}))
+    with ExitStack() as stack:
+        options = {"nproc_per_node": "1", "nnodes": "2", "rdzv_endpoint": f"127.0.0.1:{port}"}
+        nodes = [stack.enter_context(torchrun(*command, **options)) for _ in range(2)]
+        for node in nodes:
+            ended(node)
+    told = [json.loads((tmp_path / f"nodes.{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0]["lora"]["hash"] == two[1][0]["lora"]["hash"]
+
+
+# The command ------------------------------------------------------------------------------------------
+
+
+def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
+    """Of `pophood tune` under torchrun rank 0 alone speaks and writes, and a stop of any stops all."""
+    tiny_folder(tmp_path / "llama", "llama")
+    notes, out = tmp_path / "notes.txt", tmp_path / "out"
+    notes.write_text("The sun sets over the hills.\nNobody comes, and the stones wait.\n\n" * 60, "utf-8")
+    sizes = ("--steps", "100000", "--length", "32", "--batch-size", "2", "--threads", "2", "--evaluations", "2")
+    with torchrun("pophood", "tune", str(notes), "-m", str(tmp_path / "llama"), "-o", str(out), *sizes) as run:
+        wait_for(out / "events.jsonl", '"step": 3,')
+        run.send_signal(signal.SIGTERM)
+        said, errors = run.communicate(timeout=120)
+    assert said.count("Written to") == 1
+    assert errors.count("validation: ") == 1
+    assert "stopped, what was learned is kept" in errors
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert report["reason"] == "stopped"
+    assert read_adapter(out).targets
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    assert steps == sorted(set(steps)), "each is written once"
+    assert events[0]["tokens_per_step"] == 2 * 2 * 32
+    lm = pophood.load(tmp_path / "llama", threads=1)
+    tuning = Tuning(lm, notes, out, None, DataOptions(), resume=True)
+    assert any(line.startswith("processes: 2 there, 1 here") for line in tuning.remarks)
+    tuning.settings = replace(tuning.settings, steps=steps[-1] + 2)
+    trainer, _ = tuning.calibrate()
+    assert trainer.step == steps[-1]
+
+
+def wait_for(path: Path, text: str) -> None:
+    """Until a file has it."""
+    for _ in range(1_200):
+        if path.is_file() and text in path.read_text(encoding="utf-8"):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{path.name} never said {text}")
+
+
+# World itself -----------------------------------------------------------------------------------------
+
+
+def test_who_one_is_stands_in_the_environment() -> None:
+    started = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    assert World.here(started) == World(rank=3, size=4, local_size=2)
+    assert World.here(started).threads(8) == 4
+    assert World.here(started).threads(1) == 1
+    assert World.here({}) is World.here(started | {"WORLD_SIZE": "1"}) is ALONE
+    assert World.here({"RANK": "3", "WORLD_SIZE": "4"}) is ALONE, "some batch systems set these for their own"
+
+
+def test_shard_wants_others(data: Path) -> None:
+    with pytest.raises(BadInput, match="--shard spreads .* this is one: start them with `torchrun"):
+        trainer_of(Case(), data, shard=True)
+
+
+def test_alone_everything_is_given_back() -> None:
+    values = object()
+    assert ALONE.join() is ALONE
+    assert ALONE.share(values) is values
+    assert ALONE.by_first(lambda: values) is values
+    assert (ALONE.sum(0.1, 0.2), ALONE.agree("clock"), ALONE.agree(None)) == ((0.1, 0.2), "clock", None)
+    assert not torch.distributed.is_initialized()
+    assert state_hash(({"trained.x": torch.zeros(2)}, {}))[:8] == "41c13df2"
