@@ -179,6 +179,14 @@ def test_wrong_wishes_get_one_line(
     assert words in done.said[-1]
 
 
+def test_a_device_that_is_not_here_gets_one_line(program: Program, model: str, notes: Path) -> None:
+    command = "pophood tune notes.txt --device cuda"
+    assert f"```\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    done = program(*shlex.split(command)[1:], "-m", model, *SMALL)
+    assert done.code == 1
+    assert re.search(r"finds no cuda device here, only cpu: leave out --device, or install", done.said[-1])
+
+
 def test_from_scratch_everything_learns(program: Program, notes: Path) -> None:
     done = program("tune", "notes.txt", "--from-scratch", "gpt2-nano", "--method", "lora")
     assert done.code == 2

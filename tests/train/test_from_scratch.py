@@ -142,6 +142,17 @@ def test_the_library_takes_a_size(notes: Path, tmp_path: Path, monkeypatch: pyte
         tune(None, notes.name, "notes-scratch", resume=True)
 
 
+def test_the_page_has_a_program(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as it stands, but for its minute."""
+    monkeypatch.chdir(notes.parent)
+    page = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    code = re.search(r"## From scratch\n.*?```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec(code[1].replace("minutes=1", "steps=1, length=32"), names)
+    assert names["lm"].config.n_layer == SIZES["gpt2-nano"].n_layer
+
+
 def test_one_clear_line_for_each_mistake(notes: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no size is called 'gpt9'; wanted one of gpt2-nano"):
         tune(None, notes, from_scratch="gpt9")
