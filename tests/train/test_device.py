@@ -19,6 +19,7 @@ from pophood.train.data.batch import Batch
 from pophood.train.device import require, settled
 from pophood.train.loss import _FusedCrossEntropy
 from pophood.train.model import Model
+from pophood.train.plan import refuse_unfit, remedies
 from pophood.train.precision import dtype_of
 from pophood.train.settings import TrainSettings
 from pophood.train.step import Tensors
@@ -44,6 +45,8 @@ def test_what_only_the_processor_does_is_refused() -> None:
     with pytest.raises(BadInput, match="bf16 is for the processor, got device cuda"):
         settled(replace(cuda, precision="bf16"))
     assert dtype_of(cuda) is torch.float32
+    assert not any("q8" in remedy for remedy in remedies(cuda))
+    refuse_unfit(replace(scratch_config("gpt2-nano", 300), n_layer=10**9), cuda)  # not the processor's memory
     here = TrainSettings(cache_limit=3.0)
     assert settled(here) is here
     require("cpu")

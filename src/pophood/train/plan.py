@@ -116,6 +116,8 @@ def refuse_unfit(
     config: ModelConfig, settings: TrainSettings, world: World = ALONE, shard: bool = False
 ) -> None:
     """Raise OutOfMemory, with what to change, for a run that cannot fit; nothing is allocated yet."""
+    if settings.device == "cuda":
+        return  # which has a memory of its own
     needed, free = sizes_of(config, settings).on_a_machine(world, shard=shard), available_memory()
     if needed.total > free:
         raise OutOfMemory(
@@ -134,8 +136,8 @@ def remedies(settings: TrainSettings) -> list[str]:
     if not settings.recompute:
         found.append("--recompute (a third slower)")
     if settings.method != "lora":
-        found.append("--method lora")
-    elif settings.base != "q8":
+        found.append("--method lora (unless from scratch)")
+    elif settings.base != "q8" and settings.device == "cpu":
         found.append("--base q8 (costs a little quality)")
     if settings.length > 64:
         found.append(f"--length {settings.length // 2}")
