@@ -392,7 +392,7 @@ def tune(
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
         opened = model if isinstance(model, models.LM) else models.load(model)
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
+    how: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **how)
 
 
