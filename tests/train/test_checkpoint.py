@@ -274,7 +274,8 @@ def test_facts_that_are_not_json_are_our_own_mistake(tmp_path: Path) -> None:
 def test_another_machine_torch_or_thread_count_is_said() -> None:
     here = machine()
     assert remarks({"machine": here}) == []
-    assert {"torch", "threads", "processor", "instructions", "system", "numpy"} == set(here)
+    known = {"torch", "threads", "processes", "processor", "instructions", "system", "numpy"}
+    assert known == set(here)
     for name in here:
         (line,) = remarks({"machine": {**here, name: "other"}})
         assert line.startswith(f"{name}: other there, {here[name]} here")
