@@ -35,7 +35,9 @@ from pophood.train.step import Tensors
 class Laid(Protocol):
     """Batches whose pieces are known: `data.Order` is one."""
 
-    examples: Examples
+    @property
+    def examples(self) -> Examples:
+        """Where the pieces lie."""
 
     @property
     def pieces(self) -> Pieces:
