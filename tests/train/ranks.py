@@ -57,7 +57,7 @@ def one(data: Path, out: Path, world: World, fields: dict[str, Any]) -> dict[str
         told["error"] = (type(error).__name__, str(error))
     state = trainer.state()
     told["hash"] = state_hash(state)
-    if world.first and fields.get("method") != "none":
+    if world.first:
         torch.save({name: t.clone() for name, t in state[0].items()}, place / "state.pt")
     return told
 

@@ -35,15 +35,20 @@ from tests.train.small import Case, trainer_of
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32" or not torch.distributed.is_available(), reason="torch without gloo"
 )
-FULL, LORA = {"steps": 4}, {"method": "lora", "family": "llama", "steps": 4}
-DROPPING = {"steps": 6, "dropout": 0.1, "accumulation": 2}
-SHARD = {"shard": True}
-RUNS: dict[str, dict[str, Any]] = {
+Fields = dict[str, Any]
+FULL: Fields = {"steps": 4}
+LORA: Fields = {"method": "lora", "family": "llama", "steps": 4}
+ACCUMULATED = LORA | {"accumulation": 2, "steps": 3}
+DROPPING: Fields = {"steps": 6, "dropout": 0.1, "accumulation": 2}
+SHARD: Fields = {"shard": True}
+RUNS: dict[str, Fields] = {
     "full": FULL,
     "lora": LORA,
     "full shard": FULL | SHARD,
     "lora shard": LORA | SHARD,
     "recomputed shard": FULL | SHARD | {"recompute": True},
+    "accumulated": ACCUMULATED,
+    "accumulated shard": ACCUMULATED | SHARD,
     "whole": DROPPING,
     "cut": DROPPING | {"stop": 12, "asks": 1},
     "cut, gone on": DROPPING | {"go_on": True, "folder": "cut"},
@@ -122,13 +127,14 @@ def apart(ours: Any, theirs: Any, first: Any) -> float:
 # What is learned --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["full", "lora", "full shard", "lora shard", "recomputed shard"])
-@pytest.mark.parametrize("changes", [{"accumulation": 2}, {"batch_size": 6}], ids=["batches", "rows"])
+@pytest.mark.parametrize("name", [*RUNS][:7])
+@pytest.mark.parametrize("how", ["batches", "rows"])
 def test_two_learn_what_one_learns_from_as_many_rows(
-    name: str, changes: dict[str, int], data: Path, two: tuple[Path, list[Told]]
+    name: str, how: str, data: Path, two: tuple[Path, list[Told]]
 ) -> None:
     out, (first, second) = two
-    fields = FULL if "lora" not in name else LORA
+    fields = {key: value for key, value in RUNS[name].items() if key not in ("shard", "recompute")}
+    changes = {"batch_size": 6} if how == "rows" else {"accumulation": 2 * fields.get("accumulation", 1)}
     trainer, steps, evaluations = alone(fields, data, **changes)
     assert losses(first[name]) == pytest.approx(steps, rel=1e-5)
     assert losses(first[name], "evaluated") == pytest.approx(evaluations, rel=1e-5)
@@ -203,8 +209,9 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
     tiny_folder(tmp_path / "llama", "llama")
     notes, out = tmp_path / "notes.txt", tmp_path / "out"
     notes.write_text("The sun sets over the hills.\nNobody comes, and the stones wait.\n\n" * 60, "utf-8")
-    sizes = ("--steps", "100000", "--length", "32", "--batch-size", "2", "--threads", "2", "--evaluations", "2")
-    with torchrun("pophood", "tune", str(notes), "-m", str(tmp_path / "llama"), "-o", str(out), *sizes) as run:
+    sizes = ["--steps", "100000", "--evaluations", "2", "--length", "32", "--batch-size", "2"]
+    where = (str(notes), "-m", str(tmp_path / "llama"), "-o", str(out))
+    with torchrun("pophood", "tune", *where, *sizes, "--threads", "2") as run:
         wait_for(out / "events.jsonl", '"step": 3,')
         run.send_signal(signal.SIGTERM)
         said, errors = run.communicate(timeout=120)
@@ -239,7 +246,8 @@ def wait_for(path: Path, text: str) -> None:
 
 
 def test_who_one_is_stands_in_the_environment() -> None:
-    started = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    started = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+    started |= {"MASTER_ADDR": "a", "MASTER_PORT": "1"}
     assert World.here(started) == World(rank=3, size=4, local_size=2)
     assert World.here(started).threads(8) == 4
     assert World.here(started).threads(1) == 1
@@ -248,7 +256,7 @@ def test_who_one_is_stands_in_the_environment() -> None:
 
 
 def test_shard_wants_others(data: Path) -> None:
-    with pytest.raises(BadInput, match="--shard spreads .* this is one: start them with `torchrun"):
+    with pytest.raises(BadInput, match=r"--shard spreads .* this is one: start them with `torchrun"):
         trainer_of(Case(), data, shard=True)
 
 
