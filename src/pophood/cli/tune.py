@@ -203,6 +203,16 @@ def _next(tuning: Tuning, card: Card, choice: ModelChoice) -> str:
     lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
     if card.reason in ("stopped", "clock") and card.actual.steps < card.plan.steps:
         data = " ".join(shlex.quote(str(path)) for path in tuning.paths)
-        lines.append(f"  {me} tune {data}{began} -o {place} --resume")
+        shard = " --shard" if tuning.shard else ""
+        lines.append(f"  {_start(tuning, me)} tune {data}{began} -o {place} --resume{shard}")
     lines.append(f"  {me} {verb_} {shlex.quote(text)}{use}")
     return "\n".join(lines)
+
+
+def _start(tuning: Tuning, me: str) -> str:
+    """How the processes of a run are started: by one command, or by one on each machine."""
+    world = tuning.world
+    if world.alone:
+        return me
+    nodes = "" if world.size == world.local_size else " --nnodes ... --rdzv-endpoint ..."
+    return f"torchrun --nproc-per-node {world.local_size}{nodes} -m pophood"
