@@ -150,11 +150,11 @@ class _Reader:
         match = re.fullmatch(r"talk: (\d+(?:-\d+)?)", line)
         if match is None:
             self.fail(f"got {line!r}, wanted `talk: 16` or `talk: 16-17`")
-        line = self._next()
+        line = self._next() or ""
         found = {"needs": "", "continues": ""}
         for key, wanted in (("needs", "|".join(NEEDS)), ("continues", "[a-z0-9-]+")):
-            if line is not None and (more := re.fullmatch(rf"{key}: ({wanted})", line)):
-                found[key], line = more[1], self._next()
+            if more := re.fullmatch(rf"{key}: ({wanted})", line):
+                found[key], line = more[1], self._next() or ""
         if line != "---":
             self.fail("wanted --- after the page of the talk, or `needs: torch`, or `continues: NAME`")
         return match[1], found["needs"], found["continues"]

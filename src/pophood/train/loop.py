@@ -353,7 +353,8 @@ class Trainer:
 
     def tensors(self, batch: Batch, *, held: bool = False) -> Tensors:
         """A batch as torch wants it, `held` one of validation; with its states where the trunk has them."""
-        trunk = self.trunks and (self.trunks.validation if held else self.trunks.train)
+        kept = self.trunks
+        trunk = None if kept is None else kept.validation if held else kept.train
         tensors = Tensors.of(batch) if trunk is None else trunk.tensors(batch)
         return tensors if self.settings.device == "cpu" else tensors.to(self.settings.device)
 

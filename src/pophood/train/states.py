@@ -69,7 +69,7 @@ class KeptRows:
     def read(self, row: int, count: int) -> Bytes | None:
         """`count` rows from number `row` on, [count, bytes of a row]; None where the disk gives fewer."""
         found = np.empty((count, self._row_bytes), np.uint8)
-        view, at = memoryview(found).cast("B"), 0
+        view, at = found.data.cast("B"), 0
         try:
             self._rows.seek(row * self._row_bytes)
             while at < len(view):
@@ -86,8 +86,8 @@ class KeptRows:
         if self.full:
             return
         try:
-            _put(self._rows, int(self._starts[chunk]) * self._row_bytes, memoryview(rows).cast("B"))
-            self._set_mark(chunk, _MARKED | zlib.crc32(rows))
+            _put(self._rows, int(self._starts[chunk]) * self._row_bytes, rows.data.cast("B"))
+            self._set_mark(chunk, _MARKED | zlib.crc32(rows.data))
         except OSError as error:
             self.full = True
             self._announce(
@@ -137,7 +137,7 @@ class KeptRows:
     def _sound(self, chunk: int, mark: int) -> bool:
         first, end = int(self._starts[chunk]), int(self._starts[chunk + 1])
         rows = self.read(first, end - first)
-        if rows is not None and _MARKED | zlib.crc32(rows) == mark:
+        if rows is not None and _MARKED | zlib.crc32(rows.data) == mark:
             return True
         self._announce(
             f"{self.folder / self.name}.rows: part {chunk + 1} of {len(self._good)} is damaged: made again"

@@ -74,7 +74,9 @@ class Trunk:
             self._row[chunk] = sizes[number] + np.cumsum(counts) - counts
             sizes[number + 1] = sizes[number] + counts.sum()
         self._starts = sizes
-        self.dtype = self._below(*(torch.zeros((1, 1), dtype=torch.int64),) * 2, np.zeros((1, 1))).dtype
+        self.dtype = self._below(
+            *(torch.zeros((1, 1), dtype=torch.int64),) * 2, np.zeros((1, 1), np.int32)
+        ).dtype
         self.row_bytes = model.config.n_embd * self.dtype.itemsize
         self.chunks = int(np.searchsorted(sizes * self.row_bytes, limit, side="right")) - 1  # that are kept
         self._kept: KeptRows | None = None
@@ -185,10 +187,10 @@ class Trunk:
         for name, parameter in self.model.named_parameters():
             if name.startswith(below):
                 hashed.update(name.encode())
-                hashed.update(_bytes_of(parameter.detach()))
+                hashed.update(_bytes_of(parameter.detach()).data)
         ids = self._order.examples.store.ids
         for array in (self.pieces.first, self.pieces.count, self._chunk, self._row, ids):
-            hashed.update(np.ascontiguousarray(array).view(np.uint8))
+            hashed.update(np.ascontiguousarray(array).view(np.uint8).data)
         return hashed.hexdigest()
 
 
