@@ -260,7 +260,7 @@ def test_the_notebook_goes_on_without_torch(
     notebook = nbformat.reads(json.dumps(book), as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     needing = [cell for cell in notebook.cells if "raises-exception" in cell["metadata"].get("tags", [])]
-    assert len(needing) == 4 + 3
+    assert len(needing) == 5 + 4
     for cell in needing:
         assert cell["source"].startswith('need("torch")\n')
         (output,) = cell["outputs"]
