@@ -16,6 +16,7 @@ from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
 from pophood.export.job import export_adapter, open_adapter
 from pophood.export.merged import Merged
 from tests.export.adapters import logits, random_adapter, same
+from tests.llama import open_llama
 from tests.tiny import tiny_config, tiny_gguf
 
 IDS = [1, 2, 3, 4, 5, 77, 300]
@@ -32,15 +33,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_llama_cpp_adds_what_we_fold(tmp_path: Path, case: str) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
+    pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
     family, choices = CASES[case]
     bundle = open_bundle(tiny_gguf(tmp_path / "base.gguf", family))
     adapter = random_adapter(bundle.config, **choices)
     export_adapter(bundle.config, adapter, tmp_path / "tuned.gguf")
-    model = llama_cpp.Llama(
-        str(tmp_path / "base.gguf"),
+    model = open_llama(
+        tmp_path / "base.gguf",
         n_ctx=64,
-        verbose=False,
         logits_all=True,
         lora_path=str(tmp_path / "tuned.gguf"),
         lora_scale=1.0,

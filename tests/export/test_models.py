@@ -15,6 +15,7 @@ from pophood.export.job import export_model
 from pophood.export.merged import Merged
 from pophood.export.passage import PASSAGE
 from tests.export.adapters import logits, random_adapter
+from tests.llama import open_llama
 from tests.tiny import FAMILIES, reference, tiny_folder, tiny_gguf
 
 TEXT = "Hello, the 1234 world's end é\n\n  x"
@@ -92,7 +93,7 @@ def test_what_trained_is_what_was_written(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("source", ["folder", "gguf"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gguf_in_llama_cpp(tmp_path: Path, family: str, source: str) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
+    pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
     bundle = small(tmp_path, family, source)
     adapters = [(random_adapter(bundle.config), 0.5)]
     ids = bundle.tokenizer.encode(TEXT)
@@ -102,7 +103,7 @@ def test_gguf_in_llama_cpp(tmp_path: Path, family: str, source: str) -> None:
         receipt = export_model(bundle, path, kind, adapters, threads=1)
         written = open_bundle(path)
         ours = logits(written.config, written.weights, ids)
-        model = llama_cpp.Llama(str(path), n_ctx=64, verbose=False, logits_all=True)
+        model = open_llama(path, n_ctx=64, logits_all=True)
         try:
             assert model.tokenize(TEXT.encode(), add_bos=True, special=False) == ids
             model.eval(ids)

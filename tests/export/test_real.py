@@ -14,6 +14,7 @@ from pophood.export.merged import Merged
 from pophood.export.passage import PASSAGE
 from pophood.export.proof import divergence
 from tests.export.adapters import logits, random_adapter
+from tests.llama import open_llama
 
 SMALL = 0.02  # of a random adapter: the text changes, and stays text
 
@@ -25,7 +26,7 @@ def bundle(smollm2: Path) -> Bundle:
 
 @pytest.mark.full
 def test_gguf_in_llama_cpp(tmp_path: Path, bundle: Bundle) -> None:
-    llama_cpp = pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
+    pytest.importorskip("llama_cpp", reason="needs Python package: llama-cpp-python")
     adapters = [(random_adapter(bundle.config), SMALL)]
     ids = bundle.tokenizer.encode(PASSAGE)[:64]
     ours = logits(bundle.config, Merged(bundle.config, bundle.weights, adapters), ids)
@@ -33,7 +34,7 @@ def test_gguf_in_llama_cpp(tmp_path: Path, bundle: Bundle) -> None:
     for kind in TYPES:
         receipt = export_model(bundle, tmp_path / "tuned.gguf", kind, adapters)
         assert receipt.proof is not None
-        model = llama_cpp.Llama(str(tmp_path / "tuned.gguf"), n_ctx=128, verbose=False, logits_all=True)
+        model = open_llama(tmp_path / "tuned.gguf", n_ctx=128, logits_all=True)
         try:
             model.eval(ids)
             theirs = np.array(model.scores[: len(ids)])

@@ -13,17 +13,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.llama import open_llama
 from tests.tiny import FAMILIES, reference, tiny_config, tiny_folder, tiny_gguf, vocabulary
 
-# llama.cpp looks GELU up in a table of float16 values.
-TOLERANCE = dict.fromkeys(FAMILIES, 2e-5) | {"gpt2": 5e-3}
+# llama.cpp looks GELU up in a table of float16 values. The rest differs by up to 2.3e-5 (AVX-512).
+TOLERANCE = dict.fromkeys(FAMILIES, 4e-5) | {"gpt2": 5e-3}
 
 
 def llama_cpp_logits(path: Path, ids: list[int]) -> NDArray[np.float32]:
-    import llama_cpp
-
     f32: dict[str, Any] = {"type_k": 0, "type_v": 0, "flash_attn": False}
-    model = llama_cpp.Llama(str(path), n_ctx=128, logits_all=True, verbose=False, n_threads=2, **f32)
+    model = open_llama(path, n_ctx=128, logits_all=True, n_threads=2, **f32)
     model.eval(ids)
     logits = np.array(model.scores[: len(ids)], np.float32)
     model.close()
