@@ -9,7 +9,7 @@
 #include <cstring>
 #include <optional>
 
-#include "adamw.h"
+#include "bindings.h"
 #include "engine.h"
 #include "measure.h"
 #include "threads.h"
@@ -25,8 +25,6 @@ using Floats = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Constants = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using TapArray = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Tensor = nb::ndarray<nb::ro, nb::device::cpu>;
-using Halves = nb::ndarray<int16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Moments = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 // Set from any thread; the forward pass that was given it stops within one block.
 struct CancelFlag {
@@ -104,20 +102,6 @@ void forward(Engine& engine, const Ids& tokens, const Indices& sequences, int ou
     }
 }
 
-// One parameter's update in place; betas and corrections as torch.optim.AdamW names them.
-void adamw(const Halves& high, const Halves& low, const Halves& gradient, const Moments& mean, const Moments& square,
-           float factor, float rate, float beta1, float beta2, float epsilon, float decay, float correction1,
-           float correction2, int threads) {
-    const size_t n = high.size();
-    if (low.size() != n || gradient.size() != n || mean.size() != n || square.size() != n)
-        throw nb::value_error("the five arrays are not of one length");
-    const AdamW parameter{reinterpret_cast<uint16_t*>(high.data()), low.data(),
-                          reinterpret_cast<const uint16_t*>(gradient.data()), mean.data(), square.data(),
-                          static_cast<int64_t>(n), factor, rate, beta1, beta2, epsilon, decay, correction1, correction2};
-    nb::gil_scoped_release released;
-    update(parameter, threads);
-}
-
 nb::dict measured(const Engine& engine) {
     nb::dict d;
     d["isa"] = engine.kernels().name;
@@ -182,9 +166,9 @@ NB_MODULE(_native, m) {
 
     m.def("available_isa", [] { return std::string(available_kernels()); });
     m.def("allow_spinning", allow_spinning);
-    m.def("adamw", adamw, nb::arg("high"), nb::arg("low"), nb::arg("gradient"), nb::arg("mean"), nb::arg("square"),
-          nb::kw_only(), nb::arg("factor"), nb::arg("rate"), nb::arg("beta1"), nb::arg("beta2"), nb::arg("epsilon"),
-          nb::arg("decay"), nb::arg("correction1"), nb::arg("correction2"), nb::arg("threads"));
     m.def("read_bandwidth", read_bandwidth, nb::arg("threads"), nb::arg("bytes"), nb::arg("rounds"),
           nb::call_guard<nb::gil_scoped_release>());
+
+    nb::module_ training = m.def_submodule("training");
+    bind_training(training);
 }

@@ -49,6 +49,8 @@ struct Attend {
     float scale;
 };
 
+struct TrainingKernels;
+
 struct Kernels {
     const char* name;
     int64_t matmul_tokens;  // rows of x in one register tile: batches are best cut at multiples of it
@@ -76,6 +78,7 @@ struct Kernels {
     void (*copy)(float* out, const float* x, int64_t n);     // past the caches: for a reader, who comes back much later
     bool (*all_finite)(const float* x, int64_t n);
     void (*exponential)(float* x, int64_t n);                // exp in place, for the tests
+    const TrainingKernels* training;                         // training.h
 };
 
 void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: rare, and libm's erf has no twin

@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "../kernels.h"
+#include "../training.h"
 
 namespace pophood {
 namespace {
@@ -89,11 +90,68 @@ inline float fma_scalar(float a, float b, float c) {
     return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }
 
+// ---- training: integers, roots, and stored numbers of 16 bits ----
+
+struct I {
+    __m256i low, high;
+};
+
+inline __m256i all(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+inline I counted_from(uint32_t first) {
+    const __m256i count = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return {_mm256_add_epi32(count, all(first)), _mm256_add_epi32(count, all(first + 8))};
+}
+inline __m256i xor_shifted(__m256i a, int n) { return _mm256_xor_si256(a, _mm256_srli_epi32(a, n)); }
+inline I xor_shifted(I a, int n) { return {xor_shifted(a.low, n), xor_shifted(a.high, n)}; }
+inline I multiplied(I a, uint32_t by) { return {_mm256_mullo_epi32(a.low, all(by)), _mm256_mullo_epi32(a.high, all(by))}; }
+inline __m256 keep_at_least(__m256 a, __m256i random, uint32_t threshold) {
+    const __m256i below = _mm256_cmpgt_epi32(all(threshold), _mm256_srli_epi32(random, 1));
+    return _mm256_andnot_ps(_mm256_castsi256_ps(below), a);
+}
+inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
+    return {keep_at_least(a.low, random.low, threshold), keep_at_least(a.high, random.high, threshold)};
+}
+inline V root(V a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
+inline __m256i bits_of(__m256 a) { return _mm256_castps_si256(a); }
+inline __m256i wide_16(const void* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline void store_16(void* p, __m256i low, __m256i high) {  // the lower 16 bits of each
+    const __m256i mask = all(0xFFFF);
+    const __m256i both = _mm256_packus_epi32(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(both, 0xD8));
+}
+inline __m256i nearest_bfloat(__m256i bits) {  // ties to even
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), all(1));
+    return _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, all(0x7FFF))), 16);
+}
+inline void store_bfloat(uint16_t* p, V a) { store_16(p, nearest_bfloat(bits_of(a.low)), nearest_bfloat(bits_of(a.high))); }
+inline __m256 join_halves(const uint16_t* high, const int16_t* low) {
+    const __m256i rest = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(wide_16(high), 16), rest));
+}
+inline V load_halves(const uint16_t* high, const int16_t* low) {
+    return {join_halves(high, low), join_halves(high + 8, low + 8)};
+}
+inline __m256i upper_half(__m256 a) { return _mm256_srli_epi32(_mm256_add_epi32(bits_of(a), all(0x8000)), 16); }
+inline __m256i rest_of(__m256 a, __m256i upper) { return _mm256_sub_epi32(bits_of(a), _mm256_slli_epi32(upper, 16)); }
+inline void store_halves(uint16_t* high, int16_t* low, V a) {
+    const __m256i first = upper_half(a.low), second = upper_half(a.high);
+    store_16(high, first, second);
+    store_16(low, rest_of(a.low, first), rest_of(a.high, second));
+}
+inline V load_positive(const uint16_t* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(wide_16(p), 15)), _mm256_castsi256_ps(_mm256_slli_epi32(wide_16(p + 8), 15))};
+}
+inline __m256i up_to(__m256 a, __m256i random) {
+    return _mm256_srli_epi32(_mm256_add_epi32(bits_of(a), _mm256_srli_epi32(random, 17)), 15);
+}
+inline void store_positive(uint16_t* p, V a, I random) { store_16(p, up_to(a.low, random.low), up_to(a.high, random.high)); }
+
 #include "simd.inl"
+#include "training.inl"
 
 }  // namespace
 
 const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential};
+                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

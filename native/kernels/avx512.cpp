@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "../kernels.h"
+#include "../training.h"
 
 namespace pophood {
 namespace {
@@ -72,11 +73,53 @@ inline float fma_scalar(float a, float b, float c) {
     return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }
 
+// ---- training: integers, roots, and stored numbers of 16 bits ----
+
+struct I {
+    __m512i v;
+};
+
+inline I counted_from(uint32_t first) {
+    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return {_mm512_add_epi32(count, _mm512_set1_epi32(static_cast<int>(first)))};
+}
+inline I xor_shifted(I a, unsigned n) { return {_mm512_xor_si512(a.v, _mm512_srli_epi32(a.v, n))}; }
+inline I multiplied(I a, uint32_t by) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(static_cast<int>(by)))}; }
+inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
+    const __m512i bound = _mm512_set1_epi32(static_cast<int>(threshold));
+    return {_mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(_mm512_srli_epi32(random.v, 1), bound), a.v)};
+}
+inline V root(V a) { return {_mm512_sqrt_ps(a.v)}; }
+inline void store_16(void* p, __m512i a) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
+}
+inline __m512i wide_16(const void* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline void store_bfloat(uint16_t* p, V a) {  // to the nearest, ties to even
+    const __m512i bits = _mm512_castps_si512(a.v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    store_16(p, _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16));
+}
+inline V load_halves(const uint16_t* high, const int16_t* low) {
+    const __m512i rest = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(low)));
+    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(wide_16(high), 16), rest))};
+}
+inline void store_halves(uint16_t* high, int16_t* low, V a) {
+    const __m512i bits = _mm512_castps_si512(a.v);
+    const __m512i upper = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)), 16);
+    store_16(high, upper);
+    store_16(low, _mm512_sub_epi32(bits, _mm512_slli_epi32(upper, 16)));
+}
+inline V load_positive(const uint16_t* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(wide_16(p), 15))}; }
+inline void store_positive(uint16_t* p, V a, I random) {
+    const __m512i up_to = _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_srli_epi32(random.v, 17));
+    store_16(p, _mm512_srli_epi32(up_to, 15));
+}
+
 #include "simd.inl"
+#include "training.inl"
 
 }  // namespace
 
 const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
-                                gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential};
+                                gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

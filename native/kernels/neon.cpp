@@ -2,6 +2,7 @@
 #include <arm_neon.h>
 
 #include "../kernels.h"
+#include "../training.h"
 
 namespace pophood {
 namespace {
@@ -67,11 +68,57 @@ inline float fma_scalar(float a, float b, float c) {
     return vget_lane_f32(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b)), 0);
 }
 
+// ---- training: integers, roots, and stored numbers of 16 bits ----
+
+struct I {
+    uint32x4_t q[4];
+};
+
+#define EACH_I(expression) \
+    I r;                   \
+    for (int i = 0; i < 4; ++i) r.q[i] = (expression); \
+    return r
+
+inline I counted_from(uint32_t first) {
+    static const uint32_t count[4] = {0, 1, 2, 3};
+    EACH_I(vaddq_u32(vld1q_u32(count), vdupq_n_u32(first + 4 * static_cast<uint32_t>(i))));
+}
+inline I xor_shifted(I a, int n) { EACH_I(veorq_u32(a.q[i], vshlq_u32(a.q[i], vdupq_n_s32(-n)))); }
+inline I multiplied(I a, uint32_t by) { EACH_I(vmulq_n_u32(a.q[i], by)); }
+inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
+    EACH(vbslq_f32(vcgeq_u32(vshrq_n_u32(random.q[i], 1), vdupq_n_u32(threshold)), a.q[i], vdupq_n_f32(0.0f)));
+}
+inline V root(V a) { EACH(vsqrtq_f32(a.q[i])); }
+inline uint32x4_t bits_of(float32x4_t a) { return vreinterpretq_u32_f32(a); }
+inline void store_bfloat(uint16_t* p, V a) {  // to the nearest, ties to even
+    for (int i = 0; i < 4; ++i) {
+        const uint32x4_t bits = bits_of(a.q[i]), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        vst1_u16(p + 4 * i, vshrn_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF))), 16));
+    }
+}
+inline V load_halves(const uint16_t* high, const int16_t* low) {
+    EACH(vreinterpretq_f32_u32(vaddq_u32(vshll_n_u16(vld1_u16(high + 4 * i), 16),
+                                         vreinterpretq_u32_s32(vmovl_s16(vld1_s16(low + 4 * i))))));
+}
+inline void store_halves(uint16_t* high, int16_t* low, V a) {
+    for (int i = 0; i < 4; ++i) {
+        const uint32x4_t bits = bits_of(a.q[i]), upper = vshrq_n_u32(vaddq_u32(bits, vdupq_n_u32(0x8000)), 16);
+        vst1_u16(high + 4 * i, vmovn_u32(upper));
+        vst1_s16(low + 4 * i, vreinterpret_s16_u16(vmovn_u32(vsubq_u32(bits, vshlq_n_u32(upper, 16)))));
+    }
+}
+inline V load_positive(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 15))); }
+inline void store_positive(uint16_t* p, V a, I random) {
+    for (int i = 0; i < 4; ++i)
+        vst1_u16(p + 4 * i, vmovn_u32(vshrq_n_u32(vaddq_u32(bits_of(a.q[i]), vshrq_n_u32(random.q[i], 17)), 15)));
+}
+
 #include "simd.inl"
+#include "training.inl"
 
 }  // namespace
 
 const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential};
+                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

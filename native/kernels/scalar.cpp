@@ -4,6 +4,7 @@
 
 #include "../half.h"
 #include "../kernels.h"
+#include "../training.h"
 
 namespace pophood {
 namespace {
@@ -164,7 +165,9 @@ void gelu_erf(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678118654752f));
 }
 
+extern const TrainingKernels scalar_training;
+
 const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rotate, gelu_tanh,
-                                gelu_erf, silu, multiply, add, copy, all_finite, exponential};
+                                gelu_erf, silu, multiply, add, copy, all_finite, exponential, &scalar_training};
 
 }  // namespace pophood

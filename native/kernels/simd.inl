@@ -3,21 +3,7 @@
 // its operations, and `tile_tokens`. No library header with inline code may come in here: a copy of it
 // compiled for a newer CPU could be the one that the linker keeps.
 
-// ---- arrays whose length is not a multiple of 16: the last lanes are read as zero and not written -----------------
-
-inline V load_some(const float* p, int64_t n) {
-    if (n >= 16) return load(p);
-    float lane[16] = {};
-    for (int64_t i = 0; i < n; ++i) lane[i] = p[i];
-    return load(lane);
-}
-
-inline void store_some(float* p, V v, int64_t n) {
-    if (n >= 16) return store(p, v);
-    float lane[16];
-    store(lane, v);
-    for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
-}
+#include "lanes.inl"
 
 // ---- matmul: a register tile of T tokens x 16 rows, one FMA chain per output ---------------------------------------
 
@@ -113,21 +99,6 @@ void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
 }
 
 // ---- sixteen elements at a time ----------------------------------------------------------------------------------------
-
-inline V exponential_of(V x) {  // see scalar.cpp; maximum/minimum return their second operand when it is NaN
-    const V clamped = maximum(broadcast(-87.33654f), minimum(broadcast(88.37626f), x));
-    const V n = round_even(mul(clamped, broadcast(1.44269504088896341f)));
-    V r = fma(n, broadcast(-0.693359375f), clamped);
-    r = fma(n, broadcast(2.12194440e-4f), r);
-    V p = broadcast(1.9875691500e-4f);
-    p = fma(p, r, broadcast(1.3981999507e-3f));
-    p = fma(p, r, broadcast(8.3334519073e-3f));
-    p = fma(p, r, broadcast(4.1665795894e-2f));
-    p = fma(p, r, broadcast(1.6666665459e-1f));
-    p = fma(p, r, broadcast(5.0000001201e-1f));
-    const V y = add(fma(p, mul(r, r), r), broadcast(1.0f));
-    return zero_where_less(x, broadcast(-87.33654f), mul(y, power_of_two(n)));
-}
 
 void norm(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n) {
     V mean = zero();

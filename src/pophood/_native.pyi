@@ -66,21 +66,91 @@ class Engine:
 
 def available_isa() -> str: ...
 def allow_spinning(allowed: bool) -> None: ...
-def adamw(
-    high: NDArray[np.int16],
-    low: NDArray[np.int16],
-    gradient: NDArray[np.int16],
-    mean: NDArray[np.float32],
-    square: NDArray[np.float32],
-    *,
-    factor: float,
-    rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    decay: float,
-    correction1: float,
-    correction2: float,
-    threads: int,
-) -> None: ...
 def read_bandwidth(threads: int, bytes: int, rounds: int) -> float: ...
+
+_Halves = NDArray[np.int16]
+
+class training:
+    """A submodule: bfloat16 as int16 arrays, contiguous."""
+
+    @staticmethod
+    def borrow_threads(region: int) -> None: ...
+    @staticmethod
+    def adamw(
+        high: _Halves,
+        low: _Halves,
+        gradient: _Halves,
+        mean: _Halves,
+        square: _Halves,
+        *,
+        factor: float,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        decay: float,
+        correction1: float,
+        correction2: float,
+        seed: int,
+        threads: int,
+    ) -> None: ...
+    @staticmethod
+    def sum_of_squares(x: _Halves, threads: int, /) -> float: ...
+    @staticmethod
+    def gelu(x: _Halves, y: _Halves, threads: int, /) -> None: ...
+    @staticmethod
+    def gelu_back(x: _Halves, d_y: _Halves, d_x: _Halves, threads: int, /) -> None: ...
+    @staticmethod
+    def swiglu(gate: _Halves, up: _Halves, y: _Halves, threads: int, /) -> None: ...
+    @staticmethod
+    def swiglu_back(
+        gate: _Halves, up: _Halves, d_y: _Halves, d_gate: _Halves, d_up: _Halves, threads: int, /
+    ) -> None: ...
+    @staticmethod
+    def norm(
+        x: _Halves, gain: _Halves, bias: _Halves | None, epsilon: float, rms: bool, y: _Halves, threads: int, /
+    ) -> None: ...
+    @staticmethod
+    def norm_back(
+        x: _Halves,
+        gain: _Halves,
+        epsilon: float,
+        rms: bool,
+        d_y: _Halves,
+        d_x: _Halves,
+        d_gain: NDArray[np.float32] | None,
+        d_bias: NDArray[np.float32] | None,
+        threads: int,
+        /,
+    ) -> None: ...
+    @staticmethod
+    def soften(score: _Halves, first: int, seed: int, rate: float, threads: int, /) -> None: ...
+    @staticmethod
+    def soften_back(
+        score: _Halves,
+        first: int,
+        seed: int,
+        rate: float,
+        d_pattern: _Halves,
+        own: NDArray[np.float32],
+        threads: int,
+        /,
+    ) -> None: ...
+    @staticmethod
+    def add_dropped(
+        x: _Halves | None, y: _Halves, out: _Halves, seed: int, rate: float, threads: int, /
+    ) -> None: ...
+    @staticmethod
+    def turn(
+        x: _Halves,
+        cosines: NDArray[np.float32],
+        sines: NDArray[np.float32],
+        back: bool,
+        out: _Halves,
+        threads: int,
+        /,
+    ) -> None: ...
+    @staticmethod
+    def cross_entropy(
+        logits: _Halves, targets: NDArray[np.int64], scale: float, loss: NDArray[np.float32], threads: int, /
+    ) -> None: ...

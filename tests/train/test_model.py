@@ -13,8 +13,10 @@ from pophood.bundle import Bundle, open_bundle
 from pophood.config import tensor_shapes
 from pophood.engine import Engine
 from pophood.train.attention import WHOLE, spans_of
+from pophood.train.between import add_dropped
 from pophood.train.loss import cross_entropy
 from pophood.train.model import Dropout, Model
+from pophood.train.precision import halve
 from tests.tiny import tiny_folder
 
 FAMILIES = ("gpt2", "llama", "llama-untied", "qwen2", "qwen3")
@@ -127,23 +129,42 @@ def test_recomputing_gives_the_same_gradients(bundle: Bundle) -> None:
         assert torch.equal(gradient, results[1][name]), name
 
 
-def test_dropout_zeroes_its_share_and_keeps_the_mean(bundle: Bundle) -> None:
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_dropout_zeroes_its_share_and_keeps_the_mean(
+    bundle: Bundle, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokens, _, positions = batch_of(bundle)
     model = model_of(bundle, dropout=0.1)
+    if precision == "bf16":
+        halve(model)
     torch.manual_seed(3)
-    seen: list[torch.Tensor] = []
-    layer = model.get_submodule("blocks.0.dropout")
-    layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    before: list[torch.Tensor] = []
+    after: list[torch.Tensor] = []
+
+    def watched(x: torch.Tensor | None, y: torch.Tensor, rate: float) -> torch.Tensor:
+        if rate:
+            before.append(y.detach())
+            after.append(add_dropped(None, y.detach(), rate))
+        return add_dropped(x, y, rate)
+
+    monkeypatch.setattr("pophood.train.model.add_dropped", watched)
     model.train()
     for _ in range(60):
         model(tokens, positions, WHOLE)
-    zeros = torch.stack([(output == 0).float().mean() for output in seen]).mean()
-    assert abs(float(zeros) - 0.1) < 0.01
+    zeros = torch.stack([(output == 0).float().mean() for output in after]).mean()
+    assert abs(float(zeros) - 0.1) < 0.002
+    kept = torch.cat([y[out != 0] / out[out != 0] for y, out in zip(before, after, strict=True)])
+    assert (kept.float() - 0.9).abs().max() < 0.01  # what is kept is divided by 0.9
+    whole, dropped = (torch.cat([x.float().abs().flatten() for x in xs]) for xs in (before, after))
+    assert abs(float(dropped.mean() / whole.mean()) - 1) < 0.01
     model.eval()
     with torch.no_grad():
         quiet = [model(tokens, positions, WHOLE) for _ in range(2)]
     assert torch.equal(*quiet)
-    assert torch.equal(quiet[0], model_of(bundle).eval()(tokens, positions, WHOLE).detach())
+    plain = model_of(bundle).eval()
+    if precision == "bf16":
+        halve(plain)
+    assert torch.equal(quiet[0], plain(tokens, positions, WHOLE).detach())
 
 
 def test_the_fused_loss_is_torchs() -> None:

@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pophood._native import training
+from pophood.train.between import bits, native, seed, threads
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -83,48 +86,91 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) 
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    if native(q):
+        z: Tensor = _Attention.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
+        return z
     grouped = q.shape[2] != k.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H|K, T, D]
-    if q.dtype is torch.bfloat16 and not dropout and torch.is_grad_enabled():
-        if grouped:
-            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-        z: Tensor = _Attention.apply(q, k, v)  # type: ignore[no-untyped-call]
-        return z.transpose(1, 2)
     z = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
     return z.transpose(1, 2)
 
 
-QUERIES = 256  # that are taken back at a time
+QUERIES = 256  # that are taken at a time: 12 heads' scores of 1,024 keys are 6 MB
 
 
 class _Attention(torch.autograd.Function):
-    """Torch's fused kernel forward; backward as plain products of stretches of queries: three times as fast
-    as the kernel's own where the processor multiplies in bfloat16."""
+    """Plain products of stretches of queries, with a native softmax between them: where the processor
+    multiplies in bfloat16 faster than torch's fused kernel, above all on the way back and with dropout.
+
+    Queries that share a key head are rows of one product. Scores are computed again on the way back.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        z, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
-        ctx.save_for_backward(q, k, v, z)
-        return z  # type: ignore[no-any-return]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+        b, t, h, d = q.shape
+        groups = h // k.shape[2]
+        q, k, v = _heads(q * d**-0.5, groups), _heads(k), _heads(v)
+        z = torch.empty_like(q)
+        ctx.dropout, ctx.seeds = dropout, []
+        for here in _stretches(t):
+            seen = slice(0, here.stop)
+            pattern = _rows(q[:, :, here]) @ k[:, seen].transpose(1, 2)  # [B * K, G * queries, keys]
+            ctx.seeds.append(seed() if dropout else 0)
+            training.soften(_square(pattern, here), here.start, ctx.seeds[-1], dropout, threads())
+            z[:, :, here] = (pattern @ v[:, seen]).view(-1, groups, here.stop - here.start, d)
+        out = z.view(b, h, t, d).transpose(1, 2).contiguous()
+        ctx.save_for_backward(q, k, v, out)
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, z = ctx.saved_tensors
-        b, h, t, d = q.shape
-        scale = d**-0.5
-        own = (gradients[0].float() * z).sum(-1).to(q.dtype).reshape(b * h, t, 1)
-        hidden = torch.full((QUERIES, QUERIES), -torch.inf, dtype=q.dtype).triu_(1)  # what is not seen yet
-        q, k, v, d_z = (x.reshape(b * h, t, d) for x in (q, k, v, gradients[0]))
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, out = ctx.saved_tensors
+        b, t, _, d = out.shape
+        groups = q.shape[1]
+        own = (gradients[0].float() * out).sum(-1).transpose(1, 2).reshape(-1, groups, t)
+        d_z = _heads(gradients[0], groups)
         d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for start in range(0, t, QUERIES):
-            here = slice(start, min(start + QUERIES, t))
-            rows, seen = q[:, here], slice(0, here.stop)
-            score = (rows * scale) @ k[:, seen].transpose(1, 2)  # [B * H, queries, keys]
-            score[:, :, start:] += hidden[: here.stop - start, : here.stop - start]
-            pattern = score.softmax(-1)
-            d_score = d_z[:, here] @ v[:, seen].transpose(1, 2)
-            d_v[:, seen] += pattern.transpose(1, 2) @ d_z[:, here]
-            d_score.sub_(own[:, here]).mul_(pattern)
-            d_q[:, here] = d_score @ k[:, seen]
+        for here, drawn in zip(_stretches(t), ctx.seeds, strict=True):
+            seen = slice(0, here.stop)
+            rows, d_rows = _rows(q[:, :, here]), _rows(d_z[:, :, here])
+            pattern = rows @ k[:, seen].transpose(1, 2)  # [B * K, G * queries, keys]
+            d_score = d_rows @ v[:, seen].transpose(1, 2)
+            training.soften_back(
+                _square(pattern, here),
+                here.start,
+                drawn,
+                ctx.dropout,
+                _square(d_score, here),
+                own[:, :, here].contiguous().numpy(),
+                threads(),
+            )
+            d_v[:, seen] += pattern.transpose(1, 2) @ d_rows
+            d_q[:, :, here] = (d_score @ k[:, seen]).view(-1, groups, here.stop - here.start, d)
             d_k[:, seen] += d_score.transpose(1, 2) @ rows
-        return tuple((x * f).view(b, h, t, d) for x, f in ((d_q, scale), (d_k, scale), (d_v, 1.0)))  # type: ignore[return-value]
+        d_q *= d**-0.5
+        return _positions(d_q, b), _positions(d_k, b), _positions(d_v, b), None
+
+
+def _heads(x: Tensor, groups: int = 0) -> Tensor:
+    """[B, T, H, D] -> [B * H, T, D], or [B * H / groups, groups, T, D]."""
+    t, d = x.shape[1], x.shape[3]
+    return x.transpose(1, 2).reshape(-1, *((groups,) if groups else ()), t, d)
+
+
+def _positions(x: Tensor, b: int) -> Tensor:
+    """Back again: [B * K, (G,) T, D] -> [B, T, H, D]."""
+    return x.view(b, -1, *x.shape[-2:]).transpose(1, 2).contiguous()
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[B * K, G, queries, D] -> [B * K, G * queries, D]."""
+    return x.reshape(len(x), -1, x.shape[-1])
+
+
+def _stretches(t: int) -> list[slice]:
+    return [slice(start, min(start + QUERIES, t)) for start in range(0, t, QUERIES)]
+
+
+def _square(scores: Tensor, here: slice) -> NDArray[np.int16]:
+    """The bits of [B * K, G * queries, keys] as [B * H, queries, keys]."""
+    return bits(scores.view(-1, here.stop - here.start, scores.shape[-1]))

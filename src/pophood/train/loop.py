@@ -119,7 +119,8 @@ class Trainer:
             raise BadInput(f"the checkpoint does not say {', '.join(absent)}: it is none of a run's")
         for name, parameter in self.trained.items():
             kinds = {"trained": parameter.dtype, "mean": torch.float32, "square": torch.float32}
-            kinds |= {"low": torch.int16} if name in self.model.low else {}
+            if name in self.model.low:
+                kinds |= {"low": torch.int16, "mean": torch.bfloat16, "square": torch.int16}
             for kind, dtype in kinds.items():
                 saved = tensors.get(f"{kind}.{name}", parameter.to(dtype))
                 if saved.shape != parameter.shape or saved.dtype != dtype:

@@ -4,15 +4,19 @@ For 1,024 tokens of GPT-2 the logits alone are 206 MB, and the usual way holds t
 piece's gradient is computed while its logits are there, so that backward has nothing left to do.
 
 In bfloat16 the logits stand as columns, [V, rows]: in that shape two of the three products run at twice the
-rate. The softmax is left undivided: its divisor goes into the narrow sides of the products.
+rate, and two native walks make the gradient of them in their place.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from pophood._native import training
+from pophood.train.between import bits, native, threads
 
 IGNORED = -100
 ROWS = 256  # 51 MB of logits for 50,257 tokens
@@ -25,7 +29,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.empty_like(hidden) if wants_hidden else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        if hidden.dtype is torch.bfloat16:
+        if native(hidden):
             d_weight = torch.empty_like(weight) if wants_weight else None
             for start in range(0, len(hidden), COLUMNS):
                 total += _columns(hidden, weight, targets, scale, start, d_hidden, d_weight)
@@ -68,31 +72,28 @@ def _columns(
     start: int,
     d_hidden: Tensor | None,
     d_weight: Tensor | None,
-) -> Tensor:
+) -> float:
     """The summed loss of one piece; its gradients go into their places (`d_weight` is added to)."""
-    rows, at = hidden[start : start + COLUMNS], targets[None, start : start + COLUMNS]
-    logits = weight @ rows.T  # [V, rows]
-    top = logits.amax(0)
-    wanted = logits.gather(0, at)[0].float()
-    mass = _sum(logits.sub_(top).exp_())
-    loss = (mass.log() + top.float() - wanted).sum()
-    if d_hidden is None and d_weight is None:
-        return loss
-    logits.scatter_add_(0, at, -mass[None].to(logits.dtype))  # mass * (softmax - 1 at the target)
-    share = (scale / mass)[:, None]
+    rows, wanted = hidden[start : start + COLUMNS], targets[start : start + COLUMNS]
+    logits = torch.mm(weight, rows.T, out=_room(len(weight), len(rows)))  # [V, rows]
+    loss = np.empty(len(rows), np.float32)
+    learns = d_hidden is not None or d_weight is not None
+    training.cross_entropy(bits(logits), wanted.numpy(), scale if learns else 0.0, loss, threads())
     if d_hidden is not None:
-        d_hidden[start : start + COLUMNS] = (logits.T @ weight) * share
+        torch.mm(logits.T, weight, out=d_hidden[start : start + COLUMNS])
     if d_weight is not None:
-        torch.addmm(d_weight, logits, (rows * share).to(rows.dtype), beta=min(start, 1), out=d_weight)
-    return loss
+        torch.addmm(d_weight, logits, rows, beta=min(start, 1), out=d_weight)
+    return float(loss.sum(dtype=np.float64))
 
 
-def _sum(columns: Tensor) -> Tensor:
-    """Over dimension 0, in float32: of 64 stretches, each of which torch adds up in float32 and rounds."""
-    whole = len(columns) // 64 * 64
-    parts = columns[:whole].view(64, whole // 64, -1).sum(1).float().sum(0)
-    total: Tensor = parts + columns[whole:].float().sum(0)
-    return total
+_logits: list[Tensor] = []  # one piece's, kept: 51 MB of fresh pages take longer to get than to fill
+
+
+def _room(vocabulary: int, rows: int) -> Tensor:
+    size = vocabulary * rows
+    if not _logits or _logits[0].numel() < size:
+        _logits[:] = [torch.empty(size, dtype=torch.bfloat16)]
+    return _logits[0][:size].view(vocabulary, rows)
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:

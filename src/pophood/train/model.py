@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.train.attention import Spans, attend
+from pophood.train.between import add_dropped, gelu, norm, recomputed, swiglu, turn
 from pophood.train.product import Linear
 
 
@@ -39,9 +40,7 @@ class Norm(nn.Module):
         self.bias = None if rms else nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.rms:
-            return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
+        return norm(x, self.weight, self.bias, self.eps, self.rms)
 
 
 class Attention(nn.Module):
@@ -65,7 +64,7 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
-            q, k = rotate(q, *angles), rotate(k, *angles)
+            q, k = turn(q, *angles), turn(k, *angles)
         z = attend(q, k, v, spans, self.dropout if self.training else 0.0)  # [B, T, H, D]
         return self.out(z.flatten(-2))  # type: ignore[no-any-return]
 
@@ -82,14 +81,20 @@ class FeedForward(nn.Module):
         self.down: nn.Module = Linear(f, c, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.gate is None:
-            return self.down(self._activate(self.up(x)))  # type: ignore[no-any-return]
-        return self.down(self._activate(self.gate(x)) * self.up(x))  # type: ignore[no-any-return]
+        gate, up = None if self.gate is None else self.gate(x), self.up(x)
+        inside = self._activated(gate, up)
+        with recomputed(inside, lambda: self._activated(gate, up)):
+            return self.down(inside)  # type: ignore[no-any-return]
 
-    def _activate(self, x: Tensor) -> Tensor:
+    def _activated(self, gate: Tensor | None, up: Tensor) -> Tensor:
+        if gate is not None:
+            return swiglu(gate, up) if self.activation == "silu" else self._curved(gate) * up
+        return self._curved(up)
+
+    def _curved(self, x: Tensor) -> Tensor:
         if self.activation == "silu":
             return F.silu(x)
-        return F.gelu(x, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+        return gelu(x) if self.activation == "gelu_tanh" else F.gelu(x)
 
 
 class Block(nn.Module):
@@ -102,11 +107,12 @@ class Block(nn.Module):
         self.attn = Attention(config, dropout.attention)
         self.ln_2 = Norm(config.n_embd, config.norm_eps, rms)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(dropout.residual)
+        self.dropout = dropout.residual
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
-        x = x + self.dropout(self.attn(self.ln_1(x), angles, spans))
-        return x + self.dropout(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
+        rate = self.dropout if self.training else 0.0
+        x = add_dropped(x, self.attn(self.ln_1(x), angles, spans), rate)
+        return add_dropped(x, self.mlp(self.ln_2(x)), rate)
 
 
 class Embed(nn.Module):
@@ -143,7 +149,7 @@ class Model(nn.Module):
         self.config, self.recompute = config, False
         self.low: dict[str, Tensor] = {}  # lower halves of masters, if it is in bfloat16 (precision.py)
         self.embed = Embed(config)
-        self.dropout = nn.Dropout(dropout.embedding)
+        self.dropout = dropout.embedding
         self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
         self.final_norm = Norm(config.n_embd, config.norm_eps, config.norm == "rms")
         self.output = None if config.tied_output else Output(config)
@@ -152,14 +158,14 @@ class Model(nn.Module):
 
     def forward(self, tokens: Tensor, positions: Tensor, spans: Spans) -> Tensor:
         """Token ids and positions [B, T] -> hidden states [B, T, C] after the final norm."""
-        x = self.dropout(self.embed(tokens, positions))
+        x = add_dropped(None, self.embed(tokens, positions), self.dropout if self.training else 0.0)
         return self.from_block(x, positions, spans)
 
     def from_block(
         self, x: Tensor, positions: Tensor, spans: Spans, first: int = 0, last: int | None = None
     ) -> Tensor:
         """The stream [B, T, C] before block `first` -> after the final norm, or before block `last`."""
-        angles = self._angles(positions, x.dtype)
+        angles = self._angles(positions)
         for block in self.blocks[first:last]:
             if self.recompute and self.training:
                 x = checkpoint(block, x, angles, spans, use_reentrant=False)
@@ -172,21 +178,15 @@ class Model(nn.Module):
         """[V, C]: the matrix that turns hidden states into logits."""
         return self.embed.token if self.output is None else self.output.weight
 
-    def _angles(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
         """Cosines and sines [B, T, 1, D/2] of position * frequency; None with learned positions."""
         if self.config.rope is None:
             return None
         angle = positions[..., None].float() * self.frequencies.to(positions.device)
-        return angle.cos()[..., None, :].to(dtype), angle.sin()[..., None, :].to(dtype)
+        return angle.cos()[..., None, :], angle.sin()[..., None, :]
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Copy every tensor in by its canonical name."""
         with torch.no_grad():
             for name in tensor_shapes(self.config):
                 self.get_parameter(name).numpy()[...] = weights[name]
-
-
-def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn the pairs (i, i + D/2) of every head: [B, T, H, D]."""
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cosines - b * sines, b * cosines + a * sines), -1)
