@@ -1,0 +1,95 @@
+"""Sides of a benchmark, each a process of its own that answers lines of JSON, and what they both read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from _models import KEPT, ROOT
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pophood.text.tokenizer import Tokenizer
+
+TEXT = ROOT / "tests" / "data" / "tinyshakespeare" / "first-120000.txt"
+SEED_TASKS = ROOT / "tests" / "data" / "seed_tasks" / "seed-tasks.jsonl"
+Ids = NDArray[np.int64]
+
+
+class Side:
+    """One process: it says a line when it is ready, then a line for every line that it gets."""
+
+    def __init__(self, worker: str, **facts: Any) -> None:
+        command = [sys.executable, str(Path(__file__).with_name(worker)), json.dumps(facts)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.ready = self.answer()
+
+    def ask(self, **what: Any) -> dict[str, Any]:
+        """One turn, and what it gave."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """The next line that it says."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                said: dict[str, Any] = json.loads(line)
+                return said
+        sys.exit("a side of the benchmark has ended: its words are above")
+
+    def end(self) -> None:
+        """No more turns."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def say(**what: Any) -> None:
+    """A worker's answer."""
+    print(json.dumps(what), flush=True)
+
+
+def stretches(tokenizer: Tokenizer, text: Path, length: int) -> Ids:
+    """A text as rows of `length` + 1 ids, each beginning with the last id of the one before."""
+    ids = np.array(tokenizer.encode(text.read_text(encoding="utf-8"), add_start=False), np.int64)
+    count = (len(ids) - 1) // length
+    if count < 2:
+        sys.exit(f"{text} has {len(ids)} tokens, which is not two rows of {length}: take a longer text")
+    return np.stack([ids[i * length : (i + 1) * length + 1] for i in range(count)])
+
+
+def gpt2_at_init(small: bool = False) -> Path:
+    """A folder of GPT-2 small (else of a tiny shape) as transformers initialises it, without dropout."""
+    path = KEPT / ("gpt2-init-tiny" if small else "gpt2-init")
+    if not (path / "model.safetensors").exists():
+        import torch
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        from tests.tiny_vocabulary import write_tokenizer
+
+        torch.manual_seed(0)
+        shape = {"n_layer": 2, "n_head": 4, "n_embd": 64} if small else {}
+        model = GPT2LMHeadModel(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **shape))
+        path.mkdir(parents=True, exist_ok=True)
+        write_tokenizer(path, "gpt2", model.config.vocab_size)
+        model.save_pretrained(path)
+    return path
+
+
+def smollm2_folder() -> Path:
+    """SmolLM2-135M-Instruct in float32, as pophood's export writes and proves it."""
+    path = KEPT / "smollm2-folder"
+    if not (path / "model.safetensors").exists():
+        from pophood.bundle import open_bundle
+        from pophood.export.job import export_model
+        from pophood.hub import locate
+
+        export_model(open_bundle(locate("smollm2").path), path, "f32")
+    return path
