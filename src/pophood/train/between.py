@@ -54,31 +54,53 @@ def borrow_threads() -> None:
 borrow_threads()
 
 
+def give_back() -> None:
+    """Hand pages that are free to the system, where glibc keeps them (85 MB after a model was read)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
+
+
+_recipes: list[tuple[int, int, Callable[[], Tensor | None]]] = []  # address, elements, how it is made again
+
+
 @contextmanager
-def recomputed(made: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
+def recomputed(made: Tensor | None, make: Callable[[], Tensor | None]) -> Iterator[None]:
     """While this lasts, whoever keeps `made` for the way back keeps `make` instead, which gives it again.
 
-    Not inside another such context (or gradient checkpointing, which is one): that one decides.
+    Not inside gradient checkpointing, which keeps nothing anyway.
     """
-    if not made.requires_grad or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+    checkpointed = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None and not _recipes
+    if made is None or not native(made) or not made.requires_grad or checkpointed:
         yield
         return
-    address, shape = made.data_ptr(), made.shape
+    _recipes.append((made.data_ptr(), made.numel(), make))
+    try:
+        if len(_recipes) > 1:
+            yield
+        else:
+            with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
+                yield
+    finally:
+        _recipes.pop()
 
-    def pack(kept: Tensor) -> object:
-        if kept.data_ptr() == address and kept.numel() == made_size:
-            return kept.shape
+
+def _pack(kept: Tensor) -> object:
+    for address, size, make in _recipes:
+        if kept.data_ptr() == address and kept.numel() == size:
+            return make, kept.shape
+    return kept
+
+
+def _unpack(kept: Any) -> Tensor:
+    if isinstance(kept, Tensor):
         return kept
-
-    def unpack(kept: Any) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        with torch.no_grad():
-            return make().view(kept)
-
-    made_size = shape.numel()
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        yield
+    make, shape = kept
+    with torch.no_grad():
+        again = make()
+    assert again is not None
+    return again.view(shape)
 
 
 class _Gelu(torch.autograd.Function):

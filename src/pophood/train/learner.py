@@ -21,9 +21,10 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
     """The model in torch; only what the method trains requires a gradient. Raises BadInput for a misfit."""
     import torch
 
+    from pophood.train.between import give_back
     from pophood.train.lora import add_lora
     from pophood.train.model import Dropout, Model
-    from pophood.train.precision import dtype_of, halve
+    from pophood.train.precision import dtype_of, halve, load_halves, load_whole
     from pophood.train.quantised import eight_bit_model
 
     if settings.length > bundle.config.n_positions:
@@ -33,11 +34,12 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
         )
     torch.manual_seed(settings.seed)  # LoRA's matrices start random
     dropout = Dropout(settings.dropout, settings.dropout, settings.dropout)
-    if settings.base == "q8":
+    half, eight = dtype_of(settings) is torch.bfloat16, settings.base == "q8"
+    if eight:
         model = eight_bit_model(bundle.config, dropout, bundle.weights)
     else:
-        model = Model(bundle.config, dropout)
-        model.load(bundle.weights)
+        with torch.device("meta"):
+            model = Model(bundle.config, dropout)
     model.recompute = settings.recompute
     if settings.method == "lora":
         add_lora(model, settings.lora)
@@ -50,8 +52,11 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
             )
         for block in model.blocks[-settings.last_blocks :]:
             block.requires_grad_(True)
-    if dtype_of(settings) is torch.bfloat16:
+    if not eight:
+        (load_halves if half else load_whole)(model, bundle.weights)
+    elif half:
         halve(model)
+    give_back()
     return model.to(settings.device)
 
 

@@ -7,9 +7,14 @@ more memory than it. Updates are made to the master (`optimizer.py`); what is mu
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Mapping
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pophood.config import tensor_shapes
 from pophood.train.model import Model
 from pophood.train.settings import TrainSettings
 
@@ -25,6 +30,40 @@ def dtype_of(settings: TrainSettings) -> torch.dtype:
     if wanted == "auto":
         wanted = "bf16" if settings.device == "cpu" and multiplies_in_bf16() else "f32"
     return torch.bfloat16 if wanted == "bf16" else torch.float32
+
+
+def load_whole(model: Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Put a copy of every tensor in by its canonical name, as float32, whatever was there."""
+    for name in tensor_shapes(model.config):
+        _put(model, name, torch.from_numpy(np.array(weights[name], np.float32)))
+
+
+def load_halves(model: Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """The same as bfloat16; what learns keeps its lower half in `model.low`. Never is more than a piece of a
+    tensor there in float32 as well."""
+    for name in tensor_shapes(model.config):
+        values, learns = weights[name], model.get_parameter(name).requires_grad
+        high = torch.empty(values.shape, dtype=torch.bfloat16)
+        low = torch.empty(values.shape if learns else 0, dtype=torch.int16)
+        rows = max(1, PIECE // values[0].size)
+        for start in range(0, len(values), rows):
+            here = slice(start, start + rows)
+            upper, rest = split(torch.from_numpy(np.array(values[here], np.float32)))
+            high[here] = upper
+            if learns:
+                low[here] = rest
+        _put(model, name, high)
+        if learns:
+            model.low[name] = low
+
+
+def _put(model: Model, name: str, values: Tensor) -> None:
+    place, _, leaf = name.rpartition(".")
+    learns = model.get_parameter(name).requires_grad
+    setattr(model.get_submodule(place), leaf, nn.Parameter(values, requires_grad=learns))
+
+
+PIECE = 1 << 20  # elements
 
 
 def halve(model: Model) -> None:
