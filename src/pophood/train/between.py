@@ -88,7 +88,7 @@ def recomputed(made: Tensor | None, make: Callable[[], Tensor | None]) -> Iterat
 
 def _pack(kept: Tensor) -> object:
     for address, size, make in _recipes:
-        if kept.data_ptr() == address and kept.numel() == size:
+        if kept.data_ptr() == address and kept.numel() == size and kept.is_contiguous():
             return make, kept.shape
     return kept
 

@@ -90,7 +90,7 @@ class FeedForward(nn.Module):
                 return self.down(inside)  # type: ignore[no-any-return]
         found: dict[
             nn.Module, Tensor
-        ] = {}  # `down` asks first on the way back, and leaves these to the others
+        ] = {}  # on the way back `down` asks first and leaves these
 
         def once_more() -> Tensor:
             normed = again()
