@@ -109,6 +109,14 @@ def test_the_plan_writes_nothing(program: Program, model: str, notes: Path) -> N
     assert not (notes.parent / "notes-lora").exists()
 
 
+def test_float32_is_for_training_too(program: Program, model: str, notes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "exact"
+    line = ("tune", str(notes), "-m", model, "--steps", "1", "--out", str(out), "--precision", "f32")
+    assert program(*line).code == 0
+    facts = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    assert '"precision": "f32"' in json.dumps(facts)
+
+
 def test_show_marks_what_is_learned(program: Program, model: str, tmp_path: Path) -> None:
     lines = [json.dumps({"prompt": f"What is {n}?", "completion": "A number."}) for n in range(30)]
     (tmp_path / "tasks.jsonl").write_text("\n".join([*lines, "{broken"]), encoding="utf-8")

@@ -89,14 +89,20 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(monkeypatch: pytes
 def test_the_first_estimate_knows_what_learns() -> None:
     """GPT-2 small: 124 million parameters of 4 bytes, moments twice that; LoRA r=8 about 1.2 million."""
     config = gpt2_config("gpt2")
-    full = sizes_of(config, TrainSettings(method="full"))
+    settings = TrainSettings(precision="f32")
+    full = sizes_of(config, replace(settings, method="full"))
     assert full.weights == full.gradients == 4 * 124_439_808
     assert full.moments == 2 * full.weights
-    lora = sizes_of(config, TrainSettings())
+    lora = sizes_of(config, settings)
     assert lora.gradients / 4 == 12 * 8 * (4 * 2 * 768 + 2 * (768 + 3072))
-    last = sizes_of(config, TrainSettings(method="last", last_blocks=4))
+    last = sizes_of(config, replace(settings, method="last", last_blocks=4))
     assert last.gradients == pytest.approx(4 * 4 * 7_087_872, rel=0.02)
-    assert sizes_of(config, TrainSettings(recompute=True)).activations < lora.activations / 3
+    assert sizes_of(config, replace(settings, recompute=True)).activations < lora.activations / 2.5
+    halves = sizes_of(config, TrainSettings(method="full", precision="bf16"))
+    assert halves.weights == full.weights  # two halves
+    assert halves.gradients == full.gradients / 2
+    assert halves.moments == full.moments / 2
+    assert sizes_of(config, TrainSettings(precision="bf16")).weights == 2 * 124_439_808
     assert math.isfinite(sizes_of(tiny_config("llama"), TrainSettings()).total)
 
 

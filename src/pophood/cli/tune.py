@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,6 +101,8 @@ def command(
     """
     _check(wishes, choice, resume, overwrite, showing)
     settings, reading = wishes.train_settings(), wishes.data_options()
+    if choice.precision == "f32":  # the engine knows no other wish; training multiplies in it too
+        settings = replace(settings, precision="f32")
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 

@@ -100,7 +100,8 @@ def _unpack(kept: Any) -> Tensor:
     with torch.no_grad():
         again = make()
     assert again is not None
-    return again.view(shape)
+    made: Tensor = again.view(shape)
+    return made
 
 
 class _Gelu(torch.autograd.Function):
@@ -166,12 +167,11 @@ class _Norm(torch.autograd.Function):
         x, gain = ctx.saved_tensors
         learns, shifts = ctx.needs_input_grad[1:3]
         d_x = torch.empty_like(x)
-        d_gain = np.empty(len(gain), np.float32) if learns else None
-        d_bias = np.empty(len(gain), np.float32) if shifts else None
-        training.norm_back(
-            bits(x), bits(gain), ctx.eps, ctx.rms, bits(gradients[0]), bits(d_x), d_gain, d_bias, threads()
-        )
-        d_gain, d_bias = (None if d is None else torch.from_numpy(d).to(gain.dtype) for d in (d_gain, d_bias))
+        gains = np.empty(len(gain), np.float32) if learns else None
+        biases = np.empty(len(gain), np.float32) if shifts else None
+        d_y = bits(gradients[0])
+        training.norm_back(bits(x), bits(gain), ctx.eps, ctx.rms, d_y, bits(d_x), gains, biases, threads())
+        d_gain, d_bias = (None if d is None else torch.from_numpy(d).to(gain.dtype) for d in (gains, biases))
         return d_x, d_gain, d_bias, None, None
 
 

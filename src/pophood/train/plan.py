@@ -92,7 +92,10 @@ class Sizes:
 
 
 def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
-    """A first estimate, from shapes alone: what a backward pass keeps, at 4 bytes a number."""
+    """A first estimate, from shapes alone: what a backward pass keeps, at 4 bytes a number or 2."""
+    from pophood.train.precision import dtype_of
+
+    halves = dtype_of(settings).itemsize == 2
     c, f, v = config.n_embd, config.n_inner, config.vocab_size
     kv = config.n_kv_head * config.head_dim
     blocks = settings.last_blocks if settings.method == "last" else config.n_layer
@@ -103,9 +106,18 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
         widths = 4 * c + 2 * (c + kv) + (3 if config.gated_mlp else 2) * (c + f)
         trained = config.n_layer * settings.lora.rank * widths
     kept = 7 * c + 4 * kv + (4 if config.gated_mlp else 3) * f  # of one token in one block
+    if halves:  # norms and the feed-forward's inside are computed again (`between.recomputed`)
+        again = settings.method == "lora" and not settings.lora.dropout
+        kept = 4 * c + 2 * kv + (0 if again else 2 if config.gated_mlp else 1) * f
     tokens = settings.batch_size * settings.length
     blocks_kept = 2 if settings.recompute else blocks
-    activations = tokens * (kept * blocks_kept + c * config.n_layer) + 2**25  # and a chunk of logits
+    activations = tokens * (kept * blocks_kept + c * config.n_layer + 4 * f) + 2**25  # and a chunk of logits
+    if halves:  # a trained weight has its other half beside it; LoRA's own are float32
+        lora = settings.method == "lora"
+        weights = 2 * config.n_params + (0 if lora else 2 * trained)
+        if settings.base == "q8":
+            weights -= int((2 - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
+        return Sizes(weights, (4 if lora else 2) * trained, (8 if lora else 4) * trained, 2 * activations)
     weights = 4 * config.n_params
     if settings.base == "q8":  # 36 bytes for 32 numbers of the blocks' matrices
         weights -= int((4 - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
@@ -151,7 +163,8 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         pace = pace_of(trainer)
     evaluation = _seconds_per_evaluation(trainer)
     parts = trainer.world.size if trainer.learner.shard else 1
-    moments = 8 * sum(parameter.numel() for parameter in trainer.trained.values()) // parts
+    held = (p.numel() * (4 if p.element_size() == 2 else 8) for p in trainer.trained.values())
+    moments = sum(held) // parts  # two of two bytes beside a bfloat16 (`HalvesAdamW`), else of four
     measured = tuning.before.seconds if tuning.before is not None else 0.0
     disk = _disk(trainer, settings)
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
