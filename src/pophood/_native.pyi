@@ -70,7 +70,7 @@ def read_bandwidth(threads: int, bytes: int, rounds: int) -> float: ...
 
 _Halves = NDArray[np.int16]
 
-class training:
+class training:  # noqa: N801 - a submodule's name
     """A submodule: bfloat16 as int16 arrays, contiguous."""
 
     @staticmethod
@@ -108,7 +108,14 @@ class training:
     ) -> None: ...
     @staticmethod
     def norm(
-        x: _Halves, gain: _Halves, bias: _Halves | None, epsilon: float, rms: bool, y: _Halves, threads: int, /
+        x: _Halves,
+        gain: _Halves,
+        bias: _Halves | None,
+        epsilon: float,
+        rms: bool,
+        y: _Halves,
+        threads: int,
+        /,
     ) -> None: ...
     @staticmethod
     def norm_back(

@@ -88,9 +88,7 @@ class FeedForward(nn.Module):
             inside = self._activated(gate, up)
             with recomputed(inside, lambda: self._activated(gate, up)):
                 return self.down(inside)  # type: ignore[no-any-return]
-        found: dict[
-            nn.Module, Tensor
-        ] = {}  # on the way back `down` asks first and leaves these
+        found: dict[nn.Module, Tensor] = {}  # on the way back `down` asks first and leaves these
 
         def once_more() -> Tensor:
             normed = again()
@@ -98,7 +96,7 @@ class FeedForward(nn.Module):
             return self._activated(None if self.gate is None else found[self.gate], found[self.up])
 
         def left(layer: nn.Module) -> Tensor:
-            return found.pop(layer) if layer in found else layer(again())  # type: ignore[no-any-return]
+            return found.pop(layer) if layer in found else layer(again())
 
         with recomputed(up, lambda: left(self.up)), recomputed(gate, lambda: left(self.gate)):  # type: ignore[arg-type]
             inside = self._activated(gate, up)
