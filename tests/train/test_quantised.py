@@ -266,8 +266,9 @@ def test_the_command_takes_it_and_run_uses_the_result(
 
 def test_the_plan_counts_its_bytes() -> None:
     config = SIZES["gpt2-small"]
-    full, eight = (sizes_of(config, TrainSettings(base=base)).weights for base in ("auto", "q8"))
     matrices = config.n_params - config.vocab_size * config.n_embd
-    assert full - eight == pytest.approx(2.875 * matrices, rel=1e-3)
+    for settings, less in ((TrainSettings(precision="f32"), 2.875), (TrainSettings(precision="bf16"), 0.875)):
+        full, eight = (sizes_of(config, replace(settings, base=base)).weights for base in ("auto", "q8"))
+        assert full - eight == pytest.approx(less * matrices, rel=1e-3)
     assert any("--base q8" in remedy for remedy in remedies(TrainSettings()))
     assert not any("--base q8" in remedy for remedy in remedies(TrainSettings(base="q8")))

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pophood._native import training
-from pophood.train.between import bits, native, seed, threads
+from pophood.train.between import bits, native, seed, threads, training
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pophood._native import training
+from pophood._native import training as training  # re-exported: nobody else in train imports it
 
 
 def native(x: Tensor) -> bool:

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pophood._native import training
-from pophood.train.between import bits, native, threads
+from pophood.train.between import bits, native, threads, training
 
 IGNORED = -100
 ROWS = 256  # 51 MB of logits for 50,257 tokens

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pophood._native import training
-from pophood.train.between import bits, threads
+from pophood.train.between import bits, threads, training
 from pophood.train.model import Model
 from pophood.train.settings import TrainSettings
 
