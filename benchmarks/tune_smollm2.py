@@ -1,19 +1,16 @@
 """SmolLM2 by LoRA on the seed tasks: seconds to the loss that PEFT in float32 reaches in one epoch.
 
-155 of the 175 seed tasks of Self-Instruct are learned from, 20 are held out; loss on answers alone, tasks
-cut at 256 positions as `pophood tune` does, LoRA of rank 8 and alpha 16 on all linear layers in both. The
-peer: batches of 4 tasks padded to their longest, a linear schedule over one epoch. pophood: its own
-defaults, packed rows of 256 positions, warm-up and cosine. Each side has its own learning rate out of the
-same three: `--choose` runs them all on another seed, the defaults are what it chose.
-The measure is the mean loss over the learned tokens of the held-out tasks, from the same ids on both sides,
-which must give the same before step 1 (within 1 %), and again by PEFT in float32 with pophood's adapter
-from the disk.
-Seconds are those of the steps; loading and evaluating count on neither side. Runs alternate, a seed each
-round.
-Bar: pophood is at or below the peer's lowest validation loss 3 times sooner than the peer (aim: 6).
-Ceiling: padding is a third of the peer's positions (1.5 times), the rest is the speed of a step and fewer
-steps.
-Run: python benchmarks/tune_smollm2.py [--rounds 3] [--choose]
+155 of the 175 seed tasks of Self-Instruct are learned from, 20 are held out; loss on answers alone, tasks cut
+at 256 positions as `pophood tune` does, LoRA of rank 8 and alpha 16 on all linear layers in both. The peer:
+batches of 4 tasks padded to their longest, a linear schedule over one epoch. pophood: its own batches of 4
+packed rows, warm-up and cosine, over two epochs. Each side has the best learning rate of the same three
+(`--choose` runs them all, on a seed of its own): the peer that with the lowest loss, pophood the soonest.
+The measure is the mean loss over the learned tokens of the held-out tasks, in float32, from the same ids on
+both sides, which must find the same before step 1; PEFT measures pophood's adapter from the disk once more.
+Seconds are those of the steps; loading and evaluating count on neither side. Runs alternate.
+Bar: pophood comes to the peer's lowest validation loss 3 times sooner than the peer (aim: 6).
+Ceiling: a third of the peer's positions are padding (1.5 times); the rest is the speed of a step (tune.py).
+Run: python benchmarks/tune_smollm2.py [--rounds 5] [--choose]
 """
 
 from __future__ import annotations
@@ -25,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from _sides import Side, smollm2_folder
-from _timing import paired_ratio, report, versions
+from _timing import report, summary, versions
 
 LENGTH = 256
-RATES = (2e-4, 5e-4, 1e-3)
+RATES = (5e-4, 1e-3, 2e-3)
 BAR = 3.0
 
 
@@ -59,8 +56,9 @@ class Benchmark:
             seed=seed, rate=rate, batch=chosen.batch, epochs=chosen.epochs, every=1, until=until, to=to
         )
         checked = self.theirs.ask(check=to)["loss"]
-        print(f"  measured by PEFT in float32: {checked:.4f}")
-        return _shown("pophood", seed, rate, said["curve"]), checked
+        curve = _shown("pophood", seed, rate, said["curve"])
+        print(f"  measured by PEFT from the disk: {checked:.4f}")
+        return curve, checked
 
     def end(self) -> None:
         """No more runs."""
@@ -90,12 +88,12 @@ def choose(benchmark: Benchmark) -> None:
 def main() -> None:
     """The rounds and the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=5e-4, help="pophood's")
+    parser.add_argument("--rate", type=float, default=1e-3, help="pophood's")
     parser.add_argument("--batch", type=int, default=4, help="pophood's rows")
-    parser.add_argument("--epochs", type=float, default=3.0, help="of pophood's schedule")
-    parser.add_argument("--their-rate", type=float, default=5e-4)
+    parser.add_argument("--epochs", type=float, default=2.0, help="of pophood's schedule")
+    parser.add_argument("--their-rate", type=float, default=2e-3)
     parser.add_argument("--every", type=int, default=4, help="the peer's steps from evaluation to evaluation")
     parser.add_argument("--most", type=int, help="end the peer after so many steps, and record nothing")
     parser.add_argument("--choose", action="store_true")
@@ -113,22 +111,22 @@ def measure(benchmark: Benchmark, chosen: argparse.Namespace) -> None:
     """Runs in turn, and what came of them."""
     figures: dict[str, list[float]] = {"PEFT f32": [], "pophood": []}
     facts: dict[str, list[Any]] = {"losses": [], "steps": [], "before": [], "checked": []}
+    times: list[float] = []
     for seed in range(chosen.rounds):
         theirs = benchmark.peer(seed, chosen.their_rate)
         goal = lowest(theirs)
         ours, checked = benchmark.pophood(seed, chosen.rate, goal[2])
         before = [ours[0][2], theirs[0][2]]
-        if abs(before[0] - before[1]) > 0.01 * before[1]:
+        if abs(before[0] - before[1]) > 0.001 * before[1]:
             sys.exit(f"the sides do not measure the same: before step 1 they find {before}")
-        if ours[-1][2] > goal[2]:
-            sys.exit(f"pophood has not come to {goal[2]:.4f} in {chosen.epochs:g} epochs: more --epochs")
+        times.append(goal[1] / ours[-1][1] if ours[-1][2] <= goal[2] else 0.0)  # 0: it never came to it
         figures["PEFT f32"].append(goal[1])
         figures["pophood"].append(ours[-1][1])
         facts["losses"].append([ours[-1][2], goal[2]])
         facts["steps"].append([ours[-1][0], goal[0]])
         facts["before"].append(before)
         facts["checked"].append(checked)
-    sooner = paired_ratio(figures, "PEFT f32", "pophood")
+    sooner = summary(times)
     print(f"sooner: {sooner}")
     if chosen.most is not None:
         return
