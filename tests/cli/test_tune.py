@@ -111,10 +111,35 @@ def test_the_plan_writes_nothing(program: Program, model: str, notes: Path) -> N
 
 def test_float32_is_for_training_too(program: Program, model: str, notes: Path, tmp_path: Path) -> None:
     out = tmp_path / "exact"
-    line = ("tune", str(notes), "-m", model, "--steps", "1", "--out", str(out), "--precision", "f32")
-    assert program(*line).code == 0
-    facts = [json.loads(path.read_text()) for path in out.glob("*.json")]
-    assert '"precision": "f32"' in json.dumps(facts)
+    line = ("tune", str(notes), "-m", model, "--steps", "1", "--out", str(out), "--precision")
+    for precision in ("f32", "bf16"):
+        done = program(*line, precision, "--overwrite")
+        assert done.code == 0, done.said
+        settings = json.loads((out / "tune.json").read_text(encoding="utf-8"))["settings"]
+        assert settings["precision"] == precision
+    assert "'f16' is not one of 'auto', 'f32', 'bf16'" in program(*line, "f16").said[-1]
+
+
+def test_the_plan_says_what_an_8_bit_base_costs(program: Program, model: str, notes: Path) -> None:
+    done = program("tune", "notes.txt", "-m", model, *SMALL, "--base", "q8", "--plan")
+    assert done.code == 0, done.said
+    assert any(re.search(r"^8-bit base: loss [\d.]+ before the first step, ", line) for line in done.said)
+    assert "memory " in done.text
+
+
+@pytest.mark.parametrize("out", ["notes.txt/below", "locked/out"])
+def test_an_output_that_cannot_be_made_is_refused_at_once(
+    program: Program, model: str, notes: Path, out: str, request: pytest.FixtureRequest
+) -> None:
+    locked = notes.parent / "locked"
+    locked.mkdir(mode=0o500)
+    request.addfinalizer(lambda: locked.chmod(0o700))
+    if out.startswith("locked") and os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    done = program("tune", "notes.txt", "-m", model, *SMALL, "-o", out)
+    assert done.code == 1
+    assert re.search(r": cannot be made, .*(is a file|may not be written to).*: name another", done.said[-1])
+    assert not any("measuring" in line for line in done.said), "before anything is computed"
 
 
 def test_show_marks_what_is_learned(program: Program, model: str, tmp_path: Path) -> None:
@@ -174,6 +199,13 @@ def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[s
         (("--steps", "3", "--minutes", "1"), "give one of steps, epochs and minutes"),
         (("--columns", "prompt"), "wanted OURS=THEIRS"),
         (("--rank", "0"), "rank must be at least 1, got 0"),
+        (("--alpha", "nan"), "alpha must be more than 0, got nan"),
+        (("--learning-rate", "-1"), "learning_rate must be more than 0, got -1"),
+        (("--weight-decay", "-3"), "weight_decay must be at least 0, got -3"),
+        (("--patience", "-1"), "patience must be at least 0, got -1"),
+        (("--minutes", "nan"), "minutes must be more than 0, got nan"),
+        (("--epochs", "inf"), "epochs must be more than 0, got inf"),
+        (("--validation", "nan"), "validation is nan; wanted a share below 1"),
         (("--from-scratch", "gpt2-tiny"), "--from-scratch makes a model of its own: leave out -m"),
         (("--device", "tpu"), "'tpu' is not one of 'cpu', 'cuda', 'mps'"),
         (("--vocabulary", "300"), "it is for a model from scratch: leave out --vocabulary"),

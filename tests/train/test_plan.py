@@ -37,6 +37,9 @@ class FakeTrainer:
     def parameters(self) -> list[Any]:
         return []
 
+    def seconds_per_step(self) -> float:
+        return 1.0
+
     def plan_steps(self) -> int:
         return self.settings.steps or 7
 
@@ -44,11 +47,6 @@ class FakeTrainer:
 class FakeTuning:
     def __init__(self, settings: TrainSettings, out: Path) -> None:
         self.settings, self.out, self.before, self.seconds = settings, out, None, 10.0
-
-
-@pytest.fixture(autouse=True)
-def a_second_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "seconds_per_step", lambda _: 1.0)
 
 
 def planned(settings: TrainSettings, out: Path) -> Any:

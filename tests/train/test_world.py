@@ -23,9 +23,11 @@ from pophood.errors import BadInput
 from pophood.export.peft import read_adapter
 from pophood.train.checkpoint import latest, load, state_hash
 from pophood.train.data import DataOptions
+from pophood.train.defaults import for_model
 from pophood.train.events import Evaluated, Finished, Step
 from pophood.train.loop import Trainer
 from pophood.train.resuming import remarks
+from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 from pophood.train.world import ALONE, World
 from tests.conftest import ROOT
@@ -231,6 +233,38 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
     tuning.settings = replace(tuning.settings, steps=steps[-1] + 2)
     trainer, _ = tuning.calibrate()
     assert trainer.step == steps[-1]
+
+
+@pytest.mark.parametrize("more", [("--base", "q8"), ("--method", "last", "--last-blocks", "1")])
+def test_two_tune_what_one_tunes(tmp_path: Path, more: tuple[str, ...]) -> None:
+    """An 8-bit base, and the last blocks, which several processes compute without keeping states."""
+    tiny_folder(tmp_path / "llama", "llama")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("The sun sets over the hills.\nNobody comes, and the stones wait.\n\n" * 60, "utf-8")
+    sizes = ["--steps", "3", "--length", "32", "--batch-size", "2", "--precision", "f32", "--patience", "0"]
+    command = ("pophood", "tune", str(notes), "-m", str(tmp_path / "llama"), *sizes, *more, "-o")
+    with torchrun(*command, str(tmp_path / "two"), "--threads", "2") as run:
+        ended(run)
+    one = [sys.executable, "-m", *command, str(tmp_path / "one"), "--threads", "1", "--accumulation", "2"]
+    subprocess.run(one, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    for kind in ("step", "evaluated"):
+        two_, one_ = (
+            [
+                event["loss"]
+                for line in (tmp_path / name / "events.jsonl").read_text(encoding="utf-8").splitlines()
+                if (event := json.loads(line))["event"] == kind
+            ]
+            for name in ("two", "one")
+        )
+        assert len(two_) >= 2
+        assert two_ == pytest.approx(one_, rel=1e-5)
+
+
+def test_a_sharded_base_is_not_in_8_bits(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "llama", "llama")
+    config = pophood.load(tmp_path / "llama", threads=1).config
+    with pytest.raises(BadInput, match=r"^--shard spreads weights of 32 bits, got --base q8: leave out one"):
+        for_model(TrainSettings(base="q8"), config, shard=True)
 
 
 def wait_for(path: Path, text: str) -> None:

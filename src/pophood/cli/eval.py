@@ -9,7 +9,15 @@ import click
 
 from pophood.cli.app import DONE
 from pophood.cli.console import Console
-from pophood.cli.options import ModelChoice, json_option, offline_option, option, verb, with_scale
+from pophood.cli.options import (
+    ModelChoice,
+    adapter_option,
+    json_option,
+    offline_option,
+    option,
+    verb,
+    with_scale,
+)
 from pophood.cli.progress import Waiting
 from pophood.cli.session import open_model
 from pophood.cli.tune_screen import data_lines
@@ -18,14 +26,7 @@ from pophood.cli.tune_screen import data_lines
 @verb()
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    metavar="DIR[:SCALE]",
-    section="Model",
-    help="Measure the model with this adapter; repeatable.",
-)
+@adapter_option
 @option(
     "--length",
     type=click.IntRange(2),

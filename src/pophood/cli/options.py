@@ -109,13 +109,23 @@ def offline_option(function: F) -> F:
     )(function)
 
 
-def model_options(function: F, precision: str = "auto") -> F:
-    """Add -m and what belongs to loading, as one `choice`; `precision` is what nobody's wish means."""
+def adapter_option(function: F) -> F:
+    """Add --adapter, repeatable, as `adapters`: the texts as they were typed (`with_scale` reads them)."""
+    return option(
+        "--adapter",
+        "adapters",
+        multiple=True,
+        metavar="DIR[:SCALE]",
+        section="Model",
+        help="Use an adapter from `pophood tune` or PEFT, as in notes-lora or notes-lora:0.5; repeatable.",
+    )(function)
 
-    @option(
-        "-m", "--model", metavar="MODEL", section="Model", help="A name, a hub id, a folder, or a .gguf file."
-    )
-    @option(
+
+def precision_option(precision: str | None) -> Callable[[F], F]:
+    """Add --precision, what the engine computes with; None: nothing is added."""
+    if precision is None:
+        return lambda function: function
+    return option(
         "--precision",
         default=precision,
         show_default=True,
@@ -123,6 +133,18 @@ def model_options(function: F, precision: str = "auto") -> F:
         section="Model",
         help="What the engine computes with: auto or f32.",
     )
+
+
+def model_options(function: F, precision: str | None = "auto") -> F:
+    """Add -m and what belongs to loading, as one `choice`.
+
+    `precision` is what nobody's wish means; None: there is no such option, and the engine chooses.
+    """
+
+    @option(
+        "-m", "--model", metavar="MODEL", section="Model", help="A name, a hub id, a folder, or a .gguf file."
+    )
+    @precision_option(precision)
     @option(
         "--threads",
         type=click.IntRange(1, 1024),
@@ -137,20 +159,12 @@ def model_options(function: F, precision: str = "auto") -> F:
         section="Model",
         help="Tokens the context window may hold (default: the model's own).",
     )
-    @option(
-        "--adapter",
-        "adapters",
-        multiple=True,
-        metavar="DIR[:SCALE]",
-        section="Model",
-        help="Use an adapter from `pophood tune` or PEFT, as in notes-lora or notes-lora:0.5; repeatable.",
-    )
+    @adapter_option
     @offline_option
     @functools.wraps(function)
     def command(
         *args: Any,
         model: str | None,
-        precision: str,
         threads: int | None,
         context: int | None,
         adapters: tuple[str, ...],
@@ -158,7 +172,8 @@ def model_options(function: F, precision: str = "auto") -> F:
         **values: Any,
     ) -> Any:
         wanted = tuple(map(with_scale, adapters))
-        choice = ModelChoice(model, precision, threads, context, offline, wanted)
+        of_engine = values.pop("precision") if precision else "auto"
+        choice = ModelChoice(model, of_engine, threads, context, offline, wanted)
         return function(*args, choice=choice, **values)
 
     return command  # type: ignore[return-value]

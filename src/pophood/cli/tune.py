@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +72,7 @@ def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: boo
 @option("--tensorboard", is_flag=True, section="Output", help="Write an event file for TensorBoard too.")
 @json_option
 @tune_options
-@model_options
+@functools.partial(model_options, precision=None)
 def command(
     console: Console,
     data: tuple[Path, ...],
@@ -101,8 +101,6 @@ def command(
     """
     _check(wishes, choice, resume, overwrite, showing)
     settings, reading = wishes.train_settings(), wishes.data_options()
-    if choice.precision == "f32":  # the engine knows no other wish; training multiplies in it too
-        settings = replace(settings, precision="f32")
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
@@ -166,6 +164,8 @@ def _scratch(
 def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
     console.say("calibrating: a few steps are timed, nothing is kept")
     _, plan = tuning.calibrate()
+    for note in tuning.notes:
+        console.say(note)
     if not tuning.world.first:
         return DONE
     if as_json:

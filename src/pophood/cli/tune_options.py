@@ -23,6 +23,8 @@ FORMATS = ("auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", 
 METHODS = ("lora", "full", "last")
 DEVICES = ("cpu", "cuda", "mps")
 BASES = ("auto", "q8")
+PRECISIONS = ("auto", "f32", "bf16")
+CHOICES = ("method", "targets", "base", "precision", "device")  # beside SETTINGS
 # Name of the option -> (field of TrainSettings, or lora.FIELD; kind; what it does).
 SETTINGS: dict[str, tuple[str, Any, str]] = {
     "minutes": (
@@ -120,10 +122,7 @@ def tune_options(function: F) -> F:
 
     @functools.wraps(function)
     def command(*args: Any, **values: Any) -> Any:
-        given = {
-            key: values.pop(key.replace("-", "_"))
-            for key in (*SETTINGS, "method", "targets", "base", "device")
-        }
+        given = {key: values.pop(key.replace("-", "_")) for key in (*SETTINGS, *CHOICES)}
         flags = {key: values.pop(key) for key in ("rslora", "recompute", "no_cache")}
         settings = {
             (SETTINGS[key][0] if key in SETTINGS else key): value
@@ -178,6 +177,11 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--base",
             type=click.Choice(BASES),
             help="LoRA: q8 keeps the frozen matrices in 8 bits, which takes less memory and costs quality.",
+        ),
+        learn(
+            "--precision",
+            type=click.Choice(PRECISIONS),
+            help="What is multiplied: bf16 with f32 masters (default where the processor has it), or f32.",
         ),
         learn(
             "--device",

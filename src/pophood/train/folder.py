@@ -15,6 +15,7 @@ notes-lora/
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -69,7 +70,14 @@ class RunFolder:
         return facts
 
     def check_free(self, *, overwrite: bool) -> None:
-        """Raise BadInput for a folder with something in it, unless it is a run that may be replaced."""
+        """Raise BadInput for a folder with something in it, unless it is a run that may be replaced.
+
+        NotHere where none can be made: before anything is computed, not at the first write.
+        """
+        above = next(place for place in self.path.absolute().parents if place.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            why = "may not be written to" if above.is_dir() else "is a file, no folder"
+            raise NotHere(f"{self.path}: cannot be made, {above} {why}: name another folder with -o")
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / FACTS).is_file():

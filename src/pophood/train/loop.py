@@ -31,7 +31,7 @@ from pophood.train.world import ALONE, World
 
 Facts = dict[str, Any]
 State = tuple[dict[str, torch.Tensor], Facts]
-CALIBRATION = 3  # forward and backward passes that are timed, after one that is not
+PASSES, PATIENCE = 3, 5.0  # passes that are timed, after one that is not, and seconds for all of them
 TOO_MUCH = 3.0  # a loss this many times that of a guess, or of the first step, has exploded
 PLACE = ("step", "epoch", "index", "steps", "best", "worse", "evaluated", "first_loss", "seconds")
 
@@ -170,19 +170,23 @@ class Trainer:
         return max(1, round((settings.epochs or 1.0) * per_epoch))
 
     def seconds_per_step(self) -> float:
-        """The time of one step here and now. Leaves weights, optimizer and random state as they were."""
+        """The time of one step here and now, from fewer passes where they are slow: the clock is running.
+
+        Leaves weights, optimizer and random state as they were.
+        """
         random = torch.get_rng_state()
         batch = self.tensors(self.train.batch(0, 0))
-        times, idle = [], torch.optim.SGD(list(self.trained.values()), lr=0.0)  # updates by nothing
-        for _ in range(CALIBRATION + 1):
+        times: list[float] = []
+        idle = torch.optim.SGD(list(self.trained.values()), lr=0.0)  # updates by nothing
+        while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
             begin = time.perf_counter()
             try:
                 train_step(self.learner, idle, [batch], 0.0, self.settings.clip)
             except Exploded as error:
                 raise self._exploded(error, [self.train.batch(0, 0)]) from None
-            times.append(time.perf_counter() - begin)
+            times.append(self.world.share(time.perf_counter() - begin))
         torch.set_rng_state(random)
-        return self.world.share(sorted(times[1:])[CALIBRATION // 2] * self.settings.accumulation)
+        return sorted(times[1:])[(len(times) - 1) // 2] * self.settings.accumulation
 
     # ---- the run ----
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 KEPT = 2  # checkpoints on the disk
 EVALUATING = 0.2  # largest share of the minutes that evaluations may take
 SPARE = 0.02  # of the minutes, so that the clock is never overrun
-PASSES, PATIENCE = 3, 5.0  # timed forward and backward passes after a first one, and seconds for all
 WRITING = 3.0  # seconds to write a small result
 DISK_RATE = 200e6  # bytes per second of writing, assumed
 
@@ -224,7 +223,7 @@ class Pace(NamedTuple):
 
 def pace_of(trainer: Trainer) -> Pace:
     """How fast steps are here and now."""
-    step = seconds_per_step(trainer)
+    step = trainer.seconds_per_step()
     if trainer.trunks is None:
         return Pace(step, step, 0)
     batch, accumulation = trainer.train.batch(0, 0), trainer.settings.accumulation
@@ -233,24 +232,6 @@ def pace_of(trainer: Trainer) -> Pace:
     states = trainer.world.share((time.perf_counter() - begin) * accumulation)
     early = math.ceil(trainer.train.batches_per_epoch(0) / (accumulation * trainer.world.size))
     return Pace(step + states, step + states * (1 - trainer.trunks.train.share), early)
-
-
-def seconds_per_step(trainer: Trainer) -> float:
-    """`Trainer.seconds_per_step`, but of fewer passes where they are slow: the clock is running."""
-    import torch
-
-    from pophood.train.step import train_step
-
-    random = torch.get_rng_state()
-    batch = trainer.tensors(trainer.train.batch(0, 0))
-    times: list[float] = []
-    idle = torch.optim.SGD(list(trainer.trained.values()), lr=0.0)  # updates by nothing
-    while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
-        begin = time.perf_counter()
-        train_step(trainer.learner, idle, [batch], 0.0, trainer.settings.clip)
-        times.append(trainer.world.share(time.perf_counter() - begin))
-    torch.set_rng_state(random)
-    return sorted(times[1:])[(len(times) - 1) // 2] * trainer.settings.accumulation
 
 
 def _seconds_per_evaluation(trainer: Trainer) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,6 +64,11 @@ class TrainSettings:
         for name in ("batch_size", "length", "accumulation", "last_blocks", "evaluations"):
             _at_least(name, getattr(self, name), 1)
         _at_least("rank", self.lora.rank, 1)
+        _at_least("patience", self.patience, 0)
+        _in_range("learning_rate", self.learning_rate, above=True)
+        _in_range("alpha", self.lora.alpha, above=True)
+        _in_range("clip", self.clip, above=True)
+        _in_range("weight_decay", self.weight_decay)
         if not 0 <= self.dropout < 1 or not 0 <= self.lora.dropout < 1:
             raise BadInput(
                 f"dropout must be at least 0 and below 1, got {max(self.dropout, self.lora.dropout):g}"
@@ -77,8 +83,7 @@ class TrainSettings:
         if len(given) > 1:
             raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(given)}")
         for name in given:
-            if getattr(self, name) <= 0:
-                raise BadInput(f"{name} must be more than 0, got {getattr(self, name):g}")
+            _in_range(name, getattr(self, name), above=True)
 
     @property
     def rate(self) -> float:
@@ -91,3 +96,9 @@ class TrainSettings:
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise BadInput(f"{name} must be at least {least}, got {value}")
+
+
+def _in_range(name: str, value: float | None, *, above: bool = False) -> None:
+    """Raise BadInput unless it is a number, at least 0 or `above` it; None is a default."""
+    if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and not above))):
+        raise BadInput(f"{name} must be {'more than' if above else 'at least'} 0, got {value:g}")

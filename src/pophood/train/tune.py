@@ -1,343 +1,22 @@
-"""Tune: one run of fine-tuning from a model and files to a folder with a result, as a stream of events.
-
-    prepare (data) ─► before (samples, losses) ─► schedule (a timed step) ─► loop.Trainer ─► after ─► folder
-
-What is in the folder stands in `folder.py`, the report in `report.py`, the plan in `plan.py`. Torch is
-imported when a run begins, not with this module. Nothing is printed.
-"""
+"""`pophood.tune`: what is asked for in words becomes one run (`tuning.py`). Torch comes when that begins."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from os import PathLike, fspath
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import BadInput, Cancelled
-from pophood.text.chat import ChatTemplate
-from pophood.train.data import Data, DataOptions, Order, open_data
-from pophood.train.data.packing import Fewer
-from pophood.train.data.scratch import scratch_rate
-from pophood.train.device import settled
-from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
-from pophood.train.folder import State
+from pophood.errors import BadInput
+from pophood.train.data import DataOptions
+from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
 from pophood.train.from_scratch import Scratch, scratch_for
-from pophood.train.learner import Trained, adapter_of, build
-from pophood.train.measures import Measures, measure
-from pophood.train.plan import PeakMemory, Plan, refuse_unfit, schedule
-from pophood.train.report import Actual, Card, make_card, write_report
-from pophood.train.samples import GLIMPSE, prompts_of, sample
 from pophood.train.settings import LoraSettings, TrainSettings
-from pophood.train.shared_folder import agreed, folder_of
-from pophood.train.states import FOLDER, with_limit
 from pophood.train.torch_help import require_torch
-from pophood.train.world import World
+from pophood.train.tuning import Paths, Tuning, default_out
 
 if TYPE_CHECKING:
     from pophood.lm import LM
-    from pophood.train.data import Progress
-    from pophood.train.loop import Trainer
-
-MINUTES = 5.0
-SHORT = 3.0  # minutes: a shorter run measures less
-FULLY, BRIEFLY = 8192, 2048  # positions of validation batches
-Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
-Stop = Callable[[], str | None]
-
-
-class Tuning(Iterator[Event]):
-    """One run: iterate over it for its events; `card` and `out` are there at its end, even if it was cut.
-
-    Of a model from nothing (`from_scratch.Scratch`) everything learns. `should_stop` is asked between batches
-    and answers why to stop ("stopped"), or None. `prompts` are the texts to sample from (None: the data's
-    beginnings). Raises BadInput, NotHere (torch is missing).
-
-        tuning = Tuning(lm, "notes.txt", settings=TrainSettings(minutes=5))
-        for event in tuning: print(event)
-        lm.use_adapters([tuning.out])
-    """
-
-    def __init__(
-        self,
-        lm: LM | Scratch,
-        paths: Paths,
-        out: str | PathLike[str] | None = None,
-        settings: TrainSettings | None = None,
-        data_options: DataOptions | None = None,
-        *,
-        prompts: Sequence[str] = (),
-        resume: bool = False,
-        overwrite: bool = False,
-        should_stop: Stop = lambda: None,
-        progress: Callable[[Progress], object] | None = None,
-        shard: bool = False,
-        tensorboard: bool = False,
-    ) -> None:
-        require_torch()
-        self.world, self.shard = World.here().join(), shard
-        self.scratch = lm if isinstance(lm, Scratch) else None
-        lm = lm.lm if isinstance(lm, Scratch) else lm
-        if lm.adapters:
-            raise BadInput("the model has an adapter already: fold it in first (`pophood export`), then tune")
-        self.lm, self.should_stop = lm, should_stop
-        self.remarks: list[str] = []  # about resuming
-        self._used = 0.0  # seconds, by earlier processes
-        self._notes: list[str] = []  # to be said when the run begins
-        self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
-        wanted = settings or TrainSettings(method="full" if self.scratch else "lora")
-        kind = "scratch" if self.scratch else wanted.method
-        self.out = Path(fspath(out) if out is not None else default_out(self.paths, kind))
-        self.folder = folder_of(self.out, self.world)
-        self.resumed = self._resume(settings.minutes if settings else None) if resume else None
-        if self.resumed is None:
-            self.settings = _settled(wanted, lm, self.scratch, shard)
-            self.settings = settled(with_limit(self.settings, self.out))
-            self.folder.check_free(overwrite=overwrite)
-            self.options = replace(data_options or DataOptions(), length=self.settings.length)
-        self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
-        if not self.data.report.trained_tokens:
-            raise BadInput(
-                f"in rows of {self.settings.length:,} positions nothing of the data is learned: answers lie"
-                " beyond; raise --length, or take a model with more positions"
-            )
-        self.folder.open_board(tensorboard, resume=resume)
-        self.folder.check_alike(self)
-        template = lm.chat_template
-        if template is None and self.data.template is not None:
-            template = ChatTemplate(self.data.template, names=lm.bundle.tokenizer.names)
-        self.template = template
-        if self.resumed is None:
-            self.prompts = prompts_of(self.data, lm.bundle, template, prompts)
-        else:
-            self.prompts = self.folder.prompts()
-            self.folder.check_same(self)
-        self.plan: Plan | None = None
-        self.before: Measures | None = None
-        self.card: Card | None = None
-        self._overwrite, self._reserve = overwrite, 0.0
-        self._began = time.perf_counter()
-        self._events = self._run()
-
-    def _resume(self, minutes: float | None) -> State:
-        """The checkpoint to go on from; the run's settings are its own, but for fresh minutes."""
-        from pophood.train.resuming import remarks, settings_of
-
-        tensors, facts = self.folder.checkpoint(self.remarks.append)
-        self.settings, self.options = settings_of(facts), self.folder.data_options()
-        settled(self.settings)  # the device may not be here
-        if minutes is not None:
-            self.settings = replace(self.settings, minutes=minutes, steps=None, epochs=None)
-        else:
-            self._used = float(facts["used_seconds"])
-        self.remarks += remarks(facts, shard=self.shard)
-        return tensors, facts
-
-    def __next__(self) -> Event:
-        return next(self._events)
-
-    def close(self) -> None:
-        """Stop here; the last checkpoint stands."""
-        self._events.close()  # type: ignore[attr-defined]
-
-    # ---- the parts of a run ----
-
-    def trainer(self) -> Trainer:
-        """The trainer of this run, at its beginning or where it was left."""
-        import torch
-
-        from pophood.train.loop import Trainer
-        from pophood.train.quantised import cost
-        from pophood.train.trunk import Trunks
-
-        torch.set_num_threads(self.world.threads(self.lm.engine.threads))
-        settings = self.settings
-        order = Order(self.data.train, settings.batch_size, settings.length, settings.seed)
-        held: Fewer | None = None
-        if len(self.data.validation):
-            watched = Order(
-                self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
-            )
-            held = Fewer(watched, BRIEFLY if self.brief else FULLY)
-        model = build(self.lm.bundle, settings)
-        if settings.base == "q8" and self.resumed is None:
-            self._notes = [cost(model, self.lm.bundle.weights, held or order)]
-        trainer = Trainer(
-            model,
-            order,
-            held,
-            settings,
-            save=self._save,
-            should_stop=self._why_stop,
-            world=self.world,
-            shard=self.shard,
-        )
-        if self.world.alone:  # or the others would have to be told what it has computed
-            trainer.trunks = Trunks.of(model, order, held, settings)
-        if self.resumed is not None:
-            trainer.restore(*self.resumed)
-        return trainer
-
-    def calibrate(self) -> tuple[Trainer, Plan]:
-        """The trainer and its plan; measures the model as it is. Writes nothing."""
-        if self.resumed is not None:
-            self.before = self.folder.before()
-            return self.trainer(), self.folder.plan()
-        self.world.by_first(partial(refuse_unfit, self.lm.config, self.settings, self.world, self.shard))
-        if self.world.first:
-            self.before = measure(self.lm, self.data, self.prompts, quick=self.brief)
-        trainer = self.trainer()
-        return trainer, agreed(schedule(trainer, self), self.world)
-
-    def _run(self) -> Iterator[Event]:
-        trainer, plan = self.calibrate()
-        if self.world.agree(self.should_stop()) is not None:
-            raise Cancelled("stopped before the first step: nothing was written")
-        self._trainer, self.plan = trainer, plan
-        if self.resumed is None:
-            self.folder.begin(self, overwrite=self._overwrite)
-        self._reserve, trainer.steps = plan.reserve, plan.steps
-        if trainer.trunks is not None:
-            trainer.trunks.open(self.out / FOLDER, again=plan.epochs > 1)
-        trainer.settings = replace(trainer.settings, evaluations=plan.evaluations)
-        watch = PeakMemory().start()
-        reason = "stopped"
-        try:
-            for event in trainer.run():
-                reason = event.reason if isinstance(event, Finished) else reason
-                yield from self._seen(event)
-                while self._notes:
-                    yield from self._seen(Noted(0, self._notes.pop(0)))
-            yield from self._finish(trainer, reason, watch)
-        finally:
-            watch.stop()
-            self.folder.close_board()
-            if trainer.trunks is not None:
-                trainer.trunks.close()
-            self._restore_engine()
-
-    def _seen(self, event: Event) -> Iterator[Event]:
-        if isinstance(event, Finished):
-            return  # said when the result is written
-        self.folder.note(event)
-        yield event
-        if isinstance(event, Evaluated) and event.step and self.world.share(self._has_time):
-            yield from self._glimpses(event.step)
-
-    def _glimpses(self, step: int) -> Iterator[Event]:
-        """What the model makes of the prompts now; the engine computes, torch is idle."""
-        with self._trainer.learner.together():
-            self._into_engine()
-        if not self.world.first:
-            return
-        for prompt, text in zip(self.prompts, sample(self.lm, self.prompts, GLIMPSE), strict=True):
-            event = Sampled(step, prompt.text, text)
-            self.folder.note(event)
-            yield event
-
-    def _finish(self, trainer: Trainer, reason: str, watch: PeakMemory) -> Iterator[Event]:
-        loss = trainer.loss
-        if trainer.evaluated != trainer.step and (loss := trainer.validation_loss()) is not None:
-            last = Evaluated(trainer.step, loss, trainer.best is None or loss < trainer.best)
-            self.folder.note(last)
-            yield last
-        chosen = self.folder.use_best(trainer, loss)
-        with trainer.learner.together():
-            if self.world.first:
-                self._write(trainer, reason, chosen, watch)
-        finished = Finished(trainer.step, reason, self.seconds)
-        self.folder.note(finished)
-        self.world.wait()
-        yield finished
-
-    def _write(self, trainer: Trainer, reason: str, chosen: int, watch: PeakMemory) -> None:
-        """Measure what was learned, and write it with its report."""
-        self._into_engine()
-        after = measure(self.lm, self.data, self.prompts, quick=self.brief)
-        complete = reason in ("steps", "no better")
-        if complete and trainer.trunks is not None:
-            trainer.trunks.remove()
-        self.folder.finish(self, trainer, complete=complete)
-        actual = Actual(trainer.step, self.seconds, watch.stop(), self.folder.bytes)
-        self.card = make_card(self, trainer, after, reason, chosen, actual)
-        write_report(self.folder, self.card)
-
-    # ---- between torch and the engine ----
-
-    def _into_engine(self) -> None:
-        """Let rank 0's engine compute with what has been learned so far."""
-        if not self.world.first:
-            return
-        model = self._trainer.model
-        if self.settings.method == "lora":
-            adapter = adapter_of(model, self.settings, self.out.name, self.base)
-            self.lm.engine.use_adapters([*self.lm.adapters, (adapter, 1.0)])
-        else:
-            self.lm.engine.load(Trained(self.lm.bundle, model))
-
-    def _restore_engine(self) -> None:
-        if not self.world.first:
-            return
-        if self.settings.method == "lora":
-            self.lm.engine.use_adapters(self.lm.adapters)
-        else:
-            self.lm.engine.load(self.lm.bundle.weights)
-
-    @property
-    def base(self) -> dict[str, str]:
-        """The model that is tuned, in words that find it again."""
-        here = Path(self.lm.name)
-        name = str(here.absolute()) if here.exists() else self.lm.name
-        return {"name": name, "architecture": self.lm.config.architecture}
-
-    # ---- the clock and the disk ----
-
-    @property
-    def brief(self) -> bool:
-        """Whether there is so little time that less is measured."""
-        return self.settings.minutes is not None and self.settings.minutes < SHORT
-
-    @property
-    def seconds(self) -> float:
-        """Of this run, with those before it was resumed."""
-        return self._used + time.perf_counter() - self._began
-
-    @property
-    def _has_time(self) -> bool:
-        minutes = self.settings.minutes
-        return minutes is None or minutes * 60 - self.seconds > self._reserve
-
-    def _why_stop(self) -> str | None:
-        reason = self.should_stop()
-        if reason is None and self.world.first and not self._has_time:
-            return "clock"
-        return reason
-
-    def _save(self, state: State) -> str:
-        tensors, facts = state
-        return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
-
-
-def _settled(settings: TrainSettings, lm: LM, scratch: Scratch | None, shard: bool) -> TrainSettings:
-    """With five minutes where no end is given, rows that the model's positions suffice for, and its rate."""
-    if shard and settings.precision == "auto":
-        settings = replace(settings, precision="f32")
-    if settings.steps is None and settings.epochs is None and settings.minutes is None:
-        settings = replace(settings, minutes=MINUTES)
-    if scratch is not None:
-        if settings.method != "full":
-            raise BadInput(f"from scratch everything learns: leave out the method, got {settings.method}")
-        if settings.learning_rate is None:
-            settings = replace(settings, learning_rate=scratch_rate(lm.config))
-    return replace(settings, length=min(settings.length, lm.config.n_positions))
-
-
-def default_out(paths: Sequence[Path], kind: str) -> str:
-    """`./notes-lora` for notes.txt; `kind` is the method, or "scratch"."""
-    stem = paths[0].absolute().stem if paths else "tuned"
-    return f"{stem or 'tuned'}-{kind}"
 
 
 def tune(
@@ -396,4 +75,15 @@ def tune(
     return Tuning(opened, paths, out, wanted, data, **how)
 
 
-__all__ = ["Evaluated", "Event", "Finished", "Sampled", "Saved", "Started", "Step", "Tuning", "tune"]
+__all__ = [
+    "Evaluated",
+    "Event",
+    "Finished",
+    "Sampled",
+    "Saved",
+    "Started",
+    "Step",
+    "Tuning",
+    "default_out",
+    "tune",
+]

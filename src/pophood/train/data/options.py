@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class DataOptions:
             raise BadInput(f"format is {self.format!r}; wanted one of auto, {', '.join(LAYOUTS)}")
         if self.length < 2:
             raise BadInput(f"length must be at least 2, got {self.length}")
-        if self.validation < 0 or (self.validation > 1 and self.validation != int(self.validation)):
+        if not 0 <= self.validation < math.inf or (self.validation > 1 and self.validation % 1):
             raise BadInput(
                 f"validation is {self.validation:g}; wanted a share below 1, or a whole number of documents"
             )

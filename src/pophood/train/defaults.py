@@ -1,0 +1,33 @@
+"""What a run's settings are where nobody has said: by its model, and by how it is started. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pophood.config import ModelConfig
+from pophood.errors import BadInput
+from pophood.train.data.scratch import scratch_rate
+from pophood.train.settings import TrainSettings
+
+MINUTES = 5.0
+
+
+def for_model(
+    settings: TrainSettings, config: ModelConfig, *, from_scratch: bool = False, shard: bool = False
+) -> TrainSettings:
+    """With five minutes where no end is given, rows that the model's positions suffice for, and its rate.
+
+    Raises BadInput for what contradicts itself.
+    """
+    if shard and settings.base == "q8":
+        raise BadInput("--shard spreads weights of 32 bits, got --base q8: leave out one of them")
+    if shard and settings.precision == "auto":
+        settings = replace(settings, precision="f32")
+    if settings.steps is None and settings.epochs is None and settings.minutes is None:
+        settings = replace(settings, minutes=MINUTES)
+    if from_scratch:
+        if settings.method != "full":
+            raise BadInput(f"from scratch everything learns: leave out the method, got {settings.method}")
+        if settings.learning_rate is None:
+            settings = replace(settings, learning_rate=scratch_rate(config))
+    return replace(settings, length=min(settings.length, config.n_positions))
