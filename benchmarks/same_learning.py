@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--steps", type=int, default=200, help="of fewer, nothing is recorded")
     parser.add_argument("--every", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=None, help="default: 3e-4, of SmolLM2 5e-5")
+    parser.add_argument("--rate", type=float, default=5e-5, help="highest (default: 5e-5, the Trainer's)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="a tiny model, for a trial")
     chosen = parser.parse_args()
@@ -62,7 +62,7 @@ def main() -> None:
         "folder": str(folder),
         "text": str(chosen.text),
         "precision": chosen.precision,
-        "rate": chosen.rate or (5e-5 if chosen.model == "smollm2" else 3e-4),
+        "rate": chosen.rate,
         "warmup": min(20, chosen.steps // 2),
         "threads": chosen.threads,
         "batch": 4,
@@ -84,7 +84,8 @@ def main() -> None:
     met = max(apart["training loss"]) <= TRAINING_BAR and max(apart["validation loss"]) <= VALIDATION_BAR
     if not chosen.small and chosen.steps >= 200:
         report(
-            f"same learning: {chosen.model}, {chosen.steps} steps of 4 x 256, precision {chosen.precision}",
+            f"same learning: {chosen.model}, {chosen.steps} steps of 4 x 256, precision {chosen.precision},"
+            f" rate {chosen.rate:g}",
             "% of transformers f32",
             apart,
             bars_met=met,
