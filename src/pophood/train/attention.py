@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pophood.train.between import bits, native, seed, threads, training
+from pophood.train.buffers import empty, empty_like
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +110,15 @@ class _Attention(torch.autograd.Function):
         b, t, h, d = q.shape
         groups = h // k.shape[2]
         q, k, v = _heads(q * d**-0.5, groups), _heads(k), _heads(v)
-        z = torch.empty_like(q)
+        z = empty_like(q)
         ctx.dropout, ctx.seeds = dropout, []
         for here in _stretches(t):
             seen = slice(0, here.stop)
-            pattern = _rows(q[:, :, here]) @ k[:, seen].transpose(1, 2)  # [B * K, G * queries, keys]
+            pattern = _times(_rows(q[:, :, here]), k[:, seen].transpose(1, 2))  # [B * K, G * queries, keys]
             ctx.seeds.append(seed() if dropout else 0)
             training.soften(_square(pattern, here), here.start, ctx.seeds[-1], dropout, threads())
             z[:, :, here] = (pattern @ v[:, seen]).view(-1, groups, here.stop - here.start, d)
-        out = z.view(b, h, t, d).transpose(1, 2).contiguous()
+        out = _positions(z, b)
         ctx.save_for_backward(q, k, v, out)
         return out
 
@@ -128,12 +129,12 @@ class _Attention(torch.autograd.Function):
         groups = q.shape[1]
         own = (gradients[0].float() * out).sum(-1).transpose(1, 2).reshape(-1, groups, t)
         d_z = _heads(gradients[0], groups)
-        d_q, d_k, d_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        d_q, d_k, d_v = empty_like(q), empty_like(k).zero_(), empty_like(v).zero_()
         for here, drawn in zip(_stretches(t), ctx.seeds, strict=True):
             seen = slice(0, here.stop)
             rows, d_rows = _rows(q[:, :, here]), _rows(d_z[:, :, here])
-            pattern = rows @ k[:, seen].transpose(1, 2)  # [B * K, G * queries, keys]
-            d_score = d_rows @ v[:, seen].transpose(1, 2)
+            pattern = _times(rows, k[:, seen].transpose(1, 2))  # [B * K, G * queries, keys]
+            d_score = _times(d_rows, v[:, seen].transpose(1, 2))
             training.soften_back(
                 _square(pattern, here),
                 here.start,
@@ -153,12 +154,19 @@ class _Attention(torch.autograd.Function):
 def _heads(x: Tensor, groups: int = 0) -> Tensor:
     """[B, T, H, D] -> [B * H, T, D], or [B * H / groups, groups, T, D]."""
     t, d = x.shape[1], x.shape[3]
-    return x.transpose(1, 2).reshape(-1, *((groups,) if groups else ()), t, d)
+    across = x.transpose(1, 2)  # [B, H, T, D]
+    return empty_like(across).copy_(across).view(-1, *((groups,) if groups else ()), t, d)
 
 
 def _positions(x: Tensor, b: int) -> Tensor:
     """Back again: [B * K, (G,) T, D] -> [B, T, H, D]."""
-    return x.view(b, -1, *x.shape[-2:]).transpose(1, 2).contiguous()
+    across = x.view(b, -1, *x.shape[-2:]).transpose(1, 2)  # [B, T, H, D]
+    return empty_like(across).copy_(across)
+
+
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b: [n, R, S] x [n, S, U]."""
+    return torch.bmm(a, b, out=empty(*a.shape[:2], b.shape[2]))
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pophood._native import training as training  # re-exported: nobody else in train imports it
+from pophood.train.buffers import empty_like
 
 
 def native(x: Tensor) -> bool:
@@ -62,17 +63,17 @@ def give_back() -> None:
         return
 
 
-_recipes: list[tuple[int, int, Callable[[], Tensor | None]]] = []  # address, elements, how it is made again
+_recipes: list[tuple[int, int, Callable[[], Tensor]]] = []  # address, elements, how it is made again
 
 
 @contextmanager
-def recomputed(made: Tensor | None, make: Callable[[], Tensor | None]) -> Iterator[None]:
+def recomputed(made: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
     """While this lasts, whoever keeps `made` for the way back keeps `make` instead, which gives it again.
 
     Not inside gradient checkpointing, which keeps nothing anyway.
     """
     checkpointed = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None and not _recipes
-    if made is None or not native(made) or not made.requires_grad or checkpointed:
+    if not native(made) or not made.requires_grad or checkpointed:
         yield
         return
     _recipes.append((made.data_ptr(), made.numel(), make))
@@ -98,9 +99,7 @@ def _unpack(kept: Any) -> Tensor:
         return kept
     make, shape = kept
     with torch.no_grad():
-        again = make()
-    assert again is not None
-    made: Tensor = again.view(shape)
+        made: Tensor = make().view(shape)
     return made
 
 
@@ -108,14 +107,14 @@ class _Gelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        y = torch.empty_like(x)
+        y = empty_like(x)
         training.gelu(bits(x), bits(y), threads())
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        d_x = torch.empty_like(x)
+        d_x = empty_like(x)
         training.gelu_back(bits(x), bits(gradients[0]), bits(d_x), threads())
         return d_x
 
@@ -132,14 +131,14 @@ class _SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        y = torch.empty_like(gate)
+        y = empty_like(gate)
         training.swiglu(bits(gate), bits(up), bits(y), threads())
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        d_gate, d_up = torch.empty_like(gate), torch.empty_like(up)
+        d_gate, d_up = empty_like(gate), empty_like(up)
         training.swiglu_back(bits(gate), bits(up), bits(gradients[0]), bits(d_gate), bits(d_up), threads())
         return d_gate, d_up
 
@@ -158,7 +157,7 @@ class _Norm(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, gain)
         ctx.eps, ctx.rms = eps, rms
-        y = torch.empty_like(x)
+        y = empty_like(x)
         training.norm(bits(x), bits(gain), None if bias is None else bits(bias), eps, rms, bits(y), threads())
         return y
 
@@ -166,7 +165,7 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         x, gain = ctx.saved_tensors
         learns, shifts = ctx.needs_input_grad[1:3]
-        d_x = torch.empty_like(x)
+        d_x = empty_like(x)
         gains = np.empty(len(gain), np.float32) if learns else None
         biases = np.empty(len(gain), np.float32) if shifts else None
         d_y = bits(gradients[0])
@@ -189,14 +188,14 @@ class _AddDropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor | None, y: Tensor, rate: float) -> Tensor:
         ctx.seed, ctx.rate = seed(), rate
-        out = torch.empty_like(y)
+        out = empty_like(y)
         before = None if x is None else bits(x)
         training.add_dropped(before, bits(y), bits(out), ctx.seed, rate, threads())
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        d_y = torch.empty_like(gradients[0])
+        d_y = empty_like(gradients[0])
         training.add_dropped(None, bits(gradients[0]), bits(d_y), ctx.seed, ctx.rate, threads())
         return gradients[0] if ctx.needs_input_grad[0] else None, d_y, None
 
@@ -214,13 +213,13 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         ctx.cosines, ctx.sines = cosines.numpy(), sines.numpy()
-        out = torch.empty_like(x)
+        out = empty_like(x)
         training.turn(bits(x), ctx.cosines, ctx.sines, False, bits(out), threads())
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        d_x = torch.empty_like(gradients[0])
+        d_x = empty_like(gradients[0])
         training.turn(bits(gradients[0]), ctx.cosines, ctx.sines, True, bits(d_x), threads())
         return d_x, None, None
 

@@ -21,7 +21,7 @@ from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
 from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.model import Model
-from pophood.train.optimizer import learning_rate, make_optimizer
+from pophood.train.optimizer import Idle, learning_rate, make_optimizer
 from pophood.train.parallel import Learner
 from pophood.train.quantised import numbers_of
 from pophood.train.settings import TrainSettings
@@ -177,7 +177,7 @@ class Trainer:
         random = torch.get_rng_state()
         batch = self.tensors(self.train.batch(0, 0))
         times: list[float] = []
-        idle = torch.optim.SGD(list(self.trained.values()), lr=0.0)  # updates by nothing
+        idle = Idle([{"params": list(self.trained.values())}], self.settings)
         while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
             begin = time.perf_counter()
             try:
@@ -248,7 +248,7 @@ class Trainer:
         the sums of a resumed run would have another order."""
         random = torch.get_rng_state()
         self.learner.learn(self.tensors(self.train.batch(0, 0)), 0.0, last=True)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         torch.set_rng_state(random)
 
     def _why_stop(self, begin: float) -> str | None:

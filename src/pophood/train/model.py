@@ -6,7 +6,7 @@ F inner features, V vocabulary. Parameters carry the canonical names of `config.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -80,27 +80,10 @@ class FeedForward(nn.Module):
         self.up: nn.Module = Linear(c, f, bias=bias)
         self.down: nn.Module = Linear(f, c, bias=bias)
 
-    def forward(self, x: Tensor, again: Callable[[], Tensor]) -> Tensor:
-        """`again` makes x once more: what a frozen layer gave is computed twice rather than kept, because its
-        four times C features are half of all that LoRA would have to hold."""
+    def forward(self, x: Tensor) -> Tensor:
         gate, up = None if self.gate is None else self.gate(x), self.up(x)
-        if not _frozen(self.up):
-            inside = self._activated(gate, up)
-            with recomputed(inside, lambda: self._activated(gate, up)):
-                return self.down(inside)  # type: ignore[no-any-return]
-        found: dict[nn.Module, Tensor] = {}  # on the way back `down` asks first and leaves these
-
-        def once_more() -> Tensor:
-            normed = again()
-            found.update((layer, layer(normed)) for layer in (self.gate, self.up) if layer is not None)
-            return self._activated(None if self.gate is None else found[self.gate], found[self.up])
-
-        def left(layer: nn.Module) -> Tensor:
-            return found.pop(layer) if layer in found else layer(again())
-
-        with recomputed(up, lambda: left(self.up)), recomputed(gate, lambda: left(self.gate)):  # type: ignore[arg-type]
-            inside = self._activated(gate, up)
-        with recomputed(inside, once_more):
+        inside = self._activated(gate, up)
+        with recomputed(inside, lambda: self._activated(gate, up)):
             return self.down(inside)  # type: ignore[no-any-return]
 
     def _activated(self, gate: Tensor | None, up: Tensor) -> Tensor:
@@ -112,12 +95,6 @@ class FeedForward(nn.Module):
         if self.activation == "silu":
             return F.silu(x)
         return gelu(x) if self.activation == "gelu_tanh" else F.gelu(x)
-
-
-def _frozen(layer: nn.Module) -> bool:
-    """Whether computing it once more costs no gradient of its matrix, and gives the same bits."""
-    weight, dropout = layer.weight, getattr(layer, "dropout", 0.0)
-    return not (isinstance(weight, Tensor) and weight.requires_grad) and not dropout
 
 
 class Block(nn.Module):
@@ -139,7 +116,7 @@ class Block(nn.Module):
             middle = add_dropped(x, self.attn(normed, angles, spans), rate)
         normed = self.ln_2(middle)
         with recomputed(normed, lambda: self.ln_2(middle)):
-            return add_dropped(middle, self.mlp(normed, lambda: self.ln_2(middle)), rate)
+            return add_dropped(middle, self.mlp(normed), rate)
 
 
 class Embed(nn.Module):

@@ -106,8 +106,7 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
         trained = config.n_layer * settings.lora.rank * widths
     kept = 7 * c + 4 * kv + (4 if config.gated_mlp else 3) * f  # of one token in one block
     if halves:  # norms and the feed-forward's inside are computed again (`between.recomputed`)
-        again = settings.method == "lora" and not settings.lora.dropout
-        kept = 4 * c + 2 * kv + (0 if again else 2 if config.gated_mlp else 1) * f
+        kept = 4 * c + 2 * kv + (2 if config.gated_mlp else 1) * f
     tokens = settings.batch_size * settings.length
     blocks_kept = 2 if settings.recompute else blocks
     activations = tokens * (kept * blocks_kept + c * config.n_layer + 4 * f) + 2**25  # and a chunk of logits

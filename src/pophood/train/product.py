@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pophood.train.buffers import empty
+
 PIECE = 512  # rows
 MOST = 2048  # rows: from here on the whole is as fast as its pieces
 WIDE = 1536  # columns: from here on too
@@ -21,11 +23,12 @@ WIDE = 1536  # columns: from here on too
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a @ b (+ bias): [T, K] x [K, N] -> [T, N]."""
     rows, columns = len(a), b.shape[1]
-    if a.dtype is not torch.bfloat16 or not PIECE < rows < MOST or columns >= WIDE:
+    if a.dtype is not torch.bfloat16:
         return a @ b if bias is None else torch.addmm(bias, a, b)
-    out = a.new_empty(rows, columns)
-    for start in range(0, rows, PIECE):
-        part, place = a[start : start + PIECE], out[start : start + PIECE]
+    out = empty(rows, columns)
+    piece = PIECE if PIECE < rows < MOST and columns < WIDE else rows
+    for start in range(0, rows, piece):
+        part, place = a[start : start + piece], out[start : start + piece]
         if bias is None:
             torch.mm(part, b, out=place)
         else:

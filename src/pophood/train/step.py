@@ -12,6 +12,7 @@ from pophood.train.attention import Spans, spans_of
 from pophood.train.data.batch import Batch
 from pophood.train.loss import IGNORED
 from pophood.train.model import Model
+from pophood.train.optimizer import Optimizer
 from pophood.train.optimizer import clip as clip_gradients
 from pophood.train.parallel import Learner
 
@@ -75,7 +76,7 @@ class StepResult(NamedTuple):
 
 def train_step(
     learner: Learner,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batches: Sequence[Tensors],
     rate: float,
     clip: float,
@@ -99,16 +100,16 @@ def train_step(
                 raise Exploded(f"the loss is {loss:g}", number, here=not math.isfinite(part))
             interrupt()
         except BaseException:
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             raise
     norm = clip_gradients(optimizer, clip)
     if not (loss <= limit and math.isfinite(norm)):
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         raise Exploded(f"the loss is {loss:g} and the gradient's length {norm:g}")
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     return StepResult(loss, learned, norm)
 
 
