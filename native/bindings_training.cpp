@@ -152,13 +152,17 @@ void turn_heads(const Constant& x, const ConstantFloats& cosines, const Constant
     turn(bits(x), cosines.data(), sines.data(), back, bits(out), tokens, heads, d, threads);
 }
 
-void cross_entropy(const Halves& logits, const Targets& targets, float scale, const Floats& loss, int threads) {
-    need(logits.ndim() == 2 && last(logits) == size(targets) && loss.size() == targets.size());
-    const auto vocabulary = static_cast<int64_t>(logits.shape(0));
+void cross_entropy(const Halves& logits, const Targets& targets, float scale, const Floats& loss, bool columns, int threads) {
+    const size_t across = columns ? 1 : 0;  // the axis of the tokens
+    need(logits.ndim() == 2 && logits.shape(across) == targets.size() && loss.size() == targets.size());
+    const auto vocabulary = static_cast<int64_t>(logits.shape(1 - across));
     for (int64_t c = 0; c < size(targets); ++c)
         if (targets.data()[c] < 0 || targets.data()[c] >= vocabulary) throw nb::index_error("a target is no token");
     nb::gil_scoped_release released;
-    column_cross_entropy(bits(logits), targets.data(), vocabulary, last(logits), scale, loss.data(), threads);
+    if (columns)
+        column_cross_entropy(bits(logits), targets.data(), vocabulary, size(targets), scale, loss.data(), threads);
+    else
+        row_cross_entropy(bits(logits), targets.data(), size(targets), vocabulary, scale, loss.data(), threads);
 }
 
 }  // namespace

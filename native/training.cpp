@@ -162,6 +162,20 @@ void turn(const Bfloat* x, const float* cosines, const float* sines, bool back, 
     });
 }
 
+namespace {
+
+// What the target's logit becomes: of its probability, 1 is missing.
+Bfloat target_gradient(float loss, float scale) {
+    const float gradient = (std::exp(-loss) - 1.0f) * scale;
+    uint32_t bits;
+    std::memcpy(&bits, &gradient, sizeof bits);
+    return static_cast<Bfloat>((bits + ((bits >> 16) & 1u) + 0x7FFFu) >> 16);
+}
+
+float widened(Bfloat x) { return from_bits(static_cast<uint32_t>(x) << 16); }
+
+}  // namespace
+
 void column_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t vocabulary, int64_t columns, float scale,
                           float* loss, int threads) {
     const int64_t pieces = (vocabulary + vocabulary_piece - 1) / vocabulary_piece;
@@ -175,7 +189,7 @@ void column_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t vocabu
             training_kernels().column_sums(logits + piece * vocabulary_piece * columns, rows_of(piece), columns,
                                            highest.data() + piece * columns, sum.data() + piece * columns);
     });
-    std::vector<float> mass(static_cast<size_t>(columns)), wanted(mass.size());
+    std::vector<float> mass(static_cast<size_t>(columns));
     for (int64_t c = 0; c < columns; ++c) {
         float top = minus_infinity;
         for (int64_t piece = 0; piece < pieces; ++piece)
@@ -187,8 +201,7 @@ void column_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t vocabu
         }
         const auto at = static_cast<size_t>(c);
         mass[at] = static_cast<float>(static_cast<double>(top) + std::log(total));
-        wanted[at] = from_bits(static_cast<uint32_t>(logits[targets[c] * columns + c]) << 16);
-        loss[c] = mass[at] - wanted[at];
+        loss[c] = mass[at] - widened(logits[targets[c] * columns + c]);
     }
     if (scale == 0.0f) return;
     in_pieces(threads, pieces, 1, [&](int64_t begin, int64_t end) {
@@ -196,12 +209,23 @@ void column_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t vocabu
             training_kernels().column_softmax(logits + piece * vocabulary_piece * columns, rows_of(piece), columns,
                                               mass.data(), scale);
     });
-    for (int64_t c = 0; c < columns; ++c) {
-        const float gradient = (std::exp(-loss[c]) - 1.0f) * scale;
-        uint32_t bits;
-        std::memcpy(&bits, &gradient, sizeof bits);
-        logits[targets[c] * columns + c] = static_cast<Bfloat>((bits + ((bits >> 16) & 1u) + 0x7FFFu) >> 16);
-    }
+    for (int64_t c = 0; c < columns; ++c) logits[targets[c] * columns + c] = target_gradient(loss[c], scale);
+}
+
+void row_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t rows, int64_t vocabulary, float scale, float* loss,
+                       int threads) {
+    in_pieces(threads, rows, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+            Bfloat* row = logits + r * vocabulary;
+            float highest;
+            const double sum = training_kernels().row_sum(row, vocabulary, &highest);
+            const auto mass = static_cast<float>(static_cast<double>(highest) + std::log(sum));
+            loss[r] = mass - widened(row[targets[r]]);
+            if (scale == 0.0f) continue;
+            training_kernels().row_softmax(row, vocabulary, mass, scale);
+            row[targets[r]] = target_gradient(loss[r], scale);
+        }
+    });
 }
 
 }  // namespace pophood

@@ -66,6 +66,8 @@ struct TrainingKernels {
     void (*column_sums)(const Bfloat* logits, int64_t rows, int64_t columns, float* highest, float* sum);
     // logits = exp(logits - mass) * scale: the softmax of each column, of which `mass` is the logarithm of the sum.
     void (*column_softmax)(Bfloat* logits, int64_t rows, int64_t columns, const float* mass, float scale);
+    double (*row_sum)(const Bfloat* logits, int64_t n, float* highest);  // the same for one row
+    void (*row_softmax)(Bfloat* logits, int64_t n, float mass, float scale);
 };
 
 const TrainingKernels& training_kernels();  // of this processor
@@ -92,9 +94,11 @@ void add_dropped(const Bfloat* x, const Bfloat* y, Bfloat* out, int64_t rows, in
 // Pairs (i, i + d/2) of every head by their token's angles: [tokens, heads, d]; `back`: the other way round.
 void turn(const Bfloat* x, const float* cosines, const float* sines, bool back, Bfloat* out, int64_t tokens, int64_t heads,
           int64_t d, int threads);
-// Cross-entropy of logits [vocabulary, columns]: each column's loss into `loss`, the gradient times `scale` into the
-// logits (unless `scale` is 0).
+// Cross-entropy of logits, [vocabulary, columns] or [rows, vocabulary]: the loss of each column or row into `loss`, the
+// gradient times `scale` into the logits (unless `scale` is 0).
 void column_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t vocabulary, int64_t columns, float scale,
                           float* loss, int threads);
+void row_cross_entropy(Bfloat* logits, const int64_t* targets, int64_t rows, int64_t vocabulary, float scale, float* loss,
+                       int threads);
 
 }  // namespace pophood

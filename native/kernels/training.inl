@@ -288,5 +288,33 @@ void column_softmax(Bfloat* logits, int64_t rows, int64_t columns, const float* 
         }
 }
 
-constexpr TrainingKernels training = {adamw,     sum_of_squares, gelu,   gelu_back,   swiglu,      swiglu_back, norm,
-                                      norm_back, soften,         soften_back, add_dropped, turn, column_sums, column_softmax};
+// ---- cross-entropy: a row of logits --------------------------------------------------------------------------------------
+
+constexpr int64_t summed_in_float = 512;  // terms; their sums are added in double
+
+double row_sum(const Bfloat* logits, int64_t n, float* highest) {
+    V top = broadcast(minus_infinity);
+    for (int64_t i = 0; i < n; i += 16)
+        top = maximum(top, minus_infinity_after(load_some(logits + i, n - i), n - i));
+    *highest = highest_of(top);
+    const V most = broadcast(*highest);
+    double total = 0.0;
+    for (int64_t begin = 0; begin < n; begin += summed_in_float) {
+        const int64_t end = begin + summed_in_float < n ? begin + summed_in_float : n;
+        V sum = zero();
+        for (int64_t i = begin; i < end; i += 16)
+            sum = add(sum, keep_first(exponential_of(sub(load_some(logits + i, end - i), most)), end - i));
+        total += static_cast<double>(reduce(sum));
+    }
+    return total;
+}
+
+void row_softmax(Bfloat* logits, int64_t n, float mass, float scale) {
+    const V shift = broadcast(mass), factor = broadcast(scale);
+    for (int64_t i = 0; i < n; i += 16)
+        store_some(logits + i, mul(exponential_of(sub(load_some(logits + i, n - i), shift)), factor), n - i);
+}
+
+constexpr TrainingKernels training = {adamw,     sum_of_squares, gelu,        gelu_back,   swiglu, swiglu_back, norm,
+                                      norm_back, soften,         soften_back, add_dropped, turn,   column_sums, column_softmax,
+                                      row_sum,   row_softmax};

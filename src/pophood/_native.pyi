@@ -159,5 +159,11 @@ class training:  # noqa: N801 - a submodule's name
     ) -> None: ...
     @staticmethod
     def cross_entropy(
-        logits: _Halves, targets: NDArray[np.int64], scale: float, loss: NDArray[np.float32], threads: int, /
+        logits: _Halves,
+        targets: NDArray[np.int64],
+        scale: float,
+        loss: NDArray[np.float32],
+        columns: bool,
+        threads: int,
+        /,
     ) -> None: ...

@@ -175,8 +175,9 @@ for n in (5, 16, 37, 768):
     t.soften_back(score, 2, 5, 0.1, d, own, THREADS); found.update(score.tobytes() + d.tobytes())
     t.soften(d, 0, 5, 0.1, THREADS); found.update(d.tobytes())
     logits, loss = halves(1500, n), np.empty(n, np.float32)
-    t.cross_entropy(logits, r.integers(0, 1500, n), 0.25, loss, THREADS)
-    found.update(logits.tobytes() + loss.tobytes())
+    for columns, logits in ((True, logits), (False, np.ascontiguousarray(logits.T))):
+        t.cross_entropy(logits, r.integers(0, 1500, n), 0.25, loss, columns, THREADS)
+        found.update(logits.tobytes() + loss.tobytes())
     high, low, mean, square = halves(n), halves(n), halves(n), np.abs(halves(n))
     t.adamw(high, low, halves(n), mean, square, factor=0.5, rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8,
             decay=0.1, correction1=0.1, correction2=0.001, seed=3, threads=THREADS)
@@ -220,5 +221,5 @@ def test_sizes_that_do_not_fit_are_refused(call: Callable[[object], None]) -> No
 def test_a_target_outside_the_vocabulary_is_refused() -> None:
     with pytest.raises(IndexError):
         _native.training.cross_entropy(
-            np.zeros((9, 2), np.int16), np.array([0, 9]), 1.0, np.zeros(2, np.float32), 1
+            np.zeros((9, 2), np.int16), np.array([0, 9]), 1.0, np.zeros(2, np.float32), True, 1
         )

@@ -78,7 +78,9 @@ def test_gradients_are_those_of_f32_within_its_rounding(family: str) -> None:
         assert (ours.float() - theirs).norm() < 0.1 * theirs.norm(), name  # lively activations: 0.06 to 0.08
 
 
-def test_the_loss_in_columns_is_torchs() -> None:
+@pytest.mark.parametrize("columns", [True, False])
+def test_the_native_loss_is_torchs(columns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pophood.train.loss.AS_COLUMNS", columns)
     generator = torch.Generator().manual_seed(5)
     hidden = torch.randn(2, 700, 16, generator=generator).to(torch.bfloat16).requires_grad_()
     weight = torch.randn(197, 16, generator=generator).to(torch.bfloat16).requires_grad_()

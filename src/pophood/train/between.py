@@ -55,6 +55,21 @@ def borrow_threads() -> None:
 borrow_threads()
 
 
+def keep_pages() -> None:
+    """Let glibc keep what is freed: a step asks for the same again, and 50,000 fresh pages take 3 % of it.
+    The peak is the same, and `give_back` still gives back."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+keep_pages()
+
+
 def give_back() -> None:
     """Hand pages that are free to the system, where glibc keeps them (85 MB after a model was read)."""
     try:
