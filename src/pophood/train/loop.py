@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
+from pophood.train.between import give_back
 from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.model import Model
@@ -339,6 +340,7 @@ class Trainer:
                     " --learning-rate"
                 )
             )
+        give_back()  # batches differ in shape, and what lies between their arrays adds up
         better = self.best is None or loss < self.best
         self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
         self.evaluated, self.loss = self.step, loss
