@@ -267,6 +267,8 @@ class Tuning(Iterator[Event]):
 
     def _into_engine(self) -> None:
         """Let rank 0's engine compute with what has been learned so far."""
+        from pophood.train.between import give_back
+
         if not self.world.first:
             return
         model = self._trainer.model
@@ -275,6 +277,7 @@ class Tuning(Iterator[Event]):
             self.lm.engine.use_adapters([*self.lm.adapters, (adapter, 1.0)])
         else:
             self.lm.engine.load(Trained(self.lm.bundle, model))
+        give_back()  # what the engine had before
 
     def _restore_engine(self) -> None:
         if not self.world.first:
