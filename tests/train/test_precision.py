@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,3 +150,13 @@ def test_the_precision_is_what_was_asked_for() -> None:
     assert dtype_of(TrainSettings(precision="bf16")) is torch.bfloat16
     best = torch.bfloat16 if multiplies_in_bf16() else torch.float32
     assert dtype_of(TrainSettings()) is best
+
+
+def test_documents_of_every_length_are_multiplied_in_few_shapes() -> None:
+    random = np.random.default_rng(4)
+    shapes = set()
+    for _ in range(200):
+        numbers = np.cumsum(random.random((4, 256)) < random.uniform(0.005, 0.2), axis=1).astype(np.int32)
+        shapes |= {tuple(group.gather.shape) for group in spans_of(numbers).groups}
+    assert len(shapes) < 120  # of up to a thousand
+    assert {n for shape in shapes for n in shape} <= {1, 2, 3} | {k << n for k in (2, 3) for n in range(1, 9)}

@@ -1,6 +1,6 @@
 """Arrays of one step in the places of those that nobody holds any more.
 
-glibc (before 2.38) cannot give a freed block that was aligned, as all of torch's are, to the next request of
+glibc (2.36) cannot give a freed block that was aligned, as all of torch's are, to the next request of
 the same size, and whatever lives on between two such requests keeps the hole: 7 MB a block of GPT-2 small.
 So the large arrays that come and go between two products are handed out again here.
 """

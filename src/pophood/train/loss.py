@@ -100,7 +100,7 @@ def _piece(
     return float(loss[:count].sum(dtype=np.float64))
 
 
-_logits: list[Tensor] = []  # one piece's, kept: 51 MB of fresh pages take longer to get than to fill
+_logits: list[Tensor] = []  # one piece's, kept: fresh pages take longer to get than to fill
 
 
 def _room(rows: int, columns: int) -> Tensor:
