@@ -30,7 +30,7 @@ PLANS: dict[str, tuple[Path, str]] = {
     "full": (TEXT, "--method full"),
     "full, computed twice": (TEXT, "--method full --recompute"),
     "last 4 blocks": (TEXT, "--method last"),
-    "from scratch": (TEXT, "--from-scratch gpt2-mini"),
+    "from scratch": (TEXT, "--from-scratch gpt2-mini --steps 120"),
 }
 
 
@@ -39,8 +39,8 @@ def run(name: str, steps: int) -> dict[str, Any]:
     data, options = PLANS[name]
     model = [] if "--from-scratch" in options else ["-m", "smollm2"]
     with tempfile.TemporaryDirectory() as folder:
-        line = [sys.executable, "-m", "pophood", "tune", str(data), *model, *options.split()]
-        line += ["--steps", str(steps), "--evaluations", "3", "-o", f"{folder}/out", "--json"]
+        line = [sys.executable, "-m", "pophood", "tune", str(data), *model, "--steps", str(steps)]
+        line += [*options.split(), "--evaluations", "3", "-o", f"{folder}/out", "--json"]
         done = subprocess.run(line, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{name}: {done.stderr}")

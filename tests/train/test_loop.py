@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
 from pophood.train.loop import Trainer
 from pophood.train.model import Dropout, Model
-from pophood.train.optimizer import learning_rate
+from pophood.train.optimizer import Optimizer, learning_rate
 from pophood.train.settings import TrainSettings
+from pophood.train.step import StepResult, Tensors, train_step
 from pophood.train.stopping import Stop
 from tests.tiny import Values, tiny_config
 from tests.train.small import Case, documents, trainer_of
@@ -96,6 +97,24 @@ def test_minutes_become_steps_once_and_change_nothing_else(data: Path) -> None:
     told = trainer_of(Case(dropout=0.1), data, steps=5)  # both draw from torch's one random state
     list(told.run())
     assert state_hash(planned.state()) == state_hash(told.state())
+
+
+@pytest.mark.parametrize(("accumulation", "together"), [(1, 1), (3, 2)])
+def test_a_step_is_timed_on_batches_that_differ(
+    data: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int, together: int
+) -> None:
+    """Documents differ, and with them what is held: the plan's memory is the peak of these passes."""
+    trainer = trainer_of(Case(accumulation=accumulation), data)
+    seen: list[list[int]] = []
+
+    def step(learner: object, optimizer: Optimizer, batches: Sequence[Tensors], *rest: Any) -> StepResult:
+        seen.append([int(batch.tokens.sum()) for batch in batches])
+        return train_step(trainer.learner, optimizer, batches, *rest)
+
+    monkeypatch.setattr(loop, "train_step", step)
+    assert trainer.seconds_per_step() > 0
+    assert {len(pair) for pair in seen} == {together}
+    assert len({tuple(pair) for pair in seen}) == len(seen) > 1
 
 
 def test_a_resumed_run_has_the_minutes_that_are_left(data: Path, tmp_path: Path) -> None:

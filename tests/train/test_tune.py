@@ -22,6 +22,7 @@ from pophood.train import torch_help
 from pophood.train.attention import WHOLE
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Finished, Sampled, Started, Step
+from pophood.train.folder import State
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning, default_out, tune
 from tests.tiny import tiny_folder
@@ -161,6 +162,20 @@ def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -
     assert tuning.card.actual.steps >= 1
     written = json.loads((tuning.out / "tune.json").read_text(encoding="utf-8"))
     assert written["plan"]["steps"] == tuning.plan.steps
+
+
+def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[..., Tuning]) -> None:
+    tuning = start(replace(SMALL, steps=None, minutes=0.5))
+    save = tuning.folder.save
+
+    def slowly(state: State) -> str:
+        time.sleep(0.4)
+        return save(state)
+
+    tuning.folder.save = slowly  # type: ignore[method-assign]
+    list(tuning)
+    assert tuning.plan is not None
+    assert tuning._reserve >= tuning.plan.reserve + 2 * 0.4 - 2 * tuning.plan.seconds_per_save
 
 
 def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 KEPT = 2  # checkpoints on the disk
 EVALUATING = 0.2  # largest share of the minutes that evaluations may take
 SPARE = 0.02  # of the minutes, so that the clock is never overrun
-WRITING = 3.0  # seconds to write a small result
-DISK_RATE = 200e6  # bytes per second of writing, assumed
+WRITING = 2.0  # seconds to write a small result
+DISK_RATE = 400e6  # bytes per second of writing, assumed until a first checkpoint was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Plan:
     epochs: float
     seconds_per_step: float
     seconds_per_evaluation: float
+    seconds_per_save: float
     evaluations: int
     seconds: float  # of the whole run
     reserve: float
@@ -161,25 +162,28 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         pace = pace_of(trainer)
     evaluation = _seconds_per_evaluation(trainer)
     parts = trainer.world.size if trainer.learner.shard else 1
-    held = (p.numel() * (4 if p.element_size() == 2 else 8) for p in trainer.trained.values())
-    moments = sum(held) // parts  # two of two bytes beside a bfloat16 (`HalvesAdamW`), else of four
+    learned = sum(p.nbytes for p in trainer.trained.values())  # beside a bfloat16: its other half, and two
+    halves = any(p.element_size() == 2 for p in trainer.trained.values())  # moments of two bytes; else of
+    moments = (2 * learned) // parts  # four (`HalvesAdamW`, `AdamW`)
+    checkpoint, result = (4 if halves else 3) * learned, _result(trainer, settings)
     measured = tuning.before.seconds if tuning.before is not None else 0.0
-    disk = _disk(trainer, settings)
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
-    reserve = measured + evaluation + WRITING + (disk - states) / DISK_RATE
+    saving = checkpoint / DISK_RATE
+    reserve = measured + evaluation + WRITING + saving + result / DISK_RATE
     evaluations = settings.evaluations
     if settings.minutes is not None:
         room = settings.minutes * 60 * (1 - SPARE) - tuning.seconds - reserve
         evaluations = max(1, min(evaluations, int(room * EVALUATING / max(evaluation, 1e-3))))
         glimpses = evaluations * measured * 0.25
-        steps = pace.steps(room - (evaluations + 1) * evaluation - glimpses)
+        steps = pace.steps(room - (evaluations + 1) * evaluation - evaluations * saving - glimpses)
     else:
         steps = trainer.plan_steps()
         glimpses = evaluations * measured * 0.25
     steps = trainer.steps or steps
     per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
     learning = pace.seconds(steps)
-    seconds = tuning.seconds + learning + (min(evaluations, steps) + 1) * evaluation + glimpses + reserve
+    often = min(evaluations, steps)
+    seconds = tuning.seconds + learning + (often + 1) * evaluation + often * saving + glimpses + reserve
     memory, free = peak.bytes + moments, available_memory() // trainer.world.local_size + peak.now
     folder = tuning.out.absolute().parent
     return Plan(
@@ -187,12 +191,13 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         epochs=steps / per_epoch,
         seconds_per_step=learning / steps,
         seconds_per_evaluation=evaluation,
+        seconds_per_save=saving,
         evaluations=evaluations,
         seconds=seconds,
         reserve=reserve,
         memory=memory,
         free_memory=free,
-        disk=disk,
+        disk=states + checkpoint * (KEPT + 1) + result,  # one more while it is written
         free_disk=free_disk(folder),
         advice=tuple(remedies(settings)) if memory > free else (),
     )
@@ -244,13 +249,11 @@ def _seconds_per_evaluation(trainer: Trainer) -> float:
     return (time.perf_counter() - begin) * passes
 
 
-def _disk(trainer: Trainer, settings: TrainSettings) -> int:
-    """Checkpoints (weights and moments of what is trained; one more while it is written), best, result."""
-    trained = sum(parameter.numel() for parameter in trainer.trained.values())
-    whole = sum(parameter.numel() for parameter in trainer.model.parameters())
-    states = trainer.trunks.bytes if trainer.trunks is not None else 0
-    result = 4 * (trained if settings.method == "lora" else whole)
-    return states + 12 * trained * (KEPT + 1) + 4 * trained + result
+def _result(trainer: Trainer, settings: TrainSettings) -> int:
+    """Bytes of what is written in the end, in float32."""
+    learned = settings.method == "lora"
+    chosen = trainer.trained.values() if learned else trainer.model.parameters()
+    return 4 * sum(parameter.numel() for parameter in chosen)
 
 
 class PeakMemory:

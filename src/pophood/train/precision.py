@@ -97,6 +97,5 @@ def split(master: Tensor) -> tuple[Tensor, Tensor]:
 
 def joined(high: Tensor, low: Tensor) -> Tensor:
     """The float32 master of two halves."""
-    return ((high.contiguous().view(torch.int16).to(torch.int32) << 16) + low.to(torch.int32)).view(
-        torch.float32
-    )
+    bits = high.contiguous().view(torch.int16).to(torch.int32)
+    return bits.bitwise_left_shift_(16).add_(low).view(torch.float32)

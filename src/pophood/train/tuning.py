@@ -319,7 +319,12 @@ class Tuning(Iterator[Event]):
 
     def _save(self, state: State) -> str:
         tensors, facts = state
-        return self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
+        begin = time.perf_counter()
+        place = self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
+        if self.plan is not None:  # a slower disk than was assumed is slow for the result too
+            beyond = time.perf_counter() - begin - self.plan.seconds_per_save
+            self._reserve = max(self._reserve, self.plan.reserve + 2 * beyond)
+        return place
 
 
 def default_out(paths: Sequence[Path], kind: str) -> str:
