@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pophood.errors import OutOfMemory
 from pophood.train import plan as plans
-from pophood.train.plan import refuse_unfit, remedies, schedule, sizes_of
+from pophood.train.plan import evaluating_pace_of, refuse_unfit, remedies, schedule, sizes_of
 from pophood.train.settings import TrainSettings
 from pophood.train.world import ALONE
 from tests.needs import linux
@@ -67,6 +69,21 @@ def test_steps_and_epochs_stay_as_they_are(tmp_path: Path) -> None:
     assert planned(TrainSettings(steps=12), tmp_path / "out").steps == 12
     assert planned(TrainSettings(epochs=1), tmp_path / "out").steps == 7
     assert planned(TrainSettings(minutes=0.01), tmp_path / "out").steps == 1
+
+
+def test_evaluations_after_the_first_find_what_a_trunk_has_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = FakeTrainer(TrainSettings(method="last"))
+    trainer.validation = SimpleNamespace(batch=lambda epoch, index: None, batches_per_epoch=lambda epoch: 4)
+    trainer.tensors = lambda batch, held: time.sleep(0.05)
+    monkeypatch.setattr("pophood.train.step.evaluate", lambda learner, batches: time.sleep(0.02))
+    alone = evaluating_pace_of(trainer)
+    assert alone.first == alone.later >= 4 * 0.07
+    for share in (1.0, 0.5):
+        trainer.trunks = SimpleNamespace(validation=SimpleNamespace(share=share))
+        pace = evaluating_pace_of(trainer)
+        assert pace.first - pace.later >= 4 * share * 0.05
+        assert pace.later >= 4 * (0.02 + (1 - share) * 0.05)
+        assert pace.seconds(3) == pytest.approx(pace.first + 2 * pace.later)
 
 
 def test_a_run_that_cannot_fit_is_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:

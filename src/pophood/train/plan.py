@@ -28,6 +28,7 @@ KEPT = 2  # checkpoints on the disk
 EVALUATING = 0.2  # largest share of the minutes that evaluations may take
 SPARE = 0.02  # of the minutes, so that the clock is never overrun
 WRITING = 2.0  # seconds to write a small result
+GROWTH = 1.05  # of memory in a run: holes of the heap, programs of oneDNN (2 to 12 %, benchmarks/plans.py)
 DISK_RATE = 400e6  # bytes per second of writing, assumed until a first checkpoint was written
 
 
@@ -160,7 +161,7 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     settings = tuning.settings
     with PeakMemory() as peak:
         pace = pace_of(trainer)
-    evaluation = _seconds_per_evaluation(trainer)
+    evaluation = evaluating_pace_of(trainer)
     parts = trainer.world.size if trainer.learner.shard else 1
     learned = sum(p.nbytes for p in trainer.trained.values())  # beside a bfloat16: its other half, and two
     halves = any(p.element_size() == 2 for p in trainer.trained.values())  # moments of two bytes; else of
@@ -169,13 +170,13 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     measured = tuning.before.seconds if tuning.before is not None else 0.0
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
     saving = checkpoint / DISK_RATE
-    reserve = measured + evaluation + WRITING + saving + result / DISK_RATE
+    reserve = measured + evaluation.later + WRITING + saving + result / DISK_RATE
     evaluations = settings.evaluations
     if settings.minutes is not None:
         room = settings.minutes * 60 * (1 - SPARE) - tuning.seconds - reserve
-        evaluations = max(1, min(evaluations, int(room * EVALUATING / max(evaluation, 1e-3))))
+        evaluations = max(1, min(evaluations, int(room * EVALUATING / max(evaluation.later, 1e-3))))
         glimpses = evaluations * measured * 0.25
-        steps = pace.steps(room - (evaluations + 1) * evaluation - evaluations * saving - glimpses)
+        steps = pace.steps(room - evaluation.seconds(evaluations + 1) - evaluations * saving - glimpses)
     else:
         steps = trainer.plan_steps()
         glimpses = evaluations * measured * 0.25
@@ -183,14 +184,15 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
     per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
     learning = pace.seconds(steps)
     often = min(evaluations, steps)
-    seconds = tuning.seconds + learning + (often + 1) * evaluation + often * saving + glimpses + reserve
-    memory, free = peak.bytes + moments, available_memory() // trainer.world.local_size + peak.now
+    seconds = tuning.seconds + learning + evaluation.seconds(often + 1) + often * saving + glimpses + reserve
+    memory = int((peak.bytes + moments) * GROWTH)
+    free = available_memory() // trainer.world.local_size + peak.now
     folder = tuning.out.absolute().parent
     return Plan(
         steps=steps,
         epochs=steps / per_epoch,
         seconds_per_step=learning / steps,
-        seconds_per_evaluation=evaluation,
+        seconds_per_evaluation=evaluation.later,
         seconds_per_save=saving,
         evaluations=evaluations,
         seconds=seconds,
@@ -204,7 +206,8 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
 
 
 class Pace(NamedTuple):
-    """Seconds of a step: of the `early` first ones, which compute a trunk's states, and of the others."""
+    """Seconds of a step or an evaluation: of the `early` first ones, which compute a trunk's states, and of
+    the others."""
 
     first: float
     later: float
@@ -238,15 +241,24 @@ def pace_of(trainer: Trainer) -> Pace:
     return Pace(step + states, step + states * (1 - trainer.trunks.train.share), early)
 
 
-def _seconds_per_evaluation(trainer: Trainer) -> float:
+def evaluating_pace_of(trainer: Trainer) -> Pace:
+    """How fast evaluations are here and now, from one batch."""
     from pophood.train.step import evaluate
 
     if trainer.validation is None:
-        return 0.0
-    begin = time.perf_counter()
-    evaluate(trainer.learner, [trainer.tensors(trainer.validation.batch(0, 0), held=True)])
+        return Pace(0.0, 0.0, 0)
     passes = math.ceil(trainer.validation.batches_per_epoch(0) / trainer.world.size)
-    return (time.perf_counter() - begin) * passes
+    begin = time.perf_counter()
+    tensors = trainer.tensors(trainer.validation.batch(0, 0), held=True)
+    states = time.perf_counter() - begin
+    evaluate(trainer.learner, [tensors])
+    whole = time.perf_counter() - begin
+    kept = (
+        0.0
+        if trainer.trunks is None or trainer.trunks.validation is None
+        else trainer.trunks.validation.share
+    )
+    return Pace(whole * passes, (whole - kept * states) * passes, 1)
 
 
 def _result(trainer: Trainer, settings: TrainSettings) -> int:
