@@ -117,7 +117,7 @@ def test_a_context_of_128_positions_suffices(tmp_path: Path) -> None:
     data = DataOptions(cache=tmp_path / "cache")
     with pytest.raises(BadInput, match="in rows of 16 positions nothing of the data is learned"):
         Tuning(scratch, path, tmp_path / "out", replace(SMALL, length=16), data)
-    settings = replace(SMALL, steps=1, length=1024)
+    settings = replace(SMALL, steps=1, length=TrainSettings().length)
     tuning = Tuning(scratch, path, tmp_path / "out", settings, data, prompts=["Who? " * 100])
     assert tuning.settings.length == 128
     assert len(tuning.prompts[0].ids) > 128

@@ -21,6 +21,7 @@ from pophood.lm import LM
 from pophood.train import torch_help
 from pophood.train.attention import WHOLE
 from pophood.train.data import DataOptions
+from pophood.train.defaults import for_model
 from pophood.train.events import Evaluated, Finished, Sampled, Started, Step
 from pophood.train.folder import State
 from pophood.train.settings import LoraSettings, TrainSettings
@@ -162,6 +163,16 @@ def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -
     assert tuning.card.actual.steps >= 1
     written = json.loads((tuning.out / "tune.json").read_text(encoding="utf-8"))
     assert written["plan"]["steps"] == tuning.plan.steps
+
+
+def test_more_than_the_model_has_is_refused_at_once(start: Callable[..., Tuning], lm: LM) -> None:
+    """A default that is too long is cut to the model's; what was asked for never is."""
+    most, blocks = lm.config.n_positions, lm.config.n_layer
+    with pytest.raises(BadInput, match=rf"a length of 100,000 is over the model's {most:,} positions: lower"):
+        start(replace(SMALL, length=100_000))
+    with pytest.raises(BadInput, match=rf"the model has {blocks} blocks, got 99 to train: lower"):
+        start(replace(SMALL, method="last", last_blocks=99))
+    assert for_model(TrainSettings(), replace(lm.config, n_positions=100)).length == 100
 
 
 def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[..., Tuning]) -> None:

@@ -17,7 +17,7 @@ def for_model(
 ) -> TrainSettings:
     """With five minutes where no end is given, rows that the model's positions suffice for, and its rate.
 
-    Raises BadInput for what contradicts itself.
+    Raises BadInput for what contradicts itself, or asks for more blocks or positions than there are.
     """
     if shard and settings.base == "q8":
         raise BadInput("--shard spreads weights of 32 bits, got --base q8: leave out one of them")
@@ -30,4 +30,13 @@ def for_model(
             raise BadInput(f"from scratch everything learns: leave out the method, got {settings.method}")
         if settings.learning_rate is None:
             settings = replace(settings, learning_rate=scratch_rate(config))
+    if settings.method == "last" and settings.last_blocks > config.n_layer:
+        raise BadInput(
+            f"the model has {config.n_layer} blocks, got {settings.last_blocks} to train: lower --last-blocks"
+        )
+    if settings.length > config.n_positions and settings.length != TrainSettings().length:
+        raise BadInput(
+            f"a length of {settings.length:,} is over the model's {config.n_positions:,} positions:"
+            " lower --length"
+        )
     return replace(settings, length=min(settings.length, config.n_positions))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pophood.adapter import Adapter
 from pophood.bundle import Bundle, Weights
-from pophood.errors import BadInput
 from pophood.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -27,11 +26,6 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
     from pophood.train.precision import dtype_of, halve, load_halves, load_whole
     from pophood.train.quantised import eight_bit_model
 
-    if settings.length > bundle.config.n_positions:
-        raise BadInput(
-            f"a length of {settings.length:,} is over the model's {bundle.config.n_positions:,} positions:"
-            " lower --length"
-        )
     torch.manual_seed(settings.seed)  # LoRA's matrices start random
     dropout = Dropout(settings.dropout, settings.dropout, settings.dropout)
     half, eight = dtype_of(settings) is torch.bfloat16, settings.base == "q8"
@@ -45,11 +39,6 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
         add_lora(model, settings.lora)
     elif settings.method == "last":
         model.requires_grad_(False)
-        if settings.last_blocks > len(model.blocks):
-            raise BadInput(
-                f"the model has {len(model.blocks)} blocks, got {settings.last_blocks} to train: lower"
-                " --last-blocks"
-            )
         for block in model.blocks[-settings.last_blocks :]:
             block.requires_grad_(True)
     if not eight:
