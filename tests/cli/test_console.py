@@ -88,3 +88,17 @@ def test_bars_fit_their_console(encoding: str, most: int) -> None:
 def test_own_wording_falls_back_to_ascii() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     assert plain("a … · → × ’", stream) == "a ... - -> x '"
+
+
+def test_ctrl_c_while_a_piece_is_shown_leaves_a_whole_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.StringIO):
+        def flush(self) -> None:
+            if self.getvalue() == "Hello":
+                raise KeyboardInterrupt
+
+    pipe, console = Interrupted(), Console()
+    monkeypatch.setattr(sys, "stdout", pipe)
+    with pytest.raises(KeyboardInterrupt):
+        console.write("Hello")
+    console.end_line()
+    assert pipe.getvalue() == "Hello\n"

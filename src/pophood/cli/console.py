@@ -76,6 +76,7 @@ class Console:
         from pophood.system import colour_ok
 
         shown = visible(text) if sys.stdout.isatty() else text
+        self._open_line = True  # already: Ctrl-C may come between what is shown and what is noted
         sys.stdout.write(f"\x1b[1m{shown}\x1b[0m" if bold and colour_ok(sys.stdout) else shown)
         sys.stdout.flush()
         self._open_line = not text.endswith("\n")
