@@ -31,7 +31,7 @@ tune-demo: $(VENV)/train-installed ## fine-tune smollm2 on a bundled text for a 
 test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with)
 	@$(PY) -m pytest
 
-test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, 100,000 mutations, clean installs)
+test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
 	@$(PY) -m pytest -m "full or not full" --timeout 3600
 
 system-deps: ## Debian, as root: the tools that only the system can bring
