@@ -3,7 +3,7 @@
 Each is the command as a person types it, in a process of its own, on SmolLM2 or from scratch; the figures are
 those of its report card. Bars: memory within 15 % and time within 25 % in each; medians within 15 %.
 Nothing else may run meanwhile: a plan is measured in seconds and holds for a machine that stays as it is.
-Run: python benchmarks/plans.py [--only lora,full,...] [--steps 24]
+Run: python benchmarks/plans.py [--only "lora;full"] [--steps 24]
 """
 
 from __future__ import annotations

@@ -163,9 +163,10 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         pace = pace_of(trainer)
     evaluation = evaluating_pace_of(trainer)
     parts = trainer.world.size if trainer.learner.shard else 1
-    learned = sum(p.nbytes for p in trainer.trained.values())  # beside a bfloat16: its other half, and two
-    halves = any(p.element_size() == 2 for p in trainer.trained.values())  # moments of two bytes; else of
-    moments = (2 * learned) // parts  # four (`HalvesAdamW`, `AdamW`)
+    learned = sum(p.nbytes for p in trainer.trained.values())
+    halves = any(p.element_size() == 2 for p in trainer.trained.values())
+    moments = (2 * learned) // parts  # as wide as the weights, in bfloat16 too (`HalvesAdamW`)
+    # The weights, two moments, and of masters in halves the lower half.
     checkpoint, result = (4 if halves else 3) * learned, _result(trainer, settings)
     measured = tuning.before.seconds if tuning.before is not None else 0.0
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
