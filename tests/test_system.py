@@ -98,7 +98,8 @@ def test_a_failed_write_leaves_the_old_content(
     with monkeypatch.context() as patch:
         calls = failing(patch, at, errno.ENOSPC)
         with pytest.raises(
-            PophoodError, match=r"file: the disk is full: needed 3 bytes, free [\d,]+ bytes: free some"
+            PophoodError,
+            match=r"file: the disk is full: needed 3 bytes, free [\d,]+ bytes on /[^:]*: free some",
         ):
             system.atomic_write(path, b"new")
     assert calls == ["open", "fsync", "replace", "fsync"][:at]

@@ -76,7 +76,7 @@ def test_saving_never_overwrites_what_is_not_ours(program: Program, talker: Path
     assert done.code == 0
     assert (tmp_path / "mine.txt").read_text("utf-8") == "precious"
     assert [line for line in done.said if "exists already" in line]
-    assert [line for line in done.said if "is no folder" in line]
+    assert [line for line in done.said if "the folder no/such does not exist" in line]
     assert [line for line in done.said if "wants a file name" in line]
     assert (tmp_path / "new.txt").read_text("utf-8").count("user:\nHi\n") == 2
 

@@ -37,7 +37,7 @@ REFUSED = [
     (["next", ""], "the text is empty"),
     (["atention"], "there is no view 'atention': there are architecture, parameters, .*, trace, all"),
     (["next", "--save", "a.pdf"], r"'\.pdf' says no format: end the name in \.svg"),
-    (["next", "--save", "none/a.svg"], "its folder does not exist"),
+    (["next", "--save", "none/a.svg"], "the folder none does not exist"),
     (["next", "--json", "--csv"], "both take stdout"),
     (["trace", "--taps", "blocks.*.attn.nothing"], "no tap matches 'blocks"),
     (["trace", "--save", "a.csv"], r"a trace is written as \.npz"),

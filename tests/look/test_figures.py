@@ -163,7 +163,7 @@ def test_names_that_will_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         SMALL.save(tmp_path / "a.pdf")
     with pytest.raises(BadInput, match="no ending"):
         SMALL.save(tmp_path / "a")
-    with pytest.raises(BadInput, match="folder does not exist"):
+    with pytest.raises(BadInput, match="does not exist: make it"):
         SMALL.save(tmp_path / "none" / "a.csv")
     with pytest.raises(BadInput, match="no theme 'blue': take light or dark"):
         figures.draw(SMALL, "blue")

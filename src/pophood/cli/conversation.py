@@ -135,15 +135,14 @@ class Conversation:
 
     def save(self, name: str) -> None:
         """Write the conversation to a file, never over a file that this conversation did not write."""
-        from pophood.system import atomic_write
+        from pophood.system import atomic_write, check_writable_target
 
         if not name:
             raise BadInput("/save wants a file name, as in /save talk.json")
-        path = Path(name).expanduser().absolute()
+        path = Path(name).expanduser()
+        check_writable_target(path)
         if path.exists() and path not in self._saved:
             raise BadInput(f"{path} exists already: choose another name")
-        if not path.parent.is_dir():
-            raise BadInput(f"{path.parent} is no folder: choose another place")
         if path.suffix == ".json":
             content = json.dumps({"model": self._lm.name, "messages": self.messages}, indent=2)
         else:

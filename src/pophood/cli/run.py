@@ -39,10 +39,10 @@ class Shape:
         """Refuse what contradicts itself, before a model is loaded."""
         if self.open_page and self.html is None:
             raise click.UsageError("--open shows the page that --html writes: add --html FILE")
-        if self.html is not None and not self.html.absolute().parent.is_dir():
-            raise click.UsageError(
-                f"--html: the folder of {self.html} does not exist: make it, or name another"
-            )
+        if self.html is not None:
+            from pophood.system import check_writable_target
+
+            check_writable_target(self.html)
 
 
 @verb()
@@ -75,7 +75,7 @@ class Shape:
 @output("--no-prompt", is_flag=True, help="Print the continuation only.")
 @output(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write a page that shows what the model thought at every token.",
 )

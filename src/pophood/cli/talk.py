@@ -22,14 +22,14 @@ from pophood.errors import BadInput
 @option("--language", default="en", show_default=True, metavar="CODE", section="Text", help="The language.")
 @option(
     "--notebook",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     section="Output",
     help="Write the course as a Jupyter notebook instead, and load no model.",
 )
 @option(
     "--slides",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     section="Output",
     help="Write the course as one HTML page of slides instead, with this model's outputs and pictures.",
@@ -58,6 +58,7 @@ def command(
     Example: pophood talk --slides talk.html
     """
     from pophood.course import load_course
+    from pophood.system import check_writable_target
 
     if page is not None and start is not None:
         raise click.UsageError("--page shows one page and --from begins at one: give one of them")
@@ -70,6 +71,9 @@ def command(
 
         console.out(contents(course))
         return 0
+    for target in (notebook, slides):
+        if target is not None:
+            check_writable_target(target)
     if notebook is not None:
         from pophood.course.notebook import notebook_json
 
@@ -95,7 +99,5 @@ def command(
 def _write(console: Console, file: Path, text: str) -> None:
     from pophood import system
 
-    if not file.absolute().parent.is_dir():
-        raise BadInput(f"the folder of {file} does not exist: make it, or name another")
     system.atomic_write(file, text.encode("utf-8"))
     console.say(f"written: {file}")

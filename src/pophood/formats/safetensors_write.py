@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput, PophoodError
 from pophood.formats.safetensors import MAX_HEADER
-from pophood.system import atomic_write, disk_errors, free_disk, sync_file
+from pophood.system import atomic_write, disk_errors, disk_of, free_disk, sync_file
 
 # From the widest to the narrowest, as the reference orders them; NumPy has no bfloat16: BF16 is uint16 bits.
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -107,8 +107,8 @@ def room(path: Path, needed: int) -> None:
     free = free_disk(path)
     if needed > free:
         raise PophoodError(
-            f"{path}: the disk is full: needed {needed:,} bytes, free {free:,} bytes: free some space, or"
-            " name a place on another disk"
+            f"{path}: the disk is full: needed {needed:,} bytes, free {free:,} bytes on {disk_of(path)}:"
+            " free some space there, or name a place on another disk"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pophood.errors import NotHere, PophoodError
-from pophood.system import free_disk
+from pophood.system import disk_of, free_disk
 
 Say = Callable[[str], object]
 Ask = Callable[[str], bool]
@@ -64,8 +64,8 @@ def state_and_ask(plan: Download, say: Say, ask: Ask | None, instead: str = "") 
     )
     if plan.disk > free:
         raise PophoodError(
-            f"{plan.what}: the disk is too full: needed {plan.disk:,} bytes, free {free:,} at {plan.target}: "
-            "free some space, or point POPHOOD_HOME to another disk"
+            f"{plan.what}: the disk is too full: needed {plan.disk:,} bytes, free {free:,} at {plan.target}, "
+            f"on {disk_of(plan.target)}: free some space there, or point POPHOOD_HOME to another disk"
         )
     if ask is not None and not ask(f"Fetch {plan.what} ({size_text(plan.left)})?{instead}"):
         raise NotHere(f"{plan.what}: not fetched, as you chose; `pophood list` shows what is here")

@@ -7,6 +7,7 @@ Linux is tested. The branches for macOS and Windows are written from their manua
 from pophood.system.files import (
     atomic_write,
     disk_errors,
+    disk_of,
     file_lock,
     free_disk,
     fsync_directory,
@@ -17,14 +18,17 @@ from pophood.system.files import (
     unique,
 )
 from pophood.system.machine import available_memory, default_threads, physical_cores
+from pophood.system.targets import check_writable_target
 from pophood.system.user import colour_ok, home, model_folders, offline, unicode_ok
 
 __all__ = [
     "atomic_write",
     "available_memory",
+    "check_writable_target",
     "colour_ok",
     "default_threads",
     "disk_errors",
+    "disk_of",
     "file_lock",
     "free_disk",
     "fsync_directory",

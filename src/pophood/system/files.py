@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from pophood.errors import BadFile, NotHere, OutOfMemory, PophoodError
+from pophood.system.user import home
 
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
@@ -51,7 +52,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{unique()}.tmp")
-    with disk_errors(target, len(content) if isinstance(content, bytes) else None):
+    with disk_errors(Path(path), len(content) if isinstance(content, bytes) else None):
         try:
             with temporary.open("xb") as file:
                 if isinstance(content, bytes):
@@ -62,9 +63,13 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
             with suppress(FileNotFoundError):
                 temporary.chmod(target.stat().st_mode & 0o777)
             replace(temporary, target)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 temporary.unlink()
+            ours = (None, str(temporary), str(target))
+            if isinstance(error, OSError) and error.errno is not None and error.filename in ours:
+                # The user named `path`; the hidden file beside it means nothing to anybody.
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
             raise
 
 
@@ -128,27 +133,34 @@ def rename(source: Path, target: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn a full or unwritable disk into one PophoodError that says needed and free bytes."""
+    """Turn a full or unwritable disk into one PophoodError that names the disk, and needed and free bytes."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             wants = "more" if needed is None else f"{needed:,} bytes"
             raise PophoodError(
-                f"{path}: the disk is full: needed {wants}, free {free_disk(path):,} bytes: "
-                "free some space, or point POPHOOD_HOME to another disk"
+                f"{path}: the disk is full: needed {wants}, free {free_disk(path):,} bytes on "
+                f"{disk_of(path)}: free some space there, or {_other_place(path, 'a place on another disk')}"
             ) from error
         if error.errno in (errno.ENOLCK, errno.ENOTSUP):
             raise PophoodError(
-                f"{path}: this file system has no locks, so two programs could write at once: point "
-                "POPHOOD_HOME to a disk of this machine"
+                f"{path}: this file system has no locks, so two programs could write at once: "
+                f"{_other_place(path, 'a place on a disk of this machine')}"
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise PophoodError(
-                f"{path}: may not be written ({error.strerror}): check its permissions, or point "
-                "POPHOOD_HOME to a folder of yours"
+                f"{path}: may not be written ({error.strerror}): check its permissions, or "
+                f"{_other_place(path, 'a place that you may write to')}"
             ) from error
         raise
+
+
+def _other_place(path: Path, place: str) -> str:
+    """How to write elsewhere: POPHOOD_HOME moves pophood's own files, any other file is named anew."""
+    own = home()
+    absolute = Path(path).absolute()
+    return f"point POPHOOD_HOME to {place}" if absolute == own or own in absolute.parents else f"name {place}"
 
 
 @contextmanager
@@ -194,6 +206,14 @@ def _try_lock(descriptor: int, path: Path) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def disk_of(path: str | os.PathLike[str]) -> Path:
+    """Where the disk that holds `path`, or would hold it, is mounted: `/`, `/home`, `D:\\`."""
+    folder = Path(os.path.realpath(path))
+    while not folder.is_mount() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:

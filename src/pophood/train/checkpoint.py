@@ -30,7 +30,7 @@ from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError
 from pophood.formats.safetensors import open_safetensors
 from pophood.formats.safetensors_write import Pending, size_of, stream_safetensors, write_safetensors
 from pophood.formats.tensors import Tensor, quoted
-from pophood.system import disk_errors, free_disk, fsync_directory, rename, sync_file, unique
+from pophood.system import disk_errors, disk_of, free_disk, fsync_directory, rename, sync_file, unique
 from pophood.train import manifest as manifests
 from pophood.train.manifest import FileFacts, Manifest, read_manifest, verify
 from pophood.train.resuming import machine
@@ -264,8 +264,8 @@ def _told(folder: Path, needed: int) -> Iterator[None]:
 
 def _full(folder: Path, needed: int, free: int) -> str:
     return (
-        f"{folder}: the disk is full: needed {needed:,} bytes for a checkpoint, free {free:,} bytes; the last"
-        " checkpoint stands: free some space, then go on with --resume"
+        f"{folder}: the disk is full: needed {needed:,} bytes for a checkpoint, free {free:,} bytes on"
+        f" {disk_of(folder)}; the last checkpoint stands: free some space there, then go on with --resume"
     )
 
 

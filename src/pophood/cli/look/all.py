@@ -17,7 +17,7 @@ from pophood.cli.tables import count
 @to(
     "--save",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="The folder; it is made if need be, and files of the same names are replaced.",
 )
@@ -43,7 +43,9 @@ def command(
     from pophood.cli.session import open_model
     from pophood.look.figures import require
     from pophood.look.figures.gallery import write_gallery
+    from pophood.system import check_writable_target
 
+    check_writable_target(save, folder=True)
     wanted = text_of(text, file)
     require()
     lm = open_model(console, choice)

@@ -147,7 +147,7 @@ def output_options(function: F) -> F:
         to(
             "--save",
             multiple=True,
-            type=click.Path(dir_okay=False, path_type=Path),
+            type=click.Path(path_type=Path),
             metavar="FILE",
             help="Write .svg, .png, .html, .csv, .json or .npz, by the ending; may be repeated.",
         ),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @to(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Run the model, and write the arrays to this .npz file.",
 )
@@ -88,10 +88,11 @@ def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
 
 
 def _check(path: Path) -> None:
+    from pophood.system import check_writable_target
+
     if path.suffix.lower() != ".npz":
         raise BadInput(f"{path}: a trace is written as .npz: end the name so")
-    if not path.absolute().parent.is_dir():
-        raise BadInput(f"{path}: its folder does not exist: make it, or name another")
+    check_writable_target(path)
 
 
 def _write(lm: LM, text: str, patterns: tuple[str, ...], path: Path) -> None:

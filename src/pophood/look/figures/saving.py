@@ -30,14 +30,13 @@ SVG_PIXELS_PER_INCH = 200  # of the cells of heat maps, which SVG holds as image
 
 
 def ending(path: str | PathLike[str]) -> str:
-    """How a file is to be written, by its name; raises BadInput for a name or folder that will not do."""
+    """How a file is to be written, by its name; raises for a name or a place that will not do."""
     target = Path(path)
     kind = target.suffix.lower()
     if kind not in WRITERS:
         got = f"the ending {target.suffix!r}" if target.suffix else "no ending"
         raise BadInput(f"{target}: {got} says no format: end the name in {', '.join(WRITERS)}")
-    if not target.absolute().parent.is_dir():
-        raise BadInput(f"{target}: its folder does not exist: make it, or name another")
+    system.check_writable_target(path)
     return kind
 
 
