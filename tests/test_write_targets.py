@@ -167,7 +167,8 @@ def test_an_error_of_the_disk_names_what_was_typed(
         name = os.fspath(args[0]) if isinstance(args[0], Path) else None
         raise OSError(number, os.strerror(number), name)
 
-    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), fail)
+    owner: object = os if call == "fsync" else Path
+    monkeypatch.setattr(owner, call, fail)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))) as refused:
         system.atomic_write("link.html", b"content")
     assert (refused.value.errno, refused.value.filename) == (number, "link.html")
