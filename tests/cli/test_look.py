@@ -41,7 +41,7 @@ REFUSED = [
     (["next", "--json", "--csv"], "both take stdout"),
     (["trace", "--taps", "blocks.*.attn.nothing"], "no tap matches 'blocks"),
     (["trace", "--save", "a.csv"], r"a trace is written as \.npz"),
-    (["hidden", "--file", "latin1.txt"], "not UTF-8 at byte 3"),
+    (["hidden", "--file", "latin1.txt"], "not UTF-8: byte 0xE9 at offset 3"),
 ]
 OPTIONS: dict[str, dict[str, Any]] = {
     "attention": {"layer": 1, "head": 2},

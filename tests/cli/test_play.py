@@ -64,7 +64,7 @@ def test_fewer_places_than_rounds_is_said(program: Program, base: Path, story: P
     [
         (b"", "bad.txt is empty"),
         (b"   \n", "bad.txt is empty"),
-        (b"caf\xe9 au lait", "bad.txt: not UTF-8: byte 0xE9 at offset 3"),
+        (b"caf\xe9 au lait", "bad.txt is not UTF-8: byte 0xE9 at offset 3"),
         (b"Two words.", "no word to guess at"),
     ],
 )

@@ -120,7 +120,7 @@ def test_words_of_a_file_and_of_a_list(small: pophood.LM, tmp_path: Path) -> Non
         (None, NotHere, "the lists are family, cities"),
         (b"", BadInput, "holds 0 different words"),
         (b"one one one", BadInput, "holds 1 different words"),
-        (b"caf\xe9 au lait", BadInput, "is not UTF-8 text"),
+        (b"caf\xe9 au lait", BadInput, "is not UTF-8: byte 0xE9"),
         (b"x" * (1 << 20) + b" y", BadInput, "larger than"),
     ],
 )

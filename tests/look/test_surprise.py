@@ -51,7 +51,7 @@ def test_a_file_is_read_as_its_text(small: pophood.LM, tmp_path: Path) -> None:
     path.write_text(TEXT, encoding="utf-8")
     assert look.surprise(small, path).bits.tobytes() == look.surprise(small, TEXT).bits.tobytes()
     path.write_bytes(b"caf\xe9")
-    with pytest.raises(BadInput, match=r"text\.txt: not UTF-8: byte 0xE9 at offset 3"):
+    with pytest.raises(BadInput, match=r"text\.txt is not UTF-8: byte 0xE9 at offset 3"):
         look.surprise(small, path)
     path.write_bytes(b"")
     with pytest.raises(BadInput, match="the text is empty"):

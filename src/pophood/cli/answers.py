@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from pophood.plaintext import LineReader
+
 
 class Answers:
     """Lines of `stream`; a prompt is shown only where somebody sits."""
@@ -13,6 +15,7 @@ class Answers:
     def __init__(self, stream: TextIO) -> None:
         self.interactive = stream.isatty()
         self._stream = stream
+        self._lines = LineReader(stream.buffer)
         if self.interactive:
             with suppress(ImportError):  # Windows has its own line editing
                 import readline  # noqa: F401
@@ -27,6 +30,4 @@ class Answers:
         if self.interactive:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        # UTF-8, whatever the console speaks; other bytes are replaced: no word has them.
-        line = self._stream.buffer.readline().decode("utf-8", "replace")
-        return line.rstrip("\r\n") if line else None
+        return self._lines.line("replace")  # UTF-8, whatever the console speaks; no word has other bytes

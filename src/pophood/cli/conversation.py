@@ -14,6 +14,7 @@ from pophood.cli.console import Console
 from pophood.cli.generation import Finished, generate, settings_of
 from pophood.cli.outputs import Outputs, completion
 from pophood.errors import BadInput, ContextOverflow
+from pophood.plaintext import LineReader
 
 if TYPE_CHECKING:
     from pophood.cli.sampling_options import Wishes
@@ -158,6 +159,7 @@ class Reader:
     def __init__(self, stream: TextIO, console: Console) -> None:
         self.interactive = stream.isatty()
         self._stream = stream
+        self._lines = LineReader(stream.buffer)
         self._console = console
         if self.interactive:
             with suppress(ImportError):  # Windows has its own line editing
@@ -203,5 +205,4 @@ class Reader:
             sys.stderr.write(prompt)
             sys.stderr.flush()
         # UTF-8, whatever the console speaks; other bytes become surrogates, which the tokenizer refuses.
-        line = self._stream.buffer.readline().decode("utf-8", "surrogateescape")
-        return line.rstrip("\r\n") if line else None
+        return self._lines.line("surrogateescape")

@@ -16,6 +16,7 @@ from pophood.cli.options import ModelChoice, json_option, model_options, option,
 from pophood.cli.session import open_model
 from pophood.cli.tables import count
 from pophood.errors import BadInput
+from pophood.plaintext import read_text
 from pophood.table import show
 
 if TYPE_CHECKING:
@@ -82,13 +83,7 @@ def command(
 
 
 def _text_of(file: Path) -> str:
-    data = file.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{file}: not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start:,}: convert it first"
-        ) from error
+    text = read_text(file)
     if not text.strip():
         raise BadInput(f"{file} is empty: give a text with a paragraph or more")
     return text.replace("\r\n", "\n")

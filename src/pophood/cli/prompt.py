@@ -11,6 +11,7 @@ import click
 
 from pophood.cli.console import Console
 from pophood.cli.tables import count
+from pophood.plaintext import read_bytes, without_mark
 
 if TYPE_CHECKING:
     from pophood.text.tokenizer import Tokenizer
@@ -52,20 +53,22 @@ def read_prompt(argument: str | None, file: str | None, keep_newline: bool = Fal
     """Read the prompt from where the user put it; "-" is stdin.
 
     The one line break with which editors and `echo` end a text is dropped (after it, a model begins a new
-    paragraph), unless `keep_newline`. Raises UsageError without a prompt, or with two.
+    paragraph), unless `keep_newline`; a byte order mark is no text and dropped too. Raises UsageError
+    without a prompt, or with two; BadInput for UTF-16 and other encodings that announce themselves.
     """
     if argument is not None and file is not None:
         raise click.UsageError("a prompt and --file were both given: give one")
     if argument is not None and argument != "-":
-        return Prompt(_bytes(argument), "the command line")
+        return Prompt(without_mark(_bytes(argument), "the command line"), "the command line")
     if file is not None and file != "-":
-        return _without_newline(Path(file).read_bytes(), file, keep_newline)
+        return _without_newline(read_bytes(Path(file)), file, keep_newline)
     if argument is None and file is None and sys.stdin.isatty():
         raise click.UsageError('there is no prompt: give it as "TEXT", with --file, or on stdin')
     return _without_newline(sys.stdin.buffer.read(), "stdin", keep_newline)
 
 
 def _without_newline(data: bytes, origin: str, keep: bool) -> Prompt:
+    data = without_mark(data, origin)
     if keep or not data.endswith(b"\n"):
         return Prompt(data, origin)
     return Prompt(data[: -2 if data.endswith(b"\r\n") else -1], origin, dropped_newline=True)

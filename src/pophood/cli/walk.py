@@ -18,6 +18,7 @@ from pophood.course import Lesson, Verdict
 from pophood.course.lesson import CellFailed
 from pophood.course.shell import with_model
 from pophood.errors import BadInput
+from pophood.plaintext import LineReader
 
 if TYPE_CHECKING:
     from pophood.course import Course, Page
@@ -63,6 +64,7 @@ class Walk:
         self._sheet = Sheet(console)
         self._ask = wanted.ask
         self._at = wanted.first
+        self._lines = LineReader(sys.stdin.buffer)
         self.progress = Progress()
         if self._person:
             with suppress(ImportError):  # Windows has its own line editing
@@ -230,9 +232,9 @@ class Walk:
                 return input(question).strip()
             self._console.out()
             raise Left
-        line = sys.stdin.readline()
-        self._ask = bool(line)
-        return line.strip() if line else None
+        line = self._lines.line()
+        self._ask = line is not None
+        return line.strip() if line is not None else None
 
     def _say_where(self) -> None:
         command = f"{self._wanted.command} --from {self._at}"

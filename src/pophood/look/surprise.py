@@ -17,6 +17,7 @@ from pophood.errors import BadInput
 from pophood.look.blocks import Block, Coloured
 from pophood.look.forward import ending, source_of
 from pophood.look.view import PROMPT, View
+from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
 from pophood.table import Table
 
@@ -150,7 +151,7 @@ def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) ->
     size = limit if window is None else window
     if not 2 <= size <= limit:
         raise BadInput(f"window must be 2..{limit:,} tokens, got {size:,}")
-    source = source_of(lm, _read(text) if isinstance(text, Path) else text, whole=False)
+    source = source_of(lm, read_text(text) if isinstance(text, Path) else text, whole=False)
     ids = np.asarray(source.ids, np.int64)
     found = np.full(len(ids), np.nan)
     ranks = np.zeros(len(ids), np.int64)
@@ -178,13 +179,3 @@ def place_of(row: Floats, token: int) -> tuple[float, int]:
     value = row[token]
     rank = 1 + int(np.count_nonzero(row > value)) + int(np.count_nonzero(row[:token] == value))
     return float(value) - log_sum_exp(row), rank
-
-
-def _read(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path}: not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start:,}: convert it first"
-        ) from error

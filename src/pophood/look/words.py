@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from pophood.errors import BadInput, NotHere
+from pophood.plaintext import decode, read_bytes
 
 Pair = tuple[str, str]
 MOST_BYTES = 1 << 20  # of a word file
@@ -118,12 +119,7 @@ def _read(path: Path) -> str:
     lists = ", ".join(WORD_LISTS)
     if not path.is_file():
         raise NotHere(f"{path} is neither a file nor a list of words; the lists are {lists}")
-    try:
-        data = path.read_bytes()[: MOST_BYTES + 1]
-        if len(data) > MOST_BYTES:
-            raise BadInput(f"{path} is larger than {MOST_BYTES:,} bytes: a map shows a few hundred words")
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} is not UTF-8 text (byte {error.start:,}): give a file of words, or one of {lists}"
-        ) from None
+    data = read_bytes(path)
+    if len(data) > MOST_BYTES:
+        raise BadInput(f"{path} is larger than {MOST_BYTES:,} bytes: a map shows a few hundred words")
+    return decode(data, str(path))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pophood.errors import BadInput
+from pophood.plaintext import without_mark
 from pophood.text.vocabulary import Vocabulary
 
 
@@ -75,9 +76,11 @@ class Tokenizer:
     ) -> tuple[list[int], int]:
         """Ids of UTF-8 text given as bytes, and how many invalid sequences U+FFFD has replaced.
 
-        Without `replace_invalid` the first invalid byte is a BadInput that gives its offset.
+        A byte order mark at the start is no text. Without `replace_invalid` the first invalid byte is a
+        BadInput that gives its offset; UTF-16 and UTF-32 are refused in any case.
         """
         replaced = 0
+        data = without_mark(data, "the text")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:

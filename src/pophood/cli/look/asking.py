@@ -14,6 +14,7 @@ from pophood.cli.console import Console
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.prompt import read_prompt
 from pophood.errors import BadInput
+from pophood.plaintext import decode
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -102,12 +103,7 @@ def text_of(typed: str | None, file: str | None) -> str:
     if typed is None and file is None:
         return PROMPT
     prompt = read_prompt(typed, file)
-    try:
-        text = prompt.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"the text from {prompt.origin} is not UTF-8 at byte {error.start:,}: convert it, or mend it"
-        ) from None
+    text = decode(prompt.data, prompt.origin)
     if not text:
         raise BadInput(f'the text is empty: give at least one word, or none at all for "{PROMPT}"')
     return text

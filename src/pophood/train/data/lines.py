@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pophood.errors import BadFile, NotHere
+from pophood.plaintext import HEAD, refusal
 
 MOST_LINE = 16 << 20  # bytes of one record
 SEGMENT = 1 << 17  # bytes of plain text that are decoded together
 _BUFFER = 1 << 20
 _BOM = "\ufeff"
-_FOREIGN_MARKS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,11 @@ def open_bytes(path: Path) -> BinaryIO:
         raise NotHere(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
-    head = file.read(4)
+    why = refusal(file.read(HEAD))
     file.seek(0)
-    for mark, name in _FOREIGN_MARKS.items():
-        if head.startswith(mark):
-            file.close()
-            raise BadFile(f"{path}: is {name}; wanted UTF-8: convert it (`iconv -f {name} -t UTF-8`)")
+    if why is not None:
+        file.close()
+        raise BadFile(f"{path} {why}")
     return file
 
 
