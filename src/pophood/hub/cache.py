@@ -11,17 +11,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pophood.errors import BadInput
 from pophood.hub.known import CATALOGUE
 from pophood.hub.names import ModelName, is_repo, parse_name
 from pophood.hub.store import Located, model_at
+from pophood.system import MISSING, folder_fault
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
+_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME")
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
 def cache_folder() -> Path:
     """Where Hugging Face's programs keep their files: HF_HUB_CACHE, HF_HOME/hub, or their default."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+    for variable in _VARIABLES[:2]:
         if os.environ.get(variable):
             return Path(os.path.expandvars(os.environ[variable])).expanduser()
     if os.environ.get("HF_HOME"):
@@ -34,7 +37,7 @@ def find_in_cache(name: ModelName, revision: str | None = None) -> Located | Non
 
     Only files that pophood reads count: a snapshot with `pytorch_model.bin` alone is no model here.
     """
-    if name.repo is None:
+    if name.repo is None or not _usable(cache_folder()):
         return None
     repos = [name.repo, *([name.text] if name.text in CATALOGUE else [])]  # gpt2's address before 2024
     for repo in repos:
@@ -49,7 +52,7 @@ def find_in_cache(name: ModelName, revision: str | None = None) -> Located | Non
 def cached_models() -> Iterator[Located]:
     """Every model of the cache that pophood could run."""
     folder = cache_folder()
-    for child in sorted(folder.glob("models--*")) if folder.is_dir() else []:
+    for child in sorted(folder.glob("models--*")) if _usable(folder) else []:
         repo = child.name.removeprefix("models--").replace("--", "/", 1)
         if repo not in CATALOGUE and not is_repo(repo):
             continue
@@ -62,6 +65,15 @@ def cached_models() -> Iterator[Located]:
                 files = sorted(snapshot.glob("*.gguf"))
                 names = [ModelName(f"{repo}:{file.name}", repo, file.name) for file in files]
                 yield from (model for one in names if (model := _whole(snapshot, one)) is not None)
+
+
+def _usable(folder: Path) -> bool:
+    """Whether the cache is there; raises BadInput where a variable names one that cannot be read."""
+    fault = folder_fault(folder)
+    named = next((variable for variable in _VARIABLES if os.environ.get(variable)), None)
+    if fault is not None and fault != MISSING and named is not None:
+        raise BadInput(f"{named} leads to {folder}, which {fault}: name a folder of yours, or unset it")
+    return fault is None
 
 
 def _snapshots(folder: Path, revision: str | None) -> Iterator[Path]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 
 from pophood.errors import BadFile
-from pophood.system import atomic_write, disk_errors, home
+from pophood.system import atomic_write, check_home, disk_errors, home
 
 
 def chosen_model() -> str | None:
-    """The model that `use` chose, or None. Raises BadFile for settings that cannot be read."""
+    """The model that `use` chose, or None. Raises BadFile for settings that cannot be read.
+
+    Raises BadInput for a home that cannot be used.
+    """
+    check_home()
     path = home() / "settings.json"
     try:
         settings = json.loads(path.read_bytes())
@@ -26,7 +30,8 @@ def chosen_model() -> str | None:
 
 
 def choose_model(name: str | None) -> None:
-    """Remember a model for the commands that name none; None forgets it."""
+    """Remember a model for the commands that name none; None forgets it. Raises as `chosen_model` does."""
+    check_home()
     path = home() / "settings.json"
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

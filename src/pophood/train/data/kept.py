@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadFile, BadInput
-from pophood.system import disk_errors, file_lock, home
+from pophood.system import check_home, disk_errors, file_lock, home
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.encode import Encoded, ItemEncoder
 from pophood.train.data.files import DataFile, content_hash
@@ -44,6 +44,8 @@ def keep(
 
     Raises BadFile when `strict` and a line is bad; PophoodError for a full disk, which leaves nothing behind.
     """
+    if options.cache is None:
+        check_home()
     folder = (options.cache or home() / "data") / _key(files, encoder, options)
     with file_lock(folder.with_suffix(".lock")):
         for left in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
