@@ -11,13 +11,15 @@ import pytest
 
 from pophood.adapter import Adapter
 from pophood.bundle import open_bundle
+from pophood.config import ModelConfig
 from pophood.errors import BadFile, PophoodError, Unsupported
 from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
 from pophood.export.job import export_adapter, open_adapter
 from pophood.export.merged import Merged
-from tests.export.adapters import logits, random_adapter, same
+from tests.export.adapters import logits, random_adapter, random_pair, same
 from tests.llama import open_llama
 from tests.tiny import tiny_config, tiny_gguf
+from tests.tiny_gguf import llama3_divisors, write_key
 
 IDS = [1, 2, 3, 4, 5, 77, 300]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,3 +103,62 @@ def test_a_spoiled_adapter_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(PophoodError):
         export_adapter(config, adapter, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def foreign(path: Path, config: ModelConfig, alpha: float, keys: dict[str, Any], **tensors: Any) -> Path:
+    """An adapter of the first q, as other converters write it."""
+    import gguf
+
+    a, b = random_pair("blocks.0.attn.v", config.n_embd, config.n_kv_head * config.head_dim, 4)
+    writer = gguf.GGUFWriter(path, config.architecture)
+    for key, value in {
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": alpha,
+    }.items():
+        write_key(writer, key, value)
+    for key, value in keys.items():
+        write_key(writer, key, value)
+    for name, values in {"blk.0.attn_v.weight.lora_a": a, "blk.0.attn_v.weight.lora_b": b, **tensors}.items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_adapters_of_other_converters(tmp_path: Path) -> None:
+    config = tiny_config("llama")
+    assert config.rope is not None
+    table = llama3_divisors(config.rope, config.head_dim)
+    plain = read_adapter_gguf(foreign(tmp_path / "a.gguf", config, 8.0, {}), config)
+    assert plain.scale == 2.0
+    # llama.cpp #9114: the table of rotary positions was written into adapters of Llama 3.1
+    for other in (
+        foreign(tmp_path / "b.gguf", config, 8, {}),  # a whole number
+        foreign(tmp_path / "c.gguf", config, 8.0, {}, **{"rope_freqs.weight": table}),
+        foreign(tmp_path / "d.gguf", config, 8.0, {"adapter.lora.task_name": "x", "general.name": "y"}),
+    ):
+        assert same(read_adapter_gguf(other, config), plain)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "keys", "tensors", "words"),
+    [
+        (8.0, {}, {"rope_freqs.weight": np.full(8, 2.0, np.float32)}, "changes 'rope_freqs.weight'"),
+        (8.0, {}, {"blk.0.attn_norm.weight": np.ones(64, np.float32)}, "changes 'blk.0.attn_norm.weight'"),
+        (8.0, {}, {"token_embd.weight.lora_a": np.ones((2, 64), np.float32)}, "changes 'token_embd.weight'"),
+        (8.0, {"adapter.alora.invocation_tokens": [1, 2]}, {}, "adapter.alora.invocation_tokens"),
+        ("8", {}, {}, "adapter.lora.alpha is '8'"),
+        (float("inf"), {}, {}, "adapter.lora.alpha is inf"),
+        (True, {}, {}, "adapter.lora.alpha is True"),
+    ],
+)
+def test_what_other_converters_write_and_is_refused(
+    tmp_path: Path, alpha: Any, keys: dict[str, Any], tensors: dict[str, Any], words: str
+) -> None:
+    config = tiny_config("llama")
+    with pytest.raises((BadFile, Unsupported)) as caught:
+        read_adapter_gguf(foreign(tmp_path / "a.gguf", config, alpha, keys, **tensors), config)
+    assert words in str(caught.value)

@@ -68,7 +68,7 @@ def write_model(
         Encoded(tensor.name, type_, tensor.shape, lambda t=tensor, k=type_: make(t, k))  # type: ignore[misc]
         for tensor, type_ in plans
     ]
-    divisors = _divisors(bundle.config)
+    divisors = rotary_divisors(bundle.config)
     if divisors is not None:
         hashes["rope_freqs.weight"] = hashlib.sha256()
         encoded.append(
@@ -137,7 +137,8 @@ def architecture_keys(config: ModelConfig) -> dict[str, Any]:
     return {f"{prefix}.{key}": value for key, value in keys.items()}
 
 
-def _divisors(config: ModelConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+def rotary_divisors(config: ModelConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """The values of rope_freqs.weight [D/2], or None where the rotary positions are not scaled by a table."""
     rope = config.rope
     if rope is None:
         return None

@@ -11,7 +11,6 @@ ranks differ (GPT-2's joined q, k, v) alpha is 0 and B carries the scale.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,10 +19,11 @@ import numpy as np
 from pophood.adapter import Adapter, Pair
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, Unsupported
-from pophood.export.gguf import ARCHITECTURES
+from pophood.export.gguf import ARCHITECTURES, rotary_divisors
 from pophood.export.gguf_bytes import Encoded, write_gguf
 from pophood.export.lora_parts import joined_targets, split
 from pophood.export.naming import file_tensors, together
+from pophood.export.peft import MOST_ALPHA
 from pophood.export.quantise import encode
 from pophood.families.family import apart
 from pophood.families.keys import short
@@ -78,9 +78,15 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
             f"{path}: says {short(said)}; wanted an adapter, of type lora, for a {wanted}: name such a file"
         )
     alpha = file.metadata.get("adapter.lora.alpha", 0.0)
-    if not isinstance(alpha, float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= MOST_ALPHA:
         raise BadFile(f"{path}: adapter.lora.alpha is {short(alpha)}; wanted a number")
-    pairs = _pairs(file.tensors, config, path)
+    for key in file.metadata:
+        if key.startswith("adapter.alora."):
+            raise Unsupported(
+                f"{path}: {key} starts the adapter at certain tokens; here an adapter works from the first"
+                " token on: use it with llama.cpp"
+            )
+    pairs = _pairs(_without_table(file.tensors, config), config, path)
     ranks = [len(a) for a, _ in pairs.values()]
     rank = max(ranks, key=ranks.count, default=1)
     scale = alpha / rank if alpha else 1.0
@@ -95,6 +101,16 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
         for k, pair in split((a, b), len(parts)).items():
             targets[parts[k].removesuffix(".weight")] = pair
     return Adapter(path.stem, rank, scale * rank, scale, targets)
+
+
+def _without_table(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors without a rope_freqs.weight that is the base model's: older converters copied it."""
+    own = rotary_divisors(config)
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not (name == "rope_freqs.weight" and own is not None and np.array_equal(tensor.decode(), own))
+    }
 
 
 def _pairs(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Pair]:

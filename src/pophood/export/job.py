@@ -30,6 +30,7 @@ from pophood.export.proof import Proof, prove_bytes, prove_model
 from pophood.export.safetensors import write_folder
 from pophood.export.source import source_weights
 from pophood.export.staging import RECEIPT, receipt_of, staged, staged_file
+from pophood.formats import identify
 from pophood.system import atomic_write
 
 FOLDER_TYPES = ("f32", "f16")
@@ -67,7 +68,9 @@ class Receipt:
 def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
     """The adapter in a PEFT folder or a GGUF file, checked against the model that it is for."""
     path = Path(path)
-    adapter = read_adapter(path) if path.is_dir() else read_adapter_gguf(path, config)
+    if path.is_file() and path.suffix != ".gguf" and identify(path) == "safetensors":
+        path = path.parent
+    adapter = read_adapter_gguf(path, config) if path.is_file() else read_adapter(path)
     adapter.check(tensor_shapes(config))
     return adapter
 

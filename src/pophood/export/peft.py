@@ -2,7 +2,8 @@
 
 What changes the numbers is read (rank, alpha, rsLoRA, patterns of ranks and alphas) or refused by its name
 (DoRA, biases, saved modules, embeddings, starts that rewrite the base...). Dropout and the list of modules do
-not: the tensors say which matrices are changed.
+not: the tensors say which matrices are changed. Every release of PEFT adds keys; one that is not known here
+is passed over while it is null, false, [] or {}, which ask for nothing, and refused with any other value.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import numpy as np
 from pophood.adapter import Adapter, Pair
 from pophood.bundle import read_json
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, NotHere, PophoodError, Unsupported
 from pophood.export.lora_parts import joined_targets, split
+from pophood.export.module_pattern import ModulePatterns, PatternError
 from pophood.export.naming import hf_name
+from pophood.export.peft_names import ROOT, halves_of
 from pophood.families import FAMILIES, family_of
 from pophood.families.family import Family, numbered
 from pophood.families.keys import Key, Only, Used, count, flag, harmless, read_keys, real, section, short
@@ -29,15 +32,14 @@ from pophood.formats.safetensors_write import write_safetensors
 from pophood.system import atomic_write, disk_errors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-ROOT = "base_model.model."
-MOST_RANK = 1 << 16
+MOST_RANK, MOST_ALPHA = 1 << 16, 1e9
 _REWRITES = "the adapter belongs to a base that its start has rewritten: save it converted to plain LoRA"
 _EXTRA = "it changes more than products of two small matrices say: train it without, or merge it with PEFT"
 
 KEYS: dict[str, Key] = {
     "peft_type": Only(("LORA",), "only LoRA is computed"),
     "r": Used("rank", count(MOST_RANK)),
-    "lora_alpha": Used("alpha", real(-1e9, 1e9)),
+    "lora_alpha": Used("alpha", real(-MOST_ALPHA, MOST_ALPHA)),
     "use_rslora": Used("rslora", flag),
     "rank_pattern": Used("rank_pattern", section),
     "alpha_pattern": Used("alpha_pattern", section),
@@ -45,6 +47,8 @@ KEYS: dict[str, Key] = {
     **harmless("task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "runtime_config"),
     **harmless("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "lora_dropout"),
     **harmless("fan_in_fan_out", "megatron_core", "qalora_group_size", "eva_config", "ensure_weight_tying"),
+    # ms-swift's: the type of the adapter while it learned, and learning rates of LoRA+.
+    **harmless("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr"),
     "init_lora_weights": Only((True, False, "gaussian", "eva", "orthogonal"), _REWRITES),
     "loftq_config": Only(({},), _REWRITES),
     "corda_config": Only(({},), _REWRITES),
@@ -59,8 +63,6 @@ KEYS: dict[str, Key] = {
     **dict.fromkeys(("megatron_config", "velora_config", "monteclora_config"), Only(({},), _EXTRA)),
     **dict.fromkeys(("arrow_config", "kasa_config"), Only(({},), _EXTRA)),
 }
-_TENSOR = re.compile(r"(.+)\.lora_(A|B)(?:\.default)?\.weight", re.ASCII)
-_PLAIN_PATTERN = re.compile(r"\^?(?:[A-Za-z0-9_.]|\\\.)+\$?", re.ASCII)
 _LINEAR = re.compile(r"blocks\.\{i\}\.(?:attn|mlp)\.[a-z]+\.weight|output\.weight")
 
 
@@ -71,16 +73,16 @@ def read_adapter(path: str | Path) -> Adapter:
     Where patterns give a matrix another scale than the rest, its B carries the ratio.
     """
     folder = Path(path)
-    said = {"rank": 8, "alpha": 8.0} | read_keys(KEYS, read_json(folder / CONFIG), str(folder / CONFIG))
     place = folder / WEIGHTS
-    if not place.is_file() and (folder / "adapter_model.bin").is_file():
-        identify(folder / "adapter_model.bin")  # refuses a pickle, with the way out
-    tensors = open_safetensors(place).tensors
-    pairs = _pairs(tensors, place)
+    said = _said(folder)
+    if not place.is_file():
+        raise _no_weights(folder)
+    pairs = _pairs(open_safetensors(place).tensors, place)
+    own_scales = _OwnScales(said, folder / CONFIG)
     scale = _scale(said["alpha"], said["rank"], said)
     targets: dict[str, Pair] = {}
     for module, (a, b) in pairs.items():
-        own = _scale(*_own(said, module, len(a), place), said)
+        own = own_scales.of(module, len(a))
         if not math.isclose(own, scale, rel_tol=1e-12):
             b = (b * np.float64(own / scale if scale else 0.0)).astype(np.float32)
         canonical = _canonical(module)
@@ -97,31 +99,94 @@ def read_adapter(path: str | Path) -> Adapter:
     return Adapter(folder.name, said["rank"], said["alpha"], scale, targets, base)
 
 
-def _own(said: dict[str, Any], module: str, rank: int, place: Path) -> tuple[float, int]:
-    """(alpha, rank) of one module, by the patterns; the tensors must have that rank."""
-    own = _by_pattern(said.get("rank_pattern") or {}, module, said["rank"], place)
-    if own != rank:
-        raise BadFile(
-            f"{place}: the matrices of {short(module)} have rank {rank:,}; {CONFIG} says {own}: the folder's"
-            " files do not belong together"
+def _said(folder: Path) -> dict[str, Any]:
+    """The fields of adapter_config.json that are used, with PEFT's defaults for absent ones."""
+    place = folder / CONFIG
+    if not place.is_file():
+        raise _no_config(folder)
+    given = read_json(place)
+    if "peft_type" not in given and ("fine_tune_type" in given or "lora_parameters" in given):
+        raise Unsupported(
+            f"{place}: is an adapter of mlx-lm; wanted one that PEFT or pophood wrote: write a whole model"
+            f" with `mlx_lm.fuse --adapter-path {folder}`, and name the folder that it writes"
         )
-    return _by_pattern(said.get("alpha_pattern") or {}, module, said["alpha"], place), rank
+    asked = {
+        key: value
+        for key, value in given.items()
+        if not _asks_nothing(value) or isinstance(KEYS.get(key), Used)
+    }
+    return {"rank": 8, "alpha": 8.0} | read_keys(KEYS, asked, str(place))
 
 
-def _by_pattern(patterns: dict[str, Any], module: str, default: Any, place: Path) -> Any:
-    """The value of the first pattern that a module's name ends with (PEFT: `get_pattern_key`)."""
-    for pattern, value in patterns.items():
-        if not _PLAIN_PATTERN.fullmatch(pattern):
-            raise Unsupported(
-                f"{place.parent / CONFIG}: the pattern {short(pattern)} is no plain name: write the names out"
+def _asks_nothing(value: object) -> bool:
+    return value is None or value is False or value == [] or value == {}
+
+
+def _no_config(folder: Path) -> NotHere:
+    """The error for a folder without adapter_config.json, with the place where it is, if that is near."""
+    if not folder.exists():
+        return NotHere(f"{folder}: no such folder: name the one that PEFT or `pophood tune` wrote")
+    missing = f"{folder}: holds no {CONFIG}"
+    if (folder / "config.json").is_file():
+        return NotHere(f"{missing}; it is a whole model: name it as the model, with -m or --model")
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    if inside:
+        ways = " or ".join(str(folder / name) for name in (inside[0], inside[-1])[: len(inside)])
+        return NotHere(
+            f"{missing}, but there are adapters in folders below: name one of them, such as {ways}"
+        )
+    return NotHere(f"{missing}: name the folder that PEFT or `pophood tune` wrote")
+
+
+def _no_weights(folder: Path) -> PophoodError:
+    """The error for a folder without adapter_model.safetensors, by what it holds instead."""
+    for name in sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth")):
+        try:
+            identify(folder / name)
+        except Unsupported as error:  # a pickle, with the way out
+            return error
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".npz"))
+    held = f"; it holds {', '.join(others[:4])}" if others else ""
+    return NotHere(f"{folder}: holds no {WEIGHTS}{held}: name the folder that PEFT's save_pretrained wrote")
+
+
+class _OwnScales:
+    """The scale of each module, by the patterns of ranks and alphas (PEFT: `get_pattern_key`)."""
+
+    def __init__(self, said: dict[str, Any], place: Path) -> None:
+        self._said, self._place = said, place
+        self._patterns = {key: self._read(said.get(key) or {}) for key in ("rank_pattern", "alpha_pattern")}
+
+    def of(self, module: str, rank: int) -> float:
+        """The scale of one module, whose tensors have this rank; BadFile unless the patterns say the same."""
+        own = self._value("rank_pattern", module, self._said["rank"])
+        if own != rank:
+            raise BadFile(
+                f"{self._place.with_name(WEIGHTS)}: the matrices of {short(module)} have rank {rank:,};"
+                f" {CONFIG} says {own}: the folder's files do not belong together"
             )
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise BadFile(f"{place.parent / CONFIG}: {short(pattern)} is {short(value)}; wanted a number")
-        name = pattern.replace("\\.", ".").removesuffix("$")
-        matched = module == name[1:] if name[0] == "^" else f".{module}".endswith(f".{name}")
-        if matched:
-            return value
-    return default
+        return _scale(self._value("alpha_pattern", module, self._said["alpha"]), rank, self._said)
+
+    def _read(self, given: dict[str, Any]) -> ModulePatterns:
+        for pattern, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_ALPHA:
+                raise BadFile(f"{self._place}: {short(pattern)} is {short(value)}; wanted a number")
+        try:
+            return ModulePatterns(given)
+        except PatternError as error:
+            raise self._refused(error) from None
+
+    def _value(self, key: str, module: str, default: Any) -> Any:
+        try:
+            pattern = self._patterns[key].first(module)
+        except PatternError as error:
+            raise self._refused(error) from None
+        return default if pattern is None else self._said[key][pattern]
+
+    def _refused(self, error: PatternError) -> Unsupported:
+        return Unsupported(
+            f"{self._place}: in rank_pattern or alpha_pattern, {error}: write the names of the modules out"
+        )
 
 
 def _scale(alpha: float, rank: int, said: dict[str, Any]) -> float:
@@ -130,18 +195,9 @@ def _scale(alpha: float, rank: int, said: dict[str, Any]) -> float:
 
 def _pairs(tensors: dict[str, Tensor], place: Path) -> dict[str, Pair]:
     """Module (without PEFT's root) -> its two matrices, checked."""
-    halves: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        match = _TENSOR.fullmatch(name.removeprefix(ROOT))
-        if match is None:
-            raise Unsupported(
-                f"{place}: holds {short(name)}; only lora_A and lora_B of linear layers are read: {_EXTRA}"
-            )
-        halves.setdefault(match[1], {})[match[2]] = tensor
-    if not halves:
-        raise BadFile(f"{place}: holds no lora_A and no lora_B: it is no adapter, or damaged")
     pairs = {}
-    for module, found in halves.items():
+    for module, names in halves_of(tensors, place).items():
+        found = {half: tensors[name] for half, name in names.items()}
         a, b = found.get("A"), found.get("B")
         if a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
             shapes = {key: tensor.shape for key, tensor in found.items()}
