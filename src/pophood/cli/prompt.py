@@ -1,20 +1,23 @@
-"""Where a prompt comes from: the argument, a file, or stdin."""
+"""Where a prompt comes from: the argument, a file, or stdin; and text that is piped beside it."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pophood.cli.console import Console
+from pophood.cli.piped import piped_bytes
 from pophood.cli.tables import count
 from pophood.plaintext import read_bytes, without_mark
 
 if TYPE_CHECKING:
     from pophood.text.tokenizer import Tokenizer
+
+STDIN = "stdin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,29 @@ def read_prompt(argument: str | None, file: str | None, keep_newline: bool = Fal
         return _without_newline(read_bytes(Path(file)), file, keep_newline)
     if argument is None and file is None and sys.stdin.isatty():
         raise click.UsageError('there is no prompt: give it as "TEXT", with --file, or on stdin')
-    return _without_newline(sys.stdin.buffer.read(), "stdin", keep_newline)
+    return _without_newline(sys.stdin.buffer.read(), STDIN, keep_newline)
+
+
+def with_piped(console: Console, prompt: Prompt, keep_newline: bool = False) -> Prompt:
+    """The prompt after the text that was piped to the command, if any; a blank line stands between them.
+
+    With `keep_newline` the two are joined as they are. A piped text without a character that can be seen is
+    none. How much was piped is said.
+    """
+    if prompt.origin == STDIN:
+        return prompt
+    piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep_newline)
+    if not piped.data.strip():
+        return prompt
+    console.say(f"stdin: {count(len(piped.text), 'character')} before the prompt")
+    between = b"" if keep_newline else b"\n\n"
+    return replace(prompt, data=piped.data + between + prompt.data, origin=f"stdin and {prompt.origin}")
+
+
+def piped_alone(console: Console) -> Prompt | None:
+    """The text that was piped to a command whose prompt may be left out; None if there is none."""
+    piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep=False)
+    return piped if piped.data.strip() else None
 
 
 def _without_newline(data: bytes, origin: str, keep: bool) -> Prompt:

@@ -14,7 +14,7 @@ from pophood.cli.console import Console
 from pophood.cli.generation import Finished, generate, settings_of
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.outputs import Outputs
-from pophood.cli.prompt import read_prompt
+from pophood.cli.prompt import read_prompt, with_piped
 from pophood.cli.sampling_options import Wishes, sampling_options
 from pophood.cli.session import open_model
 
@@ -54,7 +54,7 @@ class Shape:
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     help="Read the prompt from a file (- is stdin).",
 )
-@from_text("--keep-newline", is_flag=True, help="Keep the line break that ends a file or stdin.")
+@from_text("--keep-newline", is_flag=True, help="Keep the line break that ends a file or piped text.")
 @from_text("--replace-invalid", is_flag=True, help="Read what is not UTF-8 as U+FFFD, and count it.")
 @from_text("--parse-special", is_flag=True, help="Read special tokens typed in the text as what they name.")
 @from_text(
@@ -102,7 +102,8 @@ def command(
 ) -> int:
     """Continue a text, token by token.
 
-    The prompt is the argument, a file, or stdin. The text goes to stdout as it is made, everything else to
+    The prompt is the argument, a file, or stdin. Text that is piped to a command with a prompt or a file
+    comes first, then a blank line, then the prompt. The text goes to stdout as it is made, everything else to
     stderr.
 
     Example: pophood run "The capital of Spain is" --samples 10
@@ -122,6 +123,8 @@ def command(
     lm = open_model(console, choice)
     if lm.chat_template is not None:
         console.say(f"{lm.name} is a chat model: `pophood chat` talks with it in its own format")
+    if not picked:
+        prompt = with_piped(console, prompt, keep_newline)
     tokenizer = lm.bundle.tokenizer
     ids = prompt.ids(tokenizer, console, replace_invalid=replace_invalid, parse_special=parse_special)
     if picked:

@@ -12,7 +12,7 @@ import click
 
 from pophood.cli.console import Console
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
-from pophood.cli.prompt import read_prompt
+from pophood.cli.prompt import piped_alone, read_prompt, with_piped
 from pophood.errors import BadInput
 from pophood.plaintext import decode
 
@@ -56,7 +56,7 @@ class Ask:
     choice: ModelChoice
     outputs: Outputs
     text: str  # "" for a view without
-    file: str | None  # where it came from, if not from the command line
+    file: str | None  # the file that holds all of it, if there is one
 
     def show(self, make: Callable[[LM], View]) -> int:
         """Load the model, make the view, and bring it where it was wanted; returns the exit code."""
@@ -70,6 +70,8 @@ class Ask:
 
 def looking(*, text: bool = True) -> Callable[[F], click.Command]:
     """Make a function with an `Ask` a command below `look`; `text`: whether its view reads one."""
+
+    reads = text
 
     def decorate(function: F) -> click.Command:
         @functools.wraps(function)
@@ -86,8 +88,8 @@ def looking(*, text: bool = True) -> Callable[[F], click.Command]:
             **own: Any,
         ) -> int:
             outputs = Outputs(save, open_it, as_json, as_csv, theme)
-            read = text_of(text, file)
-            code: int = function(Ask(console, choice, outputs, read, file), **own)
+            read, whole = text_of(console, text, file) if reads else ("", None)
+            code: int = function(Ask(console, choice, outputs, read, whole), **own)
             return code
 
         command = output_options(look_model_options(command))
@@ -96,17 +98,23 @@ def looking(*, text: bool = True) -> Callable[[F], click.Command]:
     return decorate
 
 
-def text_of(typed: str | None, file: str | None) -> str:
-    """The text to look at: typed, from a file, or the talk's; raises BadInput for an empty one."""
+def text_of(console: Console, typed: str | None, file: str | None) -> tuple[str, str | None]:
+    """The text to look at (piped, typed, from a file, or the talk's), and the file that is all of it, if any.
+
+    Raises BadInput for an empty one.
+    """
     from pophood.look.view import PROMPT
 
     if typed is None and file is None:
-        return PROMPT
-    prompt = read_prompt(typed, file)
+        prompt = piped_alone(console)
+        if prompt is None:
+            return PROMPT, None
+    else:
+        prompt = with_piped(console, read_prompt(typed, file))
     text = decode(prompt.data, prompt.origin)
     if not text:
         raise BadInput(f'the text is empty: give at least one word, or none at all for "{PROMPT}"')
-    return text
+    return text, file if prompt.origin == file else None
 
 
 def text_options(function: F) -> F:

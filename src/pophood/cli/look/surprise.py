@@ -16,5 +16,5 @@ def command(ask: Ask, window: int | None) -> int:
     """
     from pophood import look
 
-    text = Path(ask.file) if ask.file not in (None, "-") else ask.text  # a file is read whole
+    text = Path(ask.file) if ask.file is not None else ask.text  # a file is read whole
     return ask.show(lambda lm: look.surprise(lm, text, window=window))
