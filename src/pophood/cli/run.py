@@ -30,6 +30,7 @@ output = functools.partial(option, section="Output")
 class Shape:
     """In which shape the text is wanted."""
 
+    samples: int
     as_json: bool
     html: Path | None
     open_page: bool
@@ -114,7 +115,7 @@ def command(
     """
     from pophood.cli import pick
 
-    shape = Shape(as_json, html, open_page, not no_prompt)
+    shape = Shape(samples, as_json, html, open_page, not no_prompt)
     shape.check()
     if picked:
         pick.check(file, text, samples, html, wishes)
@@ -129,19 +130,26 @@ def command(
     ids = prompt.ids(tokenizer, console, replace_invalid=replace_invalid, parse_special=parse_special)
     if picked:
         return pick.run(console, lm, ids, prompt.text, wishes, pick.Shown(as_json, not no_prompt, truncate))
+    return _continue(console, lm, ids, prompt.text, wishes, shape, truncate)
+
+
+def _continue(
+    console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, shape: Shape, truncate: str
+) -> int:
+    """Generate, print, and write the page; the exit code."""
     run = lm.stream(
         ids,
-        samples=samples,
-        details=as_json or html is not None,
+        samples=shape.samples,
+        details=shape.as_json or shape.html is not None,
         truncate=truncate,
         **settings_of(wishes, lm),
     )
-    outputs = Outputs(console, prompt.text, samples, show_prompt=shape.show_prompt, silent=as_json)
+    outputs = Outputs(console, prompt, shape.samples, show_prompt=shape.show_prompt, silent=shape.as_json)
     finished = generate(console, run, outputs)
-    if as_json:
-        console.json(finished.as_dict(lm, prompt.text))
+    if shape.as_json:
+        console.json(finished.as_dict(lm, prompt))
     if shape.html is not None:
-        _write_page(console, lm, prompt.text, finished, shape)
+        _write_page(console, lm, prompt, finished, shape)
     console.say(finished.summary())
     return INTERRUPTED if finished.interrupted else 0
 
