@@ -139,9 +139,7 @@ def test_an_idle_pipe_neither_hangs_nor_changes_the_prompt(
     done = start(arguments, settings, tmp_path, idle_pipe)
     assert done.code == 0
     told = json.loads(done.text)
-    got = {"chat": lambda: asked(done), "run": lambda: told["prompt"], "look": lambda: told["text"]}[
-        command
-    ]()
+    got = asked(done) if command == "chat" else told["prompt" if command == "run" else "text"]
     assert got == ASKED
     assert [line for line in done.said if "within 5 s: going on without it" in line], "nothing is silent"
 
