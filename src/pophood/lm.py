@@ -202,28 +202,37 @@ class LM:
 
     def chat(
         self,
-        messages: str | Sequence[Mapping[str, str]],
+        messages: str | Sequence[Mapping[str, Any]],
         *,
+        template: Mapping[str, Any] | None = None,
         details: bool = False,
         cancel: CancelFlag | None = None,
         **settings: Any,
     ) -> Run:
         """Answer in the model's own format: a question, or [{"role": "user", "content": "..."}, ...].
 
-        Special tokens count only where the template wrote them. Raises Unsupported without a template.
+        `template` holds variables for the chat template, such as `tools` or `enable_thinking`. Special tokens
+        count only where the template wrote them; tags of a thought (`<think>`) are shown. Raises Unsupported
+        without a template, BadInput for a variable that it never reads and for messages that it leaves out.
 
             "".join(token.text for token in lm.chat("What is the capital of Spain?"))
+            lm.chat("Why?", template={"enable_thinking": False})
         """
         from pophood.generate import generate
         from pophood.text.chat import encode_chat
+        from pophood.text.thoughts import thought_tags
 
         if self.chat_template is None:
             raise Unsupported(
                 f"{self.name} is a completion model, without a chat template: use generate or stream"
             )
         talk = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-        ids = encode_chat(self.bundle.tokenizer, self.chat_template, talk)
-        wanted = _generate_settings({"max_tokens": None} | settings | ({"details": "top"} if details else {}))
+        variables = dict(template or {})
+        self.chat_template.check_variables(variables)
+        tokenizer = self.bundle.tokenizer
+        ids = encode_chat(tokenizer, self.chat_template, talk, **variables)
+        defaults = {"max_tokens": None, "shown": tuple(thought_tags(tokenizer.specials))}
+        wanted = _generate_settings(defaults | settings | ({"details": "top"} if details else {}))
         return generate(self.engine, self.bundle.tokenizer, ids, wanted, self._prefix, cancel)
 
     # ---- inside ----

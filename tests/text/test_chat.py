@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,11 @@ def test_ids_are_those_of_transformers(style: str, talk: str, reference: Any, to
     template = ChatTemplate(source, BOS, EOS)
     try:
         ids = encode_chat(tokenizer, template, messages)
-    except BadInput:
+    except BadInput as error:
+        if omitted := re.search(r"writes nothing of message (\d)", str(error)):
+            text = reference.apply_chat_template(messages, chat_template=source, tokenize=False)
+            assert messages[int(omitted[1]) - 1]["content"].strip() not in text
+            return
         with pytest.raises(Exception, match="alternate"):
             reference.apply_chat_template(messages, chat_template=source)
         return
@@ -134,7 +139,7 @@ def test_half_a_special_token_in_a_message_is_not_completed_by_the_template(toke
     }
     for source, content in cases.items():
         template = ChatTemplate(source, BOS, EOS)
-        messages = [user(content), assistant("end|>")]
+        messages = [user(content), assistant("end|>")][: 2 if "messages[1]" in source else 1]
         ids = encode_chat(tokenizer, template, messages, add_generation_prompt=False)
         assert not tokenizer.specials.keys() & set(ids), source
         assert tokenizer.decode(ids) == template.render(messages) and "<|im_end|>" in tokenizer.decode(ids)
@@ -253,7 +258,7 @@ def test_messages_are_plain_data() -> None:
     for _ in range(50):
         nested = [nested]
     with pytest.raises(BadInput, match="deeper"):
-        template.render([user(nested)])
+        template.render([{**user("x"), "list": nested}])
 
 
 def test_one_template_serves_many_threads() -> None:

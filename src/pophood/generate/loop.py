@@ -261,7 +261,9 @@ class Run(Iterator[Token]):
 
         specials = self._tokenizer.specials
         continues = any(token not in specials for token in self.prompt_ids)
-        stream = TextStream(self._tokenizer, self.settings.special, continues=continues)
+        stream = TextStream(
+            self._tokenizer, self.settings.special, continues=continues, shown=self.settings.shown
+        )
         return _Sample(number, sequence, list(self.prompt_ids), stream, StopStrings(self.settings.stop))
 
     def _leave(self, sample: _Sample) -> None:

@@ -23,7 +23,7 @@ class GenerateSettings:
     `stop` are texts that end a sample and are not shown; `stop_ids` None means the model's own, () none.
     `details` "plain" leaves probability, entropy and top out, "top" lists the `top` likeliest tokens.
     `truncate` "left" keeps a too long prompt's newest tokens, "middle" its beginning and end. `special` shows
-    special tokens. Raises BadInput.
+    special tokens, `shown` those with these ids. Raises BadInput.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -37,6 +37,7 @@ class GenerateSettings:
     top: int = 10
     truncate: Truncate = "error"
     special: bool = False
+    shown: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_whole("samples", self.samples, 1)

@@ -2,8 +2,8 @@
 
 A template is Jinja from the model's files, with the functions that transformers gives to it, run in the
 sandbox of `sandbox.py`. Where the template writes a special token it is one; where a message contains its
-text it stays text: `encode_chat` breaks such text by a private mark before rendering and takes the mark out
-after the template's own special tokens are known.
+text it stays text: the rendered text knows which of its characters are a message's (`sourced.py`), and the
+template sees nothing of that.
 """
 
 from __future__ import annotations
@@ -11,22 +11,31 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
+from pophood.text.messages import (
+    Messages,
+    checked_messages,
+    sourced,
+    sourced_messages,
+    with_joined_parts,
+    writes_parts,
+)
+from pophood.text.omissions import Omission, omissions
 from pophood.text.one_line import one_line
+from pophood.text.sourced import Null
+from pophood.text.template_tokens import any_of, join_pieces, pieces_of, special_places, spells_specials
 from pophood.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pophood.text.sandbox import ChatEnvironment
 
 MOST_SOURCE = 128 << 10  # characters; the longest published templates have about 30,000
-MOST_DEPTH = 32  # of lists in messages
-
-Messages = Sequence[Mapping[str, Any]]
+_SET_HERE = frozenset({"messages", "add_generation_prompt"})
 
 
 class ChatTemplate:
@@ -51,18 +60,55 @@ class ChatTemplate:
         Further keywords (`tools`, `documents`, `enable_thinking`) reach the template. Unsupported for what it
         may not do, BadInput for messages it refuses, BadFile when it is broken or goes past 2 s or 1 MiB.
         """
+        return str.__str__(self.sourced(messages, add_generation_prompt=add_generation_prompt, **variables))
+
+    def sourced(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
+        """The same text with the source of every character (`sourced.SourcedText`).
+
+        A list of text parts reaches the template as a list where it writes the text of every part; elsewhere
+        as one text.
+        """
+        checked = checked_messages(messages)
         values = {
-            **self._names,
             "tools": None,
             "documents": None,
             **variables,
-            "messages": list(messages),
             "add_generation_prompt": add_generation_prompt,
         }
-        plain = {key: _plain(value, key) for key, value in values.items()}
+        plain = {
+            key: value if key in self._names else sourced(value, (key,)) for key, value in values.items()
+        }
+        joined = with_joined_parts(checked)
+        if any(old is not new for old, new in zip(checked, joined, strict=True)):
+            try:
+                text = self._run(checked, plain)
+            except BadInput:
+                text = ""
+            if writes_parts(checked, text):
+                return text
+        return self._run(joined, plain)
+
+    def _run(self, messages: Messages, variables: Mapping[str, Any]) -> str:
         environment, template = self._compile()
-        text: str = _guard(lambda: environment.run(template, plain))
+        values = {**self._names, **variables, "messages": sourced_messages(messages)}
+        text: str = _guard(lambda: environment.run(template, values))
         return text
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names of variables that the template reads: messages, tools, enable_thinking and others."""
+        names: frozenset[str] = _guard(lambda: _names_read(self.source))
+        return names
+
+    def check_variables(self, variables: Mapping[str, object]) -> None:
+        """BadInput for a variable that the template never reads, or that is set by the conversation."""
+        for name in variables:
+            if name in _SET_HERE:
+                raise BadInput(f"the template variable {name!r} is set by the conversation: leave it out")
+            if name not in self.variables:
+                others = sorted(self.variables - _SET_HERE - self._names.keys())
+                reads = ", ".join(others) or "none"
+                raise BadInput(f"the chat template reads no variable {name[:40]!r}; it reads {reads}")
 
     def end_marks(self) -> tuple[str, ...]:
         """What the template writes after the assistant's words: `("<|im_end|>",)`; () if nothing."""
@@ -78,7 +124,7 @@ class ChatTemplate:
     def end_ids(self, specials: Mapping[int, str]) -> dict[int, str]:
         """The first special token of the end mark: `{2: "the chat template"}`."""
         ids = {text: id_ for id_, text in specials.items()}
-        found = (match for mark in self.end_marks() for match in _any_of(ids).finditer(mark))
+        found = (match for mark in self.end_marks() for match in any_of(ids).finditer(mark))
         return {ids[match[0]]: "the chat template" for match in [next(found, None)] if match is not None}
 
     def _compile(self) -> tuple[ChatEnvironment, Any]:
@@ -98,32 +144,29 @@ def encode_chat(
 ) -> list[int]:
     """Ids of a conversation; special tokens only where the template wrote them, start tokens never doubled.
 
+    BadInput also where the template writes nothing of a message or of a tool call.
     Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` holds the user's
     "<|im_end|>" as ordinary text.
     """
-    text, mark = _marked_text(tokenizer, template, messages, add_generation_prompt, variables)
-    if mark not in text:
-        ids = tokenizer.encode(text, parse_special=True, add_start=False)
+    text = template.sourced(messages, add_generation_prompt=add_generation_prompt, **variables)
+    for omission in omissions(messages, text):
+        if omission.kind != "field":
+            raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
+    specials = tokenizer.specials
+    if spells_specials(text, special_places(text, specials), specials):
+        ids = tokenizer.encode_parts(join_pieces(pieces_of(text, specials)))
     else:
-        ids = tokenizer.encode_parts(_parts(tokenizer, text, mark))
+        ids = tokenizer.encode(str.__str__(text), parse_special=True, add_start=False)
     start = list(tokenizer.start_ids)
     return ids if ids[: len(start)] == start else start + ids
 
 
-def chat_parts(
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    messages: Messages,
-    *,
-    add_generation_prompt: bool = False,
-    **variables: Any,
-) -> list[str | int]:
-    """The text of a conversation with the template's special tokens cut out as ids, for `encode_parts`.
-
-    Example: `chat_parts(tokenizer, template, messages)` begins `[1, "user\\nHi", 2, "\\n"]`.
-    """
-    text, mark = _marked_text(tokenizer, template, messages, add_generation_prompt, variables)
-    return _parts(tokenizer, text, mark)
+def _way_out(omission: Omission) -> str:
+    if omission.kind == "call":
+        return "take the call out, or use a model whose template knows tools"
+    if omission.role in ("system", "developer"):
+        return "take it out, or merge it into the first user message (--merge-system)"
+    return "take it out"
 
 
 def load_template_folder(folder: Path, names: Mapping[str, str]) -> ChatTemplate | None:
@@ -160,111 +203,11 @@ def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
     return ChatTemplate(source, names=names)
 
 
-def _marked_text(
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    messages: Messages,
-    add_generation_prompt: bool,
-    variables: Mapping[str, Any],
-) -> tuple[str, str]:
-    """The rendered text, and the mark that breaks every special token which the template did not write."""
-    pattern = _any_of(tokenizer.specials.values())
-    mark = _unused_character([template.source, *_texts([*messages, variables])])
-    breaker = _Breaker(list(tokenizer.specials.values()), pattern, mark)
-    text = template.render(
-        [breaker.broken(message) for message in messages],
-        add_generation_prompt=add_generation_prompt,
-        **{key: breaker.broken(value) for key, value in variables.items()},
-    )
-    return text, mark
+def _names_read(source: str) -> frozenset[str]:
+    from jinja2 import meta
 
-
-def _parts(tokenizer: Tokenizer, text: str, mark: str) -> list[str | int]:
-    ids_of = {special: id_ for id_, special in tokenizer.specials.items()}
-    parts: list[str | int] = []
-    end = 0
-    for match in _any_of(ids_of).finditer(text):
-        parts += [text[end : match.start()].replace(mark, ""), ids_of[match[0]]]
-        end = match.end()
-    parts.append(text[end:].replace(mark, ""))
-    return [part for part in parts if part != ""]
-
-
-class _Breaker:
-    """Puts a mark into every text of a message that could be read as a special token, whole or in part."""
-
-    def __init__(self, specials: list[str], pattern: re.Pattern[str], mark: str) -> None:
-        self._specials, self._pattern, self._mark = specials, pattern, mark
-        self._heads = {text[:cut] for text in specials for cut in range(1, len(text))}
-        self._tails = {text[cut:] for text in specials for cut in range(1, len(text))}
-        self._longest = max(map(len, specials), default=1)
-
-    def broken(self, value: Any, *, edges: bool = True) -> Any:
-        """The same messages with the marks in; roles keep their edges, templates build tokens from them."""
-        if isinstance(value, str):
-            return self._broken_text(value, edges)
-        if isinstance(value, Mapping):
-            return {key: self.broken(item, edges=key != "role") for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.broken(item) for item in value]
-        return value
-
-    def _broken_text(self, text: str, edges: bool) -> str:
-        mark = self._mark
-        text = self._pattern.sub(lambda found: found[0][:1] + mark + found[0][1:], text)
-        core = text.strip()
-        if not edges or not core:
-            return text
-        at = text.index(core)
-        # Text that the template may complete to a special token, at either end.
-        before = any(core[:size] in self._tails for size in range(1, min(self._longest, len(core)) + 1))
-        after = any(core[-size:] in self._heads for size in range(1, min(self._longest, len(core)) + 1))
-        if len(core) < self._longest and any(core in special for special in self._specials):
-            before = after = True
-        return text[:at] + mark * before + core + mark * after + text[at + len(core) :]
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    longest_first = sorted(texts, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
-def _unused_character(texts: Iterable[str]) -> str:
-    used = set().union(*texts)
-    free = (chr(code) for code in range(0xE000, 0xF900) if chr(code) not in used)
-    found = next(free, None)
-    if found is None:
-        raise BadInput("the messages use every private character of Unicode; take one out")
-    return found
-
-
-def _texts(value: object) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
-
-
-def _plain(value: object, where: str, depth: int = 0) -> Any:
-    """A copy of plain data: a template gets no other object into its hands."""
-    if depth > MOST_DEPTH:
-        raise BadInput(f"{where} is nested deeper than {MOST_DEPTH} levels")
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, where, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, where, depth + 1) for item in value]
-    raise BadInput(
-        f"{where} holds a {type(value).__name__}; a chat template takes texts, numbers, lists and objects"
-    )
+    environment, _ = _compile(source)
+    return frozenset(meta.find_undeclared_variables(environment.parse(source)) - environment.globals.keys())
 
 
 class _Refusal(Exception):
@@ -300,8 +243,21 @@ def _tojson(
     if separators is not None and any(len(text) > 16 for text in separators):
         raise ValueError("tojson with separators of more than 16 characters")
     return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        _with_nulls(value),
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
     )
+
+
+def _with_nulls(value: Any) -> Any:
+    """The same data with None for every null of a message."""
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, Null) else value
 
 
 def _guard(action: Any) -> Any:

@@ -5,6 +5,9 @@ A chat template is a program from a stranger's file. It runs in this process, no
 Instead everything that repeats or grows passes a `Budget` first: loops, calls, filters, comparisons and
 operators look at the clock, and whatever makes text or lists is measured before it is made. Attributes,
 methods and filters are lists of what is allowed. What is missing is refused by name.
+
+The text of messages is `SourcedText`. What the operations on it do not carry on by themselves is done here:
+a filter or function that is not known to keep sources gives its result all sources of what went in.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, _PassArg
 
+from pophood.text.sourced import Null, SourcedText, join_texts, join_with, sources_in, tainted
 from pophood.text.template_budget import (
     MOST_BITS,
     MOST_OUTPUT,
@@ -32,6 +36,7 @@ from pophood.text.template_budget import (
     LimitReached,
     entries,
 )
+from pophood.text.template_format import BoundedFormatter, format_filter, indent_filter, percent
 from pophood.text.template_syntax import GenerationTag, Instrument
 
 
@@ -39,6 +44,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_TESTS_OF_NONE = ("none", "string", "iterable", "sequence", "sameas")
+_DATA = (str, int, float, list, tuple, dict, type(None))
 _METHODS: dict[type, frozenset[str]] = {
     str: _words(
         "strip lstrip rstrip split rsplit splitlines partition rpartition startswith endswith find rfind"
@@ -61,8 +68,10 @@ _FILTERS = _words(
 _TEXT_FILTERS = _words(
     "capitalize center format indent lower replace string title trim truncate upper wordcount"
 )
-# A width or precision of 1000 or more, or one that is an argument, in `str.format` and in "%".
-_WIDE_FIELD = re.compile(r"\d{4}")
+# Filters that are made of operations which carry sources on, and those that hand on what they are given.
+_FOLLOW_SOURCES = _words("capitalize center format indent join lower replace trim truncate upper")
+_HAND_ON = _words("d default first last max min pophood_join pophood_slice pophood_tick safe string")
+# A width or precision of 1000 or more, or one that is an argument, in "%".
 _WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(?:\d{4}|\*|\d*\.(?:\d{4}|\*))")
 
 
@@ -70,6 +79,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     """Jinja as chat templates use it, with a budget per rendering and thread."""
 
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
+    concat = staticmethod(join_texts)  # by which Jinja puts together what a macro or a block wrote
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], tojson: Callable[..., str]) -> None:
         super().__init__(
@@ -83,16 +93,20 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.globals = {"range": self.globals["range"], "dict": dict, "namespace": Namespace, **functions}
         self._callable = frozenset(map(id, self.globals.values()))
         filters = {name: self._guarded(name, FILTERS[name]) for name in _FILTERS}
-        own = {
+        own: dict[str, Callable[..., Any]] = {
             "tojson": tojson,
             "safe": lambda value: value,
             "string": lambda value: value,
             "join": self._join_filter,
+            "format": format_filter,
+            "indent": indent_filter,
             "pophood_tick": lambda value: value,  # `_guarded` is what looks at the clock, and measures
             "pophood_join": self._join,
             "pophood_slice": lambda value, *bounds: value[slice(*bounds)],
         }
         self.filters = {**filters, **{name: self._guarded(name, function) for name, function in own.items()}}
+        tests: dict[str, Any] = self.tests
+        self.tests = {**tests, **{name: _null_is_none(tests[name]) for name in _TESTS_OF_NONE}}
 
     @property
     def budget(self) -> Budget:
@@ -108,7 +122,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if size > MOST_OUTPUT:
                 raise LimitReached(f"it writes more than {MOST_OUTPUT >> 20} MiB")
             parts.append(part)
-        return "".join(parts)
+        return join_texts(parts)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         if source.count("{{") + source.count("{%") > MOST_TAGS:
@@ -144,8 +158,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 pass
         if isinstance(obj, Undefined):
             obj._fail_with_undefined_error()
-        if name.startswith("_") or name in dir(type(obj)):
-            raise SecurityError(f"it asks for {name[:60]!r} of a {type(obj).__name__}")
+        kind = str if isinstance(obj, str) else type(obj)
+        data = isinstance(obj, _DATA)  # has nothing that is not in `dir`
+        if name in dir(kind) or (name.startswith("_") and not data):
+            raise SecurityError(f"it asks for {name[:60]!r} of a {kind.__name__}")
         if isinstance(obj, BlockReference):
             raise SecurityError("it reaches into its own blocks")
         return self.undefined(obj=obj, name=name)
@@ -154,7 +170,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """Call a function of the template, one that it is given, or an allowed method."""
         budget = __self.budget
         budget.tick()
-        if isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, (str, list, tuple, dict)):
+        method = isinstance(__obj, (BuiltinMethodType, MethodType))
+        if method and isinstance(__obj.__self__, (str, list, tuple, dict)):
             if __obj.__name__ not in __self._methods_of(__obj.__self__):
                 raise SecurityError(f"it calls {__obj.__name__!r}")
             if isinstance(__obj.__self__, str):
@@ -165,7 +182,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if isinstance(__obj, Undefined):
                 __obj._fail_with_undefined_error()
             raise SecurityError(f"it calls a {type(__obj).__name__}")
-        return budget.checked(__context.call(__obj, *args, **kwargs))
+        made = budget.checked(__context.call(__obj, *args, **kwargs))
+        if type(made) is str and id(__obj) in __self._callable:  # macros carry sources on
+            return tainted(made, sources_in((args, kwargs)))
+        return made
 
     def _may_call(self, obj: Any) -> bool:
         if isinstance(obj, (Macro, LoopContext, BlockReference)) or id(obj) in self._callable:
@@ -180,12 +200,16 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         if name == "join" and args:
             return self._join_with(text, args[0])
         if name == "format":
-            return _BoundedFormatter(self).vformat(text, args, kwargs)
+            return BoundedFormatter(self, self.charge_written).vformat(text, args, kwargs)
         if name == "replace":
             self._check_replace(text, *args)
         if name in ("ljust", "rjust", "center", "zfill"):
             self._check_width(*args)
-        return getattr(text, name)(*args, **kwargs)
+        sources = sources_in((args, kwargs))
+        if sources and not isinstance(text, SourcedText):
+            text = SourcedText(text, ((len(text), ()),) if text else ())
+        made = getattr(text, name)(*args, **kwargs)
+        return tainted(made, sources) if type(made) is str else made
 
     # What grows, measured first.
 
@@ -203,6 +227,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 raise LimitReached(f"it makes a number of more than {MOST_BITS} bits")
         elif operator == "%" and isinstance(left, str):
             self._check_percent(left, right if isinstance(right, tuple) else [right])
+            return self.budget.checked(percent(left, right))
         return self.budget.checked(super().call_binop(context, operator, left, right))
 
     def _guarded(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,7 +245,14 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 args = (self, *args)
             elif wanted is _PassArg.eval_context:
                 args = (context.eval_ctx, *args)
-            return self.budget.checked(function(*args, **kwargs))
+            made = self.budget.checked(function(*args, **kwargs))
+            if (
+                isinstance(made, str)
+                and name not in _HAND_ON
+                and not (name in _FOLLOW_SOURCES and isinstance(made, SourcedText))
+            ):
+                return tainted(made, sources_in((args, kwargs)))
+            return made
 
         return guarded
 
@@ -291,21 +323,12 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if isinstance(text, str):
                 self.budget.charge(len(text) + len(separator))
         self.budget.charge(sum(map(len, texts)) + len(separator) * len(texts))
-        return separator.join(texts)
+        return join_with(separator, texts)
 
 
-class _BoundedFormatter(SandboxedFormatter):
-    """str.format through the sandbox's own attribute access, without wide padding."""
-
-    def convert_field(self, value: Any, conversion: Any) -> Any:
-        assert isinstance(self._env, ChatEnvironment)
-        self._env.charge_written(value)
-        return super().convert_field(value, conversion)
-
-    def format_field(self, value: Any, format_spec: str) -> str:
-        if _WIDE_FIELD.search(format_spec):
-            raise LimitReached("it formats with a width of 1000 or more")
-        return str(super().format_field(value, format_spec))
+def _null_is_none(test: Callable[..., Any]) -> Callable[..., Any]:
+    """A test of a value's kind that takes the null of a message for none, which it stands for."""
+    return lambda value, *args: test(None if isinstance(value, Null) else value, *args)
 
 
 @pass_context
@@ -318,4 +341,5 @@ def _written(context: Context, value: object) -> object:
 
 def _as_text(environment: ChatEnvironment, value: object) -> str:
     environment.charge_written(value)
-    return str(value)
+    text = str(value)
+    return text if isinstance(value, str) else tainted(text, sources_in(value))

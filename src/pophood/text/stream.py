@@ -7,6 +7,7 @@ bytes wait here until the character is complete, so that nothing is shown that t
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection, Set
 
 from pophood.text.tokenizer import Tokenizer
 
@@ -15,18 +16,26 @@ class TextStream:
     """`"".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)`, for any ids.
 
     With `continues` the ids go on from an earlier text, and the first one keeps its leading space (which
-    SentencePiece-style vocabularies drop at the start of a text).
+    SentencePiece-style vocabularies drop at the start of a text). Special tokens are left out unless
+    `special` asks for all of them, or `shown` for these ids.
     """
 
-    def __init__(self, tokenizer: Tokenizer, special: bool = False, *, continues: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        special: bool = False,
+        *,
+        continues: bool = False,
+        shown: Collection[int] = (),
+    ) -> None:
         self._tokenizer = tokenizer
-        self._special = special
+        self._hidden: Set[int] = frozenset() if special else tokenizer.specials.keys() - shown
         self._at_start = not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, id_: int) -> str:
         """The characters that this token completes, perhaps none."""
-        if not self._special and id_ in self._tokenizer.specials:
+        if id_ in self._hidden:
             return ""
         data = self._tokenizer.token_bytes(id_)
         if self._at_start and data:

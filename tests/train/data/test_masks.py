@@ -171,6 +171,7 @@ def test_a_template_that_rewrites_its_past_is_refused() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}[old]{% else %}"
         "{{ m.content }}{% endif %}<|im_end|>{% endfor %}"
+        "{% if messages | length > 1 %}{{ messages[1].content }}{% endif %}"
     )
     talk = [user("a"), assistant("first"), user("b"), assistant("second")]
     with pytest.raises(WrongRecord, match="an answer in message 2 that the chat template rewrites"):
@@ -243,10 +244,15 @@ def test_a_vocabulary_that_puts_spaces_in() -> None:
 
 def test_start_tokens_are_not_doubled_unseen() -> None:
     tokenizer = sentence_pieces()
-    template = ChatTemplate("{{ bos_token }}{{ bos_token }}{{ messages[1].content }}", "<s>", "</s>")
+    template = ChatTemplate(
+        "{{ bos_token }}{{ bos_token }}{{ messages[0].content ~ messages[1].content }}", "<s>", "</s>"
+    )
     found = ItemEncoder(tokenizer, template).item(Item(messages=(user("a"), assistant("b"))))
     assert found.double_start
-    once = ItemEncoder(tokenizer, ChatTemplate("{{ bos_token }}{{ messages[1].content }}", "<s>", "</s>"))
+    once = ItemEncoder(
+        tokenizer,
+        ChatTemplate("{{ bos_token }}{{ messages[0].content ~ messages[1].content }}", "<s>", "</s>"),
+    )
     assert not once.item(Item(messages=(user("a"), assistant("b")))).double_start
 
 

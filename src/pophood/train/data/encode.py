@@ -1,29 +1,30 @@
 """Texts and conversations to ids, each with whether the model learns to predict it. No files.
 
-A conversation is rendered by the chat template with private marks around the assistant's words, so that its
-spans are known whatever the template does. They begin where the generation prompt ends (what the template
-writes between that and the words is the model's to write) and end with the end token. Where a template drops
-or reacts to the marks, the conversation is rendered again turn by turn instead. Prompt and completion become
-ids apart wherever a vocabulary allows it: that is how generation meets them.
+The rendered conversation knows which message each of its characters comes from (`text/sourced.py`), and so
+where the assistant speaks. Its spans begin where the generation prompt ends (what the template writes between
+that and the words is the model's to write) and end with the end token. Where an answer has no characters of
+its own in the text, or others' among them, the conversation is rendered turn by turn instead. Prompt and
+completion become ids apart wherever a vocabulary allows it: that is how generation meets them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import PophoodError
-from pophood.text.chat import ChatTemplate, chat_parts
+from pophood.text.chat import ChatTemplate
+from pophood.text.omissions import omissions
+from pophood.text.template_tokens import pieces_of
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.layouts import Item, Message, WrongRecord
 from pophood.train.data.template import base_template, end_id
 
 Atom = str | int  # one character, or one special token
-_PRIVATE = range(0xF8D0, 0xF900)  # the far end of what chat.py takes its own mark from
 _PROBE = "pophood0answer"
 
 
@@ -35,6 +36,7 @@ class Encoded:
     trained: NDArray[np.bool_]
     end_added: bool = False  # the template wrote none after the last answer
     double_start: bool = False
+    unwritten: tuple[str, ...] = ()  # of its messages: "system" texts, and keys that the template leaves out
 
 
 class ItemEncoder:
@@ -59,7 +61,6 @@ class ItemEncoder:
         self._prompt: tuple[Atom, ...] = ()
         self._probed = False
         self._remembered: dict[tuple[str | int, ...], list[int]] = {}
-        self._source_letters = frozenset(self.template.source)
         self._specials = tokenizer.specials
 
     def text(self, text: str, *, opens: bool = True, closes: bool = True) -> Encoded:
@@ -92,14 +93,22 @@ class ItemEncoder:
         return self.conversation(item.messages)
 
     def conversation(self, messages: Sequence[Message]) -> Encoded:
-        """Ids of a conversation: every answer of the assistant with its end token is learned."""
-        atoms, spans = self._marked(messages) or self._turn_by_turn(messages)
+        """Ids of a conversation: every answer of the assistant with its end token is learned.
+
+        WrongRecord where the template leaves out a text or a tool call that an answer may rest on, or is.
+        """
+        text = self.template.sourced(messages, add_generation_prompt=False)
+        unwritten = _unwritten(messages, text)
+        atoms, owners = self._owned(text)
+        spans = self._spans(messages, atoms, owners)
+        if spans is None:
+            spans = self._turn_by_turn(messages, atoms)
         added = not (spans and spans[-1][1] and atoms[spans[-1][1] - 1] in self._ends)
         if added:
             stop = spans[-1][1] if spans else len(atoms)
             atoms = [*atoms[:stop], self.end]
             spans = [*spans[:-1], (spans[-1][0], stop + 1)] if spans else []
-        return self._assembled(atoms, spans, added)
+        return replace(self._assembled(atoms, spans, added), unwritten=unwritten)
 
     def _assembled(self, atoms: list[Atom], spans: list[tuple[int, int]], added: bool = False) -> Encoded:
         if self._all:
@@ -156,56 +165,49 @@ class ItemEncoder:
 
     # Where the assistant speaks.
 
-    def _marked(self, messages: Sequence[Message]) -> tuple[list[Atom], list[tuple[int, int]]] | None:
-        """The rendered conversation and its learned spans by marks; None where the template disturbs them."""
-        answers = sum(message["role"] == "assistant" for message in messages)
-        used = self._source_letters.union(*_texts(list(messages)))
-        marks = [chr(code) for code in _PRIVATE if chr(code) not in used][:2]
-        if len(marks) < 2:
-            return None
-        marked = [_with_marks(message, *marks) for message in messages]
-        if sum(old is not new for old, new in zip(messages, marked, strict=True)) != answers:
-            return None  # an answer without words: tool calls, lists of parts
-        atoms = _atoms(chat_parts(self.tokenizer, self.template, marked))
-        opened, closed, clean = _find(atoms, *marks)
-        if self._text_of(clean) != self.template.render(messages, add_generation_prompt=False):
-            return None
-        if len(closed) != answers:
-            return None
+    def _spans(
+        self, messages: Sequence[Message], atoms: Sequence[Atom], owners: Sequence[int | None]
+    ) -> list[tuple[int, int]] | None:
+        """The learned spans, one per answer, by the owners of the atoms; None where they do not tell."""
         self._probe()
-        contents = [str(message["content"]) for message in messages if message["role"] == "assistant"]
-        spaces = [tuple(words[: len(words) - len(words.lstrip())]) for words in contents]
+        places: dict[int, list[int]] = {}
+        for place, owner in enumerate(owners):
+            if owner is not None:
+                places.setdefault(owner, []).append(place)
         spans = []
         last = 0
-        for number, close in enumerate(closed):
-            start = next((place for place in opened if last <= place <= close), None)
-            if start is None:
-                start = _rfind(clean, self._prompt, last, close)
-                if start is None:
-                    return None
-            else:
-                start = self._begin(clean, start, spaces[number])
-            limit = closed[number + 1] if number + 1 < len(closed) else len(clean)
-            last = self._through_end(clean, close, limit)
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            own = places.get(number)
+            if not own or own[0] < last:
+                return None
+            first = own[0]
+            if any(owner not in (None, number) for owner in owners[first : own[-1]]):
+                return None  # the template writes others' words between, or this answer twice
+            close = next((place + 1 for place in reversed(own) if not _blank(atoms[place])), first)
+            later = (at[0] for owner, at in places.items() if owner != number and at[0] >= close)
+            start = self._begin(atoms, owners, first, last)
+            last = self._through_end(atoms, close, min(later, default=len(atoms)))
             spans.append((start, last))
-        return clean, spans
+        return spans
 
-    def _begin(self, atoms: list[Atom], opening: int, spaces: tuple[Atom, ...]) -> int:
-        """Where the model's part begins: at its words, or at white space of theirs or of the template before.
+    def _begin(self, atoms: Sequence[Atom], owners: Sequence[int | None], opening: int, after: int) -> int:
+        """Where the model's part begins: after the generation prompt, or at what leads to the words.
 
-        What the generation prompt writes is never part of it.
+        The prompt counts where the template wrote it, between `after` and `opening`, with no message's words
+        from there on.
         """
-        for before in ((*self._lead, *spaces), spaces, self._lead):
-            start = opening - len(before)
-            if start >= 0 and tuple(atoms[start:opening]) == before:
-                prompt = atoms[max(start - len(self._prompt), 0) : start]
-                if not self._prompt or tuple(prompt) == self._prompt:
-                    return start
+        end = _rfind(atoms, self._prompt, after, opening)
+        if end is not None and all(owner is None for owner in owners[end - len(self._prompt) : opening]):
+            return end
+        start = opening - len(self._lead)
+        if not self._prompt and start >= after and tuple(atoms[start:opening]) == self._lead:
+            return start
         return opening
 
-    def _turn_by_turn(self, messages: Sequence[Message]) -> tuple[list[Atom], list[tuple[int, int]]]:
+    def _turn_by_turn(self, messages: Sequence[Message], whole: list[Atom]) -> list[tuple[int, int]]:
         """The same by rendering up to each answer; WrongRecord where a later turn rewrites an earlier one."""
-        whole = self._atoms_of(messages)
         spans = []
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -221,20 +223,23 @@ class ItemEncoder:
                     " learn of it cannot be told"
                 )
             spans.append((len(before), end))
-        return whole, spans
+        return spans
 
-    def _through_end(self, atoms: list[Atom], close: int, limit: int) -> int:
-        """The place after the end token that follows `close`, if the first special token there is one."""
-        for place in range(close, limit):
-            if isinstance(atoms[place], int):
-                return place + 1 if atoms[place] in self._ends else close
-        return close
+    def _through_end(self, atoms: Sequence[Atom], close: int, limit: int) -> int:
+        """The place after the first end token from `close` up to `limit`; `close` if there is none."""
+        return next((place + 1 for place in range(close, limit) if atoms[place] in self._ends), close)
+
+    def _owned(self, text: str) -> tuple[list[Atom], list[int | None]]:
+        """The atoms of a rendered text, and the message that each of them comes from."""
+        atoms: list[Atom] = []
+        owners: list[int | None] = []
+        for part, owner in pieces_of(text, self._specials):
+            atoms += [part] if isinstance(part, int) else part
+            owners += [owner] * (1 if isinstance(part, int) else len(part))
+        return atoms, owners
 
     def _atoms_of(self, messages: Sequence[Message], prompt: bool = False) -> list[Atom]:
-        return _atoms(chat_parts(self.tokenizer, self.template, messages, add_generation_prompt=prompt))
-
-    def _text_of(self, atoms: list[Atom]) -> str:
-        return "".join(atom if isinstance(atom, str) else self._specials[atom] for atom in atoms)
+        return self._owned(self.template.sourced(messages, add_generation_prompt=prompt))[0]
 
     def _probe(self) -> None:
         """What the template writes to prompt an answer, and between that and the answer's words."""
@@ -255,30 +260,21 @@ class ItemEncoder:
         self._probed = True
 
 
-def _with_marks(message: Message, opening: str, closing: str) -> Message:
-    """An assistant's message with marks just inside the white space around its words; others as they are."""
-    content = message.get("content")
-    if message["role"] != "assistant" or not isinstance(content, str) or not content.strip():
-        return message
-    core = content.strip()
-    at = content.index(core)
-    marked = content[:at] + opening + core + closing + content[at + len(core) :]
-    return {**message, "content": marked}
-
-
-def _find(atoms: list[Atom], opening: str, closing: str) -> tuple[list[int], list[int], list[Atom]]:
-    """Places of both marks in the atoms without them, and those atoms."""
-    opened: list[int] = []
-    closed: list[int] = []
-    clean: list[Atom] = []
-    for atom in atoms:
-        if atom == opening:
-            opened.append(len(clean))
-        elif atom == closing:
-            closed.append(len(clean))
+def _unwritten(messages: Sequence[Message], text: str) -> tuple[str, ...]:
+    """The system texts and the keys that a template leaves out; WrongRecord where it leaves out more."""
+    unwritten = []
+    for omission in omissions(messages, text):
+        if omission.kind == "field":
+            unwritten.append(omission.name)
+        elif omission.kind == "text" and omission.role in ("system", "developer"):
+            unwritten.append(omission.role)
         else:
-            clean.append(atom)
-    return opened, closed, clean
+            raise WrongRecord(f"has what the chat template leaves out: it writes {omission}")
+    return tuple(unwritten)
+
+
+def _blank(atom: Atom) -> bool:
+    return isinstance(atom, str) and atom.isspace()
 
 
 def _rfind(atoms: Sequence[Atom], wanted: tuple[Atom, ...], low: int, high: int) -> int | None:
@@ -289,10 +285,6 @@ def _rfind(atoms: Sequence[Atom], wanted: tuple[Atom, ...], low: int, high: int)
     return None
 
 
-def _atoms(parts: list[str | int]) -> list[Atom]:
-    return [atom for part in parts for atom in ([part] if isinstance(part, int) else part)]
-
-
 def _joined(atoms: Sequence[Atom]) -> list[str | int]:
     """Parts for `encode_parts`: neighbouring characters put together again."""
     parts: list[str | int] = []
@@ -300,14 +292,3 @@ def _joined(atoms: Sequence[Atom]) -> list[str | int]:
         found = list(run)
         parts += found if special else ["".join(map(str, found))]
     return parts
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pophood.train.data.reading import Done, Reader, learned_ends
 from pophood.train.data.report import MOST_LISTED, Progress
 from pophood.train.data.store import Store, StoreWriter
 
-VERSION = 1  # of what the ids are and how they lie; a change makes everything anew
+VERSION = 2  # of what the ids are and how they lie; a change makes everything anew
 _PROBES = (
     "The quick brown fox, it's 1234567 o'clock.\n\n\tDon't  stop\r\n ",
     "naïve Ünïcödé 東京 привет \U0001f44d\U0001f3fd e\u0301 \ufb01",
@@ -109,6 +110,7 @@ class _Totals:
         self.good = self.bad_count = 0
         self.bad: list[tuple[str, int, str]] = []
         self.end_added = self.double_start = self.typed = self.longest = 0
+        self.unwritten: Counter[str] = Counter()  # conversations, by what the template leaves out of them
 
 
 def _make(
@@ -141,6 +143,7 @@ def _make(
             for line, encoded, digest, group in part.documents:
                 totals.end_added += encoded.end_added
                 totals.double_start += encoded.double_start
+                totals.unwritten.update(set(encoded.unwritten))
                 whole = bool(part.job.items)
                 document.add(encoded)
                 if whole or part.job.closes:

@@ -22,6 +22,8 @@ import numpy as np
 
 from pophood.errors import PophoodError
 from pophood.system import default_threads
+from pophood.text.template_tokens import any_of
+from pophood.text.thoughts import thought_tags
 from pophood.train.data.encode import Encoded, ItemEncoder
 from pophood.train.data.files import DataFile
 from pophood.train.data.layouts import Item, WrongRecord, items_of, unused_fields
@@ -72,8 +74,10 @@ class Reader:
     def __init__(self, files: Sequence[DataFile], encoder: ItemEncoder, options: DataOptions) -> None:
         self.files, self.encoder, self.options = files, encoder, options
         self.unused: Counter[str] = Counter()
-        specials = [text for text in encoder.tokenizer.specials.values() if text]
-        self._specials = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
+        specials = encoder.tokenizer.specials
+        self._specials = any_of(specials.values())
+        # The tags of a thought are tokens in an answer, and need no warning there.
+        self._not_thoughts = any_of(set(specials.values()) - set(thought_tags(specials).values()))
 
     def run(self) -> Iterator[Done]:
         """Every job in turn; at most a few are in memory."""
@@ -212,13 +216,23 @@ class Reader:
                 continue
             digest = digest_of(texts)
             documents.setdefault(line, []).append((line, encoded, digest, group or digest))
-            done.typed += not self.options.special and any(self._specials.search(text) for text in texts)
+            done.typed += not self.options.special and self._spells_specials(item)
         for line, some in documents.items():
             if line not in failed:
                 done.documents += some
                 done.good += 1
         done.bad.sort()
         return done
+
+    def _spells_specials(self, item: Item) -> bool:
+        """Whether an item has special tokens in letters, which are taken as ordinary text."""
+        if item.text is not None:
+            return self._specials.search(item.text) is not None
+        return any(
+            (self._not_thoughts if message["role"] == "assistant" else self._specials).search(text)
+            for message in item.messages
+            for text in _words(message)
+        )
 
 
 def _numbered(pieces: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:

@@ -89,6 +89,11 @@ def warnings_of(
         )
     if facts["double_start"]:
         found.append(f"{facts['double_start']:,} documents begin with two start tokens")
+    for name, number in facts["unwritten"].items():
+        what = f"the {name} text" if name in ("system", "developer") else f"{name[:30]!r} of messages"
+        found.append(
+            f"in {number:,} conversations the chat template leaves out {what}: the model does not see it"
+        )
     if facts["typed"]:
         found.append(
             f"{facts['typed']:,} documents spell out special tokens such as {end!r}: taken as ordinary text"
