@@ -1,6 +1,7 @@
 # pophood's commands. `make help` lists them.
 PYTHON ?= python3
 MODEL ?=
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -28,11 +29,11 @@ tune-demo: $(VENV)/train-installed ## fine-tune smollm2 on a bundled text for a 
 	@$(BIN)/pophood tune tests/data/tinyshakespeare/first-120000.txt -m $(or $(MODEL),smollm2) --minutes 1 \
 	  --learning-rate 5e-4 -o build/shakespeare-lora --overwrite
 
-test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with)
-	@$(PY) -m pytest
+test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with; WORKERS=4: four tests at a time)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
-	@$(PY) -m pytest -m "full or not full" --timeout 3600
+	@$(PY) -m pytest -m "full or not full" --timeout 3600 -n $(WORKERS) --dist worksteal
 
 system-deps: ## Debian, as root: the tools that only the system can bring
 	@sh tests/system-deps.sh

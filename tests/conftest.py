@@ -1,14 +1,16 @@
-"""Shared by every test: the skip policy, a home that is never the user's own, and the small real model."""
+"""Shared by every test: the skip policy, a check for processes left behind, a home, the small real model."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from pophood.system import home
+from tests import processes
 from tests.needs import forbidden_skip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,18 +57,31 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give pophood a home inside build/ (kept between runs, so the small model is fetched once)."""
+    """Give pophood a home inside build/ (kept between runs, so the small model is fetched once).
+
+    SIGTERM ends the tests as Ctrl-C does, so that what they started is ended too.
+    """
     os.environ["POPHOOD_HOME"] = str(ROOT / "build" / "test-home")
     for name in SETTINGS:
         os.environ.pop(name, None)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # before any test imports torch: the workers share the cores
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    processes.adopt_orphans()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip that CI does not allow into a failure (see tests/needs.py)."""
+    """Fail a test whose skip CI does not allow (tests/needs.py), or that leaves a process running."""
     report = yield
+    if call.when == "teardown":
+        left = processes.kill_leftovers()
+        if left:
+            report.outcome = "failed"
+            report.longrepr = f"left running, now killed: {', '.join(map(str, left))}"
     if report.skipped and "xfail" not in report.keywords and isinstance(report.longrepr, tuple):
         complaint = forbidden_skip(report.longrepr[2])
         if complaint is not None:

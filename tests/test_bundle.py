@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from pophood.bundle import open_bundle, open_weights
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
 from pophood.formats import open_gguf
+from tests import processes
 from tests.tiny import FAMILIES, tiny_config, tiny_folder, tiny_gguf
 
 SMALL: dict[str, Any] = {"vocab_size": 400}
@@ -196,9 +196,7 @@ def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:
         " & set(sys.modules);"
         "assert not heavy, heavy"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    result = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 
 

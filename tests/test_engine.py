@@ -20,6 +20,7 @@ from pophood import system
 from pophood.config import ModelConfig
 from pophood.engine import CancelFlag, Engine, instruction_sets, plan_memory, read_bandwidth
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+from tests import processes
 from tests.tiny import Values, gpt2_config, tiny_config
 
 
@@ -176,13 +177,12 @@ def test_the_interpreter_is_free_while_the_engine_works(slow: Engine) -> None:
 
 def run_python(code: str, act: Callable[[subprocess.Popen[str]], object]) -> tuple[int, str]:
     """Run code that prints a line when it is ready, act on it, and give exit code and output."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
-    act(process)
-    output, _ = process.communicate(timeout=120)
+    command = [sys.executable, "-c", code]
+    with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        act(process)
+        output, _ = process.communicate(timeout=processes.HANG_SECONDS)
     return process.returncode, output
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import processes
 from tests.needs import tool
 
 
@@ -99,29 +100,23 @@ def chromium(profile: Path) -> Iterator[Page]:
         os.dup2(10, 3)
         os.dup2(11, 4)
 
-    process = subprocess.Popen(
-        [
-            program,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--remote-debugging-pipe",
-            "--window-size=1280,900",
-            f"--user-data-dir={profile}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=wire,
-        pass_fds=(3, 4),
-    )
-    os.close(command_out)
-    os.close(answer_in)
-    try:
-        page = Page(command_in, answer_out)
-        page.attach()
-        yield page
-    finally:
-        process.kill()
-        process.wait()
-        os.close(command_in)
-        os.close(answer_out)
+    command = [
+        program,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--remote-debugging-pipe",
+        "--window-size=1280,900",
+        f"--user-data-dir={profile}",
+    ]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "pass_fds": (3, 4)}
+    with processes.started_bytes(command, preexec_fn=wire, **streams):
+        os.close(command_out)
+        os.close(answer_in)
+        try:
+            page = Page(command_in, answer_out)
+            page.attach()
+            yield page
+        finally:
+            os.close(command_in)
+            os.close(answer_out)

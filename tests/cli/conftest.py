@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from pophood.cli.app import pophood
+from tests import processes
 from tests.tiny import tiny_folder, tiny_gguf
 
 
@@ -65,13 +65,12 @@ def process(tmp_path: Path, settings: dict[str, str]) -> Program:
     """The same in a process of its own, where streams are real."""
 
     def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Ended:
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", "pophood", *arguments],
             input=stdin,
             capture_output=True,
             env=os.environ | settings | environment,
             cwd=tmp_path,
-            timeout=120,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)

@@ -19,6 +19,7 @@ from pophood.cli import sampling_options
 from pophood.cli.app import VERBS, explain, pophood
 from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotHere, OutOfMemory
 from pophood.sampling import RANGES, SEED_LIMIT, STEPS, SamplingSettings
+from tests import processes
 
 PRINTS_DATA = {"run", "chat", "pull", "list", "use", "show", "rm", "doctor", "demo"}
 
@@ -46,7 +47,7 @@ def test_help_lists_every_verb_and_imports_none_of_them() -> None:
         "loaded = [m for m in sys.modules if m.startswith('pophood.')]\n"
         "print(loaded, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name, words in VERBS.items():
         assert re.search(rf"^  {name} +{re.escape(words)}", done.stdout, re.MULTILINE)
     assert set(re.findall(r"'pophood\.([\w.]+)'", done.stderr)) <= {
@@ -169,7 +170,7 @@ def test_our_own_mistake_is_one_line_and_with_v_a_traceback(monkeypatch: pytest.
 def test_a_reader_that_leaves_is_no_news(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pophood", *arguments], stdout=writer, stderr=subprocess.PIPE, check=False
     )
     os.close(writer)
@@ -180,7 +181,7 @@ def test_a_reader_that_leaves_is_no_news(arguments: list[str]) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="another operating system: no /dev/full")
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
+        done = processes.run(
             [sys.executable, "-m", "pophood", "show", "gpt2", "-q"],
             stdout=full,
             stderr=subprocess.PIPE,
@@ -193,14 +194,14 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="another operating system: no POSIX shell")
 def test_closed_streams_are_no_crash() -> None:
     command = f"{shlex.quote(sys.executable)} -m pophood show gpt2 <&- >&- 2>&-"
-    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert processes.run(["sh", "-c", command], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 @pytest.mark.parametrize("arguments", [["show", "gpt2"], ["list"], ["run", "--help"], []])
 def test_output_survives_every_console(encoding: str, arguments: list[str]) -> None:
     environment = os.environ | {"PYTHONIOENCODING": encoding, "NO_COLOR": "1", "PYTHONUTF8": "0"}
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pophood", *arguments], capture_output=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from subprocess import PIPE
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Program
 
 SHORT = ("-n", "3", "--seed", "1")
@@ -129,14 +129,8 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_at_the_prompt_leaves(
 
     keyboard, terminal = pty.openpty()
     command = [sys.executable, "-c", SLOW, "chat", "-m", str(talker), *ENDLESS]
-    with subprocess.Popen(
-        command,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=os.environ | settings,
-        start_new_session=True,
-    ) as process:
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    with processes.started_bytes(command, **streams, env=os.environ | settings) as process:
         os.close(terminal)
         try:
             screen = Screen(keyboard)
@@ -152,7 +146,6 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_at_the_prompt_leaves(
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.2)
         finally:
-            process.kill()
             os.close(keyboard)
     assert process.returncode == 130
     assert "Traceback" not in screen.text
@@ -170,9 +163,9 @@ class Screen:
         """Wait for a few more characters, whatever they are."""
         wanted = len(self.text) + 8
         while len(self.text) < wanted:
-            self._read(60)
+            self._read(processes.HANG_SECONDS)
 
-    def until(self, wanted: str, seconds: float = 60) -> None:
+    def until(self, wanted: str, seconds: float = processes.HANG_SECONDS) -> None:
         """Read until a text appears after what was waited for before."""
         end = time.monotonic() + seconds
         while (found := self.text.find(wanted, self._seen)) < 0:
@@ -188,11 +181,11 @@ def test_ctrl_c_in_a_single_answer_keeps_it_and_leaves_with_130(
     talker: Path, settings: dict[str, str]
 ) -> None:
     command = [sys.executable, "-c", SLOW, "chat", "Hello", "-m", str(talker), *ENDLESS]
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
+    with processes.started_bytes(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
         assert process.stdout is not None
         first = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=60)
+        rest, said = process.communicate(timeout=processes.HANG_SECONDS)
     assert process.returncode == 130
     assert (first + rest).endswith(b"\n")
     assert b"ended by Ctrl-C" in said and b"Traceback" not in said

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pophood.cli.demo import this_command
+from tests import processes
 from tests.cli.conftest import Ended, Program
 
 LINE = re.compile(r"Output ( \d|10): The capital of Spain is")
@@ -76,7 +76,7 @@ def test_the_three_lines_run_as_they_stand(
     lines = process("demo", **shared).text.split("Try next:\n")[1].splitlines()
     assert len(lines) == 3
     for line in lines:
-        done = subprocess.run(
+        done = processes.run(
             line,
             shell=True,
             cwd=tmp_path,
@@ -90,7 +90,7 @@ def test_the_three_lines_run_as_they_stand(
 
 
 def test_the_command_of_this_installation_runs(tmp_path: Path) -> None:
-    done = subprocess.run(f"{this_command()} --version", shell=True, capture_output=True, check=True)
+    done = processes.run(f"{this_command()} --version", shell=True, capture_output=True, check=True)
     assert done.stdout.startswith(b"pophood ")
 
 
@@ -115,7 +115,7 @@ def test_the_proof_fails_when_something_tries(shared: dict[str, str], settings: 
         "    return quiet(self, text)\n"
         "LM.tokens = nosy\nfrom pophood.cli import main\nmain()"
     )
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", code, "doctor", "--prove-offline"],
         env=os.environ | settings | shared,
         capture_output=True,

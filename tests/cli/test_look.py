@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pophood.cli.app import pophood as program_group
 from pophood.cli.look import VIEWS, command
 from pophood.look.origin import command_of, python_of
 from pophood.look.view import PROMPT, View
+from tests import processes
 from tests.cli.conftest import Program
 
 REFUSED = [
@@ -199,7 +199,7 @@ def test_a_view_is_its_function_whatever_was_imported_before() -> None:
         "assert callable(pophood.look.next)\nassert set(look.VIEWS) < set(dir(look))\n"
         "try: look.atention\nexcept AttributeError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "no attribute 'atention'; the views: architecture, parameters" in done.stdout
 
 
@@ -210,7 +210,5 @@ def test_looking_at_the_terminal_imports_no_plotting(base: Path, settings: dict[
         "except SystemExit as end: assert not end.code\n"
         "print([m for m in ('matplotlib', 'pandas', 'rich', 'PIL') if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "[]"

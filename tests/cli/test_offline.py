@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+
+from tests import processes
 
 ATTEMPTS = {
     "socket.connect": "import socket; socket.socket().connect(('127.0.0.1', 9))",
@@ -37,12 +38,12 @@ print(len(guard.attempts), guard.attempts)
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_every_way_out_is_seen_and_refused(name: str) -> None:
     code = HARNESS.format(attempt=ATTEMPTS[name])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[0]) >= 1, done.stdout
 
 
 def test_ordinary_work_is_not_an_attempt() -> None:
     work = "import numpy, json, mmap, threading, pathlib; open(__import__('os').devnull).close()"
     code = HARNESS.format(attempt=work)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == "0"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from subprocess import PIPE
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Program
 
 SPAIN = "The capital of Spain is"
@@ -79,19 +79,18 @@ def test_contradictions_are_refused(
 def test_ctrl_c_keeps_the_path(base: Path, settings: dict[str, str], tmp_path: Path) -> None:
     import os
 
-    child = subprocess.Popen(
-        [sys.executable, "-m", "pophood", "run", SPAIN, "--pick", "-m", str(base)],
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, env=os.environ | settings, cwd=tmp_path,
-    )  # fmt: skip
-    assert child.stdin is not None and child.stdout is not None
-    child.stdin.write(b"\n")
-    child.stdin.flush()
-    shown = b""
-    while shown.count(b"probability") < 2:  # the options after the first pick
-        shown += child.stdout.readline()
-    time.sleep(0.2)
-    child.send_signal(signal.SIGINT)
-    rest, said = child.communicate(timeout=60)
+    command = [sys.executable, "-m", "pophood", "run", SPAIN, "--pick", "-m", str(base)]
+    streams = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
+    with processes.started_bytes(command, **streams, env=os.environ | settings, cwd=tmp_path) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        shown = b""
+        while shown.count(b"probability") < 2:  # the options after the first pick
+            shown += child.stdout.readline()
+        time.sleep(0.2)
+        child.send_signal(signal.SIGINT)
+        rest, said = child.communicate(timeout=processes.HANG_SECONDS)
     assert child.returncode == 130
     assert b"1 token picked; ended by Ctrl-C" in said and b"Traceback" not in said
     assert b"probability of this path" in rest

@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Program
 
 SPAIN = "The capital of Spain is"
@@ -174,11 +174,11 @@ def test_ctrl_c_keeps_what_was_printed(base: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pophood", "run", "a", "-m", str(base), "-n", "0", "--greedy"]
     # Nothing ends this text early: the tiny model's window is 128, so many samples keep it busy.
     command += ["--samples", "300", "--html", "page.html"]
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, cwd=tmp_path) as process:
+    with processes.started_bytes(command, stdout=PIPE, stderr=PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
         first = process.stdout.read(14)
         process.send_signal(signal.SIGINT)
-        rest, said = process.communicate(timeout=60)
+        rest, said = process.communicate(timeout=processes.HANG_SECONDS)
     assert process.returncode == 130
     assert first.startswith(b"Output  1: a")
     assert rest.endswith(b"\n")
@@ -189,10 +189,10 @@ def test_ctrl_c_keeps_what_was_printed(base: Path, tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_ends_it_quietly(base: Path) -> None:
     command = [sys.executable, "-m", "pophood", "run", "a", "-m", str(base), "-n", "0", "--samples", "20"]
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE) as process:
+    with processes.started_bytes(command, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.read(5)
         process.stdout.close()
         said = process.stderr.read()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=processes.HANG_SECONDS) == 1
     assert b"Traceback" not in said and b"roken" not in said

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Program
 from tests.conftest import ROOT
 from tests.tiny import tiny_folder
@@ -168,15 +169,14 @@ def test_eval_measures_without_torch(program: Program, model: str, notes: Path) 
 def _stopped(arguments: list[str], notes: Path, out: str, settings: dict[str, str]) -> tuple[bytes, bytes]:
     """Start a run, interrupt it after its second step, and return what it said on both streams."""
     command = [sys.executable, "-m", "pophood", "tune", *arguments]
-    process = subprocess.Popen(
-        command, cwd=notes.parent, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    events, end = notes.parent / out / "events.jsonl", time.monotonic() + 90
-    while not (events.exists() and '"step", "step": 2' in events.read_text()) and time.monotonic() < end:
-        assert process.poll() is None, process.communicate()[1].decode()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out_, err = process.communicate(timeout=90)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with processes.started_bytes(command, cwd=notes.parent, env=os.environ | settings, **streams) as process:
+        events, end = notes.parent / out / "events.jsonl", time.monotonic() + processes.HANG_SECONDS
+        while not (events.exists() and '"step", "step": 2' in events.read_text()) and time.monotonic() < end:
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out_, err = process.communicate(timeout=processes.HANG_SECONDS)
     assert process.returncode == 130, err.decode()
     return out_, err
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import processes
 from tests.conftest import ROOT
 
 CPP_SUFFIXES = {".cpp", ".h", ".inl"}
@@ -28,7 +28,7 @@ class Function:
 
 def tracked_files() -> list[Path]:
     """Every file that git tracks or would add, as paths from the root; sorted."""
-    listed = subprocess.run(
+    listed = processes.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
         capture_output=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 from tests.contracts.sources import product_files, tracked_files
 
@@ -45,7 +46,7 @@ def test_the_index_names_every_page() -> None:
 def test_the_command_page_is_what_the_program_writes(tmp_path: Path) -> None:
     written = tmp_path / "cli.md"
     command = [sys.executable, "-m", "pophood.cli.docs", str(written)]
-    subprocess.run(command, check=True, timeout=60, stdin=subprocess.DEVNULL)
+    processes.run(command, check=True, stdin=subprocess.DEVNULL)
     tracked = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert tracked == written.read_text(encoding="utf-8"), "run: make docs"
 
@@ -104,9 +105,7 @@ def test_make_targets_that_pages_name_exist() -> None:
 
 
 def test_make_help_lists_what_there_is() -> None:
-    shown = subprocess.run(
-        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
-    ).stdout
+    shown = processes.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in (
         "run",
         "test",
@@ -130,7 +129,7 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
     )
     (tmp_path / "python").chmod(0o755)
     command = ["make", f"PYTHON={tmp_path}/python", f"VENV={tmp_path}/venv", f"{tmp_path}/venv/created"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    result = processes.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode != 0
     assert re.search(
         r"^pophood needs Python 3\.11 or newer; .* is 3\.\d+: try make PYTHON=", result.stderr, re.MULTILINE

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from pophood.system import file_lock
+from tests import processes
 from tests.conftest import ROOT
 from tests.needs import linux
 
@@ -27,7 +29,7 @@ CLOSURE_BYTES = 150_000_000
 
 def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     """Run a command to its end and give its output; a failure shows that output."""
-    result = subprocess.run(
+    result = processes.run(
         [str(word) for word in command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -82,15 +84,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The wheel and the sdist, built from the tree as it is."""
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist"]
-    run(
-        *command,
-        "--outdir",
-        out,
-        f"-Cbuild-dir={ROOT / 'build' / 'wheel'}",
-        ROOT,
-        env=with_scripts(),
-        cwd=out,
-    )
+    folder = ROOT / "build" / "wheel"
+    with file_lock(folder.with_name("wheel.lock")):  # another worker of pytest may build it too
+        run(*command, "--outdir", out, f"-Cbuild-dir={folder}", ROOT, env=with_scripts(), cwd=out)
     return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,17 +104,16 @@ def test_a_command_does_what_the_readme_shows(command: Command, smollm2: Path, t
     words = shlex.split(command.line)
     if command.line in ELSEWHERE:
         if words[0] == "make":
-            subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True, timeout=60)
+            processes.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         return
     assert words[0] in {"make", "pophood"}, "the README runs nothing else"
-    result = subprocess.run(
+    result = processes.run(
         words,
         cwd=ROOT if words[0] == "make" else tmp_path,
         env=environment(smollm2),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=240,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -124,13 +124,12 @@ def test_a_command_does_what_the_readme_shows(command: Command, smollm2: Path, t
 @pytest.mark.parametrize("program", programs(), ids=lambda program: program[0].splitlines()[0])
 def test_a_program_does_what_the_readme_shows(program: tuple[str, str | None], smollm2: Path) -> None:
     code, shown = program
-    result = subprocess.run(
+    result = processes.run(
         [sys.executable, "-c", code],
         env=environment(smollm2),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert result.returncode == 0, result.stderr

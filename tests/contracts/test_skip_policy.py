@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 from tests.needs import forbidden_skip
 
@@ -26,7 +27,7 @@ def run_one(folder: Path, *, ci: bool, level: str = "") -> subprocess.CompletedP
     (folder / "test_one.py").write_text(ONE_TEST.format(level=level))
     environment = {key: value for key, value in os.environ.items() if key != "CI"}
     environment |= {"PYTHONPATH": str(ROOT)} | ({"CI": "true"} if ci else {})
-    return subprocess.run(
+    return processes.run(
         [
             sys.executable,
             "-m",
@@ -43,7 +44,6 @@ def run_one(folder: Path, *, ci: bool, level: str = "") -> subprocess.CompletedP
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 
 PYTHON = [sys.executable, "-X", "utf8"]
@@ -30,7 +31,7 @@ def modules_after(statement: str) -> set[str]:
     code = (
         f"import json, sys\n{statement}\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     )
-    result = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    result = processes.run([*PYTHON, "-c", code], capture_output=True, text=True, check=True)
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 
@@ -68,7 +69,7 @@ def test_help_comes_at_once(arguments: list[str]) -> None:
     seconds = []
     for _ in range(5):
         start = spent_by_children()
-        result = subprocess.run(
+        result = processes.run(
             [*PYTHON, "-m", "pophood", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -90,19 +91,11 @@ def test_help_does_not_wait_for_input_or_the_network(tmp_path: Path) -> None:
         "from pophood.cli import main\n"
         "sys.argv = ['pophood', '--help']; main()"
     )
-    process = subprocess.Popen(
-        [*PYTHON, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"POPHOOD_HOME": str(tmp_path)},
-        cwd=ROOT,
-    )
-    try:
-        process.wait(timeout=HANG_SECONDS)  # communicate() would close standard input
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    environment = os.environ | {"POPHOOD_HOME": str(tmp_path)}
+    with processes.started([*PYTHON, "-c", code], **streams, env=environment, cwd=ROOT) as process:
+        process.wait(timeout=processes.HANG_SECONDS)  # communicate() would close standard input
         output, errors = process.communicate()
-    finally:
-        process.kill()
-    assert process.returncode == 0, errors.decode()
-    assert b"Usage" in output
+    assert process.returncode == 0, errors
+    assert "Usage" in output
     assert not list(tmp_path.iterdir()), "help wrote files"

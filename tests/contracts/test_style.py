@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
+from tests import processes
 from tests.conftest import ROOT
 
 
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
     "arguments", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join
 )
 def test_the_tree_is_clean(arguments: list[str]) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    result = processes.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, (result.stdout + result.stderr)[-6000:]

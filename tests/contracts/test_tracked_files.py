@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
+from tests import processes
 from tests.conftest import ROOT
 from tests.contracts.sources import tracked_files
 
@@ -71,7 +71,7 @@ def test_no_file_needs_carriage_returns_or_lacks_its_last_newline() -> None:
 
 
 def test_scripts_may_be_run() -> None:
-    modes = subprocess.run(
+    modes = processes.run(
         ["git", "ls-files", "-s", ".ci/run"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert modes.stdout.startswith("100755")

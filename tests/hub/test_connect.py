@@ -11,6 +11,7 @@ from pophood.errors import BadInput, PophoodError
 from pophood.hub import connect
 from pophood.hub.connect import Reach, Unreachable, reach_of, split_address
 from pophood.hub.web import Web, _redirect
+from tests import processes
 from tests.hub.fake_hub import FakeHub
 
 REACHES = {
@@ -217,7 +218,6 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
     """A TLS server with its own certificate: refused, with the way out for a company's proxy."""
     import shutil
     import ssl
-    import subprocess
     import threading
 
     from pophood.errors import NotHere
@@ -237,7 +237,7 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
         "-subj",
         "/CN=localhost",
     ]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    processes.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import PophoodError
-from tests import needs
+from tests import needs, processes
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 REAL_OPEN = Path.open
@@ -147,8 +146,8 @@ except errors.PophoodError as error:
 def test_when_the_kernel_itself_refuses_the_write(hub: FakeHub, limit: int) -> None:
     needs.linux()
     hub.add("openai-community/gpt2", files(0))
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(limit)], capture_output=True, text=True, timeout=60, check=False
+    done = processes.run(
+        [sys.executable, "-c", LIMITED, str(limit)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "the disk is full: needed" in done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadInput
+from tests import processes
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 DOWNLOAD = """
@@ -30,12 +30,11 @@ def snapshot_download(hub: FakeHub, *patterns: str) -> Path:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     }
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", DOWNLOAD, *patterns],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ import pytest
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, NotHere, PophoodError
 from pophood.hub import connect, transfer, web
-from tests import needs
+from tests import needs, processes
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 SIZE = 600_000
@@ -312,13 +312,11 @@ def test_a_killed_pull_leaves_nothing_in_sight_and_goes_on(one: FakeHub, home: P
 
     one.wrong.body = slowly
     for _ in range(8):
-        child = subprocess.Popen([sys.executable, "-c", PULL, NAME], stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        child.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.25))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        with processes.started([sys.executable, "-c", PULL, NAME], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(rng.uniform(0.0, 0.25))
+            child.send_signal(signal.SIGKILL)
         here = pophood_hub.list_models()
         assert all(model.path.read_bytes() == DATA * 20 for model in here)
         if here:

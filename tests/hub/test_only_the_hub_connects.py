@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 
+from tests import processes
 from tests.conftest import ROOT
 
 NETWORK = {
@@ -55,7 +55,5 @@ def test_finding_a_model_imports_no_network() -> None:
         "print([m for m in ('socket', 'ssl', 'http.client', 'urllib.request', 'subprocess', 'hashlib',"
         " 'logging', 'huggingface_hub') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = processes.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

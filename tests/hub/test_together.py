@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pophood import hub as pophood_hub
 from pophood import system
 from pophood.hub.names import parse_name
 from pophood.hub.store import lock_of
+from tests import processes
 from tests.hub.fake_hub import FakeHub
 
 DATA = bytes(range(256)) * 2000
@@ -46,18 +48,20 @@ print("good")
 """
 
 
-def start(program: str, times: int) -> subprocess.Popen[str]:
+def start(program: str, times: int) -> AbstractContextManager[subprocess.Popen[str]]:
     command = [sys.executable, "-c", program, str(times)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_eight_pullers_a_deleter_and_a_runner(hub: FakeHub, home: Path) -> None:
     hub.add(NAME, {"one.gguf": DATA})
     running = system.map_file(pophood_hub.pull(NAME, announce=str).path)
-    children = [start(PULLER, 6) for _ in range(8)] + [start(DELETER, 20)]
-    for child in children:
-        out, err = child.communicate(timeout=120)
-        assert (child.returncode, out) == (0, "good\n"), err
+    with ExitStack() as stack:
+        programs = [(PULLER, 6)] * 8 + [(DELETER, 20)]
+        children = [stack.enter_context(start(program, times)) for program, times in programs]
+        for child in children:
+            out, err = child.communicate(timeout=processes.HANG_SECONDS)
+            assert (child.returncode, out) == (0, "good\n"), err
     assert running[:] == DATA
     running.close()
     assert pophood_hub.pull(NAME, announce=str).path.read_bytes() == DATA
@@ -72,7 +76,7 @@ def test_the_second_puller_waits_and_takes_what_the_first_fetched(hub: FakeHub) 
 
     def hold(path: str, data: bytes) -> bytes:
         entered.set()
-        go.wait(20)
+        go.wait(processes.HANG_SECONDS)
         return data
 
     hub.wrong.body = hold
@@ -81,15 +85,15 @@ def test_the_second_puller_waits_and_takes_what_the_first_fetched(hub: FakeHub) 
     first = threading.Thread(target=lambda: found.append(pophood_hub.pull(NAME, announce=str)))
     second = threading.Thread(target=lambda: found.append(pophood_hub.pull(NAME, announce=said.append)))
     first.start()
-    assert entered.wait(20)
+    assert entered.wait(processes.HANG_SECONDS)
     second.start()
     while not said and second.is_alive():
         time.sleep(0.01)
     assert said == ["owner/one: another process is fetching it; waiting for that one"]
     assert pophood_hub.list_models() == []  # half of it is here, none of it is visible
     go.set()
-    first.join(30)
-    second.join(30)
+    first.join(processes.HANG_SECONDS)
+    second.join(processes.HANG_SECONDS)
     assert found[0] == found[1]
     assert len(hub.paths("/cdn/")) == 1
 
@@ -97,17 +101,15 @@ def test_the_second_puller_waits_and_takes_what_the_first_fetched(hub: FakeHub) 
 def test_a_dead_process_holds_no_lock(hub: FakeHub) -> None:
     lock = lock_of(parse_name(NAME))
     program = "import sys, time; from pathlib import Path; from pophood import system\n"
-    program += "with system.file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    child = subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "held\n"
-    with (
-        pytest.raises(Exception, match="still locked by another process"),
-        system.file_lock(lock, timeout=0.1),
-    ):
-        pass
-    child.kill()
-    child.communicate()
+    program += "with system.file_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(3600)"
+    with processes.started([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        with (
+            pytest.raises(Exception, match="still locked by another process"),
+            system.file_lock(lock, timeout=0.1),
+        ):
+            pass
     hub.add(NAME, {"one.gguf": DATA})
     assert pophood_hub.pull(NAME, announce=str).path.read_bytes() == DATA
 

@@ -10,10 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from pophood.system import file_lock
+from tests import processes
 from tests.conftest import ROOT
 from tests.needs import linux, tool
 
@@ -28,7 +31,8 @@ def configure(name: str, *options: str) -> Path:
     cmake = shutil.which("cmake", path=path)
     assert cmake is not None, "cmake is installed by make"
     common = ["-G", "Ninja", "-DPOPHOOD_PYTHON=OFF", "-DPOPHOOD_WERROR=ON", *options]
-    run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
+    with alone(folder):
+        run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
     return folder
 
 
@@ -36,14 +40,20 @@ def build(name: str, *options: str, target: str = "native_tests") -> Path:
     """Configure and build; gives the folder."""
     folder = configure(name, *options)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
+    with alone(folder):
+        run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
     return folder
+
+
+def alone(folder: Path) -> AbstractContextManager[None]:
+    """Hold a build folder's lock: two workers that build at once would damage ninja's records."""
+    return file_lock(folder.with_name(f"{folder.name}.lock"), timeout=processes.HANG_SECONDS)
 
 
 def run(command: list[str], *, path: str | None = None, timeout: float = 850) -> str:
     """Run to the end; a failure shows the last of what was printed."""
     environment = os.environ | ({"PATH": path} if path else {})
-    result = subprocess.run(
+    result = processes.run(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,

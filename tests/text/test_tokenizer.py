@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 
 from pophood.errors import BadInput
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from tests import processes
 from tests.text.test_authorities import llama2_like
 from tests.text.texts import strings
 from tests.text.vocabularies import (
@@ -311,4 +311,4 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
         "import sys, pophood.text.tokenizer, pophood.text.stream, pophood.text.chat\n"
         "assert not {'tokenizers', 'jinja2', 'numpy.random', 'torch'} & set(sys.modules), sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    processes.run([sys.executable, "-c", code], check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from pophood import _native
 from pophood.train import between
 from pophood.train.attention import WHOLE, attend
+from tests import processes
 
 ROUNDING = 2**-7
 
@@ -192,12 +192,11 @@ def test_every_instruction_set_and_number_of_threads_gives_the_same_bits() -> No
     for isa in _native.available_isa().split():
         for threads in (1, 3):
             code = PROGRAM.replace("THREADS", str(threads))
-            result = subprocess.run(
+            result = processes.run(
                 [sys.executable, "-c", code],
                 env={**os.environ, "POPHOOD_ISA": isa},
                 capture_output=True,
                 text=True,
-                timeout=120,
                 check=False,
             )
             assert result.returncode == 0, result.stderr

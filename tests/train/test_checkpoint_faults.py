@@ -8,7 +8,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 from pophood.errors import PophoodError
 from pophood.train import checkpoint
 from pophood.train.checkpoint import latest, load, save, saved_hash, state_hash
-from tests import needs
+from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.disk import Operation, watched
 from tests.train.kills import BEFORE, KEEP, NEW, old_checkpoints, state
@@ -109,7 +108,7 @@ def test_other_errors_of_the_disk_are_one_line(tmp_path: Path, number: int) -> N
 
 def killed(folder: Path, *arguments: str) -> dict[str, object]:
     """What tests/train/kills.py says, in a process that may fork and die."""
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "tests.train.kills", str(folder), *arguments],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pophood.train import plan as plans
 from pophood.train.plan import evaluating_pace_of, refuse_unfit, remedies, schedule, sizes_of
 from pophood.train.settings import TrainSettings
 from pophood.train.world import ALONE
+from tests import processes
 from tests.needs import linux
 from tests.tiny import gpt2_config, tiny_config
 
@@ -135,4 +135,4 @@ def test_the_peak_is_seen_even_if_it_is_gone() -> None:
         "assert peak.bytes - before > 110_000_000, (before, peak.bytes)\n"
         "assert peak.now < peak.bytes - 110_000_000, (peak.now, peak.bytes)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    processes.run([sys.executable, "-c", program], check=True)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pophood.train.checkpoint import latest, load, saved_hash, state_hash
-from tests import needs
+from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.small import Case, documents, trainer_of
 
@@ -63,18 +63,13 @@ class Run:
 @contextmanager
 def run(data: Path, out: Path, threads: int = 1, **fields: Any) -> Iterator[Run]:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-    with subprocess.Popen(
+    with processes.started(
         [sys.executable, "-m", "tests.train.runner", str(data), str(out), json.dumps({**CASE, **fields})],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
-        text=True,
     ) as process:
-        try:
-            yield Run(process)
-        finally:
-            if process.poll() is None:
-                process.kill()
+        yield Run(process)
 
 
 @pytest.fixture(scope="module")

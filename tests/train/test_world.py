@@ -30,6 +30,7 @@ from pophood.train.resuming import remarks
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 from pophood.train.world import ALONE, World
+from tests import processes
 from tests.conftest import ROOT
 from tests.tiny import tiny_folder
 from tests.train.small import Case, trainer_of
@@ -68,25 +69,19 @@ def torchrun(*command: str, **options: str) -> Iterator[subprocess.Popen[str]]:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     run = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend=c10d", "--local-addr=127.0.0.1"]
-    process = subprocess.Popen(
+    with processes.started(
         [*run, *flags, "-m", *command],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
+    ) as process:
+        yield process
 
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What it said on stdout, if it ended well."""
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=processes.HANG_SECONDS)
     assert process.returncode == 0, errors[-4_000:]
     return out
 
@@ -216,7 +211,7 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
     with torchrun("pophood", "tune", *where, *sizes, "--threads", "2") as run:
         wait_for(out / "events.jsonl", '"step": 3,')
         run.send_signal(signal.SIGTERM)
-        said, errors = run.communicate(timeout=120)
+        said, errors = run.communicate(timeout=processes.HANG_SECONDS)
     assert said.count("Written to") == 1
     assert errors.count("validation: ") == 1
     assert "stopped, what was learned is kept" in errors
@@ -246,7 +241,7 @@ def test_two_tune_what_one_tunes(tmp_path: Path, more: tuple[str, ...]) -> None:
     with torchrun(*command, str(tmp_path / "two"), "--threads", "2") as run:
         ended(run)
     one = [sys.executable, "-m", *command, str(tmp_path / "one"), "--threads", "1", "--accumulation", "2"]
-    subprocess.run(one, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    processes.run(one, cwd=ROOT, check=True, capture_output=True)
     for kind in ("step", "evaluated"):
         two_, one_ = (
             [
@@ -269,7 +264,7 @@ def test_a_sharded_base_is_not_in_8_bits(tmp_path: Path) -> None:
 
 def wait_for(path: Path, text: str) -> None:
     """Until a file has it."""
-    for _ in range(1_200):
+    for _ in range(int(processes.HANG_SECONDS / 0.1)):
         if path.is_file() and text in path.read_text(encoding="utf-8"):
             return
         time.sleep(0.1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pophood.text.chat import ChatTemplate
 from pophood.train.data import Progress
 from pophood.train.data.kept import fingerprint, line_ends
 from pophood.train.data.reading import STRETCH
-from tests import needs
+from tests import needs, processes
 from tests.conftest import ROOT
 from tests.hub.test_disk_full import FullDisk
 from tests.train.data.given import (
@@ -154,11 +153,10 @@ except PophoodError as error:
 def test_when_the_kernel_itself_refuses_the_write(tmp_path: Path) -> None:
     """`needed` is what the whole takes, by how far reading has come."""
     needs.linux()
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", LIMITED, "20000", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -182,9 +180,8 @@ opened(SHAKESPEARE, cache=Path(sys.argv[1]))
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
-        timeout=60,
         check=False,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import pytest
 
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions, Order, open_data
-from tests import needs
+from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.data.given import SHAKESPEARE, byte_level
 
@@ -101,7 +100,7 @@ def test_three_hundred_megabytes(tmp_path: Path) -> None:
     """GPT-2's vocabulary, 300 MB of text: at most 120 MiB above what is there before. Takes some minutes."""
     needs.linux()
     path = written(tmp_path / "large.txt", 300_000_000)
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", MEASURED, str(path), str(tmp_path)],
         capture_output=True,
         text=True,

@@ -1,0 +1,140 @@
+"""Child processes of the tests: all start here (tests/contracts/test_processes.py), and none is left running.
+
+A child leads a session of its own. When it is done with, whatever happened, its process group and all of its
+descendants are killed. Descendants are found through Linux's /proc; elsewhere the process group alone is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+HANG_SECONDS = 600.0  # a guard against waiting for ever, never a statement about speed
+DYING_SECONDS = (
+    30.0  # a process that was killed, or whose parent has ended, may need a moment on a busy machine
+)
+SET_CHILD_SUBREAPER = 36  # of prctl(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that runs: its id and its command line."""
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.command})"
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends: `descendants` still finds them (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int | None = None) -> list[Running]:
+    """The processes below `pid` (default: this one) that run, zombies not among them."""
+    running = []
+    for child in _children(os.getpid() if pid is None else pid):
+        with suppress(OSError):  # it may end while it is being read
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX":
+                words = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                running.append(Running(child, b" ".join(words).decode(errors="replace")[:200]))
+        running += descendants(child)
+    return running
+
+
+def kill_leftovers() -> list[Running]:
+    """Give what runs below this process a moment to end, then kill it; return what had to be killed."""
+    end = time.monotonic() + DYING_SECONDS
+    pause = 0.001
+    while (left := descendants()) and time.monotonic() < end:
+        time.sleep(pause)
+        pause = min(2 * pause, 0.2)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    for child in _children(os.getpid()):  # orphans that were adopted: nobody else waits for them
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0 if left else os.WNOHANG)
+    return left
+
+
+@contextmanager
+def started(command: Any, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process whose streams are text, with the options of `subprocess.Popen`; killed on leaving."""
+    with _started(command, **{"text": True} | options) as process:
+        yield process
+
+
+@contextmanager
+def started_bytes(command: Any, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose streams are bytes, with the options of `subprocess.Popen`; killed on leaving."""
+    with _started(command, **options) as process:
+        yield process
+
+
+if TYPE_CHECKING:
+    from subprocess import run as run  # the same arguments and results
+else:
+
+    def run(command, *, input=None, capture_output=False, timeout=HANG_SECONDS, check=False, **options):  # noqa: A002
+        """Do what `subprocess.run` does, with a guard against hanging, and leave no descendant running."""
+        if input is not None:
+            options["stdin"] = subprocess.PIPE
+        if capture_output:
+            options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with _started(command, **options) as process:
+            out, err = process.communicate(input, timeout)
+        done = subprocess.CompletedProcess(command, process.returncode, out, err)
+        if check:
+            done.check_returncode()
+        return done
+
+
+@contextmanager
+def _started(command: Any, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """Kill a process with its group and its descendants, and close its streams."""
+    below = descendants(process.pid)
+    if sys.platform != "win32":
+        with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when all have ended
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    for one in below:
+        with suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+    process.wait()
+    streams: list[IO[Any] | None] = [process.stdin, process.stdout, process.stderr]
+    for stream in streams:
+        if stream is not None:
+            with suppress(OSError):  # what was never written cannot be now
+                stream.close()
+
+
+def _children(pid: int) -> list[int]:
+    """The direct children of a process, those of all its threads."""
+    children: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                children += map(int, (thread / "children").read_text().split())
+    return children
