@@ -59,7 +59,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Give pophood a home inside build/ (kept between runs, so the small model is fetched once).
 
-    SIGTERM ends the tests as Ctrl-C does, so that what they started is ended too.
+    SIGTERM ends the tests as Ctrl-C does, so that what they started is ended too. A shell starts a command
+    with `&` so that SIGINT is ignored, which children inherit: the tests of Ctrl-C need it heard.
     """
     os.environ["POPHOOD_HOME"] = str(ROOT / "build" / "test-home")
     for name in SETTINGS:
@@ -68,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
         os.environ["OMP_WAIT_POLICY"] = "passive"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     processes.adopt_orphans()
 
 

@@ -1,0 +1,134 @@
+// Forks share blocks of keys and values until one of their owners writes. Every owner, the parent among them, must
+// go on as if it were alone: the same bits as a run that was never forked.
+#include <map>
+
+#include "models.h"
+
+using namespace pophood;
+
+namespace {
+
+constexpr int64_t vocabulary = 97;
+
+// A sequence, every token that it was given, and the logits after those that it was given alone, by position.
+struct Owner {
+    int64_t sequence;
+    std::vector<int32_t> tokens;
+    std::map<size_t, std::vector<float>> got;
+};
+
+std::vector<Row> rows_of(int64_t sequence, const std::vector<int32_t>& tokens, size_t first = 0) {
+    std::vector<Row> rows;
+    for (size_t i = first; i < tokens.size(); ++i) rows.push_back({sequence, tokens[i]});
+    return rows;
+}
+
+Owner begin(Engine& engine, int32_t length) {
+    Owner owner{engine.create(), {}, {}};
+    for (const Row& row : text(owner.sequence, length)) owner.tokens.push_back(row.token);
+    if (length > 0) logits(engine, rows_of(owner.sequence, owner.tokens));
+    return owner;
+}
+
+Owner forked(Engine& engine, const Owner& from) { return {engine.fork(from.sequence), from.tokens, {}}; }
+
+void truncate(Engine& engine, Owner& owner, int64_t length) {
+    engine.truncate(owner.sequence, length);
+    owner.tokens.resize(static_cast<size_t>(length));
+    owner.got.erase(owner.got.lower_bound(owner.tokens.size()), owner.got.end());
+    CHECK(engine.length(owner.sequence) == length);
+}
+
+// All owners write tokens of their own by turns, the order of each turn turned round.
+void go_on(Engine& engine, std::vector<Owner>& owners, int turns) {
+    for (int turn = 0; turn < turns; ++turn)
+        for (size_t i = 0; i < owners.size(); ++i) {
+            const size_t j = turn % 2 ? owners.size() - 1 - i : i;
+            Owner& owner = owners[j];
+            const size_t position = owner.tokens.size();
+            const auto number = static_cast<int>(j);
+            owner.tokens.push_back(static_cast<int32_t>((turn * 29 + number * 11 + turn * number + 7) % vocabulary));
+            owner.got[position] = logits(engine, rows_of(owner.sequence, owner.tokens, position));
+        }
+}
+
+// Drops the owners, whose logits must be those of the same tokens in runs that were never forked.
+void check_and_drop(Engine& engine, const std::vector<Owner>& owners) {
+    for (size_t i = 0; i < owners.size(); ++i) {
+        const int64_t alone = engine.create();
+        const auto whole = logits(engine, rows_of(alone, owners[i].tokens));
+        engine.drop(alone);
+        CHECK(!owners[i].got.empty());
+        for (const auto& [position, got] : owners[i].got) {
+            const auto row = whole.begin() + static_cast<int64_t>(position) * vocabulary;
+            CHECK(same_bits(got, {row, row + vocabulary}), "owner %d of %d, position %d", static_cast<int>(i),
+                  static_cast<int>(owners.size()), static_cast<int>(position));
+        }
+    }
+    for (const Owner& owner : owners) engine.drop(owner.sequence);
+}
+
+}  // namespace
+
+TEST(every_owner_of_a_block_goes_on_as_if_it_were_alone) {
+    for (const Config& config : {llama_like(), gpt2_like()}) {
+        auto engine = make(config, 1);
+        for (const int owners : quick ? std::vector<int>{3} : std::vector<int>{2, 3, 5})
+            for (const int32_t prefix : quick ? std::vector<int32_t>{31} : std::vector<int32_t>{1, 17, 31, 32, 33, 63, 64})
+                for (const bool chain : {false, true}) {  // forks of the parent, or each of the one before
+                    std::vector<Owner> all{begin(*engine, prefix)};
+                    while (static_cast<int>(all.size()) < owners) all.push_back(forked(*engine, chain ? all.back() : all.front()));
+                    go_on(*engine, all, quick ? 3 : 5);
+                    check_and_drop(*engine, all);
+                }
+    }
+}
+
+TEST(an_owner_that_waits_is_not_written_over) {
+    auto engine = make(llama_like(), 1);
+    for (const int32_t prefix : quick ? std::vector<int32_t>{50} : std::vector<int32_t>{1, 31, 32, 50}) {
+        std::vector<Owner> writers{begin(*engine, prefix)};
+        std::vector<Owner> waiting{forked(*engine, writers.front()), forked(*engine, writers.front())};
+        go_on(*engine, writers, 36);  // over the edge of a block
+        go_on(*engine, waiting, 3);
+        check_and_drop(*engine, writers);
+        go_on(*engine, waiting, 2);
+        check_and_drop(*engine, {waiting.front()});
+        waiting.erase(waiting.begin());
+        go_on(*engine, waiting, 2);  // the last owner of all
+        check_and_drop(*engine, waiting);
+    }
+}
+
+TEST(an_owner_that_is_truncated_leaves_the_others_alone) {
+    auto engine = make(llama_like(), 1);
+    for (const int32_t prefix : quick ? std::vector<int32_t>{70} : std::vector<int32_t>{64, 70})
+        for (const int32_t length : quick ? std::vector<int32_t>{32} : std::vector<int32_t>{0, 1, 31, 32, 33, 63, 64})
+            for (const size_t cut : {0u, 1u, 2u}) {  // the parent, or a fork
+                std::vector<Owner> all{begin(*engine, prefix)};
+                all.push_back(forked(*engine, all.front()));
+                all.push_back(forked(*engine, all.back()));
+                truncate(*engine, all[cut], length);
+                std::vector<Owner> one{all[cut]};
+                go_on(*engine, one, quick ? 4 : 34);  // writes where the others' keys are
+                all[cut] = one.front();
+                go_on(*engine, all, 2);
+                check_and_drop(*engine, all);
+            }
+}
+
+TEST(blocks_that_nobody_owns_are_used_again) {
+    auto engine = make(llama_like(), 1);
+    const auto fill = [&] {
+        std::vector<Owner> all{begin(*engine, 50)};
+        while (all.size() < 4) all.push_back(forked(*engine, all.back()));
+        go_on(*engine, all, 2);
+        truncate(*engine, all.back(), 10);
+        const int64_t bytes = engine->cache_bytes();
+        for (const Owner& owner : all) engine->drop(owner.sequence);
+        CHECK(engine->cache_bytes() == bytes, "spare blocks are kept");
+        return bytes;
+    };
+    const int64_t first = fill();
+    CHECK(first > 0 && fill() == first && fill() == first, "a block was lost");
+}
