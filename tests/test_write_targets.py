@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from pophood import system
 from pophood.errors import BadInput, PophoodError
-from tests import needs
+from tests import needs, processes
 
 
 @pytest.fixture(autouse=True)
@@ -139,9 +138,7 @@ for folder in (False, True):
     except PophoodError as error:
         print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
+    done = processes.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all(line.startswith(f"{folder / 'pophood-test-page.html'}: may not be written") for line in lines)

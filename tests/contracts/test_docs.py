@@ -14,7 +14,7 @@ from tests import processes
 from tests.conftest import ROOT
 from tests.contracts.sources import product_files, tracked_files
 
-PAGES = [path for path in tracked_files() if path.suffix == ".md" and "tests" not in path.parts]
+PAGES = [p for p in tracked_files() if p.suffix == ".md" and "tests" not in p.relative_to(ROOT).parts]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 REQUIREMENTS = [
