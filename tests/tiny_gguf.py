@@ -43,16 +43,18 @@ def tiny_gguf(
     duplicate_output: bool = False,
     tokenizer: bool = True,
     keys: dict[str, Any] | None = None,
+    part_tensors: int = 0,
     **overrides: Any,
 ) -> Path:
     """Write the model that `tiny_folder` writes with the same arguments as GGUF; norms and biases are F32.
 
     `duplicate_output` writes a tied output matrix twice, as older converters did; `keys` are metadata.
+    `part_tensors` splits the model into parts of so many tensors, STEM-00001-of-...; `path` is not written.
     """
     import gguf
 
     config = tiny_config(family, **overrides)
-    writer = gguf.GGUFWriter(path, config.architecture)
+    writer = gguf.GGUFWriter(path, config.architecture, split_max_tensors=part_tensors)
     write_metadata(writer, config)
     if tokenizer:
         write_vocabulary(writer, config)

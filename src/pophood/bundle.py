@@ -22,8 +22,10 @@ from pophood.errors import BadFile, BadInput
 from pophood.families import Family, Source, config_from_gguf, config_from_hf, family_of, locate
 from pophood.families.family import FileFormat, numbered
 from pophood.families.keys import short
-from pophood.formats import find_weights, identify, open_gguf, open_safetensors, open_sharded
+from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
+from pophood.formats.parts import part_of
 from pophood.formats.safetensors import parse_json
+from pophood.formats.sniff import weights_at
 from pophood.sampling import RANGES
 from pophood.system import map_file
 
@@ -179,7 +181,7 @@ class Bundle:
 class OpenedWeights:
     """The numbers of a model, without its words: what an engine needs."""
 
-    path: Path  # of the weights: a .safetensors file, an index of several, or a .gguf file
+    path: Path  # of the weights: a .safetensors file, the index or first of several, or the (first) GGUF file
     file_format: FileFormat
     config: ModelConfig
     weights: Weights
@@ -212,7 +214,7 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         suggested = _suggestions_of_folder(folder)
         licence, source = _licence_of_card(folder / "README.md"), None
     return Bundle(
-        name=path.stem if path.suffix == ".gguf" else _folder_name(folder),
+        name=_file_name(opened.path) if opened.file_format == "gguf" else _folder_name(folder),
         path=path,
         file_format=opened.file_format,
         config=opened.config,
@@ -228,7 +230,7 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
 
 def open_weights(path: Path) -> OpenedWeights:
     """Config and weights of a folder or a .gguf file, without the tokenizer; raises as `open_bundle` does."""
-    weights_path = find_weights(path) if path.is_dir() else path
+    weights_path = weights_at(path)
     kind = identify(weights_path)
     if kind == "gguf":
         gguf = open_gguf(weights_path)
@@ -236,7 +238,8 @@ def open_weights(path: Path) -> OpenedWeights:
         weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
         return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
     config = config_from_hf(read_json(weights_path.parent / "config.json"))
-    tensors = (open_sharded if kind == "index" else open_safetensors)(weights_path).tensors
+    sharded = kind == "index" or part_of(weights_path.name) is not None
+    tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
     weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
     return OpenedWeights(weights_path, "safetensors", config, weights, {})
 
@@ -252,6 +255,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadFile(f"{path}: holds a {type(value).__name__}; wanted an object: fetch it again")
     return value
+
+
+def _file_name(path: Path) -> str:
+    """A GGUF file's name without its end and, for a split model, without the number of the part."""
+    part = part_of(path.name)
+    return part.stem if part is not None else path.name.removesuffix(".gguf")
 
 
 def _folder_name(folder: Path) -> str:

@@ -177,8 +177,8 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         "the data should begin at 1,048,576, but the file has",
     ),
     "one part of three": (
-        lambda: gguf([Key("split.count", g.U16, 3)]).data,
-        "one of 3 parts of a split model; pophood reads whole files: join them",
+        lambda: gguf([Key("split.count", g.U16, 3), Key("split.no", g.U16, 1)]).data,
+        "is part 2 of a model in 3 parts; the others are found by the name: call it NAME-00002-of-00003.gguf",
     ),
     "tensor name too long": (
         lambda: with_tensor(Info("n" * 65, [8], F32, 0)),

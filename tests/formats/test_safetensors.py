@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadFile, Unsupported
-from pophood.formats import open_safetensors, open_sharded
+from pophood.formats import find_weights, open_safetensors, open_sharded
 from pophood.formats.safetensors import DTYPE_BITS
+from pophood.formats.sniff import weights_at
 from pophood.system import atomic_write
-from tests.formats.safetensors_bytes import packed, sharded
+from tests.formats.safetensors_bytes import floats, packed, sharded
 from tests.needs import linux
 
 WHOLE_BYTES = sorted(name for name, bits in DTYPE_BITS.items() if bits % 8 == 0)
@@ -175,7 +176,7 @@ def test_links_within_the_folder_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["outside.safetensors", "hub/models--b/blobs/x", "hub/models--a/refs/x"])
-def test_links_that_leave_are_refused(tmp_path: Path, target: str) -> None:
+def test_links_are_followed_wherever_they_lead(tmp_path: Path, target: str) -> None:
     linux()
     folder = tmp_path / "hub" / "models--a" / "snapshots" / "0123"
     folder.mkdir(parents=True)
@@ -184,8 +185,42 @@ def test_links_that_leave_are_refused(tmp_path: Path, target: str) -> None:
     outside.parent.mkdir(parents=True, exist_ok=True)
     (folder / "a.safetensors").rename(outside)
     (folder / "a.safetensors").symlink_to(outside)
-    with pytest.raises(BadFile, match=r"'a\.safetensors' is a link that leaves the folder"):
+    with open_sharded(index) as file:
+        assert file["x"].values().tolist() == [1.0]
+    outside.unlink()
+    with pytest.raises(
+        BadFile, match=r"'a\.safetensors' is a link to a file that is missing: mount its disk"
+    ):
         open_sharded(index)
+
+
+@pytest.mark.parametrize("stem", ["model", "consolidated", "pytorch_model.fp16"])
+def test_shards_without_an_index_are_one_model(tmp_path: Path, stem: str) -> None:
+    names = [f"{stem}-{i:05}-of-00004.safetensors" for i in range(1, 5)]
+    sharded(tmp_path, {name: {f"w{i}": [float(i)]} for i, name in enumerate(names)})
+    (tmp_path / "model.safetensors.index.json").unlink()
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"no weights of the model")
+    assert find_weights(tmp_path) == weights_at(tmp_path / names[2]) == tmp_path / names[0]
+    with open_sharded(tmp_path / names[0]) as file:
+        assert {name: tensor.values().tolist() for name, tensor in file.tensors.items()} == {
+            f"w{i}": [float(i)] for i in range(4)
+        }
+    (tmp_path / names[3]).write_bytes(floats({"w0": [3.0]}))
+    with pytest.raises(BadFile, match=r"00004-of-00004.*the tensor 'w0' stands in another shard too"):
+        open_sharded(tmp_path / names[0])
+    (tmp_path / names[3]).unlink()
+    with pytest.raises(BadFile, match=f"the file '{names[3]}' is missing: fetch the model again"):
+        open_sharded(tmp_path / names[0])
+
+
+def test_a_shard_means_its_index(tmp_path: Path) -> None:
+    names = [f"model-{i:05}-of-00002.safetensors" for i in (1, 2)]
+    index = sharded(tmp_path, {name: {name: [1.0]} for name in names})
+    for name in names:
+        assert weights_at(tmp_path / name) == index
+    other = index.rename(tmp_path / "other.safetensors.index.json")
+    assert find_weights(tmp_path) == tmp_path / names[0]
+    assert weights_at(other) == other
 
 
 def test_saving_over_a_file_that_is_still_mapped(tmp_path: Path) -> None:

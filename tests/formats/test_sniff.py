@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
-from pophood.formats import confined, find_weights, identify
-from tests.formats.gguf_bytes import gguf
+from pophood.formats import confined, find_weights, identify, open_gguf
+from pophood.formats.parts import Part, one_of_each, part_of
+from pophood.formats.sniff import weights_at
+from pophood.system import map_file
+from tests.formats.gguf_bytes import gguf, placed
 from tests.formats.safetensors_bytes import floats
 from tests.needs import linux
 
@@ -145,7 +149,10 @@ def test_find_weights_says_what_is_wrong(tmp_path: Path) -> None:
         find_weights(tmp_path)
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).touch()
-    with pytest.raises(BadInput, match=r"holds 2 models \('a.gguf, b.gguf'\); name one"):
+    with pytest.raises(
+        BadInput,
+        match=r"holds 2 models, wanted one: name one of these files, as in .*/a.gguf: a.gguf, b.gguf",
+    ):
         find_weights(tmp_path)
 
 
@@ -186,5 +193,98 @@ def test_confined_says_when_a_file_is_missing_or_out_of_reach(tmp_path: Path) ->
     with pytest.raises(BadFile, match=r"the file '\\ud800' cannot be reached"):
         confined(tmp_path, "\ud800")
     (tmp_path / "dangling").symlink_to("gone")
-    with pytest.raises(BadFile, match="the file 'dangling' is missing"):
+    with pytest.raises(BadFile, match="'dangling' is a link to a file that is missing: mount its disk"):
         confined(tmp_path, "dangling")
+
+
+# Bytes decide, not names ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["sha256-1d96b2a6", "model.bin", "weights.pt", "MODEL.GGUF", "m.gguf.bak", "m.onnx"]
+)
+def test_gguf_under_any_name_is_a_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gguf().data)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "tokenizer.model").write_bytes(b"GGUF too, and not weights")
+    (tmp_path / "optimizer.bin").write_bytes(pickle.dumps([1]))
+    assert identify(tmp_path / name) == "gguf"
+    assert weights_at(tmp_path / name) == find_weights(tmp_path) == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["model.bin", "weights", "model.pth", "sha256-0123"])
+def test_safetensors_under_any_name_are_a_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(floats({"w": [1.0]}))
+    (tmp_path / "config.json").write_text("{}")
+    assert find_weights(tmp_path) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.gguf.part01", "by its name a piece of 'x.gguf': join all pieces in order"),
+        ("x.gguf.part2of3", "by its name a piece of 'x.gguf'"),
+        ("x.Q6_K.gguf-split-b", "by its name a piece of 'x.Q6_K.gguf'"),
+        ("x.safetensors.002", "by its name a piece of 'x.safetensors'"),
+        ("x.gguf.ab", "by its name a piece of 'x.gguf'"),
+        ("x.gguf.part", "by its name a download that has not ended"),
+        ("x.safetensors.incomplete", "by its name a download that has not ended"),
+        ("x.gguf.crdownload", "by its name a download that has not ended"),
+    ],
+)
+def test_a_piece_of_a_file_is_called_a_piece(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"anything else")
+    with pytest.raises(BadFile, match="begins with b'anything': neither GGUF nor safetensors; " + words):
+        identify(tmp_path / name)
+    infos, data = placed([("w", "F32", (64,), bytes(256))])
+    (tmp_path / name).write_bytes(gguf([], infos, data).data[:-100])
+    with pytest.raises(BadFile, match="the file was cut short, or lies: " + words):
+        open_gguf(tmp_path / name)
+    with pytest.raises(BadFile, match=r"holds no \.safetensors and no \.gguf file"):
+        find_weights(tmp_path)
+
+
+def test_all_pieces_joined_are_a_model(tmp_path: Path) -> None:
+    """The advice is true; and a whole file under a piece's name is opened, since its bytes are whole."""
+    infos, data = placed([("w", "F32", (64,), bytes(range(256)))])
+    whole = gguf([], infos, data).data
+    for i in range(4):
+        (tmp_path / f"x.gguf.part0{i}").write_bytes(whole[i * 100 : (i + 1) * 100] if i < 3 else whole[300:])
+    joined = tmp_path / "x.gguf"
+    joined.write_bytes(b"".join((tmp_path / f"x.gguf.part0{i}").read_bytes() for i in range(4)))
+    (tmp_path / "y.gguf.part00").write_bytes(whole)
+    for path in (joined, tmp_path / "y.gguf.part00"):
+        with open_gguf(path) as file:
+            assert file.tensors["w"].data.tobytes() == bytes(range(256))
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    """Opening one would wait for ever."""
+    linux()
+    os.mkfifo(tmp_path / "model.safetensors")
+    for look in (identify, open_gguf, weights_at, map_file):
+        with pytest.raises(BadFile, match="is a pipe, a socket or a device; wanted a file"):
+            look(tmp_path / "model.safetensors")
+
+
+def test_part_names() -> None:
+    part = part_of("sub/q4-00002-of-00003.gguf")
+    assert part == Part("sub/q4", 2, 3, ".gguf")
+    assert part.names == [f"sub/q4-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    assert (part.first, part.name) == (part.names[0], part.names[1])
+    for name in (
+        "q4.gguf",
+        "q4-00000-of-00002.gguf",
+        "q4-00003-of-00002.gguf",
+        "q4-1-of-2.gguf",
+        "-00001-of-00001.gguf",
+    ):
+        assert part_of(name) is None
+    assert part_of("x-00001-of-99999.gguf") is None
+    assert one_of_each(
+        ["b-00002-of-00002.gguf", "a.gguf", "b-00001-of-00002.gguf", "b-00001-of-00003.gguf"]
+    ) == [
+        "b-00001-of-00002.gguf",
+        "a.gguf",
+        "b-00001-of-00003.gguf",
+    ]

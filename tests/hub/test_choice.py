@@ -256,15 +256,26 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pophood_hub.locate("weights").path == tmp_path / "weights" / "one.gguf"
     assert pophood_hub.locate(str(tmp_path / "folder")).where == "path"
     with pytest.raises(
-        BadInput, match=r"several: holds several models, wanted one: add a file's name: a.gguf, b.gguf"
+        BadInput,
+        match=r"several: holds 2 models, wanted one: name one of these files, as in .*: a.gguf, b.gguf",
     ):
         pophood_hub.locate("several")
-    with pytest.raises(BadInput, match=r"one file of a model; wanted its folder"):
-        pophood_hub.locate("folder/model.safetensors")
+    named = pophood_hub.locate("folder/model.safetensors")
+    assert (named.path, named.kind) == (tmp_path / "folder" / "model.safetensors", "safetensors")
+    (tmp_path / "alone.safetensors").write_bytes(b"x")
+    with pytest.raises(
+        BadInput, match=r"alone.safetensors: safetensors without the config.json that describes"
+    ):
+        pophood_hub.locate("alone.safetensors")
+    put(tmp_path / "tuned", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
+    with pytest.raises(
+        BadInput, match=r"an adapter, not a model: name its model with -m, and it with --adapter"
+    ):
+        pophood_hub.locate("tuned/adapter_model.safetensors")
     for name in ("pytorch_model.bin", "m.pt", "m.pth", "m.ckpt", "m.pkl"):
         (tmp_path / name).write_bytes(b"\x80\x04.")
         with pytest.raises(
-            Unsupported, match=r"a pickle, which can run any program when it is read: refused"
+            Unsupported, match=r"a Python pickle: opening one can run any program .* never opens it"
         ):
             pophood_hub.locate(f"./{name}")
     for name in ("./none", "none.gguf", str(tmp_path / "none"), "~/no-such-model-here"):

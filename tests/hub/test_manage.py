@@ -211,3 +211,17 @@ def test_a_thousand_hostile_names_touch_nothing_outside(
     after = {path: content for path, content in tree(tmp_path, home / "models").items() if path != settings}
     assert after == before
     assert done["pull"] > 5  # some of them are names
+
+
+def test_a_split_gguf_in_the_cache_is_one_model(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hf" / "hub" / "models--owner--split" / "snapshots" / ("a" * 40)
+    files = {f"{q}-0000{i}-of-00002.gguf": b"GGUF" for q in ("q4", "q8") for i in (1, 2)}
+    put(snapshot, {**files, "whole.gguf": b"GGUF"})
+    names = {
+        f"owner/split:{file}" for file in ("q4-00001-of-00002.gguf", "q8-00001-of-00002.gguf", "whole.gguf")
+    }
+    assert {model.name for model in pophood_hub.list_models()} == names
+    found = pophood_hub.locate("owner/split:q8-00002-of-00002.gguf", offline=True)
+    assert found.path == snapshot / "q8-00001-of-00002.gguf"
+    (snapshot / "q8-00002-of-00002.gguf").unlink()
+    assert len(pophood_hub.list_models()) == 2

@@ -163,7 +163,6 @@ def test_a_repo_with_one_gguf_needs_no_file_name(hub: FakeHub) -> None:
             "pickled weights only, which can run any program",
         ),
         ({"README.md": b""}, "neither safetensors with a config.json, nor a GGUF file"),
-        ({"m-00001-of-00002.gguf": b"x"}, "one part of a split GGUF"),
         (
             {"config.json": b"{}", "a.safetensors": b"", "b.safetensors": b""},
             "a.safetensors, b.safetensors but no",
@@ -174,6 +173,60 @@ def test_repos_that_hold_nothing_to_run(hub: FakeHub, files: dict[str, bytes], w
     hub.add("owner/name", files)
     with pytest.raises(Unsupported, match=words):
         pophood_hub.pull("owner/name", announce=quiet)
+
+
+@pytest.mark.parametrize("named", ["", ":m-00001-of-00003.gguf", ":m-00003-of-00003.gguf"])
+@pytest.mark.parametrize("folder", ["", "Q4_K_M/"])
+def test_all_parts_of_a_split_gguf_are_fetched(hub: FakeHub, named: str, folder: str) -> None:
+    parts = {f"{folder}m-0000{i}-of-00003.gguf": b"GGUF" + bytes([i]) * 1000 for i in (1, 2, 3)}
+    hub.add("owner/split", {"README.md": b"", **parts})
+    said: list[str] = []
+    found = pophood_hub.pull(f"owner/split{named.replace(':', f':{folder}')}", announce=said.append)
+    assert (found.kind, found.path.name) == ("gguf", "m-00001-of-00003.gguf")
+    assert "3 files" in said[0] and "3.0 kB" in said[0]
+    for path, content in parts.items():
+        assert (found.path.parent / path.rsplit("/", 1)[-1]).read_bytes() == content
+    hub.asked.clear()
+    assert pophood_hub.locate(found.name) == found
+    assert pophood_hub.locate(f"owner/split{named.replace(':', f':{folder}')}") == found
+    (listed,) = pophood_hub.list_models()
+    assert (listed.name, listed.size > 3000, hub.asked) == (found.name, True, [])
+    (found.path.parent / "m-00002-of-00003.gguf").unlink()
+    assert pophood_hub.list_models() == []
+
+
+def test_a_repo_of_several_split_models_lists_each_once(hub: FakeHub) -> None:
+    files = {f"{q}-0000{i}-of-00002.gguf": b"x" * 600 for q in ("q4", "q8") for i in (1, 2)}
+    hub.add("owner/split", {**files, "f16.gguf": b"x"})
+    with pytest.raises(
+        BadInput, match=r"of q4-00001-of-00002.gguf \(1.2 kB\), q8-00001-of-00002.gguf \(1.2 kB\), f16"
+    ):
+        pophood_hub.pull("owner/split", announce=quiet)
+    assert pophood_hub.pull("owner/split:q8-00002-of-00002.gguf", announce=quiet).name == (
+        "owner/split:q8-00001-of-00002.gguf"
+    )
+
+
+@pytest.mark.parametrize("lost", ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"])
+def test_a_repo_that_lacks_a_part(hub: FakeHub, lost: str) -> None:
+    files = {f"m-0000{i}-of-00002.gguf": b"GGUF" for i in (1, 2)}
+    del files[lost]
+    hub.add("owner/split", files)
+    with pytest.raises(BadFile, match=f"holds a model in 2 parts and lacks {lost}: take another file"):
+        pophood_hub.pull("owner/split", announce=quiet)
+
+
+@pytest.mark.parametrize("stem", ["model", "consolidated"])
+def test_shards_without_an_index(hub: FakeHub, stem: str) -> None:
+    shards = {f"{stem}-0000{i}-of-00003.safetensors": b"%d" % i * 1000 for i in (1, 2, 3)}
+    files = {"config.json": b"{}", "tokenizer.json": b"{}", **shards}
+    hub.add("owner/sharded", {**files, "adapter_model.safetensors": b"no"})
+    found = pophood_hub.pull("owner/sharded", announce=quiet)
+    assert {path.name for path in found.path.iterdir()} == {*files, "pophood.json"}
+    del files[f"{stem}-00002-of-00003.safetensors"]
+    hub.add("owner/half", files)
+    with pytest.raises(BadFile, match=f"lacks {stem}-00002-of-00003.safetensors"):
+        pophood_hub.pull("owner/half", announce=quiet)
 
 
 def test_the_person_is_asked_and_may_decline(hub: FakeHub, home: Path) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pophood.bundle import Bundle
-from pophood.formats import find_weights, open_gguf
+from pophood.formats import open_gguf
+from pophood.formats.sniff import weights_at
 
 
 def source_weights(bundle: Bundle) -> Path:
-    """The weights file: a .safetensors file, an index of several, or a .gguf file."""
-    return find_weights(bundle.path) if bundle.path.is_dir() else bundle.path
+    """The weights file: a .safetensors file, the index or first of several, or the (first) GGUF file."""
+    return weights_at(bundle.path)
 
 
 def source_folder(bundle: Bundle) -> Path:

@@ -2,14 +2,21 @@
 
 Nothing here knows an architecture, and nothing here unpickles. Every number from a file is checked against
 the file's length before it is used; a lie is one BadFile that says what, got, wanted and the next step.
+
+Names are imported when they are first used: the hub asks `sniff` what a file is, and needs no NumPy for that.
 """
 
 from __future__ import annotations
 
-from pophood.formats.gguf import GGUFFile, open_gguf
-from pophood.formats.safetensors import SafetensorsFile, open_safetensors, open_sharded
-from pophood.formats.sniff import confined, find_weights, identify
-from pophood.formats.tensors import Tensor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pophood.formats.gguf import GGUFFile
+    from pophood.formats.gguf_split import open_gguf
+    from pophood.formats.safetensors import SafetensorsFile, open_safetensors, open_sharded
+    from pophood.formats.sniff import confined, find_weights, identify
+    from pophood.formats.tensors import Tensor
 
 __all__ = [
     "GGUFFile",
@@ -22,3 +29,21 @@ __all__ = [
     "open_safetensors",
     "open_sharded",
 ]
+
+_MODULES = {
+    "GGUFFile": "gguf",
+    "SafetensorsFile": "safetensors",
+    "Tensor": "tensors",
+    "confined": "sniff",
+    "find_weights": "sniff",
+    "identify": "sniff",
+    "open_gguf": "gguf_split",
+    "open_safetensors": "safetensors",
+    "open_sharded": "safetensors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"pophood.formats.{_MODULES[name]}"), name)

@@ -9,8 +9,9 @@
     string: | u64 length | UTF-8 bytes |        array: | u32 element type | u64 count | elements |
 
 The layout is the specification's (ggml, docs/gguf.md). Where that is vague we refuse what llama.cpp refuses,
-and also bytes that belong to no tensor, so that a file has one reading. Nothing is allocated from a number in
-the file before that number was compared with the bytes that are there.
+and also bytes that belong to no tensor, so that a file has one reading; zeros after the last tensor are
+padding. Nothing is allocated from a number in the file before that number was compared with the bytes that
+are there.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadFile, Unsupported
+from pophood.formats.parts import piece_advice
 from pophood.formats.quant import BLOCKS
+from pophood.formats.quoting import quoted
 from pophood.formats.strings import read_strings
-from pophood.formats.tensors import Tensor, quoted
+from pophood.formats.tensors import Tensor
 from pophood.system import map_file
 
 # Far above every published model; they keep the Python objects of a hostile file small.
@@ -73,9 +76,12 @@ GGML_TYPES: dict[int, str] = {
 
 
 class GGUFFile:
-    """An open GGUF file. Its tensors stay valid after `close` for as long as somebody holds their values."""
+    """An open GGUF file, or all parts of one (see gguf_split.py).
 
-    __slots__ = ("_mapping", "metadata", "path", "tensors", "version")
+    Its tensors stay valid after `close` for as long as somebody holds their values.
+    """
+
+    __slots__ = ("_mappings", "metadata", "path", "tensors", "version")
 
     path: Path
     version: int
@@ -85,19 +91,20 @@ class GGUFFile:
     def __init__(
         self,
         path: Path,
-        mapping: mmap.mmap,
+        mappings: list[mmap.mmap],
         version: int,
         metadata: dict[str, object],
         tensors: dict[str, Tensor],
     ) -> None:
         self.path, self.version, self.metadata, self.tensors = path, version, metadata, tensors
-        self._mapping = mapping
+        self._mappings = mappings
 
     def close(self) -> None:
         """Forget the tensors and unmap the file (later, when the last array that looks into it is gone)."""
         self.tensors = {}
-        with suppress(BufferError):
-            self._mapping.close()
+        for mapping in self._mappings:
+            with suppress(BufferError):
+                mapping.close()
 
     def __enter__(self) -> GGUFFile:
         return self
@@ -108,13 +115,12 @@ class GGUFFile:
         self.close()
 
 
-def open_gguf(path: str | PathLike[str]) -> GGUFFile:
-    """Map a GGUF v2 or v3 file and read its metadata and its list of tensors; no weights are touched.
+def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
+    """Map one GGUF v2 or v3 file and read its metadata and its list of tensors; no weights are touched.
 
-    Raises BadFile for a file that breaks the format, Unsupported for one that holds tensor types which
-    pophood does not decode, is big-endian, or is one part of a split model.
-
-    Example: `open_gguf("model.gguf").metadata["general.architecture"]` is `"llama"`.
+    A part of a split model is opened alone: `gguf_split.open_gguf` opens all of them. Raises BadFile for a
+    file that breaks the format, Unsupported for one that holds tensor types which pophood does not decode,
+    or is big-endian.
     """
     mapping = map_file(path)
     try:
@@ -126,7 +132,7 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
         with suppress(BufferError):
             mapping.close()
         raise
-    return GGUFFile(Path(path), mapping, version, metadata, tensors)
+    return GGUFFile(Path(path), [mapping], version, metadata, tensors)
 
 
 class _Entry(NamedTuple):
@@ -212,12 +218,6 @@ class _Reader:
             if key in metadata:
                 raise self.bad(f"the key {quoted(key)} stands in the file twice")
             metadata[key] = self.value(self.u32(f"the type of key {quoted(key)}"), f"key {quoted(key)}", 0)
-        parts = metadata.get("split.count", 1)
-        if type(parts) is not int or parts > 1:
-            raise Unsupported(
-                f"{self.path}: one of {_shown(parts)} parts of a split model; pophood reads whole files: "
-                "join them with llama.cpp's `llama-gguf-split --merge`"
-            )
         return metadata
 
     def value(self, kind: int, what: str, depth: int) -> object:
@@ -358,7 +358,7 @@ class _Reader:
                 raise self.bad(
                     f"{what} of {length:,} bytes at offset {entry.offset:,} reaches past the end of the "
                     f"data, which has {room:,} bytes: the file was cut short, or lies",
-                    "fetch it again",
+                    piece_advice(self.path.name) or "fetch it again",
                 )
             if entry.offset < end:
                 raise self.bad(f"{what} at offset {entry.offset:,} overlaps {before}, which ends at {end:,}")
@@ -366,7 +366,8 @@ class _Reader:
                 hole = entry.offset - end
                 raise self.bad(f"{hole:,} bytes between {before} and {what} belong to no tensor")
             end, before = entry.offset + length, what
-        if room > _up(end, alignment):
+        after = self.bytes[self.size - room + _up(end, alignment) :]
+        if any(after[start : start + (1 << 20)].any() for start in range(0, after.size, 1 << 20)):
             raise self.bad(f"{room - end:,} bytes after the last tensor, {before}, belong to no tensor")
 
 

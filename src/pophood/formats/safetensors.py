@@ -25,13 +25,14 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from pophood.errors import BadFile, Unsupported
+from pophood.formats.parts import MAX_PARTS, part_of
+from pophood.formats.quoting import quoted
 from pophood.formats.sniff import confined, identify
-from pophood.formats.tensors import Tensor, quoted
+from pophood.formats.tensors import Tensor
 from pophood.system import map_file
 
 MAX_HEADER = 100_000_000  # the reference's
 MAX_DIMENSIONS = 32
-MAX_SHARDS = 512  # every mapped shard holds a file descriptor; 1,024 of them is a common limit
 
 # Bits of a value. What is not in quant.BLOCKS is listed and can be ignored, but its values are refused.
 DTYPE_BITS: dict[str, int] = {
@@ -105,19 +106,22 @@ def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
 
 
 def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
-    """Open all shards that an index (`model.safetensors.index.json`) names, as one file.
+    """Open all shards of a model as one file, by their index or, where there is none, by one shard's name.
 
     Shards must be plain names beside the index (see `confined`), and hold exactly the tensors that the
-    index says. Raises BadFile otherwise, and whatever `open_safetensors` raises for a shard.
+    index says; without an index, no tensor stands in two of them. Raises BadFile otherwise, and whatever
+    `open_safetensors` raises for a shard.
 
     Example: `open_sharded("model.safetensors.index.json").tensors["lm_head.weight"]`.
     """
     path = Path(path)
+    part = part_of(path.name)
+    shards: dict[str, set[str] | None] = dict.fromkeys(part.names) if part is not None else {**_shards(path)}
     files: list[SafetensorsFile] = []
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     try:
-        for shard, names in _shards(path).items():
+        for shard, names in shards.items():
             place = confined(path.parent, shard)
             if identify(place) != "safetensors":  # raises by itself for a pickle
                 raise BadFile(
@@ -125,7 +129,14 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
                 )
             file = open_safetensors(place)
             files.append(file)
-            _compare(file, names, path.name)
+            if names is not None:
+                _compare(file, names, path.name)
+            twice = file.tensors.keys() & tensors.keys()
+            if twice:
+                raise BadFile(
+                    f"{place}: the tensor {quoted(min(twice))} stands in another shard too: the shards are "
+                    "not of one model; fetch it again"
+                )
             tensors |= file.tensors
             metadata |= file.metadata
     except BaseException:
@@ -163,8 +174,8 @@ def _shards(path: Path) -> dict[str, set[str]]:
         if not isinstance(shard, str):
             raise BadFile(f"{path}: weight_map gives {quoted(name)} no file name: fetch it again")
         shards.setdefault(shard, set()).add(name)
-    if len(shards) > MAX_SHARDS:
-        raise BadFile(f"{path}: names {len(shards):,} shards, wanted at most {MAX_SHARDS}: fetch it again")
+    if len(shards) > MAX_PARTS:
+        raise BadFile(f"{path}: names {len(shards):,} shards, wanted at most {MAX_PARTS}: fetch it again")
     return dict(sorted(shards.items()))
 
 

@@ -1,24 +1,28 @@
 """Which file is what: find a folder's weights, keep names inside it, refuse all that is not plain data.
 
-A file is judged by its first bytes, not by its name. Pickles are never opened: unpickling runs whatever
-program the file holds, which is why `pytorch_model.bin` is refused with the ways out and not converted
-here.
+A file is judged by its first bytes, not by its name; a name only decides where the bytes say nothing. This
+is the one place for that: the hub asks here too. Pickles are never opened: unpickling runs whatever program
+the file holds, which is why `pytorch_model.bin` is refused with the ways out and not converted here.
 """
 
 from __future__ import annotations
 
+import stat
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
-from pophood.formats.tensors import quoted
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.formats.parts import one_of_each, part_of, piece_advice
+from pophood.formats.quoting import quoted
 
 Kind = Literal["gguf", "safetensors", "index"]
 
 PICKLES = (".bin", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
 FOREIGN = (".h5", ".msgpack", ".onnx", ".tflite", ".pb", ".mlmodel", ".ot", ".nemo")
-INDEX = "model.safetensors.index.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_INDEX_END = ".safetensors.index.json"
+_NO_WEIGHTS = (".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".py", ".sha256", ".yaml", ".yml")
 
 _ADVICE = (
     "take the .safetensors or .gguf file of the same model, or, where you trust its author, convert it with "
@@ -49,18 +53,12 @@ def identify(path: str | PathLike[str]) -> Kind:
     """What a weights file is, by its first bytes: "gguf", "safetensors", or "index" (of safetensors shards).
 
     Raises Unsupported for pickles and other formats, with the reason and the way out; NotHere without the
-    file; BadFile for a folder, an empty file or bytes that are no model.
+    file; BadFile for a folder, a pipe, an empty file or bytes that are no model.
 
     Example: `identify("pytorch_model.bin")` raises "... a zip archive as torch.save ... never opens it ...".
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(32)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotHere(f"{path}: there is no such file; check the path, or see `pophood list`") from None
-    except OSError as error:
-        raise BadFile(f"{path}: cannot be read as a file: {error.strerror}") from None
+    head = _head(path)
     if head[:4] == b"GGUF":
         return "gguf"
     suffix = path.suffix.lower()
@@ -79,7 +77,25 @@ def identify(path: str | PathLike[str]) -> Kind:
         return "safetensors"
     if suffix == ".gguf":
         return "gguf"
-    raise BadFile(f"{path}: begins with {head[:8]!r}: neither GGUF nor safetensors; name such a file")
+    begin = f"begins with {head[:8]!r}" if head else "is empty"
+    advice = piece_advice(path.name) or "name such a file, or a model's folder"
+    raise BadFile(f"{path}: {begin}: neither GGUF nor safetensors; {advice}")
+
+
+def _head(path: Path) -> bytes:
+    """The first 32 bytes of a regular file; a pipe would make its reader wait for ever."""
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BadFile(f"{path}: is a pipe, a socket or a device; wanted a file: name the model's file")
+        with path.open("rb") as file:
+            return file.read(32)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotHere(f"{path}: there is no such file; check the path, or see `pophood list`") from None
+    except OSError as error:
+        raise BadFile(
+            f"{path}: cannot be read as a file ({error.strerror}): check the path and its permissions"
+        ) from None
 
 
 def _refusal(path: Path, what: str, dangerous: bool) -> Unsupported:
@@ -90,10 +106,11 @@ def _refusal(path: Path, what: str, dangerous: bool) -> Unsupported:
 
 
 def find_weights(folder: str | PathLike[str]) -> Path:
-    """The weights of a model folder: model.safetensors, its index, else the only .safetensors or .gguf.
+    """The weights of a model folder: model.safetensors, its index, else the only model in other files.
 
-    Raises BadInput if several could be meant, Unsupported if there are only pickles or foreign formats
-    (none is opened), BadFile if there is nothing, or only a link that leaves the folder.
+    That is one safetensors file, the index or the first of all shards, or one GGUF file or the first of its
+    parts, under any name. Raises BadInput if several could be meant, Unsupported if there are
+    only pickles or foreign formats (none is opened), BadFile if there is nothing.
 
     Example: `find_weights("models/gpt2")` is `models/gpt2/model.safetensors`.
     """
@@ -103,34 +120,80 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise NotHere(f"{folder}: there is no such folder; check the path, or see `pophood list`") from None
     except OSError as error:
-        raise BadFile(f"{folder}: cannot be listed: {error.strerror}") from None
-    for name in ("model.safetensors", INDEX):
+        raise BadFile(
+            f"{folder}: cannot be listed ({error.strerror}): check the path and its permissions"
+        ) from None
+    for name in (WEIGHTS, INDEX):
         if name in names:
             return confined(folder, name)
-    for suffix in (".safetensors", ".safetensors.index.json", ".gguf"):
-        found = [name for name in names if name.lower().endswith(suffix) and not name.startswith("adapter_")]
-        if len(found) == 1:
-            return confined(folder, found[0])
-        if found:
+    plain = [name for name in names if name.lower().endswith(".safetensors")]
+    indexes = [name for name in names if name.lower().endswith(_INDEX_END)]
+    plain = plain or _by_bytes(folder, names, "safetensors")
+    for found in (plain, indexes, _by_bytes(folder, names, "gguf")):
+        models = [name for name in one_of_each(found) if not name.startswith("adapter_")]
+        if len(models) == 1:
+            part = part_of(models[0])
+            index = f"{part.stem}{_INDEX_END}" if part is not None else None
+            return confined(folder, index if index in names else models[0])
+        if models and len(indexes) == 1 and found is plain:
+            return confined(folder, indexes[0])
+        if models:
             raise BadInput(
-                f"{folder}: holds {len(found)} models ({quoted(', '.join(found))}); name one of them"
+                f"{folder}: holds {len(models)} models, wanted one: name one of these files, as in "
+                f"{folder / models[0]}: {quoted(', '.join(models), 300)[1:-1]}"
             )
-    refused = [name for name in names if name.lower().endswith(PICKLES + FOREIGN)]
-    if refused:
-        dangerous = refused[0].lower().endswith(PICKLES)
-        what = "a pickle" if dangerous else "another program's format"
-        raise _refusal(folder / refused[0], what, dangerous)
+    for name in names:
+        if name.lower().endswith(PICKLES + FOREIGN):
+            identify(folder / name)  # raises, by the bytes or else by the name
     raise BadFile(
         f"{folder}: holds no .safetensors and no .gguf file: name a model's folder, or fetch it again"
     )
 
 
-def confined(folder: str | PathLike[str], name: str) -> Path:
-    """The path of a file that a model folder names, if it stays inside that folder.
+def _by_bytes(folder: Path, names: list[str], kind: Kind) -> list[str]:
+    """Those of a folder's files that are of a kind by their bytes; unfinished downloads do not count.
 
-    `name` must be a plain file name. A link may lead to another file of the folder or, in the Hugging Face
-    cache, from `snapshots/REVISION/` to the `blobs/` of the same repository; any other way out is a
-    BadFile.
+    A .gguf file whose bytes say nothing else counts as GGUF, so that opening it can say what is wrong.
+    """
+    found = []
+    for name in names:
+        if name.startswith(".") or name.lower().endswith(_NO_WEIGHTS) or piece_advice(name) is not None:
+            continue
+        try:
+            if (folder / name).is_file() and identify(folder / name) == kind:
+                found.append(name)
+        except PophoodError:
+            continue  # a pickle, another format, or not ours to read
+    return found
+
+
+def weights_at(path: str | PathLike[str]) -> Path:
+    """The weights that a path means: of a folder as `find_weights`, of one part all parts.
+
+    That is the index beside a shard or else the first shard, and the first part of a split GGUF file.
+    Raises as `find_weights` and `identify` do.
+
+    Example: `weights_at("m/model-00002-of-00004.safetensors")` is `m/model.safetensors.index.json`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return find_weights(path)
+    kind, part = identify(path), part_of(path.name)
+    if part is None or kind == "index":
+        return path
+    index = path.with_name(f"{part.stem}{_INDEX_END}")
+    if kind == "safetensors" and index.is_file():
+        return index
+    first = path.with_name(part.first)
+    return first if first.is_file() else path
+
+
+def confined(folder: str | PathLike[str], name: str) -> Path:
+    """The path of a file that a model folder names: a plain file name, and no way out of the folder.
+
+    A link is followed wherever it leads, as for every other file of the folder: whoever made the folder on
+    this disk made the link. What a *file* says, such as an index that came over the network, may not lead
+    out. Raises BadFile for such a name, and for a file that is missing or cannot be reached.
 
     Example: `confined(folder, "../../secret")` raises.
     """
@@ -140,20 +203,13 @@ def confined(folder: str | PathLike[str], name: str) -> Path:
         raise BadFile(f"{folder}: names the file {quoted(name)}, wanted a plain file name inside the folder")
     path = folder / name
     try:
-        real, home = path.resolve(strict=True), folder.resolve(strict=True)
+        path.resolve(strict=True)
     except FileNotFoundError:
-        raise BadFile(f"{folder}: the file {quoted(name)} is missing: fetch the model again") from None
+        lost = path.is_symlink()
+        what = "is a link to a file that is missing" if lost else "is missing"
+        advice = "mount its disk, or fetch the model again" if lost else "fetch the model again"
+        raise BadFile(f"{folder}: the file {quoted(name)} {what}: {advice}") from None
     except (OSError, RuntimeError, ValueError):
         # too long; a loop of links (RuntimeError before Python 3.13); half a surrogate pair
         raise BadFile(f"{folder}: the file {quoted(name)} cannot be reached: fetch the model again") from None
-    allowed = [home]
-    for part in (home, *home.parents):
-        if part.parent.name == "snapshots":
-            allowed.append(part.parent.parent / "blobs")
-            break
-    if not any(real.is_relative_to(place) for place in allowed):
-        raise BadFile(
-            f"{folder}: {quoted(name)} is a link that leaves the folder; pophood follows links only inside a "
-            "model's folder and its Hugging Face cache: put the file itself there, or name it directly"
-        )
     return path

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pophood.errors import Unsupported
 from pophood.formats.quant import BLOCKS, decode, first_nonfinite
+from pophood.formats.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,12 +83,3 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
     copy = array.copy()
     copy.flags.writeable = False
     return copy
-
-
-def quoted(text: str, limit: int = 80) -> str:
-    """A name from a file as one line of harmless ASCII: no line breaks, no terminal escapes, not too long.
-
-    >>> quoted("a" + chr(27) + "[2J")
-    "'a\\\\x1b[2J'"
-    """
-    return ascii(text if len(text) <= limit else text[:limit] + "...")

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pophood.errors import BadInput
+from pophood.formats.parts import one_of_each
 from pophood.hub.known import CATALOGUE
 from pophood.hub.names import ModelName, is_repo, parse_name
-from pophood.hub.store import Located, model_at
+from pophood.hub.store import Located, files_of, model_at
 from pophood.system import MISSING, folder_fault
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -62,8 +63,8 @@ def cached_models() -> Iterator[Located]:
             yield found
         elif name.repo is not None:
             for snapshot in list(_snapshots(child, None))[:1]:
-                files = sorted(snapshot.glob("*.gguf"))
-                names = [ModelName(f"{repo}:{file.name}", repo, file.name) for file in files]
+                files = one_of_each(sorted(file.name for file in snapshot.glob("*.gguf")))
+                names = [ModelName(f"{repo}:{file}", repo, file) for file in files]
                 yield from (model for one in names if (model := _whole(snapshot, one)) is not None)
 
 
@@ -98,7 +99,7 @@ def _whole(snapshot: Path, name: ModelName) -> Located | None:
     licence = CATALOGUE[name.text].licence if name.text in CATALOGUE else None
     if name.file is not None:
         path = snapshot / name.file
-        if not path.is_file():
+        if not all(file.is_file() for file in files_of(path)):
             return None
         return Located(name.text, path, source, snapshot.name, licence, "gguf", "hf-cache")
     model = model_at(snapshot)

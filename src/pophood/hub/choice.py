@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pophood.errors import BadInput, NotHere, PophoodError, Unsupported
+from pophood.errors import BadInput, NotHere, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 FIRST = "gpt2"
 PROBE_SECONDS = 3.0
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,10 @@ def _named(text: str, manner: Manner) -> Located:
 
 
 def at_path(text: str) -> Located | None:
-    """A model at a path; None when the text may still be a name. Refuses files that are no model."""
+    """A model at a path; None when the text may still be a name. Refuses files that are no model.
+
+    What a file is, is judged by `formats.sniff`, by its first bytes.
+    """
     if not text or "\0" in text:
         raise BadInput(f"{text!r} is no model's name: {advice(text)}")
     try:
@@ -137,19 +139,7 @@ def at_path(text: str) -> Located | None:
         if clearly_path or (text.endswith(".gguf") and ":" not in text and find(parse_name(text)) is None):
             raise NotHere(f"{text}: there is no such file or folder: check the path, or see `pophood list`")
         return None
-    suffix = found.path.suffix.lower()
-    if found.path.is_dir() or suffix == ".gguf":
-        return found
-    if suffix == ".safetensors":
-        raise BadInput(
-            f"{text}: one file of a model; wanted its folder (with config.json): -m {found.path.parent}"
-        )
-    if suffix in PICKLES:
-        raise Unsupported(
-            f"{text}: a pickle, which can run any program when it is read: refused; wanted safetensors or "
-            "GGUF: look for such a version (Hugging Face's space safetensors/convert makes one)"
-        )
-    raise BadInput(f"{text}: wanted a model's folder, or a .gguf file")
+    return found
 
 
 def _first_model(manner: Manner) -> Located:

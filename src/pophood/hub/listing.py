@@ -14,10 +14,11 @@ from typing import Any
 from urllib.parse import quote
 
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.formats.parts import Part, one_of_each, part_of
+from pophood.formats.sniff import INDEX, WEIGHTS
 from pophood.hub.connect import Unreachable
 from pophood.hub.names import check_revision, is_repo_file
 from pophood.hub.report import size_text
-from pophood.hub.store import INDEX, WEIGHTS
 from pophood.hub.web import Answer, Web, patiently
 
 LIST_ATTEMPTS = 3  # a person is waiting, and nothing is under way yet
@@ -25,8 +26,6 @@ MAX_LIST_BYTES = 32 << 20
 MAX_FILE_BYTES = 1 << 42
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-SPLIT_GGUF = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SMALL_FILES = (
     "config.json",
@@ -188,7 +187,7 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
 
 
 def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
-    """The files to fetch: config, tokenizer and safetensors, or one GGUF.
+    """The files to fetch: config, tokenizer and safetensors, or one GGUF model in all its parts.
 
     Raises BadInput listing the GGUF files where one must be named, Unsupported where nothing can be used.
     """
@@ -197,14 +196,15 @@ def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
     if file is not None:
         if file not in files:
             raise BadInput(f"{listing.repo}: has no {file}: {_name_one(listing, ggufs)}")
-        return (_one_gguf(listing, files[file]),)
+        return _gguf_files(listing, files, file)
     if "config.json" in files:
         weights = _safetensors(listing, files)
         if weights:
             return tuple(files[path] for path in (*SMALL_FILES, *weights) if path in files)
-    if len(ggufs) == 1:
-        return (_one_gguf(listing, files[ggufs[0]]),)
-    if ggufs:
+    models = one_of_each(ggufs)
+    if len(models) == 1:
+        return _gguf_files(listing, files, models[0])
+    if models:
         raise BadInput(f"{listing.repo}: holds several models: {_name_one(listing, ggufs)}")
     if any(path.endswith(PICKLES) for path in files):
         raise Unsupported(
@@ -215,32 +215,56 @@ def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
 
 
 def _safetensors(listing: Listing, files: Mapping[str, RemoteFile]) -> list[str]:
+    """The weights: the plain file, or all shards with their index, if there is one."""
     if WEIGHTS in files:
         return [WEIGHTS]
-    shards = sorted(path for path in files if SHARD.fullmatch(path))
-    if INDEX in files and shards:
-        return [INDEX, *shards]
-    others = [
+    found = [
         path for path in files if path.endswith(".safetensors") and is_repo_file(path) and "/" not in path
     ]
-    others = [path for path in others if not path.startswith("adapter")]
-    if len(others) > 1:
-        raise Unsupported(f"{listing.repo}: holds {', '.join(others[:6])} but no {WEIGHTS} and no {INDEX}")
-    return others
-
-
-def _one_gguf(listing: Listing, file: RemoteFile) -> RemoteFile:
-    if not is_repo_file(file.path):
-        raise BadFile(f"{listing.repo}: {file.path[:100]!r} is no name for a file on every system: refused")
-    if SPLIT_GGUF.search(file.path):
+    models = one_of_each(path for path in found if not path.startswith("adapter"))
+    usual = [path for path in models if (part := part_of(path)) is not None and part.stem == "model"]
+    if INDEX in files and usual:
+        models = usual
+    if len(models) > 1:
         raise Unsupported(
-            f"{listing.repo}: {file.path} is one part of a split GGUF: wanted a model in one file"
+            f"{listing.repo}: holds {', '.join(models[:6])} but no {WEIGHTS} and no {INDEX}: take another "
+            "repo of the model"
         )
-    return file
+    if not models:
+        return []
+    part = part_of(models[0])
+    if part is None:
+        return models
+    index = f"{part.stem}.safetensors.index.json"
+    return [*([index] if index in files else []), *_all_parts(listing, files, part)]
+
+
+def _gguf_files(listing: Listing, files: Mapping[str, RemoteFile], path: str) -> tuple[RemoteFile, ...]:
+    """A GGUF file, or all parts of the model that it is the first part of."""
+    if not is_repo_file(path):
+        raise BadFile(f"{listing.repo}: {path[:100]!r} is no name for a file on every system: refused")
+    part = part_of(path)
+    paths = [path] if part is None else _all_parts(listing, files, part)
+    return tuple(files[each] for each in paths)
+
+
+def _all_parts(listing: Listing, files: Mapping[str, RemoteFile], part: Part) -> list[str]:
+    missing = [path for path in part.names if path not in files]
+    if missing:
+        raise BadFile(
+            f"{listing.repo}: holds a model in {part.count} parts and lacks {', '.join(missing[:3])}: take "
+            "another file or another repo of the model"
+        )
+    return part.names
 
 
 def _name_one(listing: Listing, ggufs: list[str]) -> str:
-    shown = [f"{f.path} ({size_text(f.size or 0)})" for f in listing.files if f.path in ggufs][:40]
+    sizes = {file.path: file.size or 0 for file in listing.files if file.path in ggufs}
+    totals: dict[str, int] = {}
+    for path, size in sizes.items():
+        first = one_of_each([path])[0]
+        totals[first] = totals.get(first, 0) + size
+    shown = [f"{path} ({size_text(size)})" for path, size in [*totals.items()][:40]]
     if not shown:
         return "it holds no GGUF files at all"
     return f"name one as {listing.repo}:FILE, of {', '.join(shown)}"

@@ -14,7 +14,7 @@ from pophood.hub.names import SMOLLM2, advice, parse_name
 from pophood.hub.publish import clear_incoming, discard
 from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
 from pophood.hub.settings import choose_model, chosen_model
-from pophood.hub.store import Located, entries, incoming, lock_of, plain_name, size_of, store
+from pophood.hub.store import Located, entries, files_of, incoming, lock_of, plain_name, size_of, store
 from pophood.system import file_lock
 from pophood.system import offline as told_offline
 
@@ -130,11 +130,14 @@ def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None
     question = f"Delete {model.name} ({size_text(size_of(path))}) at {path}?"
     if confirm is not None and not confirm(question):
         return None
+    doomed = files_of(path) if path.is_file() else [path]
     if known is None:
-        discard(path)
+        for each in doomed:
+            discard(each)
     else:
         with file_lock(lock_of(known), waiting=waiting):
-            discard(path)
+            for each in doomed:
+                discard(each)
             clear_incoming(known.places[0].replace("/", "--"))
     if chosen_model() in (model.name, str(model.path)):
         choose_model(None)

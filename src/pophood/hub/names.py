@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from pophood.errors import BadInput
+from pophood.formats.parts import one_of_each
 from pophood.hub.known import CATALOGUE
 
 # The hub's own rules: letters, digits, - _ .; no "--" or ".."; neither end is "-" or "."; 96 at most.
@@ -26,7 +27,7 @@ class ModelName:
 
     text: str  # the shortest spelling
     repo: str | None = None
-    file: str | None = None  # a .gguf inside the repo
+    file: str | None = None  # a .gguf inside the repo, of a split model the first part
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -57,6 +58,8 @@ def parse_name(text: str) -> ModelName:
             raise BadInput(f"{text}: wanted a .gguf after the colon, as in owner/name:model-Q8_0.gguf")
         if ":" in text and not file:
             raise BadInput(f"{text}: nothing stands after the colon; wanted a .gguf file of the repo")
+        file = one_of_each([file])[0]
+        text = f"{repo}:{file}" if file else repo
         for known in CATALOGUE.values():
             if known.repo == repo and not file and known.name != SMOLLM2:
                 return ModelName(known.name, repo)

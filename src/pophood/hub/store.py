@@ -19,12 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pophood.errors import BadInput
+from pophood.errors import BadInput, PophoodError
+from pophood.formats.parts import part_of, piece_advice
+from pophood.formats.sniff import find_weights, identify, weights_at
 from pophood.hub.names import ModelName, is_plain, parse_name
 from pophood.system import atomic_write, check_folders, home, model_folders
 
 PROVENANCE = "pophood.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+MOST_NOTE_BYTES = 1 << 20
 
 Where = Literal["store", "shared", "hf-cache", "path"]
 Kind = Literal["safetensors", "gguf"]
@@ -64,7 +66,9 @@ class Provenance:
 def read_provenance(folder: Path) -> Provenance | None:
     """The provenance beside a model, or None without a readable one: a damaged note hides no model."""
     try:
-        content = json.loads((folder / PROVENANCE).read_bytes()[: 1 << 20])
+        if not (folder / PROVENANCE).is_file() or (folder / PROVENANCE).stat().st_size > MOST_NOTE_BYTES:
+            return None
+        content = json.loads((folder / PROVENANCE).read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or content.get("format") != 1:
@@ -99,28 +103,40 @@ def lock_of(name: ModelName) -> Path:
 
 
 def model_at(path: Path) -> tuple[Kind, Path] | None:
-    """The whole model at a place: a .gguf file, a folder with all its safetensors, or the one GGUF in it."""
-    if path.is_file():
-        return ("gguf", path) if path.suffix == ".gguf" else None
-    if (path / "config.json").is_file() and _has_weights(path):
-        return "safetensors", path
-    ggufs = _ggufs(path)
-    return ("gguf", ggufs[0]) if len(ggufs) == 1 else None
+    """The whole model at a place, judged by `formats.sniff`, or None.
 
-
-def _has_weights(folder: Path) -> bool:
-    if (folder / WEIGHTS).is_file():
-        return True
+    A GGUF file (the first of all its parts), a folder with config.json and all its safetensors, or the one
+    GGUF model of a folder.
+    """
     try:
-        shards = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+        weights = find_weights(path) if path.is_dir() else path
+        kind = identify(weights)
+    except PophoodError:
+        return None
+    if not _all_here(weights, kind):
+        return None
+    if kind == "gguf":
+        part = part_of(weights.name)
+        other = part is not None and part.number != 1  # its first part stands for it
+        return None if other or piece_advice(weights.name) is not None else ("gguf", weights)
+    return ("safetensors", path) if path.is_dir() and (path / "config.json").is_file() else None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a model that a folder does not hold alone: a GGUF file, or all parts of one."""
+    part = part_of(path.name)
+    return [path] if part is None else [path.with_name(name) for name in part.names]
+
+
+def _all_here(weights: Path, kind: str) -> bool:
+    """Whether all shards or parts are there."""
+    if kind != "index":
+        return all(file.is_file() for file in files_of(weights))
+    try:
+        shards = set(json.loads(weights.read_bytes())["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        found = [child for child in _children(folder) if child.suffix == ".safetensors"]
-        return len(found) == 1 and not (folder / INDEX).exists()
-    return all(isinstance(s, str) and is_plain(s) and (folder / s).is_file() for s in shards)
-
-
-def _ggufs(folder: Path) -> list[Path]:
-    return [child for child in _children(folder) if child.suffix == ".gguf" and child.is_file()]
+        return False
+    return all(isinstance(s, str) and is_plain(s) and (weights.parent / s).is_file() for s in shards)
 
 
 def _children(folder: Path) -> list[Path]:
@@ -183,25 +199,40 @@ def _entries_at(root: Path, path: Path, depth: int) -> Iterator[tuple[Path, Loca
 def from_path(text: str) -> Located | None:
     """The model at a path that the user typed, or None when nothing is there.
 
-    Raises BadInput for a folder with several GGUF files.
+    Raises what `weights_at` raises for a file that is no model and for a folder with several, BadInput for
+    safetensors without their config.json.
     """
     path = Path(text).expanduser()
     if not path.exists():
         return None
-    if path.is_dir() and not (path / "config.json").is_file() and len(_ggufs(path)) > 1:
-        names = ", ".join(file.name for file in _ggufs(path)[:12])
-        raise BadInput(f"{text}: holds several models, wanted one: add a file's name: {names}")
-    kind, file = model_at(path.absolute()) or ("safetensors", path.absolute())
+    path = path.absolute()
+    whole = model_at(path)
+    kind, file = whole or ("safetensors", path)
+    if whole is None:
+        weights = weights_at(path)  # raises, with the reason
+        kind, file = ("gguf", weights) if identify(weights) == "gguf" else ("safetensors", path)
+        if kind == "safetensors" and not (weights.parent / "config.json").is_file():
+            raise BadInput(_without_config(text, weights))
     note = read_provenance(file if file.is_dir() else file.parent)
     if note is None:
         return Located(text, file, kind=kind)
     return Located(text, file, note.source or None, note.revision, note.licence, kind)
 
 
+def _without_config(text: str, weights: Path) -> str:
+    folder = weights.parent
+    if (folder / "adapter_config.json").is_file():
+        return f"{text}: an adapter, not a model: name its model with -m, and it with --adapter {folder}"
+    return (
+        f"{text}: safetensors without the config.json that describes them: wanted it in {folder}: fetch the "
+        "other files of the model too (pophood pull does)"
+    )
+
+
 def size_of(path: Path) -> int:
-    """Bytes of a model: of the file, or of everything in its folder."""
+    """Bytes of a model: of the file and its further parts, or of everything in its folder."""
     if path.is_file():
-        return path.stat().st_size
+        return sum(file.stat().st_size for file in files_of(path))
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 

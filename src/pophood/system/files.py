@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +21,15 @@ from pophood.system.user import home
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file read-only; the caller closes it (Windows cannot replace a file that is mapped).
 
-    Raises NotHere without a file, BadFile for a folder or an empty file.
+    Raises NotHere without a file, BadFile for a folder, a pipe or an empty file.
 
     >>> map_file("model.gguf")[:4]  # doctest: +SKIP
     b'GGUF'
     """
     try:
+        mode = Path(path).stat().st_mode  # opening a pipe would wait for its writer
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise BadFile(f"{path}: is a pipe, a socket or a device; wanted a file: name the file itself")
         with Path(path).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise BadFile(f"{path}: the file is empty, wanted a model's data: fetch it again")

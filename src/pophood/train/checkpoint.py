@@ -27,9 +27,10 @@ import torch
 from numpy.typing import NDArray
 
 from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported
+from pophood.formats.quoting import quoted
 from pophood.formats.safetensors import open_safetensors
 from pophood.formats.safetensors_write import Pending, size_of, stream_safetensors, write_safetensors
-from pophood.formats.tensors import Tensor, quoted
+from pophood.formats.tensors import Tensor
 from pophood.system import disk_errors, disk_of, free_disk, fsync_directory, rename, sync_file, unique
 from pophood.train import manifest as manifests
 from pophood.train.manifest import FileFacts, Manifest, read_manifest, verify

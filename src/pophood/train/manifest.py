@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pophood.errors import BadFile, NotHere, Unsupported
+from pophood.formats.quoting import quoted
 from pophood.formats.safetensors import parse_json
-from pophood.formats.tensors import quoted
 
 NAME = "checkpoint.json"
 FORMAT = "pophood checkpoint"

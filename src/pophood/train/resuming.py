@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pophood.errors import BadFile, Unsupported
-from pophood.formats.tensors import quoted
+from pophood.formats.quoting import quoted
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.world import World
 

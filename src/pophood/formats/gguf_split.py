@@ -1,0 +1,133 @@
+"""GGUF in several files: the parts that llama.cpp's gguf-split writes, opened as one model.
+
+    model-00001-of-00003.gguf     all keys, split.no 0, split.count 3, split.tensors.count: of all parts
+    model-00002-of-00003.gguf     the three split keys, with split.no 1
+    model-00003-of-00003.gguf     ...
+
+Every part is a GGUF file of its own. The rules are llama.cpp's (llama-model-loader.cpp): names and numbers
+of the parts agree, no tensor stands in two of them, and together they hold as many as the first part says.
+llama.cpp wants the first part named and reads no keys of the others; here any part may be named, and a later
+part whose keys contradict the first is refused.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from pophood.errors import BadFile, NotHere
+from pophood.formats.gguf import GGUFFile, open_gguf_file
+from pophood.formats.parts import MAX_PARTS, Part, part_of
+from pophood.formats.quoting import quoted
+from pophood.formats.tensors import Tensor
+
+NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
+_ADVICE = "fetch all parts of the model again"
+
+
+def open_gguf(path: str | PathLike[str]) -> GGUFFile:
+    """Map a GGUF file and read its metadata and its list of tensors; no weights are touched.
+
+    A file that is one part of a split model stands for all of them, which lie beside it: the metadata are
+    those of the first part without the `split.` keys. Raises what `open_gguf_file` raises, NotHere for a
+    missing part, BadFile for parts that do not belong together.
+
+    Example: `open_gguf("model.gguf").metadata["general.architecture"]` is `"llama"`.
+    """
+    path = Path(path)
+    named = open_gguf_file(path)
+    if _number(named, COUNT, 0) <= 1:
+        return named
+    files = [named]
+    try:
+        place = _place(named)
+        for number, name in enumerate(place.names, start=1):
+            if number == place.number:
+                continue
+            other = path.with_name(name)
+            if not other.is_file():
+                raise NotHere(
+                    f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts into "
+                    "one folder, or pull the model again"
+                )
+            files.append(open_gguf_file(other))
+            _place(files[-1])
+        files.sort(key=lambda file: _number(file, NUMBER, 0))
+        return _joined(files)
+    except BaseException:
+        for file in files:
+            file.close()
+        raise
+
+
+def _place(file: GGUFFile) -> Part:
+    """The place of one part among all, by its keys, which its name must confirm."""
+    number, count = _number(file, NUMBER) + 1, _number(file, COUNT)
+    if count > MAX_PARTS:
+        raise BadFile(f"{file.path}: claims {count:,} parts, wanted at most {MAX_PARTS}: {_ADVICE}")
+    if number > count:
+        raise BadFile(
+            f"{file.path}: is part {number:,} of {count:,} by its keys {NUMBER}, {COUNT}: {_ADVICE}"
+        )
+    part = part_of(file.path.name)
+    if part is None:
+        wanted = f"NAME-{number:05}-of-{count:05}.gguf"
+        raise BadFile(
+            f"{file.path}: is part {number} of a model in {count} parts; the others are found by the name: "
+            f"call it {wanted}, and the others likewise, in the same folder"
+        )
+    if (part.number, part.count) != (number, count):
+        raise BadFile(
+            f"{file.path}: is part {part.number} of {part.count} by its name, and {number} of {count} by its "
+            f"keys {NUMBER}, {COUNT}: {_ADVICE}"
+        )
+    return part
+
+
+def _joined(files: list[GGUFFile]) -> GGUFFile:
+    """All parts, in order, as one file."""
+    first = files[0]
+    tensors: dict[str, Tensor] = {}
+    owner: dict[str, Path] = {}
+    for file in files:
+        for key, value in file.metadata.items():
+            known = first.metadata.get(key)
+            if key != NUMBER and file is not first and not _equal(known, value):
+                raise BadFile(
+                    f"{file.path}: the key {quoted(key)} is not the one of {first.path.name}: these are "
+                    f"parts of different models; {_ADVICE}"
+                )
+        for name, tensor in file.tensors.items():
+            if name in tensors:
+                raise BadFile(
+                    f"{file.path}: the tensor {quoted(name)} stands in {owner[name].name} too: {_ADVICE}"
+                )
+            tensors[name], owner[name] = tensor, file.path
+    wanted = _number(first, TENSORS)
+    if wanted != len(tensors):
+        raise BadFile(
+            f"{first.path}: its {len(files)} parts hold {len(tensors):,} tensors, wanted {wanted:,} "
+            f"({TENSORS}): {_ADVICE}"
+        )
+    metadata = {key: value for key, value in first.metadata.items() if not key.startswith("split.")}
+    mappings = [mapping for file in files for mapping in file._mappings]
+    return GGUFFile(first.path, mappings, first.version, metadata, tensors)
+
+
+def _number(file: GGUFFile, key: str, default: int | None = None) -> int:
+    value = file.metadata.get(key, default)
+    if type(value) is not int or value < 0:
+        got = "is missing" if value is None else f"is {quoted(str(value))}"
+        raise BadFile(f"{file.path}: the key {key} {got}, wanted a whole number from 0: {_ADVICE}")
+    return value
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two metadata values are the same."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return type(one) is type(other) and not isinstance(one, np.ndarray) and one == other
