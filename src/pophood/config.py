@@ -25,12 +25,13 @@ class Rope:
     """Rotary positions (Su et al. 2021): pairs (i, i + D/2) of each head turn by position * frequency_i.
 
     `scaling` "linear" divides every frequency by `factor`; "llama3" divides the slow ones only and blends
-    between (Llama 3.1). `divisors`, if given, is GGUF's `rope_freqs.weight` [D/2], which carries the same
-    blend as numbers and then replaces `scaling`.
+    between (Llama 3.1). "dynamic" rescales them beyond `original_context` only, which is not computed: up to
+    there it changes nothing. `divisors`, if given, is GGUF's `rope_freqs.weight` [D/2], which carries the
+    blend of "llama3" as numbers and then replaces `scaling`.
     """
 
     theta: float = 10_000.0
-    scaling: Literal["none", "linear", "llama3"] = "none"
+    scaling: Literal["none", "linear", "llama3", "dynamic"] = "none"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
@@ -76,6 +77,19 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """Why a model is computed for fewer positions than its files name: beyond them it is another computation.
+
+    `positions` is the number that the files name, `window` the width of sliding attention if that is the
+    reason, `why` the reason in words, to stand behind "since".
+    """
+
+    positions: int
+    window: int | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """One transformer, described by its real architectural choices.
 
@@ -90,7 +104,7 @@ class ModelConfig:
     head_dim: int  # D
     n_inner: int  # F
     vocab_size: int  # V, rows of the token embedding
-    n_positions: int  # the context window
+    n_positions: int  # the context window: positions that can be computed
     norm: Literal["layer", "rms"]
     norm_eps: float
     activation: Literal["gelu_tanh", "gelu", "silu"]
@@ -101,6 +115,16 @@ class ModelConfig:
     mlp_bias: bool
     qk_norm: bool  # RMS norm over D of every query and key head, before rotation (Qwen3)
     tied_output: bool  # the output matrix is the token embedding again
+    limit: Limit | None = None  # what keeps n_positions below the number that the files name
+
+    @property
+    def named_positions(self) -> int:
+        """The context that the model's files name; a file that is written names the same."""
+        return self.limit.positions if self.limit else self.n_positions
+
+    def limited_by(self, context: int) -> str:
+        """Why a context is no longer than this, for messages; "" if the user or the files chose it."""
+        return self.limit.why if self.limit and context == self.n_positions else ""
 
     @property
     def n_params(self) -> int:

@@ -277,7 +277,7 @@ class Engine:
             if len(ids) == 0:
                 raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
             if (total := self.length(sequence) + len(ids)) > self.context:
-                raise ContextOverflow(total, self.context)
+                raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
 
 
 def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float:
@@ -301,7 +301,8 @@ def _checked_context(config: ModelConfig, context: int | None) -> int:
     if context is None:
         return config.n_positions
     if not 1 <= context <= config.n_positions:
-        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}")
+        since = f": longer ones are not computed, since {config.limit.why}" if config.limit else ""
+        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}{since}")
     return context
 
 

@@ -26,10 +26,16 @@ class BadInput(PophoodError):
 class ContextOverflow(BadInput):
     """A text that is longer than the model's context window."""
 
-    def __init__(self, got: int, limit: int, advice: str = "shorten the text, or choose --truncate") -> None:
-        super().__init__(f"the text has {got:,} tokens; the context window holds {limit:,}: {advice}")
+    def __init__(
+        self, got: int, limit: int, advice: str = "shorten the text, or choose --truncate", *, why: str = ""
+    ) -> None:
+        """`why`: what keeps the limit below the context that the model's files name (`config.Limit.why`)."""
+        holds = f"{limit:,} are computed with this model, since {why}" if why else ""
+        holds = holds or f"the context window holds {limit:,}"
+        super().__init__(f"the text has {got:,} tokens; {holds}: {advice}")
         self.got = got
         self.limit = limit
+        self.why = why
 
 
 class NotHere(PophoodError):

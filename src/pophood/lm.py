@@ -266,7 +266,8 @@ class LM:
         if not ids:
             raise BadInput("the text is empty: give at least one token")
         if len(ids) > self.engine.context:
-            raise ContextOverflow(len(ids), self.engine.context, "shorten the text")
+            why = self.config.limited_by(self.engine.context)
+            raise ContextOverflow(len(ids), self.engine.context, "shorten the text", why=why)
         return ids
 
     def _rows(self, ids: list[int], rows: Any) -> NDArray[np.float32]:

@@ -120,6 +120,27 @@ def test_frequencies_are_within_one_bit_of_transformers(theta: float, head_dim: 
         )
 
 
+@pytest.mark.parametrize("positions", [2048, 8192, 131_072])
+@pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("original", [None, 1024, 8192])
+def test_llama3_with_and_without_its_original_context(
+    positions: int, spelling: str, original: int | None
+) -> None:
+    """Absent, the original context is the whole one, as transformers takes it, not Llama 3.1's 8,192."""
+    table = {key: value for key, value in LLAMA32["rope_scaling"].items() if not key.startswith("original")}
+    table |= {} if original is None else {"original_max_position_embeddings": original}
+    said = {key: value for key, value in LLAMA32.items() if key not in ("rope_scaling", "rope_theta")}
+    said |= {spelling: table | ({"rope_theta": 500_000.0} if spelling == "rope_parameters" else {})}
+    said |= {"max_position_embeddings": positions, "rope_theta": 500_000.0}
+    rope = config_from_hf(said).rope
+    assert rope is not None
+    assert rope.original_context == (original or positions)
+    theirs = inverse_frequencies(transformers_config(said))
+    assert np.allclose(rope.frequencies(64), theirs, rtol=1e-6)
+    other = replace(rope, original_context=rope.original_context * 2).frequencies(64)
+    assert not np.allclose(other, theirs, rtol=1e-3)
+
+
 def test_llama3_frequencies_as_numbers() -> None:
     """By hand: wavelengths below 2,048 are kept, above 8,192 divided by 8, between them blended."""
     rope = Rope(500_000.0, "llama3", 8.0, 1.0, 4.0, 8192)

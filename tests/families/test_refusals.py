@@ -10,7 +10,7 @@ import pytest
 from pophood.errors import BadFile, PophoodError, Unsupported
 from pophood.families import config_from_gguf, config_from_hf
 from pophood.formats.tensors import Tensor
-from tests.families.published import GPT2, LLAMA32, MISTRAL, QWEN3, QWEN25, SMOLLM2
+from tests.families.published import GPT2, LLAMA32, QWEN3, QWEN25, SMOLLM2
 from tests.tiny import Values, tiny_config
 from tests.tiny_gguf import gguf_entries
 
@@ -37,13 +37,11 @@ NOT_COMPUTED: list[tuple[dict[str, Any], str, Any]] = [
     (SMOLLM2, "hidden_act", "gelu"),
     (SMOLLM2, "partial_rotary_factor", 0.5),
     (SMOLLM2, "rope_interleaved", True),
-    (SMOLLM2, "sliding_window", 4096),
     (SMOLLM2, "layer_types", ["full_attention"] * 29 + ["sliding_attention"]),
     (SMOLLM2, "is_causal", False),
     (SMOLLM2, "use_bidirectional_attention", True),
     (SMOLLM2, "num_experts", 8),
     (SMOLLM2, "logits_scaling", 8.0),
-    (SMOLLM2, "rope_scaling", {"type": "dynamic", "factor": 2.0}),
     (SMOLLM2, "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
     (SMOLLM2, "rope_scaling", {"rope_type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}),
     (SMOLLM2, "rope_scaling", {"rope_type": "linear", "factor": 2.0, "attention_factor": 0.5}),
@@ -51,10 +49,8 @@ NOT_COMPUTED: list[tuple[dict[str, Any], str, Any]] = [
     (SMOLLM2, "rope_scaling", {"rope_type": "default", "factor": 2.0}),
     (SMOLLM2, "rope_parameters", {"full_attention": {"rope_theta": 1e4}}),
     (SMOLLM2, "rope_parameters", {"rope_theta": 1e5, "partial_rotary_factor": 0.25}),
-    (QWEN25, "use_sliding_window", True),  # beside a window of 8, below
     (QWEN25, "attention_bias", False),
     (QWEN25, "use_mrope", True),
-    (MISTRAL, "sliding_window", 4096),
 ]
 
 DAMAGED: list[tuple[dict[str, Any], str, Any]] = [
@@ -101,9 +97,8 @@ DAMAGED: list[tuple[dict[str, Any], str, Any]] = [
 
 @pytest.mark.parametrize(("base", "key", "value"), NOT_COMPUTED)
 def test_what_is_not_computed_is_named(base: dict[str, Any], key: str, value: Any) -> None:
-    window = {"sliding_window": 8} if key == "use_sliding_window" else {}
     with pytest.raises(Unsupported) as error:
-        config_from_hf(base | window | {key: value})
+        config_from_hf(base | {key: value})
     assert named(key, value, str(error.value)), error.value
 
 
@@ -211,7 +206,6 @@ def test_gguf_metadata_means_what_it_says() -> None:
         ("adapter.type", "lora"),
         ("llama.expert_count", 8),
         ("llama.attention.causal", False),
-        ("llama.attention.sliding_window", 64),
         ("llama.attention.key_length_mla", 64),
         ("llama.attention.scale", 0.5),
         ("llama.attention.clamp_kqv", 8.0),

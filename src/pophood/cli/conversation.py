@@ -95,7 +95,8 @@ class Conversation:
                     return INTERRUPTED
             except ContextOverflow as error:
                 counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
-                self._console.say(f"pophood: the conversation has {counts}: /reset begins anew")
+                since = f", since {error.why}" if error.why else ""
+                self._console.say(f"pophood: the conversation has {counts}{since}: /reset begins anew")
                 continue
             except BadInput as error:
                 self._console.say(f"pophood: {error}")

@@ -90,6 +90,7 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         "embedding_size": config.n_embd,
         "inner_size": config.n_inner,
         "context_length": config.n_positions,
+        "context_limit": config.limit.why if config.limit else None,
         "vocabulary_size": config.vocab_size,
         "positions": positions(config),
         "norm": {"layer": "layer norm", "rms": "RMS norm"}[config.norm] + f", epsilon {config.norm_eps:g}",
@@ -153,7 +154,8 @@ def text(facts: Mapping[str, Any], stream: TextIO) -> str:
         f"Transformer blocks: {facts['blocks']}",
         f"Attention heads: {facts['heads']}",
         f"Embedding size: {facts['embedding_size']}",
-        f"Context length: {facts['context_length']}",
+        f"Context length: {facts['context_length']}"
+        + (f", since {facts['context_limit']}" if facts.get("context_limit") else ""),
         f"Vocabulary size: {facts['vocabulary_size']:,}",
         "",
         *_shape(facts),

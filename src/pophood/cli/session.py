@@ -52,6 +52,8 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             progress=waiting,
         )
     console.say(f"{found.name} at {model.engine.precision}, {found.path}")
+    if why := model.config.limited_by(model.engine.context):
+        console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
     for adapter, scale in model.adapters:
         console.say(f"with the adapter {adapter.name}, {len(adapter.targets)} matrices, scale {scale:g}")
     console.detail(

@@ -75,7 +75,7 @@ def write_model(
             Encoded("rope_freqs.weight", "F32", divisors.shape, lambda: encode("F32", divisors, "rope_freqs"))
         )
     write_gguf(path, metadata, encoded, lambda name, piece: hashes[name].update(piece))
-    return {name: digest.hexdigest() for name, digest in hashes.items()}, notes
+    return {name: digest.hexdigest() for name, digest in hashes.items()}, notes + _notes(bundle.config)
 
 
 def stored_type(tensor: FileTensor, kind: str) -> str:
@@ -114,7 +114,7 @@ def architecture_keys(config: ModelConfig) -> dict[str, Any]:
     """What llama.cpp must know of the architecture: `architecture_keys(gpt2)["gpt2.block_count"] == 12`."""
     keys: dict[str, Any] = {
         "block_count": config.n_layer,
-        "context_length": config.n_positions,
+        "context_length": _context(config),
         "embedding_length": config.n_embd,
         "feed_forward_length": config.n_inner,
         "attention.head_count": config.n_head,
@@ -131,10 +131,28 @@ def architecture_keys(config: ModelConfig) -> dict[str, Any]:
             "rope.dimension_count": config.head_dim,
             "rope.freq_base": float(config.rope.theta),
         }
+        if config.limit is not None and config.limit.window is not None:
+            keys["attention.sliding_window"] = config.limit.window
         if config.rope.scaling == "linear":
             keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(config.rope.factor)}
     prefix = ARCHITECTURES.get(config.architecture, config.architecture)
     return {f"{prefix}.{key}": value for key, value in keys.items()}
+
+
+def _context(config: ModelConfig) -> int:
+    """The context that the file names: GGUF has no word for dynamic scaling, which begins behind it."""
+    if config.rope is not None and config.rope.scaling == "dynamic":
+        return min(config.named_positions, config.rope.original_context)
+    return config.named_positions
+
+
+def _notes(config: ModelConfig) -> list[str]:
+    if config.rope is None or config.rope.scaling != "dynamic":
+        return []
+    return [
+        "GGUF has no word for dynamic scaling of rotary positions: the file is for"
+        f" {_context(config):,} positions"
+    ]
 
 
 def rotary_divisors(config: ModelConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:

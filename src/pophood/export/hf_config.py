@@ -52,11 +52,15 @@ def from_config(config: ModelConfig) -> dict[str, Any]:
             "activation_function": _ACTIVATIONS[config.activation],
             "layer_norm_epsilon": config.norm_eps,
         }
+    window = config.limit.window if config.limit else None
+    slides = {} if window is None else {"sliding_window": window}
+    qwen = {"use_sliding_window": window is not None} | slides
+    qwen |= {} if window is None else {"max_window_layers": 0}
     own: dict[str, dict[str, Any]] = {
-        "llama": {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias},
-        "mistral": {"sliding_window": None},
-        "qwen2": {"use_sliding_window": False},
-        "qwen3": {"use_sliding_window": False, "attention_bias": config.qkv_bias},
+        "llama": {"attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias} | slides,
+        "mistral": {"sliding_window": window},
+        "qwen2": qwen,
+        "qwen3": qwen | {"attention_bias": config.qkv_bias},
     }
     return (
         shared
@@ -68,7 +72,7 @@ def from_config(config: ModelConfig) -> dict[str, Any]:
             "head_dim": config.head_dim,
             "hidden_size": config.n_embd,
             "intermediate_size": config.n_inner,
-            "max_position_embeddings": config.n_positions,
+            "max_position_embeddings": config.named_positions,
             "hidden_act": _ACTIVATIONS[config.activation],
             "rms_norm_eps": config.norm_eps,
             "rope_theta": config.rope.theta,

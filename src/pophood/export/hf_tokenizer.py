@@ -65,7 +65,7 @@ def _write_json(path: Path, value: object) -> None:
 def _settings(bundle: Bundle) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": bundle.config.n_positions,
+        "model_max_length": bundle.config.named_positions,
         "clean_up_tokenization_spaces": False,
         **bundle.tokenizer.names,
     }

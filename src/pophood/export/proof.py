@@ -113,9 +113,12 @@ def differences(meant: ModelConfig, found: ModelConfig) -> list[str]:
     odd = [
         f"{field.name} {getattr(meant, field.name)!r} became {getattr(found, field.name)!r}"
         for field in fields(meant)
-        if field.name not in ("architecture", "rope")
+        if field.name not in ("architecture", "rope", "limit")
         and getattr(meant, field.name) != getattr(found, field.name)
     ]
+    windows = [None if c.limit is None else c.limit.window for c in (meant, found)]
+    if windows[0] != windows[1]:
+        odd.append(f"the width of sliding attention {windows[0]} became {windows[1]}")
     turns = [None if c.rope is None else c.rope.frequencies(c.head_dim) for c in (meant, found)]
     if not np.array_equal(*turns):  # type: ignore[arg-type]
         odd.append("its rotary positions turn by other angles")

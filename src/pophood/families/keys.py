@@ -171,15 +171,15 @@ def choice(meanings: Mapping[str, Any]) -> Callable[[object], Any]:
     return check
 
 
-def only_word(word: str) -> Callable[[object], str]:
-    """A check for a list (one entry a block) that holds nothing but `word`."""
+def words(known: tuple[str, ...]) -> Callable[[object], tuple[str, ...]]:
+    """A check for a list of words (one for each block), all of them known."""
 
-    def check(value: object) -> str:
+    def check(value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or len(value) > MOST_ENTRIES:
             raise WantedError("a list with one word for each block")
-        if any(entry != word for entry in value):
-            raise NotComputedError(f"only {word!r} in every block")
-        return word
+        if any(entry not in known for entry in value):
+            raise NotComputedError(f"only {' and '.join(known)}")
+        return tuple(value)
 
     return check
 

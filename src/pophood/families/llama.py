@@ -1,5 +1,5 @@
 """Llama (Touvron et al. 2023) and what is built like it: Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama, Mistral
-without its sliding window. RMS norms, rotary positions, grouped-query attention, a gated feed-forward.
+as far as its sliding window. RMS norms, rotary positions, grouped-query attention, a gated feed-forward.
 
 Read from Hugging Face folders and from GGUF files of architecture llama, whose q and k rows are permuted.
 qwen.py builds on the tables here.
@@ -7,7 +7,7 @@ qwen.py builds on the tables here.
 
 from __future__ import annotations
 
-from pophood.config import ModelConfig
+from pophood.config import Limit, ModelConfig, Rope
 from pophood.errors import BadFile, Unsupported
 from pophood.families.family import Family, Fields, TensorName
 from pophood.families.keys import (
@@ -19,8 +19,8 @@ from pophood.families.keys import (
     count,
     flag,
     harmless,
-    only_word,
     per_block,
+    words,
 )
 from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
 from pophood.families.standard import (
@@ -39,6 +39,8 @@ from pophood.families.standard import (
 )
 
 WINDOW = Used("sliding_window", count(1 << 30), null=True)
+GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # llama.cpp: 0 is none
+_ATTENTION = ("full_attention", "sliding_attention")
 
 # What every decoder of this build has in config.json; Llama and the Qwens add their own.
 DECODER_HF_KEYS: dict[str, Key] = {
@@ -55,7 +57,7 @@ DECODER_HF_KEYS: dict[str, Key] = {
     "tie_word_embeddings": TIED_OUTPUT,
     "hidden_act": Used("activation", choice({"silu": "silu", "swish": "silu"})),
     **ROPE_HF_KEYS,
-    "layer_types": Used("layer_types", only_word("full_attention")),
+    "layer_types": Used("layer_types", words(_ATTENTION)),
     "max_sequence_length": HARMLESS,  # what Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
 }
@@ -75,7 +77,8 @@ DECODER_GGUF_KEYS: dict[str, Key] = {
     "attention.key_length": HEAD_DIM,
     "attention.value_length": Used("value_dim", count(1_024)),
     "attention.layer_norm_rms_epsilon": NORM_EPS,
-    "attention.sliding_window": WINDOW,
+    "attention.sliding_window": GGUF_WINDOW,
+    "attention.sliding_window_pattern": HARMLESS,  # which blocks slide: up to the window none does
     "feed_forward_length": per_block(N_INNER),
     **ROPE_GGUF_KEYS,
 }
@@ -100,7 +103,8 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
         if fields.get(field, head_dim) != head_dim:
             raise Unsupported(f"{what} is {fields[field]}; pophood computes only the head size, {head_dim}")
     biased: bool = fields.get("attention_bias", False)
-    _refuse_sliding_window(fields)
+    rope = rope_of(fields, head_dim, fields["n_positions"])
+    n_positions, limit = computed_positions(fields, rope)
     return ModelConfig(
         architecture=architecture,
         n_layer=fields["n_layer"],
@@ -110,28 +114,62 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
         head_dim=head_dim,
         n_inner=fields["n_inner"],
         vocab_size=fields["vocab_size"],
-        n_positions=fields["n_positions"],
+        n_positions=n_positions,
         norm="rms",
         norm_eps=fields["norm_eps"],
         activation=fields["activation"],
         gated_mlp=True,
-        rope=rope_of(fields, head_dim, fields["n_positions"]),
+        rope=rope,
         qkv_bias=fields.get("qkv_bias", biased),
         attn_out_bias=fields.get("attn_out_bias", biased),
         mlp_bias=fields.get("mlp_bias", False),
         qk_norm=fields.get("qk_norm", False),
         tied_output=fields["tied_output"],
+        limit=limit,
     )
 
 
-def _refuse_sliding_window(fields: Fields) -> None:
-    window = fields.get("sliding_window")
-    slides = fields.get("use_sliding_window", True) and fields.get("max_window_layers", 0) < fields["n_layer"]
-    if window and slides and window < fields["n_positions"]:
-        raise Unsupported(
-            f"sliding_window (or use_sliding_window) is on: {window:,} positions, fewer than the context's"
-            f" {fields['n_positions']:,}; pophood computes full attention only"
+def computed_positions(fields: Fields, rope: Rope) -> tuple[int, Limit | None]:
+    """The number of positions that full attention with this Rope computes exactly, and what limits it.
+
+    A window of w positions hides nothing from the first w; "dynamic" scaling begins behind what the model was
+    trained on. Raises BadFile or Unsupported for blocks whose attention is not said.
+    """
+    named: int = fields["n_positions"]
+    window = _window(fields)
+    unscaled = min(named, rope.original_context) if rope.scaling == "dynamic" else named
+    if window is not None and window < unscaled:
+        why = (
+            f"attention slides beyond that (sliding_window is {window:,}, the model's files name {named:,}"
+            " positions), and sliding is not computed"
         )
+        return window, Limit(named, window, why)
+    if rope.scaling == "dynamic":
+        why = f"rotary positions are rescaled beyond that (rope type dynamic, factor {rope.factor:g})"
+        return unscaled, Limit(named, window, f"{why}, which is not computed")
+    return named, None
+
+
+def _window(fields: Fields) -> int | None:
+    """The width of the window that slides over the keys of some block, or None if there is none."""
+    window, types = fields.get("sliding_window") or None, fields.get("layer_types")
+    if types is not None and len(types) != fields["n_layer"]:
+        raise BadFile(
+            f"config.json: layer_types has {len(types):,} entries for {fields['n_layer']:,} blocks: the"
+            " configuration is damaged"
+        )
+    named = types is not None and "sliding_attention" in types
+    if "use_sliding_window" in fields:  # the Qwens: a switch, and which blocks slide
+        window = window if fields["use_sliding_window"] else None
+        slides = named if types is not None else fields["max_window_layers"] < fields["n_layer"]
+    else:
+        slides = True
+    if named and window is None:
+        raise Unsupported(
+            "config.json: layer_types names 'sliding_attention', but sliding_window is off: one of them is"
+            " another model's"
+        )
+    return window if slides else None
 
 
 def decoder_tensors(gguf_pairs: bool) -> tuple[TensorName, ...]:
@@ -187,7 +225,7 @@ LLAMA = Family(
     gguf_ignored=frozenset({"blk.{i}.attn_rot_embd.weight"}),  # a table that llama.cpp skips too
 )
 
-# Exactly Llama, but for a window that is refused unless it covers the context; its GGUF files say "llama".
+# Exactly Llama, but for a window, up to which it is computed; its GGUF files say "llama".
 MISTRAL = Family(
     name="mistral",
     classes=("MistralForCausalLM", "MistralModel"),

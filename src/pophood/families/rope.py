@@ -1,6 +1,7 @@
 """Rotary positions as the two kinds of file spell them: transformers' table (old and new), and GGUF's keys.
 
-Scaling none, linear and llama3 are computed; dynamic, yarn, longrope and the rest are refused by name.
+Scaling none, linear and llama3 are computed, dynamic as far as it changes nothing; yarn, longrope and the
+rest are refused by name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROPE_HF_KEYS: dict[str, Key] = {
     "rope_interleaved": Only((False,), "feature i is rotated with i + D/2"),
 }
 
-_TYPE = Used("type", choice({"default": "default", "linear": "linear", "llama3": "llama3"}))
+_TYPE = Used("type", choice({name: name for name in ("default", "linear", "llama3", "dynamic")}))
 _TABLE_KEYS: dict[str, Key] = {
     "rope_type": _TYPE,
     "type": _TYPE,
@@ -35,7 +36,12 @@ _TABLE_KEYS: dict[str, Key] = {
     "original_max_position_embeddings": Used("original_max_position_embeddings", count(1 << 28)),
     "partial_rotary_factor": WHOLE,
 }
-_NEEDED = {"default": (), "linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
+_NEEDED = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "dynamic": ("factor",),
+}
 
 ROPE_GGUF_KEYS: dict[str, Key] = {
     "rope.dimension_count": Used("rotary_dim", count(1_024)),
@@ -79,6 +85,8 @@ def _of_table(table: dict[str, Any], outer_theta: float | None, n_positions: int
         return Rope(theta)
     if kind == "linear":
         return Rope(theta, "linear", said["factor"])
+    if kind == "dynamic":
+        return Rope(theta, "dynamic", said["factor"], original_context=context)
     low, high = said["low_freq_factor"], said["high_freq_factor"]
     if high <= low:
         raise BadFile(f"{place}: high_freq_factor {high:g} must be above low_freq_factor {low:g}")

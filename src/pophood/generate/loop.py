@@ -116,7 +116,10 @@ class Run(Iterator[Token]):
         self.seed = draw_seed() if settings.seed is None else settings.seed
         ids = _checked_ids(prompt_ids, engine.config.vocab_size) or _start(tokenizer)
         self.truncation: Truncation | None
-        self.prompt_ids, self.truncation = fit(ids, engine.context, settings, tokenizer.start_ids)
+        why = engine.config.limited_by(engine.context)
+        self.prompt_ids, self.truncation = fit(
+            ids, engine.context, settings, tokenizer.start_ids, limited_by=why
+        )
         self.reused = 0
         self.timings = Timings()
         self.finishes: dict[int, Finish] = {}

@@ -76,19 +76,24 @@ class Truncation:
 
 
 def fit(
-    ids: Sequence[int], context: int, settings: GenerateSettings, start: Sequence[int] = ()
+    ids: Sequence[int],
+    context: int,
+    settings: GenerateSettings,
+    start: Sequence[int] = (),
+    *,
+    limited_by: str = "",
 ) -> tuple[tuple[int, ...], Truncation | None]:
     """The prompt as it will be computed, and what was taken out of it.
 
     A prompt that fits stays whole, however little room it leaves. A cut prompt leaves room for `max_tokens`,
     at most half of the window, and keeps the model's start tokens. Raises ContextOverflow unless a truncation
-    was chosen.
+    was chosen, with `limited_by` as the reason for the limit if there is one.
     """
     ids = tuple(ids)
     if len(ids) <= context:
         return ids, None
     if settings.truncate == "error":
-        raise ContextOverflow(len(ids), context)
+        raise ContextOverflow(len(ids), context, why=limited_by)
     room = context if settings.max_tokens is None else settings.max_tokens
     kept = context + 1 - max(1, min(room, context // 2))  # the last token made is never fed back
     head = len(start) if start and ids[: len(start)] == tuple(start) and len(start) < kept else 0

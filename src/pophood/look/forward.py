@@ -30,7 +30,8 @@ def source_of(lm: LM, text: str, *, whole: bool = True) -> Source:
     if not source.ids:
         raise BadInput("the text is empty: give at least one token")
     if whole and len(source.ids) > lm.engine.context:
-        raise ContextOverflow(len(source.ids), lm.engine.context, "shorten the text")
+        why = lm.config.limited_by(lm.engine.context)
+        raise ContextOverflow(len(source.ids), lm.engine.context, "shorten the text", why=why)
     return source
 
 
