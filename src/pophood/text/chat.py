@@ -20,14 +20,14 @@ from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
 from pophood.text.messages import (
     Messages,
     checked_messages,
+    has_parts,
+    renderings,
     sourced,
     sourced_messages,
-    with_joined_parts,
     writes_parts,
 )
 from pophood.text.omissions import Omission, omissions
 from pophood.text.one_line import one_line
-from pophood.text.sourced import Null
 from pophood.text.template_tokens import any_of, join_pieces, pieces_of, special_places, spells_specials
 from pophood.text.tokenizer import Tokenizer
 
@@ -78,15 +78,20 @@ class ChatTemplate:
         plain = {
             key: value if key in self._names else sourced(value, (key,)) for key, value in values.items()
         }
-        joined = with_joined_parts(checked)
-        if any(old is not new for old, new in zip(checked, joined, strict=True)):
+        first: BadInput | None = None
+        for form in renderings(checked):
             try:
-                text = self._run(checked, plain)
-            except BadInput:
-                text = ""
-            if writes_parts(checked, text):
+                text = self._run(form, plain)
+            except BadInput as error:
+                first = first or error
+                if isinstance(error, _Refused) and not has_parts(form):
+                    break
+                continue
+            if not has_parts(form) or writes_parts(form, text):
                 return text
-        return self._run(joined, plain)
+        raise first or BadInput(
+            "the chat template writes lists of text parts as lists: join them to one text"
+        )
 
     def _run(self, messages: Messages, variables: Mapping[str, Any]) -> str:
         environment, template = self._compile()
@@ -204,10 +209,23 @@ def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
 
 
 def _names_read(source: str) -> frozenset[str]:
-    from jinja2 import meta
+    """Names that a template takes from outside; those that it sets itself only if it asks for them first."""
+    from jinja2 import meta, nodes
+    from jinja2.parser import Parser
 
     environment, _ = _compile(source)
-    return frozenset(meta.find_undeclared_variables(environment.parse(source)) - environment.globals.keys())
+    tree = Parser(environment, source).parse()
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    asked = {
+        test.node.name
+        for test in tree.find_all((nodes.Test, nodes.Filter))
+        if test.name in ("defined", "undefined", "default", "d") and isinstance(test.node, nodes.Name)
+    }
+    return frozenset(meta.find_undeclared_variables(tree) - environment.globals.keys() - (own - asked))
+
+
+class _Refused(BadInput):
+    """Messages that a template refused by itself."""
 
 
 class _Refusal(Exception):
@@ -243,21 +261,12 @@ def _tojson(
     if separators is not None and any(len(text) > 16 for text in separators):
         raise ValueError("tojson with separators of more than 16 characters")
     return json.dumps(
-        _with_nulls(value),
+        value,
         ensure_ascii=ensure_ascii,
         indent=indent,
         separators=separators,
         sort_keys=sort_keys,
     )
-
-
-def _with_nulls(value: Any) -> Any:
-    """The same data with None for every null of a message."""
-    if isinstance(value, dict):
-        return {key: _with_nulls(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_with_nulls(item) for item in value]
-    return None if isinstance(value, Null) else value
 
 
 def _guard(action: Any) -> Any:
@@ -271,7 +280,7 @@ def _guard(action: Any) -> Any:
     except PophoodError:
         raise
     except _Refusal as error:
-        raise BadInput(f"the chat template refuses these messages: {one_line(error)}") from error
+        raise _Refused(f"the chat template refuses these messages: {one_line(error)}") from error
     except LimitReached as error:
         raise BadFile(f"the chat template was stopped: {one_line(error)}") from error
     except (SecurityError, TemplateAssertionError) as error:

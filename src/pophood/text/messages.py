@@ -5,11 +5,14 @@ What is wrong with a message is said by its number and role. Which template take
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from pophood.errors import BadInput
-from pophood.text.sourced import Null, Source, SourcedText, runs_of
+from pophood.text.sourced import Source, SourcedText, runs_of
 
 MOST_DEPTH = 32  # of lists in messages
 
@@ -68,14 +71,50 @@ def text_of_parts(content: object, where: str = "a message") -> str:
     raise BadInput(f"the content of {where} is {got}; wanted text")
 
 
-def with_joined_parts(messages: Messages) -> list[Mapping[str, Any]]:
-    """The messages with every list of text parts as one text, for templates that take no lists."""
-    return [
-        {**message, "content": text_of_parts(message["content"])}
-        if isinstance(message.get("content"), (list, tuple))
-        else message
-        for message in messages
-    ]
+def renderings(messages: Messages) -> Iterator[Messages]:
+    """The messages as a template may want them, each form only if it differs from the one before.
+
+    First as they are; then with every list of text parts as one text; then with empty content where there is
+    none, for templates that add to it; then with the arguments of calls as objects, where they are JSON text
+    as in OpenAI's protocol.
+    """
+    forms = [messages]
+    for change in (_joined_parts, _empty_content, _parsed_arguments):
+        forms.append([change(message) for message in forms[-1]])
+    yield forms[0]
+    yield from (form for before, form in pairwise(forms) if any(map(operator.is_not, before, form)))
+
+
+def has_parts(messages: Messages) -> bool:
+    """Whether the content of a message is a list."""
+    return any(isinstance(message.get("content"), (list, tuple)) for message in messages)
+
+
+def _joined_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    return {**message, "content": text_of_parts(content)} if isinstance(content, (list, tuple)) else message
+
+
+def _empty_content(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**message, "content": ""} if message.get("content") is None else message
+
+
+def _parsed_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    calls = message.get("tool_calls") or ()
+    parsed = [_parsed_call(call) for call in calls]
+    changed = any(map(operator.is_not, calls, parsed))
+    return {**message, "tool_calls": parsed} if changed else message
+
+
+def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
 
 
 def writes_parts(messages: Messages, text: str) -> bool:
@@ -102,9 +141,10 @@ def writes_parts(messages: Messages, text: str) -> bool:
 
 
 def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
-    """A copy as plain data in which every text has its source; a null in a message is `Null`.
+    """A copy as plain data in which every text has its source.
 
-    Reasoning that has one of its names gets the others too, as in transformers.
+    As in transformers, a key with null is left out (templates write "None" for it, and handle a missing one),
+    and reasoning that has one of its names gets the others too.
     """
     copies = []
     for number, message in enumerate(messages):
@@ -113,6 +153,7 @@ def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
         copy: dict[str, Any] = {
             _key(name, number): _message_value(value, str(name), number, kind)
             for name, value in message.items()
+            if value is not None
         }
         if reasoning is not None:
             text = copy[reasoning]
@@ -178,19 +219,16 @@ def _key(name: object, message: int | None) -> str:
 
 
 def _message_value(value: object, name: str, number: int, kind: Literal["text", "answer"]) -> Any:
-    if value is None:
-        return Null()
     if name == "role":
         return sourced(value, (name,), number, "role")
     copy = sourced(value, (name,), number, kind if name == "content" else "text")
     if name == "content" and isinstance(copy, list):
-        copy = [
-            {key: Null() if item is None else item for key, item in part.items()}
-            if isinstance(part, dict)
-            else part
-            for part in copy
-        ]
+        return [_without_null(part) if isinstance(part, dict) else part for part in copy]
     return copy
+
+
+def _without_null(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "text": ""} if "text" in part and part["text"] is None else part
 
 
 def _strange(part: object) -> str | None:

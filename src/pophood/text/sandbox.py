@@ -26,7 +26,7 @@ from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefine
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, _PassArg
 
-from pophood.text.sourced import Null, SourcedText, join_texts, join_with, sources_in, tainted
+from pophood.text.sourced import SourcedText, join_texts, join_with, sources_in, tainted
 from pophood.text.template_budget import (
     MOST_BITS,
     MOST_OUTPUT,
@@ -44,7 +44,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_TESTS_OF_NONE = ("none", "string", "iterable", "sequence", "sameas")
 _DATA = (str, int, float, list, tuple, dict, type(None))
 _METHODS: dict[type, frozenset[str]] = {
     str: _words(
@@ -105,8 +104,6 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             "pophood_slice": lambda value, *bounds: value[slice(*bounds)],
         }
         self.filters = {**filters, **{name: self._guarded(name, function) for name, function in own.items()}}
-        tests: dict[str, Any] = self.tests
-        self.tests = {**tests, **{name: _null_is_none(tests[name]) for name in _TESTS_OF_NONE}}
 
     @property
     def budget(self) -> Budget:
@@ -324,11 +321,6 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 self.budget.charge(len(text) + len(separator))
         self.budget.charge(sum(map(len, texts)) + len(separator) * len(texts))
         return join_with(separator, texts)
-
-
-def _null_is_none(test: Callable[..., Any]) -> Callable[..., Any]:
-    """A test of a value's kind that takes the null of a message for none, which it stands for."""
-    return lambda value, *args: test(None if isinstance(value, Null) else value, *args)
 
 
 @pass_context

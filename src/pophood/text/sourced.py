@@ -195,29 +195,6 @@ class SourcedText(str):
         return SourcedText(text, self.runs) if len(text) == len(self) else tainted(text, sources_in(self))
 
 
-class Null(SourcedText):
-    """A null in a message: for a template it is none, but nothing is written for it, not the word "None"."""
-
-    __slots__ = ()
-
-    def __new__(cls) -> Null:
-        self = str.__new__(cls, "")
-        self.runs = ()
-        return self
-
-    def __eq__(self, other: object) -> bool:
-        return other is None or isinstance(other, Null)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(None)
-
-    def __repr__(self) -> str:
-        return "None"
-
-
 def join_texts(texts: Iterable[str]) -> str:
     """`"".join`, with the sources of every part; an ordinary str if no part has any."""
     parts = list(texts)
