@@ -50,6 +50,8 @@ BLOCKS: dict[str, BlockLayout] = {
         BlockLayout("Q4_K", 256, 144),
         BlockLayout("Q5_K", 256, 176),
         BlockLayout("Q6_K", 256, 210),
+        BlockLayout("IQ4_NL", 32, 18),
+        BlockLayout("IQ4_XS", 256, 136),
     )
 }
 
@@ -268,6 +270,30 @@ def _q6_k(blocks: Bytes, out: Floats) -> None:
     _scale(out, _halves(blocks, 208) * _cut(blocks, 192, 16).view(np.int8).astype(np.float32), q)
 
 
+# IQ4 types: a nibble is an index into 16 steps that are closer together near zero ---------------------------
+
+_STEPS = np.array(
+    (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), np.int8
+)  # kvalues_iq4nl
+
+
+def _iq4_nl(blocks: Bytes, out: Floats) -> None:
+    # | d f16 | 16 bytes of nibbles as in Q4_0 |                            w = d * step[q]
+    _scale(out, _halves(blocks, 0), _STEPS[_planes(_cut(blocks, 2, 16), 4, 16)])
+
+
+def _iq4_xs(blocks: Bytes, out: Floats) -> None:
+    # | d f16 | u16: bits 2g and up are the high two bits of scale g | 4 bytes: nibble g is its low four bits |
+    # | 8 groups of 32: 16 bytes of nibbles as in Q4_0 |
+    # w = (d * (scale - 32)) * step[q]
+    pairs = _cut(blocks, 4, 4)
+    low = np.stack([pairs & 15, pairs >> 4], axis=-1).reshape(-1, 8)
+    high = _cut(blocks, 2, 2).view("<u2") >> np.arange(0, 16, 2, dtype=np.uint16) & 3
+    scales = (low | (high << 4).astype(np.uint8)).view(np.int8) - np.int8(32)
+    q = _planes(_cut(blocks, 8, 128), 4, 16)
+    _scale(out, _halves(blocks, 0) * scales.astype(np.float32), _STEPS[q])
+
+
 _DECODERS: dict[str, Callable[[Bytes, Floats], None]] = {
     "F32": _f32,
     "F16": _f16,
@@ -282,6 +308,8 @@ _DECODERS: dict[str, Callable[[Bytes, Floats], None]] = {
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
 }
 
 # Where the float16 scales of a block are. A value is finite when its scales are: q is a small integer.
@@ -296,6 +324,8 @@ _SCALES: dict[str, tuple[int, ...]] = {
     "Q4_K": (0, 2),
     "Q5_K": (0, 2),
     "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
 }
 
 
