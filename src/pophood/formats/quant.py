@@ -283,7 +283,7 @@ def _iq4_nl(blocks: Bytes, out: Floats) -> None:
 
 
 def _iq4_xs(blocks: Bytes, out: Floats) -> None:
-    # | d f16 | u16: bits 2g and up are the high two bits of scale g | 4 bytes: nibble g is its low four bits |
+    # | d f16 | u16: bits 2g, 2g+1 are the high two bits of scale g | 4 bytes: nibble g is its low four bits |
     # | 8 groups of 32: 16 bytes of nibbles as in Q4_0 |
     # w = (d * (scale - 32)) * step[q]
     pairs = _cut(blocks, 4, 4)
