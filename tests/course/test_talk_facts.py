@@ -20,10 +20,43 @@ SIZES = {"small": 124_439_808, "medium": 354_823_168, "large": 774_030_080, "XL"
 
 
 def test_contents_stand_in_the_talks_order(course: Course) -> None:
-    first = [int(page.talk.split("-")[0]) for page in course.pages]
+    first = [int(page.talk.split("-")[0]) for page in course.pages if page.talk]
     assert first == sorted(first)
     told = [4, 5, 6, 9, 10, 11, 12, 14, 16, 18, 19, 20, 21, 22, 24, 25, 26, 27, 29, 31, 32, 33, 34]
     assert sorted(set(first)) == told
+
+
+CONTENTS = {
+    "Introduction and set-up": (1, 5),
+    "Load GPT-2": (6, 6),
+    "Core concepts": (9, 24),
+    "Running inference": (7, 23),
+    "Fine-tuning, training the model": (25, 30),
+    "Conclusion": (31, 31),
+}
+
+
+def test_the_talks_contents_page(course: Course) -> None:
+    """Six parts in the talk's words; together their pages are those of the course, each once."""
+    text = "\n".join(cell.text for cell in course.contents)
+    rows = re.findall(r"^\| (\d)\. (.*?) \| (.*?) \|$", text, re.MULTILINE)
+    assert [(number, part) for number, part, _ in rows] == [
+        (str(number), part) for number, part in enumerate(CONTENTS, 1)
+    ]
+    pages: list[int] = []
+    for _, part, place in rows:
+        spans = re.findall(r"(\d+)(?: to (\d+))?", place)
+        numbers = [n for low, high in spans for n in range(int(low), int(high or low) + 1)]
+        assert (numbers[0], numbers[-1]) == CONTENTS[part]
+        pages += numbers
+    assert sorted(pages) == [page.number for page in course.pages]
+
+
+def test_pages_of_our_own_are_labelled_so(course: Course) -> None:
+    own = [page.number for page in course.pages if not page.talk]
+    assert own == list(range(25, 32))
+    assert {course.place(course.pages[number - 1]) for number in own} == {course.words["own_page"]}
+    assert course.place(course.pages[15]) == "the talk, page 24"
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,15 @@ def walk(course: Course, lm: pophood.LM, only: Iterable[str] = ()) -> dict[str, 
         lesson = Lesson(page, lm)
         outputs = lesson.outputs()
         cells = [*page.lead, *(cell for section in page.sections.values() for cell in section)]
-        said = "\n".join(" ".join(cell.text.split()) for cell in lesson.applying(tuple(cells)))
+        said = "\n".join(
+            " ".join(cell.text.split()) for cell in lesson.applying(tuple(cells)) if cell.kind != "say"
+        )
         printed = "".join(output.printed for output in outputs)
+        verdict = lesson.check(None)
+        sentences = [" ".join(lesson.say(cell).split()) for cell in page.cells("say", "explain")]
+        said = "\n".join([said, *sentences])
         values = [output.value for output in outputs if output.value is not None]
-        walked[page.name] = Walked(page, said, printed, values, lesson.check(None))
+        walked[page.name] = Walked(page, said, printed, values, verdict)
     return walked
 
 

@@ -63,7 +63,7 @@ def test_a_wrong_step_shows(small: pophood.LM, monkeypatch: pytest.MonkeyPatch, 
         return trace
 
     monkeypatch.setattr(pophood.LM, "trace", off)
-    differences = look.attention(small, PROMPT).steps.differences
+    differences = look.attention(small, PROMPT, layer=0).steps.differences
     assert differences[step] == pytest.approx(0.25, rel=1e-2)
     assert all(value < 1e-4 for i, value in enumerate(differences) if i != step)
 

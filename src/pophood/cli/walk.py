@@ -77,6 +77,8 @@ class Walk:
     def run(self) -> int:
         """Walk from the first wanted page to the last; the exit code."""
         try:
+            if self._wanted.first == 1 and self._wanted.last > 1:
+                self._contents()
             while self._at <= self._wanted.last:
                 self._at = self._page(self._course.pages[self._at - 1])
         except Left:
@@ -94,6 +96,12 @@ class Walk:
                 self._sheet.line(words)
         return FAILED if self.progress.failed else DONE
 
+    def _contents(self) -> None:
+        if self._course.contents:
+            self._sheet.heading(self._words["contents"], 1)
+        for cell in self._course.contents:
+            self._cell(cell)
+
     # ---- one page ----
 
     def _page(self, page: Page) -> int:
@@ -109,7 +117,7 @@ class Walk:
     def _head(self, page: Page) -> None:
         pages = len(self._course.pages)
         words = self._words["page"].format(number=page.number, pages=pages, title=page.title)
-        self._sheet.heading(f"{words} ({self._words['talk_page'].format(talk=page.talk)})", 1)
+        self._sheet.heading(f"{words} ({self._course.place(page)})", 1)
         for cell in page.lead:
             self._cell(cell)
         if self._wanted.notes:
@@ -121,6 +129,8 @@ class Walk:
         for cell in lesson.applying(lesson.page.sections[section]):
             if cell.kind == "run":
                 self._run(lesson, cell)
+            elif cell.kind == "say":
+                self._say(lesson, cell)
             elif cell.kind == "check":
                 self._check(lesson, cell, guess)
             elif cell.kind != "notes":
@@ -134,6 +144,8 @@ class Walk:
             self._sheet.code(with_model(cell.text, self._wanted.model), "sh")
         elif cell.kind == "text":
             self._sheet.code(cell.text, "text")
+        elif cell.kind == "formula":
+            self._sheet.code(cell.formula[0], "text")
         else:
             self._sheet.prose(cell.text)
 
@@ -148,6 +160,12 @@ class Walk:
         self._console.write(output.printed)
         self._console.end_line()
         self._sheet.value(output.value)
+
+    def _say(self, lesson: Lesson, cell: Cell) -> None:
+        try:
+            self._sheet.prose(lesson.say(cell))
+        except CellFailed as error:
+            self._failed(error)
 
     def _check(self, lesson: Lesson, cell: Cell, guess: str | None) -> None:
         self._sheet.code(cell.text, "python")
@@ -256,9 +274,6 @@ def readable(form: str, given: str) -> bool:
 
 def contents(course: Course) -> str:
     """The list of pages, each with the talk's."""
-    rows = [(f"{page.number:>2}", page.title, page.talk) for page in course.pages]
+    rows = [(f"{page.number:>2}", page.title, course.place(page)) for page in course.pages]
     widest = max(len(title) for _, title, _ in rows)
-    return "\n".join(
-        f"{number}  {title:<{widest}}  {course.words['talk_page'].format(talk=talk)}"
-        for number, title, talk in rows
-    )
+    return "\n".join(f"{number}  {title:<{widest}}  {place}" for number, title, place in rows)

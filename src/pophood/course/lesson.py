@@ -105,6 +105,11 @@ class Lesson:
         """Run every cell of the section `run`, in order."""
         return [self.run(cell) for cell in self.page.cells("run", "run")]
 
+    def say(self, cell: Cell) -> str:
+        """The text of a say cell, computed from the model; raises CellFailed as `run` does."""
+        output = self.run(cell)
+        return output.printed.strip() if output.value is None else str(output.value)
+
     def answer(self) -> object:
         """The right answer, computed from the model; raises Missing where the page needs what is not here."""
         value = self.run(self.page.check).value

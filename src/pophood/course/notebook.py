@@ -7,7 +7,7 @@ runs it from start to end. Every cell says what it is in a slide show (RISE, nbc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from pophood.course.lesson import split_last
@@ -19,7 +19,7 @@ import os
 
 import pophood
 from pophood import look
-from pophood.course import check, need
+from pophood.course import check, need, say
 
 MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # or "smollm2", a folder, a .gguf file
 lm = pophood.load(MODEL)
@@ -54,13 +54,16 @@ def _opening(course: Course) -> Iterator[dict[str, Any]]:
         "`pophood talk` takes the same course at a terminal.",
         "notes",
     )
+    if course.contents:
+        text = "\n\n".join(_prose(course, cell) for cell in course.contents)
+        yield _markdown("contents", f"## {words['contents']}\n\n{text}", "slide")
     yield _code("model", FIRST_CELL, "subslide")
 
 
 def _page(course: Course, page: Page) -> Iterator[dict[str, Any]]:
     words, mark = course.words, f"page-{page.number:02}"
     number = words["page"].format(number=page.number, pages=len(course.pages), title=page.title)
-    talk = words["talk_page"].format(talk=page.talk)
+    talk = course.place(page)
     lead = "\n\n".join(_prose(course, cell) for cell in page.lead)
     yield _markdown(mark, _joined([f"## {number}", f"*{talk}*", lead]), "slide")
     for section in SECTIONS:
@@ -78,15 +81,14 @@ def _section(course: Course, page: Page, section: str, mark: str) -> Iterator[di
     for cell in page.sections[section]:
         if cell.kind == "notes":
             continue
-        if cell.kind not in ("run", "check"):
+        if cell.kind not in SOURCES:
             texts.append(_prose(course, cell))
             continue
         if texts:
             yield _markdown(f"{mark}-{number}", _joined(texts), slide)
             texts, slide = [], "-"
         number += 1
-        source = cell.text if cell.kind == "run" else _checked(cell.text)
-        yield _code(f"{mark}-code-{number}", source, slide, page.needs)
+        yield _code(f"{mark}-code-{number}", SOURCES[cell.kind](cell.text), slide, page.needs)
     if texts:
         yield _markdown(f"{mark}-{number}-end", _joined(texts), slide)
     if section == "predict":
@@ -104,16 +106,32 @@ def _prose(course: Course, cell: Cell) -> str:
         return f"> **{words[f'kind_{cell.label}'].strip()}** {_one_line(cell.text)}"
     if cell.kind == "sh":
         return f"{words['same_command']}\n\n```sh\n{cell.text}\n```"
+    if cell.kind == "formula":
+        return f"$$\n{cell.formula[1]}\n$$"
     return f"```text\n{cell.text}\n```" if cell.kind == "text" else cell.text
 
 
 def _checked(source: str) -> str:
     """A check's code with its answer compared: `check(guess, ANSWER)`."""
+    return _called("check", source, "guess")
+
+
+def _said(source: str) -> str:
+    """The code of a say cell, whose text is shown as Markdown: `say(TEXT)`."""
+    return _called("say", source)
+
+
+def _called(function: str, source: str, *arguments: str) -> str:
+    """A cell's code with a call around its last expression."""
     before, last = split_last(source)
-    if "\n" in last:
-        last = "\n" + "\n".join(f"    {line}" for line in last.split("\n")) + ",\n"
-        return f"{before}\ncheck(\n    guess,{last})".lstrip("\n")
-    return f"{before}\ncheck(guess, {last})".lstrip("\n")
+    if "\n" not in last:
+        return f"{before}\n{function}({', '.join([*arguments, last])})".lstrip("\n")
+    lines = "".join(f"    {line}\n" for line in [*(f"{name}," for name in arguments), *last.split("\n")])
+    return f"{before}\n{function}(\n{lines.rstrip()},\n)".lstrip("\n")
+
+
+# Kinds of cells that are code in the notebook -> their code there.
+SOURCES: dict[str, Callable[[str], str]] = {"run": str, "say": _said, "check": _checked}
 
 
 def _one_line(text: str) -> str:

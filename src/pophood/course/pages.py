@@ -10,7 +10,10 @@ from pophood.config import ModelConfig
 
 SECTIONS = ("predict", "run", "check", "explain")
 GUESSES = ("number", "text", "yes-no")
-CellKind = Literal["prose", "guess", "hint", "run", "sh", "check", "differs", "notes", "text"]
+HALVES = "---"  # the line of a formula cell between plain text and TeX
+CellKind = Literal[
+    "prose", "guess", "hint", "run", "say", "sh", "check", "differs", "formula", "notes", "text"
+]
 
 # What a ```differs KIND``` cell can be about: the real architectural choices in which models part from GPT-2.
 KINDS: dict[str, Callable[[ModelConfig], bool]] = {
@@ -35,6 +38,12 @@ class Cell:
     line: int  # of its first line of text
     label: str = ""
 
+    @property
+    def formula(self) -> tuple[str, str]:
+        """A formula as plain text and as TeX, the two halves of a formula cell."""
+        plain, _, tex = self.text.partition(f"\n{HALVES}\n")
+        return plain, tex
+
     def applies(self, config: ModelConfig) -> bool:
         """Whether it is to be shown for such a model."""
         return self.kind != "differs" or KINDS[self.label](config)
@@ -47,7 +56,7 @@ class Page:
     number: int
     name: str  # the file's, without its number and ending
     title: str
-    talk: str  # pages of the talk: "16-17"
+    talk: str  # pages of the talk: "16-17"; "" for a page of our own
     lead: tuple[Cell, ...]
     sections: Mapping[str, tuple[Cell, ...]]
     solution: tuple[Cell, ...]
@@ -86,6 +95,11 @@ class Course:
     language: str
     pages: tuple[Page, ...]
     words: Mapping[str, str]
+    contents: tuple[Cell, ...] = ()  # the talk's table of contents, with our pages beside it
+
+    def place(self, page: Page) -> str:
+        """Where a page comes from: "the talk, page 16-17", or the words for a page of our own."""
+        return self.words["talk_page"].format(talk=page.talk) if page.talk else self.words["own_page"]
 
     @property
     def title(self) -> str:

@@ -13,20 +13,23 @@ from typing import NoReturn
 
 from pophood.course.markup import check_markup
 from pophood.course.needs import NEEDS
-from pophood.course.pages import GUESSES, KINDS, SECTIONS, Cell, CellKind, Course, Page
+from pophood.course.pages import GUESSES, HALVES, KINDS, SECTIONS, Cell, CellKind, Course, Page
 from pophood.errors import BadFile, BadInput
 
+CONTENTS = "contents.md"
 PAGE_NAME = re.compile(r"(\d\d)-([a-z0-9-]+)\.md")
 FENCE = "```"
 MOST_COLUMNS = 100  # of a line of code, which no console and no slide may have to fold
 # What may stand after a fence -> its kind; guess and differs carry a label.
 PLAIN: dict[str, CellKind] = {
     "python run": "run",
+    "python say": "say",
     "python check": "check",
     "sh": "sh",
     "hint": "hint",
     "notes": "notes",
     "text": "text",
+    "formula": "formula",
 }
 LABELLED: dict[str, tuple[CellKind, tuple[str, ...]]] = {
     "guess": ("guess", GUESSES),
@@ -35,10 +38,11 @@ LABELLED: dict[str, tuple[CellKind, tuple[str, ...]]] = {
 ALLOWED = {
     "lead": {"prose", "text"},
     "predict": {"prose", "text", "guess", "hint", "notes"},
-    "run": {"prose", "run", "sh", "differs", "notes"},
+    "run": {"prose", "run", "say", "sh", "differs", "notes"},
     "check": {"prose", "check"},
-    "explain": {"prose", "text", "differs", "notes"},
+    "explain": {"prose", "say", "text", "formula", "differs", "notes"},
     "solution": {"prose", "text", "run", "sh", "differs"},
+    "contents": {"prose"},
 }
 # section -> kind -> (fewest, most)
 WANTED: dict[str, dict[CellKind, tuple[int, int]]] = {
@@ -65,7 +69,8 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
             raise BadInput(f"the course is not there in {language!r}; there is: {', '.join(languages())}")
         folder = files(__package__).joinpath(language)
     words = _words(folder)
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".md"))
+    found = {entry.name for entry in folder.iterdir() if entry.name.endswith(".md")}
+    names = sorted(found - {CONTENTS})
     solutions = folder.joinpath("solutions")
     apart = sorted(entry.name for entry in solutions.iterdir()) if solutions.is_dir() else []
     pages = []
@@ -82,7 +87,15 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
         raise BadFile(f"{language}/solutions/{stray[0]}: there is no page of that name")
     if not pages:
         raise BadFile(f"{language}: has no pages")
-    return Course(language, linked(pages), words)
+    contents = parse_contents(f"{language}/{CONTENTS}", folder) if CONTENTS in found else ()
+    return Course(language, linked(pages), words, contents)
+
+
+def parse_contents(path: str, folder: Traversable) -> tuple[Cell, ...]:
+    """The cells of `contents.md`: a title, then prose."""
+    reader = _Reader(path, folder.joinpath(CONTENTS).read_text("utf-8"))
+    reader.title()
+    return dict(reader.sections(["contents"], []))["contents"]
 
 
 def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
@@ -147,9 +160,11 @@ class _Reader:
         if self._next() != "---":
             self.fail("a page begins with a line ---, then `talk: PAGES`, then ---", 1)
         line = self._next() or ""
-        match = re.fullmatch(r"talk: (\d+(?:-\d+)?)", line)
+        match = re.fullmatch(r"talk: (\d+(?:-\d+)?|none)", line)
         if match is None:
-            self.fail(f"got {line!r}, wanted `talk: 16` or `talk: 16-17`")
+            self.fail(
+                f"got {line!r}, wanted `talk: 16`, `talk: 16-17`, or `talk: none` for a page of our own"
+            )
         line = self._next() or ""
         found = {"needs": "", "continues": ""}
         for key, wanted in (("needs", "|".join(NEEDS)), ("continues", "[a-z0-9-]+")):
@@ -157,7 +172,8 @@ class _Reader:
                 found[key], line = more[1], self._next() or ""
         if line != "---":
             self.fail("wanted --- after the page of the talk, or `needs: torch`, or `continues: NAME`")
-        return match[1], found["needs"], found["continues"]
+        talk = "" if match[1] == "none" else match[1]
+        return talk, found["needs"], found["continues"]
 
     def title(self) -> str:
         line = self._next()
@@ -216,15 +232,17 @@ class _Reader:
         text = "\n".join(lines)
         if not text.strip():
             self.fail("this cell is empty", begin)
-        if kind in ("run", "check", "sh", "text"):
+        if kind == "formula" and text.split("\n").count(HALVES) != 1:
+            self.fail(f"a formula is plain text, a line {HALVES}, then the formula as TeX", begin)
+        if kind in ("run", "say", "check", "sh", "text"):
             for number, line in enumerate(lines, begin + 1):
                 if len(line) > MOST_COLUMNS:
                     self.fail(
                         f"{len(line)} characters, wanted at most {MOST_COLUMNS} in a line of code", number
                     )
-        if kind in ("run", "check"):
-            self._check_python(text, begin, ends_in_value=kind == "check")
-        elif kind not in ("sh", "text"):
+        if kind in ("run", "say", "check"):
+            self._check_python(text, begin, ends_in_value=kind != "run")
+        elif kind not in ("sh", "text", "formula"):
             for offset, complaint in check_markup(text):
                 self.fail(complaint, begin + 1 + offset)
         return Cell(kind, text, begin + 1, label)
@@ -246,7 +264,7 @@ class _Reader:
         except SyntaxError as error:
             self.fail(f"this is not Python: {error.msg}", begin + (error.lineno or 1))
         if ends_in_value and not (body and isinstance(body[-1], ast.Expr)):
-            self.fail("a check ends with an expression: the right answer", begin)
+            self.fail("this cell ends with an expression: the right answer, or the text to say", begin)
 
 
 def _words(folder: Traversable) -> dict[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
 from pophood.look.blocks import Block, Heat
-from pophood.look.heads import CLEAR, LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
+from pophood.look.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
 from pophood.look.naming import written
 from pophood.look.reading import chosen, read, spelled
 from pophood.look.view import PROMPT, View
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pophood.trace import Trace
 
 Floats = NDArray[np.float32]
+RESTING = 0.9  # of a head's weight on position 0, from which the caption says so
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,9 @@ class Attention(View):
         config = self.config
         notes = [
             f'"{config.n_head} different linguists" is an intuition (the talk: 12): a head\'s job is '
-            "measured here, on a random text that repeats. A label needs a score of at least "
-            f"{CLEAR:g} (a convention).",
+            "measured here, on a random text that repeats. The weight on the first token, where heads rest, "
+            "is taken out first; a third of what is left makes a label (a convention).",
+            *self._sink_note(),
             "A weight says how much of a value vector is taken, not how much that matters for the answer.",
             f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
         ]
@@ -112,6 +114,16 @@ class Attention(View):
                 f"({config.n_head // config.n_kv_head} each)."
             )
         return tuple(notes)
+
+    def _sink_note(self) -> tuple[str, ...]:
+        """A warning when the head that is shown looks nearly everywhere at position 0."""
+        share = float(self.pattern[self.head, 1:, 0].mean()) if self.pattern.shape[1] > 1 else 0.0
+        if share <= RESTING:
+            return ()
+        return (
+            f"Head {self.head} puts {share:.0%} of its weight on position 0 here: it rests on the first "
+            "token (an attention sink), and this picture says little about the text.",
+        )
 
     def tables(self) -> dict[str, Table]:
         """`steps`, `weights` (the shown head's last row), `heads` (this block), `labels` (all heads)."""
@@ -204,22 +216,29 @@ class Attention(View):
         return (heat, *found, tables["steps"], short)
 
 
-def attention(lm: LM, text: str = PROMPT, *, layer: int = 0, head: int | None = None) -> Attention:
-    """One block's attention on a text; `head` is shown large (default: the most clearly labelled one).
+def attention(lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None) -> Attention:
+    """One block's attention on a text; `head` is shown large.
 
-    Patterns are [heads, queries, keys]. Layers and heads count from 0, -1 is the last. Raises BadInput for a
-    layer or a head that does not exist, OutOfMemory for a text whose patterns would not fit.
+    By default both are those of the most informative head, the one with the clearest habit (heads.py); with
+    `layer` alone the most informative head of that block; with `head` alone that head of block 0. Patterns
+    are [heads, queries, keys]. Layers and heads count from 0, -1 is the last. Raises BadInput for a layer or
+    a head that does not exist, OutOfMemory for a text whose patterns would not fit.
 
         attention(lm, layer=4, head=11).pattern[11]
     """
     config = lm.config
-    index = chosen("layer", layer, config.n_layer, lm.name)
     wanted = None if head is None else chosen("head", head, config.n_head, f"every block of {lm.name}")
+    probe: HeadScores | None = None
+    if layer is not None or head is not None:
+        index = chosen("layer", layer or 0, config.n_layer, lm.name)
+    else:
+        probe = measure_heads(lm)
+        index, wanted = probe.most_informative()
     names = [f"attn.{part}" for part in (*_queries_and_keys(config), "v", "scores", "pattern", "z", "out")]
     source, trace = read(lm, text, [f"blocks.{index}.{name}" for name in names])
-    probe = measure_heads(lm)
+    probe = probe or measure_heads(lm)
     if wanted is None:
-        wanted = int(probe.values[index].max(axis=-1).argmax())
+        wanted = probe.most_informative(index)[1]
     steps = attention_steps(lm, trace, index)
     here = head_scores(steps.pattern, np.array(source.ids))
     return Attention(source, index, wanted, config, steps, probe, here)

@@ -1,9 +1,12 @@
-"""Heads: what attention heads can be measured to do: four scores per head, and a label where one is clear.
+"""Labels of attention heads: four measured scores per head, and a name where one score is clear.
 
 "Induction" and the repeated random text follow Olsson et al. 2022, "In-context Learning and Induction Heads";
 "first token" is the attention sink of Xiao et al. 2023, "Efficient Streaming Language Models with Attention
 Sinks"; "same token" adds up what Wang et al. 2022 ("Interpretability in the Wild") call a duplicate-token
 head and a token's look at itself. A label says what a head does on this text, not what it is for.
+
+Many heads rest on the first token whenever they have nothing to do. That share is therefore taken out first:
+the other three scores are shares of the weight that is left, and come before "first token".
 """
 
 from __future__ import annotations
@@ -18,62 +21,92 @@ if TYPE_CHECKING:
     from pophood.lm import LM
 
 Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 LABELS = ("previous token", "first token", "same token", "induction")
 LETTERS = ("P", "F", "S", "I")
 NO_LABEL = "no label"
-CLEAR = 0.4  # a head has a label from this score on: a convention, as good as any near it
+SINK = LABELS.index("first token")
+# A previous-token head shows its habit on every text, the next two where tokens occur again, a sink nothing.
+SHOWING = ("previous token", "induction", "same token", "first token")
+# Conventions, as good as any near them: a third of the weight that is not on the first token makes a habit;
+# a head without a habit that leaves two thirds of all its weight on the first token is a sink.
+CLEAR = (1 / 3, 2 / 3, 1 / 3, 1 / 3)  # in the order of LABELS
 PERIOD, REPEATS, SEED = 25, 4, 42  # of the probe: random tokens, how often they come, from which seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadScores:
-    """What every head does on one text: `values` [L, H, 4], each 0..1, in the order of LABELS."""
+    """The scores of every head on one text: `values` [L, H, 4], each 0..1, in the order of LABELS."""
 
     values: Floats
 
     def label(self, layer: int, head: int) -> str:
-        """The name of the highest score if that is at least CLEAR, else "no label"."""
+        """The name of the head's habit, or "no label"."""
         best = self.best(layer, head)
         return NO_LABEL if best is None else LABELS[best]
 
     def best(self, layer: int, head: int) -> int | None:
-        """The place of the head's label in LABELS; None without one."""
+        """The place of the head's label in LABELS; None without one. A habit comes before the sink."""
         row = self.values[layer, head]
-        at = int(row.argmax())
-        return at if row[at] >= CLEAR else None
+        order = sorted(range(len(LABELS)), key=lambda i: (i == SINK, -row[i]))
+        return next((i for i in order if row[i] >= CLEAR[i]), None)
+
+    def most_informative(self, layer: int | None = None) -> tuple[int, int]:
+        """Layer and head that show most on any text, of one layer or of the whole model.
+
+        Labels count in the order of SHOWING; among heads of one label the clearest is taken.
+        """
+        layers, heads, _ = self.values.shape
+        places = [(i, h) for i in range(layers) for h in range(heads) if layer in (None, i)]
+
+        def clearness(place: tuple[int, int]) -> tuple[int, float]:
+            best = self.best(*place)
+            if best is None:
+                return len(SHOWING), -float(np.delete(self.values[place], SINK).max())
+            return SHOWING.index(LABELS[best]), -float(self.values[place][best])
+
+        return min(places, key=clearness)
 
     def counts(self) -> dict[str, int]:
         """How many heads have each label: {"previous token": 5, ..., "no label": 71}."""
         layers, heads, _ = self.values.shape
-        found = [self.label(layer, head) for layer in range(layers) for head in range(heads)]
-        return {name: found.count(name) for name in (*LABELS, NO_LABEL)}
+        labels = [self.label(layer, head) for layer in range(layers) for head in range(heads)]
+        return {name: labels.count(name) for name in (*LABELS, NO_LABEL)}
 
 
 def head_scores(patterns: Floats, ids: NDArray[np.integer]) -> Floats:
     """The four scores of heads on one text, [..., T, T] and [T] -> [..., 4]; rows of a pattern are queries.
 
-    previous token  mean weight of a query on the token before it (queries from the third on, since the second
-                    one's previous token is the first)
-    first token     mean weight on the first token (queries from the second on)
-    same token      mean weight on the token itself and on earlier equal ones (queries from the second on)
-    induction       mean weight on tokens that followed an earlier occurrence of the query's own token, over
-                    the queries whose token has occurred before ("prefix matching"); 0 without such queries
+    first token     mean weight on the first token, over the queries from the second on
+
+    The others are sums over queries of the weight on some keys, divided by the weight on all keys but the
+    first; 0 where nothing is left.
+
+    previous token  the token before the query (queries from the third on, as the second one's is the first)
+    same token      the query itself and earlier equal tokens (queries from the second on)
+    induction       tokens that followed an earlier occurrence of the query's own token, over the queries
+                    whose token has occurred before ("prefix matching")
     """
     tokens = len(ids)
+    scores = np.zeros((*patterns.shape[:-2], len(LABELS)), np.float32)
+    if tokens < 2:
+        return scores
+    scores[..., SINK] = patterns[..., 1:, 0].mean(axis=-1, dtype=np.float64)
     equal = np.tril(ids[:, None] == ids[None, :])
     followed = np.zeros((tokens, tokens), bool)
     followed[:, 1:] = np.tril(equal, -1)[:, :-1]
-    targets = (
-        (np.eye(tokens, k=-1, dtype=bool), np.arange(tokens) >= 2),
-        (np.arange(tokens)[None, :] == np.zeros((tokens, 1), int), np.arange(tokens) >= 1),
-        (equal, np.arange(tokens) >= 1),
-        (followed, followed.any(axis=1)),
-    )
-    scores = np.zeros((*patterns.shape[:-2], len(targets)), np.float32)
-    for i, (target, queries) in enumerate(targets):
-        if queries.any():
-            weights = np.where(target, patterns, np.float32(0)).sum(axis=-1, dtype=np.float64)
-            scores[..., i] = weights[..., queries].mean(axis=-1)
+    at = np.arange(tokens)
+    habits: dict[str, tuple[Bools, Bools]] = {
+        "previous token": (np.eye(tokens, k=-1, dtype=bool), at >= 2),
+        "same token": (equal, at >= 1),
+        "induction": (followed, followed.any(axis=1)),
+    }
+    left = 1.0 - patterns[..., 0].astype(np.float64)
+    for name, (keys, queries) in habits.items():
+        weights = np.where(keys & (at > 0), patterns, np.float32(0)).sum(axis=-1, dtype=np.float64)
+        on_keys, on_all = (weight[..., queries].sum(axis=-1) for weight in (weights, left))
+        share = np.divide(on_keys, on_all, out=np.zeros_like(on_all), where=on_all > 1e-6)
+        scores[..., LABELS.index(name)] = np.minimum(share, 1.0)
     return scores
 
 

@@ -6,9 +6,14 @@ from pophood.cli.look.asking import Ask, at, looking
 
 
 @looking()
-@at("--layer", type=int, default=0, show_default=True, metavar="N", help="The block, from 0; -1 is the last.")
-@at("--head", type=int, metavar="N", help="The head shown large (default: the one with the clearest habit).")
-def command(ask: Ask, layer: int, head: int | None) -> int:
+@at(
+    "--layer",
+    type=int,
+    metavar="N",
+    help="The block, from 0; -1 is the last (default: that of the most informative head).",
+)
+@at("--head", type=int, metavar="N", help="The head shown large (default: the most informative one).")
+def command(ask: Ask, layer: int | None, head: int | None) -> int:
     """Show where each token looks, head by head.
 
     Example: pophood look attention "The capital of Spain is" --layer 4 --head 11

@@ -15,6 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from pophood.course.answers import Verdict
+from pophood.course.deck.formula import formula_html
 from pophood.course.deck.shown import value_html, words_html
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
@@ -32,7 +33,7 @@ def deck_html(
     Raises CellFailed for a cell that this model cannot run.
     """
     deck = _Deck(course, lm, model)
-    slides = [deck.opening()]
+    slides = [deck.opening(), *deck.contents()]
     for page in course.pages:
         announce(f"{page.number}/{len(course.pages)} {page.title}")
         slides += deck.page(page)
@@ -80,6 +81,12 @@ class _Deck:
         )
         return _slide("start", self._course.title, body, first=True)
 
+    def contents(self) -> Iterator[str]:
+        """The talk's table of contents, if the course has it."""
+        if self._course.contents:
+            body = "\n".join(self._cell(cell) for cell in self._course.contents)
+            yield _slide("contents-of-the-talk", self._words["contents"], body, first=True)
+
     def page(self, page: Page) -> Iterator[str]:
         """Question, one slide for each run cell, answer and explanation."""
         lesson = Lesson(page, self._lm)
@@ -92,7 +99,7 @@ class _Deck:
     def _question(self, page: Page) -> str:
         words = self._words
         place = words["page"].format(number=page.number, pages=len(self._course.pages), title="").rstrip(": ")
-        talk = words["talk_page"].format(talk=page.talk)
+        talk = self._course.place(page)
         parts = [f"<p class=place>{html.escape(place)} · {html.escape(talk)}</p>"]
         parts += [self._cell(cell) for cell in page.lead]
         parts.append(f"<h3>{html.escape(words['predict'])}</h3>")
@@ -121,6 +128,8 @@ class _Deck:
                     body.append(f"<pre class=out>{words_html(output.printed.rstrip())}</pre>")
                 if output.value is not None:
                     body.append(value_html(output.value))
+            elif cell.kind == "say":
+                body.append(to_html(lesson.say(cell)))
             else:
                 body.append(self._cell(cell))
         yield "\n".join(body)
@@ -133,7 +142,11 @@ class _Deck:
             f"<p class=answer>{html.escape(self._verdict(verdict))}</p>"
         )
         explained = lesson.applying(page.sections["explain"])
-        parts += [self._cell(cell) for cell in explained if cell.kind != "notes"]
+        parts += [
+            to_html(lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
+            for cell in explained
+            if cell.kind != "notes"
+        ]
         return _slide(f"p{page.number}x", self._title(page, "explain"), "\n".join(parts))
 
     def _verdict(self, verdict: Verdict) -> str:
@@ -157,6 +170,8 @@ class _Deck:
 
             command = html.escape(with_model(cell.text, self._model))
             return f"<p>{html.escape(words['same_command'])}</p><pre><code>{command}</code></pre>"
+        if cell.kind == "formula":
+            return formula_html(*cell.formula)
         if cell.kind == "text":
             return f"<pre>{html.escape(cell.text)}</pre>"
         return to_html(cell.text)
