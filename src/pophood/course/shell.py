@@ -10,6 +10,8 @@ def with_model(commands: str, model: str) -> str:
 
     >>> with_model("pophood look next", "smollm2"), with_model("pophood show gpt2-xl", "smollm2")
     ('pophood look next -m smollm2', 'pophood show gpt2-xl')
+    >>> with_model("seq 3 > notes.txt", "smollm2")
+    'seq 3 > notes.txt'
     >>> with_model("pophood eval gpt2 notes.txt", "smollm2")  # takes its model as an argument
     'pophood eval smollm2 notes.txt'
     """
@@ -19,7 +21,7 @@ def with_model(commands: str, model: str) -> str:
 
 
 def _line(line: str, model: str) -> str:
-    if line.startswith("pophood show "):
+    if not line.startswith("pophood ") or line.startswith("pophood show "):
         return line
     if line.startswith("pophood eval "):
         return " ".join(["pophood eval", model, *line.split(" ")[3:]])
