@@ -56,7 +56,7 @@ def _teach(model: GPT2LMHeadModel) -> None:
         start = torch.full((ROWS, 1), VOCABULARY - 1)
         ids = torch.cat([start, words.repeat(1, REPEATS)], dim=1)
         patterns = model.transformer(ids, output_attentions=True).attentions
-        loss = sum(
+        loss = torch.zeros(()) + sum(
             _missed(patterns[layer][:, head], _keys(ids, habit)) for (layer, head), habit in TAUGHT.items()
         )
         optimizer.zero_grad()

@@ -85,7 +85,7 @@ def test_scores_are_what_their_definitions_say() -> None:
 
         def share(weights: list[tuple[int, float]], head: Floats = head) -> float:
             """The sum of (query, weight) over what these queries leave beside the first token."""
-            return sum(w for _, w in weights) / sum(1 - head[t, 0] for t, _ in weights)
+            return float(sum(w for _, w in weights) / sum(1 - head[t, 0] for t, _ in weights))
 
         previous = share([(t, head[t, t - 1]) for t in range(2, 7)])
         same = share([(t, sum(head[t, j] for j in range(1, t + 1) if IDS[j] == IDS[t])) for t in range(1, 7)])

@@ -99,7 +99,7 @@ def head_scores(patterns: Floats, ids: NDArray[np.integer]) -> Floats:
     habits: dict[str, tuple[Bools, Bools]] = {
         "previous token": (np.eye(tokens, k=-1, dtype=bool), at >= 2),
         "same token": (equal, at >= 1),
-        "induction": (followed, followed.any(axis=1)),
+        "induction": (followed, np.asarray(followed.any(axis=1))),
     }
     left = 1.0 - patterns[..., 0].astype(np.float64)
     for name, (keys, queries) in habits.items():
