@@ -20,7 +20,9 @@ from pophood.cli.options import (
 )
 from pophood.cli.progress import Waiting
 from pophood.cli.session import open_model
+from pophood.cli.tune_options import columns_of
 from pophood.cli.tune_screen import data_lines
+from pophood.errors import BadInput
 
 
 @verb()
@@ -49,6 +51,13 @@ from pophood.cli.tune_screen import data_lines
     help="What the records are, as for tune.",
 )
 @option(
+    "--columns",
+    metavar="OURS=THEIRS,...",
+    section="Data",
+    help='Names of fields, as in "prompt=question,completion=answer".',
+)
+@option("--strict", is_flag=True, section="Data", help="Stop at the first bad line.")
+@option(
     "--threads", type=click.IntRange(1, 1024), metavar="N", section="Model", help="Threads to compute with."
 )
 @json_option
@@ -61,6 +70,8 @@ def command(
     length: int | None,
     completions_only: bool | None,
     layout: Any,
+    columns: str | None,
+    strict: bool,
     threads: int | None,
     as_json: bool,
     offline: bool | None,
@@ -79,8 +90,18 @@ def command(
 
     choice = ModelChoice(model, "auto", threads, None, offline, tuple(map(with_scale, adapters)))
     lm = open_model(console, choice)
-    length = min(length or 1024, lm.engine.context)
-    options = DataOptions(format=layout, length=length, completions_only=completions_only, validation=0)
+    if length is not None and length > lm.engine.context:
+        raise BadInput(
+            f"a length of {length:,} is over the {lm.engine.context:,} positions of {lm.name}: lower --length"
+        )
+    options = DataOptions(
+        format=layout,
+        columns=columns_of(columns) if columns else {},
+        length=length or min(1024, lm.engine.context),
+        completions_only=completions_only,
+        validation=0,
+        strict=strict,
+    )
     opened = open_data(data, lm.bundle.tokenizer, lm.chat_template, options)
     for line in data_lines(opened.report):
         if "validate" not in line and "validation" not in line:

@@ -44,7 +44,7 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
         "Method last: GiB on disk for what the other blocks compute (default: 20, at most half of the free).",
     ),
     "batch-size": ("batch_size", int, "Rows of one forward pass (default: 4)."),
-    "length": ("length", int, "Positions of a row (default: 256)."),
+    "length": ("length", int, "Positions of a row (default: 256, or the model's if it has fewer)."),
     "accumulation": ("accumulation", int, "Forward passes of one step (default: 1)."),
     "learning-rate": (
         "learning_rate",
@@ -213,7 +213,11 @@ def _reading() -> list[Callable[[Any], Any]]:
     read = functools.partial(option, section=DATA)
     return [
         read("--format", "layout", type=click.Choice(FORMATS), default="auto", help="What the records are."),
-        read("--columns", metavar="OURS=THEIRS,...", help='Names of fields, as in "prompt=question".'),
+        read(
+            "--columns",
+            metavar="OURS=THEIRS,...",
+            help='Names of fields, as in "prompt=question,completion=answer".',
+        ),
         read(
             "--completions-only/--everything",
             default=None,
@@ -240,7 +244,7 @@ def _data(values: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"format": values.pop("layout"), "strict": values.pop("strict")}
     columns, validation = values.pop("columns"), values.pop("validation")
     if columns:
-        found["columns"] = _columns(columns)
+        found["columns"] = columns_of(columns)
     if validation is not None:
         found["validation"] = validation
     found["completions_only"] = values.pop("completions_only")
@@ -248,10 +252,14 @@ def _data(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _columns(text: str) -> dict[str, str]:
+def columns_of(text: str) -> dict[str, str]:
+    """Our fields -> the data's, as typed: "prompt=question,completion=answer"; BadInput for another form."""
     pairs = [part.partition("=") for part in text.split(",")]
     if any(not (ours and equals and theirs) for ours, equals, theirs in pairs):
         raise BadInput(f"--columns {text!r}: wanted OURS=THEIRS, as in prompt=question,completion=answer")
+    names = [ours.strip() for ours, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise BadInput(f"--columns {text!r}: wanted each of our fields once")
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 

@@ -35,9 +35,12 @@ def show(
 
     from pophood.train.data import STATES, open_data
     from pophood.train.data import show as examples_of
+    from pophood.train.defaults import for_model, shortened
 
-    length = min(settings.length, lm.config.n_positions)
-    data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(reading, length=length))
+    fitting = for_model(settings, lm.config)
+    for line in shortened(settings, fitting):
+        console.say(line)
+    data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(reading, length=fitting.length))
     shown = examples_of(data.train, lm.bundle.tokenizer, SHOWN)
     if as_json:
         examples = [

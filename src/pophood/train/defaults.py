@@ -1,4 +1,4 @@
-"""What a run's settings are where nobody has said: by its model, and by how it is started. No torch."""
+"""The settings of a run where nobody has named them: by its model, and by how it is started. No torch."""
 
 from __future__ import annotations
 
@@ -40,3 +40,10 @@ def for_model(
             " lower --length"
         )
     return replace(settings, length=min(settings.length, config.n_positions))
+
+
+def shortened(wanted: TrainSettings, settings: TrainSettings) -> list[str]:
+    """A line that says so where the model has too few positions for the rows that were wanted."""
+    if settings.length == wanted.length:
+        return []
+    return [f"rows have {settings.length:,} positions instead of {wanted.length:,}: the model has no more"]

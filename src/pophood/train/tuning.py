@@ -20,7 +20,7 @@ from pophood.errors import BadInput, Cancelled
 from pophood.text.chat import ChatTemplate
 from pophood.train.data import Data, DataOptions, Order, open_data
 from pophood.train.data.packing import Fewer
-from pophood.train.defaults import for_model
+from pophood.train.defaults import for_model, shortened
 from pophood.train.device import settled
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
 from pophood.train.folder import State
@@ -82,7 +82,7 @@ class Tuning(Iterator[Event]):
         if lm.adapters:
             raise BadInput("the model has an adapter already: fold it in first (`pophood export`), then tune")
         self.lm, self.should_stop = lm, should_stop
-        self.remarks: list[str] = []  # about resuming
+        self.remarks: list[str] = []  # about resuming and what the model cannot do
         self._used = 0.0  # seconds, by earlier processes
         self.notes: list[str] = []  # to be said when the run begins
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
@@ -95,7 +95,10 @@ class Tuning(Iterator[Event]):
             self.settings = for_model(wanted, lm.config, from_scratch=self.scratch is not None, shard=shard)
             self.settings = settled(with_limit(self.settings, self.out))
             self.folder.check_free(overwrite=overwrite)
-            self.options = replace(data_options or DataOptions(), length=self.settings.length)
+            self.remarks += shortened(wanted, self.settings)
+            options = data_options or DataOptions()
+            seed = self.settings.seed if options.seed is None else options.seed
+            self.options = replace(options, length=self.settings.length, seed=seed)
         self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
         if not self.data.report.trained_tokens:
             raise BadInput(

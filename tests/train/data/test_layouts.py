@@ -203,10 +203,10 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     for name, error, words in (
         ("none", NotHere, "there is no such file or folder"),
         ("empty", BadInput, "holds no data; wanted files that end in .txt"),
-        ("a.jsonl", BadFile, "is empty; wanted records, one a line"),
-        ("b.jsonl", BadFile, "none of its first records is a JSON object"),
+        ("a.jsonl", BadInput, "is empty; wanted text, or records"),
+        ("b.jsonl", BadFile, "none of its first records can be read; that of line 1 is not JSON"),
         ("c.bin", BadFile, "is not text"),
-        ("d.txt", BadInput, "no document to train on.*the file is empty"),
+        ("d.txt", BadInput, "d.txt: is empty; wanted text"),
     ):
         with pytest.raises(error, match=words):
             opened(tmp_path / name, cache=tmp_path / "kept")
@@ -217,7 +217,8 @@ def test_lines_as_documents(tmp_path: Path) -> None:
     path.write_text("Ada\n\nGrace\n", encoding="utf-8")
     data = opened(path, format="lines", validation=0)
     assert [byte_level().decode(example.ids.tolist()) for example in data.train] == ["Ada", "Grace"]
-    assert [bad.line for bad in data.report.bad] == [2]
+    assert data.report.bad_count == 0 and data.report.good == 2  # a blank line is nothing
+    assert [example.source for example in data.train] == [f"{path}:1", f"{path}:3"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,30 @@ def test_a_large_document_does_not_validate_by_chance() -> None:
     for seed in range(20):
         held = split_documents(rows_of([1, 2, 3], [1_000_000, 500, 600]), 0.1, seed)
         assert not held[0] and held.any()
+
+
+@pytest.mark.parametrize("sizes", [[10, 10], [10, 10, 10], [1, 500], [7, 400, 3], [5] * 1001])
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.99, 0.999999, 1, 2, 3, 5000])
+def test_something_is_left_to_train_on(sizes: list[int], share: float) -> None:
+    """However much is to validate, of two groups or more one trains and one validates."""
+    for seed in range(8):
+        held = split_documents(rows_of(list(range(len(sizes))), sizes), share, seed)
+        assert held.any() and not held.all()
+        if share >= 0.9 and len(set(sizes)) == 1:
+            wanted = share if share >= 1 else share * len(sizes)
+            assert held.sum() == min(math.ceil(wanted), len(sizes) - 1)
+
+
+@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("share", [0.1, 5])
+def test_a_prompt_with_many_answers_does_not_validate_by_chance(few: bool, share: float) -> None:
+    """One prompt has nine tenths of the documents; the others are enough to validate with."""
+    others = 50 if few else 2000
+    groups = [0] * (9 * others) + list(range(1, others + 1))
+    for seed in range(20):
+        held = split_documents(rows_of(groups, [10] * len(groups)), share, seed)
+        assert not held[0]
+        assert held.sum() == (5 if share == 5 else others)
 
 
 def test_hashes_are_turned_as_published() -> None:

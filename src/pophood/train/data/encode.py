@@ -90,13 +90,18 @@ class ItemEncoder:
             return self._assembled(
                 [*prompt, *answer, self.end], [(len(prompt), len(prompt) + len(answer) + 1)]
             )
-        return self.conversation(item.messages)
+        return self.conversation(item.messages, item.weights, item.given)
 
-    def conversation(self, messages: Sequence[Message]) -> Encoded:
+    def conversation(
+        self, messages: Sequence[Message], weights: Sequence[bool | None] = (), given: int = 0
+    ) -> Encoded:
         """Ids of a conversation: every answer of the assistant with its end token is learned.
 
-        WrongRecord where the template leaves out a text or a tool call that an answer may rest on, or is.
+        `weights` (of each message; None: by its role) and `given` (messages that are the prompt) are those of
+        `Item`. WrongRecord for a weight that cannot be honoured, and where the template leaves out a text or a
+        tool call that an answer may rest on, or is.
         """
+        left_out = self._left_out(messages, weights, given)
         text = self.template.sourced(messages, add_generation_prompt=False)
         unwritten = _unwritten(messages, text)
         atoms, owners = self._owned(text)
@@ -108,12 +113,40 @@ class ItemEncoder:
             stop = spans[-1][1] if spans else len(atoms)
             atoms = [*atoms[:stop], self.end]
             spans = [*spans[:-1], (spans[-1][0], stop + 1)] if spans else []
-        return replace(self._assembled(atoms, spans, added), unwritten=unwritten)
+        apart = [span for span, out in zip(spans, left_out, strict=True) if out]
+        encoded = self._assembled(atoms, [span for span in spans if span not in apart], added, apart)
+        return replace(encoded, unwritten=unwritten)
 
-    def _assembled(self, atoms: list[Atom], spans: list[tuple[int, int]], added: bool = False) -> Encoded:
+    def _left_out(
+        self, messages: Sequence[Message], weights: Sequence[bool | None], given: int
+    ) -> list[bool]:
+        """Of each answer of the assistant, whether it is left out of what is learned."""
+        found: list[bool] = []
+        for number, message in enumerate(messages):
+            weight = weights[number] if weights else None
+            if message["role"] == "assistant":
+                found.append(not weight if weight is not None else number < given and not self._all)
+            elif weight is not None and weight != self._all:
+                asks, here = ("not to", "all text is") if self._all else ("to", "only answers are")
+                raise WrongRecord(
+                    f"asks {asks} learn message {number + 1}, of the {message['role']}, and {here} learned"
+                    " here: take its weight out"
+                )
+        if all(found):
+            raise WrongRecord("has nothing to learn: every answer has the weight 0")
+        return found
+
+    def _assembled(
+        self,
+        atoms: list[Atom],
+        spans: list[tuple[int, int]],
+        added: bool = False,
+        apart: Sequence[tuple[int, int]] = (),
+    ) -> Encoded:
+        """Ids of atoms of which `spans` are learned, or all but `apart` where everything is."""
         if self._all:
             spans = [(0, len(atoms))]
-        edges = sorted({0, len(atoms), *(edge for span in spans for edge in span)})
+        edges = sorted({0, len(atoms), *(edge for span in (*spans, *apart) for edge in span)})
         learned = {start: (start, end) for start, end in spans}
         if self.tokenizer.drops_first_space:
             ids, places = self._whole(atoms, edges)
@@ -126,6 +159,8 @@ class ItemEncoder:
         place_of = dict(zip(edges, places, strict=True))
         for start, end in learned.values():
             trained[place_of[start] : place_of[end]] = True
+        for start, end in apart:
+            trained[place_of[start] : place_of[end]] = False
         started = self._started(ids)
         trained = np.concatenate((np.zeros(len(started) - len(ids), np.bool_), trained))
         trained[:1] = False

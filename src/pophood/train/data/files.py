@@ -1,5 +1,4 @@
-"""Which files hold the data and how they hold it: folders walked, kinds told apart. Nothing is parsed
-here."""
+"""Which files hold the data, and what their records are: folders walked, layouts told apart."""
 
 from __future__ import annotations
 
@@ -7,35 +6,17 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pophood.errors import BadFile, BadInput, NotHere
-from pophood.train.data.layouts import layout_of
-from pophood.train.data.lines import open_bytes, read_lines
-from pophood.train.data.options import DataOptions
-from pophood.train.data.raw import Raw, read_array, read_jsonl
-from pophood.train.data.tables import read_table
+from pophood.train.data.containers import BY_SUFFIX, Container, container_of, is_blank, odd_record
+from pophood.train.data.layouts import layout_of, read_fields
+from pophood.train.data.options import FIELDS, DataOptions
+from pophood.train.data.raw import Raw, read_array, read_jsonl, read_values, read_wrapped
+from pophood.train.data.tables import read_table, repeated_columns
 
-Container = Literal["text", "lines", "jsonl", "array", "table"]
-CONTAINERS: dict[Container, str] = {
-    "text": "text files",
-    "lines": "lines of text",
-    "jsonl": "JSONL",
-    "array": "JSON array",
-    "table": "CSV",
-}
-_BY_SUFFIX: dict[str, Container] = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".markdown": "text",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "table",
-    ".tsv": "table",
-}
 _SNIFFED = 25  # good records that are looked at
 _TRIED = 2000  # records among which these are sought
+_OTHER_FIELDS = frozenset(("tools", "functions"))  # of records too, though none of them names a layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +26,30 @@ class DataFile:
     path: Path
     container: Container
     layout: str  # of LAYOUTS
+    key: str = ""  # under which the list of records is, in a container "wrapped"
 
     def records(self) -> Iterator[Raw]:
         """The records of a file that has some (not "text", not "lines")."""
-        return {"jsonl": read_jsonl, "array": read_array, "table": read_table}[self.container](self.path)
+        if self.container == "wrapped":
+            return read_wrapped(self.path, self.key)
+        readers = {"jsonl": read_jsonl, "values": read_values, "array": read_array}
+        return readers.get(self.container, read_table)(self.path)
 
 
-def find_files(paths: Sequence[Path], options: DataOptions) -> tuple[list[DataFile], list[Path]]:
-    """The data files of paths and folders, sorted within each folder, and the files of folders passed over.
+@dataclass(frozen=True, slots=True)
+class FoundFiles:
+    """The data files of some paths, and the files that were passed over."""
 
-    Raises NotHere for what does not exist, BadFile where a file's format cannot be told, BadInput for
-    nothing.
+    files: tuple[DataFile, ...]
+    skipped: tuple[Path, ...]  # of folders, by their names
+    empty: tuple[Path, ...]  # without a record or a letter
+
+
+def find_files(paths: Sequence[Path], options: DataOptions) -> FoundFiles:
+    """The data files of paths and folders, sorted within each folder.
+
+    Raises NotHere for what does not exist, BadFile where a file's format cannot be told, BadInput where no
+    file holds anything.
     """
     found: list[Path] = []
     skipped: list[Path] = []
@@ -64,17 +58,18 @@ def find_files(paths: Sequence[Path], options: DataOptions) -> tuple[list[DataFi
             raise NotHere(f"{path}: there is no such file or folder; check the path")
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _hidden(file, path)]
-            known = {*_BY_SUFFIX, ".json"}
-            found += [file for file in inside if file.suffix.lower() in known]
-            skipped += [file for file in inside if file.suffix.lower() not in known]
+            found += [file for file in inside if file.suffix.lower() in BY_SUFFIX]
+            skipped += [file for file in inside if file.suffix.lower() not in BY_SUFFIX]
         else:
             found.append(path)
     if not found:
         names = ", ".join(str(path) for path in paths)
-        kinds = " ".join((*_BY_SUFFIX, ".json"))
-        raise BadInput(f"{names}: holds no data; wanted files that end in {kinds}")
-    files = [_data_file(path, options) for path in found]
-    return files, skipped
+        raise BadInput(f"{names}: holds no data; wanted files that end in {' '.join(BY_SUFFIX)}")
+    files = [(path, _data_file(path, options)) for path in found]
+    empty = tuple(path for path, file in files if file is None)
+    if len(empty) == len(found):
+        raise BadInput(f"{found[0]}: is empty; wanted text, or records such as one JSON object a line")
+    return FoundFiles(tuple(file for _, file in files if file is not None), tuple(skipped), empty)
 
 
 def content_hash(files: Sequence[DataFile]) -> str:
@@ -83,7 +78,8 @@ def content_hash(files: Sequence[DataFile]) -> str:
     for file in files:
         with file.path.open("rb") as opened:
             digest = hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16))
-        whole.update(f"{file.container} {file.layout} {digest.hexdigest()} {file.path.name}\n".encode())
+        how = f"{file.container} {file.layout} {file.key!r}"
+        whole.update(f"{how} {digest.hexdigest()} {file.path.name}\n".encode())
     return whole.hexdigest()
 
 
@@ -91,56 +87,76 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
 
 
-def _data_file(path: Path, options: DataOptions) -> DataFile:
-    container = _BY_SUFFIX.get(path.suffix.lower()) or _container_by_content(path)
+def _data_file(path: Path, options: DataOptions) -> DataFile | None:
+    """How a file is read; None for one that is empty."""
+    if is_blank(path):
+        return None
     if options.format == "lines":
         return DataFile(path, "lines", "lines")
+    names = {options.columns.get(name, name) for name in FIELDS} | _OTHER_FIELDS
+    container, key = container_of(path, names, records=options.format not in ("auto", "text"))
     if container == "text":
-        if options.format not in ("auto", "text"):
-            container = "jsonl"  # records were asked for
-        else:
+        if options.format in ("auto", "text"):
             return DataFile(path, "text", "text")
-    if options.format != "auto":
-        return DataFile(path, container, options.format)
-    layout = _layout(DataFile(path, container, "text"), options)
-    return DataFile(path, container, layout)
+        container = "jsonl"  # records were asked for
+    file = DataFile(path, container, options.format, key)
+    if options.format == "auto":
+        layout = _layout(file, options)
+        if layout is None:
+            return None
+        file = DataFile(path, container, layout, key)
+    _check_columns(file, options)
+    return file
 
 
-def _container_by_content(path: Path) -> Container:
-    """Of a .json file, or one whose name says nothing: by its first character."""
-    with open_bytes(path) as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith(b"["):
-        return "array"
-    if head.startswith(b"{") or path.suffix.lower() == ".json":
-        return "jsonl"
-    if b"\0" in head:
-        raise BadFile(f"{path}: is not text (it has NUL bytes); wanted text, JSONL, JSON or CSV")
-    return "text"
-
-
-def _layout(file: DataFile, options: DataOptions) -> str:
-    """The layout that most of the first good records have."""
+def _layout(file: DataFile, options: DataOptions) -> str | None:
+    """The layout that most of the first good records have; None for a file without records."""
     votes: dict[str, int] = {}
-    example: object = None
+    first: Raw | None = None
+    good: list[object] = []
     for number, raw in enumerate(file.records()):
+        first = raw if first is None else first
         if raw.why is None:
-            example = raw.value if example is None else example
+            good = good if len(good) > 1 else [*good, raw.value]
             layout = layout_of(raw.value, options.columns)
             if layout is not None:
                 votes[layout] = votes.get(layout, 0) + 1
         if sum(votes.values()) >= _SNIFFED or number >= _TRIED:
             break
-    if votes:
-        return max(votes, key=lambda layout: votes[layout])
-    if isinstance(example, dict):
-        has = ", ".join(repr(str(key)[:30]) for key in list(example)[:8])
-        wanted = "text | prompt, completion | messages | instruction, output | conversations"
-        raise BadFile(
-            f"{file.path}: its records have {has}; wanted {wanted}: say which field is which, as in"
-            " columns prompt=question completion=answer"
-        )
-    first = next(read_lines(file.path), None)
     if first is None:
-        raise BadFile(f"{file.path}: is empty; wanted records, one a line")
-    raise BadFile(f"{file.path}: none of its first records is a JSON object; wanted one a line")
+        return None
+    if not good:
+        raise BadFile(
+            f"{file.path}: none of its first records can be read; that of line {first.line} {first.why}"
+        )
+    odd = odd_record(good[0], alone=len(good) == 1)
+    if votes and not (odd and len(good) == 1):
+        return max(votes, key=lambda layout: votes[layout])
+    if odd:
+        raise BadFile(f"{file.path}: {odd}")
+    raise BadFile(f"{file.path}: {_unknown(good[0], file.container)}")
+
+
+def _unknown(example: object, container: Container) -> str:
+    """The fields of a record that fits no layout, what was wanted, and what to do."""
+    names = list(example) if isinstance(example, dict) else []
+    has = ", ".join(repr(str(name)[:30]) for name in names[:8])
+    if container == "tsv" and len(names) == 1 and "," in str(names[0]):
+        return f"has one column, {has}; a .tsv is separated by tabs: name the file .csv if commas separate it"
+    wanted = "text | prompt, completion | messages | instruction, output | conversations"
+    return (
+        f"its records have {has or 'nothing'}; wanted {wanted}: say which field is which, as in"
+        " --columns prompt=question,completion=answer (in Python"
+        ' columns={"prompt": "question", "completion": "answer"})'
+    )
+
+
+def _check_columns(file: DataFile, options: DataOptions) -> None:
+    """Refuse a table in which a column that is read is named more than once."""
+    if file.container in ("csv", "tsv"):
+        twice = repeated_columns(file.path) & read_fields(file.layout, options.columns)
+        if twice:
+            raise BadFile(
+                f"{file.path}: the first line names {min(twice)!r} more than once; wanted once, as it is"
+                " read: rename or remove the others"
+            )

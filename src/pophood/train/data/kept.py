@@ -27,7 +27,7 @@ from pophood.train.data.reading import Done, Reader, learned_ends
 from pophood.train.data.report import MOST_LISTED, Progress
 from pophood.train.data.store import Store, StoreWriter
 
-VERSION = 2  # of what the ids are and how they lie; a change makes everything anew
+VERSION = 3  # of what the ids are and how they lie; a change makes everything anew
 _PROBES = (
     "The quick brown fox, it's 1234567 o'clock.\n\n\tDon't  stop\r\n ",
     "naïve Ünïcödé 東京 привет \U0001f44d\U0001f3fd e\u0301 \ufb01",
@@ -156,6 +156,7 @@ def _make(
             "version": VERSION,
             "files": [str(file.path) for file in files],
             "unused": dict(reader.unused),
+            "short": reader.short,
             "documents": writer.documents,
             **vars(totals),
         }

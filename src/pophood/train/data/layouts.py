@@ -1,4 +1,4 @@
-"""What the fields of a record mean: six layouts of training data, turned into texts and conversations.
+"""Layouts: the fields of six kinds of training data, turned into texts and conversations.
 
 A record becomes one or more items; an item is a plain text, or messages of which some are learned. Files,
 tokens and templates are not known here.
@@ -6,7 +6,9 @@ tokens and templates are not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +19,17 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One example to be: a plain text, or a conversation; `paired`: one question with one answer, as
-    texts."""
+    """One example to be: a plain text, or a conversation.
+
+    `weights` says of each message whether it is to be learned: True, False, or None where the record leaves
+    that to its role; it is empty where no message says anything.
+    """
 
     text: str | None = None
     messages: tuple[Message, ...] = ()
-    paired: bool = False
+    paired: bool = False  # one question with one answer, as texts
+    weights: tuple[bool | None, ...] = ()
+    given: int = 0  # messages at the start that are the prompt: answers among them are not learned
 
 
 class WrongRecord(Exception):
@@ -44,6 +51,12 @@ _READ: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "tools"),
     "sharegpt": ("conversations", "system"),
 }
+_WEIGHTS = frozenset(("weight", "train"))
+# Fields of a message that are read, or harmless where a template does not read them. The words of a tool call
+# are looked for in the rendered text by whoever encodes it.
+_MESSAGE = _WEIGHTS | {"role", "content", "name", "id", "tool_calls", "tool_call_id"}
+_TURN = _WEIGHTS | {"from", "value", "role", "content", "id"}
+_INSTANCE = frozenset(("input", "output"))
 _SPEAKERS = {
     "human": "user",
     "user": "user",
@@ -85,10 +98,62 @@ def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item,
     return _MAKERS[layout](fields)
 
 
-def unused_fields(value: Mapping[str, Any], layout: str, columns: Mapping[str, str]) -> Iterable[str]:
-    """The fields of a record that `items_of` does not look at."""
-    read = {columns.get(name, name) for name in _READ[layout]}
-    return (key for key in value if key not in read)
+def read_fields(layout: str, columns: Mapping[str, str]) -> set[str]:
+    """The fields of a layout's records that are read, by the names that the data gives them."""
+    return {columns.get(name, name) for name in _READ[layout]}
+
+
+def unused_fields(
+    value: Mapping[str, Any], layout: str, columns: Mapping[str, str], template: str
+) -> Iterator[str]:
+    """The fields of a record that nothing looks at, those inside its messages included ("messages[].mood").
+
+    `template` is the source of the chat template, which may read any field of a message.
+    """
+    yield from (key for key in value if key not in read_fields(layout, columns))
+    for name in ("messages", "prompt", "completion", "conversations", "instances"):
+        inside = value.get(columns.get(name, name)) if name in _READ[layout] else None
+        keys = dict.fromkeys(
+            key
+            for part in (inside if isinstance(inside, list) else ())
+            if isinstance(part, Mapping)
+            for key, said in part.items()
+            if said not in (None, "", [], {})
+        )
+        known = _TURN if name == "conversations" else _INSTANCE if name == "instances" else _MESSAGE
+        rendered = known is _MESSAGE
+        for key in keys:
+            if key not in known and not (rendered and re.search(rf"\b{re.escape(key)}\b", template)):
+                yield f"{columns.get(name, name)}[].{key}"
+
+
+def prompt_of(item: Item) -> tuple[str, ...]:
+    """The words before the first answer (system text and the user's first messages); none of a plain text.
+
+    >>> prompt_of(Item(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"})))
+    ('Hi',)
+    """
+    system: list[str] = []
+    asked: list[str] = []
+    for message in item.messages:
+        words = list(_texts(message.get("content")))
+        if message["role"] == "assistant":
+            if asked:
+                break
+        elif message["role"] in ("system", "developer"):
+            system += [] if asked else words
+        else:
+            asked += words
+    return (*system, *asked) if asked else ()
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The words of a message's content: a text, or a list of parts with texts."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _texts(part.get("text") if isinstance(part, Mapping) else part)
 
 
 def _text(fields: Mapping[str, Any]) -> tuple[Item, ...]:
@@ -98,7 +163,7 @@ def _text(fields: Mapping[str, Any]) -> tuple[Item, ...]:
 def _prompt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
     if isinstance(fields["prompt"], list):  # TRL's conversational form: both sides are lists of messages
         both = [*fields["prompt"], *_list(fields["completion"], "completion")]
-        return _messages({"messages": both})
+        return _messages({"messages": both}, given=len(fields["prompt"]))
     prompt, answer = _words(fields["prompt"], "prompt"), _words(fields["completion"], "completion")
     return (Item(messages=_exchange(fields.get("system"), prompt, answer), paired=True),)
 
@@ -120,25 +185,26 @@ def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _messages(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
     if fields.get("tools"):
         raise WrongRecord(
             "has 'tools', which are not trained on here: take the field out to train without them"
         )
-    messages = []
+    messages: list[Message] = []
+    weights: list[bool | None] = []
     for number, message in enumerate(_list(fields["messages"], "messages"), 1):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise WrongRecord(f"has no 'role' in message {number}")
         if message.get("content") is None and not message.get("tool_calls"):
             raise WrongRecord(f"has no 'content' in message {number}")
-        messages.append(dict(message))
-    return (Item(messages=_checked(messages)),)
+        weights.append(_weight(message, f"message {number}"))
+        messages.append({key: said for key, said in message.items() if key not in _WEIGHTS})
+    return (_conversation(messages, weights, given),)
 
 
 def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
-    messages = []
-    if fields.get("system"):
-        messages.append({"role": "system", "content": _words(fields["system"], "system")})
+    messages = _system(fields.get("system"))
+    weights: list[bool | None] = [None for _ in messages]
     for number, turn in enumerate(_list(fields["conversations"], "conversations"), 1):
         if not isinstance(turn, Mapping):
             raise WrongRecord(f"has {_kind(turn)} as turn {number}; wanted an object with 'from' and 'value'")
@@ -148,8 +214,11 @@ def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
         role = _SPEAKERS.get(speaker.lower())
         if role is None:
             raise WrongRecord(f"has an unknown speaker {speaker[:30]!r} in turn {number}")
+        if role == "system" and _is_blank(words):
+            continue
+        weights.append(_weight(turn, f"turn {number}"))
         messages.append({"role": role, "content": _words(words, f"value of turn {number}")})
-    return (Item(messages=_checked(messages)),)
+    return (_conversation(messages, weights),)
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
@@ -162,23 +231,49 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
 }
 
 
-def _checked(messages: list[Message]) -> tuple[Message, ...]:
-    if not any(message["role"] == "assistant" for message in messages):
+def _conversation(messages: list[Message], weights: list[bool | None], given: int = 0) -> Item:
+    if not any(message["role"] == "assistant" for message in messages[given:]):
         raise WrongRecord("has no message of the assistant: nothing to learn")
-    return tuple(messages)
+    said = any(weight is not None for weight in weights)
+    return Item(messages=tuple(messages), weights=tuple(weights) if said else (), given=given)
+
+
+def _weight(message: Mapping[str, Any], where: str) -> bool | None:
+    """Whether a message is to be learned, as OpenAI's `weight` (0 or 1) or axolotl's `train` says; null says
+    nothing."""
+    weight, train = message.get("weight"), message.get("train")
+    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+        raise WrongRecord(f"has {_shown(weight)} as weight of {where}; wanted 0 (not learned) or 1")
+    if train is not None and not isinstance(train, bool):
+        raise WrongRecord(f"has {_shown(train)} as train of {where}; wanted true or false")
+    if weight is not None and train is not None and bool(weight) != train:
+        raise WrongRecord(f"has weight {weight} and train {_shown(train)} in {where}: leave out one of them")
+    return bool(weight) if weight is not None else train
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)[:40]
+
+
+def _system(value: object) -> list[Message]:
+    """A system text as messages: none where it is missing or blank."""
+    return [] if _is_blank(value) else [{"role": "system", "content": _words(value, "system")}]
 
 
 def _exchange(system: object, question: str, answer: str) -> tuple[Message, ...]:
-    head = [{"role": "system", "content": _words(system, "system")}] if system else []
-    return (*head, {"role": "user", "content": question}, {"role": "assistant", "content": answer})
+    return (*_system(system), {"role": "user", "content": question}, {"role": "assistant", "content": answer})
 
 
 def _question(instruction: object, extra: object) -> str:
     """An instruction and its input as one message: with a blank line between them."""
     question = _words(instruction, "instruction")
-    if extra is None or extra == "":
+    if _is_blank(extra):
         return question
     return f"{question}\n\n{_words(extra, 'input')}"
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _words(value: object, name: str) -> str:

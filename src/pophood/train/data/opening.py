@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.text.chat import ChatTemplate
 from pophood.text.tokenizer import Tokenizer
+from pophood.train.data.containers import CONTAINERS
 from pophood.train.data.encode import ItemEncoder
 from pophood.train.data.examples import Examples
-from pophood.train.data.files import CONTAINERS, DataFile, find_files
+from pophood.train.data.files import FoundFiles, find_files
 from pophood.train.data.kept import keep, line_ends
 from pophood.train.data.options import DataOptions
 from pophood.train.data.remarks import Counts, notes_of, warnings_of
 from pophood.train.data.report import BadLine, DataReport, Progress
-from pophood.train.data.split import repeats, shared, split_documents
+from pophood.train.data.split import SEED, groups_of, repeats, shared, split_documents
 from pophood.train.data.store import Store
 
 LEAST_TOKENS = 64  # of a single document whose end is to validate
@@ -58,7 +59,8 @@ def open_data(
     """
     options = options or DataOptions()
     paths = [paths] if isinstance(paths, (str, PathLike)) else paths
-    files, skipped = find_files([Path(path) for path in paths], options)
+    found = find_files([Path(path) for path in paths], options)
+    files = found.files
     chats = any(file.layout not in ("text", "lines") for file in files)
     if options.completions_only and not chats:
         raise BadInput(
@@ -80,7 +82,7 @@ def open_data(
             f"the data has no document to train on: {store.facts['good']:,} good lines,"
             f" {store.facts['bad_count']:,} bad{first}"
         )
-    report = _report(files, skipped, store, train, validation, options, cached, overlap, how, encoder)
+    report = _report(found, store, train, validation, options, cached, overlap, how, encoder)
     travels = encoder.template.source if template is None and chats and not options.joined else None
     return Data(train, validation, report, travels)
 
@@ -100,7 +102,7 @@ def _sides(
 
     rows = store.documents
     if options.validation_paths:
-        files, _ = find_files(options.validation_paths, options)
+        files = find_files(options.validation_paths, options).files
         other, _ = keep(files, encoder, options, progress)
         both = shared(rows["digest"], other.documents["digest"])
         train = examples(store, rows, np.flatnonzero(~both))
@@ -115,8 +117,12 @@ def _sides(
         parts = _ends_apart(store, share, ends)
         how = f"validation: the last {share:.0%} of the only document"
         return examples(store, parts[:1]), examples(store, parts[1:]), 0, how
-    chosen = split_documents(rows, options.validation, options.seed)
-    how = f"validation: {int(chosen.sum()):,} of {len(rows):,} documents, chosen by seed {options.seed}"
+    seed = SEED if options.seed is None else options.seed
+    groups = groups_of(rows)
+    chosen = split_documents(rows, options.validation, seed, groups)
+    how = f"validation: {int(chosen.sum()):,} of {len(rows):,} documents, chosen by seed {seed}"
+    if len(np.unique(groups)) < len(np.unique(rows["digest"])):
+        how += "; documents with the same prompt stay together"
     return (
         examples(store, rows, np.flatnonzero(~chosen)),
         examples(store, rows, np.flatnonzero(chosen)),
@@ -141,6 +147,12 @@ def _ends_apart(store: Store, share: float, line_ends: NDArray[np.uint8]) -> NDA
     return parts
 
 
+def _prompts_shared(train: Examples, validation: Examples) -> int:
+    """Training documents with a prompt that a validation document has too."""
+    (asked, text), (other, other_text) = (side.fields("group", "text") for side in (train, validation))
+    return int(np.isin(asked[~text], other[~other_text]).sum())
+
+
 def _learned(examples: Examples) -> int:
     """Ids that one epoch learns."""
     start, last, learned = examples.fields("start", "last", "learned")
@@ -152,8 +164,7 @@ def _learned(examples: Examples) -> int:
 
 
 def _report(
-    files: Sequence[DataFile],
-    skipped: Sequence[Path],
+    found: FoundFiles,
     store: Store,
     train: Examples,
     validation: Examples,
@@ -164,7 +175,7 @@ def _report(
     encoder: ItemEncoder,
 ) -> DataReport:
     facts = store.facts
-    kinds = dict.fromkeys(f"{file.layout} ({CONTAINERS[file.container]})" for file in files)
+    kinds = dict.fromkeys(f"{file.layout} ({CONTAINERS[file.container]})" for file in found.files)
     said = "found by the first good records" if options.format == "auto" else "as told"
     cut = train.cut_documents
     start, end, text = train.fields("start", "end", "text")
@@ -177,7 +188,8 @@ def _report(
         tokens_cut=lost,
         duplicates=repeats(store.documents["digest"]),
         overlap=overlap,
-        memorised=facts["good"] if text.all() and len(files) == 1 else len(train) + len(validation),
+        prompts_shared=_prompts_shared(train, validation),
+        memorised=facts["good"] if text.all() and len(found.files) == 1 else len(train) + len(validation),
         unlearned=int((cut & (train.fields("first")[0] > start + options.length)).sum()),
     )
     return DataReport(
@@ -199,7 +211,7 @@ def _report(
         overlap=overlap,
         unused=facts["unused"],
         completions_only=not text.all() and options.completions_only is not False,
-        notes=notes_of(facts, counts, options, how, skipped, encoder),
+        notes=notes_of(facts, counts, options, how, found.skipped, found.empty),
         warnings=warnings_of(facts, counts, options, encoder),
         cache=str(store.folder),
         cache_bytes=store.nbytes,

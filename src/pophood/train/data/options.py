@@ -17,7 +17,7 @@ LAYOUTS: dict[str, str] = {
     "text": "one document per text file, or per record with `text`",
     "lines": "a text file whose every line is a document",
     "prompt": "records with `prompt` and `completion`",
-    "messages": "records with `messages`: a list of {role, content}",
+    "messages": "records with `messages`: a list of {role, content} and perhaps `weight`",
     "alpaca": "records with `instruction`, `output` and perhaps `input`",
     "sharegpt": "records with `conversations`: a list of {from, value}",
     "tasks": "records with `instruction` and `instances`: a list of {input, output} (self-instruct)",
@@ -40,7 +40,7 @@ class DataOptions:
     long: Literal["auto", "cut", "split"] = "auto"  # auto: text is split, prompts and chats are cut
     validation: float = 0.1  # a share of the tokens, or from 1 on a number of documents
     validation_paths: tuple[Path, ...] = ()  # these files instead
-    seed: int = 0  # of the split
+    seed: int | None = None  # of the split; None: the run's, and 42 where there is no run
     strict: bool = False  # a bad line stops
     cache: Path | None = None  # where the ids are kept; None: the `data` folder of pophood's home
 

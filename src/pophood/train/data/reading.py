@@ -26,7 +26,7 @@ from pophood.text.template_tokens import any_of
 from pophood.text.thoughts import thought_tags
 from pophood.train.data.encode import Encoded, ItemEncoder
 from pophood.train.data.files import DataFile
-from pophood.train.data.layouts import Item, WrongRecord, items_of, unused_fields
+from pophood.train.data.layouts import Item, WrongRecord, items_of, prompt_of, unused_fields
 from pophood.train.data.lines import read_lines, read_segments
 from pophood.train.data.options import DataOptions
 
@@ -74,6 +74,7 @@ class Reader:
     def __init__(self, files: Sequence[DataFile], encoder: ItemEncoder, options: DataOptions) -> None:
         self.files, self.encoder, self.options = files, encoder, options
         self.unused: Counter[str] = Counter()
+        self.short = 0  # rows of tables without some values that nobody reads
         specials = encoder.tokenizer.specials
         self._specials = any_of(specials.values())
         # The tags of a thought are tokens in an answer, and need no warning there.
@@ -131,7 +132,7 @@ class Reader:
         job.digest, job.closes = int.from_bytes(digest.digest(), "little"), True
         job.good = lines - len(bad - {0})
         if job.opens and not text.strip():
-            job = Job(number, 1, job.end, bad=job.bad or [(1, "the file is empty")])
+            job = Job(number, 1, job.end, bad=job.bad)
         yield job
 
     # Records.
@@ -140,21 +141,23 @@ class Reader:
         """Line, bytes, items, group and trouble of every record."""
         if file.container == "lines":
             for line in read_lines(file.path):
-                why = line.why or (None if line.text.strip() else "is empty")
-                yield line.number, line.end, [] if why else [Item(text=line.text)], 0, why
+                if line.why or line.text.strip():
+                    items = [] if line.why else [Item(text=line.text)]
+                    yield line.number, line.end, items, 0, line.why
             return
-        columns = self.options.columns
+        columns, template = self.options.columns, self.encoder.template.source
         for raw in file.records():
-            items: list[Item] = []
+            items = []
             why, group = raw.why, 0
             if why is None:
                 try:
                     items = list(items_of(raw.value, file.layout, columns))
-                    self.unused.update(unused_fields(raw.value, file.layout, columns))
+                    self.unused.update(unused_fields(raw.value, file.layout, columns, template))
+                    self.short += raw.short is not None
                     if file.layout == "tasks":  # all instances of an instruction stay on one side
                         group = digest_of([str(raw.value["instruction"])])
                 except WrongRecord as error:
-                    why = str(error)
+                    why = raw.short or str(error)
             yield raw.line, raw.end, items, group, why
 
     def _grouped(
@@ -214,8 +217,9 @@ class Reader:
                     failed.add(line)
                     done.bad.append((line, str(error)))
                 continue
-            digest = digest_of(texts)
-            documents.setdefault(line, []).append((line, encoded, digest, group or digest))
+            digest, prompt = digest_of(texts), prompt_of(item)
+            group = group or (digest_of(prompt) if prompt else digest)
+            documents.setdefault(line, []).append((line, encoded, digest, group))
             done.typed += not self.options.special and self._spells_specials(item)
         for line, some in documents.items():
             if line not in failed:

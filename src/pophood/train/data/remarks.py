@@ -1,4 +1,4 @@
-"""What a report says in words: notes on what was done, warnings on what is probably not wanted."""
+"""A report in words: notes on what was done, warnings on what is probably not wanted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FEW = 20  # documents or lines below which a model learns them by heart
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the two sides hold, counted."""
+    """Counts of the two sides."""
 
     documents: int
     validation: int
@@ -26,6 +26,7 @@ class Counts:
     tokens_cut: int
     duplicates: int
     overlap: int
+    prompts_shared: int  # training documents whose prompt a document of the validation has too
     memorised: int  # lines of a single text, else documents
     unlearned: int  # documents with nothing to learn before the cut
 
@@ -36,9 +37,9 @@ def notes_of(
     options: DataOptions,
     how: str,
     skipped: Sequence[Path],
-    encoder: ItemEncoder,
+    empty: Sequence[Path],
 ) -> tuple[str, ...]:
-    """What was done: the split, long texts, fields and files that nothing reads."""
+    """Notes on what was done: the split, long texts, fields and files that nothing reads."""
     notes = [how]
     if counts.split:
         notes.append(
@@ -47,11 +48,18 @@ def notes_of(
             " nothing is lost"
         )
     if facts["unused"]:
-        fields = ", ".join(f"{name[:30]!r}" for name in list(facts["unused"])[:6])
-        notes.append(f"fields that are not used: {fields}")
+        names = list(facts["unused"])
+        fields = ", ".join(f"{name[:30]!r}" if name else "a column without a name" for name in names[:6])
+        more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
+        notes.append(f"fields that are not used: {fields}{more}")
+    if facts["short"]:
+        notes.append(f"{facts['short']:,} rows have no value in some columns, none of which is read")
     if skipped:
         kinds = ", ".join(sorted({path.suffix or path.name for path in skipped})[:6])
         notes.append(f"{len(skipped):,} other files in the folder are not read ({kinds})")
+    if empty:
+        some = ", ".join(str(path) for path in empty[:3])
+        notes.append(f"{len(empty):,} files are empty ({some}{', ...' if len(empty) > 3 else ''})")
     return tuple(notes)
 
 
@@ -104,5 +112,10 @@ def warnings_of(
     if counts.overlap:
         found.append(
             f"{counts.overlap:,} training documents are among the validation files too: left out of training"
+        )
+    if counts.prompts_shared:
+        found.append(
+            f"{counts.prompts_shared:,} training documents have a prompt that is validated with too: the"
+            " validation loss says little about other prompts"
         )
     return tuple(found)

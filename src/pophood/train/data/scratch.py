@@ -130,7 +130,7 @@ def train_tokenizer(
 
     if vocab_size < LEAST_VOCABULARY:
         raise BadInput(f"a vocabulary has at least {LEAST_VOCABULARY} tokens, got {vocab_size}")
-    files, _ = find_files([Path(path) for path in paths], options or DataOptions())
+    files = find_files([Path(path) for path in paths], options or DataOptions()).files
     with library_errors(BadInput, "the tokenizer cannot be trained on this data"):
         library = LibraryTokenizer(models.BPE())
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,5 +1,8 @@
-"""Which documents train and which validate: by what is in them, so that equal ones are never on both
-sides."""
+"""The split: which documents train and which validate, decided by their contents.
+
+Documents with the same prompt, and equal documents, stay on one side: a loss on answers to questions that
+were trained on would say nothing about new questions.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FEW = 1000  # groups up to here are chosen one by one, so that a large one is not taken by chance
+SEED = 42  # where nobody names one
+FEW = 1000  # groups up to here are chosen one by one, so that the share is met closely
+_MOST = 1.5  # times the goal: a larger group is not taken, unless all are
 
 
-def split_documents(rows: NDArray[Any], validation: float, seed: int) -> NDArray[np.bool_]:
+def split_documents(
+    rows: NDArray[Any], validation: float, seed: int, groups: NDArray[np.uint64] | None = None
+) -> NDArray[np.bool_]:
     """True for the documents that validate: a share of the tokens, or from 1 on a number of documents.
 
-    Groups are ordered by a hash of their content and the seed, and taken until there is enough: at least one
-    if there are two, never all.
+    Groups (None: the field `group`) are ordered by a hash of their content and the seed, and taken until
+    there is enough: at least one if there are two, never all.
     """
-    groups, member = np.unique(mixed(rows["group"], seed), return_inverse=True)
+    named = rows["group"] if groups is None else groups
+    groups, member = np.unique(mixed(named, seed), return_inverse=True)
     if validation == 0 or len(groups) < 2:
         return np.zeros(len(rows), np.bool_)
     by_number = validation >= 1
@@ -25,17 +33,39 @@ def split_documents(rows: NDArray[Any], validation: float, seed: int) -> NDArray
     sizes = np.bincount(member, weights, minlength=len(groups))
     goal = validation if by_number else validation * sizes.sum()
     taken = np.zeros(len(groups), np.bool_)
-    if len(groups) > FEW or by_number:
-        taken[: min(int(np.searchsorted(np.cumsum(sizes), goal)) + 1, len(groups) - 1)] = True
+    if len(groups) > FEW:
+        small = np.flatnonzero(sizes <= _MOST * goal)
+        enough = int(np.searchsorted(np.cumsum(sizes[small]), goal)) + 1
+        taken[small[: min(enough, len(groups) - 1)]] = True
     else:
         total = 0.0
         for number, size in enumerate(sizes):
-            if total + size <= 1.5 * goal and total < goal and taken.sum() < len(groups) - 1:
+            if total + size <= _MOST * goal and total < goal and taken.sum() < len(groups) - 1:
                 taken[number] = True
                 total += size
-        if not taken.any():
-            taken[int(np.argmin(sizes))] = True
+    if not taken.any():
+        taken[int(np.argmin(sizes))] = True
     return np.asarray(taken[member])
+
+
+def groups_of(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """The group of every document: those with one prompt, joined where they have an equal document.
+
+    Where all documents are one group there is nothing to choose from, and only equal documents stay together.
+    """
+    names, group = np.unique(rows["group"], return_inverse=True)
+    contents, document = np.unique(rows["digest"], return_inverse=True)
+    label = np.arange(len(names))
+    while len(rows):
+        least = np.full(len(contents), len(names))
+        np.minimum.at(least, document, label[group])
+        joined = label.copy()
+        np.minimum.at(joined, group, least[document])
+        if np.array_equal(joined, label):
+            break
+        label = joined
+    found = np.asarray(names[label[group]], np.uint64)
+    return found if len(np.unique(found)) > 1 else np.asarray(rows["digest"], np.uint64)
 
 
 def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
