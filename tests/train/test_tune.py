@@ -270,3 +270,27 @@ def test_the_command_for_torch_suits_the_system() -> None:
 def test_the_folder_is_named_after_the_data() -> None:
     assert default_out([Path("a/notes.txt")], "lora") == "notes-lora"
     assert default_out([Path("letters")], "full") == "letters-full"
+
+
+def test_the_split_has_the_seed_of_the_run(start: Callable[..., Tuning], lm: LM, tmp_path: Path) -> None:
+    """Unless the data's options name another; in the library as on the command line."""
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(f"line {n} of the text" for n in range(60)), encoding="utf-8")
+
+    def held(out: str, split: int | None, run: int = 42) -> set[str]:
+        data = DataOptions(format="lines", seed=split, cache=tmp_path / "cache")
+        tuning = Tuning(lm, path, tmp_path / out, replace(SMALL, seed=run), data)
+        assert tuning.options.seed == (run if split is None else split)
+        return {example.source for example in tuning.data.validation}
+
+    usual = held("a", None)
+    assert usual == held("b", 42) == held("c", 42, run=7)
+    assert usual != held("d", None, run=7) == held("e", 7)
+
+
+def test_rows_longer_than_the_model_are_said(notes: Path, tmp_path: Path) -> None:
+    short = pophood.load(tiny_folder(tmp_path / "short", "gpt2"), threads=1)
+    data = DataOptions(cache=tmp_path / "cache")
+    tuning = Tuning(short, notes, tmp_path / "a", TrainSettings(steps=1), data)
+    assert tuning.remarks == ["rows have 128 positions instead of 256: the model has no more"]
+    assert Tuning(short, notes, tmp_path / "b", TrainSettings(steps=1, length=128), data).remarks == []

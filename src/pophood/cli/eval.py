@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,9 @@ from pophood.cli.session import open_model
 from pophood.cli.tune_options import columns_of
 from pophood.cli.tune_screen import data_lines
 from pophood.errors import BadInput
+
+if TYPE_CHECKING:
+    from pophood.lm import LM
 
 
 @verb()
@@ -90,14 +93,10 @@ def command(
 
     choice = ModelChoice(model, "auto", threads, None, offline, tuple(map(with_scale, adapters)))
     lm = open_model(console, choice)
-    if length is not None and length > lm.engine.context:
-        raise BadInput(
-            f"a length of {length:,} is over the {lm.engine.context:,} positions of {lm.name}: lower --length"
-        )
     options = DataOptions(
         format=layout,
         columns=columns_of(columns) if columns else {},
-        length=length or min(1024, lm.engine.context),
+        length=_length(length, lm),
         completions_only=completions_only,
         validation=0,
         strict=strict,
@@ -125,3 +124,12 @@ def command(
         console.out(f"loss {found.loss:.4f} nats per token, perplexity {found.perplexity:.2f}")
         console.say(f"over {found.tokens:,} tokens of {found.documents:,} documents")
     return DONE
+
+
+def _length(wanted: int | None, lm: LM) -> int:
+    """Positions of a stretch; BadInput for more than the model has."""
+    if wanted is not None and wanted > lm.engine.context:
+        raise BadInput(
+            f"a length of {wanted:,} is over the {lm.engine.context:,} positions of {lm.name}: lower --length"
+        )
+    return wanted or min(1024, lm.engine.context)

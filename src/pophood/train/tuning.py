@@ -95,10 +95,7 @@ class Tuning(Iterator[Event]):
             self.settings = for_model(wanted, lm.config, from_scratch=self.scratch is not None, shard=shard)
             self.settings = settled(with_limit(self.settings, self.out))
             self.folder.check_free(overwrite=overwrite)
-            self.remarks += shortened(wanted, self.settings)
-            options = data_options or DataOptions()
-            seed = self.settings.seed if options.seed is None else options.seed
-            self.options = replace(options, length=self.settings.length, seed=seed)
+            self.options = self._reading(data_options or DataOptions(), wanted)
         self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
         if not self.data.report.trained_tokens:
             raise BadInput(
@@ -122,6 +119,12 @@ class Tuning(Iterator[Event]):
         self._overwrite, self._reserve = overwrite, 0.0
         self._began = time.perf_counter()
         self._events = self._run()
+
+    def _reading(self, options: DataOptions, wanted: TrainSettings) -> DataOptions:
+        """How the data is read: in rows of the run's length, split by its seed unless options name one."""
+        self.remarks += shortened(wanted, self.settings)
+        seed = self.settings.seed if options.seed is None else options.seed
+        return replace(options, length=self.settings.length, seed=seed)
 
     def _resume(self, minutes: float | None) -> State:
         """The checkpoint to go on from; the run's settings are its own, but for fresh minutes."""

@@ -65,6 +65,9 @@ def test_the_reported_file() -> None:
         ({"weight": 0.0}, KIND),
         ({"train": False}, KIND),
         ({"train": False, "weight": 0}, KIND),
+        ({"loss": False}, KIND),
+        ({"loss_weight": 0.0}, KIND),
+        ({"loss": True, "loss_weight": 1.0}, RUDE + EOS + KIND),
         ({"weight": 1}, RUDE + EOS + KIND),
         ({"train": True, "weight": 1.0}, RUDE + EOS + KIND),
         ({"weight": None, "train": None}, RUDE + EOS + KIND),
@@ -125,7 +128,10 @@ def test_a_weight_is_no_field_of_the_rendered_message() -> None:
         ({"weight": [0]}, "has [0] as weight of message 2"),
         ({"train": 0}, "has 0 as train of message 2; wanted true or false"),
         ({"train": "no"}, 'has "no" as train of message 2'),
-        ({"train": True, "weight": 0}, "has weight 0 and train true in message 2: leave out one of them"),
+        ({"loss": 1}, "has 1 as loss of message 2; wanted true or false"),
+        ({"loss_weight": 0.3}, "has 0.3 as loss_weight of message 2; wanted 0 (not learned) or 1"),
+        ({"train_detail": [{"begin_offset": 0}]}, "has train_detail in message 2: stretches of a message"),
+        ({"train": True, "weight": 0}, "has weight 0 and train true in message 2: leave out all but one"),
     ],
 )
 def test_other_values_are_refused_by_name(said: dict[str, Any], why: str) -> None:
@@ -163,16 +169,12 @@ def test_answers_in_a_prompt_are_not_learned() -> None:
 @pytest.mark.parametrize(
     ("layout", "record", "unused"),
     [
-        (
-            "messages",
-            talk("messages", {"mood": "calm"}, {"rating": 5}),
-            {"messages[].mood", "messages[].rating"},
-        ),
+        ("messages", talk("messages", {"mood": 1}, {"rating": 5}), {"messages[].mood", "messages[].rating"}),
         ("messages", talk("messages", {"name": "Ada", "id": 3}, {"tool_calls": None, "weight": 1}), set()),
-        ("messages", talk("messages", {}, {"reasoning_content": "Hm."}), {"messages[].reasoning_content"}),
+        ("messages", talk("messages", {}, {"sources": ["a"]}), {"messages[].sources"}),
         ("messages", talk("messages", {"mood": None}, {"refusal": ""}), set()),
         ("messages", talk("messages") | {"source": "web"}, {"source"}),
-        ("prompt", talk("prompt", {"mood": "calm"}, {"mood": "bad"}), {"prompt[].mood", "completion[].mood"}),
+        ("prompt", talk("prompt", {"mood": 1}, {"mood": 2}), {"prompt[].mood", "completion[].mood"}),
         ("sharegpt", talk("sharegpt", {"mood": "calm"}, {"weight": 0}), {"conversations[].mood"}),
         ("sharegpt", talk("sharegpt", {}, {"tool_calls": [{}]}), {"conversations[].tool_calls"}),
         (
@@ -193,9 +195,16 @@ def test_fields_inside_messages_are_named_too(
 
 def test_a_field_that_the_template_reads_is_used(tmp_path: Any) -> None:
     source = TEMPLATES["turns"] + "{{ messages[0].mood }}"
-    path = write_lines(tmp_path / "a.jsonl", [talk("messages", {"mood": "calm", "moods": "all"})])
+    path = write_lines(tmp_path / "a.jsonl", [talk("messages", {"mood": 3, "moods": 4})])
     data = opened(path, template=ChatTemplate(source, BOS, EOS), validation=0)
     assert set(data.report.unused) == {"messages[].moods"}
+
+
+@pytest.mark.parametrize("name", ["mood", "reasoning_content", "thinking", "prefix"])
+def test_a_text_that_the_template_leaves_out_is_named(name: str, tmp_path: Any) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [talk("messages", {}, {name: "Hm, well."})])
+    warnings = opened(path, validation=0).report.warnings
+    assert any(f"leaves out '{name}' of messages" in warning for warning in warnings)
 
 
 def test_ids_with_and_without_a_weight_are_kept_apart(tmp_path: Any) -> None:

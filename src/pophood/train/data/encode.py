@@ -98,8 +98,8 @@ class ItemEncoder:
         """Ids of a conversation: every answer of the assistant with its end token is learned.
 
         `weights` (of each message; None: by its role) and `given` (messages that are the prompt) are those of
-        `Item`. WrongRecord for a weight that cannot be honoured, and where the template leaves out a text or a
-        tool call that an answer may rest on, or is.
+        `Item`. WrongRecord for a weight that cannot be honoured, and where the template leaves out a text or
+        a tool call that an answer may rest on, or is.
         """
         left_out = self._left_out(messages, weights, given)
         text = self.template.sourced(messages, add_generation_prompt=False)

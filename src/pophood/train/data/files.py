@@ -16,6 +16,11 @@ from pophood.train.data.tables import read_table, repeated_columns
 
 _SNIFFED = 25  # good records that are looked at
 _TRIED = 2000  # records among which these are sought
+# Names of files by which mlx-lm and the hub's data sets tell the parts of a data set.
+_TRAIN, _HELD = (
+    ("train", "training"),
+    ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing"),
+)
 _OTHER_FIELDS = frozenset(("tools", "functions"))  # of records too, though none of them names a layout
 
 
@@ -43,6 +48,12 @@ class FoundFiles:
     files: tuple[DataFile, ...]
     skipped: tuple[Path, ...]  # of folders, by their names
     empty: tuple[Path, ...]  # without a record or a letter
+
+    @property
+    def kept_apart(self) -> tuple[Path, ...]:
+        """Files whose names say that they are not to train on, beside one whose name says that it is."""
+        train = any(file.path.stem.lower() in _TRAIN for file in self.files)
+        return tuple(file.path for file in self.files if train and file.path.stem.lower() in _HELD)
 
 
 def find_files(paths: Sequence[Path], options: DataOptions) -> FoundFiles:
@@ -143,6 +154,10 @@ def _unknown(example: object, container: Container) -> str:
     has = ", ".join(repr(str(name)[:30]) for name in names[:8])
     if container == "tsv" and len(names) == 1 and "," in str(names[0]):
         return f"has one column, {has}; a .tsv is separated by tabs: name the file .csv if commas separate it"
+    for turn, field in (({"role", "content"}, "messages"), ({"from", "value"}, "conversations")):
+        if turn <= set(names):
+            way = f'wanted one object for each conversation, as {{"{field}": [...]}}'
+            return f"its records are single messages ({has}); {way}"
     wanted = "text | prompt, completion | messages | instruction, output | conversations"
     return (
         f"its records have {has or 'nothing'}; wanted {wanted}: say which field is which, as in"

@@ -7,6 +7,7 @@ tokens and templates are not known here.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,9 +52,11 @@ _READ: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "tools"),
     "sharegpt": ("conversations", "system"),
 }
-_WEIGHTS = frozenset(("weight", "train"))
-# Fields of a message that are read, or harmless where a template does not read them. The words of a tool call
-# are looked for in the rendered text by whoever encodes it.
+# Whether a message is learned, as OpenAI, axolotl, ms-swift and LLaMA-Factory write it.
+_NUMBERS, _SWITCHES = ("weight", "loss_weight"), ("train", "loss")
+_WEIGHTS = frozenset((*_NUMBERS, *_SWITCHES))
+_RENDERED = frozenset(("messages", "prompt", "completion"))  # lists of messages with their own fields
+# Fields of a message that are read, or harmless where a template does not read them.
 _MESSAGE = _WEIGHTS | {"role", "content", "name", "id", "tool_calls", "tool_call_id"}
 _TURN = _WEIGHTS | {"from", "value", "role", "content", "id"}
 _INSTANCE = frozenset(("input", "output"))
@@ -108,7 +111,8 @@ def unused_fields(
 ) -> Iterator[str]:
     """The fields of a record that nothing looks at, those inside its messages included ("messages[].mood").
 
-    `template` is the source of the chat template, which may read any field of a message.
+    `template` is the source of the chat template, which may read any field of a message. Texts in messages
+    are left to whoever renders them, and can tell whether they are in the result.
     """
     yield from (key for key in value if key not in read_fields(layout, columns))
     for name in ("messages", "prompt", "completion", "conversations", "instances"):
@@ -118,12 +122,12 @@ def unused_fields(
             for part in (inside if isinstance(inside, list) else ())
             if isinstance(part, Mapping)
             for key, said in part.items()
-            if said not in (None, "", [], {})
+            if said not in (None, "", [], {}) and not (isinstance(said, str) and name in _RENDERED)
         )
         known = _TURN if name == "conversations" else _INSTANCE if name == "instances" else _MESSAGE
-        rendered = known is _MESSAGE
         for key in keys:
-            if key not in known and not (rendered and re.search(rf"\b{re.escape(key)}\b", template)):
+            read = name in _RENDERED and re.search(rf"\b{re.escape(key)}\b", template)
+            if key not in known and not read:
                 yield f"{columns.get(name, name)}[].{key}"
 
 
@@ -186,7 +190,7 @@ def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
 
 
 def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
-    if fields.get("tools"):
+    if fields.get("tools") and not _is_blank(fields["tools"]) and fields["tools"] != "[]":
         raise WrongRecord(
             "has 'tools', which are not trained on here: take the field out to train without them"
         )
@@ -233,22 +237,34 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
 
 def _conversation(messages: list[Message], weights: list[bool | None], given: int = 0) -> Item:
     if not any(message["role"] == "assistant" for message in messages[given:]):
-        raise WrongRecord("has no message of the assistant: nothing to learn")
+        roles = ", ".join(dict.fromkeys(repr(message["role"][:20]) for message in messages[given:]))
+        raise WrongRecord(
+            f"has no message of the assistant: nothing to learn; its roles are {roles or 'none'}"
+        )
     said = any(weight is not None for weight in weights)
     return Item(messages=tuple(messages), weights=tuple(weights) if said else (), given=given)
 
 
 def _weight(message: Mapping[str, Any], where: str) -> bool | None:
-    """Whether a message is to be learned, as OpenAI's `weight` (0 or 1) or axolotl's `train` says; null says
-    nothing."""
-    weight, train = message.get("weight"), message.get("train")
-    if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
-        raise WrongRecord(f"has {_shown(weight)} as weight of {where}; wanted 0 (not learned) or 1")
-    if train is not None and not isinstance(train, bool):
-        raise WrongRecord(f"has {_shown(train)} as train of {where}; wanted true or false")
-    if weight is not None and train is not None and bool(weight) != train:
-        raise WrongRecord(f"has weight {weight} and train {_shown(train)} in {where}: leave out one of them")
-    return bool(weight) if weight is not None else train
+    """Whether a message is to be learned, if it says so; null says nothing."""
+    found: dict[str, bool] = {}
+    for name in (*_NUMBERS, *_SWITCHES):
+        value = message.get(name)
+        if value is None:
+            continue
+        if name in _NUMBERS and (isinstance(value, bool) or value not in (0, 1)):
+            raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted 0 (not learned) or 1")
+        if name in _SWITCHES and not isinstance(value, bool):
+            raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted true or false")
+        found[name] = bool(value)
+    if message.get("train_detail"):
+        raise WrongRecord(
+            f"has train_detail in {where}: stretches of a message are not weighed here; take it out"
+        )
+    if len(set(found.values())) > 1:
+        said = " and ".join(f"{name} {_shown(message[name])}" for name in found)
+        raise WrongRecord(f"has {said} in {where}: leave out all but one of them")
+    return next(iter(found.values()), None)
 
 
 def _shown(value: object) -> str:
@@ -273,7 +289,9 @@ def _question(instruction: object, extra: object) -> str:
 
 
 def _is_blank(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    """Whether a value says nothing: null, NaN (as pandas marks what is missing), or white space."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return missing or (isinstance(value, str) and not value.strip())
 
 
 def _words(value: object, name: str) -> str:

@@ -212,7 +212,7 @@ def _report(
         unused=facts["unused"],
         completions_only=not text.all() and options.completions_only is not False,
         notes=notes_of(facts, counts, options, how, found.skipped, found.empty),
-        warnings=warnings_of(facts, counts, options, encoder),
+        warnings=warnings_of(facts, counts, options, encoder, found.kept_apart),
         cache=str(store.folder),
         cache_bytes=store.nbytes,
         cached=cached,

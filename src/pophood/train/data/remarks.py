@@ -64,7 +64,11 @@ def notes_of(
 
 
 def warnings_of(
-    facts: Mapping[str, Any], counts: Counts, options: DataOptions, encoder: ItemEncoder
+    facts: Mapping[str, Any],
+    counts: Counts,
+    options: DataOptions,
+    encoder: ItemEncoder,
+    kept_apart: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """Double starts, ends that are never learned, cuts, repetitions, overlap, too little data."""
     end = encoder.tokenizer.specials[encoder.end]
@@ -109,6 +113,18 @@ def warnings_of(
     if counts.duplicates:
         share = counts.duplicates / (counts.documents + counts.overlap)
         found.append(f"{counts.duplicates:,} documents ({share:.1%}) repeat another one")
+    return tuple(found + _of_the_sides(counts, kept_apart))
+
+
+def _of_the_sides(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
+    """Warnings of what stands on both sides, training and validation, or on the wrong one."""
+    found: list[str] = []
+    if kept_apart:
+        names = ", ".join(path.name for path in kept_apart)
+        found.append(
+            f"{names} are trained on like the other files: give the file to train on alone, and another one"
+            " with --validation-data"
+        )
     if counts.overlap:
         found.append(
             f"{counts.overlap:,} training documents are among the validation files too: left out of training"
@@ -118,4 +134,4 @@ def warnings_of(
             f"{counts.prompts_shared:,} training documents have a prompt that is validated with too: the"
             " validation loss says little about other prompts"
         )
-    return tuple(found)
+    return found
