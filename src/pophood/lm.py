@@ -226,7 +226,7 @@ class LM:
             raise Unsupported(
                 f"{self.name} is a completion model, without a chat template: use generate or stream"
             )
-        talk = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+        talk = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
         variables = dict(template or {})
         self.chat_template.check_variables(variables)
         tokenizer = self.bundle.tokenizer

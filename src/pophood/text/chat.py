@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
 from pophood.text.messages import (
+    REASONING,
     Messages,
     checked_messages,
     has_parts,
@@ -149,7 +151,8 @@ def encode_chat(
 ) -> list[int]:
     """Ids of a conversation; special tokens only where the template wrote them, start tokens never doubled.
 
-    BadInput also where the template writes nothing of a message or of a tool call.
+    BadInput also where the template writes nothing of a message or of a tool call; a warning for another text
+    of a message, such as `name`.
     Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` holds the user's
     "<|im_end|>" as ordinary text.
     """
@@ -157,6 +160,8 @@ def encode_chat(
     for omission in omissions(messages, text):
         if omission.kind != "field":
             raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
+        if omission.name not in REASONING:  # which templates leave out of the past on purpose
+            warnings.warn(f"the chat template writes {omission}: the model does not see it", stacklevel=3)
     specials = tokenizer.specials
     if spells_specials(text, special_places(text, specials), specials):
         ids = tokenizer.encode_parts(join_pieces(pieces_of(text, specials)))
