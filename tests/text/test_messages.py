@@ -17,13 +17,14 @@ BOS, EOS = "<|im_start|>", "<|im_end|>"
 # In the manner of Llama 3: whatever the content is, it is trimmed, which writes a list as a list.
 TRIMS = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}"
-    "{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
 # In the manner of Gemma 3: a text, or parts one by one.
 TAKES_PARTS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content | trim }}"
     "{% else %}{% for part in m.content %}{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}"
     "{{ part.text | trim }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TURNS = TEMPLATES["turns"]
 CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": "{}"}}
