@@ -15,8 +15,8 @@ from pophood.adapter import Adapter
 from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadFile, EngineError, PophoodError
 from pophood.export import job, proof
-from pophood.export.gguf_tokenizer import _CUTS
 from pophood.export.job import export_adapter, export_model
+from pophood.text.word_cuts import CUT_BY_NAME, CUT_BY_STEPS
 from tests.export.adapters import random_adapter
 from tests.hub.test_disk_full import FullDisk
 from tests.tiny import tiny_folder
@@ -135,8 +135,8 @@ def test_a_matrix_in_another_order_is_found(
 
 
 def test_other_words_are_found(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuts = dict.fromkeys(_CUTS, "gpt-2")
-    monkeypatch.setattr("pophood.export.gguf_tokenizer._CUTS", cuts)
+    cuts = dict.fromkeys(CUT_BY_STEPS, CUT_BY_NAME["gpt-2"])
+    monkeypatch.setattr("pophood.export.gguf_tokenizer.CUT_BY_STEPS", cuts)
     with pytest.raises(BadFile, match="the tokenizer makes other ids"):
         export_model(bundle, tmp_path / "out.gguf", threads=1)
 

@@ -11,15 +11,33 @@ import pytest
 from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadInput, Unsupported
 from pophood.export.gguf_tokenizer import tokenizer_keys
-from pophood.export.hf_tokenizer import merges_of_scores
+from pophood.export.hf_tokenizer import merges_of_scores, write_tokenizer
 from pophood.export.job import export_model
 from pophood.export.passage import AWKWARD, PASSAGE
-from tests.text.texts import FRAGMENTS
-from tests.text.vocabularies import byte_level_metadata, folder_of, library_tokenizer, pieces_metadata
+from pophood.text.patterns import GPT2, LLAMA3, QWEN2
+from pophood.text.tokenizer import load_tokenizer_folder
+from pophood.text.word_cuts import CUT_BY_NAME, CUTS
+from tests.text.test_authorities import llama2_like
+from tests.text.texts import FRAGMENTS, cut_strings
+from tests.text.vocabularies import (
+    byte_level_metadata,
+    folder_of,
+    library_tokenizer,
+    pairs_metadata,
+    pieces_metadata,
+)
 from tests.tiny import tiny_folder, tiny_gguf
 
 SIZES: dict[str, Any] = {"n_layer": 1, "n_embd": 32, "head_dim": 8, "n_inner": 32, "n_positions": 32}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+POSSESSIVE = (  # cl100k's, with the digits left open
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|%s| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 TEXTS = (PASSAGE, "Hello  world", "naïve café 日本", " a b ", "x\n\ny", *FRAGMENTS)
+
+
+def split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def with_metadata(path: Path, metadata: dict[str, Any]) -> Bundle:
@@ -66,9 +84,13 @@ def test_sentencepiece_there_and_back(tmp_path: Path, add_space: bool) -> None:
     assert set(again.tokenizer.stops) == set(bundle.tokenizer.stops) == set(folder.tokenizer.stops)
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+# glm4 and chatglm-bpe cut as names before them do, which are what is written.
+WAYS = [cut.names[0] for cut in CUTS if cut.names[0] not in ("glm4", "chatglm-bpe")]
+
+
+@pytest.mark.parametrize("pre", WAYS)
 def test_every_way_to_cut_words(tmp_path: Path, pre: str) -> None:
-    bundle = with_metadata(tmp_path / "base.gguf", byte_level_metadata(pre))
+    bundle = with_metadata(tmp_path / "base.gguf", byte_level_metadata(pre, cut="qwen2"))
     export_model(bundle, tmp_path / "folder", threads=1)
     folder = open_bundle(tmp_path / "folder")
     keys, notes = tokenizer_keys(folder, None)
@@ -85,16 +107,119 @@ def test_every_way_to_cut_words(tmp_path: Path, pre: str) -> None:
     assert again.tokenizer.specials == bundle.tokenizer.specials
 
 
-def folder_with(path: Path, change: dict[str, Any], size: int = 1600, **files: Any) -> Bundle:
-    """A random llama's folder whose tokenizer.json is changed in some places."""
+@pytest.mark.parametrize("pre", WAYS)
+def test_what_runs_from_gguf_runs_from_the_folder_with_the_same_ids(tmp_path: Path, pre: str) -> None:
+    """On a vocabulary that shows every other cut: in pophood, and in transformers' hands."""
+    from transformers import AutoTokenizer
+
+    bundle = with_metadata(tmp_path / "base.gguf", pairs_metadata(pre))
+    (tmp_path / "folder").mkdir()
+    write_tokenizer(bundle, tmp_path / "folder", None)
+    ours = load_tokenizer_folder(tmp_path / "folder")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "folder")
+    for text in cut_strings(400, seed=30):
+        if "'ſ" in text:  # the one difference that is left
+            continue
+        ids = bundle.tokenizer.encode(text)
+        assert ours.encode(text) == ids, text
+        assert theirs.encode(text) == ids, text
+
+
+@pytest.mark.parametrize("pre", WAYS)
+def test_a_published_folder_gets_its_name(tmp_path: Path, pre: str) -> None:
+    """The pre-tokenizer of tokenizer.json as it is published, to GGUF and into llama.cpp."""
+    cut = CUT_BY_NAME[pre]
+    published = {"type": "Sequence", "pretokenizers": list(cut.published)}
+    tiny_folder(tmp_path / "base", "llama", vocab_size=1600, tokenizer=False, **SIZES)
+    trained_so = library_tokenizer(json.dumps(published), ignore_merges=cut.ignore_merges)
+    bundle = open_bundle(folder_of(tmp_path / "base", trained_so))
+    keys, _ = tokenizer_keys(bundle, None)
+    assert keys["tokenizer.ggml.pre"] == pre
+    export_model(bundle, tmp_path / "out.gguf", "f16", threads=1)
+    assert llama_ids(tmp_path / "out.gguf", PASSAGE) == bundle.tokenizer.encode(PASSAGE)
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([split(LLAMA3.replace(r"\r", "\r").replace(r"\n", "\n")), BYTES], "dbrx"),
+        ([split(POSSESSIVE % r"\p{N}{1,3}"), BYTES], "dbrx"),
+        ([split(POSSESSIVE % r"\p{N}"), BYTES], "qwen2"),
+        ([split(GPT2), BYTES], "gpt-2"),
+        ([split(GPT2.removesuffix(r"|\s+")), BYTES], "gpt-2"),
+        ([split(r"\p{N}"), split(GPT2), BYTES], "smollm"),
+        (
+            [
+                *map(split, ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+")),
+                *({"type": "Digits", "individual_digits": True}, BYTES),
+            ],
+            "deepseek-coder",
+        ),
+    ],
+)
+def test_other_spellings_of_a_pattern_get_its_name(
+    tmp_path: Path, steps: list[dict[str, Any]], name: str
+) -> None:
+    change = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
+    keys, _ = tokenizer_keys(folder_with(tmp_path / "base", change), None)
+    assert keys["tokenizer.ggml.pre"] == name
+
+
+def test_a_word_that_merges_do_not_reach_keeps_its_option(tmp_path: Path) -> None:
+    """Qwen2's cut has no name with `ignore_merges`; without such words it makes no difference."""
+    way = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split(QWEN2), BYTES]}}
+    bundle = folder_with(tmp_path / "base", way, ignore_merges=True)
+    with pytest.raises(Unsupported, match="GGUF has no name"):
+        tokenizer_keys(bundle, None)
+    document = json.loads((tmp_path / "base" / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = document["model"]["vocab"]
+    for word in ("Ġqzqzq", "qzqz"):
+        name = f"<|{word}|>"
+        vocab[name] = vocab.pop(word)
+        document["added_tokens"].append({"id": vocab[name], "content": name})
+    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    bundle = open_bundle(tmp_path / "base")
+    assert tokenizer_keys(bundle, None)[0]["tokenizer.ggml.pre"] == "qwen2"
+    export_model(bundle, tmp_path / "out.gguf", "f16", threads=1)
+    assert llama_ids(tmp_path / "out.gguf", PASSAGE) == bundle.tokenizer.encode(PASSAGE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Sequence", "normalizers": []}},
+        {"model": {"unk_token": "<|endoftext|>", "fuse_unk": True}},
+        {"model": {"byte_fallback": True}},
+    ],
+)
+def test_what_changes_no_ids_does_not_refuse_an_export(tmp_path: Path, change: dict[str, Any]) -> None:
+    """deepseek-llm's normalizer is an empty sequence; an unknown token is unused where no byte is unknown."""
+    bundle = folder_with(tmp_path / "base", change)
+    keys, notes = tokenizer_keys(bundle, None)
+    assert (keys["tokenizer.ggml.pre"], notes) == ("dbrx", [])
+
+
+@pytest.mark.parametrize("normalizer", ["NFKC", "Lowercase", "NFD"])
+def test_what_spaces_have_no_word_for(tmp_path: Path, normalizer: str) -> None:
+    reference = llama2_like()
+    document = json.loads(reference.to_str())
+    document["normalizer"]["normalizers"].insert(0, {"type": normalizer})
+    tiny_folder(tmp_path, "llama", vocab_size=1800, tokenizer=False, **SIZES)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(Unsupported, match=normalizer):
+        tokenizer_keys(open_bundle(tmp_path), None)
+
+
+def folder_with(
+    path: Path, change: dict[str, Any], size: int = 1600, ignore_merges: bool = False, **files: Any
+) -> Bundle:
+    """A random llama's folder whose tokenizer.json is changed in some places, its model in some keys."""
     tiny_folder(path, "llama", vocab_size=size, tokenizer=False, **SIZES)
-    folder_of(path, library_tokenizer("llama-bpe"), **files)
-    document = json.loads((path / "tokenizer.json").read_text(encoding="utf-8")) | change
+    folder_of(path, library_tokenizer("llama-bpe", ignore_merges=ignore_merges), **files)
+    document = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+    document |= change | {"model": document["model"] | change.get("model", {})}
     (path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     return open_bundle(path)
-
-
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,25 @@ from typing import Any
 
 import pytest
 
-from pophood.errors import BadInput
+from pophood.errors import BadInput, Unsupported
 from pophood.formats import open_gguf
 from pophood.text.byte_level import byte_characters
 from pophood.text.library import NEVER_IN_UTF8
-from pophood.text.patterns import WORD_CUTS
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
-from tests.text.texts import NEWER_THAN_LLAMA_CPP, all_codes, batches, strings
+from pophood.text.word_cuts import CUT_BY_NAME, CUTS, ELSEWHERE
+from tests.text.texts import (
+    NEWER_SIGNS,
+    NEWER_THAN_LLAMA_CPP,
+    all_codes,
+    batches,
+    cut_strings,
+    strings,
+)
 from tests.text.vocabularies import (
     LlamaCpp,
     byte_level_metadata,
     library_tokenizer,
+    pairs_metadata,
     pieces_metadata,
     write_gguf,
 )
@@ -256,12 +264,63 @@ def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path) -> None:
     same_as_llama_cpp(ours, path, 2_000, seed=9, parse_special=True)
 
 
-@pytest.mark.parametrize("pre", WORD_CUTS)
-def test_every_name_of_a_word_cut_is_llama_cpps(pre: str, tmp_path: Path) -> None:
-    cuts = {id(WORD_CUTS[name].pre_tokenizer): name for name in ("gpt-2", "smollm", "llama-bpe", "qwen2")}
-    metadata = byte_level_metadata(pre, cut=cuts[id(WORD_CUTS[pre].pre_tokenizer)])
-    path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
-    same_as_llama_cpp(load_tokenizer_gguf(metadata), path, 400, seed=10)
+@pytest.mark.parametrize(
+    ("count", "random_count"),
+    [(120, 30), pytest.param(14_000, 6_000, marks=pytest.mark.full)],
+    ids=["few", "20000"],
+)
+@pytest.mark.parametrize("pre", [*(cut.names[0] for cut in CUTS), None, ""])
+def test_every_way_to_cut_words_is_llama_cpps(
+    pre: str | None, count: int, random_count: int, tmp_path: Path
+) -> None:
+    """On a vocabulary in which every other cut is other ids; None and "" are llama.cpp's default."""
+    metadata = pairs_metadata(pre)
+    ours, reference = load_tokenizer_gguf(metadata), LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
+    try:
+        for texts in (
+            cut_strings(count, seed=10),
+            strings(random_count, 11, NEWER_THAN_LLAMA_CPP + NEWER_SIGNS),
+        ):
+            for text in texts:
+                assert ours.encode(text, add_start=False) == reference.encode(text), text
+        assert ours.encode("Hi there") == reference.encode("Hi there", add_start=True)
+    finally:
+        reference.close()
+
+
+def test_names_of_one_group_are_one_cut(tmp_path: Path) -> None:
+    """Names that are in the table and not in llama.cpp would not open there."""
+    texts = list(cut_strings(12, seed=12))
+    metadata = byte_level_metadata("qwen2")
+    for name in CUT_BY_NAME:
+        given = metadata | {"tokenizer.ggml.pre": name}
+        ours, reference = load_tokenizer_gguf(given), LlamaCpp(write_gguf(tmp_path / "v.gguf", given))
+        for text in texts:
+            assert ours.encode(text) == reference.encode(text, add_start=True), name
+        reference.close()
+
+
+@pytest.mark.parametrize("pre", sorted(ELSEWHERE))
+def test_names_that_are_refused_are_known_to_llama_cpp(pre: str, tmp_path: Path) -> None:
+    given = byte_level_metadata("qwen2") | {"tokenizer.ggml.pre": pre}
+    with pytest.raises(Unsupported, match=f"'{pre}'"):
+        load_tokenizer_gguf(given)
+    if pre not in ("gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"):  # another byte alphabet
+        LlamaCpp(write_gguf(tmp_path / "v.gguf", given)).close()
+
+
+def test_a_name_that_nobody_knows_is_the_default_and_said(tmp_path: Path) -> None:
+    """llama.cpp refuses such a file; programs that patch it go on with its default and warn."""
+    metadata = pairs_metadata("qwen9")
+    with pytest.raises(ValueError, match="Failed to load"):
+        LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
+    ours = load_tokenizer_gguf(metadata)
+    assert [("'qwen9'" in note, "default way" in note) for note in ours.notes] == [(True, True)]
+    reference = LlamaCpp(write_gguf(tmp_path / "default.gguf", pairs_metadata("default")))
+    for text in cut_strings(300, seed=13):
+        assert ours.encode(text, add_start=False) == reference.encode(text), text
+    reference.close()
+    assert load_tokenizer_gguf(pairs_metadata("default")).notes == ()
 
 
 @pytest.mark.parametrize("add_space", [True, False])

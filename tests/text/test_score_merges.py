@@ -93,7 +93,7 @@ def test_characters_without_token_become_bytes_or_an_error() -> None:
         bytes([byte]) for byte in "𝄞".encode()
     ]
     base = pieces_metadata()
-    kinds = [1 if kind == 6 else kind for kind in base["tokenizer.ggml.token_type"]]
+    kinds = [5 if kind == 6 else kind for kind in base["tokenizer.ggml.token_type"]]  # unused
     without_bytes = load_tokenizer_gguf(base | {"tokenizer.ggml.token_type": kinds})
     with pytest.raises(BadInput, match=r"U\+1D11E"):
         without_bytes.encode("𝄞")

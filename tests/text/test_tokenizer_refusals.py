@@ -80,12 +80,9 @@ def test_other_gguf_tokenizers_are_refused_by_name() -> None:
     for kind in ("bert", "t5", "rwkv", "plamo2", "no_vocab"):
         with pytest.raises(Unsupported, match=kind):
             load_tokenizer_gguf(base | {"tokenizer.ggml.model": kind})
-    for pre in ("default", "tekken", "gpt-4o"):
-        with pytest.raises(Unsupported, match=f"'{pre}'"):
+    for pre in ("kimi-k2", "superbpe", "tiny_aya"):
+        with pytest.raises(Unsupported, match=f"'{pre}'.*known ways: gpt-2, smollm"):
             load_tokenizer_gguf(base | {"tokenizer.ggml.pre": pre})
-    del base["tokenizer.ggml.pre"]
-    with pytest.raises(Unsupported, match="'missing'"):
-        load_tokenizer_gguf(base)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +92,8 @@ def test_other_gguf_tokenizers_are_refused_by_name() -> None:
         ("tokens", [], "empty"),
         ("tokens", [1], "list of texts"),
         ("token_type", [1], "1 entries for"),
-        ("token_type", None, "no tokenizer.ggml.token_type"),
+        ("tokens", None, "no tokenizer.ggml.tokens: take another conversion"),
+        ("merges", None, "no tokenizer.ggml.merges: take another conversion"),
         ("merges", ["a"], "'a'"),
         ("merges", ["a  b"], "'a  b'"),
         ("merges", ["a b c", "d"], "'a b c'"),
@@ -113,14 +111,10 @@ def test_broken_gguf_vocabularies_are_refused_by_name(key: str, value: Any, word
         load_tokenizer_gguf(metadata)
 
 
-def test_scores_must_be_finite_and_start_tokens_known() -> None:
+def test_scores_must_be_finite() -> None:
     scores = pieces_metadata()["tokenizer.ggml.scores"]
     with pytest.raises(BadFile, match="finite"):
         load_tokenizer_gguf(pieces_metadata(**{"tokenizer.ggml.scores": [float("nan"), *scores[1:]]}))
-    metadata = byte_level_metadata("llama-bpe")
-    del metadata["tokenizer.ggml.bos_token_id"]
-    with pytest.raises(BadFile, match="bos_token_id"):
-        load_tokenizer_gguf(metadata)
 
 
 def test_folders_without_a_tokenizer_say_what_is_wanted(tmp_path: Path) -> None:

@@ -30,6 +30,23 @@ NEWER_THAN_LLAMA_CPP = (
     *[(0x088F, 0x088F), (0x0C5C, 0x0C5C), (0x0CDC, 0x0CDC), (0xA7CE, 0xA7D4), (0xA7F1, 0xA7F1)],
     *[(0x10940, 0x10959), (0x11B60, 0x11B67)],
 )
+# The same for marks, punctuation and symbols, which some ways to cut words tell apart.
+NEWER_SIGNS = (
+    *[(0x0897, 0x0897), (0x1B4E, 0x1B4F), (0x1B7F, 0x1B7F), (0x2427, 0x2429), (0x31E4, 0x31E5)],
+    *[(0x10D69, 0x10D6E), (0x10D8E, 0x10D8F), (0x10EFC, 0x10EFC), (0x11F5A, 0x11F5A)],
+    *[(0x16D6D, 0x16D6F), (0x1CC00, 0x1CEB3), (0x1E5EE, 0x1E5FF), (0x1F8B2, 0x1F8C1)],
+    *[(0x1FA89, 0x1FA8F), (0x1FABE, 0x1FAE9), (0x1FBCB, 0x1FBEF)],
+)
+# Characters of every kind that a way to cut words may tell apart: letters by case and script, marks, digits,
+# punctuation, symbols, white space, controls.
+CUT_CHARACTERS = (
+    *map(chr, range(0x20, 0x7F)),
+    *"\n\r\t\x00\x1c\x7f\x85\xa0\u2003\u2028\u3000",
+    *"éÉßſµǅʰʁºªΩωжЖאب日本ーかカ한ㄅᄀ\u0f00\U00010400\U0001d7d8",
+    *"\u0301\u0941\u094d\u0e31\u20dd\ufe0f",
+    *"½²Ⅷ٣५〇",
+    *"«»…、。，۔،।‘’“”—！～：$£€¬°©×ˆ´￥😀\u200d\u200b\ufeff\ufffd\ue000\u0378",
+)
 SPACES = np.array(
     [
         *[*range(9, 14), 28, 29, 30, 31, 32, 32, 32, 32, 0x85, 0xA0, 0x1680, 0x180E, *range(0x2000, 0x2010)],
@@ -150,6 +167,27 @@ class _Draw:
 
 def _text(codes: Codes) -> str:
     return codes.astype("<u4").tobytes().decode("utf-32-le")
+
+
+def cut_strings(count: int, seed: int) -> Iterator[str]:
+    """`count` short texts of `CUT_CHARACTERS`: kinds mixed, runs of one character, contractions, numbers."""
+    rng = random.Random(seed)
+    usual = "aBé 1\n'/!\u3000日"
+    for _ in range(count):
+        pieces = []
+        for _ in range(rng.randint(1, 12)):
+            kind = rng.randrange(5)
+            if kind == 0:
+                pieces.append(rng.choice(CUT_CHARACTERS))
+            elif kind == 1:
+                pieces.append(rng.choice(CUT_CHARACTERS) * rng.randint(1, 6))
+            elif kind == 2:
+                pieces.append(
+                    rng.choice(("'s", "'LL", "'ſ", "'t", "1234", "12", "camelCase", "\r\n", "   ", "ÉCOLE"))
+                )
+            else:
+                pieces.append("".join(rng.choices(usual, k=rng.randint(1, 4))))
+        yield "".join(pieces)
 
 
 def batches(texts: Iterator[str], size: int = 2_000) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.text.texts import FRAGMENTS, PROSE
+from pophood.text.byte_level import byte_characters, spell
+from tests.text.texts import CUT_CHARACTERS, FRAGMENTS, PROSE
 from tests.tiny_vocabulary import SPLITS
 
 CORPUS = [
@@ -38,10 +40,40 @@ class Trained:
     types: tuple[int, ...]
 
 
+@functools.cache
+def pairs() -> Trained:
+    """A vocabulary that joins any two of `CUT_CHARACTERS`, so that every other cut of a text is other ids.
+
+    No trainer makes one: it would learn nothing across the cuts that it trains with.
+    """
+    merges: dict[str, None] = {}
+    characters = [spell(character.encode()) for character in CUT_CHARACTERS]
+    for character in characters:
+        for end in range(1, len(character)):
+            merges[f"{character[:end]} {character[end]}"] = None
+    both = [f"{one} {other}" for one in characters for other in characters]
+    random.Random(0).shuffle(both)
+    merges |= dict.fromkeys(both)
+    plain = [*byte_characters(), *dict.fromkeys(merge.replace(" ", "") for merge in merges)]
+    plain = list(dict.fromkeys(plain))
+    types = [1] * len(plain) + [GGUF_CONTROL] * len(SPECIALS) + [GGUF_USER] * len(USER_TOKENS)
+    return Trained((*plain, *SPECIALS, *USER_TOKENS), tuple(merges), tuple(types))
+
+
+def pairs_metadata(pre: str | None) -> dict[str, Any]:
+    """GGUF metadata of `pairs` for a way to cut words; None leaves the key out."""
+    return gguf_metadata(pairs(), pre)
+
+
 def pre_tokenizer(pre: str) -> Any:
-    """The pre-tokenizer that a GGUF name stands for, built by the library itself."""
+    """The pre-tokenizer that a GGUF name stands for, built by the library itself; or one in JSON."""
     from tokenizers import Regex, pre_tokenizers
 
+    if pre.startswith("{"):
+        from tokenizers import Tokenizer, models
+
+        document = json.loads(Tokenizer(models.BPE()).to_str()) | {"pre_tokenizer": json.loads(pre)}
+        return Tokenizer.from_str(json.dumps(document)).pre_tokenizer
     bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if pre == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
@@ -121,16 +153,20 @@ def byte_level_metadata(pre: str, **keys: Any) -> dict[str, Any]:
     base = {"starcoder": "smollm", "llama3": "llama-bpe"}.get(pre, pre)
     made = trained(base if base in (*SPLITS, "smollm") else keys.pop("cut"))
     keys.pop("cut", None)
+    return gguf_metadata(made, pre) | keys
+
+
+def gguf_metadata(made: Trained, pre: str | None) -> dict[str, Any]:
+    """A byte-level vocabulary in the keys of GGUF; None for `pre` leaves that key out."""
     return {
         "general.architecture": "llama",
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": pre,
+        **({} if pre is None else {"tokenizer.ggml.pre": pre}),
         "tokenizer.ggml.tokens": list(made.tokens),
         "tokenizer.ggml.token_type": list(made.types),
         "tokenizer.ggml.merges": list(made.merges),
         "tokenizer.ggml.bos_token_id": made.tokens.index("<|im_start|>"),
         "tokenizer.ggml.eos_token_id": made.tokens.index("<|im_end|>"),
-        **keys,
     }
 
 

@@ -6,7 +6,6 @@ BPE becomes model "llama", whose scores are the ranks of its merges. What has no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from pophood.errors import BadInput, Unsupported
 from pophood.export.source import source_folder, source_metadata
 from pophood.text.folder import folder_parts
 from pophood.text.gguf_vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
-from pophood.text.patterns import GPT2, LLAMA3, QWEN2
-from pophood.text.tokenizer_json import Parts
+from pophood.text.library import missing_bytes
+from pophood.text.tokenizer_json import Parts, merges_reach_every_word
 from pophood.text.vocabulary import BYTE_TOKEN
+from pophood.text.word_cuts import CUT_BY_STEPS, WordCut, steps_of
 
 _PREFIX = "tokenizer.ggml."
 _NAMES = {
@@ -27,15 +27,6 @@ _NAMES = {
     "pad_token": "padding_token_id",
 }
 _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# (how words are cut, ignore_merges) -> GGUF's name. A cut: the patterns, and what ByteLevel does itself.
-_CUTS: dict[tuple[tuple[str, ...], bool], str] = {
-    (("ByteLevel regex",), False): "gpt-2",
-    ((GPT2, "ByteLevel"), False): "gpt-2",
-    (("Digits", "ByteLevel regex"), False): "smollm",
-    ((LLAMA3, "ByteLevel"), True): "llama-bpe",
-    ((LLAMA3, "ByteLevel"), False): "dbrx",
-    ((QWEN2, "ByteLevel"), False): "qwen2",
-}
 
 
 def tokenizer_keys(bundle: Bundle, template: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -109,6 +100,7 @@ def _vocabulary(bundle: Bundle, parts: Parts, notes: list[str]) -> dict[str, Any
     if parts.decoding.spelling == "bytes":
         name = {f"{_PREFIX}model": "gpt2", f"{_PREFIX}pre": _pre(parts, notes)}
         return name | keys | {f"{_PREFIX}merges": [" ".join(pair) for pair in parts.merges]}
+    _check_spaces(parts)
     scores = _scores(tokens, parts)
     return {
         f"{_PREFIX}model": "llama",
@@ -117,6 +109,17 @@ def _vocabulary(bundle: Bundle, parts: Parts, notes: list[str]) -> dict[str, Any
         f"{_PREFIX}scores": scores,
         f"{_PREFIX}add_space_prefix": parts.decoding.drops_first_space,
     }
+
+
+def _check_spaces(parts: Parts) -> None:
+    """Raise Unsupported unless the stages only write spaces as U+2581, as GGUF's "llama" does."""
+    odd = [kind for kind in _normalizers(parts.normalizer) if kind not in ("Prepend", "Replace")]
+    odd += [kind for kind in steps_of(parts.pre_tokenizer) if kind not in ("nothing", "Metaspace")]
+    if odd:
+        raise Unsupported(
+            f"GGUF has no word for what this tokenizer does to a text ({', '.join(odd)[:120]}): export it as"
+            " a folder"
+        )
 
 
 def _scores(tokens: list[str], parts: Parts) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -129,35 +132,44 @@ def _scores(tokens: list[str], parts: Parts) -> np.ndarray[Any, np.dtype[np.floa
 
 
 def _pre(parts: Parts, notes: list[str]) -> str:
-    cut = tuple(_steps(parts.pre_tokenizer))
-    found = _CUTS.get((cut, bool(parts.options.get("ignore_merges"))))
-    others = {key: value for key, value in parts.options.items() if key != "ignore_merges" and value}
-    if found is None or others:
+    """GGUF's name for the way that these parts cut words, from the table that reads both formats."""
+    others = [key for key, value in parts.options.items() if key != "ignore_merges" and value]
+    if not missing_bytes(parts.vocab):
+        others = []  # they say what to do with an unknown character, and there is none
+    cut = None if others else _cut(parts)
+    if cut is None:
+        ways = " + ".join([*steps_of(parts.pre_tokenizer), *others])
         raise Unsupported(
-            f"GGUF has no name for how this tokenizer cuts words ({' + '.join(cut)[:120]}"
-            f"{', ' if others else ''}{', '.join(others)}): export it as a folder"
+            f"GGUF has no name for how this tokenizer cuts words ({ways[:160]}): export it as a folder"
         )
-    normalizer = parts.normalizer
-    if isinstance(normalizer, dict) and normalizer.get("type") == "NFC":
+    if cut.differing and steps_of(parts.pre_tokenizer) not in (
+        steps_of(cut.in_gguf),
+        steps_of(cut.in_folder),
+    ):
+        notes.append(
+            f"under the name {cut.names[0]!r} GGUF's readers cut some rare texts otherwise than this"
+            " tokenizer"
+        )
+    normalizers = _normalizers(parts.normalizer)
+    if normalizers == ["NFC"]:
         notes.append("GGUF's readers do not bring text into Unicode's form NFC, as this tokenizer does")
-    elif normalizer is not None:
+    elif normalizers:
         raise Unsupported("GGUF has no word for this tokenizer's normalizer: export it as a folder")
-    return found
+    return cut.names[0]
 
 
-def _steps(stage: object) -> list[str]:
-    if not isinstance(stage, Mapping):
-        return ["nothing"]
-    match stage.get("type"):
-        case "Sequence":
-            return [step for inner in stage["pretokenizers"] for step in _steps(inner)]
-        case "Split":
-            behaviour = (str(stage.get("behavior")).lower(), stage.get("invert", False))
-            pattern = str(stage["pattern"].get("Regex", stage["pattern"]))
-            return [pattern if behaviour == ("isolated", False) else f"Split {behaviour}"]
-        case "ByteLevel" if not stage.get("add_prefix_space"):
-            return ["ByteLevel regex" if stage.get("use_regex", True) else "ByteLevel"]
-        case "Digits" if stage.get("individual_digits"):
-            return ["Digits"]
-        case other:
-            return [f"{other} with a space before the text" if other == "ByteLevel" else str(other)]
+def _cut(parts: Parts) -> WordCut | None:
+    steps, ignores = steps_of(parts.pre_tokenizer), bool(parts.options.get("ignore_merges"))
+    cut = CUT_BY_STEPS.get((steps, ignores))
+    if cut is None and (steps, not ignores) in CUT_BY_STEPS and merges_reach_every_word(parts):
+        return CUT_BY_STEPS[steps, not ignores]  # whole words or their merges: the same ids
+    return cut
+
+
+def _normalizers(stage: object) -> list[str]:
+    """The types of a normalizer's steps; [] for one that does nothing."""
+    if not isinstance(stage, dict):
+        return []
+    if stage.get("type") == "Sequence":
+        return [kind for step in stage["normalizers"] for kind in _normalizers(step)]
+    return [str(stage.get("type"))]

@@ -1,13 +1,14 @@
 """The tokenizer of an exported folder: carried over from a folder, written anew from a GGUF file.
 
-A tokenizer.json of ours says what GGUF's keys mean, with the published word patterns (GGUF's readers take the
-long s, U+017F, for no s in "'ſ"; the patterns do). SentencePiece-style scores become merges in their order.
+A tokenizer.json of ours says what GGUF's keys mean: words are cut as llama.cpp cuts them, so that ids stay
+the same (but for the long s, U+017F, which is no s in "'ſ" to GGUF's readers). SentencePiece-style scores
+become merges in their order.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ from pophood.export.hf_config import generation_json
 from pophood.export.source import source_folder, source_metadata
 from pophood.system import atomic_write
 from pophood.text.folder import folder_parts
-from pophood.text.gguf_vocabulary import BYTE, CONTROL, UNKNOWN, UNUSED, USER_DEFINED
-from pophood.text.patterns import LLAMA3, QWEN2, WORD_CUTS
+from pophood.text.gguf_vocabulary import (
+    BYTE,
+    CONTROL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    GgufVocabulary,
+    read_vocabulary,
+)
 from pophood.text.vocabulary import SPACE_MARK
 
 CARRIED = (
@@ -26,7 +34,6 @@ CARRIED = (
     *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
     *("chat_template.jinja", "chat_template.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE"),
 )
-_PATTERNS = {"llama-bpe": LLAMA3, "qwen2": QWEN2}  # of the cuts that GGUF's readers spell in another way
 
 
 def write_tokenizer(bundle: Bundle, folder: Path, template: str | None) -> list[str]:
@@ -73,14 +80,12 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
 
 def tokenizer_json(metadata: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
     """The document of a GGUF file's vocabulary; `bundle` opened it, so every key is sound."""
-    tokens: list[str] = [
-        token or f"[EMPTY_{id_}]" for id_, token in enumerate(metadata["tokenizer.ggml.tokens"])
-    ]
-    types: list[int] = [int(kind) for kind in metadata["tokenizer.ggml.token_type"]]
-    if metadata["tokenizer.ggml.model"] == "gpt2":
-        stages = _byte_stages(metadata)
+    words = read_vocabulary(metadata)
+    tokens, types = words.tokens, words.types
+    if words.kind == "gpt2":
+        stages = _byte_stages(words)
     else:
-        stages = _score_stages(metadata, tokens, types)
+        stages = _score_stages(words, bool(metadata.get("tokenizer.ggml.add_space_prefix", True)))
     specials = bundle.tokenizer.specials
     added = [
         {
@@ -135,30 +140,21 @@ def _bpe(tokens: list[str], merges: list[tuple[str, str]], **options: Any) -> di
     }
 
 
-def _byte_stages(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _byte_stages(words: GgufVocabulary) -> dict[str, Any]:
     """Byte-level BPE: GPT-2 and what came after."""
-    cut = WORD_CUTS[metadata["tokenizer.ggml.pre"]]
-    lines = dict.fromkeys(metadata["tokenizer.ggml.merges"])
-    merges = [(left, right) for left, _, right in (line.partition(" ") for line in lines)]
-    tokens = [t or f"[EMPTY_{i}]" for i, t in enumerate(metadata["tokenizer.ggml.tokens"])]
-    pre_tokenizer = cut.pre_tokenizer
-    for name, pattern in _PATTERNS.items():
-        if pre_tokenizer == WORD_CUTS[name].pre_tokenizer:
-            split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-            plain = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-            pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, plain]}
+    assert words.cut is not None
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     return {
         "normalizer": None,
-        "pre_tokenizer": pre_tokenizer,
+        "pre_tokenizer": words.cut.in_folder,
         "decoder": decoder,
-        "model": _bpe(tokens, merges, ignore_merges=cut.ignore_merges),
+        "model": _bpe(words.tokens, words.merges, ignore_merges=words.cut.ignore_merges),
     }
 
 
-def _score_stages(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> dict[str, Any]:
+def _score_stages(words: GgufVocabulary, add_space: bool) -> dict[str, Any]:
     """SentencePiece-style BPE, as transformers writes Llama 2's."""
-    add_space = bool(metadata.get("tokenizer.ggml.add_space_prefix", True))
+    tokens, types = words.tokens, words.types
     if not any(kind == BYTE for kind in types):
         raise Unsupported(
             "the vocabulary has scores and no byte tokens, which tokenizer.json has no words for: export it"
@@ -170,7 +166,7 @@ def _score_stages(metadata: Mapping[str, Any], tokens: list[str], types: list[in
         for id_, token in enumerate(tokens)
         if types[id_] not in (CONTROL, UNKNOWN, BYTE, UNUSED, USER_DEFINED)
     }
-    merges = merges_of_scores(text, [float(score) for score in metadata["tokenizer.ggml.scores"]])
+    merges = merges_of_scores(text, words.scores)
     prepend = [{"type": "Prepend", "prepend": SPACE_MARK}] if add_space else []
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if add_space else []
@@ -186,7 +182,7 @@ def _score_stages(metadata: Mapping[str, Any], tokens: list[str], types: list[in
     }
 
 
-def merges_of_scores(ids: Mapping[str, int], scores: list[float]) -> list[tuple[str, str]]:
+def merges_of_scores(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
     """Every way to join two tokens to a third, the best score first: the merges that the scores mean.
 
     >>> merges_of_scores({"a": 0, "b": 1, "ab": 2, "abb": 3}, [0.0, 0.0, -1.0, -2.0])

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pophood.errors import BadFile, Unsupported
-from pophood.text.patterns import KNOWN_PATTERNS
+from pophood.text.patterns import canonical
 from pophood.text.vocabulary import SPACE_MARK, Spelling
+from pophood.text.word_cuts import KNOWN_PATTERNS
 
 MOST_ADDED = 16  # characters that one stage may put in place of another
 MOST_STAGES = 32
@@ -29,6 +30,7 @@ _PRE_TOKENIZERS = {
     "ByteLevel": {"add_prefix_space", "trim_offsets", "use_regex"},
     "Split": {"pattern", "behavior", "invert"},
     "Digits": {"individual_digits"},
+    "Punctuation": {"behavior"},
     "Metaspace": {"replacement", "prepend_scheme", "split", "add_prefix_space"},
 }
 _DECODERS = {
@@ -72,7 +74,7 @@ def check_pre_tokenizer(stage: object) -> bool:
         if step["type"] == "Split":
             pattern = _object(step.get("pattern"), "the pattern of the pre_tokenizer Split")
             regex = pattern.get("Regex")
-            if regex is not None and str(regex) not in KNOWN_PATTERNS:
+            if regex is not None and canonical(str(regex)) not in KNOWN_PATTERNS:
                 raise Unsupported(
                     f"the tokenizer cuts words by none of the {len(KNOWN_PATTERNS)} patterns known to take"
                     f" time in proportion to the text: {str(regex)[:120]!r}"

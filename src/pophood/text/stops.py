@@ -21,6 +21,11 @@ END_NAMES = frozenset(
         "<end_of_turn>",
         "</s>",
         "<EOT>",
+        "_<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<eos>",
+        "<end_of_utterance>",
         "<\uff5cend\u2581of\u2581sentence\uff5c>",
     }
 )

@@ -37,7 +37,9 @@ class Tokenizer:
         stops: Mapping[int, str] | None = None,
         drops_first_space: bool = False,
         names: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes = tuple(notes)  # what a user should know of how the files were read, a line each
         self._encoder = encoder
         self._vocabulary = vocabulary
         self.start_ids = start_ids

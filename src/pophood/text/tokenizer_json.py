@@ -14,6 +14,7 @@ from pophood.errors import BadFile, Unsupported
 from pophood.text.library import AddedToken, LibraryEncoder, bpe_model, missing_bytes
 from pophood.text.stages import Decoding, check_normalizer, check_pre_tokenizer, read_decoder, read_start_ids
 from pophood.text.vocabulary import Vocabulary
+from pophood.text.word_cuts import with_fast_patterns
 
 Merges = list[tuple[str, str]]
 
@@ -71,6 +72,9 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
             "the decoder of tokenizer.json does not undo its pre_tokenizer: one of them is ByteLevel"
         )
     vocab = dict(vocab)
+    added = tuple(_read_added(document.get("added_tokens") or [], vocab))
+    if "unk_token" in options and options["unk_token"] not in vocab:
+        raise BadFile(f"unk_token {options['unk_token'][:60]!r} is not in the vocabulary")
     return Parts(
         vocab=vocab,
         merges=read_merges(model.get("merges", [])),
@@ -78,7 +82,7 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
         normalizer=document.get("normalizer"),
         pre_tokenizer=document.get("pre_tokenizer"),
         decoding=decoding,
-        added=tuple(_read_added(document.get("added_tokens") or [], vocab)),
+        added=added,
         start_ids=read_start_ids(document.get("post_processor")),
     )
 
@@ -143,7 +147,7 @@ def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder
     encoder = LibraryEncoder(
         bpe_model(_without_holes(vocabulary), parts.merges, **parts.options),
         normalizer=parts.normalizer,
-        pre_tokenizer=parts.pre_tokenizer,
+        pre_tokenizer=with_fast_patterns(parts.pre_tokenizer),
         added=added,
         ids=parts.vocab,
         lost=missing_bytes(parts.vocab) if by_bytes else b"",
@@ -156,6 +160,15 @@ def unreachable(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> set
     """Tokens that are neither one character nor the result of a merge: only control tokens are like that."""
     made = {left + right for left, right in merges}
     return {token for token in vocab if len(token) != 1 and token not in made}
+
+
+def merges_reach_every_word(parts: Parts) -> bool:
+    """Whether merging makes each token out of its own characters, so that `ignore_merges` changes no ids."""
+    added = {token.content for token in parts.added}
+    plain = {token: id_ for token, id_ in parts.vocab.items() if token not in added}
+    vocabulary = Vocabulary(parts.vocab, parts.decoding.spelling)
+    model = bpe_model(_without_holes(vocabulary), parts.merges, **{**parts.options, "ignore_merges": False})
+    return all([piece.id for piece in model.tokenize(token)] == [id_] for token, id_ in plain.items())
 
 
 def _reachable(tokens: set[str], merges: Merges) -> set[str]:
@@ -189,8 +202,6 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
         if not isinstance(options.get(key, False), bool):
             raise BadFile(f"{key} of tokenizer.json is not true or false")
     vocab = check_vocab(model.get("vocab"), "the vocabulary of tokenizer.json")
-    if "unk_token" in options and options["unk_token"] not in vocab:
-        raise BadFile(f"unk_token {options['unk_token'][:60]!r} is not in the vocabulary")
     return vocab, options
 
 
