@@ -60,7 +60,7 @@ def _teach(model: GPT2LMHeadModel) -> None:
             _missed(patterns[layer][:, head], _keys(ids, habit)) for (layer, head), habit in TAUGHT.items()
         )
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
 
