@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import sys
-import time
 from pathlib import Path
 from subprocess import PIPE
 
-import pytest
-
 from tests import processes
 from tests.cli.conftest import Program
+from tests.cli.terminal import SLOW
 
 SHORT = ("-n", "3", "--seed", "1")
 # No stop token can come, so only the full context, or Ctrl-C, ends an answer.
@@ -57,11 +54,11 @@ def test_a_pipe_takes_turns_that_remember(program: Program, talker: Path) -> Non
 
 
 def test_the_system_text_is_told_to_the_model(program: Program, talker: Path, tmp_path: Path) -> None:
-    talk = b"/system\n/system Be brief.\n/system\nHello\n/save talk.json\n/save talk.txt\n/reset\n/system\n"
+    talk = b"/system\n/system Be brief.\nHello\n/save talk.json\n/save talk.txt\n/reset\n/show\n"
     done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
     assert done.code == 0
-    lines = done.text.splitlines()
-    assert lines[0].startswith("(none") and lines[1] == "Be brief." and lines[-1] == "Be brief."
+    assert [line for line in done.said if line.startswith("there is no system text")]
+    assert done.text.endswith("system:\nBe brief.\n"), "/reset keeps it"
     saved = json.loads((tmp_path / "talk.json").read_text("utf-8"))["messages"]
     assert [m["role"] for m in saved] == ["system", "user", "assistant"]
     assert (tmp_path / "talk.txt").read_text("utf-8").startswith("system:\nBe brief.\n\nuser:\nHello\n")
@@ -73,7 +70,7 @@ def test_saving_never_overwrites_what_is_not_ours(program: Program, talker: Path
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
     talk = b"/save mine.txt\n/save no/such/folder.txt\n/save\nHi\n/save new.txt\nHi\n/save new.txt\n"
     done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
-    assert done.code == 0
+    assert done.code == 1
     assert (tmp_path / "mine.txt").read_text("utf-8") == "precious"
     assert [line for line in done.said if "exists already" in line]
     assert [line for line in done.said if "the folder no/such does not exist" in line]
@@ -84,7 +81,7 @@ def test_saving_never_overwrites_what_is_not_ours(program: Program, talker: Path
 def test_commands_and_messages_with_a_slash(program: Program, talker: Path, tmp_path: Path) -> None:
     talk = b"/hepl\n/help\n//etc/hosts\n/save talk.json\n/exit\nnever read\n"
     done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
-    assert done.code == 0
+    assert done.code == 1
     assert "/hepl is no command" in done.said[1]
     assert "/system TEXT" in done.text
     messages = json.loads((tmp_path / "talk.json").read_text("utf-8"))["messages"]
@@ -93,7 +90,7 @@ def test_commands_and_messages_with_a_slash(program: Program, talker: Path, tmp_
 
 def test_a_full_context_is_said_and_the_talk_goes_on(program: Program, talker: Path) -> None:
     done = program("chat", "-m", str(talker), *SHORT, stdin=b"Hi\n" + b"word " * 400 + b"\nHi\n")
-    assert done.code == 0
+    assert done.code == 1
     full = [line for line in done.said if line.startswith("pophood: the conversation has ")]
     assert len(full) == 1 and " holds 256: /reset " in full[0]
     first, second = contexts(done.said)
@@ -108,7 +105,7 @@ def test_special_tokens_in_a_message_are_text(program: Program, talker: Path) ->
 
 def test_bytes_that_are_not_utf8_are_refused_line_by_line(program: Program, talker: Path) -> None:
     done = program("chat", "-m", str(talker), *SHORT, stdin=b"caf\xe9\nHi\n")
-    assert done.code == 0
+    assert done.code == 1
     assert len(contexts(done.said)) == 1
     assert [line for line in done.said if line.startswith("pophood: ") and "character" in line]
 
@@ -118,63 +115,6 @@ def test_narrow_consoles(process: Program, talker: Path) -> None:
     done = process("chat", "caf\u00e9", "-m", str(talker), *hot, PYTHONIOENCODING="ascii", NO_COLOR="1")
     assert done.code == 0
     done.out.decode("ascii")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="another operating system: no pseudo-terminals")
-def test_at_a_terminal_ctrl_c_stops_the_answer_and_at_the_prompt_leaves(
-    talker: Path, settings: dict[str, str]
-) -> None:
-    """On a pseudo-terminal: a prompt, an answer cut short, the next prompt."""
-    import pty
-
-    keyboard, terminal = pty.openpty()
-    command = [sys.executable, "-c", SLOW, "chat", "-m", str(talker), *ENDLESS]
-    streams = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
-    with processes.started_bytes(command, **streams, env=os.environ | settings) as process:
-        os.close(terminal)
-        try:
-            screen = Screen(keyboard)
-            screen.until(">>> ")
-            os.write(keyboard, b"Hello\n")
-            screen.until("Hello\r\n")
-            screen.grow()
-            process.send_signal(signal.SIGINT)
-            screen.until("ended by Ctrl-C")
-            screen.until(">>> ")
-            # A signal between readline's prompt and its wait for keys is only seen with the next one.
-            while process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                time.sleep(0.2)
-        finally:
-            os.close(keyboard)
-    assert process.returncode == 130
-    assert "Traceback" not in screen.text
-
-
-class Screen:
-    """What a pseudo-terminal shows."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.text = ""
-        self._seen = 0
-
-    def grow(self) -> None:
-        """Wait for a few more characters, whatever they are."""
-        wanted = len(self.text) + 8
-        while len(self.text) < wanted:
-            self._read(processes.HANG_SECONDS)
-
-    def until(self, wanted: str, seconds: float = processes.HANG_SECONDS) -> None:
-        """Read until a text appears after what was waited for before."""
-        end = time.monotonic() + seconds
-        while (found := self.text.find(wanted, self._seen)) < 0:
-            self._read(end - time.monotonic())
-        self._seen = found + len(wanted)
-
-    def _read(self, seconds: float) -> None:
-        assert select.select([self._descriptor], [], [], seconds)[0], self.text
-        self.text += os.read(self._descriptor, 4096).decode("utf-8", "replace")
 
 
 def test_ctrl_c_in_a_single_answer_keeps_it_and_leaves_with_130(
@@ -189,17 +129,3 @@ def test_ctrl_c_in_a_single_answer_keeps_it_and_leaves_with_130(
     assert process.returncode == 130
     assert (first + rest).endswith(b"\n")
     assert b"ended by Ctrl-C" in said and b"Traceback" not in said
-
-
-# The tiny model is done before a signal could reach it, so every token is made to take a moment.
-SLOW = """
-import time
-from pophood.generate import Run
-quick = Run.__next__
-def slow(self):
-    time.sleep(0.02)
-    return quick(self)
-Run.__next__ = slow
-from pophood.cli import main
-main()
-"""

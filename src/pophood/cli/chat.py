@@ -8,7 +8,7 @@ import click
 
 from pophood.cli.app import INTERRUPTED
 from pophood.cli.console import Console
-from pophood.cli.conversation import Conversation
+from pophood.cli.conversation import Conversation, Manner
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.prompt import read_prompt, with_piped
 from pophood.cli.sampling_options import Wishes, sampling_options
@@ -19,6 +19,18 @@ from pophood.errors import BadInput
 @verb()
 @click.argument("question", required=False)
 @option("--system", metavar="TEXT", section="Text", help="What the model is told before the conversation.")
+@option(
+    "--merge-system",
+    is_flag=True,
+    section="Text",
+    help="Put the system text before the first message, for templates that take none.",
+)
+@option(
+    "--no-loop-guard",
+    is_flag=True,
+    section="Text",
+    help="At a terminal, let an answer go on though its last 200 tokens only repeat a shorter span.",
+)
 @json_option
 @model_options
 @sampling_options
@@ -26,6 +38,8 @@ def command(
     console: Console,
     question: str | None,
     system: str | None,
+    merge_system: bool,
+    no_loop_guard: bool,
     as_json: bool,
     choice: ModelChoice,
     wishes: Wishes,
@@ -43,6 +57,8 @@ def command(
     """
     if as_json and question is None:
         raise click.UsageError("--json prints one answer: give a QUESTION (- reads it from stdin)")
+    if question is not None:
+        _refuse_idle(system, merge_system, no_loop_guard)
     wishes.check()
     asked = None if question is None else read_prompt(question, None)
     lm = open_model(console, choice, chat=True)
@@ -51,7 +67,8 @@ def command(
             f"{lm.name} is a completion model: its files have no chat template. Continue a text with "
             f'`pophood run "..."`, or chat with `pophood chat -m smollm2`'
         )
-    talk = Conversation(console, lm, wishes, system=system, silent=as_json)
+    manner = Manner(system, merge_system, loop_guard=not no_loop_guard, silent=as_json)
+    talk = Conversation(console, lm, wishes, manner)
     if asked is not None:
         asked = with_piped(console, asked)
         asked.ids(lm.bundle.tokenizer, console)  # refuses what is not UTF-8
@@ -60,3 +77,13 @@ def command(
             console.json(finished.as_dict(lm, "") | {"messages": talk.messages})
         return INTERRUPTED if finished.interrupted else 0
     return talk.loop(sys.stdin)
+
+
+def _refuse_idle(system: str | None, merge_system: bool, no_loop_guard: bool) -> None:
+    """Refuse options that do nothing for a single question."""
+    if merge_system and system is None:
+        raise click.UsageError("--merge-system says where the system text goes: add --system TEXT")
+    if no_loop_guard:
+        raise click.UsageError(
+            "--no-loop-guard is for conversations at a terminal; a single answer is never stopped for loops"
+        )

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
 from typing import TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
@@ -117,6 +118,32 @@ class Console:
     def interactive(self) -> bool:
         """Whether a person sits at both ends and may be asked."""
         return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def typing_kept(stream: TextIO) -> Iterator[None]:
+    """Keep what is typed meanwhile at the terminal `stream` even when Ctrl-C comes.
+
+    By default a Unix terminal throws away all waiting input with the interrupt (termios(3), NOFLSH).
+    """
+    if sys.platform == "win32" or not stream.isatty():
+        yield
+        return
+    import termios
+
+    try:
+        before = termios.tcgetattr(stream)
+    except termios.error:  # a terminal that is gone
+        yield
+        return
+    during = [*before]
+    during[3] = before[3] | termios.NOFLSH
+    termios.tcsetattr(stream, termios.TCSANOW, during)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(stream, termios.TCSANOW, before)
 
 
 def plain(text: str, stream: TextIO) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pophood.cli.console import Console
+from pophood.cli.loop_guard import LoopGuard
 from pophood.cli.outputs import Outputs, completion
 from pophood.cli.tables import count, seconds
 from pophood.errors import BadInput, Cancelled
@@ -38,6 +39,7 @@ class Finished:
     seed: int
     seconds: float
     interrupted: bool
+    loop: int | None = None  # tokens of the span that the answer only repeated, where that ended it
 
     @property
     def count(self) -> int:
@@ -52,9 +54,11 @@ class Finished:
     def summary(self) -> str:
         """The figures, why it ended, and the seed that repeats it; one line."""
         finishes = {tokens[-1].finish for tokens in self.outputs if tokens}
-        ends = (
-            ["by Ctrl-C"] if self.interrupted else [words for end, words in ENDS.items() if end in finishes]
-        )
+        ends = [words for end, words in ENDS.items() if end in finishes]
+        if self.interrupted:
+            ends = ["by Ctrl-C"]
+        elif self.loop is not None:
+            ends = ["since it went in circles"]
         seed = "" if self.settings.sampling.greedy else f"; seed {self.seed}"
         return f"{self.figures()}; ended {', '.join(ends)}{seed}"
 
@@ -149,16 +153,23 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
     return found
 
 
-def generate(console: Console, run: Run, outputs: Outputs) -> Finished:
-    """Show every token of a run, and gather what came of it. After Ctrl-C, what was shown stays."""
+def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> Finished:
+    """Show every token of a run, and gather what came of it. After Ctrl-C, what was shown stays.
+
+    A `guard` ends a run of one sample that only repeats itself.
+    """
     if run.truncation is not None:
         console.say(f"truncated: {run.truncation}")
     took, interrupted = 0.0, False
+    loop: int | None = None
     try:
         with run:
             for token in run:
                 outputs.add(token)
                 took = token.seconds
+                loop = guard.add(token.id) if guard is not None else None
+                if loop is not None:
+                    break
     except (KeyboardInterrupt, Cancelled):
         interrupted = True
     finally:
@@ -168,4 +179,4 @@ def generate(console: Console, run: Run, outputs: Outputs) -> Finished:
         f"prompt: {count(len(run.prompt_ids), 'token')}, {run.reused} of them computed before, "
         f"{seconds(timings.prefill_seconds)}; then {timings.decode_rate or 0:.1f} tokens/s"
     )
-    return Finished(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted)
+    return Finished(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted, loop)

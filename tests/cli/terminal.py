@@ -1,0 +1,111 @@
+"""pophood at a pseudo-terminal: what its screen shows, and keys as a person presses them."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+# The tiny models are done before a key could reach them, so every token is made to take a moment.
+SLOW = """
+import time
+from pophood.generate import Run
+quick = Run.__next__
+def slow(self):
+    time.sleep(0.02)
+    return quick(self)
+Run.__next__ = slow
+from pophood.cli import main
+main()
+"""
+QUICK = "from pophood.cli import main; main()"
+
+
+class Screen:
+    """What a pseudo-terminal shows, and its keyboard."""
+
+    def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
+        self.text = ""
+        self.process = process
+        self._descriptor = descriptor
+        self._seen = 0
+
+    def type(self, keys: str | bytes) -> None:
+        """Press keys; `\\n` is Enter."""
+        os.write(self._descriptor, keys.encode() if isinstance(keys, str) else keys)
+
+    def until(self, wanted: str, seconds: float = 120) -> str:
+        """Read until a text appears after what was waited for before; what came in between."""
+        end = time.monotonic() + seconds
+        while (found := self.text.find(wanted, self._seen)) < 0:
+            self._read(end - time.monotonic())
+        between = self.text[self._seen : found]
+        self._seen = found + len(wanted)
+        return between
+
+    def grow(self, characters: int = 8) -> None:
+        """Wait for a few more characters, whatever they are."""
+        wanted = len(self.text) + characters
+        while len(self.text) < wanted:
+            self._read(120)
+
+    def leave(self, keys: bytes, seconds: float = 60) -> int:
+        """Press keys until the program ends; its exit code."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            self.type(keys)
+            time.sleep(0.3)
+        assert self.process.returncode is not None, self.text
+        return self.process.returncode
+
+    def ended(self, seconds: float = 60) -> int:
+        """Wait for the end; the exit code."""
+        return self.process.wait(seconds)
+
+    def _read(self, seconds: float) -> None:
+        assert select.select([self._descriptor], [], [], max(seconds, 0))[0], (
+            f"nothing more came: {self.text}"
+        )
+        self.text += os.read(self._descriptor, 4096).decode("utf-8", "replace")
+
+
+@contextmanager
+def terminal(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, program: str = QUICK
+) -> Iterator[Screen]:
+    """Run pophood at a pseudo-terminal of 80 columns that controls it, so that Ctrl-C interrupts."""
+    if sys.platform == "win32":
+        pytest.skip("another operating system: no pseudo-terminals")
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    keyboard, screen = pty.openpty()
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    plain = {"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", "INPUTRC": "/dev/null"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=screen,
+        stdout=screen,
+        stderr=screen,
+        env={**os.environ, **plain, **environment},
+        cwd=folder,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        os.close(screen)
+        try:
+            yield Screen(keyboard, process)
+        finally:
+            process.kill()
+            os.close(keyboard)
