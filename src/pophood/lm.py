@@ -215,7 +215,7 @@ class LM:
         count only where the template wrote them; tags of a thought (`<think>`) are shown. Raises Unsupported
         without a template, BadInput for a variable that it never reads and for messages that it leaves out.
 
-            "".join(token.text for token in lm.chat("What is the capital of Spain?"))
+            "".join(token.text for token in lm.chat("What is the capital of France?", temperature=0))
             lm.chat("Why?", template={"enable_thinking": False})
         """
         from pophood.generate import generate

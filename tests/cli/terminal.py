@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 # The tiny models are done before a key could reach them, so every token is made to take a moment.
@@ -93,19 +95,17 @@ def terminal(
     keyboard, screen = pty.openpty()
     fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
     plain = {"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", "INPUTRC": "/dev/null"}
-    with subprocess.Popen(
+    with processes.started_bytes(
         [sys.executable, "-c", program, *arguments],
         stdin=screen,
         stdout=screen,
         stderr=screen,
         env={**os.environ, **plain, **environment},
         cwd=folder,
-        start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as process:
         os.close(screen)
         try:
             yield Screen(keyboard, process)
         finally:
-            process.kill()
             os.close(keyboard)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Ended, Program
 
 PIPED, ASKED = "Its name is Madrid.", "Which city?"
@@ -24,14 +25,12 @@ def start(
     arguments: tuple[str, ...], settings: dict[str, str], folder: Path, stdin: int | None = None
 ) -> Ended:
     """Run pophood with a stdin of the test's own, which stays open meanwhile."""
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-m", "pophood", *arguments],
         stdin=stdin,
         capture_output=True,
         env=os.environ | settings,
         cwd=folder,
-        timeout=120,
-        check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -179,13 +178,11 @@ def test_a_file_is_read_unless_somebody_else_reads_it(
 
 def test_a_closed_stdin_is_none(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
     shell = 'exec "$0" -m pophood "$@" <&-'
-    done = subprocess.run(
+    done = processes.run(
         ["/bin/sh", "-c", shell, sys.executable, "chat", ASKED, "-m", str(talker), *SHORT],
         capture_output=True,
         env=os.environ | settings,
         cwd=tmp_path,
-        timeout=120,
-        check=False,
     )
     assert asked(Ended(done.returncode, done.stdout, done.stderr)) == ASKED
 
@@ -193,7 +190,7 @@ def test_a_closed_stdin_is_none(talker: Path, settings: dict[str, str], tmp_path
 def test_a_slow_writer_is_waited_for(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
     """The first piece decides; after it, the text is read to its end however long that takes."""
     command = [sys.executable, "-m", "pophood", "chat", ASKED, "-m", str(talker), *SHORT]
-    with subprocess.Popen(
+    with processes.started_bytes(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | settings, cwd=tmp_path
     ) as process:
         assert process.stdin is not None and process.stdout is not None

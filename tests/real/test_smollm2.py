@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 
 import pophood
+from tests import processes
 from tests.conftest import ROOT
 
 WIKITEXT = ROOT / "tests" / "data" / "wikitext2" / "valid-20000.txt"
@@ -47,6 +52,33 @@ def test_the_capital_of_spain(lm: pophood.LM) -> None:
     assert table[0]["token_text"] == " Madrid"
     probabilities = [float(str(p)) for p in table.column("probability")]
     assert probabilities == sorted(probabilities, reverse=True) and 0.3 < sum(probabilities) <= 1
+
+
+def test_the_question_that_pophood_suggests_is_answered_correctly(smollm2: Path) -> None:
+    """README, `pophood chat --help`, `demo` and `doctor` print these commands for a person to try."""
+    from pophood.cli.demo import suggestions
+    from pophood.cli.facts import try_it
+    from pophood.cli.options import ModelChoice
+    from pophood.cli.welcome import QUESTION
+
+    choice = ModelChoice("smollm2", "auto", None, None, None)
+    pages = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/cli.md")]
+    printed = ["\n".join(suggestions("pophood", choice, chat=True)), try_it([{"name": "smollm2"}]), *pages]
+    lines = {
+        line for text in printed for line in text.splitlines() if "pophood chat" in line and QUESTION in line
+    }
+    assert len(lines) == 4, "each of the four suggests the same question"
+    for line in lines:
+        words = shlex.split(line[line.index("pophood chat") :], comments=True)
+        done = processes.run(
+            [sys.executable, "-m", *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=os.environ | {"POPHOOD_OFFLINE": "1", "POPHOOD_MODELS": str(smollm2.parent.parent)},
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, "The capital of France is Paris.\n"), done.stderr
 
 
 def test_a_question_is_answered_in_the_models_format(lm: pophood.LM) -> None:

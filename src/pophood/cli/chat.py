@@ -51,9 +51,9 @@ def command(
     /reset, /save and others. A message of several lines stands between two lines of three quotes, or has a
     backslash at the end of each line but the last.
 
-    Example: pophood chat "What is the capital of Spain?"
+    Example: pophood chat "What is the capital of France?" --greedy
 
-    Example: printf 'Its name is Madrid.\n' | pophood chat "Which city is named in this text?"
+    Example: echo "Its name is Madrid." | pophood chat "Which city is named in this text?"
     """
     if as_json and question is None:
         raise click.UsageError("--json prints one answer: give a QUESTION (- reads it from stdin)")

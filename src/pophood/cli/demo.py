@@ -20,6 +20,7 @@ from pophood.cli.outputs import Outputs, completion
 from pophood.cli.page import percent
 from pophood.cli.session import open_model
 from pophood.cli.tables import bar, seconds, table
+from pophood.cli.welcome import QUESTION
 
 if TYPE_CHECKING:
     from pophood.generate import Token
@@ -190,17 +191,21 @@ def _speed_text(alone: Finished, ten: Finished) -> str:
 
 
 def _try_next(lm: LM, choice: ModelChoice) -> str:
+    lines = suggestions(this_command(), choice, chat=lm.chat_template is not None)
+    return "\n  ".join(["Try next:", *lines])
+
+
+def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:
+    """Commands to try next with the same model; `me` is how pophood is called."""
     from shlex import quote
 
-    model = f" -m {quote(choice.name)}" if choice.name else ""
-    me = this_command()
-    talk = f'{me} chat{model} "What is the capital of Spain?"' if lm.chat_template else f"{me} show{model}"
-    return (
-        "Try next:\n"
-        f'  {me} run{model} "{PROMPT}" --greedy\n'
-        f'  {me} run{model} "Once upon a time" --html story.html\n'
-        f"  {talk}"
-    )
+    model = choice.typed()
+    shown = f" {quote(choice.name)}" if choice.name else ""
+    return [
+        f'{me} run{model} "{PROMPT}" --greedy',
+        f'{me} run{model} "Once upon a time" --html story.html',
+        f'{me} chat{model} "{QUESTION}" --greedy' if chat else f"{me} show{shown}",
+    ]
 
 
 def this_command() -> str:

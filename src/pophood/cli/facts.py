@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from pophood import system
 from pophood.cli.tables import count
+from pophood.cli.welcome import QUESTION
 from pophood.hub import size_text
 
 LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
@@ -193,5 +195,14 @@ def lines(found: Machine) -> list[str]:
     ]
     head = f"Python {found.python} | pophood {found.pophood} | NumPy {found.numpy} | Device: {found.device}"
     body = [f"{name:<14} {value}" for name, value in rows]
-    todo = [f"To do: {line}" for line in found.advice] or ["Nothing to do: ready."]
+    todo = [f"To do: {line}" for line in found.advice] or [
+        f"Nothing to do: ready. {try_it(found.models)}".rstrip()
+    ]
     return [head, *body, *todo]
+
+
+def try_it(models: Sequence[Mapping[str, Any]]) -> str:
+    """A first question, where the small chat model is among the models that are here."""
+    if not any(model["name"] == "smollm2" for model in models):
+        return ""
+    return f'Try: pophood chat -m smollm2 "{QUESTION}" --greedy'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -83,6 +84,24 @@ class ModelChoice:
     context: int | None
     offline: bool | None  # None: as POPHOOD_OFFLINE says
     adapters: tuple[tuple[str, float], ...] = ()  # folders or files, each with its factor
+
+    def typed(self, precision: str = "auto") -> str:
+        """The options that choose the same model and numbers, with a space before them; "" for none.
+
+        `precision` is the command's default. Threads change no number and are left out.
+
+        >>> ModelChoice("gpt2", "auto", None, None, None, (("notes-lora", 0.5),)).typed()
+        ' -m gpt2 --adapter notes-lora:0.5'
+        """
+        words = ["-m", self.name] if self.name else []
+        for place, scale in self.adapters:
+            words += [
+                "--adapter",
+                place if scale == 1 and with_scale(place)[1] == 1 else f"{place}:{scale:g}",
+            ]
+        words += ["--precision", self.precision] if self.precision != precision else []
+        words += ["--context", str(self.context)] if self.context is not None else []
+        return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def with_scale(text: str) -> tuple[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from pathlib import Path
 
 import click
@@ -90,9 +89,8 @@ def command(
     from pophood.cli.demo import this_command
     from pophood.cli.walk import Walk, Wanted
 
-    model = f" -m {shlex.quote(choice.name)}" if choice.name else ""
     last = page if page is not None else pages
-    command = f"{this_command()} talk{model}"
+    command = f"{this_command()} talk{choice.typed('f32')}"
     return Walk(console, course, lm, Wanted(asked, last, command, choice.name or "", not yes, notes)).run()
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pophood.cli.console import Console
 
+# A question for the chat examples that the small model answers correctly; tests/real/test_smollm2.py asks it.
+QUESTION = "What is the capital of France?"
+
 
 def welcome(console: Console) -> None:
     """Print the twelve lines, from what is on disk; no model is loaded, no connection opened."""
