@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import pophood
 from pophood.bundle import open_bundle, open_weights
+from pophood.cli.generation import settings_of
+from pophood.cli.sampling_options import Wishes
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
 from pophood.formats import open_gguf
 from tests import processes
@@ -76,12 +81,90 @@ def test_suggestions_are_kept_and_null_is_none(tmp_path: Path) -> None:
     assert open_bundle(gguf).suggested == {"temperature": 0.5, "penalty_window": 64, "top_k": 30}
 
 
-@pytest.mark.parametrize(
-    "said", [{"temperature": -1}, {"top_k": "many"}, {"top_k": 2.5}, {"top_p": 1.5}, {"min_p": True}, [], "x"]
-)
-def test_nonsense_suggestions_are_named(said: Any, tmp_path: Path) -> None:
+NONSENSE: list[tuple[dict[str, Any], str]] = [
+    ({"top_k": -1}, "suggests top_k -1; wanted a whole number from 0"),
+    ({"top_k": 50.0}, "suggests top_k 50.0; wanted a whole number from 0"),
+    ({"top_k": "many"}, "suggests top_k 'many'; wanted a whole number from 0"),
+    ({"temperature": "0.7"}, "suggests temperature '0.7'; wanted a number from 0"),
+    ({"temperature": -1}, "suggests temperature -1; wanted a number from 0"),
+    ({"top_p": 1.5}, "suggests top_p 1.5; wanted a number from 0 to 1"),
+    ({"min_p": True}, "suggests min_p True; wanted a number from 0 to 1"),
+    ({"typical_p": [0.9]}, r"suggests typical_p \[0.9\]; wanted a number from 0 to 1"),
+    ({"repetition_penalty": 0}, "suggests repetition_penalty 0; wanted a number from 0.001"),
+    ({"repetition_penalty": {"a": 1}}, "suggests repetition_penalty {'a': 1}; wanted a number"),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), NONSENSE)
+def test_nonsense_suggestions_are_left_out_and_said(said: dict[str, Any], words: str, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "m", "qwen2")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({"min_p": 0.5, "typical_p": 0.5} | said))
+    bundle = open_bundle(folder)
+    ((name, fault),) = bundle.suggestion_faults.items()
+    assert name in said and name not in bundle.suggested and len(bundle.suggested) >= 1
+    assert re.match(f"{re.escape(str(path))} {words}", fault)
+    assert bundle.remarks == (f"{fault}: left out",)
+    heard: list[str] = []
+    lm = pophood.load(folder, announce=heard.append)
+    assert heard == list(bundle.remarks)
+    wishes = Wishes({}, model_defaults=True)
+    assert settings_of(replace(wishes, model_defaults=False), lm) == {}
+    with pytest.raises(
+        BadInput, match=f"--model-defaults: .*{words}.*: leave the option out, or choose {name}"
+    ):
+        settings_of(wishes, lm)
+    typed = settings_of(replace(wishes, settings={name: 1}), lm)
+    assert typed == bundle.suggested | {name: 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("general.sampling.temp", -0.5, "temperature"),
+        ("general.sampling.top_p", 2.0, "top_p"),
+        ("general.sampling.top_k", 40.0, "top_k"),
+        ("general.sampling.min_p", "0.1", "min_p"),
+        ("general.sampling.penalty_repeat", 0.0, "repetition_penalty"),
+        ("general.sampling.xtc_threshold", [0.1], "xtc_threshold"),
+    ],
+)
+def test_nonsense_suggestions_of_gguf_are_left_out_and_said(
+    key: str, value: Any, name: str, tmp_path: Path
+) -> None:
+    path = tiny_gguf(tmp_path / "m.gguf", "qwen2", keys={key: value, "general.sampling.penalty_last_n": 64})
+    bundle = open_bundle(path)
+    assert bundle.suggested == {"penalty_window": 64}
+    assert list(bundle.suggestion_faults) == [name]
+    assert f"GGUF metadata suggests {key} " in bundle.remarks[0] and str(path) in bundle.remarks[0]
+
+
+@pytest.mark.parametrize("value", ["2", [1, "2"], 2.0, True, {"id": 2}])
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_a_stop_token_that_is_no_id_is_left_out_and_said(file: str, value: Any, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    usual = set(open_bundle(folder).tokenizer.stops)
+    path = folder / file
+    said = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(said | {"eos_token_id": value}))
+    bundle = open_bundle(folder)
+    assert set(bundle.tokenizer.stops) == usual | ({1} if isinstance(value, list) else set())
+    odd = value[1] if isinstance(value, list) else value
+    assert bundle.remarks == (f"{path} names the stop token {odd!r}; wanted a token's id: left out",)
+
+
+def test_sampling_without_sampling_suggests_greedy_and_nothing_is_wrong(tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    said = {"do_sample": False, "top_k": -1, "temperature": "0"}
     (folder / "generation_config.json").write_text(json.dumps(said))
+    bundle = open_bundle(folder)
+    assert (bundle.suggested, bundle.remarks) == ({"temperature": 0.0}, ())
+
+
+@pytest.mark.parametrize("said", ["[]", '"x"', "{", "7"])
+def test_a_damaged_generation_config_is_named(said: str, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "m", "qwen2")
+    (folder / "generation_config.json").write_text(said)
     with pytest.raises(BadFile, match="generation_config"):
         open_bundle(folder)
 

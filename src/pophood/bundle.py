@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.errors import BadFile, BadInput
+from pophood.errors import BadFile, BadInput, Unsupported
 from pophood.families import Family, Source, config_from_gguf, config_from_hf, family_of, locate
 from pophood.families.family import FileFormat, numbered
-from pophood.families.keys import short
+from pophood.families.keys import GGUF_PLACE, short
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.parts import part_of
 from pophood.formats.safetensors import parse_json
 from pophood.formats.sniff import weights_at
-from pophood.sampling import RANGES
+from pophood.sampling import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
 from pophood.system import map_file
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ class Bundle:
     licence: str | None
     source: str | None
     precisions: dict[str, int]  # stored type -> bytes of weights
+    suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why no suggestion is taken
+    remarks: tuple[str, ...] = ()  # what the files say and pophood leaves out, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,16 +206,17 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
     path = Path(path)
     opened = open_weights(path)
     folder, said = opened.path.parent, opened.metadata
-    if opened.file_format == "gguf":
-        tokenizer = load_tokenizer_gguf(said)
-        template = load_template_gguf(said, tokenizer.names)
-        suggested = _suggested(said, _GGUF_SUGGESTIONS, "GGUF metadata")
-        licence, source = _text(said, _GGUF_LICENCE), _text(said, _GGUF_SOURCE)
-    else:
-        tokenizer = load_tokenizer_folder(folder)
-        template = load_template_folder(folder, tokenizer.names)
-        suggested = _suggestions_of_folder(folder)
-        licence, source = _licence_of_card(folder / "README.md"), None
+    with _naming(opened.path if opened.file_format == "gguf" else folder):
+        if opened.file_format == "gguf":
+            tokenizer = load_tokenizer_gguf(said)
+            template = load_template_gguf(said, tokenizer.names)
+            suggestions, remarks = read_suggestions(said, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}"), []
+            licence, source = _text(said, _GGUF_LICENCE), _text(said, _GGUF_SOURCE)
+        else:
+            tokenizer = load_tokenizer_folder(folder)
+            template = load_template_folder(folder, tokenizer.names)
+            suggestions, remarks = _suggestions_of_folder(folder), _unusable_stops(folder)
+            licence, source = _licence_of_card(folder / "README.md"), None
     return Bundle(
         name=_file_name(opened.path) if opened.file_format == "gguf" else _folder_name(folder),
         path=path,
@@ -221,10 +225,12 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         weights=opened.weights,
         tokenizer=tokenizer,
         chat_template=template,
-        suggested=suggested,
+        suggested=suggestions.values,
         licence=licence,
         source=source,
         precisions=opened.weights.precisions,
+        suggestion_faults=suggestions.faults,
+        remarks=(*remarks, *(f"{fault}: left out" for fault in suggestions.faults.values())),
     )
 
 
@@ -232,6 +238,11 @@ def open_weights(path: Path) -> OpenedWeights:
     """Config and weights of a folder or a .gguf file, without the tokenizer; raises as `open_bundle` does."""
     weights_path = weights_at(path)
     kind = identify(weights_path)
+    with _naming(weights_path if kind == "gguf" else weights_path.parent):
+        return _open_weights(weights_path, kind)
+
+
+def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
     if kind == "gguf":
         gguf = open_gguf(weights_path)
         config = config_from_gguf(gguf.metadata, gguf.tensors)
@@ -242,6 +253,17 @@ def open_weights(path: Path) -> OpenedWeights:
     tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
     weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
     return OpenedWeights(weights_path, "safetensors", config, weights, {})
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the model's path before the words of an error that does not name it."""
+    try:
+        yield
+    except (BadFile, Unsupported) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -274,41 +296,26 @@ def _folder_name(folder: Path) -> str:
 
 _GGUF_LICENCE = ("general.license", "general.license.name")
 _GGUF_SOURCE = ("general.repo_url", "general.url", "general.source.repo_url", "general.source.url")
-_GGUF_SUGGESTIONS = {
-    "general.sampling.temp": "temperature",
-    "general.sampling.top_k": "top_k",
-    "general.sampling.top_p": "top_p",
-    "general.sampling.min_p": "min_p",
-    "general.sampling.xtc_probability": "xtc_probability",
-    "general.sampling.xtc_threshold": "xtc_threshold",
-    "general.sampling.penalty_repeat": "repetition_penalty",
-    "general.sampling.penalty_last_n": "penalty_window",
-}
-_HF_SUGGESTIONS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 
 
-def _suggestions_of_folder(folder: Path) -> dict[str, float]:
+def _suggestions_of_folder(folder: Path) -> Suggestions:
     path = folder / "generation_config.json"
     if not path.is_file():
-        return {}
-    said = read_json(path)
-    if said.get("do_sample") is False:
-        return {"temperature": 0.0}  # the other values mean nothing then
-    return _suggested(said, {name: name for name in _HF_SUGGESTIONS}, str(path))
+        return Suggestions()
+    return read_suggestions(read_json(path), HF_NAMES, str(path))
 
 
-def _suggested(said: Mapping[str, Any], names: Mapping[str, str], place: str) -> dict[str, float]:
-    """The sampling values that a file suggests, under our names; null is none. BadFile for nonsense."""
-    values = {ours: said[key] for key, ours in names.items() if said.get(key) is not None}
-    for ours, value in values.items():
-        limits = RANGES[ours]
-        number = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)
-        if not number or not limits.low <= value <= limits.high:
-            raise BadFile(
-                f"{place}: suggests {ours} {short(value)}; wanted a {'whole ' if limits.whole else ''}number"
-                f" from {limits.low:g} to {limits.high:g}: remove the value"
-            )
-    return values
+def _unusable_stops(folder: Path) -> list[str]:
+    """Stop tokens of the JSON files that are no ids, which the tokenizer leaves out."""
+    remarks: list[str] = []
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        said = read_json(path).get("eos_token_id") if path.is_file() else None
+        remarks += [
+            f"{path} names the stop token {short(value)}; wanted a token's id: left out"
+            for value in (said if isinstance(said, list) else [said])
+            if value is not None and type(value) is not int
+        ]
+    return remarks
 
 
 def _text(said: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
@@ -320,6 +327,8 @@ def _text(said: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 def _licence_of_card(path: Path) -> str | None:
     """The `license:` line of a model card's front matter, if there is a card."""
     try:
+        if not path.is_file():  # a pipe would make its reader wait
+            return None
         with path.open("rb") as file:
             head = file.read(4096).decode("utf-8", "replace")
     except OSError:

@@ -294,7 +294,8 @@ def load(
 ) -> LM:
     """Load a model: a name ("gpt2", "smollm2"), a hub id, a folder, a .gguf file, or None for the default.
 
-    A model that is not here yet is fetched, and `announce` hears of it (default: a warning on stderr);
+    A model that is not here yet is fetched, and `announce` hears of it (default: a warning on stderr), as of
+    values in its files that are left out;
     `refresh` fetches it again even if it is here; `offline` forbids every connection. `threads` and `context`
     default to the machine's and the model's. `adapters`: as in `LM.use_adapters`. `progress(done, total)`
     counts tensors while they are packed. Raises the children of PophoodError.
@@ -310,6 +311,8 @@ def load(
     else:
         located = hub.locate(None if name is None else fspath(name), offline=offline, announce=announce)
     bundle = open_bundle(located.path)
+    for remark in bundle.remarks:
+        (announce or hub.say_to_log)(remark)
     engine = Engine(bundle.config, precision, threads, context)
     engine.load(bundle.weights, progress)
     lm = LM(bundle, engine, located.name)

@@ -266,6 +266,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: good() + b"x",
         "1 bytes after the last tensor, tensor 'w', belong to no tensor",
     ),
+    "one byte far behind the last": (
+        lambda: good() + bytes(3 << 20) + b"x",
+        "3,145,729 bytes after the last tensor, tensor 'w', belong to no tensor",
+    ),
 }
 
 

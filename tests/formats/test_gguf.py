@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pophood
 from pophood.errors import BadFile
 from pophood.formats import open_gguf, strings
 from pophood.formats.gguf import GGML_TYPES
 from pophood.formats.quant import BLOCKS
 from tests.formats import gguf_bytes as g
 from tests.formats.gguf_bytes import Key, gguf, nbytes, placed
+from tests.llama import open_llama
+from tests.tiny import tiny_gguf
 
 NUMBERS = {  # value type -> its extremes
     g.U8: (0, 255),
@@ -299,3 +302,29 @@ def test_any_good_file(
     keys = [Key(name, kind, value) for name, (kind, value) in metadata.items()]
     path.write_bytes(gguf(keys, infos, data, version=version).data)
     agrees_with_ggml(path)
+
+
+@pytest.mark.parametrize("zeros", [1, 31, 32, 5_000, 3 << 20])
+def test_zeros_after_the_last_tensor_are_padding(zeros: int, tmp_path: Path) -> None:
+    """llama.cpp and ggml's reader never look there; programs that fetch in blocks fill the last one."""
+    infos, data = placed([("w", "F32", (8,), bytes(range(32)))])
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf([], infos, data).data + bytes(zeros))
+    with open_gguf(path) as file:
+        assert file.tensors["w"].data.tobytes() == bytes(range(32))
+    agrees_with_ggml(path)
+
+
+def test_llama_cpp_takes_what_is_harmless_too(tmp_path: Path) -> None:
+    """The same file in both: zeros at the end, another vocab_size, a scale of 1."""
+    keys = {"llama.vocab_size": 9_999, "llama.logit_scale": 1.0, "llama.attention.scale": 0.0}
+    path = tiny_gguf(tmp_path / "m.gguf", "llama", keys=keys, vocab_size=400)
+    with path.open("ab") as end:
+        end.write(bytes(4_096))
+    ids = [3, 20, 100, 7]
+    model = open_llama(path, logits_all=True)
+    model.eval(ids)
+    theirs = np.array(model.scores[: len(ids)])
+    model.close()
+    ours = pophood.load(path, precision="f32").logits(ids)
+    assert np.abs(ours - theirs).max() < 5e-3 * np.abs(theirs).max()

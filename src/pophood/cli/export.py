@@ -89,6 +89,8 @@ def command(
             model, offline=offline, announce=console.say, confirm=ask(console), progress=transfer
         )
     bundle = open_bundle(found.path)
+    for remark in bundle.remarks:
+        console.say(remark)
     if peft:
         receipt = adapter_alone(bundle, adapters, to)
     else:

@@ -118,6 +118,9 @@ def settings_of(wishes: Wishes, lm: LM) -> dict[str, Any]:
     from pophood.sampling import breakers_of
 
     tokenizer = lm.bundle.tokenizer
+    for name, fault in lm.bundle.suggestion_faults.items() if wishes.model_defaults else ():
+        if name not in wishes.settings:
+            raise BadInput(f"--model-defaults: {fault}: leave the option out, or choose {name} yourself too")
     settings: dict[str, Any] = dict(lm.bundle.suggested) if wishes.model_defaults else {}
     settings |= wishes.settings | wishes.limits
     if wishes.bias:

@@ -106,6 +106,7 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         ],
         "chat": bundle.chat_template is not None,
         "suggested": dict(bundle.suggested),
+        "remarks": list(bundle.remarks),
         "licence": bundle.licence or found.licence,
         "source": found.source or bundle.source,
         "revision": found.revision,
@@ -202,6 +203,7 @@ def _files(facts: Mapping[str, Any]) -> list[str]:
         f"Stop tokens: {'; '.join(stops) or 'none'}",
         f"Chat template: {'yes' if facts['chat'] else 'none (a completion model)'}",
         f"Suggested sampling: {suggested + ' (used with --model-defaults)' if suggested else 'none'}",
+        *(f"Note: {remark}" for remark in facts["remarks"]),
     ]
 
 

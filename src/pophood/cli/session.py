@@ -49,6 +49,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             threads=choice.threads,
             context=choice.context,
             adapters=choice.adapters,
+            announce=console.say,
             progress=waiting,
         )
     console.say(f"{found.name} at {model.engine.precision}, {found.path}")

@@ -12,7 +12,7 @@ from pophood.config import ModelConfig
 from pophood.errors import BadFile, Unsupported
 from pophood.families.family import Family, Fields, Source, TensorName, locate, same_bytes
 from pophood.families.gpt2 import GPT2
-from pophood.families.keys import MOST_ENTRIES, read_keys, require, short
+from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require, short
 from pophood.families.llama import LLAMA, MISTRAL
 from pophood.families.qwen import QWEN2, QWEN3
 from pophood.families.standard import GGUF_FILE_KEYS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS
@@ -43,6 +43,7 @@ def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:
     Raises Unsupported naming an unknown architecture, key or choice; BadFile naming a missing, wrong or
     contradictory value.
     """
+    _refuse_packed(config_json)
     family = _hf_family(config_json)
     fields = {**family.hf_defaults, **read_keys(family.hf_keys, config_json, "config.json")}
     require(fields, NEEDED, family.hf_keys, "config.json")
@@ -58,14 +59,30 @@ def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor])
     family = _gguf_family(metadata)
     prefix = f"{family.name}."
     outside = {key: value for key, value in metadata.items() if key in GGUF_FILE_KEYS}
-    read_keys(GGUF_FILE_KEYS, outside, "GGUF metadata")
+    read_keys(GGUF_FILE_KEYS, outside, GGUF_PLACE)
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     own[TOKEN_ROWS] = _token_matrix(tensors).shape[0]
-    place = f"GGUF metadata, {family.name}"
-    fields = {**family.gguf_defaults, **read_keys(family.gguf_keys, own, place)}
+    place = f"{GGUF_PLACE}, {family.name}"
+    fields = {**family.gguf_defaults, **read_keys(family.gguf_keys, own, place, prefix)}
     _add_tensor_facts(family, fields, tensors)
     require(fields, NEEDED, family.gguf_keys, place)
     return _bounded(family.build(family.name, fields))
+
+
+def _refuse_packed(config_json: Mapping[str, Any]) -> None:
+    """Name the program that packed the matrices of a folder in a format of its own."""
+    for key in ("quantization", "quantization_config", "compression_config"):
+        packing = config_json.get(key)
+        if not packing:
+            continue
+        mlx = key == "quantization" or "quantization" in config_json
+        method = packing.get("quant_method") if isinstance(packing, dict) else None
+        by = "MLX" if mlx else short(method) if isinstance(method, str) else "another program"
+        raise Unsupported(
+            f"config.json: {key} is {short(packing)}: the matrices are packed in a format of {by}; pophood"
+            " reads F32, F16 and BF16 in safetensors, and the packed types of GGUF: take the model as it was"
+            " published before that, or a GGUF file of it"
+        )
 
 
 def _hf_family(config_json: Mapping[str, Any]) -> Family:
@@ -130,4 +147,7 @@ def _bounded(config: ModelConfig) -> ModelConfig:
     return config
 
 
-_COMPUTED = f"pophood computes {', '.join(FAMILIES)}"
+_COMPUTED = (
+    f"pophood computes {', '.join(FAMILIES)}: choose a model of one of these, or run this one with the"
+    " program that it was made for"
+)

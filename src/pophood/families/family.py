@@ -148,7 +148,8 @@ def _by_plain_name(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, T
         plain = family.strip(name)
         if plain in files:
             raise BadFile(
-                f"the file holds {short(plain)} twice, with and without {family.hf_prefix!r}: keep one"
+                f"the file holds {short(plain)} twice, with and without {family.hf_prefix!r}:"
+                " take another copy of the model"
             )
         files[plain] = tensor
     return files
@@ -163,7 +164,7 @@ def _settle_tied_output(family: Family, files: dict[str, Tensor]) -> None:
     elif output in files and not same_bytes(files[token], files[output]):
         raise BadFile(
             f"config.json ties the output to the token matrix, but {output} differs from {token}: set"
-            " tie_word_embeddings to false to use both, or remove one"
+            " tie_word_embeddings to false in config.json to use both, or fetch the model again"
         )
     files.pop(output, None)
 

@@ -6,6 +6,7 @@ refused by name, so nothing is dropped in silence. No family is known here, and 
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -60,8 +61,28 @@ def harmless(*names: str) -> dict[str, Key]:
     return dict.fromkeys(names, HARMLESS)
 
 
-def read_keys(table: Mapping[str, Key], given: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Fields that `given` sets, by the rules of `table`; `place` names the file in messages.
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
+GGUF_PLACE = "GGUF metadata"  # how a place that is no text file begins
+
+
+def without(key: str, place: str) -> str:
+    """How a person gets a file without a key: JSON is edited, GGUF is written anew by ggml's own tool."""
+    if not place.startswith(GGUF_PLACE):
+        return f"remove {short(key)} from the file"
+    if not _SHELL_SAFE.fullmatch(key):  # a hostile file must not put words into a person's shell
+        return "take another file of the model"
+    return (
+        f"`gguf-new-metadata --remove-metadata {key} OLD NEW` (Python package gguf) makes a copy without it"
+    )
+
+
+def read_keys(
+    table: Mapping[str, Key], given: Mapping[str, Any], place: str, prefix: str = ""
+) -> dict[str, Any]:
+    """Fields that `given` sets, by the rules of `table`.
+
+    `place` names the file in messages, and `prefix` is what the file has before every key. Null asks for
+    nothing, under a key that is not known too.
 
     Raises BadFile for a value of the wrong kind or two spellings that disagree, Unsupported for a key
     that is not in the table or asks for something that is not computed.
@@ -74,13 +95,16 @@ def read_keys(table: Mapping[str, Key], given: Mapping[str, Any], place: str) ->
     for key, value in given.items():
         rule = table.get(key)
         if rule is None:
+            if value is None:
+                continue
             raise Unsupported(
                 f"{place}: the key {short(key)} (= {short(value)}) is not known for this architecture and may"
-                " change what the model computes: remove it if you know that it does not"
+                " change what the model computes: if you know that it does not,"
+                f" {without(prefix + key, place)}"
             )
         if isinstance(rule, Only):
             if not (value is None or plain(value) in rule.values):
-                allowed = " or ".join(short(v) for v in rule.values)
+                allowed = " or ".join(short(v) for v in rule.values) or "models without it"
                 raise Unsupported(
                     f"{place}: {key} is {short(value)}; pophood computes only {allowed}: {rule.why}"
                 )
@@ -93,7 +117,7 @@ def read_keys(table: Mapping[str, Key], given: Mapping[str, Any], place: str) ->
             if fields.get(rule.field, checked) not in (checked, None):
                 raise BadFile(
                     f"{place}: {spelled[rule.field]} is {short(fields[rule.field])} and {key} is"
-                    f" {short(checked)}; they mean the same thing: keep one"
+                    f" {short(checked)}; they mean the same thing: {without(prefix + key, place)}"
                 )
             fields[rule.field], spelled[rule.field] = checked, key
     return fields

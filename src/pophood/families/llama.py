@@ -7,6 +7,8 @@ qwen.py builds on the tables here.
 
 from __future__ import annotations
 
+import math
+
 from pophood.config import Limit, ModelConfig, Rope
 from pophood.errors import BadFile, Unsupported
 from pophood.families.family import Family, Fields, TensorName
@@ -20,6 +22,7 @@ from pophood.families.keys import (
     flag,
     harmless,
     per_block,
+    real,
     words,
 )
 from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
@@ -40,6 +43,7 @@ from pophood.families.standard import (
 
 WINDOW = Used("sliding_window", count(1 << 30), null=True)
 GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # llama.cpp: 0 is none
+UNSCALED = Only((1,), "scaling is not computed")
 _ATTENTION = ("full_attention", "sliding_attention")
 
 # What every decoder of this build has in config.json; Llama and the Qwens add their own.
@@ -60,6 +64,13 @@ DECODER_HF_KEYS: dict[str, Key] = {
     "layer_types": Used("layer_types", words(_ATTENTION)),
     "max_sequence_length": HARMLESS,  # what Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
+    # What other families multiply by; 1 changes nothing.
+    **dict.fromkeys(
+        ("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"), UNSCALED
+    ),
+    **dict.fromkeys(
+        ("attn_logit_softcapping", "final_logit_softcapping"), Only((0,), "capping is not computed")
+    ),
 }
 
 LLAMA_HF_KEYS: dict[str, Key] = {
@@ -79,6 +90,8 @@ DECODER_GGUF_KEYS: dict[str, Key] = {
     "attention.layer_norm_rms_epsilon": NORM_EPS,
     "attention.sliding_window": GGUF_WINDOW,
     "attention.sliding_window_pattern": HARMLESS,  # which blocks slide: up to the window none does
+    "attention.scale": Used("attention_scale", real(0.0, 1e3)),
+    "attention.layer_norm_epsilon": HARMLESS,  # of a norm that is not RMS
     "feed_forward_length": per_block(N_INNER),
     **ROPE_GGUF_KEYS,
 }
@@ -102,6 +115,11 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
     for field, what in (("value_dim", "attention.value_length"), ("rotary_dim", "rope.dimension_count")):
         if fields.get(field, head_dim) != head_dim:
             raise Unsupported(f"{what} is {fields[field]}; pophood computes only the head size, {head_dim}")
+    scale = fields.get("attention_scale", 0.0)  # 0: llama.cpp takes the usual one
+    if scale and not math.isclose(scale, head_dim**-0.5, rel_tol=1e-6):
+        raise Unsupported(
+            f"attention.scale is {scale:g}; pophood computes only the usual one, 1 / sqrt({head_dim})"
+        )
     biased: bool = fields.get("attention_bias", False)
     rope = rope_of(fields, head_dim, fields["n_positions"])
     n_positions, limit = computed_positions(fields, rope)

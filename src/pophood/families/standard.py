@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pophood.families.keys import Key, Only, Used, count, flag, harmless, real
+from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
 
 # Each bound is several times the largest published model's: a file that claims more is lying, and refusing
 # it here keeps every later sum and table small.
@@ -22,7 +22,9 @@ NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions",
 MOST_PARAMETERS = 1 << 42
 
 _OWN_CODE = "the model wants Python code of its own, which pophood never runs"
+_PACKED = "otherwise the matrices are packed in another format"
 _ATTENTIONS = ("eager", "sdpa", "flash_attention_2")  # ways to compute the same
+_CAPPED = "capped scores are not computed"
 _NOT_CAUSAL = "otherwise a position sees what comes after it"
 
 # What transformers (4 and 5) writes into any config.json, and what tools leave there.
@@ -67,8 +69,10 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     "trust_remote_code": Only((False,), _OWN_CODE),
     "_attn_implementation_internal": Only((), _OWN_CODE),
     "_experts_implementation_internal": Only((), _OWN_CODE),
-    "quantization_config": Only((), "its matrices are packed in another format: take the model as GGUF"),
-    "compression_config": Only((), "its matrices are packed in another format: take the model as GGUF"),
+    # `_refuse_packed` refuses these first unless they are empty.
+    "quantization": Only(({},), _PACKED),
+    "quantization_config": Only(({},), _PACKED),
+    "compression_config": Only(({},), _PACKED),
     "is_encoder_decoder": Only((False,), "only decoders are computed"),
     "add_cross_attention": Only((False,), "only decoders are computed"),
     "cross_attention_hidden_size": Only((), "only decoders are computed"),
@@ -86,7 +90,7 @@ TOKEN_ROWS = "the number of rows of token_embd.weight"
 GENERIC_GGUF_KEYS: dict[str, Key] = {
     "block_count": N_LAYER,
     "embedding_length": N_EMBD,
-    "vocab_size": VOCAB_SIZE,
+    "vocab_size": HARMLESS,  # llama.cpp takes the tokenizer's number, and so the rows of the token matrix
     TOKEN_ROWS: VOCAB_SIZE,
     "context_length": N_POSITIONS,
     "attention.causal": Only((True,), _NOT_CAUSAL),
@@ -95,6 +99,15 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
     "use_parallel_residual": Only((False,), "attention and feed-forward are computed one after the other"),
     "expert_count": Only((0,), "mixtures of experts are not computed"),
     "expert_used_count": Only((0,), "mixtures of experts are not computed"),
+    # Used by mixtures of experts, which are refused by the two keys above.
+    **harmless("expert_feed_forward_length", "expert_gating_func", "expert_weights_norm"),
+    "expert_weights_scale": HARMLESS,
+    # What other families multiply by; these values change nothing (0 is llama.cpp's "off").
+    **dict.fromkeys(
+        ("logit_scale", "embedding_scale", "residual_scale"), Only((0, 1), "scaling is not computed")
+    ),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), Only((0,), _CAPPED)),
+    "pooling_type": Only((0,), "pooled embeddings are not computed"),
     "tensor_data_layout": Only(("", "Meta AI original pth"), "the order of the rows would be unknown"),
 }
 
@@ -103,6 +116,4 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
 GGUF_FILE_KEYS: dict[str, Key] = {
     "general.type": Only(("model",), "the file is an adapter, a projector or a part of a model"),
     "adapter.type": Only((), "the file is an adapter, not a model"),
-    "split.count": Only((0, 1), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
-    "split.no": Only((0,), "join the parts first, with llama.cpp's llama-gguf-split --merge"),
 }

@@ -9,7 +9,7 @@ What is here is found without importing the network's modules, so a start costs 
 from pophood.hub.choice import Choice, default_choice, locate
 from pophood.hub.known import CATALOGUE, KnownModel
 from pophood.hub.manage import Listed, list_models, pull, remove, use
-from pophood.hub.report import Progress, size_text
+from pophood.hub.report import Progress, say_to_log, size_text
 from pophood.hub.store import Located
 
 catalogue: dict[str, KnownModel] = CATALOGUE
@@ -26,6 +26,7 @@ __all__ = [
     "locate",
     "pull",
     "remove",
+    "say_to_log",
     "size_text",
     "use",
 ]

@@ -5,9 +5,12 @@ from pophood.sampling.repeats import breakers_of
 from pophood.sampling.settings import GREEDY, RANGES, STEPS, Range, SamplingSettings, parse_order
 from pophood.sampling.softmax import entropy, log_sum_exp, measures, ranked, weights
 from pophood.sampling.steps import Candidates, Chain, Choice, Step, chain, draw, sample
+from pophood.sampling.suggestions import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
 
 __all__ = [
+    "GGUF_NAMES",
     "GREEDY",
+    "HF_NAMES",
     "RANGES",
     "SEED_LIMIT",
     "STEPS",
@@ -17,6 +20,7 @@ __all__ = [
     "Range",
     "SamplingSettings",
     "Step",
+    "Suggestions",
     "breakers_of",
     "chain",
     "draw",
@@ -27,6 +31,7 @@ __all__ = [
     "parse_order",
     "philox4x64",
     "ranked",
+    "read_suggestions",
     "sample",
     "uniforms",
     "weights",

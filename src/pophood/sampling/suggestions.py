@@ -1,0 +1,67 @@
+"""Sampling values that a model's files suggest: `generation_config.json`, and GGUF's `general.sampling` keys.
+
+Nobody applies them unasked, so a value that makes no sense keeps no model shut: it is left out, and said.
+No file is opened here.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pophood.sampling.settings import RANGES
+
+HF_NAMES = {
+    name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+}
+GGUF_NAMES = {
+    "general.sampling.temp": "temperature",
+    "general.sampling.top_k": "top_k",
+    "general.sampling.top_p": "top_p",
+    "general.sampling.min_p": "min_p",
+    "general.sampling.xtc_probability": "xtc_probability",
+    "general.sampling.xtc_threshold": "xtc_threshold",
+    "general.sampling.penalty_repeat": "repetition_penalty",
+    "general.sampling.penalty_last_n": "penalty_window",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestions:
+    """The values that can be used, and what is wrong with the others, both by our name of the setting."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def read_suggestions(said: Mapping[str, Any], names: Mapping[str, str], place: str) -> Suggestions:
+    """The values under the keys of `names` (theirs -> ours); null is none. `place` names the file.
+
+    >>> read_suggestions({"top_k": -1, "top_p": 0.9}, HF_NAMES, "generation_config.json")
+    Suggestions(values={'top_p': 0.9}, faults={'top_k': 'generation_config.json suggests top_k -1; wanted a \
+whole number from 0'})
+    """
+    found = Suggestions()
+    if said.get("do_sample") is False:
+        found.values["temperature"] = 0.0  # the other values mean nothing then
+        return found
+    for key, ours in names.items():
+        value, limits = said.get(key), RANGES[ours]
+        if value is None:
+            continue
+        number = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)
+        if number and limits.low <= value <= limits.high:
+            found.values[ours] = value
+            continue
+        most = f" to {limits.high:g}" if limits.high < 1e9 else ""
+        found.faults[ours] = (
+            f"{place} suggests {key} {_SHORT.repr(value)}; wanted a {'whole ' if limits.whole else ''}number"
+            f" from {limits.low:g}{most}"
+        )
+    return found
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
