@@ -114,7 +114,9 @@ def _of_object(path: Path, fields: Set[str]) -> tuple[Container, str]:
         if not lists:
             return "jsonl", ""  # lines of which the first is damaged
     key = _key_of_records(names, lists, fields)
-    return ("values", "") if key is None else ("wrapped", key)
+    if key is not None:
+        return "wrapped", key
+    return "jsonl" if text.line == first.number else "values", ""  # a line with more than one value is bad
 
 
 def _key_of_records(names: Iterable[str], lists: Sequence[str], fields: Set[str]) -> str | None:

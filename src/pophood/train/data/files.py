@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,8 @@ from pophood.train.data.tables import read_table, repeated_columns
 _SNIFFED = 25  # good records that are looked at
 _TRIED = 2000  # records among which these are sought
 # Names of files by which mlx-lm and the hub's data sets tell the parts of a data set.
-_TRAIN, _HELD = (
-    ("train", "training"),
-    ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing"),
-)
+_TRAIN = frozenset(("train", "training"))
+_HELD = frozenset(("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing"))
 _OTHER_FIELDS = frozenset(("tools", "functions"))  # of records too, though none of them names a layout
 
 
@@ -52,8 +51,9 @@ class FoundFiles:
     @property
     def kept_apart(self) -> tuple[Path, ...]:
         """Files whose names say that they are not to train on, beside one whose name says that it is."""
-        train = any(file.path.stem.lower() in _TRAIN for file in self.files)
-        return tuple(file.path for file in self.files if train and file.path.stem.lower() in _HELD)
+        words = {file.path: set(re.split(r"[^a-z]+", file.path.stem.lower())) for file in self.files}
+        train = any(said & _TRAIN for said in words.values())
+        return tuple(path for path, said in words.items() if train and said & _HELD and not said & _TRAIN)
 
 
 def find_files(paths: Sequence[Path], options: DataOptions) -> FoundFiles:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from pophood.train.data.options import LAYOUTS
+from pophood.train.data.raw import Repeated, parse
 
 Message = dict[str, Any]
 
@@ -50,7 +51,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "alpaca": ("instruction", "input", "output", "system"),
     "prompt": ("prompt", "completion", "system"),
     "messages": ("messages", "tools"),
-    "sharegpt": ("conversations", "system"),
+    "sharegpt": ("conversations", "system", "tools"),
 }
 # Whether a message is learned, as OpenAI, axolotl, ms-swift and LLaMA-Factory write it.
 _NUMBERS, _SWITCHES = ("weight", "loss_weight"), ("train", "loss")
@@ -97,8 +98,16 @@ def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item,
     if missing:
         has = ", ".join(repr(str(key)[:30]) for key in list(value)[:6]) or "nothing"
         raise WrongRecord(f"has no {columns.get(missing[0], missing[0])!r}; it has {has}")
+    _check_once(value, read_fields(layout, columns))
     fields = {name: value.get(columns.get(name, name)) for name in _READ[layout]}
     return _MAKERS[layout](fields)
+
+
+def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> None:
+    """Refuse an object in which a name that is read stands twice: which value is meant cannot be told."""
+    twice = value.names & read if isinstance(value, Repeated) else ()
+    if twice:
+        raise WrongRecord(f"names {min(twice)!r} more than once{where}; wanted once")
 
 
 def read_fields(layout: str, columns: Mapping[str, str]) -> set[str]:
@@ -190,16 +199,14 @@ def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
 
 
 def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
-    if fields.get("tools") and not _is_blank(fields["tools"]) and fields["tools"] != "[]":
-        raise WrongRecord(
-            "has 'tools', which are not trained on here: take the field out to train without them"
-        )
+    _check_tools(fields.get("tools"))
     messages: list[Message] = []
     weights: list[bool | None] = []
     for number, message in enumerate(_list(fields["messages"], "messages"), 1):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise WrongRecord(f"has no 'role' in message {number}")
-        if message.get("content") is None and not message.get("tool_calls"):
+        _check_once(message, _MESSAGE, f" in message {number}")
+        if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
             raise WrongRecord(f"has no 'content' in message {number}")
         weights.append(_weight(message, f"message {number}"))
         messages.append({key: said for key, said in message.items() if key not in _WEIGHTS})
@@ -207,11 +214,13 @@ def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
 
 
 def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    _check_tools(fields.get("tools"))
     messages = _system(fields.get("system"))
     weights: list[bool | None] = [None for _ in messages]
     for number, turn in enumerate(_list(fields["conversations"], "conversations"), 1):
         if not isinstance(turn, Mapping):
             raise WrongRecord(f"has {_kind(turn)} as turn {number}; wanted an object with 'from' and 'value'")
+        _check_once(turn, _TURN, f" in turn {number}")
         speaker, words = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
         if not isinstance(speaker, str) or words is None:
             raise WrongRecord(f"has no 'from' and 'value' in turn {number}")
@@ -243,6 +252,13 @@ def _conversation(messages: list[Message], weights: list[bool | None], given: in
         )
     said = any(weight is not None for weight in weights)
     return Item(messages=tuple(messages), weights=tuple(weights) if said else (), given=given)
+
+
+def _check_tools(tools: object) -> None:
+    if tools and not _is_blank(tools) and tools != "[]":
+        raise WrongRecord(
+            "has 'tools', which are not trained on here: take the field out to train without them"
+        )
 
 
 def _weight(message: Mapping[str, Any], where: str) -> bool | None:
@@ -305,11 +321,25 @@ def _words(value: object, name: str) -> str:
 
 
 def _list(value: object, name: str) -> list[Any]:
+    """A list, or the JSON text of one, as the cells of a table have it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value, why = parse(value)
+        if why:
+            raise WrongRecord(f"has a text as {name} that {why}; wanted a list")
     if not isinstance(value, list) or not value:
         raise WrongRecord(f"has {_kind(value)} as {name}; wanted a list that is not empty")
     return value
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    names = {
+        dict: "an object",
+        Repeated: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")

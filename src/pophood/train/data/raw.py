@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,23 @@ class Raw:
     short: str | None = None  # of a row of a table with fewer values than there are columns: the counts
 
 
+class Repeated(dict[str, Any]):
+    """An object in which some names stand more than once; the last of their values are kept."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs)
+        self.names = frozenset(name for name, times in counts.items() if times > 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else Repeated(pairs)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def read_jsonl(path: Path) -> Iterator[Raw]:
     """One JSON value per line; blank lines are nothing."""
     for line in read_lines(path):
@@ -41,9 +59,9 @@ def read_jsonl(path: Path) -> Iterator[Raw]:
 
 
 def parse(text: str) -> tuple[Any, str | None]:
-    """A JSON value, or why the text is none."""
+    """A JSON value, or why the text is none; a comma after it, as between the items of a list, is allowed."""
     try:
-        return json.loads(text), None
+        return _DECODER.decode(text.rstrip().removesuffix(",")), None
     except json.JSONDecodeError as error:
         return None, f"is not JSON: {error.msg} at character {error.pos + 1:,} of {len(text):,}"
     except RecursionError:
@@ -53,12 +71,14 @@ def parse(text: str) -> tuple[Any, str | None]:
 
 
 def read_values(path: Path) -> Iterator[Raw]:
-    """JSON values one after another, each over as many lines as it takes, as `jq .` writes them."""
+    """JSON values one after another, each over as many lines as it takes, with or without commas between."""
     text = JsonText(path)
     try:
         while text.peek():
             line = text.line
             yield Raw(line, text.value(), None, text.end)
+            if text.peek() == ",":
+                text.expect(",")
     except BadJson as error:
         yield Raw(text.line, None, str(error), text.end)
 
@@ -105,7 +125,6 @@ class JsonText:
     def __init__(self, path: Path) -> None:
         self.line, self.end = 1, 0  # where the next character is; bytes of the file that were read
         self._segments = read_segments(path)
-        self._decoder = json.JSONDecoder()
         self._buffer, self._at, self._more = "", 0, True
 
     def peek(self) -> str:
@@ -130,7 +149,7 @@ class JsonText:
             size, why = len(self._buffer) - self._at, "is not JSON: the file ends too early"
             if not self._more or size >= SEGMENT or self._may_be_whole():
                 try:
-                    value, end = self._decoder.raw_decode(self._buffer, self._at)
+                    value, end = _DECODER.raw_decode(self._buffer, self._at)
                     if end < len(self._buffer) or not self._more:  # a number may go on
                         self._skip_to(end)
                         return value

@@ -76,6 +76,12 @@ def warnings_of(
     if facts["bad_count"]:
         total = facts["good"] + facts["bad_count"]
         found.append(f"{facts['bad_count']:,} of {total:,} lines are bad and left out")
+        foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
+        if foreign:
+            found.append(
+                f"{foreign:,} lines are not UTF-8: convert the file (`iconv -f WINDOWS-1252 -t UTF-8` if it"
+                " comes from an older Windows program)"
+            )
     if counts.memorised < FEW:
         found.append(
             f"only {counts.memorised} lines or documents (fewer than {FEW}): the model will learn them by"

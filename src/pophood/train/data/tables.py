@@ -19,6 +19,7 @@ from pophood.train.data.raw import Raw
 
 DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = threading.Lock()  # csv keeps one limit for the whole process
+_NAMED_DELIMITER = re.compile(r"sep=[,;\t|]")  # a first line for Excel, which names the delimiter
 _LINES = re.compile(r"[^\r]*\r|[^\r]+")  # old Macs end a line with "\r" alone
 
 
@@ -86,7 +87,9 @@ class _Rows(Iterator[_Row]):
         self.delimiter = "\t"
         if path.suffix.lower() != ".tsv":
             first = self._next()
-            if first is not None:
+            if first is not None and _NAMED_DELIMITER.fullmatch(first.text):
+                self.delimiter = first.text[4]
+            elif first is not None:
                 self._waiting.append(first)
                 self.delimiter = _delimiter_of(first.text)
 
