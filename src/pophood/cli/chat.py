@@ -13,6 +13,7 @@ from pophood.cli.options import ModelChoice, json_option, model_options, option,
 from pophood.cli.prompt import read_prompt, with_piped
 from pophood.cli.sampling_options import Wishes, sampling_options
 from pophood.cli.session import open_model
+from pophood.cli.template_args import template_arg_option, template_variables
 from pophood.errors import BadInput
 
 
@@ -31,6 +32,7 @@ from pophood.errors import BadInput
     section="Text",
     help="At a terminal, let an answer go on though its last 200 tokens only repeat a shorter span.",
 )
+@template_arg_option
 @json_option
 @model_options
 @sampling_options
@@ -40,6 +42,7 @@ def command(
     system: str | None,
     merge_system: bool,
     no_loop_guard: bool,
+    template_args: tuple[str, ...],
     as_json: bool,
     choice: ModelChoice,
     wishes: Wishes,
@@ -54,12 +57,15 @@ def command(
     Example: pophood chat "What is the capital of France?" --greedy
 
     Example: echo "Its name is Madrid." | pophood chat "Which city is named in this text?"
+
+    Example: pophood chat "Why is the sky blue?" -m MODEL --template-arg enable_thinking=false
     """
     if as_json and question is None:
         raise click.UsageError("--json prints one answer: give a QUESTION (- reads it from stdin)")
     if question is not None:
         _refuse_idle(system, merge_system, no_loop_guard)
     wishes.check()
+    variables = template_variables(template_args)
     asked = None if question is None else read_prompt(question, None)
     lm = open_model(console, choice, chat=True)
     if lm.chat_template is None:
@@ -67,7 +73,8 @@ def command(
             f"{lm.name} is a completion model: its files have no chat template. Continue a text with "
             f'`pophood run "..."`, or chat with `pophood chat -m smollm2`'
         )
-    manner = Manner(system, merge_system, loop_guard=not no_loop_guard, silent=as_json)
+    lm.chat_template.check_variables(variables)
+    manner = Manner(system, merge_system, not no_loop_guard, as_json, variables)
     talk = Conversation(console, lm, wishes, manner)
     if asked is not None:
         asked = with_piped(console, asked)

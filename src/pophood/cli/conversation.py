@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pophood.cli.app import DONE, FAILED, INTERRUPTED
 from pophood.cli.console import Console, typing_kept
@@ -18,6 +18,7 @@ from pophood.cli.outputs import Outputs, completion
 from pophood.cli.tables import count
 from pophood.errors import BadInput, ContextOverflow, PophoodError
 from pophood.plaintext import LineReader
+from pophood.text.thoughts import opened_thought
 
 if TYPE_CHECKING:
     from pophood.cli.sampling_options import Wishes
@@ -45,6 +46,7 @@ class Manner:
     merge_system: bool = False  # the system text goes before the first user message
     loop_guard: bool = True  # at a terminal, stop an answer that goes in circles
     silent: bool = False  # answers are not shown
+    template: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template
 
 
 class Conversation:
@@ -57,6 +59,7 @@ class Conversation:
         self._wishes = wishes
         self._manner = manner
         self._reader: Reader | None = None
+        self._opened = ""  # the tag of a thought that the prompt opens for the answer
         self._saved: set[Path] = set()
         self._commands: dict[str, Callable[[str], None]] = {
             "/system": self.system,
@@ -73,11 +76,12 @@ class Conversation:
         self.messages.append({"role": "user", "content": question})
         outputs = None
         try:
-            run = self._lm.chat(self._as_told(), **settings_of(self._wishes, self._lm))
-            self._console.detail(
-                f"as the model reads it:\n{self._lm.detokenize(run.prompt_ids, special=True)}"
-            )
-            outputs = Outputs(self._console, "", 1, silent=self._manner.silent)
+            settings = settings_of(self._wishes, self._lm)
+            run = self._lm.chat(self._as_told(), template=self._manner.template, **settings)
+            prompt = self._lm.detokenize(run.prompt_ids, special=True)
+            self._console.detail(f"as the model reads it:\n{prompt}")
+            self._opened = prompt[prompt.rindex(tag) :] if (tag := opened_thought(prompt)) else ""
+            outputs = Outputs(self._console, self._opened, 1, silent=self._manner.silent)
             with typing_kept(sys.stdin):
                 finished = generate(self._console, run, outputs, self._guard())
         except BaseException:
@@ -111,7 +115,8 @@ class Conversation:
         return LoopGuard() if watched else None
 
     def _remember(self, outputs: Outputs) -> None:
-        self.messages.append({"role": "assistant", "content": completion(outputs.tokens[0])})
+        said = self._opened + completion(outputs.tokens[0])
+        self.messages.append({"role": "assistant", "content": said})
 
     def loop(self, stream: TextIO) -> int:
         """Take turns until the input ends; the exit code: FAILED for a pipe with a turn that failed."""
@@ -186,7 +191,7 @@ class Conversation:
             self.messages.pop(0)
 
     def _set_system(self, text: str) -> None:
-        if not self._manner.merge_system and _leaves_out_system(self._lm):
+        if not self._manner.merge_system and _leaves_out_system(self._lm, self._manner.template):
             raise BadInput(
                 f"the chat template of {self._lm.name} takes no system text, so it is not used: "
                 "--merge-system puts it before the first user message"
@@ -236,15 +241,15 @@ class Conversation:
         return "\n\n".join(f"{m['role']}:\n{m['content']}" for m in self.messages)
 
 
-def _leaves_out_system(lm: LM) -> bool:
+def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
     """Whether the model's template takes no system message although it takes a user's."""
     from pophood.text.system_text import takes_system
 
     template = lm.chat_template
-    if template is None or takes_system(template):
+    if template is None or takes_system(template, **variables):
         return False
     with suppress(PophoodError):
-        template.render([{"role": "user", "content": "Hi"}])
+        template.render([{"role": "user", "content": "Hi"}], **variables)
         return True
     return False
 
