@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from pophood.bundle import Bundle, open_bundle
-from pophood.export.gguf import TYPES
 from pophood.export.job import export_adapter, export_model
 from pophood.export.merged import Merged
 from pophood.export.passage import PASSAGE
 from pophood.export.proof import divergence
+from pophood.export.types import GGUF_TYPES
 from tests.export.adapters import logits, random_adapter
 from tests.llama import open_llama
 
@@ -31,7 +31,7 @@ def test_gguf_in_llama_cpp(tmp_path: Path, bundle: Bundle) -> None:
     ids = bundle.tokenizer.encode(PASSAGE)[:64]
     ours = logits(bundle.config, Merged(bundle.config, bundle.weights, adapters), ids)
     divergences = {}
-    for kind in TYPES:
+    for kind in GGUF_TYPES:
         receipt = export_model(bundle, tmp_path / "tuned.gguf", kind, adapters)
         assert receipt.proof is not None
         model = open_llama(tmp_path / "tuned.gguf", n_ctx=128, logits_all=True)

@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 @option(
     "--type",
     "kind",
-    default="f32",
-    show_default=True,
     metavar="TYPE",
     section="Output",
-    help="f32 or f16; in GGUF also q8_0, q4_0, q4_1.",
+    help="f32, f16 or bf16; in GGUF also q8_0, q4_0, q4_1 (default: what MODEL stores, f32 if quantised).",
 )
 @option(
     "--adapter",
@@ -60,7 +58,7 @@ def command(
     console: Console,
     model: str | None,
     to: str,
-    kind: str,
+    kind: str | None,
     adapters: tuple[str, ...],
     peft: bool,
     ollama: bool,
@@ -78,7 +76,9 @@ def command(
     """
     from pophood import hub
     from pophood.bundle import open_bundle
+    from pophood.config import tensor_shapes
     from pophood.export.job import export_model
+    from pophood.export.types import chosen as types_chosen
 
     if peft and ollama:
         raise click.UsageError("--peft writes an adapter, --ollama a model: give one of them")
@@ -95,7 +95,10 @@ def command(
         receipt = adapter_alone(bundle, adapters, to)
     else:
         chosen, template = opened(adapters, bundle)
-        console.say(f"{found.name}: writing {kind}, then reading it back")
+        types = types_chosen(
+            kind, bundle.weights, tensor_shapes(bundle.config), gguf=ollama or to.endswith(".gguf")
+        )
+        console.say(f"{found.name}: writing {types.label}, then reading it back")
         with Waiting(console, f"writing {Path(to).name}") as waiting:
             receipt = export_model(
                 bundle,

@@ -24,7 +24,8 @@ METHODS = ("lora", "full", "last")
 DEVICES = ("cpu", "cuda", "mps")
 BASES = ("auto", "q8")
 PRECISIONS = ("auto", "f32", "bf16")
-CHOICES = ("method", "targets", "base", "precision", "device")  # beside SETTINGS
+TYPES = ("auto", "f32", "f16", "bf16")
+CHOICES = ("method", "targets", "base", "precision", "type", "device")  # beside SETTINGS
 # Name of the option -> (field of TrainSettings, or lora.FIELD; kind; what it does).
 SETTINGS: dict[str, tuple[str, Any, str]] = {
     "minutes": (
@@ -182,6 +183,11 @@ def _learning() -> list[Callable[[Any], Any]]:
             "--precision",
             type=click.Choice(PRECISIONS),
             help="What is multiplied: bf16 with f32 masters (default where the processor has it), or f32.",
+        ),
+        learn(
+            "--type",
+            type=click.Choice(TYPES),
+            help="Methods full, last: type of the written weights (default: what the model's files have).",
         ),
         learn(
             "--device",

@@ -22,10 +22,10 @@ from pophood.export.merged import Merged
 from pophood.export.naming import FileTensor, file_tensors
 from pophood.export.quantise import encode
 from pophood.export.source import source_metadata
+from pophood.export.types import Types
 
-TYPES = ("f32", "f16", "q8_0", "q4_0", "q4_1")
 ARCHITECTURES = {"mistral": "llama"}  # GGUF knows these families by another name
-_FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7}  # llama.cpp's enum llama_ftype
+_FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "bf16": 32}  # enum llama_ftype
 _SUGGESTIONS = {
     "temperature": "temp",
     "top_k": "top_k",
@@ -43,7 +43,7 @@ def write_model(
     bundle: Bundle,
     merged: Merged,
     path: Path,
-    kind: str,
+    types: Types,
     template: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
@@ -53,8 +53,11 @@ def write_model(
     cannot pack.
     """
     keys, notes = tokenizer_keys(bundle, template)
-    metadata = _general(bundle, kind) | architecture_keys(bundle.config) | keys
-    plans = [(tensor, stored_type(tensor, kind)) for tensor in file_tensors(bundle.config, "gguf")]
+    metadata = _general(bundle, types.label) | architecture_keys(bundle.config) | keys
+    plans = [
+        (tensor, stored_type(tensor, types.of(*tensor.parts)))
+        for tensor in file_tensors(bundle.config, "gguf")
+    ]
     hashes = {tensor.name: hashlib.sha256() for tensor, _ in plans}
     done: list[str] = []
 

@@ -17,7 +17,7 @@ from pophood.errors import BadFile, Unsupported
 from pophood.export.source import source_folder
 from pophood.families import config_from_hf, family_of
 
-DTYPES = {"f32": "float32", "f16": "float16"}
+DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "silu": "silu"}
 _CONTEXTS = [1 << k for k in range(4, 21)]  # what a model was trained on before its positions were stretched
 

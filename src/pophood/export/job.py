@@ -21,7 +21,7 @@ from pophood.adapter import Adapter
 from pophood.bundle import Bundle
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, BadInput
-from pophood.export.gguf import TYPES, write_model
+from pophood.export.gguf import write_model
 from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
 from pophood.export.merged import Merged
 from pophood.export.ollama import modelfile
@@ -30,10 +30,10 @@ from pophood.export.proof import Proof, prove_bytes, prove_model
 from pophood.export.safetensors import write_folder
 from pophood.export.source import source_weights
 from pophood.export.staging import RECEIPT, receipt_of, staged, staged_file
+from pophood.export.types import chosen
 from pophood.formats import identify
 from pophood.system import atomic_write
 
-FOLDER_TYPES = ("f32", "f16")
 Progress = Callable[[int, int], object]
 Adapters = Sequence[tuple[Adapter, float]]
 
@@ -84,7 +84,7 @@ def template_of(path: str | Path) -> str | None:
 def export_model(
     bundle: Bundle,
     to: str | Path,
-    kind: str = "f32",
+    kind: str | None = None,
     adapters: Adapters = (),
     *,
     template: str | None = None,
@@ -94,7 +94,8 @@ def export_model(
 ) -> Receipt:
     """Write a model, adapters folded in, and prove it: a .gguf file, else a folder in Hugging Face's layout.
 
-    `kind`: f32, f16, and in GGUF q8_0, q4_0, q4_1. `template` replaces the chat template. `ollama` adds a
+    `kind`: f32, f16, bf16, and in GGUF q8_0, q4_0, q4_1; None stores each tensor in the type that the model's
+    own file has, quantised ones as f32. `template` replaces the chat template. `ollama` adds a
     Modelfile; of a folder it makes one that holds a GGUF file. Raises BadInput, Unsupported; BadFile,
     EngineError where the proof fails; PophoodError for a full disk: nothing is left then, and what stood
     there before stays.
@@ -104,29 +105,39 @@ def export_model(
     to = Path(to).absolute()
     merged = Merged(bundle.config, bundle.weights, adapters)
     as_file = to.suffix == ".gguf"
-    _check(bundle, to, kind, gguf=as_file or ollama)
+    types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=as_file or ollama)
+    _check_place(bundle, to)
     with (staged_file if as_file else staged)(to) as folder:
         notes: list[str] = []
         if as_file or ollama:
             path = folder / (to.name if as_file else f"{to.name}.gguf")
-            digests, notes = write_model(bundle, merged, path, kind, template, progress)
+            digests, notes = write_model(bundle, merged, path, types, template, progress)
             if ollama:
                 text, more = modelfile(bundle, path.name, template)
                 atomic_write(folder / (f"{to.stem}.Modelfile" if as_file else "Modelfile"), text.encode())
                 notes += more
         else:
             path = folder
-            digests, notes = write_folder(bundle, merged, folder, kind, template, progress)
+            digests, notes = write_folder(bundle, merged, folder, types, template, progress)
         receipt = Receipt(
             path=to,
             made="model",
             format="gguf" if as_file or ollama else "safetensors",
-            type=kind,
+            type=types.label,
             source=bundle.name,
             adapters=[_facts(adapter, scale) for adapter, scale in adapters],
             parameters=bundle.config.n_params,
             files=_files(folder),
-            proof=prove_model(path, kind, digests, bundle, merged, template, threads),
+            proof=prove_model(
+                path,
+                types.label,
+                digests,
+                bundle,
+                merged,
+                template,
+                threads,
+                exact=bool(types.own) and not adapters,
+            ),
             notes=notes,
         )
         _write_receipt(receipt, folder, to if as_file else None)
@@ -173,14 +184,7 @@ def export_adapter(
     return receipt
 
 
-def _check(bundle: Bundle, to: Path, kind: str, *, gguf: bool) -> None:
-    known = TYPES if gguf else FOLDER_TYPES
-    if kind not in known:
-        where = "a GGUF file" if gguf else "a folder"
-        raise BadInput(
-            f"type {kind!r} is not written into {where}; there are: {', '.join(known)}"
-            f"{'' if gguf else ' (name a .gguf file for the others)'}"
-        )
+def _check_place(bundle: Bundle, to: Path) -> None:
     source = source_weights(bundle).resolve()
     if to.exists() and (to.resolve() == source or to.resolve() in source.parents):
         raise BadInput(f"{to}: holds the model that is to be exported: name another place")

@@ -1,9 +1,9 @@
 """What was written is read back: the bytes of every tensor, the values, the words, and what the model says.
 
-At f32 the engine on the written file must give the bits of the engine on the weights that were meant, and the
-same greedy tokens. In the other types the written model's next-token probabilities are compared with the
-meant ones on a bundled text: the mean Kullback-Leibler divergence must stay below the bound of its type. A
-mismatch is an error, and the export is then not kept.
+At f32, and where every tensor keeps the type that it had, the engine on the written file must give the bits
+of the engine on the weights that were meant, and the same greedy tokens. In the other types the written
+model's next-token probabilities are compared with the meant ones on a bundled text: the mean Kullback-Leibler
+divergence must stay below the bound of its type. A mismatch is an error, and the export is then not kept.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pophood.engine import Engine, StoredWeights
 from pophood.errors import BadFile, BadInput, EngineError
 from pophood.export.merged import Merged
 from pophood.export.passage import AWKWARD, PASSAGE
-from pophood.export.safetensors import narrowed
+from pophood.export.safetensors import rounded
 from pophood.formats import identify, open_gguf, open_safetensors
 
 TOKENS = 256  # of the passage, at most
 GREEDY = 64
 PROMPT = 32
 # Mean KL divergence in nats per token, against the merged weights at f32. SmolLM2-135M, whose file had 4 bits
-# already, shows 2e-6, 1e-3 and 0.33 (q4_0), larger models less; one wrong matrix gives whole nats.
-BOUNDS = {"f32": 0.0, "f16": 1e-3, "q8_0": 0.03, "q4_0": 0.6, "q4_1": 0.6}
+# already, shows 5e-5 (bf16), 2e-6 (f16), 1e-3 and 0.33 (q4_0), larger models less; one wrong matrix gives whole nats.
+BOUNDS = {"f32": 0.0, "bf16": 0.01, "f16": 1e-3, "q8_0": 0.03, "q4_0": 0.6, "q4_1": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def prove_bytes(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def prove_values(written: Bundle, merged: Merged, kind: str) -> None:
-    """Raise BadFile unless the config, and at f32 and f16 every canonical tensor, is the meant one."""
+    """Raise BadFile unless the config, and at f32, f16 and bf16 every canonical tensor, is the meant one."""
     odd = differences(merged.config, written.config)
     if odd:
         raise _mismatch(written.path, "; ".join(odd))
-    for name in tensor_shapes(merged.config) if kind in ("f32", "f16") else ():
+    for name in tensor_shapes(merged.config) if kind in ("f32", "f16", "bf16") else ():
         values = written.weights[name]
         stored = written.weights.stored_type(name).lower()
-        if not np.array_equal(values, narrowed(merged(name), stored, name).astype(np.float32)):
+        if not np.array_equal(values, rounded(merged(name), stored, name)):
             raise _mismatch(written.path, f"the values of {name} are not those that were meant")
 
 
@@ -156,10 +156,13 @@ def prove_model(
     merged: Merged,
     template: str | None = None,
     threads: int | None = None,
+    *,
+    exact: bool = False,
 ) -> Proof:
     """Read a written model back and compare it with what was meant; raises BadFile or EngineError.
 
-    `path` is a folder or a .gguf file; `digests` are of its tensors' bytes as they were written.
+    `path` is a folder or a .gguf file; `digests` are of its tensors' bytes as they were written. At f32, and
+    where nothing was rounded (`exact`), the engine must give the same bits.
     """
     weights = path / "model.safetensors" if path.is_dir() else path
     prove_bytes(weights, digests)
@@ -169,9 +172,10 @@ def prove_model(
     ids = passage_ids(bundle)
     meant = read_through(merged.config, merged, ids, threads)
     found = read_through(written.config, written.weights, ids, threads)
-    proof = compare(meant, found, len(digests), kind)
-    exact = proof.bits_equal and proof.greedy == proof.greedy_of
-    if (kind == "f32" and not exact) or not proof.kl <= proof.bound:
+    exact = exact or kind == "f32"
+    proof = compare(meant, found, len(digests), "f32" if exact else kind)
+    same = proof.bits_equal and proof.greedy == proof.greedy_of
+    if (exact and not same) or not proof.kl <= proof.bound:
         raise EngineError(
             f"{path}: the written model is not the meant one: KL {proof.kl:.3g} nats per token (bound"
             f" {proof.bound:g}), logits differ by up to {proof.largest_difference:.3g}, {proof.greedy} of"

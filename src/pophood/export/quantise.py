@@ -1,4 +1,4 @@
-"""float32 -> GGUF's blocks of 32: Q8_0, Q4_0, Q4_1. The layouts are drawn in `formats/quant.py`.
+"""float32 -> bfloat16, float16, and GGUF's blocks of 32: Q8_0, Q4_0, Q4_1 (drawn in `formats/quant.py`).
 
 The arithmetic is that of ggml's reference (ggml-quants.c, quantize_row_*_ref) in float32, so the bits equal
 those of its Python package; tests compare. The scale is stored as float16, the integers are made with the
@@ -21,9 +21,9 @@ CHUNK = 1 << 20  # values at a time
 
 
 def encode(kind: str, values: Floats, name: str) -> Bytes:
-    """The bytes of float32 values as "F32", "F16", "Q8_0", "Q4_0" or "Q4_1", flat.
+    """The bytes of float32 values as "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1", flat.
 
-    Raises Unsupported, naming the tensor, for values beyond what float16 (of a value or a scale) can hold.
+    Raises Unsupported, naming the tensor, for values beyond what the type (of a value or a scale) can hold.
 
     >>> encode("Q8_0", np.full(32, 1.0, np.float32), "w")[:3].tolist()
     [8, 32, 127]
@@ -38,11 +38,35 @@ def encode(kind: str, values: Floats, name: str) -> Bytes:
         for start in range(0, len(flat), step):
             sound = _ENCODERS[kind](flat[start : start + step], out[start : start + step])
             if not sound:
+                ends = "it ends at 3.39e38" if kind == "BF16" else "float16 ends at 65,504"
                 raise Unsupported(
                     f"tensor {name} holds values up to {float(np.abs(flat).max()):g}, which {kind.lower()}"
-                    " cannot: float16 ends at 65,504: choose --type f32"
+                    f" cannot: {ends}: choose --type f32"
                 )
     return out.reshape(-1)
+
+
+def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
+    """The upper 16 bits of float32 values, rounded to nearest, ties to even; a NaN stays a NaN.
+
+    >>> to_bfloat16(np.array([1.0, 1.00390625, 1.01171875], np.float32)).tolist()
+    [16256, 16256, 16258]
+    """
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    upper = bits >> np.uint32(16)
+    nearest = ((bits + np.uint32(0x7FFF) + (upper & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    return np.where(np.isnan(values), (upper | np.uint32(64)).astype(np.uint16), nearest)
+
+
+def widened(bits: NDArray[np.uint16]) -> Floats:
+    """bfloat16 bits as float32."""
+    return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
+
+
+def _bf16(values: Floats, out: Bytes) -> bool:
+    bits = to_bfloat16(values)
+    out[:] = bits.astype("<u2").view(np.uint8)
+    return bool(np.isfinite(widened(bits)).all())
 
 
 def _f16(values: Floats, out: Bytes) -> bool:
@@ -99,6 +123,7 @@ def _nibbles(raised: Floats, out: Bytes) -> None:
 
 _ENCODERS: dict[str, Callable[[Floats, Bytes], bool]] = {
     "F16": _f16,
+    "BF16": _bf16,
     "Q8_0": _q8_0,
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,

@@ -22,11 +22,12 @@ from pophood.export.hf_config import config_json
 from pophood.export.hf_tokenizer import write_tokenizer
 from pophood.export.merged import Merged
 from pophood.export.naming import file_tensors
+from pophood.export.quantise import to_bfloat16, widened
+from pophood.export.types import Types
 from pophood.formats.safetensors_write import Pending, write_safetensors
 from pophood.system import atomic_write
 
 WEIGHTS = "model.safetensors"
-TYPES = {"f32": "F32", "f16": "F16"}
 Digests = dict[str, str]  # name of a tensor in its file -> sha256 of the bytes that were written
 
 
@@ -34,25 +35,25 @@ def write_folder(
     bundle: Bundle,
     merged: Merged,
     folder: Path,
-    kind: str,
+    types: Types,
     template: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Digests, list[str]]:
     """Write everything but a receipt into a folder that is there; (digests of the tensors, notes).
 
-    Raises Unsupported for a choice that the files cannot say and for a value that float16 cannot hold.
+    Raises Unsupported for a choice that the files cannot say and for a value that a type cannot hold.
     """
-    settings = json.dumps(config_json(bundle, kind), indent=2, ensure_ascii=False)
+    settings = json.dumps(config_json(bundle, types.label), indent=2, ensure_ascii=False)
     atomic_write(folder / "config.json", settings.encode())
     notes = write_tokenizer(bundle, folder, template)
-    digests = write_weights(merged, folder / WEIGHTS, kind, progress)
+    digests = write_weights(merged, folder / WEIGHTS, types, progress)
     return digests, notes
 
 
 def write_weights(
-    merged: Merged, path: Path, kind: str, progress: Callable[[int, int], object] | None = None
+    merged: Merged, path: Path, types: Types, progress: Callable[[int, int], object] | None = None
 ) -> Digests:
-    """Write the weights alone, in Hugging Face's names and layout, as "f32" or "f16"."""
+    """Write the weights alone, in Hugging Face's names and layout."""
     tensors = file_tensors(merged.config, "safetensors")
     done: dict[str, Any] = {}
 
@@ -60,14 +61,19 @@ def write_weights(
         if progress is not None:
             progress(len(done), len(tensors))
         done[tensor_name] = hashlib.sha256()
-        return narrowed(by_name[tensor_name].values(merged), kind, tensor_name)
+        tensor = by_name[tensor_name]
+        return narrowed(tensor.values(merged), types.of(*tensor.parts), tensor_name)
 
     def wrote(name: str, piece: memoryview) -> None:
         done[name].update(piece)
 
     by_name = {tensor.name: tensor for tensor in tensors}
     pending = {
-        tensor.name: Pending(TYPES[kind], tensor.shape, lambda name=tensor.name: make(name))  # type: ignore[misc]
+        tensor.name: Pending(
+            types.of(*tensor.parts).upper(),
+            tensor.shape,
+            lambda name=tensor.name: make(name),  # type: ignore[misc]
+        )
         for tensor in tensors
     }
     write_safetensors(path, pending, {"format": "pt"}, wrote=wrote)
@@ -75,13 +81,30 @@ def write_weights(
 
 
 def narrowed(values: Floats, kind: str, name: str) -> NDArray[Any]:
-    """float32 values as "f32" or "f16", rounded to nearest, ties to even; Unsupported beyond float16."""
+    """float32 values as "f32", "f16" or "bf16" (uint16 bits), rounded to nearest, ties to even.
+
+    Raises Unsupported for a finite value beyond the largest of the type.
+    """
     if kind == "f32":
         return values
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    if not np.array_equal(np.isfinite(half), np.isfinite(values)):
+    if kind == "bf16":
+        bits = to_bfloat16(values)
+        beyond = np.isinf(widened(bits)) & np.isfinite(values)
+        ends, other = "3.39e38", "f32"
+    else:
+        with np.errstate(over="ignore"):
+            bits = values.astype(np.float16)
+        beyond = np.isinf(bits) & np.isfinite(values)
+        ends, other = "65,504", "f32 or bf16"
+    if beyond.any():
         raise Unsupported(
-            f"tensor {name} holds {float(np.abs(values).max()):g}; float16 ends at 65,504: choose --type f32"
+            f"tensor {name} holds {float(np.abs(values).max()):g}; {kind} ends at {ends}: choose --type"
+            f" {other}"
         )
-    return half
+    return bits
+
+
+def rounded(values: Floats, kind: str, name: str) -> Floats:
+    """What is read back of `narrowed(values, kind, name)`."""
+    bits = narrowed(values, kind, name)
+    return widened(bits) if kind == "bf16" else bits.astype(np.float32, copy=False)

@@ -28,6 +28,8 @@ def for_model(
     if from_scratch:
         if settings.method != "full":
             raise BadInput(f"from scratch everything learns: leave out the method, got {settings.method}")
+        if settings.type != "auto":
+            raise BadInput(f"a model from scratch is written in float32: leave out type {settings.type}")
         if settings.learning_rate is None:
             settings = replace(settings, learning_rate=scratch_rate(config))
     if settings.method == "last" and settings.last_blocks > config.n_layer:

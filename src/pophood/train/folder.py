@@ -23,10 +23,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pophood.config import tensor_shapes
 from pophood.errors import BadFile, BadInput, NotHere
 from pophood.export.merged import Merged
 from pophood.export.peft import write_adapter
 from pophood.export.safetensors import write_folder
+from pophood.export.types import chosen
 from pophood.system import atomic_write
 from pophood.train.data import DataOptions
 from pophood.train.events import Event, Started, as_line
@@ -235,7 +237,9 @@ class RunFolder:
             tuning.scratch.write_weights(self.path, weights, tuning.data.template)
         else:
             merged = Merged(bundle.config, Trained(bundle, trainer.model).as_weights())
-            write_folder(bundle, merged, self.path, "f32", tuning.data.template)
+            kind = None if tuning.settings.type == "auto" else tuning.settings.type
+            types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=False)
+            write_folder(bundle, merged, self.path, types, tuning.data.template)
         if complete:
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 

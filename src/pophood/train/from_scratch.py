@@ -24,6 +24,7 @@ from pophood.errors import BadInput
 from pophood.export.hf_config import from_config, generation_json, token_ids
 from pophood.export.merged import Merged
 from pophood.export.safetensors import WEIGHTS, write_weights
+from pophood.export.types import Types
 from pophood.families import family_of
 from pophood.families.family import Source
 from pophood.formats.tensors import Tensor
@@ -51,7 +52,7 @@ class Scratch:
 
     def write_weights(self, folder: Path, weights: Weights, template: str | None) -> None:
         """Write what the weights have become beside them, and the data's chat template."""
-        write_weights(Merged(self.lm.config, weights), folder / WEIGHTS, "f32")
+        write_weights(Merged(self.lm.config, weights), folder / WEIGHTS, Types("f32"))
         if template is not None:
             atomic_write(folder / "chat_template.jinja", template.encode())
 

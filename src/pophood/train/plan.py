@@ -263,7 +263,7 @@ def evaluating_pace_of(trainer: Trainer) -> Pace:
 
 
 def _result(trainer: Trainer, settings: TrainSettings) -> int:
-    """Bytes of what is written in the end, in float32."""
+    """Bytes of what is written in the end, in float32 at most."""
     learned = settings.method == "lora"
     chosen = trainer.trained.values() if learned else trainer.model.parameters()
     return 4 * sum(parameter.numel() for parameter in chosen)

@@ -57,6 +57,9 @@ class TrainSettings:
     cache_limit: float | None = None  # of method "last": GiB on the disk for states; None: by what is free
     patience: int = 0  # evaluations without a better loss before stopping early; 0: never
     precision: Literal["auto", "f32", "bf16"] = "auto"
+    type: Literal["auto", "f32", "f16", "bf16"] = (
+        "auto"  # of the written weights; auto: as the base stores them
+    )
     device: str = "cpu"  # of DEVICES: where torch computes
     base: Literal["auto", "q8"] = "auto"  # of LoRA: its frozen matrices as they are, or in 8 bits
 
@@ -76,6 +79,11 @@ class TrainSettings:
         if self.base == "q8" and self.method != "lora":
             raise BadInput(
                 f"an 8-bit base cannot learn itself: base q8 is for method lora, got {self.method}"
+            )
+        if self.type != "auto" and self.method == "lora":
+            raise BadInput(
+                f"an adapter is written in float32, got type {self.type}: leave it out, or choose method full"
+                " or last"
             )
         if self.cache_limit is not None and not self.cache_limit >= 0:
             raise BadInput(f"cache_limit must be at least 0 GiB, got {self.cache_limit:g}")
