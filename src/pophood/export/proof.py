@@ -29,7 +29,8 @@ TOKENS = 256  # of the passage, at most
 GREEDY = 64
 PROMPT = 32
 # Mean KL divergence in nats per token, against the merged weights at f32. SmolLM2-135M, whose file had 4 bits
-# already, shows 5e-5 (bf16), 2e-6 (f16), 1e-3 and 0.33 (q4_0), larger models less; one wrong matrix gives whole nats.
+# already, shows 5e-5 (bf16), 2e-6 (f16), 1e-3 and 0.33 (q4_0), larger models less; one wrong matrix gives
+# whole nats.
 BOUNDS = {"f32": 0.0, "bf16": 0.01, "f16": 1e-3, "q8_0": 0.03, "q4_0": 0.6, "q4_1": 0.6}
 
 
