@@ -76,14 +76,11 @@ def command(
     """
     from pophood import hub
     from pophood.bundle import open_bundle
-    from pophood.config import tensor_shapes
-    from pophood.export.job import export_model
-    from pophood.export.types import chosen as types_chosen
 
-    if peft and ollama:
-        raise click.UsageError("--peft writes an adapter, --ollama a model: give one of them")
+    check(to, kind, peft=peft, ollama=ollama)
     if model is not None and (Path(model) / "adapter_config.json").is_file() and not adapters:
         adapters, model = (model,), base_of(model)
+    refuse_input(to, adapters)
     with Transfer(console, model or "model") as transfer:
         found = hub.locate(
             model, offline=offline, announce=console.say, confirm=ask(console), progress=transfer
@@ -94,28 +91,59 @@ def command(
     if peft:
         receipt = adapter_alone(bundle, adapters, to)
     else:
-        chosen, template = opened(adapters, bundle)
-        types = types_chosen(
-            kind, bundle.weights, tensor_shapes(bundle.config), gguf=ollama or to.endswith(".gguf")
-        )
-        console.say(f"{found.name}: writing {types.label}, then reading it back")
-        with Waiting(console, f"writing {Path(to).name}") as waiting:
-            receipt = export_model(
-                bundle,
-                to,
-                kind,
-                chosen,
-                template=template,
-                ollama=ollama,
-                threads=threads,
-                progress=waiting,
-            )
+        receipt = whole_model(console, bundle, found.name, to, kind, adapters, ollama, threads)
     for note in receipt.notes:
         console.say(f"note: {note}")
     if as_json:
         console.json(receipt.as_json() | {"path": str(receipt.path)})
     else:
         console.out(said(receipt))
+
+
+def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:
+    """Refuse what cannot be done, before a model is fetched or opened; raises UsageError, BadInput."""
+    from pophood.export.staging import check_destination, is_file
+    from pophood.export.types import check_type
+
+    if peft and ollama:
+        raise click.UsageError("--peft writes an adapter, --ollama a model: give one of them")
+    if peft and kind is not None:
+        raise click.UsageError("--peft writes an adapter in f32: leave out --type")
+    if kind is not None:
+        check_type(kind, gguf=ollama or is_file(to))
+    check_destination(to)
+
+
+def whole_model(
+    console: Console,
+    bundle: Bundle,
+    name: str,
+    to: str,
+    kind: str | None,
+    adapters: tuple[str, ...],
+    ollama: bool,
+    threads: int | None,
+) -> Receipt:
+    """Write a model with these adapters in it, and say what type it takes."""
+    from pophood.config import tensor_shapes
+    from pophood.export.job import export_model
+    from pophood.export.types import types_of_base
+
+    chosen, template = opened(adapters, bundle)
+    label = kind or types_of_base(bundle.weights, tensor_shapes(bundle.config)).label
+    console.say(f"{name}: writing {label}, then reading it back")
+    with Waiting(console, f"writing {Path(to).name}") as waiting:
+        return export_model(
+            bundle, to, kind, chosen, template=template, ollama=ollama, threads=threads, progress=waiting
+        )
+
+
+def refuse_input(to: str, adapters: tuple[str, ...]) -> None:
+    """Raise BadInput for an export that would replace an adapter that it reads."""
+    for text in adapters:
+        place = Path(with_scale(text)[0]).resolve()
+        if Path(to).resolve() in (place, place.parent if place.is_file() else place):
+            raise BadInput(f"{to}: is the adapter that is to be exported: name another place")
 
 
 def base_of(folder: str) -> str:

@@ -29,7 +29,7 @@ from pophood.export.peft import read_adapter, write_adapter
 from pophood.export.proof import Proof, prove_bytes, prove_model
 from pophood.export.safetensors import write_folder
 from pophood.export.source import source_weights
-from pophood.export.staging import RECEIPT, receipt_of, staged, staged_file
+from pophood.export.staging import RECEIPT, is_file, receipt_of, staged, staged_file
 from pophood.export.types import chosen
 from pophood.formats import identify
 from pophood.system import atomic_write
@@ -95,16 +95,14 @@ def export_model(
     """Write a model, adapters folded in, and prove it: a .gguf file, else a folder in Hugging Face's layout.
 
     `kind`: f32, f16, bf16, and in GGUF q8_0, q4_0, q4_1; None stores each tensor in the type that the model's
-    own file has, quantised ones as f32. `template` replaces the chat template. `ollama` adds a
-    Modelfile; of a folder it makes one that holds a GGUF file. Raises BadInput, Unsupported; BadFile,
-    EngineError where the proof fails; PophoodError for a full disk: nothing is left then, and what stood
-    there before stays.
+    own file has, quantised ones as f32. `template` replaces the chat template. `ollama` adds a Modelfile; of
+    a folder it makes one that holds a GGUF file. Raises BadInput, Unsupported; BadFile, EngineError where the
+    proof fails; PophoodError for a full disk: nothing is left then, and what stood there before stays.
 
     Example: `export_model(open_bundle("gpt2"), "gpt2-q8.gguf", "q8_0").proof.kl`.
     """
-    to = Path(to).absolute()
+    to, as_file = Path(to), is_file(to)
     merged = Merged(bundle.config, bundle.weights, adapters)
-    as_file = to.suffix == ".gguf"
     types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=as_file or ollama)
     _check_place(bundle, to)
     with (staged_file if as_file else staged)(to) as folder:
@@ -120,7 +118,7 @@ def export_model(
             path = folder
             digests, notes = write_folder(bundle, merged, folder, types, template, progress)
         receipt = Receipt(
-            path=to,
+            path=to.absolute(),
             made="model",
             format="gguf" if as_file or ollama else "safetensors",
             type=types.label,
@@ -128,16 +126,7 @@ def export_model(
             adapters=[_facts(adapter, scale) for adapter, scale in adapters],
             parameters=bundle.config.n_params,
             files=_files(folder),
-            proof=prove_model(
-                path,
-                types.label,
-                digests,
-                bundle,
-                merged,
-                template,
-                threads,
-                exact=bool(types.own) and not adapters,
-            ),
+            proof=prove_model(path, types, digests, bundle, merged, template, threads),
             notes=notes,
         )
         _write_receipt(receipt, folder, to if as_file else None)
@@ -151,8 +140,7 @@ def export_adapter(
 
     Raises what `export_model` raises.
     """
-    to = Path(to).absolute()
-    as_file = to.suffix == ".gguf"
+    to, as_file = Path(to), is_file(to)
     with (staged_file if as_file else staged)(to) as folder:
         notes: list[str] = []
         if as_file:
@@ -169,7 +157,7 @@ def export_adapter(
                 f"read back, the largest relative difference of a matrix is {largest:.1e} (rounding)"
             )
         receipt = Receipt(
-            path=to,
+            path=to.absolute(),
             made="adapter",
             format="gguf" if as_file else "peft",
             type="f32",

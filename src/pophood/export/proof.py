@@ -23,6 +23,7 @@ from pophood.errors import BadFile, BadInput, EngineError
 from pophood.export.merged import Merged
 from pophood.export.passage import AWKWARD, PASSAGE
 from pophood.export.safetensors import rounded
+from pophood.export.types import Types
 from pophood.formats import identify, open_gguf, open_safetensors
 
 TOKENS = 256  # of the passage, at most
@@ -151,30 +152,28 @@ def _ids(bundle: Bundle, text: str) -> list[int]:
 
 def prove_model(
     path: Path,
-    kind: str,
+    types: Types,
     digests: Mapping[str, str],
     bundle: Bundle,
     merged: Merged,
     template: str | None = None,
     threads: int | None = None,
-    *,
-    exact: bool = False,
 ) -> Proof:
     """Read a written model back and compare it with what was meant; raises BadFile or EngineError.
 
     `path` is a folder or a .gguf file; `digests` are of its tensors' bytes as they were written. At f32, and
-    where nothing was rounded (`exact`), the engine must give the same bits.
+    where nothing was rounded, the engine must give the same bits.
     """
     weights = path / "model.safetensors" if path.is_dir() else path
     prove_bytes(weights, digests)
     written = open_bundle(path)
-    prove_values(written, merged, kind)
+    prove_values(written, merged, types.label)
     prove_words(written, bundle, template)
     ids = passage_ids(bundle)
     meant = read_through(merged.config, merged, ids, threads)
     found = read_through(written.config, written.weights, ids, threads)
-    exact = exact or kind == "f32"
-    proof = compare(meant, found, len(digests), "f32" if exact else kind)
+    exact = types.label == "f32" or (bool(types.own) and not merged.adapters)
+    proof = compare(meant, found, len(digests), "f32" if exact else types.label)
     same = proof.bits_equal and proof.greedy == proof.greedy_of
     if (exact and not same) or not proof.kl <= proof.bound:
         raise EngineError(

@@ -1,7 +1,8 @@
 """Where an export is made before it is seen: a hidden folder beside its place, renamed when it is proved.
 
 So a full disk, a failed proof or a crash leaves what was there before; only between the two renames that
-replace an older folder is neither in its place (the older one stands beside it, as `.NAME.….older`).
+replace an older folder is neither in its place (the older one stands beside it, as `.NAME.….older`). Errors
+name the place that was asked for, not the hidden one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pophood.errors import BadInput
-from pophood.system import disk_errors, fsync_directory, rename, unique
+from pophood.errors import BadInput, PophoodError
+from pophood.system import check_writable_target, disk_errors, fsync_directory, rename, unique
 
 RECEIPT = "receipt.json"
+_FILES = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".ggml", ".json", ".zip")  # no names for a folder
+
+
+def is_file(to: str | os.PathLike[str]) -> bool:
+    """Whether an export to this place is one GGUF file, and not a folder."""
+    return Path(to).suffix.lower() == ".gguf"
+
+
+def check_destination(to: str | os.PathLike[str]) -> None:
+    """Raise, before any work is done, unless an export can be put at `to`: a new place, or an older export.
+
+    Raises BadInput for what stands there or is missing, PophoodError where the system forbids writing.
+    """
+    path = Path(to)
+    if path.suffix.lower() in _FILES:
+        raise BadInput(
+            f"{os.fspath(to)}: a file {path.suffix} is not written alone; wanted the name of a new folder"
+            " (Hugging Face's layout), or of a file that ends in .gguf"
+        )
+    check_writable_target(to, folder=not is_file(to))
+    refuse_foreign(path, receipt_of(path) if is_file(to) else path / RECEIPT)
 
 
 @contextmanager
@@ -24,13 +46,12 @@ def staged(target: Path) -> Iterator[Path]:
 
     An older export there (it has a receipt) is replaced; anything else is a BadInput.
     """
-    target = Path(target).absolute()
-    refuse_foreign(target, target / RECEIPT)
+    check_destination(target)
     with _hidden(target) as folder:
         yield folder
         with disk_errors(target):
             fsync_directory(folder)
-            _swap(folder, target)
+            _swap(folder, target.absolute())
 
 
 @contextmanager
@@ -39,14 +60,13 @@ def staged_file(target: Path) -> Iterator[Path]:
 
     Another export's file there (it has a receipt, see `receipt_of`) is replaced; anything else is a BadInput.
     """
-    target = Path(target).absolute()
-    refuse_foreign(target, receipt_of(target))
+    check_destination(target)
     with _hidden(target) as folder:
         yield folder
         with disk_errors(target):
             fsync_directory(folder)
             paths = sorted(folder.iterdir(), key=lambda path: (path.name != target.name, path.name))
-            _move(paths, target.parent)
+            _move(paths, target.absolute().parent)
 
 
 def receipt_of(target: Path) -> Path:
@@ -63,11 +83,16 @@ def refuse_foreign(target: Path, receipt: Path) -> None:
 
 @contextmanager
 def _hidden(target: Path) -> Iterator[Path]:
-    folder = target.with_name(f".{target.name}.{unique()}.tmp")
+    place = target.absolute()
+    folder = place.with_name(f".{place.name}.{unique()}.tmp")
     with disk_errors(target):
         folder.mkdir(parents=True)
     try:
         yield folder
+    except PophoodError as error:
+        shown = str(error).replace(str(folder / place.name), str(target)).replace(str(folder), str(target))
+        error.args = (shown,)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -64,6 +64,12 @@ def chosen(
     """The types of an export: `kind` for all, or those of the base for None. BadInput for an unknown kind."""
     if kind is None:
         return types_of_base(weights, shapes)
+    check_type(kind, gguf=gguf)
+    return Types(kind)
+
+
+def check_type(kind: str, *, gguf: bool) -> None:
+    """Raise BadInput for a type that is not written into a folder, or (`gguf`) into a GGUF file."""
     known = GGUF_TYPES if gguf else FOLDER_TYPES
     if kind not in known:
         where = "a GGUF file" if gguf else "a folder"
@@ -71,4 +77,3 @@ def chosen(
             f"type {kind!r} is not written into {where}; there are: {', '.join(known)}"
             f"{'' if gguf else ' (name a .gguf file for the others)'}"
         )
-    return Types(kind)
