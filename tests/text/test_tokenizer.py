@@ -190,11 +190,11 @@ def start_with(token: str, reference: Any) -> Any:
         (False, None, False),
         (True, None, True),
         (True, True, True),
-        (True, False, False),
-        (False, True, True),
+        (True, False, True),
+        (False, True, False),
     ],
 )
-def test_start_tokens_follow_the_flag_then_the_post_processor(
+def test_start_tokens_follow_the_post_processor_whatever_the_flag(
     processor: bool, flag: bool | None, starts: bool, tmp_path: Path
 ) -> None:
     reference = library_tokenizer("llama-bpe")

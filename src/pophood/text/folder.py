@@ -1,20 +1,25 @@
 """The tokenizer of a model's folder: which file holds it, and what its neighbours say of starts and ends.
 
 The vocabulary comes from tokenizer.json, else vocab.json with merges.txt, else OpenAI's vocab.bpe (with
-encoder.json, or alone: the vocabulary follows from it). No file of the folder is ever imported.
+encoder.json, or alone: the vocabulary follows from it). What the files beside it mean is what transformers
+5.23 makes of them: added_tokens.json and special_tokens_map.json count where tokenizer_config.json has no
+`added_tokens_decoder`, and `add_bos_token` where there is no tokenizer.json, whose post-processor says how
+texts begin. The ids of added tokens are the files' own. No file of the folder is ever imported.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pophood.errors import BadFile, NotHere, Unsupported
 from pophood.text.byte_level import byte_characters
+from pophood.text.library import AddedToken
 from pophood.text.one_line import one_line
-from pophood.text.patterns import QWEN2
+from pophood.text.patterns import QWEN2, QWEN35
 from pophood.text.stages import Decoding
 from pophood.text.stops import Stops, add_conventional_ends, add_stop
 from pophood.text.tokenizer import Tokenizer
@@ -34,6 +39,15 @@ MOST_SETTINGS_BYTES = 16 << 20
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
+# How each class of transformers cuts words where the folder has no tokenizer.json; None is GPT-2's way.
+_CLASSES: dict[str, str | None] = {"GPT2Tokenizer": None, "Qwen2Tokenizer": QWEN2, "Qwen3_5Tokenizer": QWEN35}
+_CLASS_OF_MODEL = {
+    **dict.fromkeys(("gpt2", "phi"), "GPT2Tokenizer"),
+    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"), "Qwen2Tokenizer"),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_text", "qwen3_5_moe"), "Qwen3_5Tokenizer"),
+}
+# Models whose files name another class than the right one (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS).
+_MISNAMED = ("qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_text")
 
 
 def load_folder(folder: Path) -> Tokenizer:
@@ -45,15 +59,17 @@ def load_folder(folder: Path) -> Tokenizer:
     parts, specials = _read_parts(folder, settings)
     parts = _with_declared(parts, settings)
     names = settings.names()
-    specials |= set(names.values()) | settings.listed()
+    specials |= set(names.values()) | settings.listed().keys()
     encoder, vocabulary = build_encoder(parts, specials)
+    start_ids, notes = _start_ids(folder, settings, parts, names)
     return Tokenizer(
         encoder,
         vocabulary,
-        start_ids=_start_ids(settings, parts, names),
+        start_ids=start_ids,
         stops=_stops(folder, settings, vocabulary, names),
         drops_first_space=parts.decoding.drops_first_space,
         names=names,
+        notes=notes,
     )
 
 
@@ -87,28 +103,73 @@ class _Settings:
         self.generation = read_json_object(folder / "generation_config.json")
         self.tokenizer = read_json_object(folder / "tokenizer_config.json")
         self.special_map = read_json_object(folder / "special_tokens_map.json")
+        self.added = read_json_object(folder / "added_tokens.json")
+
+    @property
+    def knows_added(self) -> bool:
+        """Whether tokenizer_config.json lists the added tokens, so that the older files do not count."""
+        return "added_tokens_decoder" in self.tokenizer
 
     def names(self) -> dict[str, str]:
-        """ "bos_token" -> its text, and so on: tokenizer_config.json before special_tokens_map.json."""
+        """ "bos_token" -> its text, and so on; what the older files say counts as `knows_added` says."""
+        sources = (
+            (self.tokenizer, self.special_map) if self.knows_added else (self.special_map, self.tokenizer)
+        )
         found: dict[str, str] = {}
         for name in _NAMES:
-            for source in (self.tokenizer, self.special_map):
+            for source in sources:
                 text = _token_text(source.get(name))
                 if text is not None:
                     found.setdefault(name, text)
         return found
 
-    def listed(self) -> set[str]:
-        """Further special tokens that have no name."""
-        found: set[str] = set()
+    def listed(self) -> dict[str, object]:
+        """Further special tokens that have no name, by their text, as the files write them."""
+        found: dict[str, object] = {}
         for source in (self.tokenizer, self.special_map):
             for key in _LISTS:
                 value = source.get(key)
                 entries = (
                     value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
                 )
-                found |= {text for entry in entries if (text := _token_text(entry)) is not None}
+                for entry in entries:
+                    text = _token_text(entry)
+                    if text is not None:
+                        found.setdefault(text, entry)
         return found
+
+    def special_entries(self) -> dict[str, object]:
+        """Special tokens by their text, as the files that count write them: the named ones first."""
+        found: dict[str, object] = {}
+        sources = (self.tokenizer,) if self.knows_added else (self.tokenizer, self.special_map)
+        for name, text in self.names().items():
+            for source in sources:
+                if _token_text(source.get(name)) == text:
+                    found.setdefault(text, source[name])
+        for text, entry in self.listed().items():
+            found.setdefault(text, entry)
+        return found
+
+    def added_entries(self) -> dict[str, dict[str, object]]:
+        """Id, in digits -> the added token's flags, from the file that counts."""
+        if self.knows_added:
+            declared = self.tokenizer["added_tokens_decoder"] or {}
+            if not isinstance(declared, dict):
+                raise BadFile("added_tokens_decoder of tokenizer_config.json is not an object")
+            for key, entry in declared.items():
+                if not isinstance(entry, dict) or not key.isdecimal():
+                    raise BadFile(f"added_tokens_decoder of tokenizer_config.json has an entry {key[:60]!r}")
+            return declared
+        specials = {*self.names().values(), *self.listed()}
+        entries: dict[str, dict[str, object]] = {}
+        for token, id_ in self.added.items():
+            if type(id_) is not int or id_ < 0 or not token:
+                raise BadFile(f"added_tokens.json gives {token[:60]!r} the id {str(id_)[:60]!r}")
+            if str(id_) in entries:
+                raise BadFile(f"added_tokens.json gives the id {id_} to two tokens")
+            special = token in specials
+            entries[str(id_)] = {"content": token, "special": special, "normalized": not special}
+        return entries
 
 
 def _token_text(value: object) -> str | None:
@@ -175,21 +236,20 @@ def _vocab_of_merges(merges: list[tuple[str, str]]) -> dict[str, int]:
 
 def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settings: _Settings) -> Parts:
     """A vocabulary and its merges, with the word pattern of the class that tokenizer_config.json names."""
-    kind = settings.tokenizer.get("tokenizer_class") or "GPT2Tokenizer"
-    kind = str(kind).removesuffix("Fast")
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    normalizer = None
-    if kind == "GPT2Tokenizer":
-        byte_level["add_prefix_space"] = settings.tokenizer.get("add_prefix_space") is True
-        cut: dict[str, Any] = byte_level
-    elif kind == "Qwen2Tokenizer":
-        split = {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False}
-        cut = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
-        normalizer = {"type": "NFC"}
-    else:
+    kind = _class_of(settings)
+    if kind not in _CLASSES:
         raise Unsupported(
             f"how {kind[:60]} cuts words is in tokenizer.json, which the folder lacks: fetch it too"
         )
+    pattern = _CLASSES[kind]
+    space = settings.tokenizer.get("add_prefix_space") is True
+    cut: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": True}
+    cut["use_regex"] = pattern is None
+    normalizer = None
+    if pattern is not None:
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        cut = {"type": "Sequence", "pretokenizers": [split, cut]}
+        normalizer = {"type": "NFC"}
     return Parts(
         vocab=vocab,
         merges=merges,
@@ -201,56 +261,75 @@ def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settin
     )
 
 
+def _class_of(settings: _Settings) -> str:
+    """The class of transformers that reads vocab.json and merges.txt; a model's name, where that is all."""
+    model = settings.config.get("model_type")
+    named = settings.tokenizer.get("tokenizer_class") or settings.config.get("tokenizer_class")
+    usual = _CLASS_OF_MODEL.get(str(model))
+    kind = usual if usual and (model in _MISNAMED or not named) else named or model or "GPT2Tokenizer"
+    return str(kind).removesuffix("Fast")
+
+
 def _with_declared(parts: Parts, settings: _Settings) -> Parts:
-    """The parts with the tokens that only tokenizer_config.json declares (`added_tokens_decoder`)."""
-    declared = settings.tokenizer.get("added_tokens_decoder") or {}
-    if not isinstance(declared, dict):
-        raise BadFile("added_tokens_decoder of tokenizer_config.json is not an object")
+    """The parts with the tokens that only the files beside the vocabulary declare."""
     known = {token.content for token in parts.added}
-    more = []
-    for key, entry in declared.items():
-        if not isinstance(entry, dict) or not key.isdecimal():
-            raise BadFile(f"added_tokens_decoder of tokenizer_config.json has an entry {key[:60]!r}")
+    more: list[AddedToken] = []
+    for key, entry in settings.added_entries().items():
         token, id_ = read_added_token({**entry, "id": int(key[:12])})
         if token.content in known:
             continue
         if parts.vocab.setdefault(token.content, id_) != id_:
             raise BadFile(
-                f"{token.content[:60]!r} has id {id_} in tokenizer_config.json and"
-                f" {parts.vocab[token.content]} in the vocabulary"
+                f"{token.content[:60]!r} has id {id_} beside the vocabulary and"
+                f" {parts.vocab[token.content]} in it"
             )
         known.add(token.content)
         more.append(token)
-    if not more:
-        return parts
-    return Parts(
-        parts.vocab,
-        parts.merges,
-        parts.options,
-        parts.normalizer,
-        parts.pre_tokenizer,
-        parts.decoding,
-        (*parts.added, *more),
-        parts.start_ids,
-    )
+    rows = settings.config.get("vocab_size")
+    following = max(parts.vocab.values(), default=-1) + 1
+    for text, entry in settings.special_entries().items():
+        flags = entry if isinstance(entry, dict) else {}
+        strips = any(flags.get(flag) is True for flag in ("lstrip", "rstrip", "single_word"))
+        if text in known or (text in parts.vocab and not strips):
+            continue
+        if (
+            text not in parts.vocab
+        ):  # transformers adds it behind the others; here only where the model has a row
+            if type(rows) is not int or following >= rows:
+                continue
+            parts.vocab[text] = following
+            following += 1
+        token, _ = read_added_token({**flags, "content": text, "special": True, "id": parts.vocab[text]})
+        more.append(token)
+    return replace(parts, added=(*parts.added, *more)) if more else parts
 
 
-def _start_ids(settings: _Settings, parts: Parts, names: Mapping[str, str]) -> tuple[int, ...]:
-    """tokenizer_config.json's add_bos_token where it is given, else what the post-processor puts first."""
+def _start_ids(
+    folder: Path, settings: _Settings, parts: Parts, names: Mapping[str, str]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The start tokens, and a note where tokenizer_config.json wants other ones than there are."""
     wanted = settings.tokenizer.get("add_bos_token")
-    if not isinstance(wanted, bool):
+    if (folder / "tokenizer.json").is_file():
         unknown = [id_ for id_ in parts.start_ids if id_ not in parts.vocab.values()]
         if unknown:
             raise BadFile(f"tokenizer.json starts texts with id {unknown[0]}, which is no token")
-        return parts.start_ids
-    if not wanted:
-        return ()
-    start = parts.vocab.get(names.get("bos_token", ""))
-    if start is None:
-        raise BadFile(
-            "tokenizer_config.json wants a start token (add_bos_token) and no bos_token is in the vocabulary"
+        if not isinstance(wanted, bool) or wanted == bool(parts.start_ids):
+            return parts.start_ids, ()
+        does = "a start token" if parts.start_ids else "no start token"
+        return parts.start_ids, (
+            f"tokenizer_config.json says add_bos_token: {json.dumps(wanted)}, and tokenizer.json gives texts"
+            f" {does}: tokenizer.json counts, as in transformers",
         )
-    return (start,)
+    if wanted is not True:
+        return (), ()
+    usual = "<|endoftext|>" if _class_of(settings) == "GPT2Tokenizer" else ""
+    start = parts.vocab.get(names.get("bos_token", usual))
+    if start is None:
+        return (), (
+            "tokenizer_config.json wants a start token (add_bos_token) and its bos_token is no token of the"
+            " vocabulary: texts begin without one",
+        )
+    return (start,), ()
 
 
 def _stops(folder: Path, settings: _Settings, vocabulary: Vocabulary, names: Mapping[str, str]) -> Stops:
