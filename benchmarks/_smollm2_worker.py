@@ -200,7 +200,7 @@ def main() -> None:
     torch.set_num_threads(said["threads"])
     folder = Path(said["folder"])
     bundle = open_bundle(folder)
-    options = DataOptions(length=said["length"], validation=HELD, cache=KEPT / "data")
+    options = DataOptions(length=said["length"], validation=HELD, seed=0, cache=KEPT / "data")
     data = open_data(SEED_TASKS, bundle.tokenizer, bundle.chat_template, options)
     if said["side"] == "pophood":
         run: Any = Ours(bundle, data, said["length"])

@@ -53,7 +53,7 @@ class Shape:
     "--file",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Read the prompt from a file (- is stdin).",
+    help="Read the prompt from a file in UTF-8 (- is stdin).",
 )
 @from_text("--keep-newline", is_flag=True, help="Keep the line break that ends a file or piped text.")
 @from_text("--replace-invalid", is_flag=True, help="Read what is not UTF-8 as U+FFFD, and count it.")

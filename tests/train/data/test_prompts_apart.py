@@ -159,7 +159,7 @@ def test_files_to_validate_with_share_no_prompt_in_silence(tmp_path: Path) -> No
     data = opened(train, validation_paths=(held,))
     assert (data.report.overlap, len(data.train)) == (1, 19)  # Q5 with its answer is left out, Q3 is not
     assert any(
-        w.startswith("1 training documents have a prompt that is validated") for w in data.report.warnings
+        w.startswith("1 training document has a prompt that is validated") for w in data.report.warnings
     )
 
 

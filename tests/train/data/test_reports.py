@@ -239,7 +239,7 @@ def test_a_part_that_is_to_validate_is_not_trained_on_in_silence(name: str, tmp_
         lines({"text": "three"}) if "jsonl" in name else "text\nthree\n", encoding="utf-8"
     )
     warnings = opened(folder, cache=tmp_path / "kept", validation=0).report.warnings
-    assert any(warning.startswith(f"{name} are trained on like the other files") for warning in warnings)
+    assert any(warning.startswith(f"{name} is trained on like the other files") for warning in warnings)
     (folder / "train.jsonl").rename(folder / "notes.jsonl")
     assert not any("like the other" in w for w in opened(folder, cache=tmp_path / "kept").report.warnings)
 

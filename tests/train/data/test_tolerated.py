@@ -80,7 +80,7 @@ def test_columns_that_nobody_reads_refuse_no_file(
 
 def test_rows_without_values_that_nobody_reads_are_counted(tmp_path: Path) -> None:
     data = read(tmp_path / "a.csv", "prompt,completion,note\na?,b\nc?,d,x\n")
-    assert "1 rows have no value in some columns, none of which is read" in data.report.notes
+    assert "1 row has no value in some columns, none of which is read" in data.report.notes
     (tmp_path / "b.csv").write_text("prompt,completion\na?,b\nc?\n", encoding="utf-8")
     (bad,) = opened(tmp_path / "b.csv", validation=0).report.bad
     assert (bad.line, bad.why) == (3, "has 1 value for 2 columns")
@@ -289,6 +289,13 @@ def test_records_are_found_wherever_they_are(shape: str, tmp_path: Path) -> None
     assert pairs(forced) == pairs(data)
 
 
+def test_what_stands_beside_the_list_is_said(tmp_path: Path) -> None:
+    content = {"version": "1.1", "info": {"by": ["x"]}, "train": [PAIR, OTHER], "n": 2}
+    for indent in (None, 1):
+        data = read(tmp_path / f"{indent}.json", json.dumps(content, indent=indent))
+        assert "beside the list of records, not read: 'version', 'info', 'n'" in data.report.notes
+
+
 def test_the_reported_files(tmp_path: Path) -> None:
     assert pairs(read(CASES / "array.jsonl", cache=tmp_path)) == [("a?", "b"), ("c?", "d")]
     assert pairs(read(CASES / "wrapped.json", cache=tmp_path)) == [("a?", "b")]
@@ -380,6 +387,6 @@ def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000 and path.stat().st_size > 17 << 20 and peak < 3 << 20
-    from pophood.train.data.containers import container_of
+    from pophood.train.data.containers import Shape, shape_of
 
-    assert container_of(path, {"text"}, records=False) == ("wrapped", "data")
+    assert shape_of(path, {"text"}, records=False) == Shape("wrapped", "data")

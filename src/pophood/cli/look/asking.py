@@ -125,7 +125,7 @@ def text_options(function: F) -> F:
         metavar="FILE",
         type=click.Path(exists=True, dir_okay=False, allow_dash=True),
         section="Text",
-        help="Read the text from a file (- is stdin).",
+        help="Read the text from a file in UTF-8 (- is stdin).",
     )
     return click.argument("text", required=False, metavar="[TEXT]")(file(function))
 

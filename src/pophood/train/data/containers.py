@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,27 +36,35 @@ BY_SUFFIX: dict[str, Container] = {
 _PANDAS = "in pandas, DataFrame.to_json(FILE, orient='records', lines=True) writes one"
 
 
-def container_of(path: Path, fields: Set[str], records: bool) -> tuple[Container, str]:
-    """The container of a file, and the key under which an object has the list of its records ("" elsewhere).
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a file holds its records; `key` names the list of them in a container "wrapped", `beside` what else
+    the object has, which is not read."""
+
+    container: Container
+    key: str = ""
+    beside: tuple[str, ...] = ()
+
+
+def shape_of(path: Path, fields: Set[str], records: bool) -> Shape:
+    """How a file holds its records, by its name and its content.
 
     `fields` are the names that records have; with `records` a text file is taken for JSON lines.
     """
     named = BY_SUFFIX.get(path.suffix.lower())
-    if named in ("csv", "tsv"):
-        return named, ""
-    if named == "text" and not records:
-        return named, ""
+    if named in ("csv", "tsv") or (named == "text" and not records):
+        return Shape(named)
     with open_bytes(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"["):
-        return ("jsonl" if _lists_by_line(path) else "array"), ""
+        return Shape("jsonl" if _lists_by_line(path) else "array")
     if head.startswith(b"{"):
         return _of_object(path, fields)
     if named is not None:
-        return "jsonl", ""
+        return Shape("jsonl")
     if b"\0" in head:
         raise BadFile(f"{path}: is not text (it has NUL bytes); wanted text, JSONL, JSON, CSV or TSV")
-    return "text", ""
+    return Shape("text")
 
 
 def is_blank(path: Path) -> bool:
@@ -92,16 +101,15 @@ def _lists_by_line(path: Path) -> bool:
     return False
 
 
-def _of_object(path: Path, fields: Set[str]) -> tuple[Container, str]:
-    """The container of a file that begins with "{"."""
+def _of_object(path: Path, fields: Set[str]) -> Shape:
+    """How a file that begins with "{" holds its records."""
     lines = (line for line in read_lines(path) if line.why or line.text.strip())
     first, more = next(lines), next(lines, None)
     value = None if first.why else parse(first.text)[0]
     lists: list[str] = []  # names of lists of objects
     if isinstance(value, dict):
         lists = [name for name, items in value.items() if _has_objects(items)]
-        key = None if more else _key_of_records(value, lists, fields)
-        return ("jsonl", "") if key is None else ("wrapped", key)
+        return (None if more else _wrapped(list(value), lists, fields)) or Shape("jsonl")
     text = JsonText(path)
     names: list[str] = []
     try:
@@ -112,19 +120,19 @@ def _of_object(path: Path, fields: Set[str]) -> tuple[Container, str]:
                 pass
     except BadJson:
         if not lists:
-            return "jsonl", ""  # lines of which the first is damaged
-    key = _key_of_records(names, lists, fields)
-    if key is not None:
-        return "wrapped", key
-    return "jsonl" if text.line == first.number else "values", ""  # a line with more than one value is bad
+            return Shape("jsonl")  # lines of which the first is damaged
+    one_line = text.line == first.number  # and what follows the value on it is damage
+    return _wrapped(names, lists, fields) or Shape("jsonl" if one_line else "values")
 
 
-def _key_of_records(names: Iterable[str], lists: Sequence[str], fields: Set[str]) -> str | None:
-    """The first list of objects in an object that has no field of a record; None where it is a record itself.
+def _wrapped(names: Sequence[str], lists: Sequence[str], fields: Set[str]) -> Shape | None:
+    """An object whose first list of objects has the records; None where it has a field of a record itself.
 
     `instances` are a field of a task beside its instruction, and a list of records alone.
     """
-    return lists[0] if lists and not (fields - {"instances"}) & set(names) else None
+    if not lists or (fields - {"instances"}) & set(names):
+        return None
+    return Shape("wrapped", lists[0], tuple(name for name in names if name not in lists))
 
 
 def _has_objects(value: Any) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pophood.errors import BadFile, BadInput, NotHere
-from pophood.train.data.containers import BY_SUFFIX, Container, container_of, is_blank, odd_record
+from pophood.train.data.containers import BY_SUFFIX, Container, is_blank, odd_record, shape_of
 from pophood.train.data.layouts import layout_of, read_fields
 from pophood.train.data.options import FIELDS, DataOptions
 from pophood.train.data.raw import Raw, read_array, read_jsonl, read_values, read_wrapped
@@ -31,6 +31,7 @@ class DataFile:
     container: Container
     layout: str  # of LAYOUTS
     key: str = ""  # under which the list of records is, in a container "wrapped"
+    beside: tuple[str, ...] = ()  # names beside it, which are not read
 
     def records(self) -> Iterator[Raw]:
         """The records of a file that has some (not "text", not "lines")."""
@@ -47,6 +48,11 @@ class FoundFiles:
     files: tuple[DataFile, ...]
     skipped: tuple[Path, ...]  # of folders, by their names
     empty: tuple[Path, ...]  # without a record or a letter
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names that objects have beside their lists of records, and that are not read."""
+        return tuple(dict.fromkeys(name for file in self.files for name in file.beside))
 
     @property
     def kept_apart(self) -> tuple[Path, ...]:
@@ -105,17 +111,18 @@ def _data_file(path: Path, options: DataOptions) -> DataFile | None:
     if options.format == "lines":
         return DataFile(path, "lines", "lines")
     names = {options.columns.get(name, name) for name in FIELDS} | _OTHER_FIELDS
-    container, key = container_of(path, names, records=options.format not in ("auto", "text"))
+    shape = shape_of(path, names, records=options.format not in ("auto", "text"))
+    container = shape.container
     if container == "text":
         if options.format in ("auto", "text"):
             return DataFile(path, "text", "text")
         container = "jsonl"  # records were asked for
-    file = DataFile(path, container, options.format, key)
+    file = DataFile(path, container, options.format, shape.key, shape.beside)
     if options.format == "auto":
         layout = _layout(file, options)
         if layout is None:
             return None
-        file = DataFile(path, container, layout, key)
+        file = replace(file, layout=layout)
     _check_columns(file, options)
     return file
 

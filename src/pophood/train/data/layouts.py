@@ -123,7 +123,8 @@ def unused_fields(
     `template` is the source of the chat template, which may read any field of a message. Texts in messages
     are left to whoever renders them, and can tell whether they are in the result.
     """
-    yield from (key for key in value if key not in read_fields(layout, columns))
+    read_here = read_fields(layout, columns)
+    yield from (key for key in value if key not in read_here)
     for name in ("messages", "prompt", "completion", "conversations", "instances"):
         inside = value.get(columns.get(name, name)) if name in _READ[layout] else None
         keys = dict.fromkeys(

@@ -211,7 +211,7 @@ def _report(
         overlap=overlap,
         unused=facts["unused"],
         completions_only=not text.all() and options.completions_only is not False,
-        notes=notes_of(facts, counts, options, how, found.skipped, found.empty),
+        notes=notes_of(facts, counts, options, how, found),
         warnings=warnings_of(facts, counts, options, encoder, found.kept_apart),
         cache=str(store.folder),
         cache_bytes=store.nbytes,

@@ -11,6 +11,7 @@ from pophood.train.data.options import DataOptions
 
 if TYPE_CHECKING:
     from pophood.train.data.encode import ItemEncoder
+    from pophood.train.data.files import FoundFiles
 
 FEW = 20  # documents or lines below which a model learns them by heart
 
@@ -36,8 +37,7 @@ def notes_of(
     counts: Counts,
     options: DataOptions,
     how: str,
-    skipped: Sequence[Path],
-    empty: Sequence[Path],
+    found: FoundFiles,
 ) -> tuple[str, ...]:
     """Notes on what was done: the split, long texts, fields and files that nothing reads."""
     notes = [how]
@@ -53,13 +53,19 @@ def notes_of(
         more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
         notes.append(f"fields that are not used: {fields}{more}")
     if facts["short"]:
-        notes.append(f"{facts['short']:,} rows have no value in some columns, none of which is read")
-    if skipped:
-        kinds = ", ".join(sorted({path.suffix or path.name for path in skipped})[:6])
-        notes.append(f"{len(skipped):,} other files in the folder are not read ({kinds})")
-    if empty:
-        some = ", ".join(str(path) for path in empty[:3])
-        notes.append(f"{len(empty):,} files are empty ({some}{', ...' if len(empty) > 3 else ''})")
+        rows = "1 row has" if facts["short"] == 1 else f"{facts['short']:,} rows have"
+        notes.append(f"{rows} no value in some columns, none of which is read")
+    if found.beside:
+        beside = ", ".join(f"{name[:30]!r}" for name in found.beside[:6])
+        notes.append(f"beside the list of records, not read: {beside}")
+    if found.skipped:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in found.skipped})[:6])
+        notes.append(f"{len(found.skipped):,} other files in the folder are not read ({kinds})")
+    if found.empty:
+        some = ", ".join(str(path) for path in found.empty[:3])
+        more = ", ..." if len(found.empty) > 3 else ""
+        files = "1 file is" if len(found.empty) == 1 else f"{len(found.empty):,} files are"
+        notes.append(f"{files} empty ({some}{more})")
     return tuple(notes)
 
 
@@ -78,8 +84,9 @@ def warnings_of(
         found.append(f"{facts['bad_count']:,} of {total:,} lines are bad and left out")
         foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
         if foreign:
+            lines = "1 line is" if foreign == 1 else f"{foreign:,} lines are"
             found.append(
-                f"{foreign:,} lines are not UTF-8: convert the file (`iconv -f WINDOWS-1252 -t UTF-8` if it"
+                f"{lines} not UTF-8: convert the file (`iconv -f WINDOWS-1252 -t UTF-8` if it"
                 " comes from an older Windows program)"
             )
     if counts.memorised < FEW:
@@ -127,8 +134,9 @@ def _of_the_sides(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
     found: list[str] = []
     if kept_apart:
         names = ", ".join(path.name for path in kept_apart)
+        are = "is" if len(kept_apart) == 1 else "are"
         found.append(
-            f"{names} are trained on like the other files: give the file to train on alone, and another one"
+            f"{names} {are} trained on like the other files: give the file to train on alone, and another one"
             " with --validation-data"
         )
     if counts.overlap:
@@ -136,8 +144,10 @@ def _of_the_sides(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
             f"{counts.overlap:,} training documents are among the validation files too: left out of training"
         )
     if counts.prompts_shared:
+        one = counts.prompts_shared == 1
+        documents = "1 training document has" if one else f"{counts.prompts_shared:,} training documents have"
         found.append(
-            f"{counts.prompts_shared:,} training documents have a prompt that is validated with too: the"
+            f"{documents} a prompt that is validated with too: the"
             " validation loss says little about other prompts"
         )
     return found
