@@ -158,20 +158,28 @@ def test_cancel_from_another_thread_stops_within_a_block(slow: Engine) -> None:
 
 
 def test_the_interpreter_is_free_while_the_engine_works(slow: Engine) -> None:
-    sequence, done = slow.new_sequence(), threading.Event()
+    """Three turns of this thread fall into a pass of minutes, which it then cancels."""
+    sequence, flag = slow.new_sequence(), CancelFlag()
+    started, done = threading.Event(), threading.Event()
+    cancelled: list[bool] = []
 
     def work() -> None:
-        slow.logits([(sequence, [3] * 512)])
+        started.set()
+        try:
+            slow.logits([(sequence, [3] * 4_000)], cancel=flag)
+        except Cancelled:
+            cancelled.append(True)
         done.set()
 
     thread = threading.Thread(target=work)
     thread.start()
-    turns = 0
-    while not done.wait(0.005):
-        turns += 1
+    started.wait()
+    for _ in range(3):
+        assert not done.wait(0.005), "the interpreter stood still during the forward pass"
         assert slow.isa in instruction_sets()  # other calls on the same engine do not wait for the pass
+    flag.set()
     thread.join()
-    assert turns >= 3, "the interpreter stood still during the forward pass"
+    assert cancelled
     slow.drop(sequence)
 
 
@@ -194,7 +202,6 @@ config = tiny_config("llama", n_layer=40, n_embd=512, n_head=8, n_kv_head=8, hea
 engine = Engine(config)
 engine.load(Random(config))
 sequence = engine.new_sequence()
-print("ready", flush=True)
 """
 
 
@@ -202,6 +209,7 @@ print("ready", flush=True)
 def test_ctrl_c_ends_a_pass_and_leaves_the_sequence() -> None:
     code = LONG + (
         "try:\n"
+        "    print('ready', flush=True)\n"
         "    while True:\n"
         "        engine.logits([(sequence, [1] * 200)])\n"
         "        engine.truncate(sequence, 0)\n"
@@ -223,6 +231,7 @@ def test_ctrl_c_ends_a_pass_and_leaves_the_sequence() -> None:
 def test_a_forked_child_gets_a_pool_of_its_own() -> None:
     code = LONG + (
         "import os\n"
+        "print('ready', flush=True)\n"
         "before = engine.logits([(sequence, [1] * 40)]).tobytes()\n"
         "child = os.fork()\n"
         "if child == 0:\n"

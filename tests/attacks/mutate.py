@@ -324,7 +324,7 @@ class Watch:
             if measured:
                 tracemalloc.stop()
         self.slowest = max(self.slowest, seconds)
-        assert seconds < 1, f"{case.label}: took {seconds:.1f} s"
+        assert seconds < 20, f"{case.label}: took {seconds:.1f} s"
         limit = self.factor * len(case.data) + self.slack
         assert peak <= limit, f"{case.label}: {peak:,} bytes for a file of {len(case.data):,}"
         return result

@@ -250,7 +250,7 @@ def fresh(path: Path, data: bytes) -> None:
 
 
 def watch() -> Watch:
-    """One second each; the library's own memory is not Python's, so the slack is for what is used of it."""
+    """The library's own memory is not Python's, so the slack is for what is used of it."""
     return Watch(factor=64, slack=4 << 20)
 
 

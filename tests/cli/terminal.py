@@ -45,7 +45,7 @@ class Screen:
         """Press keys; `\\n` is Enter."""
         os.write(self._descriptor, keys.encode() if isinstance(keys, str) else keys)
 
-    def until(self, wanted: str, seconds: float = 120) -> str:
+    def until(self, wanted: str, seconds: float = processes.HANG_SECONDS) -> str:
         """Read until a text appears after what was waited for before; what came in between."""
         end = time.monotonic() + seconds
         while (found := self.text.find(wanted, self._seen)) < 0:
@@ -58,18 +58,18 @@ class Screen:
         """Wait for a few more characters, whatever they are."""
         wanted = len(self.text) + characters
         while len(self.text) < wanted:
-            self._read(120)
+            self._read(processes.HANG_SECONDS)
 
-    def leave(self, keys: bytes, seconds: float = 60) -> int:
-        """Press keys until the program ends; its exit code."""
-        end = time.monotonic() + seconds
-        while self.process.poll() is None and time.monotonic() < end:
-            self.type(keys)
-            time.sleep(0.3)
-        assert self.process.returncode is not None, self.text
-        return self.process.returncode
+    def leave(self, keys: bytes) -> int:
+        """Press keys that end the program, once, and Enter; its exit code.
 
-    def ended(self, seconds: float = 60) -> int:
+        A signal between readline's prompt and its wait for keys is seen with the next key, hence Enter. A second
+        signal could meet an interpreter that is already on its way out, and would end it by that signal.
+        """
+        self.type(keys + b"\n")
+        return self.ended()
+
+    def ended(self, seconds: float = processes.HANG_SECONDS) -> int:
         """Wait for the end; the exit code."""
         return self.process.wait(seconds)
 

@@ -1,4 +1,7 @@
-"""Importing pophood and asking for help stay light: no torch, no oracle, no connection, 0.3 s."""
+"""Importing pophood and asking for help stay light: no torch, no oracle, no connection, few steps.
+
+Seconds depend on the machine and on its other work: benchmarks/start.py measures them.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,9 @@ from tests.conftest import ROOT
 PYTHON = [sys.executable, "-X", "utf8"]
 ORACLES = ["torch", "transformers", "peft", "gguf", "tiktoken", "llama_cpp", "ctranslate2"]
 LATE = ["tokenizers", "huggingface_hub", "jinja2", "rich", "numpy", "click"]
-HELP_SECONDS = 0.3
-HANG_SECONDS = 20.0
-
-
-def spent_by_children() -> float:
-    """Seconds of processor time of all child processes that have ended."""
-    times = os.times()
-    return times.children_user + times.children_system
+HELP_NEEDS = {"click"}  # of what is installed beside pophood
+HELP_MODULES = 24  # of pophood's own
+HELP_CALLS = 60_000  # Python functions that run, those of the imports included
 
 
 def modules_after(statement: str) -> set[str]:
@@ -63,23 +61,41 @@ def test_everything_imports_without_the_oracles() -> None:
     assert "pophood" in modules_after(walk)
 
 
+COUNTED = """
+import json, sys
+calls = 0
+def count(frame, event, argument):
+    global calls
+    calls += event == "call"
+sys.argv = ["pophood", *json.loads(sys.argv[1])]
+before = set(sys.modules)
+sys.setprofile(count)
+try:
+    from pophood.cli import main
+    main()
+except SystemExit:
+    pass
+sys.setprofile(None)
+print()
+print(json.dumps({"calls": calls, "modules": sorted(set(sys.modules) - before)}))
+"""
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["chat", "--help"], ["--version"]])
-def test_help_comes_at_once(arguments: list[str]) -> None:
-    """Processor time of the best of five processes, which other work on the machine lengthens little."""
-    seconds = []
-    for _ in range(5):
-        start = spent_by_children()
-        result = processes.run(
-            [*PYTHON, "-m", "pophood", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=HANG_SECONDS,
-            check=True,
-        )
-        seconds.append(spent_by_children() - start)
-        assert "pophood" in result.stdout
-    assert min(seconds) <= HELP_SECONDS, f"best of five: {min(seconds):.2f} s"
+def test_help_takes_few_steps(arguments: list[str]) -> None:
+    """Nothing but click is imported, little of pophood, and few functions are called, whatever the load."""
+    command = [*PYTHON, "-c", COUNTED, json.dumps(arguments)]
+    done = processes.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    shown, _, last = done.stdout.rstrip("\n").rpartition("\n")
+    assert "pophood" in shown
+    counted = json.loads(last)
+    modules = set(counted["modules"])
+    own = {name for name in modules if name.partition(".")[0] == "pophood"}
+    others = {name.partition(".")[0] for name in modules - own} - sys.stdlib_module_names
+    assert others <= HELP_NEEDS
+    assert 0 < len(own) <= HELP_MODULES, own
+    assert 0 < counted["calls"] <= HELP_CALLS
+    print(f"{len(own)} modules of pophood, {len(modules)} in all, {counted['calls']:,} calls")
 
 
 def test_help_does_not_wait_for_input_or_the_network(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from pophood.course.notebook import notebook_json
 from pophood.errors import BadInput
 from pophood.table import Table
 from tests.course.walked import Walked, walk
+from tests.processes import HANG_SECONDS
 from tests.tiny import tiny_folder
 
 PAGES = ("training-text", "loss", "one-step", "training-run", "before-and-after", "what-changed")
@@ -258,7 +259,7 @@ def test_the_notebook_goes_on_without_torch(
     first = next(cell for cell in book["cells"] if cell["id"] == "model")
     first["source"] = ['import sys\nsys.modules["torch"] = None\n', *first["source"]]
     notebook = nbformat.reads(json.dumps(book), as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=int(HANG_SECONDS), kernel_name="python3").execute()
     needing = [cell for cell in notebook.cells if "raises-exception" in cell["metadata"].get("tags", [])]
     assert len(needing) == 5 + 4
     for cell in needing:

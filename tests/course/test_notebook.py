@@ -12,6 +12,7 @@ import pytest
 from pophood.course import Course
 from pophood.course.notebook import notebook_json
 from tests.conftest import ROOT
+from tests.processes import HANG_SECONDS
 from tests.tiny import tiny_folder
 
 TRACKED = ROOT / "notebooks" / "talk.ipynb"
@@ -75,7 +76,7 @@ def test_it_runs_from_start_to_end(book: Any, tmp_path: Path, monkeypatch: pytes
             cell["source"] = 'guess = "5"'
         if cell["id"] == "page-02-predict-guess":
             cell["source"] = "guess = 1.5e9"
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=int(HANG_SECONDS), kernel_name="python3").execute()
     outputs = {cell["id"]: cell["outputs"] for cell in notebook.cells if cell["cell_type"] == "code"}
     assert not [out for found in outputs.values() for out in found if out["output_type"] == "error"]
     assert "Right: 5." in outputs["page-10-check-code-1"][-1]["data"]["text/html"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -93,13 +92,12 @@ def test_random_patterns(pattern: str, name: str) -> None:
     ],
 )
 def test_a_hostile_pattern_ends(pattern: str) -> None:
-    start = time.monotonic()
+    """Python's re would not come back before the guard against hanging."""
     patterns = ModulePatterns([pattern])
     try:
         assert all(patterns.first("a" * 200 + str(i)) is None for i in range(20))
     except PatternError as error:
         assert "take too long" in str(error)
-    assert time.monotonic() - start < 60  # Python's re would not come back
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ class FakeHub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, str]]] = []  # method, path, headers
         self.sent = 0  # bytes of large files
         self.licence = "mit"
+        self.closing = threading.Event()  # ends a delay
 
     @property
     def endpoint(self) -> str:
@@ -104,6 +105,7 @@ def running_hub() -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         hub.shutdown()
         hub.server_close()
         thread.join()
@@ -157,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.server
         repo, _, revision = path.partition("/revision/")
         if hub.wrong.delay:
-            threading.Event().wait(hub.wrong.delay)
+            hub.closing.wait(hub.wrong.delay)
         if hub.wrong.api_status is not None:
             self.answer(hub.wrong.api_status)
         elif repo not in hub.repos and repo.partition("/tree/")[0] in hub.repos:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,11 +110,9 @@ def test_a_hub_that_is_silent_costs_three_seconds(
 ) -> None:
     assert choice.PROBE_SECONDS == 3.0
     monkeypatch.setattr(choice, "PROBE_SECONDS", 0.2)
-    hub.wrong.delay = 1.0
+    hub.wrong.delay = 3_600.0  # whoever waits for it runs into the guard against hanging
     said: list[str] = []
-    start = time.monotonic()
     assert pophood_hub.locate(announce=said.append, confirm=yes).name == "smollm2"
-    assert time.monotonic() - start < 0.9
     assert fetched == ["asked"]
     assert f"the hub at {hub.endpoint} does not answer within 0.2 s" in said[0]
 

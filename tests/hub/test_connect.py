@@ -13,6 +13,7 @@ from pophood.hub.connect import Reach, Unreachable, reach_of, split_address
 from pophood.hub.web import Web, _redirect
 from tests import processes
 from tests.hub.fake_hub import FakeHub
+from tests.processes import HANG_SECONDS
 
 REACHES = {
     Reach.PUBLIC: ["8.8.8.8", "2606:4700::1111", "64.233.160.1"],
@@ -208,7 +209,7 @@ def test_what_is_not_http(reply: bytes) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        web = Web(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=5)
+        web = Web(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=HANG_SECONDS)
         with pytest.raises(Unreachable, match="no answer"), web.get("/"):
             pass
         thread.join()
@@ -251,7 +252,7 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        web = Web(f"https://localhost:{server.getsockname()[1]}", timeout=5)
+        web = Web(f"https://localhost:{server.getsockname()[1]}", timeout=HANG_SECONDS)
         with (
             pytest.raises(NotHere, match=r"certificate is not valid .*SSL_CERT_FILE") as caught,
             web.get("/"),

@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import textwrap
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -214,15 +213,13 @@ def test_progress_and_the_reason_of_a_failure(fake_pip: Callable[[float], Path])
 
 
 def test_an_interruption_ends_pip_too(fake_pip: Callable[[float], Path], home: Path) -> None:
-    pid = fake_pip(60)
+    pid = fake_pip(3_600)  # whoever waits for it runs into the guard against hanging
 
     def interrupt(progress: pophood_hub.Progress) -> None:
         raise KeyboardInterrupt
 
-    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         pophood_hub.pull("smollm2", announce=str, progress=interrupt)
-    assert time.monotonic() - start < 30  # pip would have slept for 60
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), signal.SIGCONT)
     assert in_store(home) == []

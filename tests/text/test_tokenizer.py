@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,9 +282,7 @@ def letters(count: int) -> str:
 
 def test_ten_megabytes_without_a_space(gpt2: Tokenizer) -> None:
     text = "a" * 6_000_000 + letters(4_000_000)
-    started = time.perf_counter()
-    ids = gpt2.encode(text)
-    assert time.perf_counter() - started < 60
+    ids = gpt2.encode(text)  # in quadratic time it would run into the guard against hanging
     assert sum(len(gpt2.token_bytes(id_)) for id_ in ids) == 10_000_000
 
 
@@ -293,9 +290,7 @@ def test_ten_megabytes_without_a_space(gpt2: Tokenizer) -> None:
 def test_megabytes_without_a_space_by_score(size: int) -> None:
     tokenizer = load_tokenizer_gguf(pieces_metadata())
     for text in ("a" * size, letters(size)):
-        started = time.perf_counter()
         ids = tokenizer.encode(text)
-        assert time.perf_counter() - started < 60
         assert tokenizer.decode(ids) == text
 
 

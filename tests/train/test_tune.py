@@ -151,15 +151,12 @@ def test_other_data_is_refused_on_resuming(start: Callable[..., Tuning], notes: 
 
 
 def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -> None:
-    begin = time.perf_counter()
     tuning = start(replace(SMALL, steps=None, minutes=0.15, patience=0))
     list(tuning)
-    took = time.perf_counter() - begin
     assert tuning.plan is not None
     assert tuning.plan.steps >= 1
     assert tuning.card is not None
     assert tuning.card.reason in ("steps", "clock")
-    assert took < 0.15 * 60 * 2, "twice the time is only for a machine that stands still"
     assert tuning.card.actual.steps >= 1
     written = json.loads((tuning.out / "tune.json").read_text(encoding="utf-8"))
     assert written["plan"]["steps"] == tuning.plan.steps
