@@ -63,8 +63,8 @@ class Screen:
     def leave(self, keys: bytes) -> int:
         """Press keys that end the program, once, and Enter; its exit code.
 
-        A signal between readline's prompt and its wait for keys is seen with the next key, hence Enter. A second
-        signal could meet an interpreter that is already on its way out, and would end it by that signal.
+        A signal between readline's prompt and its wait for keys is seen with the next key, hence Enter. A
+        second signal could meet an interpreter that is already on its way out, and would end it by that signal.
         """
         self.type(keys + b"\n")
         return self.ended()
