@@ -64,7 +64,7 @@ class Screen:
         """Press keys that end the program, once, and Enter; its exit code.
 
         A signal between readline's prompt and its wait for keys is seen with the next key, hence Enter. A
-        second signal could meet an interpreter that is already on its way out, and would end it by that signal.
+        second signal could meet an interpreter on its way out, which it would kill.
         """
         self.type(keys + b"\n")
         return self.ended()
