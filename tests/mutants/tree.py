@@ -189,7 +189,7 @@ def _last(output: str) -> str:
 
 
 def _unpack(commit: str, folder: Path) -> None:
-    """Put the files of a commit into a folder; unchanged ones keep their time, so they compile no second time."""
+    """Put the files of a commit into a folder; those that it has already keep their time for the compiler."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".so"]
     kept = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     shutil.rmtree(folder, ignore_errors=True)
