@@ -230,8 +230,8 @@ class ItemEncoder:
     def _begin(self, atoms: Sequence[Atom], owners: Sequence[int | None], opening: int, after: int) -> int:
         """Where the model's part begins: after the generation prompt, or at what leads to the words.
 
-        The prompt counts where the template wrote it, between `after` and `opening`, with no message's words
-        from there on.
+        The prompt counts where the template wrote it, between `after` and `opening`, and where no words of a
+        message follow it up to there.
         """
         end = _rfind(atoms, self._prompt, after, opening)
         if end is not None and all(owner is None for owner in owners[end - len(self._prompt) : opening]):
