@@ -55,6 +55,8 @@ class Misbehaviour:
     error_code: str | None = None  # X-Error-Code, with `file_status` or `api_status`
     api_status: int | None = None
     delay: float = 0.0  # seconds before the list
+    refused_token: str | None = None  # whoever sends it gets 401
+    private: bool = False  # 401 for whoever sends no token
 
 
 class FakeHub(ThreadingHTTPServer):
@@ -127,7 +129,11 @@ class Handler(BaseHTTPRequestHandler):
         hub, wrong = self.server, self.server.wrong
         hub.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         path = unquote(urlsplit(self.path).path)
-        if wrong.statuses and (status := wrong.statuses.pop(0)) != 200:
+        login = self.headers.get("Authorization", "")
+        refused = wrong.refused_token is not None and login == f"Bearer {wrong.refused_token}"
+        if refused or (wrong.private and not login and not path.startswith("/cdn/")):
+            self.answer(401)
+        elif wrong.statuses and (status := wrong.statuses.pop(0)) != 200:
             self.answer(status)
         elif path.startswith("/api/models/"):
             self.list_repo(path.removeprefix("/api/models/"))

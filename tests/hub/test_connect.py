@@ -10,6 +10,7 @@ import pytest
 from pophood.errors import BadInput, PophoodError
 from pophood.hub import connect
 from pophood.hub.connect import Reach, Unreachable, reach_of, split_address
+from pophood.hub.login import Login
 from pophood.hub.web import Web, _redirect
 from tests import processes
 from tests.hub.fake_hub import FakeHub
@@ -163,7 +164,7 @@ def test_the_token_does_not_travel_in_the_clear(
     monkeypatch: pytest.MonkeyPatch, names: dict[str, str], hub: FakeHub
 ) -> None:
     names["hub.test"] = "127.0.0.1"
-    web = Web(f"http://hub.test:{hub.server_address[1]}", token="hf_x")
+    web = Web(f"http://hub.test:{hub.server_address[1]}", login=Login("hf_x", "HF_TOKEN"))
     with pytest.raises(BadInput, match="HF_TOKEN would travel unencrypted"), web.get("/"):
         pass
     assert hub.asked == []

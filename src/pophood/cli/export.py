@@ -83,7 +83,12 @@ def command(
     refuse_input(to, adapters)
     with Transfer(console, model or "model") as transfer:
         found = hub.locate(
-            model, offline=offline, announce=console.say, confirm=ask(console), progress=transfer
+            model,
+            offline=offline,
+            announce=console.say,
+            detail=console.detail,
+            confirm=ask(console),
+            progress=transfer,
         )
     bundle = open_bundle(found.path)
     for remark in bundle.remarks:

@@ -44,6 +44,7 @@ def command(
             offline=offline,
             progress=progress,
             announce=console.say,
+            detail=console.detail,
             confirm=None if yes else ask(console),
         )
     if as_json:

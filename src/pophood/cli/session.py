@@ -39,6 +39,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             chat=chat,
             offline=choice.offline,
             announce=console.say,
+            detail=console.detail,
             confirm=ask(console),
             progress=progress,
         )

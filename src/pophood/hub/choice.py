@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +46,7 @@ class Manner:
     say: Say
     ask: Ask | None
     progress: Callable[[Progress], object] | None
+    detail: Say | None = None
 
 
 def locate(
@@ -57,16 +57,18 @@ def locate(
     announce: Say | None = None,
     confirm: Ask | None = None,
     progress: Callable[[Progress], object] | None = None,
+    detail: Say | None = None,
 ) -> Located:
     """The files of a model, fetched on first use if that is allowed, and said aloud through `announce`.
 
-    `confirm` asks a person at a terminal; without it nobody is asked. Raises BadInput for a name that means
-    nothing, NotHere for a model that is not here and may not, or could not, be fetched.
+    `confirm` asks a person at a terminal; without it nobody is asked. `detail` hears what only `-v` tells.
+    Raises BadInput for a name that means nothing, NotHere for a model that is not here and may not, or could
+    not, be fetched.
 
     >>> locate("smollm2").path.name  # doctest: +SKIP
     'SmolLM2-135M-Instruct.Q4_1.gguf'
     """
-    manner = Manner(bool(offline) or told_offline(), announce or say_to_log, confirm, progress)
+    manner = Manner(bool(offline) or told_offline(), announce or say_to_log, confirm, progress, detail)
     if name is not None:
         return _named(name, manner)
     choice = default_choice(chat=chat)
@@ -120,7 +122,7 @@ def _named(text: str, manner: Manner) -> Located:
         return fetch_smollm2(force=False, say=manner.say, ask=manner.ask, progress=manner.progress)
     from pophood.hub.fetch import pull_repo
 
-    return pull_repo(name, say=manner.say, ask=manner.ask, progress=manner.progress)
+    return pull_repo(name, say=manner.say, ask=manner.ask, progress=manner.progress, detail=manner.detail)
 
 
 def at_path(text: str) -> Located | None:
@@ -188,6 +190,7 @@ def _pull_first(listing: Listing, manner: Manner, ask: Ask) -> Located:
         say=manner.say,
         ask=ask,
         progress=manner.progress,
+        detail=manner.detail,
         instead=instead,
     )
 
@@ -196,20 +199,29 @@ def _probe(say: Say) -> Listing | None:
     """Ask the hub for gpt2's list of files, for 3 s at most, name resolution included."""
     import threading
 
+    from pophood.hub.connect import ProxyFailed
     from pophood.hub.listing import list_repo
     from pophood.hub.web import Web
 
     found: list[Listing] = []
+    proxy: list[str] = []
     web = Web.from_environment()
 
     def ask_hub() -> None:
-        with suppress(PophoodError):
+        try:
             found.append(list_repo(web.with_patience(PROBE_SECONDS, attempts=1), CATALOGUE[FIRST].repo))
+        except ProxyFailed as error:
+            proxy.append(str(error))
+        except PophoodError:
+            pass
 
     thread = threading.Thread(target=ask_hub, daemon=True)  # a resolver cannot be interrupted, only left
     thread.start()
     thread.join(PROBE_SECONDS)
     if found:
         return found[0]
+    if proxy:
+        say(f"no model is here yet: {proxy[0]}")
+        return None
     say(f"no model is here yet, and the hub at {web.endpoint} does not answer within {PROBE_SECONDS:g} s")
     return None

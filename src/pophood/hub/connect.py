@@ -25,6 +25,10 @@ class Unreachable(NotHere):
     """The hub did not answer, or broke off: another attempt may help."""
 
 
+class ProxyFailed(Unreachable):
+    """The proxy that the person set up did not do its part; the hub was not asked."""
+
+
 class Reach(IntEnum):
     """How private an address is; a redirect may not lead further down than the hub itself stands."""
 
@@ -42,6 +46,7 @@ class Line:
     reach: Reach
     absolute: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    proxy: str | None = None  # "host:port"
 
 
 def reach_of(address: str) -> Reach:
@@ -182,11 +187,32 @@ def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout
         login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
         headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
     host, port = proxy.hostname or "", proxy.port or 80
+    name = f"{host}:{port}"
     if parts.scheme == "http":
-        return Line(http.client.HTTPConnection(host, port, timeout=timeout), reach, True, headers)
-    tunnel = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
-    tunnel.set_tunnel(parts.hostname or "", port_of(parts), headers)
-    return Line(tunnel, reach)
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    else:
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=_tls())
+        connection.set_tunnel(parts.hostname or "", port_of(parts), headers)
+    try:
+        connection.connect()
+    except ssl.SSLCertVerificationError as error:
+        connection.close()
+        raise bad_certificate(parts.hostname, error) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        connection.close()
+        raise bad_proxy(name, parts, words_of(error)) from None
+    connection.auto_open = 0
+    absolute = parts.scheme == "http"
+    return Line(connection, reach, absolute, headers if absolute else {}, name)
+
+
+def bad_proxy(proxy: str, parts: SplitResult, reason: str) -> ProxyFailed:
+    """The error for a proxy that does not lead to a host; the host itself may be well."""
+    variable = f"{parts.scheme.upper()}_PROXY"
+    return ProxyFailed(
+        f"the proxy {proxy} leads to no answer of {parts.hostname} ({reason}): correct or unset {variable} "
+        "(or the system's proxy settings), or name the host in NO_PROXY"
+    )
 
 
 def words_of(error: Exception) -> str:

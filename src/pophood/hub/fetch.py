@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pophood.hub.listing import Listing, RemoteFile, ask_about, choose, list_repo
+from pophood.errors import NotHere
+from pophood.hub.listing import Listing, NotAllowed, RemoteFile, ask_about, choose, list_repo
 from pophood.hub.names import ModelName
 from pophood.hub.publish import clear_incoming, publish
-from pophood.hub.report import Ask, Download, Progress, Say, state_and_ask
+from pophood.hub.report import Ask, Download, Progress, Say, size_text, state_and_ask
 from pophood.hub.store import Located, Provenance, describe, find, incoming, lock_of, read_provenance, store
-from pophood.hub.transfer import bytes_here, fetch_file
+from pophood.hub.transfer import adopt, bytes_here, fetch_file, is_full, settled
 from pophood.hub.web import Web
 from pophood.system import disk_errors, file_lock
 
@@ -29,6 +31,7 @@ def pull_repo(
     say: Say,
     ask: Ask | None,
     progress: Hear | None,
+    detail: Say | None = None,
     instead: str = "",
 ) -> Located:
     """Fetch a repo's model into the store, or return what another process just fetched.
@@ -44,13 +47,40 @@ def pull_repo(
         if here is not None and here.where == "store" and not force and revision is None:
             return here
         web = Web.from_environment()
-        listing = listing or list_repo(web, name.repo or "", revision)
+        if listing is None:
+            web, listing = _listed(web, name, revision, say, detail)
         if here is not None and here.where == "store" and not force and here.revision == listing.commit:
             say(f"{name.text}: already here at revision {listing.commit}: {here.path}")
             return here
         if here is not None and here.where == "store":
             say(f"{name.text}: replaces revision {here.revision or 'unknown'} at {here.path}")
         return _fetch(web, name, listing, force, _Terms(say, ask, progress, instead))
+
+
+def _listed(
+    web: Web, name: ModelName, revision: str | None, say: Say, detail: Say | None
+) -> tuple[Web, Listing]:
+    """The repo's list, and the hub as it gave it: a saved login that it refuses is left out.
+
+    Every program of the hub sends that login unasked, and once it has run out, the hub refuses with it what
+    it gives to anybody.
+    """
+    if web.login is not None and detail is not None:
+        detail(f"{web.endpoint}: asked with {web.login.origin}")
+    try:
+        return web, list_repo(web, name.repo or "", revision)
+    except NotAllowed as refused:
+        if web.login is None or not web.login.saved:
+            raise
+        try:
+            listing = list_repo(web.without_login(), name.repo or "", revision)
+        except NotHere:
+            raise refused from None
+        say(
+            f"{name.text}: the hub refuses {web.login.origin}, and gives the model without it: "
+            "`hf auth login` makes a new one"
+        )
+        return web.without_login(), listing
 
 
 class _Terms:
@@ -67,24 +97,58 @@ def _fetch(web: Web, name: ModelName, listing: Listing, force: bool, terms: _Ter
     target = store() / name.places[0]
     key = name.places[0].replace("/", "--")
     staging = incoming() / f"{key}@{listing.commit[:16]}"
-    clear_incoming(key, keep=None if force else staging)
     places = {file: staging / file.path.rsplit("/", 1)[-1] for file in files}  # only a GGUF may stand deeper
+    if force:
+        clear_incoming(key)
+    with disk_errors(target):
+        staging.mkdir(parents=True, exist_ok=True)
+        whole = set() if force else _here_already(name, key, target, places, terms.say)
     size = sum(file.size or 0 for file in files)
     left = size - sum(bytes_here(file, place) for file, place in places.items())
     what = f"{name.text} (revision {listing.commit[:12]}, {len(files)} file{'s' * (len(files) > 1)})"
     plan = Download(what, f"{web.endpoint}/{listing.repo}", target, size, left, left)
-    state_and_ask(plan, terms.say, terms.ask, terms.instead)
+    try:
+        state_and_ask(plan, terms.say, terms.ask, terms.instead)
+    except BaseException:
+        with suppress(OSError):
+            staging.rmdir()  # only if nothing is in it
+        raise
     with disk_errors(target, left):
-        staging.mkdir(parents=True, exist_ok=True)
         report = _Report(files, terms.progress)
         for file, place in places.items():
-            fetch_file(web, listing, file, place, report.of(file))
+            if file in whole:
+                report.of(file)(file.size or 0)
+            else:
+                fetch_file(web, listing, file, place, report.of(file))
         _provenance(web, name, listing, places).write(staging)
         publish(staging, target)
     clear_incoming(key)
     found = describe(store(), target)
     assert found is not None, "what was published is a model"
     return replace(found, name=name.text)
+
+
+def _here_already(
+    name: ModelName, key: str, target: Path, places: dict[RemoteFile, Path], say: Say
+) -> set[RemoteFile]:
+    """The files that need no fetching, by their hashes; what is of no use is deleted.
+
+    They come from an attempt that was broken off, or from another revision of the model.
+    """
+    staging = next(iter(places.values())).parent
+    for older in [*incoming().glob(f"{key}@*"), target]:
+        for file, place in places.items():
+            if older != staging:
+                adopt(file, older / place.name, place)
+    clear_incoming(key, keep=staging)
+    full = {file for file, place in places.items() if is_full(file, place)}
+    if full:
+        size = size_text(sum(file.size or 0 for file in full))
+        say(f"{name.text}: checking the {size} that are here already")
+    whole = {file for file, place in places.items() if settled(file, place)}
+    for file in full - whole:
+        say(f"{name.text}: what is here of {file.path} has another hash than the hub lists: fetched again")
+    return whole
 
 
 def _provenance(web: Web, name: ModelName, listing: Listing, places: dict[RemoteFile, Path]) -> Provenance:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
 from pophood.formats.parts import Part, one_of_each, part_of
 from pophood.formats.sniff import INDEX, WEIGHTS
-from pophood.hub.connect import Unreachable
+from pophood.hub.connect import ProxyFailed, Unreachable
 from pophood.hub.names import check_revision, is_repo_file
 from pophood.hub.report import size_text
 from pophood.hub.web import Answer, Web, patiently
@@ -41,6 +41,13 @@ SMALL_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
+
+
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+class NotAllowed(NotHere):
+    """The hub gives a model to nobody, or not with this login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,8 @@ class Listing:
 def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
     """Ask the hub for a repo's files at a revision (main, if none), pinned to its commit.
 
-    Raises NotHere (no such repo or revision, gated, no network), BadFile for a list that cannot be right.
+    Raises NotHere (no such repo or revision, no network), NotAllowed (gated, private), BadFile for a list
+    that cannot be right.
     """
     wanted = check_revision(revision) if revision is not None else "main"
     path = f"/api/models/{repo}/revision/{quote(wanted, safe='')}?blobs=true"
@@ -83,6 +91,8 @@ def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
 
     try:
         text = patiently(web.with_patience(web.timeout, min(web.attempts, LIST_ATTEMPTS)), ask)
+    except ProxyFailed as error:
+        raise ProxyFailed(f"{repo}: {error}; smollm2 needs no hub, only pip") from None
     except Unreachable as error:
         raise Unreachable(
             f"{repo}: {error}: try again, or set HF_ENDPOINT to a mirror; smollm2 needs no hub, only pip"
@@ -170,14 +180,15 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
     if status == 429 or status >= 500 or (not answer.from_hub and status in (401, 403, 404, 410)):
         raise Unreachable(f"{web.endpoint}: answered {status} for {repo}")
     if code == "GatedRepo":
-        raise NotHere(
-            f"{repo}: its makers want you to accept their terms: do so at {page}, then set HF_TOKEN"
+        then = f"for the account of {web.login.origin}" if web.login else f"then {_LOG_IN}"
+        raise NotAllowed(f"{repo}: its makers want you to accept their terms: do so at {page}, {then}")
+    if status in (401, 403) and web.login is not None:
+        raise NotAllowed(
+            f"{repo}: no such model, or {web.login.origin} is not valid or may not read it: check {page}"
         )
-    if status in (401, 403) and web.token is not None:
-        raise NotHere(f"{repo}: no such model, or this HF_TOKEN may not read it: check {page}")
     if status in (401, 403):
-        raise NotHere(
-            f"{repo}: no such model, or a private one: check the name; for a private one set HF_TOKEN"
+        raise NotAllowed(
+            f"{repo}: no such model, or a private one: check the name; for a private one {_LOG_IN}"
         )
     if status == 404 and (code == "RevisionNotFound" or (not code and what != "revision main")):
         raise NotHere(f"{repo}: has no {what}: see {page}/tree/main")

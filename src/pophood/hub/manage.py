@@ -36,10 +36,12 @@ def pull(
     progress: Callable[[Progress], object] | None = None,
     announce: Say | None = None,
     confirm: Ask | None = None,
+    detail: Say | None = None,
 ) -> Located:
     """Fetch a model into the store, unless it is on this machine already; `force` fetches it again.
 
-    `announce` hears size, target and free disk first, `confirm` may decline, `progress` hears bytes. An
+    `announce` hears size, target and free disk first, `confirm` may decline, `progress` hears bytes, `detail`
+    what only `-v` tells. An
     interrupted pull goes on where it stopped. Raises BadInput for a name that cannot be fetched, NotHere (no
     such model, gated, offline, declined, no network), BadFile (wrong bytes), PophoodError (disk).
 
@@ -65,7 +67,9 @@ def pull(
         return fetch_smollm2(force=force, say=say, ask=confirm, progress=progress)
     from pophood.hub.fetch import pull_repo
 
-    return pull_repo(known, revision=revision, force=force, say=say, ask=confirm, progress=progress)
+    return pull_repo(
+        known, revision=revision, force=force, say=say, ask=confirm, progress=progress, detail=detail
+    )
 
 
 def list_models() -> list[Listed]:

@@ -8,7 +8,9 @@ hash of the whole file decides in the end.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ from pophood.errors import BadFile, PophoodError
 from pophood.hub.connect import Unreachable
 from pophood.hub.listing import Listing, RemoteFile, address_of, check_status
 from pophood.hub.web import Answer, Web, pause
-from pophood.system import atomic_write, disk_errors, replace, sync_file
+from pophood.system import atomic_write, disk_errors, rename, replace, sync_file
 
 CHUNK = 1 << 18
 MAX_ATTEMPTS = 1000
@@ -53,17 +55,66 @@ def is_right(file: RemoteFile, path: Path) -> bool:
         return digest.hexdigest() == file.blob
 
 
+def settled(file: RemoteFile, target: Path) -> bool:
+    """Whether a file is here whole and right, so that nothing of it need be fetched.
+
+    A part of full length is checked here and takes the file's place. What has the wrong length or hash is
+    deleted; a shorter part stays, to be gone on with.
+    """
+    part = part_of(target)
+    for path in (target, part):
+        if not path.is_file() or (path == part and path.stat().st_size < (file.size or 0)):
+            continue
+        if not is_right(file, path):
+            path.unlink()
+            _etag_of(target).unlink(missing_ok=True)
+            continue
+        if path == part:
+            replace(part, target)
+        _forget(target)
+        return True
+    return False
+
+
+def is_full(file: RemoteFile, target: Path) -> bool:
+    """Whether at least as many bytes are here as the file has, so that they will have to be checked."""
+    return any(
+        path.is_file() and path.stat().st_size >= (file.size or 0) for path in (target, part_of(target))
+    )
+
+
+def adopt(file: RemoteFile, older: Path, target: Path) -> None:
+    """Take over what an earlier revision left: a whole file of the size, or a part whose tag is the hash.
+
+    `settled` judges the bytes.
+    """
+    for old, new in ((older, target), (part_of(older), part_of(target))):
+        if not old.is_file() or target.exists() or new.exists():
+            continue
+        if old == older and old.stat().st_size == file.size:
+            _link(old, new)
+        elif old != older and file.sha256 is not None and _read_etag(older) == f'"{file.sha256}"':
+            rename(old, new)
+            rename(_etag_of(older), _etag_of(target))
+
+
+def _link(old: Path, new: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no links."""
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copyfile(old, new)
+
+
 def fetch_file(web: Web, listing: Listing, file: RemoteFile, target: Path, moved: Moved) -> None:
     """Fetch a file so that `target` appears only when it is whole and right; `moved` hears the bytes so far.
 
     Raises Unreachable after too many attempts without progress (the part stays, for the next time), BadFile
     for wrong bytes (nothing stays), PophoodError for a full disk.
     """
-    if target.exists():
-        if is_right(file, target):
-            moved(file.size or 0)
-            return
-        target.unlink()
+    if settled(file, target):
+        moved(file.size or 0)
+        return
     for retry in (True, False):
         _fill(web, listing, file, target, moved)
         if is_right(file, part_of(target)):

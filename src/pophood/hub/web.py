@@ -3,7 +3,8 @@
 A hub answers a file's address with a redirect to another host, so redirects are followed, at most 8. Each
 must stay http(s), must not step down from https, and must not lead to a more private place than the hub
 itself: a public hub cannot point this program at the person's router, a mirror on a private network cannot
-point it at this machine. HF_TOKEN goes to the hub's own origin only. No cookies; no words about this machine.
+point it at this machine. A login (login.py) goes to the hub's own origin only. No cookies; no words about
+this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from pophood.hub.connect import (
     Reach,
     Unreachable,
     bad_certificate,
+    bad_proxy,
     connect,
     literal_reach,
-    port_of,
     split_address,
     words_of,
 )
+from pophood.hub.login import Login, login_for, same_origin
 
 HUB = "https://huggingface.co"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -77,18 +79,22 @@ class Web:
     """One hub, and the patience with it."""
 
     endpoint: str
-    token: str | None = None
+    login: Login | None = None
     timeout: float = 30.0  # seconds without a byte
     attempts: int = 5  # in a row without progress
 
     @classmethod
     def from_environment(cls) -> Web:
-        """The hub of HF_ENDPOINT (else huggingface.co), with the person's HF_TOKEN if one is set."""
+        """The hub of HF_ENDPOINT (else huggingface.co), with the person's login if there is one."""
         endpoint = (os.environ.get("HF_ENDPOINT", "").strip() or HUB).rstrip("/")
         parts = split_address(endpoint)
         if parts.query or parts.fragment:
             raise BadInput(f"HF_ENDPOINT is {endpoint!r}, wanted an address such as {HUB}")
-        return cls(endpoint, os.environ.get("HF_TOKEN", "").strip() or None)
+        return cls(endpoint, login_for(endpoint, HUB))
+
+    def without_login(self) -> Web:
+        """The same hub, as anybody sees it."""
+        return replace(self, login=None)
 
     def with_patience(self, timeout: float, attempts: int) -> Web:
         """The same hub, with another patience."""
@@ -126,10 +132,12 @@ class Web:
         parts, from_hub = split_address(url), self._is_hub(url)
         wanted = {"User-Agent": "pophood", "Accept-Encoding": "identity", "Connection": "close"}
         wanted |= {**headers, **line.headers}
-        if from_hub and self.token is not None:
+        if from_hub and self.login is not None:
             if parts.scheme != "https" and literal_reach(parts.hostname or "") is not Reach.LOOPBACK:
-                raise BadInput(f"{self.endpoint}: HF_TOKEN would travel unencrypted: use https, or unset it")
-            wanted["Authorization"] = f"Bearer {self.token}"
+                raise BadInput(
+                    f"{self.endpoint}: {self.login.origin} would travel unencrypted: use https, or unset it"
+                )
+            wanted["Authorization"] = f"Bearer {self.login.token}"
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         try:
             line.connection.request(
@@ -139,19 +147,21 @@ class Web:
         except ssl.SSLCertVerificationError as error:  # behind a proxy TLS begins here
             raise bad_certificate(parts.hostname, error) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreachable(f"{parts.scheme}://{parts.netloc}: no answer ({words_of(error)})") from None
+            where = f"{parts.scheme}://{parts.netloc}"
+            if line.proxy is not None:
+                raise bad_proxy(line.proxy, parts, words_of(error)) from None
+            raise Unreachable(f"{where}: no answer ({words_of(error)})") from None
+        if line.absolute and line.proxy is not None and response.status in (407, 502, 503, 504):
+            reason = f"it answers {response.status} {response.reason}"
+            response.close()
+            raise bad_proxy(line.proxy, parts, reason)
         found = {name.lower(): value for name, value in response.getheaders()}
         if from_hub:
             hops.append(found)
         return Answer(url, response.status, found, from_hub, hops, response)
 
     def _is_hub(self, url: str) -> bool:
-        ours, theirs = split_address(self.endpoint), split_address(url)
-        return (ours.scheme, ours.hostname, port_of(ours)) == (
-            theirs.scheme,
-            theirs.hostname,
-            port_of(theirs),
-        )
+        return same_origin(self.endpoint, url)
 
 
 def _redirect(url: str, location: str) -> str:
