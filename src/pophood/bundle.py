@@ -177,7 +177,9 @@ class Bundle:
     source: str | None
     precisions: dict[str, int]  # stored type -> bytes of weights
     suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why no suggestion is taken
-    remarks: tuple[str, ...] = ()  # what the files say and pophood leaves out, a sentence each
+    remarks: tuple[
+        str, ...
+    ] = ()  # what of the files is left out or doubtful, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,11 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         source=source,
         precisions=opened.weights.precisions,
         suggestion_faults=suggestions.faults,
-        remarks=(*remarks, *(f"{fault}: left out" for fault in suggestions.faults.values())),
+        remarks=(
+            *tokenizer.notes,
+            *remarks,
+            *(f"{fault}: left out" for fault in suggestions.faults.values()),
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from tests.text.vocabularies import (
     pieces_metadata,
 )
 from tests.tiny import tiny_folder, tiny_gguf
+from tests.tiny_vocabulary import vocabulary
 
 SIZES: dict[str, Any] = {"n_layer": 1, "n_embd": 32, "head_dim": 8, "n_inner": 32, "n_positions": 32}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -163,6 +164,27 @@ def test_other_spellings_of_a_pattern_get_its_name(
     change = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
     keys, _ = tokenizer_keys(folder_with(tmp_path / "base", change), None)
     assert keys["tokenizer.ggml.pre"] == name
+
+
+def test_added_tokens_beside_vocab_and_merges_reach_gguf(tmp_path: Path) -> None:
+    added = {"<tool>": 512, "<|im_end|>": 513, "<q>": 514}
+    tiny_folder(tmp_path / "base", "gpt2", vocab_size=520, n_layer=1, n_positions=32)
+    words = vocabulary("gpt2", 512)
+    (tmp_path / "base" / "vocab.json").write_text(json.dumps(words.ids), encoding="utf-8")
+    (tmp_path / "base" / "merges.txt").write_text("\n".join(words.merges), encoding="utf-8")
+    (tmp_path / "base" / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    named = json.dumps({"eos_token": "<|im_end|>"})
+    (tmp_path / "base" / "special_tokens_map.json").write_text(named, encoding="utf-8")
+    bundle = open_bundle(tmp_path / "base")
+    export_model(bundle, tmp_path / "out.gguf", "f16", threads=1)
+    export_model(bundle, tmp_path / "copy", threads=1)
+    text = "a<tool>b<q> <|im_end|>"
+    ids = bundle.tokenizer.encode(text)
+    assert {512, 514} < set(ids) and 513 not in ids
+    assert llama_ids(tmp_path / "out.gguf", text) == ids
+    for written in ("out.gguf", "copy"):
+        assert open_bundle(tmp_path / written).tokenizer.encode(text) == ids
+        assert open_bundle(tmp_path / written).tokenizer.specials[513] == "<|im_end|>"
 
 
 def test_a_word_that_merges_do_not_reach_keeps_its_option(tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_every_name_and_every_cut_is_in_the_table_once() -> None:
     assert {"falcon", "minerva-7b", "qwen35", "default"} <= CUT_BY_NAME.keys()
 
 
+def test_the_page_on_formats_names_every_way() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert [cut.names[0] for cut in CUTS if f"`{cut.names[0]}`" not in page] == []
+    told = {name for name in CUT_BY_NAME.keys() | ELSEWHERE if f"`{name}`" in page}
+    assert {"exaone-moe", "tiny_aya", "kimi-k2", "superbpe"} == told & ELSEWHERE
+    assert {cut.names[0] for cut in CUTS if cut.differing} <= told
+
+
 def test_every_known_pattern_can_come_from_a_file() -> None:
     """A pattern is known by its canonical text, so what is in the table is canonical."""
     for pattern in KNOWN_PATTERNS:

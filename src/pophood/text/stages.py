@@ -67,6 +67,12 @@ def check_normalizer(stage: object) -> None:
             )
 
 
+def writes_spaces(stage: object) -> bool:
+    """Whether a normalizer that was checked writes spaces as U+2581."""
+    steps = _flat(stage, "normalizer", "normalizers", _NORMALIZERS)
+    return any(SPACE_MARK in str(step.get("content", step.get("prepend", ""))) for step in steps)
+
+
 def check_pre_tokenizer(stage: object) -> bool:
     """Whether it spells bytes; Unsupported or BadFile, by name, for what is not understood."""
     steps = _flat(stage, "pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS)

@@ -12,7 +12,14 @@ from typing import Any
 
 from pophood.errors import BadFile, Unsupported
 from pophood.text.library import AddedToken, LibraryEncoder, bpe_model, missing_bytes
-from pophood.text.stages import Decoding, check_normalizer, check_pre_tokenizer, read_decoder, read_start_ids
+from pophood.text.stages import (
+    Decoding,
+    check_normalizer,
+    check_pre_tokenizer,
+    read_decoder,
+    read_start_ids,
+    writes_spaces,
+)
 from pophood.text.vocabulary import Vocabulary
 from pophood.text.word_cuts import with_fast_patterns
 
@@ -67,6 +74,9 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     check_normalizer(document.get("normalizer"))
     spells_bytes = check_pre_tokenizer(document.get("pre_tokenizer"))
     decoding = read_decoder(document.get("decoder"))
+    if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(document.get("normalizer")):
+        # Mistral's tekken and Llama 3 saved by a SentencePiece class: that decoder undoes nothing here.
+        decoding = Decoding("bytes", byte_tokens=False, drops_first_space=False)
     if spells_bytes != (decoding.spelling == "bytes"):
         raise Unsupported(
             "the decoder of tokenizer.json does not undo its pre_tokenizer: one of them is ByteLevel"
