@@ -177,9 +177,7 @@ class Bundle:
     source: str | None
     precisions: dict[str, int]  # stored type -> bytes of weights
     suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why no suggestion is taken
-    remarks: tuple[
-        str, ...
-    ] = ()  # what of the files is left out or doubtful, a sentence each
+    remarks: tuple[str, ...] = ()  # what of the files is left out or doubtful, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
