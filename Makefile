@@ -16,7 +16,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 EXTRA = $(PY) -c 'import sys, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("\n".join(r for n in sys.argv[1:] for r in e[n]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test test-full system-deps lint format typecheck bench docs notebook slides wheel check-wheel native clean
+.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs notebook slides wheel check-wheel native clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: $(VENV)/test-installed ## lay the Python files out
 
 typecheck: $(VENV)/test-installed ## mypy --strict
 	@$(BIN)/mypy
+
+mutants: $(VENV)/test-installed native ## try the tests on 150 small wrong changes, and list those that none notices (hours)
+	@$(PY) -m tests.mutants
 
 bench: $(VENV)/test-installed native ## time the engine beside its peers, one JSON line each
 	@for file in benchmarks/[a-z]*.py; do $(PY) $$file || exit 1; done

@@ -85,11 +85,11 @@ class Results:
 class Trial:
     """Tries mutants in a tree, one at a time."""
 
-    def __init__(self, tree: Tree, results: Results) -> None:
+    def __init__(self, folder: Path, tree: Tree, results: Results) -> None:
         self.tree = tree
         self.results = results
         self.area = Area(tree.root)
-        self.saved = FOLDER / "originals"
+        self.saved = folder / "originals"
         tree.restore(self.saved)
 
     def baseline(self, name: str, run: Any) -> float:
@@ -115,7 +115,7 @@ class Trial:
     def cpp(self, mutant: Mutant) -> tuple[str, str]:
         """How the C++ tests take a mutant of C++ code, and Python tests if those pass."""
         tests = self.area.tests(mutant.file)
-        self._build_unchanged()
+        self.build_unchanged()
         native = self.baseline(NATIVE_TESTS, self.tree.native_tests)
         python = self.baseline(" ".join(tests), lambda guard: self.tree.pytest(tests, guard))
         before = self.tree.objects()
@@ -135,16 +135,17 @@ class Trial:
         finally:
             self.tree.put_back(before)
 
-    def _build_unchanged(self) -> None:
+    def build_unchanged(self) -> None:
+        """Compile the code as it is."""
         for target in (NATIVE_TESTS, "_native"):
             built = self.tree.build(target)
             assert built.how == "passed", built.words
 
     def _changed(self, mutant: Mutant) -> Any:
-        return _Changed(self.tree, self.saved, mutant)
+        return Changed(self.tree, self.saved, mutant)
 
 
-class _Changed:
+class Changed:
     """Changes a file of the tree while it is entered; the original is on disk, should the run be killed."""
 
     def __init__(self, tree: Tree, saved: Path, mutant: Mutant) -> None:
@@ -193,6 +194,11 @@ def tried(trial: Trial, language: str, seed: int, count: int) -> Iterator[tuple[
         yield mutant, entry
 
 
+def mutant_of(entry: dict[str, Any]) -> Mutant:
+    """The mutant of a line of results."""
+    return Mutant(**{name: entry[name] for name in Mutant.__slots__})
+
+
 def reason_of(mutant: Mutant) -> str | None:
     """Why no test can notice a mutant, if that is written down."""
     for entry in tomllib.loads((HERE / "reasons.toml").read_text("utf-8")).get("equivalent", []):
@@ -207,7 +213,7 @@ def table(results: Results) -> str:
     for language in ("cpp", "python"):
         entries = [e for e in results.by_key.values() if e.get("language") == language]
         entries = [e for e in entries if e["how"] in (*NOTICED, "passed")]
-        mutants = [(Mutant(**{name: e[name] for name in Mutant.__slots__}), e) for e in entries]
+        mutants = [(mutant_of(e), e) for e in entries]
         survivors = [mutant for mutant, e in mutants if e["how"] == "passed"]
         real = [mutant for mutant in survivors if reason_of(mutant) is None]
         noticed, counted = len(mutants) - len(survivors), len(mutants) - len(survivors) + len(real)
@@ -223,9 +229,9 @@ def table(results: Results) -> str:
 def try_again(trial: Trial) -> None:
     """Try every survivor against the tests and the code of now."""
     for key, entry in list(trial.results.by_key.items()):
-        if entry["how"] != "passed":
+        if entry["how"] != "passed" or reason_of(mutant_of(entry)) is not None:
             continue
-        old = Mutant(**{name: entry[name] for name in Mutant.__slots__})
+        old = mutant_of(entry)
         mutant = old.again(trial.tree.source(old.file)) if (trial.tree.root / old.file).is_file() else None
         if mutant is None:
             print(f"gone: {old}", flush=True)
@@ -245,23 +251,31 @@ def main() -> None:
     parser.add_argument("--commit", default="HEAD", help="where the code is drawn from")
     parser.add_argument("--own-tests", action="store_true", help="with the tests of that commit")
     parser.add_argument("--again", action="store_true", help="try the survivors again")
+    parser.add_argument("--folder", default=FOLDER.name, help="of build/: the copy and the results")
     parser.add_argument("--list", action="store_true", help="show what is known, try nothing")
     wanted = parser.parse_args()
-    results = Results(FOLDER / "results.jsonl")
+    folder = FOLDER.with_name(wanted.folder)
+    results = Results(folder / "results.jsonl")
     if wanted.list:
         print(table(results))
         return
-    tree = Tree(FOLDER, commit_of(wanted.commit), own_tests=wanted.own_tests)
-    trial = Trial(tree, results)
-    tree.configure()
-    trial._build_unchanged()
-    if wanted.again:
-        try_again(trial)
+    tree = Tree(folder, commit_of(wanted.commit), own_tests=wanted.own_tests)
+    trial = Trial(folder, tree, results)
+    if wanted.cpp:
+        tree.configure()
+        trial.build_unchanged()
     else:
-        for language, count in (("cpp", wanted.cpp), ("python", wanted.python)):
+        tree.use_installed_module()
+    try:
+        if wanted.again:
+            try_again(trial)
+        for language, count in (("cpp", wanted.cpp), ("python", wanted.python)) if not wanted.again else ():
             for mutant, entry in tried(trial, language, wanted.seed, count):
                 print(f"{entry['how']}: {mutant}", flush=True)
-            trial._build_unchanged()
+            if count and language == "cpp":
+                trial.build_unchanged()
+    finally:
+        tree.close()
     print(table(results))
 
 
