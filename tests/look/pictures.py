@@ -25,6 +25,15 @@ LONG = (
     'Антон — an extraordinarily uncharacteristic "statement"!\t'
 ) * 12
 LENGTHS = (5, 30, 200)
+# What a view may be asked to draw, by kind.
+TEXTS = {
+    "long tokens": "Donaudampfschifffahrtsgesellschaft pneumonoultramicroscopicsilicovolcanoconiosis",
+    "Chinese and Japanese": "日本の首都は東京です。中国的首都是北京。",
+    "emoji": "I 🙂 love 👩‍👩‍👧‍👦 Spain 🇪🇸!",
+    "right to left": "עיר הבירה של ספרד היא מדריד. عاصمة إسبانيا",
+    "one token": "a",
+    "200 tokens": LONG,  # cut to that number of tokens
+}
 
 
 def picture_model(factory: pytest.TempPathFactory) -> pophood.LM:
@@ -41,6 +50,11 @@ def _loaded(folder: Path) -> pophood.LM:
 def text_of_length(lm: pophood.LM, tokens: int) -> str:
     """A text of about so many tokens; of five, the talk's."""
     return PROMPT if tokens == 5 else lm.detokenize(lm.tokenize(LONG)[:tokens])
+
+
+def text_of_kind(lm: pophood.LM, kind: str) -> str:
+    """One of TEXTS."""
+    return text_of_length(lm, 200) if kind == "200 tokens" else TEXTS[kind]
 
 
 def view_of(lm: pophood.LM, name: str, text: str = PROMPT) -> View:

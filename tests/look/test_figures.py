@@ -28,7 +28,16 @@ from pophood.look.figures.text import printable, token_label, width, wrap
 from pophood.look.figures.theme import LIGHT, THEMES, Theme, colour_at, contrast, luminance, rgb
 from pophood.look.view import Source, View
 from pophood.table import Table
-from tests.look.pictures import LENGTHS, faults, picture_model, text_of_length, view_of
+from tests.look.pictures import (
+    LENGTHS,
+    TEXTS,
+    drawn_texts,
+    faults,
+    picture_model,
+    text_of_kind,
+    text_of_length,
+    view_of,
+)
 
 # What grows with the text; the others are drawn by the tests of pages.
 CHOSEN = [
@@ -39,6 +48,8 @@ CHOSEN = [
     ("lens", 30),
     ("norm", 200),
 ]
+QUICK = ("Chinese and Japanese", "right to left")  # kinds of text that every run of the tests draws
+LABELLED = ("tokens", "surprise", "attention")  # views that label every token of a short text
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +102,23 @@ def painter(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("name", "tokens"), CHOSEN)
 def test_long_texts_are_legible(lm: pophood.LM, name: str, tokens: int) -> None:
     assert faults(figures.draw(view_of(lm, name, text_of_length(lm, tokens)), "dark")) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.full) for kind in TEXTS]
+)
+@pytest.mark.parametrize("name", look.VIEWS)
+def test_no_label_is_clipped_overlapping_or_missing(lm: pophood.LM, name: str, kind: str, theme: str) -> None:
+    """Two kinds of text in every run, all six in the full one; a short text has every token as a label."""
+    view = view_of(lm, name, text_of_kind(lm, kind))
+    figure = figures.draw(view, theme)
+    assert faults(figure) == []
+    if kind != "200 tokens" and name in LABELLED:
+        words = "\n".join(text.get_text() for text in drawn_texts(figure))
+        for token in view.source.tokens:
+            label = token_label(token)
+            assert label in words or label[:3] in words, f"{label!r} is missing"
 
 
 @pytest.mark.full
@@ -196,7 +224,7 @@ def test_a_notebook_shows_the_picture_with_its_words(painter: None) -> None:
 def test_tokens_as_labels() -> None:
     assert token_label(" Spain") == "·Spain"
     assert token_label("a\n\t\x1b\u202e") == "a\\n\\t\\x1b\\u202e"
-    assert token_label("日é") == "\\u65e5é", "what the font lacks is no box"
+    assert token_label("\u0378é") == "\\u0378é", "what the font lacks is no box"
     assert token_label("x" * 50) == "x" * 23 + "…"
     assert printable("a b\n🙂") == "a b\n\\U0001f642"
 

@@ -18,7 +18,7 @@ from matplotlib.rcsetup import cycler
 from matplotlib.text import Text
 
 from pophood.look.figures import fit, parts
-from pophood.look.figures.text import FONT, printable
+from pophood.look.figures.text import families, printable
 from pophood.look.figures.theme import Theme
 from pophood.look.view import View
 
@@ -50,7 +50,7 @@ def style(theme: Theme) -> Iterator[None]:
 
 def _settings(theme: Theme) -> Any:
     return {
-        "font.family": [FONT],
+        "font.family": families(),
         "font.size": parts.LABEL,
         "axes.titlesize": 9.0,
         "axes.titlecolor": theme.text,

@@ -1,54 +1,131 @@
-"""Words inside pictures: what the font can show, how wide it is, where a line breaks.
+"""Words inside pictures: what the fonts can show, how wide text is, where a line breaks.
 
 Every picture is set in DejaVu Sans, which matplotlib brings along, so that it is the same on every machine.
+Chinese, Japanese and Korean characters, which DejaVu Sans lacks, are drawn with a font of the system where
+one of CJK_FONTS is installed; without one they are shown as escapes.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache, lru_cache
+from itertools import groupby
+from pathlib import Path
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 from matplotlib.ft2font import FT2Font
 
 FONT = "DejaVu Sans"
+# The system fonts with Chinese, Japanese and Korean characters, in the order in which they are tried:
+# those of Linux distributions, then of macOS and Windows.
+CJK_FONTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans JP",
+    "Source Han Sans",
+    "Droid Sans Fallback",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "IPAGothic",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Arial Unicode MS",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "MS Gothic",
+    "Malgun Gothic",
+)
+CJK_FILES = ("CJK-Regular", "CJK-Bold", "DroidSansFallback", "wqy-", "ipag", "YuGoth", "msyh", "malgun")
 SMALLEST = 7.0  # points; no text is smaller at the size at which a picture is saved
+LTR = "\u200e"  # LEFT-TO-RIGHT MARK, which has no width
+_SIGNS = re.compile(r"(?:\\(?:x[0-9A-Fa-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[a-z]))+|[·…\"']+")
 _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @cache
-def _font(bold: bool = False) -> FT2Font:
-    return get_font(findfont(FontProperties(family=FONT, weight="bold" if bold else "normal")))
+def cjk_font() -> str | None:
+    """The family of CJK_FONTS that is installed here; None without one.
+
+    matplotlib keeps its list of fonts on disk and does not notice new ones, so files are looked for as well.
+    """
+    known = _installed()
+    if known is None:
+        for path in findSystemFonts():
+            if any(mark in Path(path).name for mark in CJK_FILES):
+                fontManager.addfont(path)
+        known = _installed()
+    return known
+
+
+def _installed() -> str | None:
+    names = {font.name for font in fontManager.ttflist}
+    return next((name for name in CJK_FONTS if name in names), None)
+
+
+def families() -> list[str]:
+    """The font families of a picture; a character is drawn with the first that has it."""
+    return [FONT, *(name for name in [cjk_font()] if name is not None)]
+
+
+@cache
+def _font(bold: bool = False, family: str = FONT) -> FT2Font:
+    return get_font(findfont(FontProperties(family=family, weight="bold" if bold else "normal")))
+
+
+def _family_of(character: str) -> str | None:
+    """The family that a character is drawn with; None where no font has it."""
+    return next((name for name in families() if _font(family=name).get_char_index(ord(character))), None)
 
 
 def printable(text: str) -> str:
-    r"""A text with what the font cannot show, or must not do, as escapes; line breaks and spaces stay.
+    r"""A text with what no font here can show, or must not do, as escapes; line breaks and spaces stay.
 
-    >>> printable("a\x1b\u65e5")
-    'a\\x1b\\u65e5'
+    >>> printable("a\x1b\ue000")
+    'a\\x1b\\ue000'
     """
-    return "".join(c if c == "\n" or _shows(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+    lines = (line.replace(LTR, "") if line.startswith(LTR) else line for line in text.split("\n"))
+    return "\n".join(left_to_right("".join(c if _shows(c) else _escape(c) for c in line)) for line in lines)
 
 
 def token_label(text: str, limit: int = 24) -> str:
     r"""A token as it is written beside a picture: spaces as dots, escapes for what has no glyph; shortened.
 
-    >>> token_label(" Spain"), token_label("\n"), token_label("日")
-    ('·Spain', '\\n', '\\u65e5')
+    >>> token_label(" Spain"), token_label("\n"), token_label("\ue000")
+    ('·Spain', '\\n', '\\ue000')
     """
-    shown = "".join(
-        "·" if c == " " else c if _shows(c) else c.encode("unicode_escape").decode("ascii") for c in text
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    shown = "".join("·" if c == " " else c if _shows(c) else _escape(c) for c in text)
+    return left_to_right(shown if len(shown) <= limit else shown[: limit - 1] + "…")
+
+
+def left_to_right(text: str) -> str:
+    """A line that reads from the left even where it begins with Hebrew or Arabic; words keep their order.
+
+    A mark goes before the line, and behind the escapes and signs that would otherwise join the words beside
+    them (Unicode's bidirectional algorithm, UAX #9). A line without such words is left alone.
+
+    >>> left_to_right("plain"), len(left_to_right("יו"))
+    ('plain', 3)
+    """
+    if not any(unicodedata.bidirectional(c) in ("R", "AL") for c in text):
+        return text
+    return LTR + _SIGNS.sub(lambda match: f"{match[0]}{LTR}", text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 @lru_cache(maxsize=4096)
 def width(text: str, size: float, bold: bool = False) -> float:
-    """How wide one line is, in points."""
-    font = _font(bold)
-    font.set_size(size, 72)
-    font.set_text(text)
-    return float(font.get_width_height()[0]) / 64
+    """How wide one line is, in points: the sum over the runs of characters of one font."""
+    total = 0.0
+    for family, run in groupby(text.replace(LTR, ""), key=lambda character: _family_of(character) or FONT):
+        font = _font(bold, family)
+        font.set_size(size, 72)
+        font.set_text("".join(run))
+        total += float(font.get_width_height()[0]) / 64
+    return total
 
 
 def wrap(text: str, room: float, size: float, bold: bool = False) -> str:
@@ -70,4 +147,4 @@ def wrap(text: str, room: float, size: float, bold: bool = False) -> str:
 def _shows(character: str) -> bool:
     if unicodedata.category(character) in ("Cc", "Cs", "Cf", "Co", "Cn") or character in _REORDERING:
         return False
-    return _font().get_char_index(ord(character)) != 0
+    return _family_of(character) is not None
