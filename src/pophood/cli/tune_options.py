@@ -63,6 +63,14 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "seed": ("seed", int, "Seed of order, split and random starts (default: 42)."),
 }
 PATIENCE = 4
+# Method -> settings that are for it alone.
+OWNED = {
+    "lora": ("lora.rank", "lora.alpha", "lora.dropout", "lora.targets", "lora.rslora", "base"),
+    "last": ("last_blocks", "cache_limit", "no_cache"),
+}
+FLAGS = {"lora.dropout": "lora-dropout", "completions_only": "completions-only/--everything"}
+DATA_FLAGS = {"validation_paths": "validation_data"}
+UNSAID = ("auto", False, None, ())  # values of data options that nobody typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +98,45 @@ class TuneWishes:
         if self.settings.get("method", "full") != "full":
             raise click.UsageError("from scratch everything learns (--method full): leave out --method")
 
+    @property
+    def _typed(self) -> dict[str, Any]:
+        """The settings by the options that were typed: --no-cache sets a limit, and is none."""
+        hidden = {"cache_limit"} if "no_cache" in self.settings else set()
+        return {name: value for name, value in self.settings.items() if name not in hidden}
+
+    def check_method(self) -> None:
+        """Raise UsageError for an option that the method, or a run without validation, makes no use of."""
+        method = "full" if self.from_scratch else str(self.settings.get("method", "lora"))
+        for owner, names in OWNED.items():
+            flags = [flag(name) for name in names if name in self._typed]
+            if flags and method != owner:
+                this = "from scratch everything learns" if self.from_scratch else f"this is --method {method}"
+                raise click.UsageError(f"{listed(flags)}: for --method {owner}, and {this}: leave it out")
+        if self.vocabulary is not None and self.from_scratch is None:
+            raise click.UsageError(
+                "--vocabulary: for --from-scratch, and a model has its own vocabulary: leave it out"
+            )
+        if "cache_limit" in self.settings and self.settings.get("device", "cpu") != "cpu":
+            raise click.UsageError("--cache-limit: nothing is kept for another --device: leave it out")
+        validated = self.data.get("validation") != 0 or self.data.get("validation_paths")
+        flags = [flag(name) for name in ("patience", "evaluations") if self.settings.get(name)]
+        if flags and not validated:
+            raise click.UsageError(f"{listed(flags)}: --validation 0 leaves nothing to evaluate: give one")
+        if "validation" in self.data and self.data.get("validation_paths"):
+            raise click.UsageError(
+                "--validation takes a share of the data, --validation-data other files: give one"
+            )
+
     def check_resume(self) -> None:
         """Raise UsageError for a setting that a resumed run has already."""
         known = {
             name
-            for name, value in self.settings.items()
+            for name, value in self._typed.items()
             if name not in ("minutes", "method") and value is not None
         }
+        known |= {DATA_FLAGS.get(name, name) for name, value in self.data.items() if value not in UNSAID}
         if known:
-            flags = ", ".join("--" + name.removeprefix("lora.").replace("_", "-") for name in sorted(known))
+            flags = ", ".join(flag(name) for name in sorted(known))
             raise click.UsageError(f"--resume goes on with the settings that the run has: leave out {flags}")
 
     def train_settings(self) -> TrainSettings:
@@ -106,7 +144,7 @@ class TuneWishes:
         from pophood.train.settings import LoraSettings, TrainSettings
 
         lora = {k.removeprefix("lora."): v for k, v in self.settings.items() if k.startswith("lora.")}
-        rest = {k: v for k, v in self.settings.items() if not k.startswith("lora.")}
+        rest = {k: v for k, v in self.settings.items() if not k.startswith("lora.") and k != "no_cache"}
         usual: dict[str, Any] = {"patience": PATIENCE} | ({"method": "full"} if self.from_scratch else {})
         return TrainSettings(lora=LoraSettings(**lora), **(usual | rest))
 
@@ -116,6 +154,20 @@ class TuneWishes:
 
         seed = {"seed": self.settings["seed"]} if "seed" in self.settings else {}
         return DataOptions(**self.data, **seed)
+
+
+def flag(name: str) -> str:
+    """How an option is typed: `--last-blocks` of `last_blocks`."""
+    return "--" + FLAGS.get(name, name.removeprefix("lora.").replace("_", "-"))
+
+
+def listed(flags: list[str]) -> str:
+    """Options in a sentence.
+
+    >>> listed(["--rank", "--alpha", "--rslora"])
+    '--rank, --alpha and --rslora'
+    """
+    return " and ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
 
 
 def tune_options(function: F) -> F:
@@ -272,7 +324,7 @@ def columns_of(text: str) -> dict[str, str]:
 def _no_cache(settings: dict[str, Any]) -> dict[str, float]:
     if "cache_limit" in settings:
         raise click.UsageError("--no-cache keeps nothing, --cache-limit says how much: give one")
-    return {"cache_limit": 0.0}
+    return {"cache_limit": 0.0, "no_cache": True}
 
 
 def _targets(text: str) -> tuple[str, ...]:

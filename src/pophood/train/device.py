@@ -32,7 +32,7 @@ def settled(settings: TrainSettings) -> TrainSettings:
     if not World.here().alone:
         raise BadInput(f"several processes train on processors, got device {device}: leave out --device")
     require(device)
-    return replace(settings, cache_limit=0.0)
+    return replace(settings, cache_limit=0.0) if settings.method == "last" else settings
 
 
 def require(device: str) -> None:

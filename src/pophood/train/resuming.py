@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, BadInput, Unsupported
 from pophood.formats.quoting import quoted
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.world import World
+
+if TYPE_CHECKING:
+    from pophood.train.loop import Trainer
 
 
 def machine() -> dict[str, Any]:
@@ -65,12 +68,39 @@ def settings_of(facts: Mapping[str, Any]) -> TrainSettings:
             " was made by another version; update pophood"
         )
     values = {name: _tuples(value) for name, value in given.items() if name != "lora"}
+    if values.get("method", "lora") != "lora":  # earlier versions took, and kept, options of other methods
+        lora = {}
+    if values.get("method", "lora") != "last":
+        values = {name: value for name, value in values.items() if name not in ("last_blocks", "cache_limit")}
     try:
         return TrainSettings(
             **values, lora=LoraSettings(**{name: _tuples(value) for name, value in lora.items()})
         )
     except TypeError:
         raise BadFile("the checkpoint's settings have values of a wrong type: it is damaged") from None
+
+
+def check_state(
+    trainer: Trainer, tensors: Mapping[str, torch.Tensor], wanted: set[str], facts: Mapping[str, Any]
+) -> None:
+    """Raise BadInput unless a saved state is of what the trainer trains, and has the `wanted` facts."""
+    if {f"trained.{name}" for name in trainer.trained} != {n for n in tensors if n.startswith("trained.")}:
+        raise BadInput(
+            "the checkpoint holds other tensors than this run trains: use the model and method it had"
+        )
+    if absent := sorted(wanted - facts.keys()):
+        raise BadInput(f"the checkpoint does not say {', '.join(absent)}: it is none of a run's")
+    for name, parameter in trainer.trained.items():
+        kinds = {"trained": parameter.dtype, "mean": torch.float32, "square": torch.float32}
+        if name in trainer.model.low:
+            kinds |= {"low": torch.int16, "mean": torch.bfloat16, "square": torch.int16}
+        for kind, dtype in kinds.items():
+            saved = tensors.get(f"{kind}.{name}", parameter.to(dtype))
+            if saved.shape != parameter.shape or saved.dtype != dtype:
+                raise BadInput(
+                    f"the checkpoint's {kind}.{name} is {saved.dtype} {tuple(saved.shape)}, this run's"
+                    f" {dtype} {tuple(parameter.shape)}: use the model, precision and settings it had"
+                )
 
 
 def _tuples(value: Any) -> Any:

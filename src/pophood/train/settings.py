@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pophood.errors import BadInput
 
 Method = Literal["lora", "full", "last"]
 DEVICES = ("cpu", "cuda", "mps")
+LAST_BLOCKS = 4
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 
@@ -36,7 +37,7 @@ class TrainSettings:
 
     method: Method = "lora"
     lora: LoraSettings = field(default_factory=LoraSettings)
-    last_blocks: int = 4  # of method "last"
+    last_blocks: int = LAST_BLOCKS  # of method "last"
     batch_size: int = 4  # rows of one forward pass
     length: int = 256  # positions of a row
     accumulation: int = 1  # forward passes of one step
@@ -76,6 +77,17 @@ class TrainSettings:
             raise BadInput(
                 f"dropout must be at least 0 and below 1, got {max(self.dropout, self.lora.dropout):g}"
             )
+        self._refuse_foreign()
+        if self.cache_limit is not None and not self.cache_limit >= 0:
+            raise BadInput(f"cache_limit must be at least 0 GiB, got {self.cache_limit:g}")
+        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(given)}")
+        for name in given:
+            _in_range(name, getattr(self, name), above=True)
+
+    def _refuse_foreign(self) -> None:
+        """Raise BadInput for an option of another method, which would change nothing."""
         if self.base == "q8" and self.method != "lora":
             raise BadInput(
                 f"an 8-bit base cannot learn itself: base q8 is for method lora, got {self.method}"
@@ -85,13 +97,14 @@ class TrainSettings:
                 f"an adapter is written in float32, got type {self.type}: leave it out, or choose method full"
                 " or last"
             )
-        if self.cache_limit is not None and not self.cache_limit >= 0:
-            raise BadInput(f"cache_limit must be at least 0 GiB, got {self.cache_limit:g}")
-        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(given)}")
-        for name in given:
-            _in_range(name, getattr(self, name), above=True)
+        usual = LoraSettings()
+        given = [f.name for f in fields(usual) if getattr(self.lora, f.name) != getattr(usual, f.name)]
+        if given and self.method != "lora":
+            raise BadInput(f"{_listed(given)}: for method lora alone, got method {self.method}: leave it out")
+        blocks = [] if self.last_blocks == LAST_BLOCKS else ["last_blocks"]
+        given = blocks + ([] if self.cache_limit is None else ["cache_limit"])
+        if given and self.method != "last":
+            raise BadInput(f"{_listed(given)}: for method last alone, got method {self.method}: leave it out")
 
     @property
     def rate(self) -> float:
@@ -99,6 +112,10 @@ class TrainSettings:
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-4 if self.method == "lora" else 5e-5
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
 def _at_least(name: str, value: int, least: int) -> None:

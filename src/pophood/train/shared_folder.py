@@ -53,7 +53,7 @@ class SharedFolder(RunFolder):
 
     def check_alike(self, tuning: Tuning) -> None:
         """As `RunFolder.check_alike`."""
-        told = replace(tuning.settings, cache_limit=0.0)  # which goes by the disk
+        told = replace(tuning.settings, cache_limit=None)  # which goes by the disk
         self.world.check_same(data=data_key(tuning), model=str(tuning.lm.config), settings=str(told))
 
     def checkpoint(self, announce: Callable[[str], object]) -> Resumed:

@@ -56,6 +56,15 @@ def tune(
         raise BadInput(f"from_scratch={from_scratch!r} makes a model of its own: give None for the model")
     if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
+    if resume:
+        told = (
+            settings.keys() - {"minutes"} | ({"method"} if method else set()) | ({"lora"} if lora else set())
+        )
+        told |= {"data"} if data is not None else set()
+        if told:
+            raise BadInput(
+                f"resume goes on with the settings that the run has: leave out {', '.join(sorted(told))}"
+            )
     opened: LM | Scratch | None = None
     if model is None:
         files = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
