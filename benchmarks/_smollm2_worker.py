@@ -26,6 +26,7 @@ from pophood.train.data import IGNORED, Data, DataOptions, Examples, Order, open
 from pophood.train.learner import adapter_of, build
 from pophood.train.loop import Trainer
 from pophood.train.settings import TrainSettings
+from pophood.train.timing import plan_steps
 
 HELD = 20  # of the 175 tasks
 Example = tuple[Ids, Ids]  # inputs, and what follows each or -100
@@ -63,7 +64,7 @@ class Ours:
             batch_size=batch, length=self.length, learning_rate=rate, epochs=epochs, seed=seed
         )
         trainer = self._trainer(settings)
-        trainer.steps = trainer.plan_steps()
+        trainer.steps = plan_steps(trainer)
         curve: Curve = [(0, 0.0, self.validation(trainer))]
         seconds = 0.0
         while trainer.step < trainer.steps and curve[-1][2] > until:

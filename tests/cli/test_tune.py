@@ -210,7 +210,7 @@ def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[s
         (("--validation", "nan"), "validation is nan; wanted a share below 1"),
         (("--from-scratch", "gpt2-tiny"), "--from-scratch makes a model of its own: leave out -m"),
         (("--device", "tpu"), "'tpu' is not one of 'cpu', 'cuda', 'mps'"),
-        (("--vocabulary", "300"), "it is for a model from scratch: leave out --vocabulary"),
+        (("--vocabulary", "300"), "--vocabulary: for --from-scratch, and a model has its own vocabulary"),
     ],
 )
 def test_wrong_wishes_get_one_line(
@@ -247,3 +247,92 @@ def test_tensorboard_has_its_file(program: Program, model: str, notes: Path) -> 
     done = program("tune", "notes.txt", "-m", model, *SMALL, "--tensorboard")
     assert done.code == 0, done.said
     assert len(list((notes.parent / "notes-lora").glob("events.out.tfevents.*"))) == 1
+
+
+FOREIGN = {
+    "--rank 4": "--method full",
+    "--alpha 8": "--method last",
+    "--lora-dropout 0.1": "--method full",
+    "--targets attn.q": "--method last",
+    "--rslora": "--method full",
+    "--base q8": "--method full",
+    "--base auto": "--method last",
+    "--last-blocks 2": "--method lora",
+    "--last-blocks 4": "--method full",
+    "--cache-limit 3": "--method lora",
+    "--no-cache": "--method full",
+    "--last-blocks 3": "",
+}
+
+
+@pytest.mark.parametrize("option", FOREIGN)
+def test_an_option_of_another_method_is_refused_by_name(
+    program: Program, model: str, notes: Path, option: str
+) -> None:
+    done = program("tune", "notes.txt", "-m", model, *option.split(), *FOREIGN[option].split())
+    assert done.code == 2
+    assert re.search(rf"{option.split()[0]}: for --method (lora|last), and this is", done.said[-1])
+    assert len(done.said) == 1, "before a model is loaded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            "--method full --rank 4 --targets attn.q --last-blocks 9 --rslora",
+            "--rank, --targets and --rslora: for --method lora",
+        ),
+        (
+            "--from-scratch gpt2-nano --rank 4",
+            "--rank: for --method lora, and from scratch everything learns",
+        ),
+        ("--from-scratch gpt2-nano --no-cache", "--no-cache: for --method last, and from scratch everything"),
+        ("--vocabulary 300", "--vocabulary: for --from-scratch, and a model has its own"),
+        ("--patience 3 --validation 0", "--patience: --validation 0 leaves nothing to evaluate"),
+        ("--evaluations 3 --validation 0", "--evaluations: --validation 0 leaves nothing to evaluate"),
+        ("--validation 0.2 --validation-data notes.txt", "give one"),
+        (
+            "--method last --cache-limit 3 --device cuda",
+            "--cache-limit: nothing is kept for another",
+        ),
+        ("--plan --show", "--plan says what a run costs, --show what it reads"),
+        ("--resume --prompt Hello", "leave out --prompt"),
+        ("--resume --columns text=body", "leave out --columns"),
+        ("--resume --validation 0.2 --strict", "leave out --strict, --validation"),
+        ("--resume --method full --no-cache", "leave out --no-cache"),
+    ],
+)
+def test_an_option_that_would_be_dropped_is_refused(
+    program: Program, model: str, notes: Path, arguments: str, words: str
+) -> None:
+    done = program(
+        "tune", "notes.txt", *(() if "scratch" in arguments else ("-m", model)), *arguments.split()
+    )
+    assert done.code == 2
+    assert words in done.said[-1]
+
+
+def test_a_run_that_is_resumed_keeps_its_method(
+    program: Program, model: str, notes: Path, settings: dict[str, str]
+) -> None:
+    _stopped(["notes.txt", "-m", model, *SMALL, "--steps", "100000"], notes, "notes-lora", settings)
+    line = ("tune", "notes.txt", "-m", model, "-o", "notes-lora", "--resume", "--method", "last")
+    done = program(*line)
+    assert done.code == 2
+    assert "the run in notes-lora has --method lora, and keeps it: leave out --method" in done.said[-1]
+
+
+def test_a_run_that_learned_nothing_fails_first_of_all(program: Program, model: str, notes: Path) -> None:
+    done = program("tune", "notes.txt", "-m", model, *SMALL, "--learning-rate", "1e-20")
+    assert done.code == 1
+    assert done.text == "", "no report, and no command that would use an adapter"
+    assert "nothing was learned in 3 steps, and nothing is written" in done.said[-1]
+    assert not (notes.parent / "notes-lora").exists()
+
+
+def test_what_is_measured_is_told_before_it_is(program: Program, model: str, notes: Path) -> None:
+    done = program("tune", "notes.txt", "-m", model, *SMALL)
+    told = [line for line in done.said if line.startswith("measuring: ")]
+    parts = ("samples", "general text", "texts by heart", "a step", "validation loss")
+    assert told == [f"measuring: {number} of 5 ({part})" for number, part in enumerate(parts, 1)]
+    assert re.search(r"step 1 of 3: loss .* [\d.]+ s left", "\n".join(done.said))

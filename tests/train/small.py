@@ -45,8 +45,6 @@ class Case:
         """As the trainer takes them."""
         given: dict[str, Any] = {
             "method": self.method,
-            "lora": LoraSettings(rank=self.rank, dropout=self.dropout),
-            "last_blocks": 1,
             "batch_size": 3,
             "length": LENGTH,
             "accumulation": self.accumulation,
@@ -57,6 +55,10 @@ class Case:
             "evaluations": 4,
             "patience": self.patience,
         }
+        if self.method == "lora":
+            given["lora"] = LoraSettings(rank=self.rank, dropout=self.dropout)
+        elif self.method == "last":
+            given["last_blocks"] = 1
         return TrainSettings(**{**given, **changes})
 
 

@@ -183,3 +183,60 @@ def test_the_simulated_power_cut_would_find_a_missing_sync(tmp_path: Path) -> No
         after = tmp_path / f"after-{missing}"
         disk.cut(after, "names" if missing == "files" else "nothing", random.Random(0))
         assert whole(after / "run") != state_hash(state(NEW))
+
+
+FIRST = {"into a folder that is there": "run", "into a new folder": "run/new", "two levels deep": "run/a/b"}
+
+
+@pytest.mark.parametrize("place", FIRST)
+def test_the_power_goes_during_the_first_save_of_a_run(tmp_path: Path, place: str) -> None:
+    """There is no older checkpoint to fall back to: it is all there or not at all, and there once `save` is
+    back, together with the folders that were made for it."""
+    disk_root = tmp_path / "disk"
+    (disk_root / "run").mkdir(parents=True)
+    folder, chance, operations = disk_root / FIRST[place], random.Random(7), list[Operation]()
+    disk = PowerDisk(disk_root)
+    with watched(operations.append):
+        save(folder, state(NEW), KEEP)
+    seen: set[bool] = set()
+    for count in range(len(operations) + 1):
+        for number, how in enumerate(("nothing", "names", "data", "all", "some", "some", "some")):
+            after = tmp_path / f"after-{count}-{number}"
+            disk.cut(after, how, chance)
+            path = latest(after / FIRST[place], lambda line: None)
+            if path is not None:
+                assert state_hash(load(path)) == saved_hash(path) == state_hash(state(NEW))
+            assert path is not None or count < len(operations), how
+            seen.add(path is not None)
+            shutil.rmtree(after)
+        if count < len(operations):
+            disk(operations[count])
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("missing", ["files", "the checkpoint", "its folder", "the folder above"])
+def test_each_missing_sync_of_the_first_save_is_found(tmp_path: Path, missing: str) -> None:
+    """The replay above can fail: without one kind of sync, what `save` has written is lost or damaged."""
+    disk_root = tmp_path / "disk"
+    (disk_root / "run").mkdir(parents=True)
+    folder, disk, operations = disk_root / "run" / "new", PowerDisk(disk_root), list[Operation]()
+    with watched(operations.append):
+        save(folder, state(NEW), KEEP)
+
+    def left_out(operation: Operation) -> bool:
+        path = operation.path
+        kinds = {
+            "files": path.suffix in (".safetensors", ".json"),
+            "the checkpoint": path.name.endswith(".tmp"),
+            "its folder": path == folder,
+            "the folder above": path == folder.parent,
+        }
+        return operation.kind == "fsync" and kinds[missing]
+
+    assert any(map(left_out, operations))
+    for operation in operations:
+        if not left_out(operation):
+            disk(operation)
+    after = tmp_path / "after"
+    disk.cut(after, "names" if missing == "files" else "nothing", random.Random(0))
+    assert latest(after / "run" / "new", lambda line: None) is None

@@ -47,14 +47,14 @@ def test_what_only_the_processor_does_is_refused() -> None:
     assert dtype_of(cuda) is torch.float32
     assert not any("q8" in remedy for remedy in remedies(cuda))
     refuse_unfit(replace(scratch_config("gpt2-nano", 300), n_layer=10**9), cuda)  # not the processor's memory
-    here = TrainSettings(cache_limit=3.0)
+    here = TrainSettings("last", cache_limit=3.0)
     assert settled(here) is here
     require("cpu")
 
 
 def test_there_it_trains_in_float32_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert settled(TrainSettings(device="cuda", cache_limit=3.0)).cache_limit == 0.0
+    assert settled(TrainSettings("last", device="cuda", cache_limit=3.0)).cache_limit == 0.0
     monkeypatch.setenv("RANK", "0")
     for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)

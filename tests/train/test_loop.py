@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,16 +18,17 @@ import pytest
 import torch
 
 from pophood.errors import EngineError, OutOfMemory
-from pophood.train import loop
+from pophood.train import loop, timing
 from pophood.train.checkpoint import latest, load, state_hash
 from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
 from pophood.train.loop import Trainer
 from pophood.train.model import Dropout, Model
-from pophood.train.optimizer import Optimizer, learning_rate
+from pophood.train.optimizer import Optimizer
 from pophood.train.settings import TrainSettings
 from pophood.train.step import StepResult, Tensors, train_step
 from pophood.train.stopping import Stop
+from pophood.train.timing import plan_steps
 from tests.tiny import Values, tiny_config
 from tests.train.small import Case, documents, trainer_of
 
@@ -63,8 +68,12 @@ def test_the_events_of_a_run(data: Path, tmp_path: Path) -> None:
     start = [("Started", 0), ("Evaluated", 0), ("Step", 1), ("Step", 2)]
     assert kinds(events) == [*start, *evaluated, ("Finished", 4)]
     steps = [event for event in events if isinstance(event, Step)]
-    settings = case.settings()
-    assert [step.learning_rate for step in steps] == [learning_rate(i, 4, settings) for i in range(4)]
+    # By hand: one step of warm-up at 5e-3, then a cosine from 5e-3 to a tenth of it, at 0, 1/3 and 2/3 of a
+    # half turn: 5e-3 * (0.1 + 0.9 * (1 + cos) / 2) with cos = 1, 1/2, -1/2.
+    by_hand = [5e-3, 5e-3, 5e-3 * (0.1 + 0.9 * 0.75), 5e-3 * (0.1 + 0.9 * 0.25)]
+    assert [step.learning_rate for step in steps] == pytest.approx(by_hand, rel=1e-12)
+    assert [step.steps for step in steps] == [4, 4, 4, 4]
+    assert steps[-1].left == 0
     losses = [event.loss for event in events if isinstance(event, Evaluated)]
     assert losses[-1] < losses[0]
     assert [event.best for event in events if isinstance(event, Evaluated)] == [True, True, True]
@@ -88,7 +97,7 @@ def test_accumulated_batches_weigh_every_target_the_same(data: Path) -> None:
 def test_minutes_become_steps_once_and_change_nothing_else(data: Path) -> None:
     planned = trainer_of(Case(dropout=0.1), data, steps=None, minutes=0.001)
     before = state_hash(planned.state())
-    planned.steps = planned.plan_steps()
+    planned.steps = plan_steps(planned)
     assert planned.steps >= 1
     assert state_hash(planned.state()) == before
     planned.steps = 5
@@ -111,8 +120,8 @@ def test_a_step_is_timed_on_batches_that_differ(
         seen.append([int(batch.tokens.sum()) for batch in batches])
         return train_step(trainer.learner, optimizer, batches, *rest)
 
-    monkeypatch.setattr(loop, "train_step", step)
-    assert trainer.seconds_per_step() > 0
+    monkeypatch.setattr(timing, "train_step", step)
+    assert timing.seconds_per_step(trainer) > 0
     assert {len(pair) for pair in seen} == {together}
     assert len({tuple(pair) for pair in seen}) == len(seen) > 1
 
@@ -187,7 +196,7 @@ def test_a_validation_loss_that_is_no_number_stops_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = trainer_of(Case(), data, out=tmp_path)
-    monkeypatch.setattr(loop, "evaluate", lambda model, batches: math.nan if trainer.step == 6 else 5.0)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: math.nan if trainer.step == 6 else 5.0)
     with pytest.raises(EngineError, match="step 6: the validation loss is nan"):
         list(trainer.run())
     path = latest(tmp_path, pytest.fail)
@@ -307,3 +316,30 @@ def test_the_data_of_these_tests_packs_documents_together(data: Path) -> None:
     trainer = trainer_of(Case(), data)
     assert trainer.train.batch(0, 0).documents.max() >= 1
     assert len(documents(data).validation) > 1
+
+
+def test_a_signal_is_answered_while_the_processor_is_busy() -> None:
+    """One call that computes for seconds, and lets no handler of Python run meanwhile."""
+    answered: list[float] = []
+    with Stop(lambda: answered.append(time.monotonic())) as stop:
+        sender = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        sender.start()
+        size, begin = 400_000, time.monotonic()
+        while not answered or time.monotonic() - begin < 1.0:  # until one call has outlasted the signal
+            hashlib.pbkdf2_hmac("sha256", b"a", b"b", size)
+            size *= 2
+        ended = time.monotonic()
+        assert stop() == "stopped"
+    assert len(answered) == 1
+    assert answered[0] < ended - 0.05, "during the call, not after it"
+    assert answered[0] - begin < 1.2
+
+
+def test_nothing_is_announced_without_a_signal_and_the_wakeup_goes_back() -> None:
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    threads, said = threading.active_count(), list[str]()
+    with Stop(lambda: said.append("stopping")):
+        assert signal.set_wakeup_fd(-1) != before
+    assert signal.set_wakeup_fd(before) == before
+    assert (said, threading.active_count()) == ([], threads)

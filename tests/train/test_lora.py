@@ -11,7 +11,7 @@ import torch
 from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadInput
 from pophood.train.attention import WHOLE
-from pophood.train.lora import add_lora, lora_layers
+from pophood.train.lora import LoraLinear, add_lora, lora_layers
 from pophood.train.loss import cross_entropy
 from pophood.train.model import Model
 from pophood.train.settings import LoraSettings
@@ -98,11 +98,75 @@ def test_folding_back_changes_nothing(bundle: Bundle) -> None:
 
 
 def test_its_dropout_is_on_the_detour_alone(bundle: Bundle) -> None:
-    model = adapted(bundle, LoraSettings(rank=4, dropout=0.5), fill=False)
-    model.train()
+    """With B at zero the detour is nothing, with or without dropout; with B it is what differs."""
     plain = Model(bundle.config)
     plain.load(bundle.weights)
-    assert torch.allclose(model(TOKENS, POSITIONS, WHOLE), plain(TOKENS, POSITIONS, WHOLE), atol=1e-5)
+    empty = adapted(bundle, LoraSettings(rank=4, dropout=0.5), fill=False).train()
+    assert torch.allclose(empty(TOKENS, POSITIONS, WHOLE), plain(TOKENS, POSITIONS, WHOLE), atol=1e-5)
+    filled = adapted(bundle, LoraSettings(rank=4, dropout=0.5))
+    with torch.no_grad():
+        learning = filled.train()(TOKENS, POSITIONS, WHOLE)
+        using = filled.eval()(TOKENS, POSITIONS, WHOLE)
+    assert (learning - using).abs().max() > 0.05 * using.abs().max()
+
+
+def layer_of(dropout: float, generator: torch.Generator) -> LoraLinear:
+    """A layer of 40 x 24 with a detour of rank 4 that is not zero."""
+    layer = LoraLinear(torch.nn.Linear(24, 40, bias=False), LoraSettings(rank=4, alpha=8, dropout=dropout))
+    with torch.no_grad():
+        assert isinstance(layer.weight, torch.Tensor)
+        for parameter in (layer.weight, layer.lora_a, layer.lora_b):
+            parameter.normal_(0, 0.5, generator=generator)
+    return layer
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.3, 0.5, 0.8])
+def test_the_mean_over_masks_is_the_detour_without_dropout(dropout: float) -> None:
+    """Inputs that are kept are scaled by 1 / (1 - p), so that nothing is missing on average."""
+    generator = torch.Generator().manual_seed(5)
+    layer, x = layer_of(dropout, generator), torch.randn(6, 24, generator=generator)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = layer.eval()(x)
+        made = layer.train()(x.repeat(20_000, 1)).view(20_000, 6, 40)
+    spread = made.std(0) / 20_000**0.5
+    assert float(spread.min()) > 0, "every output has its detour dropped somewhere"
+    assert float(((made.mean(0) - expected).abs() / spread).max()) < 5
+    assert isinstance(layer.weight, torch.Tensor)
+    base = torch.nn.functional.linear(x, layer.weight)
+    assert (expected - base).abs().max() > 1, "the detour counts"
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_dropout_has_pefts_numbers_and_gradients_under_one_seed(dropout: float) -> None:
+    from peft import LoraConfig
+    from peft.tuners.lora import Linear
+
+    generator = torch.Generator().manual_seed(6)
+    layer, x = layer_of(dropout, generator).train(), torch.randn(5, 24, generator=generator)
+    base = torch.nn.Linear(24, 40, bias=False)
+    assert isinstance(layer.weight, torch.Tensor)
+    base.weight.data.copy_(layer.weight)
+    theirs: Any = Linear(
+        base,
+        "default",
+        config=LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout),
+        r=4,
+        lora_alpha=8,
+        lora_dropout=dropout,
+    ).train()
+    theirs.lora_A.default.weight.data.copy_(layer.lora_a)
+    theirs.lora_B.default.weight.data.copy_(layer.lora_b)
+    torch.manual_seed(11)
+    ours = layer(x)
+    torch.manual_seed(11)
+    reference = theirs(x)
+    assert torch.allclose(ours, reference, rtol=1e-5, atol=1e-5)
+    ours.square().sum().backward()
+    reference.square().sum().backward()
+    for mine, other in ((layer.lora_a, theirs.lora_A), (layer.lora_b, theirs.lora_B)):
+        assert mine.grad is not None
+        torch.testing.assert_close(mine.grad, other.default.weight.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_an_unknown_target_is_refused(bundle: Bundle) -> None:

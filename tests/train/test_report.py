@@ -17,8 +17,9 @@ from pophood.train.curve import curve, words
 from pophood.train.data import DataOptions, Order, open_data
 from pophood.train.data.examples import Pieces
 from pophood.train.evaluation import evaluate, loss_of
+from pophood.train.general import PASSAGES
 from pophood.train.learner import build
-from pophood.train.measures import general_loss, verbatim
+from pophood.train.measures import Measures, mean_loss, passage_losses, timed_samples, verbatim
 from pophood.train.report import largest
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning
@@ -89,7 +90,30 @@ def test_what_is_by_heart_is_found(lm: LM) -> None:
     assert verbatim(lm.engine, other) == 0.0
     short: Any = Text(given)
     assert verbatim(lm.engine, short) is None
-    assert 0 < general_loss(lm) < 20
+    passages = passage_losses(lm)
+    assert len(passages) == len(PASSAGES)
+    assert 0 < mean_loss(passages) < 20
+    assert passage_losses(lm, seconds=0) == passages[:1], "one is always read"
+    assert passage_losses(lm, most=3) == passages[:3]
+
+
+def test_losses_are_compared_on_the_passages_that_both_read() -> None:
+    """The sums by hand: (10 + 50) / (5 + 10) nats a token on two passages, 10 / 5 on the first."""
+    both = Measures(4.0, None, (), 1.0, passages=((10.0, 5), (50.0, 10)))
+    assert mean_loss(both.passages) == 4.0
+    assert both.on(1).general == 2.0
+    assert both.on(2) == both.on(8) == both
+
+
+def test_samples_are_short_where_there_is_little_time(lm: LM) -> None:
+    from pophood.train.samples import Prompt
+
+    prompts = [Prompt(tuple(lm.tokenize(text)), text) for text in ("The sun", "The hills")]
+    long, most = timed_samples(lm, prompts)
+    short, tokens = timed_samples(lm, prompts, seconds=0)
+    assert (tokens, most) == (8, 60)
+    assert all(whole.startswith(start[:3]) for whole, start in zip(long, short, strict=True))
+    assert timed_samples(lm, prompts, seconds=600)[0] == long
 
 
 def test_singular_values_are_numpys() -> None:

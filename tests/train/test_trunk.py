@@ -159,7 +159,7 @@ def test_a_trunk_is_only_of_frozen_blocks(data: Path) -> None:
         assert lowest_trained(trainer.model) == 0
     assert with_trunk(trainer_of(LAST, data), None, gib=0.0).trunks is None
     with pytest.raises(BadInput, match="cache_limit must be at least 0"):
-        TrainSettings(cache_limit=-1.0)
+        TrainSettings("last", cache_limit=-1.0)
 
 
 def test_beyond_the_limit_states_are_computed_each_time(data: Path, tmp_path: Path) -> None:

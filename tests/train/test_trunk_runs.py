@@ -11,9 +11,9 @@ import pytest
 
 import pophood
 from pophood.lm import LM
+from pophood.train.clock import Pace
 from pophood.train.data import DataOptions
 from pophood.train.events import Noted, Step
-from pophood.train.plan import Pace
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
@@ -97,5 +97,5 @@ def test_the_first_epoch_is_planned_with_its_own_pace() -> None:
     assert pace.seconds(15) == 25.0
     for steps in (1, 4, 10, 11, 40):
         assert pace.steps(pace.seconds(steps) + 0.01) == steps
-    assert pace.steps(-1.0) == 1
+    assert pace.steps(-1.0) == 0
     assert Pace(first=1.0, later=1.0, early=0).steps(7.5) == 7

@@ -15,14 +15,13 @@ import pytest
 import torch
 
 import pophood
-from pophood.errors import BadInput, Cancelled, NotHere
+from pophood.errors import BadInput, Cancelled, EngineError, NotHere
 from pophood.export.peft import read_adapter
 from pophood.lm import LM
-from pophood.train import torch_help
 from pophood.train.attention import WHOLE
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
-from pophood.train.events import Evaluated, Finished, Sampled, Started, Step
+from pophood.train.events import Evaluated, Event, Finished, Measuring, Sampled, Started, Step
 from pophood.train.folder import State
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning, default_out, tune
@@ -38,6 +37,13 @@ SMALL = TrainSettings(
     precision="f32",  # the engine's, which the results are held to
 )
 TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n" * 30
+
+
+def of_method(method: Any = "lora", **changes: Any) -> TrainSettings:
+    """The small settings for a method, without what is another's."""
+    usual: dict[str, Any] = {} if method == "lora" else {"lora": LoraSettings()}
+    usual |= {"last_blocks": 1} if method == "last" else {}
+    return replace(SMALL, method=method, **{**usual, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +81,11 @@ def torch_logits(tuning: Tuning, ids: list[int]) -> np.ndarray[Any, Any]:
 def test_what_lora_learned_is_what_the_engine_computes(start: Callable[..., Tuning], lm: LM) -> None:
     plain = lm.logits("The sun sets")
     tuning = start()
-    events = list(tuning)
-    assert [type(event) for event in events[:2]] == [Started, Evaluated]
+    events: list[Event] = list(tuning)
+    measuring = [event for event in events if isinstance(event, Measuring)]
+    assert [(event.part, event.parts) for event in measuring] == [(n, 5) for n in range(1, 6)]
+    assert events[:5] == measuring, "they come first"
+    assert [type(event) for event in events[5:7]] == [Started, Evaluated]
     assert [event.step for event in events if isinstance(event, Step)] == [1, 2, 3, 4, 5, 6]
     losses = [event.loss for event in events if isinstance(event, Evaluated)]
     assert losses[-1] < losses[0] - 0.05
@@ -100,7 +109,7 @@ def test_what_lora_learned_is_what_the_engine_computes(start: Callable[..., Tuni
 
 @pytest.mark.parametrize("method", ["full", "last"])
 def test_a_full_result_is_a_model(start: Callable[..., Tuning], lm: LM, method: Any) -> None:
-    tuning = start(replace(SMALL, method=method, last_blocks=1, steps=2))
+    tuning = start(of_method(method, steps=2))
     list(tuning)
     made = pophood.load(tuning.out, threads=1)
     theirs = torch_logits(tuning, lm.tokenize("The sun sets"))
@@ -168,7 +177,7 @@ def test_more_than_the_model_has_is_refused_at_once(start: Callable[..., Tuning]
     with pytest.raises(BadInput, match=rf"a length of 100,000 is over the model's {most:,} positions: lower"):
         start(replace(SMALL, length=100_000))
     with pytest.raises(BadInput, match=rf"the model has {blocks} blocks, got 99 to train: lower"):
-        start(replace(SMALL, method="last", last_blocks=99))
+        start(of_method("last", last_blocks=99))
     assert for_model(TrainSettings(), replace(lm.config, n_positions=100)).length == 100
 
 
@@ -183,7 +192,9 @@ def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[...
     tuning.folder.save = slowly  # type: ignore[method-assign]
     list(tuning)
     assert tuning.plan is not None
-    assert tuning._reserve >= tuning.plan.reserve + 2 * 0.4 - 2 * tuning.plan.seconds_per_save
+    clock = tuning._trainer.clock
+    assert clock is not None
+    assert clock.ending >= tuning.plan.reserve + 2 * 0.4 - 2 * tuning.plan.seconds_per_save
 
 
 def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
@@ -191,7 +202,7 @@ def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text("12 + 7 = 19; 8 * 9 = 72; [0x3f, 0x7a]\n" * 20, encoding="utf-8")
     data = DataOptions(cache=tmp_path / "cache", validation_paths=(other,))
-    settings = replace(SMALL, method="full", learning_rate=0.01, steps=8, evaluations=8)
+    settings = of_method("full", learning_rate=0.01, steps=8, evaluations=8)
     tuning = Tuning(lm, notes, tmp_path / "out", settings, data)
     losses = {event.step: event.loss for event in tuning if isinstance(event, Evaluated)}
     assert tuning.card is not None
@@ -200,6 +211,77 @@ def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
     assert best != 8, losses
     assert tuning.card.step == best
     assert tuning.card.loss_after == learned[best]
+
+
+@pytest.mark.parametrize("stop", [3, 4, 7])
+def test_the_last_weights_are_kept_where_they_are_the_best(start: Callable[..., Tuning], stop: int) -> None:
+    """A run that is stopped between two evaluations, with its lowest loss at the end."""
+    reasons: list[str] = []
+    settings = of_method("full", steps=20, evaluations=10, learning_rate=2e-3)
+    tuning = start(settings, should_stop=lambda: reasons[0] if reasons else None)
+    losses: dict[int, float] = {}
+    for event in tuning:
+        losses |= {event.step: event.loss} if isinstance(event, Evaluated) else {}
+        reasons += ["stopped"] if isinstance(event, Step) and event.step == stop else []
+    assert stop in losses and min(losses, key=lambda step: losses[step]) == stop, losses
+    assert tuning.card is not None
+    assert (tuning.card.step, tuning.card.reason) == (stop, "stopped")
+    assert tuning.card.loss_after == losses[stop]
+    assert tuning._trainer.validation_loss() == pytest.approx(losses[stop], rel=1e-6)
+    found = json.loads((tuning.out / "report.json").read_text(encoding="utf-8"))
+    assert found["step"] == stop
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": 1e-12},
+        {"learning_rate": 1e-30, "method": "full"},
+        {"learning_rate": 1e-12, "precision": "bf16"},
+        {"learning_rate": 1e-30, "method": "last", "last_blocks": 1},
+    ],
+)
+def test_a_run_that_learned_nothing_says_so_and_writes_nothing(
+    start: Callable[..., Tuning], lm: LM, changes: dict[str, Any]
+) -> None:
+    plain, tuning = lm.logits("The sun sets"), start(of_method(**changes))
+    with pytest.raises(EngineError, match=r"^nothing was learned in 6 steps, and nothing is w.*raise"):
+        list(tuning)
+    assert tuning.card is None
+    assert not tuning.out.exists()
+    assert np.array_equal(lm.logits("The sun sets"), plain), "the caller's model is as it was"
+
+
+def test_no_step_at_all_is_nothing_learned(start: Callable[..., Tuning]) -> None:
+    reasons: list[str] = []
+    tuning = start(should_stop=lambda: reasons[0] if reasons else None)
+    with pytest.raises(Cancelled, match="stopped after 0 steps: nothing was learned, and nothing is wri"):
+        for event in tuning:
+            reasons += ["stopped"] if isinstance(event, Evaluated) else []
+    assert not tuning.out.exists()
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 4, 5])
+def test_a_stop_is_heard_between_the_parts_of_measuring(start: Callable[..., Tuning], part: int) -> None:
+    reasons: list[str] = []
+    tuning, seen = start(should_stop=lambda: reasons[0] if reasons else None), list[int]()
+    with pytest.raises(Cancelled, match="nothing was written"):
+        for event in tuning:
+            assert isinstance(event, Measuring)
+            seen.append(event.part)
+            reasons += ["stopped"] if event.part == part else []
+    assert seen == list(range(1, part + 1))
+    assert not tuning.out.exists()
+
+
+def test_every_step_says_what_is_left(start: Callable[..., Tuning]) -> None:
+    steps = [event for event in start() if isinstance(event, Step)]
+    assert [step.steps for step in steps] == [6] * 6
+    assert all(step.left > 0 for step in steps[:-1])
+    timed = start(replace(SMALL, steps=None, minutes=0.1, patience=0), "timed")
+    lefts = [event.left for event in timed if isinstance(event, Step)]
+    assert lefts == sorted(lefts, reverse=True)
+    assert 0 < lefts[0] < 6
 
 
 def test_few_lines_warn_and_work(lm: LM, tmp_path: Path) -> None:
@@ -256,14 +338,6 @@ def test_one_clear_line_for_each_mistake(
         Tuning(lm, notes, tmp_path / "out")
 
 
-def test_the_command_for_torch_suits_the_system() -> None:
-    assert torch_help.torch_command("linux", "py").endswith(
-        "--index-url https://download.pytorch.org/whl/cpu"
-    )
-    assert torch_help.torch_command("darwin", "py") == "py -m pip install torch"
-    assert torch_help.torch_command("win32", "C:\\py.exe").startswith('& "C:\\py.exe" -m pip')
-
-
 def test_the_folder_is_named_after_the_data() -> None:
     assert default_out([Path("a/notes.txt")], "lora") == "notes-lora"
     assert default_out([Path("letters")], "full") == "letters-full"
@@ -291,3 +365,26 @@ def test_rows_longer_than_the_model_are_said(notes: Path, tmp_path: Path) -> Non
     tuning = Tuning(short, notes, tmp_path / "a", TrainSettings(steps=1), data)
     assert tuning.remarks == ["rows have 128 positions instead of 256: the model has no more"]
     assert Tuning(short, notes, tmp_path / "b", TrainSettings(steps=1, length=128), data).remarks == []
+
+
+def test_options_that_would_change_nothing_are_refused(lm: LM, notes: Path) -> None:
+    for method in ("full", "last"):
+        with pytest.raises(BadInput, match=f"^rank and rslora: for method lora alone, got method {method}"):
+            tune(lm, notes, method=method, lora={"rank": 4, "rslora": True})
+        with pytest.raises(BadInput, match="targets: for method lora alone"):
+            tune(lm, notes, method=method, lora=LoraSettings(targets=("attn.q",)))
+    with pytest.raises(BadInput, match="last_blocks and cache_limit: for method last alone, got method"):
+        tune(lm, notes, last_blocks=9, cache_limit=1.0)
+    with pytest.raises(BadInput, match="last_blocks: for method last alone, got method full"):
+        tune(None, notes, from_scratch="gpt2-nano", last_blocks=2)
+    with pytest.raises(BadInput, match="an 8-bit base cannot learn itself"):
+        tune(lm, notes, method="last", base="q8")
+    with pytest.raises(BadInput, match="the settings that the run has: leave out batch_size, lora, method"):
+        tune(lm, notes, resume=True, method="full", batch_size=8, lora={"rank": 4}, minutes=3)
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_what_it_never_used() -> None:
+    from pophood.train.resuming import settings_of
+
+    old = {"method": "full", "lora": {"rank": 4}, "last_blocks": 9, "cache_limit": 0.0, "batch_size": 2}
+    assert settings_of({"settings": old}) == TrainSettings("full", batch_size=2)

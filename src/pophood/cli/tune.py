@@ -29,9 +29,23 @@ if TYPE_CHECKING:
     from pophood.train.tune import Tuning
 
 
-def _check(wishes: TuneWishes, choice: ModelChoice, resume: bool, overwrite: bool, showing: bool) -> None:
+def _check(
+    wishes: TuneWishes,
+    choice: ModelChoice,
+    resume: bool,
+    overwrite: bool,
+    plan: bool,
+    showing: bool,
+    prompts: tuple[str, ...],
+) -> None:
     """Refuse what contradicts itself, before a model is loaded."""
+    if plan and showing:
+        raise click.UsageError("--plan says what a run costs, --show what it reads, and each ends: give one")
+    if resume and prompts:
+        raise click.UsageError("--resume goes on with the prompts that the run has: leave out --prompt")
     wishes.check_scratch(choice.name, bool(choice.adapters))
+    if not resume:
+        wishes.check_method()
     if resume and overwrite:
         raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
     if resume:
@@ -99,7 +113,7 @@ def command(
 
     Example: pophood tune notes.txt --from-scratch gpt2-tiny
     """
-    _check(wishes, choice, resume, overwrite, showing)
+    _check(wishes, choice, resume, overwrite, plan, showing, prompts)
     settings, reading = wishes.train_settings(), wishes.data_options()
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
@@ -125,12 +139,21 @@ def command(
             shard=wishes.shard,
             progress=lambda state: waiting(state.done, state.total),
         )
-    for line in (*tuning.remarks, *data_lines(tuning.data.report)):
-        console.say(line)
+    _say_what_it_is(console, tuning, wishes.settings.get("method") if resume else None)
     if plan:
         return _plan(console, tuning, as_json)
     with stop:
         return _run(console, tuning, stop, choice, as_json)
+
+
+def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> None:
+    """Say what was found in the data; refuse a `method` that a resumed run does not have."""
+    if method not in (None, tuning.settings.method):
+        raise click.UsageError(
+            f"the run in {tuning.out} has --method {tuning.settings.method}, and keeps it: leave out --method"
+        )
+    for line in (*tuning.remarks, *data_lines(tuning.data.report)):
+        console.say(line)
 
 
 def _scratch(
@@ -178,6 +201,7 @@ def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
 def _run(console: Console, tuning: Tuning, stop: Stop, choice: ModelChoice, as_json: bool) -> int:
     try:
         with Screen(console, tuning) as screen:
+            stop.announce = screen.stopping
             for event in tuning:
                 screen.show(event)
     except Cancelled as stopped:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Self
 
 from pophood.cli.console import QUIET, Console, plain
 from pophood.cli.tables import count, seconds
-from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled, Saved, Started, Step
+from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from pophood.train.data import DataReport
     from pophood.train.plan import Plan
@@ -35,23 +36,34 @@ class Screen:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
-        self._said, self._steps = 0.0, 0
+        self._said, self._steps, self._made = 0.0, 0, 0
         self._loss: float | None = None
         self._held: float | None = None
 
     def __enter__(self) -> Self:
-        self._console.say("measuring the model as it is, and the time of a step")
         return self
+
+    def stopping(self) -> None:
+        """Answer a Ctrl-C at once; called from another thread."""
+        if not self._steps:
+            self._say("stopping: no step was made yet, nothing is written")
+        elif self._made >= self._steps:
+            self._say("stopping: the steps are made; writing the result")
+        elif self._tuning.settings.accumulation > 1:
+            self._say("stopping after this batch; writing the result")
+        else:
+            self._say("stopping after this step; writing the result")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._hide_bar()
 
     def show(self, event: Event) -> None:
         """One event."""
-        if isinstance(event, Started):
+        if isinstance(event, Measuring):
+            self._measuring(event)
+        elif isinstance(event, Started):
             self._start(event)
         elif isinstance(event, Step):
             self._loss = event.loss if self._loss is None else 0.9 * self._loss + 0.1 * event.loss
@@ -69,8 +81,36 @@ class Screen:
         elif isinstance(event, Finished):
             self._end(event)
 
+    def _measuring(self, event: Measuring) -> None:
+        words = f"measuring: {event.part} of {event.parts} ({event.what})"
+        if not self._wanted:
+            self._say(words)
+            return
+        if self._bar is None:
+            from rich.progress import TextColumn
+
+            self._show_bar(TextColumn("{task.description}"), total=event.parts)
+        assert self._bar is not None and self._task is not None
+        self._bar.update(self._task, completed=event.part - 1, description=words)
+
+    def _show_bar(self, *before: ProgressColumn, total: int, after: Sequence[ProgressColumn] = ()) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress
+
+        self._hide_bar()
+        console = RichConsole(stderr=True)
+        self._bar = Progress(*before, BarColumn(bar_width=20), *after, console=console, transient=True)
+        self._task = self._bar.add_task("", total=total, figures="")
+        self._bar.start()
+
+    def _hide_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
     def _start(self, event: Started) -> None:
-        self._steps = event.steps
+        self._hide_bar()
+        self._steps, self._made = event.steps, event.first_step
         plan = self._tuning.plan
         assert plan is not None
         share = event.trained / event.parameters
@@ -85,33 +125,30 @@ class Screen:
             self._say(f"memory is short: {'; '.join(plan.advice)}")
         if not self._wanted:
             return
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TextColumn
 
-        self._bar = Progress(
-            TextColumn("step {task.completed}/{task.total}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=RichConsole(stderr=True),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=event.steps, completed=event.first_step, figures="")
-        self._bar.start()
+        figures = TextColumn("{task.fields[figures]}")
+        self._show_bar(TextColumn("{task.description}"), total=event.steps, after=[figures])
+        if self._bar is not None and self._task is not None:
+            words = f"step {event.first_step}/{event.steps}"
+            self._bar.update(self._task, completed=event.first_step, description=words)
 
     def _step(self, event: Step) -> None:
         held = f", validation {self._held:.3f}" if self._held is not None else ""
         figures = f"loss {self._loss:.3f}{held}, {event.tokens_per_second:,.0f} tokens/s"
+        figures += f", {seconds(event.left)} left"
+        self._steps, self._made = event.steps, event.step
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=event.step, figures=figures)
+            words = f"step {event.step}/{event.steps}"
+            self._bar.update(
+                self._task, completed=event.step, total=event.steps, description=words, figures=figures
+            )
         elif time.monotonic() - self._said > EVERY or event.step == 1:
             self._said = time.monotonic()
-            left = (self._steps - event.step) * event.seconds / max(event.step, 1)
-            self._say(f"step {event.step} of {self._steps}: {figures}, {seconds(left)} left")
+            self._say(f"step {event.step} of {event.steps}: {figures}")
 
     def _end(self, event: Finished) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._hide_bar()
         why = {
             "steps": "the plan is done",
             "clock": "the time is up",
@@ -172,8 +209,7 @@ def card_text(card: Card) -> str:
     parts += [str(card.losses()), str(card.changed()), str(card.costs())]
     if card.step != card.actual.steps:
         parts.append(f"The weights after step {card.step} were the best, and are kept.")
-    if card.forgotten:
-        parts.append(card.forgotten)
+    parts += card.remarks
     return plain("\n\n".join(parts), sys.stdout)
 
 

@@ -7,11 +7,24 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Measuring:
+    """Before the run: part `part` of `parts` of what is measured of the model and this machine begins.
+
+    It is not in `events.jsonl`, for which there is no folder yet.
+    """
+
+    part: int  # 1..parts
+    parts: int
+    what: str
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """Before step 1: the plan that the run will keep to."""
 
     first_step: int  # 0, or where a resumed run goes on
-    steps: int
+    steps: int  # of the whole run; with minutes the clock may change it on the way
     tokens_per_step: int
     trained: int  # parameters that learn
     parameters: int
@@ -30,6 +43,8 @@ class Step:
     tokens_per_second: float
     seconds: float  # since the run began
     epoch: int
+    steps: int  # of the whole run, as it is planned now
+    left: float  # seconds until the result is there, as far as one can see
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class Finished:
     seconds: float
 
 
-Event = Started | Step | Evaluated | Sampled | Saved | Noted | Finished
+Event = Measuring | Started | Step | Evaluated | Sampled | Saved | Noted | Finished
 
 
 def as_line(event: Event) -> str:

@@ -17,24 +17,28 @@ from typing import Any, Protocol
 
 import torch
 
-from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
+from pophood.errors import EngineError, OutOfMemory, PophoodError
 from pophood.train.between import give_back
+from pophood.train.clock import STRAIGHT, Clock, position, steady
 from pophood.train.data.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.model import Model
-from pophood.train.optimizer import Idle, learning_rate, make_optimizer
+from pophood.train.optimizer import learning_rate, make_optimizer
 from pophood.train.parallel import Learner
 from pophood.train.quantised import numbers_of
+from pophood.train.resuming import check_state
 from pophood.train.settings import TrainSettings
 from pophood.train.step import Exploded, Tensors, evaluate, train_step
+from pophood.train.timing import Begun, plan_steps
 from pophood.train.trunk import Trunks
 from pophood.train.world import ALONE, World
 
 Facts = dict[str, Any]
 State = tuple[dict[str, torch.Tensor], Facts]
-PASSES, PATIENCE = 3, 5.0  # passes that are timed, after one that is not, and seconds for all of them
+STEEP = 0.1  # of the steps: more than this lacking, a schedule was cut short
 TOO_MUCH = 3.0  # a loss this many times that of a guess, or of the first step, has exploded
 PLACE = ("step", "epoch", "index", "steps", "best", "worse", "evaluated", "first_loss", "seconds")
+LATER = {"every": 0, "turn": (0, 0.0), "ratio": 1.0}  # which older checkpoints do not have
 
 
 class Batches(Protocol):
@@ -53,6 +57,7 @@ class Trainer:
     `run` yields events; `save` is called with the state when a checkpoint is due and returns where it went;
     `should_stop` is asked between batches and answers why to stop, or None. In a `world` a step's batches are
     dealt out to its processes, and rank 0 alone saves; with `shard` each holds a part of every weight.
+    With a `clock` the number of steps is reconsidered before every step; without, minutes cut a run short.
     """
 
     def __init__(
@@ -74,7 +79,11 @@ class Trainer:
         self.optimizer = make_optimizer(model, settings)
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.step = self.epoch = self.index = 0
-        self.steps = 0  # of the whole run; planned before step 1 and kept
+        self.steps, self.turn = 0, STRAIGHT  # of the whole run; planned before step 1
+        self.every = 0  # steps from one evaluation to the next; planned before step 1 and kept
+        self.clock: Clock | None = None
+        self.begun: Begun | None = None  # step 1, if its gradients are there already
+        self.known: tuple[float, int] | None = None  # losses of the first validation batch before step 1
         self.best: float | None = None
         self.worse = 0  # evaluations since the best one
         self.evaluated = -1  # the step of the last evaluation
@@ -98,7 +107,11 @@ class Trainer:
                 tensors[f"mean.{name}"] = moments["exp_avg"]
                 tensors[f"square.{name}"] = moments["exp_avg_sq"]
         facts: Facts = {name: getattr(self, name) for name in PLACE}
+        ratio = self.clock.ratio if self.clock is not None else 1.0
         facts |= {
+            "every": self.every,
+            "turn": list(self.turn),
+            "ratio": ratio,
             "validation_loss": self.loss if self.evaluated == self.step else None,
             "settings": asdict(self.settings),
             "torch": torch.__version__,
@@ -112,23 +125,7 @@ class Trainer:
 
     def restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from a saved state; raises BadInput when it is of another model or method."""
-        if {f"trained.{name}" for name in self.trained} != {n for n in tensors if n.startswith("trained.")}:
-            raise BadInput(
-                "the checkpoint holds other tensors than this run trains: use the model and method it had"
-            )
-        if absent := sorted({*PLACE, "validation_loss"} - facts.keys()):
-            raise BadInput(f"the checkpoint does not say {', '.join(absent)}: it is none of a run's")
-        for name, parameter in self.trained.items():
-            kinds = {"trained": parameter.dtype, "mean": torch.float32, "square": torch.float32}
-            if name in self.model.low:
-                kinds |= {"low": torch.int16, "mean": torch.bfloat16, "square": torch.int16}
-            for kind, dtype in kinds.items():
-                saved = tensors.get(f"{kind}.{name}", parameter.to(dtype))
-                if saved.shape != parameter.shape or saved.dtype != dtype:
-                    raise BadInput(
-                        f"the checkpoint's {kind}.{name} is {saved.dtype} {tuple(saved.shape)}, this run's"
-                        f" {dtype} {tuple(parameter.shape)}: use the model, precision and settings it had"
-                    )
+        check_state(self, tensors, {*PLACE, "validation_loss"}, facts)
         self.put(tensors)
         for name, parameter in self.trained.items():
             if f"mean.{name}" in tensors:
@@ -142,6 +139,10 @@ class Trainer:
                 }
         for name in PLACE:
             setattr(self, name, facts[name])
+        later = {**LATER, **facts}
+        self.every, self.turn = later["every"], (later["turn"][0], later["turn"][1])
+        if self.clock is not None:
+            self.clock.ratio, self.clock.rough = later["ratio"], False
         self.loss, self._saved = facts["validation_loss"], self.step
         for rank in range(self.world.size):
             name = f"random.{rank}" if rank else "random"
@@ -156,42 +157,6 @@ class Trainer:
             parameter.copy_(self.learner.part(parameter, tensors[f"trained.{name}"]))
             if name in self.model.low:
                 self.model.low[name].copy_(tensors[f"low.{name}"])
-
-    # ---- the plan ----
-
-    def plan_steps(self) -> int:
-        """How many steps the run will have; minutes are turned into steps by timing a few passes."""
-        settings = self.settings
-        if settings.steps is not None:
-            return settings.steps
-        if settings.minutes is not None:
-            seconds = self.seconds_per_step()
-            return max(1, int(settings.minutes * 60 * 0.9 / seconds))  # the rest is for evaluating and saving
-        per_epoch = self.train.batches_per_epoch(0) / (settings.accumulation * self.world.size)
-        return max(1, round((settings.epochs or 1.0) * per_epoch))
-
-    def seconds_per_step(self) -> float:
-        """The time of one step here and now, from fewer passes where they are slow: the clock is running.
-
-        The first batches of the data, each once: documents differ, and what is held grows with them. Leaves
-        weights, optimizer and random state as they were.
-        """
-        random = torch.get_rng_state()
-        accumulation, epoch = self.settings.accumulation, self.train.batches_per_epoch(0)
-        times: list[float] = []
-        idle = Idle([{"params": list(self.trained.values())}], self.settings)
-        while len(times) < 2 or (len(times) <= PASSES and sum(times) < PATIENCE):
-            together = min(accumulation, 2)  # a second one finds the gradients of the first
-            batches = [self.train.batch(0, (len(times) + i) % epoch) for i in range(together)]
-            tensors = [self.tensors(batch) for batch in batches]
-            begin = time.perf_counter()
-            try:
-                train_step(self.learner, idle, tensors, 0.0, self.settings.clip)
-            except Exploded as error:
-                raise self._exploded(error, batches) from None
-            times.append(self.world.share(time.perf_counter() - begin) / together)
-        torch.set_rng_state(random)
-        return sorted(times[1:])[(len(times) - 1) // 2] * accumulation
 
     # ---- the run ----
 
@@ -218,8 +183,9 @@ class Trainer:
     def _run(self) -> Iterator[Event]:
         begin = time.perf_counter() - self.seconds
         if not self.steps:
-            self.steps = self.plan_steps()
-        settings, every = self.settings, max(1, self.steps // self.settings.evaluations)
+            self.steps = plan_steps(self)
+        settings = self.settings
+        self.every = self.every or max(1, self.steps // settings.evaluations)
         tokens = settings.batch_size * settings.length * settings.accumulation * self.world.size
         trained = sum(parameter.numel() for parameter in self.trained.values())
         total = numbers_of(self.model)
@@ -229,7 +195,8 @@ class Trainer:
         reason = "steps"
         try:
             while True:  # what is due after a step comes first: a run may have been stopped just before it
-                if self.step != self.evaluated and (self.step % every == 0 or self.step == self.steps):
+                self._replan()
+                if self._evaluation_is_due():
                     yield from self._evaluate()
                     if self.step > 0:
                         yield from self._checkpoint()
@@ -237,6 +204,7 @@ class Trainer:
                     reason = "no better"
                     break
                 if self.step >= self.steps:
+                    reason = "clock" if self._cut else "steps"
                     break
                 if (stop := self._why_stop(begin)) is not None:
                     reason = stop
@@ -256,28 +224,49 @@ class Trainer:
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
 
+    def _replan(self) -> None:
+        """Let the run have as many steps as the clock has time for, and at least one."""
+        if self.clock is None:
+            return
+        planned = self.steps - self.step
+        left = self.world.share(steady(planned, self.clock.steps_left(self.step))) or int(self.step == 0)
+        self._cut = planned > max(1, STEEP * self.steps) and not left
+        if self.step and left != planned:
+            self.turn = self.step, min(1.0, position(self.step, self.steps, self.turn) / self.steps)
+        self.steps = self.step + left
+
+    def _evaluation_is_due(self) -> bool:
+        if self.step in (self.evaluated, self.steps):
+            return self.step != self.evaluated
+        near = self.clock is not None and self.step and self.steps - self.step <= self.every // 2
+        return self.step % self.every == 0 and not near
+
     def _why_stop(self, begin: float) -> str | None:
-        minutes, reason = self.settings.minutes, None
-        if self.world.first and minutes is not None and time.perf_counter() - begin > minutes * 60:
-            reason = "clock"
-        return self.world.agree(reason or self.should_stop())
+        seconds = math.inf if self.clock is not None else (self.settings.minutes or math.inf) * 60
+        late = self.world.first and time.perf_counter() - begin > seconds
+        return self.world.agree("clock" if late else self.should_stop())
 
     def _one_step(self, begin: float) -> Step:
         start, random, place = time.perf_counter(), torch.get_rng_state(), (self.epoch, self.index)
-        batches = self._next_batches()
-        rate = learning_rate(self.step, self.steps, self.settings)
+        begun, self.begun = self.begun, None
+        if begun is not None:
+            torch.set_rng_state(begun.random)
+            (self.epoch, self.index), start = begun.place, start - begun.seconds
+        batches = self.next_batches() if begun is None else begun.batches
+        rate = learning_rate(position(self.step, self.steps, self.turn), self.steps, self.settings)
         try:
             result = train_step(
                 self.learner,
                 self.optimizer,
-                [self.tensors(batch) for batch in batches],
+                [] if begun else [self.tensors(batch) for batch in batches],
                 rate,
                 self.settings.clip,
                 interrupt=self._interrupt,
                 limit=self._limit(),
+                begun=begun.gradients if begun else None,
             )
         except Exploded as error:
-            raise self._exploded(error, batches) from None
+            raise self.exploded(error, batches) from None
         except _Broken:
             torch.set_rng_state(random)
             self.epoch, self.index = place
@@ -287,6 +276,8 @@ class Trainer:
         self.step += 1
         now = time.perf_counter()
         self.seconds = now - begin
+        if self.clock is not None:
+            self.clock.saw(self.step - 1, now - start)
         (tokens,) = self.world.sum(sum(batch.tokens.size for batch in batches))
         return Step(
             self.step,
@@ -297,16 +288,26 @@ class Trainer:
             tokens / (now - start),
             self.seconds,
             place[0],
+            self.steps,
+            self._left(now - start),
         )
 
+    def _left(self, step: float) -> float:
+        """Seconds that the run still takes, of which its last step took some."""
+        if self.clock is not None:
+            return self.clock.left
+        return (self.steps - self.step) * max(step, self.seconds / self.step)
+
     def _interrupt(self) -> None:
-        if (reason := self.world.agree(self.should_stop())) is not None:
+        late = self.clock is not None and self.world.first and self.step > 0 and self.clock.late
+        if (reason := self.world.agree(self.should_stop() or ("clock" if late else None))) is not None:
             raise _Broken(reason)
 
     def _limit(self) -> float:
         return TOO_MUCH * max(math.log(self.model.config.vocab_size), self.first_loss or math.inf)
 
-    def _exploded(self, error: Exploded, batches: Sequence[Batch]) -> PophoodError:
+    def exploded(self, error: Exploded, batches: Sequence[Batch]) -> PophoodError:
+        """The error of a step that exploded, with the documents that it read."""
         chosen = batches if error.batch is None else [batches[error.batch]]
         sources = list(dict.fromkeys(source for batch in chosen for source in batch.sources))
         more = f" and {len(sources) - 8:,} more" if len(sources) > 8 else ""
@@ -318,7 +319,7 @@ class Trainer:
             )
         )
 
-    def _next_batches(self) -> list[Batch]:
+    def next_batches(self) -> list[Batch]:
         """Of the batches of a step, which are dealt out in turn, those of this process."""
         mine = []
         for number in range(self.settings.accumulation * self.world.size):
@@ -336,7 +337,9 @@ class Trainer:
     def _evaluate(self) -> Iterator[Event]:
         if self.validation is None:
             return
-        loss = evaluate(self.learner, self._asking(self._shares(self.validation)))
+        known, self.known = self.known if self.step == 0 else None, None
+        batches = self._shares(self.validation, skip=known is not None)
+        loss = evaluate(self.learner, self._asking(batches), known or (0.0, 0))
         if not math.isfinite(loss):
             raise self.world.error(
                 EngineError(
@@ -352,13 +355,15 @@ class Trainer:
 
     def _asking(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
         for batch in batches:
-            self._interrupt()
+            if (reason := self.world.agree(self.should_stop())) is not None:
+                raise _Broken(reason)
             yield batch
 
-    def _shares(self, validation: Batches) -> Iterator[Tensors]:
-        """Of the batches to validate with those of this process, and as many from every process."""
+    def _shares(self, validation: Batches, *, skip: bool = False) -> Iterator[Tensors]:
+        """Of the batches to validate with those of this process, and as many from every process; with `skip`
+        all but the first."""
         count, size = validation.batches_per_epoch(0), self.world.size
-        for index in range(self.world.rank, -(-count // size) * size, size):
+        for index in range(self.world.rank + skip, -(-count // size) * size, size):
             batch = self.tensors(validation.batch(0, min(index, count - 1)), held=True)
             yield batch if index < count else batch.unlearned()
 
@@ -380,6 +385,7 @@ class Trainer:
             yield Saved(self.step, self.world.by_first(lambda: save(state)))
 
     _saved = -1
+    _cut = False  # by the clock, with a good part of the schedule still to come
 
 
 class _Broken(Exception):

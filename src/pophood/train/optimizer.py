@@ -153,7 +153,7 @@ def clip(optimizer: Optimizer, longest: float) -> float:
     return length
 
 
-def learning_rate(step: int, steps: int, settings: TrainSettings) -> float:
+def learning_rate(step: float, steps: int, settings: TrainSettings) -> float:
     """The rate of step 0..steps-1: a straight line up, then a cosine down to `final_rate` of the top.
 
     >>> learning_rate(0, 100, TrainSettings(learning_rate=1.0, warmup=0.1))

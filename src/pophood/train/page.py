@@ -20,7 +20,7 @@ def page(card: Card, svg: str) -> str:
         "Method": card.method,
         "Weights kept": f"after step {card.step:,} of {card.plan.steps:,} planned",
     }
-    notes = [*card.warnings, *([card.forgotten] if card.forgotten else [])]
+    notes = [*card.warnings, *card.remarks]
     body = [
         f'<figure>\n<div class="picture"><img src="{data_uri(svg.encode())}" alt="{title}"></div>\n'
         f"<figcaption>{''.join(f'<p>{escaped(note)}</p>' for note in notes)}</figcaption>\n</figure>",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pophood.config import ModelConfig
 from pophood.errors import OutOfMemory
 from pophood.system import available_memory, free_disk
+from pophood.train.clock import Clock, Pace
 from pophood.train.settings import TrainSettings
 from pophood.train.world import ALONE, World
 
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from pophood.train.tune import Tuning
 
 KEPT = 2  # checkpoints on the disk
-EVALUATING = 0.2  # largest share of the minutes that evaluations may take
-SPARE = 0.02  # of the minutes, so that the clock is never overrun
-WRITING = 2.0  # seconds to write a small result
+EVALUATING, BRIEFLY = 0.1, 0.05  # shares of the minutes for what is on the way; of few minutes
+VALIDATING, MOST_VALIDATING = 0.02, 0.04  # shares for one evaluation: usual, and largest for LEAST_VALIDATED
+LEAST_VALIDATED = 2048  # positions
+WRITING, WRITING_SHARE = 2.0, 0.04  # seconds to write a small result; a share of few minutes
+GLIMPSES = 0.25  # of the time that measuring took, for samples on the way
 GROWTH = 1.05  # of memory in a run: holes of the heap, programs of oneDNN (2 to 12 %, benchmarks/plans.py)
 DISK_RATE = 400e6  # bytes per second of writing, assumed until a first checkpoint was written
 
@@ -49,6 +51,9 @@ class Plan:
     disk: int
     free_disk: int
     advice: tuple[str, ...]
+    validation_batches: int = 0
+    seconds_between: float = 0.0  # for evaluations, checkpoints and samples, shared out over all steps
+    seconds_to_write: float = 0.0  # the result and its report
 
     @property
     def fits(self) -> bool:
@@ -156,39 +161,47 @@ def remedies(settings: TrainSettings) -> list[str]:
     return [*found, "a smaller model"]
 
 
-def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
-    """Calibrate, and settle the steps of the whole run before its first; a resumed run keeps its own."""
-    settings = tuning.settings
-    with PeakMemory() as peak:
-        pace = pace_of(trainer)
-    evaluation = evaluating_pace_of(trainer)
-    parts = trainer.world.size if trainer.learner.shard else 1
-    learned = sum(p.nbytes for p in trainer.trained.values())
-    halves = any(p.element_size() == 2 for p in trainer.trained.values())
-    moments = (2 * learned) // parts  # as wide as the weights, in bfloat16 too (`HalvesAdamW`)
-    # The weights, two moments, and of masters in halves the lower half.
-    checkpoint, result = (4 if halves else 3) * learned, _result(trainer, settings)
-    measured = tuning.before.seconds if tuning.before is not None else 0.0
+def schedule(trainer: Trainer, tuning: Tuning, timed: Timed) -> Plan:
+    """Settle the steps of the whole run before its first, from what was timed.
+
+    With minutes, the trainer gets a clock that reconsiders them, and fewer batches to validate with where
+    those of a plan without a clock would take too long.
+    """
+    from pophood.train.timing import plan_steps
+
+    settings, world = tuning.settings, trainer.world
+    parts = world.size if trainer.learner.shard else 1
+    checkpoint, result = checkpoint_bytes(trainer), _result(trainer, settings)
     states = trainer.trunks.bytes if trainer.trunks is not None else 0  # written on the way
     saving = checkpoint / DISK_RATE
-    reserve = measured + evaluation.later + WRITING + saving + result / DISK_RATE
-    evaluations = settings.evaluations
-    if settings.minutes is not None:
-        room = settings.minutes * 60 * (1 - SPARE) - tuning.seconds - reserve
-        evaluations = max(1, min(evaluations, int(room * EVALUATING / max(evaluation.later, 1e-3))))
-        glimpses = evaluations * measured * 0.25
-        steps = pace.steps(room - evaluation.seconds(evaluations + 1) - evaluations * saving - glimpses)
+    measured = tuning.before.seconds if tuning.before is not None else 0.0
+    glimpse = 0.0 if tuning.brief else measured * GLIMPSES
+    total = None if settings.minutes is None else settings.minutes * 60
+    if total is not None:
+        tuning.fit_validation(trainer, world.share(batches_in(total, trainer, timed.evaluation.later)))
+    batches = 0 if trainer.validation is None else trainer.validation.batches_per_epoch(0)
+    passes = math.ceil(batches / world.size)
+    evaluation = Pace(timed.evaluation.first * passes, timed.evaluation.later * passes, 1)
+    writing = WRITING if total is None else min(WRITING, WRITING_SHARE * total)
+    reserve = measured + evaluation.later + writing + saving + result / DISK_RATE
+    evaluations, each = settings.evaluations, evaluation.later + saving + glimpse
+    if total is not None:
+        evaluations = min(
+            evaluations, 1 + int((BRIEFLY if tuning.brief else EVALUATING) * total / max(each, 1e-3))
+        )
+        trainer.clock = Clock(total, lambda: tuning.seconds, timed.step, reserve, rough=timed.rough)
+        trainer.clock.ending += evaluation.first + (evaluations - 1) * each  # still to come
+        steps = max(1, trainer.clock.steps_left(0))
+        trainer.clock.ending = reserve
+        trainer.clock.between = (evaluations - 1) * each / steps
     else:
-        steps = trainer.plan_steps()
-        glimpses = evaluations * measured * 0.25
+        steps = plan_steps(trainer)
     steps = trainer.steps or steps
-    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
-    learning = pace.seconds(steps)
-    often = min(evaluations, steps)
-    seconds = tuning.seconds + learning + evaluation.seconds(often + 1) + often * saving + glimpses + reserve
-    memory = int((peak.bytes + moments) * GROWTH)
-    free = available_memory() // trainer.world.local_size + peak.now
-    folder = tuning.out.absolute().parent
+    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * world.size)
+    learning, often = timed.step.seconds(steps), min(evaluations, steps)
+    seconds = tuning.seconds + learning + evaluation.first + (often - 1) * each + reserve
+    memory = int((timed.peak + moments_bytes(trainer) // parts) * GROWTH)
+    free = available_memory() // world.local_size + timed.held
     return Plan(
         steps=steps,
         epochs=steps / per_epoch,
@@ -201,65 +214,56 @@ def schedule(trainer: Trainer, tuning: Tuning) -> Plan:
         memory=memory,
         free_memory=free,
         disk=states + checkpoint * (KEPT + 1) + result,  # one more while it is written
-        free_disk=free_disk(folder),
+        free_disk=free_disk(tuning.out.absolute().parent),
         advice=tuple(remedies(settings)) if memory > free else (),
+        validation_batches=batches,
+        seconds_to_write=writing,
+        seconds_between=0.0 if trainer.clock is None else trainer.clock.between,
     )
 
 
-class Pace(NamedTuple):
-    """Seconds of a step or an evaluation: of the `early` first ones, which compute a trunk's states, and of
-    the others."""
+class Timed(NamedTuple):
+    """What was timed of a trainer: seconds of a step, and of one batch that is evaluated; and bytes.
 
-    first: float
-    later: float
-    early: int
+    `rough`: the step was the first one, whose time is longer than that of the others.
+    """
 
-    def seconds(self, steps: int) -> float:
-        """How long so many steps take."""
-        return min(steps, self.early) * self.first + max(steps - self.early, 0) * self.later
-
-    def steps(self, seconds: float) -> int:
-        """How many steps that suffices for, at least one.
-
-        >>> Pace(first=2.0, later=1.0, early=10).steps(25.0)
-        15
-        """
-        early = min(self.early, int(max(seconds, 0) / self.first)) if self.early else 0
-        rest = seconds - self.early * self.first
-        return max(1, early + int(rest / self.later) if early == self.early else early)
+    step: Pace
+    evaluation: Pace
+    peak: int  # of memory, while the step was timed
+    held: int  # after it
+    rough: bool
 
 
-def pace_of(trainer: Trainer) -> Pace:
-    """How fast steps are here and now."""
-    step = trainer.seconds_per_step()
-    if trainer.trunks is None:
-        return Pace(step, step, 0)
-    batch, accumulation = trainer.train.batch(0, 0), trainer.settings.accumulation
-    begin = time.perf_counter()
-    trainer.tensors(batch)
-    states = trainer.world.share((time.perf_counter() - begin) * accumulation)
-    early = math.ceil(trainer.train.batches_per_epoch(0) / (accumulation * trainer.world.size))
-    return Pace(step + states, step + states * (1 - trainer.trunks.train.share), early)
+def time_step(trainer: Trainer, *, rough: bool, patience: float) -> tuple[Pace, PeakMemory]:
+    """Time a step: `rough` is step 1 itself, otherwise a few passes for `patience` seconds."""
+    from pophood.train.timing import begin_first_step, pace_of, seconds_per_step
+
+    with PeakMemory() as peak:
+        seconds = begin_first_step(trainer) if rough else seconds_per_step(trainer, patience)
+        pace = pace_of(trainer, seconds)
+    return pace, peak
 
 
-def evaluating_pace_of(trainer: Trainer) -> Pace:
-    """How fast evaluations are here and now, from one batch."""
-    from pophood.train.step import evaluate
-
+def batches_in(total: float, trainer: Trainer, seconds: float) -> int:
+    """How many batches are validated with in a run of `total` seconds, if one takes `seconds`."""
     if trainer.validation is None:
-        return Pace(0.0, 0.0, 0)
-    passes = math.ceil(trainer.validation.batches_per_epoch(0) / trainer.world.size)
-    begin = time.perf_counter()
-    tensors = trainer.tensors(trainer.validation.batch(0, 0), held=True)
-    states = time.perf_counter() - begin
-    evaluate(trainer.learner, [tensors])
-    whole = time.perf_counter() - begin
-    kept = (
-        0.0
-        if trainer.trunks is None or trainer.trunks.validation is None
-        else trainer.trunks.validation.share
-    )
-    return Pace(whole * passes, (whole - kept * states) * passes, 1)
+        return 0
+    positions = trainer.settings.batch_size * trainer.settings.length
+    least = min(max(1, LEAST_VALIDATED // positions), int(MOST_VALIDATING * total / max(seconds, 1e-6)))
+    return max(1, least, int(VALIDATING * total / max(seconds, 1e-6)))
+
+
+def moments_bytes(trainer: Trainer) -> int:
+    """Bytes of AdamW's two moments, each as wide as the weights, in bfloat16 too (`HalvesAdamW`)."""
+    return 2 * sum(p.nbytes for p in trainer.trained.values())
+
+
+def checkpoint_bytes(trainer: Trainer) -> int:
+    """Bytes of a checkpoint's tensors: what learns, its lower halves if it has some, and two moments."""
+    learned = sum(p.nbytes for p in trainer.trained.values())
+    low = sum(trainer.model.low[name].nbytes for name in trainer.trained if name in trainer.model.low)
+    return learned + low + moments_bytes(trainer)
 
 
 def _result(trainer: Trainer, settings: TrainSettings) -> int:

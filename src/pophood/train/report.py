@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.adapter import bare, singular_values
+from pophood.adapter import bare
 from pophood.config import tensor_shapes
 from pophood.table import Table
+from pophood.train.general import PASSAGES
 from pophood.train.learner import Trained, adapter_of
 from pophood.train.measures import Measures
 from pophood.train.plan import Plan, gib
@@ -92,7 +93,7 @@ class Card:
         general = (self.before.general, self.after.general)
         rows.append(("loss on general text", *general))
         rows.append(("perplexity on general text", *map(_perplexity, general)))
-        if self.before.verbatim is not None:
+        if self.before.verbatim is not None and self.after.verbatim is not None:
             rows.append(("training texts by heart", self.before.verbatim, self.after.verbatim))
         return Table(("measure", "before", "after"), tuple(rows), decimals={"before": 3, "after": 3})
 
@@ -127,6 +128,23 @@ class Card:
         return Table(("cost", "predicted", "actual"), rows)
 
     @property
+    def remarks(self) -> list[str]:
+        """Lines about what a reader of the tables should know."""
+        found = []
+        if 0 < len(self.before.passages) < len(PASSAGES):
+            found.append(
+                f"general text is {len(self.before.passages)} of {len(PASSAGES)} passages, for lack of time:"
+                " more --minutes read all of them"
+            )
+        before, after = self.loss_before, self.loss_after
+        if before is not None and after is not None and after >= before:
+            found.append(
+                f"the validation loss did not fall ({before:.3f} before, {after:.3f} after): what was learned"
+                " does not hold beyond the training text; try more data or fewer steps"
+            )
+        return [*found, *([self.forgotten] if self.forgotten else [])]
+
+    @property
     def forgotten(self) -> str | None:
         """A line about forgetting where there is some worth a word."""
         rise = self.after.general - self.before.general
@@ -139,7 +157,7 @@ class Card:
 
 
 def make_card(
-    tuning: Tuning, trainer: Trainer, after: Measures, reason: str, step: int, actual: Actual
+    tuning: Tuning, after: Measures, reason: str, step: int, actual: Actual, changes: tuple[Change, ...]
 ) -> Card:
     """The card of a run that has ended; `step`: of the weights that were kept."""
     assert tuning.before is not None and tuning.plan is not None
@@ -152,11 +170,11 @@ def make_card(
         reason=reason,
         step=step,
         prompts=tuple(prompt.text for prompt in tuning.prompts),
-        before=tuning.before,
+        before=tuning.before.on(len(after.passages)),
         after=after,
         loss_before=evaluated[0]["loss"] if evaluated else None,
         loss_after=next((event["loss"] for event in reversed(evaluated) if event["step"] == step), None),
-        changes=tuple(changes_of(tuning, trainer)),
+        changes=changes,
         plan=tuning.plan,
         actual=actual,
         warnings=tuning.data.report.warnings,
@@ -170,8 +188,7 @@ def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
         adapter = adapter_of(trainer.model, tuning.settings, tuning.out.name, tuning.base)
         found = []
         for name, (a, b) in adapter.targets.items():
-            values = singular_values(a, b, adapter.scale)
-            found.append(_change(name, float(np.sqrt((values**2).sum())), float(values[0]), weights))
+            found.append(_change(name, *_norms(a, b, adapter.scale), weights))
         return found
     trained = Trained(tuning.lm.bundle, trainer.model)
     found = []
@@ -181,6 +198,18 @@ def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
             norm = float(np.linalg.norm(change))
             found.append(_change(name.removesuffix(".weight"), norm, largest(change), weights))
     return found
+
+
+def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tuple[float, float]:
+    """Frobenius norm and largest singular value of scale * b @ a, from the two r x r matrices of products.
+
+    >>> _norms(np.eye(2, 3, dtype=np.float32), np.diag([3, 4]).astype(np.float32), 2.0)
+    (10.0, 8.0)
+    """
+    wide, tall = a.astype(np.float64), b.astype(np.float64)
+    squares = (tall.T @ tall) @ (wide @ wide.T)  # its eigenvalues are the squared singular values of b @ a
+    largest_square = float(np.linalg.eigvals(squares).real.max())
+    return scale * math.sqrt(max(float(np.trace(squares)), 0.0)), scale * math.sqrt(max(largest_square, 0.0))
 
 
 def _change(name: str, norm: float, top: float, weights: Mapping[str, NDArray[np.float32]]) -> Change:

@@ -74,6 +74,13 @@ class StepResult(NamedTuple):
     gradient: float
 
 
+class Gradients(NamedTuple):
+    """Gradients that lie in the parameters: the mean loss they are of, and how many targets were learned."""
+
+    loss: float
+    learned: int
+
+
 def train_step(
     learner: Learner,
     optimizer: Optimizer,
@@ -82,26 +89,15 @@ def train_step(
     clip: float,
     interrupt: Callable[[], None] = lambda: None,
     limit: float = math.inf,
+    begun: Gradients | None = None,
 ) -> StepResult:
     """Learn from the batches as one: every learned target weighs the same, whichever batch or process has it.
 
-    Every process brings as many batches. Raises Exploded for a loss or gradient that is not finite, or a mean
-    loss above `limit`, and what `interrupt` (asked after every batch) raises; weights and optimizer are then
-    untouched.
+    Every process brings as many batches. With `begun` the gradients are there already. Raises Exploded for a
+    loss or gradient that is not finite, or a mean loss above `limit`, and what `interrupt` (asked between two
+    batches) raises; weights and optimizer are then untouched.
     """
-    world = learner.world
-    learned = int(*world.sum(sum(batch.learned for batch in batches)))
-    loss = 0.0
-    for number, batch in enumerate(batches):
-        part = learner.learn(batch, 1.0 / max(learned, 1), last=number == len(batches) - 1)
-        loss += float(*world.sum(part))
-        try:
-            if not math.isfinite(loss):
-                raise Exploded(f"the loss is {loss:g}", number, here=not math.isfinite(part))
-            interrupt()
-        except BaseException:
-            optimizer.zero_grad()
-            raise
+    loss, learned = begun or gradients_of(learner, optimizer, batches, interrupt)
     norm = clip_gradients(optimizer, clip)
     if not (loss <= limit and math.isfinite(norm)):
         optimizer.zero_grad()
@@ -113,20 +109,53 @@ def train_step(
     return StepResult(loss, learned, norm)
 
 
-@torch.no_grad()
-def evaluate(learner: Learner, batches: Iterable[Tensors]) -> float:
+def gradients_of(
+    learner: Learner,
+    optimizer: Optimizer,
+    batches: Sequence[Tensors],
+    interrupt: Callable[[], None] = lambda: None,
+) -> Gradients:
+    """Compute the gradients of a step into the parameters; raises as `train_step`, and lets go of them."""
+    world = learner.world
+    learned = int(*world.sum(sum(batch.learned for batch in batches)))
+    loss = 0.0
+    for number, batch in enumerate(batches):
+        last = number == len(batches) - 1
+        part = learner.learn(batch, 1.0 / max(learned, 1), last=last)
+        loss += float(*world.sum(part))
+        try:
+            if not math.isfinite(loss):
+                raise Exploded(f"the loss is {loss:g}", number, here=not math.isfinite(part))
+            if not last:  # after the last one the step is as good as made
+                interrupt()
+        except BaseException:
+            optimizer.zero_grad()
+            raise
+    return Gradients(loss, learned)
+
+
+def evaluate(learner: Learner, batches: Iterable[Tensors], known: tuple[float, int] = (0.0, 0)) -> float:
     """Mean loss over the learned targets of all batches, in nats; nothing is learned.
 
-    Every process brings as many batches; a batch without a learned target is one more.
+    Every process brings as many batches; a batch without a learned target is one more. `known` is the sum of
+    the losses, and the number of targets, of batches before these.
     """
+    total, count = learner.world.sum(*losses_of(learner, batches, known))
+    return total / max(count, 1)
+
+
+@torch.no_grad()
+def losses_of(
+    learner: Learner, batches: Iterable[Tensors], known: tuple[float, int] = (0.0, 0)
+) -> tuple[float, int]:
+    """The sum of the losses of this process's batches, in nats, and how many targets it is of."""
     was = learner.model.training
     learner.model.eval()
-    learned, loss = 0, 0.0
+    loss, learned = known
     try:
         for batch in batches:
             loss += float(learner.loss(batch, 1.0)) / learner.world.size
             learned += batch.learned
     finally:
         learner.model.train(was)
-    total, count = learner.world.sum(loss, learned)
-    return total / max(count, 1)
+    return loss, learned

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,10 +21,15 @@ class Stop:
             for event in Trainer(..., should_stop=stop).run(): ...
         sys.exit(stop.exit_code)
 
+    `announce` is called once, from a thread of its own, as soon as the first signal has come: Python runs
+    a handler only between two of its own instructions, and a product of matrices is one.
     Whatever happens, the checkpoint on the disk is whole: a second Ctrl-C raises KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, announce: Callable[[], object] | None = None) -> None:
+        self.announce = announce
+        self._ends: tuple[int, int] | None = None
+        self._wakeup = -1  # who was told of signals before
         self.signal: int | None = None  # the first that came
         self._came_at = 0.0
         self._before: dict[int, Any] = {}
@@ -41,7 +48,27 @@ class Stop:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 self._before[number] = signal.signal(number, self._came)
+        self._listen()
         return self
+
+    def _listen(self) -> None:
+        """Let Python write the number of each signal, at once, into a pipe that a thread waits at."""
+        ours, theirs = os.pipe()
+        if os.name != "nt":  # where a signal may not wait for the thread
+            os.set_blocking(theirs, False)
+        numbers = set(self._before)
+
+        def wait() -> None:
+            while came := os.read(ours, 64):
+                if numbers & set(came):
+                    if self.announce is not None:
+                        self.announce()
+                    return
+
+        self._ends = ours, theirs
+        self._wakeup = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=wait, daemon=True)
+        self._thread.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -49,6 +76,13 @@ class Stop:
         for number, before in self._before.items():
             signal.signal(number, before)
         self._before = {}
+        if self._ends is not None:
+            signal.set_wakeup_fd(self._wakeup)
+            ours, theirs = self._ends
+            os.close(theirs)  # which ends the thread
+            self._thread.join()
+            os.close(ours)
+            self._ends = None
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:

@@ -57,14 +57,7 @@ def tune(
     if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
     if resume:
-        told = (
-            settings.keys() - {"minutes"} | ({"method"} if method else set()) | ({"lora"} if lora else set())
-        )
-        told |= {"data"} if data is not None else set()
-        if told:
-            raise BadInput(
-                f"resume goes on with the settings that the run has: leave out {', '.join(sorted(told))}"
-            )
+        _refuse_settings({**settings, "method": method, "lora": lora, "data": data})
     opened: LM | Scratch | None = None
     if model is None:
         files = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
@@ -82,6 +75,13 @@ def tune(
         opened = model if isinstance(model, models.LM) else models.load(model)
     how: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **how)
+
+
+def _refuse_settings(given: Mapping[str, Any]) -> None:
+    """Raise BadInput for what a resumed run has already; minutes may be given anew."""
+    told = sorted(name for name, value in given.items() if value is not None and name != "minutes")
+    if told:
+        raise BadInput(f"resume goes on with the settings that the run has: leave out {', '.join(told)}")
 
 
 __all__ = [

@@ -2,22 +2,26 @@
 
     prepare (data) ─► before (samples, losses) ─► schedule (a timed step) ─► loop.Trainer ─► after ─► folder
 
+A run of minutes keeps to them (`clock.py`): measuring, calibration, evaluations and the report have shares of
+them, and less is measured where the machine is slow.
+
 What is in the folder stands in `folder.py`, the report in `report.py`, the plan in `plan.py`. Torch is
 imported when a run begins, not with this module. Nothing is printed.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from pophood.errors import BadInput, Cancelled
+from pophood.errors import BadInput, Cancelled, EngineError
 from pophood.text.chat import ChatTemplate
+from pophood.train.calibration import NOTHING_WRITTEN, calibrating, drained
 from pophood.train.data import Data, DataOptions, Order, open_data
 from pophood.train.data.packing import Fewer
 from pophood.train.defaults import for_model, shortened
@@ -27,11 +31,11 @@ from pophood.train.folder import State
 from pophood.train.from_scratch import Scratch
 from pophood.train.learner import Trained, adapter_of, build
 from pophood.train.measures import Measures, measure
-from pophood.train.plan import PeakMemory, Plan, refuse_unfit, schedule
-from pophood.train.report import Actual, Card, make_card, write_report
+from pophood.train.plan import PeakMemory, Plan
+from pophood.train.report import Actual, Card, Change, changes_of, make_card, write_report
 from pophood.train.samples import GLIMPSE, prompts_of, sample
 from pophood.train.settings import TrainSettings
-from pophood.train.shared_folder import agreed, folder_of
+from pophood.train.shared_folder import folder_of
 from pophood.train.states import FOLDER, with_limit
 from pophood.train.torch_help import require_torch
 from pophood.train.world import World
@@ -41,7 +45,8 @@ if TYPE_CHECKING:
     from pophood.train.data import Progress
     from pophood.train.loop import Trainer
 
-SHORT = 3.0  # minutes: a shorter run measures less
+SHORT = 3.0  # minutes: in less, no pass is wasted on timing, and there are no samples on the way
+NOTHING = 2.0**-24  # a change below this share of a matrix is lost in the rounding of its own numbers
 FULLY, BRIEFLY = 8192, 2048  # positions of validation batches
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
 Stop = Callable[[], str | None]
@@ -116,7 +121,7 @@ class Tuning(Iterator[Event]):
         self.plan: Plan | None = None
         self.before: Measures | None = None
         self.card: Card | None = None
-        self._overwrite, self._reserve = overwrite, 0.0
+        self._overwrite = overwrite
         self._began = time.perf_counter()
         self._events = self._run()
 
@@ -149,8 +154,8 @@ class Tuning(Iterator[Event]):
 
     # ---- the parts of a run ----
 
-    def trainer(self) -> Trainer:
-        """The trainer of this run, at its beginning or where it was left."""
+    def trainer(self, positions: int = 0) -> Trainer:
+        """The trainer of this run, at its beginning or where it was left; `positions`: to validate with."""
         import torch
 
         from pophood.train.loop import Trainer
@@ -162,20 +167,18 @@ class Tuning(Iterator[Event]):
         order = Order(self.data.train, settings.batch_size, settings.length, settings.seed)
         held: Fewer | None = None
         if len(self.data.validation):
-            watched = Order(
-                self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
-            )
-            held = Fewer(watched, BRIEFLY if self.brief else FULLY)
+            held = self._held(positions or self.validated)
         model = build(self.lm.bundle, settings)
         if settings.base == "q8" and self.resumed is None:
-            self.notes = [cost(model, self.lm.bundle.weights, held or order)]
+            shown = self._held(1) if held and self.brief else held  # of one batch where there is little time
+            self.notes = [cost(model, self.lm.bundle.weights, shown or order)]
         trainer = Trainer(
             model,
             order,
             held,
             settings,
             save=self._save,
-            should_stop=self._why_stop,
+            should_stop=self.should_stop,
             world=self.world,
             shard=self.shard,
         )
@@ -187,23 +190,16 @@ class Tuning(Iterator[Event]):
 
     def calibrate(self) -> tuple[Trainer, Plan]:
         """The trainer and its plan; measures the model as it is. Writes nothing."""
-        if self.resumed is not None:
-            self.before = self.folder.before()
-            return self.trainer(), self.folder.plan()
-        self.world.by_first(partial(refuse_unfit, self.lm.config, self.settings, self.world, self.shard))
-        if self.world.first:
-            self.before = measure(self.lm, self.data, self.prompts, quick=self.brief)
-        trainer = self.trainer()
-        return trainer, agreed(schedule(trainer, self), self.world)
+        return drained(calibrating(self))
 
     def _run(self) -> Iterator[Event]:
-        trainer, plan = self.calibrate()
+        trainer, plan = yield from calibrating(self)
         if self.world.agree(self.should_stop()) is not None:
-            raise Cancelled("stopped before the first step: nothing was written")
+            raise Cancelled(NOTHING_WRITTEN)
         self._trainer, self.plan = trainer, plan
         if self.resumed is None:
             self.folder.begin(self, overwrite=self._overwrite)
-        self._reserve, trainer.steps = plan.reserve, plan.steps
+        trainer.steps = trainer.steps or plan.steps
         if trainer.trunks is not None:
             trainer.trunks.open(self.out / FOLDER, again=plan.epochs > 1)
         trainer.settings = replace(trainer.settings, evaluations=plan.evaluations)
@@ -228,7 +224,7 @@ class Tuning(Iterator[Event]):
             return  # said when the result is written
         self.folder.note(event)
         yield event
-        if isinstance(event, Evaluated) and event.step and self.world.share(self._has_time):
+        if isinstance(event, Evaluated) and event.step and self.world.share(self._may_glimpse):
             yield from self._glimpses(event.step)
 
     def _glimpses(self, step: int) -> Iterator[Event]:
@@ -243,6 +239,8 @@ class Tuning(Iterator[Event]):
             yield event
 
     def _finish(self, trainer: Trainer, reason: str, watch: PeakMemory) -> Iterator[Event]:
+        if trainer.step == 0:
+            self._nothing_learned(reason)
         loss = trainer.loss
         if trainer.evaluated != trainer.step and (loss := trainer.validation_loss()) is not None:
             last = Evaluated(trainer.step, loss, trainer.best is None or loss < trainer.best)
@@ -250,23 +248,28 @@ class Tuning(Iterator[Event]):
             yield last
         chosen = self.folder.use_best(trainer, loss)
         with trainer.learner.together():
+            changes = tuple(changes_of(self, trainer)) if self.world.first else ()
+            if self.world.share(all(change.share < NOTHING for change in changes)):
+                self._nothing_learned(reason)
             if self.world.first:
-                self._write(trainer, reason, chosen, watch)
+                self._write(trainer, reason, chosen, watch, changes)
         finished = Finished(trainer.step, reason, self.seconds)
         self.folder.note(finished)
         self.world.wait()
         yield finished
 
-    def _write(self, trainer: Trainer, reason: str, chosen: int, watch: PeakMemory) -> None:
+    def _write(
+        self, trainer: Trainer, reason: str, chosen: int, watch: PeakMemory, changes: tuple[Change, ...]
+    ) -> None:
         """Measure what was learned, and write it with its report."""
         self._into_engine()
-        after = measure(self.lm, self.data, self.prompts, quick=self.brief)
+        after = drained(measure(self.lm, self.data, self.prompts, self._seconds_to_measure, self.before))
         complete = reason in ("steps", "no better")
         if complete and trainer.trunks is not None:
             trainer.trunks.remove()
         self.folder.finish(self, trainer, complete=complete)
         actual = Actual(trainer.step, self.seconds, watch.stop(), self.folder.bytes)
-        self.card = make_card(self, trainer, after, reason, chosen, actual)
+        self.card = make_card(self, after, reason, chosen, actual, changes)
         write_report(self.folder, self.card)
 
     # ---- between torch and the engine ----
@@ -313,15 +316,61 @@ class Tuning(Iterator[Event]):
         return self._used + time.perf_counter() - self._began
 
     @property
-    def _has_time(self) -> bool:
-        minutes = self.settings.minutes
-        return minutes is None or minutes * 60 - self.seconds > self._reserve
+    def _seconds_to_measure(self) -> float | None:
+        """Seconds for measuring what was learned: those that are left, and half of those before at least."""
+        clock = self._trainer.clock
+        if clock is None or self.plan is None or self.before is None:
+            return None
+        return max(self.before.seconds / 2, clock.left - self.plan.seconds_to_write)
 
-    def _why_stop(self) -> str | None:
-        reason = self.should_stop()
-        if reason is None and self.world.first and not self._has_time:
-            return "clock"
-        return reason
+    @property
+    def validated(self) -> int:
+        """Positions to validate with at most, before anything was timed."""
+        return BRIEFLY if self.brief else FULLY
+
+    def fit_validation(self, trainer: Trainer, most: int) -> None:
+        """Validate with fewer batches where the clock has no time for all: `most`, spread evenly.
+
+        What a trunk keeps is of batches that are settled already.
+        """
+        if trainer.validation is None or trainer.trunks is not None:
+            return
+        if most < trainer.validation.batches_per_epoch(0):
+            trainer.validation = self._held(most * self.settings.batch_size * self.settings.length)
+
+    def _held(self, positions: int) -> Fewer:
+        settings = self.settings
+        order = Order(
+            self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
+        )
+        return Fewer(order, positions)
+
+    @property
+    def _may_glimpse(self) -> bool:
+        """Whether there is time for samples on the way; those after the last step come with the report."""
+        if self.settings.minutes is None:
+            return True
+        clock = self._trainer.clock
+        ended = self._trainer.step >= self._trainer.steps
+        return not self.brief and not ended and (clock is None or clock.room > 0)
+
+    def _nothing_learned(self, reason: str) -> NoReturn:
+        """End a run whose weights are those that it began with: nothing of it is worth a folder."""
+        if self.world.first and self.resumed is None:
+            self.folder.close_board()
+            shutil.rmtree(self.out, ignore_errors=True)
+        steps = self._trainer.step
+        if reason == "stopped":
+            raise Cancelled(f"stopped after {steps} steps: nothing was learned, and nothing is written")
+        if not steps:
+            raise EngineError(
+                f"no step was made in {self.seconds:.0f} s, so nothing was learned and nothing is written:"
+                " give more --minutes, or make a step smaller (--batch-size, --accumulation, --length)"
+            )
+        raise EngineError(
+            f"nothing was learned in {steps:,} steps, and nothing is written: no matrix has changed by more"
+            f" than its rounding: raise --learning-rate ({self.settings.rate:g} now), or see --show"
+        )
 
     def _save(self, state: State) -> str:
         tensors, facts = state
@@ -329,7 +378,8 @@ class Tuning(Iterator[Event]):
         place = self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
         if self.plan is not None:  # a slower disk than was assumed is slow for the result too
             beyond = time.perf_counter() - begin - self.plan.seconds_per_save
-            self._reserve = max(self._reserve, self.plan.reserve + 2 * beyond)
+            if self._trainer.clock is not None:
+                self._trainer.clock.ending = self.plan.reserve + max(0.0, 2 * beyond)
         return place
 
 
