@@ -93,6 +93,27 @@ def test_the_type_may_differ_from_tensor_to_tensor(tmp_path: Path) -> None:
     assert open_bundle(tmp_path / "all").weights.stored_type("final_norm.weight") == "BF16"
 
 
+@pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q4_0", "q4_1"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stored_types_by_name(tmp_path: Path, family: str, kind: str) -> None:
+    """In 4 bits the token matrix and an output matrix of its own have 8; vectors and positions have 32."""
+    bundle = base(tmp_path, "folder", family)
+    export_model(bundle, tmp_path / "out.gguf", kind, threads=1)
+    logits_go_through = {"token_embd.weight", "output.weight"}
+    whole = {"position_embd.weight", "rope_freqs.weight"}
+    tensors = open_gguf(tmp_path / "out.gguf").tensors
+    wanted = {}
+    for name, tensor in tensors.items():
+        wanted[name] = kind.upper()
+        if len(tensor.shape) == 1 or name in whole:
+            wanted[name] = "F32"
+        elif kind in ("q4_0", "q4_1") and name in logits_go_through:
+            wanted[name] = "Q8_0"
+    assert {name: tensor.type for name, tensor in tensors.items()} == wanted
+    assert ("output.weight" in tensors) == (not bundle.config.tied_output)
+    assert ("position_embd.weight" in tensors) == (family == "gpt2")
+
+
 @pytest.mark.parametrize("quantised", ["Q4_0", "Q8_0"])
 def test_what_is_quantised_is_written_in_float32(tmp_path: Path, quantised: str) -> None:
     bundle = base(tmp_path, "gguf", quantised=quantised)
