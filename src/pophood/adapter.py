@@ -41,19 +41,27 @@ class Adapter:
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise BadInput, by name, unless every pair fits the `tensor_shapes(config)` of a model."""
+        base = self.base.get("name")
+        advice = "name the model that it was made for" + (f", which its files call {base}" if base else "")
         for target, (a, b) in self.targets.items():
             shape = shapes.get(f"{target}.weight")
+            if target == "output" and shape is None:
+                raise BadInput(
+                    f"the adapter {self.name} changes the output matrix, which in this model is the token"
+                    " matrix again (tied), so that both would change: train it without lm_head, or on an"
+                    " untied copy"
+                )
             if shape is None or len(shape) != 2:
                 matrices = [name for name, sizes in shapes.items() if len(sizes) == 2]
                 known = sorted({bare(name)[:-7] for name in matrices if name.startswith("blocks.")})
                 raise BadInput(
                     f"the adapter {self.name} changes {target}, which this model has not (it has"
-                    f" {', '.join(known)}): name the model that it was made for"
+                    f" {', '.join(known)}): {advice}"
                 )
             if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
                 raise BadInput(
                     f"the adapter {self.name} changes {target} by {list(b.shape)} x {list(a.shape)}; the"
-                    f" model's is {list(shape)}: name the model that it was made for"
+                    f" model's is {list(shape)}: {advice}"
                 )
 
     def fold(self, target: str, weight: Floats, scale: float = 1.0) -> Floats:

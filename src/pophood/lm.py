@@ -88,11 +88,16 @@ class LM:
         """How the model wants conversations written; None for a completion model."""
         return self.bundle.chat_template
 
+    @property
+    def has_template_of_adapter(self) -> bool:
+        """Whether conversations are written in an adapter's chat template in place of the model's own."""
+        return self._own_template is not None and self.bundle.chat_template is not self._own_template
+
     def use_adapters(self, adapters: Sequence[AdapterChoice]) -> None:
         """Compute with these adapters in place of those before; [] is the model alone. No weight is changed.
 
-        A model without a chat template takes the one that a tuning left beside its adapter. Raises NotHere,
-        BadFile, Unsupported for the files, BadInput for an adapter of another model.
+        A chat template in the folder of an adapter, in which it learned, replaces the model's own; the last
+        one counts. Raises NotHere, BadFile, Unsupported for the files, BadInput for another model's adapter.
 
             lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
         """
@@ -110,7 +115,7 @@ class LM:
                 continue
             opened.append((open_adapter(fspath(source), self.config), float(factor)))
             said = template_of(fspath(source))
-            if template is None and said is not None:
+            if said is not None and (template is None or said != template.source):
                 template = ChatTemplate(said, names=self.bundle.tokenizer.names)
         self.engine.use_adapters(opened)
         self.adapters = tuple(opened)

@@ -6,19 +6,22 @@ The shapes are those of public reports; the numbers beside the cases are the rep
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from pophood.errors import BadFile, NotHere, PophoodError, Unsupported
+import pophood
+from pophood.cli.app import pophood as command
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
 from pophood.export import module_pattern
-from pophood.export.job import open_adapter
-from pophood.export.peft import KEYS, read_adapter
+from pophood.export.job import open_adapter, template_of
+from pophood.export.peft import KEYS, read_adapter, write_adapter
 from pophood.formats.safetensors_write import write_safetensors
-from tests.export.adapters import same
+from tests.export.adapters import random_adapter, same
 from tests.tiny import tiny_config, tiny_folder
 
 A, B = np.arange(16.0).reshape(2, 8), np.arange(16.0).reshape(8, 2)
@@ -240,3 +243,84 @@ def test_weights_under_another_name_are_listed(tmp_path: Path) -> None:
         with pytest.raises(Unsupported, match="never opens it"):
             read_adapter(folder)
         (folder / name).unlink()
+
+
+# ---- what lies beside an adapter ----
+
+
+def template_source(lm: pophood.LM) -> str | None:
+    """The chat template that a conversation would be written in."""
+    return None if lm.chat_template is None else lm.chat_template.source
+
+
+THEIRS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("chat_template.jinja", THEIRS),
+        ("tokenizer_config.json", json.dumps({"chat_template": THEIRS, "eos_token": "</s>"})),
+        ("tokenizer_config.json", json.dumps({"chat_template": [{"name": "default", "template": THEIRS}]})),
+        ("chat_template.json", json.dumps({"chat_template": THEIRS})),
+    ],
+    ids=["jinja", "tokenizer_config", "named", "json"],
+)
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_chat_template_of_an_adapter_is_used(
+    tmp_path: Path, file: str, content: str, family: str
+) -> None:
+    """G.O.D PR 1295: trainers save the tokenizer, and the template in it, beside the adapter."""
+    size: dict[str, Any] = {"vocab_size": 2000} if family == "gpt2" else {}
+    base = tiny_folder(tmp_path / "base", family, n_layer=1, **size)
+    lm = pophood.load(base, threads=1)
+    own = template_source(lm)
+    assert (own is None) == (family == "gpt2")
+    write_adapter(tmp_path / "tuned", random_adapter(lm.config), lm.config)
+    assert template_of(tmp_path / "tuned") is None
+    (tmp_path / "tuned" / file).write_text(content, encoding="utf-8")
+    assert template_of(tmp_path / "tuned") == THEIRS
+    assert template_of(tmp_path / "tuned" / "adapter_model.safetensors") == THEIRS
+    lm.use_adapters([tmp_path / "tuned"])
+    assert lm.chat_template is not None
+    assert lm.chat_template.render([{"role": "user", "content": "Hi"}]) == "user: Hi\n"
+    assert lm.has_template_of_adapter == (family == "llama")
+    lm.use_adapters([])
+    assert template_source(lm) == own
+    done = CliRunner().invoke(command, ["run", "Hi", "-m", str(base), "--adapter", str(tmp_path / "tuned")])
+    assert ("the chat template that lies beside the adapter" in done.stderr) == (family == "llama")
+
+
+def test_a_chat_template_that_is_no_text_is_named(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a")
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe{")
+    with pytest.raises(BadFile, match="not UTF-8"):
+        template_of(folder)
+
+
+# ---- the base of an adapter ----
+
+
+def test_a_misfit_names_the_base_that_the_adapter_names(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "a", base_model_name_or_path="/content/drive/MyDrive/base")
+    with pytest.raises(BadInput, match=r"made for, which its files call /content/drive/MyDrive/base$"):
+        open_adapter(folder, tiny_config("llama"))
+    for family, words in (
+        ("llama", "the output matrix, which in this model is the token matrix again"),  # peft #2018
+        ("llama-untied", "changes output by"),
+    ):
+        names = {f"base_model.model.lm_head.lora_{half}.weight": v for half, v in HALVES.items()}
+        with pytest.raises(BadInput, match=words):
+            open_adapter(a_folder(tmp_path / family, names), tiny_config(family))
+
+
+def test_a_base_of_another_machine_is_explained(tmp_path: Path) -> None:
+    config = tiny_config("llama", n_layer=1)
+    for name in ("/content/drive/MyDrive/base", str(tmp_path / "gone")):
+        adapter = replace(random_adapter(config), base={"name": name})
+        write_adapter(tmp_path / "tuned", adapter, config)
+        done = CliRunner().invoke(command, ["export", str(tmp_path / "tuned"), "--to", str(tmp_path / "out")])
+        assert done.exit_code != 0
+        assert f"{name}: there is no such file or folder" in done.stderr
+        way = f"another copy is named with `pophood export MODEL --adapter {tmp_path / 'tuned'}`"
+        assert way in " ".join(done.stderr.split())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from pophood.cli.console import Console
 from pophood.cli.options import json_option, offline_option, option, verb, with_scale
 from pophood.cli.progress import Transfer, Waiting
 from pophood.cli.session import ask
-from pophood.errors import BadInput
+from pophood.errors import BadInput, NotHere
 
 if TYPE_CHECKING:
     from pophood.bundle import Bundle
@@ -81,7 +83,7 @@ def command(
     if model is not None and (Path(model) / "adapter_config.json").is_file() and not adapters:
         adapters, model = (model,), base_of(model)
     refuse_input(to, adapters)
-    with Transfer(console, model or "model") as transfer:
+    with Transfer(console, model or "model") as transfer, named_by(adapters, model):
         found = hub.locate(
             model,
             offline=offline,
@@ -149,6 +151,20 @@ def refuse_input(to: str, adapters: tuple[str, ...]) -> None:
         place = Path(with_scale(text)[0]).resolve()
         if Path(to).resolve() in (place, place.parent if place.is_file() else place):
             raise BadInput(f"{to}: is the adapter that is to be exported: name another place")
+
+
+@contextmanager
+def named_by(adapters: tuple[str, ...], model: str | None) -> Iterator[None]:
+    """Say of a model that is not here that an adapter's folder named it, which another machine may have."""
+    try:
+        yield
+    except NotHere as error:
+        if adapters and model is not None and model != adapters[0]:
+            raise NotHere(
+                f"{error}. The adapter {adapters[0]} was made for it; another copy is named with"
+                f" `pophood export MODEL --adapter {adapters[0]}`"
+            ) from None
+        raise
 
 
 def base_of(folder: str) -> str:

@@ -58,6 +58,8 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
         console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
     for adapter, scale in model.adapters:
         console.say(f"with the adapter {adapter.name}, {len(adapter.targets)} matrices, scale {scale:g}")
+    if model.has_template_of_adapter:
+        console.say("conversations in the chat template that lies beside the adapter, not in the model's own")
     console.detail(
         f"{model.engine.isa} kernels, {model.engine.threads} threads, context {model.engine.context:,}, "
         f"weights {hub.size_text(model.engine.weight_bytes)}"

@@ -25,7 +25,7 @@ from pophood.export.gguf import write_model
 from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
 from pophood.export.merged import Merged
 from pophood.export.ollama import modelfile
-from pophood.export.peft import read_adapter, write_adapter
+from pophood.export.peft import CONFIG, read_adapter, write_adapter
 from pophood.export.proof import Proof, prove_bytes, prove_model
 from pophood.export.safetensors import write_folder
 from pophood.export.source import source_weights
@@ -33,6 +33,7 @@ from pophood.export.staging import RECEIPT, is_file, receipt_of, staged, staged_
 from pophood.export.types import chosen
 from pophood.formats import identify
 from pophood.system import atomic_write
+from pophood.text.chat import load_template_folder
 
 Progress = Callable[[int, int], object]
 Adapters = Sequence[tuple[Adapter, float]]
@@ -76,9 +77,16 @@ def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
 
 
 def template_of(path: str | Path) -> str | None:
-    """The chat template that a tuning left beside its adapter, or None."""
-    place = Path(path) / "chat_template.jinja"
-    return place.read_text(encoding="utf-8") if place.is_file() else None
+    """The chat template in an adapter's folder, or None.
+
+    `pophood tune` leaves one where the model has none, PEFT's users save the tokenizer beside the adapter.
+    Raises BadFile for one that is no text.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not (folder / CONFIG).is_file():
+        return None
+    template = load_template_folder(folder, {})
+    return None if template is None else template.source
 
 
 def export_model(
