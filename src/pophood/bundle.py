@@ -10,7 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, BadInput, Unsupported
-from pophood.families import Family, Source, config_from_gguf, config_from_hf, family_of, locate
+from pophood.families import (
+    Family,
+    Source,
+    config_from_gguf,
+    config_from_hf,
+    family_of,
+    has_own_output,
+    locate,
+)
 from pophood.families.family import FileFormat, numbered
 from pophood.families.keys import GGUF_PLACE, short
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
@@ -189,6 +197,7 @@ class OpenedWeights:
     config: ModelConfig
     weights: Weights
     metadata: Mapping[str, Any]  # of a GGUF file; empty for a folder
+    remarks: tuple[str, ...] = ()  # as of Bundle
 
 
 def open_bundle(path: str | PathLike[str]) -> Bundle:
@@ -231,6 +240,7 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         precisions=opened.weights.precisions,
         suggestion_faults=suggestions.faults,
         remarks=(
+            *opened.remarks,
             *tokenizer.notes,
             *remarks,
             *(f"{fault}: left out" for fault in suggestions.faults.values()),
@@ -255,8 +265,15 @@ def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
     config = config_from_hf(read_json(weights_path.parent / "config.json"))
     sharded = kind == "index" or part_of(weights_path.name) is not None
     tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
+    remarks: tuple[str, ...] = ()
+    if config.tied_output and has_own_output(family_of(config), tensors):
+        config = replace(config, tied_output=False)
+        remarks = (
+            f"{weights_path.parent}: config.json ties the output to the token matrix, but the file"
+            " holds another output matrix: both are used, as in transformers 5 (not so in transformers 4)",
+        )
     weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
-    return OpenedWeights(weights_path, "safetensors", config, weights, {})
+    return OpenedWeights(weights_path, "safetensors", config, weights, {}, remarks)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from pophood.bundle import Bundle
 from pophood.errors import BadInput, Unsupported
 from pophood.export.source import source_folder, source_metadata
+from pophood.families.family import listed
 from pophood.text.folder import folder_parts
 from pophood.text.gguf_vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
 from pophood.text.library import missing_bytes
@@ -69,16 +70,15 @@ def _ids(bundle: Bundle) -> dict[str, Any]:
     end = tokenizer.id_of(tokenizer.names["eos_token"]) if "eos_token" in tokenizer.names else None
     ends = sorted(tokenizer.stops, key=lambda id_: (id_ != end, id_))
     named |= dict(zip(_ENDS, ends, strict=False))
-    return keys | {f"{_PREFIX}{key}": id_ for key, id_ in named.items() if id_ is not None}
+    rows = bundle.config.vocab_size
+    return keys | {f"{_PREFIX}{key}": id_ for key, id_ in named.items() if id_ is not None and id_ < rows}
 
 
 def _vocabulary(bundle: Bundle, parts: Parts, notes: list[str]) -> dict[str, Any]:
     size, rows = bundle.tokenizer.vocab_size, bundle.config.vocab_size
-    if size > rows:
-        raise BadInput(
-            f"the tokenizer has {size:,} tokens and the model rows for {rows:,}: GGUF wants as many of both"
-        )
     by_id = {id_: token for token, id_ in parts.vocab.items()}
+    if size > rows:
+        notes.append(_without_rows(bundle, parts, by_id))
     tokens = [by_id.get(id_, f"[PAD{id_}]") for id_ in range(rows)]
     specials, added = bundle.tokenizer.specials, {token.content for token in parts.added}
     unknown = bundle.tokenizer.names.get("unk_token")
@@ -109,6 +109,24 @@ def _vocabulary(bundle: Bundle, parts: Parts, notes: list[str]) -> dict[str, Any
         f"{_PREFIX}scores": scores,
         f"{_PREFIX}add_space_prefix": parts.decoding.drops_first_space,
     }
+
+
+def _without_rows(bundle: Bundle, parts: Parts, by_id: dict[int, str]) -> str:
+    """A note on added tokens that the model has no rows for, and cannot read; GGUF has no place for them.
+
+    Raises BadInput for tokens that texts need, or that begin or end them.
+    """
+    rows = bundle.config.vocab_size
+    beyond = {id_: token for id_, token in by_id.items() if id_ >= rows}
+    needed = {token for token in beyond.values() if token not in {added.content for added in parts.added}}
+    needed |= {beyond[id_] for id_ in (*bundle.tokenizer.start_ids, *bundle.tokenizer.stops) if id_ in beyond}
+    if needed:
+        raise BadInput(
+            f"the tokenizer has {bundle.tokenizer.vocab_size:,} tokens and the model rows for {rows:,}: texts"
+            f" need {listed(sorted(needed))}, which it cannot read: the files do not belong together, fetch"
+            " them again"
+        )
+    return f"the model has no rows for the tokens {listed(beyond.values())}: the file leaves them out"
 
 
 def _check_spaces(parts: Parts) -> None:

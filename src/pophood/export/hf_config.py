@@ -27,6 +27,8 @@ def config_json(bundle: Bundle, kind: str) -> dict[str, Any]:
     if bundle.file_format == "safetensors":
         written = read_json(source_folder(bundle) / "config.json")
         written.pop("dtype", None)
+        if not bundle.config.tied_output:
+            written["tie_word_embeddings"] = False  # a file with both matrices may have said otherwise
     else:
         written = from_config(bundle.config) | token_ids(bundle)
     written["architectures"] = [family_of(bundle.config).classes[0]]

@@ -10,7 +10,15 @@ from typing import Any
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, Unsupported
-from pophood.families.family import Family, Fields, Source, TensorName, locate, same_bytes
+from pophood.families.family import (
+    Family,
+    Fields,
+    Source,
+    TensorName,
+    has_own_output,
+    locate,
+    same_bytes,
+)
 from pophood.families.gpt2 import GPT2
 from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require, short
 from pophood.families.llama import LLAMA, MISTRAL
@@ -26,6 +34,7 @@ __all__ = [
     "config_from_gguf",
     "config_from_hf",
     "family_of",
+    "has_own_output",
     "locate",
 ]
 

@@ -161,12 +161,19 @@ def _settle_tied_output(family: Family, files: dict[str, Tensor]) -> None:
     token, output = names["embed.token"], names["output.weight"]
     if output in files and token not in files:
         files[token] = files[output]
-    elif output in files and not same_bytes(files[token], files[output]):
-        raise BadFile(
-            f"config.json ties the output to the token matrix, but {output} differs from {token}: set"
-            " tie_word_embeddings to false in config.json to use both, or fetch the model again"
-        )
     files.pop(output, None)
+
+
+def has_own_output(family: Family, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a safetensors model holds an output matrix that differs from its token matrix.
+
+    Adapters of both, merged into a model that ties them, leave such a file with a config.json that still says
+    tied; transformers 5 then uses both (`tie_weights` in modeling_utils.py).
+    """
+    files = _by_plain_name(family, tensors)
+    names = {row.canonical: row.hf for row in family.tensors}
+    token, output = files.get(names["embed.token"]), files.get(names["output.weight"])
+    return token is not None and output is not None and not same_bytes(token, output)
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
