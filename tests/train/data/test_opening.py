@@ -129,6 +129,14 @@ def test_files_of_their_own_validate(tmp_path: Path) -> None:
     assert any("are among the validation files too: left out" in warning for warning in data.report.warnings)
 
 
+def test_the_same_file_cannot_do_both(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"text": f"document {i}"} for i in range(30)])
+    with pytest.raises(
+        BadInput, match="all 30 documents are among the validation files too: validate with other"
+    ):
+        opened(path, validation_paths=(path,))
+
+
 def test_nothing_validates_if_so_wanted(tmp_path: Path) -> None:
     data = opened(TASKS, cache=tmp_path, validation=0)
     assert len(data.validation) == 0 and len(data.train) == 175

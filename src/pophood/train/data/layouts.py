@@ -54,7 +54,7 @@ _READ: dict[str, tuple[str, ...]] = {
     "sharegpt": ("conversations", "system", "tools"),
 }
 # Whether a message is learned, as OpenAI, axolotl, ms-swift and LLaMA-Factory write it.
-_NUMBERS, _SWITCHES = ("weight", "loss_weight"), ("train", "loss")
+_NUMBERS, _SWITCHES = ("weight", "loss_weight", "loss_scale"), ("train", "loss")
 _WEIGHTS = frozenset((*_NUMBERS, *_SWITCHES))
 _RENDERED = frozenset(("messages", "prompt", "completion"))  # lists of messages with their own fields
 # Fields of a message that are read, or harmless where a template does not read them.

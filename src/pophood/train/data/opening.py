@@ -76,6 +76,11 @@ def open_data(
     store, cached = keep(files, encoder, options, progress)
     ends = line_ends(tokenizer)
     train, validation, overlap, how = _sides(store, encoder, options, ends, progress)
+    if len(train) == 0 and overlap:
+        raise BadInput(
+            f"nothing is left to train on: all {overlap:,} documents are among the validation files too:"
+            " validate with other files, or leave them out to keep a tenth apart"
+        )
     if len(train) == 0:
         first = f"; the first: {BadLine(*store.facts['bad'][0])}" if store.facts["bad"] else ""
         raise BadInput(
