@@ -228,6 +228,11 @@ LAST_ONLY = "{{ messages[-1].content }}"
             r"nothing of message 1 \(system\): .*--merge-system",
         ),
         (WITHOUT_TOOLS, [user("Hi"), ANSWERED], r"nothing of message 2 \(tool\)"),
+        (
+            "{% for m in messages %}{{ m.content }}{{ (m.tool_calls or [{}])[0].id }}{% endfor %}",
+            [user("Hi"), CALLED],
+            "of the call of 'w' in message 2",
+        ),
         (LAST_ONLY, [user("Hi"), assistant("Yes"), user("No")], r"nothing of message 1 \(user\)"),
         ("{{ messages | length }}", [user("Hi")], r"nothing of message 1 \(user\)"),
         ("{{ messages[0].content | length }}", [user("Hi")], r"nothing of message 1 \(user\)"),

@@ -137,6 +137,10 @@ FOLLOWED = {
     "{% set n = namespace(x='<') %}{% for c in messages[0].content %}{% set n.x = n.x + c %}{% endfor %}"
     "{{ n.x + '>' }}": "<>",
     "<{{ messages[0].content | default('x') | string | safe }}>": "<>",
+    "{{ ('<' ~ messages[0].content ~ '>').center(9, '*') }}": "**<>*",
+    "{{ ('<' ~ messages[0].content ~ '>').center(10, '*') }}": "**<>**",
+    "{{ ('<' ~ messages[0].content).center(8, '*') }}": "*<**",
+    "{{ ('<' ~ messages[0].content) | center(8) }}": " <  ",
     "<{{ [messages[0].content] | first }}{{ messages | map(attribute='content') | join }}>": "<>",
     "<{% for k, v in messages[0].items() %}{% if k == 'content' %}{{ v }}{% endif %}{% endfor %}>": "<>",
     "{{ {'a': '<' ~ messages[0].content}['a'][:3] }}": "<",

@@ -167,6 +167,16 @@ def test_a_template_that_looks_at_words_sees_no_marks() -> None:
     assert learned(found) == "Hello~<|im_end|>"
 
 
+def test_a_prompt_s_words_in_a_message_are_not_where_the_answer_begins() -> None:
+    """The template's header of an answer differs from its generation prompt, which a user spells out."""
+    source = (
+        "{% for m in messages %}{{ 'Bot> ' if m.role == 'assistant' else 'You> ' }}{{ m.content }}<|im_end|>"
+        "{% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"
+    )
+    assert learned(encoded(source, [user("Answer: what?"), assistant("That.")])) == "That.<|im_end|>"
+    assert learned(encoded(source, [user("Is it Answer: "), assistant("That.")])) == "That.<|im_end|>"
+
+
 def test_a_template_that_rewrites_its_past_is_refused() -> None:
     source = (
         "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}[old]{% else %}"
