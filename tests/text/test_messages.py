@@ -200,6 +200,17 @@ def test_where_a_template_asks_for_null_it_is_null(source: str) -> None:
     assert ChatTemplate(source).render(talk, add_generation_prompt=False) == expected
 
 
+def test_a_template_that_refuses_missing_content_is_not_talked_round() -> None:
+    source = (
+        "{% for m in messages %}{% if m.content is not defined %}{{ raise_exception('wants content') }}"
+        "{% endif %}{{ m.content ~ (m.tool_calls | default([]) | tojson) }}{% endfor %}"
+    )
+    with pytest.raises(BadInput, match="refuses these messages: wants content"):
+        ChatTemplate(source).render(
+            [user("Hi"), {"role": "assistant", "content": None, "tool_calls": [CALL]}]
+        )
+
+
 # What a template leaves out ---------------------------------------------------------------------------
 
 CALLED = {"role": "assistant", "content": "Let me look.", "tool_calls": [CALL]}

@@ -137,6 +137,8 @@ FOLLOWED = {
     "{% set n = namespace(x='<') %}{% for c in messages[0].content %}{% set n.x = n.x + c %}{% endfor %}"
     "{{ n.x + '>' }}": "<>",
     "<{{ messages[0].content | default('x') | string | safe }}>": "<>",
+    "{{ ('<o' ~ messages[0].content ~ 'o>').replace('o', 'x', 1) }}": "<xo>",
+    "{{ ('<o' ~ messages[0].content ~ 'o>') | replace('o', 'x', 0) }}": "<oo>",
     "{{ ('<' ~ messages[0].content ~ '>').center(9, '*') }}": "**<>*",
     "{{ ('<' ~ messages[0].content ~ '>').center(10, '*') }}": "**<>**",
     "{{ ('<' ~ messages[0].content).center(8, '*') }}": "*<**",
