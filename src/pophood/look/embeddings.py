@@ -80,6 +80,14 @@ class Embeddings(View):
     neighbours: tuple[tuple[int, str, float], ...]
     name: ClassVar[str] = "embeddings"
 
+    def joined(self) -> tuple[tuple[Piece, Piece], ...]:
+        """The points that the map joins: for each pair of words the first piece of both."""
+        first: dict[str, Piece] = {}
+        for piece in self.pieces:
+            first.setdefault(piece.word, piece)
+        pairs = (related.pair for related in self.related)
+        return tuple((first[a], first[b]) for a, b in pairs if a in first and b in first)
+
     @property
     def title(self) -> str:
         """The talk's, with the model's own name; says when words have a leading space."""

@@ -24,10 +24,13 @@ def draw(view: Embeddings, figure: Figure, theme: Theme) -> None:
         space, cosines = figure.add_subplot(), None
     points = [(piece.x, piece.y, token_label(piece.text), piece.group) for piece in view.pieces]
     scatter(space, points, theme)
+    for one, other in view.joined():
+        space.plot([one.x, other.x], [one.y, other.y], color=theme.line, linewidth=1.2, zorder=1)
     space.set_aspect("equal", adjustable="datalim")
     space.set_axis_off()
     if cosines is None:
         return
+    caption(figure, "Lines join the words of a pair, at the first piece of each.", theme)
     labels = [f"{a} – {b}" for a, b in (related.pair for related in view.related)]
     values = [related.cosine for related in view.related]
     bars(cosines, labels, values, theme, numbers=[f"{round(value, 2) + 0.0:.2f}" for value in values])
