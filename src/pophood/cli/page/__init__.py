@@ -86,6 +86,9 @@ def render(
     )
 
 
+OPENED = "o1t1"  # the token whose card is shown when the page opens: the first one of the first output
+
+
 def _output(
     number: int, prompt: str, tokens: Sequence[Token], token_text: Callable[[int], str], many: bool
 ) -> str:
@@ -101,8 +104,9 @@ def _token(name: str, token: Token, token_text: Callable[[int], str]) -> str:
     spelled = token_text(token.id)
     probability = token.probability if token.probability is not None else math.nan
     label = f"{_spoken(spelled)}, probability {percent(probability)}"
+    opened = " pinned" if name == OPENED else ""
     return (
-        f'<a class="t s{shade(probability)}" id="{name}" href="#{name}" draggable="false" '
+        f'<a class="t s{shade(probability)}{opened}" id="{name}" href="#{name}" draggable="false" '
         f'aria-label="{html.escape(visible(label))}" aria-describedby="{name}c">'
         f"{_piece(token.text, spelled)}</a>"
         f'<div class="card" id="{name}c">{_card(token, token_text)}</div>'

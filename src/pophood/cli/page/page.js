@@ -4,7 +4,7 @@
 // by click without a history entry per token. Makes no request, keeps no state.
 (() => {
   document.documentElement.classList.add("scripted");
-  let pinned = null;
+  let pinned = document.querySelector("a.t.pinned");
   const pin = (token) => {
     if (pinned) pinned.classList.remove("pinned");
     pinned = pinned === token ? null : token;
