@@ -115,11 +115,14 @@ def command(
     """
     _check(wishes, choice, resume, overwrite, plan, showing, prompts)
     settings, reading = wishes.train_settings(), wishes.data_options()
+    from pophood.train.shared_folder import folder_of
     from pophood.train.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
     console, stop = console if World.here().first else Console(QUIET), Stop()
     out = out or Path(default_out(data, wishes.kind))
+    if not (showing or resume):  # before a model is loaded, or fetched
+        folder_of(out, World.here().join()).check_free(overwrite=overwrite or plan)
     scratch = _scratch(console, data, out, wishes, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:

@@ -31,7 +31,7 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "minutes": (
         "minutes",
         float,
-        "Minutes until the result is there; the clock only cuts short (default: 5).",
+        "Minutes until the result is there; steps are made as the clock allows (default: 5).",
     ),
     "steps": ("steps", int, "Steps, instead of minutes."),
     "epochs": ("epochs", float, "Times through the data, instead of minutes."),

@@ -15,7 +15,6 @@ notes-lora/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -29,7 +28,7 @@ from pophood.export.merged import Merged
 from pophood.export.peft import write_adapter
 from pophood.export.safetensors import write_folder
 from pophood.export.types import chosen
-from pophood.system import atomic_write
+from pophood.system import atomic_write, check_writable_target
 from pophood.train.data import DataOptions
 from pophood.train.events import Event, Started, as_line
 from pophood.train.learner import Trained, adapter_of
@@ -74,12 +73,10 @@ class RunFolder:
     def check_free(self, *, overwrite: bool) -> None:
         """Raise BadInput for a folder with something in it, unless it is a run that may be replaced.
 
-        NotHere where none can be made: before anything is computed, not at the first write.
+        BadInput or PophoodError where none can be made or written to: before anything is computed, not at
+        the first write.
         """
-        above = next(place for place in self.path.absolute().parents if place.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-            why = "may not be written to" if above.is_dir() else "is a file, no folder"
-            raise NotHere(f"{self.path}: cannot be made, {above} {why}: name another folder with -o")
+        check_writable_target(self.path, folder=True)
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / FACTS).is_file():
