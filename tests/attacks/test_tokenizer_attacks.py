@@ -303,6 +303,34 @@ def test_mutated_settings(tmp_path: Path, record_property: Any) -> None:
 
 
 @pytest.mark.timeout(1_800)
+def test_mutated_added_tokens(tmp_path: Path, record_property: Any) -> None:
+    """The files that count where tokenizer_config.json lists no added tokens."""
+    guard = watch()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(byte_level_document()), encoding="utf-8")
+    files: dict[str, dict[str, Any]] = {
+        "added_tokens.json": {"<q>": 265, "<|im_end|>": 263, "<|last|>": 266},
+        "special_tokens_map.json": {
+            "eos_token": {"content": "<|last|>", "lstrip": True, "rstrip": False, "single_word": False},
+            "pad_token": "[PAD]",
+            "additional_special_tokens": ["<q>", {"content": "<r>", "normalized": True}],
+        },
+        "config.json": {"vocab_size": 300, "model_type": "llama"},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    load_and_use_folder(tmp_path)
+    names, count = list(files), fuzz_count() // 10
+    for index, case in enumerate(json_mutations(list(files.values()), count, run="added tokens")):
+        name = names[index % len(names)]
+        fresh(tmp_path / name, case.data)
+        guard.attempt(case, partial(load_and_use_folder, tmp_path))
+        fresh(tmp_path / name, json.dumps(files[name]).encode())
+    assert guard.accepted > count // 20 and guard.refused.total() > count // 20
+    record_property("fuzz", guard.summary("added tokens"))
+    print(guard.summary("added tokens"))
+
+
+@pytest.mark.timeout(1_800)
 def test_mutated_gguf_metadata(record_property: Any) -> None:
     guard = watch()
     seeds = [gguf_metadata("gpt2"), gguf_metadata("llama")]

@@ -17,7 +17,14 @@ from tests.text.test_tokenizer import start_with
 from tests.text.vocabularies import folder_of, library_tokenizer
 from tests.tiny_vocabulary import byte_symbols, vocabulary
 
-TEXTS = ("a<tool>b", "<|im_end|> x", " <tool>  <mask> y", "<|endoftext|>", "the hello 1234 don't WE'LL é", "")
+TEXTS = (
+    "a<tool>b",
+    "<|im_end|> x",
+    " <tool>  <mask> y",
+    "<|endoftext|>",
+    "the hello 1234 don't WE'LL \u00e9x e\u0301x",
+    "",
+)
 SIZE = 800  # tokens of vocab.json
 Files = dict[str, Any]
 
@@ -64,6 +71,9 @@ ALIKE: dict[str, Files] = {
     "nothing": {},
     "added tokens": {"added_tokens": ADDED, "tokenizer_config": GPT2},
     "added tokens of Qwen": {"added_tokens": ADDED, "tokenizer_config": QWEN, "config": QWEN_MODEL},
+    "one that the normalizer changes": {
+        "added_tokens": {"e\u0301x": SIZE}, "tokenizer_config": QWEN, "config": QWEN_MODEL
+    },
     "a special one": {"added_tokens": ADDED, "special_tokens_map": {"eos_token": "<|im_end|>"}},
     "a special one in the settings": {"added_tokens": ADDED, "tokenizer_config": {"pad_token": "<tool>"}},
     "one that the vocabulary has": {"added_tokens": {"he": vocabulary("gpt2", SIZE).ids["he"]}},

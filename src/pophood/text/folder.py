@@ -287,8 +287,8 @@ def _with_declared(parts: Parts, settings: _Settings) -> Parts:
         more.append(token)
     rows = settings.config.get("vocab_size")
     following = max(parts.vocab.values(), default=-1) + 1
-    for text, entry in settings.special_entries().items():
-        flags = entry if isinstance(entry, dict) else {}
+    for text, written in settings.special_entries().items():
+        flags = written if isinstance(written, dict) else {}
         strips = any(flags.get(flag) is True for flag in ("lstrip", "rstrip", "single_word"))
         if text in known or (text in parts.vocab and not strips):
             continue

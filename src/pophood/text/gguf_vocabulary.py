@@ -143,8 +143,9 @@ def word_cut(pre: str | None, notes: list[str]) -> WordCut:
 
     A missing or unknown value is llama.cpp's default, and a line in `notes`.
     """
-    if pre in CUT_BY_NAME:
-        return CUT_BY_NAME[pre]
+    known = CUT_BY_NAME.get(pre or "")
+    if known is not None:
+        return known
     if pre in ELSEWHERE:
         raise Unsupported(
             f"the GGUF file cuts words in the way {pre!r}, which pophood does not have: take another model"
