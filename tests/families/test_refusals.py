@@ -125,6 +125,15 @@ def test_a_missing_size_is_named(key: str) -> None:
         config_from_hf(said)
 
 
+@pytest.mark.parametrize("base", [GPT2, SMOLLM2, QWEN3], ids=["gpt2", "llama", "qwen3"])
+def test_keys_of_tomorrow(base: dict[str, Any]) -> None:
+    assert config_from_hf(base | {"a_key_from_tomorrow": None, "another": None}) == config_from_hf(base)
+    asking: tuple[object, ...] = (False, True, 0, "", [], {})
+    for value in asking:  # in config.json false is a choice: the default may be true
+        with pytest.raises(Unsupported, match="a_key_from_tomorrow"):
+            config_from_hf(base | {"a_key_from_tomorrow": value})
+
+
 def test_null_is_absence() -> None:
     assert config_from_hf(SMOLLM2 | {"hidden_act": None, "head_dim": None}) == config_from_hf(SMOLLM2)
 
