@@ -58,9 +58,7 @@ class TrainSettings:
     cache_limit: float | None = None  # of method "last": GiB on the disk for states; None: by what is free
     patience: int = 0  # evaluations without a better loss before stopping early; 0: never
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    type: Literal["auto", "f32", "f16", "bf16"] = (
-        "auto"  # of the written weights; auto: as the base stores them
-    )
+    type: Literal["auto", "f32", "f16", "bf16"] = "auto"  # of the written weights; auto: the base's
     device: str = "cpu"  # of DEVICES: where torch computes
     base: Literal["auto", "q8"] = "auto"  # of LoRA: its frozen matrices as they are, or in 8 bits
 
