@@ -58,6 +58,7 @@ class LM:
         self.engine = engine
         self.name = name or bundle.name
         self.adapters: tuple[tuple[Adapter, float], ...] = ()
+        self.adapter_places: tuple[tuple[str, float], ...] = ()  # where they came from, or their names
         self._own_template = bundle.chat_template
 
     def __repr__(self) -> str:
@@ -105,11 +106,13 @@ class LM:
         from pophood.text.chat import ChatTemplate
 
         opened: list[tuple[Adapter, float]] = []
+        places: list[tuple[str, float]] = []
         template = self._own_template
         for choice in adapters:
             source, factor = choice if isinstance(choice, tuple) else (choice, 1.0)
             if not np.isfinite(factor):
                 raise BadInput(f"the scale of an adapter is {factor}; wanted a number such as 0.5")
+            places.append((source.name if isinstance(source, Adapter) else fspath(source), float(factor)))
             if isinstance(source, Adapter):
                 opened.append((source, float(factor)))
                 continue
@@ -119,6 +122,7 @@ class LM:
                 template = ChatTemplate(said, names=self.bundle.tokenizer.names)
         self.engine.use_adapters(opened)
         self.adapters = tuple(opened)
+        self.adapter_places = tuple(places)
         self.bundle = replace(self.bundle, chat_template=template)
 
     # ---- text and tokens ----

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pophood.cli.app import DONE, FAILED, INTERRUPTED
 from pophood.cli.console import Console, typing_kept
-from pophood.cli.generation import Finished, generate, settings_of
+from pophood.cli.generation import Finished, adapter_facts, generate, settings_of
 from pophood.cli.loop_guard import WINDOW, LoopGuard
 from pophood.cli.outputs import Outputs, completion
 from pophood.cli.tables import count
@@ -220,7 +220,7 @@ class Conversation:
             self._console.say(f"{path} is kept; the conversation is not saved")
             return
         if path.suffix == ".json":
-            facts = {"model": self._lm.name, "messages": self.messages}
+            facts = {"model": self._lm.name, "adapters": adapter_facts(self._lm), "messages": self.messages}
             content = json.dumps(facts, indent=2)
         else:
             content = self._as_text()

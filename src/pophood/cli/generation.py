@@ -69,6 +69,7 @@ class Finished:
         return {
             "model": lm.name,
             "precision": lm.engine.precision,
+            "adapters": adapter_facts(lm),
             "file": str(lm.path),
             "sampling": sampling,
             "seed": self.seed,
@@ -87,6 +88,11 @@ class Finished:
                 for tokens in self.outputs
             ],
         }
+
+
+def adapter_facts(lm: LM) -> list[dict[str, Any]]:
+    """The adapters that the model computes with, for --json and saved conversations."""
+    return [{"path": place, "scale": scale} for place, scale in lm.adapter_places]
 
 
 def finite(number: float) -> float | str:

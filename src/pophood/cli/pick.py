@@ -12,6 +12,7 @@ import click
 from pophood.cli.answers import Answers
 from pophood.cli.app import DONE, INTERRUPTED
 from pophood.cli.console import Console
+from pophood.cli.generation import adapter_facts
 from pophood.cli.tables import bar, count, table
 from pophood.errors import BadInput
 from pophood.table import show
@@ -148,6 +149,7 @@ def _as_dict(lm: LM, picker: Picker, prompt: str, finish: str, interrupted: bool
     return {
         "model": lm.name,
         "precision": lm.engine.precision,
+        "adapters": adapter_facts(lm),
         "file": str(lm.path),
         "prompt": prompt,
         "prompt_ids": list(picker.prompt_ids),

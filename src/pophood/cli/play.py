@@ -12,6 +12,7 @@ import click
 from pophood.cli.answers import Answers
 from pophood.cli.app import DONE, INTERRUPTED
 from pophood.cli.console import Console
+from pophood.cli.generation import adapter_facts
 from pophood.cli.options import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.session import open_model
 from pophood.cli.tables import count
@@ -173,6 +174,7 @@ def _as_dict(lm: LM, file: Path, game: Game, turns: list[Turn], ended: str) -> d
     return {
         "model": lm.name,
         "precision": lm.engine.precision,
+        "adapters": adapter_facts(lm),
         "file": str(file),
         "seed": game.seed,
         "rounds": len(game.rounds),

@@ -18,6 +18,8 @@ from pophood.course import Lesson, Verdict
 from pophood.course.lesson import CellFailed
 from pophood.course.shell import with_model
 from pophood.errors import BadInput
+from pophood.look.origin import number_options
+from pophood.look.view import Source
 from pophood.plaintext import LineReader
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Walk:
         self._words = course.words
         self._lm = lm
         self._wanted = wanted
+        self._options = "".join(f" {word}" for word in number_options(Source.of(lm)))
         self._sheet = Sheet(console)
         self._ask = wanted.ask
         self._at = wanted.first
@@ -141,7 +144,7 @@ class Walk:
             self._sheet.prose(cell.text, self._words["in_this_model"])
         elif cell.kind == "sh":
             self._sheet.line(self._words["same_command"])
-            self._sheet.code(with_model(cell.text, self._wanted.model), "sh")
+            self._sheet.code(with_model(cell.text, self._wanted.model, self._options), "sh")
         elif cell.kind == "text":
             self._sheet.code(cell.text, "text")
         elif cell.kind == "formula":

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+# Commands that take the options of a model which change numbers (an adapter, a context).
+COMPUTING = frozenset({"run", "chat", "look", "demo", "play", "talk"})
 
-def with_model(commands: str, model: str) -> str:
+
+def with_model(commands: str, model: str, options: str = "") -> str:
     """The lines with `-m MODEL`; one that names its model itself stays as it is.
+
+    `options` are further ones that choose the same model, with a space before each, for lines that compute.
 
     >>> with_model("pophood look next", "smollm2"), with_model("pophood show gpt2-xl", "smollm2")
     ('pophood look next -m smollm2', 'pophood show gpt2-xl')
@@ -15,9 +20,16 @@ def with_model(commands: str, model: str) -> str:
     >>> with_model("pophood eval gpt2 notes.txt", "smollm2")  # takes its model as an argument
     'pophood eval smollm2 notes.txt'
     """
-    if not model:
-        return commands
-    return "\n".join(_line(line, shlex.quote(model)) for line in commands.split("\n"))
+    lines = commands.split("\n")
+    if model:
+        lines = [_line(line, shlex.quote(model)) for line in lines]
+    return "\n".join(line + options if _verb(line) in COMPUTING else line for line in lines)
+
+
+def _verb(line: str) -> str:
+    """The command of a line: `_verb("pophood look next") == "look"`."""
+    words = line.split(" ")
+    return words[1] if words[0] == "pophood" and len(words) > 1 else ""
 
 
 def _line(line: str, model: str) -> str:

@@ -29,7 +29,7 @@ class Architecture(View):
     name: ClassVar[str] = "architecture"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The model, its parameters, its blocks."""
         return (
             f"Architecture of {written(self.source.model)}: {self.config.n_params:,} parameters,"

@@ -70,7 +70,7 @@ class Attention(View):
         return len(row) - 1, int(row.argmax()), float(row.max())
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """Which head of which block, and what it was measured to do."""
         label = self.probe.label(self.layer, self.head)
         what = "no measured label" if label == NO_LABEL else f"measured as {label}"

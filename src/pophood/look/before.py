@@ -57,7 +57,7 @@ class Before(View):
         return float(np.percentile(np.abs(drawn), 98)) or 1.0
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The sum, in words."""
         tokens, features = self.first.shape
         what = "the token rows alone" if self.position is None else "token row + position row"

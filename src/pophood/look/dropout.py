@@ -57,7 +57,7 @@ class Dropout(View):
         return float(1.0 - self.mask.mean())
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """What was done to which numbers."""
         return (
             f"Dropout as training would do it (p = {self.p:g}) on the attention output of block "

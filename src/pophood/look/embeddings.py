@@ -89,7 +89,7 @@ class Embeddings(View):
         return tuple((first[a], first[b]) for a, b in pairs if a in first and b in first)
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The talk's, with the model's own name; says when words have a leading space."""
         spaced = ", words with a leading space" if self.spaced else ""
         return f"{written(self.source.model)} Token Embedding Space{spaced}"

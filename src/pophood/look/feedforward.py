@@ -72,7 +72,7 @@ class FeedForward(View):
         return WRITTEN[self.config.activation]
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The widths, and whose neurons are shown."""
         return (
             f"Feed-forward of block {self.layer} of {written(self.source.model)}, {self.sizes}: its "

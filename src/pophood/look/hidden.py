@@ -48,7 +48,7 @@ class Hidden(View):
         return np.asarray(np.log10(np.maximum(self.lengths.T, 1e-6)), np.float32)
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The shape, and what the colours are."""
         return (
             f"Hidden states of {written(self.source.model)}: {_tuple(self.shape)} at every layer, "

@@ -68,7 +68,7 @@ class Lens(View):
         return after if after < len(self.ranks) else None
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """One line that states what is shown."""
         what = f'After {ending("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
         if self.settled is None:

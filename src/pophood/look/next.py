@@ -53,7 +53,7 @@ class Next(View):
     name: ClassVar[str] = "next"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """One line that states what is shown."""
         first = self.top[0]
         return (

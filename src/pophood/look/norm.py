@@ -71,7 +71,7 @@ class Norm(View):
         return f"{self.which} of block {self.layer}, before its {where}"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """What the norm does, and which one it is."""
         if self.kind == "rms":
             return f"RMS norm ({self.place}): every token is scaled to root mean square 1, then gain"

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, ParamSpec, TypeVar
 
-from pophood.look.view import View
+from pophood.look.view import Source, View
 
 P = ParamSpec("P")
 V = TypeVar("V", bound=View)
+PRECISION = "f32"  # the default of `pophood look`
 TOGETHER = frozenset({"sentences"})  # one option with several values, instead of once for each
 
 
@@ -50,22 +51,35 @@ def command_of(view: View) -> str:
     for name, value in view.options.items():
         if name != "text":
             words += _flags("--" + name.replace("_", "-"), value)
-    return " ".join([*words, "-m", shlex.quote(view.source.model)])
+    return " ".join([*words, "-m", shlex.quote(view.source.model), *number_options(view.source)])
 
 
 def python_of(view: View) -> str:
     """The lines of Python that make this view."""
-    text = view.options.get("text", view.source.text)
+    text, source = view.options.get("text", view.source.text), view.source
+    more = f", adapters={list(source.adapters)!r}" if source.adapters else ""
+    more += f", context={source.context}" if source.context is not None else ""
     texts = [f"Path({str(text)!r})" if isinstance(text, PurePath) else repr(text)] if text else []
     options = [f"{name}={value!r}" for name, value in view.options.items() if name != "text"]
     lines = ["from pathlib import Path", ""] if isinstance(text, PurePath) else []
     lines += [
         "import pophood",
         "from pophood import look",
-        f'lm = pophood.load({view.source.model!r}, precision="{view.source.precision}")',
+        f'lm = pophood.load({source.model!r}, precision="{source.precision}"{more})',
         f"view = look.{view.name}({', '.join(['lm', *texts, *options])})",
     ]
     return "\n".join(lines)
+
+
+def number_options(source: Source) -> list[str]:
+    """The options, beside `-m`, with which a command computes the same numbers."""
+    words = []
+    for place, scale in source.adapters:
+        plain = scale == 1 and ":" not in place
+        words += ["--adapter", shlex.quote(place if plain else f"{place}:{scale!r}")]
+    words += ["--precision", source.precision] if source.precision != PRECISION else []
+    words += ["--context", str(source.context)] if source.context is not None else []
+    return words
 
 
 def _flags(flag: str, value: Any) -> list[str]:

@@ -70,7 +70,7 @@ class Output(View):
         return self.top[0]
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """One line that states what is shown."""
         features, vocabulary = self.shape
         return (

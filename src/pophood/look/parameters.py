@@ -40,7 +40,7 @@ class Parameters(View):
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """Whose parameters, and how many."""
         return f"Where the {self.total:,} parameters of {written(self.source.model)} are"
 

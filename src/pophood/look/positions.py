@@ -69,7 +69,7 @@ class Positions(View):
     name: ClassVar[str] = "positions"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """Which kind of positions, and how many."""
         model, config = written(self.source.model), self.config
         if self.learned is not None:

@@ -44,7 +44,7 @@ class Residual(View):
         return np.asarray(self.added / np.maximum(self.stream, np.float32(1e-30)), np.float32)
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """What is compared."""
         name = written(self.source.model)
         return f"What each sublayer of {name} adds: the size of dX beside X in X_new = X + dX"

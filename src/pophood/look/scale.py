@@ -61,7 +61,7 @@ class Scale(View):
     name: ClassVar[str] = "scale"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """The talk's."""
         return "Language Model Scale"
 

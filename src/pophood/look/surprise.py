@@ -63,7 +63,7 @@ class Surprise(View):
         return float(2.0**self.mean_bits)
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """One line that states what is shown."""
         if not self.scored:
             return f"{ending(self.source.text)} is one token: nothing comes before it, so nothing surprises"

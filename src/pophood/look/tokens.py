@@ -54,7 +54,7 @@ class Tokens(View):
     name: ClassVar[str] = "tokens"
 
     @property
-    def title(self) -> str:
+    def headline(self) -> str:
         """What is cut, and into how many."""
         model = written(self.source.model)
         if self.languages:

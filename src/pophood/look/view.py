@@ -1,7 +1,7 @@
 """View: what one look gave: arrays and tables first, pictures last. Every view here is a child of it.
 
-A child is a frozen dataclass whose fields are the numbers; it says what they are (`title`, `alt`, `notes`),
-lays them out as tables, and names what a terminal shows of them. The picture itself is drawn by
+A child is a frozen dataclass whose fields are the numbers; it says what they are (`headline`, `alt`,
+`notes`), lays them out as tables, and names what a terminal shows of them. The picture itself is drawn by
 `look/figures/<name>.py`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -39,16 +39,31 @@ class Source:
     text: str = ""
     ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()  # each token's own text, leading space kept
+    adapters: tuple[tuple[str, float], ...] = ()  # places as they were named, each with its factor
+    context: int | None = None  # tokens, where it is not the model's own
 
     @classmethod
     def of(cls, lm: LM, text: str | None = None) -> Source:
         """The source of a view of `text` in `lm`; None for a view of the model alone."""
-        precision = lm.engine.precision
+        precision, context = lm.engine.precision, lm.engine.context
+        own = context == lm.config.n_positions
+        cut = cls(lm.name, precision, precision, adapters=lm.adapter_places, context=None if own else context)
         if text is None:
-            return cls(lm.name, precision, precision)
+            return cut
         spell = lm.bundle.tokenizer.token_text
         ids = tuple(lm.tokenize(text))
-        return cls(lm.name, precision, precision, text, ids, tuple(spell(id_) for id_ in ids))
+        return replace(cut, text=text, ids=ids, tokens=tuple(spell(id_) for id_ in ids))
+
+    def with_adapters(self) -> str:
+        """The adapters as an end of a sentence: `", with the adapter notes-lora x 0.5"`; "" for none."""
+        if not self.adapters:
+            return ""
+        noun = "adapter" if len(self.adapters) == 1 else "adapters"
+        return f", with the {noun} {' and '.join(self.adapter_names())}"
+
+    def adapter_names(self) -> list[str]:
+        """Each adapter with its factor, if that is not 1: `["notes-lora x 0.5"]`."""
+        return [place if scale == 1 else f"{place} x {scale:g}" for place, scale in self.adapters]
 
 
 @dataclass(frozen=True)
@@ -60,9 +75,14 @@ class View:
     name: ClassVar[str]  # also the command: `pophood look NAME`
 
     @property
-    def title(self) -> str:
-        """One line that states what is shown."""
+    def headline(self) -> str:
+        """One line that states what is shown, without the adapters."""
         raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """One line that states what is shown, and with which adapters it was computed."""
+        return self.headline + self.source.with_adapters()
 
     @property
     def alt(self) -> str:
@@ -102,6 +122,7 @@ class View:
             "model": self.source.model,
             "precision": self.source.precision,
             "run_precision": self.source.run_precision,
+            "adapters": [{"path": place, "scale": scale} for place, scale in self.source.adapters],
             "text": self.source.text,
             "notes": self.notes,
             "command": command_of(self),

@@ -20,6 +20,8 @@ from pophood.course.deck.shown import value_html, words_html
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
+from pophood.look.origin import number_options
+from pophood.look.view import Source
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -67,13 +69,15 @@ class _Deck:
         self._words = course.words
         self._lm = lm
         self._model = model
+        self._options = "".join(f" {word}" for word in number_options(Source.of(lm)))
 
     def opening(self) -> str:
         """The title slide: the course, and what computed its numbers."""
         from pophood import __version__
 
+        model = self._lm.name + Source.of(self._lm).with_adapters()
         made = self._words["made_with"].format(
-            version=__version__, model=self._lm.name, precision=self._lm.engine.precision
+            version=__version__, model=model, precision=self._lm.engine.precision
         )
         body = (
             f"<p class=sub>{html.escape(self._words['subtitle'])}</p><p>{html.escape(made)}</p>"
@@ -168,7 +172,7 @@ class _Deck:
         if cell.kind == "sh":
             from pophood.course.shell import with_model
 
-            command = html.escape(with_model(cell.text, self._model))
+            command = html.escape(with_model(cell.text, self._model, self._options))
             return f"<p>{html.escape(words['same_command'])}</p><pre><code>{command}</code></pre>"
         if cell.kind == "formula":
             return formula_html(*cell.formula)

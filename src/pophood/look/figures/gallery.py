@@ -16,7 +16,7 @@ from pophood.errors import PophoodError
 from pophood.look.figures import draw
 from pophood.look.figures.page import escaped, fill, page
 from pophood.look.figures.saving import svg_of
-from pophood.look.view import View
+from pophood.look.view import Source, View
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -74,6 +74,8 @@ def _index(lm: LM, text: str, made: Gallery) -> str:
     items += [
         f"<li><h2>{name}</h2><p>Not drawn: {escaped(reason)}</p></li>" for name, reason in made.failed.items()
     ]
-    facts = {"Model": lm.name, "Computed at": lm.engine.precision, "Text": text}
+    source = Source.of(lm)
+    adapters = ", ".join(source.adapter_names())
+    facts = {"Model": lm.name, "Adapters": adapters, "Computed at": source.precision, "Text": text}
     body = f'<ul class="gallery">\n{chr(10).join(items)}\n</ul>'
-    return fill(f"A look inside {lm.name}", facts, body, images="'self' data:")
+    return fill(f"A look inside {lm.name}{source.with_adapters()}", facts, body, images="'self' data:")

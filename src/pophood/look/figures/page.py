@@ -81,7 +81,8 @@ def facts_of(view: View) -> dict[str, str]:
     precision = source.precision
     if source.run_precision != source.precision:
         precision += f" (run takes {source.run_precision})"
-    return {"Model": source.model, "Computed at": precision, "Text": source.text}
+    adapters = ", ".join(source.adapter_names())
+    return {"Model": source.model, "Adapters": adapters, "Computed at": precision, "Text": source.text}
 
 
 def data_uri(picture: bytes) -> str:
