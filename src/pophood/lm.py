@@ -21,7 +21,7 @@ from pophood.bundle import Bundle, Weights, open_bundle
 from pophood.config import ModelConfig
 from pophood.engine import CancelFlag, Engine
 from pophood.errors import BadInput, ContextOverflow, Unsupported
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.generate import PrefixCache, Run, Token
@@ -62,7 +62,7 @@ class LM:
         self._own_template = bundle.chat_template
 
     def __repr__(self) -> str:
-        return f"LM({self.name!r}, {self.n_params:,} parameters, {self.engine.precision}, {self.path})"
+        return f"LM({self.name!r}, {count(self.n_params, 'parameter')}, {self.engine.precision}, {self.path})"
 
     @property
     def config(self) -> ModelConfig:

@@ -145,3 +145,12 @@ def show(value: object, decimals: int = 4, *, quoted: bool = True) -> str:
     if isinstance(value, bool) or value is None:
         return "-" if value is None else str(value)
     return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+
+
+def count(number: int, what: str, several: str | None = None) -> str:
+    """A number with its noun; `several` is a plural that is not formed with -s.
+
+    >>> count(1, "token"), count(1024, "token"), count(2, "matrix", "matrices")
+    ('1 token', '1,024 tokens', '2 matrices')
+    """
+    return f"{number:,} {what if number == 1 else several or what + 's'}"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,13 @@ class Screen:
         self.type(keys + b"\n")
         return self.ended()
 
+    def rest(self) -> str:
+        """Read until the program has closed the terminal; everything that was shown."""
+        with suppress(OSError):  # EIO: nobody holds the other end any more
+            while True:
+                self._read(processes.HANG_SECONDS)
+        return self.text
+
     def ended(self, seconds: float = processes.HANG_SECONDS) -> int:
         """Wait for the end; the exit code."""
         return self.process.wait(seconds)
@@ -82,9 +89,13 @@ class Screen:
 
 @contextmanager
 def terminal(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, program: str = QUICK
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    program: str = QUICK,
+    columns: int = 80,
 ) -> Iterator[Screen]:
-    """Run pophood at a pseudo-terminal of 80 columns that controls it, so that Ctrl-C interrupts."""
+    """Run pophood at a pseudo-terminal that controls it, so that Ctrl-C interrupts."""
     if sys.platform == "win32":
         pytest.skip("another operating system: no pseudo-terminals")
     import fcntl
@@ -93,7 +104,7 @@ def terminal(
     import termios
 
     keyboard, screen = pty.openpty()
-    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     plain = {"TERM": "xterm-256color", "COLUMNS": "", "LINES": "", "INPUTRC": "/dev/null"}
     with processes.started_bytes(
         [sys.executable, "-c", program, *arguments],

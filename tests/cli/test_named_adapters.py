@@ -18,24 +18,9 @@ from tests.cli.conftest import Program
 from tests.export.adapters import random_adapter
 
 VIEWS = [
-    "architecture",
-    "parameters",
-    "scale",
-    "tokens",
-    "embeddings",
-    "positions",
-    "before",
-    "hidden",
-    "norm",
-    "residual",
-    "dropout",
-    "attention",
-    "feedforward",
-    "output",
-    "next",
-    "surprise",
-    "lens",
-]
+    "architecture", "parameters", "scale", "tokens", "embeddings", "positions", "before", "hidden", "norm",
+    "residual", "dropout", "attention", "feedforward", "output", "next", "surprise", "lens",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from subprocess import PIPE
 
+import numpy as np
 import pytest
 
+import pophood
 from tests import processes
 from tests.cli.conftest import Program
+from tests.cli.terminal import SLOW
 
 SPAIN = "The capital of Spain is"
 
@@ -58,7 +64,7 @@ def test_samples_are_one_batch_in_the_talks_lines(program: Program, base: Path) 
 
 def test_json_tells_everything_about_every_token(program: Program, base: Path) -> None:
     done = program("run", SPAIN, "-m", str(base), "-n", "3", "--greedy", "--json", "--logit-bias", "464=-inf")
-    told = json.loads(done.text)
+    told, lm = json.loads(done.text), pophood.load(base)
     assert told["prompt"] == SPAIN and told["prompt_ids"] == [464, 3139, 286, 8602, 318]
     assert told["sampling"]["temperature"] == 0
     assert told["sampling"]["logit_bias"] == {"464": "-inf"}
@@ -69,8 +75,36 @@ def test_json_tells_everything_about_every_token(program: Program, base: Path) -
         assert len(token["top"]) == 10
         assert token["probability"] == pytest.approx(token["top"][0]["probability"])
         assert token["entropy"] >= 0
+        assert token["chance"] == 1, "greedy leaves one token"
+        assert token["logit"] == pytest.approx(token["top"][0]["logit"])
+    ids = [*told["prompt_ids"], *(token["id"] for token in tokens)]
+    for token in tokens:
+        row = lm.logits(ids[: token["position"]])[-1].astype(np.float64)
+        chances = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        assert token["logit"] == pytest.approx(float(row[token["id"]]), abs=1e-4)
+        assert token["probability"] == pytest.approx(float(chances[token["id"]]), rel=1e-4)
+        assert token["entropy"] == pytest.approx(float(-(chances * np.log(chances)).sum()), rel=1e-4)
+    times = [token["seconds"] for token in tokens]
+    assert times == sorted(times) and times[0] > 0 and told["seconds"] == times[-1]
+    assert told["tokens_per_second"] == pytest.approx(3 / told["seconds"])
+    assert told["interrupted"] is False
     assert told["outputs"][0]["finish"] == "length"
     assert told["outputs"][0]["text"] == SPAIN + told["outputs"][0]["completion"]
+
+
+def test_json_tells_the_chance_and_the_seed_of_a_draw(program: Program, base: Path) -> None:
+    """`chance` is what the chain left the token: here the softmax of the 5 largest logits over 0.7."""
+    draw = ("--top-k", "5", "--temperature", "0.7", "--seed", "7")
+    told = json.loads(program("run", SPAIN, "-m", str(base), "-n", "4", "--json", *draw).text)
+    assert told["seed"] == 7
+    for token in told["outputs"][0]["tokens"]:
+        kept = [one["logit"] / 0.7 for one in token["top"][:5]]
+        chances = [math.exp(logit - max(kept)) for logit in kept]
+        place = [one["id"] for one in token["top"][:5]].index(token["id"])
+        assert token["chance"] == pytest.approx(chances[place] / sum(chances), rel=1e-4)
+    unseeded = json.loads(program("run", SPAIN, "-m", str(base), "-n", "4", "--json").text)
+    again = program("run", SPAIN, "-m", str(base), "-n", "4", "--json", "--seed", str(unseeded["seed"]))
+    assert json.loads(again.text)["outputs"][0]["completion"] == unseeded["outputs"][0]["completion"]
 
 
 def test_settings_reach_the_library(program: Program, base: Path) -> None:
@@ -196,3 +230,17 @@ def test_a_reader_that_leaves_ends_it_quietly(base: Path) -> None:
         said = process.stderr.read()
         assert process.wait(timeout=processes.HANG_SECONDS) == 1
     assert b"Traceback" not in said and b"roken" not in said
+
+
+def test_an_interrupted_run_says_so_in_json(base: Path, settings: dict[str, str]) -> None:
+    command = [sys.executable, "-c", SLOW, "run", "a", "-m", str(base), "-n", "0", "--samples", "9", "--json"]
+    with processes.started_bytes(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the model's name: it is loaded
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=processes.HANG_SECONDS)
+    assert process.returncode == 130
+    told = json.loads(out)
+    assert told["interrupted"] is True
+    assert {output["finish"] for output in told["outputs"]} == {None}

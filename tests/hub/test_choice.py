@@ -85,7 +85,7 @@ def test_with_a_person_who_agrees_gpt2_is_fetched_after_one_probe(hub: FakeHub, 
     assert questions == [
         "Fetch gpt2 (revision "
         + str(found.revision)[:12]
-        + ", 7 files) (300.1 kB)? No takes smollm2 (93 MB) instead."
+        + ", 7 files) (300.1 kB)? No takes smollm2 (92.9 MB) instead."
     ]
     assert any("300.1 kB" in line and hub.endpoint in line for line in said)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.cli.app import INTERRUPTED
-from pophood.cli.console import Console
+from pophood.cli.console import Console, visible
 from pophood.cli.generation import Finished, generate
 from pophood.cli.options import ModelChoice, json_option, model_options, verb
 from pophood.cli.outputs import Outputs, completion
 from pophood.cli.page import percent
 from pophood.cli.session import open_model
-from pophood.cli.tables import bar, seconds, table
+from pophood.cli.tables import count, seconds, table, width
 from pophood.cli.welcome import QUESTION
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) ->
     if not silent and not ten.interrupted:
         words = _words_text(first_words(ten.outputs))
         blocks = (words, _tokens_text(lm), _next_text(lm), _speed_text(alone, ten), _try_next(lm, choice))
-        console.out("\n" + "\n\n".join(blocks))
+        console.paint("\n" + "\n\n".join(blocks) + "\n")
     return Demo(lm, alone, ten)
 
 
@@ -144,19 +144,23 @@ def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
 
 
 def _words_text(words: list[FirstWord]) -> str:
-    rows = [
-        [
-            w.word,
-            w.count,
-            percent(w.chance),
-            percent(w.probability),
-            bar(w.probability, BAR_CELLS, sys.stdout),
-        ]
-        for w in words
-    ]
-    headings = ["first word", "drawn", "its chance", "the model's probability", ""]
+    rows = [[w.word, w.count, percent(w.chance), percent(w.probability)] for w in words]
+    headings = ["first word", "drawn", "its chance", "the model's probability"]
     notes = f"(its chance: after top-k {TOP_K} and temperature {TEMPERATURE:g}; the model's: before)"
-    return table(headings, rows, sys.stdout, right=[1, 2, 3]) + "\n" + notes
+    drawn = _with_bars(table(headings, rows, sys.stdout, right=[1, 2, 3]), [w.probability for w in words])
+    return f"{drawn}\n{notes}"
+
+
+def _with_bars(text: str, shares: Sequence[float]) -> str:
+    """A table with a bar behind each row."""
+    from pophood.cli.look.screen import Screen, coloured_bar
+
+    screen, (head, *lines) = Screen.of(sys.stdout), text.splitlines()
+    most = max(map(width, [head, *lines]))
+    padded = [line + " " * (most - width(line)) for line in lines]
+    bars = [coloured_bar(share, BAR_CELLS, screen) for share in shares]
+    drawn = [f"{line}  {one}".rstrip() for line, one in zip(padded, bars, strict=True)]
+    return "\n".join([head, *drawn])
 
 
 def _tokens_text(lm: LM) -> str:
@@ -167,15 +171,15 @@ def _tokens_text(lm: LM) -> str:
 
 
 def _next_text(lm: LM) -> str:
-    rows = []
-    for row in lm.next(PROMPT, 10):
-        probability = float(str(row["probability"]))
-        drawn = bar(probability, BAR_CELLS, sys.stdout)
-        rows.append(
-            [row["token_id"], _quoted(row["token_text"]), f"{row['logit']:.3f}", f"{probability:.4f}", drawn]
-        )
-    headings = ["token_id", "token_text", "logit", "probability", ""]
-    return "The ten likeliest next tokens:\n" + table(headings, rows, sys.stdout, right=[0, 2, 3])
+    found = list(lm.next(PROMPT, 10))
+    shares = [float(str(row["probability"])) for row in found]
+    rows = [
+        [row["token_id"], _quoted(row["token_text"]), f"{row['logit']:.3f}", f"{share:.4f}"]
+        for row, share in zip(found, shares, strict=True)
+    ]
+    headings = ["token_id", "token_text", "logit", "probability"]
+    drawn = _with_bars(table(headings, rows, sys.stdout, right=[0, 2, 3]), shares)
+    return f"The ten likeliest next tokens:\n{drawn}"
 
 
 def _quoted(text: object) -> str:
@@ -184,7 +188,7 @@ def _quoted(text: object) -> str:
 
 def _speed_text(alone: Finished, ten: Finished) -> str:
     return (
-        f"Time: {seconds(alone.seconds)} (CPU) for one text of {alone.count} new tokens, "
+        f"Time: {seconds(alone.seconds)} (CPU) for one text of {count(alone.count, 'new token')}, "
         f"{alone.count / alone.seconds:.0f} tokens/s; the talk's: {TALK_SECONDS} s\n"
         f"All ten as one batch: {seconds(ten.seconds)}, {ten.count / ten.seconds:.0f} tokens/s"
     )
@@ -192,7 +196,7 @@ def _speed_text(alone: Finished, ten: Finished) -> str:
 
 def _try_next(lm: LM, choice: ModelChoice) -> str:
     lines = suggestions(this_command(), choice, chat=lm.chat_template is not None)
-    return "\n  ".join(["Try next:", *lines])
+    return "\n  ".join(["Try next:", *map(visible, lines)])
 
 
 def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:

@@ -27,6 +27,20 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help keeps its examples as typed and its options under headings."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; an error says what to type where a dash or a lost quote may be the cause."""
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            from pophood.cli.hints import hint
+
+            advice = hint(error, self, ctx.command_path, typed)
+            if advice is not None:
+                said = error.format_message().removesuffix(".")
+                raise click.UsageError(f"{said}; {advice}.", ctx=ctx) from None
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
         for parameter in self.get_params(ctx):

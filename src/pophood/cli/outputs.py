@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pophood.cli.console import Console
+from pophood.system import unicode_ok
 
 if TYPE_CHECKING:
     from pophood.generate import Token
+
+
+RETURN = "⏎"
+_LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 
 
 class Outputs:
@@ -25,6 +32,9 @@ class Outputs:
         self._console = console
         self._prompt = prompt if show_prompt else ""
         self._silent = silent
+        # At a terminal each of several samples stays on its line; a pipe gets the very text.
+        in_lines = samples > 1 and sys.stdout.isatty()
+        self._mark = (RETURN if unicode_ok(sys.stdout) else r"\\n") if in_lines else None
         self._current = -1
         self._advance()
 
@@ -62,8 +72,11 @@ class Outputs:
         self._write(completion(self.tokens[self._current]))
 
     def _write(self, text: str, *, bold: bool = False) -> None:
-        if not self._silent:
-            self._console.write(text, bold=bold)
+        if self._silent:
+            return
+        if self._mark is not None:
+            text = _LINE_BREAK.sub(self._mark, text)
+        self._console.write(text, bold=bold)
 
 
 def completion(tokens: Sequence[Token]) -> str:

@@ -40,6 +40,8 @@ class Shape:
         """Refuse what contradicts itself, before a model is loaded."""
         if self.open_page and self.html is None:
             raise click.UsageError("--open shows the page that --html writes: add --html FILE")
+        if self.as_json and not self.show_prompt:
+            raise click.UsageError("--no-prompt is for text; --json has the prompt and the completion apart")
         if self.html is not None:
             from pophood.system import check_writable_target
 

@@ -6,7 +6,7 @@ A test holds it equal to the names, kinds and defaults of SamplingSettings.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,12 @@ SETTINGS: dict[str, tuple[type, float, str]] = {
 }
 ORDER = "bias, penalties, dry, top_k, typical, top_p, min_p, xtc, temperature"
 SEED_LIMIT = 2**64
+# What switches a method on -> the options that do nothing while it is off.
+METHODS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("dry_multiplier",): ("dry_base", "dry_allowed_length", "dry_window", "dry_breaker"),
+    ("xtc_probability",): ("xtc_threshold",),
+    ("repetition_penalty", "presence_penalty", "frequency_penalty"): ("penalty_window",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,30 @@ class Wishes:
     model_defaults: bool = False
 
     def check(self) -> None:
-        """Refuse a value out of range before a model is loaded. Raises BadInput."""
+        """Refuse a value out of range, or for a method that is off, before a model is loaded."""
         from pophood.generate import GenerateSettings
         from pophood.sampling import SamplingSettings
 
         GenerateSettings(sampling=SamplingSettings(**self.settings), **self.limits)
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        """Raise UsageError for an option of DRY, XTC or the penalties where those are off."""
+        if self.model_defaults:
+            return  # the file may switch them on
+        given = [*self.settings, *(["dry_breaker"] if self.breakers else [])]
+        for switches, parts in METHODS.items():
+            idle = [flag(name) for name in parts if name in given]
+            on = any(self.settings.get(name, SETTINGS[name][1]) != SETTINGS[name][1] for name in switches)
+            if idle and not on:
+                raise click.UsageError(
+                    f"{', '.join(idle)} changes nothing alone: add {_list([flag(name) for name in switches])}"
+                )
+
+
+def _list(names: Sequence[str]) -> str:
+    """Names with "or" before the last."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def sampling_options(function: F) -> F:

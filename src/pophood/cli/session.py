@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pophood.cli.console import Console
 from pophood.cli.options import ModelChoice
 from pophood.cli.progress import Transfer, Waiting
+from pophood.table import count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -57,12 +58,13 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
     if why := model.config.limited_by(model.engine.context):
         console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
     for adapter, scale in model.adapters:
-        console.say(f"with the adapter {adapter.name}, {len(adapter.targets)} matrices, scale {scale:g}")
+        changed = count(len(adapter.targets), "matrix", "matrices")
+        console.say(f"with the adapter {adapter.name}, {changed}, scale {scale:g}")
     if model.has_template_of_adapter:
         console.say("conversations in the chat template that lies beside the adapter, not in the model's own")
     console.detail(
-        f"{model.engine.isa} kernels, {model.engine.threads} threads, context {model.engine.context:,}, "
-        f"weights {hub.size_text(model.engine.weight_bytes)}"
+        f"{model.engine.isa} kernels, {count(model.engine.threads, 'thread')}, "
+        f"context {model.engine.context:,}, weights {hub.size_text(model.engine.weight_bytes)}"
     )
     return model
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from pophood.cli.console import plain, visible
+from pophood.table import count as count
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -72,8 +73,3 @@ def seconds(duration: float) -> str:
     if duration < 60:
         return f"{duration:.2f} s" if duration < 10 else f"{duration:.1f} s"
     return f"{int(duration) // 60} min {int(duration) % 60} s"
-
-
-def count(number: int, what: str) -> str:
-    """A number with its noun: `count(1, "token") == "1 token"`, `count(1024, "token") == "1,024 tokens"`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

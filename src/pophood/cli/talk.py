@@ -61,6 +61,7 @@ def command(
 
     if page is not None and start is not None:
         raise click.UsageError("--page shows one page and --from begins at one: give one of them")
+    _check_mode(listing, notebook, slides, page or start, yes, notes)
     course = load_course(language)
     pages = len(course.pages)
     if (asked := page or start or 1) > pages:
@@ -99,3 +100,17 @@ def _write(console: Console, file: Path, text: str) -> None:
 
     system.atomic_write(file, text.encode("utf-8"))
     console.say(f"written: {file}")
+
+
+def _check_mode(
+    listing: bool, notebook: Path | None, slides: Path | None, place: int | None, yes: bool, notes: bool
+) -> None:
+    """Refuse options that do nothing beside the one that says what is made."""
+    made = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
+    modes = [name for name, given in made.items() if given]
+    if len(modes) > 1:
+        raise click.UsageError(f"{' and '.join(modes)} make different things: give one of them")
+    walking = {"--page or --from": place is not None, "--yes": yes, "--notes": notes}
+    idle = [name for name, given in walking.items() if given]
+    if modes and idle:
+        raise click.UsageError(f"{modes[0]} covers the whole course; it takes no {', '.join(idle)}")

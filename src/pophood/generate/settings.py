@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from pophood.errors import BadInput, ContextOverflow
 from pophood.generate.stops import checked
 from pophood.sampling import SEED_LIMIT, SamplingSettings
+from pophood.table import count
 
 Details = Literal["plain", "probability", "top"]
 Truncate = Literal["error", "left", "middle"]
@@ -72,7 +73,7 @@ class Truncation:
 
     def __str__(self) -> str:
         where = "from its beginning" if self.kind == "left" else "from its middle"
-        return f"the prompt has {self.got:,} tokens; {self.dropped:,} were dropped {where}"
+        return f"the prompt has {count(self.got, 'token')}; {self.dropped:,} were dropped {where}"
 
 
 def fit(

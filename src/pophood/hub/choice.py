@@ -17,7 +17,7 @@ from pophood.errors import BadInput, NotHere, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
-from pophood.hub.report import Ask, Progress, Say, say_to_log
+from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
 from pophood.hub.settings import chosen_model
 from pophood.hub.smollm2 import WHEEL_BYTES, find_smollm2
 from pophood.hub.store import Located, find, from_path
@@ -183,7 +183,7 @@ class _Answer:
 def _pull_first(listing: Listing, manner: Manner, ask: Ask) -> Located:
     from pophood.hub.fetch import pull_repo
 
-    instead = f" No takes smollm2 ({WHEEL_BYTES / 1e6:.0f} MB) instead."
+    instead = f" No takes smollm2 ({size_text(WHEEL_BYTES)}) instead."
     return pull_repo(
         parse_name(FIRST),
         listing=listing,

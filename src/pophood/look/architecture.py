@@ -10,7 +10,7 @@ from pophood.look.blocks import Block, Lines
 from pophood.look.boxes import Box, block_parameters, boxes_of
 from pophood.look.naming import written
 from pophood.look.view import Source, View
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.config import ModelConfig
@@ -33,14 +33,15 @@ class Architecture(View):
         """The model, its parameters, its blocks."""
         return (
             f"Architecture of {written(self.source.model)}: {self.config.n_params:,} parameters,"
-            f" {self.config.n_layer} blocks, one of them open"
+            f" {count(self.config.n_layer, 'block')}, one of them open"
         )
 
     @property
     def alt(self) -> str:
         """The diagram in words."""
         steps = ", ".join(
-            f"{box.title} {box.output}" + (f" with {box.parameters:,} parameters" if box.parameters else "")
+            f"{box.title} {box.output}"
+            + (f" with {count(box.parameters, 'parameter')}" if box.parameters else "")
             for box in self.boxes
         )
         return (

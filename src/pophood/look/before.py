@@ -15,7 +15,7 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.naming import written
 from pophood.look.reading import read
 from pophood.look.view import PROMPT, View
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -70,8 +70,8 @@ class Before(View):
         sign = "equals" if self.position is None else "their sum equals"
         return (
             f"Heat maps of the first {self._features(DRAWN)} of {self.first.shape[1]} features of"
-            f" {len(self.first)} tokens. For {self.source.tokens[-1]!r}: {parts}; {sign} what the engine"
-            f" reads ({self.agreement})."
+            f" {count(len(self.first), 'token')}. For {self.source.tokens[-1]!r}: {parts}; {sign} what the"
+            f" engine reads ({self.agreement})."
         )
 
     @property

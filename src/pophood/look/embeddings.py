@@ -21,7 +21,7 @@ from pophood.look.naming import written
 from pophood.look.parts import shape_text
 from pophood.look.view import Source, View
 from pophood.look.words import Pair, WordList, word_list
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -101,7 +101,8 @@ class Embeddings(View):
         related = ", ".join(f"{a}-{b} {r.cosine:.2f}" for r in self.related for a, b in [r.pair])
         pairs = f" Cosine of related words: {related}." if related else ""
         return (
-            f"Scatter plot of {len(self.pieces)} tokens of {len(self.words.words)} words along the first two"
+            f"Scatter plot of {count(len(self.pieces), 'token')} of"
+            f" {count(len(self.words.words), 'word')} along the first two"
             f" right vectors of their embeddings, which hold {sum(self.explained):.0%} of the variance:"
             f" {pieces}.{pairs} Mean cosine of {control.pairs} {control.label}: {control.mean:.2f}."
         )

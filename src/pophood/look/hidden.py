@@ -15,7 +15,7 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.naming import written
 from pophood.look.reading import read
 from pophood.look.view import PROMPT, View
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -62,7 +62,8 @@ class Hidden(View):
         blocks = len(self.places) - 2
         place, token = np.unravel_index(int(lengths.argmax()), lengths.shape)
         return (
-            f"Heat map of {tokens} tokens by {len(self.places)} places in the model ({blocks} blocks). Every "
+            f"Heat map of {count(tokens, 'token')} by {count(len(self.places), 'place')} in the model "
+            f"({count(blocks, 'block')}). Every "
             f"token is a vector of {features:,} numbers at each place. Median length "
             f"{np.median(lengths[0]):.1f} at the {self.places[0]} and {np.median(lengths[-2]):.1f} after "
             f"{self.places[-2]}; the longest, {lengths[place, token]:.1f}, is {self.source.tokens[token]!r} "

@@ -20,7 +20,7 @@ from pophood.look.surprise import place_of
 from pophood.look.unembed import Floats, Unembed, token_of
 from pophood.look.view import PROMPT, View
 from pophood.sampling.softmax import log_sum_exp
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -85,7 +85,8 @@ class Lens(View):
             for i in sorted({0, last // 4, last // 2, 3 * last // 4, last})
         )
         return (
-            f"A map of {len(self.ranks)} blocks by {len(self.positions)} positions: each cell has the token "
+            f"A map of {count(len(self.ranks), 'block')} by {count(len(self.positions), 'position')}: each"
+            f" cell has the token "
             f"that the model would choose after that block, coloured by its probability. Beside it, the "
             f"probability and rank of the token at position {self.position}: {path}."
         )
@@ -102,7 +103,7 @@ class Lens(View):
         )
         if len(self.positions) == len(self.source.ids):
             return notes
-        shown = f"{len(self.positions)} of {len(self.source.ids):,} positions"
+        shown = f"{len(self.positions)} of {count(len(self.source.ids), 'position')}"
         return (*notes, f"The map shows {shown}, evenly spread, the last one included.")
 
     def tables(self) -> dict[str, Table]:

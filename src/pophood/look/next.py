@@ -16,7 +16,7 @@ from pophood.look.view import PROMPT, View
 from pophood.sampling.settings import SamplingSettings
 from pophood.sampling.softmax import Floats, log_sum_exp, measures, ranked, weights
 from pophood.sampling.steps import chain
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -70,7 +70,7 @@ class Next(View):
         return (
             f"Bars of the {len(self.top)} likeliest next tokens. The first five: {likeliest}. The entropy is "
             f"{raw.entropy:.2f} bits, like choosing among {raw.choices:,.1f} tokens. Beside them, smaller, "
-            f"what sampling settings make of the bars: of {raw.tokens:,} tokens {settings}."
+            f"what sampling settings make of the bars: of {count(raw.tokens, 'token')} {settings}."
         )
 
     @property

@@ -42,16 +42,20 @@ def command_of(view: View) -> str:
     """The command that shows this view: `pophood look attention 'The capital' --layer 3 -m gpt2`."""
     words = ["pophood", "look", view.name]
     text = view.options.get("text", view.source.text)
+    shown: list[str] = []
     if isinstance(text, PurePath):
         words += ["--file", shlex.quote(str(text))]
     elif isinstance(text, str):
-        words += [shlex.quote(text)] if text else []
+        shown = [shlex.quote(text)] if text else []
     else:
-        words += [shlex.quote(text[0]), *_flags("--compare", list(text[1:]))]
+        shown, words = [shlex.quote(text[0])], [*words, *_flags("--compare", list(text[1:]))]
     for name, value in view.options.items():
         if name != "text":
             words += _flags("--" + name.replace("_", "-"), value)
-    return " ".join([*words, "-m", shlex.quote(view.source.model), *number_options(view.source)])
+    words += ["-m", shlex.quote(view.source.model), *number_options(view.source)]
+    if shown and not shown[0].startswith(("-", "'-")):
+        return " ".join([*words[:3], *shown, *words[3:]])
+    return " ".join([*words, *(["--", *shown] if shown else [])])  # a text that begins with a dash
 
 
 def python_of(view: View) -> str:

@@ -15,7 +15,7 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.naming import written
 from pophood.look.reading import read
 from pophood.look.view import PROMPT, View
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -61,7 +61,7 @@ class Residual(View):
                 f"tokens), and least in block {int(median.argmin())}, {median.min():.2f} times; its cosine "
                 f"with X runs from {angles.min():.2f} to {angles.max():.2f}"
             )
-        return f"Over {self.share.shape[1]} blocks: {'; '.join(parts)}. {self._sums}"
+        return f"Over {count(self.share.shape[1], 'block')}: {'; '.join(parts)}. {self._sums}"
 
     @property
     def _sums(self) -> str:

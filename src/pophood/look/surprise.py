@@ -19,7 +19,7 @@ from pophood.look.forward import ending, source_of
 from pophood.look.view import PROMPT, View
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -81,7 +81,8 @@ class Surprise(View):
         first = int(np.count_nonzero(self.ranks == 1))
         return (
             f"The text, each token on a colour that shows its surprise in bits, with a colour bar. "
-            f"{first:,} of {self.scored:,} tokens were the model's first guess. "
+            f"{first:,} of {count(self.scored, 'token')} {'was' if self.scored == 1 else 'were'} "
+            f"the model's first guess. "
             f"The most surprising: {worst or 'none'}."
         )
 

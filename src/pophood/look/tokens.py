@@ -12,7 +12,7 @@ from pophood.look.naming import written
 from pophood.look.token_boxes import token_boxes
 from pophood.look.view import PROMPT, Source, View
 from pophood.look.words import SENTENCES, count_words
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.lm import LM
@@ -60,8 +60,8 @@ class Tokens(View):
         if self.languages:
             return f"One sentence in {len(self.cuts)} languages, as {model} cuts it"
         if len(self.cuts) > 1:
-            return f"{len(self.cuts)} texts in tokens of {model}"
-        return f"{_quoted(self.cuts[0].text)} in {len(self.cuts[0].ids)} tokens of {model}"
+            return f"{count(len(self.cuts), 'text')} in tokens of {model}"
+        return f"{_quoted(self.cuts[0].text)} in {count(len(self.cuts[0].ids), 'token')} of {model}"
 
     @property
     def alt(self) -> str:
@@ -71,7 +71,7 @@ class Tokens(View):
             pairs = [f"{token!r} {id_}" for token, id_ in zip(cut.tokens, cut.ids, strict=True)]
             more = f" and {len(pairs) - 40} more" if len(pairs) > 40 else ""
             label = f"{cut.label}: " if len(self.cuts) > 1 else ""
-            texts.append(f"{label}{len(pairs)} tokens: {', '.join(pairs[:40])}{more}")
+            texts.append(f"{label}{count(len(pairs), 'token')}: {', '.join(pairs[:40])}{more}")
         return f"Coloured boxes, one a token, each with its id. {'. '.join(texts)}."
 
     @property
@@ -101,7 +101,7 @@ class Tokens(View):
         """Each text in boxes, and the table that fits."""
         boxes = tuple(
             Lines(
-                f"{cut.label}: {cut.count} tokens" if len(self.cuts) > 1 else self.title,
+                f"{cut.label}: {count(cut.count, 'token')}" if len(self.cuts) > 1 else self.title,
                 token_boxes(cut.ids, cut.tokens),
                 token_boxes(cut.ids, cut.tokens, ascii_only=True),
             )
@@ -138,8 +138,10 @@ def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = Fals
     look.tokens(lm, ["color", "colour"]).tables()["comparison"]
     look.tokens(lm, languages=True).figure()
 
-    Raises BadInput for no text, or an empty one.
+    Raises BadInput for no text, an empty one, or one beside `languages`, which has its own.
     """
+    if languages and text != PROMPT:
+        raise BadInput("languages compares one sentence of its own: leave the text out")
     if languages:
         labelled = list(SENTENCES.items())
     else:

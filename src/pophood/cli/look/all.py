@@ -46,7 +46,7 @@ def command(
     from pophood.system import check_writable_target
 
     check_writable_target(save, folder=True)
-    wanted, _ = text_of(console, text, file)
+    wanted = text_of(console, text, file).text
     require()
     lm = open_model(console, choice)
     with Waiting(console, "drawing") as waiting:

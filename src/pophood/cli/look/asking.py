@@ -39,6 +39,10 @@ class Outputs:
         """Refuse what contradicts itself or cannot be written, before a model is loaded."""
         if self.as_json and self.as_csv:
             raise click.UsageError("--json and --csv both take stdout: give one")
+        if self.theme != "light" and not {path.suffix.lower() for path in self.save} & {".svg", ".png"}:
+            raise click.UsageError(
+                f"--theme {self.theme} colours a picture: add --save FILE.svg or FILE.png (pages have both)"
+            )
         if self.save or self.open_it:
             from pophood.look.figures import require
             from pophood.look.figures.saving import PICTURES, ending
@@ -46,6 +50,15 @@ class Outputs:
             endings = [ending(path) for path in self.save]
             if self.open_it or set(endings) & set(PICTURES):
                 require()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to look at, the file that is all of it, if there is one, and whether the user gave it."""
+
+    text: str
+    file: str | None
+    given: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,7 @@ class Ask:
     outputs: Outputs
     text: str  # "" for a view without
     file: str | None  # the file that holds all of it, if there is one
+    given: bool  # whether the text was typed, piped or read; otherwise it is the talk's
 
     def show(self, make: Callable[[LM], View]) -> int:
         """Load the model, make the view, and bring it where it was wanted; returns the exit code."""
@@ -88,8 +102,8 @@ def looking(*, text: bool = True) -> Callable[[F], click.Command]:
             **own: Any,
         ) -> int:
             outputs = Outputs(save, open_it, as_json, as_csv, theme)
-            read, whole = text_of(console, text, file) if reads else ("", None)
-            code: int = function(Ask(console, choice, outputs, read, whole), **own)
+            found = text_of(console, text, file) if reads else Text("", None, given=False)
+            code: int = function(Ask(console, choice, outputs, found.text, found.file, found.given), **own)
             return code
 
         command = output_options(look_model_options(command))
@@ -98,23 +112,20 @@ def looking(*, text: bool = True) -> Callable[[F], click.Command]:
     return decorate
 
 
-def text_of(console: Console, typed: str | None, file: str | None) -> tuple[str, str | None]:
-    """The text to look at (piped, typed, from a file, or the talk's), and the file that is all of it, if any.
-
-    Raises BadInput for an empty one.
-    """
+def text_of(console: Console, typed: str | None, file: str | None) -> Text:
+    """The text to look at: piped, typed, from a file, or the talk's. Raises BadInput for an empty one."""
     from pophood.look.view import PROMPT
 
     if typed is None and file is None:
         prompt = piped_alone(console)
         if prompt is None:
-            return PROMPT, None
+            return Text(PROMPT, None, given=False)
     else:
         prompt = with_piped(console, read_prompt(typed, file))
     text = decode(prompt.data, prompt.origin)
     if not text:
         raise BadInput(f'the text is empty: give at least one word, or none at all for "{PROMPT}"')
-    return text, file if prompt.origin == file else None
+    return Text(text, file if prompt.origin == file else None, given=True)
 
 
 def text_options(function: F) -> F:

@@ -123,11 +123,19 @@ def rows(block: Table, screen: Screen) -> str:
     if length < SHORTEST_BAR:
         return "\n".join(lines)
     most = max(map(width, lines), default=0)
-    drawn = [bar(block.share(row), length, screen.stream) for row in range(len(block))]
+    drawn = [coloured_bar(block.share(row), length, screen) for row in range(len(block))]
     padded = [line + " " * (most - width(line)) for line in lines]
     return "\n".join(
         [lines[0], *(f"{line}  {one}".rstrip() for line, one in zip(padded[1:], drawn, strict=True))]
     )
+
+
+def coloured_bar(share: float, cells: int, screen: Screen) -> str:
+    """A bar in the colour of bars, where the console has colours."""
+    from pophood.look.figures.theme import DARK, rgb
+
+    drawn = bar(share, cells, screen.stream)
+    return screen.ink(drawn, rgb(DARK.accents[0])) if drawn else drawn
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -152,11 +160,17 @@ def _stacked(
     right: Sequence[int],
     screen: Screen,
 ) -> str:
-    """A table whose columns do not fit side by side: pieces below each other, the first column in each."""
-    groups: list[list[int]] = [[0]]
+    """A table whose columns do not fit side by side: pieces below each other.
+
+    The first column and the one of the tokens' texts stand in each piece: they say what a row is about.
+    """
+    told = [i for i in range(len(widths)) if i == 0 or headings[i].endswith("token_text")]
+    groups: list[list[int]] = [list(told)]
     for at in range(1, len(widths)):
-        if sum(widths[i] + GAP for i in [*groups[-1], at]) - GAP > screen.columns and len(groups[-1]) > 1:
-            groups.append([0])
+        if at in told:
+            continue
+        if sum(widths[i] + GAP for i in [*groups[-1], at]) - GAP > screen.columns and groups[-1] != told:
+            groups.append(list(told))
         groups[-1].append(at)
     return "\n\n".join(
         table(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import click
+
 from pophood.cli.look.asking import Ask, at, looking
 
 
@@ -17,6 +19,9 @@ def command(ask: Ask, compare: tuple[str, ...], languages: bool) -> int:
     """
     from pophood import look
 
+    if languages and (compare or ask.given):
+        other = "--compare" if compare else "a text"
+        raise click.UsageError(f"--languages compares one sentence of its own; it takes no {other}")
     return ask.show(
         lambda lm: look.tokens(lm, [ask.text, *compare] if compare else ask.text, languages=languages)
     )

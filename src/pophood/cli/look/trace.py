@@ -54,7 +54,7 @@ def command(
 
     if save is not None:
         _check(save)
-    ask_text, _ = text_of(console, text, file)
+    ask_text = text_of(console, text, file).text
     lm = open_model(console, choice)
     patterns = taps or ("*",)
     listed = list_taps(lm, ask_text, patterns)

@@ -19,7 +19,7 @@ from pophood.look.figures import draw, require
 from pophood.look.figures.saving import svg_of
 from pophood.look.origin import command_of, python_of
 from pophood.look.view import View
-from pophood.table import Table
+from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,10 +127,10 @@ def _table(name: str, table: Table) -> str:
             for cell, css, column in zip(table.cells(row), right, table.columns, strict=True)
         ]
         body.append(f"<tr>{''.join(cells)}</tr>")
-    count = "1 row" if len(table) == 1 else f"{len(table):,} rows"
+    length = count(len(table), "row")
     less = f" The first {rows:,} of {len(table):,} rows: the .csv file has all." if rows < len(table) else ""
     return (
-        f"<details><summary>{escaped(title)} ({count})</summary>"
+        f"<details><summary>{escaped(title)} ({length})</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(title)}">'
         f"<table><caption>{escaped(title)}.{less}</caption><thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{chr(10).join(body)}\n</tbody></table></div></details>"

@@ -11,6 +11,7 @@ from pophood.look.figures.text import printable, token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.figures.tint import mixed
 from pophood.look.tokens import Cut, Tokens
+from pophood.table import count
 
 WIDE = 7.5  # inches
 ROOM = 72 * WIDE - 12  # points for boxes
@@ -82,4 +83,4 @@ def _boxes(axes: Axes, cut: Cut, boxes: list[Placed], top: float, theme: Theme) 
 
 def _heading(cut: Cut) -> str:
     words = "" if cut.per_word is None else f", {cut.per_word:.2f} per word"
-    return f"{cut.label}: {cut.count} tokens, {cut.per_character:.2f} per character{words}"
+    return f"{cut.label}: {count(cut.count, 'token')}, {cut.per_character:.2f} per character{words}"
