@@ -41,6 +41,8 @@ more. Commands that print data take `--json`.
 | `POPHOOD_THREADS` | threads to compute with |
 | `POPHOOD_ISA` | force an instruction set: scalar, avx2, avx512, neon |
 | `HF_ENDPOINT` | another model hub than huggingface.co |
+| `HF_TOKEN` | your login for the hub; else what `hf auth login` saved is sent, to huggingface.co alone |
+| `HTTPS_PROXY`, `NO_PROXY` | a proxy to fetch through, and the hosts that need none |
 | `NO_COLOR` | no colours |
 """
 

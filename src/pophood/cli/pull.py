@@ -29,8 +29,10 @@ def command(
     """Fetch a model.
 
     NAME is gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id such as owner/name, or one GGUF file of
-    it: owner/name:file.gguf. Size, target and free disk are said first; an interrupted pull goes on where it
-    stopped; every file is checked by its hash.
+    it: owner/name:file.gguf (of a split model all parts come). Size, target and free disk are said first; an
+    interrupted pull goes on where it stopped, and what is here already, of another revision too, is checked
+    and not fetched again; every file is checked by its hash. A login that `hf auth login` saved is sent to
+    huggingface.co alone; -v says so.
 
     Example: pophood pull gpt2
     """

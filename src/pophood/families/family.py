@@ -134,7 +134,8 @@ def locate(
     ignored = family.hf_ignored if file_format == "safetensors" else _gguf_ignored(family, config)
     left = [name for name in files if name not in used and not _ignores(ignored, name, config.n_layer)]
     if missing or left:
-        raise BadFile(_mismatch(missing, left, config))
+        alone = file_format == "safetensors" and missing == [rows["output.weight"].hf] and not left
+        raise BadFile(_mismatch(missing, left, config, alone))
     shapes = tensor_shapes(config)
     return {
         canonical: _source(files[name], row, shapes[canonical], file_format, config.head_dim)
@@ -198,7 +199,7 @@ def _ignores(ignored: frozenset[str], name: str, n_layer: int) -> bool:
     return pattern in ignored and i < n_layer
 
 
-def _mismatch(missing: list[str], left: list[str], config: ModelConfig) -> str:
+def _mismatch(missing: list[str], left: list[str], config: ModelConfig, output_alone: bool) -> str:
     parts = []
     if missing:
         parts.append(f"the file lacks {listed(missing)}")
@@ -206,10 +207,10 @@ def _mismatch(missing: list[str], left: list[str], config: ModelConfig) -> str:
         parts.append(
             f"it holds {listed(left)}, which a {config.architecture} of {config.n_layer} blocks has not"
         )
-    return (
-        f"tensors and configuration disagree: {'; '.join(parts)}: the file is incomplete, or another"
-        " model's: fetch it again"
-    )
+    advice = "the file is incomplete, or another model's: fetch it again"
+    if output_alone:
+        advice += ", or, if its output is the token matrix, set tie_word_embeddings to true in config.json"
+    return f"tensors and configuration disagree: {'; '.join(parts)}: {advice}"
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:

@@ -122,7 +122,7 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
     metadata: dict[str, str] = {}
     try:
         for shard, names in shards.items():
-            place = confined(path.parent, shard)
+            place = _shard(path, shard)
             if identify(place) != "safetensors":  # raises by itself for a pickle
                 raise BadFile(
                     f"{path}: the shard {quoted(shard)} is no safetensors file: fetch the model again"
@@ -144,6 +144,26 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
             file.close()
         raise
     return SafetensorsFile(path, tensors, metadata, [mapping for file in files for mapping in file._mappings])
+
+
+def _shard(path: Path, name: str) -> Path:
+    """The place of a shard; where an index is of other shards than those beside it, the error says so."""
+    try:
+        return confined(path.parent, name)
+    except BadFile:
+        here = [part for each in sorted(path.parent.glob("*.safetensors")) if (part := part_of(each.name))]
+        complete = here and all((path.parent / each).is_file() for each in here[0].names)
+        if (
+            part_of(path.name) is None
+            and complete
+            and name not in here[0].names
+            and len({p.first for p in here}) == 1
+        ):
+            raise BadFile(
+                f"{path}: names {quoted(name)}, which is missing, while {here[0].count} other shards are "
+                "here and complete by their names: the index is of another version; delete it to open them"
+            ) from None
+        raise
 
 
 def _compare(file: SafetensorsFile, names: set[str], index: str) -> None:
@@ -198,8 +218,10 @@ def parse_json(text: bytes, what: str) -> Any:
     def constant(name: str) -> NoReturn:
         raise BadFile(f"{what} holds {name}, which is not JSON: the file is damaged; fetch it again")
 
+    if text.startswith(b"version https://git-lfs"):
+        raise BadFile(f"{what} is a Git LFS pointer without the content: run git lfs pull, or fetch it again")
     try:
-        string = text.decode("utf-8")
+        string = text.decode("utf-8-sig")  # editors on Windows write a byte order mark, which says nothing
     except UnicodeDecodeError as error:
         raise BadFile(f"{what} is not UTF-8 at byte {error.start:,}: it is damaged; fetch it again") from None
     try:

@@ -22,6 +22,9 @@ PICKLES = (".bin", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".pickle", ".joblib",
 FOREIGN = (".h5", ".msgpack", ".onnx", ".tflite", ".pb", ".mlmodel", ".ot", ".nemo")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _INDEX_END = ".safetensors.index.json"
+# How the names of files begin that lie beside a model and are none: adapters, what looks at pictures, what a
+# trainer saved, what a quantiser counted.
+BESIDE = ("adapter_", "mmproj", "optimizer", "imatrix", "training_args", "scheduler", "rng_state")
 _NO_WEIGHTS = (".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".py", ".sha256", ".yaml", ".yml")
 
 _ADVICE = (
@@ -116,7 +119,7 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     """
     folder = Path(folder)
     try:
-        names = sorted(entry.name for entry in folder.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         raise NotHere(f"{folder}: there is no such folder; check the path, or see `pophood list`") from None
     except OSError as error:
@@ -130,7 +133,9 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     indexes = [name for name in names if name.lower().endswith(_INDEX_END)]
     plain = plain or _by_bytes(folder, names, "safetensors")
     for found in (plain, indexes, _by_bytes(folder, names, "gguf")):
-        models = [name for name in one_of_each(found) if not name.startswith("adapter_")]
+        models = [name for name in one_of_each(found) if not name.lower().startswith(BESIDE)]
+        usual = [name for name in models if (part := part_of(name)) is not None and part.stem == "model"]
+        models = usual if len(usual) == 1 else models
         if len(models) == 1:
             part = part_of(models[0])
             index = f"{part.stem}{_INDEX_END}" if part is not None else None

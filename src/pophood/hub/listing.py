@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
 from pophood.formats.parts import Part, one_of_each, part_of
-from pophood.formats.sniff import INDEX, WEIGHTS
+from pophood.formats.sniff import BESIDE, INDEX, WEIGHTS
 from pophood.hub.connect import ProxyFailed, Unreachable
 from pophood.hub.names import check_revision, is_repo_file
 from pophood.hub.report import size_text
@@ -204,6 +204,7 @@ def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
     """
     files = {each.path: each for each in listing.files}
     ggufs = [path for path in files if path.endswith(".gguf")]
+    models_alone = [path for path in ggufs if not path.rpartition("/")[2].lower().startswith(BESIDE)]
     if file is not None:
         if file not in files:
             raise BadInput(f"{listing.repo}: has no {file}: {_name_one(listing, ggufs)}")
@@ -212,11 +213,11 @@ def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
         weights = _safetensors(listing, files)
         if weights:
             return tuple(files[path] for path in (*SMALL_FILES, *weights) if path in files)
-    models = one_of_each(ggufs)
+    models = one_of_each(models_alone)
     if len(models) == 1:
         return _gguf_files(listing, files, models[0])
     if models:
-        raise BadInput(f"{listing.repo}: holds several models: {_name_one(listing, ggufs)}")
+        raise BadInput(f"{listing.repo}: holds several models: {_name_one(listing, models_alone)}")
     if any(path.endswith(PICKLES) for path in files):
         raise Unsupported(
             f"{listing.repo}: holds pickled weights only, which can run any program when read: refused: "
@@ -232,7 +233,7 @@ def _safetensors(listing: Listing, files: Mapping[str, RemoteFile]) -> list[str]
     found = [
         path for path in files if path.endswith(".safetensors") and is_repo_file(path) and "/" not in path
     ]
-    models = one_of_each(path for path in found if not path.startswith("adapter"))
+    models = one_of_each(path for path in found if not path.lower().startswith(BESIDE))
     usual = [path for path in models if (part := part_of(path)) is not None and part.stem == "model"]
     if INDEX in files and usual:
         models = usual

@@ -70,10 +70,32 @@ def parse_name(text: str) -> ModelName:
     raise BadInput(f"{text[:100]!r} is no model's name: {advice(text)}")
 
 
+_ADDRESS = re.compile(
+    r"(?:https?://|hf://)?(?:www\.)?(?:huggingface\.co/|hf\.co/|(?<=hf://))(?:models/)?"
+    r"(?P<repo>[^/:?#]+/[^/:?#]+)(?:/(?:resolve|blob|raw)/[^/]+/(?P<file>[^?#]+)|:(?P<tag>.*))?.*"
+)
+
+
+def name_in(text: str) -> str | None:
+    """The name of the model that an address on the hub leads to, or None.
+
+    >>> name_in("https://huggingface.co/owner/name/resolve/main/m.gguf?download=true")
+    'owner/name:m.gguf'
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None or not is_repo(match["repo"]):
+        return None
+    file = match["file"] or match["tag"] or ""
+    return f"{match['repo']}:{file}" if file.endswith(".gguf") else match["repo"]
+
+
 def advice(text: str) -> str:
     """What could be typed instead: near names first."""
     import difflib
 
+    name = name_in(text)
+    if name is not None:
+        return f"wanted the name in this address: {name}"
     near = difflib.get_close_matches(text.lower(), CATALOGUE, n=2, cutoff=0.6)
     meant = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{meant}wanted one of {', '.join(CATALOGUE)}, a hub id owner/name, a folder, or a .gguf file"

@@ -86,8 +86,13 @@ def read_json_object(path: Path, most_bytes: int = MOST_SETTINGS_BYTES) -> dict[
     size = path.stat().st_size
     if size > most_bytes:
         raise BadFile(f"{path.name} has {size:,} bytes; at most {most_bytes:,} are read")
+    content = path.read_bytes()
+    if content.startswith(b"version https://git-lfs"):
+        raise BadFile(
+            f"{path.name} is a Git LFS pointer without the content: run git lfs pull, or fetch it again"
+        )
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BadFile(f"{path.name} is not JSON: {one_line(error)}") from error
     if not isinstance(value, dict):
