@@ -29,7 +29,7 @@ class TextStream:
         shown: Collection[int] = (),
     ) -> None:
         self._tokenizer = tokenizer
-        self._hidden: Set[int] = frozenset() if special else tokenizer.specials.keys()
+        self._hidden: Set[int] = frozenset() if special else tokenizer.specials.keys() - shown
         self._at_start = not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
