@@ -14,6 +14,8 @@ from pophood import _native
 from tests import processes
 from tests.needs import linux
 
+kernels: Any = _native.training
+
 GUARDED = """
 import ctypes, mmap, sys
 import numpy as np
@@ -92,34 +94,34 @@ def floats(*shape: int) -> Any:
 
 # A kernel, its arrays, and the call with them.
 CALLS: dict[str, tuple[list[Any], Callable[..., object]]] = {
-    "gelu": ([halves(8), halves(8)], lambda *a: _native.training.gelu(*a, 1)),
-    "gelu_back": ([halves(8)] * 3, lambda *a: _native.training.gelu_back(*a, 1)),
-    "swiglu": ([halves(8)] * 3, lambda *a: _native.training.swiglu(*a, 1)),
-    "swiglu_back": ([halves(8)] * 5, lambda *a: _native.training.swiglu_back(*a, 1)),
+    "gelu": ([halves(8), halves(8)], lambda *a: kernels.gelu(*a, 1)),
+    "gelu_back": ([halves(8)] * 3, lambda *a: kernels.gelu_back(*a, 1)),
+    "swiglu": ([halves(8)] * 3, lambda *a: kernels.swiglu(*a, 1)),
+    "swiglu_back": ([halves(8)] * 5, lambda *a: kernels.swiglu_back(*a, 1)),
     "norm": (
         [halves(4, 8), halves(8), halves(8), halves(4, 8)],
-        lambda x, g, b, y: _native.training.norm(x, g, b, 1e-5, False, y, 1),
+        lambda x, g, b, y: kernels.norm(x, g, b, 1e-5, False, y, 1),
     ),
     "norm_back": (
         [halves(4, 8), halves(8), halves(4, 8), halves(4, 8), floats(8), floats(8)],
-        lambda x, g, d_y, d_x, d_g, d_b: _native.training.norm_back(x, g, 1e-5, False, d_y, d_x, d_g, d_b, 1),
+        lambda x, g, d_y, d_x, d_g, d_b: kernels.norm_back(x, g, 1e-5, False, d_y, d_x, d_g, d_b, 1),
     ),
     "soften_back": (
         [halves(2, 3, 8), halves(2, 3, 8), floats(2, 3)],
-        lambda score, d, own: _native.training.soften_back(score, 0, 5, 0.1, d, own, 1),
+        lambda score, d, own: kernels.soften_back(score, 0, 5, 0.1, d, own, 1),
     ),
-    "add_dropped": ([halves(4, 8)] * 3, lambda *a: _native.training.add_dropped(*a, 7, 0.1, 1)),
+    "add_dropped": ([halves(4, 8)] * 3, lambda *a: kernels.add_dropped(*a, 7, 0.1, 1)),
     "turn": (
         [halves(4, 2, 8), floats(4, 4), floats(4, 4), halves(4, 2, 8)],
-        lambda x, c, s, out: _native.training.turn(x, c, s, False, out, 1),
+        lambda x, c, s, out: kernels.turn(x, c, s, False, out, 1),
     ),
     "cross_entropy": (
         [halves(4, 9), np.zeros(4, np.int64), floats(4)],
-        lambda logits, targets, loss: _native.training.cross_entropy(logits, targets, 1.0, loss, False, 1),
+        lambda logits, targets, loss: kernels.cross_entropy(logits, targets, 1.0, loss, False, 1),
     ),
     "adamw": (
         [halves(8)] * 5,
-        lambda *a: _native.training.adamw(
+        lambda *a: kernels.adamw(
             *a, factor=0.5, rate=1e-3, beta1=0.9, beta2=0.9, epsilon=1e-8, decay=0.1, correction1=0.1,
             correction2=0.1, seed=3, threads=1,
         ),
@@ -142,12 +144,12 @@ def test_an_array_that_does_not_fit_the_others_is_refused(kernel: str) -> None:
 @pytest.mark.parametrize(("shape", "first"), [((3, 8), 0), ((1, 2, 3, 8), 0), ((2, 3, 8), -1)])
 def test_scores_are_matrices_and_begin_at_a_key(shape: tuple[int, ...], first: int) -> None:
     with pytest.raises(ValueError, match="differ in size"):
-        _native.training.soften(halves(*shape), first, 5, 0.1, 1)
+        kernels.soften(halves(*shape), first, 5, 0.1, 1)
 
 
 def test_a_head_that_is_turned_has_pairs() -> None:
     with pytest.raises(ValueError, match="differ in size"):
-        _native.training.turn(halves(4, 2, 7), floats(4, 3), floats(4, 3), False, halves(4, 2, 7), 1)
+        kernels.turn(halves(4, 2, 7), floats(4, 3), floats(4, 3), False, halves(4, 2, 7), 1)
 
 
 @pytest.mark.parametrize("target", [-1, 9])
@@ -155,4 +157,4 @@ def test_a_head_that_is_turned_has_pairs() -> None:
 def test_a_target_beside_the_vocabulary_is_refused(target: int, columns: bool) -> None:
     logits = halves(9, 2) if columns else halves(2, 9)
     with pytest.raises(IndexError, match="no token"):
-        _native.training.cross_entropy(logits, np.array([0, target]), 1.0, floats(2), columns, 1)
+        kernels.cross_entropy(logits, np.array([0, target]), 1.0, floats(2), columns, 1)
