@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-HANG_SECONDS = 600.0  # a guard against waiting for ever, never a statement about speed
+HANG_SECONDS = 1200.0  # a guard against waiting for ever, never a statement about speed
 DYING_SECONDS = (
     30.0  # a process that was killed, or whose parent has ended, may need a moment on a busy machine
 )

@@ -21,6 +21,7 @@ from tests.conftest import ROOT
 from tests.needs import linux, tool
 
 KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f"}
+pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
 NEVER = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
 
 
@@ -50,7 +51,7 @@ def alone(folder: Path) -> AbstractContextManager[None]:
     return file_lock(folder.with_name(f"{folder.name}.lock"), timeout=processes.HANG_SECONDS)
 
 
-def run(command: list[str], *, path: str | None = None, timeout: float = 850) -> str:
+def run(command: list[str], *, path: str | None = None, timeout: float = 3_000) -> str:
     """Run to the end; a failure shows the last of what was printed."""
     environment = os.environ | ({"PATH": path} if path else {})
     result = processes.run(
@@ -113,7 +114,7 @@ def test_valgrind_reads_nothing_uninitialised() -> None:
     linux()
     valgrind = tool("valgrind")
     folder = build("debug", "-DCMAKE_BUILD_TYPE=Debug")
-    run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"], timeout=850)
+    run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"])
 
 
 def compile_commands(folder: Path) -> dict[str, str]:
