@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -275,6 +276,7 @@ def main() -> None:
     parser.add_argument("--folder", default=FOLDER.name, help="of build/: the copy and the results")
     parser.add_argument("--list", action="store_true", help="show what is known, try nothing")
     wanted = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what runs is ended and put back
     folder = FOLDER.with_name(wanted.folder)
     results = Results(folder / "results.jsonl")
     if wanted.list:

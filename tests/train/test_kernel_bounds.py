@@ -84,6 +84,41 @@ def test_no_kernel_touches_what_lies_beside_its_arrays(isa: str, place: str) -> 
     assert (done.returncode, done.stdout) == (0, "touched nothing else\n"), done.stderr[-2_000:]
 
 
+def adamw(*arrays: Any) -> object:
+    return kernels.adamw(
+        *arrays, factor=0.5, rate=1e-3, beta1=0.9, beta2=0.9, epsilon=1e-8, decay=0.1, correction1=0.1,
+        correction2=0.1, seed=3, threads=1,
+    )  # fmt: skip
+
+
+# Kernels that compute every element alone, and how many arrays each takes.
+BY_ELEMENT: dict[str, tuple[int, Callable[..., object]]] = {
+    "gelu": (2, lambda *a: kernels.gelu(*a, 1)),
+    "gelu_back": (3, lambda *a: kernels.gelu_back(*a, 1)),
+    "swiglu": (3, lambda *a: kernels.swiglu(*a, 1)),
+    "swiglu_back": (5, lambda *a: kernels.swiglu_back(*a, 1)),
+    "add_dropped": (3, lambda *a: kernels.add_dropped(*a, 7, 0.1, 1)),
+    "dropped": (2, lambda *a: kernels.add_dropped(None, *a, 7, 0.1, 1)),
+    "adamw": (5, adamw),
+}
+
+
+@pytest.mark.parametrize("kernel", BY_ELEMENT)
+def test_an_element_has_the_same_bits_in_a_full_vector_and_in_the_rest_of_one(kernel: str) -> None:
+    """16 elements make a vector; what is left of an array goes another way to the same numbers."""
+    count, call = BY_ELEMENT[kernel]
+    numbers = np.abs(np.random.default_rng(2).standard_normal((count, 48))).astype(np.float32)
+    given = [(row.view(np.uint32) >> 16).astype(np.uint16).view(np.int16) for row in numbers]
+    whole = [array.copy() for array in given]
+    call(*whole)
+    assert any((a != b).any() for a, b in zip(whole, given, strict=True))
+    for size in (1, 7, 15, 16, 17, 30, 33, 47):
+        part = [array[:size].copy() for array in given]
+        call(*part)
+        for a, b in zip(part, whole, strict=True):
+            assert a.tobytes() == b[:size].tobytes(), size
+
+
 def halves(*shape: int) -> Any:
     return np.zeros(shape, np.int16)
 
@@ -119,14 +154,8 @@ CALLS: dict[str, tuple[list[Any], Callable[..., object]]] = {
         [halves(4, 9), np.zeros(4, np.int64), floats(4)],
         lambda logits, targets, loss: kernels.cross_entropy(logits, targets, 1.0, loss, False, 1),
     ),
-    "adamw": (
-        [halves(8)] * 5,
-        lambda *a: kernels.adamw(
-            *a, factor=0.5, rate=1e-3, beta1=0.9, beta2=0.9, epsilon=1e-8, decay=0.1, correction1=0.1,
-            correction2=0.1, seed=3, threads=1,
-        ),
-    ),
-}  # fmt: skip
+    "adamw": ([halves(8)] * 5, adamw),
+}
 
 
 @pytest.mark.parametrize("kernel", CALLS)
