@@ -20,7 +20,7 @@ from pophood.train.evaluation import evaluate, loss_of
 from pophood.train.general import PASSAGES
 from pophood.train.learner import build
 from pophood.train.measures import Measures, mean_loss, passage_losses, timed_samples, verbatim
-from pophood.train.report import largest
+from pophood.train.report import _norms, largest
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
@@ -180,3 +180,14 @@ def test_the_curve_is_an_svg_that_says_what_it_shows() -> None:
     assert places[0][1] < places[1][1], "a lower loss stands lower"
     ElementTree.fromstring(curve([]))
     assert words([], []) == "no step was made"
+
+
+@pytest.mark.parametrize("rank", [1, 2, 8, 64, 65])
+def test_norms_of_a_low_rank_change_are_numpys(rank: int) -> None:
+    random = np.random.default_rng(rank)
+    a, b = (random.standard_normal(shape).astype(np.float32) for shape in ((rank, 90), (120, rank)))
+    values = np.linalg.svd(1.5 * (b.astype(np.float64) @ a), compute_uv=False)
+    norm, top = _norms(a, b, 1.5)
+    assert norm == pytest.approx(np.linalg.norm(values), rel=1e-6)
+    assert top == pytest.approx(values[0], rel=1e-6)
+    assert _norms(a, 0 * b, 1.5) == (0.0, 0.0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.adapter import bare
+from pophood.adapter import bare, singular_values
 from pophood.config import tensor_shapes
 from pophood.table import Table
 from pophood.train.general import PASSAGES
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pophood.train.loop import Trainer
     from pophood.train.tune import Tuning
 
+FEW = 64  # rank
 ROUNDS = 12  # of the power iteration for a matrix's largest singular value
 
 
@@ -206,6 +207,9 @@ def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tupl
     >>> _norms(np.eye(2, 3, dtype=np.float32), np.diag([3, 4]).astype(np.float32), 2.0)
     (10.0, 8.0)
     """
+    if len(a) > FEW:  # where eigenvalues would take longer
+        values = singular_values(a, b, scale)
+        return float(np.linalg.norm(values)), float(values[0])
     wide, tall = a.astype(np.float64), b.astype(np.float64)
     squares = (tall.T @ tall) @ (wide @ wide.T)  # its eigenvalues are the squared singular values of b @ a
     largest_square = float(np.linalg.eigvals(squares).real.max())

@@ -11,6 +11,7 @@ from pophood.errors import BadInput
 Method = Literal["lora", "full", "last"]
 DEVICES = ("cpu", "cuda", "mps")
 LAST_BLOCKS = 4
+MOST = 1e9  # of minutes, steps, epochs, and of factors
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 
@@ -67,6 +68,8 @@ class TrainSettings:
             _at_least(name, getattr(self, name), 1)
         _at_least("rank", self.lora.rank, 1)
         _at_least("patience", self.patience, 0)
+        if not -(2**63) <= self.seed < 2**63:
+            raise BadInput(f"seed must have 64 bits at most, got {self.seed}")
         _in_range("learning_rate", self.learning_rate, above=True)
         _in_range("alpha", self.lora.alpha, above=True)
         _in_range("clip", self.clip, above=True)
@@ -125,3 +128,5 @@ def _in_range(name: str, value: float | None, *, above: bool = False) -> None:
     """Raise BadInput unless it is a number, at least 0 or `above` it; None is a default."""
     if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and not above))):
         raise BadInput(f"{name} must be {'more than' if above else 'at least'} 0, got {value:g}")
+    if value is not None and value > MOST:  # what follows computes with it, and float32 ends at 3e38
+        raise BadInput(f"{name} must be at most {MOST:g}, got {value:g}")
