@@ -38,12 +38,12 @@ class Screen:
     def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
         self.text = ""
         self.process = process
-        self._descriptor = descriptor
+        self.keyboard = descriptor
         self._seen = 0
 
     def type(self, keys: str | bytes) -> None:
         """Press keys; `\\n` is Enter."""
-        os.write(self._descriptor, keys.encode() if isinstance(keys, str) else keys)
+        os.write(self.keyboard, keys.encode() if isinstance(keys, str) else keys)
 
     def until(self, wanted: str, seconds: float = processes.HANG_SECONDS) -> str:
         """Read until a text appears after what was waited for before; what came in between."""
@@ -69,6 +69,11 @@ class Screen:
         self.type(keys + b"\n")
         return self.ended()
 
+    def hang_up(self) -> None:
+        """Close the terminal, as a window that is closed or a lost connection does."""
+        os.close(self.keyboard)
+        self.keyboard = -1
+
     def rest(self) -> str:
         """Read until the program has closed the terminal; everything that was shown."""
         with suppress(OSError):  # EIO: nobody holds the other end any more
@@ -81,10 +86,8 @@ class Screen:
         return self.process.wait(seconds)
 
     def _read(self, seconds: float) -> None:
-        assert select.select([self._descriptor], [], [], max(seconds, 0))[0], (
-            f"nothing more came: {self.text}"
-        )
-        self.text += os.read(self._descriptor, 4096).decode("utf-8", "replace")
+        assert select.select([self.keyboard], [], [], max(seconds, 0))[0], f"nothing more came: {self.text}"
+        self.text += os.read(self.keyboard, 4096).decode("utf-8", "replace")
 
 
 @contextmanager
@@ -116,7 +119,9 @@ def terminal(
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     ) as process:
         os.close(screen)
+        shown = Screen(keyboard, process)
         try:
-            yield Screen(keyboard, process)
+            yield shown
         finally:
-            os.close(keyboard)
+            if shown.keyboard >= 0:
+                os.close(keyboard)

@@ -273,8 +273,10 @@ class Reader:
         self._console = console
         if self.interactive:
             with suppress(ImportError):  # Windows has its own line editing
-                import readline  # noqa: F401
+                import readline
 
+                # Python switches this off: a pasted text of several lines would be as many messages.
+                readline.parse_and_bind("set enable-bracketed-paste on")
             console.say("/help lists commands, Ctrl-D leaves")
         self._several_lines = False  # whether a message has begun whose end is not yet there
 
