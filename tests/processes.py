@@ -1,7 +1,7 @@
 """Child processes of the tests: all start here (tests/contracts/test_processes.py), and none is left running.
 
-A child leads a session of its own. When it is done with, whatever happened, its process group and all of its
-descendants are killed. Descendants are found through Linux's /proc; elsewhere the process group alone is.
+A child leads a session of its own. When it is done with, whatever happened, its process group is killed with
+all that it started in other sessions. Those are found by Linux's /proc; elsewhere the group alone is killed.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 HANG_SECONDS = 1200.0  # a guard against waiting for ever, never a statement about speed
-DYING_SECONDS = (
-    30.0  # a process that was killed, or whose parent has ended, may need a moment on a busy machine
-)
+DYING_SECONDS = 30.0  # a process that was killed, or whose parent has ended, may need a moment
 SET_CHILD_SUBREAPER = 36  # of prctl(2)
+MARK = "POPHOOD_TESTS_CHILD"  # in the environment of a child and so of what it starts, in whatever session
+_numbers = count()
+_open: dict[int, str] = {}  # process id -> mark, of each `started` that is not left yet
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that runs: its id and its command line."""
+    """A process that runs: its id, its command line, and the mark of the `started` that it comes from."""
 
     pid: int
     command: str
+    mark: str
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.command})"
@@ -49,8 +52,12 @@ def descendants(pid: int | None = None) -> list[Running]:
         with suppress(OSError):  # it may end while it is being read
             state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
             if state not in "ZX":
+                settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+                marks = [one.decode() for one in settings if one.startswith(MARK.encode() + b"=")]
                 words = Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-                running.append(Running(child, b" ".join(words).decode(errors="replace")[:200]))
+                running.append(
+                    Running(child, b" ".join(words).decode(errors="replace")[:200], "".join(marks))
+                )
         running += descendants(child)
     return running
 
@@ -59,16 +66,24 @@ def kill_leftovers() -> list[Running]:
     """Give what runs below this process a moment to end, then kill it; return what had to be killed."""
     end = time.monotonic() + DYING_SECONDS
     pause = 0.001
-    while (left := descendants()) and time.monotonic() < end:
+    while (left := _left()) and time.monotonic() < end:
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
     for process in left:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     for child in _children(os.getpid()):  # orphans that were adopted: nobody else waits for them
-        with suppress(ChildProcessError):
-            os.waitpid(child, 0 if left else os.WNOHANG)
+        if child not in _open:
+            with suppress(ChildProcessError):
+                os.waitpid(child, 0 if child in {one.pid for one in left} else os.WNOHANG)
     return left
+
+
+def _left() -> list[Running]:
+    """The descendants of this process, without those of a `started` that a wider fixture still has open."""
+    alive = [one for one in descendants() if one.mark not in _open.values() and one.pid not in _open]
+    below = {one.pid for leader in _open for one in descendants(leader)}
+    return [one for one in alive if one.pid not in below]
 
 
 @contextmanager
@@ -105,16 +120,22 @@ else:
 
 @contextmanager
 def _started(command: Any, **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    process = subprocess.Popen(command, start_new_session=True, **options)
+    mark = f"{MARK}={os.getpid()}.{next(_numbers)}"
+    environment = options.pop("env", None)
+    environment = dict(os.environ if environment is None else environment)
+    environment[MARK] = mark.partition("=")[2]
+    process = subprocess.Popen(command, start_new_session=True, env=environment, **options)
+    _open[process.pid] = mark
     try:
         yield process
     finally:
-        _end(process)
+        del _open[process.pid]
+        _end(process, mark)
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
-    """Kill a process with its group and its descendants, and close its streams."""
-    below = descendants(process.pid)
+def _end(process: subprocess.Popen[Any], mark: str) -> None:
+    """Kill a process with its group, its descendants and all that bears its mark, and close its streams."""
+    below = descendants(process.pid) + [one for one in descendants() if one.mark == mark]
     if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when all have ended
             os.killpg(process.pid, signal.SIGKILL)

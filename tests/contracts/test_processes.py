@@ -78,6 +78,8 @@ def gone(pid: int) -> bool:
 
 LEAVING = """
 import subprocess
+import pytest
+from tests import processes
 
 def test_a_child():
     subprocess.Popen(["sleep", "3601"])
@@ -91,7 +93,18 @@ def test_a_child_in_a_session_of_its_own():
 def test_an_orphan_in_a_session_of_its_own():
     subprocess.run(["sh", "-c", "setsid sleep 3604 &"])
 
+@pytest.fixture(scope="module")
+def shared():
+    with processes.started(["sh", "-c", "(setsid sleep 3605 &); sleep 3606 & wait"]):
+        yield
+
 def test_nothing():
+    pass
+
+def test_with_a_fixture_of_the_module(shared):
+    pass
+
+def test_with_it_again(shared):
     pass
 """
 QUICKLY = "from tests import processes\nprocesses.DYING_SECONDS = 0.5\n"  # as a conftest, workers read it too
@@ -112,7 +125,7 @@ def test_a_process_left_behind_fails_its_test_and_is_killed(workers: int, tmp_pa
         text=True,
     )
     assert done.returncode == 1, done.stdout
-    assert "5 passed, 4 errors" in done.stdout, done.stdout
+    assert "7 passed, 4 errors" in done.stdout, done.stdout
     for number, name in enumerate(re.findall(r"def (test_a\w+)", LEAVING), 3601):
         assert re.search(rf"^ERROR test_some.py::{name} - left running", done.stdout, re.MULTILINE), name
         (pid,) = re.findall(
