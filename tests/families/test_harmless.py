@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from pophood.bundle import open_weights
 from pophood.errors import BadFile, Unsupported
 from pophood.families import config_from_gguf, config_from_hf
+from tests import processes
 from tests.families.published import GPT2, SMOLLM2
 from tests.families.test_refusals import METADATA, gguf_tensors
 from tests.tiny import tiny_folder, tiny_gguf
@@ -103,7 +103,7 @@ def test_the_advised_command_leaves_out_an_unknown_key(tmp_path: Path) -> None:
         assert advised is not None
         new = tmp_path / f"new{number}.gguf"
         command = [sys.executable, "-m", "gguf.scripts.gguf_new_metadata", *advised[1].split(), "--force"]
-        subprocess.run([*command, str(path), str(new)], check=True, capture_output=True, timeout=120)
+        processes.run([*command, str(path), str(new)], check=True, capture_output=True)
         path = new
     assert open_weights(path).config == open_weights(tiny_gguf(tmp_path / "plain.gguf", "llama")).config
 

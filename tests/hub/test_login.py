@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pophood import hub as pophood_hub
 from pophood.errors import NotHere
 from pophood.hub import web
 from pophood.hub.login import Login, login_for, token_path
+from tests import processes
 from tests.hub.fake_hub import FakeHub, gpt2_files, running_hub
 
 HF = "https://huggingface.co"
@@ -181,13 +181,12 @@ def test_the_file_is_where_huggingface_hub_keeps_it(
 ) -> None:
     pytest.importorskip("huggingface_hub", reason="needs Python package: huggingface_hub")
     code = "import json; from huggingface_hub import constants; print(json.dumps(constants.HF_TOKEN_PATH))"
-    result = subprocess.run(
+    result = processes.run(
         [sys.executable, "-c", code],
         env=elsewhere | variables,
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
     )
     for name in ("HF_HOME", "HF_TOKEN_PATH", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 from pophood.train import torch_help
+from tests import processes
 from tests.conftest import ROOT
 
 
@@ -36,13 +36,12 @@ def test_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str]
         "import os, sys; from pophood.train.torch_help import require_torch; require_torch();"
         "assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
     )
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", program],
         env=environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
     )
     assert done.stdout.strip() == str(spins)

@@ -21,7 +21,7 @@ class Login:
     """A token, and for messages where it came from."""
 
     token: str = field(repr=False)
-    origin: str  # "HF_TOKEN", or "the login saved in /home/me/.cache/huggingface/token"
+    origin: str  # "HF_TOKEN", or "the login saved in ~/.cache/huggingface/token"
     saved: bool = False  # read from a file: nobody asked for it in so many words
 
 
