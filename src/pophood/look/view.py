@@ -45,9 +45,13 @@ class Source:
     @classmethod
     def of(cls, lm: LM, text: str | None = None) -> Source:
         """The source of a view of `text` in `lm`; None for a view of the model alone."""
-        precision, context = lm.engine.precision, lm.engine.context
-        own = context == lm.config.n_positions
-        cut = cls(lm.name, precision, precision, adapters=lm.adapter_places, context=None if own else context)
+        precision, own = lm.engine.precision, lm.config.n_positions
+        # A stand-in that has only a configuration (look.architecture needs no more) has neither of these.
+        context = getattr(lm.engine, "context", own)
+        adapters = getattr(lm, "adapter_places", ())
+        cut = cls(
+            lm.name, precision, precision, adapters=adapters, context=None if context == own else context
+        )
         if text is None:
             return cut
         spell = lm.bundle.tokenizer.token_text
