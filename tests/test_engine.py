@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from pophood.config import ModelConfig
 from pophood.engine import CancelFlag, Engine, instruction_sets, plan_memory, read_bandwidth
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
 from tests import processes
+from tests.needs import linux
 from tests.tiny import Values, gpt2_config, tiny_config
 
 
@@ -245,3 +248,16 @@ def test_a_forked_child_gets_a_pool_of_its_own() -> None:
 
 def test_bandwidth_is_a_number_of_this_world() -> None:
     assert 1e8 < read_bandwidth(1, size=1 << 26, rounds=2) < 1e13
+
+
+def test_the_instruction_sets_are_those_that_the_system_names() -> None:
+    """Linux lists what the processor has and the kernel saves; on x86-64 the engine offers just that."""
+    linux()
+    facts = Path("/proc/cpuinfo").read_text()
+    flags = re.search(r"^flags\s*:(.*)$", facts, re.MULTILINE)
+    if flags is None:
+        pytest.skip("another operating system: this processor is no x86-64")
+    has = set(flags[1].split())
+    avx2 = {"avx", "avx2", "fma", "f16c"} <= has
+    avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= has
+    assert instruction_sets() == ["scalar", *(["avx2"] if avx2 else []), *(["avx512"] if avx512 else [])]

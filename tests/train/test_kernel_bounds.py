@@ -187,3 +187,22 @@ def test_a_target_beside_the_vocabulary_is_refused(target: int, columns: bool) -
     logits = halves(9, 2) if columns else halves(2, 9)
     with pytest.raises(IndexError, match="no token"):
         kernels.cross_entropy(logits, np.array([0, target]), 1.0, floats(2), columns, 1)
+
+
+def test_the_mask_of_a_seed_is_the_hash_that_is_written_down() -> None:
+    """Resumed runs draw the masks of their seed again: the hash (lowbias32) may not change with a kernel."""
+
+    def hashed(x: np.ndarray[Any, np.dtype[np.uint32]]) -> np.ndarray[Any, np.dtype[np.uint32]]:
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
+        x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)
+        return x ^ (x >> np.uint32(16))
+
+    seed, rate, rows, columns = 7, 0.3, 5, 133
+    ones = np.full((rows, columns), 0x3F80, np.int16)  # bfloat16's 1
+    out = np.empty_like(ones)
+    kernels.add_dropped(None, ones, out, seed, rate, 1)
+    keys = hashed(np.uint32(seed) ^ hashed(np.arange(rows, dtype=np.uint32)))
+    random = hashed(keys[:, None] + np.arange(columns, dtype=np.uint32))
+    dropped = (random >> np.uint32(1)) < np.uint32(rate * 2**31)  # 31 bits of it
+    assert 0.2 < dropped.mean() < 0.4
+    assert np.array_equal(out == 0, dropped)
