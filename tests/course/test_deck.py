@@ -92,6 +92,8 @@ def test_keys_walk_and_lists_open(page: Page) -> None:
     assert page.value(NOW) == ["start"]
     assert page.value("document.documentElement.classList.contains('paged')")
     page.press("ArrowRight")
+    assert page.value(NOW) == ["contents-of-the-talk"]
+    page.press("ArrowRight")
     assert page.value(NOW) == ["p2"]
     assert page.value("document.activeElement.id") == "p2h", "a reader of the screen hears the new slide"
     page.press("End")
@@ -101,7 +103,7 @@ def test_keys_walk_and_lists_open(page: Page) -> None:
     page.press("Home")
     assert page.value(NOW) == ["start"] and page.value("location.hash") == "#start"
     page.mouse("click", "#on")
-    assert page.value(NOW) == ["p2"]
+    assert page.value(NOW) == ["contents-of-the-talk"]
     page.mouse("click", "#list")
     assert page.value("getComputedStyle(document.getElementById('contents')).display") == "block"
     page.press("Escape")
@@ -125,7 +127,7 @@ def test_one_picture_is_shown_and_the_theme_changes(page: Page) -> None:
 
 def test_print_shows_every_slide_in_light(page: Page) -> None:
     page.call("Emulation.setEmulatedMedia", media="print")
-    assert len(page.value(NOW)) == page.value("document.querySelectorAll('.slide').length") == 11
+    assert len(page.value(NOW)) == page.value("document.querySelectorAll('.slide').length") == 12
     assert page.value("getComputedStyle(document.getElementById('bar')).display") == "none"
     dark = "[...document.querySelectorAll('img.dark')].every(i => getComputedStyle(i).display === 'none')"
     assert page.value(dark)
