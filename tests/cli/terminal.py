@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from tests import processes
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
+STEERING = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
+PATIENCE = 30.0  # seconds after which a press was not noticed
 
 # The tiny models are done before a key could reach them, so every token is made to take a moment.
 SLOW = """
@@ -54,10 +57,33 @@ class Screen:
         self._seen = found + len(wanted)
         return between
 
+    def interrupt_line(self) -> None:
+        """Press Ctrl-C at a prompt, once the program waits for keys, as it does when a person presses.
+
+        CPython's readline does not notice a signal that comes between its echo and its wait for keys (it only
+        looks for one when the wait is interrupted); a second press is what a person then tries.
+        """
+        self._asleep()
+        self.type(CTRL_C)
+        if not select.select([self.keyboard], [], [], PATIENCE)[0]:
+            self.type(CTRL_C)
+
+    def _asleep(self) -> None:
+        """Wait until the program's main thread has slept for a moment."""
+        stat = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/stat")
+        end, before = time.monotonic() + processes.HANG_SECONDS, ""
+        while time.monotonic() < end:
+            fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
+            state = " ".join([*fields[:1], *fields[11:13]])  # and its processor time, in user and system mode
+            if state == before and not state.startswith("R"):
+                return
+            before = state
+            time.sleep(0.1)
+
     def grow(self, characters: int = 8) -> None:
-        """Wait for a few more characters, whatever they are."""
-        wanted = len(self.text) + characters
-        while len(self.text) < wanted:
+        """Wait for a few more characters; codes that only steer the terminal do not count."""
+        wanted = len(STEERING.sub("", self.text)) + characters
+        while len(STEERING.sub("", self.text)) < wanted:
             self._read(processes.HANG_SECONDS)
 
     def leave(self, keys: bytes) -> int:

@@ -36,22 +36,22 @@ def test_ctrl_c_clears_a_half_typed_line_and_pressed_twice_on_an_empty_one_leave
         for half in ("half a question", "/save x", '"""a message of'):
             screen.type(half)
             screen.until(half)
-            screen.type(CTRL_C)
+            screen.interrupt_line()
             assert "leaves" not in screen.until(">>> "), "a line was there to clear"
         screen.type("Hello\n")
         screen.until("tokens of context]")
         screen.until(">>> ")
-        screen.type(CTRL_C)
+        screen.interrupt_line()
         words = screen.until(">>> ")
         assert "Ctrl-C again leaves" in words and "/save FILE writes the conversation first" in words
         screen.type("half again")
         screen.until("half again")
-        screen.type(CTRL_C)
+        screen.interrupt_line()
         screen.until(">>> ")
         assert screen.process.poll() is None, "a line in between: the first press is forgotten"
-        screen.type(CTRL_C)
+        screen.interrupt_line()
         assert "Ctrl-C again leaves" in screen.until(">>> ")
-        screen.type(CTRL_C)
+        screen.interrupt_line()
         assert screen.ended() == 130
 
 
@@ -62,7 +62,7 @@ def test_ctrl_c_clears_a_message_of_several_lines(
         for begun in ('"""one\n', "one \\\n"):
             screen.type(begun)
             screen.until("... ")
-            screen.type(CTRL_C)
+            screen.interrupt_line()
             assert "leaves" not in screen.until(">>> ")
         screen.type("/show\n")
         screen.until("(nothing yet)")
