@@ -62,6 +62,22 @@ def descendants(pid: int | None = None) -> list[Running]:
     return running
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Wait until a process's main thread has slept for a moment, as one that waits for a line does (Linux).
+
+    A signal that comes just before such a wait is noticed only when the wait ends.
+    """
+    stat = Path(f"/proc/{pid}/task/{pid}/stat")
+    end, before = time.monotonic() + HANG_SECONDS, ""
+    while time.monotonic() < end:
+        fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
+        state = " ".join([*fields[:1], *fields[11:13]])  # and its processor time, in user and system mode
+        if state == before and not state.startswith("R"):
+            return
+        before = state
+        time.sleep(0.1)
+
+
 def kill_leftovers() -> list[Running]:
     """Give what runs below this process a moment to end, then kill it; return what had to be killed."""
     end = time.monotonic() + DYING_SECONDS

@@ -63,22 +63,10 @@ class Screen:
         CPython's readline does not notice a signal that comes between its echo and its wait for keys (it only
         looks for one when the wait is interrupted); a second press is what a person then tries.
         """
-        self._asleep()
+        processes.wait_until_asleep(self.process.pid)
         self.type(CTRL_C)
         if not select.select([self.keyboard], [], [], PATIENCE)[0]:
             self.type(CTRL_C)
-
-    def _asleep(self) -> None:
-        """Wait until the program's main thread has slept for a moment."""
-        stat = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/stat")
-        end, before = time.monotonic() + processes.HANG_SECONDS, ""
-        while time.monotonic() < end:
-            fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
-            state = " ".join([*fields[:1], *fields[11:13]])  # and its processor time, in user and system mode
-            if state == before and not state.startswith("R"):
-                return
-            before = state
-            time.sleep(0.1)
 
     def grow(self, characters: int = 8) -> None:
         """Wait for a few more characters; codes that only steer the terminal do not count."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import time
 from pathlib import Path
 from subprocess import PIPE
 
@@ -88,7 +87,7 @@ def test_ctrl_c_keeps_the_path(base: Path, settings: dict[str, str], tmp_path: P
         shown = b""
         while shown.count(b"probability") < 2:  # the options after the first pick
             shown += child.stdout.readline()
-        time.sleep(0.2)
+        processes.wait_until_asleep(child.pid)
         child.send_signal(signal.SIGINT)
         rest, said = child.communicate(timeout=processes.HANG_SECONDS)
     assert child.returncode == 130

@@ -147,6 +147,7 @@ def test_a_terminal_has_colours_questions_and_a_polite_end(base: Path, settings:
         seen = _until(own, b"Enter to see")
         os.write(own, b"1.6 billion\n")
         seen += _until(own, b"q quit")
+        processes.wait_until_asleep(process.pid)
         process.send_signal(signal.SIGINT)
         seen += _until(own, b"goes on there")
         assert process.wait(timeout=processes.HANG_SECONDS) == 130
