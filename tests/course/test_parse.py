@@ -192,7 +192,7 @@ def test_every_shell_line_is_a_command_that_exists(course: Course) -> None:
     """Read by the command itself, options and values too; none is run."""
     lines = {line for page in course.pages for cell in page.cells("sh") for line in cell.text.splitlines()}
     assert len(lines) > 20
-    for line in sorted(lines):
+    for line in sorted(line for line in lines if not line.startswith("for ")):  # a loop makes a text
         name, *rest = shlex.split(line)
         assert name == "pophood"
         command: click.Command = pophood

@@ -45,7 +45,9 @@ def closed_again() -> Iterator[None]:
 def with_trunk(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Trainer:
     train: Any = trainer.train
     held: Any = trainer.validation
-    settings = replace(trainer.settings, cache_limit=gib)
+    settings = trainer.settings
+    if settings.method == "last":
+        settings = replace(settings, cache_limit=gib)
     trainer.trunks = Trunks.of(trainer.model, train, held, settings)
     if trainer.trunks is not None and folder is not None:
         trainer.trunks.open(folder, again=True)
