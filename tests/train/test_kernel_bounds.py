@@ -201,8 +201,8 @@ def test_the_mask_of_a_seed_is_the_hash_that_is_written_down() -> None:
     ones = np.full((rows, columns), 0x3F80, np.int16)  # bfloat16's 1
     out = np.empty_like(ones)
     kernels.add_dropped(None, ones, out, seed, rate, 1)
-    keys = hashed(np.uint32(seed) ^ hashed(np.arange(rows, dtype=np.uint32)))
-    random = hashed(keys[:, None] + np.arange(columns, dtype=np.uint32))
+    keys = hashed(np.array([seed] * rows, np.uint32) ^ hashed(np.arange(rows, dtype=np.uint32)))
+    random = hashed(np.add.outer(keys, np.arange(columns, dtype=np.uint32)))
     dropped = (random >> np.uint32(1)) < np.uint32(rate * 2**31)  # 31 bits of it
     assert 0.2 < dropped.mean() < 0.4
     assert np.array_equal(out == 0, dropped)

@@ -229,8 +229,7 @@ def test_a_run_says_what_it_costs_and_resumes_to_the_same_bits(lm: LM, tmp_path:
     assert losses_[-1] < losses_[0]
     made: list[Event] = []
     cut = run("cut", should_stop=lambda: "stopped" if any(isinstance(e, Step) for e in made) else None)
-    for event in cut:
-        made.append(event)
+    made.extend(cut)
     gone_on = list(run("cut", resume=True))
     assert not any(isinstance(event, Noted) for event in gone_on)
     for name in ("adapter_model.safetensors", "adapter_config.json"):

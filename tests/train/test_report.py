@@ -133,7 +133,7 @@ def test_the_card_says_what_changed(lm: LM, tasks: Path, tmp_path: Path, method:
         learning_rate=1e-2,
         evaluations=1,
         precision="f32",
-        **({"lora": LoraSettings(rank=2)} if method == "lora" else {}),
+        lora=LoraSettings(rank=2) if method == "lora" else LoraSettings(),
     )
     tuning = Tuning(lm, tasks, tmp_path / "<out>", settings, DataOptions(cache=tmp_path / "cache"))
     list(tuning)
