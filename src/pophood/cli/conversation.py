@@ -255,7 +255,7 @@ def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
 
 
 def _in_a_chat(error: PophoodError) -> str:
-    """What went wrong, with the way out that a conversation has."""
+    """A line about an error, with the way out that a conversation has."""
     if isinstance(error, ContextOverflow):
         counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
         since = f", since {error.why}" if error.why else ""

@@ -11,7 +11,7 @@ TEXTS = frozenset({"text", "question"})  # arguments that are prose
 
 
 def hint(error: click.UsageError, command: click.Command, path: str, args: Sequence[str]) -> str | None:
-    """What to type instead, if an argument began with a dash or lost its quotes; None for other errors.
+    """A hint for an argument that began with a dash or lost its quotes; None for other errors.
 
     `path` is the command as it was called, `args` are what followed it.
     """

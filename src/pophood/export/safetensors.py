@@ -105,6 +105,6 @@ def narrowed(values: Floats, kind: str, name: str) -> NDArray[Any]:
 
 
 def rounded(values: Floats, kind: str, name: str) -> Floats:
-    """What is read back of `narrowed(values, kind, name)`."""
+    """The values that a reader gets back from `narrowed(values, kind, name)`."""
     bits = narrowed(values, kind, name)
     return widened(bits) if kind == "bf16" else bits.astype(np.float32, copy=False)

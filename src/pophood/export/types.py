@@ -21,7 +21,7 @@ _WIDTH = {"f32": 4, "f16": 2, "bf16": 2}
 
 
 class StoredTypes(Protocol):
-    """What is asked of the base's weights: `bundle.Weights` is one."""
+    """The methods that an export needs of the base's weights: `bundle.Weights` has them."""
 
     def stored_type(self, name: str) -> str:
         """The type in the file of a canonical name."""

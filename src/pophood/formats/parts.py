@@ -61,7 +61,7 @@ class Part:
 
 
 def part_of(name: str) -> Part | None:
-    """What a file's name (or path) says of its place among parts, or None for the name of a whole file.
+    """A file's place among parts by its name (or path); None for the name of a whole file.
 
     >>> part_of("q4-00002-of-00003.gguf")
     Part(stem='q4', number=2, count=3, suffix='.gguf')
@@ -84,7 +84,7 @@ def one_of_each(names: Iterable[str]) -> list[str]:
 
 
 def piece_advice(name: str) -> str | None:
-    """What to do with a file that is a piece of one, or not all there, by its name; None for other names.
+    """Advice on a file whose name says that it is a piece, or not all there; None for other names.
 
     The bytes decide what a file is; this only explains why they are no model.
 

@@ -156,7 +156,7 @@ def find_weights(folder: str | PathLike[str]) -> Path:
 
 
 def _by_bytes(folder: Path, names: list[str], kind: Kind) -> list[str]:
-    """Those of a folder's files that are of a kind by their bytes; unfinished downloads do not count.
+    """The files of a folder that are of a kind by their bytes; unfinished downloads do not count.
 
     A .gguf file whose bytes say nothing else counts as GGUF, so that opening it can say what is wrong.
     """

@@ -93,7 +93,7 @@ class Web:
         return cls(endpoint, login_for(endpoint, HUB))
 
     def without_login(self) -> Web:
-        """The same hub, as anybody sees it."""
+        """This hub without a login, as anybody sees it."""
         return replace(self, login=None)
 
     def with_patience(self, timeout: float, attempts: int) -> Web:

@@ -65,7 +65,7 @@ class ChatTemplate:
         return str.__str__(self.sourced(messages, add_generation_prompt=add_generation_prompt, **variables))
 
     def sourced(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The same text with the source of every character (`sourced.SourcedText`).
+        """The rendered text with the source of every character (`sourced.SourcedText`).
 
         A list of text parts reaches the template as a list where it writes the text of every part; elsewhere
         as one text.

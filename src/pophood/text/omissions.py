@@ -1,4 +1,4 @@
-"""What messages say and a chat template does not write: told by the sources of the rendered text.
+"""Finds the parts of messages that a chat template does not write, by the sources of the rendered text.
 
 A template may leave out a system text, a tool call or a name without a word. Who runs a model would think
 that it was told; who tunes one would teach it answers without their reason.
@@ -41,7 +41,7 @@ class Omission:
 
 
 def omissions(messages: Sequence[Mapping[str, Any]], text: str) -> list[Omission]:
-    """What `text`, rendered from these messages, does not hold of them, in their order."""
+    """The parts of these messages that `text`, rendered from them, does not hold, in their order."""
     written: dict[int | None, list[Source]] = {}
     for source in sources_in(text):
         written.setdefault(source.message, []).append(source)

@@ -49,7 +49,7 @@ class SourcedText(str):
         return self
 
     def plain(self) -> str:
-        """The same characters as an ordinary str."""
+        """These characters as an ordinary str."""
         return str.__str__(self)
 
     def part(self, start: int, end: int) -> SourcedText:

@@ -32,7 +32,7 @@ def takes_system(template: ChatTemplate, **variables: Any) -> bool:
 
 
 def merge_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation without system messages: the text of each goes before the next user message.
+    """A conversation without system messages: the text of each goes before the next user message.
 
     A blank line stands between them. Raises BadInput where a system text is not text, or where no user
     message follows it.

@@ -211,7 +211,7 @@ KNOWN_PATTERNS = frozenset(_patterns())
 
 
 def with_fast_patterns(pre_tokenizer: object) -> object:
-    """The same pre-tokenizer with every pattern in the form that takes time in proportion to the text."""
+    """A pre-tokenizer with every pattern in the form that takes time in proportion to the text."""
     if not isinstance(pre_tokenizer, dict):
         return pre_tokenizer
     if pre_tokenizer.get("type") == "Sequence":

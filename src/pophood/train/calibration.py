@@ -59,7 +59,7 @@ def calibrating(tuning: Tuning) -> Generator[Event, None, tuple[Trainer, Plan]]:
 
 
 def drained(parts: Generator[object, None, T]) -> T:
-    """What a generator returns at its end."""
+    """The value that a generator returns at its end."""
     while True:
         try:
             next(parts)

@@ -360,7 +360,7 @@ class Trainer:
             yield batch
 
     def _shares(self, validation: Batches, *, skip: bool = False) -> Iterator[Tensors]:
-        """Of the batches to validate with those of this process, and as many from every process; with `skip`
+        """The batches of this process to validate with, and as many from every process; with `skip`
         all but the first."""
         count, size = validation.batches_per_epoch(0), self.world.size
         for index in range(self.world.rank + skip, -(-count // size) * size, size):

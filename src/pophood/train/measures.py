@@ -44,7 +44,7 @@ class Measures:
         return asdict(self) | {"samples": list(self.samples)}
 
     def on(self, count: int) -> Measures:
-        """The same with the loss on the first `count` passages alone."""
+        """These measures with the loss on the first `count` passages alone."""
         if count >= len(self.passages):
             return self
         passages = self.passages[:count]

@@ -223,7 +223,7 @@ def schedule(trainer: Trainer, tuning: Tuning, timed: Timed) -> Plan:
 
 
 class Timed(NamedTuple):
-    """What was timed of a trainer: seconds of a step, and of one batch that is evaluated; and bytes.
+    """Timings of a trainer: seconds of a step, and of one batch that is evaluated; and bytes.
 
     `rough`: the step was the first one, whose time is longer than that of the others.
     """

@@ -120,7 +120,7 @@ class ItemEncoder:
     def _left_out(
         self, messages: Sequence[Message], weights: Sequence[bool | None], given: int
     ) -> list[bool]:
-        """Of each answer of the assistant, whether it is left out of what is learned."""
+        """For each answer of the assistant, True where it is left out of what is learned."""
         found: list[bool] = []
         for number, message in enumerate(messages):
             weight = weights[number] if weights else None
