@@ -242,7 +242,7 @@ class Conversation:
 
 
 def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
-    """Whether the model's template takes no system message although it takes a user's."""
+    """True if the model's template takes no system message although it takes a user's."""
     from pophood.text.system_text import takes_system
 
     template = lm.chat_template
@@ -282,7 +282,7 @@ class Reader:
 
     @property
     def half_typed(self) -> bool:
-        """Whether Ctrl-C has just cut a message that was begun."""
+        """True if Ctrl-C has just cut a message that was begun."""
         if self._several_lines:
             return True
         readline = sys.modules.get("readline")
@@ -290,7 +290,7 @@ class Reader:
 
     @property
     def _edits(self) -> bool:
-        """Whether lines are read with line editing."""
+        """True if lines are read with line editing."""
         return self.interactive and self._stream is sys.stdin and sys.stdout.isatty()
 
     def message(self) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether an answer goes in circles: its last tokens only repeat a shorter span, as small models can."""
+"""Finds answers that go in circles: their last tokens only repeat a shorter span, as small models can."""
 
 from __future__ import annotations
 

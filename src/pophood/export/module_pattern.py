@@ -227,7 +227,7 @@ class _Places:
     _hits: dict[re.Pattern[str], int] = field(default_factory=dict)
 
     def whole(self, node: _Node) -> bool:
-        """Whether the node leads from the beginning, or from behind any dot, to the end."""
+        """True if the node leads from the beginning, or from behind any dot, to the end."""
         starts = 1
         for i, character in enumerate(self.name.partition("\n")[0]):  # PEFT's "." ends at a new line
             if character == ".":
