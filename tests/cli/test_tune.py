@@ -35,6 +35,12 @@ def notes(tmp_path: Path) -> Path:
     return path
 
 
+def next_commands(text: str) -> list[list[str]]:
+    """The commands that a run's end offers, as words without the program's name."""
+    lines = text.split("Try next:\n")[1].splitlines()
+    return [shlex.split(line)[1:] for line in lines]
+
+
 def test_one_line_works_and_run_uses_the_result(program: Program, model: str, notes: Path) -> None:
     done = program("tune", "notes.txt", "-m", model, *SMALL)
     assert done.code == 0, done.said
@@ -46,8 +52,13 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
     assert "after:" in done.text
     for row in ("validation loss", "loss on general text", "attn.q", "predicted"):
         assert row in done.text
-    command = done.text.splitlines()[-1]
-    assert re.search(r"pophood run .* --adapter notes-lora$", command)
+    assert re.match(r"Perplexity [\d,.]+ to [\d,.]+ in 3 steps\n", done.text)
+    commands = next_commands(done.text)
+    assert [words[0] for words in commands] == ["run", "eval", "export"]
+    for words in commands:
+        used = program(*words)
+        assert used.code == 0, (words, used.said)
+    assert (notes.parent / "notes-lora.gguf").is_file()
     for name in ("adapter_config.json", "adapter_model.safetensors", "report.html", "loss.svg"):
         assert (notes.parent / "notes-lora" / name).is_file()
     lines = (notes.parent / "notes-lora" / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -72,9 +83,10 @@ def test_from_scratch_is_a_model_that_run_opens(program: Program, notes: Path) -
     done = program(*shlex.split(command)[1:], *short)
     assert done.code == 0, done.said
     assert re.search(r"gpt2-tiny from scratch: \d+,\d+ parameters, a vocabulary of 280 tokens", done.said[0])
-    assert done.text.splitlines()[-1].endswith(" -m notes-scratch")
-    used = program("run", "The sun", "-m", "notes-scratch", "--greedy", "--max-tokens", "3")
-    assert used.code == 0, used.said
+    for words in next_commands(done.text):
+        used = program(*words)
+        assert used.code == 0, (words, used.said)
+        assert "notes-scratch" in words
 
 
 def test_from_scratch_plans_and_shows_and_writes_nothing(program: Program, notes: Path) -> None:
@@ -94,8 +106,9 @@ def test_from_scratch_plans_and_shows_and_writes_nothing(program: Program, notes
 def test_from_scratch_goes_on_after_ctrl_c(notes: Path, program: Program, settings: dict[str, str]) -> None:
     started = ["notes.txt", "--from-scratch", "gpt2-nano", "--threads", "1", "--steps", "100000"]
     out, _ = _stopped(started, notes, "notes-scratch", settings)
-    assert b"tune notes.txt --from-scratch gpt2-nano -o notes-scratch --resume" in out
-    resumed = program("tune", "notes.txt", "-o", "notes-scratch", "--resume", "--minutes", "0.05")
+    words = next_commands(out.decode())[-1]
+    assert words == shlex.split("tune notes.txt --from-scratch gpt2-nano -o notes-scratch --resume")
+    resumed = program(*words, "--minutes", "0.05")
     assert resumed.code == 0, resumed.said
     assert "gpt2-nano from scratch" in resumed.said[0], "the folder says what it began with"
 

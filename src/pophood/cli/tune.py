@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,7 +145,7 @@ def command(
     if plan:
         return _plan(console, tuning, as_json)
     with stop:
-        return _run(console, tuning, stop, choice, as_json)
+        return _run(console, tuning, stop, as_json)
 
 
 def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> None:
@@ -201,7 +200,7 @@ def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
     return DONE
 
 
-def _run(console: Console, tuning: Tuning, stop: Stop, choice: ModelChoice, as_json: bool) -> int:
+def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
     try:
         with Screen(console, tuning) as screen:
             stop.announce = screen.stopping
@@ -217,32 +216,13 @@ def _run(console: Console, tuning: Tuning, stop: Stop, choice: ModelChoice, as_j
         console.json(card.as_dict())
     else:
         console.out(card_text(card))
-        console.out(_next(tuning, card, choice))
+        console.out(_next(tuning, card))
     return stop.exit_code
 
 
-def _next(tuning: Tuning, card: Card, choice: ModelChoice) -> str:
-    """Where the result is, and the command that uses it."""
-    me, place = this_command(), shlex.quote(str(tuning.out))
-    model = f" -m {shlex.quote(choice.name)}" if choice.name else ""
-    began = f" --from-scratch {tuning.scratch.size}" if tuning.scratch else model
-    chat = tuning.template is not None and tuning.data.report.completions_only
-    prompt = " ".join((card.prompts[0] if card.prompts else "Once upon a time").split())[-60:]
-    verb_, text = ("chat", "Hello!") if chat else ("run", prompt)
-    use = f"{model} --adapter {place}" if tuning.settings.method == "lora" else f" -m {place}"
+def _next(tuning: Tuning, card: Card) -> str:
+    """Where the result is, and the commands that use it."""
+    me = this_command()
     lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
-    if card.reason in ("stopped", "clock") and card.actual.steps < card.plan.steps:
-        data = " ".join(shlex.quote(str(path)) for path in tuning.paths)
-        shard = " --shard" if tuning.shard else ""
-        lines.append(f"  {_start(tuning, me)} tune {data}{began} -o {place} --resume{shard}")
-    lines.append(f"  {me} {verb_} {shlex.quote(text)}{use}")
+    lines += [f"  {command.line(me)}" for command in card.commands]
     return "\n".join(lines)
-
-
-def _start(tuning: Tuning, me: str) -> str:
-    """How the processes of a run are started: by one command, or by one on each machine."""
-    world = tuning.world
-    if world.alone:
-        return me
-    nodes = "" if world.size == world.local_size else " --nnodes ... --rdzv-endpoint ..."
-    return f"torchrun --nproc-per-node {world.local_size}{nodes} -m pophood"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from pophood.cli.console import QUIET, Console, plain
 from pophood.cli.tables import count, seconds
+from pophood.train.curve import RunningMean
 from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Screen:
         self._task: TaskID | None = None
         self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
         self._said, self._steps, self._made = 0.0, 0, 0
-        self._loss: float | None = None
+        self._mean, self._loss = RunningMean(), 0.0
         self._held: float | None = None
 
     def __enter__(self) -> Self:
@@ -66,7 +67,7 @@ class Screen:
         elif isinstance(event, Started):
             self._start(event)
         elif isinstance(event, Step):
-            self._loss = event.loss if self._loss is None else 0.9 * self._loss + 0.1 * event.loss
+            self._loss = self._mean.add(event.loss)
             self._step(event)
         elif isinstance(event, Evaluated):
             self._held = event.loss
@@ -201,17 +202,17 @@ def plan_text(plan: Plan, settings: TrainSettings) -> str:
 
 def card_text(card: Card) -> str:
     """The report card as text."""
-    parts = []
+    parts = [card.headline]
     for prompt, before, after in zip(card.prompts, card.before.samples, card.after.samples, strict=True):
         parts.append(
             f"Prompt: {' '.join(prompt.split())[-200:]}\n  before: {_one(before)}\n  after:  {_one(after)}"
         )
     parts += [str(card.losses()), str(card.changed()), str(card.costs())]
     if card.step != card.actual.steps:
-        parts.append(f"The weights after step {card.step} were the best, and are kept.")
+        parts.append(f"Weights kept: {card.kept}.")
     parts += card.remarks
     return plain("\n\n".join(parts), sys.stdout)
 
 
 def _one(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(text.split()) or "(nothing: the model ended its text at once)"

@@ -4,94 +4,177 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-WIDTH, HEIGHT = 720, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 36, 44
-SMOOTH = 0.9  # of the running mean
+WIDTH, NARROW = 880, 360  # CSS pixels; the narrow one is for a window of a phone's width
+HEIGHT, LOW = 360, 300
+LEFT, RIGHT, BOTTOM = 56, 28, 44
+ROW, LETTER, SWATCH = 20, 6.9, 32  # of the legend: height of a row, about the width of a letter, of a sample
+SMOOTH = 0.9  # of the running mean while nobody knows how long the run will be
 MOST_POINTS = 1500
+
+Point = tuple[int, float]  # step, loss
+Place = Callable[[float, float], tuple[float, float]]
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24 }
 .grid { stroke: #c4ccd4; stroke-width: 1 }
-.steps { stroke: #56b4e9; stroke-width: 1; fill: none; opacity: .55 }
-.mean { stroke: #0072b2; stroke-width: 2; fill: none }
-.validation { stroke: #d55e00; stroke-width: 2; fill: none } circle { fill: #d55e00 }
-.back { fill: #ffffff }
+.steps { stroke: #56b4e9; stroke-width: 1; fill: none; opacity: .75 }
+line.steps { stroke-width: 2; opacity: 1 }
+.mean { stroke: #0072b2; stroke-width: 2.5; fill: none }
+.validation { stroke: #d55e00; stroke-width: 2; fill: none } circle.validation { fill: #d55e00 }
+circle.steps { fill: #0072b2; opacity: 1 } .back { fill: #ffffff }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .back { fill: #0d1117 }
-.grid { stroke: #3d4752 } .mean { stroke: #56b4e9 } .steps { stroke: #0072b2 }
-.validation { stroke: #e69f00 } circle { fill: #e69f00 } }
+.grid { stroke: #3d4752 } .mean { stroke: #7cc4ff } .steps { stroke: #2f81c7 } circle.steps { fill: #7cc4ff }
+.validation { stroke: #e69f00 } circle.validation { fill: #e69f00 } }
 """
 
 
-def curve(events: Sequence[dict[str, Any]], title: str = "Loss") -> str:
+class RunningMean:
+    """The exponential mean of a series: m = beta m + (1 - beta) x, divided by 1 - beta^t.
+
+    The divisor takes the pull of m = 0 out of the beginning, as in Adam (Kingma and Ba 2015).
+
+    >>> mean = RunningMean(0.9)
+    >>> [round(mean.add(loss), 3) for loss in (4.0, 4.0, 3.0)]
+    [4.0, 4.0, 3.631]
+    """
+
+    def __init__(self, beta: float = SMOOTH) -> None:
+        self._beta, self._mean, self._weight = beta, 0.0, 0.0
+
+    def add(self, value: float) -> float:
+        """Take one value more; the mean so far."""
+        self._mean = self._beta * self._mean + (1 - self._beta) * value
+        self._weight = self._beta * self._weight + (1 - self._beta)  # 1 - beta^t
+        return self._mean / self._weight
+
+
+def beta_of(steps: int) -> float:
+    """The constant with which the mean of so many steps lags behind a slope by a twentieth of them.
+
+    An exponential mean lags by beta / (1 - beta) steps: with the usual 0.9 by nine, nearly half of a run of
+    twenty.
+
+    >>> [beta_of(steps) for steps in (1, 22, 200, 100_000)]
+    [0.5, 0.52, 0.91, 0.98]
+    """
+    return min(max(round(steps / (steps + 20), 2), 0.5), 0.98)
+
+
+def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WIDTH) -> str:
     """One picture of events as `events.jsonl` has them; nats per token over steps."""
     steps = [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
     held = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
+    beta = beta_of(len(steps))
+    means = smoothed(steps, beta)
+    legend, top = _legend(steps, held, beta, width)
+    height = HEIGHT if width >= WIDTH else LOW
     last = max((step for step, _ in [*steps, *held]), default=1) or 1
     losses = [loss for _, loss in [*steps, *held]] or [0.0, 1.0]
-    low, high = min(losses), max(losses)
-    ticks = _ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    ticks = _ticks(min(losses), max(losses))
+    low, high = min(*losses, ticks[0]), max(*losses, ticks[-1])
 
     def at(step: float, loss: float) -> tuple[float, float]:
-        x = LEFT + (WIDTH - LEFT - RIGHT) * step / last
-        y = TOP + (HEIGHT - TOP - BOTTOM) * (high - loss) / ((high - low) or 1.0)
+        x = LEFT + (width - LEFT - RIGHT) * step / last
+        y = top + (height - top - BOTTOM) * (high - loss) / ((high - low) or 1.0)
         return round(x, 1), round(y, 1)
 
-    parts = [f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>']
-    for tick in ticks:
-        _, y = at(0, tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
-    for tick in _ticks(0, last):
-        if tick == int(tick) and tick <= last:
-            x, _ = at(tick, low)
-            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
-    thin = max(1, len(steps) // MOST_POINTS)
-    parts += [_line("steps", steps[::thin], at), _line("mean", _smooth(steps)[::thin], at)]
+    parts = [f'<rect class="back" width="{width}" height="{height}"/>', *legend]
+    parts += _axes(ticks, last, (width, height, top), at)
+    parts += [_line("steps", _thinned(steps), at), _line("mean", _thinned(means), at)]
     parts.append(_line("validation", held, at))
-    parts += [f'<circle cx="{x}" cy="{y}" r="3"/>' for x, y in (at(*point) for point in held)]
-    parts.append(f'<text x="{LEFT}" y="22">training loss and its running mean (blue)')
-    parts[-1] += ", validation loss (orange), nats per token</text>" if held else ", nats per token</text>"
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 8}" text-anchor="end">step</text>')
+    parts += [_dot("validation", *at(*point)) for point in held]
+    parts += [_dot("steps", *at(*point)) for point in steps[:1] if len(steps) == 1]
     said = html.escape(f"{title}: {words(steps, held)}")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
-        f' height="{HEIGHT}" role="img"><title>{said}</title><style>{STYLE}</style>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
+        f' height="{height}" role="img"><title>{said}</title><style>{STYLE}</style>{"".join(parts)}</svg>'
     )
 
 
-def words(steps: Sequence[tuple[int, float]], held: Sequence[tuple[int, float]]) -> str:
-    """What the picture shows, for who cannot see it."""
+def words(steps: Sequence[Point], held: Sequence[Point]) -> str:
+    """The picture for who cannot see it."""
     said = []
     if steps:
-        means = _smooth(steps)
-        said.append(f"training loss from {steps[0][1]:.3f} to {means[-1][1]:.3f} in {steps[-1][0]} steps")
+        end, count = smoothed(steps, beta_of(len(steps)))[-1][1], steps[-1][0]
+        several = "step" if count == 1 else "steps"
+        said.append(f"training loss from {steps[0][1]:.3f} to {end:.3f} in {count:,} {several}")
     if held:
         best = min(held, key=lambda point: point[1])
         said.append(
             f"validation loss from {held[0][1]:.3f} to {held[-1][1]:.3f},"
-            f" lowest {best[1]:.3f} at step {best[0]}"
+            f" lowest {best[1]:.3f} at step {best[0]:,}"
         )
     return "; ".join(said) or "no step was made"
 
 
-def _smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The running mean, without the pull of its beginning (as Adam corrects its moments)."""
-    found, mean, weight = [], 0.0, 0.0
-    for step, loss in points:
-        mean, weight = SMOOTH * mean + (1 - SMOOTH) * loss, SMOOTH * weight + (1 - SMOOTH)
-        found.append((step, mean / weight))
-    return found
+def smoothed(points: Sequence[Point], beta: float) -> list[Point]:
+    """The running mean after every step."""
+    mean = RunningMean(beta)
+    return [(step, mean.add(loss)) for step, loss in points]
 
 
-def _line(kind: str, points: Sequence[tuple[int, float]], at: Any) -> str:
+def _legend(steps: Sequence[Point], held: Sequence[Point], beta: float, width: int) -> tuple[list[str], int]:
+    """A sample of each line with its name, in rows that fit; and where the picture below may begin."""
+    names = {"steps": "training loss"} if steps else {}
+    if len(steps) > 1:
+        names["mean"] = f"exponential mean (β = {beta:g}, bias-corrected)"
+    names |= {"validation": "validation loss"} if held else {}
+    parts, x, y = [], 16.0, 24
+    for kind, name in names.items():
+        wide = SWATCH + LETTER * len(name)
+        if x > 16 and x + wide > width - RIGHT:
+            x, y = 16.0, y + ROW
+        if kind != "steps" or len(steps) > 1:
+            parts.append(f'<line class="{kind}" x1="{x}" x2="{x + 22}" y1="{y - 4}" y2="{y - 4}"/>')
+        if kind == "validation" or (kind == "steps" and len(steps) == 1):
+            parts.append(_dot(kind, x + 11, y - 4))
+        parts.append(f'<text x="{x + 28}" y="{y}">{name}</text>')
+        x = round(x + wide + 20, 1)
+    parts.append(f'<text x="16" y="{y + ROW + 8}">nats per token</text>')
+    return parts, y + ROW + 24
+
+
+def _axes(ticks: Sequence[float], last: int, size: tuple[int, int, int], at: Place) -> list[str]:
+    """Lines and numbers of the losses, numbers of the steps."""
+    width, height, _ = size
+    parts = []
+    for tick in ticks:
+        _, y = at(0, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+    whole = [int(tick) for tick in _ticks(0, last) if tick == int(tick) and tick <= last]
+    room = (width - LEFT - RIGHT) / max(1, len(whole) - 1) - 12
+    for tick in whole[:: math.ceil(LETTER * len(f"{whole[-1]:,}") / room)]:
+        x, y = at(tick, 0)[0], height - BOTTOM + 18
+        parts.append(f'<text x="{x}" y="{y}" text-anchor="middle">{tick:,}</text>')
+    parts.append(f'<text x="{width - RIGHT}" y="{height - 8}" text-anchor="end">step</text>')
+    return parts
+
+
+def _thinned(points: Sequence[Point]) -> list[Point]:
+    """At most about MOST_POINTS of a line: of each stretch the lowest and the highest, and both ends."""
+    size = math.ceil(2 * len(points) / MOST_POINTS)
+    if size <= 2:
+        return list(points)
+    chosen = {points[0], points[-1]}
+    for begin in range(0, len(points), size):
+        stretch = points[begin : begin + size]
+        chosen |= {min(stretch, key=lambda point: point[1]), max(stretch, key=lambda point: point[1])}
+    return sorted(chosen)
+
+
+def _line(kind: str, points: Sequence[Point], at: Place) -> str:
     if len(points) < 2:
         return ""
     path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in points))
     return f'<polyline class="{kind}" points="{path}"/>'
+
+
+def _dot(kind: str, x: float, y: float) -> str:
+    return f'<circle class="{kind}" cx="{x}" cy="{y}" r="3"/>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

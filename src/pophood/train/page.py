@@ -2,46 +2,105 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pophood.look.figures.page import data_uri, escaped, fill
 from pophood.table import Table
+from pophood.train.samples import SEED
 
 if TYPE_CHECKING:
     from pophood.train.report import Card
 
+NOTHING = "(nothing: the model ended its text at once)"
+LONG = 400  # characters of a sample that may not fit its place
 
-def page(card: Card, svg: str) -> str:
-    """The whole page as text; `svg`: the curve of the loss."""
-    title = svg.partition("<title>")[2].partition("</title>")[0]
+
+def page(card: Card, wide: str, narrow: str) -> str:
+    """The whole page as text; `wide` and `narrow`: the curve of the loss for two widths of a window."""
     facts = {
+        "Result": card.name,
         "Model": card.model,
         "Data": card.data,
         "Method": card.method,
-        "Weights kept": f"after step {card.step:,} of {card.plan.steps:,} planned",
+        "Weights kept": card.kept,
     }
-    notes = [*card.warnings, *card.remarks]
     body = [
-        f'<figure>\n<div class="picture"><img src="{data_uri(svg.encode())}" alt="{title}"></div>\n'
-        f"<figcaption>{''.join(f'<p>{escaped(note)}</p>' for note in notes)}</figcaption>\n</figure>",
-        "<h2>Before and after</h2>",
-        _table("Losses, in nats per token", card.losses()),
+        _curve(wide, narrow, [*_meaning(card), *card.warnings, *card.remarks]),
         *_samples(card),
+        *_commands(card),
+        "<h2>Before and after in numbers</h2>",
+        _table("Losses, in nats per token", card.losses()),
         "<h2>What changed where</h2>",
         _table("The change of the matrices, means over blocks", card.changed()),
         "<h2>What it took</h2>",
         _table("Predicted and actual", card.costs()),
     ]
-    return fill(f"Tuned: {card.name}", facts, "\n".join(body))
+    return fill(f"{card.name}: {card.headline}", facts, "\n".join(body), heading=card.headline)
+
+
+def _meaning(card: Card) -> list[str]:
+    """What the perplexity of the headline is."""
+    if card.loss_before is None or card.loss_after is None:
+        return []
+    return [
+        "Perplexity: e to the power of the validation loss, which is measured on text that the run does not"
+        " learn from. Lower is better."
+    ]
+
+
+def _curve(wide: str, narrow: str, notes: list[str]) -> str:
+    title = wide.partition("<title>")[2].partition("</title>")[0]
+    return (
+        f'<figure>\n<div class="picture"><picture>'
+        f'<source media="(max-width: 44rem)" srcset="{data_uri(narrow.encode())}">'
+        f'<img src="{data_uri(wide.encode())}" alt="{title}"></picture></div>\n'
+        f"<figcaption>{''.join(f'<p>{escaped(note)}</p>' for note in notes)}</figcaption>\n</figure>"
+    )
 
 
 def _samples(card: Card) -> list[str]:
-    parts = []
-    for prompt, before, after in zip(card.prompts, card.before.samples, card.after.samples, strict=True):
-        parts.append(f"<h3>{escaped(_short(prompt))}</h3>")
-        for words, text in (("Before", before), ("After", after)):
-            parts.append(f'<p>{words}</p><div class="code"><pre>{escaped(text)}</pre></div>')
+    """What the model made of each prompt, before beside after."""
+    if not card.prompts:
+        return []
+    parts = [
+        "<h2>Samples before and after</h2>",
+        f"<p>Both continue the same prompt, with the same random numbers (seed {SEED}).</p>",
+    ]
+    samples = zip(card.prompts, card.before.samples, card.after.samples, strict=True)
+    for number, (prompt, before, after) in enumerate(samples, 1):
+        title = f"Prompt {number}" if len(card.prompts) > 1 else "Prompt"
+        parts.append(f'<h3 class="prompt">{title}: <bdi>{escaped(_short(prompt))}</bdi></h3>')
+        halves = [_sample(title, *half) for half in (("Before", before), ("After", after))]
+        parts.append(f'<div class="pair">\n{chr(10).join(halves)}\n</div>')
     return parts
+
+
+def _sample(prompt: str, when: str, text: str) -> str:
+    """One half of a pair; a long text scrolls, and takes the focus so that keys scroll it too."""
+    shown = f"<p>{NOTHING}</p>"
+    if text.strip():
+        scrolls = f' tabindex="0" role="region" aria-label="{prompt}, {when.lower()}"' * (len(text) > LONG)
+        shown = f'<pre dir="auto"{scrolls}>{escaped(text)}</pre>'
+    return f"<div><h4>{when}</h4>{shown}</div>"
+
+
+def _commands(card: Card) -> list[str]:
+    """What to do next, each with a button that copies it."""
+    parts = ["<h2>Try next</h2>", "<p>In a terminal, in the folder where the run was started:</p>"]
+    for number, command in enumerate(card.commands, 1):
+        parts.append(
+            f'<p class="purpose">{escaped(command.purpose)}</p>'
+            f'<div class="code"><pre id="command{number}">{_unbroken(command.line())}</pre>'
+            f'<button type="button" data-copy="command{number}"'
+            f' aria-label="Copy: {escaped(command.purpose)}" hidden>Copy</button></div>'
+        )
+    return parts
+
+
+def _unbroken(line: str) -> str:
+    """A command whose options are not broken at their dashes where it is wrapped."""
+    return re.sub(r"(?<= )--[a-z-]+", r"<span>\g<0></span>", escaped(line))
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,7 @@
 """The report card of a run: what became better, what was forgotten, what is by heart, what changed where.
 
 `report.json` has all of it, `page.py` makes one HTML file of it, the terminal shows its tables.
+`commands.py` makes the commands to go on with.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from pophood.adapter import bare, singular_values
 from pophood.config import tensor_shapes
-from pophood.table import Table
+from pophood.table import Table, count
+from pophood.train.commands import Command, next_commands
 from pophood.train.general import PASSAGES
 from pophood.train.learner import Trained, adapter_of
 from pophood.train.measures import Measures
@@ -74,6 +76,7 @@ class Card:
     plan: Plan
     actual: Actual
     warnings: tuple[str, ...]
+    commands: tuple[Command, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -83,7 +86,23 @@ class Card:
             "plan": self.plan.as_dict(),
             "perplexity_before": _perplexity(self.loss_before),
             "perplexity_after": _perplexity(self.loss_after),
+            "headline": self.headline,
+            "commands": [{"purpose": one.purpose, "line": one.line()} for one in self.commands],
         }
+
+    @property
+    def headline(self) -> str:
+        """The run in a few words: the validation perplexity before and after, and the steps between."""
+        return headline(self.loss_before, self.loss_after, self.step)
+
+    @property
+    def kept(self) -> str:
+        """The step whose weights were kept, and why it is not the last one."""
+        if self.step == self.actual.steps:
+            return f"those after {count(self.step, 'step')}, the last"
+        return (
+            f"those after step {self.step:,} of {self.actual.steps:,}: their validation loss was the lowest"
+        )
 
     def losses(self) -> Table:
         """What is watched, before and after."""
@@ -179,7 +198,44 @@ def make_card(
         plan=tuning.plan,
         actual=actual,
         warnings=tuning.data.report.warnings,
+        commands=next_commands(tuning, reason),
     )
+
+
+def headline(before: float | None, after: float | None, steps: int) -> str:
+    """Two validation losses and the steps between them in a few words, without a claim that they do not bear.
+
+    >>> headline(3.4843, 3.2809, 22)
+    'Perplexity 32.6 to 26.6 in 22 steps'
+    >>> headline(3.2809, 3.4843, 1)
+    'Perplexity rose from 26.6 to 32.6 in 1 step'
+    >>> headline(3.2809, 3.2808, 2)
+    'Perplexity stayed at 26.6 in 2 steps'
+    >>> headline(None, None, 3)
+    'Tuned for 3 steps; nothing to validate with, so no perplexity'
+    """
+    steps_made = count(steps, "step")
+    if before is None or after is None:
+        return f"Tuned for {steps_made}; nothing to validate with, so no perplexity"
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return f"Tuned for {steps_made}; the validation loss is not a number"
+    old, new = (_figures(math.exp(min(loss, 700.0))) for loss in (before, after))
+    if old == new:
+        return f"Perplexity stayed at {old} in {steps_made}"
+    if after > before:
+        return f"Perplexity rose from {old} to {new} in {steps_made}"
+    return f"Perplexity {old} to {new} in {steps_made}"
+
+
+def _figures(value: float) -> str:
+    """A perplexity with three significant digits, or all before the point.
+
+    >>> _figures(1.0412), _figures(32.61), _figures(2048.3), _figures(3e9)
+    ('1.04', '32.6', '2,048', '3e+09')
+    """
+    if value >= 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
 def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
@@ -240,13 +296,13 @@ def largest(matrix: NDArray[np.float32]) -> float:
 
 def write_report(folder: RunFolder, card: Card) -> None:
     """report.json, report.html, and the curve of the loss as loss.svg."""
-    from pophood.train.curve import curve
+    from pophood.train.curve import NARROW, curve
     from pophood.train.page import page
 
     folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
-    svg = curve(folder.events())
-    folder.write("loss.svg", svg)
-    folder.write("report.html", page(card, svg))
+    events = folder.events()
+    folder.write("loss.svg", curve(events))
+    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW)))
 
 
 def _perplexity(loss: float | None) -> float | None:

@@ -53,10 +53,12 @@ def notebook_html(view: View) -> str:
     )
 
 
-def fill(title: str, facts: dict[str, str], body: str, images: str = "data:") -> str:
+def fill(
+    title: str, facts: dict[str, str], body: str, images: str = "data:", heading: str | None = None
+) -> str:
     """A page of ours around `body`, which is HTML already; title and facts are text.
 
-    `images` says where pictures may come from.
+    `images` says where pictures may come from; `heading` stands on the page in place of the title.
     """
     parts = files("pophood.look.figures")
     css, script, frame = (parts.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
@@ -64,6 +66,7 @@ def fill(title: str, facts: dict[str, str], body: str, images: str = "data:") ->
     return Template(frame).substitute(
         policy=f"default-src 'none'; img-src {images}; {own}; base-uri 'none'; form-action 'none'",
         title=escaped(title),
+        heading=escaped(title if heading is None else heading),
         css=css,
         script=script,
         facts="\n".join(
