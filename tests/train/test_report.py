@@ -175,7 +175,7 @@ def test_the_curve_is_an_svg_that_says_what_it_shows() -> None:
     assert title.text is not None
     assert "validation loss from 4.000 to 3.200, lowest 3.200 at step 100" in title.text
     lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert [line.get("class") for line in lines] == ["steps", "mean", "validation"]
+    assert [line.get("class") for line in lines] == ["steps few", "mean", "validation"]
     places = [tuple(map(float, point.split(","))) for point in (lines[2].get("points") or "").split()]
     assert places[0][1] < places[1][1], "a lower loss stands lower"
     ElementTree.fromstring(curve([]))

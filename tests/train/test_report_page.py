@@ -135,7 +135,7 @@ def test_the_curve_has_a_legend_and_holds_together(steps: int, width: int) -> No
         names.insert(1, f"exponential mean (β = {beta_of(steps):g}, bias-corrected)")
     assert texts[: len(names)] == names
     assert "nats per token" in texts
-    lines = {line.get("class"): line for line in root.findall(f"{SVG}polyline")}
+    lines = {(line.get("class") or "").split()[0]: line for line in root.findall(f"{SVG}polyline")}
     assert list(lines) == (["steps", "mean", "validation"] if steps > 1 else ["validation"])
     for line in lines.values():
         points = [tuple(map(float, point.split(","))) for point in (line.get("points") or "").split()]
@@ -167,7 +167,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "</pre><script>alert(2)</script>",
         "",
     )
-    after = ("الضوء يتشتت", "夏は夜。", "word " * 2000 + "A" * 3000, "\x1b[31mred\u202e")
+    after = ("الضوء يتشتت" + "\nx" * 25, "夏は夜。", "word " * 2000 + "A" * 3000, "\x1b[31mred\u202e")
     made = card(HARD, before, after, warnings=("a <warning>",))
     path = tmp_path_factory.mktemp("report") / "report.html"
     shown = events(2_000, 200)
@@ -218,6 +218,8 @@ def test_samples_and_commands_are_text(report: Path, tab: Page) -> None:
     headings = tab.value("[...document.querySelectorAll('h3')].map(heading => heading.textContent)")
     assert headings == [f"Prompt {number}: {text}" for number, text in enumerate(HARD, 1)]
     assert tab.value("getComputedStyle(document.querySelector('.pair pre')).unicodeBidi") == "plaintext"
+    clipped = "[...document.querySelectorAll('.pair pre')].map(part => part.scrollHeight > part.clientHeight)"
+    assert [number for number, clips in enumerate(tab.value(clipped)) if clips] == [5], "the long one alone"
     command = tab.value("document.getElementById('command1').textContent")
     assert shlex.split(command) == ["pophood", "run", "Dear diary,", "--adapter", "notes-lora"]
     assert tab.value("[...document.querySelectorAll('button')].every(button => !button.hidden)")

@@ -43,17 +43,17 @@ def next_commands(tuning: Tuning, reason: str) -> tuple[Command, ...]:
     if chat:
         first = Command("Ask it something", ("pophood", "chat", "Hello!", *use))
     else:
-        first = Command("Let it go on with a text", _run(tuning, use))
+        first = Command("Continue a text with it", _run(tuning, use))
     measured = [path_word(path) for path in tuning.options.validation_paths or tuning.paths]
     model = (path_word(tuning.lm.name), *measured, *use) if adapter else (place, *measured)
     return (
         first,
         Command(
-            "Measure it on a text, such as another of yours",
+            "Measure its loss and perplexity on a text",
             ("pophood", "eval", *model, *_reading(tuning.options)),
         ),
         Command(
-            "Write it for llama.cpp, LM Studio and others",
+            "Export it as GGUF, for llama.cpp and others",
             ("pophood", "export", place, "--to", f"{place}.gguf"),
         ),
         *_more(tuning, reason, place),

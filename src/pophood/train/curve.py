@@ -13,6 +13,7 @@ LEFT, RIGHT, BOTTOM = 56, 28, 44
 ROW, LETTER, SWATCH = 20, 6.9, 32  # of the legend: height of a row, about the width of a letter, of a sample
 SMOOTH = 0.9  # of the running mean while nobody knows how long the run will be
 MOST_POINTS = 1500
+FEW = 200  # steps whose line is drawn stronger: it does not fill the picture
 
 Point = tuple[int, float]  # step, loss
 Place = Callable[[float, float], tuple[float, float]]
@@ -20,8 +21,8 @@ Place = Callable[[float, float], tuple[float, float]]
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1b1f24 }
 .grid { stroke: #c4ccd4; stroke-width: 1 }
-.steps { stroke: #56b4e9; stroke-width: 1; fill: none; opacity: .75 }
-line.steps { stroke-width: 2; opacity: 1 }
+.steps { stroke: #3a9bdc; stroke-width: 1; fill: none; opacity: .75 }
+line.steps, .few { stroke-width: 1.75; opacity: 1 }
 .mean { stroke: #0072b2; stroke-width: 2.5; fill: none }
 .validation { stroke: #d55e00; stroke-width: 2; fill: none } circle.validation { fill: #d55e00 }
 circle.steps { fill: #0072b2; opacity: 1 } .back { fill: #ffffff }
@@ -83,7 +84,8 @@ def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WI
 
     parts = [f'<rect class="back" width="{width}" height="{height}"/>', *legend]
     parts += _axes(ticks, last, (width, height, top), at)
-    parts += [_line("steps", _thinned(steps), at), _line("mean", _thinned(means), at)]
+    few = " few" if len(steps) <= FEW else ""
+    parts += [_line(f"steps{few}", _thinned(steps), at), _line("mean", _thinned(means), at)]
     parts.append(_line("validation", held, at))
     parts += [_dot("validation", *at(*point)) for point in held]
     parts += [_dot("steps", *at(*point)) for point in steps[:1] if len(steps) == 1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 from typing import TYPE_CHECKING
 
 from pophood.look.figures.page import data_uri, escaped, fill
@@ -10,10 +10,11 @@ from pophood.table import Table
 from pophood.train.samples import SEED
 
 if TYPE_CHECKING:
+    from pophood.train.commands import Command
     from pophood.train.report import Card
 
 NOTHING = "(nothing: the model ended its text at once)"
-LONG = 400  # characters of a sample that may not fit its place
+LONG, LETTERS = 40, 30  # lines of a sample that scrolls, letters of a line where the window is narrow
 
 
 def page(card: Card, wide: str, narrow: str) -> str:
@@ -30,7 +31,7 @@ def page(card: Card, wide: str, narrow: str) -> str:
         *_samples(card),
         *_commands(card),
         "<h2>Before and after in numbers</h2>",
-        _table("Losses, in nats per token", card.losses()),
+        _table("Losses are in nats per token", card.losses()),
         "<h2>What changed where</h2>",
         _table("The change of the matrices, means over blocks", card.changed()),
         "<h2>What it took</h2>",
@@ -65,7 +66,7 @@ def _samples(card: Card) -> list[str]:
         return []
     parts = [
         "<h2>Samples before and after</h2>",
-        f"<p>Both continue the same prompt, with the same random numbers (seed {SEED}).</p>",
+        f"<p>Both go on where the prompt ends, with the same random numbers (seed {SEED}).</p>",
     ]
     samples = zip(card.prompts, card.before.samples, card.after.samples, strict=True)
     for number, (prompt, before, after) in enumerate(samples, 1):
@@ -80,8 +81,9 @@ def _sample(prompt: str, when: str, text: str) -> str:
     """One half of a pair; a long text scrolls, and takes the focus so that keys scroll it too."""
     shown = f"<p>{NOTHING}</p>"
     if text.strip():
-        scrolls = f' tabindex="0" role="region" aria-label="{prompt}, {when.lower()}"' * (len(text) > LONG)
-        shown = f'<pre dir="auto"{scrolls}>{escaped(text)}</pre>'
+        lines = sum(1 + len(line) // LETTERS for line in text.splitlines())
+        scrolls = f' class="long" tabindex="0" role="region" aria-label="{prompt}, {when.lower()}"'
+        shown = f'<pre dir="auto"{scrolls if lines > LONG else ""}>{escaped(text.rstrip())}</pre>'
     return f"<div><h4>{when}</h4>{shown}</div>"
 
 
@@ -91,16 +93,18 @@ def _commands(card: Card) -> list[str]:
     for number, command in enumerate(card.commands, 1):
         parts.append(
             f'<p class="purpose">{escaped(command.purpose)}</p>'
-            f'<div class="code"><pre id="command{number}">{_unbroken(command.line())}</pre>'
+            f'<div class="code"><pre id="command{number}">{_line(command)}</pre>'
             f'<button type="button" data-copy="command{number}"'
             f' aria-label="Copy: {escaped(command.purpose)}" hidden>Copy</button></div>'
         )
     return parts
 
 
-def _unbroken(line: str) -> str:
-    """A command whose options are not broken at their dashes where it is wrapped."""
-    return re.sub(r"(?<= )--[a-z-]+", r"<span>\g<0></span>", escaped(line))
+def _line(command: Command) -> str:
+    """A command line that is wrapped between words, not at the dashes inside them."""
+    first, *rest = command.words
+    words = [escaped(word) for word in (first, *map(shlex.quote, rest))]
+    return " ".join(word if " " in word else f"<span>{word}</span>" for word in words)
 
 
 def _short(text: str) -> str:
