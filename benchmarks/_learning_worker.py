@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from _sides import Ids, say, stretches
 
-from pophood.bundle import Bundle, open_bundle
-from pophood.train.data.batch import Batch
-from pophood.train.optimizer import learning_rate
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.train.data.dataset.batch import Batch
+from pophood.train.loop.optimizer import learning_rate
 from pophood.train.settings import TrainSettings
 
 
@@ -51,8 +51,8 @@ class Stretches:
 def ours(bundle: Bundle, train: Stretches, held: Stretches, settings: TrainSettings) -> None:
     """pophood's run, as its Trainer makes it."""
     from pophood.train.events import Evaluated, Step
-    from pophood.train.learner import build
-    from pophood.train.loop import Trainer
+    from pophood.train.loop.trainer import Trainer
+    from pophood.train.model.build import build
 
     for event in Trainer(build(bundle, settings), train, held, settings).run():
         if isinstance(event, Step):

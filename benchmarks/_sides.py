@@ -87,9 +87,9 @@ def smollm2_folder() -> Path:
     """SmolLM2-135M-Instruct in float32, as pophood's export writes and proves it."""
     path = KEPT / "smollm2-folder"
     if not (path / "model.safetensors").exists():
-        from pophood.bundle import open_bundle
         from pophood.export.job import export_model
         from pophood.hub import locate
+        from pophood.model.bundle import open_bundle
 
         export_model(open_bundle(locate("smollm2").path), path, "f32")
     return path

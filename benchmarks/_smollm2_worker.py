@@ -20,13 +20,13 @@ from _models import KEPT
 from _sides import SEED_TASKS, Ids, say
 from numpy.typing import NDArray
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.export.job import export_adapter
+from pophood.model.bundle import Bundle, open_bundle
 from pophood.train.data import IGNORED, Data, DataOptions, Examples, Order, open_data
-from pophood.train.learner import adapter_of, build
-from pophood.train.loop import Trainer
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.build import adapter_of, build
+from pophood.train.run.timing import plan_steps
 from pophood.train.settings import TrainSettings
-from pophood.train.timing import plan_steps
 
 HELD = 20  # of the 175 tasks
 Example = tuple[Ids, Ids]  # inputs, and what follows each or -100
@@ -177,7 +177,7 @@ def templated(folder: Path) -> Iterator[NDArray[np.int64]]:
     """The ids of every task by transformers' tokenizer and the exported chat template."""
     from transformers import AutoTokenizer
 
-    from pophood.train.data.layouts import items_of
+    from pophood.train.data.read.layouts import items_of
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for line in SEED_TASKS.read_text(encoding="utf-8").splitlines():

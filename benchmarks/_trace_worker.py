@@ -57,7 +57,7 @@ def lens(way: str, folder: Path, tokens: int, gradient: bool) -> Callable[[], ob
     """The same by TransformerLens: only the hooks that mean the same arrays, no logits."""
     import torch
 
-    from pophood.bundle import open_weights
+    from pophood.model.bundle import open_weights
     from pophood.taps import alias, match_taps
     from tests.look.golden.write_transformer_lens import hooked
 
@@ -85,7 +85,7 @@ def usual(folder: Path) -> Any:
     from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
     from transformers import AutoModelForCausalLM
 
-    from pophood.bundle import open_weights
+    from pophood.model.bundle import open_weights
     from tests.look.golden.write_transformer_lens import lens_config
 
     theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -20,7 +20,7 @@ import torch
 from _models import KEPT
 from _sides import TEXT, say
 
-from pophood.bundle import Bundle, open_bundle
+from pophood.model.bundle import Bundle, open_bundle
 from pophood.train.data import IGNORED, Batch, DataOptions, Examples, Order, open_data
 from pophood.train.settings import TrainSettings
 
@@ -57,9 +57,9 @@ def order_of(bundle: Bundle, settings: TrainSettings, share: float) -> Ends:
 
 def ours(bundle: Bundle, order: Ends, settings: TrainSettings, kept: Path) -> Step:
     """pophood's step in its second epoch: what lies below the last blocks is kept."""
-    from pophood.train.learner import build
-    from pophood.train.loop import Trainer
-    from pophood.train.trunk import Trunks
+    from pophood.train.loop.activation_cache import Trunks
+    from pophood.train.loop.trainer import Trainer
+    from pophood.train.model.build import build
 
     trainer = Trainer(build(bundle, settings), order, None, settings)
     trainer.trunks = Trunks.of(trainer.model, order, None, settings)

@@ -12,8 +12,8 @@ from typing import Any
 from _models import gpt2_gguf
 from _timing import interleaved, paired_ratio, report, summary, versions
 
-from pophood.bundle import open_weights
-from pophood.engine import Engine, read_bandwidth
+from pophood.model.bundle import open_weights
+from pophood.model.engine import Engine, read_bandwidth
 
 PROMPT = list(range(100, 116))
 STEPS = 64

@@ -113,7 +113,7 @@ nb::dict measured(const Engine& engine) {
 }  // namespace
 
 NB_MODULE(_native, m) {
-    m.doc() = "The engine in C++, whose one caller is pophood.engine, and what training computes outside torch.";
+    m.doc() = "The engine in C++, whose one caller is pophood.model.engine, and what training computes outside torch.";
     nb::set_leak_warnings(false);
 
     nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);

@@ -1,4 +1,4 @@
-// The forward pass, in execution order, with the names of train/model.py. See engine.h.
+// The forward pass, in execution order, with the names of train/model/transformer.py. See engine.h.
 #include "engine.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // The engine: a transformer's forward pass over batches of sequences, in numbers only. No files, no text, no
-// checkpoint names, no sampling policy. engine.cpp has the forward pass; src/pophood/engine.py is its one caller.
+// checkpoint names, no sampling policy. engine.cpp has the forward pass; src/pophood/model/engine.py is its one caller.
 #pragma once
 
 #include <atomic>

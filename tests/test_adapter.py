@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pophood.adapter import Adapter, bare, change_norm, fold, singular_values
+from pophood.adapters.adapter import Adapter, bare, change_norm, fold, singular_values
 from pophood.config import tensor_shapes
 from pophood.errors import BadInput
 from tests.tiny import tiny_config

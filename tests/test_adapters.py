@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.adapter import Adapter, fold
+from pophood.adapters.adapter import Adapter, fold
 from pophood.errors import BadInput
 from tests.tiny import tiny_folder
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.bundle import open_bundle, open_weights
-from pophood.cli.generation import settings_of
-from pophood.cli.sampling_options import Wishes
+from pophood.cli.options.sampling import Wishes
+from pophood.cli.screens.generation import settings_of
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
 from pophood.formats import open_gguf
+from pophood.model.bundle import open_bundle, open_weights
 from tests import processes
 from tests.tiny import FAMILIES, tiny_config, tiny_folder, tiny_gguf
 
@@ -274,7 +274,7 @@ def test_smollm2_is_what_was_published(smollm2: Path) -> None:
 def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "m", "llama", tokenizer=False)
     code = (
-        "import sys; from pathlib import Path; from pophood.bundle import open_weights;"
+        "import sys; from pathlib import Path; from pophood.model.bundle import open_weights;"
         f"open_weights(Path({str(folder)!r}));"
         "heavy = {'torch', 'transformers', 'jinja2', 'tokenizers', 'huggingface_hub', 'rich'}"
         " & set(sys.modules);"

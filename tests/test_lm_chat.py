@@ -93,7 +93,7 @@ def test_an_answer_s_own_tags_are_tokens_where_the_template_keeps_them(tmp_path:
 
 
 def test_a_prompt_that_opens_a_thought() -> None:
-    from pophood.text.thoughts import opened_thought
+    from pophood.text.chat.thoughts import opened_thought
 
     for end, tag in (
         ("assistant\n<think>\n", "<think>"),

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pophood import score
-from pophood.engine import CancelFlag, Engine
 from pophood.errors import BadInput, Cancelled
-from pophood.score import score_ids
+from pophood.model import score
+from pophood.model.engine import CancelFlag, Engine
+from pophood.model.score import score_ids
 from tests.test_engine import engine_of
 
 IDS = np.random.default_rng(3).integers(0, 512, 200).tolist()

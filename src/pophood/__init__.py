@@ -13,36 +13,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pophood.bundle import Bundle, open_bundle
     from pophood.config import ModelConfig
-    from pophood.engine import CancelFlag, Engine
     from pophood.errors import PophoodError
     from pophood.generate import GenerateSettings, Token
-    from pophood.lm import LM, Generation, load
+    from pophood.model.bundle import Bundle, open_bundle
+    from pophood.model.engine import CancelFlag, Engine
+    from pophood.model.lm import LM, Generation, load
+    from pophood.model.score import Score
     from pophood.sampling import SamplingSettings
-    from pophood.score import Score
     from pophood.table import Table
-    from pophood.train.evaluation import evaluate
+    from pophood.train.loop.evaluation import evaluate
     from pophood.train.tune import tune
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Bundle": "bundle",
-    "CancelFlag": "engine",
-    "Engine": "engine",
+    "Bundle": "model.bundle",
+    "CancelFlag": "model.engine",
+    "Engine": "model.engine",
     "GenerateSettings": "generate",
-    "Generation": "lm",
-    "LM": "lm",
+    "Generation": "model.lm",
+    "LM": "model.lm",
     "ModelConfig": "config",
     "PophoodError": "errors",
     "SamplingSettings": "sampling",
-    "Score": "score",
+    "Score": "model.score",
     "Table": "table",
     "Token": "generate",
-    "evaluate": "train.evaluation",
-    "load": "lm",
-    "open_bundle": "bundle",
+    "evaluate": "train.loop.evaluation",
+    "load": "model.lm",
+    "open_bundle": "model.bundle",
     "tune": "train.tune",
 }
 

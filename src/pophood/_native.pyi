@@ -1,4 +1,4 @@
-"""The C++ module's surface, for the type checker. Its one caller is pophood.engine."""
+"""The C++ module's surface, for the type checker. Its one caller is pophood.model.engine."""
 
 from typing import Any
 

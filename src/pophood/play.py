@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
-from pophood.look.surprise import place_of
+from pophood.look.views.surprise import place_of
 from pophood.sampling.randomness import uniforms
 from pophood.sampling.softmax import Floats, entropy, log_sum_exp, ranked
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 ROUNDS, MOST_ROUNDS = 10, 100
 OPENING, SPACING, GAP = (

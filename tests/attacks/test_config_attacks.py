@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pophood.bundle import open_bundle, open_weights, read_json
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, PophoodError, Unsupported
 from pophood.families import config_from_gguf, config_from_hf
 from pophood.families.standard import MOST_PARAMETERS
+from pophood.formats.json_file import read_json
+from pophood.model.bundle import open_bundle, open_weights
 from tests.attacks.mutate import JSON_VALUES, Case, Watch, fuzz_count, json_mutations, peak_memory
 from tests.families.published import GPT2, LLAMA32, MISTRAL, PUBLISHED, QWEN3
 from tests.families.test_refusals import METADATA, gguf_tensors

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
-from pophood.text import template_budget
-from pophood.text.chat import ChatTemplate
-from pophood.text.messages import Messages
+from pophood.text.chat import template_budget
+from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.chat.messages import Messages
 from tests.attacks.mutate import peak_memory
 
 MESSAGES: Messages = [{"role": "user", "content": "hello", "list": [1, [2]], "name": "x"}]

@@ -16,7 +16,12 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text.chat import ChatTemplate, encode_chat, load_template_folder, load_template_gguf
+from pophood.text.chat.chat_template import (
+    ChatTemplate,
+    encode_chat,
+    load_template_folder,
+    load_template_gguf,
+)
 from pophood.text.stream import TextStream
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
 from tests.attacks.mutate import Case, Seed, Watch, fuzz_count, json_mutations, mutations

@@ -15,8 +15,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from pophood.cli import sampling_options
 from pophood.cli.app import VERBS, explain, pophood
+from pophood.cli.options import sampling as sampling_options
 from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotHere, OutOfMemory
 from pophood.sampling import RANGES, SEED_LIMIT, STEPS, SamplingSettings
 from tests import processes
@@ -53,8 +53,9 @@ def test_help_lists_every_verb_and_imports_none_of_them() -> None:
     assert set(re.findall(r"'pophood\.([\w.]+)'", done.stderr)) <= {
         "cli",
         "cli.app",
-        "cli.console",
-        "cli.late",
+        "cli.terminal",
+        "cli.terminal.console",
+        "cli.lazy",
         "errors",
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.cli.template_args import template_variables
+from pophood.cli.options.template_args import template_variables
 from pophood.errors import BadInput
 from tests.cli.conftest import Program
 from tests.tiny_thinker import OPENS, thinker

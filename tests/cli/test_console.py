@@ -9,8 +9,8 @@ import unicodedata
 
 import pytest
 
-from pophood.cli import tables
-from pophood.cli.console import QUIET, Console, one_line, plain, visible
+from pophood.cli.terminal import tables
+from pophood.cli.terminal.console import QUIET, Console, one_line, plain, visible
 
 
 class Terminal(io.StringIO):

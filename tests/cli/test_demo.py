@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.cli.demo import this_command
+from pophood.cli.commands.demo import this_command
 from tests import processes
 from tests.cli.conftest import Ended, Program
 
@@ -108,7 +108,7 @@ def test_the_proof_prints_that_nothing_was_attempted(process: Program, shared: d
 def test_the_proof_fails_when_something_tries(shared: dict[str, str], settings: dict[str, str]) -> None:
     """A table function that asks the network, and hides its error, is seen all the same."""
     code = (
-        "import contextlib, sys\nfrom pophood.lm import LM\nquiet = LM.tokens\n"
+        "import contextlib, sys\nfrom pophood.model.lm import LM\nquiet = LM.tokens\n"
         "def nosy(self, text):\n"
         "    with contextlib.suppress(Exception):\n"
         "        import socket; socket.create_connection(('127.0.0.1', 9), 0.1)\n"

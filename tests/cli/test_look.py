@@ -20,8 +20,8 @@ import pophood
 from pophood import look
 from pophood.cli import session
 from pophood.cli.app import pophood as program_group
-from pophood.cli.look import VIEWS, command
-from pophood.look.origin import command_of, python_of
+from pophood.cli.commands.look import VIEWS, command
+from pophood.look.reproduce import command_of, python_of
 from pophood.look.view import PROMPT, View
 from tests import processes
 from tests.cli.conftest import Program
@@ -194,9 +194,10 @@ def test_a_view_says_how_to_make_it_again(
 
 def test_a_view_is_its_function_whatever_was_imported_before() -> None:
     code = (
-        "import pophood.look.next, pophood.look.figures.next\nfrom pophood.look.next import Next\n"
+        "import pophood.look.views.next, pophood.look.figures.next\n"
+        "from pophood.look.views.next import Next\n"
         "from pophood import look\nassert callable(look.next) and callable(look.output)\n"
-        "assert callable(pophood.look.next)\nassert set(look.VIEWS) < set(dir(look))\n"
+        "assert callable(pophood.look.views.next)\nassert set(look.VIEWS) < set(dir(look))\n"
         "try: look.atention\nexcept AttributeError as error: print(error)"
     )
     done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pophood.cli.console import Console
-from pophood.cli.demo import FirstWord, first_words
-from pophood.cli.outputs import Outputs
+from pophood.cli.commands.demo import FirstWord, first_words
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.outputs import Outputs
 
 
 def token(sample: int, text: str, finish: str | None = None, p: float = 0.5) -> Any:

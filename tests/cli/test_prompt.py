@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from pophood.cli.console import VERBOSE, Console
-from pophood.cli.conversation import Reader
-from pophood.cli.prompt import Prompt, read_prompt
+from pophood.cli.options.prompt import Prompt, read_prompt
+from pophood.cli.screens.conversation import Reader
+from pophood.cli.terminal.console import VERBOSE, Console
 
 
 class Stdin(io.TextIOWrapper):

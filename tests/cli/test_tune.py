@@ -259,7 +259,7 @@ def test_from_scratch_everything_learns(program: Program, notes: Path) -> None:
 
 
 def test_a_scale_of_an_adapter_is_a_number() -> None:
-    from pophood.cli.options import with_scale
+    from pophood.cli.options.shared import with_scale
 
     assert with_scale("notes-lora") == ("notes-lora", 1.0)
     assert with_scale("notes-lora:0.5") == ("notes-lora", 0.5)

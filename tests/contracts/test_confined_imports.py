@@ -13,20 +13,25 @@ from tests.contracts.sources import product_files
 PACKAGE = ROOT / "src" / "pophood"
 # What may be imported -> by whom alone (paths below src/pophood).
 CONFINED = {
-    "socket": {"hub/connect.py", "cli/offline.py"},
-    "ssl": {"hub/connect.py", "hub/web.py"},
-    "http.client": {"hub/connect.py", "hub/web.py"},
-    "urllib.request": {"hub/connect.py"},
+    "socket": {"hub/net/connect.py", "cli/screens/offline.py"},
+    "ssl": {"hub/net/connect.py", "hub/net/web.py"},
+    "http.client": {"hub/net/connect.py", "hub/net/web.py"},
+    "urllib.request": {"hub/net/connect.py"},
     "requests": set(),
     "httpx": set(),
     "huggingface_hub": set(),
-    "subprocess": {"hub/by_pip.py"},
+    "subprocess": {"hub/pip_fetch.py"},
     "multiprocessing": set(),
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
-    "tensorboardX": {"train/tensorboard.py"},
-    "pophood._native": {"engine.py", "train/between.py", "cli/doctor.py", "cli/facts.py"},
+    "tensorboardX": {"train/report/tensorboard.py"},
+    "pophood._native": {
+        "model/engine.py",
+        "train/model/ops.py",
+        "cli/commands/doctor.py",
+        "cli/screens/doctor_facts.py",
+    },
 }
 
 

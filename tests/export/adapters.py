@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.adapter import Adapter, Pair, bare
+from pophood.adapters.adapter import Adapter, Pair, bare
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.engine import Engine, StoredWeights
+from pophood.model.engine import Engine, StoredWeights
 
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pophood.adapter import Adapter
-from pophood.bundle import Bundle, open_bundle
+from pophood.adapters.adapter import Adapter
 from pophood.errors import BadFile, EngineError, PophoodError
 from pophood.export import job, proof
 from pophood.export.job import export_adapter, export_model
-from pophood.text.word_cuts import CUT_BY_NAME, CUT_BY_STEPS
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUT_BY_STEPS
 from tests.export.adapters import random_adapter
 from tests.hub.test_disk_full import FullDisk
 from tests.tiny import tiny_folder
@@ -124,7 +124,7 @@ def test_one_wrong_bit_is_found(
 def test_a_matrix_in_another_order_is_found(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pophood.export.naming.together", lambda values, head_dim: values)
+    monkeypatch.setattr("pophood.families.naming.together", lambda values, head_dim: values)
     with pytest.raises(
         BadFile, match=r"the values of blocks\.0\.attn\.q\.weight are not those that were meant"
     ):
@@ -136,7 +136,7 @@ def test_a_matrix_in_another_order_is_found(
 
 def test_other_words_are_found(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = dict.fromkeys(CUT_BY_STEPS, CUT_BY_NAME["gpt-2"])
-    monkeypatch.setattr("pophood.export.gguf_tokenizer.CUT_BY_STEPS", cuts)
+    monkeypatch.setattr("pophood.export.gguf.gguf_tokenizer.CUT_BY_STEPS", cuts)
     with pytest.raises(BadFile, match="the tokenizer makes other ids"):
         export_model(bundle, tmp_path / "out.gguf", threads=1)
 

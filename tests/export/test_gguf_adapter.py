@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pophood.adapter import Adapter
-from pophood.bundle import open_bundle
+from pophood.adapters.adapter import Adapter
+from pophood.adapters.gguf_adapter import read_adapter_gguf
+from pophood.adapters.open import open_adapter
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, PophoodError, Unsupported
-from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
-from pophood.export.job import export_adapter, open_adapter
+from pophood.export.gguf.gguf_adapter_writer import write_adapter_gguf
+from pophood.export.job import export_adapter
 from pophood.export.merged import Merged
+from pophood.model.bundle import open_bundle
 from tests.export.adapters import logits, random_adapter, random_pair, same
 from tests.llama import open_llama
 from tests.tiny import tiny_config, tiny_gguf
@@ -96,10 +98,12 @@ def test_an_untrained_adapter_comes_back(tmp_path: Path, name: str) -> None:
 def test_a_spoiled_adapter_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config("llama")
     adapter = random_adapter(config)
-    monkeypatch.setattr("pophood.export.gguf_adapter.together", lambda values, head_dim: values[::-1].copy())
+    monkeypatch.setattr(
+        "pophood.export.gguf.gguf_adapter_writer.together", lambda values, head_dim: values[::-1].copy()
+    )
     with pytest.raises(BadFile, match=r"the change of blocks\.0\.attn\.q is another"):
         export_adapter(config, adapter, tmp_path / "a.gguf")
-    monkeypatch.setattr("pophood.export.peft.hf_name", lambda prefix, name: f"x.{name}")
+    monkeypatch.setattr("pophood.export.peft_writer.hf_name", lambda prefix, name: f"x.{name}")
     with pytest.raises(PophoodError):
         export_adapter(config, adapter, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

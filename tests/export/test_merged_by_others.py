@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.bundle import open_bundle
 from pophood.errors import BadInput
 from pophood.export.job import export_model
+from pophood.model.bundle import open_bundle
 from tests.export.adapters import logits
 from tests.tiny import reference, tiny_folder
 

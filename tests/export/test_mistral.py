@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pophood.bundle import open_bundle
 from pophood.config import Rope
 from pophood.export.job import export_model
 from pophood.export.proof import differences
 from pophood.formats import open_gguf
+from pophood.model.bundle import open_bundle
 from tests.export.adapters import logits
 from tests.tiny import tiny_config, tiny_folder
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadInput, Unsupported
 from pophood.export.job import export_model
 from pophood.export.merged import Merged
-from pophood.export.passage import PASSAGE
+from pophood.export.proof_text import PASSAGE
+from pophood.model.bundle import Bundle, open_bundle
 from tests.export.adapters import logits, random_adapter
 from tests.llama import open_llama
 from tests.tiny import FAMILIES, reference, tiny_folder, tiny_gguf
@@ -64,12 +64,12 @@ def test_folders_in_transformers(tmp_path: Path, family: str, source: str) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_trained_is_what_was_written(tmp_path: Path, family: str) -> None:
-    """The adapter in `train/model.py` as it learns, the written files in the engine: within 1e-3."""
+    """The adapter while it learns in torch, and the written files in the engine: within 1e-3."""
     import torch
 
-    from pophood.train.attention import WHOLE
-    from pophood.train.lora import add_lora, lora_layers
-    from pophood.train.model import Model
+    from pophood.train.model.attention import WHOLE
+    from pophood.train.model.lora import add_lora, lora_layers
+    from pophood.train.model.transformer import Model
     from pophood.train.settings import LoraSettings
 
     bundle = small(tmp_path, family, "folder")

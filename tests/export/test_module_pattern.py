@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pophood.export.module_pattern import MOST_COUNT, ModulePatterns, PatternError
+from pophood.adapters.module_pattern import MOST_COUNT, ModulePatterns, PatternError
 
 NAMES = (
     "model.layers.3.self_attn.q_proj",

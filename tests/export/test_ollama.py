@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.export.job import export_model
 from pophood.export.ollama import modelfile
-from pophood.text.chat import ChatTemplate
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.text.chat.chat_template import ChatTemplate
 from tests.tiny import tiny_folder
 from tests.tiny_vocabulary import CHATML, LLAMA3
 

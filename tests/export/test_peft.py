@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pophood.adapter import Adapter
-from pophood.bundle import open_bundle
+from pophood.adapters.adapter import Adapter
+from pophood.adapters.peft import read_adapter
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
 from pophood.export.merged import Merged
-from pophood.export.peft import read_adapter, write_adapter
+from pophood.export.peft_writer import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
+from pophood.model.bundle import open_bundle
 from tests.export.adapters import logits, random_adapter, same
 from tests.tiny import tiny_config, tiny_folder
 

@@ -15,11 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 import pophood
+from pophood.adapters import module_pattern
+from pophood.adapters.open import open_adapter, template_of
+from pophood.adapters.peft import KEYS, read_adapter
 from pophood.cli.app import pophood as command
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
-from pophood.export import module_pattern
-from pophood.export.job import open_adapter, template_of
-from pophood.export.peft import KEYS, read_adapter, write_adapter
+from pophood.export.peft_writer import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
 from tests.export.adapters import random_adapter, same
 from tests.tiny import tiny_config, tiny_folder

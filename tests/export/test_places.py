@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from pophood import hub
-from pophood.adapter import Adapter
-from pophood.bundle import Bundle, open_bundle
+from pophood.adapters.adapter import Adapter
 from pophood.cli.app import pophood
 from pophood.errors import BadInput, PophoodError
 from pophood.export import job, staging
 from pophood.export.job import export_adapter, export_model
-from pophood.export.peft import write_adapter
+from pophood.export.peft_writer import write_adapter
 from pophood.export.proof import prove_model
+from pophood.model.bundle import Bundle, open_bundle
 from pophood.system import disk_of
 from tests.export.adapters import random_adapter
 from tests.tiny import tiny_folder

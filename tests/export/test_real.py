@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.export.job import export_adapter, export_model
 from pophood.export.merged import Merged
-from pophood.export.passage import PASSAGE
 from pophood.export.proof import divergence
+from pophood.export.proof_text import PASSAGE
 from pophood.export.types import GGUF_TYPES
+from pophood.model.bundle import Bundle, open_bundle
 from tests.export.adapters import logits, random_adapter
 from tests.llama import open_llama
 

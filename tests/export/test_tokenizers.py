@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadInput, Unsupported
-from pophood.export.gguf_tokenizer import tokenizer_keys
-from pophood.export.hf_tokenizer import merges_of_scores, write_tokenizer
+from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
+from pophood.export.hf.hf_tokenizer import merges_of_scores, write_tokenizer
 from pophood.export.job import export_model
-from pophood.export.passage import AWKWARD, PASSAGE
-from pophood.text.patterns import GPT2, LLAMA3, QWEN2
+from pophood.export.proof_text import AWKWARD, PASSAGE
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.text.gguf.patterns import GPT2, LLAMA3, QWEN2
+from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS
 from pophood.text.tokenizer import load_tokenizer_folder
-from pophood.text.word_cuts import CUT_BY_NAME, CUTS
 from tests.text.test_authorities import llama2_like
 from tests.text.texts import FRAGMENTS, cut_strings
 from tests.text.vocabularies import (

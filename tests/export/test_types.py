@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.cli.app import pophood
 from pophood.config import tensor_shapes
 from pophood.errors import Unsupported
+from pophood.export.hf.hf_folder import narrowed
 from pophood.export.job import export_model
 from pophood.export.merged import Merged
 from pophood.export.quantise import to_bfloat16, widened
-from pophood.export.safetensors import narrowed
 from pophood.export.types import Types, types_of_base
 from pophood.formats import open_gguf, open_safetensors
+from pophood.model.bundle import Bundle, open_bundle
 from tests.export.adapters import logits, random_adapter
 from tests.llama import open_llama
 from tests.tiny import FAMILIES, reference, tiny_folder, tiny_gguf

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pophood.bundle import open_weights
 from pophood.errors import BadFile, Unsupported
 from pophood.families import config_from_gguf, config_from_hf
+from pophood.model.bundle import open_weights
 from tests import processes
 from tests.families.published import GPT2, SMOLLM2
 from tests.families.test_refusals import METADATA, gguf_tensors

@@ -15,14 +15,14 @@ import pytest
 from click.testing import CliRunner
 
 import pophood
-from pophood.bundle import open_bundle
 from pophood.cli.app import pophood as command
 from pophood.config import ModelConfig
-from pophood.engine import Engine
 from pophood.errors import BadFile, BadInput, ContextOverflow, PophoodError, Unsupported
 from pophood.export.job import export_model
 from pophood.families import config_from_gguf, config_from_hf
 from pophood.formats import open_gguf
+from pophood.model.bundle import open_bundle
+from pophood.model.engine import Engine
 from tests.families.published import LLAMA32, MISTRAL, QWEN3, QWEN25, SMOLLM2
 from tests.families.test_refusals import METADATA, gguf_tensors
 from tests.tiny import reference, tiny_folder, tiny_gguf

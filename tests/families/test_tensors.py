@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pophood.bundle import Weights, open_weights
 from pophood.config import Rope, tensor_shapes
 from pophood.errors import BadFile, BadInput, Unsupported
 from pophood.families import config_from_gguf, locate
 from pophood.families.family import apart, numbered
 from pophood.formats import Tensor
+from pophood.model.bundle import Weights, open_weights
 from tests.tiny import FAMILIES, Values, reference, tiny_config, tiny_folder, tiny_gguf
 
 SMALL: dict[str, Any] = {"vocab_size": 300}

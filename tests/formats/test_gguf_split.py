@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.bundle import open_bundle
 from pophood.errors import BadFile, NotHere, PophoodError
 from pophood.formats import GGUFFile, find_weights, open_gguf
 from pophood.formats.gguf import open_gguf_file
 from pophood.formats.sniff import weights_at
+from pophood.model.bundle import open_bundle
 from tests.formats import gguf_bytes as g
 from tests.formats.gguf_bytes import Key, gguf, placed
 from tests.llama import open_llama

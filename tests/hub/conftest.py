@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.hub import web
+from pophood.hub.net import web
 from tests.hub.fake_hub import FakeHub, running_hub
 
 

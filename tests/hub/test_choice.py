@@ -12,7 +12,9 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
-from pophood.hub import by_pip, choice, smollm2
+from pophood.hub import pip_fetch as by_pip
+from pophood.hub import resolve as choice
+from pophood.hub import smollm2
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pophood.config import ModelConfig, Rope
 from pophood.hub import catalogue
-from pophood.hub.known import KnownModel
+from pophood.hub.known_models import KnownModel
 
 
 def config_of(model: KnownModel) -> ModelConfig:

@@ -17,7 +17,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, NotHere, PophoodError
-from pophood.hub import connect, transfer, web
+from pophood.hub.net import connect, transfer, web
 from tests import needs, processes
 from tests.hub.fake_hub import FakeHub, gpt2_files
 

@@ -41,12 +41,12 @@ def importers(modules: set[str]) -> set[str]:
 
 
 def test_two_files_import_the_network_and_one_starts_a_program() -> None:
-    allowed = {"hub/connect.py", "hub/web.py"}
+    allowed = {"hub/net/connect.py", "hub/net/web.py"}
     assert {name for name in importers(NETWORK) if not name.startswith("serve/")} <= allowed | {
-        "cli/offline.py"
+        "cli/screens/offline.py"
     }
     assert allowed <= importers(NETWORK)
-    assert {name for name in importers(CHILDREN) if name.startswith("hub/")} == {"hub/by_pip.py"}
+    assert {name for name in importers(CHILDREN) if name.startswith("hub/")} == {"hub/pip_fetch.py"}
 
 
 def test_finding_a_model_imports_no_network() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.bundle import open_bundle
 from pophood.errors import BadFile, Unsupported
+from pophood.model.bundle import open_bundle
 from tests.hub.test_choice import put
 from tests.needs import linux
 from tests.tiny import tiny_folder, tiny_gguf

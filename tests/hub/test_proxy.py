@@ -12,8 +12,8 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import NotHere
-from pophood.hub import choice
-from pophood.hub.connect import ProxyFailed
+from pophood.hub import resolve as choice
+from pophood.hub.net.connect import ProxyFailed
 from tests.hub.fake_hub import FakeHub
 from tests.hub.test_choice import fetched as fetched
 

@@ -12,9 +12,9 @@ import pytest
 
 import pophood
 from pophood import hub as pophood_hub
-from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
 from pophood.hub.names import name_in
+from pophood.model.bundle import Bundle, open_bundle
 from tests.hub.fake_hub import FakeHub
 from tests.needs import linux
 from tests.tiny import tiny_config, tiny_folder, tiny_gguf

@@ -11,7 +11,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
-from pophood.hub import report
+from pophood.hub import progress as report
 from tests.hub.fake_hub import GPT2_WANTED, FakeHub, git_blob, gpt2_files
 
 

@@ -19,7 +19,8 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere
-from pophood.hub import by_pip, smollm2
+from pophood.hub import pip_fetch as by_pip
+from pophood.hub import smollm2
 from pophood.hub.store import Provenance
 from tests import needs
 

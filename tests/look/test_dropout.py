@@ -10,7 +10,7 @@ import pytest
 import pophood
 from pophood import look
 from pophood.errors import BadInput
-from pophood.look.dropout import MASKS, thinned
+from pophood.look.views.dropout import MASKS, thinned
 from tests.look.talk_shape import overlapping, smallest_text
 
 PROMPT = "The capital of Spain is"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import pophood
 from pophood import look
 from pophood.errors import BadInput, NotHere, PophoodError
-from pophood.look.geometry import cosines, nearest, principal
+from pophood.look.math.geometry import cosines, nearest, principal
 from pophood.look.words import WORD_LISTS
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
 

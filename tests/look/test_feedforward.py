@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 import pophood
 from pophood import look
 from pophood.errors import BadInput
-from pophood.look.activations import ACTIVATIONS, gelu_difference
-from pophood.look.feedforward import FeedForward
+from pophood.look.math.activations import ACTIVATIONS, gelu_difference
+from pophood.look.views.feedforward import FeedForward
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
 
 Reals = NDArray[np.float64]

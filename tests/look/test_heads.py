@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import pophood
 from pophood import look
-from pophood.look.heads import (
+from pophood.look.math.heads import (
     LABELS,
     NO_LABEL,
     PERIOD,

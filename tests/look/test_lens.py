@@ -15,7 +15,7 @@ import pophood
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.blocks import Heat
-from pophood.look.lens import _thinned
+from pophood.look.views.lens import _thinned
 from tests.look.seen import ODD, faults
 from tests.tiny import reference
 

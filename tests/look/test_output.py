@@ -55,7 +55,7 @@ def test_softmax_by_hand_is_torchs(which: str, request: pytest.FixtureRequest) -
 
 
 def test_the_smallest_softmax_one_can_do_by_hand() -> None:
-    unembed = importlib.import_module("pophood.look.unembed").Unembed
+    unembed = importlib.import_module("pophood.look.math.unembed").Unembed
     two = np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 1.0]], np.float32)
     layer = unembed(two, np.array([2, 2], np.float32), np.array([1, 0], np.float32), 0.0)
     normed = layer.norm(np.array([[1.0, 3.0]], np.float32))  # mean 2, variance 1: -1 and 1

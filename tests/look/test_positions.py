@@ -10,8 +10,8 @@ import pytest
 import pophood
 from pophood import look
 from pophood.errors import BadInput
-from pophood.look.first_block import last_attention, rows_before
-from pophood.look.positions import Positions
+from pophood.look.math.first_block import last_attention, rows_before
+from pophood.look.views.positions import Positions
 from pophood.look.words import MICE
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
 from tests.tiny import tiny_folder

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.blocks import Points
-from pophood.look.scale import Model, parse_model, short_number
+from pophood.look.views.scale import Model, parse_model, short_number
 from tests.look.talk_shape import overlapping, without_weights
 from tests.tiny import GPT2_SIZES, gpt2_config, tiny_config
 

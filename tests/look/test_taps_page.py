@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pophood.config import ModelConfig
-from pophood.lm import load
+from pophood.model.lm import load
+from pophood.model.trace import plan_trace
 from pophood.taps import alias, taps_of
-from pophood.trace import plan_trace
 from tests.conftest import ROOT
 from tests.look.golden.recipe import CASES as GOLDEN
 from tests.look.golden.recipe import read_golden

@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.engine import Engine, instruction_sets
-from pophood.look.unembed import Unembed
+from pophood.look.math.unembed import Unembed
+from pophood.model.engine import Engine, instruction_sets
+from pophood.model.trace import Trace, trace
 from pophood.taps import taps_of
-from pophood.trace import Trace, trace
 from tests.look.transformers_taps import InMemory, reference_model, truth_of
 from tests.tiny_values import Values, gpt2_config, tiny_config
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pophood.engine import Engine
+from pophood.model.engine import Engine
+from pophood.model.trace import Trace, trace
 from pophood.taps import _ALIASES, _BLOCK_ALIASES, alias, match_taps, taps_of
-from pophood.trace import Trace, trace
 from tests.look.golden.recipe import (
     CASES,
     PAIRS,

@@ -99,7 +99,7 @@ def test_every_file_of_the_product_has_tests_for_its_mutants() -> None:
         if not name.startswith("native/tests/"):
             tests = area.tests(name)
             assert tests and all((ROOT / test).is_file() for test in tests), name
-    assert area.tests("src/pophood/look/lens.py")[0] == "tests/look/test_lens.py"
+    assert area.tests("src/pophood/look/views/lens.py")[0] == "tests/look/test_lens.py"
 
 
 def test_the_table_counts_what_tests_could_have_noticed(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.bundle import open_weights
 from pophood.config import ModelConfig
-from pophood.engine import Engine, StoredWeights
+from pophood.model.bundle import open_weights
+from pophood.model.engine import Engine, StoredWeights
 from tests.tiny import reference
 
 Floats = NDArray[np.float32]

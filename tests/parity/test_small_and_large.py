@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.engine import Engine
-from pophood.trace import trace
+from pophood.model.engine import Engine
+from pophood.model.trace import trace
 from tests.look.transformers_taps import InMemory, reference_model, truth_of
 from tests.tiny_values import FAMILIES, Values, tiny_config
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pophood.bundle import open_weights
 from pophood.config import ModelConfig
-from pophood.engine import Engine, StoredWeights
+from pophood.model.bundle import open_weights
+from pophood.model.engine import Engine, StoredWeights
 from tests.parity.reference import GREEDY, Truth, compare, engine_of, greedy_ids, loaded, truth_of
 from tests.tiny import FAMILIES, GPT2_SIZES, gpt2_config, tiny_folder, tiny_gguf
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, Unsupported
-from pophood.hub.listing import SMALL_FILES
+from pophood.hub.net.listing import SMALL_FILES
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
 from tests.text.test_authorities import llama2_like
 from tests.text.test_tokenizer import start_with
@@ -256,7 +256,7 @@ def test_a_wanted_start_token_that_is_none_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SMALL_FILES)
 def test_every_file_that_is_fetched_is_opened(name: str, tmp_path: Path) -> None:
     """A file of the hub's list that nobody reads would be fetched for nothing, and its words lost."""
-    from pophood.text.chat import load_template_folder
+    from pophood.text.chat.chat_template import load_template_folder
 
     pair = (
         {"encoder.json", "vocab.bpe"}

@@ -14,9 +14,9 @@ import pytest
 from pophood.errors import BadInput, Unsupported
 from pophood.formats import open_gguf
 from pophood.text.byte_level import byte_characters
-from pophood.text.library import NEVER_IN_UTF8
+from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS, ELSEWHERE
+from pophood.text.hf.hf_tokenizers import NEVER_IN_UTF8
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
-from pophood.text.word_cuts import CUT_BY_NAME, CUTS, ELSEWHERE
 from tests.text.texts import (
     NEWER_SIGNS,
     NEWER_THAN_LLAMA_CPP,
@@ -103,8 +103,8 @@ def test_gpt2_special_tokens_are_tiktokens(gpt2: Tokenizer, tiktoken_gpt2: Any) 
 
 def test_vocab_bpe_gives_the_vocabulary_of_encoder_json(gpt2: Tokenizer) -> None:
     """OpenAI's encoder.json, which has the sha256 below, is what the rule makes of vocab.bpe."""
-    from pophood.text.folder import _merge_lines, _vocab_of_merges
-    from pophood.text.tokenizer_json import read_merges
+    from pophood.text.hf.folder import _merge_lines, _vocab_of_merges
+    from pophood.text.hf.tokenizer_json import read_merges
 
     vocab = _vocab_of_merges(read_merges(_merge_lines(MERGES)))
     text = json.dumps(vocab).encode()
@@ -115,8 +115,8 @@ def test_vocab_bpe_gives_the_vocabulary_of_encoder_json(gpt2: Tokenizer) -> None
 def test_every_way_to_gpt2_gives_the_same_ids(gpt2: Tokenizer, tmp_path: Path) -> None:
     from transformers import GPT2Tokenizer
 
-    from pophood.text.folder import _merge_lines, _vocab_of_merges
-    from pophood.text.tokenizer_json import read_merges
+    from pophood.text.hf.folder import _merge_lines, _vocab_of_merges
+    from pophood.text.hf.tokenizer_json import read_merges
 
     vocab = json.dumps(_vocab_of_merges(read_merges(_merge_lines(MERGES))))
     for name, files in (("openai", ("encoder.json", "vocab.bpe")), ("hub", ("vocab.json", "merges.txt"))):

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
-from pophood.text.chat import ChatTemplate, encode_chat, load_template_folder, load_template_gguf
+from pophood.text.chat.chat_template import (
+    ChatTemplate,
+    encode_chat,
+    load_template_folder,
+    load_template_gguf,
+)
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
 from tests.text.templates import CONVERSATIONS, TEMPLATES, TOOLS, assistant, user
 from tests.text.vocabularies import SPECIALS, byte_level_metadata, library_tokenizer, pieces_metadata

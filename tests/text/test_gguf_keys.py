@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pophood.text.gguf_vocabulary import NO_SCORES, NO_START, NO_TYPES
+from pophood.text.gguf.gguf_vocabulary import NO_SCORES, NO_START, NO_TYPES
 from pophood.text.tokenizer import load_tokenizer_gguf
 from tests.text.texts import NEWER_THAN_LLAMA_CPP, strings
 from tests.text.vocabularies import LlamaCpp, byte_level_metadata, pieces_metadata, write_gguf

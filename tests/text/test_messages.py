@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text.chat import ChatTemplate, encode_chat
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pophood.bundle import open_bundle
 from pophood.errors import BadInput, Unsupported
-from pophood.text.chat import encode_chat, load_template_gguf
+from pophood.model.bundle import open_bundle
+from pophood.text.chat.chat_template import encode_chat, load_template_gguf
 from pophood.text.stream import TextStream
 from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
 from tests.text.test_authorities import llama2_like

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, BadInput
-from pophood.text.chat import ChatTemplate, encode_chat
-from pophood.text.system_text import merge_system, takes_system
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
+from pophood.text.chat.system_text import merge_system, takes_system
 from pophood.text.tokenizer import load_tokenizer_gguf
-from pophood.train.data.encode import ItemEncoder
-from pophood.train.data.layouts import Item
+from pophood.train.data.encode.encode import ItemEncoder
+from pophood.train.data.read.layouts import Item
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.vocabularies import byte_level_metadata, library_tokenizer
 from tests.train.data.given import BOS, EOS, byte_level

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pophood.text.chat import ChatTemplate
-from pophood.text.sourced import Source, SourcedText, join_texts, runs_of, sources_in
+from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.chat.sourced import Source, SourcedText, join_texts, runs_of, sources_in
 from tests.text.templates import user
 
 SOURCE = Source(0, ("content",))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pophood.text.chat import ChatTemplate, encode_chat
-from pophood.text.template_tokens import pieces_of, special_places
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
+from pophood.text.chat.template_tokens import pieces_of, special_places
 from tests.text.templates import user
 from tests.train.data.given import byte_level
 

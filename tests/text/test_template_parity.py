@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput, PophoodError
-from pophood.text.chat import ChatTemplate, encode_chat
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
 from tests.text.more_templates import LOOKS, TEXTS
 from tests.text.templates import TEMPLATES, TOOLS, assistant, user

@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from pophood.errors import Unsupported
-from pophood.text import patterns
+from pophood.text.gguf import patterns
+from pophood.text.gguf.pretokenizers import (
+    CUT_BY_NAME,
+    CUTS,
+    ELSEWHERE,
+    KNOWN_PATTERNS,
+    steps_of,
+    with_fast_patterns,
+)
 from pophood.text.tokenizer import load_tokenizer_folder
-from pophood.text.word_cuts import CUT_BY_NAME, CUTS, ELSEWHERE, KNOWN_PATTERNS, steps_of, with_fast_patterns
 from tests.text.texts import cut_strings
 from tests.text.vocabularies import folder_of, library_tokenizer, pre_tokenizer
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pophood.train.checkpoint import latest, load, save, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load, save, saved_hash, state_hash
 from tests.train.disk import Operation, watched
 
 BEFORE, NEW, KEEP = 20, 30, 2

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from pophood.errors import PophoodError
-from pophood.train.checkpoint import State, latest, load, state_hash
+from pophood.train.checkpoint.save_load import State, latest, load, state_hash
+from pophood.train.distributed.process_group import World
 from pophood.train.events import as_line
-from pophood.train.loop import Trainer
-from pophood.train.world import World
+from pophood.train.loop.trainer import Trainer
 from tests.train.small import Case, trainer_of
 
 

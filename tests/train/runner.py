@@ -16,9 +16,9 @@ from types import FrameType
 import torch
 
 from pophood.errors import PophoodError
-from pophood.train.checkpoint import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.events import as_line
-from pophood.train.stopping import Stop
+from pophood.train.run.stopping import Stop
 from tests.train.small import Case, trainer_of
 
 

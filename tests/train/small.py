@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from pophood.train.checkpoint import State, save
+from pophood.train.checkpoint.save_load import State, save
 from pophood.train.data import Data, Order
-from pophood.train.loop import Trainer
-from pophood.train.lora import add_lora
-from pophood.train.model import Dropout, Model
+from pophood.train.distributed.process_group import ALONE, World
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.lora import add_lora
+from pophood.train.model.transformer import Dropout, Model
 from pophood.train.settings import LoraSettings, Method, TrainSettings
-from pophood.train.world import ALONE, World
 from tests.tiny import Values, tiny_config
 from tests.train.data.given import opened
 

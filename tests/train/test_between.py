@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pophood import _native
-from pophood.train import between
-from pophood.train.attention import WHOLE, attend
+from pophood.train.model import ops as between
+from pophood.train.model.attention import WHOLE, attend
 from tests import processes
 
 ROUNDING = 2**-7

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pophood.train import buffers
-from pophood.train.buffers import SMALL, SPARE, empty, empty_like
+from pophood.train.model import buffer_pool as buffers
+from pophood.train.model.buffer_pool import SMALL, SPARE, empty, empty_like
 
 
 @pytest.fixture(autouse=True)

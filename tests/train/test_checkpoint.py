@@ -14,9 +14,9 @@ import torch
 
 from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported
 from pophood.formats.safetensors_write import stream_safetensors
-from pophood.train.checkpoint import best, latest, load, save, saved_hash, state_hash
-from pophood.train.manifest import NAME, VERSION, Manifest, read_manifest
-from pophood.train.resuming import machine, remarks, settings_of
+from pophood.train.checkpoint.manifest import NAME, VERSION, Manifest, read_manifest
+from pophood.train.checkpoint.resume import machine, remarks, settings_of
+from pophood.train.checkpoint.save_load import best, latest, load, save, saved_hash, state_hash
 from pophood.train.settings import LoraSettings, TrainSettings
 from tests.conftest import ROOT
 from tests.train.small import Case, trainer_of
@@ -212,7 +212,7 @@ def test_half_written_ones_are_passed_over_and_cleared(tmp_path: Path) -> None:
 
 def lie(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change checkpoint.json and make its own hash right again."""
-    from pophood.train import manifest
+    from pophood.train.checkpoint import manifest
 
     fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
     change(fields)

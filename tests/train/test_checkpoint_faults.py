@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pophood.errors import PophoodError
-from pophood.train import checkpoint
-from pophood.train.checkpoint import latest, load, save, saved_hash, state_hash
+from pophood.train.checkpoint import save_load as checkpoint
+from pophood.train.checkpoint.save_load import latest, load, save, saved_hash, state_hash
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.disk import Operation, watched

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pophood.train.checkpoint import latest, load, state_hash
-from pophood.train.clock import Clock, Pace, position, steady
+from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.events import Evaluated, Finished, Step
-from pophood.train.loop import Trainer
-from pophood.train.optimizer import learning_rate
+from pophood.train.loop.optimizer import learning_rate
+from pophood.train.loop.trainer import Trainer
+from pophood.train.run.clock import Clock, Pace, position, steady
+from pophood.train.run.timing import begin_first_step, evaluating_pace_of
 from pophood.train.settings import TrainSettings
-from pophood.train.timing import begin_first_step, evaluating_pace_of
 from tests.train.small import Case, trainer_of
 
 MINUTE = 60.0

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from pophood.errors import BadInput, NotHere
-from pophood.train.data import scratch_config
-from pophood.train.data.batch import Batch
+from pophood.train.data.dataset.batch import Batch
 from pophood.train.device import require, settled
-from pophood.train.loss import _FusedCrossEntropy
-from pophood.train.model import Model
-from pophood.train.plan import refuse_unfit, remedies
-from pophood.train.precision import dtype_of
+from pophood.train.loop.step import Tensors
+from pophood.train.model.loss import _FusedCrossEntropy
+from pophood.train.model.precision import dtype_of
+from pophood.train.model.transformer import Model
+from pophood.train.run.plan import refuse_unfit, remedies
+from pophood.train.run.scratch import scratch_config
 from pophood.train.settings import TrainSettings
-from pophood.train.step import Tensors
 from pophood.train.tune import tune
 
 THERE = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

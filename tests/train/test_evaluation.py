@@ -11,9 +11,9 @@ import pytest
 
 import pophood
 from pophood.errors import BadInput
-from pophood.lm import LM
+from pophood.model.lm import LM
 from pophood.train.data import DataOptions, Examples, Order, open_data
-from pophood.train.evaluation import evaluate, loss_of, stretches
+from pophood.train.loop.evaluation import evaluate, loss_of, stretches
 from tests.tiny import tiny_folder
 from tests.train.data.given import write_lines
 

@@ -15,10 +15,10 @@ import pytest
 
 import pophood
 from pophood.errors import BadInput, NotHere
-from pophood.train.data import SIZES, DataOptions
-from pophood.train.data.scratch import scratch_rate, sizes_table
+from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Step
-from pophood.train.from_scratch import Scratch, again, from_scratch, size_of_run
+from pophood.train.run.new_model import Scratch, again, from_scratch, size_of_run
+from pophood.train.run.scratch import SIZES, scratch_rate, sizes_table
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning, tune
 from tests.conftest import ROOT

@@ -18,17 +18,18 @@ import pytest
 import torch
 
 from pophood.errors import EngineError, OutOfMemory
-from pophood.train import loop, timing
-from pophood.train.checkpoint import latest, load, state_hash
-from pophood.train.data.batch import Batch
+from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.data.dataset.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
-from pophood.train.loop import Trainer
-from pophood.train.model import Dropout, Model
-from pophood.train.optimizer import Optimizer
+from pophood.train.loop import trainer as loop
+from pophood.train.loop.optimizer import Optimizer
+from pophood.train.loop.step import StepResult, Tensors, train_step
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.transformer import Dropout, Model
+from pophood.train.run import timing
+from pophood.train.run.stopping import Stop
+from pophood.train.run.timing import plan_steps
 from pophood.train.settings import TrainSettings
-from pophood.train.step import StepResult, Tensors, train_step
-from pophood.train.stopping import Stop
-from pophood.train.timing import plan_steps
 from tests.tiny import Values, tiny_config
 from tests.train.small import Case, documents, trainer_of
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.errors import BadInput
-from pophood.train.attention import WHOLE
-from pophood.train.lora import LoraLinear, add_lora, lora_layers
-from pophood.train.loss import cross_entropy
-from pophood.train.model import Model
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.train.model.attention import WHOLE
+from pophood.train.model.lora import LoraLinear, add_lora, lora_layers
+from pophood.train.model.loss import cross_entropy
+from pophood.train.model.transformer import Model
 from pophood.train.settings import LoraSettings
 from tests.tiny import tiny_folder
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.config import tensor_shapes
-from pophood.engine import Engine
-from pophood.train.attention import WHOLE, spans_of
-from pophood.train.between import add_dropped
-from pophood.train.loss import cross_entropy
-from pophood.train.model import Dropout, Model
-from pophood.train.precision import halve
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.model.engine import Engine
+from pophood.train.model.attention import WHOLE, spans_of
+from pophood.train.model.loss import cross_entropy
+from pophood.train.model.ops import add_dropped
+from pophood.train.model.precision import halve
+from pophood.train.model.transformer import Dropout, Model
 from tests.tiny import tiny_folder
 
 FAMILIES = ("gpt2", "llama", "llama-untied", "qwen2", "qwen3")
@@ -147,7 +147,7 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(
             after.append(add_dropped(None, y.detach(), rate))
         return add_dropped(x, y, rate)
 
-    monkeypatch.setattr("pophood.train.model.add_dropped", watched)
+    monkeypatch.setattr("pophood.train.model.transformer.add_dropped", watched)
     model.train()
     for _ in range(60):
         model(tokens, positions, WHOLE)

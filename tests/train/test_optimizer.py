@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pophood.train.optimizer import AdamW, HalvesAdamW, Optimizer, clip, learning_rate
+from pophood.train.loop.optimizer import AdamW, HalvesAdamW, Optimizer, clip, learning_rate
 from pophood.train.settings import TrainSettings
 
 # (steps, warm-up) -> rates by hand, of a highest rate of 1 and a last one of a tenth: the cosine's values

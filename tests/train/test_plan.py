@@ -14,16 +14,17 @@ import pytest
 import torch
 
 from pophood.errors import OutOfMemory
-from pophood.train import plan as plans
-from pophood.train import timing
-from pophood.train.attention import WHOLE
-from pophood.train.checkpoint import latest, load, save
-from pophood.train.clock import Pace
+from pophood.train.checkpoint.save_load import latest, load, save
 from pophood.train.events import Step
-from pophood.train.loop import Trainer
-from pophood.train.model import Model
-from pophood.train.optimizer import make_optimizer
-from pophood.train.plan import (
+from pophood.train.loop.optimizer import make_optimizer
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.attention import WHOLE
+from pophood.train.model.precision import halve
+from pophood.train.model.transformer import Model
+from pophood.train.run import plan as plans
+from pophood.train.run import timing
+from pophood.train.run.clock import Pace
+from pophood.train.run.plan import (
     KEPT,
     Plan,
     Timed,
@@ -33,9 +34,8 @@ from pophood.train.plan import (
     schedule,
     sizes_of,
 )
-from pophood.train.precision import halve
+from pophood.train.run.timing import evaluating_pace_of
 from pophood.train.settings import TrainSettings
-from pophood.train.timing import evaluating_pace_of
 from tests import processes
 from tests.needs import linux
 from tests.tiny import Values, gpt2_config, tiny_config
@@ -268,7 +268,7 @@ def test_the_peak_is_seen_even_if_it_is_gone() -> None:
     linux()
     program = (
         "import numpy as np\n"
-        "from pophood.train.plan import PeakMemory\n"
+        "from pophood.train.run.plan import PeakMemory\n"
         "with PeakMemory(0.005) as peak:\n"
         "    before = peak.now\n"
         "    block = np.ones(30_000_000, np.float32)\n"  # 120 MB

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pophood.train.attention import WHOLE, spans_of
-from pophood.train.checkpoint import load, save, state_hash
+from pophood.train.checkpoint.save_load import load, save, state_hash
 from pophood.train.events import Step
-from pophood.train.loop import Trainer
-from pophood.train.loss import cross_entropy
-from pophood.train.optimizer import HalvesAdamW, clip, make_optimizer
-from pophood.train.precision import dtype_of, halve, joined, multiplies_in_bf16, split
-from pophood.train.product import product
+from pophood.train.loop.optimizer import HalvesAdamW, clip, make_optimizer
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.attention import WHOLE, spans_of
+from pophood.train.model.linear import product
+from pophood.train.model.loss import cross_entropy
+from pophood.train.model.precision import dtype_of, halve, joined, multiplies_in_bf16, split
 from pophood.train.settings import TrainSettings
 from tests.train.small import Case, model_of, trainer_of
 
@@ -81,7 +81,7 @@ def test_gradients_are_those_of_f32_within_its_rounding(family: str) -> None:
 
 @pytest.mark.parametrize("columns", [True, False])
 def test_the_native_loss_is_torchs(columns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pophood.train.loss.AS_COLUMNS", columns)
+    monkeypatch.setattr("pophood.train.model.loss.AS_COLUMNS", columns)
     generator = torch.Generator().manual_seed(5)
     hidden = torch.randn(2, 700, 16, generator=generator).to(torch.bfloat16).requires_grad_()
     weight = torch.randn(197, 16, generator=generator).to(torch.bfloat16).requires_grad_()

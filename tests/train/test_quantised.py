@@ -17,17 +17,18 @@ import pophood
 from pophood.cli.app import pophood as command
 from pophood.config import tensor_shapes
 from pophood.errors import BadInput
-from pophood.lm import LM
-from pophood.train.attention import WHOLE
-from pophood.train.data import SIZES, DataOptions
+from pophood.model.lm import LM
+from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Measuring, Noted, Started, Step
-from pophood.train.learner import build
-from pophood.train.lora import LoraLinear, lora_layers
-from pophood.train.model import Dropout
-from pophood.train.plan import remedies, sizes_of
-from pophood.train.quantised import GROUP, Eight, EightLinear, eight_bit_model, losses, matrix_bytes
+from pophood.train.loop.step import Tensors
+from pophood.train.model.attention import WHOLE
+from pophood.train.model.build import build
+from pophood.train.model.int8_linear import GROUP, Eight, EightLinear, eight_bit_model, losses, matrix_bytes
+from pophood.train.model.lora import LoraLinear, lora_layers
+from pophood.train.model.transformer import Dropout
+from pophood.train.run.plan import remedies, sizes_of
+from pophood.train.run.scratch import SIZES
 from pophood.train.settings import LoraSettings, TrainSettings
-from pophood.train.step import Tensors
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
 

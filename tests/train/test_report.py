@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.lm import LM
-from pophood.train.curve import curve, words
+from pophood.model.lm import LM
 from pophood.train.data import DataOptions, Order, open_data
-from pophood.train.data.examples import Pieces
-from pophood.train.evaluation import evaluate, loss_of
-from pophood.train.general import PASSAGES
-from pophood.train.learner import build
-from pophood.train.measures import Measures, mean_loss, passage_losses, timed_samples, verbatim
-from pophood.train.report import _norms, largest
+from pophood.train.data.dataset.examples import Pieces
+from pophood.train.loop.evaluation import evaluate, loss_of
+from pophood.train.model.build import build
+from pophood.train.report.curve import curve, words
+from pophood.train.report.eval_texts import PASSAGES
+from pophood.train.report.measures import Measures, mean_loss, passage_losses, timed_samples, verbatim
+from pophood.train.report.report_card import _norms, largest
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
@@ -47,9 +47,9 @@ def tasks(tmp_path: Path) -> Path:
 
 def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_path: Path) -> None:
     """Packed rows in torch, documents one by one in the engine: masks and borders mean the same."""
-    from pophood.train.parallel import Learner
-    from pophood.train.step import Tensors
-    from pophood.train.step import evaluate as torch_loss
+    from pophood.train.distributed.sharding import Learner
+    from pophood.train.loop.step import Tensors
+    from pophood.train.loop.step import evaluate as torch_loss
 
     options = DataOptions(length=96, cache=tmp_path / "cache", validation=0)
     data = open_data(tasks, lm.bundle.tokenizer, lm.chat_template, options)
@@ -106,7 +106,7 @@ def test_losses_are_compared_on_the_passages_that_both_read() -> None:
 
 
 def test_samples_are_short_where_there_is_little_time(lm: LM) -> None:
-    from pophood.train.samples import Prompt
+    from pophood.train.report.samples import Prompt
 
     prompts = [Prompt(tuple(lm.tokenize(text)), text) for text in ("The sun", "The hills")]
     long, most = timed_samples(lm, prompts)

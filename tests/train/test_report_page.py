@@ -18,14 +18,14 @@ import pytest
 
 import pophood
 from pophood.cli.app import pophood as program
-from pophood.lm import LM
+from pophood.model.lm import LM
 from pophood.train.commands import Command, next_commands
-from pophood.train.curve import NARROW, beta_of, curve, smoothed
 from pophood.train.data import DataOptions
-from pophood.train.measures import Measures
-from pophood.train.page import NOTHING, page
-from pophood.train.plan import Plan
-from pophood.train.report import Actual, Card, Change, headline
+from pophood.train.report.curve import NARROW, beta_of, curve, smoothed
+from pophood.train.report.measures import Measures
+from pophood.train.report.page import NOTHING, page
+from pophood.train.report.report_card import Actual, Card, Change, headline
+from pophood.train.run.plan import Plan
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning
 from tests.cli.browser import Page, chromium

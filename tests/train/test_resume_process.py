@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pophood.train.checkpoint import latest, load, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load, saved_hash, state_hash
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.small import Case, documents, trainer_of

@@ -13,9 +13,9 @@ from tensorboardX.proto.event_pb2 import Event
 from pophood.errors import NotHere
 from pophood.train.data import DataOptions
 from pophood.train.events import Step
-from pophood.train.from_scratch import again, from_scratch
+from pophood.train.report.tensorboard import FILES, Board, has_board, require_tensorboard
+from pophood.train.run.new_model import again, from_scratch
 from pophood.train.settings import TrainSettings
-from pophood.train.tensorboard import FILES, Board, has_board, require_tensorboard
 from pophood.train.tune import Tuning
 
 

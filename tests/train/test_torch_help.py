@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pophood.train import torch_help
+from pophood.train import torch_install as torch_help
 from tests import processes
 from tests.conftest import ROOT
 
@@ -33,7 +33,7 @@ def test_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str]
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in names} | given
     program = (
-        "import os, sys; from pophood.train.torch_help import require_torch; require_torch();"
+        "import os, sys; from pophood.train.torch_install import require_torch; require_torch();"
         "assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
     )
     done = processes.run(

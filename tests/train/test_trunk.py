@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from pophood.errors import BadInput
-from pophood.train import states
-from pophood.train.checkpoint import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.events import Evaluated, Event, Finished, Noted, Step
-from pophood.train.loop import Trainer
-from pophood.train.precision import halve
+from pophood.train.loop import chunk_store as states
+from pophood.train.loop.activation_cache import Trunk, Trunks, lowest_trained
+from pophood.train.loop.trainer import Trainer
+from pophood.train.model.precision import halve
 from pophood.train.settings import TrainSettings
-from pophood.train.trunk import Trunk, Trunks, lowest_trained
 from tests.train.small import Case, trainer_of
 
 LAST = Case("last")

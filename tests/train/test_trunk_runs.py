@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import pophood
-from pophood.lm import LM
-from pophood.train.clock import Pace
+from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.events import Noted, Step
+from pophood.train.run.clock import Pace
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder

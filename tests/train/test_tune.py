@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import pophood
+from pophood.adapters.peft import read_adapter
 from pophood.errors import BadInput, Cancelled, EngineError, NotHere
-from pophood.export.peft import read_adapter
-from pophood.lm import LM
-from pophood.train.attention import WHOLE
+from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
 from pophood.train.events import Evaluated, Event, Finished, Measuring, Sampled, Started, Step
-from pophood.train.folder import State
+from pophood.train.model.attention import WHOLE
+from pophood.train.run.folder import State
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning, default_out, tune
 from tests.tiny import tiny_folder
@@ -384,7 +384,7 @@ def test_options_that_would_change_nothing_are_refused(lm: LM, notes: Path) -> N
 
 
 def test_a_run_of_an_earlier_version_goes_on_without_what_it_never_used() -> None:
-    from pophood.train.resuming import settings_of
+    from pophood.train.checkpoint.resume import settings_of
 
     old = {"method": "full", "lora": {"rank": 4}, "last_blocks": 9, "cache_limit": 0.0, "batch_size": 2}
     assert settings_of({"settings": old}) == TrainSettings("full", batch_size=2)

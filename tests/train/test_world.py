@@ -19,17 +19,17 @@ import pytest
 import torch
 
 import pophood
+from pophood.adapters.peft import read_adapter
 from pophood.errors import BadInput
-from pophood.export.peft import read_adapter
-from pophood.train.checkpoint import latest, load, state_hash
+from pophood.train.checkpoint.resume import remarks
+from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
+from pophood.train.distributed.process_group import ALONE, World
 from pophood.train.events import Evaluated, Finished, Step
-from pophood.train.loop import Trainer
-from pophood.train.resuming import remarks
+from pophood.train.loop.trainer import Trainer
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
-from pophood.train.world import ALONE, World
 from tests import processes
 from tests.conftest import ROOT
 from tests.tiny import tiny_folder

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from pophood.cli.console import Console, close_quietly, one_line, prepare_streams
-from pophood.cli.late import LateGroup
+from pophood.cli.lazy import LateGroup
+from pophood.cli.terminal.console import Console, close_quietly, one_line, prepare_streams
 from pophood.errors import BadInput, Cancelled, PophoodError
 
 # verb -> what the list of commands says about it; a test holds it equal to the verb's own first sentence.
@@ -42,7 +42,7 @@ class Verbs(LateGroup):
     """The commands of `pophood`."""
 
     verbs = VERBS
-    package = "pophood.cli"
+    package = "pophood.cli.commands"
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -125,6 +125,6 @@ def pophood(ctx: click.Context) -> None:
     Example: pophood run "The capital of Spain is"
     """
     if ctx.invoked_subcommand is None:
-        from pophood.cli.welcome import welcome
+        from pophood.cli.screens.welcome import welcome
 
         welcome(Console())

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from pophood.cli.app import pophood
-from pophood.cli.late import LateGroup
+from pophood.cli.lazy import LateGroup
 
 WIDTH = 100
 

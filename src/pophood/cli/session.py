@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pophood.cli.console import Console
-from pophood.cli.options import ModelChoice
-from pophood.cli.progress import Transfer, Waiting
+from pophood.cli.options.shared import ModelChoice
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.progress import Transfer, Waiting
 from pophood.table import count
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 
 def ask(console: Console) -> Callable[[str], bool] | None:
@@ -31,7 +31,8 @@ def ask(console: Console) -> Callable[[str], bool] | None:
 
 def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
     """Find, fetch if need be (said aloud), load, and name the model, its precision and its file on stderr."""
-    from pophood import hub, lm
+    from pophood import hub
+    from pophood.model import lm
 
     name = choice.name or _base_of(choice)
     with Transfer(console, name or "model") as progress:
@@ -72,8 +73,8 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
 def _base_of(choice: ModelChoice) -> str | None:
     """The model that the first adapter was made for, if its files say it and it is on this machine."""
     from pophood import hub
+    from pophood.adapters.peft import CONFIG, read_adapter
     from pophood.errors import PophoodError
-    from pophood.export.peft import CONFIG, read_adapter
 
     for place, _ in choice.adapters[:1]:
         if not (Path(place) / CONFIG).is_file():

@@ -22,7 +22,7 @@ from pophood.errors import PophoodError
 if TYPE_CHECKING:
     from types import CodeType
 
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 VALUE = "_shown_"  # the name that takes a cell's last value
 KEPT = "_names_of_pages"  # page -> its names, for pages that continue it; with the model, and gone when it is

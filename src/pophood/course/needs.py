@@ -8,7 +8,7 @@ from pophood.errors import NotHere
 
 # What a page's front matter may name -> who raises NotHere without it. Named and not imported: like the cells
 # of a page, it may stand above the course.
-NEEDS = {"torch": ("pophood.train.torch_help", "require_torch")}
+NEEDS = {"torch": ("pophood.train.torch_install", "require_torch")}
 
 
 class Missing(NotHere):

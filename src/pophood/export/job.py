@@ -17,23 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from pophood.adapter import Adapter
-from pophood.bundle import Bundle
+from pophood.adapters.adapter import Adapter
+from pophood.adapters.gguf_adapter import read_adapter_gguf
+from pophood.adapters.peft import read_adapter
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, BadInput
-from pophood.export.gguf import write_model
-from pophood.export.gguf_adapter import read_adapter_gguf, write_adapter_gguf
+from pophood.export.gguf.gguf_adapter_writer import write_adapter_gguf
+from pophood.export.gguf.gguf_model import write_model
+from pophood.export.hf.hf_folder import write_folder
 from pophood.export.merged import Merged
 from pophood.export.ollama import modelfile
-from pophood.export.peft import CONFIG, read_adapter, write_adapter
+from pophood.export.peft_writer import write_adapter
 from pophood.export.proof import Proof, prove_bytes, prove_model
-from pophood.export.safetensors import write_folder
 from pophood.export.source import source_weights
 from pophood.export.staging import RECEIPT, is_file, receipt_of, staged, staged_file
 from pophood.export.types import chosen
-from pophood.formats import identify
+from pophood.model.bundle import Bundle
 from pophood.system import atomic_write
-from pophood.text.chat import load_template_folder
 
 Progress = Callable[[int, int], object]
 Adapters = Sequence[tuple[Adapter, float]]
@@ -64,29 +64,6 @@ class Receipt:
             "python": platform.python_version(),
         }
         return document | {"versions": versions}
-
-
-def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
-    """The adapter in a PEFT folder or a GGUF file, checked against the model that it is for."""
-    path = Path(path)
-    if path.is_file() and path.suffix != ".gguf" and identify(path) == "safetensors":
-        path = path.parent
-    adapter = read_adapter_gguf(path, config) if path.is_file() else read_adapter(path)
-    adapter.check(tensor_shapes(config))
-    return adapter
-
-
-def template_of(path: str | Path) -> str | None:
-    """The chat template in an adapter's folder, or None.
-
-    `pophood tune` leaves one where the model has none, PEFT's users save the tokenizer beside the adapter.
-    Raises BadFile for one that is no text.
-    """
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
-    if not (folder / CONFIG).is_file():
-        return None
-    template = load_template_folder(folder, {})
-    return None if template is None else template.source
 
 
 def export_model(

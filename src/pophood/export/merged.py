@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.adapter import Adapter, Floats
-from pophood.bundle import Weights
+from pophood.adapters.adapter import Adapter, Floats
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput
+from pophood.model.bundle import Weights
 
 
 class Merged:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pophood.bundle import Bundle
 from pophood.errors import PophoodError
-from pophood.text.chat import ChatTemplate
+from pophood.model.bundle import Bundle
+from pophood.text.chat.chat_template import ChatTemplate
 
 SYSTEM, USER, ANSWER, AGAIN = "Qsyst7", "Quser7", "Qansw7", "Qmore7"
 _PARAMETERS = {

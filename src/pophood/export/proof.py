@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.bundle import Bundle, open_bundle
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.engine import Engine, StoredWeights
 from pophood.errors import BadFile, BadInput, EngineError
+from pophood.export.hf.hf_folder import rounded
 from pophood.export.merged import Merged
-from pophood.export.passage import AWKWARD, PASSAGE
-from pophood.export.safetensors import rounded
+from pophood.export.proof_text import AWKWARD, PASSAGE
 from pophood.export.types import Types
 from pophood.formats import identify, open_gguf, open_safetensors
+from pophood.model.bundle import Bundle, open_bundle
+from pophood.model.engine import Engine, StoredWeights
 
 TOKENS = 256  # of the passage, at most
 GREEDY = 64

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.adapter import Floats
+from pophood.adapters.adapter import Floats
 from pophood.errors import Unsupported
 from pophood.formats.quant import BLOCKS
 

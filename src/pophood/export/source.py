@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pophood.bundle import Bundle
 from pophood.formats import open_gguf
 from pophood.formats.sniff import weights_at
+from pophood.model.bundle import Bundle
 
 
 def source_weights(bundle: Bundle) -> Path:

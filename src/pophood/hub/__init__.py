@@ -6,10 +6,10 @@
 What is here is found without importing the network's modules, so a start costs no time for them.
 """
 
-from pophood.hub.choice import Choice, default_choice, locate
-from pophood.hub.known import CATALOGUE, KnownModel
+from pophood.hub.known_models import CATALOGUE, KnownModel
 from pophood.hub.manage import Listed, list_models, pull, remove, use
-from pophood.hub.report import Progress, say_to_log, size_text
+from pophood.hub.progress import Progress, say_to_log, size_text
+from pophood.hub.resolve import Choice, default_choice, locate
 from pophood.hub.store import Located
 
 catalogue: dict[str, KnownModel] = CATALOGUE

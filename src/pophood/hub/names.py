@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pophood.errors import BadInput
 from pophood.formats.parts import one_of_each
-from pophood.hub.known import CATALOGUE
+from pophood.hub.known_models import CATALOGUE
 
 # The hub's own rules: letters, digits, - _ .; no "--" or ".."; neither end is "-" or "."; 96 at most.
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"

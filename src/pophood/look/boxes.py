@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.look.parts import shape_text
+from pophood.look.math.model_parts import shape_text
 
 Stack = Literal["embedding", "attention", "feed-forward", "output"]
 ACTIVATIONS = {"gelu_tanh": "GELU (tanh form)", "gelu": "GELU", "silu": "SiLU"}

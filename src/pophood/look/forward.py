@@ -13,7 +13,7 @@ from pophood.errors import BadInput, ContextOverflow
 from pophood.look.view import Source
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 
 @dataclass(frozen=True, slots=True, eq=False)

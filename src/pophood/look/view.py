@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 PROMPT = "The capital of Spain is"  # the talk's, and every view's default
 
@@ -117,7 +117,7 @@ class View:
 
     def to_json(self, *, arrays: bool = False) -> str:
         """Everything as one object; `arrays` adds the large ones as nested lists. NaN becomes null."""
-        from pophood.look.origin import command_of, python_of
+        from pophood.look.reproduce import command_of, python_of
 
         facts: dict[str, object] = {
             "view": self.name,

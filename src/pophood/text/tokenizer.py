@@ -145,13 +145,13 @@ def check_whole(text: str) -> None:
 
 def load_tokenizer_folder(path: str | Path) -> Tokenizer:
     """The tokenizer in a model's folder, in the way of `folder.load_folder`."""
-    from pophood.text.folder import load_folder
+    from pophood.text.hf.folder import load_folder
 
     return load_folder(Path(path))
 
 
 def load_tokenizer_gguf(metadata: Mapping[str, object]) -> Tokenizer:
     """The tokenizer in a GGUF file's metadata, in the way of `gguf_vocabulary.load_gguf`."""
-    from pophood.text.gguf_vocabulary import load_gguf
+    from pophood.text.gguf.gguf_vocabulary import load_gguf
 
     return load_gguf(metadata)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pophood.config import ModelConfig
 from pophood.errors import BadInput
-from pophood.train.data.scratch import scratch_rate
+from pophood.train.run.scratch import scratch_rate
 from pophood.train.settings import TrainSettings
 
 MINUTES = 5.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pophood.errors import BadInput, NotHere
+from pophood.train.distributed.process_group import World
 from pophood.train.settings import DEVICES, TrainSettings
-from pophood.train.world import World
 
 
 def settled(settings: TrainSettings) -> TrainSettings:

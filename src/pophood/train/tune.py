@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pophood.errors import BadInput
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
-from pophood.train.from_scratch import Scratch, scratch_for
+from pophood.train.run.new_model import Scratch, scratch_for
+from pophood.train.run.tuning import Paths, Tuning, default_out
 from pophood.train.settings import LoraSettings, TrainSettings
-from pophood.train.torch_help import require_torch
-from pophood.train.tuning import Paths, Tuning, default_out
+from pophood.train.torch_install import require_torch
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 
 def tune(
@@ -46,7 +46,7 @@ def tune(
         for event in pophood.tune(None, "notes.txt", from_scratch="gpt2-tiny"): print(event)
     """
     require_torch()
-    from pophood import lm as models
+    from pophood.model import lm as models
 
     unknown = sorted(set(settings) - set(TrainSettings.__dataclass_fields__))
     if unknown:

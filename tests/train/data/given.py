@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pophood.text.chat import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
 from pophood.train.data import Data, DataOptions, open_data
 from tests.conftest import ROOT

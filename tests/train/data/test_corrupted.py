@@ -119,7 +119,7 @@ def test_bad_lines_of_a_text_are_left_out_alone(tmp_path: Path) -> None:
 
 def test_a_line_that_the_vocabulary_cannot_say_is_bad(smollm2: Any, tmp_path: Path) -> None:
     """SmolLM2's vocabulary lacks eight bytes; a text with one of them loses that line only."""
-    from pophood.bundle import open_bundle
+    from pophood.model.bundle import open_bundle
 
     tokenizer = open_bundle(smollm2).tokenizer
     lost = next(c for c in map(chr, range(1, 256)) if not _can(tokenizer, c))

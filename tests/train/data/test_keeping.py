@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from pophood.errors import BadFile, PophoodError
-from pophood.text.chat import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate
 from pophood.train.data import Progress
-from pophood.train.data.kept import fingerprint, line_ends
-from pophood.train.data.reading import STRETCH
+from pophood.train.data.dataset.cache import fingerprint, line_ends
+from pophood.train.data.encode.encode_files import STRETCH
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.hub.test_disk_full import FullDisk
@@ -172,7 +172,7 @@ def test_when_the_kernel_itself_refuses_the_write(tmp_path: Path) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from pophood.train.data import store
+from pophood.train.data.dataset import store
 from tests.train.data.given import SHAKESPEARE, opened
 store.sync_file = lambda file: os._exit(9)
 opened(SHAKESPEARE, cache=Path(sys.argv[1]))

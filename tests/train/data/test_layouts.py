@@ -10,7 +10,7 @@ import pytest
 
 from pophood.errors import BadFile, BadInput, NotHere
 from pophood.train.data import DataOptions
-from pophood.train.data.layouts import WrongRecord, items_of, layout_of
+from pophood.train.data.read.layouts import WrongRecord, items_of, layout_of
 from tests.train.data.given import TASKS, byte_level, learned_text, opened, whole_text, write_lines
 
 SYSTEM = "<|im_start|>system\nBe brief.<|im_end|>\n"

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadFile, NotHere
-from pophood.train.data import lines
-from pophood.train.data.lines import read_lines, read_segments
+from pophood.train.data.read import lines
+from pophood.train.data.read.lines import read_lines, read_segments
 
 
 def told(path: Path, most: int = lines.MOST_LINE) -> list[tuple[int, str, str | None]]:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pophood.text.chat import ChatTemplate, encode_chat
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
 from pophood.text.tokenizer import Tokenizer
-from pophood.train.data.encode import Encoded, ItemEncoder
-from pophood.train.data.layouts import Item, WrongRecord
-from pophood.train.data.template import base_template, base_template_source
+from pophood.train.data.encode.default_template import base_template, base_template_source
+from pophood.train.data.encode.encode import Encoded, ItemEncoder
+from pophood.train.data.read.layouts import Item, WrongRecord
 from tests.text.templates import CONVERSATIONS, TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
 from tests.train.data.given import BOS, EOS, byte_level, gpt2, sentence_pieces
@@ -275,7 +275,7 @@ def test_typed_special_tokens_count_only_where_asked_for() -> None:
 
 
 def test_smollm2_learns_its_answers(smollm2: Any) -> None:
-    from pophood.bundle import open_bundle
+    from pophood.model.bundle import open_bundle
 
     bundle = open_bundle(smollm2)
     found = ItemEncoder(bundle.tokenizer, bundle.chat_template).item(Item(messages=tuple(TALKS["four"])))

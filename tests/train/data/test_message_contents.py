@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text.chat import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
-from pophood.train.data.encode import ItemEncoder
-from pophood.train.data.layouts import Item
+from pophood.train.data.encode.encode import ItemEncoder
+from pophood.train.data.read.layouts import Item
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.test_messages import TAKES_PARTS, TRIMS
 from tests.tiny_thinker import thinker

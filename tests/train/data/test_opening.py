@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadInput
-from pophood.text.chat import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate
 from pophood.train.data import Examples, show
-from pophood.train.data.split import mixed, split_documents
-from pophood.train.data.store import DOCUMENT
+from pophood.train.data.dataset.split import mixed, split_documents
+from pophood.train.data.dataset.store import DOCUMENT
 from tests.train.data.given import SHAKESPEARE, TASKS, byte_level, gpt2, opened, sentence_pieces, write_lines
 
 

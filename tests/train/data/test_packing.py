@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.train.data import IGNORED, Batch, Order
-from pophood.train.data.examples import Examples
-from pophood.train.data.packing import WINDOW, pack
-from pophood.train.data.store import DOCUMENT
+from pophood.train.data.dataset.examples import Examples
+from pophood.train.data.dataset.packing import WINDOW, pack
+from pophood.train.data.dataset.store import DOCUMENT
 from tests.train.data.given import SHAKESPEARE, TASKS, byte_level, opened, write_lines
 
 

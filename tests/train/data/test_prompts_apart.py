@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from pophood.train.data import Data, DataOptions, Examples
-from pophood.train.data.layouts import items_of, prompt_of
-from pophood.train.data.split import groups_of
-from pophood.train.data.store import DOCUMENT
+from pophood.train.data.dataset.split import groups_of
+from pophood.train.data.dataset.store import DOCUMENT
+from pophood.train.data.read.layouts import items_of, prompt_of
 from tests.conftest import ROOT
 from tests.train.data.given import byte_level, opened, write_lines
 
@@ -197,7 +197,7 @@ def test_groups_are_joined_through_chains() -> None:
 
 def test_the_seed_of_the_split_is_42_everywhere(tmp_path: Path) -> None:
     """In the help, in the library and on the command line."""
-    from pophood.cli.tune_options import SETTINGS, TuneWishes
+    from pophood.cli.options.tune import SETTINGS, TuneWishes
     from pophood.train.settings import TrainSettings
 
     path = write_lines(tmp_path / "a.jsonl", [{"text": f"text {n}"} for n in range(60)])

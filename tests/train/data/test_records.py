@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadFile
-from pophood.train.data import raw
-from pophood.train.data.raw import read_array, read_jsonl
-from pophood.train.data.tables import read_table
+from pophood.train.data.read import json_records as raw
+from pophood.train.data.read.csv_records import read_table
+from pophood.train.data.read.json_records import read_array, read_jsonl
 
 SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 VALUES = st.recursive(
@@ -36,7 +36,7 @@ def test_an_array_is_its_items(
     path.write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "SEGMENT", size)
-        patch.setattr("pophood.train.data.lines.SEGMENT", size)
+        patch.setattr("pophood.train.data.read.lines.SEGMENT", size)
         found = list(read_array(path))
     assert [item.value for item in found] == values
     assert not any(item.why for item in found)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, BadInput
-from pophood.train.data.layouts import WrongRecord, items_of
-from pophood.train.data.raw import parse
+from pophood.train.data.read.json_records import parse
+from pophood.train.data.read.layouts import WrongRecord, items_of
 from tests.train.data.given import learned_text, opened
 
 END = "<|im_end|>"

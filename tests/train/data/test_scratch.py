@@ -12,8 +12,14 @@ import pytest
 from pophood.config import tensor_shapes
 from pophood.errors import BadInput
 from pophood.text.tokenizer import Tokenizer
-from pophood.train.data import SIZES, DataOptions, initial_weights, open_data, scratch_config, train_tokenizer
-from pophood.train.data.scratch import LEAST_VOCABULARY
+from pophood.train.data import DataOptions, open_data
+from pophood.train.run.scratch import (
+    LEAST_VOCABULARY,
+    SIZES,
+    initial_weights,
+    scratch_config,
+    train_tokenizer,
+)
 from tests.train.data.given import SHAKESPEARE, TASKS, write_lines
 
 

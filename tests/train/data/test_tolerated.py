@@ -15,7 +15,7 @@ import pytest
 
 from pophood.errors import BadFile, BadInput
 from pophood.train.data import Data
-from pophood.train.data.layouts import items_of
+from pophood.train.data.read.layouts import items_of
 from tests.conftest import ROOT
 from tests.train.data.given import byte_level, opened, write_lines
 
@@ -103,7 +103,7 @@ def test_a_column_that_is_read_is_named_once(content: str, options: Any, name: s
 
 
 def test_the_hint_for_columns_can_be_pasted(tmp_path: Path) -> None:
-    from pophood.cli.tune_options import columns_of
+    from pophood.cli.options.tune import columns_of
 
     path = write_lines(tmp_path / "a.jsonl", [{"question": "a?", "answer": "b"}])
     with pytest.raises(BadFile) as caught:
@@ -380,13 +380,13 @@ def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
         file.write('{"data": [')
         file.write(",".join(json.dumps({"text": f"{number} " + "x" * 9000}) for number in range(2000)))
         file.write("]}")
-    from pophood.train.data.raw import read_wrapped
+    from pophood.train.data.read.json_records import read_wrapped
 
     tracemalloc.start()
     count = sum(raw.why is None for raw in read_wrapped(path, "data"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000 and path.stat().st_size > 17 << 20 and peak < 3 << 20
-    from pophood.train.data.containers import Shape, shape_of
+    from pophood.train.data.read.containers import Shape, shape_of
 
     assert shape_of(path, {"text"}, records=False) == Shape("wrapped", "data")

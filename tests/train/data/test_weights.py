@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pophood.text.chat import ChatTemplate
-from pophood.train.data.encode import ItemEncoder
-from pophood.train.data.layouts import WrongRecord, items_of
+from pophood.text.chat.chat_template import ChatTemplate
+from pophood.train.data.encode.encode import ItemEncoder
+from pophood.train.data.read.layouts import WrongRecord, items_of
 from tests.conftest import ROOT
 from tests.text.templates import TEMPLATES
 from tests.train.data.given import (

@@ -15,7 +15,7 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
-from pophood.cli.console import visible
+from pophood.cli.terminal.console import visible
 
 if TYPE_CHECKING:
     from pophood.generate import Token

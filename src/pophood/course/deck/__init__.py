@@ -20,11 +20,11 @@ from pophood.course.deck.shown import value_html, words_html
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
-from pophood.look.origin import number_options
+from pophood.look.reproduce import number_options
 from pophood.look.view import Source
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 
 def deck_html(

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-from pophood.look.architecture import Architecture
 from pophood.look.boxes import Box
 from pophood.look.figures.parts import LABEL, SMALL, size
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
 from pophood.look.figures.tint import mixed
+from pophood.look.views.architecture import Architecture
 
 WIDE = 540.0  # points, as everything here
 ROW, GAP, PAD = 17.0, 24.0, 5.0

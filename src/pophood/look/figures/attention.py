@@ -10,10 +10,10 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
-from pophood.look.attention import Attention
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme, readable_on, rgb
-from pophood.look.heads import LABELS, LETTERS, NO_LABEL
+from pophood.look.math.heads import LABELS, LETTERS, NO_LABEL
+from pophood.look.views.attention import Attention
 
 ACROSS = 6  # small maps in a row
 CELL = 0.19  # inches of a cell in the grid of labels

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from pophood.look.before import DRAWN, Before
 from pophood.look.figures.parts import LABEL, colour_bar, heatmap, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
+from pophood.look.views.before import DRAWN, Before
 
 SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden state"}
 

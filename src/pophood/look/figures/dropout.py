@@ -12,11 +12,11 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from pophood.look.dropout import MASKS, SHOWN, Dropout
+from pophood.look.arguments import spelled
 from pophood.look.figures import parts
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
-from pophood.look.reading import spelled
+from pophood.look.views.dropout import MASKS, SHOWN, Dropout
 
 
 def draw(view: Dropout, figure: Figure, theme: Theme) -> None:

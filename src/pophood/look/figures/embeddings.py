@@ -5,11 +5,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pophood.look.embeddings import Control, Embeddings
 from pophood.look.figures.parts import bars, caption, scatter, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.figures.tint import rim
+from pophood.look.views.embeddings import Control, Embeddings
 
 HATCH = ("", "///")
 

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import PercentFormatter
 
-from pophood.look.activations import gelu, gelu_difference, gelu_tanh, silu
-from pophood.look.feedforward import FeedForward
+from pophood.look.arguments import spelled
 from pophood.look.figures import parts
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
-from pophood.look.reading import spelled
+from pophood.look.math.activations import gelu, gelu_difference, gelu_tanh, silu
+from pophood.look.views.feedforward import FeedForward
 
 LONGEST = 14  # characters of a promoted token
 

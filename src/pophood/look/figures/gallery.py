@@ -19,7 +19,7 @@ from pophood.look.figures.saving import svg_of
 from pophood.look.view import Source, View
 
 if TYPE_CHECKING:
-    from pophood.lm import LM
+    from pophood.model.lm import LM
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.hidden import Hidden
+from pophood.look.views.hidden import Hidden
 
 
 def draw(view: Hidden, figure: Figure, theme: Theme) -> None:

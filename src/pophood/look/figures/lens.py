@@ -10,7 +10,7 @@ from pophood.look.figures import fit
 from pophood.look.figures.parts import SMALL, bars, caption, heatmap
 from pophood.look.figures.text import SMALLEST, token_label, width
 from pophood.look.figures.theme import Theme, readable_on
-from pophood.look.lens import Lens
+from pophood.look.views.lens import Lens
 
 WIDEST = 10  # characters of a guess
 WIDEST_CELL, PANEL = 0.52, 2.6  # inches: of a cell at most, of the chosen token

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pophood.look.figures.parts import LABEL, SMALL, bars, caption
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme
-from pophood.look.next import Left, Next
+from pophood.look.views.next import Left, Next
 
 NARROW = 1.35  # inches of a setting's panel
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.norm import Norm
+from pophood.look.views.norm import Norm
 
 FAR = 20.0  # a panel whose ends are this many times further out than its 95 % has a logarithmic axis there
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from pophood.look.figures.parts import LABEL, bars, caption, heatmap
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.output import Output
+from pophood.look.views.output import Output
 
 ACROSS = 64  # numbers of the hidden state in one row
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pophood.errors import NotHere
 from pophood.look.figures import draw, require
 from pophood.look.figures.saving import svg_of
-from pophood.look.origin import command_of, python_of
+from pophood.look.reproduce import command_of, python_of
 from pophood.look.view import View
 from pophood.table import Table, count
 

@@ -7,7 +7,7 @@ from matplotlib.patches import Patch
 
 from pophood.look.figures.parts import LABEL, bars, legend, size
 from pophood.look.figures.theme import Theme
-from pophood.look.parameters import Parameters, share_text
+from pophood.look.views.parameters import Parameters, share_text
 
 
 def draw(view: Parameters, figure: Figure, theme: Theme) -> None:

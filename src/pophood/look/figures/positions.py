@@ -10,7 +10,7 @@ from pophood.look.figures import fit
 from pophood.look.figures.parts import LABEL, colour_map, heatmap, legend, scatter, size
 from pophood.look.figures.theme import Theme
 from pophood.look.figures.tint import rim
-from pophood.look.positions import Learned, Positions, Rotary
+from pophood.look.views.positions import Learned, Positions, Rotary
 
 STYLES = ("-", "--", "-.", ":", (0, (1, 3)))
 

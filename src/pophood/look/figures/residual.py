@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.residual import SUBLAYERS, Residual
+from pophood.look.views.residual import SUBLAYERS, Residual
 
 MARKS = ("o", "s")
 

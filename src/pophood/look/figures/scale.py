@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from pophood.look.figures.parts import legend, log_counts, scatter, size
 from pophood.look.figures.theme import Theme
-from pophood.look.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, Model, Scale, short_number
+from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, Model, Scale, short_number
 
 
 def draw(view: Scale, figure: Figure, theme: Theme) -> None:

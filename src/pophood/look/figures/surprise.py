@@ -15,7 +15,7 @@ from pophood.look.figures.parts import caption
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme, readable_on
 from pophood.look.figures.tint import mixed
-from pophood.look.surprise import HIGH, Surprise
+from pophood.look.views.surprise import HIGH, Surprise
 
 WIDE = 8.0  # inches
 ROOM = 72 * WIDE - 24  # points of a line

@@ -10,7 +10,7 @@ from pophood.look.figures.parts import LABEL, caption
 from pophood.look.figures.text import printable, token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.figures.tint import mixed
-from pophood.look.tokens import Cut, Tokens
+from pophood.look.views.tokens import Cut, Tokens
 from pophood.table import count
 
 WIDE = 7.5  # inches

@@ -8,20 +8,18 @@ order = Order(data.train, batch_size=4, length=256, seed=42)
 order.batch(epoch=0, index=0).tokens  # [B, T]
 """
 
-from pophood.train.data.batch import IGNORED, Batch
-from pophood.train.data.examples import Example, Examples
-from pophood.train.data.opening import Data, open_data
+from pophood.train.data.dataset.batch import IGNORED, Batch
+from pophood.train.data.dataset.data_report import BadLine, DataReport, Progress
+from pophood.train.data.dataset.dataset import Data, open_data
+from pophood.train.data.dataset.examples import Example, Examples
+from pophood.train.data.dataset.packing import Order
+from pophood.train.data.dataset.preview import STATES, Shown, ShownPiece, show
+from pophood.train.data.encode.default_template import base_template, base_template_source, end_id
 from pophood.train.data.options import LAYOUTS, DataOptions
-from pophood.train.data.packing import Order
-from pophood.train.data.report import BadLine, DataReport, Progress
-from pophood.train.data.scratch import SIZES, initial_weights, scratch_config, train_tokenizer
-from pophood.train.data.showing import STATES, Shown, ShownPiece, show
-from pophood.train.data.template import base_template, base_template_source, end_id
 
 __all__ = [
     "IGNORED",
     "LAYOUTS",
-    "SIZES",
     "STATES",
     "BadLine",
     "Batch",
@@ -37,9 +35,6 @@ __all__ = [
     "base_template",
     "base_template_source",
     "end_id",
-    "initial_weights",
     "open_data",
-    "scratch_config",
     "show",
-    "train_tokenizer",
 ]

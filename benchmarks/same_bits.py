@@ -1,0 +1,166 @@
+"""Fingerprints of everything that pophood computes, to show that a change of its code changed no result.
+
+    python benchmarks/same_bits.py record before.json     # at one commit
+    python benchmarks/same_bits.py record after.json      # at another
+    python benchmarks/same_bits.py compare before.json after.json
+
+A fingerprint is the SHA-256 of an output: logits of every family (tests/tiny.py) and of smollm2, sampled
+texts by seed, the numbers of every view, the files of short training runs, one of them stopped and resumed.
+Everything but the logits is taken through the command line, which does not depend on the package's layout.
+Both records must come from one machine, since training's bits depend on the instruction set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("POPHOOD_HOME", str(ROOT / "build" / "test-home"))
+
+TEXT = "The capital of Spain is Madrid. 中文 naïve 🙂 of\n\n"
+SETTINGS: dict[str, list[str]] = {
+    "greedy": ["--temperature", "0"],
+    "plain": ["--seed", "1"],
+    "filters": ["--seed", "2", "--top-k", "40", "--top-p", "0.9", "--min-p", "0.02"],
+    "penalties": ["--seed", "3", "--repetition-penalty", "1.2", "--temperature", "1.1"],
+    "batch": ["--seed", "4", "--samples", "3"],
+}
+VIEWS = (
+    *("architecture", "parameters", "scale", "tokens", "embeddings", "positions", "before", "hidden", "norm"),
+    *("residual", "dropout", "attention", "feedforward", "output", "next", "surprise", "lens"),
+)
+WITHOUT_TEXT = {"architecture", "parameters", "scale", "embeddings", "positions"}
+TRAINING: dict[str, list[str]] = {
+    "lora": ["--method", "lora"],
+    "lora q8": ["--method", "lora", "--base", "q8", "--lora-dropout", "0.1"],
+    "full": ["--method", "full", "--precision", "f32"],
+    "last": ["--method", "last", "--last-blocks", "1"],
+}
+# Seconds, dates and paths differ between two runs of one program; so do sizes that name them.
+VOLATILE = {"seconds", "date", "path", "source", "tokens_per_second", "speed", "model", "timings", "version"}
+
+
+def digest(data: bytes | str) -> str:
+    """The first 16 hexadecimal digits of the SHA-256."""
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
+
+
+def without_volatile(value: Any) -> Any:
+    """A JSON value without what two runs of one program do not share."""
+    if isinstance(value, dict):
+        return {k: without_volatile(v) for k, v in value.items() if k not in VOLATILE}
+    if isinstance(value, list):
+        return [without_volatile(v) for v in value]
+    return value
+
+
+def pophood(*arguments: str, cwd: Path | None = None) -> str:
+    """The standard output of a command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pophood", *arguments],
+        capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"pophood {' '.join(arguments)}: {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def logits(models: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Logits of all positions, with the file's own precision and at f32."""
+    import pophood as library
+
+    for name, model in models.items():
+        for precision in ("auto", "f32"):
+            lm = library.load(model, precision=precision)
+            yield f"logits {name} {precision}", digest(lm.logits(TEXT).tobytes())
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """What `run` prints for every setting."""
+    for name, options in SETTINGS.items():
+        yield f"text {name}", digest(pophood("run", TEXT, "-m", "smollm2", "-n", "24", *options))
+
+
+def views() -> Iterator[tuple[str, str]]:
+    """The JSON of every view."""
+    for name in VIEWS:
+        text = [] if name in WITHOUT_TEXT else [TEXT]
+        answer = json.loads(pophood("look", name, *text, "-m", "smollm2", "--json"))
+        yield f"view {name}", digest(json.dumps(without_volatile(answer), sort_keys=True))
+
+
+def files_of(folder: Path) -> str:
+    """The weights that a run wrote."""
+    weights = (file for file in sorted(folder.rglob("*.safetensors")) if "checkpoint" not in str(file))
+    return digest(b"".join(file.read_bytes() for file in weights))
+
+
+def training(models: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """The weights after short runs, and after a run that was interrupted and resumed."""
+    data = str(ROOT / "tests" / "data" / "tinyshakespeare" / "first-120000.txt")
+    with tempfile.TemporaryDirectory() as scratch:
+        for family, model in models.items():
+            for name, options in TRAINING.items():
+                out = Path(scratch) / f"{family}-{name}"
+                pophood("tune", data, "-m", model, "-o", str(out), "--steps", "4", "--batch-size", "2",
+                        "--length", "48", "-q", *options)  # fmt: skip
+                yield f"tune {family} {name}", files_of(out)
+        out = Path(scratch) / "resumed"
+        sizes = ["--steps", "12", "--batch-size", "1", "--length", "64"]
+        common = ["tune", data, "-m", "smollm2", "-o", str(out), *sizes]
+        run = subprocess.Popen([sys.executable, "-m", "pophood", *common], stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "step" in line and "loss" in line:
+                run.send_signal(signal.SIGINT)
+                break
+        run.communicate()
+        pophood(*common, "--resume")
+        yield "tune smollm2 resumed", files_of(out)
+
+
+def record() -> dict[str, str]:
+    """All fingerprints, told as they come."""
+    from tests.tiny import FAMILIES, tiny_folder
+
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {name: str(tiny_folder(Path(scratch) / name, name)) for name in FAMILIES}
+        parts: list[Callable[[], Iterator[tuple[str, str]]]] = [
+            lambda: logits({**models, "smollm2": "smollm2"}), texts, views, lambda: training(models),
+        ]  # fmt: skip
+        prints: dict[str, str] = {}
+        for part in parts:
+            for name, value in part():
+                print(f"{value}  {name}", flush=True)
+                prints[name] = value
+    return prints
+
+
+def main(arguments: list[str]) -> int:
+    """Record to a file, or compare two."""
+    if len(arguments) == 2 and arguments[0] == "record":
+        Path(arguments[1]).write_text(json.dumps(record(), indent=1) + "\n")
+        return 0
+    if len(arguments) == 3 and arguments[0] == "compare":
+        before, after = (json.loads(Path(name).read_text()) for name in arguments[1:])
+        different = [name for name in sorted(before | after) if before.get(name) != after.get(name)]
+        print(f"{len(before)} fingerprints before, {len(after)} after")
+        print(f"different: {', '.join(different) or 'none'}")
+        return 1 if different else 0
+    print(__doc__)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

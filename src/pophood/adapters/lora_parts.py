@@ -1,0 +1,76 @@
+"""Adapters of matrices that a file joins: GPT-2's q, k and v are one c_attn there (attn_qkv in GGUF).
+
+Joined, three pairs (A_q, B_q), (A_k, B_k), (A_v, B_v) of rank r are one pair of rank 3r, exactly:
+
+    A = [A_q]        B = [B_q  0    0 ]        B A x = [B_q A_q x]
+        [A_k]            [0    B_k  0 ]                [B_k A_k x]
+        [A_v]            [0    0    B_v]               [B_v A_v x]
+
+If they share one A (they came out of such a file), the rank stays r and the rows of B are stacked. A part
+without an adapter has rows of zeros. Taken apart, a part keeps only the columns of B that are not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pophood.adapters.adapter import Adapter, Pair
+from pophood.config import ModelConfig, tensor_shapes
+from pophood.families.family import FileFormat
+from pophood.families.naming import rows_of
+
+
+def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileFormat) -> dict[str, Pair]:
+    """The file's matrix ("h.0.attn.c_attn" or "blk.0.attn_qkv", without prefix or ".weight") -> (A, B).
+
+    Nothing is permuted here. The adapter must fit the model (`Adapter.check`).
+    """
+    groups: dict[str, dict[int, Pair]] = {}
+    sizes: dict[str, list[int]] = {}
+    shapes, rows = tensor_shapes(config), rows_of(config)
+    for target in (name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2):
+        if f"{target}.weight" not in rows:
+            continue  # an embedding, which has no adapters
+        row, i = rows[f"{target}.weight"]
+        pattern = row.gguf if file_format == "gguf" else row.hf
+        name = pattern.format(i=i).removesuffix(".weight")
+        sizes.setdefault(name, []).append(shapes[f"{target}.weight"][0])
+        if target in adapter.targets:
+            groups.setdefault(name, {})[row.part[0]] = adapter.targets[target]
+    return {name: join(members, sizes[name]) for name, members in groups.items()}
+
+
+def join(members: Mapping[int, Pair], sizes: Sequence[int]) -> Pair:
+    """One pair of the parts that are there; `sizes`: outputs of every part, in order."""
+    if len(sizes) == 1:
+        return members[0]
+    order = sorted(members)
+    first = members[order[0]][0]
+    shared = all(np.array_equal(members[k][0], first) for k in order)
+    ranks = [members[k][0].shape[0] for k in order]
+    a = first if shared else np.concatenate([members[k][0] for k in order])
+    b = np.zeros((sum(sizes), len(a)), np.float32)
+    starts = np.cumsum([0, *sizes])
+    columns = np.cumsum([0, *ranks])
+    for n, k in enumerate(order):
+        rows = slice(starts[k], starts[k + 1])
+        b[rows, slice(None) if shared else slice(columns[n], columns[n + 1])] = members[k][1]
+    return a, b
+
+
+def split(pair: Pair, parts: int) -> dict[int, Pair]:
+    """The pairs of the parts of a joined matrix, whose outputs are of one size; a part of zeros is left out.
+
+    A pair that is all zeros (an adapter before its first step) stays as it is, in every part.
+    """
+    a, b = pair
+    if parts == 1 or not b.any():
+        return {k: (a, rows) for k, rows in enumerate(np.split(b, parts))}
+    found = {}
+    for k, rows in enumerate(np.split(b, parts)):
+        used = rows.any(axis=0)
+        if used.any():
+            found[k] = (a[used], np.ascontiguousarray(rows[:, used]))
+    return found

@@ -1,0 +1,35 @@
+"""Opens an adapter, whichever of the two formats it is in, and finds the chat template beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pophood.adapters.adapter import Adapter
+from pophood.adapters.gguf_adapter import read_adapter_gguf
+from pophood.adapters.peft import CONFIG, read_adapter
+from pophood.config import ModelConfig, tensor_shapes
+from pophood.formats import identify
+from pophood.text.chat.chat_template import load_template_folder
+
+
+def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
+    """The adapter in a PEFT folder or a GGUF file, checked against the model that it is for."""
+    path = Path(path)
+    if path.is_file() and path.suffix != ".gguf" and identify(path) == "safetensors":
+        path = path.parent
+    adapter = read_adapter_gguf(path, config) if path.is_file() else read_adapter(path)
+    adapter.check(tensor_shapes(config))
+    return adapter
+
+
+def template_of(path: str | Path) -> str | None:
+    """The chat template in an adapter's folder, or None.
+
+    `pophood tune` leaves one where the model has none, PEFT's users save the tokenizer beside the adapter.
+    Raises BadFile for one that is no text.
+    """
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    if not (folder / CONFIG).is_file():
+        return None
+    template = load_template_folder(folder, {})
+    return None if template is None else template.source

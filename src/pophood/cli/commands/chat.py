@@ -1,0 +1,96 @@
+"""`pophood chat`: talk with a chat model in its own format."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from pophood.cli.app import INTERRUPTED
+from pophood.cli.options.prompt import read_prompt, with_piped
+from pophood.cli.options.sampling import Wishes, sampling_options
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.template_args import template_arg_option, template_variables
+from pophood.cli.screens.conversation import Conversation, Manner
+from pophood.cli.session import open_model
+from pophood.cli.terminal.console import Console
+from pophood.errors import BadInput
+
+
+@verb()
+@click.argument("question", required=False)
+@option("--system", metavar="TEXT", section="Text", help="What the model is told before the conversation.")
+@option(
+    "--merge-system",
+    is_flag=True,
+    section="Text",
+    help="Put the system text before the first message, for templates that take none.",
+)
+@option(
+    "--no-loop-guard",
+    is_flag=True,
+    section="Text",
+    help="At a terminal, let an answer go on though its last 200 tokens only repeat a shorter span.",
+)
+@template_arg_option
+@json_option
+@model_options
+@sampling_options
+def command(
+    console: Console,
+    question: str | None,
+    system: str | None,
+    merge_system: bool,
+    no_loop_guard: bool,
+    template_args: tuple[str, ...],
+    as_json: bool,
+    choice: ModelChoice,
+    wishes: Wishes,
+) -> int:
+    """Talk with a chat model.
+
+    With a QUESTION (- reads it from stdin) it answers once; text that is piped to it comes first, then a
+    blank line, then the QUESTION. Without, every line of input is a turn; /help lists the commands: /system,
+    /reset, /save and others. A message of several lines stands between two lines of three quotes, or has a
+    backslash at the end of each line but the last.
+
+    Example: pophood chat "What is the capital of France?" --greedy
+
+    Example: echo "Its name is Madrid." | pophood chat "Which city is named in this text?"
+
+    Example: pophood chat "Why is the sky blue?" -m MODEL --template-arg enable_thinking=false
+    """
+    if as_json and question is None:
+        raise click.UsageError("--json prints one answer: give a QUESTION (- reads it from stdin)")
+    if question is not None:
+        _refuse_idle(system, merge_system, no_loop_guard)
+    wishes.check()
+    variables = template_variables(template_args)
+    asked = None if question is None else read_prompt(question, None)
+    lm = open_model(console, choice, chat=True)
+    if lm.chat_template is None:
+        raise BadInput(
+            f"{lm.name} is a completion model: its files have no chat template. Continue a text with "
+            f'`pophood run "..."`, or chat with `pophood chat -m smollm2`'
+        )
+    lm.chat_template.check_variables(variables)
+    manner = Manner(system, merge_system, not no_loop_guard, as_json, variables)
+    talk = Conversation(console, lm, wishes, manner)
+    if asked is not None:
+        asked = with_piped(console, asked)
+        asked.ids(lm.bundle.tokenizer, console)  # refuses what is not UTF-8
+        finished = talk.answer(asked.text)
+        if as_json:
+            console.json(finished.as_dict(lm, "") | {"messages": talk.messages})
+        return INTERRUPTED if finished.interrupted else 0
+    return talk.loop(sys.stdin)
+
+
+def _refuse_idle(system: str | None, merge_system: bool, no_loop_guard: bool) -> None:
+    """Refuse options that do nothing for a single question."""
+    if merge_system and system is None:
+        raise click.UsageError("--merge-system says where the system text goes: add --system TEXT")
+    if no_loop_guard:
+        raise click.UsageError(
+            "--no-loop-guard is for conversations at a terminal; a single answer is never stopped for loops"
+        )

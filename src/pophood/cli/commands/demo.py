@@ -1,0 +1,226 @@
+"""`pophood demo`: the talk's prompt ten times, its tokens, the likeliest next ones, and how fast it was."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pophood.cli.app import INTERRUPTED
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, verb
+from pophood.cli.page import percent
+from pophood.cli.screens.generation import Finished, generate
+from pophood.cli.screens.welcome import QUESTION
+from pophood.cli.session import open_model
+from pophood.cli.terminal.console import Console, visible
+from pophood.cli.terminal.outputs import Outputs, completion
+from pophood.cli.terminal.tables import count, seconds, table, width
+
+if TYPE_CHECKING:
+    from pophood.generate import Token
+    from pophood.model.lm import LM
+
+PROMPT = "The capital of Spain is"
+SAMPLES, NEW_TOKENS, TOP_K, TEMPERATURE = 10, 10, 40, 0.8
+SEED = 42  # the talk's
+TALK_SECONDS = 0.17  # the talk, page 11: one text of ten new tokens by gpt2, on the speaker's laptop
+BAR_CELLS = 24
+
+
+@verb()
+@json_option
+@model_options
+def command(console: Console, as_json: bool, choice: ModelChoice) -> int:
+    """Show in ten seconds what a language model does.
+
+    Continues "The capital of Spain is" ten times, counts the first words beside the model's probabilities,
+    and shows the prompt's tokens, the ten likeliest next ones, and the speed.
+
+    Example: pophood demo
+    """
+    demo = show_demo(console, choice, silent=as_json)
+    if as_json and not demo.interrupted:
+        console.json(demo.as_dict())
+    return INTERRUPTED if demo.interrupted else 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWord:
+    """A word that began continuations: how often, its chance as drawn, and what the model gave it."""
+
+    word: str
+    count: int
+    probability: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo made: one text alone, ten as a batch."""
+
+    lm: LM
+    alone: Finished
+    ten: Finished
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended it."""
+        return self.alone.interrupted or self.ten.interrupted
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return self.ten.as_dict(self.lm, PROMPT) | {
+            "first_words": [asdict(word) for word in first_words(self.ten.outputs)],
+            "tokens": list(self.lm.tokens(PROMPT)),
+            "next": list(self.lm.next(PROMPT, 10)),
+            "alone": {
+                "seconds": self.alone.seconds,
+                "tokens": self.alone.count,
+                "talk_seconds": TALK_SECONDS,
+            },
+        }
+
+
+def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) -> Demo:
+    """Run the demo, and print it unless `silent`."""
+    lm = open_model(console, choice)
+    # One text alone comes first, while nothing of the prompt is computed yet, as in the talk.
+    alone = _run(console, lm, samples=1, silent=True)
+    if alone.interrupted:
+        return Demo(lm, alone, alone)
+    if not silent:
+        console.out(f"Prompt: {PROMPT}\n")
+    ten = _run(console, lm, samples=SAMPLES, silent=silent)
+    if not silent and not ten.interrupted:
+        words = _words_text(first_words(ten.outputs))
+        blocks = (words, _tokens_text(lm), _next_text(lm), _speed_text(alone, ten), _try_next(lm, choice))
+        console.paint("\n" + "\n\n".join(blocks) + "\n")
+    return Demo(lm, alone, ten)
+
+
+def _run(console: Console, lm: LM, samples: int, silent: bool) -> Finished:
+    run = lm.stream(
+        PROMPT,
+        max_tokens=NEW_TOKENS,
+        samples=samples,
+        seed=SEED,
+        top_k=TOP_K,
+        temperature=TEMPERATURE,
+        details=samples > 1,
+    )
+    return generate(console, run, Outputs(console, PROMPT, samples, silent=silent))
+
+
+def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
+    """The first word of every continuation, the most frequent first.
+
+    A word's probability is the product over its tokens, each given those before it.
+    """
+    counts: Counter[str] = Counter()
+    shares: dict[str, tuple[float, float]] = {}
+    for tokens in outputs:
+        text = completion(tokens)
+        found = re.match(r"\s*(\w[\w'’-]*|\S)", text)
+        end = found.end() if found else len(text)
+        used, length = [], 0
+        for token in tokens:
+            if length >= end:
+                break
+            used.append(token)
+            length += len(token.text)
+        word = text[:end].strip() or "(nothing)"
+        counts[word] += 1
+        shares[word] = (
+            math.prod(token.probability or 0.0 for token in used),
+            math.prod(token.chance for token in used),
+        )
+    return [FirstWord(word, n, *shares[word]) for word, n in counts.most_common()]
+
+
+def _words_text(words: list[FirstWord]) -> str:
+    rows = [[w.word, w.count, percent(w.chance), percent(w.probability)] for w in words]
+    headings = ["first word", "drawn", "its chance", "the model's probability"]
+    notes = f"(its chance: after top-k {TOP_K} and temperature {TEMPERATURE:g}; the model's: before)"
+    drawn = _with_bars(table(headings, rows, sys.stdout, right=[1, 2, 3]), [w.probability for w in words])
+    return f"{drawn}\n{notes}"
+
+
+def _with_bars(text: str, shares: Sequence[float]) -> str:
+    """A table with a bar behind each row."""
+    from pophood.cli.terminal.view_screen import Screen, coloured_bar
+
+    screen, (head, *lines) = Screen.of(sys.stdout), text.splitlines()
+    most = max(map(width, [head, *lines]))
+    padded = [line + " " * (most - width(line)) for line in lines]
+    bars = [coloured_bar(share, BAR_CELLS, screen) for share in shares]
+    drawn = [f"{line}  {one}".rstrip() for line, one in zip(padded, bars, strict=True)]
+    return "\n".join([head, *drawn])
+
+
+def _tokens_text(lm: LM) -> str:
+    rows = [[row["position"], row["token_id"], _quoted(row["token_text"])] for row in lm.tokens(PROMPT)]
+    return "The prompt as tokens:\n" + table(
+        ["position", "token_id", "token_text"], rows, sys.stdout, right=[0, 1]
+    )
+
+
+def _next_text(lm: LM) -> str:
+    found = list(lm.next(PROMPT, 10))
+    shares = [float(str(row["probability"])) for row in found]
+    rows = [
+        [row["token_id"], _quoted(row["token_text"]), f"{row['logit']:.3f}", f"{share:.4f}"]
+        for row, share in zip(found, shares, strict=True)
+    ]
+    headings = ["token_id", "token_text", "logit", "probability"]
+    drawn = _with_bars(table(headings, rows, sys.stdout, right=[0, 2, 3]), shares)
+    return f"The ten likeliest next tokens:\n{drawn}"
+
+
+def _quoted(text: object) -> str:
+    return f'"{text}"'
+
+
+def _speed_text(alone: Finished, ten: Finished) -> str:
+    return (
+        f"Time: {seconds(alone.seconds)} (CPU) for one text of {count(alone.count, 'new token')}, "
+        f"{alone.count / alone.seconds:.0f} tokens/s; the talk's: {TALK_SECONDS} s\n"
+        f"All ten as one batch: {seconds(ten.seconds)}, {ten.count / ten.seconds:.0f} tokens/s"
+    )
+
+
+def _try_next(lm: LM, choice: ModelChoice) -> str:
+    lines = suggestions(this_command(), choice, chat=lm.chat_template is not None)
+    return "\n  ".join(["Try next:", *map(visible, lines)])
+
+
+def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:
+    """Commands to try next with the same model; `me` is how pophood is called."""
+    from shlex import quote
+
+    model = choice.typed()
+    shown = f" {quote(choice.name)}" if choice.name else ""
+    return [
+        f'{me} run{model} "{PROMPT}" --greedy',
+        f'{me} run{model} "Once upon a time" --html story.html',
+        f'{me} chat{model} "{QUESTION}" --greedy' if chat else f"{me} show{shown}",
+    ]
+
+
+def this_command() -> str:
+    """How this very installation is called from a shell here: `pophood`, a path to it, or a module."""
+    from shlex import quote
+
+    script = Path(sys.executable).parent / ("pophood.exe" if sys.platform == "win32" else "pophood")
+    found = shutil.which("pophood")
+    if found is not None and Path(found).parent == script.parent:
+        return "pophood"
+    if not script.is_file():
+        return f"{quote(sys.executable)} -m pophood"
+    here = Path.cwd()
+    return quote(str(script.relative_to(here) if script.is_relative_to(here) else script))

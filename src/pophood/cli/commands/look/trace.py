@@ -1,0 +1,105 @@
+"""`pophood look trace`: the arrays of one forward pass, listed or written as .npz."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pophood.cli.commands.look.asking import at, look_model_options, text_of, text_options, to
+from pophood.cli.options.shared import ModelChoice, json_option, verb
+from pophood.cli.terminal.console import Console
+from pophood.errors import BadInput
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+    from pophood.table import Table
+
+
+@verb()
+@text_options
+@at(
+    "--taps",
+    multiple=True,
+    metavar="PATTERN",
+    help='Which arrays, as in "blocks.*.attn.pattern" or "!*.result" (leaves out); may be repeated.',
+)
+@to(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run the model, and write the arrays to this .npz file.",
+)
+@json_option
+@look_model_options
+def command(
+    console: Console,
+    choice: ModelChoice,
+    text: str | None,
+    file: str | None,
+    taps: tuple[str, ...],
+    save: Path | None,
+    as_json: bool,
+) -> int:
+    """Write the arrays of a forward pass to a file, or list them.
+
+    Without --save nothing is computed: names, axes, shapes and bytes are printed. docs/taps.md says where in
+    the model each one sits. In Python: np.load("trace.npz")["blocks.0.attn.pattern"].
+
+    Example: pophood look trace "The capital of Spain is" --taps "blocks.*.attn.pattern" --save trace.npz
+    """
+    from pophood.cli.session import open_model
+
+    if save is not None:
+        _check(save)
+    ask_text = text_of(console, text, file).text
+    lm = open_model(console, choice)
+    patterns = taps or ("*",)
+    listed = list_taps(lm, ask_text, patterns)
+    plan = lm.plan_trace(ask_text, patterns)
+    console.say(f"computed at {lm.engine.precision}: {plan.describe()}")
+    if save is not None:
+        _write(lm, ask_text, patterns, save)
+        console.say(f"saved: {save}")
+    if as_json:
+        console.json(list(listed))
+    elif save is None:
+        from pophood.cli.terminal.view_screen import Screen, rows
+
+        console.paint(rows(listed, Screen.of(sys.stdout)) + "\n")
+    return 0
+
+
+def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
+    """Name, axes, shape and bytes of the arrays that the patterns match; nothing is computed."""
+    from pophood.table import Table
+    from pophood.taps import PAIR, match_taps
+
+    length = len(lm.tokenize(text))
+    listed = []
+    for tap in match_taps(lm.config, patterns):
+        axes, shape = tap.axes, tap.shape(length, length)
+        if axes == PAIR:  # as a trace turns it
+            axes, shape = ("head", "query", "key"), (shape[1], shape[0], shape[2])
+        listed.append((tap.name, ", ".join(axes), str(shape), tap.nbytes(length, length)))
+    return Table(("name", "axes", "shape", "bytes"), tuple(listed))
+
+
+def _check(path: Path) -> None:
+    from pophood.system import check_writable_target
+
+    if path.suffix.lower() != ".npz":
+        raise BadInput(f"{path}: a trace is written as .npz: end the name so")
+    check_writable_target(path)
+
+
+def _write(lm: LM, text: str, patterns: tuple[str, ...], path: Path) -> None:
+    import numpy as np
+
+    from pophood import system
+
+    trace = lm.trace(text, patterns)
+    ids = np.asarray(trace.ids, np.int64)
+    system.atomic_write(path, lambda file: np.savez(file, allow_pickle=False, ids=ids, **trace.arrays))

@@ -1,0 +1,182 @@
+"""`pophood run "TEXT"`: continue a text, shown as it comes."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pophood.cli.app import INTERRUPTED
+from pophood.cli.options.prompt import read_prompt, with_piped
+from pophood.cli.options.sampling import Wishes, sampling_options
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.screens.generation import Finished, generate, settings_of
+from pophood.cli.session import open_model
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.outputs import Outputs
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+
+from_text = functools.partial(option, section="Text")
+output = functools.partial(option, section="Output")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """In which shape the text is wanted."""
+
+    samples: int
+    as_json: bool
+    html: Path | None
+    open_page: bool
+    show_prompt: bool
+
+    def check(self) -> None:
+        """Refuse what contradicts itself, before a model is loaded."""
+        if self.open_page and self.html is None:
+            raise click.UsageError("--open shows the page that --html writes: add --html FILE")
+        if self.as_json and not self.show_prompt:
+            raise click.UsageError("--no-prompt is for text; --json has the prompt and the completion apart")
+        if self.html is not None:
+            from pophood.system import check_writable_target
+
+            check_writable_target(self.html)
+
+
+@verb()
+@click.argument("text", required=False, metavar="[PROMPT]")
+@from_text(
+    "-f",
+    "--file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Read the prompt from a file in UTF-8 (- is stdin).",
+)
+@from_text("--keep-newline", is_flag=True, help="Keep the line break that ends a file or piped text.")
+@from_text("--replace-invalid", is_flag=True, help="Read what is not UTF-8 as U+FFFD, and count it.")
+@from_text("--parse-special", is_flag=True, help="Read special tokens typed in the text as what they name.")
+@from_text(
+    "--truncate",
+    type=click.Choice(["error", "left", "middle"]),
+    default="error",
+    show_default=True,
+    help="What to do with a prompt over the context window; what is dropped is said.",
+)
+@output(
+    "--samples",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Continue the text N times, as one batch.",
+)
+@output("--pick", "picked", is_flag=True, help="Choose each token among the 10 likeliest; b goes back.")
+@output("--no-prompt", is_flag=True, help="Print the continuation only.")
+@output(
+    "--html",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a page that shows what the model thought at every token.",
+)
+@output("--open", "open_page", is_flag=True, help="Show that page in a browser.")
+@json_option
+@model_options
+@sampling_options
+def command(
+    console: Console,
+    text: str | None,
+    file: str | None,
+    keep_newline: bool,
+    replace_invalid: bool,
+    parse_special: bool,
+    truncate: str,
+    samples: int,
+    picked: bool,
+    no_prompt: bool,
+    html: Path | None,
+    open_page: bool,
+    as_json: bool,
+    choice: ModelChoice,
+    wishes: Wishes,
+) -> int:
+    """Continue a text, token by token.
+
+    The prompt is the argument, a file, or stdin. Text that is piped to a command with a prompt or a file
+    comes first, then a blank line, then the prompt. The text goes to stdout as it is made, everything else to
+    stderr.
+
+    Example: pophood run "The capital of Spain is" --samples 10
+
+    Example: pophood run "The capital of Spain is" --greedy --html page.html --open
+
+    Example: pophood run "The capital of Spain is" --pick
+    """
+    from pophood.cli.screens import pick
+
+    shape = Shape(samples, as_json, html, open_page, not no_prompt)
+    shape.check()
+    if picked:
+        pick.check(file, text, samples, html, wishes)
+    wishes.check()
+    prompt = read_prompt(text, file, keep_newline)
+    lm = open_model(console, choice)
+    if lm.chat_template is not None:
+        console.say(f"{lm.name} is a chat model: `pophood chat` talks with it in its own format")
+    if not picked:
+        prompt = with_piped(console, prompt, keep_newline)
+    tokenizer = lm.bundle.tokenizer
+    ids = prompt.ids(tokenizer, console, replace_invalid=replace_invalid, parse_special=parse_special)
+    if picked:
+        return pick.run(console, lm, ids, prompt.text, wishes, pick.Shown(as_json, not no_prompt, truncate))
+    return _continue(console, lm, ids, prompt.text, wishes, shape, truncate)
+
+
+def _continue(
+    console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, shape: Shape, truncate: str
+) -> int:
+    """Generate, print, and write the page; the exit code."""
+    run = lm.stream(
+        ids,
+        samples=shape.samples,
+        details=shape.as_json or shape.html is not None,
+        truncate=truncate,
+        **settings_of(wishes, lm),
+    )
+    outputs = Outputs(console, prompt, shape.samples, show_prompt=shape.show_prompt, silent=shape.as_json)
+    finished = generate(console, run, outputs)
+    if shape.as_json:
+        console.json(finished.as_dict(lm, prompt))
+    if shape.html is not None:
+        _write_page(console, lm, prompt, finished, shape)
+    console.say(finished.summary())
+    return INTERRUPTED if finished.interrupted else 0
+
+
+def _write_page(console: Console, lm: LM, prompt: str, finished: Finished, shape: Shape) -> None:
+    from pophood import system
+    from pophood.cli.page import render
+    from pophood.look.view import Source
+    from pophood.sampling import chain
+
+    assert shape.html is not None
+    facts = {
+        "Model": lm.name,
+        **({"Adapters": ", ".join(Source.of(lm).adapter_names())} if lm.adapters else {}),
+        "Precision": lm.engine.precision,
+        "File": lm.path.name,
+        "Sampling": chain(finished.settings.sampling).describe(),
+        "Seed": "none needed (greedy)" if finished.settings.sampling.greedy else str(finished.seed),
+        "Made": finished.figures(),
+    }
+    page = render(prompt, finished.outputs, facts, lm.bundle.tokenizer.token_text)
+    system.atomic_write(shape.html, page.encode("utf-8"))
+    console.say(f"page: {shape.html}")
+    if shape.open_page:
+        import webbrowser
+
+        if not webbrowser.open(shape.html.absolute().as_uri()):
+            console.say(f"no browser could be opened: open {shape.html.absolute()} yourself")

@@ -1,0 +1,116 @@
+"""`pophood talk`: the course page by page at a terminal; also writes its notebook and its slides."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import click
+
+from pophood.cli.options.shared import ModelChoice, model_options, option, verb
+from pophood.cli.terminal.console import Console
+from pophood.errors import BadInput
+
+
+@verb()
+@option("--page", type=click.IntRange(1), metavar="N", section="Text", help="Show page N only.")
+@option("--from", "start", type=click.IntRange(1), metavar="N", section="Text", help="Begin at page N.")
+@option("--list", "listing", is_flag=True, section="Text", help="List the pages, and load no model.")
+@option("--yes", is_flag=True, section="Text", help="Ask nothing: run every page to the end.")
+@option("--notes", is_flag=True, section="Text", help="Show the notes for the teacher too.")
+@option("--language", default="en", show_default=True, metavar="CODE", section="Text", help="The language.")
+@option(
+    "--notebook",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    section="Output",
+    help="Write the course as a Jupyter notebook instead, and load no model.",
+)
+@option(
+    "--slides",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    section="Output",
+    help="Write the course as one HTML page of slides instead, with this model's outputs and pictures.",
+)
+@functools.partial(model_options, precision="f32")
+def command(
+    console: Console,
+    page: int | None,
+    start: int | None,
+    listing: bool,
+    yes: bool,
+    notes: bool,
+    language: str,
+    notebook: Path | None,
+    slides: Path | None,
+    choice: ModelChoice,
+) -> int:
+    """Take the course: the talk, page by page, live from the model.
+
+    Each page asks for a guess, runs, checks the guess against the model, and explains. At a question, ?
+    gives a hint; at the end of a page, Enter goes on, b back, q leaves. Through a pipe each line of stdin is
+    an answer, and without any (or with --yes) the course runs from start to end.
+
+    Example: pophood talk -m smollm2
+
+    Example: pophood talk --slides talk.html
+    """
+    from pophood.course import load_course
+    from pophood.system import check_writable_target
+
+    if page is not None and start is not None:
+        raise click.UsageError("--page shows one page and --from begins at one: give one of them")
+    _check_mode(listing, notebook, slides, page or start, yes, notes)
+    course = load_course(language)
+    pages = len(course.pages)
+    if (asked := page or start or 1) > pages:
+        raise BadInput(f"there is no page {asked}: there are 1 to {pages} (`pophood talk --list`)")
+    if listing:
+        from pophood.cli.screens.course_player import contents
+
+        console.out(contents(course))
+        return 0
+    for target in (notebook, slides):
+        if target is not None:
+            check_writable_target(target)
+    if notebook is not None:
+        from pophood.course.notebook import notebook_json
+
+        _write(console, notebook, notebook_json(course))
+        return 0
+    from pophood.cli.session import open_model
+
+    lm = open_model(console, choice)
+    if slides is not None:
+        from pophood.course.deck import deck_html
+
+        _write(console, slides, deck_html(course, lm, choice.name or "", console.detail))
+        return 0
+    from pophood.cli.commands.demo import this_command
+    from pophood.cli.screens.course_player import Walk, Wanted
+
+    last = page if page is not None else pages
+    command = f"{this_command()} talk{choice.typed('f32')}"
+    return Walk(console, course, lm, Wanted(asked, last, command, choice.name or "", not yes, notes)).run()
+
+
+def _write(console: Console, file: Path, text: str) -> None:
+    from pophood import system
+
+    system.atomic_write(file, text.encode("utf-8"))
+    console.say(f"written: {file}")
+
+
+def _check_mode(
+    listing: bool, notebook: Path | None, slides: Path | None, place: int | None, yes: bool, notes: bool
+) -> None:
+    """Refuse options that do nothing beside the one that says what is made."""
+    made = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
+    modes = [name for name, given in made.items() if given]
+    if len(modes) > 1:
+        raise click.UsageError(f"{' and '.join(modes)} make different things: give one of them")
+    walking = {"--page or --from": place is not None, "--yes": yes, "--notes": notes}
+    idle = [name for name, given in walking.items() if given]
+    if modes and idle:
+        raise click.UsageError(f"{modes[0]} covers the whole course; it takes no {', '.join(idle)}")

@@ -1,0 +1,228 @@
+"""`pophood tune notes.txt`: fine-tune a model on a text, and show what became of it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pophood.cli.app import DONE
+from pophood.cli.commands.demo import this_command
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.tune import TuneWishes, tune_options
+from pophood.cli.screens.tune import Screen, card_text, data_lines, plan_text
+from pophood.cli.screens.tune_preview import show
+from pophood.cli.session import open_model
+from pophood.cli.terminal.console import QUIET, Console
+from pophood.cli.terminal.progress import Waiting
+from pophood.errors import Cancelled
+from pophood.train.distributed.process_group import World
+from pophood.train.torch_install import require_torch
+
+if TYPE_CHECKING:
+    from pophood.train.report.report_card import Card
+    from pophood.train.run.new_model import Scratch
+    from pophood.train.run.stopping import Stop
+    from pophood.train.tune import Tuning
+
+
+def _check(
+    wishes: TuneWishes,
+    choice: ModelChoice,
+    resume: bool,
+    overwrite: bool,
+    plan: bool,
+    showing: bool,
+    prompts: tuple[str, ...],
+) -> None:
+    """Refuse what contradicts itself, before a model is loaded."""
+    if plan and showing:
+        raise click.UsageError("--plan says what a run costs, --show what it reads, and each ends: give one")
+    if resume and prompts:
+        raise click.UsageError("--resume goes on with the prompts that the run has: leave out --prompt")
+    wishes.check_scratch(choice.name, bool(choice.adapters))
+    if not resume:
+        wishes.check_method()
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
+    if resume:
+        wishes.check_resume()
+    World.here().check_shard(wishes.shard)
+    if not showing:
+        require_torch()
+
+
+@verb()
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    section="Output",
+    help="Where the result goes (default: ./NAME-METHOD, ./NAME-scratch).",
+)
+@option("--plan", is_flag=True, section="Output", help="Say what it will cost on this machine, and end.")
+@option(
+    "--show",
+    "showing",
+    is_flag=True,
+    section="Output",
+    help="Show examples token by token: what is learned; and end.",
+)
+@option("--resume", is_flag=True, section="Output", help="Go on with a run that was stopped.")
+@option("--overwrite", is_flag=True, section="Output", help="Replace the run that is in the folder.")
+@option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    section="Output",
+    help="Sample from this text on the way (default: two from the data); repeatable.",
+)
+@option("--tensorboard", is_flag=True, section="Output", help="Write an event file for TensorBoard too.")
+@json_option
+@tune_options
+@functools.partial(model_options, precision=None)
+def command(
+    console: Console,
+    data: tuple[Path, ...],
+    out: Path | None,
+    plan: bool,
+    showing: bool,
+    resume: bool,
+    overwrite: bool,
+    prompts: tuple[str, ...],
+    tensorboard: bool,
+    as_json: bool,
+    wishes: TuneWishes,
+    choice: ModelChoice,
+) -> int:
+    """Fine-tune a model on your text.
+
+    DATA are text files, folders, JSONL (text, prompt and completion, messages, Alpaca, ShareGPT) or CSV. In
+    five minutes a LoRA adapter is learned and written to a folder, which `pophood run --adapter` and PEFT
+    open; Ctrl-C ends earlier, with what was learned so far, and --resume goes on.
+
+    Example: pophood tune notes.txt --minutes 5
+
+    Example: pophood tune chats.jsonl --show
+
+    Example: pophood tune notes.txt --from-scratch gpt2-tiny
+    """
+    _check(wishes, choice, resume, overwrite, plan, showing, prompts)
+    settings, reading = wishes.train_settings(), wishes.data_options()
+    from pophood.train.distributed.shared_folder import folder_of
+    from pophood.train.run.stopping import Stop
+    from pophood.train.tune import Tuning, default_out
+
+    console, stop = console if World.here().first else Console(QUIET), Stop()
+    out = out or Path(default_out(data, wishes.kind))
+    if not (showing or resume):  # before a model is loaded, or fetched
+        folder_of(out, World.here().join()).check_free(overwrite=overwrite or plan)
+    scratch = _scratch(console, data, out, wishes, choice, resume)
+    lm = scratch.lm if scratch is not None else open_model(console, choice)
+    if showing:
+        return show(console, lm, data, settings, reading, as_json)
+    with Waiting(console, "reading the data") as waiting:
+        tuning = Tuning(
+            scratch or lm,
+            data,
+            out,
+            None if resume and "minutes" not in wishes.settings else settings,
+            reading,
+            prompts=prompts,
+            resume=resume,
+            overwrite=overwrite or plan,
+            tensorboard=tensorboard and not plan,
+            should_stop=stop,
+            shard=wishes.shard,
+            progress=lambda state: waiting(state.done, state.total),
+        )
+    _say_what_it_is(console, tuning, wishes.settings.get("method") if resume else None)
+    if plan:
+        return _plan(console, tuning, as_json)
+    with stop:
+        return _run(console, tuning, stop, as_json)
+
+
+def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> None:
+    """Say what was found in the data; refuse a `method` that a resumed run does not have."""
+    if method not in (None, tuning.settings.method):
+        raise click.UsageError(
+            f"the run in {tuning.out} has --method {tuning.settings.method}, and keeps it: leave out --method"
+        )
+    for line in (*tuning.remarks, *data_lines(tuning.data.report)):
+        console.say(line)
+
+
+def _scratch(
+    console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
+) -> Scratch | None:
+    """The model from nothing, if one is wanted, or the run that is resumed began with one."""
+    from pophood.train.run.new_model import scratch_for
+
+    seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
+    with Waiting(console, "making the vocabulary"):
+        scratch = scratch_for(
+            data,
+            out,
+            wishes.from_scratch,
+            resume=resume,
+            vocabulary=wishes.vocabulary,
+            data=wishes.data_options(),
+            precision=choice.precision,
+            threads=choice.threads,
+            context=choice.context,
+            **seed,
+        )
+    if scratch is not None:
+        config = scratch.lm.config
+        console.say(
+            f"{scratch.lm.name}: {config.n_params:,} parameters, a vocabulary of {config.vocab_size:,} tokens"
+        )
+    return scratch
+
+
+def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
+    console.say("calibrating: a few steps are timed, nothing is kept")
+    _, plan = tuning.calibrate()
+    for note in tuning.notes:
+        console.say(note)
+    if not tuning.world.first:
+        return DONE
+    if as_json:
+        console.json(plan.as_dict())
+    else:
+        console.out(plan_text(plan, tuning.settings))
+    return DONE
+
+
+def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
+    try:
+        with Screen(console, tuning) as screen:
+            stop.announce = screen.stopping
+            for event in tuning:
+                screen.show(event)
+    except Cancelled as stopped:
+        console.say(str(stopped))
+        return stop.exit_code
+    card = tuning.card
+    if card is None:  # which the first of several processes has
+        return stop.exit_code
+    if as_json:
+        console.json(card.as_dict())
+    else:
+        console.out(card_text(card))
+        console.out(_next(tuning, card))
+    return stop.exit_code
+
+
+def _next(tuning: Tuning, card: Card) -> str:
+    """Where the result is, and the commands that use it."""
+    me = this_command()
+    lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
+    lines += [f"  {command.line(me)}" for command in card.commands]
+    return "\n".join(lines)

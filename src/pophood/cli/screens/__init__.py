@@ -1,0 +1,1 @@
+"""What single commands show and ask, apart from their options."""

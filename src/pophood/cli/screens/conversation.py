@@ -1,0 +1,338 @@
+"""A conversation at a terminal or through a pipe: its history, its commands, its turns."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pophood.cli.app import DONE, FAILED, INTERRUPTED
+from pophood.cli.screens.generation import Finished, adapter_facts, generate, settings_of
+from pophood.cli.screens.loop_guard import WINDOW, LoopGuard
+from pophood.cli.terminal.console import Console, typing_kept
+from pophood.cli.terminal.outputs import Outputs, completion
+from pophood.cli.terminal.tables import count
+from pophood.errors import BadInput, ContextOverflow, PophoodError
+from pophood.plaintext import LineReader
+from pophood.text.chat.thoughts import opened_thought
+
+if TYPE_CHECKING:
+    from pophood.cli.options.sampling import Wishes
+    from pophood.model.lm import LM
+
+PROMPT, MORE = ">>> ", "... "
+QUOTES = '"""'
+
+HELP = """\
+/system TEXT   tell the model something before the conversation; /system alone clears it
+/show          the conversation so far, with the system text
+/reset         forget the conversation, keep the system text
+/save FILE     write the conversation: .json for programs, any other name as text
+/help          this list
+/exit          leave (Ctrl-D does too); Ctrl-C stops an answer, or clears a line; twice it leaves
+//...          a message that begins with one slash
+\"\"\"            begins and ends a message of several lines; a line ending in \\ goes on in the next"""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a conversation is held."""
+
+    system: str | None = None
+    merge_system: bool = False  # the system text goes before the first user message
+    loop_guard: bool = True  # at a terminal, stop an answer that goes in circles
+    silent: bool = False  # answers are not shown
+    template: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template
+
+
+class Conversation:
+    """Messages so far, and what can be done with them."""
+
+    def __init__(self, console: Console, lm: LM, wishes: Wishes, manner: Manner) -> None:
+        self.messages: list[dict[str, str]] = []
+        self._console = console
+        self._lm = lm
+        self._wishes = wishes
+        self._manner = manner
+        self._reader: Reader | None = None
+        self._opened = ""  # the tag of a thought that the prompt opens for the answer
+        self._saved: set[Path] = set()
+        self._commands: dict[str, Callable[[str], None]] = {
+            "/system": self.system,
+            "/show": self.show,
+            "/reset": self.reset,
+            "/save": self.save,
+            "/help": lambda _: self._console.out(HELP),
+        }
+        if manner.system is not None:
+            self._set_system(manner.system)
+
+    def answer(self, question: str) -> Finished:
+        """Send one message and show the answer, which joins the history as far as it came."""
+        self.messages.append({"role": "user", "content": question})
+        outputs = None
+        try:
+            settings = settings_of(self._wishes, self._lm)
+            run = self._lm.chat(self._as_told(), template=self._manner.template, **settings)
+            prompt = self._lm.detokenize(run.prompt_ids, special=True)
+            self._console.detail(f"as the model reads it:\n{prompt}")
+            self._opened = prompt[prompt.rindex(tag) :] if (tag := opened_thought(prompt)) else ""
+            outputs = Outputs(self._console, self._opened, 1, silent=self._manner.silent)
+            with typing_kept(sys.stdin):
+                finished = generate(self._console, run, outputs, self._guard())
+        except BaseException:
+            if outputs is None or not outputs.count:
+                self.messages.pop()
+            else:
+                self._remember(outputs)
+            raise
+        self._remember(outputs)
+        used = len(finished.prompt_ids) + finished.count
+        window = f"{used:,} of {count(self._lm.engine.context, 'token')} of context"
+        self._console.say(f"[{finished.summary()}; {window}]")
+        if finished.loop is not None:
+            self._console.say(
+                f"stopped: the last {WINDOW} tokens only repeat the same {count(finished.loop, 'token')} "
+                "(chat --no-loop-guard lets answers go on)"
+            )
+        return finished
+
+    def _as_told(self) -> list[dict[str, str]]:
+        """The messages as they go to the template."""
+        if not self._manner.merge_system:
+            return self.messages
+        from pophood.text.chat.system_text import merge_system
+
+        return merge_system(self.messages)
+
+    def _guard(self) -> LoopGuard | None:
+        """Only where a person sits: a program may want exactly such text."""
+        watched = self._manner.loop_guard and self._reader is not None and self._reader.interactive
+        return LoopGuard() if watched else None
+
+    def _remember(self, outputs: Outputs) -> None:
+        said = self._opened + completion(outputs.tokens[0])
+        self.messages.append({"role": "assistant", "content": said})
+
+    def loop(self, stream: TextIO) -> int:
+        """Take turns until the input ends; the exit code: FAILED for a pipe with a turn that failed."""
+        read = self._reader = Reader(stream, self._console)
+        failed = leaving = False
+        while True:
+            try:
+                message = read.message()
+            except KeyboardInterrupt:
+                self._console.out()
+                empty = not read.half_typed
+                if not read.interactive or (leaving and empty):
+                    return INTERRUPTED
+                if empty:
+                    self._console.say(self._how_to_leave())
+                leaving = empty
+                continue
+            leaving = False
+            if message is None or message.strip() in ("/exit", "/quit", "/bye"):
+                return FAILED if failed and not read.interactive else DONE
+            try:
+                finished = self._turn(message)
+            except KeyboardInterrupt:  # before the first token
+                self._console.say("stopped; that message is forgotten")
+                finished = None
+                if not read.interactive:
+                    return INTERRUPTED
+            except PophoodError as error:  # whatever it is, the conversation so far is not lost
+                self._console.say(f"pophood: {_in_a_chat(error)}")
+                failed = True
+                continue
+            if finished is not None and finished.interrupted and not read.interactive:
+                return INTERRUPTED
+
+    def _how_to_leave(self) -> str:
+        unsaved = "; /save FILE writes the conversation first" if self.messages else ""
+        return f"Ctrl-C again leaves, as Ctrl-D and /exit do{unsaved}"
+
+    def _turn(self, message: str) -> Finished | None:
+        if message.startswith("//"):
+            message = message[1:]
+        elif message.startswith("/"):
+            name, _, rest = message.partition(" ")
+            if name not in self._commands:
+                raise BadInput(f"{name} is no command: /help lists them; // begins a message with a slash")
+            self._commands[name](rest.strip())
+            return None
+        return self.answer(message) if message.strip() else None
+
+    # ---- commands ----
+
+    def system(self, text: str) -> None:
+        """Set the system text, or clear it."""
+        if text:
+            self._set_system(text)
+            self._console.say("the system text holds from the next message on")
+            return
+        before = self._system_text()
+        self._clear_system()
+        self._console.say(
+            "there is no system text: what the model's template puts there holds"
+            if before is None
+            else f"the system text is cleared; it was: {before}"
+        )
+
+    def _system_text(self) -> str | None:
+        first = self.messages[:1]
+        return first[0]["content"] if first and first[0]["role"] == "system" else None
+
+    def _clear_system(self) -> None:
+        if self._system_text() is not None:
+            self.messages.pop(0)
+
+    def _set_system(self, text: str) -> None:
+        if not self._manner.merge_system and _leaves_out_system(self._lm, self._manner.template):
+            raise BadInput(
+                f"the chat template of {self._lm.name} takes no system text, so it is not used: "
+                "--merge-system puts it before the first user message"
+            )
+        self._clear_system()
+        self.messages.insert(0, {"role": "system", "content": text})
+
+    def show(self, _: str) -> None:
+        """Print the conversation."""
+        self._console.out(self._as_text() or "(nothing yet)")
+
+    def reset(self, _: str) -> None:
+        """Forget everything but the system text."""
+        self.messages = [message for message in self.messages[:1] if message["role"] == "system"]
+        self._console.say("forgotten; the next message begins a new conversation")
+
+    def save(self, name: str) -> None:
+        """Write the conversation to a file; over a file of others only when a person says so."""
+        from pophood.system import atomic_write, check_writable_target
+
+        if not name:
+            raise BadInput("/save wants a file name, as in /save talk.json")
+        path = Path(name).expanduser()
+        check_writable_target(path)
+        if path.exists() and path not in self._saved and not self._may_replace(path):
+            self._console.say(f"{path} is kept; the conversation is not saved")
+            return
+        if path.suffix == ".json":
+            facts = {"model": self._lm.name, "adapters": adapter_facts(self._lm), "messages": self.messages}
+            content = json.dumps(facts, indent=2)
+        else:
+            content = self._as_text()
+        try:
+            atomic_write(path, (content + "\n").encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise PophoodError(f"{path}: cannot be written ({error.strerror}): name another place") from None
+        self._saved.add(path)
+        self._console.say(f"saved {count(len(self.messages), 'message')} to {path}")
+
+    def _may_replace(self, path: Path) -> bool:
+        if self._reader is None or not self._reader.interactive:
+            raise BadInput(f"{path} exists already: choose another name")
+        answer = self._reader.line(f"{path} exists already. Overwrite it? [y/N] ")
+        return (answer or "").strip().lower() in ("y", "yes")
+
+    def _as_text(self) -> str:
+        return "\n\n".join(f"{m['role']}:\n{m['content']}" for m in self.messages)
+
+
+def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
+    """True if the model's template takes no system message although it takes a user's."""
+    from pophood.text.chat.system_text import takes_system
+
+    template = lm.chat_template
+    if template is None or takes_system(template, **variables):
+        return False
+    with suppress(PophoodError):
+        template.render([{"role": "user", "content": "Hi"}], **variables)
+        return True
+    return False
+
+
+def _in_a_chat(error: PophoodError) -> str:
+    """A line about an error, with the way out that a conversation has."""
+    if isinstance(error, ContextOverflow):
+        counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
+        since = f", since {error.why}" if error.why else ""
+        return f"the conversation has {counts}{since}: /reset begins anew"
+    return str(error)
+
+
+class Reader:
+    """Messages from a terminal (with a prompt and line editing) or from a pipe (a line each, no prompt)."""
+
+    def __init__(self, stream: TextIO, console: Console) -> None:
+        self.interactive = stream.isatty()
+        self._stream = stream
+        self._lines = LineReader(stream.buffer)
+        self._console = console
+        if self.interactive:
+            with suppress(ImportError):  # Windows has its own line editing
+                import readline
+
+                # Python switches this off: a pasted text of several lines would be as many messages.
+                readline.parse_and_bind("set enable-bracketed-paste on")
+            console.say("/help lists commands, Ctrl-D leaves")
+        self._several_lines = False  # whether a message has begun whose end is not yet there
+
+    @property
+    def half_typed(self) -> bool:
+        """True if Ctrl-C has just cut a message that was begun."""
+        if self._several_lines:
+            return True
+        readline = sys.modules.get("readline")
+        return readline is not None and self._edits and bool(readline.get_line_buffer())
+
+    @property
+    def _edits(self) -> bool:
+        """True if lines are read with line editing."""
+        return self.interactive and self._stream is sys.stdin and sys.stdout.isatty()
+
+    def message(self) -> str | None:
+        """The next message, its lines joined; None at the end of the input."""
+        self._several_lines = False
+        line = self.line(PROMPT)
+        if line is None:
+            return None
+        if line.lstrip().startswith(QUOTES):
+            return self._quoted(line.lstrip()[len(QUOTES) :])
+        lines = [line]
+        while lines[-1].endswith("\\"):
+            self._several_lines = True
+            lines[-1] = lines[-1][:-1]
+            more = self.line(MORE)
+            if more is None:
+                break
+            lines.append(more)
+        return "\n".join(lines)
+
+    def _quoted(self, first: str) -> str:
+        self._several_lines = True
+        lines = []
+        line: str | None = first
+        while line is not None:
+            head, end, _ = line.partition(QUOTES)
+            lines.append(head)
+            if end:
+                break
+            line = self.line(MORE)
+        return "\n".join(lines).strip("\n")
+
+    def line(self, prompt: str) -> str | None:
+        """The next line without its end, after a prompt where somebody sits; None at the end of the input."""
+        if self._edits:
+            try:
+                return input(prompt)
+            except EOFError:
+                self._console.out()
+                return None
+        if self.interactive:
+            sys.stderr.write(prompt)
+            sys.stderr.flush()
+        # UTF-8, whatever the console speaks; other bytes become surrogates, which the tokenizer refuses.
+        return self._lines.line("surrogateescape")

@@ -1,0 +1,282 @@
+"""The course at a terminal or through a pipe: pages, guesses, the way back. Progress is kept in memory only.
+
+A person is asked; a pipe's lines are taken as the answers, and when they end (or with --yes) all that is left
+runs to the end without a question.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pophood.cli.app import DONE, FAILED, INTERRUPTED
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.page_view import Sheet
+from pophood.course import Lesson, Verdict
+from pophood.course.lesson import CellFailed
+from pophood.course.shell import with_model
+from pophood.errors import BadInput
+from pophood.look.reproduce import number_options
+from pophood.look.view import Source
+from pophood.plaintext import LineReader
+
+if TYPE_CHECKING:
+    from pophood.course import Course, Page
+    from pophood.course.pages import Cell
+    from pophood.model.lm import LM
+
+LEAVE = ("q", "quit", "exit")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of the course is wanted, and how its commands name the model ("" for the default one)."""
+
+    first: int
+    last: int
+    command: str  # that starts the course here: "pophood talk -m smollm2"
+    model: str
+    ask: bool
+    notes: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """How the guesses went, by page."""
+
+    judged: dict[int, str] = field(default_factory=dict)
+    failed: bool = False
+
+
+class Left(Exception):
+    """The reader leaves."""
+
+
+class Walk:
+    """One walk through the course with one model."""
+
+    def __init__(self, console: Console, course: Course, lm: LM, wanted: Wanted) -> None:
+        self._console = console
+        self._course = course
+        self._words = course.words
+        self._lm = lm
+        self._wanted = wanted
+        self._options = "".join(f" {word}" for word in number_options(Source.of(lm)))
+        self._sheet = Sheet(console)
+        self._ask = wanted.ask
+        self._at = wanted.first
+        self._lines = LineReader(sys.stdin.buffer)
+        self.progress = Progress()
+        if self._person:
+            with suppress(ImportError):  # Windows has its own line editing
+                import readline  # noqa: F401
+
+    @property
+    def _person(self) -> bool:
+        return self._ask and sys.stdin.isatty()
+
+    def run(self) -> int:
+        """Walk from the first wanted page to the last; the exit code."""
+        try:
+            if self._wanted.first == 1 and self._wanted.last > 1:
+                self._contents()
+            while self._at <= self._wanted.last:
+                self._at = self._page(self._course.pages[self._at - 1])
+        except Left:
+            self._say_where()
+            return DONE
+        except KeyboardInterrupt:
+            self._console.out()
+            self._say_where()
+            return INTERRUPTED
+        if self._wanted.last == len(self._course.pages) and self._wanted.first == 1:
+            judged = list(self.progress.judged.values())
+            counts = {kind: judged.count(kind) for kind in ("right", "close", "wrong")}
+            words = self._words["end"].format(asked=sum(counts.values()), **counts)
+            if any(counts.values()):
+                self._sheet.line(words)
+        return FAILED if self.progress.failed else DONE
+
+    def _contents(self) -> None:
+        if self._course.contents:
+            self._sheet.heading(self._words["contents"], 1)
+        for cell in self._course.contents:
+            self._cell(cell)
+
+    # ---- one page ----
+
+    def _page(self, page: Page) -> int:
+        """Show a page and return the number of the next one."""
+        self._head(page)
+        lesson = Lesson(page, self._lm)
+        guess = self._guess(page)
+        self._section(lesson, "run")
+        self._section(lesson, "check", guess)
+        self._section(lesson, "explain")
+        return self._next(page, lesson)
+
+    def _head(self, page: Page) -> None:
+        pages = len(self._course.pages)
+        words = self._words["page"].format(number=page.number, pages=pages, title=page.title)
+        self._sheet.heading(f"{words} ({self._course.place(page)})", 1)
+        for cell in page.lead:
+            self._cell(cell)
+        if self._wanted.notes:
+            for cell in page.cells("notes"):
+                self._sheet.prose(cell.text, f"{self._words['notes']}: ")
+
+    def _section(self, lesson: Lesson, section: str, guess: str | None = None) -> None:
+        self._sheet.heading(self._words[section])
+        for cell in lesson.applying(lesson.page.sections[section]):
+            if cell.kind == "run":
+                self._run(lesson, cell)
+            elif cell.kind == "say":
+                self._say(lesson, cell)
+            elif cell.kind == "check":
+                self._check(lesson, cell, guess)
+            elif cell.kind != "notes":
+                self._cell(cell)
+
+    def _cell(self, cell: Cell) -> None:
+        if cell.kind == "differs":
+            self._sheet.prose(cell.text, self._words["in_this_model"])
+        elif cell.kind == "sh":
+            self._sheet.line(self._words["same_command"])
+            self._sheet.code(with_model(cell.text, self._wanted.model, self._options), "sh")
+        elif cell.kind == "text":
+            self._sheet.code(cell.text, "text")
+        elif cell.kind == "formula":
+            self._sheet.code(cell.formula[0], "text")
+        else:
+            self._sheet.prose(cell.text)
+
+    def _run(self, lesson: Lesson, cell: Cell) -> None:
+        self._sheet.code(cell.text, "python")
+        self._console.out()
+        try:
+            output = lesson.run(cell)
+        except CellFailed as error:
+            self._failed(error)
+            return
+        self._console.write(output.printed)
+        self._console.end_line()
+        self._sheet.value(output.value)
+
+    def _say(self, lesson: Lesson, cell: Cell) -> None:
+        try:
+            self._sheet.prose(lesson.say(cell))
+        except CellFailed as error:
+            self._failed(error)
+
+    def _check(self, lesson: Lesson, cell: Cell, guess: str | None) -> None:
+        self._sheet.code(cell.text, "python")
+        try:
+            verdict = lesson.check(guess)
+        except CellFailed as error:
+            self._failed(error)
+            return
+        self.progress.judged[lesson.page.number] = verdict.judged
+        self._sheet.verdict(self._verdict(verdict), verdict.judged)
+
+    def _verdict(self, verdict: Verdict) -> str:
+        answer = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.answer, verdict.answer)
+        given = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.given or "", verdict.given)
+        return self._words[verdict.judged].format(answer=answer, given=given)
+
+    def _failed(self, error: CellFailed) -> None:
+        self.progress.failed = True
+        self._console.say(f"pophood: {error}")
+
+    # ---- questions ----
+
+    def _guess(self, page: Page) -> str | None:
+        """The reader's guess, one that can be read; None for none."""
+        self._sheet.heading(self._words["predict"])
+        for cell in page.sections["predict"]:
+            if cell.kind in ("prose", "text", "guess"):
+                self._cell(cell)
+        form = self._words[f"form_{page.guess.label}"]
+        hints = list(page.hints)
+        while (given := self._line(self._words["ask"].format(form=form))) is not None:
+            if given == "?":
+                self._hint(hints)
+            elif given.lower() in LEAVE:
+                raise Left
+            elif readable(page.guess.label, given):
+                return given
+            else:
+                self._sheet.line(self._words["not_understood"].format(form=form))
+        return None
+
+    def _hint(self, hints: list[Cell]) -> None:
+        if hints:
+            self._sheet.prose(hints.pop(0).text, f"{self._words['hint']}: ")
+        else:
+            self._sheet.line(self._words["no_more_hints"])
+
+    def _next(self, page: Page, lesson: Lesson) -> int:
+        """Where to go; asks until that is clear."""
+        pages = len(self._course.pages)
+        while (answer := self._line("\n" + self._words["ask_next"])) is not None:
+            word = answer.lower()
+            if word in LEAVE:
+                raise Left
+            if word in ("b", "back"):
+                if page.number > 1:
+                    return page.number - 1
+                self._sheet.line(self._words["first_page"])
+            elif word in ("s", "solution"):
+                self._solution(page, lesson)
+            elif word in ("l", "list"):
+                self._console.out(contents(self._course))
+            elif word.isdecimal() and 1 <= int(word) <= pages:
+                return int(word)
+            elif word in ("", "n", "next"):
+                break
+            else:
+                self._sheet.line(self._words["no_such_page"].format(pages=pages))
+        return page.number + 1
+
+    def _solution(self, page: Page, lesson: Lesson) -> None:
+        self._sheet.heading(self._words["solution"])
+        for cell in lesson.applying(page.solution):
+            self._run(lesson, cell) if cell.kind == "run" else self._cell(cell)
+
+    def _line(self, question: str) -> str | None:
+        """The reader's next line, "" for a bare Enter; None when nobody answers any more."""
+        if not self._ask:
+            return None
+        if self._person:
+            with suppress(EOFError):
+                return input(question).strip()
+            self._console.out()
+            raise Left
+        line = self._lines.line()
+        self._ask = line is not None
+        return line.strip() if line is not None else None
+
+    def _say_where(self) -> None:
+        command = f"{self._wanted.command} --from {self._at}"
+        self._console.say(self._words["left"].format(number=self._at, command=command))
+
+
+def readable(form: str, given: str) -> bool:
+    """Whether a guess has the form that was asked for; no guess always has."""
+    from pophood.course.answers import read_number, read_yes_no
+
+    reader = {"number": read_number, "yes-no": read_yes_no}.get(form)
+    if given and reader is not None:
+        try:
+            reader(given)
+        except BadInput:
+            return False
+    return True
+
+
+def contents(course: Course) -> str:
+    """The list of pages, each with the talk's."""
+    rows = [(f"{page.number:>2}", page.title, course.place(page)) for page in course.pages]
+    widest = max(len(title) for _, title, _ in rows)
+    return "\n".join(f"{number}  {title:<{widest}}  {place}" for number, title, place in rows)

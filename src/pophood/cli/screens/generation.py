@@ -1,0 +1,191 @@
+"""One generation as the commands see it: wishes in, tokens shown as they come, figures out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pophood.cli.screens.loop_guard import LoopGuard
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.outputs import Outputs, completion
+from pophood.cli.terminal.tables import count, seconds
+from pophood.errors import BadInput, Cancelled
+
+if TYPE_CHECKING:
+    from pophood.cli.options.sampling import Wishes
+    from pophood.generate import GenerateSettings, Run, Token
+    from pophood.model.lm import LM
+    from pophood.text.tokenizer import Tokenizer
+
+ENDS = {
+    "stop": "at a stop token",
+    "stop_string": "at a stop text",
+    "length": "at the token limit",
+    "context": "at a full context",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of a generation, whole or stopped by Ctrl-C."""
+
+    outputs: list[list[Token]]
+    prompt_ids: tuple[int, ...]
+    settings: GenerateSettings
+    seed: int
+    seconds: float
+    interrupted: bool
+    loop: int | None = None  # tokens of the span that the answer only repeated, where that ended it
+
+    @property
+    def count(self) -> int:
+        """New tokens over all samples."""
+        return sum(map(len, self.outputs))
+
+    def figures(self) -> str:
+        """How much and how fast."""
+        rate = f", {self.count / self.seconds:.0f} tokens/s" if self.seconds > 0 else ""
+        return f"{count(self.count, 'token')} in {seconds(self.seconds)}{rate}"
+
+    def summary(self) -> str:
+        """The figures, why it ended, and the seed that repeats it; one line."""
+        finishes = {tokens[-1].finish for tokens in self.outputs if tokens}
+        ends = [words for end, words in ENDS.items() if end in finishes]
+        if self.interrupted:
+            ends = ["by Ctrl-C"]
+        elif self.loop is not None:
+            ends = ["since it went in circles"]
+        seed = "" if self.settings.sampling.greedy else f"; seed {self.seed}"
+        return f"{self.figures()}; ended {', '.join(ends)}{seed}"
+
+    def as_dict(self, lm: LM, prompt: str) -> dict[str, Any]:
+        """For --json."""
+        sampling = dataclasses.asdict(self.settings.sampling)
+        sampling["logit_bias"] = {str(id_): finite(x) for id_, x in sampling["logit_bias"].items()}
+        return {
+            "model": lm.name,
+            "precision": lm.engine.precision,
+            "adapters": adapter_facts(lm),
+            "file": str(lm.path),
+            "sampling": sampling,
+            "seed": self.seed,
+            "prompt": prompt,
+            "prompt_ids": list(self.prompt_ids),
+            "seconds": self.seconds,
+            "tokens_per_second": self.count / self.seconds if self.seconds > 0 else None,
+            "interrupted": self.interrupted,
+            "outputs": [
+                {
+                    "text": prompt + completion(tokens),
+                    "completion": completion(tokens),
+                    "finish": tokens[-1].finish if tokens else None,
+                    "tokens": [token_dict(token) for token in tokens],
+                }
+                for tokens in self.outputs
+            ],
+        }
+
+
+def adapter_facts(lm: LM) -> list[dict[str, Any]]:
+    """The adapters that the model computes with, for --json and saved conversations."""
+    return [{"path": place, "scale": scale} for place, scale in lm.adapter_places]
+
+
+def finite(number: float) -> float | str:
+    """A number as JSON can say it: infinities become texts."""
+    return number if math.isfinite(number) else str(number)
+
+
+def token_dict(token: Token) -> dict[str, Any]:
+    """One token for --json; the fields that were not asked for are left out."""
+    fields = {
+        "id": token.id,
+        "text": token.text,
+        "position": token.position,
+        "logit": token.logit,
+        "probability": token.probability,
+        "entropy": token.entropy,
+        "chance": token.chance,
+        "seconds": token.seconds,
+    }
+    made: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    if token.top is not None:
+        names = ("id", "text", "logit", "probability")
+        made["top"] = [dict(zip(names, row, strict=True)) for row in token.top]
+    return made
+
+
+def settings_of(wishes: Wishes, lm: LM) -> dict[str, Any]:
+    """The keywords for LM.stream and LM.chat: what the file suggests if wanted, then what was typed."""
+    from pophood.sampling import breakers_of
+
+    tokenizer = lm.bundle.tokenizer
+    for name, fault in lm.bundle.suggestion_faults.items() if wishes.model_defaults else ():
+        if name not in wishes.settings:
+            raise BadInput(f"--model-defaults: {fault}: leave the option out, or choose {name} yourself too")
+    settings: dict[str, Any] = dict(lm.bundle.suggested) if wishes.model_defaults else {}
+    settings |= wishes.settings | wishes.limits
+    if wishes.bias:
+        settings["logit_bias"] = bias(wishes.bias, tokenizer)
+    if wishes.breakers:
+        words = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        encode = functools.partial(tokenizer.encode, add_start=False)
+        settings["dry_breakers"] = breakers_of(wishes.breakers, words, encode)
+    return settings
+
+
+def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
+    """TOKEN=X as typed -> token id -> X. TOKEN is an id, or a text that is exactly one token."""
+    found: dict[int, float] = {}
+    for text in texts:
+        token, equals, value = text.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not token:
+            raise BadInput(f"--logit-bias {text!r}: wanted TOKEN=X, as in ' Madrid=-5' or 464=-inf")
+        if token.isdecimal():
+            found[int(token)] = number
+            continue
+        id_ = tokenizer.id_of(token)
+        if id_ is None:
+            ids = tokenizer.encode(token, add_start=False)
+            raise BadInput(
+                f"--logit-bias {text!r}: {token!r} is the tokens {ids}; wanted one token, or an id"
+            )
+        found[id_] = number
+    return found
+
+
+def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> Finished:
+    """Show every token of a run, and gather what came of it. After Ctrl-C, what was shown stays.
+
+    A `guard` ends a run of one sample that only repeats itself.
+    """
+    if run.truncation is not None:
+        console.say(f"truncated: {run.truncation}")
+    took, interrupted = 0.0, False
+    loop: int | None = None
+    try:
+        with run:
+            for token in run:
+                outputs.add(token)
+                took = token.seconds
+                loop = guard.add(token.id) if guard is not None else None
+                if loop is not None:
+                    break
+    except (KeyboardInterrupt, Cancelled):
+        interrupted = True
+    finally:
+        outputs.close()
+    timings = run.timings
+    console.detail(
+        f"prompt: {count(len(run.prompt_ids), 'token')}, {run.reused} of them computed before, "
+        f"{seconds(timings.prefill_seconds)}; then {timings.decode_rate or 0:.1f} tokens/s"
+    )
+    return Finished(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted, loop)

@@ -1,0 +1,233 @@
+"""A model's facts as one dictionary (for --json), and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from pophood.cli.terminal.tables import table
+from pophood.hub import size_text
+
+if TYPE_CHECKING:
+    from pophood.config import ModelConfig
+    from pophood.hub import KnownModel, Located
+    from pophood.model.bundle import Bundle
+
+# How people write the names of architectures; any other is shown as the config has it.
+WRITTEN = {"gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+# Part of the model -> beginnings of the canonical names of its tensors.
+PARTS = {
+    "token embedding": ("embed.token",),
+    "position embedding": ("embed.position",),
+    "attention": (".attn.",),
+    "feed-forward": (".mlp.",),
+    "norms": (".ln_1", ".ln_2", "final_norm"),
+    "output matrix": ("output.",),
+}
+
+
+def from_catalogue(known: KnownModel) -> dict[str, Any]:
+    """What is known of a model whose weights are not here."""
+    return {
+        "name": known.name,
+        "loaded": False,
+        "family": WRITTEN["gpt2"] if known.title.startswith("GPT-2") else known.title,
+        "parameters": known.n_params,
+        "blocks": known.n_layer,
+        "heads": known.n_head,
+        "key_value_heads": known.n_kv_head,
+        "embedding_size": known.n_embd,
+        "inner_size": known.n_inner,
+        "context_length": known.n_positions,
+        "vocabulary_size": known.vocab_size,
+        "chat": known.chat,
+        "licence": known.licence,
+        "source": known.repo,
+        "about": about(known),
+    }
+
+
+def about(known: KnownModel) -> dict[str, Any]:
+    """Dates, training data, addresses, and the other sizes of a known model."""
+    from pophood.hub import catalogue
+
+    sizes = [catalogue[name] for name in known.family]
+    return {
+        "title": known.title,
+        "announced": known.announced,
+        "weights_public": known.weights_public,
+        "training_data": known.training_data,
+        "links": list(known.links),
+        "sizes": [
+            {
+                "name": other.name,
+                "parameters": other.n_params,
+                "blocks": other.n_layer,
+                "heads": other.n_head,
+                "embedding_size": other.n_embd,
+                "weights_public": other.weights_public,
+            }
+            for other in sizes
+        ],
+    }
+
+
+def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
+    """Everything that a model's own files say; no weight is decoded."""
+    from pophood.model.engine import plan_memory
+
+    config, tokenizer = bundle.config, bundle.tokenizer
+    plan = plan_memory(config, bundle.weights.stored_type)
+    return {
+        "name": found.name,
+        "loaded": True,
+        "family": WRITTEN.get(config.architecture, config.architecture),
+        "parameters": config.n_params,
+        "blocks": config.n_layer,
+        "heads": config.n_head,
+        "key_value_heads": config.n_kv_head,
+        "head_size": config.head_dim,
+        "embedding_size": config.n_embd,
+        "inner_size": config.n_inner,
+        "context_length": config.n_positions,
+        "context_limit": config.limit.why if config.limit else None,
+        "vocabulary_size": config.vocab_size,
+        "positions": positions(config),
+        "norm": {"layer": "layer norm", "rms": "RMS norm"}[config.norm] + f", epsilon {config.norm_eps:g}",
+        "activation": config.activation + (", gated" if config.gated_mlp else ""),
+        "tied_output": config.tied_output,
+        "precision": parts(bundle),
+        "file_bytes": dict(bundle.precisions),
+        "memory": {"weights": plan.weights, "least": plan.least, "full_context": plan.full},
+        "start_tokens": {str(id_): tokenizer.token_text(id_) for id_ in tokenizer.start_ids},
+        "stop_tokens": [
+            {"id": id_, "text": tokenizer.token_text(id_), "named_by": where}
+            for id_, where in tokenizer.stops.items()
+        ],
+        "chat": bundle.chat_template is not None,
+        "suggested": dict(bundle.suggested),
+        "remarks": list(bundle.remarks),
+        "licence": bundle.licence or found.licence,
+        "source": found.source or bundle.source,
+        "revision": found.revision,
+        "file": str(found.path),
+        "about": about(known) if known else None,
+    }
+
+
+def positions(config: ModelConfig) -> str:
+    """How the model knows where a token stands."""
+    if config.rope is None:
+        return "learned vectors"
+    scaled = (
+        "" if config.rope.scaling == "none" else f", {config.rope.scaling} scaling x {config.rope.factor:g}"
+    )
+    return f"rotary, base {config.rope.theta:,.0f}{scaled}"
+
+
+def parts(bundle: Bundle) -> dict[str, list[str]]:
+    """Part of the model -> the types its tensors have in the file."""
+    found: dict[str, list[str]] = {}
+    for name in bundle.weights:
+        kind = bundle.weights.stored_type(name)
+        part = next((part for part, marks in PARTS.items() if any(mark in name for mark in marks)), name)
+        if kind not in found.setdefault(part, []):
+            found[part].append(kind)
+    return found
+
+
+def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:
+    """Every tensor with a NaN or an infinity, and the index of the first."""
+    return [
+        {"tensor": name, "index": list(index)}
+        for name, index in bundle.weights.check_finite()
+        if index is not None
+    ]
+
+
+def text(facts: Mapping[str, Any], stream: TextIO) -> str:
+    """The facts for people: the talk's lines first."""
+    lines = [
+        f"Model Loaded: {facts['name']}"
+        if facts["loaded"]
+        else f"Model: {facts['name']} (not on this machine)",
+        f"Number of {facts['family']} Parameters: {facts['parameters']:,}",
+        f"Transformer blocks: {facts['blocks']}",
+        f"Attention heads: {facts['heads']}",
+        f"Embedding size: {facts['embedding_size']}",
+        f"Context length: {facts['context_length']}"
+        + (f", since {facts['context_limit']}" if facts.get("context_limit") else ""),
+        f"Vocabulary size: {facts['vocabulary_size']:,}",
+        "",
+        *_shape(facts),
+        *(_files(facts) if facts["loaded"] else []),
+        f"Licence: {facts['licence'] or 'not named'}",
+        f"Source: {facts['source'] or 'unknown'}"
+        + (f", revision {facts['revision']}" if facts.get("revision") else ""),
+    ]
+    if facts["loaded"]:
+        lines.append(f"File: {facts['file']}")
+    lines += [f"Not a finite number: {bad['tensor']}{bad['index']}" for bad in facts.get("nonfinite") or []]
+    if facts.get("nonfinite") == []:
+        lines.append("Every weight is a finite number")
+    return "\n".join([*lines, *_about(facts["about"], stream)])
+
+
+def _shape(facts: Mapping[str, Any]) -> list[str]:
+    lines = [f"Feed-forward size: {facts['inner_size']}"]
+    if facts["key_value_heads"] != facts["heads"]:
+        lines.append(f"Key/value heads: {facts['key_value_heads']}")
+    if facts["loaded"]:
+        lines += [
+            f"Head size: {facts['head_size']}",
+            f"Positions: {facts['positions']}",
+            f"Norm: {facts['norm']}",
+            f"Activation: {facts['activation']}",
+            f"Output matrix: {'the token embedding again (tied)' if facts['tied_output'] else 'its own'}",
+        ]
+    return lines
+
+
+def _files(facts: Mapping[str, Any]) -> list[str]:
+    memory = facts["memory"]
+    stored = ", ".join(f"{kind} {size_text(n)}" for kind, n in facts["file_bytes"].items())
+    starts = ", ".join(f"{id_} {text!r}" for id_, text in facts["start_tokens"].items())
+    suggested = ", ".join(f"{name} {value:g}" for name, value in facts["suggested"].items())
+    stops = [f"{stop['id']} {stop['text']!r} (named by {stop['named_by']})" for stop in facts["stop_tokens"]]
+    return [
+        f"Precision in the file: {stored}",
+        *(f"  {part}: {', '.join(kinds)}" for part, kinds in facts["precision"].items()),
+        f"Memory at f32: {size_text(memory['weights'])} for weights, {size_text(memory['least'])} at least, "
+        f"{size_text(memory['full_context'])} with a full context",
+        f"Start tokens: {starts or 'none'}",
+        f"Stop tokens: {'; '.join(stops) or 'none'}",
+        f"Chat template: {'yes' if facts['chat'] else 'none (a completion model)'}",
+        f"Suggested sampling: {suggested + ' (used with --model-defaults)' if suggested else 'none'}",
+        *(f"Note: {remark}" for remark in facts["remarks"]),
+    ]
+
+
+def _about(known: Mapping[str, Any] | None, stream: TextIO) -> list[str]:
+    if known is None:
+        return []
+    lines = [
+        "",
+        f"{known['title']}: announced {known['announced']}, weights public {known['weights_public']}",
+        f"Trained on {known['training_data']}",
+        *known["links"],
+    ]
+    if len(known["sizes"]) > 1:
+        rows = [
+            [
+                s["name"],
+                f"{s['parameters']:,}",
+                s["blocks"],
+                s["heads"],
+                s["embedding_size"],
+                s["weights_public"],
+            ]
+            for s in known["sizes"]
+        ]
+        headings = ["model", "parameters", "blocks", "heads", "embedding", "weights public"]
+        lines += ["", table(headings, rows, stream, right=[1, 2, 3, 4])]
+    return lines

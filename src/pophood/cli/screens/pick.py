@@ -1,0 +1,174 @@
+"""`pophood run --pick` at a terminal or through a pipe: the likeliest tokens, a number, the next ones."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pophood.cli.app import DONE, INTERRUPTED
+from pophood.cli.screens.generation import adapter_facts
+from pophood.cli.terminal.answers import Answers
+from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.tables import bar, count, table
+from pophood.errors import BadInput
+from pophood.table import show
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pophood.cli.options.sampling import Wishes
+    from pophood.model.lm import LM
+    from pophood.pick import Option, Picker
+
+BAR = 24
+ENDS = {"stop": "a stop token", "length": "the token limit", "context": "a full context"}
+KEYS = "a number takes that token, Enter the likeliest, b goes back, q ends"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How `run` wants it shown, and what it does with a prompt that is too long."""
+
+    as_json: bool
+    show_prompt: bool
+    truncate: str
+
+
+def check(file: str | None, text: str | None, samples: int, html: Path | None, wishes: Wishes) -> None:
+    """Refuse what --pick makes meaningless: you choose every token, nothing is drawn, stdin is yours."""
+    drawn = bool(wishes.settings or wishes.bias or wishes.breakers or wishes.model_defaults)
+    refused = {
+        "--samples": samples > 1,
+        "--html": html is not None,
+        "--seed": "seed" in wishes.limits,
+        "--stop": "stop" in wishes.limits,
+        "sampling options such as --temperature": drawn,
+    }
+    named = ", ".join(name for name, given in refused.items() if given)
+    if named:
+        raise click.UsageError(f"--pick lets you choose each token of one text; it takes no {named}")
+    if "-" in (file, text) or (file is None and text is None):
+        raise click.UsageError(
+            '--pick reads your choices from stdin: give the prompt as "TEXT" or with --file'
+        )
+
+
+def run(console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, options: Shown) -> int:
+    """Let a person walk through the text; the exit code."""
+    from pophood.pick import Picker
+
+    planned = lm.stream(ids, truncate=options.truncate, max_tokens=wishes.limits.get("max_tokens"))
+    if planned.truncation is not None:
+        console.say(f"truncated: {planned.truncation}")
+    with Picker(
+        lm.engine,
+        lm.bundle.tokenizer,
+        planned.prompt_ids,
+        most=planned.settings.max_tokens,
+        special=wishes.limits.get("special", False),
+    ) as picker:
+        say = console.say if options.as_json else console.out
+        interrupted = _walk(say, picker, prompt)
+        finish = picker.ended or "you"
+        if options.as_json:
+            console.json(_as_dict(lm, picker, prompt, finish, interrupted))
+        else:
+            _path(console, picker, prompt, options.show_prompt)
+        end = "by Ctrl-C" if interrupted else f"at {ENDS[finish]}" if finish in ENDS else "by you"
+        console.say(f"{count(len(picker.picks), 'token')} picked; ended {end}")
+    return INTERRUPTED if interrupted else DONE
+
+
+def _walk(say: Callable[[str], None], picker: Picker, prompt: str) -> bool:
+    """Take picks until the person or the text is done; whether Ctrl-C ended it."""
+    answers = Answers(sys.stdin)
+    say(KEYS)
+    fresh = True
+    try:
+        while True:
+            if fresh:
+                say("")
+                say(prompt + picker.text)
+                say(_ended(picker) if picker.ended else _menu(picker.options))
+            ends = picker.ended is not None
+            answer = answers.ask("Enter to end, b to go back: " if ends else "> ")
+            if answer is None or answer.strip().lower() in ("q", "quit") or (ends and not answer.strip()):
+                return False
+            try:
+                said = _do(picker, answer.strip().lower())
+                fresh = True
+            except BadInput as error:
+                said, fresh = f"{error}; {KEYS}", False
+            say(said)
+    except KeyboardInterrupt:
+        say("")
+        return True
+
+
+def _do(picker: Picker, answer: str) -> str:
+    if answer == "b":
+        return f"back: {show(picker.back().option.text)} is undone"
+    if answer and not (answer.isascii() and answer.isdigit()):
+        raise BadInput(f"{answer!r} is no choice")
+    taken = picker.pick(int(answer[:9]) if answer else 1)
+    return f"-> {show(taken.option.text)} ({taken.option.probability:.4f})"
+
+
+def _ended(picker: Picker) -> str:
+    return f"the text ends here, at {ENDS[picker.ended or 'stop']}"
+
+
+def _menu(options: tuple[Option, ...]) -> str:
+    rows = [
+        (number, show(one.text), f"{one.probability:.4f}", bar(one.probability, BAR, sys.stdout))
+        for number, one in enumerate(options, 1)
+    ]
+    return table(("", "token", "probability", ""), rows, sys.stdout, right=[0, 2])
+
+
+def _path(console: Console, picker: Picker, prompt: str, show_prompt: bool) -> None:
+    """The text that came of it, and the way there."""
+    if picker.picks:
+        rows = [
+            (step, pick.number, show(pick.option.text), f"{pick.option.probability:.4f}")
+            for step, pick in enumerate(picker.picks, 1)
+        ]
+        console.out("")
+        console.out(table(("step", "number", "token", "probability"), rows, sys.stdout, right=[0, 1, 3]))
+        console.out(f"probability of this path: {picker.probability:.2g}")
+    console.out("")
+    console.write(prompt if show_prompt else "", bold=True)
+    console.out(picker.text)
+
+
+def _as_dict(lm: LM, picker: Picker, prompt: str, finish: str, interrupted: bool) -> dict[str, Any]:
+    return {
+        "model": lm.name,
+        "precision": lm.engine.precision,
+        "adapters": adapter_facts(lm),
+        "file": str(lm.path),
+        "prompt": prompt,
+        "prompt_ids": list(picker.prompt_ids),
+        "text": prompt + picker.text,
+        "completion": picker.text,
+        "probability": picker.probability,
+        "finish": finish,
+        "interrupted": interrupted,
+        "picks": [
+            {"number": pick.number, **_option(pick.option), "options": [_option(one) for one in pick.options]}
+            for pick in picker.picks
+        ],
+    }
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {
+        "id": option.id,
+        "text": option.text,
+        "logit": option.logit,
+        "probability": option.probability,
+    }

@@ -1,0 +1,218 @@
+"""What `pophood tune` shows: a bar while it learns, plain lines in a pipe, and the report card as text."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+from pophood.cli.terminal.console import QUIET, Console, plain
+from pophood.cli.terminal.tables import count, seconds
+from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
+from pophood.train.report.curve import RunningMean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+    from pophood.train.data import DataReport
+    from pophood.train.report.report_card import Card
+    from pophood.train.run.plan import Plan
+    from pophood.train.settings import TrainSettings
+    from pophood.train.tune import Tuning
+
+EVERY = 10.0  # seconds between two lines in a pipe
+FEW = 20  # steps
+SAMPLE = 160  # characters of a sample on the way
+MOST_BAD = 5  # bad lines that are listed
+
+
+class Screen:
+    """Shows the events of a run on stderr: a bar on a terminal, else lines."""
+
+    def __init__(self, console: Console, tuning: Tuning) -> None:
+        self._console, self._tuning = console, tuning
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
+        self._said, self._steps, self._made = 0.0, 0, 0
+        self._mean, self._loss = RunningMean(), 0.0
+        self._held: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def stopping(self) -> None:
+        """Answer a Ctrl-C at once; called from another thread."""
+        if not self._steps:
+            self._say("stopping: no step was made yet, nothing is written")
+        elif self._made >= self._steps:
+            self._say("stopping: the steps are made; writing the result")
+        elif self._tuning.settings.accumulation > 1:
+            self._say("stopping after this batch; writing the result")
+        else:
+            self._say("stopping after this step; writing the result")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hide_bar()
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        if isinstance(event, Measuring):
+            self._measuring(event)
+        elif isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Step):
+            self._loss = self._mean.add(event.loss)
+            self._step(event)
+        elif isinstance(event, Evaluated):
+            self._held = event.loss
+            self._say(f"step {event.step}: validation loss {event.loss:.3f}{', the best' * event.best}")
+        elif isinstance(event, Sampled):
+            line = " ".join(event.text.split())
+            self._say(f"  {' '.join(event.prompt.split())[-40:]} → {line[:SAMPLE]}")
+        elif isinstance(event, Saved):
+            self._console.detail(f"step {event.step}: saved {event.path}")
+        elif isinstance(event, Noted):
+            self._say(event.text)
+        elif isinstance(event, Finished):
+            self._end(event)
+
+    def _measuring(self, event: Measuring) -> None:
+        words = f"measuring: {event.part} of {event.parts} ({event.what})"
+        if not self._wanted:
+            self._say(words)
+            return
+        if self._bar is None:
+            from rich.progress import TextColumn
+
+            self._show_bar(TextColumn("{task.description}"), total=event.parts)
+        assert self._bar is not None and self._task is not None
+        self._bar.update(self._task, completed=event.part - 1, description=words)
+
+    def _show_bar(self, *before: ProgressColumn, total: int, after: Sequence[ProgressColumn] = ()) -> None:
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress
+
+        self._hide_bar()
+        console = RichConsole(stderr=True)
+        self._bar = Progress(*before, BarColumn(bar_width=20), *after, console=console, transient=True)
+        self._task = self._bar.add_task("", total=total, figures="")
+        self._bar.start()
+
+    def _hide_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = self._task = None
+
+    def _start(self, event: Started) -> None:
+        self._hide_bar()
+        self._steps, self._made = event.steps, event.first_step
+        plan = self._tuning.plan
+        assert plan is not None
+        share = event.trained / event.parameters
+        self._say(
+            f"{event.trained:,} of {event.parameters:,} parameters learn ({share:.1%});"
+            f" {count(event.steps, 'step')} of {event.tokens_per_step:,} tokens, {plan.epochs:.2g} epochs,"
+            f" about {seconds(plan.seconds)}"
+        )
+        if self._tuning.settings.minutes is not None and event.steps < FEW:
+            self._say("that is little to learn from: more --minutes, or a smaller --batch-size or --length")
+        if not plan.fits:
+            self._say(f"memory is short: {'; '.join(plan.advice)}")
+        if not self._wanted:
+            return
+        from rich.progress import TextColumn
+
+        figures = TextColumn("{task.fields[figures]}")
+        self._show_bar(TextColumn("{task.description}"), total=event.steps, after=[figures])
+        if self._bar is not None and self._task is not None:
+            words = f"step {event.first_step}/{event.steps}"
+            self._bar.update(self._task, completed=event.first_step, description=words)
+
+    def _step(self, event: Step) -> None:
+        held = f", validation {self._held:.3f}" if self._held is not None else ""
+        figures = f"loss {self._loss:.3f}{held}, {event.tokens_per_second:,.0f} tokens/s"
+        figures += f", {seconds(event.left)} left"
+        self._steps, self._made = event.steps, event.step
+        if self._bar is not None and self._task is not None:
+            words = f"step {event.step}/{event.steps}"
+            self._bar.update(
+                self._task, completed=event.step, total=event.steps, description=words, figures=figures
+            )
+        elif time.monotonic() - self._said > EVERY or event.step == 1:
+            self._said = time.monotonic()
+            self._say(f"step {event.step} of {event.steps}: {figures}")
+
+    def _end(self, event: Finished) -> None:
+        self._hide_bar()
+        why = {
+            "steps": "the plan is done",
+            "clock": "the time is up",
+            "stopped": "stopped, what was learned is kept",
+            "no better": "the validation loss got no better",
+        }.get(event.reason, event.reason)
+        self._say(f"{count(event.step, 'step')} in {seconds(event.seconds)}: {why}")
+
+    def _say(self, text: str) -> None:
+        text = plain(text, sys.stderr)
+        if self._bar is not None and self._console.verbosity > QUIET:
+            from pophood.cli.terminal.console import visible
+
+            self._bar.console.print(visible(text), markup=False, highlight=False)
+        else:
+            self._console.say(text)
+
+
+def data_lines(report: DataReport) -> list[str]:
+    """What was found in the data, in a few lines."""
+    lines = [
+        f"data: {report.format}; {count(report.documents, 'document')}, {report.tokens:,} tokens,"
+        f" {report.trained_tokens:,} learned in an epoch",
+        *report.notes,
+        *(f"bad: {bad}" for bad in report.bad[:MOST_BAD]),
+        *(f"warning: {warning}" for warning in report.warnings),
+    ]
+    if report.bad_count > MOST_BAD:
+        lines.append(f"... and {report.bad_count - MOST_BAD:,} more bad lines")
+    return lines
+
+
+def plan_text(plan: Plan, settings: TrainSettings) -> str:
+    """The plan as a few lines."""
+    from pophood.train.run.plan import gib
+
+    fits = "fits" if plan.fits else "DOES NOT FIT"
+    lines = [
+        f"steps   {plan.steps:,} of {settings.batch_size * settings.accumulation} x {settings.length} tokens"
+        f" ({plan.epochs:.2g} epochs), {plan.seconds_per_step:.2f} s each",
+        f"time    {seconds(plan.seconds)}, of which {seconds(plan.evaluations * plan.seconds_per_evaluation)}"
+        " for evaluations",
+        f"memory  {gib(plan.memory)} at its peak; {gib(plan.free_memory)} is free",
+        f"disk    {gib(plan.disk)} at its peak; {gib(plan.free_disk)} is free",
+        f"It {fits}.",
+        *(f"change: {advice}" for advice in plan.advice),
+    ]
+    return "\n".join(lines)
+
+
+def card_text(card: Card) -> str:
+    """The report card as text."""
+    parts = [card.headline]
+    for prompt, before, after in zip(card.prompts, card.before.samples, card.after.samples, strict=True):
+        parts.append(
+            f"Prompt: {' '.join(prompt.split())[-200:]}\n  before: {_one(before)}\n  after:  {_one(after)}"
+        )
+    parts += [str(card.losses()), str(card.changed()), str(card.costs())]
+    if card.step != card.actual.steps:
+        parts.append(f"Weights kept: {card.kept}.")
+    parts += card.remarks
+    return plain("\n\n".join(parts), sys.stdout)
+
+
+def _one(text: str) -> str:
+    return " ".join(text.split()) or "(nothing: the model ended its text at once)"

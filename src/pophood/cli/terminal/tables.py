@@ -1,0 +1,75 @@
+"""Tables, bars and figures as plain text that lines up on every console."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import TextIO
+
+from pophood.cli.terminal.console import plain, visible
+from pophood.table import count as count
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], stream: TextIO, right: Sequence[int] = ()
+) -> str:
+    """Rows under headings, two spaces between columns; the columns in `right` end at the same cell.
+
+    >>> import sys
+    >>> print(table(["id", "text"], [[464, "The"], [3139, " capital"]], sys.stdout, right=[0]))
+      id  text
+     464  The
+    3139   capital
+    """
+    cells = [[plain(visible(str(cell), keep=""), stream) for cell in row] for row in [headings, *rows]]
+    widths = [max(width(row[i]) for row in cells) for i in range(len(headings))]
+    lines = (
+        "  ".join(
+            " " * (widths[i] - width(cell)) + cell if i in right else cell + " " * (widths[i] - width(cell))
+            for i, cell in enumerate(row)
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Cells that a text takes on a terminal: wide characters two, combining ones none.
+
+    >>> width("a日e\u0301")
+    4
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.combining(c) or unicodedata.category(c) == "Cf"
+        else 2
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1
+        for c in text
+    )
+
+
+def bar(share: float, cells: int, stream: TextIO) -> str:
+    """A bar of `share` (0 to 1) of `cells` characters; anything above zero shows at least a trace."""
+    from pophood.system import unicode_ok
+
+    share = min(1.0, max(0.0, share))
+    if unicode_ok(stream):
+        eighths = max(1, round(share * cells * 8)) if share > 0 else 0
+        return EIGHTHS[8] * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+    return "#" * (max(1, round(share * cells)) if share > 0 else 0)
+
+
+def seconds(duration: float) -> str:
+    """A duration as the talk prints it.
+
+    >>> [seconds(s) for s in (0.1712, 12.34, 75)]
+    ['0.17 s', '12.3 s', '1 min 15 s']
+    """
+    if duration < 60:
+        return f"{duration:.2f} s" if duration < 10 else f"{duration:.1f} s"
+    return f"{int(duration) // 60} min {int(duration) % 60} s"

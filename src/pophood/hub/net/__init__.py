@@ -1,0 +1,1 @@
+"""The network: the only package that opens a connection to another machine."""

@@ -1,0 +1,59 @@
+"""The person's login for a hub: HF_TOKEN, or what `hf auth login` saved on this machine.
+
+HF_TOKEN is for the hub that HF_ENDPOINT names, since a person set both. The saved login is for
+huggingface.co alone: it is not even read for another hub. Where it is kept, and what switches it off, are
+huggingface_hub's rules (constants.py, utils/_auth.py).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pophood.hub.net.connect import port_of, split_address
+
+MOST_TOKEN_BYTES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token, and for messages where it came from."""
+
+    token: str = field(repr=False)
+    origin: str  # "HF_TOKEN", or "the login saved in ~/.cache/huggingface/token"
+    saved: bool = False  # read from a file: nobody asked for it in so many words
+
+
+def login_for(endpoint: str, hub: str) -> Login | None:
+    """The login for the hub at an endpoint; `hub` is the address that a saved login belongs to."""
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(variable, "").strip()
+        if token:
+            return Login(token, variable)
+    switched_off = os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").strip().upper()
+    if switched_off in ("1", "ON", "YES", "TRUE") or not same_origin(endpoint, hub):
+        return None
+    path = token_path()
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_TOKEN_BYTES:
+            return None
+        token = "".join(path.read_text("ascii").split())
+    except (OSError, UnicodeDecodeError):  # another user's, or no token
+        return None
+    return Login(token, f"the login saved in {path}", saved=True) if token else None
+
+
+def token_path() -> Path:
+    """Where `hf auth login` saves the token: HF_TOKEN_PATH, HF_HOME/token, or their default."""
+    if os.environ.get("HF_TOKEN_PATH"):
+        return Path(os.path.expandvars(os.environ["HF_TOKEN_PATH"])).expanduser()
+    if os.environ.get("HF_HOME"):
+        return Path(os.path.expandvars(os.environ["HF_HOME"])).expanduser() / "token"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "token"
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses have the same scheme, host and port."""
+    ours, theirs = split_address(one), split_address(other)
+    return (ours.scheme, ours.hostname, port_of(ours)) == (theirs.scheme, theirs.hostname, port_of(theirs))

@@ -1,0 +1,196 @@
+"""Plain HTTP GET from a model hub, strict about where it may be led.
+
+A hub answers a file's address with a redirect to another host, so redirects are followed, at most 8. Each
+must stay http(s), must not step down from https, and must not lead to a more private place than the hub
+itself: a public hub cannot point this program at the person's router, a mirror on a private network cannot
+point it at this machine. A login (login.py) goes to the hub's own origin only. No cookies; no words about
+this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+from urllib.parse import quote, urljoin
+
+from pophood.errors import BadInput, PophoodError
+from pophood.hub.net.connect import (
+    Line,
+    Reach,
+    Unreachable,
+    bad_certificate,
+    bad_proxy,
+    connect,
+    literal_reach,
+    split_address,
+    words_of,
+)
+from pophood.hub.net.login import Login, login_for, same_origin
+
+HUB = "https://huggingface.co"
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 8
+FIRST_PAUSE = 0.5  # seconds
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Answer:
+    """An open response; header names are in lower case."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    from_hub: bool  # it came from the hub's own origin
+    hops: list[Mapping[str, str]]  # headers of the hub's own answers, redirects included
+    body: http.client.HTTPResponse
+
+    def hub_header(self, name: str) -> str | None:
+        """A header as the hub itself gave it (a redirect's target may not speak for the hub)."""
+        return next((hop[name] for hop in reversed(self.hops) if name in hop), None)
+
+    def read(self, n: int) -> bytes:
+        """At least one byte and at most `n`; empty at the end, or where the connection was closed early."""
+        try:
+            return self.body.read1(n)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Unreachable(f"{self.url}: the connection broke off ({words_of(error)})") from None
+
+    def read_all(self, limit: int) -> bytes:
+        """The whole body. Raises PophoodError beyond `limit` bytes."""
+        pieces, size = [], 0
+        while piece := self.read(1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                raise PophoodError(f"{self.url}: the answer is longer than {limit:,} bytes: refused")
+        return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """One hub, and the patience with it."""
+
+    endpoint: str
+    login: Login | None = None
+    timeout: float = 30.0  # seconds without a byte
+    attempts: int = 5  # in a row without progress
+
+    @classmethod
+    def from_environment(cls) -> Web:
+        """The hub of HF_ENDPOINT (else huggingface.co), with the person's login if there is one."""
+        endpoint = (os.environ.get("HF_ENDPOINT", "").strip() or HUB).rstrip("/")
+        parts = split_address(endpoint)
+        if parts.query or parts.fragment:
+            raise BadInput(f"HF_ENDPOINT is {endpoint!r}, wanted an address such as {HUB}")
+        return cls(endpoint, login_for(endpoint, HUB))
+
+    def without_login(self) -> Web:
+        """This hub without a login, as anybody sees it."""
+        return replace(self, login=None)
+
+    def with_patience(self, timeout: float, attempts: int) -> Web:
+        """The same hub, with another patience."""
+        return replace(self, timeout=timeout, attempts=attempts)
+
+    @contextmanager
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> Iterator[Answer]:
+        """Open an address below the endpoint, following checked redirects; any other status is an answer.
+
+        Raises Unreachable for what may pass, NotHere for a bad certificate, PophoodError for a bad redirect.
+        """
+        url = f"{self.endpoint}{path}"
+        hops: list[Mapping[str, str]] = []
+        hub_reach: Reach | None = None
+        for _ in range(MAX_REDIRECTS + 1):
+            line = connect(split_address(url), hub_reach, self.timeout)
+            hub_reach = line.reach if hub_reach is None else hub_reach
+            with closing(line.connection):
+                answer = self._send(line, method, url, headers or {}, hops)
+                with closing(answer.body):
+                    encoding = answer.headers.get("content-encoding", "identity")
+                    if encoding != "identity":
+                        raise PophoodError(f"{url}: sent as {encoding!r}, wanted plain bytes: refused")
+                    if answer.status not in REDIRECTS:
+                        yield answer
+                        return
+                url = _redirect(url, answer.headers.get("location", ""))
+        raise PophoodError(f"{url}: the hub redirects in circles ({MAX_REDIRECTS} times): refused")
+
+    def _send(
+        self, line: Line, method: str, url: str, headers: Mapping[str, str], hops: list[Mapping[str, str]]
+    ) -> Answer:
+        parts, from_hub = split_address(url), self._is_hub(url)
+        wanted = {"User-Agent": "pophood", "Accept-Encoding": "identity", "Connection": "close"}
+        wanted |= {**headers, **line.headers}
+        if from_hub and self.login is not None:
+            if parts.scheme != "https" and literal_reach(parts.hostname or "") is not Reach.LOOPBACK:
+                raise BadInput(
+                    f"{self.endpoint}: {self.login.origin} would travel unencrypted: use https, or unset it"
+                )
+            wanted["Authorization"] = f"Bearer {self.login.token}"
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        try:
+            line.connection.request(
+                method, url.partition("#")[0] if line.absolute else target, headers=wanted
+            )
+            response = line.connection.getresponse()
+        except ssl.SSLCertVerificationError as error:  # behind a proxy TLS begins here
+            raise bad_certificate(parts.hostname, error) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            where = f"{parts.scheme}://{parts.netloc}"
+            if line.proxy is not None:
+                raise bad_proxy(line.proxy, parts, words_of(error)) from None
+            raise Unreachable(f"{where}: no answer ({words_of(error)})") from None
+        if line.absolute and line.proxy is not None and response.status in (407, 502, 503, 504):
+            reason = f"it answers {response.status} {response.reason}"
+            response.close()
+            raise bad_proxy(line.proxy, parts, reason)
+        found = {name.lower(): value for name, value in response.getheaders()}
+        if from_hub:
+            hops.append(found)
+        return Answer(url, response.status, found, from_hub, hops, response)
+
+    def _is_hub(self, url: str) -> bool:
+        return same_origin(self.endpoint, url)
+
+
+def _redirect(url: str, location: str) -> str:
+    """The next address, checked as far as an address can be before its name is resolved."""
+    target = urljoin(url, quote(location, safe="%/:=&?~#+!$,;'@()*[]"))
+    try:
+        parts = split_address(target)
+    except BadInput:
+        shown = "".join(char for char in location if char.isprintable())[:100]
+        raise PophoodError(
+            f"{url}: the hub redirects to {shown!r}, wanted an http(s) address: refused"
+        ) from None
+    if split_address(url).scheme == "https" and parts.scheme != "https":
+        raise PophoodError(f"{url}: the hub redirects to {target[:100]!r}, which is not encrypted: refused")
+    return target
+
+
+def patiently(web: Web, attempt: Callable[[], T]) -> T:
+    """Do what may fail for a while, as often as the hub's patience says, with growing pauses."""
+    for number in range(web.attempts):
+        try:
+            return attempt()
+        except Unreachable:
+            if number + 1 == web.attempts:
+                raise
+            pause(number)
+    raise AssertionError("a hub's patience is at least one attempt")
+
+
+def pause(number: int) -> None:
+    """Wait before attempt `number` + 2: 0.5 s, doubling, at most 8 s."""
+    time.sleep(min(8.0, FIRST_PAUSE * 2**number))

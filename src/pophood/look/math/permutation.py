@@ -1,0 +1,147 @@
+"""What positions are for: two sentences of the same words in another order, with positions and without."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pophood.errors import BadInput
+from pophood.look.math.first_block import Floats, last_attention, rows_before
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+Ids = tuple[int, ...]
+STOP = "."  # both sentences end in it, so that the same token looks back at the same words
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What two sentences have in common, either with positions or with these set to zero."""
+
+    shared_rows: int  # of the rows that enter block 0, how many are in both sentences
+    end: float  # largest difference of block 0's attention at a closing full stop
+    size: float  # largest magnitude of that attention
+    inside: float | None  # largest difference at `Order.inside`
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Two sentences, token by token, and how the model can tell them apart."""
+
+    sentences: tuple[str, str]
+    tokens: tuple[tuple[str, ...], tuple[str, ...]]
+    same_row: tuple[bool, ...]  # at each position, with positions: the same row in both?
+    inside: int | None  # the first place with the same token and other tokens before it
+    zeroed: str  # what was set to zero: "position vectors", or "rotary angles"
+    with_positions: Compared
+    without: Compared
+
+    def rows_table(self) -> Table:
+        """Position by position: the two tokens, and whether the rows that enter block 0 are equal."""
+        rows = zip(*self.tokens, self.same_row, strict=True)
+        return Table(
+            ("position", "first", "second", "same_row"),
+            tuple((position, *row) for position, row in enumerate(rows)),
+        )
+
+    def table(self) -> Table:
+        """The measurements, with positions and with these set to zero."""
+        here, gone = self.with_positions, self.without
+        attention = "largest difference of block 0's attention at"
+        rows: list[tuple[str, object, object]] = [
+            (
+                f"rows before block 0 that both sentences have, of {len(self.same_row)}",
+                here.shared_rows,
+                gone.shared_rows,
+            ),
+            (f"{attention} a closing {STOP!r}", here.end, gone.end),
+        ]
+        if self.inside is not None:
+            rows.append((f"{attention} {self.tokens[0][self.inside]!r}", here.inside, gone.inside))
+        rows.append(("largest magnitude of that attention", here.size, gone.size))
+        return Table(
+            ("measured", "with_positions", "positions_set_to_zero"),
+            tuple(rows),
+            title=f"{self.sentences[0]!r} against {self.sentences[1]!r}",
+            decimals={"with_positions": 6, "positions_set_to_zero": 6},
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One sentence that says what the numbers say."""
+        here, gone, rows = self.with_positions, self.without, len(self.same_row)
+        return (
+            f"With the {self.zeroed} set to zero, both sentences are one set of {gone.shared_rows} rows,"
+            f" and a closing {STOP!r} gets the same from block 0's attention (difference {gone.end:.0e});"
+            f" with positions {here.shared_rows} of {rows} rows are shared, and it gets another answer"
+            f" (difference {here.end:.2g})."
+        )
+
+    @property
+    def left(self) -> str | None:
+        """What the mask alone still tells about order, if the sentences show it."""
+        if self.inside is None or self.without.inside is None:
+            return None
+        return (
+            "Order is not wholly lost: a token sees only what stands before it. At"
+            f" {self.tokens[0][self.inside]!r} (position {self.inside}) block 0's attention differs even"
+            f" without positions ({self.without.inside:.2g}), and later blocks can use that."
+        )
+
+
+def compare(lm: LM, sentences: tuple[str, str]) -> Order:
+    """Measure two sentences; BadInput unless they hold the same tokens in another order."""
+    first, second = (tuple(lm.tokenize(sentence)) for sentence in sentences)
+    if Counter(first) != Counter(second) or first == second:
+        raise BadInput(
+            f"{sentences[0]!r} and {sentences[1]!r} are not the same tokens in another order: give two"
+            " sentences that differ in order alone, and begin with the same word"
+        )
+    stop = tuple(lm.tokenize(STOP, add_start=False))
+    if len(first + stop) > lm.config.n_positions:
+        raise BadInput(
+            f"the sentences have {len(first):,} tokens; wanted fewer than {lm.config.n_positions:,}"
+        )
+    spell = lm.bundle.tokenizer.token_text
+    a, b = (rows_before(lm.weights, lm.config, ids, True) for ids in (first, second))
+    inside = _same_token_other_past(first, second)
+    return Order(
+        sentences,
+        (tuple(map(spell, first)), tuple(map(spell, second))),
+        tuple(bool(np.array_equal(x, y)) for x, y in zip(a, b, strict=True)),
+        inside,
+        "position vectors" if lm.config.rope is None else "rotary angles",
+        *(_compared(lm, (first, second), stop, inside, positions) for positions in (True, False)),
+    )
+
+
+def _same_token_other_past(first: Ids, second: Ids) -> int | None:
+    places = range(1, len(first))
+    found = (i for i in places if first[i] == second[i] and Counter(first[:i]) != Counter(second[:i]))
+    return next(found, None)
+
+
+def _compared(lm: LM, pair: tuple[Ids, Ids], stop: Ids, inside: int | None, positions: bool) -> Compared:
+    weights, config = lm.weights, lm.config
+
+    def attention(ids: Ids) -> Floats:
+        return last_attention(weights, config, ids, positions)[1]
+
+    rows = [rows_before(weights, config, ids, positions) for ids in pair]
+    bags = [Counter(row.tobytes() for row in half) for half in rows]
+    one, other = (attention(ids + stop) for ids in pair)
+    within = None
+    if inside is not None:
+        before, after = (attention(ids[: inside + 1]) for ids in pair)
+        within = float(np.abs(before - after).max())
+    return Compared(
+        (bags[0] & bags[1]).total(),
+        float(np.abs(one - other).max()),
+        float(np.abs(np.stack([one, other])).max()),
+        within,
+    )

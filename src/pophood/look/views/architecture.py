@@ -1,0 +1,158 @@
+"""Architecture: a diagram of the loaded model, drawn from its configuration, with one block open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, ClassVar
+
+from pophood.look.blocks import Block, Lines
+from pophood.look.boxes import Box, block_parameters, boxes_of
+from pophood.look.naming import written
+from pophood.look.view import Source, View
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.config import ModelConfig
+    from pophood.model.lm import LM
+
+# Box drawing -> its ASCII twin.
+_TWINS = str.maketrans("│─┌┐└┘├┤┬┴⊕▼×", "|-++++++++@vx")
+
+
+@dataclass(frozen=True)
+class Architecture(View):
+    """The steps of one model, and the sizes that the talk prints."""
+
+    config: ModelConfig
+    boxes: tuple[Box, ...]
+    name: ClassVar[str] = "architecture"
+
+    @property
+    def headline(self) -> str:
+        """The model, its parameters, its blocks."""
+        return (
+            f"Architecture of {written(self.source.model)}: {self.config.n_params:,} parameters,"
+            f" {count(self.config.n_layer, 'block')}, one of them open"
+        )
+
+    @property
+    def alt(self) -> str:
+        """The diagram in words."""
+        steps = ", ".join(
+            f"{box.title} {box.output}"
+            + (f" with {count(box.parameters, 'parameter')}" if box.parameters else "")
+            for box in self.boxes
+        )
+        return (
+            f"Diagram from token ids to probabilities. {self.block_line}. Attention and feed-forward each add"
+            f" their result to the stream. In order: {steps}."
+        )
+
+    @property
+    def block_line(self) -> str:
+        """How many blocks there are, and their parameters."""
+        each, blocks = block_parameters(self.config), self.config.n_layer
+        return f"block × {blocks}: {each:,} parameters each, {each * blocks:,} together"
+
+    @property
+    def facts(self) -> tuple[tuple[str, int], ...]:
+        """The talk's page 34, in its order, and the parameters."""
+        config = self.config
+        return (
+            ("Transformer blocks", config.n_layer),
+            ("Attention heads", config.n_head),
+            ("Embedding size", config.n_embd),
+            ("Context length", config.n_positions),
+            ("Vocabulary size", config.vocab_size),
+            ("Parameters", config.n_params),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What T is, and what is counted where."""
+        notes = [
+            "T is the number of tokens, at most the context length. Matrices are written inputs x outputs.",
+            "Dropout works in training only and has no box here.",
+        ]
+        if self.config.tied_output:
+            notes.append("The output matrix is the token embedding again (tied): counted there, 0 here.")
+        if self.config.n_kv_head != self.config.n_head:
+            shared = self.config.n_head // self.config.n_kv_head
+            notes.append(f"Every {shared} query heads share one key and value head.")
+        return tuple(notes)
+
+    def tables(self) -> dict[str, Table]:
+        """`facts` (the talk's page 34) and `boxes`."""
+        rows = tuple((box.stack, box.title, box.weights, box.output, box.parameters) for box in self.boxes)
+        columns = ("part", "step", "weights", "output", "parameters")
+        return {"facts": Table(("fact", "value"), self.facts), "boxes": Table(columns, rows)}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The talk's lines, and the diagram."""
+        lines = "\n".join(f"{name}: {_number(name, value)}" for name, value in self.facts)
+        drawn = self.diagram()
+        return (Lines("Sizes", lines, lines), Lines(self.title, drawn, drawn.translate(_TWINS)))
+
+    def diagram(self) -> str:
+        """The diagram in box-drawing characters."""
+        stacks = {stack: list(boxes) for stack, boxes in groupby(self.boxes, key=lambda box: box.stack)}
+        widths = [max(map(len, column)) for column in zip(*map(_cells, self.boxes), strict=True)]
+        inner = [
+            *_residual(_stack(stacks["attention"], widths), "attention"),
+            *_residual(_stack(stacks["feed-forward"], widths), "feed-forward"),
+        ]
+        wide = len(inner[0]) + 2
+        head = f"─ {self.block_line} "
+        return "\n".join(
+            [
+                "  token ids (T)",
+                "  │",
+                *_stack(stacks["embedding"], widths),
+                f"  │ the stream: (T, {self.config.n_embd})",
+                f"┌{head}{'─' * (wide - len(head))}┐",
+                *(f"│ {line.ljust(wide - 2)} │" for line in inner),
+                f"└{'─' * wide}┘",
+                "  │",
+                *_stack(stacks["output"], widths),
+            ]
+        )
+
+
+def architecture(lm: LM) -> Architecture:
+    """The model's diagram and sizes; no weight is read.
+
+    print(look.architecture(lm).diagram())
+    look.architecture(lm).tables()["facts"]         # Transformer blocks: 12, Attention heads: 12 ...
+    """
+    return Architecture(Source.of(lm), lm.config, boxes_of(lm.config))
+
+
+def _number(name: str, value: int) -> str:
+    """As the talk prints it: a comma in the vocabulary's size, none in the context length."""
+    return f"{value:,}" if name in ("Vocabulary size", "Parameters") else str(value)
+
+
+def _cells(box: Box) -> tuple[str, str, str, str]:
+    return box.title, box.weights, box.output, f"{box.parameters:,}" if box.parameters else "-"
+
+
+def _stack(boxes: list[Box], widths: list[int]) -> list[str]:
+    """Some steps as one box, a line for each."""
+    rows = []
+    for box in boxes:
+        *texts, numbers = _cells(box)
+        text = " ".join(cell.ljust(size) for cell, size in zip(texts, widths, strict=False))
+        rows.append(f"│ {text} {numbers:>{widths[-1]}} │")
+    edge = "─" * (len(rows[0]) - 2)
+    return [f"┌{edge}┐", *rows, f"└{edge}┘"]
+
+
+def _residual(stack: list[str], what: str) -> list[str]:
+    """A stack with the stream that goes around it on the left, and what comes in added to what went by."""
+    wide = len(stack[0]) + 4
+    return [
+        "├───┐".ljust(wide),
+        *(f"│   {line}" for line in stack),
+        f"⊕───┘ X_new = X + dX  ({what})".ljust(wide),
+    ]

@@ -1,0 +1,285 @@
+"""Attention: one block's five steps, from queries, keys and values to `attn.out`, and what its heads look at.
+
+The talk's page 27. The steps are computed here in NumPy from the taps q, k and v and the block's weights, and
+compared with what the engine computed; heads.py says what heads do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig
+from pophood.look.arguments import chosen, read, spelled
+from pophood.look.blocks import Block, Heat
+from pophood.look.math.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
+from pophood.look.naming import written
+from pophood.look.view import PROMPT, View
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+    from pophood.model.trace import Trace
+
+Floats = NDArray[np.float32]
+RESTING = 0.9  # of a head's weight on position 0, from which the caption says so
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The five steps in NumPy, and how far each is from the engine's: the largest |a - b|, in order."""
+
+    scores: Floats  # [H, T, T]: before the mask
+    masked: Floats  # [H, T, T]: minus infinity for keys after the query
+    pattern: Floats  # [H, T, T]: softmax of each row
+    z: Floats  # [T, H, D]: the values mixed by the pattern; laid side by side, [T, H * D]
+    out: Floats  # [T, C]: the concatenation times W_O (and its bias)
+    differences: tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(View):
+    """One block's attention on a text: the pattern of every head, the five steps, and measured labels."""
+
+    layer: int
+    head: int  # the one that is shown large
+    config: ModelConfig
+    steps: Steps
+    probe: HeadScores  # of all heads of the model, on the repeated random text
+    here: Floats  # [H, 4]: the same scores of this block's heads on this text
+
+    name = "attention"
+
+    @property
+    def pattern(self) -> Floats:
+        """Weights of every query on every key, [H, T, T]; masked ones are exactly 0."""
+        return self.steps.pattern
+
+    def visible(self, head: int) -> Floats:
+        """One head's pattern for pictures: NaN where the mask is, [T, T]."""
+        shown: Floats = self.pattern[head].copy()
+        shown[np.triu_indices(len(shown), 1)] = np.nan
+        return shown
+
+    def strongest(self) -> tuple[int, int, float]:
+        """Query, key and weight of the shown head's strongest look back from the last token."""
+        row = self.pattern[self.head, -1]
+        return len(row) - 1, int(row.argmax()), float(row.max())
+
+    @property
+    def headline(self) -> str:
+        """Which head of which block, and what it was measured to do."""
+        label = self.probe.label(self.layer, self.head)
+        what = "no measured label" if label == NO_LABEL else f"measured as {label}"
+        return (
+            f"Attention in block {self.layer} of {written(self.source.model)}: how much each token (row) "
+            f"takes from itself and earlier tokens (columns); head {self.head}, {what}"
+        )
+
+    @property
+    def alt(self) -> str:
+        """What the last token looks at in the large head, and the labels of the block and the model."""
+        query, key, weight = self.strongest()
+        labels = [f"head {h} {self.probe.label(self.layer, h)}" for h in range(self.config.n_head)]
+        counts = ", ".join(f"{n} {name}" for name, n in self.probe.counts().items())
+        return (
+            f"Heat map of head {self.head}: the last token {spelled(self.source, query)} gives "
+            f"{spelled(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal are "
+            f"masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. Then "
+            f"the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where labels come from, what weights do not say, rotary positions, grouped heads."""
+        config = self.config
+        notes = [
+            f'"{config.n_head} different linguists" is an intuition (the talk: 12): a head\'s job is '
+            "measured here, on a random text that repeats. The weight on the first token, where heads rest, "
+            "is taken out first; a third of what is left makes a label (a convention).",
+            *self._sink_note(),
+            "A weight says how much of a value vector is taken, not how much that matters for the answer.",
+            f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
+        ]
+        if config.rope is not None:
+            notes.append(
+                "Queries and keys are rotated by their positions before they meet (rotary positions)."
+            )
+        if config.n_kv_head < config.n_head:
+            notes.append(
+                f"{config.n_head} query heads share {config.n_kv_head} heads of keys and values "
+                f"({config.n_head // config.n_kv_head} each)."
+            )
+        return tuple(notes)
+
+    def _sink_note(self) -> tuple[str, ...]:
+        """A warning when the head that is shown looks nearly everywhere at position 0."""
+        share = float(self.pattern[self.head, 1:, 0].mean()) if self.pattern.shape[1] > 1 else 0.0
+        if share <= RESTING:
+            return ()
+        return (
+            f"Head {self.head} puts {share:.0%} of its weight on position 0 here: it rests on the first "
+            "token (an attention sink), and this picture says little about the text.",
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """`steps`, `weights` (the shown head's last row), `heads` (this block), `labels` (all heads)."""
+        probe = self.probe.values[self.layer]
+        here = tuple(f"{name}, this text" for name in LABELS)
+        heads = tuple(
+            (h, self.probe.label(self.layer, h), *map(float, probe[h]), *map(float, self.here[h]))
+            for h in range(self.config.n_head)
+        )
+        labels = tuple(
+            (layer, h, self.probe.label(layer, h), *map(float, row))
+            for layer, rows in enumerate(self.probe.values)
+            for h, row in enumerate(rows)
+        )
+        last = self.pattern[self.head, -1]
+        weights = tuple(
+            (position, token, float(last[position])) for position, token in enumerate(self.source.tokens)
+        )
+        return {
+            "steps": self._steps_table(),
+            "weights": Table(
+                ("position", "token_text", "weight"),
+                weights,
+                bars="weight",
+                title=f"what the last token takes from each token, head {self.head}",
+            ),
+            "heads": Table(
+                ("head", "label", *LABELS, *here),
+                heads,
+                title=f"the heads of block {self.layer}: scores on a repeated random text, and on this one",
+                decimals=dict.fromkeys((*LABELS, *here), 3),
+            ),
+            "labels": Table(
+                ("layer", "head", "label", *LABELS),
+                labels,
+                title="every head of the model, on a repeated random text",
+                decimals=dict.fromkeys(LABELS, 3),
+            ),
+        }
+
+    def _steps_table(self) -> Table:
+        config, tokens = self.config, self.pattern.shape[1]
+        wide = f"{config.n_head} x {config.head_dim} = {config.n_head * config.head_dim:,}"
+        square = f"({config.n_head}, {tokens}, {tokens})"
+        rows = (
+            (1, "scores", f"q . k / sqrt({config.head_dim})", square),
+            (2, "mask", "-inf for later tokens", square),
+            (3, "softmax", "each row sums to 1", square),
+            (4, "concatenation", f"weights @ v, heads side by side: {wide}", _pair(tokens, wide)),
+            (5, "projection", f"@ W_O: back to {config.n_embd:,}", f"({tokens}, {config.n_embd})"),
+        )
+        return Table(
+            ("step", "name", "computed", "shape", "difference"),
+            tuple(
+                (*row, f"{d:.1e}" if d else "0") for row, d in zip(rows, self.steps.differences, strict=True)
+            ),
+            title="five steps in NumPy, and the largest difference to the engine",
+        )
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`scores` (unmasked) and `pattern` [head, query, key], `z`, `out`, `head_scores` [L, H, 4]."""
+        return {
+            "scores": self.steps.scores,
+            "pattern": self.pattern,
+            "z": self.steps.z,
+            "out": self.steps.out,
+            "head_scores": self.probe.values,
+        }
+
+    def picture(self) -> tuple[Block, ...]:
+        """One head as a heat map, the last token's weights, the five steps, and the block's labels."""
+        tokens = self.source.tokens
+        heat = Heat(
+            f"Block {self.layer}, head {self.head}",
+            self.visible(self.head),
+            tokens,
+            tokens,
+            0.0,
+            1.0,
+            "attention weight",
+        )
+        tables = self.tables()
+        short = Table(
+            ("head", "label", *LABELS),
+            tuple(row[:6] for row in tables["heads"].rows),
+            title=f"the heads of block {self.layer}: scores on a repeated random text",
+            decimals=dict.fromkeys(LABELS, 3),
+        )
+        found = [tables["weights"]] if len(tokens) <= 40 else []
+        return (heat, *found, tables["steps"], short)
+
+
+def attention(lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None) -> Attention:
+    """One block's attention on a text; `head` is shown large.
+
+    By default both are those of the most informative head, the one with the clearest habit (heads.py); with
+    `layer` alone the most informative head of that block; with `head` alone that head of block 0. Patterns
+    are [heads, queries, keys]. Layers and heads count from 0, -1 is the last. Raises BadInput for a layer or
+    a head that does not exist, OutOfMemory for a text whose patterns would not fit.
+
+        attention(lm, layer=4, head=11).pattern[11]
+    """
+    config = lm.config
+    wanted = None if head is None else chosen("head", head, config.n_head, f"every block of {lm.name}")
+    probe: HeadScores | None = None
+    if layer is not None or head is not None:
+        index = chosen("layer", layer or 0, config.n_layer, lm.name)
+    else:
+        probe = measure_heads(lm)
+        index, wanted = probe.most_informative()
+    names = [f"attn.{part}" for part in (*_queries_and_keys(config), "v", "scores", "pattern", "z", "out")]
+    source, trace = read(lm, text, [f"blocks.{index}.{name}" for name in names])
+    probe = probe or measure_heads(lm)
+    if wanted is None:
+        wanted = probe.most_informative(index)[1]
+    steps = attention_steps(lm, trace, index)
+    here = head_scores(steps.pattern, np.array(source.ids))
+    return Attention(source, index, wanted, config, steps, probe, here)
+
+
+def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
+    """The five steps of one block from its taps q, k (rotated where the model rotates) and v, in NumPy."""
+    config, block = lm.config, f"blocks.{layer}.attn"
+    query, key = _queries_and_keys(config)
+    group = config.n_head // config.n_kv_head  # query heads h*group .. share key and value head h
+    q = trace[f"{block}.{query}"]
+    k, v = (np.repeat(trace[f"{block}.{name}"], group, axis=1) for name in (key, "v"))
+    scores = np.einsum("qhd,khd->hqk", q, k, optimize=True) / np.float32(np.sqrt(config.head_dim))
+    future = np.triu(np.ones((len(q), len(q)), bool), 1)
+    masked = np.where(future, np.float32(-np.inf), scores).astype(np.float32)
+    pattern = np.exp(masked - masked.max(axis=-1, keepdims=True))
+    pattern /= pattern.sum(axis=-1, keepdims=True)
+    z = np.einsum("hqk,khd->qhd", pattern, v, optimize=True)
+    out = z.reshape(len(z), -1) @ lm.weights[f"{block}.out.weight"].T
+    if config.attn_out_bias:
+        out = out + lm.weights[f"{block}.out.bias"]
+    engine = trace[f"{block}.scores"]
+    seen = ~np.broadcast_to(future, engine.shape)
+    same_mask = np.array_equal(np.isneginf(engine), np.isneginf(masked))
+    differences = (
+        _largest(scores[seen], engine[seen]),
+        0.0 if same_mask else float("inf"),
+        _largest(pattern, trace[f"{block}.pattern"]),
+        _largest(z, trace[f"{block}.z"]),
+        _largest(out, trace[f"{block}.out"]),
+    )
+    return Steps(scores, masked, pattern, z, out, differences)
+
+
+def _queries_and_keys(config: ModelConfig) -> tuple[str, str]:
+    return ("q", "k") if config.rope is None else ("rot_q", "rot_k")
+
+
+def _largest(a: Floats, b: Floats) -> float:
+    return float(np.abs(a - b).max())
+
+
+def _pair(tokens: int, wide: str) -> str:
+    return f"({tokens}, {wide.rpartition(' ')[2].replace(',', '')})"

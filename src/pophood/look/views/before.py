@@ -1,0 +1,149 @@
+"""Before the blocks: token row + position row = first hidden state (the talk's page 21), from a real pass.
+
+A model with rotary positions adds nothing: its first hidden state is the token row itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.arguments import read
+from pophood.look.blocks import Block, Heat
+from pophood.look.naming import written
+from pophood.look.view import PROMPT, View
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+SHOWN = 12  # features in tables and on a terminal
+DRAWN = 32  # features in the picture
+
+
+@dataclass(frozen=True, eq=False)
+class Before(View):
+    """The rows that are added, and what enters block 0: [T, C] each."""
+
+    token: NDArray[np.float32]
+    position: NDArray[np.float32] | None  # None: rotary, nothing is added
+    first: NDArray[np.float32]
+    name: ClassVar[str] = "before"
+
+    @property
+    def difference(self) -> float:
+        """How far token row + position row is from the first hidden state, at most."""
+        total = self.token if self.position is None else self.token + self.position
+        return float(np.abs(total - self.first).max())
+
+    @property
+    def agreement(self) -> str:
+        """How exactly the sum holds, in words."""
+        return f"largest difference {self.difference:.0e}" if self.difference else "exactly, bit for bit"
+
+    @property
+    def rows(self) -> tuple[tuple[str, NDArray[np.float32]], ...]:
+        """Name -> rows of each summand and of the sum, in order."""
+        position = () if self.position is None else (("position row", self.position),)
+        return (("token row", self.token), *position, ("first hidden state", self.first))
+
+    @property
+    def reach(self) -> float:
+        """Where the colours end, on both sides of 0: 98 % of what is drawn lies within."""
+        drawn = np.concatenate([values[:, :DRAWN].ravel() for _, values in self.rows])
+        return float(np.percentile(np.abs(drawn), 98)) or 1.0
+
+    @property
+    def headline(self) -> str:
+        """The sum, in words."""
+        tokens, features = self.first.shape
+        what = "the token rows alone" if self.position is None else "token row + position row"
+        return f"What enters block 0 of {written(self.source.model)}: {what}, ({tokens}, {features})"
+
+    @property
+    def alt(self) -> str:
+        """The picture in words, with the lengths of the last token's rows."""
+        parts = ", ".join(f"{name} of length {np.linalg.norm(values[-1]):.2f}" for name, values in self.rows)
+        sign = "equals" if self.position is None else "their sum equals"
+        return (
+            f"Heat maps of the first {self._features(DRAWN)} of {self.first.shape[1]} features of"
+            f" {count(len(self.first), 'token')}. For {self.source.tokens[-1]!r}: {parts}; {sign} what the"
+            f" engine reads ({self.agreement})."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How exact the sum is, where the colours end, and that rotary models add nothing."""
+        end = f"Colours end at {self.reach:.2g} on both sides; larger values have the last colour."
+        if self.position is None:
+            return (
+                "This model adds no position rows: its positions are rotary and act inside attention"
+                " (see positions).",
+                end,
+            )
+        return (f"token row + position row = first hidden state: {self.agreement}.", end)
+
+    def tables(self) -> dict[str, Table]:
+        """`lengths` of every token's rows; `features`: the first numbers of each row."""
+        names = tuple(name.replace(" ", "_") for name, _ in self.rows)
+        tokens = list(zip(self.source.ids, self.source.tokens, strict=True))
+        lengths = tuple(
+            (i, id_, text, *(float(np.linalg.norm(values[i].astype(np.float64))) for _, values in self.rows))
+            for i, (id_, text) in enumerate(tokens)
+        )
+        features = tuple(
+            (i, text, feature, *(float(values[i, feature]) for _, values in self.rows))
+            for i, (_, text) in enumerate(tokens)
+            for feature in range(self._features(SHOWN))
+        )
+        return {
+            "lengths": Table(
+                ("position", "token_id", "token_text", *names), lengths, title="Length of each row"
+            ),
+            "features": Table(("position", "token_text", "feature", *names), features),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`token`, `position` (unless rotary) and `first`: [T, C] each."""
+        found: dict[str, NDArray[np.generic]] = {"token": self.token, "first": self.first}
+        return found if self.position is None else {**found, "position": self.position}
+
+    def picture(self) -> tuple[Block, ...]:
+        """One heat map per row of the sum, and the lengths."""
+        count = self._features(SHOWN)
+        columns = tuple(str(feature) for feature in range(count))
+        heats = tuple(
+            Heat(
+                f"{'= ' if name == 'first hidden state' else '+ ' if name == 'position row' else ''}{name}",
+                values[:, :count],
+                self.source.tokens,
+                columns,
+                -self.reach,
+                self.reach,
+                f"value of each of the first {count} features",
+                True,
+            )
+            for name, values in self.rows
+        )
+        return (*heats, self.tables()["lengths"])
+
+    def _features(self, most: int) -> int:
+        return min(most, len(self.first[0]))
+
+
+def before(lm: LM, text: str = PROMPT) -> Before:
+    """Token row, position row and first hidden state of every token, from one pass of the engine.
+
+    look.before(lm, "The capital of Spain is").tables()["lengths"]
+
+    Raises BadInput for an empty text, ContextOverflow for one that is too long.
+    """
+    taps = ["embed.token", "embed.position", "blocks.0.resid_pre"]
+    if lm.config.rope is not None:
+        taps.remove("embed.position")
+    source, trace = read(lm, text, taps)
+    position = trace["embed.position"] if lm.config.rope is None else None
+    return Before(source, trace["embed.token"], position, trace["blocks.0.resid_pre"])

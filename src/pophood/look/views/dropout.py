@@ -1,0 +1,178 @@
+"""Dropout, as a demonstration: numbers of the running model, thinned out as training would thin them.
+
+The talk's pages 22 and 26. Running uses none; nothing here touches the model. Inverted dropout (Srivastava et
+al. 2014, in the form that torch and GPT-2 use): a number is zeroed with probability p, survivors are divided
+by 1 - p, so that the mean over many masks is the number itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput
+from pophood.look.arguments import chosen, read
+from pophood.look.blocks import Block
+from pophood.look.view import PROMPT, View
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+Floats = NDArray[np.float32]
+MASKS = (1, 10, 100, 1_000, 10_000)  # how many are averaged
+SHOWN = 64  # features in the picture
+
+# Where GPT-2 has dropout in training, all with p = 0.1, and the setting's name in its config.json.
+GPT2_PLACES = (
+    ("embedding", "token row + position row, before the first block", "embd_pdrop"),
+    ("attention weights", "after the softmax, before the values are mixed", "attn_pdrop"),
+    ("attention output", "before it is added to the residual stream", "resid_pdrop"),
+    ("feed-forward output", "before it is added to the residual stream", "resid_pdrop"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dropout(View):
+    """One mask on real activations, and what many masks come to on average."""
+
+    p: float
+    seed: int
+    layer: int
+    before: Floats  # [T, C]: the output of attention
+    mask: NDArray[np.bool_]  # [T, C]: True survives
+    after: Floats  # [T, C]
+    mean_errors: tuple[float, ...]  # after averaging MASKS masks: distance to `before` over its length
+    learned_positions: bool  # GPT-2's build, whose places GPT2_PLACES lists
+    same_twice: bool  # two runs of the model gave the same bits
+
+    name = "dropout"
+
+    @property
+    def zeros(self) -> float:
+        """The share of numbers that this mask has zeroed."""
+        return float(1.0 - self.mask.mean())
+
+    @property
+    def headline(self) -> str:
+        """What was done to which numbers."""
+        return (
+            f"Dropout as training would do it (p = {self.p:g}) on the attention output of block "
+            f"{self.layer}: a demonstration, running uses none"
+        )
+
+    @property
+    def alt(self) -> str:
+        """Zeros, survivors, and the mean."""
+        return (
+            f"Of {self.mask.size:,} numbers one mask zeroes {self.zeros:.1%}; the survivors are divided by "
+            f"{1 - self.p:g}. Averaged over {MASKS[-1]:,} masks the last token's numbers come back within "
+            f"{self.mean_errors[-1]:.1%} of their length, after one mask within {self.mean_errors[0]:.0%}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Where the model had dropout in training, and that it has none now."""
+        where = (
+            "The talk names two places, the outputs of attention and feed-forward before the residual; GPT-2 "
+            "has two more in training, after the embedding and on the attention weights."
+            if self.learned_positions
+            else "GPT-2 was trained with dropout; models of this build (Llama, Qwen) are trained without."
+        )
+        same = "gave the same bits" if self.same_twice else "did NOT give the same bits"
+        return (where, f"Running uses none: two runs of this text {same}.")
+
+    def tables(self) -> dict[str, Table]:
+        """`mask`: what one mask did; `average`: what many come to; `places`: where GPT-2 has dropout."""
+        survivors = self.mask & (self.before != 0)
+        scale = self.after[survivors] / self.before[survivors]
+        facts = (
+            ("probability p", self.p),
+            ("numbers", self.mask.size),
+            ("zeroed", int((~self.mask).sum())),
+            ("share of zeros", self.zeros),
+            ("survivors are multiplied by", float(scale.mean()) if scale.size else 0.0),
+            ("mean before", float(self.before.mean(dtype=np.float64))),
+            ("mean after", float(self.after.mean(dtype=np.float64))),
+        )
+        places = tuple((*place, 0.1, "none") for place in GPT2_PLACES)
+        return {
+            "mask": Table(("what", "value"), facts, title=f"one mask, seed {self.seed}"),
+            "average": Table(
+                ("masks", "relative_error"),
+                tuple(zip(MASKS, self.mean_errors, strict=True)),
+                title="the mean of many masks against the numbers themselves, last token",
+            ),
+            "places": Table(
+                ("place", "where", "setting", "in_training", "running"),
+                places,
+                title="where GPT-2 has dropout",
+                decimals={"in_training": 1},
+            ),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`before`, `mask`, `after` [token, feature]."""
+        return {"before": self.before, "mask": self.mask, "after": self.after}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The three tables."""
+        return tuple(self.tables().values())
+
+
+def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> Dropout:
+    """Dropout on the attention output of one block, [tokens, features], as training would do it.
+
+    Raises BadInput unless 0 <= p < 1, and for a layer that does not exist.
+
+        dropout(lm, p=0.1).zeros        # about 0.1
+    """
+    if not 0 <= p < 1:
+        raise BadInput(f"p must be at least 0 and below 1, got {p:g}: GPT-2's is 0.1")
+    if seed < 0:
+        raise BadInput(f"seed must be 0 or more, got {seed}")
+    index = chosen("layer", layer, lm.config.n_layer, lm.name)
+    place = f"blocks.{index}.attn.out"
+    source, trace = read(lm, text, [place])
+    again = lm.trace(source.ids, [place])[place]
+    before = trace[place]
+    generator = np.random.default_rng(seed)
+    mask = generator.random(before.shape, np.float32) >= p
+    after = thinned(before, mask, p)
+    return Dropout(
+        source,
+        p,
+        seed,
+        index,
+        before,
+        mask,
+        after,
+        _mean_errors(before[-1], p, generator),
+        lm.config.rope is None,
+        before.tobytes() == again.tobytes(),
+    )
+
+
+def thinned(values: Floats, mask: NDArray[np.bool_], p: float) -> Floats:
+    """Inverted dropout: values / (1 - p) where the mask is True, else 0; any shape.
+
+    >>> thinned(np.array([9.0, 9.0], np.float32), np.array([True, False]), 0.1).tolist()
+    [10.0, 0.0]
+    """
+    return np.where(mask, values / np.float32(1 - p), np.float32(0)).astype(np.float32)
+
+
+def _mean_errors(values: Floats, p: float, generator: np.random.Generator) -> tuple[float, ...]:
+    """How far the mean of MASKS masks is from the values [C], relative to their length.
+
+    Only how often each number survives matters, and that is binomial.
+    """
+    length = float(np.linalg.norm(values)) or 1.0
+    errors = []
+    for masks in MASKS:
+        kept = generator.binomial(masks, 1 - p, values.shape) / (masks * (1 - p))
+        errors.append(float(np.linalg.norm(values * (kept - 1))) / length)
+    return tuple(errors)

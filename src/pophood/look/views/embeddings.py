@@ -1,0 +1,313 @@
+"""Embeddings: the two matrices that tokens and positions begin as, neighbours of a word, and the talk's map.
+
+The map takes one row of the token matrix per token piece, centres them, and shows them along the first two
+right vectors of their SVD (`geometry.principal` says how their signs are fixed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput
+from pophood.look.blocks import Block, Lines, Points
+from pophood.look.math.geometry import cosine, cosines, nearest, principal
+from pophood.look.math.model_parts import shape_text
+from pophood.look.naming import written
+from pophood.look.view import Source, View
+from pophood.look.words import Pair, WordList, word_list
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+RANDOM_PAIRS, SEED = 1000, 42
+SHARED = 0.1  # mean cosine of random pairs from which on a note explains it
+NEAREST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One point of the map: a token, and the word that it is (a part of)."""
+
+    id: int
+    text: str
+    word: str
+    group: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The cosines of many pairs: their mean, and what the middle 95 % of them lie between."""
+
+    label: str
+    pairs: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Two words that belong together; `tokens` says of how many tokens each is the mean."""
+
+    pair: Pair
+    tokens: tuple[int, int]
+    cosine: float
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings(View):
+    """The matrices' shapes, the map of some words, and which tokens point the same way."""
+
+    token_shape: tuple[int, int]
+    position_shape: tuple[int, int] | None  # None: rotary positions, no matrix
+    words: WordList
+    spaced: bool
+    pieces: tuple[Piece, ...]
+    vectors: NDArray[np.float32]  # [pieces, C]
+    explained: tuple[float, ...]
+    related: tuple[Related, ...]
+    controls: tuple[Control, ...]
+    word: tuple[int, str]  # whose neighbours
+    neighbours: tuple[tuple[int, str, float], ...]
+    name: ClassVar[str] = "embeddings"
+
+    def joined(self) -> tuple[tuple[Piece, Piece], ...]:
+        """The points that the map joins: for each pair of words the first piece of both."""
+        first: dict[str, Piece] = {}
+        for piece in self.pieces:
+            first.setdefault(piece.word, piece)
+        pairs = (related.pair for related in self.related)
+        return tuple((first[a], first[b]) for a, b in pairs if a in first and b in first)
+
+    @property
+    def headline(self) -> str:
+        """The talk's, with the model's own name; says when words have a leading space."""
+        spaced = ", words with a leading space" if self.spaced else ""
+        return f"{written(self.source.model)} Token Embedding Space{spaced}"
+
+    @property
+    def alt(self) -> str:
+        """The map in words: how many points, what they are, the cosines."""
+        pieces, control = ", ".join(piece.text for piece in self.pieces[:40]), self.controls[-1]
+        related = ", ".join(f"{a}-{b} {r.cosine:.2f}" for r in self.related for a, b in [r.pair])
+        pairs = f" Cosine of related words: {related}." if related else ""
+        return (
+            f"Scatter plot of {count(len(self.pieces), 'token')} of"
+            f" {count(len(self.words.words), 'word')} along the first two"
+            f" right vectors of their embeddings, which hold {sum(self.explained):.0%} of the variance:"
+            f" {pieces}.{pairs} Mean cosine of {control.pairs} {control.label}: {control.mean:.2f}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a flat map loses, and how words are split."""
+        split = _split_words(self.pieces)
+        first, second = self.explained
+        notes = [
+            f"The map shows {first:.1%} (across) and {second:.1%} (up) of the variance of these points; the"
+            f" rest lies in the other {self.token_shape[1] - 2} directions. Each direction's largest"
+            " component is positive, so that every machine draws the same picture.",
+        ]
+        if split:
+            words = ", ".join("|".join(piece.strip() for piece in pieces) for pieces in split)
+            advice = "" if self.spaced else ": with a leading space a word is more often one token"
+            notes.append(f"Words of several tokens, one point each: {words}{advice}.")
+        random = self.controls[-1]
+        if random.mean > SHARED:
+            notes.append(
+                f"Even random pairs of tokens have a mean cosine of {random.mean:.2f} here: all rows share a"
+                " direction, so a cosine says something only beside that control."
+            )
+        return tuple(notes)
+
+    def tables(self) -> dict[str, Table]:
+        """`points`, `neighbours`, `pairs` (if there are any), `controls`, `shapes`."""
+        points = tuple((p.id, p.text, p.word, p.group, p.x, p.y) for p in self.pieces)
+        pairs = tuple((*r.pair, r.cosine, *r.tokens) for r in self.related)
+        controls = tuple((c.label, c.pairs, c.mean, c.low, c.high) for c in self.controls)
+        shapes: list[tuple[object, ...]] = [("token embedding", *self.token_shape)]
+        if self.position_shape is not None:
+            shapes.append(("position embedding", *self.position_shape))
+        found = {
+            "points": Table(("token_id", "token_text", "word", "group", "x", "y"), points),
+            "neighbours": Table(
+                ("token_id", "token_text", "cosine"),
+                self.neighbours,
+                bars="cosine",
+                title=f"Tokens that point most nearly as {self.word[1]!r} (token {self.word[0]}) does",
+            ),
+            "pairs": Table(
+                ("first", "second", "cosine", "tokens_of_first", "tokens_of_second"),
+                pairs,
+                title="Cosine of words that belong together",
+            ),
+            "controls": Table(
+                ("control", "pairs", "mean", "low_2.5%", "high_97.5%"),
+                controls,
+                title="Cosine of pairs that do not",
+            ),
+            "shapes": Table(("matrix", "rows", "columns"), tuple(shapes)),
+        }
+        return {name: table for name, table in found.items() if table.rows}
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`vectors` [pieces, C], their `coordinates` [pieces, 2] and `cosines` [pieces, pieces]."""
+        coordinates = np.array([(piece.x, piece.y) for piece in self.pieces])
+        return {"vectors": self.vectors, "coordinates": coordinates, "cosines": cosines(self.vectors)}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The shapes, the map, then the tables of cosines."""
+        position = self.position_shape
+        second = "none (rotary positions)" if position is None else shape_text(position)
+        shapes = (
+            f"Token embedding matrix: {shape_text(self.token_shape)}\nPosition embedding matrix: {second}"
+        )
+        points = tuple((piece.x, piece.y, piece.text, piece.group) for piece in self.pieces)
+        tables = self.tables()
+        shown = [tables[name] for name in ("neighbours", "pairs", "controls") if name in tables]
+        return (Lines("Embeddings", shapes, shapes), Points(self.title, points), *shown)
+
+
+def embeddings(
+    lm: LM,
+    words: str | PathLike[str] | Sequence[str] = "family",
+    *,
+    spaced: bool = False,
+    word: str | None = None,
+    k: int = NEAREST,
+) -> Embeddings:
+    """Both matrices, the map of some words, and the k tokens nearest to `word` (default: the list's first).
+
+    `words`: "family" or "cities" (the talk's), a file of words, or a list of them; `spaced` writes each with
+    the space that it has inside a text, where it is more often one token.
+
+        look.embeddings(lm, "cities", spaced=True).tables()["pairs"]
+        look.embeddings(lm, word=" Madrid").tables()["neighbours"]
+
+    Raises BadInput for fewer than three words, or a `word` that is no token; NotHere for a missing file.
+    """
+    chosen = word_list(words)
+    rows = lm.weights["embed.token"]
+    size = min(rows.shape[0], lm.bundle.tokenizer.vocab_size)
+    if not 1 <= k < size:
+        raise BadInput(f"k must be 1..{size - 1:,}, got {k}")
+    ids = {one: _ids(lm, one, spaced) for one in chosen.words}
+    target = _token_of(lm, word) if word is not None else ids[chosen.words[0]][0]
+    pieces, vectors, explained = _map(lm, chosen, ids, rows)
+    spell = lm.bundle.tokenizer.token_text
+    return Embeddings(
+        source=Source.of(lm),
+        token_shape=(rows.shape[0], rows.shape[1]),
+        position_shape=(lm.config.n_positions, lm.config.n_embd) if lm.config.rope is None else None,
+        words=chosen,
+        spaced=spaced,
+        pieces=pieces,
+        vectors=vectors,
+        explained=explained,
+        related=_related(chosen, ids, rows),
+        controls=_controls(chosen, ids, rows, size),
+        word=(target, spell(target)),
+        neighbours=tuple((id_, spell(id_), towards) for id_, towards in nearest(rows[:size], target, k)),
+    )
+
+
+def _ids(lm: LM, word: str, spaced: bool) -> tuple[int, ...]:
+    """The tokens of one word by itself, as it stands or with a space before it."""
+    return tuple(lm.tokenize(f" {word}" if spaced else word, add_start=False))
+
+
+def _token_of(lm: LM, word: str) -> int:
+    """The one token that is `word`, as it stands or with a leading space; BadInput lists its pieces."""
+    tokenizer = lm.bundle.tokenizer
+    for spelling in (word, f" {word}"):
+        id_ = tokenizer.id_of(spelling) if spelling.strip() else None
+        if id_ is not None:
+            return id_
+    pieces = [repr(tokenizer.token_text(id_)) for id_ in lm.tokenize(word, add_start=False)]
+    if not pieces:
+        raise BadInput("the word is empty: give a word or a token's text, such as ' Madrid'")
+    raise BadInput(
+        f"{word!r} is no token of {lm.name}, with a leading space or without; its pieces are"
+        f" {', '.join(pieces)}: choose one of them, or another word"
+    )
+
+
+def _map(
+    lm: LM, chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32]
+) -> tuple[tuple[Piece, ...], NDArray[np.float32], tuple[float, ...]]:
+    """One point per token, in the order of the words; a token that two words share is one point."""
+    spell = lm.bundle.tokenizer.token_text
+    found: dict[int, tuple[str, str]] = {}
+    for group, words in chosen.groups:
+        for word in words:
+            for id_ in ids[word]:
+                found.setdefault(id_, (word, group))
+    if len(found) < 3:
+        raise BadInput(f"the words are {len(found)} different tokens; a map needs at least 3: add words")
+    vectors = rows[list(found)]
+    plane = principal(vectors)
+    points = plane.coordinates.tolist()
+    pieces = tuple(
+        Piece(id_, spell(id_), word, group, x, y)
+        for (id_, (word, group)), (x, y) in zip(found.items(), points, strict=True)
+    )
+    return pieces, vectors, plane.explained
+
+
+def _related(
+    chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32]
+) -> tuple[Related, ...]:
+    return tuple(
+        Related((a, b), (len(ids[a]), len(ids[b])), cosine(_mean(rows, ids[a]), _mean(rows, ids[b])))
+        for a, b in chosen.pairs
+    )
+
+
+def _mean(rows: NDArray[np.float32], ids: tuple[int, ...]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = rows[list(ids)].mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _controls(
+    chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32], size: int
+) -> tuple[Control, ...]:
+    """The same words paired otherwise, and random tokens of the vocabulary (seeded)."""
+    controls = []
+    words = list(dict.fromkeys(word for pair in chosen.pairs for word in pair))
+    if words:
+        table = cosines(np.stack([_mean(rows, ids[word]) for word in words]))
+        others = [
+            float(table[i, j])
+            for i, a in enumerate(words)
+            for j, b in enumerate(words[:i])
+            if (a, b) not in chosen.pairs and (b, a) not in chosen.pairs
+        ]
+        if others:
+            controls.append(_control("the same words, paired otherwise", others))
+    generator = np.random.default_rng(SEED)
+    picks = generator.integers(0, size, (RANDOM_PAIRS, 2))
+    distinct = [(a, b) for a, b in picks.tolist() if a != b]
+    random = [cosine(rows[a], rows[b]) for a, b in distinct]
+    controls.append(_control(f"random pairs of tokens (seed {SEED})", random))
+    return tuple(controls)
+
+
+def _control(label: str, values: list[float]) -> Control:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Control(label, len(values), float(np.mean(values)), float(low), float(high))
+
+
+def _split_words(pieces: Sequence[Piece]) -> list[list[str]]:
+    words: dict[str, list[str]] = {}
+    for piece in pieces:
+        words.setdefault(piece.word, []).append(piece.text)
+    return [texts for texts in words.values() if len(texts) > 1]

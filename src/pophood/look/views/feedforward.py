@@ -1,0 +1,261 @@
+"""Feed-forward: 768 -> 3072 -> 768, token by token: the steps, the curve between, and the strongest neurons.
+
+The talk's page 29. A neuron is one of the wide layer's numbers; it adds its column of the down matrix to the
+stream, as strongly as it is active. What such a column promotes is read off by the output matrix, in the way
+of Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig
+from pophood.look.arguments import chosen, chosen_token, read, spelled
+from pophood.look.blocks import Block
+from pophood.look.math.activations import ACTIVATIONS, WRITTEN, gelu_difference
+from pophood.look.math.unembed import Unembed
+from pophood.look.naming import written
+from pophood.look.view import PROMPT, View
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+    from pophood.model.trace import Trace
+
+Floats = NDArray[np.float32]
+NEURONS, PROMOTED = 10, 4  # how many are shown
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """One strong neuron: its activation, the length of what it adds, and the tokens that this promotes."""
+
+    number: int
+    before: float  # the activation function's input
+    activation: float  # what the neuron's column is multiplied by
+    length: float  # of activation * column
+    promoted: tuple[tuple[str, float], ...]  # token and what it gains, in logits, most first
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForward(View):
+    """One block's feed-forward layer on a text, and one token's strongest neurons."""
+
+    layer: int
+    token: int
+    config: ModelConfig
+    before: Floats  # [T, F]: input of the activation function
+    activations: Floats  # [T, F]: what goes into the down matrix
+    neurons: tuple[Neuron, ...]  # of the token, strongest first
+    differences: tuple[float, ...]  # of the steps in NumPy to the engine's
+
+    name = "feedforward"
+
+    @property
+    def active(self) -> Floats:
+        """The share of neurons whose input is above 0, token by token: [T]."""
+        return np.asarray((self.before > 0).mean(axis=1), np.float32)
+
+    @property
+    def sizes(self) -> str:
+        """The widths, as the talk writes them: "768 -> 3,072 -> 768"."""
+        config = self.config
+        return f"{config.n_embd:,} -> {config.n_inner:,} -> {config.n_embd:,}"
+
+    @property
+    def curve(self) -> str:
+        """The model's activation function in words."""
+        return WRITTEN[self.config.activation]
+
+    @property
+    def headline(self) -> str:
+        """The widths, and whose neurons are shown."""
+        return (
+            f"Feed-forward of block {self.layer} of {written(self.source.model)}, {self.sizes}: its "
+            f"strongest neurons for {spelled(self.source, self.token)}, and the tokens that they promote"
+        )
+
+    @property
+    def alt(self) -> str:
+        """The strongest neuron, the share of active ones, and the curve."""
+        first = self.neurons[0]
+        words = ", ".join(repr(text) for text, _ in first.promoted)
+        return (
+            f"Bars of the {len(self.neurons)} strongest of {self.config.n_inner:,} neurons. The first, "
+            f"neuron {first.number}, has activation {first.activation:.2f} and promotes {words}. "
+            f"{self.active[self.token]:.0%} of the neurons are active for this token. "
+            f"The curve between is {self.curve}{', with a gate' if self.config.gated_mlp else ''}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which curve, what active means, and how a neuron is turned into tokens."""
+        largest, place = gelu_difference()
+        if self.config.activation == "silu":
+            curve = f"This model's curve is {self.curve}; the talk's GELU is drawn beside it."
+        else:
+            curve = (
+                f"The talk gives GELU(x) = x * Phi(x); this model computes the {self.curve}. The tanh form "
+                f"and x * Phi(x) differ by {largest:.1e} at most, near |x| = {place:.1f}."
+            )
+        gate = (
+            ("The curve is applied to a gate, which multiplies the up projection: down(silu(gate) * up).",)
+            if self.config.gated_mlp
+            else ()
+        )
+        centred = "its mean taken off, " if self.config.norm == "layer" else ""
+        return (
+            curve,
+            *gate,
+            "Active: the activation function's input is above 0. Strongest: longest activation * column of "
+            "the down matrix.",
+            f"Promoted tokens: that vector, {centred}times the final norm's gain and over the token's own "
+            "final-norm scale (held fixed), times the output matrix: its direct share of the logits, past "
+            "all later blocks.",
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """`steps`, `neurons` (with promoted tokens), `active` (share per token)."""
+        neurons = tuple(
+            (
+                *(neuron.number, neuron.before, neuron.activation, neuron.length),
+                *(text for text, _ in neuron.promoted),
+                neuron.promoted[0][1],
+            )
+            for neuron in self.neurons
+        )
+        columns = ("neuron", "input", "activation", "length")
+        promoted = tuple(f"promotes_{i + 1}" for i in range(len(self.neurons[0].promoted)))
+        active = tuple(
+            (position, text, float(share))
+            for position, (text, share) in enumerate(zip(self.source.tokens, self.active, strict=True))
+        )
+        return {
+            "steps": self._steps_table(),
+            "neurons": Table(
+                (*columns, *promoted, "gains"),
+                neurons,
+                title=f"strongest neurons for {spelled(self.source, self.token)}; "
+                "gains: what the first promoted token gains, in logits",
+                decimals={**dict.fromkeys(columns[1:], 3), "gains": 2},
+            ),
+            "active": Table(
+                ("position", "token_text", "active"),
+                active,
+                bars="active",
+                title=f"share of the {self.config.n_inner:,} neurons that are active",
+            ),
+        }
+
+    def _steps_table(self) -> Table:
+        config, tokens = self.config, len(self.source.ids)
+        narrow, wide = f"({tokens}, {config.n_embd})", f"({tokens}, {config.n_inner})"
+        steps = [("ln_2", "the block's second norm", narrow)]
+        if config.gated_mlp:
+            steps += [
+                ("gate", f"@ W_gate: {config.n_embd:,} -> {config.n_inner:,}", wide),
+                ("up", f"@ W_up: {config.n_embd:,} -> {config.n_inner:,}", wide),
+                (config.activation, f"{self.curve}, of the gate, times up", wide),
+            ]
+        else:
+            steps += [
+                ("up", f"@ W_up: {config.n_embd:,} -> {config.n_inner:,}", wide),
+                (config.activation, self.curve, wide),
+            ]
+        steps.append(("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}", narrow))
+        found = ("-", *(f"{difference:.1e}" for difference in self.differences))
+        return Table(
+            ("step", "computed", "shape", "difference"),
+            tuple((*step, difference) for step, difference in zip(steps, found, strict=True)),
+            title="each step in NumPy, and its largest difference to the engine",
+        )
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`before` and `activations` [token, neuron], `active` [token]."""
+        return {"before": self.before, "activations": self.activations, "active": self.active}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The steps and the neurons; the share of active ones for a short text."""
+        tables = self.tables()
+        short = len(self.source.ids) <= 40
+        return (tables["steps"], tables["neurons"], *([tables["active"]] if short else []))
+
+
+def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForward:
+    """One block's feed-forward layer on a text; `token` is the position whose neurons are shown.
+
+    Activations are [tokens, neurons]. Layers and positions count from 0, -1 is the last. Raises BadInput for
+    a layer or a token that does not exist.
+
+        feedforward(lm, layer=11).neurons[0].promoted
+    """
+    config = lm.config
+    index = chosen("layer", layer, config.n_layer, lm.name)
+    block = f"blocks.{index}"
+    parts = ("ln_2", "mlp.pre", *(("mlp.up",) if config.gated_mlp else ()), "mlp.post", "mlp.out")
+    last = f"blocks.{config.n_layer - 1}.resid_post"
+    source, trace = read(lm, text, [*(f"{block}.{part}" for part in parts), last])
+    position = chosen_token(token, source)
+    neurons = _strongest(lm, trace, index, position, trace[last][position])
+    return FeedForward(
+        source,
+        index,
+        position,
+        config,
+        trace[f"{block}.mlp.pre"],
+        trace[f"{block}.mlp.post"],
+        neurons,
+        _differences(lm, trace, index),
+    )
+
+
+def _strongest(lm: LM, trace: Trace, layer: int, position: int, final: Floats) -> tuple[Neuron, ...]:
+    """The neurons of a token that add the longest vectors; `final` [C] is the token's last hidden state."""
+    down = lm.weights[f"blocks.{layer}.mlp.down.weight"]
+    activation = trace[f"blocks.{layer}.mlp.post"][position]
+    lengths = np.abs(activation) * np.linalg.norm(down, axis=0)
+    order = np.argsort(-lengths, kind="stable")[:NEURONS]
+    gains = _direct_logits((down[:, order] * activation[order]).T, final, Unembed.of(lm))
+    spell = lm.bundle.tokenizer.token_text
+    before = trace[f"blocks.{layer}.mlp.pre"][position]
+    found = []
+    for neuron, row in zip(order, gains, strict=True):
+        best = np.argsort(-row, kind="stable")[:PROMOTED]
+        promoted = tuple((spell(int(i)), float(row[i])) for i in best)
+        strength = (float(before[neuron]), float(activation[neuron]), float(lengths[neuron]))
+        found.append(Neuron(int(neuron), *strength, promoted))
+    return tuple(found)
+
+
+def _direct_logits(vectors: Floats, final: Floats, end: Unembed) -> Floats:
+    """What parts [N, C] of a hidden state [C] add to its logits, the final norm's scale held: [N, V]."""
+    rows, whole = vectors.astype(np.float64), final.astype(np.float64)
+    if end.shift is not None:  # a layer norm takes the mean off
+        rows -= rows.mean(axis=1, keepdims=True)
+        whole -= whole.mean()
+    scale = np.sqrt(np.square(whole).mean() + end.eps)
+    return end.logits((rows * end.gain / scale).astype(np.float32))
+
+
+def _differences(lm: LM, trace: Trace, layer: int) -> tuple[float, ...]:
+    """The steps in NumPy, each from the engine's numbers before it: largest |a - b| of every step."""
+    block, activation = f"blocks.{layer}", ACTIVATIONS[lm.config.activation]
+    x, before = trace[f"{block}.ln_2"], trace[f"{block}.mlp.pre"]
+    after = activation(before.astype(np.float64))
+    found = [_linear(lm, f"{block}.mlp.{'gate' if lm.config.gated_mlp else 'up'}", x) - before]
+    if lm.config.gated_mlp:
+        up = trace[f"{block}.mlp.up"]
+        found.append(_linear(lm, f"{block}.mlp.up", x) - up)
+        after = after * up
+    found.append(after - trace[f"{block}.mlp.post"])
+    found.append(_linear(lm, f"{block}.mlp.down", trace[f"{block}.mlp.post"]) - trace[f"{block}.mlp.out"])
+    return tuple(float(np.abs(difference).max()) for difference in found)
+
+
+def _linear(lm: LM, name: str, x: Floats) -> Floats:
+    product = x @ lm.weights[f"{name}.weight"].T
+    return product + lm.weights[f"{name}.bias"] if lm.config.mlp_bias else product

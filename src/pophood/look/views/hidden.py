@@ -1,0 +1,150 @@
+"""Hidden: the tensor (batch, sequence, features) through the model: shapes, lengths, first numbers.
+
+The talk's page 14: the hidden states have the same shape at every layer. What each layer adds is `residual`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.arguments import read
+from pophood.look.blocks import Block, Heat
+from pophood.look.naming import written
+from pophood.look.view import PROMPT, View
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+FIRST = 6  # features shown of each vector
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden(View):
+    """The hidden state of every token before the blocks, after each of them, and after the final norm."""
+
+    places: tuple[str, ...]  # [P]: "embedding", "block 0" ..., "final norm"
+    states: NDArray[np.float32]  # [P, T, C]
+
+    name = "hidden"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(batch, sequence, features), the same at every place."""
+        return (1, self.states.shape[1], self.states.shape[2])
+
+    @property
+    def lengths(self) -> NDArray[np.float32]:
+        """The Euclidean length of every token's vector at every place: [P, T]."""
+        return np.asarray(np.linalg.norm(self.states.astype(np.float64), axis=-1), np.float32)
+
+    @property
+    def log_lengths(self) -> NDArray[np.float32]:
+        """log10 of the lengths as a picture has them: [T, P]."""
+        return np.asarray(np.log10(np.maximum(self.lengths.T, 1e-6)), np.float32)
+
+    @property
+    def headline(self) -> str:
+        """The shape, and what the colours are."""
+        return (
+            f"Hidden states of {written(self.source.model)}: {_tuple(self.shape)} at every layer, "
+            "and how long each token's vector is"
+        )
+
+    @property
+    def alt(self) -> str:
+        """The shape, and the shortest and longest vectors."""
+        lengths, (_, tokens, features) = self.lengths, self.shape
+        blocks = len(self.places) - 2
+        place, token = np.unravel_index(int(lengths.argmax()), lengths.shape)
+        return (
+            f"Heat map of {count(tokens, 'token')} by {count(len(self.places), 'place')} in the model "
+            f"({count(blocks, 'block')}). Every "
+            f"token is a vector of {features:,} numbers at each place. Median length "
+            f"{np.median(lengths[0]):.1f} at the {self.places[0]} and {np.median(lengths[-2]):.1f} after "
+            f"{self.places[-2]}; the longest, {lengths[place, token]:.1f}, is {self.source.tokens[token]!r} "
+            f"at {self.places[place]}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the shape says, and where transformers counts otherwise."""
+        notes = [
+            "Batch is 1: one text. Sequence is its tokens. Features is the hidden size: it never changes.",
+            "transformers' output_hidden_states has the same list without the last block's row: "
+            "its last entry is the final norm's.",
+        ]
+        middle = self.lengths[1:-2]
+        if middle.size and (middle[:, 0] > 10 * np.median(middle, axis=1)).any():
+            notes.append("The first token is many times longer than the others: attention uses it as a sink.")
+        return tuple(notes)
+
+    def tables(self) -> dict[str, Table]:
+        """`shapes`: one row per place; `numbers`: length and first features of every token at every place."""
+        shapes = tuple(
+            (place, _tuple(self.shape), float(np.median(row)), float(row.min()), float(row.max()))
+            for place, row in zip(self.places, self.lengths, strict=True)
+        )
+        columns = ("place", "shape", "median_length", "shortest", "longest")
+        places = dict.fromkeys(columns[2:], 2)
+        return {
+            "shapes": Table(columns, shapes, title="(batch, sequence, features)", decimals=places),
+            "numbers": self._numbers(range(self.shape[1])),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`states` [place, token, feature] and `lengths` [place, token]."""
+        return {"states": self.states, "lengths": self.lengths}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The shapes, the lengths as a heat map, and the numbers of the last token."""
+        values = self.log_lengths
+        heat = Heat(
+            "Length of each token's vector",
+            values,
+            self.source.tokens,
+            self.places,
+            float(values.min()),
+            float(values.max()),
+            "log10 of the length",
+        )
+        return (self.tables()["shapes"], heat, self._numbers([self.shape[1] - 1]))
+
+    def _numbers(self, positions: range | list[int]) -> Table:
+        features = tuple(f"x{i}" for i in range(min(FIRST, self.shape[2])))
+        rows = tuple(
+            (
+                place,
+                position,
+                self.source.tokens[position],
+                float(lengths[position]),
+                *(float(x) for x in state[position, :FIRST]),
+            )
+            for place, state, lengths in zip(self.places, self.states, self.lengths, strict=True)
+            for position in positions
+        )
+        title = f"the first {len(features)} of {self.shape[2]:,} features"
+        columns = ("place", "position", "token_text", "length", *features)
+        return Table(columns, rows, title=title, decimals={"length": 2})
+
+
+def hidden(lm: LM, text: str = PROMPT) -> Hidden:
+    """The hidden states of a text: [places, tokens, features], before, between and after the blocks.
+
+    Raises BadInput for an empty text, ContextOverflow for one that is too long.
+
+        hidden(lm, "The capital of Spain is").shape     # (1, 5, 768) for GPT-2 small
+    """
+    source, trace = read(lm, text, ["blocks.0.resid_pre", "blocks.*.resid_post", "final_norm"])
+    blocks = trace.layers("resid_post")
+    states = np.concatenate([trace["blocks.0.resid_pre"][None], blocks, trace["final_norm"][None]])
+    places = ("embedding", *(f"block {i}" for i in range(len(blocks))), "final norm")
+    return Hidden(source, places, states)
+
+
+def _tuple(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, shape))})"

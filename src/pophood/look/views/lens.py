@@ -1,0 +1,235 @@
+"""Logit lens: what the model would say if it stopped after each block (nostalgebraist, "interpreting GPT:
+the logit lens", 2020).
+
+    resid_post of block i [T, C] -> final norm -> @ W_O -> softmax -> the guess after block i
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput
+from pophood.look.arguments import chosen_token
+from pophood.look.blocks import Block, Heat
+from pophood.look.forward import ending, last_row, source_of
+from pophood.look.math.unembed import Floats, Unembed, token_of
+from pophood.look.view import PROMPT, View
+from pophood.look.views.surprise import place_of
+from pophood.sampling.softmax import log_sum_exp
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
+MOST_POSITIONS = 32  # columns of the map; a longer text is thinned to so many
+FEW = 8  # positions whose guesses have room on a terminal
+AGREED = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Lens(View):
+    """The guess after every block: `guesses`, `logits`, `probabilities` [L, P] at the P `positions`.
+
+    `ranks` and `chances` [L] are those of the token `target` at `position`; `difference` is the largest one
+    between the last row's logits and the engine's own.
+    """
+
+    positions: tuple[int, ...]
+    guesses: NDArray[np.int64]
+    guess_texts: tuple[tuple[str, ...], ...]
+    logits: Floats
+    probabilities: Floats
+    position: int
+    target: int
+    target_text: str
+    chosen: bool  # whether `target` was asked for, or is the model's final choice
+    ranks: NDArray[np.int64]
+    chances: Floats
+    difference: float
+    name: ClassVar[str] = "lens"
+
+    @property
+    def column(self) -> int:
+        """Where `position` stands among `positions`."""
+        return self.positions.index(self.position)
+
+    @property
+    def settled(self) -> int | None:
+        """The first block from which on `target` is the guess to the end; None if it is not at the end."""
+        wrong = np.flatnonzero(self.ranks != 1)
+        if not len(wrong):
+            return 0
+        after = int(wrong[-1]) + 1
+        return after if after < len(self.ranks) else None
+
+    @property
+    def headline(self) -> str:
+        """One line that states what is shown."""
+        what = f'After {ending("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
+        if self.settled is None:
+            return f"{what} is number {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
+        return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        last = len(self.ranks) - 1
+        at, target = self.column, self.target_text
+        path = "; ".join(
+            f'block {i} "{self.guess_texts[i][at]}", "{target}" is number {self.ranks[i]:,}'
+            for i in sorted({0, last // 4, last // 2, 3 * last // 4, last})
+        )
+        return (
+            f"A map of {count(len(self.ranks), 'block')} by {count(len(self.positions), 'position')}: each"
+            f" cell has the token "
+            f"that the model would choose after that block, coloured by its probability. Beside it, the "
+            f"probability and rank of the token at position {self.position}: {path}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers do not say by themselves."""
+        verdict = "within" if self.difference <= AGREED else "MORE than"
+        notes = (
+            "The logit lens (nostalgebraist 2020) reads every block's output with the final norm and W_O, "
+            "which were trained for the last block alone: early rows are a reading aid, no more.",
+            f"The last row is the model's real output: the largest difference from the engine's logits is "
+            f"{self.difference:.1e}, {verdict} {AGREED:g}.",
+        )
+        if len(self.positions) == len(self.source.ids):
+            return notes
+        shown = f"{len(self.positions)} of {count(len(self.source.ids), 'position')}"
+        return (*notes, f"The map shows {shown}, evenly spread, the last one included.")
+
+    def tables(self) -> dict[str, Table]:
+        """Block by block at one position; then the guesses and their probabilities at all of them."""
+        columns = ("block", "guess_id", "guess_text", "logit", "probability", "token_rank")
+        at = self.column
+        rows = tuple(
+            (
+                *(i, int(self.guesses[i, at]), self.guess_texts[i][at]),
+                *(float(self.logits[i, at]), float(self.probabilities[i, at])),
+                *(int(self.ranks[i]), float(self.chances[i])),
+            )
+            for i in range(len(self.ranks))
+        )
+        places = tuple(f"{p} {self.source.tokens[p]!r}" for p in self.positions)
+        guesses = tuple((i, *texts) for i, texts in enumerate(self.guess_texts))
+        shares = tuple((i, *map(float, row)) for i, row in enumerate(self.probabilities))
+        before = ending("".join(self.source.tokens[: self.position + 1]))
+        return {
+            "blocks": Table(
+                (*columns, "token_probability"),
+                rows,
+                bars="token_probability",
+                title=f"the guess of every block after {before}, and the token {self.target_text!r}",
+                decimals={"logit": 2},
+            ),
+            "guesses": Table(("block", *places), guesses, title="the guess after every block"),
+            "probabilities": Table(("block", *places), shares, title="its probability"),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Guesses, logits and probabilities [L, P]; ranks and chances of the target [L]."""
+        return {
+            "positions": np.asarray(self.positions),
+            "guesses": self.guesses,
+            "logits": self.logits,
+            "probabilities": self.probabilities,
+            "ranks": self.ranks,
+            "chances": self.chances,
+        }
+
+    def picture(self) -> tuple[Block, ...]:
+        """The table of one position, the map with the last block on top, and of a short text the guesses."""
+        rows = tuple(f"block {i}" for i in range(len(self.ranks)))[::-1]
+        columns = tuple(self.source.tokens[p] for p in self.positions)
+        scale = "probability of the guess after that block"
+        heat = Heat("logit lens", self.probabilities[::-1], rows, columns, 0.0, 1.0, scale)
+        tables = self.tables()
+        few = len(self.positions) <= FEW
+        return (tables["blocks"], heat, tables["guesses"]) if few else (tables["blocks"], heat)
+
+
+def lens(
+    lm: LM,
+    text: str = PROMPT,
+    *,
+    token: str | int | None = None,
+    position: int = -1,
+    most: int = MOST_POSITIONS,
+) -> Lens:
+    """The model's guess after every block, at up to `most` positions, and how one token rises at `position`.
+
+    `token` is the text of one token or an id (default: the model's final choice there); a negative
+    `position` counts from the end. Logits exist for a few rows at a time only.
+    Raises BadInput, ContextOverflow.
+
+        look.lens(lm, "The capital of Spain is", token=" Madrid").ranks
+    """
+    target = None if token is None else token_of(lm, token)
+    source = source_of(lm, text)
+    at = chosen_token(position, source)
+    if most < 2:
+        raise BadInput(f"most must be 2 or more positions, got {most}")
+    positions = _thinned(len(source.ids), most, at)
+    done = last_row(lm, source, ["blocks.*.resid_post"])
+    hidden = np.stack([block[list(positions)] for block in done.taps.values()])  # [L, P, C]
+    layers, places, features = hidden.shape
+    unembed = Unembed.of(lm)
+    normed = unembed.norm(hidden.reshape(-1, features))
+    ids, logits, probabilities = _guesses(unembed, normed)
+    guesses = ids.reshape(layers, places)
+    there = unembed.logits(normed[positions.index(at) :: places])  # [L, V] at the one position
+    if target is None:
+        target = int(there[-1].argmax())
+    found = [place_of(row, target) for row in there]
+    last = unembed.logits(normed[-1:])[0]
+    spell = lm.bundle.tokenizer.token_text
+    return Lens(
+        source,
+        positions=positions,
+        guesses=guesses,
+        guess_texts=tuple(tuple(map(spell, row)) for row in guesses.tolist()),
+        logits=logits.reshape(layers, places),
+        probabilities=probabilities.reshape(layers, places),
+        position=at,
+        target=target,
+        target_text=spell(target),
+        chosen=token is not None,
+        ranks=np.array([rank for _, rank in found]),
+        chances=np.exp(np.array([chance for chance, _ in found], np.float32)),
+        difference=float(np.abs(last - done.logits).max()),
+    )
+
+
+def _guesses(unembed: Unembed, normed: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """The likeliest token of every row, its logit and its probability, [N] each; ROWS rows at a time."""
+    ids, logits, probabilities = [], [], []
+    for start in range(0, len(normed), ROWS):
+        for row in unembed.logits(normed[start : start + ROWS]):
+            guess = int(row.argmax())
+            ids.append(guess)
+            logits.append(row[guess])
+            probabilities.append(np.exp(float(row[guess]) - log_sum_exp(row)))
+    return np.array(ids), np.array(logits, np.float32), np.array(probabilities, np.float32)
+
+
+def _thinned(length: int, most: int, wanted: int) -> tuple[int, ...]:
+    """All positions of a short text; of a long one `most`, evenly spread, with the last and the wanted one.
+
+    >>> _thinned(5, 10, 4), _thinned(9, 3, 5)
+    ((0, 1, 2, 3, 4), (0, 5, 8))
+    """
+    if length <= most:
+        return tuple(range(length))
+    spread = np.unique(np.linspace(0, length - 1, most).round().astype(int)).tolist()
+    if wanted not in spread:
+        nearest = min(spread[:-1], key=lambda place: abs(place - wanted))
+        spread[spread.index(nearest)] = wanted
+    return tuple(sorted(spread))

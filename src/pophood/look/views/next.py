@@ -1,0 +1,187 @@
+"""The next token: the talk's top-10 table of the raw logits, and what each sampling setting leaves of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.forward import ending, last_row, source_of
+from pophood.look.view import PROMPT, View
+from pophood.model.score import check_k, top_table
+from pophood.sampling.settings import SamplingSettings
+from pophood.sampling.softmax import Floats, measures, ranked, weights
+from pophood.sampling.steps import chain
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+OFF = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown when nothing is asked for
+TOGETHER = "together"
+
+
+@dataclass(frozen=True)
+class Left:
+    """What one setting leaves: probabilities of the listed tokens (0: out), and of how many in all."""
+
+    setting: str  # "temperature 0.8"
+    probabilities: tuple[float, ...]
+    tokens: int
+    kept: float  # raw probability of the tokens that are left
+    entropy: float  # bits
+
+    @property
+    def choices(self) -> float:
+        """Equally likely tokens with the same entropy: "like choosing among N"."""
+        return float(2.0**self.entropy)
+
+
+@dataclass(frozen=True, eq=False)
+class Next(View):
+    """The likeliest next tokens; `left[0]` is the model's own distribution, the others are settings."""
+
+    top: Table
+    left: tuple[Left, ...]
+    logits: Floats
+    asked: bool  # whether the settings were asked for, or are examples
+    name: ClassVar[str] = "next"
+
+    @property
+    def headline(self) -> str:
+        """One line that states what is shown."""
+        first = self.top[0]
+        return (
+            f'After {ending(self.source.text)}, {self.source.model} expects "{first["token_text"]}" '
+            f"with probability {first['probability']:.4f}"
+        )
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        likeliest = "; ".join(f'"{row["token_text"]}" {row["probability"]:.4f}' for row in list(self.top)[:5])
+        settings = "; ".join(f"{one.setting} leaves {one.tokens:,}" for one in self.left[1:])
+        raw = self.left[0]
+        return (
+            f"Bars of the {len(self.top)} likeliest next tokens. The first five: {likeliest}. The entropy is "
+            f"{raw.entropy:.2f} bits, like choosing among {raw.choices:,.1f} tokens. Beside them, smaller, "
+            f"what sampling settings make of the bars: of {count(raw.tokens, 'token')} {settings}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers do not say by themselves."""
+        raw = self.left[0]
+        source = (
+            "The table is of the raw logits: no temperature, no filter.",
+            f"Entropy {raw.entropy:.2f} bits: like choosing among {raw.choices:,.1f} equally likely tokens.",
+        )
+        if not self.asked:
+            which = (
+                "The settings are examples, each alone; `together` is what `run` does unless told otherwise "
+                "(temperature 0.8, top_k 40)."
+            )
+        elif len(self.left) == 2:
+            which = "The setting acts alone: every other step of sampling is off."
+        else:
+            which = "Each setting acts alone; `together` is the chain that `run` would take with all of them."
+        return (*source, which)
+
+    def tables(self) -> dict[str, Table]:
+        """The talk's table; the same tokens under every setting; each setting's entropy."""
+        head = ("token_id", "token_text", *(one.setting for one in self.left))
+        tokens = zip(self.top.column("token_id"), self.top.column("token_text"), strict=True)
+        rows = tuple(
+            (id_, text, *(one.probabilities[i] for one in self.left)) for i, (id_, text) in enumerate(tokens)
+        )
+        settings = tuple((one.setting, one.tokens, one.kept, one.entropy, one.choices) for one in self.left)
+        return {
+            "top": self.top,
+            "settings": Table(
+                ("setting", "tokens_left", "raw_probability_kept", "entropy_bits", "like_choosing_among"),
+                settings,
+                title="what each setting leaves",
+                decimals={"entropy_bits": 2, "like_choosing_among": 1},
+            ),
+            "probabilities": Table(head, rows, title="probability under each setting (0: cannot be drawn)"),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The whole row of logits [V]."""
+        return {"logits": self.logits}
+
+
+def next(  # noqa: A001
+    lm: LM,
+    text: str = PROMPT,
+    *,
+    k: int = 10,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+) -> Next:
+    """The k likeliest tokens after `text`, and what temperature, top-k, top-p and min-p leave of them.
+
+    Without any of the four, ordinary values are shown as examples. The filters are those of sampling itself.
+    Raises BadInput, ContextOverflow.
+
+        look.next(lm, "The capital of Spain is", temperature=0.7, top_p=0.9)
+    """
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    asked = {name: value for name, value in given.items() if value is not None}
+    chains = settings_of(asked)
+    check_k(k, lm.config.vocab_size)
+    source = source_of(lm, text)
+    row = last_row(lm, source).logits
+    top = top_table(row, k, lm.bundle.tokenizer.token_text)
+    ids = ranked(row, k)
+    left = tuple(_left(name, row, settings, ids) for name, settings in chains.items())
+    return Next(source, top, left, row, bool(asked))
+
+
+def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:
+    """Name -> settings: the raw logits, each value alone, then all together. Raises BadInput for a value.
+
+    >>> list(settings_of({"top_k": 5}))
+    ['raw', 'top_k 5']
+    """
+    chains = {"raw": OFF}
+    for name, value in (asked or EXAMPLES).items():
+        chains[f"{name} {value:g}"] = _with({name: value})
+    if len(asked) != 1:
+        chains[TOGETHER] = _with(asked) if asked else SamplingSettings()
+    return chains
+
+
+def _with(values: dict[str, float]) -> SamplingSettings:
+    whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | values
+    return SamplingSettings(**whole)  # type: ignore[arg-type]
+
+
+def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> Left:
+    """What the chain that sampling itself uses makes of a row [V]."""
+    raw = weights(row)
+    raw /= raw.sum(dtype=np.float64)
+    if settings.greedy:
+        kept, probabilities = ids[:1], np.ones(1, np.float32)
+        entropy = 0.0
+    else:
+        candidates = chain(settings).candidates(row, ())
+        kept = np.arange(len(row)) if candidates.ids is None else candidates.ids
+        probabilities = weights(candidates.logits)
+        probabilities /= probabilities.sum(dtype=np.float64)
+        entropy = measures(candidates.logits)[1] / math.log(2)
+    whole = np.zeros(len(row), np.float32)
+    whole[kept] = probabilities
+    return Left(
+        setting=setting,
+        probabilities=tuple(whole[ids].tolist()),
+        tokens=len(kept),
+        kept=float(raw[kept].sum(dtype=np.float64)),
+        entropy=entropy,
+    )

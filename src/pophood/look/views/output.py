@@ -1,0 +1,169 @@
+"""The output layer: the last hidden state times W_O is the logits; softmax by hand; the greedy choice.
+
+h_T [C] @ W_O [C, V] = logits [V]          probability = e^logit / sum of all e^logit
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.forward import ending, last_row, source_of
+from pophood.look.math.unembed import Floats, Unembed
+from pophood.look.view import PROMPT, View
+from pophood.model.score import check_k
+from pophood.sampling.softmax import log_sum_exp, ranked
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+AGREED = 1e-3  # largest difference of logits at which two computations are called equal
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One token: its logit by hand and from the engine, e^(logit - largest), and the quotient two ways."""
+
+    id: int
+    text: str
+    logit: float
+    engine_logit: float
+    exponential: float
+    probability: float  # exponential / total
+    library: float  # pophood.sampling's
+
+
+@dataclass(frozen=True, eq=False)
+class Output(View):
+    """The last step. `hidden` [C] after the final norm, `logits` [V] by hand, `top` the likeliest tokens."""
+
+    hidden: Floats
+    logits: Floats
+    engine_logits: Floats
+    top: tuple[Scored, ...]
+    total: float  # the sum of all e^(logit - largest)
+    tied: bool
+    name: ClassVar[str] = "output"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of W_O: (768, 50257) for GPT-2 small."""
+        return len(self.hidden), len(self.logits)
+
+    @property
+    def difference(self) -> float:
+        """The largest difference between a logit by hand and the engine's."""
+        return float(np.abs(self.logits - self.engine_logits).max())
+
+    @property
+    def softmax_difference(self) -> float:
+        """The largest difference between a probability by hand and the library's, of those shown."""
+        return max(abs(token.probability - token.library) for token in self.top)
+
+    @property
+    def greedy(self) -> Scored:
+        """The likeliest token, which greedy decoding takes."""
+        return self.top[0]
+
+    @property
+    def headline(self) -> str:
+        """One line that states what is shown."""
+        features, vocabulary = self.shape
+        return (
+            f"{features} numbers times W_O ({features} × {vocabulary:,}) give {vocabulary:,} logits; "
+            f'the largest after {ending(self.source.text)} is "{self.greedy.text}"'
+        )
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        likeliest = "; ".join(f'"{t.text}" {t.logit:.2f}, {t.probability:.4f}' for t in self.top[:5])
+        return (
+            f"Three steps. The last hidden state of {self.shape[0]} numbers; the logits, as bars, of the "
+            f"{len(self.top)} likeliest tokens; their probabilities, as bars. Logit and probability of the "
+            f"first five: {likeliest}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers do not say by themselves."""
+        tied = (
+            "W_O is the token embedding again (tied), turned on its side: a token's logit is the dot product "
+            "of the last hidden state with that token's own vector."
+            if self.tied
+            else "W_O is a matrix of its own (not tied to the token embedding)."
+        )
+        largest = f"{self.difference:.1e}"
+        verdict = "within" if self.difference <= AGREED else "MORE than"
+        return (
+            tied,
+            f"By hand and by the engine: the largest difference of {self.shape[1]:,} logits is {largest}, "
+            f"{verdict} {AGREED:g}.",
+            "Taking e^(logit - largest logit) instead of e^logit changes no quotient, and nothing overflows.",
+            "The talk's library decodes greedily unless told otherwise: it takes the largest logit.",
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """Softmax token by token; the steps with their shapes and checks; the last hidden state."""
+        columns = (
+            *("token_id", "token_text", "logit"),
+            *("e^(logit - largest)", "divided by their sum", "softmax of the library"),
+        )
+        rows = tuple((t.id, t.text, t.logit, t.exponential, t.probability, t.library) for t in self.top)
+        softmax = Table(
+            columns,
+            rows,
+            bars="divided by their sum",
+            title=f"softmax by hand: their sum over all {self.shape[1]:,} tokens is {self.total:.4f}",
+            decimals={"logit": 2},
+        )
+        features, vocabulary = self.shape
+        steps = (
+            ("last hidden state h_T", f"({features},)"),
+            ("W_O", f"({features}, {vocabulary})"),
+            ("W_O is the token embedding again", "yes (tied)" if self.tied else "no"),
+            ("logits = h_T W_O", f"({vocabulary},)"),
+            ("largest difference from the engine's logits", f"{self.difference:.1e}"),
+            ("largest difference from the library's softmax", f"{self.softmax_difference:.1e}"),
+            ("greedy choice", f"{self.greedy.id} {self.greedy.text!r}"),
+        )
+        return {"softmax": softmax, "steps": Table(("step", "value"), steps)}
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """The last hidden state and both rows of logits."""
+        return {"hidden": self.hidden, "logits": self.logits, "engine_logits": self.engine_logits}
+
+
+def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> Output:
+    """How the model chooses after `text`: h_T W_O by hand, softmax by hand, beside the engine's own.
+
+    `k` tokens are listed. Raises BadInput, ContextOverflow.
+
+        look.output(lm, "The capital of Spain is").difference     # below 1e-3
+    """
+    check_k(k, lm.config.vocab_size)
+    source = source_of(lm, text)
+    done = last_row(lm, source, ["final_norm"])
+    hidden = done.taps["final_norm"][-1]
+    logits = Unembed.of(lm).logits(hidden[None])[0]
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    total = float(exponentials.sum())
+    log_mass = log_sum_exp(done.logits)
+    spell = lm.bundle.tokenizer.token_text
+    top = tuple(
+        Scored(
+            id=i,
+            text=spell(i),
+            logit=float(logits[i]),
+            engine_logit=float(done.logits[i]),
+            exponential=float(exponentials[i]),
+            probability=float(exponentials[i]) / total,
+            library=float(np.exp(done.logits[i] - log_mass)),
+        )
+        for i in ranked(done.logits, k).tolist()
+    )
+    return Output(source, hidden, logits, done.logits, top, total, lm.config.tied_output)

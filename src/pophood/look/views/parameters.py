@@ -1,0 +1,121 @@
+"""Parameters: where a model's learned numbers are, part by part, from its configuration alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pophood.look.blocks import Block, Lines
+from pophood.look.math.model_parts import Part, parts_of
+from pophood.look.naming import written
+from pophood.look.view import Source, View
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.config import ModelConfig
+    from pophood.model.lm import LM
+
+BAR = 50  # characters of the bar on a terminal
+
+
+@dataclass(frozen=True)
+class Parameters(View):
+    """Parts of a model and the numbers that each of them learned."""
+
+    config: ModelConfig
+    parts: tuple[Part, ...]
+    name: ClassVar[str] = "parameters"
+
+    @property
+    def total(self) -> int:
+        """All learned numbers, a tied output matrix counted once: 124,439,808 for GPT-2 small."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Coarser: token embedding, positions, attention, feed-forward, norms, output matrix -> numbers."""
+        sums: dict[str, int] = {}
+        for part in self.parts:
+            sums[part.group] = sums.get(part.group, 0) + part.parameters
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+    @property
+    def headline(self) -> str:
+        """Whose parameters, and how many."""
+        return f"Where the {self.total:,} parameters of {written(self.source.model)} are"
+
+    @property
+    def alt(self) -> str:
+        """The shares in words."""
+        shares = ", ".join(
+            f"{group} {numbers:,} ({share_text(numbers / self.total)})"
+            for group, numbers in self.groups.items()
+        )
+        return f"Bars of the parameters of {written(self.source.model)}, {self.total:,} together: {shares}."
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the output matrix is counted, and how far the blocks share out what is left."""
+        config, per_block = self.config, self._per_block()
+        output = "The output matrix is its own."
+        if config.tied_output:
+            saved = config.vocab_size * config.n_embd
+            output = (
+                f"The output matrix W_O ({config.n_embd} x {config.vocab_size}) is the token embedding again"
+                f" (tied): counted once. Counted twice, it would be {self.total + saved:,}."
+            )
+        return (output, f"Each of the {config.n_layer} blocks has {per_block:,} parameters.")
+
+    def tables(self) -> dict[str, Table]:
+        """`parameters` by part, and `groups`."""
+        rows = tuple(
+            (part.name, part.tensors, part.shape_text, part.parameters, part.parameters / self.total)
+            for part in self.parts
+        )
+        groups = tuple((group, numbers, numbers / self.total) for group, numbers in self.groups.items())
+        return {
+            "parameters": Table(
+                ("part", "tensors", "shape", "parameters", "share"), rows, bars="share", title=self.title
+            ),
+            "groups": Table(("group", "parameters", "share"), groups, bars="share"),
+        }
+
+    def picture(self) -> tuple[Block, ...]:
+        """One bar of the groups, and the parts."""
+        return (Lines(self.title, *_bar(self.groups)), self.tables()["parameters"])
+
+    def _per_block(self) -> int:
+        outside = {"token embedding", "position embedding", "final norm", "output matrix"}
+        inside = sum(part.parameters for part in self.parts if part.name not in outside)
+        return inside // self.config.n_layer
+
+
+def parameters(lm: LM) -> Parameters:
+    """Where the parameters are; no weight is read.
+
+    look.parameters(lm).total                       # 124,439,808 for GPT-2 small
+    print(look.parameters(lm).tables()["groups"])
+    """
+    return Parameters(Source.of(lm), lm.config, parts_of(lm.config))
+
+
+def share_text(share: float) -> str:
+    """A share in percent; a small one keeps two digits: `share_text(0.00031) == "0.031%"`."""
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
+
+
+def _bar(groups: dict[str, int]) -> tuple[str, str]:
+    """A stacked bar and its legend, for a terminal: with block characters, and in ASCII."""
+    total = sum(groups.values())
+    fancy, plain = "█▓▒░▚▞", "#=+-:."
+    width = max(len(group) for group in groups)
+    texts = []
+    for marks in (fancy, plain):
+        cells = [round(BAR * numbers / total) for numbers in groups.values()]
+        bar = "".join(mark * cell for mark, cell in zip(marks, cells, strict=False))
+        legend = [
+            f"{mark} {group:<{width}}  {numbers:>15,}  {share_text(numbers / total):>7}"
+            for mark, (group, numbers) in zip(marks, groups.items(), strict=False)
+        ]
+        texts.append("\n".join([bar, *legend]))
+    return texts[0], texts[1]

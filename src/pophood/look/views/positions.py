@@ -1,0 +1,251 @@
+"""Positions: how a model knows where a token stands: learned vectors that are added, or rotary angles.
+
+Learned (GPT-2): the matrix, its curve along its main directions, which positions resemble each other.
+Rotary (Llama, Qwen): nothing is added; queries and keys are turned, so that scores depend on distance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.blocks import Block, Heat, Lines, Points
+from pophood.look.math import permutation as order
+from pophood.look.math.first_block import Floats, queries_and_keys, rotate, rows_before
+from pophood.look.math.geometry import cosines, principal
+from pophood.look.math.model_parts import shape_text
+from pophood.look.naming import written
+from pophood.look.view import Source, View
+from pophood.look.words import MICE
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.config import ModelConfig
+    from pophood.model.lm import LM
+
+MAP = 256  # rows and columns of the similarity map, at most
+MAP_SHOWN = 32  # of them on a terminal
+ANGLES = 64  # positions of the map of angles
+DISTANCES, OFFSETS = 65, (0, 1, 7, 100, 1000)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """The position matrix seen from outside."""
+
+    curve: NDArray[np.float64]  # [P, 3], along the first right vectors of the centred matrix
+    explained: tuple[float, ...]
+    places: NDArray[np.int64]  # positions of the map
+    similarity: NDArray[np.float64]  # cosines [places, places]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotary:
+    """Angles per position, and the scores of one query and key at equal distances in different places."""
+
+    frequencies: NDArray[np.float64]  # [D/2], radians per position
+    cosines: NDArray[np.float64]  # [ANGLES, D/2], of position * frequency
+    scores: NDArray[np.float64]  # [offsets, distances]: query at offset + distance, key at offset
+    offsets: tuple[int, ...]
+
+    @property
+    def spread(self) -> float:
+        """The largest difference between scores of equal distance."""
+        return float(np.ptp(self.scores, axis=0).max())
+
+
+@dataclass(frozen=True, eq=False)
+class Positions(View):
+    """The context window, and what stands for places in it."""
+
+    config: ModelConfig
+    order: order.Order
+    learned: Learned | None
+    rotary: Rotary | None
+    name: ClassVar[str] = "positions"
+
+    @property
+    def headline(self) -> str:
+        """Which kind of positions, and how many."""
+        model, config = written(self.source.model), self.config
+        if self.learned is not None:
+            return f"Position Embeddings of {model}: {config.n_positions} rows of {config.n_embd} numbers"
+        return f"Rotary positions of {model}: queries and keys turn by position x frequency"
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        config = self.config
+        if self.learned is not None:
+            near = np.diagonal(self.learned.similarity, 1)
+            return (
+                f"Left: the {config.n_positions} position vectors along their first two right vectors, joined"
+                f" in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of the"
+                f" variance. Right: cosine of every position with every other; positions"
+                f" {self._step} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
+            )
+        assert self.rotary is not None
+        return (
+            f"Left: cosine of position x frequency for {len(self.rotary.cosines)} positions and"
+            f" {len(self.rotary.frequencies)} pairs of features, fast pairs to the left. Right: the score of"
+            f" one query and key by distance, at {len(self.rotary.offsets)} places of the text: the curves"
+            f" lie on each other (largest difference {self.rotary.spread:.0e}). {self.order.verdict}"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What takes the place of vectors in a rotary model, and what the mice show."""
+        order = (self.order.verdict,) if self.order.left is None else (self.order.verdict, self.order.left)
+        if self.rotary is None:
+            return order
+        offsets = ", ".join(map(str, self.rotary.offsets))
+        return (
+            "Nothing is added to the token rows: in every block, features i and i + D/2 of each query and key"
+            " head turn together, by position x frequency i. Two turned vectors score by distance alone:"
+            f" largest difference {self.rotary.spread:.0e} over offsets {offsets}.",
+            *order,
+        )
+
+    @property
+    def facts(self) -> str:
+        """The talk's lines."""
+        config = self.config
+        lines = [f"Context window: {config.n_positions}", f"Embedding dimension: {config.n_embd}"]
+        matrix = "none (rotary)"
+        if self.learned is not None:
+            matrix = shape_text((config.n_positions, config.n_embd))
+        return "\n".join([*lines, f"Position embedding matrix: {matrix}"])
+
+    def tables(self) -> dict[str, Table]:
+        """`facts`, `order`, `rows`, and `curve` or `frequencies` and `distances`."""
+        config = self.config
+        facts: list[tuple[str, int]] = [
+            ("Context window", config.n_positions),
+            ("Embedding dimension", config.n_embd),
+        ]
+        found = {"order": self.order.table(), "rows": self.order.rows_table()}
+        if self.learned is not None:
+            shares = zip("first second third".split(), self.learned.explained, strict=False)  # noqa: SIM905
+            title = ", ".join(f"{name} {share:.1%}" for name, share in shares) + " of the variance"
+            rows = tuple((i, *map(float, row)) for i, row in enumerate(self.learned.curve))
+            columns = ("position", *("first", "second", "third")[: self.learned.curve.shape[1]])
+            found["curve"] = Table(columns, rows, title=title)
+            facts += [("Rows of the position matrix", config.n_positions), ("Columns", config.n_embd)]
+        if self.rotary is not None:
+            found |= {"frequencies": _frequencies(self.rotary), "distances": _distances(self.rotary)}
+        return {"facts": Table(("fact", "value"), tuple(facts)), **found}
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`curve` and `similarity`, or `frequencies`, `cosines` and `scores`."""
+        if self.learned is not None:
+            return {"curve": self.learned.curve, "similarity": self.learned.similarity}
+        assert self.rotary is not None
+        return {
+            "frequencies": self.rotary.frequencies,
+            "cosines": self.rotary.cosines,
+            "scores": self.rotary.scores,
+        }
+
+    def picture(self) -> tuple[Block, ...]:
+        """The talk's lines, the mice, then what is particular to the kind of positions."""
+        first = (Lines("Positions", self.facts, self.facts), self.order.rows_table(), self.order.table())
+        if self.learned is not None:
+            return (*first, *self._learned_blocks(self.learned))
+        assert self.rotary is not None
+        every = -(-len(self.rotary.cosines) // MAP_SHOWN)
+        tokens = tuple(str(i) for i in range(0, len(self.rotary.cosines), every))
+        pairs = tuple(str(i) for i in range(len(self.rotary.frequencies)))
+        waves = self.rotary.cosines[::every].astype(np.float32)
+        scale = "cosine of position x frequency"
+        return (
+            *first,
+            Heat("Angles: positions down, pairs across", waves, tokens, pairs, -1.0, 1.0, scale, True),
+            _distances(self.rotary),
+        )
+
+    def _learned_blocks(self, learned: Learned) -> tuple[Block, ...]:
+        every = -(-len(learned.places) // MAP_SHOWN)
+        labels = tuple(str(place) for place in learned.places[::every])
+        values = learned.similarity[::every, ::every].astype(np.float32)
+        step = max(1, len(learned.curve) // 40)
+        points = tuple(
+            (float(x), float(y), str(i * step) if i % 10 == 0 else "", "positions")
+            for i, (x, y) in enumerate(learned.curve[::step, :2])
+        )
+        return (
+            Points("The position vectors along their first two right vectors", points),
+            Heat("Positions that resemble each other", values, labels, labels, -1.0, 1.0, "cosine", True),
+        )
+
+    @property
+    def _step(self) -> int:
+        assert self.learned is not None
+        return int(self.learned.places[1] - self.learned.places[0])
+
+
+def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> Positions:
+    """How the model knows places, and what two sentences of the same words lose without.
+
+    print(look.positions(lm).tables()["order"])
+
+    Raises BadInput for two sentences that are not the same tokens in another order.
+    """
+    config = lm.config
+    compared = order.compare(lm, sentences)
+    if config.rope is None:
+        return Positions(Source.of(lm), config, compared, _learned(lm.weights["embed.position"]), None)
+    return Positions(Source.of(lm), config, compared, None, _rotary(lm, sentences[0]))
+
+
+def _learned(matrix: NDArray[np.float32]) -> Learned:
+    curve = principal(matrix, 3)
+    places = np.arange(0, len(matrix), -(-len(matrix) // MAP))
+    return Learned(curve.coordinates, curve.explained, places, cosines(matrix[places]))
+
+
+def _rotary(lm: LM, sentence: str) -> Rotary:
+    """Take a real query and key (head 0 of block 0, last and second token), and turn them by hand."""
+    config = lm.config
+    assert config.rope is not None
+    frequencies = config.rope.frequencies(config.head_dim).astype(np.float64)
+    rows = rows_before(lm.weights, config, tuple(lm.tokenize(sentence)), False)
+    queries, keys = queries_and_keys(lm.weights, config, rows, False)
+    distances = np.arange(min(DISTANCES, config.n_positions))
+    offsets = tuple(start for start in OFFSETS if start + len(distances) <= config.n_positions)
+    scores = np.stack(
+        [_scores(queries[-1, 0], keys[1, 0], distances, offset, frequencies) for offset in offsets]
+    )
+    places = np.arange(min(ANGLES, config.n_positions))
+    return Rotary(frequencies, np.cos(places[:, None] * frequencies), scores, offsets)
+
+
+def _scores(
+    query: Floats, key: Floats, distances: NDArray[np.int64], offset: int, frequencies: Floats
+) -> Floats:
+    """The score of a query at offset + distance with a key at offset, for every distance."""
+    turned = rotate(np.tile(query, (len(distances), 1, 1)), distances + offset, frequencies)[:, 0]
+    fixed = rotate(key[None, None], np.array([offset]), frequencies)[0, 0]
+    scores: Floats = turned @ fixed / math.sqrt(len(query))
+    return scores
+
+
+def _frequencies(rotary: Rotary) -> Table:
+    rows = tuple((i, float(f), 2 * math.pi / float(f)) for i, f in enumerate(rotary.frequencies))
+    columns = ("pair", "radians_per_position", "positions_per_turn")
+    return Table(columns, rows, decimals={columns[1]: 6, columns[2]: 1})
+
+
+def _distances(rotary: Rotary) -> Table:
+    spread = np.ptp(rotary.scores, axis=0)
+    rows = tuple(
+        (distance, float(rotary.scores[0, distance]), float(spread[distance]))
+        for distance in (0, 1, 2, 4, 8, 16, 32, 64)
+        if distance < rotary.scores.shape[1]
+    )
+    columns = ("distance", "score", "spread_over_offsets")
+    title = f"One query and key, {', '.join(map(str, rotary.offsets))} positions into the text"
+    return Table(columns, rows, title=title, decimals={"spread_over_offsets": 15})

@@ -1,0 +1,164 @@
+"""Residual: what each sublayer adds to the stream: X_new = X + dX, for attention and then for feed-forward.
+
+The talk's page 25. The additions are checked, not assumed: `errors` holds what they miss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.arguments import read
+from pophood.look.blocks import Block, Heat
+from pophood.look.naming import written
+from pophood.look.view import PROMPT, View
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+    from pophood.model.trace import Trace
+
+Floats = NDArray[np.float32]
+SUBLAYERS = ("attention", "feed-forward")
+_STEPS = (("resid_pre", "attn.out", "resid_mid"), ("resid_mid", "mlp.out", "resid_post"))
+
+
+@dataclass(frozen=True, eq=False)
+class Residual(View):
+    """How long X and dX are at every sublayer, and which way dX points; first axis: SUBLAYERS."""
+
+    stream: Floats  # [2, L, T]: length of X before the sublayer
+    added: Floats  # [2, L, T]: length of dX
+    cosine: Floats  # [2, L, T]: of the angle between dX and X
+    errors: Floats  # [2, L]: largest |X + dX - X_new|
+    largest: float  # the largest number in any X_new, to judge the errors by
+
+    name = "residual"
+
+    @property
+    def share(self) -> Floats:
+        """Length of dX over length of X: [2, L, T]."""
+        return np.asarray(self.added / np.maximum(self.stream, np.float32(1e-30)), np.float32)
+
+    @property
+    def headline(self) -> str:
+        """What is compared."""
+        name = written(self.source.model)
+        return f"What each sublayer of {name} adds: the size of dX beside X in X_new = X + dX"
+
+    @property
+    def alt(self) -> str:
+        """Where most is added, and that the sums hold."""
+        parts = []
+        for name, share, cosine in zip(SUBLAYERS, self.share, self.cosine, strict=True):
+            median, angles = np.median(share, axis=1), np.median(cosine, axis=1)
+            top = int(median.argmax())
+            parts.append(
+                f"{name} adds most in block {top}, {median[top]:.2f} times the length of X (median of the "
+                f"tokens), and least in block {int(median.argmin())}, {median.min():.2f} times; its cosine "
+                f"with X runs from {angles.min():.2f} to {angles.max():.2f}"
+            )
+        return f"Over {count(self.share.shape[1], 'block')}: {'; '.join(parts)}. {self._sums}"
+
+    @property
+    def _sums(self) -> str:
+        return (
+            f"X + dX misses X_new by at most {self.errors.max():.1e} "
+            f"(the largest number in the stream is {self.largest:,.1f})."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That the sums were checked, and how to read share and cosine."""
+        return (
+            self._sums,
+            "Share: length of dX over length of X. Cosine: 1 lengthens X, 0 adds something new, -1 takes "
+            "away. Lines and table show the median of the tokens, since the first one is often far longer; "
+            "the colours end where the other tokens end.",
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """`layers`: medians per block; `tokens`: every token at every sublayer."""
+        columns: list[str] = ["layer", "sublayer", "x_length", "dx_length", "share", "cosine", "sum_error"]
+        layers, tokens = [], []
+        for layer in range(self.share.shape[1]):
+            for s, name in enumerate(SUBLAYERS):
+                at = (s, layer)
+                parts = (self.stream[at], self.added[at], self.share[at], self.cosine[at])
+                medians = (float(np.median(part)) for part in parts)
+                layers.append((layer, name, *medians, f"{self.errors[at]:.1e}"))
+                tokens += [
+                    (layer, name, position, token, *(float(part[position]) for part in parts))
+                    for position, token in enumerate(self.source.tokens)
+                ]
+        places = {"x_length": 2, "dx_length": 2, "share": 3, "cosine": 3}
+        by_token = (*columns[:2], "position", "token_text", *columns[2:6])
+        return {
+            "layers": Table(tuple(columns), tuple(layers), title="median of the tokens", decimals=places),
+            "tokens": Table(by_token, tuple(tokens), decimals=places),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """`stream`, `added`, `share`, `cosine` [sublayer, layer, token]."""
+        return {"stream": self.stream, "added": self.added, "share": self.share, "cosine": self.cosine}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The medians, and each sublayer's share token by token."""
+        low, high = self.limits()
+        heats = (
+            Heat(
+                f"What {name} adds",
+                self.log_share(s),
+                self.source.tokens,
+                tuple(str(i) for i in range(self.share.shape[1])),
+                low,
+                high,
+                "log10 of length of dX / length of X",
+                diverging=True,
+            )
+            for s, name in enumerate(SUBLAYERS)
+        )
+        return (self.tables()["layers"], *heats)
+
+    def log_share(self, sublayer: int) -> Floats:
+        """log10 of the share as a picture has it: [T, L]; 0 where dX is as long as X."""
+        return np.asarray(np.log10(np.maximum(self.share[sublayer].T, 1e-6)), np.float32)
+
+    def limits(self) -> tuple[float, float]:
+        """Ends of the colours, as far on both sides of 0 as any token but the first (it is an outlier)."""
+        shares = np.stack([self.log_share(s) for s in range(2)])
+        reach = float(np.abs(shares[:, 1:] if shares.shape[1] > 1 else shares).max())
+        return -reach, reach
+
+
+def residual(lm: LM, text: str = PROMPT) -> Residual:
+    """What attention and feed-forward add in every block: lengths, shares and cosines, [2, layers, tokens].
+
+    Raises BadInput for an empty text, ContextOverflow for one that is too long.
+
+        residual(lm).errors.max()       # resid_pre + attn.out = resid_mid, + mlp.out = resid_post
+    """
+    names = dict.fromkeys(name for step in _STEPS for name in step)
+    source, trace = read(lm, text, [f"blocks.*.{name}" for name in names])
+    blocks = range(lm.config.n_layer)
+    measured = [[_step(trace, layer, *step) for layer in blocks] for step in _STEPS]
+    stream, added, cosine = (
+        np.array([[step[i] for step in sublayer] for sublayer in measured], np.float32) for i in range(3)
+    )
+    errors = np.array([[step[3] for step in sublayer] for sublayer in measured], np.float32)
+    largest = max(step[4] for sublayer in measured for step in sublayer)
+    return Residual(source, stream, added, cosine, errors, largest)
+
+
+def _step(
+    trace: Trace, layer: int, before: str, change: str, after: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Lengths of X and dX, their cosine, [T] each; the sum's largest error; the largest number after."""
+    x, dx = (trace[f"blocks.{layer}.{name}"].astype(np.float64) for name in (before, change))
+    new = trace[f"blocks.{layer}.{after}"]
+    lengths, changes = np.linalg.norm(x, axis=1), np.linalg.norm(dx, axis=1)
+    cosine = (x * dx).sum(axis=1) / np.maximum(lengths * changes, 1e-30)
+    return lengths, changes, cosine, float(np.abs(x + dx - new).max()), float(np.abs(new).max())

@@ -1,0 +1,169 @@
+"""Scale: how many parameters language models have had over the years, the model at hand among them.
+
+Only open models have published sizes; what is said of the others are estimates, and marked so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pophood.errors import BadInput
+from pophood.hub import catalogue
+from pophood.look.blocks import Block, Lines, Points
+from pophood.look.naming import known, written
+from pophood.look.view import Source, View
+from pophood.table import Table
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+X_LABEL = "Approximate Launch Year"
+Y_LABEL = "Number of Parameters (log scale)"
+YEARS = range(1950, 2101)
+MOST_PARAMETERS = 1e18
+PUBLISHED, ESTIMATE, ADDED, LOCAL = "published", "estimate", "added", "this model"
+ABOUT_GPT2 = (
+    "GPT-2: OpenAI's second major GPT model; announced 14 February 2019, its full weights public on"
+    " 5 November 2019; 124 million parameters in the small one; trained on WebText, 8 million documents, 40"
+    " GB of text; context window 1,024 tokens; vocabulary 50,257; four sizes: small, medium, large, XL."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One point: `year` None where nobody knows it (drawn as a line across)."""
+
+    name: str
+    parameters: float
+    year: int | None
+    source: str  # PUBLISHED, ESTIMATE, ADDED or LOCAL
+
+
+TALK = (
+    Model("GPT-2", 124e6, 2019, PUBLISHED),
+    Model("GPT-3", 175e9, 2020, PUBLISHED),
+    Model("GPT-4", 1e12, 2023, ESTIMATE),
+    Model("Claude 3.5", 180e9, 2024, ESTIMATE),
+    Model("Llama-3 8B (Ollama)", 8e9, 2024, PUBLISHED),
+    Model("GPT-5.2", 2e12, 2026, ESTIMATE),
+)
+
+
+@dataclass(frozen=True)
+class Scale(View):
+    """Models by year and size."""
+
+    models: tuple[Model, ...]
+    name: ClassVar[str] = "scale"
+
+    @property
+    def headline(self) -> str:
+        """The talk's."""
+        return "Language Model Scale"
+
+    @property
+    def alt(self) -> str:
+        """Every point in words."""
+        points = "; ".join(
+            f"{model.name} {short_number(model.parameters)} parameters"
+            f"{f' in {model.year}' if model.year else ''} ({model.source})"
+            for model in self.models
+        )
+        return f"Scatter plot, years against parameters on a logarithmic scale: {points}."
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which figures are guesses, and what GPT-2 is."""
+        guessed = ", ".join(model.name for model in self.models if model.source == ESTIMATE)
+        published = ", ".join(model.name for model in self.models if model.source == PUBLISHED)
+        return (
+            f"Published figures: {published}. Estimates, as nobody outside knows: {guessed}.",
+            ABOUT_GPT2,
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """`scale`: every point; `gpt2`: the four sizes of GPT-2."""
+        rows = tuple((model.name, round(model.parameters), model.year, model.source) for model in self.models)
+        sizes = tuple(
+            (size.title, size.n_params, size.n_layer, size.n_head, size.n_embd, size.weights_public)
+            for size in (catalogue[name] for name in catalogue["gpt2"].family)
+        )
+        columns = ("model", "parameters", "blocks", "heads", "embedding_size", "weights_public")
+        return {
+            "scale": Table(("model", "parameters", "year", "figure"), rows, title=self.title),
+            "gpt2": Table(columns, sizes, title="The four sizes of GPT-2"),
+        }
+
+    def picture(self) -> tuple[Block, ...]:
+        """The points on a logarithmic scale, and the tables."""
+        points = tuple(
+            (float(model.year), math.log10(model.parameters), model.name, model.source)
+            for model in self.models
+            if model.year is not None
+        )
+        across = [
+            f"{model.name}: {model.parameters:,.0f} parameters" for model in self.models if model.year is None
+        ]
+        lines = (Lines(LOCAL, "\n".join(across), "\n".join(across)),) if across else ()
+        shown = Points(self.title, points, X_LABEL, f"{Y_LABEL}: 10 to the power of")
+        return (shown, *lines, *self.tables().values())
+
+
+def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] = ()) -> Scale:
+    """The talk's six models, the loaded one, and those of `add`: "NAME,PARAMS,YEAR" or (name, params, year).
+
+    look.scale(lm, add=["Mine,1.5B,2025"]).figure()
+
+    Raises BadInput for an addition that says no such thing.
+    """
+    added = [parse_model(one) if isinstance(one, str) else _checked(*one) for one in add]
+    if lm is None:
+        return Scale(Source("no model", "-", "-"), (*TALK, *added))
+    return Scale(Source.of(lm), (*TALK, _local(lm), *added))
+
+
+def parse_model(text: str) -> Model:
+    """A point from "NAME,PARAMS,YEAR"; PARAMS may be 1500000000, 1.5e9, 1.5B or 135M.
+
+    >>> parse_model("SmolLM2,135M,2024")
+    Model(name='SmolLM2', parameters=135000000.0, year=2024, source='added')
+    """
+    parts = [part.strip() for part in text.rsplit(",", 2)]
+    if len(parts) != 3:
+        raise BadInput(f"{text!r} is not NAME,PARAMS,YEAR: write for example 'SmolLM2,135M,2024'")
+    name, numbers, year = parts
+    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)", numbers)
+    if match is None:
+        raise BadInput(f"{numbers!r} in {text!r} is no number of parameters: write 124000000, 124e6 or 124M")
+    if re.fullmatch(r"\d{1,6}", year) is None:
+        raise BadInput(f"{year!r} in {text!r} is no year: write for example 2024")
+    factor = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2].lower()]
+    return _checked(name, float(match[1].replace("_", "")) * factor, int(year))
+
+
+def short_number(number: float) -> str:
+    """A count in three digits: `short_number(124_439_808) == "124M"`."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.0f}"
+
+
+def _checked(name: str, parameters: float, year: int) -> Model:
+    if not name:
+        raise BadInput("a model to add has no name: write NAME,PARAMS,YEAR")
+    if not 1 <= parameters <= MOST_PARAMETERS:
+        raise BadInput(f"{name}: {parameters:,.0f} parameters; wanted 1 to {MOST_PARAMETERS:g}")
+    if year not in YEARS:
+        raise BadInput(f"{name}: year {year}; wanted {YEARS[0]} to {YEARS[-1]}")
+    return Model(name, float(parameters), year, ADDED)
+
+
+def _local(lm: LM) -> Model:
+    found = known(lm.name, lm.n_params)
+    year = None if found is None else int(found.announced[:4])
+    return Model(f"this model: {written(lm.name)}", float(lm.n_params), year, LOCAL)

@@ -1,0 +1,182 @@
+"""Surprise: how probable each token of a text was, given what came before it; in bits, with its rank.
+
+bits = -log2(probability): 0 was certain, 1 was heads or tails, 10 was one in 1,024
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput
+from pophood.look.blocks import Block, Coloured
+from pophood.look.forward import ending, source_of
+from pophood.look.view import PROMPT, View
+from pophood.plaintext import read_text
+from pophood.sampling.softmax import Floats, log_sum_exp
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+ROWS = 128  # logit rows held at once: 26 MB at GPT-2's vocabulary
+HIGH = 12.0  # bits at which the colours end: one in 4,096
+SCALE = "bits of surprise: 0 certain, 1 heads or tails, 10 one in a thousand"
+
+
+@dataclass(frozen=True, eq=False)
+class Surprise(View):
+    """Every token of a text: `log_probabilities` [T] in nats and `ranks` [T] (1: the model's own guess).
+
+    NaN and 0 where nothing comes before: the first token of the text, and of each window of a long one.
+    """
+
+    log_probabilities: NDArray[np.float64]
+    ranks: NDArray[np.int64]
+    window: int
+    name: ClassVar[str] = "surprise"
+
+    @property
+    def bits(self) -> NDArray[np.float64]:
+        """-log2 of each token's probability; NaN where there is none."""
+        bits: NDArray[np.float64] = -self.log_probabilities / math.log(2)
+        return bits
+
+    @property
+    def scored(self) -> int:
+        """Tokens that have a probability."""
+        return int(np.count_nonzero(~np.isnan(self.log_probabilities)))
+
+    @property
+    def mean_bits(self) -> float:
+        """Mean surprise in bits per scored token; NaN if there is none."""
+        return float(np.nansum(self.bits)) / self.scored if self.scored else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """2 ** mean_bits: as if every token had been drawn from so many equally likely ones."""
+        return float(2.0**self.mean_bits)
+
+    @property
+    def headline(self) -> str:
+        """One line that states what is shown."""
+        if not self.scored:
+            return f"{ending(self.source.text)} is one token: nothing comes before it, so nothing surprises"
+        tokens = f"{self.scored:,} token{'s' * (self.scored != 1)}"
+        return (
+            f"How surprising each token was to {self.source.model}: on average {self.mean_bits:.2f} bits "
+            f"over {tokens}, perplexity {self.perplexity:,.1f}"
+        )
+
+    @property
+    def alt(self) -> str:
+        """The picture in words."""
+        order = np.argsort(-np.nan_to_num(self.bits, nan=-1.0), kind="stable")[: min(5, self.scored)]
+        worst = "; ".join(f'"{self.source.tokens[i]}" {self.bits[i]:.1f} bits' for i in order.tolist())
+        first = int(np.count_nonzero(self.ranks == 1))
+        return (
+            f"The text, each token on a colour that shows its surprise in bits, with a colour bar. "
+            f"{first:,} of {count(self.scored, 'token')} {'was' if self.scored == 1 else 'were'} "
+            f"the model's first guess. "
+            f"The most surprising: {worst or 'none'}."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers do not say by themselves."""
+        notes = (
+            "The first token has no probability: nothing comes before it.",
+            f"Colours end at {HIGH:g} bits (one in {2**HIGH:,.0f}); the table has the whole number.",
+        )
+        windows = -(-len(self.source.ids) // self.window)
+        if windows == 1:
+            return notes
+        return (
+            *notes,
+            f"The text is longer than the window of {self.window:,} tokens: it was read in {windows:,} "
+            "windows that do not touch, and the first token of each has no probability (as in LM.score).",
+        )
+
+    def tables(self) -> dict[str, Table]:
+        """Every token with probability, bits and rank; the mean and the perplexity."""
+        rows = []
+        for i, (id_, text) in enumerate(zip(self.source.ids, self.source.tokens, strict=True)):
+            value = float(self.log_probabilities[i])
+            known = not math.isnan(value)
+            rows.append(
+                (
+                    *(i, id_, text),
+                    math.exp(value) if known else None,
+                    float(self.bits[i]) if known else None,
+                    int(self.ranks[i]) if known else None,
+                )
+            )
+        columns = ("position", "token_id", "token_text", "probability", "bits", "rank")
+        mean, perplexity = (self.mean_bits, self.perplexity) if self.scored else (None, None)
+        summary = (
+            ("tokens", len(self.source.ids)),
+            ("tokens with a probability", self.scored),
+            ("mean surprise, bits per token", mean),
+            ("perplexity", perplexity),
+            ("first guesses that were right", int(np.count_nonzero(self.ranks == 1))),
+        )
+        return {
+            "tokens": Table(columns, tuple(rows), bars="probability", decimals={"bits": 2}),
+            "summary": Table(("figure", "value"), summary),
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Bits and ranks of every token [T]."""
+        return {"bits": self.bits, "ranks": self.ranks}
+
+    def picture(self) -> tuple[Block, ...]:
+        """The coloured text, then the figures."""
+        pieces = tuple(zip(self.source.tokens, self.bits.tolist(), strict=True))
+        return Coloured(self.title, pieces, 0.0, HIGH, SCALE), self.tables()["summary"]
+
+
+def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) -> Surprise:
+    """How surprising every token of a text (or of a file, given as a Path) is to the model.
+
+    A text over the context window is read in windows of `window` tokens (default: the context) that do not
+    touch. Raises BadInput for a text that is empty or not UTF-8.
+
+        look.surprise(lm, Path("notes.txt")).perplexity
+    """
+    limit = lm.engine.context
+    size = limit if window is None else window
+    if not 2 <= size <= limit:
+        raise BadInput(f"window must be 2..{limit:,} tokens, got {size:,}")
+    source = source_of(lm, read_text(text) if isinstance(text, Path) else text, whole=False)
+    ids = np.asarray(source.ids, np.int64)
+    found = np.full(len(ids), np.nan)
+    ranks = np.zeros(len(ids), np.int64)
+    for start in range(0, len(ids), size):
+        sequence = lm.engine.new_sequence()
+        last = min(start + size, len(ids)) - 1  # its own logits predict nothing here
+        try:
+            for first in range(start, last, ROWS):
+                stop = min(first + ROWS, last)
+                rows = lm.engine.forward([(sequence, source.ids[first:stop])], rows="all").output
+                assert rows is not None
+                for i, row in enumerate(rows, first + 1):
+                    found[i], ranks[i] = place_of(row, int(ids[i]))
+        finally:
+            lm.engine.drop(sequence)
+    return Surprise(source, found, ranks, size)
+
+
+def place_of(row: Floats, token: int) -> tuple[float, int]:
+    """(log-probability in nats, rank from 1) of one token in a row of logits [V]; ties by id.
+
+    >>> place_of(np.array([1, 1, 1, 1], np.float32), 2)[1]
+    3
+    """
+    value = row[token]
+    rank = 1 + int(np.count_nonzero(row > value)) + int(np.count_nonzero(row[:token] == value))
+    return float(value) - log_sum_exp(row), rank

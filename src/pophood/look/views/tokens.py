@@ -1,0 +1,172 @@
+"""Tokens: how a text is cut, as the model reads it; and how several texts, or languages, compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pophood.errors import BadInput
+from pophood.look.blocks import Block, Lines
+from pophood.look.naming import written
+from pophood.look.token_boxes import token_boxes
+from pophood.look.view import PROMPT, Source, View
+from pophood.look.words import SENTENCES, count_words
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One text and its tokens."""
+
+    label: str  # a language, or the number of the text
+    text: str
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    start: int  # how many of them the tokenizer put before the text
+
+    @property
+    def count(self) -> int:
+        """Tokens of the text itself."""
+        return len(self.ids) - self.start
+
+    @property
+    def per_character(self) -> float:
+        """Tokens per Unicode character."""
+        return self.count / len(self.text)
+
+    @property
+    def per_word(self) -> float | None:
+        """Tokens per word between spaces; None where a script writes no spaces, or there is no word."""
+        words = count_words(self.text)
+        return self.count / words if words else None
+
+
+@dataclass(frozen=True)
+class Tokens(View):
+    """One text or several, cut into tokens."""
+
+    cuts: tuple[Cut, ...]
+    languages: bool
+    name: ClassVar[str] = "tokens"
+
+    @property
+    def headline(self) -> str:
+        """What is cut, and into how many."""
+        model = written(self.source.model)
+        if self.languages:
+            return f"One sentence in {len(self.cuts)} languages, as {model} cuts it"
+        if len(self.cuts) > 1:
+            return f"{count(len(self.cuts), 'text')} in tokens of {model}"
+        return f"{_quoted(self.cuts[0].text)} in {count(len(self.cuts[0].ids), 'token')} of {model}"
+
+    @property
+    def alt(self) -> str:
+        """The tokens in words, the first 40 of each text."""
+        texts = []
+        for cut in self.cuts:
+            pairs = [f"{token!r} {id_}" for token, id_ in zip(cut.tokens, cut.ids, strict=True)]
+            more = f" and {len(pairs) - 40} more" if len(pairs) > 40 else ""
+            label = f"{cut.label}: " if len(self.cuts) > 1 else ""
+            texts.append(f"{label}{count(len(pairs), 'token')}: {', '.join(pairs[:40])}{more}")
+        return f"Coloured boxes, one a token, each with its id. {'. '.join(texts)}."
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the counts leave out, and why languages differ."""
+        notes = []
+        if any(cut.start for cut in self.cuts):
+            notes.append("The tokenizer puts a start token before every text; the ratios leave it out.")
+        if self.languages:
+            notes.append(
+                "The same sentence costs more tokens in a language that the tokenizer saw less of when its"
+                " vocabulary was made. Japanese writes no spaces, so it has no tokens per word."
+            )
+        if any("\\x" in token for cut in self.cuts for token in cut.tokens):
+            notes.append(r"\xE2 is one byte of a character that no single token covers.")
+        return tuple(notes)
+
+    def tables(self) -> dict[str, Table]:
+        """`tokens` for one text; `comparison` first for several."""
+        if len(self.cuts) == 1:
+            return {"tokens": _token_table(self.cuts[0]), "comparison": self._comparison()}
+        rows = tuple((cut.label, *row) for cut in self.cuts for row in _token_table(cut).rows)
+        all_tokens = Table((self._label, "position", "token_id", "token_text"), rows)
+        return {"comparison": self._comparison(), "tokens": all_tokens}
+
+    def picture(self) -> tuple[Block, ...]:
+        """Each text in boxes, and the table that fits."""
+        boxes = tuple(
+            Lines(
+                f"{cut.label}: {count(cut.count, 'token')}" if len(self.cuts) > 1 else self.title,
+                token_boxes(cut.ids, cut.tokens),
+                token_boxes(cut.ids, cut.tokens, ascii_only=True),
+            )
+            for cut in self.cuts
+        )
+        return (*boxes, next(iter(self.tables().values())))
+
+    def _comparison(self) -> Table:
+        rows = tuple(
+            (
+                cut.label,
+                len(cut.text),
+                count_words(cut.text),
+                len(cut.text.encode()),
+                cut.count,
+                cut.per_character,
+                cut.per_word,
+            )
+            for cut in self.cuts
+        )
+        ratios = ("tokens_per_character", "tokens_per_word")
+        columns = (self._label, "characters", "words", "bytes", "tokens", *ratios)
+        return Table(columns, rows, decimals=dict.fromkeys(ratios, 2))
+
+    @property
+    def _label(self) -> str:
+        return "language" if self.languages else "number"
+
+
+def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = False) -> Tokens:
+    """How the model's tokenizer cuts a text, or several; `languages` takes one sentence in five languages.
+
+    print(look.tokens(lm, "The capital of Spain is").tables()["tokens"])
+    look.tokens(lm, ["color", "colour"]).tables()["comparison"]
+    look.tokens(lm, languages=True).figure()
+
+    Raises BadInput for no text, an empty one, or one beside `languages`, which has its own.
+    """
+    if languages and text != PROMPT:
+        raise BadInput("languages compares one sentence of its own: leave the text out")
+    if languages:
+        labelled = list(SENTENCES.items())
+    else:
+        texts = [text] if isinstance(text, str) else list(text)
+        labelled = [(str(number), one) for number, one in enumerate(texts, 1)]
+    if not labelled:
+        raise BadInput("there is no text: give at least one")
+    cuts = tuple(_cut(lm, label, one) for label, one in labelled)
+    return Tokens(Source.of(lm, cuts[0].text if len(cuts) == 1 else None), cuts, languages)
+
+
+def _cut(lm: LM, label: str, text: str) -> Cut:
+    if not text:
+        raise BadInput(f"text {label} is empty: give at least one character")
+    tokenizer = lm.bundle.tokenizer
+    ids = tuple(lm.tokenize(text))
+    start = len(tokenizer.start_ids)
+    return Cut(label, text, ids, tuple(tokenizer.token_text(id_) for id_ in ids), start)
+
+
+def _token_table(cut: Cut) -> Table:
+    rows = tuple((i, id_, token) for i, (id_, token) in enumerate(zip(cut.ids, cut.tokens, strict=True)))
+    return Table(("position", "token_id", "token_text"), rows)
+
+
+def _quoted(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= 60 else f'"{line[:57]}…"'

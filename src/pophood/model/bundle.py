@@ -1,0 +1,345 @@
+"""Bundle: all that one model's files hold, opened: config, weights, tokenizer, chat template, suggestions.
+
+Weights stay in the mapped file until they are asked for. Nothing from a model's folder is imported or
+unpickled. No arithmetic here, and no network: `hub.py` turns names into the paths that `open_bundle` takes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig
+from pophood.errors import BadFile, BadInput, Unsupported
+from pophood.families import (
+    Family,
+    Source,
+    config_from_gguf,
+    config_from_hf,
+    family_of,
+    has_own_output,
+    locate,
+)
+from pophood.families.family import FileFormat, numbered
+from pophood.families.keys import GGUF_PLACE, short
+from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
+from pophood.formats.json_file import read_json
+from pophood.formats.parts import part_of
+from pophood.formats.sniff import weights_at
+from pophood.sampling import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
+
+if TYPE_CHECKING:
+    from pophood.text.chat.chat_template import ChatTemplate
+    from pophood.text.tokenizer import Tokenizer
+
+
+class Weights(Mapping[str, NDArray[np.float32]]):
+    """The tensors of one model by name, decoded when asked for: `weights["embed.token"]` is [V, C].
+
+    Iterates over the canonical names. Hugging Face's names of the family work too, with or without their
+    prefix, in Hugging Face's layout, whatever the file is: `weights["h.0.attn.c_attn.weight"]` is [C, 3C].
+    """
+
+    def __init__(self, family: Family, sources: Mapping[str, Source]) -> None:
+        self._family = family
+        self._sources = dict(sources)
+        self._hf_rows: dict[str, list[tuple[str, bool]]] = {}
+        for row in family.tensors:
+            self._hf_rows.setdefault(row.hf, []).append((row.canonical, row.conv1d))
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        """Read-only float32, a view of the file where that stores float32; BadInput for an unknown name."""
+        names, transposed = self._resolve(name)
+        parts = [self._float32(canonical) for canonical in names]
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        values = values.T if transposed else values
+        values.flags.writeable = False
+        return values
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._sources or bool(self._hf_names(name)[0]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The tensor, or `default` for an unknown name."""
+        if name in self:
+            return self[name]
+        return default
+
+    def stored(self, name: str) -> tuple[str, NDArray[Any]]:
+        """(type, values [out, in] or [n]) of a canonical name, as the file has them, for packing.
+
+        ("F32", float32), ("F16", float16) or ("BF16", uint16 bits): read-only strided views of the mapped
+        file wherever strides can say it; quantised types come decoded as ("F32", new array).
+        Example: `weights.stored("embed.token")[1].strides`.
+        """
+        return self._source(name).stored()
+
+    def stored_type(self, name: str) -> str:
+        """The type in the file of a canonical name: "F32", "BF16", "Q4_1"..."""
+        return self._source(name).tensor.type
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file that hold these tensors; a tied output matrix counts once."""
+        return sum(self.precisions.values())
+
+    @property
+    def precisions(self) -> dict[str, int]:
+        """Bytes of weights by stored type, the largest first: `{"Q4_1": 84934656, "F32": 140544}`."""
+        sizes: Counter[str] = Counter()
+        for source in self._sources.values():
+            outputs = 1.0
+            if source.columns is not None:
+                outputs = (source.columns.stop - source.columns.start) / source.tensor.shape[-1]
+            sizes[source.tensor.type] += round(source.tensor.nbytes * outputs)
+        return dict(sizes.most_common())
+
+    def check_finite(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+        """Yield (canonical name, index of its first NaN or infinity, or None) for every tensor, in order.
+
+        Every stored byte is read once and, in a sound file, nothing decoded: `weights[name][index]` is bad.
+        """
+        sound: dict[int, bool] = {}  # by tensor of the file, which may hold several of ours
+        for name, source in self._sources.items():
+            key = id(source.tensor)
+            if key not in sound:
+                sound[key] = source.tensor.nonfinite() is None
+            places = [] if sound[key] else np.argwhere(~np.isfinite(self._float32(name))).tolist()
+            yield name, tuple(places[0]) if places else None
+
+    def _source(self, name: str) -> Source:
+        if name not in self._sources:
+            raise self._unknown(name)
+        return self._sources[name]
+
+    def _float32(self, canonical: str) -> NDArray[np.float32]:
+        kind, values = self._sources[canonical].stored()
+        if kind == "BF16":
+            values = np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
+        floats: NDArray[np.float32] = values.astype(np.float32, copy=False)
+        return floats
+
+    def _resolve(self, name: str) -> tuple[list[str], bool]:
+        """The canonical tensors that make up `name`, in order, and whether it is stored [in, out]."""
+        if name in self._sources:
+            return [name], False
+        names, transposed = self._hf_names(name)
+        if not names:
+            raise self._unknown(name)
+        return names, transposed
+
+    def _hf_names(self, name: str) -> tuple[list[str], bool]:
+        pattern, i = numbered(self._family.strip(name))
+        rows = self._hf_rows.get(pattern, [])
+        names = [canonical.format(i=i) for canonical, _ in rows]
+        if names == ["output.weight"] and "output.weight" not in self._sources:
+            names = ["embed.token"]  # tied
+        if not all(canonical in self._sources for canonical in names):
+            return [], False
+        return names, bool(rows and rows[0][1])
+
+    def _unknown(self, name: str) -> BadInput:
+        pattern, i = numbered(name)
+        last = max(numbered(own)[1] for own in self._sources)
+        known = {*(numbered(own)[0] for own in self._sources), *self._hf_rows}
+        known |= {self._family.hf_prefix + hf for hf in self._hf_rows}
+        near = difflib.get_close_matches(pattern, sorted(known), n=3, cutoff=0.3)
+        near_names = ", ".join(match.format(i=min(max(i, 0), last)) for match in near) or "embed.token"
+        return BadInput(
+            f"no tensor is called {name[:80]!r} in this {self._family.name} of {last + 1} blocks; near it:"
+            f" {near_names}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One model, opened. `open_bundle("model.gguf").config.n_layer`."""
+
+    name: str
+    path: Path
+    file_format: FileFormat
+    config: ModelConfig
+    weights: Weights
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None  # None: a completion model
+    suggested: dict[str, float]  # sampling values that the model's files suggest; nobody applies them unasked
+    licence: str | None
+    source: str | None
+    precisions: dict[str, int]  # stored type -> bytes of weights
+    suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why no suggestion is taken
+    remarks: tuple[str, ...] = ()  # what of the files is left out or doubtful, a sentence each
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedWeights:
+    """The numbers of a model, without its words: what an engine needs."""
+
+    path: Path  # of the weights: a .safetensors file, the index or first of several, or the (first) GGUF file
+    file_format: FileFormat
+    config: ModelConfig
+    weights: Weights
+    metadata: Mapping[str, Any]  # of a GGUF file; empty for a folder
+    remarks: tuple[str, ...] = ()  # as of Bundle
+
+
+def open_bundle(path: str | PathLike[str]) -> Bundle:
+    """Open a model folder (config.json and safetensors) or a .gguf file; weights stay in the mapped file.
+
+    Raises NotHere without it; BadFile for damage and contradictions, each named; Unsupported for what is
+    well-formed and not computed (an architecture, a key, a pickle).
+
+        bundle = open_bundle("models/gpt2")
+        bundle.weights["transformer.wte.weight"][464]
+    """
+    from pophood.text.chat.chat_template import load_template_folder, load_template_gguf
+    from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
+
+    path = Path(path)
+    opened = open_weights(path)
+    folder, said = opened.path.parent, opened.metadata
+    with _naming(opened.path if opened.file_format == "gguf" else folder):
+        if opened.file_format == "gguf":
+            tokenizer = load_tokenizer_gguf(said)
+            template = load_template_gguf(said, tokenizer.names)
+            suggestions, remarks = read_suggestions(said, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}"), []
+            licence, source = _text(said, _GGUF_LICENCE), _text(said, _GGUF_SOURCE)
+        else:
+            tokenizer = load_tokenizer_folder(folder)
+            template = load_template_folder(folder, tokenizer.names)
+            suggestions, remarks = _suggestions_of_folder(folder), _unusable_stops(folder)
+            licence, source = _licence_of_card(folder / "README.md"), None
+    return Bundle(
+        name=_file_name(opened.path) if opened.file_format == "gguf" else _folder_name(folder),
+        path=path,
+        file_format=opened.file_format,
+        config=opened.config,
+        weights=opened.weights,
+        tokenizer=tokenizer,
+        chat_template=template,
+        suggested=suggestions.values,
+        licence=licence,
+        source=source,
+        precisions=opened.weights.precisions,
+        suggestion_faults=suggestions.faults,
+        remarks=(
+            *opened.remarks,
+            *tokenizer.notes,
+            *remarks,
+            *(f"{fault}: left out" for fault in suggestions.faults.values()),
+        ),
+    )
+
+
+def open_weights(path: Path) -> OpenedWeights:
+    """Config and weights of a folder or a .gguf file, without the tokenizer; raises as `open_bundle` does."""
+    weights_path = weights_at(path)
+    kind = identify(weights_path)
+    with _naming(weights_path if kind == "gguf" else weights_path.parent):
+        return _open_weights(weights_path, kind)
+
+
+def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
+    if kind == "gguf":
+        gguf = open_gguf(weights_path)
+        config = config_from_gguf(gguf.metadata, gguf.tensors)
+        weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
+        return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
+    config = config_from_hf(read_json(weights_path.parent / "config.json"))
+    sharded = kind == "index" or part_of(weights_path.name) is not None
+    tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
+    remarks: tuple[str, ...] = ()
+    if config.tied_output and has_own_output(family_of(config), tensors):
+        config = replace(config, tied_output=False)
+        remarks = (
+            f"{weights_path.parent}: config.json ties the output to the token matrix, but the file"
+            " holds another output matrix: both are used, as in transformers 5 (not so in transformers 4)",
+        )
+    weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
+    return OpenedWeights(weights_path, "safetensors", config, weights, {}, remarks)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the model's path before the words of an error that does not name it."""
+    try:
+        yield
+    except (BadFile, Unsupported) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _file_name(path: Path) -> str:
+    """A GGUF file's name without its end and, for a split model, without the number of the part."""
+    part = part_of(path.name)
+    return part.stem if part is not None else path.name.removesuffix(".gguf")
+
+
+def _folder_name(folder: Path) -> str:
+    """The folder's name; in the Hugging Face cache (models--OWNER--NAME/snapshots/REVISION) OWNER/NAME."""
+    folder = folder.absolute()
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith("models--"):
+        return cached.removeprefix("models--").replace("--", "/")
+    return folder.name
+
+
+_GGUF_LICENCE = ("general.license", "general.license.name")
+_GGUF_SOURCE = ("general.repo_url", "general.url", "general.source.repo_url", "general.source.url")
+
+
+def _suggestions_of_folder(folder: Path) -> Suggestions:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return Suggestions()
+    return read_suggestions(read_json(path), HF_NAMES, str(path))
+
+
+def _unusable_stops(folder: Path) -> list[str]:
+    """Stop tokens of the JSON files that are no ids, which the tokenizer leaves out."""
+    remarks: list[str] = []
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        said = read_json(path).get("eos_token_id") if path.is_file() else None
+        remarks += [
+            f"{path} names the stop token {short(value)}; wanted a token's id: left out"
+            for value in (said if isinstance(said, list) else [said])
+            if value is not None and type(value) is not int
+        ]
+    return remarks
+
+
+def _text(said: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """The first of some metadata keys that is a text, on one line."""
+    texts = (said.get(key) for key in keys)
+    return next((" ".join(text.split())[:200] for text in texts if isinstance(text, str) and text), None)
+
+
+def _licence_of_card(path: Path) -> str | None:
+    """The `license:` line of a model card's front matter, if there is a card."""
+    try:
+        if not path.is_file():  # a pipe would make its reader wait
+            return None
+        with path.open("rb") as file:
+            head = file.read(4096).decode("utf-8", "replace")
+    except OSError:
+        return None
+    if not head.startswith("---"):
+        return None
+    front = head[3:].partition("\n---")[0]
+    lines = (line.partition(":") for line in front.splitlines())
+    return next((value.strip(" '\"") for key, _, value in lines if key == "license" and value.strip()), None)

@@ -1,0 +1,350 @@
+"""LM: the object that a user holds: a model's files, its engine, and what one asks of them. Thin on purpose.
+
+`load` opens a model by name, folder or file. The loop is in `generate/`, the arithmetic in `model/engine.py`,
+the probabilities of a text in `model/score.py`; this file only joins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.adapters.adapter import Adapter
+from pophood.config import ModelConfig
+from pophood.errors import BadInput, ContextOverflow, Unsupported
+from pophood.model.bundle import Bundle, Weights, open_bundle
+from pophood.model.engine import CancelFlag, Engine
+from pophood.table import Table, count
+
+if TYPE_CHECKING:
+    from pophood.generate import PrefixCache, Run, Token
+    from pophood.hub import Located
+    from pophood.model.score import Score
+    from pophood.model.trace import Trace, TracePlan
+    from pophood.text.chat.chat_template import ChatTemplate
+
+Text = str | Sequence[int]  # a prompt: text, or token ids as they are
+AdapterSource = Adapter | str | PathLike[str]  # an adapter, a PEFT folder, or a .gguf file
+AdapterChoice = AdapterSource | tuple[AdapterSource, float]  # with a factor; 1 if there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one sample came to: `text` is the prompt and its `completion`, as the talk prints it."""
+
+    text: str
+    completion: str
+    tokens: list[Token]
+    seconds: float
+    seed: int
+
+
+class LM:
+    """A language model, ready to run; `load` makes one.
+
+    lm = pophood.load("smollm2")
+    lm.generate("The capital of Spain is", max_tokens=10, temperature=0).text
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, name: str | None = None) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.name = name or bundle.name
+        self.adapters: tuple[tuple[Adapter, float], ...] = ()
+        self.adapter_places: tuple[tuple[str, float], ...] = ()  # where they came from, or their names
+        self._own_template = bundle.chat_template
+
+    def __repr__(self) -> str:
+        return f"LM({self.name!r}, {count(self.n_params, 'parameter')}, {self.engine.precision}, {self.path})"
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture: n_layer, n_head, n_embd, n_positions, vocab_size and the rest."""
+        return self.bundle.config
+
+    @property
+    def path(self) -> Path:
+        """The folder or file that the model came from."""
+        return self.bundle.path
+
+    @property
+    def n_params(self) -> int:
+        """Learned numbers: 124,439,808 for GPT-2 small."""
+        return self.config.n_params
+
+    @property
+    def weights(self) -> Weights:
+        """Read-only float32 arrays, decoded on access: `lm.weights["transformer.wte.weight"][464]`."""
+        return self.bundle.weights
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """How the model wants conversations written; None for a completion model."""
+        return self.bundle.chat_template
+
+    @property
+    def has_template_of_adapter(self) -> bool:
+        """Whether conversations are written in an adapter's chat template in place of the model's own."""
+        return self._own_template is not None and self.bundle.chat_template is not self._own_template
+
+    def use_adapters(self, adapters: Sequence[AdapterChoice]) -> None:
+        """Compute with these adapters in place of those before; [] is the model alone. No weight is changed.
+
+        A chat template in the folder of an adapter, in which it learned, replaces the model's own; the last
+        one counts. Raises NotHere, BadFile, Unsupported for the files, BadInput for another model's adapter.
+
+            lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
+        """
+        from pophood.adapters.open import open_adapter, template_of
+        from pophood.text.chat.chat_template import ChatTemplate
+
+        opened: list[tuple[Adapter, float]] = []
+        places: list[tuple[str, float]] = []
+        template = self._own_template
+        for choice in adapters:
+            source, factor = choice if isinstance(choice, tuple) else (choice, 1.0)
+            if not np.isfinite(factor):
+                raise BadInput(f"the scale of an adapter is {factor}; wanted a number such as 0.5")
+            places.append((source.name if isinstance(source, Adapter) else fspath(source), float(factor)))
+            if isinstance(source, Adapter):
+                opened.append((source, float(factor)))
+                continue
+            opened.append((open_adapter(fspath(source), self.config), float(factor)))
+            said = template_of(fspath(source))
+            if said is not None and (template is None or said != template.source):
+                template = ChatTemplate(said, names=self.bundle.tokenizer.names)
+        self.engine.use_adapters(opened)
+        self.adapters = tuple(opened)
+        self.adapter_places = tuple(places)
+        self.bundle = replace(self.bundle, chat_template=template)
+
+    # ---- text and tokens ----
+
+    def tokenize(self, text: str, *, parse_special: bool = False, add_start: bool = True) -> list[int]:
+        """Text -> token ids; special tokens in the text are ordinary text unless `parse_special`."""
+        return self.bundle.tokenizer.encode(text, parse_special=parse_special, add_start=add_start)
+
+    def detokenize(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """Token ids -> text, spaces untouched; special tokens are hidden unless `special`."""
+        return self.bundle.tokenizer.decode(ids, special=special)
+
+    def tokens(self, text: Text) -> Table:
+        """The talk's table: position, token_id, token_text; the bytes of a split character are shown."""
+        ids = self._ids(text)
+        spell = self.bundle.tokenizer.token_text
+        return Table(
+            ("position", "token_id", "token_text"), tuple((i, t, spell(t)) for i, t in enumerate(ids))
+        )
+
+    def next(self, text: Text, k: int = 10) -> Table:
+        """The k likeliest next tokens: token_id, token_text, logit, probability (of the raw logits)."""
+        from pophood.model.score import check_k, top_table
+
+        check_k(k, self.config.vocab_size)
+        return top_table(self._rows(self._ids(text), "last")[0], k, self.bundle.tokenizer.token_text)
+
+    def logits(self, text: Text) -> NDArray[np.float32]:
+        """The raw scores of the vocabulary after every token: [T, V]. `[-1]` predicts the next one."""
+        return self._rows(self._ids(text), "all")
+
+    def score(self, text: Text, *, window: int | None = None, overlap: int = 0, **options: Any) -> Score:
+        """How probable the text is: the log-probability of every token, in windows (see `score.score_ids`).
+
+        `lm.score("...").perplexity`
+        """
+        from pophood.model.score import score_ids
+
+        ids = self.tokenize(text) if isinstance(text, str) else list(text)
+        return score_ids(self.engine, ids, window=window, overlap=overlap, **options)
+
+    # ---- generation ----
+
+    def stream(
+        self,
+        prompt: Text,
+        *,
+        details: bool = False,
+        parse_special: bool = False,
+        cancel: CancelFlag | None = None,
+        **settings: Any,
+    ) -> Run:
+        """Continue a prompt, token by token: iterate over the run for `Token` records.
+
+        `settings` are the fields of GenerateSettings (max_tokens, samples, seed, stop, truncate...) and of
+        SamplingSettings (temperature, top_k, top_p...); `details` adds probability, entropy and the top 10 to
+        each token. What the last call computed is reused where the prompts begin alike.
+
+            for token in lm.stream("Once upon a time"): print(token.text, end="")
+        """
+        from pophood.generate import generate
+
+        ids = self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else list(prompt)
+        wanted = _generate_settings(settings | ({"details": "top"} if details else {}))
+        return generate(self.engine, self.bundle.tokenizer, ids, wanted, self._prefix, cancel)
+
+    def generate(self, prompt: Text, **settings: Any) -> Generation:
+        """Continue a prompt to its end; keywords as in `stream`.
+
+        lm.generate("The capital of Spain is", max_tokens=10, top_k=40, temperature=0.8).text
+        """
+        return self.samples(prompt, 1, **settings)[0]
+
+    def samples(self, prompt: Text, n: int, **settings: Any) -> list[Generation]:
+        """n continuations of one prompt, computed as one batch; sample i is what it would be alone."""
+        run = self.stream(prompt, samples=n, **settings)
+        made: list[list[Token]] = [[] for _ in range(n)]
+        for token in run:
+            made[token.sample - run.settings.first_sample].append(token)
+        start = prompt if isinstance(prompt, str) else self.detokenize(prompt)
+        texts = ["".join(token.text for token in tokens) for tokens in made]
+        return [
+            Generation(start + text, text, tokens, tokens[-1].seconds, run.seed)
+            for text, tokens in zip(texts, made, strict=True)
+        ]
+
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        *,
+        template: Mapping[str, Any] | None = None,
+        details: bool = False,
+        cancel: CancelFlag | None = None,
+        **settings: Any,
+    ) -> Run:
+        """Answer in the model's own format: a question, or [{"role": "user", "content": "..."}, ...].
+
+        `template` holds variables for the chat template, such as `tools` or `enable_thinking`. Special tokens
+        count only where the template wrote them; tags of a thought (`<think>`) are shown. Raises Unsupported
+        without a template, BadInput for a variable that it never reads and for messages that it leaves out.
+
+            "".join(token.text for token in lm.chat("What is the capital of France?", temperature=0))
+            lm.chat("Why?", template={"enable_thinking": False})
+        """
+        from pophood.generate import generate
+        from pophood.text.chat.chat_template import encode_chat
+        from pophood.text.chat.thoughts import thought_tags
+
+        if self.chat_template is None:
+            raise Unsupported(
+                f"{self.name} is a completion model, without a chat template: use generate or stream"
+            )
+        talk = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        variables = dict(template or {})
+        self.chat_template.check_variables(variables)
+        tokenizer = self.bundle.tokenizer
+        ids = encode_chat(tokenizer, self.chat_template, talk, **variables)
+        defaults = {"max_tokens": None, "shown": tuple(thought_tags(tokenizer.specials))}
+        wanted = _generate_settings(defaults | settings | ({"details": "top"} if details else {}))
+        return generate(self.engine, self.bundle.tokenizer, ids, wanted, self._prefix, cancel)
+
+    # ---- inside ----
+
+    def trace(self, text: Text, taps: Sequence[str] = ("*",), cancel: CancelFlag | None = None) -> Trace:
+        """Run the text through the model once and keep what it computed on the way.
+
+        `taps`: names or wildcards (docs/taps.md), "!..." leaves out; by default everything. `plan_trace` says
+        the memory beforehand. Raises BadInput for a tap that does not exist, OutOfMemory if it will not fit.
+
+            lm.trace("The capital of Spain is", taps=["blocks.*.attn.pattern"])["blocks.0.attn.pattern"]
+        """
+        from pophood.model.trace import trace
+
+        return trace(self.engine, self._ids(text), taps, cancel)
+
+    def plan_trace(self, text: Text, taps: Sequence[str] = ("*",)) -> TracePlan:
+        """The memory that `trace` would take, array by array."""
+        from pophood.model.trace import plan_trace
+
+        return plan_trace(self.config, len(self._ids(text)), taps)
+
+    @cached_property
+    def _prefix(self) -> PrefixCache:
+        from pophood.generate import PrefixCache
+
+        return PrefixCache(self.engine)
+
+    def _ids(self, text: Text) -> list[int]:
+        ids = self.tokenize(text) if isinstance(text, str) else list(text)
+        if not ids:
+            raise BadInput("the text is empty: give at least one token")
+        if len(ids) > self.engine.context:
+            why = self.config.limited_by(self.engine.context)
+            raise ContextOverflow(len(ids), self.engine.context, "shorten the text", why=why)
+        return ids
+
+    def _rows(self, ids: list[int], rows: Any) -> NDArray[np.float32]:
+        sequence = self.engine.new_sequence()
+        try:
+            output = self.engine.forward([(sequence, ids)], rows=rows).output
+        finally:
+            self.engine.drop(sequence)
+        assert output is not None
+        return output
+
+
+def load(
+    name: str | PathLike[str] | Located | None = None,
+    *,
+    precision: str = "auto",
+    refresh: bool = False,
+    threads: int | None = None,
+    context: int | None = None,
+    offline: bool | None = None,
+    adapters: Sequence[AdapterChoice] = (),
+    announce: Callable[[str], object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LM:
+    """Load a model: a name ("gpt2", "smollm2"), a hub id, a folder, a .gguf file, or None for the default.
+
+    A model that is not here yet is fetched, and `announce` hears of it (default: a warning on stderr), as of
+    values in its files that are left out;
+    `refresh` fetches it again even if it is here; `offline` forbids every connection. `threads` and `context`
+    default to the machine's and the model's. `adapters`: as in `LM.use_adapters`. `progress(done, total)`
+    counts tensors while they are packed. Raises the children of PophoodError.
+
+        lm = pophood.load("gpt2")
+    """
+    from pophood import hub
+
+    if isinstance(name, hub.Located):
+        located = name
+    elif refresh and name is not None:
+        located = hub.pull(fspath(name), force=True, announce=announce)
+    else:
+        located = hub.locate(None if name is None else fspath(name), offline=offline, announce=announce)
+    bundle = open_bundle(located.path)
+    for remark in bundle.remarks:
+        (announce or hub.say_to_log)(remark)
+    engine = Engine(bundle.config, precision, threads, context)
+    engine.load(bundle.weights, progress)
+    lm = LM(bundle, engine, located.name)
+    if adapters:
+        lm.use_adapters(adapters)
+    return lm
+
+
+def _generate_settings(settings: dict[str, Any]) -> Any:
+    """Sort keywords into GenerateSettings and its SamplingSettings; unknown ones are named."""
+    from dataclasses import fields
+
+    from pophood.generate import GenerateSettings
+    from pophood.sampling import SamplingSettings
+
+    sampling = {field.name for field in fields(SamplingSettings)}
+    own = {field.name for field in fields(GenerateSettings)} - {"sampling"}
+    unknown = sorted(set(settings) - sampling - own)
+    if unknown:
+        raise BadInput(
+            f"no setting is called {', '.join(unknown)}; there are: {', '.join(sorted(sampling | own))}"
+        )
+    chosen = SamplingSettings(**{name: value for name, value in settings.items() if name in sampling})
+    return GenerateSettings(
+        sampling=chosen, **{name: value for name, value in settings.items() if name in own}
+    )

@@ -1,0 +1,298 @@
+"""Chat templates: messages in, the text or the ids that the model was trained on out.
+
+A template is Jinja from the model's files, with the functions that transformers gives to it, run in the
+sandbox of `sandbox.py`. Where the template writes a special token it is one; where a message contains its
+text it stays text: the rendered text knows which of its characters are a message's (`sourced.py`), and the
+template sees nothing of that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
+from pophood.text.chat.messages import (
+    REASONING,
+    Messages,
+    checked_messages,
+    has_parts,
+    renderings,
+    sourced,
+    sourced_messages,
+    writes_parts,
+)
+from pophood.text.chat.omissions import Omission, omissions
+from pophood.text.chat.template_tokens import any_of, join_pieces, pieces_of, special_places, spells_specials
+from pophood.text.one_line import one_line
+from pophood.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pophood.text.chat.sandbox import ChatEnvironment
+
+MOST_SOURCE = 128 << 10  # characters; the longest published templates have about 30,000
+_SET_HERE = frozenset({"messages", "add_generation_prompt"})
+
+
+class ChatTemplate:
+    """One chat template. `ChatTemplate(source).render([{"role": "user", "content": "Hi"}])`."""
+
+    def __init__(
+        self, source: str, bos: str = "", eos: str = "", *, names: Mapping[str, str] | None = None
+    ) -> None:
+        """`bos`, `eos`: what the template knows as bos_token and eos_token; `names`: further such texts."""
+        if len(source) > MOST_SOURCE:
+            raise BadFile(
+                f"the chat template has {len(source):,} characters; at most {MOST_SOURCE:,} are read"
+            )
+        self.source = source
+        self._names = {"bos_token": bos, "eos_token": eos, **(names or {})}
+        self._compiled: tuple[ChatEnvironment, Any] | None = None
+        self._lock = threading.Lock()
+
+    def render(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
+        """The text of a conversation; with `add_generation_prompt` it ends where the assistant begins.
+
+        Further keywords (`tools`, `documents`, `enable_thinking`) reach the template. Unsupported for what it
+        may not do, BadInput for messages it refuses, BadFile when it is broken or goes past 2 s or 1 MiB.
+        """
+        return str.__str__(self.sourced(messages, add_generation_prompt=add_generation_prompt, **variables))
+
+    def sourced(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
+        """The rendered text with the source of every character (`sourced.SourcedText`).
+
+        A list of text parts reaches the template as a list where it writes the text of every part; elsewhere
+        as one text.
+        """
+        checked = checked_messages(messages)
+        values = {
+            "tools": None,
+            "documents": None,
+            **variables,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        plain = {
+            key: value if key in self._names else sourced(value, (key,)) for key, value in values.items()
+        }
+        first: BadInput | None = None
+        for form in renderings(checked):
+            try:
+                text = self._run(form, plain)
+            except BadInput as error:
+                first = first or error
+                if isinstance(error, _Refused) and not has_parts(form):
+                    break
+                continue
+            if not has_parts(form) or writes_parts(form, text):
+                return text
+        raise first or BadInput(
+            "the chat template writes lists of text parts as lists: join them to one text"
+        )
+
+    def _run(self, messages: Messages, variables: Mapping[str, Any]) -> str:
+        environment, template = self._compile()
+        values = {**self._names, **variables, "messages": sourced_messages(messages)}
+        text: str = _guard(lambda: environment.run(template, values))
+        return text
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names of variables that the template reads: messages, tools, enable_thinking and others."""
+        names: frozenset[str] = _guard(lambda: _names_read(self.source))
+        return names
+
+    def check_variables(self, variables: Mapping[str, object]) -> None:
+        """BadInput for a variable that the template never reads, or that is set by the conversation."""
+        for name in variables:
+            if name in _SET_HERE:
+                raise BadInput(f"the template variable {name!r} is set by the conversation: leave it out")
+            if name not in self.variables:
+                others = sorted(self.variables - _SET_HERE - self._names.keys())
+                reads = ", ".join(others) or "none"
+                raise BadInput(f"the chat template reads no variable {name[:40]!r}; it reads {reads}")
+
+    def end_marks(self) -> tuple[str, ...]:
+        """What the template writes after the assistant's words: `("<|im_end|>",)`; () if nothing."""
+        answer = "pophood0answer"
+        turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
+        try:
+            text = self.render(turn, add_generation_prompt=False)
+        except PophoodError:
+            return ()  # it wants messages of another kind
+        tail = text.rpartition(answer)[2].strip() if answer in text else ""
+        return (tail,) if tail else ()
+
+    def end_ids(self, specials: Mapping[int, str]) -> dict[int, str]:
+        """The first special token of the end mark: `{2: "the chat template"}`."""
+        ids = {text: id_ for id_, text in specials.items()}
+        found = (match for mark in self.end_marks() for match in any_of(ids).finditer(mark))
+        return {ids[match[0]]: "the chat template" for match in [next(found, None)] if match is not None}
+
+    def _compile(self) -> tuple[ChatEnvironment, Any]:
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = _guard(lambda: _compile(self.source))
+            return self._compiled
+
+
+def encode_chat(
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> list[int]:
+    """Ids of a conversation; special tokens only where the template wrote them, start tokens never doubled.
+
+    BadInput also where the template writes nothing of a message or of a tool call; a warning for another text
+    of a message, such as `name`.
+    Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` holds the user's
+    "<|im_end|>" as ordinary text.
+    """
+    text = template.sourced(messages, add_generation_prompt=add_generation_prompt, **variables)
+    for omission in omissions(messages, text):
+        if omission.kind != "field":
+            raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
+        if omission.name not in REASONING:  # which templates leave out of the past on purpose
+            warnings.warn(f"the chat template writes {omission}: the model does not see it", stacklevel=3)
+    specials = tokenizer.specials
+    if spells_specials(text, special_places(text, specials), specials):
+        ids = tokenizer.encode_parts(join_pieces(pieces_of(text, specials)))
+    else:
+        ids = tokenizer.encode(str.__str__(text), parse_special=True, add_start=False)
+    start = list(tokenizer.start_ids)
+    return ids if ids[: len(start)] == start else start + ids
+
+
+def _way_out(omission: Omission) -> str:
+    if omission.kind == "call":
+        return "take the call out, or use a model whose template knows tools"
+    if omission.role in ("system", "developer"):
+        return "take it out, or merge it into the first user message (--merge-system)"
+    return "take it out"
+
+
+def load_template_folder(folder: Path, names: Mapping[str, str]) -> ChatTemplate | None:
+    """The chat template of a model's folder, or None: a completion model. `names`: `Tokenizer.names`."""
+    from pophood.text.hf.folder import read_json_object
+
+    source: object = None
+    if (folder / "chat_template.jinja").is_file():
+        data = (folder / "chat_template.jinja").read_bytes()[: 4 * MOST_SOURCE + 4]
+        try:
+            source = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadFile(f"chat_template.jinja is not UTF-8 at byte {error.start:,}") from error
+    for file in ("chat_template.json", "tokenizer_config.json"):
+        if source is None:
+            source = read_json_object(folder / file).get("chat_template")
+    return _template(source, names)
+
+
+def load_template_gguf(metadata: Mapping[str, object], names: Mapping[str, str]) -> ChatTemplate | None:
+    """The chat template in a GGUF file's metadata, or None: a completion model."""
+    return _template(metadata.get("tokenizer.chat_template"), names)
+
+
+def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
+    if isinstance(source, list):  # several, each with its name
+        entries = [entry for entry in source if isinstance(entry, dict)]
+        by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
+        source = by_name.get("default", next(iter(by_name.values()), None))
+    if source is None or source == "":
+        return None
+    if not isinstance(source, str):
+        raise BadFile(f"the chat template is {type(source).__name__}, not text")
+    return ChatTemplate(source, names=names)
+
+
+def _names_read(source: str) -> frozenset[str]:
+    """Names that a template takes from outside; those that it sets itself only if it asks for them first."""
+    from jinja2 import meta, nodes
+    from jinja2.parser import Parser
+
+    environment, _ = _compile(source)
+    tree = Parser(environment, source).parse()
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    asked = {
+        test.node.name
+        for test in tree.find_all((nodes.Test, nodes.Filter))
+        if test.name in ("defined", "undefined", "default", "d") and isinstance(test.node, nodes.Name)
+    }
+    return frozenset(meta.find_undeclared_variables(tree) - environment.globals.keys() - (own - asked))
+
+
+class _Refused(BadInput):
+    """Messages that a template refused by itself."""
+
+
+class _Refusal(Exception):
+    """What a template says with raise_exception."""
+
+
+def _compile(source: str) -> tuple[ChatEnvironment, Any]:
+    from pophood.text.chat.sandbox import ChatEnvironment
+
+    environment = ChatEnvironment({"raise_exception": _raise, "strftime_now": _strftime_now}, _tojson)
+    return environment, environment.from_string(source)
+
+
+def _raise(message: object) -> None:
+    raise _Refusal(str(message))
+
+
+def _strftime_now(form: str) -> str:
+    if len(form) > 100 or re.search(r"%[^A-Za-z%]", form):
+        raise ValueError(f"the date format {form[:60]!r} is not understood")
+    return datetime.now().strftime(form)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
+    if (isinstance(indent, int) and indent > 16) or (isinstance(indent, str) and len(indent) > 16):
+        raise ValueError("tojson with an indent of more than 16")
+    if separators is not None and any(len(text) > 16 for text in separators):
+        raise ValueError("tojson with separators of more than 16 characters")
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+def _guard(action: Any) -> Any:
+    """Run a part of a template; whatever goes wrong becomes one line of the right class."""
+    from jinja2.exceptions import SecurityError, TemplateAssertionError, TemplateSyntaxError
+
+    from pophood.text.chat.template_budget import LimitReached
+
+    try:
+        return action()
+    except PophoodError:
+        raise
+    except _Refusal as error:
+        raise _Refused(f"the chat template refuses these messages: {one_line(error)}") from error
+    except LimitReached as error:
+        raise BadFile(f"the chat template was stopped: {one_line(error)}") from error
+    except (SecurityError, TemplateAssertionError) as error:
+        raise Unsupported(f"the chat template may not do what it does: {one_line(error)}") from error
+    except TemplateSyntaxError as error:
+        raise BadFile(f"the chat template is wrong in line {error.lineno}: {one_line(error)}") from error
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise BadFile(f"the chat template is nested too deeply or calls itself: {one_line(error)}") from error
+    except Exception as error:  # a template is a program; anything can go wrong in it
+        raise BadInput(f"the chat template cannot render these messages: {one_line(error)}") from error

@@ -1,0 +1,250 @@
+"""The messages of a conversation, checked, and as a template gets them: plain data with sources.
+
+What is wrong with a message is said by its number and role. Which template takes them is not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from pophood.errors import BadInput
+from pophood.text.chat.sourced import Source, SourcedText, runs_of
+
+MOST_DEPTH = 32  # of lists in messages
+
+Messages = Sequence[Mapping[str, Any]]
+
+# The names under which publishers keep an answer's reasoning; the first is the one that most templates read.
+REASONING = ("reasoning_content", "thinking", "reasoning")
+_TEXT_PARTS = (None, "text", "input_text", "output_text")
+_PARTS = {
+    **dict.fromkeys(("image", "image_url", "input_image"), "an image"),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), "audio"),
+    **dict.fromkeys(("video", "video_url"), "a video"),
+    **dict.fromkeys(("file", "input_file", "document"), "a file"),
+}
+
+
+def checked_messages(messages: object) -> list[Mapping[str, Any]]:
+    """The messages, if each has a role and text to say; BadInput names the first that has not.
+
+    Content is text, or a list whose parts are all text; null or nothing only beside a tool call or reasoning.
+    """
+    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
+        raise BadInput(f"messages is {kind_of(messages)}; wanted a list of objects with role and content")
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, Mapping):
+            raise BadInput(f"message {number} is {kind_of(message)}; wanted an object with role and content")
+        role = message.get("role")
+        if not isinstance(role, str) or not role:
+            got = "no role" if role is None else "an empty role" if role == "" else f"{kind_of(role)} as role"
+            raise BadInput(f"message {number} has {got}; wanted text such as user or assistant")
+        where = f"message {number} ({role[:30]})"
+        content = message.get("content")
+        if content is None:
+            if not any(message.get(name) for name in ("tool_calls", "function_call", *REASONING)):
+                raise BadInput(f"{where} has no content; wanted text")
+        elif not isinstance(content, str):
+            text_of_parts(content, where)
+        _check_calls(message, where)
+    return list(messages)
+
+
+def text_of_parts(content: object, where: str = "a message") -> str:
+    """The text of a list of text parts, a line end between them; BadInput for what is no text.
+
+    >>> text_of_parts([{"type": "text", "text": "Hi,"}, {"type": "text", "text": "you."}])
+    'Hi,\\nyou.'
+    """
+    if isinstance(content, (list, tuple)):
+        strange = [] if content else ["nothing in it"]
+        strange += [name for part in content if (name := _strange(part)) is not None]
+        if not strange:
+            return "\n".join(_part_text(part) for part in content)
+        got = f"a list with {strange[0]}"
+    else:
+        got = kind_of(content)
+    raise BadInput(f"the content of {where} is {got}; wanted text")
+
+
+def renderings(messages: Messages) -> Iterator[Messages]:
+    """The messages as a template may want them, each form only if it differs from the one before.
+
+    First as they are; then with every list of text parts as one text; then with empty content where there is
+    none, for templates that add to it; then with the arguments of calls as objects, where they are JSON text
+    as in OpenAI's protocol.
+    """
+    forms = [messages]
+    for change in (_joined_parts, _empty_content, _parsed_arguments):
+        forms.append([change(message) for message in forms[-1]])
+    yield forms[0]
+    yield from (form for before, form in pairwise(forms) if any(map(operator.is_not, before, form)))
+
+
+def has_parts(messages: Messages) -> bool:
+    """Whether the content of a message is a list."""
+    return any(isinstance(message.get("content"), (list, tuple)) for message in messages)
+
+
+def _joined_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    return {**message, "content": text_of_parts(content)} if isinstance(content, (list, tuple)) else message
+
+
+def _empty_content(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**message, "content": ""} if message.get("content") is None else message
+
+
+def _parsed_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    calls = message.get("tool_calls") or ()
+    parsed = [_parsed_call(call) for call in calls]
+    changed = any(map(operator.is_not, calls, parsed))
+    return {**message, "tool_calls": parsed} if changed else message
+
+
+def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+
+
+def writes_parts(messages: Messages, text: str) -> bool:
+    """Whether a text rendered with lists of parts as lists holds the words of every part, not a list."""
+    written: dict[Source, str] = {}
+    at = 0
+    for length, sources in runs_of(text):
+        if len(sources) == 1:
+            written[sources[0]] = written.get(sources[0], "") + str.__str__(text)[at : at + length]
+        at += length
+    for number, message in enumerate(messages):
+        if not isinstance(message.get("content"), (list, tuple)):
+            continue
+        for place, part in enumerate(message["content"]):
+            words = _part_text(part)
+            way = ("content", place) if isinstance(part, str) else ("content", place, "text")
+            found = [
+                text for source, text in written.items() if (source.message, source.path) == (number, way)
+            ]
+            # Upper case and cuts are the template's right; quotes and brackets around are a list in writing.
+            if words.strip() and not any(t.strip() and t.casefold() in words.casefold() for t in found):
+                return False
+    return True
+
+
+def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
+    """A copy as plain data in which every text has its source.
+
+    As in transformers, a key with null is left out (templates write "None" for it, and handle a missing one),
+    and reasoning that has one of its names gets the others too.
+    """
+    copies = []
+    for number, message in enumerate(messages):
+        kind: Literal["text", "answer"] = "answer" if message.get("role") == "assistant" else "text"
+        reasoning = next((name for name in REASONING if message.get(name) is not None), None)
+        copy: dict[str, Any] = {
+            _key(name, number): _message_value(value, str(name), number, kind)
+            for name, value in message.items()
+            if value is not None
+        }
+        if reasoning is not None:
+            text = copy[reasoning]
+            copy = {"thinking": text, **copy, "reasoning_content": text}
+        copies.append(copy)
+    return copies
+
+
+def sourced(
+    value: object,
+    path: tuple[str | int, ...],
+    message: int | None = None,
+    kind: Literal["text", "role", "answer"] = "text",
+) -> Any:
+    """A copy of plain data with a source at every text; BadInput for other objects and for deep nests."""
+    if len(path) > MOST_DEPTH:
+        raise BadInput(f"{path[0]} is nested deeper than {MOST_DEPTH} levels")
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        text = str.__str__(value)
+        return SourcedText(text, ((len(text), (Source(message, path, kind),)),) if text else ())
+    if isinstance(value, Mapping):
+        return {
+            _key(key, message): sourced(item, (*path, str(key)), message, kind) for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [sourced(item, (*path, at), message, kind) for at, item in enumerate(value)]
+    raise BadInput(
+        f"{path[0]} holds a {type(value).__name__}; a chat template takes texts, numbers, lists and objects"
+    )
+
+
+def kind_of(value: object) -> str:
+    """A value by its kind in JSON's words: "a list", "null"."""
+    if isinstance(value, bool):
+        return "true or false"
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "an object"
+    return "a list" if isinstance(value, (list, tuple)) else f"a {type(value).__name__}"
+
+
+def _check_calls(message: Mapping[str, Any], where: str) -> None:
+    calls = message.get("tool_calls")
+    if calls is None:
+        return
+    if not isinstance(calls, (list, tuple)):
+        raise BadInput(f"the tool_calls of {where} are {kind_of(calls)}; wanted a list of objects")
+    for call in calls:
+        if not isinstance(call, Mapping):
+            raise BadInput(f"the tool_calls of {where} hold {kind_of(call)}; wanted objects")
+
+
+def _key(name: object, message: int | None) -> str:
+    text = str(name)
+    return SourcedText(text, ((len(text), (Source(message, ("key",)),)),) if text else ())
+
+
+def _message_value(value: object, name: str, number: int, kind: Literal["text", "answer"]) -> Any:
+    if name == "role":
+        return sourced(value, (name,), number, "role")
+    copy = sourced(value, (name,), number, kind if name == "content" else "text")
+    if name == "content" and isinstance(copy, list):
+        return [_without_null(part) if isinstance(part, dict) else part for part in copy]
+    return copy
+
+
+def _without_null(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "text": ""} if "text" in part and part["text"] is None else part
+
+
+def _strange(part: object) -> str | None:
+    """Why a part of a message's content is not text; None if it is."""
+    if isinstance(part, str):
+        return None
+    if not isinstance(part, Mapping):
+        return kind_of(part)
+    kind = part.get("type")
+    if kind in _TEXT_PARTS:
+        text = part.get("text")
+        if isinstance(text, str) or (text is None and "text" in part):
+            return None
+        return "a part without text" if text is None else f"{kind_of(text)} as text"
+    return _PARTS.get(str(kind), f"a part of the type {str(kind)[:30]!r}")
+
+
+def _part_text(part: Any) -> str:
+    return part if isinstance(part, str) else part["text"] or ""

@@ -1,0 +1,83 @@
+"""Finds the parts of messages that a chat template does not write, by the sources of the rendered text.
+
+A template may leave out a system text, a tool call or a name without a word. Who runs a model would think
+that it was told; who tunes one would teach it answers without their reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pophood.text.chat.messages import text_of_parts
+from pophood.text.chat.sourced import Source, sources_in
+from pophood.text.chat.thoughts import closes_thought, thoughts_in
+
+# Keys that are bookkeeping between programs, and those that have a rule of their own.
+_NOT_SAID = frozenset({"role", "content", "tool_calls", "function_call", "tool_call_id", "id", "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """Something of message `message` (from 0) that is not in the rendered text.
+
+    `kind` "text" is all of its content, "call" a tool call of which neither function nor arguments are
+    written (`name` is the function), "field" another key with text (`name` is the key).
+    """
+
+    message: int
+    role: str
+    kind: Literal["text", "call", "field"]
+    name: str = ""
+
+    def __str__(self) -> str:
+        where = f"message {self.message + 1} ({self.role[:30]})"
+        if self.kind == "text":
+            return f"nothing of {where}"
+        if self.kind == "call":
+            return f"neither the name nor the arguments of the call of {self.name[:40]!r} in {where}"
+        return f"nothing of {self.name[:40]!r} in {where}"
+
+
+def omissions(messages: Sequence[Mapping[str, Any]], text: str) -> list[Omission]:
+    """The parts of these messages that `text`, rendered from them, does not hold, in their order."""
+    written: dict[int | None, list[Source]] = {}
+    for source in sources_in(text):
+        written.setdefault(source.message, []).append(source)
+    return [
+        omission
+        for number, message in enumerate(messages)
+        for omission in _of_message(number, message, written.get(number, []))
+    ]
+
+
+def _of_message(number: int, message: Mapping[str, Any], written: Sequence[Source]) -> Iterator[Omission]:
+    role = str(message["role"])
+    paths = [source.path for source in written]
+    names = {path[0] for path in paths}
+    content = message.get("content")
+    words = content if isinstance(content, str) else text_of_parts(content) if content else ""
+    if "content" not in names and _says(words, role):
+        yield Omission(number, role, "text")
+    for at, call in enumerate(message.get("tool_calls") or ()):
+        said = any(path[:2] == ("tool_calls", at) and path[2] not in ("id", "type") for path in paths)
+        if not said:
+            function = call.get("function")
+            function = function if isinstance(function, Mapping) else call
+            yield Omission(number, role, "call", str(function.get("name", "a function")))
+    legacy = message.get("function_call")
+    if isinstance(legacy, Mapping) and "function_call" not in names:
+        yield Omission(number, role, "call", str(legacy.get("name", "a function")))
+    for name, value in message.items():
+        if name not in _NOT_SAID and name not in names and isinstance(value, str) and value.strip():
+            yield Omission(number, role, "field", str(name))
+
+
+def _says(words: str, role: str) -> bool:
+    """Whether a text has words beyond a thought, which templates leave out of the past on purpose."""
+    if role == "assistant":
+        tags = thoughts_in(words)
+        if tags and closes_thought(tags[-1]):
+            words = words.rpartition(tags[-1])[2]
+    return bool(words.strip())

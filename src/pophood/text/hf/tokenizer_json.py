@@ -1,0 +1,258 @@
+"""tokenizer.json, read strictly: a BPE model, its added tokens, and stages that are understood.
+
+The document is parsed here and only understood parts of it reach the `tokenizers` library. vocab.json with
+merges.txt, and OpenAI's encoder.json with vocab.bpe, become the same parts in `folder.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pophood.errors import BadFile, Unsupported
+from pophood.text.gguf.pretokenizers import with_fast_patterns
+from pophood.text.hf.hf_tokenizers import AddedToken, LibraryEncoder, bpe_model, missing_bytes
+from pophood.text.hf.stages import (
+    Decoding,
+    check_normalizer,
+    check_pre_tokenizer,
+    read_decoder,
+    read_start_ids,
+    writes_spaces,
+)
+from pophood.text.vocabulary import Vocabulary
+
+Merges = list[tuple[str, str]]
+
+_DOCUMENT_KEYS = {
+    "version",
+    "truncation",
+    "padding",
+    "added_tokens",
+    "normalizer",
+    "pre_tokenizer",
+    "post_processor",
+    "decoder",
+    "model",
+}
+_OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
+_MODEL_KEYS = {
+    *_OPTIONS,
+    "type",
+    "dropout",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "vocab",
+    "merges",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tokenizer is made of, whichever file it came from."""
+
+    vocab: dict[str, int]
+    merges: Merges
+    options: dict[str, Any]
+    normalizer: object
+    pre_tokenizer: object
+    decoding: Decoding
+    added: tuple[AddedToken, ...]
+    start_ids: tuple[int, ...] = ()
+
+
+def read_tokenizer_json(document: dict[str, Any]) -> Parts:
+    """The parts of a parsed tokenizer.json; Unsupported if not understood, BadFile if wrong."""
+    unknown = sorted(document.keys() - _DOCUMENT_KEYS)
+    if unknown:
+        raise Unsupported(f"tokenizer.json has an unknown part {unknown[0][:60]!r}")
+    model = document.get("model")
+    if not isinstance(model, dict):
+        raise BadFile("tokenizer.json has no model")
+    vocab, options = _read_model(model)
+    check_normalizer(document.get("normalizer"))
+    spells_bytes = check_pre_tokenizer(document.get("pre_tokenizer"))
+    decoding = read_decoder(document.get("decoder"))
+    if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(document.get("normalizer")):
+        # Mistral's tekken and Llama 3 saved by a SentencePiece class: that decoder undoes nothing here.
+        decoding = Decoding("bytes", byte_tokens=False, drops_first_space=False)
+    if spells_bytes != (decoding.spelling == "bytes"):
+        raise Unsupported(
+            "the decoder of tokenizer.json does not undo its pre_tokenizer: one of them is ByteLevel"
+        )
+    vocab = dict(vocab)
+    added = tuple(_read_added(document.get("added_tokens") or [], vocab))
+    if "unk_token" in options and options["unk_token"] not in vocab:
+        raise BadFile(f"unk_token {options['unk_token'][:60]!r} is not in the vocabulary")
+    return Parts(
+        vocab=vocab,
+        merges=read_merges(model.get("merges", [])),
+        options=options,
+        normalizer=document.get("normalizer"),
+        pre_tokenizer=document.get("pre_tokenizer"),
+        decoding=decoding,
+        added=added,
+        start_ids=read_start_ids(document.get("post_processor")),
+    )
+
+
+def check_vocab(vocab: object, where: str) -> dict[str, int]:
+    """A table token -> id, or BadFile."""
+    if not isinstance(vocab, dict) or not set(map(type, vocab.values())) <= {int}:
+        raise BadFile(f"{where} is not a table of tokens and their ids")
+    return vocab
+
+
+def read_merges(merges: object) -> Merges:
+    """["a b", ...] or [["a", "b"], ...] as pairs; BadFile for anything else, and for a merge listed twice."""
+    if not isinstance(merges, list):
+        raise BadFile("the merges are not a list")
+    pairs: Merges = []
+    for merge in merges:
+        pair = (
+            tuple(merge.split(" "))
+            if isinstance(merge, str)
+            else tuple(merge)
+            if isinstance(merge, list)
+            else ()
+        )
+        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], str):
+            raise BadFile(f"merge {len(pairs) + 1:,} is {str(merge)[:60]!r}, not two tokens")
+        pairs.append((pair[0], pair[1]))
+    return pairs
+
+
+def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder, Vocabulary]:
+    """The encoder and the vocabulary of these parts; `specials` are special whatever the parts say.
+
+    A token that merges can make is text, however a file calls it: hiding "!" because it is used for padding
+    would take it out of every answer.
+    """
+    wanted = {token for token in specials if token in parts.vocab}
+    declared = {token.content: token for token in parts.added}
+    reachable = _reachable(wanted - declared.keys(), parts.merges)
+    special = (wanted - reachable) | {token.content for token in parts.added if token.special}
+    added = [
+        AddedToken(
+            token.content,
+            token.content in special,
+            token.lstrip,
+            token.rstrip,
+            token.single_word,
+            token.normalized and token.content not in wanted,
+        )
+        for token in parts.added
+    ]
+    added += [AddedToken(content, True) for content in sorted(special - declared.keys())]
+    vocabulary = Vocabulary(
+        parts.vocab,
+        parts.decoding.spelling,
+        specials=special,
+        literals=declared if parts.decoding.spelling == "bytes" else (),
+        byte_tokens=parts.decoding.byte_tokens,
+    )
+    unknown = parts.options.get("unk_token")
+    by_bytes = parts.decoding.spelling == "bytes" and unknown is None
+    encoder = LibraryEncoder(
+        bpe_model(_without_holes(vocabulary), parts.merges, **parts.options),
+        normalizer=parts.normalizer,
+        pre_tokenizer=with_fast_patterns(parts.pre_tokenizer),
+        added=added,
+        ids=parts.vocab,
+        lost=missing_bytes(parts.vocab) if by_bytes else b"",
+        unknown=parts.vocab.get(unknown) if unknown is not None else None,
+    )
+    return encoder, vocabulary
+
+
+def unreachable(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> set[str]:
+    """Tokens that are neither one character nor the result of a merge: only control tokens are like that."""
+    made = {left + right for left, right in merges}
+    return {token for token in vocab if len(token) != 1 and token not in made}
+
+
+def merges_reach_every_word(parts: Parts) -> bool:
+    """Whether merging makes each token out of its own characters, so that `ignore_merges` changes no ids."""
+    added = {token.content for token in parts.added}
+    plain = {token: id_ for token, id_ in parts.vocab.items() if token not in added}
+    vocabulary = Vocabulary(parts.vocab, parts.decoding.spelling)
+    model = bpe_model(_without_holes(vocabulary), parts.merges, **{**parts.options, "ignore_merges": False})
+    return all([piece.id for piece in model.tokenize(token)] == [id_] for token, id_ in plain.items())
+
+
+def _reachable(tokens: set[str], merges: Merges) -> set[str]:
+    if not tokens:
+        return set()
+    pairs = set(merges)
+    return {
+        token
+        for token in tokens
+        if len(token) == 1 or any((token[:cut], token[cut:]) in pairs for cut in range(1, len(token)))
+    }
+
+
+def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
+    kind = model.get("type", "BPE")
+    if kind != "BPE":
+        raise Unsupported(f"the tokenizer model {str(kind)[:60]!r} is not understood; BPE is")
+    unknown = sorted(model.keys() - _MODEL_KEYS)
+    if unknown:
+        raise Unsupported(f"the BPE model of tokenizer.json has an unknown key {unknown[0][:60]!r}")
+    if model.get("dropout"):
+        raise Unsupported("the tokenizer has dropout: the same text would get other ids each time")
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        raise Unsupported(
+            "the tokenizer marks the parts of a word (prefix or suffix), which is not understood"
+        )
+    options = {key: model[key] for key in _OPTIONS if model.get(key) not in (None, "")}
+    if not isinstance(options.get("unk_token", ""), str):
+        raise BadFile("unk_token of tokenizer.json is not text")
+    for key in _OPTIONS[1:]:
+        if not isinstance(options.get(key, False), bool):
+            raise BadFile(f"{key} of tokenizer.json is not true or false")
+    vocab = check_vocab(model.get("vocab"), "the vocabulary of tokenizer.json")
+    return vocab, options
+
+
+def _read_added(entries: object, vocab: dict[str, int]) -> Iterable[AddedToken]:
+    """The added tokens; those that the vocabulary lacks are put into it."""
+    if not isinstance(entries, list):
+        raise BadFile("added_tokens of tokenizer.json is not a list")
+    seen: set[str] = set()
+    for entry in entries:
+        token, id_ = read_added_token(entry)
+        if token.content in seen:
+            raise BadFile(f"the added token {token.content[:60]!r} is listed twice")
+        seen.add(token.content)
+        if vocab.setdefault(token.content, id_) != id_:
+            raise BadFile(
+                f"the added token {token.content[:60]!r} has id {id_}, and {vocab[token.content]} as text"
+            )
+        yield token
+
+
+def read_added_token(entry: object) -> tuple[AddedToken, int]:
+    """One entry of added_tokens, checked: the token and its id."""
+    if not isinstance(entry, dict):
+        raise BadFile("an added token is not an object")
+    content, id_ = entry.get("content"), entry.get("id")
+    if not isinstance(content, str) or not content or type(id_) is not int:
+        raise BadFile(f"an added token has content {str(content)[:60]!r} and id {str(id_)[:60]!r}")
+    flags = {
+        key: entry.get(key, False) for key in ("special", "lstrip", "rstrip", "single_word", "normalized")
+    }
+    for key, value in flags.items():
+        if not isinstance(value, bool):
+            raise BadFile(
+                f"the added token {content[:60]!r} has {key} {str(value)[:60]!r}, not true or false"
+            )
+    return AddedToken(content, **flags), id_
+
+
+def _without_holes(vocabulary: Vocabulary) -> dict[str, int]:
+    """The vocabulary for the library, which counts on from its length: unused ids get impossible names."""
+    if vocabulary.size == len(vocabulary.ids):
+        return vocabulary.ids
+    holes = (id_ for id_ in range(vocabulary.size) if id_ not in vocabulary.tokens)
+    return vocabulary.ids | {f"\U0010fff0unused {id_}": id_ for id_ in holes}

@@ -1,0 +1,1 @@
+"""Checkpoints: whole or not there, verified when read, and what resuming needs."""

@@ -1,0 +1,178 @@
+"""Examples: the documents of one side, training or validation, as a sequence over the mapped ids.
+
+Nothing is copied: an example's ids are read when it is asked for. `pieces` says which stretches of them are
+learned from in one epoch; `packing.py` lays those into rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.train.data.dataset.store import Store
+
+SEARCHED = 8  # a long text is cut at a paragraph or line that ends in the last eighth of a piece, if one does
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One document: `trained[i]` says whether the model learns to predict `ids[i]`; `cut`: ids left off the
+    end."""
+
+    ids: NDArray[np.int64]
+    trained: NDArray[np.bool_]
+    source: str  # "notes.jsonl:12"
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Stretches of documents, each at most `length` positions: ids first..first+count are its inputs, the
+    ones after each of these its targets."""
+
+    first: NDArray[np.int64]
+    count: NDArray[np.int32]
+    document: NDArray[np.int64]  # number of the example
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+class Examples(Sequence[Example]):
+    """Documents in the order of their files. `examples[0].source == "notes.txt:1"`."""
+
+    def __init__(
+        self,
+        store: Store,
+        rows: NDArray[Any],
+        chosen: NDArray[np.int64] | None = None,
+        *,
+        length: int = 1024,
+        long: Literal["auto", "cut", "split"] = "auto",
+        line_ends: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """`rows` have the fields of DOCUMENT, `chosen` numbers those that belong here (None: all of them).
+
+        `line_ends[id]`: line ends at the end of this token, 0, 1 or 2, for cutting long texts in good places.
+        """
+        self.store, self.length, self.long = store, length, long
+        self._rows, self._chosen = rows, chosen
+        self._line_ends = line_ends
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._chosen is None else len(self._chosen)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = self._row(index)
+        start, end = int(row["start"]), int(row["end"])
+        kept = end if self._splits(row) else min(end, start + self.length + 1)
+        return self._example(row, start, kept, end - kept)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[i] for i in range(len(self)))
+
+    def whole(self, index: int) -> Example:
+        """An example with the ids that were cut off; its `cut` still counts them."""
+        row = self._row(index)
+        start, end = int(row["start"]), int(row["end"])
+        return self._example(row, start, end, self[index].cut)
+
+    def source(self, index: int) -> str:
+        """Where an example came from: "notes.jsonl:12"."""
+        row = self._row(index)
+        return f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
+
+    def fields(self, *names: str) -> tuple[NDArray[Any], ...]:
+        """Columns of DOCUMENT for these examples."""
+        rows = self._rows
+        return tuple(rows[name] if self._chosen is None else rows[name][self._chosen] for name in names)
+
+    def with_length(self, length: int) -> Examples:
+        """The same documents for rows of another length; nothing is read again."""
+        return Examples(
+            self.store, self._rows, self._chosen, length=length, long=self.long, line_ends=self._line_ends
+        )
+
+    @property
+    def cut_documents(self) -> NDArray[np.bool_]:
+        """Which examples lose something that would be learned: their end."""
+        start, last, text = self.fields("start", "last", "text")
+        return np.asarray((last - start > self.length) & ~self._splits_of(text))
+
+    def pieces(self) -> Pieces:
+        """What one epoch learns from: every learned id is the target of exactly one piece.
+
+        A document that fits is one piece, up to its last learned id. A longer text becomes several, each
+        starting from position 0 with the last id of the one before; they end at the last blank line within
+        the last eighth of `length`, else at a line's end there, else at `length`. A longer chat is cut. What
+        has nothing to learn is left out.
+        """
+        start, end, first, last, text = self.fields("start", "end", "first", "last", "text")
+        (learned,) = self.fields("learned")
+        full = learned == end - start - 1
+        count = np.minimum(last - start, self.length)
+        several = (end - start > self.length + 1) & self._splits_of(text)
+        whole = np.flatnonzero(~several & (first <= start + self.length) & (count > 0))
+        parts: list[tuple[NDArray[Any], ...]] = [(start[whole], count[whole], whole)]
+        parts += [
+            self._split(int(start[n]), int(last[n]), int(n), bool(full[n])) for n in np.flatnonzero(several)
+        ]
+        firsts, counts, documents = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((firsts, documents))
+        return Pieces(firsts[order], counts[order].astype(np.int32), documents[order].astype(np.int64))
+
+    def _split(self, start: int, last: int, number: int, full: bool) -> tuple[NDArray[Any], ...]:
+        firsts, counts = [], []
+        while start < last:
+            count = min(self.length, last - start)
+            if count < last - start:
+                count = self._good_cut(start, count)
+            if full or self.store.trained(start + 1, start + count + 1).any():
+                firsts.append(start)
+                counts.append(count)
+            start += count
+        return (
+            np.array(firsts, np.int64),
+            np.array(counts, np.int64),
+            np.full(len(firsts), number, np.int64),
+        )
+
+    def _good_cut(self, start: int, count: int) -> int:
+        """The count of a piece, so that the id that ends it (and starts the next) ends a paragraph or
+        line."""
+        if self._line_ends is None:
+            return count
+        low = count - count // SEARCHED
+        ids = self.store.ids[start + low : start + count + 1]
+        ends = self._line_ends[ids].astype(np.int64)
+        ends[1:] += (ends[1:] == 1) & (ends[:-1] > 0)  # a line end after a line end is a blank line
+        if not ends.any():
+            return count
+        return low + int(np.flatnonzero(ends == ends.max())[-1])
+
+    def _splits(self, row: Any) -> bool:
+        return self.long == "split" or (self.long == "auto" and bool(row["text"]))
+
+    def _splits_of(self, text: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return text if self.long == "auto" else np.full(len(text), self.long == "split")
+
+    def _row(self, index: int) -> Any:
+        index = range(len(self))[index]  # IndexError, and numbers from the end
+        return self._rows[index if self._chosen is None else self._chosen[index]]
+
+    def _example(self, row: Any, start: int, end: int, cut: int) -> Example:
+        ids = np.array(self.store.ids[start:end], np.int64)
+        trained = self.store.trained(start, end)
+        trained[:1] = False  # nothing stands before it, in a part of a document either
+        source = f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
+        return Example(ids, trained, source, cut)

@@ -1,0 +1,1 @@
+"""Records to token ids, with a mask that says which of them are learned."""

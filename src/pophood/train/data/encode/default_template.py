@@ -1,0 +1,59 @@
+"""The chat template of a model that has none: instructions and responses under headings. Jinja source only.
+
+    ### Instruction:
+    What is the capital of Spain?
+
+    ### Response:
+    Madrid.<|endoftext|>
+
+It has to travel with the trained model (tokenizer_config.json, GGUF metadata), or nobody can ask it as it was
+trained. The headings are those of the Alpaca data (Taori et al. 2023), without its preamble.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pophood.errors import BadInput
+
+if TYPE_CHECKING:
+    from pophood.text.chat.chat_template import ChatTemplate
+    from pophood.text.tokenizer import Tokenizer
+
+BASE_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
+    "{% elif message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ '### Response:\\n' + message['content'] + END + '\\n\\n' }}"
+    "{% else %}{{ raise_exception('no message of the role ' + message['role']) }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}"
+)
+
+
+def base_template_source(end: str) -> str:
+    """The Jinja source for a model whose end token is written `end`:
+    `base_template_source("<|endoftext|>")`."""
+    literal = json.dumps(end, ensure_ascii=False).replace('\\"', "\\x22")
+    return BASE_TEMPLATE.replace("END", literal)
+
+
+def base_template(tokenizer: Tokenizer) -> ChatTemplate:
+    """The same as a template that renders, for a tokenizer with an end token."""
+    from pophood.text.chat.chat_template import ChatTemplate
+
+    return ChatTemplate(base_template_source(tokenizer.specials[end_id(tokenizer)]), names=tokenizer.names)
+
+
+def end_id(tokenizer: Tokenizer) -> int:
+    """The token that ends a text: eos_token, else the first token at which the model stops; BadInput
+    without."""
+    named = tokenizer.names.get("eos_token")
+    for id_, text in tokenizer.specials.items():
+        if text == named:
+            return id_
+    for id_ in tokenizer.stops:
+        if id_ in tokenizer.specials:
+            return id_
+    raise BadInput("the tokenizer has no end token, so a trained model could never stop: use another model")

@@ -1,0 +1,346 @@
+"""Layouts: the fields of six kinds of training data, turned into texts and conversations.
+
+A record becomes one or more items; an item is a plain text, or messages of which some are learned. Files,
+tokens and templates are not known here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Any
+
+from pophood.train.data.options import LAYOUTS
+from pophood.train.data.read.json_records import Repeated, parse
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One example to be: a plain text, or a conversation.
+
+    `weights` says of each message whether it is to be learned: True, False, or None where the record leaves
+    that to its role; it is empty where no message says anything.
+    """
+
+    text: str | None = None
+    messages: tuple[Message, ...] = ()
+    paired: bool = False  # one question with one answer, as texts
+    weights: tuple[bool | None, ...] = ()
+    given: int = 0  # messages at the start that are the prompt: answers among them are not learned
+
+
+class WrongRecord(Exception):
+    """Why a record does not fit its layout: one line, said with the record's place."""
+
+
+_REQUIRED: dict[str, tuple[str, ...]] = {
+    "messages": ("messages",),
+    "sharegpt": ("conversations",),
+    "tasks": ("instruction", "instances"),
+    "alpaca": ("instruction", "output"),
+    "prompt": ("prompt", "completion"),
+    "text": ("text",),
+}
+_READ: dict[str, tuple[str, ...]] = {
+    **_REQUIRED,
+    "alpaca": ("instruction", "input", "output", "system"),
+    "prompt": ("prompt", "completion", "system"),
+    "messages": ("messages", "tools"),
+    "sharegpt": ("conversations", "system", "tools"),
+}
+# Whether a message is learned, as OpenAI, axolotl, ms-swift and LLaMA-Factory write it.
+_NUMBERS, _SWITCHES = ("weight", "loss_weight", "loss_scale"), ("train", "loss")
+_WEIGHTS = frozenset((*_NUMBERS, *_SWITCHES))
+_RENDERED = frozenset(("messages", "prompt", "completion"))  # lists of messages with their own fields
+# Fields of a message that are read, or harmless where a template does not read them.
+_MESSAGE = _WEIGHTS | {"role", "content", "name", "id", "tool_calls", "tool_call_id"}
+_TURN = _WEIGHTS | {"from", "value", "role", "content", "id"}
+_INSTANCE = frozenset(("input", "output"))
+_SPEAKERS = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+    "system": "system",
+    "tool": "tool",
+    "observation": "tool",
+}
+
+
+def layout_of(value: Any, columns: Mapping[str, str]) -> str | None:
+    """The first layout whose fields a record has; None when it fits none.
+
+    >>> layout_of({"instruction": "Add.", "input": "1 2", "output": "3"}, {})
+    'alpaca'
+    """
+    if not isinstance(value, Mapping):
+        return None
+    for layout, names in _REQUIRED.items():
+        if all(columns.get(name, name) in value for name in names):
+            return layout
+    return None
+
+
+def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item, ...]:
+    """The items of one record; WrongRecord says what is missing or of the wrong kind."""
+    if not isinstance(value, Mapping):
+        raise WrongRecord(f"is {_kind(value)}; wanted an object: {LAYOUTS[layout]}")
+    missing = [name for name in _REQUIRED[layout] if columns.get(name, name) not in value]
+    if missing:
+        has = ", ".join(repr(str(key)[:30]) for key in list(value)[:6]) or "nothing"
+        raise WrongRecord(f"has no {columns.get(missing[0], missing[0])!r}; it has {has}")
+    _check_once(value, read_fields(layout, columns))
+    fields = {name: value.get(columns.get(name, name)) for name in _READ[layout]}
+    return _MAKERS[layout](fields)
+
+
+def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> None:
+    """Refuse an object in which a name that is read stands twice: which value is meant cannot be told."""
+    twice = value.names & read if isinstance(value, Repeated) else ()
+    if twice:
+        raise WrongRecord(f"names {min(twice)!r} more than once{where}; wanted once")
+
+
+def read_fields(layout: str, columns: Mapping[str, str]) -> set[str]:
+    """The fields of a layout's records that are read, by the names that the data gives them."""
+    return {columns.get(name, name) for name in _READ[layout]}
+
+
+def unused_fields(
+    value: Mapping[str, Any], layout: str, columns: Mapping[str, str], template: str
+) -> Iterator[str]:
+    """The fields of a record that nothing looks at, those inside its messages included ("messages[].mood").
+
+    `template` is the source of the chat template, which may read any field of a message. Texts in messages
+    are left to whoever renders them, and can tell whether they are in the result.
+    """
+    read_here = read_fields(layout, columns)
+    yield from (key for key in value if key not in read_here)
+    for name in ("messages", "prompt", "completion", "conversations", "instances"):
+        inside = value.get(columns.get(name, name)) if name in _READ[layout] else None
+        keys = dict.fromkeys(
+            key
+            for part in (inside if isinstance(inside, list) else ())
+            if isinstance(part, Mapping)
+            for key, said in part.items()
+            if said not in (None, "", [], {}) and not (isinstance(said, str) and name in _RENDERED)
+        )
+        known = _TURN if name == "conversations" else _INSTANCE if name == "instances" else _MESSAGE
+        for key in keys:
+            read = name in _RENDERED and re.search(rf"\b{re.escape(key)}\b", template)
+            if key not in known and not read:
+                yield f"{columns.get(name, name)}[].{key}"
+
+
+def prompt_of(item: Item) -> tuple[str, ...]:
+    """The words before the first answer (system text and the user's first messages); none of a plain text.
+
+    >>> prompt_of(Item(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"})))
+    ('Hi',)
+    """
+    system: list[str] = []
+    asked: list[str] = []
+    for message in item.messages:
+        words = list(_texts(message.get("content")))
+        if message["role"] == "assistant":
+            if asked:
+                break
+        elif message["role"] in ("system", "developer"):
+            system += [] if asked else words
+        else:
+            asked += words
+    return (*system, *asked) if asked else ()
+
+
+def _texts(content: object) -> Iterator[str]:
+    """The words of a message's content: a text, or a list of parts with texts."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _texts(part.get("text") if isinstance(part, Mapping) else part)
+
+
+def _text(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    return (Item(text=_words(fields["text"], "text")),)
+
+
+def _prompt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    if isinstance(fields["prompt"], list):  # TRL's conversational form: both sides are lists of messages
+        both = [*fields["prompt"], *_list(fields["completion"], "completion")]
+        return _messages({"messages": both}, given=len(fields["prompt"]))
+    prompt, answer = _words(fields["prompt"], "prompt"), _words(fields["completion"], "completion")
+    return (Item(messages=_exchange(fields.get("system"), prompt, answer), paired=True),)
+
+
+def _alpaca(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    question = _question(fields["instruction"], fields.get("input"))
+    answer = _words(fields["output"], "output")
+    return (Item(messages=_exchange(fields.get("system"), question, answer), paired=True),)
+
+
+def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    items = []
+    for number, instance in enumerate(_list(fields["instances"], "instances"), 1):
+        if not isinstance(instance, Mapping) or "output" not in instance:
+            raise WrongRecord(f"has no 'output' in instance {number}")
+        question = _question(fields["instruction"], instance.get("input"))
+        answer = _words(instance["output"], f"output of instance {number}")
+        items.append(Item(messages=_exchange(None, question, answer), paired=True))
+    return tuple(items)
+
+
+def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
+    _check_tools(fields.get("tools"))
+    messages: list[Message] = []
+    weights: list[bool | None] = []
+    for number, message in enumerate(_list(fields["messages"], "messages"), 1):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise WrongRecord(f"has no 'role' in message {number}")
+        _check_once(message, _MESSAGE, f" in message {number}")
+        if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
+            raise WrongRecord(f"has no 'content' in message {number}")
+        weights.append(_weight(message, f"message {number}"))
+        messages.append({key: said for key, said in message.items() if key not in _WEIGHTS})
+    return (_conversation(messages, weights, given),)
+
+
+def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+    _check_tools(fields.get("tools"))
+    messages = _system(fields.get("system"))
+    weights: list[bool | None] = [None for _ in messages]
+    for number, turn in enumerate(_list(fields["conversations"], "conversations"), 1):
+        if not isinstance(turn, Mapping):
+            raise WrongRecord(f"has {_kind(turn)} as turn {number}; wanted an object with 'from' and 'value'")
+        _check_once(turn, _TURN, f" in turn {number}")
+        speaker, words = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+        if not isinstance(speaker, str) or words is None:
+            raise WrongRecord(f"has no 'from' and 'value' in turn {number}")
+        role = _SPEAKERS.get(speaker.lower())
+        if role is None:
+            raise WrongRecord(f"has an unknown speaker {speaker[:30]!r} in turn {number}")
+        if role == "system" and _is_blank(words):
+            continue
+        weights.append(_weight(turn, f"turn {number}"))
+        messages.append({"role": role, "content": _words(words, f"value of turn {number}")})
+    return (_conversation(messages, weights),)
+
+
+_MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
+    "text": _text,
+    "prompt": _prompt,
+    "alpaca": _alpaca,
+    "tasks": _tasks,
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+}
+
+
+def _conversation(messages: list[Message], weights: list[bool | None], given: int = 0) -> Item:
+    if not any(message["role"] == "assistant" for message in messages[given:]):
+        roles = ", ".join(dict.fromkeys(repr(message["role"][:20]) for message in messages[given:]))
+        raise WrongRecord(
+            f"has no message of the assistant: nothing to learn; its roles are {roles or 'none'}"
+        )
+    said = any(weight is not None for weight in weights)
+    return Item(messages=tuple(messages), weights=tuple(weights) if said else (), given=given)
+
+
+def _check_tools(tools: object) -> None:
+    if tools and not _is_blank(tools) and tools != "[]":
+        raise WrongRecord(
+            "has 'tools', which are not trained on here: take the field out to train without them"
+        )
+
+
+def _weight(message: Mapping[str, Any], where: str) -> bool | None:
+    """Whether a message is to be learned, if it says so; null says nothing."""
+    found: dict[str, bool] = {}
+    for name in (*_NUMBERS, *_SWITCHES):
+        value = message.get(name)
+        if value is None:
+            continue
+        if name in _NUMBERS and (isinstance(value, bool) or value not in (0, 1)):
+            raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted 0 (not learned) or 1")
+        if name in _SWITCHES and not isinstance(value, bool):
+            raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted true or false")
+        found[name] = bool(value)
+    if message.get("train_detail"):
+        raise WrongRecord(
+            f"has train_detail in {where}: stretches of a message are not weighed here; take it out"
+        )
+    if len(set(found.values())) > 1:
+        said = " and ".join(f"{name} {_shown(message[name])}" for name in found)
+        raise WrongRecord(f"has {said} in {where}: leave out all but one of them")
+    return next(iter(found.values()), None)
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)[:40]
+
+
+def _system(value: object) -> list[Message]:
+    """A system text as messages: none where it is missing or blank."""
+    return [] if _is_blank(value) else [{"role": "system", "content": _words(value, "system")}]
+
+
+def _exchange(system: object, question: str, answer: str) -> tuple[Message, ...]:
+    return (*_system(system), {"role": "user", "content": question}, {"role": "assistant", "content": answer})
+
+
+def _question(instruction: object, extra: object) -> str:
+    """An instruction and its input as one message: with a blank line between them."""
+    question = _words(instruction, "instruction")
+    if _is_blank(extra):
+        return question
+    return f"{question}\n\n{_words(extra, 'input')}"
+
+
+def _is_blank(value: object) -> bool:
+    """Whether a value says nothing: null, NaN (as pandas marks what is missing), or white space."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return missing or (isinstance(value, str) and not value.strip())
+
+
+def _words(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise WrongRecord(f"has {_kind(value)} as {name}; wanted text")
+    if not value.strip():
+        raise WrongRecord(f"has an empty {name}")
+    if "\0" in value:
+        raise WrongRecord(f"has a NUL character in {name}")
+    return value
+
+
+def _list(value: object, name: str) -> list[Any]:
+    """A list, or the JSON text of one, as the cells of a table have it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value, why = parse(value)
+        if why:
+            raise WrongRecord(f"has a text as {name} that {why}; wanted a list")
+    if not isinstance(value, list) or not value:
+        raise WrongRecord(f"has {_kind(value)} as {name}; wanted a list that is not empty")
+    return value
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    names = {
+        dict: "an object",
+        Repeated: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+    }
+    return names.get(type(value), "a number")

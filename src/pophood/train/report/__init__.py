@@ -1,0 +1,1 @@
+"""The report of a run: measurements before and after, samples, curve, page, TensorBoard."""

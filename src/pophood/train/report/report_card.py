@@ -1,0 +1,309 @@
+"""The report card of a run: what became better, what was forgotten, what is by heart, what changed where.
+
+`report.json` has all of it, `page.py` makes one HTML file of it, the terminal shows its tables.
+`commands.py` makes the commands to go on with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.adapters.adapter import bare, singular_values
+from pophood.config import tensor_shapes
+from pophood.table import Table, count
+from pophood.train.commands import Command, next_commands
+from pophood.train.model.build import Trained, adapter_of
+from pophood.train.report.eval_texts import PASSAGES
+from pophood.train.report.measures import Measures
+from pophood.train.run.plan import Plan, gib
+
+if TYPE_CHECKING:
+    from pophood.train.loop.trainer import Trainer
+    from pophood.train.run.folder import RunFolder
+    from pophood.train.tune import Tuning
+
+FEW = 64  # rank
+ROUNDS = 12  # of the power iteration for a matrix's largest singular value
+
+
+@dataclass(frozen=True, slots=True)
+class Actual:
+    """What a run took, to stand beside its plan: bytes and seconds."""
+
+    steps: int
+    seconds: float
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one matrix changed: Frobenius norm, the same over the matrix's own, and stable rank.
+
+    Stable rank is the squared Frobenius norm over the squared largest singular value: 1 for a change in a
+    single direction (Rudelson and Vershynin 2007).
+    """
+
+    matrix: str
+    norm: float
+    share: float
+    rank: float
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Everything that is reported of a run; losses in nats per token."""
+
+    name: str
+    model: str
+    method: str
+    data: str
+    reason: str
+    step: int  # of the weights that were kept
+    prompts: tuple[str, ...]
+    before: Measures
+    after: Measures
+    loss_before: float | None
+    loss_after: float | None
+    changes: tuple[Change, ...]
+    plan: Plan
+    actual: Actual
+    warnings: tuple[str, ...]
+    commands: tuple[Command, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+            "plan": self.plan.as_dict(),
+            "perplexity_before": _perplexity(self.loss_before),
+            "perplexity_after": _perplexity(self.loss_after),
+            "headline": self.headline,
+            "commands": [{"purpose": one.purpose, "line": one.line()} for one in self.commands],
+        }
+
+    @property
+    def headline(self) -> str:
+        """The run in a few words: the validation perplexity before and after, and the steps between."""
+        return headline(self.loss_before, self.loss_after, self.step)
+
+    @property
+    def kept(self) -> str:
+        """The step whose weights were kept, and why it is not the last one."""
+        if self.step == self.actual.steps:
+            return f"those after {count(self.step, 'step')}, the last"
+        return (
+            f"those after step {self.step:,} of {self.actual.steps:,}: their validation loss was the lowest"
+        )
+
+    def losses(self) -> Table:
+        """What is watched, before and after."""
+        rows: list[tuple[object, ...]] = []
+        if self.loss_before is not None and self.loss_after is not None:
+            rows.append(("validation loss", self.loss_before, self.loss_after))
+            rows.append(("validation perplexity", *map(_perplexity, (self.loss_before, self.loss_after))))
+        general = (self.before.general, self.after.general)
+        rows.append(("loss on general text", *general))
+        rows.append(("perplexity on general text", *map(_perplexity, general)))
+        if self.before.verbatim is not None and self.after.verbatim is not None:
+            rows.append(("training texts by heart", self.before.verbatim, self.after.verbatim))
+        return Table(("measure", "before", "after"), tuple(rows), decimals={"before": 3, "after": 3})
+
+    def changed(self) -> Table:
+        """What changed where: one row for each kind of matrix, the mean over blocks."""
+        kinds: dict[str, list[Change]] = {}
+        for change in self.changes:
+            kinds.setdefault(bare(change.matrix), []).append(change)
+        rows = tuple(
+            (
+                kind,
+                len(found),
+                float(np.mean([change.norm for change in found])),
+                float(np.mean([change.share for change in found])),
+                float(np.mean([change.rank for change in found])),
+                max(found, key=lambda change: change.share).matrix,
+            )
+            for kind, found in kinds.items()
+        )
+        columns = ("matrix", "count", "norm", "share_of_weight", "stable_rank", "most_in")
+        return Table(columns, rows, decimals={"stable_rank": 1})
+
+    def costs(self) -> Table:
+        """Predicted beside actual."""
+        plan, actual = self.plan, self.actual
+        rows = (
+            ("steps", f"{plan.steps:,}", f"{actual.steps:,}"),
+            ("time", f"{plan.seconds:.0f} s", f"{actual.seconds:.0f} s"),
+            ("memory", gib(plan.memory), gib(actual.memory) if actual.memory else "not measured here"),
+            ("disk", gib(plan.disk), gib(actual.disk)),
+        )
+        return Table(("cost", "predicted", "actual"), rows)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Lines about what a reader of the tables should know."""
+        found = []
+        if 0 < len(self.before.passages) < len(PASSAGES):
+            found.append(
+                f"general text is {len(self.before.passages)} of {len(PASSAGES)} passages, for lack of time:"
+                " more --minutes read all of them"
+            )
+        before, after = self.loss_before, self.loss_after
+        if before is not None and after is not None and after >= before:
+            found.append(
+                f"the validation loss did not fall ({before:.3f} before, {after:.3f} after): what was learned"
+                " does not hold beyond the training text; try more data or fewer steps"
+            )
+        return [*found, *([self.forgotten] if self.forgotten else [])]
+
+    @property
+    def forgotten(self) -> str | None:
+        """A line about forgetting where there is some worth a word."""
+        rise = self.after.general - self.before.general
+        if rise < 0.05:
+            return None
+        return (
+            f"on general text the loss rose by {rise:.2f}: the model forgets; fewer minutes, a lower"
+            " --learning-rate or a scale below 1 (--adapter DIR:0.5) keep more"
+        )
+
+
+def make_card(
+    tuning: Tuning, after: Measures, reason: str, step: int, actual: Actual, changes: tuple[Change, ...]
+) -> Card:
+    """The card of a run that has ended; `step`: of the weights that were kept."""
+    assert tuning.before is not None and tuning.plan is not None
+    evaluated = [event for event in tuning.folder.events() if event["event"] == "evaluated"]
+    return Card(
+        name=tuning.out.name,
+        model=tuning.lm.name,
+        method=tuning.settings.method,
+        data=", ".join(path.name for path in tuning.paths),
+        reason=reason,
+        step=step,
+        prompts=tuple(prompt.text for prompt in tuning.prompts),
+        before=tuning.before.on(len(after.passages)),
+        after=after,
+        loss_before=evaluated[0]["loss"] if evaluated else None,
+        loss_after=next((event["loss"] for event in reversed(evaluated) if event["step"] == step), None),
+        changes=changes,
+        plan=tuning.plan,
+        actual=actual,
+        warnings=tuning.data.report.warnings,
+        commands=next_commands(tuning, reason),
+    )
+
+
+def headline(before: float | None, after: float | None, steps: int) -> str:
+    """Two validation losses and the steps between them in a few words, without a claim that they do not bear.
+
+    >>> headline(3.4843, 3.2809, 22)
+    'Perplexity 32.6 to 26.6 in 22 steps'
+    >>> headline(3.2809, 3.4843, 1)
+    'Perplexity rose from 26.6 to 32.6 in 1 step'
+    >>> headline(3.2809, 3.2808, 2)
+    'Perplexity stayed at 26.6 in 2 steps'
+    >>> headline(None, None, 3)
+    'Tuned for 3 steps; nothing to validate with, so no perplexity'
+    """
+    steps_made = count(steps, "step")
+    if before is None or after is None:
+        return f"Tuned for {steps_made}; nothing to validate with, so no perplexity"
+    if not (math.isfinite(before) and math.isfinite(after)):
+        return f"Tuned for {steps_made}; the validation loss is not a number"
+    old, new = (_figures(math.exp(min(loss, 700.0))) for loss in (before, after))
+    if old == new:
+        return f"Perplexity stayed at {old} in {steps_made}"
+    if after > before:
+        return f"Perplexity rose from {old} to {new} in {steps_made}"
+    return f"Perplexity {old} to {new} in {steps_made}"
+
+
+def _figures(value: float) -> str:
+    """A perplexity with three significant digits, or all before the point.
+
+    >>> _figures(1.0412), _figures(32.61), _figures(2048.3), _figures(3e9)
+    ('1.04', '32.6', '2,048', '3e+09')
+    """
+    if value >= 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
+    """How every trained matrix differs from the base's."""
+    weights = tuning.lm.weights
+    if tuning.settings.method == "lora":
+        adapter = adapter_of(trainer.model, tuning.settings, tuning.out.name, tuning.base)
+        found = []
+        for name, (a, b) in adapter.targets.items():
+            found.append(_change(name, *_norms(a, b, adapter.scale), weights))
+        return found
+    trained = Trained(tuning.lm.bundle, trainer.model)
+    found = []
+    for name, shape in tensor_shapes(tuning.lm.config).items():
+        if name in trained.changed and len(shape) == 2:
+            change = trained[name] - weights[name]
+            norm = float(np.linalg.norm(change))
+            found.append(_change(name.removesuffix(".weight"), norm, largest(change), weights))
+    return found
+
+
+def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tuple[float, float]:
+    """Frobenius norm and largest singular value of scale * b @ a, from the two r x r matrices of products.
+
+    >>> _norms(np.eye(2, 3, dtype=np.float32), np.diag([3, 4]).astype(np.float32), 2.0)
+    (10.0, 8.0)
+    """
+    if len(a) > FEW:  # where eigenvalues would take longer
+        values = singular_values(a, b, scale)
+        return float(np.linalg.norm(values)), float(values[0])
+    wide, tall = a.astype(np.float64), b.astype(np.float64)
+    squares = (tall.T @ tall) @ (wide @ wide.T)  # its eigenvalues are the squared singular values of b @ a
+    largest_square = float(np.linalg.eigvals(squares).real.max())
+    return scale * math.sqrt(max(float(np.trace(squares)), 0.0)), scale * math.sqrt(max(largest_square, 0.0))
+
+
+def _change(name: str, norm: float, top: float, weights: Mapping[str, NDArray[np.float32]]) -> Change:
+    full = name if name in weights else f"{name}.weight"
+    own = float(np.linalg.norm(weights[full]))
+    return Change(name, norm, norm / own if own else 0.0, (norm / top) ** 2 if top else 0.0)
+
+
+def largest(matrix: NDArray[np.float32]) -> float:
+    """The largest singular value, by power iteration.
+
+    >>> round(largest(np.diag([3.0, 1.0]).astype(np.float32)), 3)
+    3.0
+    """
+    vector: NDArray[np.float64] = np.random.default_rng(0).standard_normal((matrix.shape[1],))
+    size = 0.0
+    for _ in range(ROUNDS):
+        vector = vector / max(float(np.linalg.norm(vector)), 1e-30)
+        image = matrix @ vector
+        size = float(np.linalg.norm(image))
+        vector = matrix.T @ image
+    return size
+
+
+def write_report(folder: RunFolder, card: Card) -> None:
+    """report.json, report.html, and the curve of the loss as loss.svg."""
+    from pophood.train.report.curve import NARROW, curve
+    from pophood.train.report.page import page
+
+    folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
+    events = folder.events()
+    folder.write("loss.svg", curve(events))
+    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW)))
+
+
+def _perplexity(loss: float | None) -> float | None:
+    return None if loss is None else math.exp(min(loss, 700.0))

@@ -1,0 +1,204 @@
+"""A model from nothing: its sizes, its vocabulary trained on the data, and random weights to begin with.
+
+The vocabulary is a byte-level BPE as GPT-2's (Sennrich et al. 2016; Radford et al. 2019), trained by the
+tokenizers library. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig, Rope, tensor_shapes
+from pophood.errors import BadInput
+from pophood.system import atomic_write
+from pophood.table import Table
+from pophood.text.hf.hf_tokenizers import library_errors
+from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.train.data.options import DataOptions
+from pophood.train.data.read.files import DataFile, find_files
+from pophood.train.data.read.layouts import WrongRecord, items_of
+from pophood.train.data.read.lines import read_lines, read_segments
+
+END = "<|endoftext|>"
+LEAST_VOCABULARY = 257  # every byte, and the end token
+MOST_READ = 512 << 20  # characters of the data that the vocabulary is trained on, from the start
+
+
+def _gpt2(n_layer: int, n_head: int, n_embd: int, n_positions: int, vocab_size: int) -> ModelConfig:
+    return ModelConfig(
+        architecture="gpt2",
+        n_layer=n_layer,
+        n_head=n_head,
+        n_kv_head=n_head,
+        n_embd=n_embd,
+        head_dim=n_embd // n_head,
+        n_inner=4 * n_embd,
+        vocab_size=vocab_size,
+        n_positions=n_positions,
+        norm="layer",
+        norm_eps=1e-5,
+        activation="gelu_tanh",
+        gated_mlp=False,
+        rope=None,
+        qkv_bias=True,
+        attn_out_bias=True,
+        mlp_bias=True,
+        qk_norm=False,
+        tied_output=True,
+    )
+
+
+def _llama(n_layer: int, n_head: int, n_kv_head: int, n_embd: int, n_inner: int, vocab: int) -> ModelConfig:
+    return replace(
+        _gpt2(n_layer, n_head, n_embd, 512, vocab),
+        architecture="llama",
+        n_kv_head=n_kv_head,
+        n_inner=n_inner,
+        norm="rms",
+        activation="silu",
+        gated_mlp=True,
+        rope=Rope(),
+        qkv_bias=False,
+        attn_out_bias=False,
+        mlp_bias=False,
+    )
+
+
+# Name -> what is built; the vocabulary is a suggestion, a short text gives fewer tokens.
+SIZES: dict[str, ModelConfig] = {
+    "gpt2-nano": _gpt2(3, 3, 48, 128, 512),
+    "gpt2-tiny": _gpt2(4, 4, 128, 256, 2048),
+    "gpt2-mini": _gpt2(6, 6, 384, 256, 4096),
+    "gpt2-small": _gpt2(12, 12, 768, 1024, 16_384),
+    "llama-tiny": _llama(4, 4, 2, 128, 352, 2048),
+    "llama-mini": _llama(6, 6, 2, 384, 1024, 4096),
+}
+
+
+def scratch_config(size: str, vocab_size: int) -> ModelConfig:
+    """The config of a size for a vocabulary: `scratch_config("gpt2-tiny", len_of_vocabulary).n_layer ==
+    4`."""
+    if size not in SIZES:
+        raise BadInput(f"no size is called {size!r}; wanted one of {', '.join(SIZES)}")
+    return replace(SIZES[size], vocab_size=vocab_size)
+
+
+def scratch_rate(config: ModelConfig) -> float:
+    """The highest learning rate for a model from nothing: the fewer parameters, the higher.
+
+    0.003239 - 0.0001395 ln N, N without the embeddings (Kaplan et al. 2020, equation D.1), to two digits.
+
+    >>> scratch_rate(SIZES["gpt2-tiny"]), scratch_rate(SIZES["gpt2-small"])
+    (0.0013, 0.00069)
+    """
+    embeddings = sum(math.prod(s) for name, s in tensor_shapes(config).items() if name.startswith("embed."))
+    return float(f"{0.003239 - 0.0001395 * math.log(config.n_params - embeddings):.2g}")
+
+
+def sizes_table() -> Table:
+    """The sizes as rows; parameters and learning rate are those with the suggested vocabulary."""
+    columns = ("size", "blocks", "heads", "features", "positions", "vocabulary", "parameters", "rate")
+    rows = tuple(
+        (name, c.n_layer, c.n_head, c.n_embd, c.n_positions, c.vocab_size, c.n_params, scratch_rate(c))
+        for name, c in SIZES.items()
+    )
+    return Table(columns, rows, decimals={"rate": 5})
+
+
+def train_tokenizer(
+    paths: Sequence[str | PathLike[str]],
+    folder: Path,
+    vocab_size: int,
+    options: DataOptions | None = None,
+) -> Tokenizer:
+    """Train a byte-level BPE on the data, write tokenizer.json and its settings, and read them back.
+
+    The vocabulary holds the 256 bytes, merges in order, and last `<|endoftext|>`; it is smaller where the
+    text has no more merges that occur twice. Raises BadInput for too small a vocabulary.
+    """
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as LibraryTokenizer
+
+    if vocab_size < LEAST_VOCABULARY:
+        raise BadInput(f"a vocabulary has at least {LEAST_VOCABULARY} tokens, got {vocab_size}")
+    files = find_files([Path(path) for path in paths], options or DataOptions()).files
+    with library_errors(BadInput, "the tokenizer cannot be trained on this data"):
+        library = LibraryTokenizer(models.BPE())
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        library.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 1,
+            min_frequency=2,
+            show_progress=False,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        )
+        library.train_from_iterator(_limited(_texts(files, options or DataOptions())), trainer)
+        library.add_special_tokens([AddedToken(END, special=True)])
+        document = library.to_str(pretty=True)
+    settings = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "bos_token": END,
+        "eos_token": END,
+        "unk_token": END,
+        "add_prefix_space": False,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "tokenizer.json", document.encode())
+    atomic_write(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())
+    return load_tokenizer_folder(folder)
+
+
+def initial_weights(config: ModelConfig, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Canonical name -> random weights as GPT-2 began with: deviation 0.02, the two matrices of a block that
+    write to the residual stream divided by the root of 2 L, gains one and biases zero (Radford et al.
+    2019)."""
+    for number, (name, shape) in enumerate(tensor_shapes(config).items()):
+        if len(shape) == 1:
+            fill = 0.0 if name.endswith(".bias") else 1.0
+            yield name, np.full(shape, fill, np.float32)
+            continue
+        random = np.random.Generator(np.random.PCG64([seed, number]))
+        writes = name.endswith(("attn.out.weight", "mlp.down.weight"))
+        deviation = 0.02 / math.sqrt(2 * config.n_layer) if writes else 0.02
+        yield name, random.standard_normal(shape, np.float32) * np.float32(deviation)
+
+
+def _texts(files: Sequence[DataFile], options: DataOptions) -> Iterator[str]:
+    """The words of all good documents; what the layout writes around them is left out."""
+    for file in files:
+        if file.container == "text":
+            yield from (segment.text for segment in read_segments(file.path) if segment.why is None)
+        elif file.container == "lines":
+            yield from (line.text for line in read_lines(file.path) if line.why is None)
+        else:
+            for raw in file.records():
+                yield from _texts_of(raw.value, file.layout, options) if raw.why is None else ()
+
+
+def _texts_of(value: Any, layout: str, options: DataOptions) -> Iterator[str]:
+    try:
+        items = items_of(value, layout, options.columns)
+    except WrongRecord:
+        return
+    for item in items:
+        if item.text is not None:
+            yield item.text
+        yield from (m["content"] for m in item.messages if isinstance(m.get("content"), str))
+
+
+def _limited(texts: Iterator[str]) -> Iterator[str]:
+    total = 0
+    for text in texts:
+        yield text
+        total += len(text)
+        if total > MOST_READ:
+            return
