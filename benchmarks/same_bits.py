@@ -20,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data" / "tinyshakespeare" / "first-120000.txt"
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("POPHOOD_HOME", str(ROOT / "build" / "test-home"))
 
@@ -75,82 +77,87 @@ def pophood(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def logits(models: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Logits of all positions, with the file's own precision and at f32."""
+def logits(model: str, precision: str) -> str:
+    """Logits of all positions."""
     import pophood as library
 
-    for name, model in models.items():
-        for precision in ("auto", "f32"):
-            lm = library.load(model, precision=precision)
-            yield f"logits {name} {precision}", digest(lm.logits(TEXT).tobytes())
+    return digest(library.load(model, precision=precision).logits(TEXT).tobytes())
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """What `run` prints for every setting."""
-    for name, options in SETTINGS.items():
-        yield f"text {name}", digest(pophood("run", TEXT, "-m", "smollm2", "-n", "24", *options))
+def text(options: list[str]) -> str:
+    """The text that `run` prints."""
+    return digest(pophood("run", TEXT, "-m", "smollm2", "-n", "24", *options))
 
 
-def views() -> Iterator[tuple[str, str]]:
-    """The JSON of every view."""
-    for name in VIEWS:
-        text = [] if name in WITHOUT_TEXT else [TEXT]
-        answer = json.loads(pophood("look", name, *text, "-m", "smollm2", "--json"))
-        yield f"view {name}", digest(json.dumps(without_volatile(answer), sort_keys=True))
+def view(name: str) -> str:
+    """The numbers of a view, as JSON."""
+    prompt = [] if name in WITHOUT_TEXT else [TEXT]
+    answer = json.loads(pophood("look", name, *prompt, "-m", "smollm2", "--json"))
+    return digest(json.dumps(without_volatile(answer), sort_keys=True))
 
 
-def files_of(folder: Path) -> str:
+def weights_in(folder: Path) -> str:
     """The weights that a run wrote."""
-    weights = (file for file in sorted(folder.rglob("*.safetensors")) if "checkpoint" not in str(file))
-    return digest(b"".join(file.read_bytes() for file in weights))
+    files = (file for file in sorted(folder.rglob("*.safetensors")) if "checkpoint" not in str(file))
+    return digest(b"".join(file.read_bytes() for file in files))
 
 
-def training(models: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """The weights after short runs, and after a run that was interrupted and resumed."""
-    data = str(ROOT / "tests" / "data" / "tinyshakespeare" / "first-120000.txt")
-    with tempfile.TemporaryDirectory() as scratch:
-        for family, model in models.items():
-            for name, options in TRAINING.items():
-                out = Path(scratch) / f"{family}-{name}"
-                pophood("tune", data, "-m", model, "-o", str(out), "--steps", "4", "--batch-size", "2",
-                        "--length", "48", "-q", *options)  # fmt: skip
-                yield f"tune {family} {name}", files_of(out)
-        out = Path(scratch) / "resumed"
-        sizes = ["--steps", "12", "--batch-size", "1", "--length", "64"]
-        common = ["tune", data, "-m", "smollm2", "-o", str(out), *sizes]
-        run = subprocess.Popen([sys.executable, "-m", "pophood", *common], stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+def tuned(model: str, options: list[str], out: Path) -> str:
+    """The weights after four steps."""
+    sizes = ["--steps", "4", "--batch-size", "2", "--length", "48", "-q"]
+    pophood("tune", str(DATA), "-m", model, "-o", str(out), *sizes, *options)
+    return weights_in(out)
+
+
+def resumed(out: Path) -> str:
+    """The weights after a run that was interrupted at its second step and then resumed."""
+    common = ["tune", str(DATA), "-m", "smollm2", "-o", str(out)]
+    sizes = ["--steps", "5", "--batch-size", "1", "--length", "64", "--evaluations", "1"]
+    command = [sys.executable, "-m", "pophood", *common, *sizes]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if "step" in line and "loss" in line:
+            if line.startswith("step 2 of"):
                 run.send_signal(signal.SIGINT)
                 break
         run.communicate()
-        pophood(*common, "--resume")
-        yield "tune smollm2 resumed", files_of(out)
+    pophood(*common, "--resume")
+    return weights_in(out)
 
 
-def record() -> dict[str, str]:
-    """All fingerprints, told as they come."""
+def everything(scratch: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Every fingerprint: its name, and what computes it."""
     from tests.tiny import FAMILIES, tiny_folder
 
+    models = {name: str(tiny_folder(scratch / name, name)) for name in FAMILIES}
+    for name, model in {**models, "smollm2": "smollm2"}.items():
+        for precision in ("auto", "f32"):
+            yield f"logits {name} {precision}", partial(logits, model, precision)
+    for name, options in SETTINGS.items():
+        yield f"text {name}", partial(text, options)
+    for name in VIEWS:
+        yield f"view {name}", partial(view, name)
+    for name, model in models.items():
+        for method, options in TRAINING.items():
+            yield f"tune {name} {method}", partial(tuned, model, options, scratch / f"{name}-{method}")
+    yield "tune smollm2 resumed", partial(resumed, scratch / "resumed")
+
+
+def record(file: Path) -> None:
+    """Compute what the file does not have yet, and write it after each."""
+    prints: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        models = {name: str(tiny_folder(Path(scratch) / name, name)) for name in FAMILIES}
-        parts: list[Callable[[], Iterator[tuple[str, str]]]] = [
-            lambda: logits({**models, "smollm2": "smollm2"}), texts, views, lambda: training(models),
-        ]  # fmt: skip
-        prints: dict[str, str] = {}
-        for part in parts:
-            for name, value in part():
-                print(f"{value}  {name}", flush=True)
-                prints[name] = value
-    return prints
+        for name, compute in everything(Path(scratch)):
+            if name not in prints:
+                prints[name] = compute()
+                print(f"{prints[name]}  {name}", flush=True)
+                file.write_text(json.dumps(prints, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> int:
     """Record to a file, or compare two."""
     if len(arguments) == 2 and arguments[0] == "record":
-        Path(arguments[1]).write_text(json.dumps(record(), indent=1) + "\n")
+        record(Path(arguments[1]))
         return 0
     if len(arguments) == 3 and arguments[0] == "compare":
         before, after = (json.loads(Path(name).read_text()) for name in arguments[1:])
