@@ -16,7 +16,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 EXTRA = $(PY) -c 'import sys, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("\n".join(r for n in sys.argv[1:] for r in e[n]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs notebook slides wheel check-wheel native clean
+.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ native: $(VENV)/installed ## rebuild the C++ part after an edit
 	@test -f $(BUILD)/CMakeCache.txt || { rm $(VENV)/installed && $(MAKE) -s $(VENV)/installed; }
 	@$(CMAKE) --build $(BUILD) --target _native -- --quiet
 	@$(CMAKE) --install $(BUILD) --component python --prefix "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" > /dev/null
+
+stubs: native $(VENV)/test-installed ## write the type stubs of the C++ module (src/pophood/_native) with nanobind's stubgen
+	@$(PY) -m nanobind.stubgen -q -r -m pophood._native -O src/pophood && $(BIN)/ruff format -q src/pophood/_native
 
 clean: ## remove what was built (not .venv, not models)
 	rm -rf build dist wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

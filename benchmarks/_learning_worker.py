@@ -52,9 +52,9 @@ def ours(bundle: Bundle, train: Stretches, held: Stretches, settings: TrainSetti
     """pophood's run, as its Trainer makes it."""
     from pophood.train.events import Evaluated, Step
     from pophood.train.loop.trainer import Trainer
-    from pophood.train.model.build import build
+    from pophood.train.model.build import build_model
 
-    for event in Trainer(build(bundle, settings), train, held, settings).run():
+    for event in Trainer(build_model(bundle, settings), train, held, settings).run():
         if isinstance(event, Step):
             say(step=event.step, loss=event.loss, seconds=event.seconds)
         elif isinstance(event, Evaluated):

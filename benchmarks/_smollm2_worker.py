@@ -24,7 +24,7 @@ from pophood.export.job import export_adapter
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.train.data import IGNORED, Data, DataOptions, Examples, Order, open_data
 from pophood.train.loop.trainer import Trainer
-from pophood.train.model.build import adapter_of, build
+from pophood.train.model.build import adapter_of, build_model
 from pophood.train.run.timing import plan_steps
 from pophood.train.settings import TrainSettings
 
@@ -47,7 +47,7 @@ class Ours:
         rows, length, seed = settings.batch_size, settings.length, settings.seed
         train = Order(self.data.train, rows, length, seed)
         held = Order(self.data.validation, rows, length, seed, shuffle=False)
-        return Trainer(build(self.bundle, settings), train, held, settings)
+        return Trainer(build_model(self.bundle, settings), train, held, settings)
 
     def validation(self, trainer: Trainer) -> float:
         """The mean over the learned tokens of the held-out tasks."""

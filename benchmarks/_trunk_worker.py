@@ -59,9 +59,9 @@ def ours(bundle: Bundle, order: Ends, settings: TrainSettings, kept: Path) -> St
     """pophood's step in its second epoch: what lies below the last blocks is kept."""
     from pophood.train.loop.activation_cache import Trunks
     from pophood.train.loop.trainer import Trainer
-    from pophood.train.model.build import build
+    from pophood.train.model.build import build_model
 
-    trainer = Trainer(build(bundle, settings), order, None, settings)
+    trainer = Trainer(build_model(bundle, settings), order, None, settings)
     trainer.trunks = Trunks.of(trainer.model, order, None, settings)
     assert trainer.trunks is not None
     trainer.trunks.open(kept, again=True)

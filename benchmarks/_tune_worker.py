@@ -27,7 +27,7 @@ def ours(method: str, batch: int, length: int, dropout: float, threads: int) -> 
     from pophood.model.bundle import open_bundle
     from pophood.train.data.dataset.batch import Batch
     from pophood.train.loop.trainer import Trainer
-    from pophood.train.model.build import build
+    from pophood.train.model.build import build_model
     from pophood.train.settings import TrainSettings
 
     ids = rows(batch, length)
@@ -56,7 +56,7 @@ def ours(method: str, batch: int, length: int, dropout: float, threads: int) -> 
         def batches_per_epoch(self, epoch: int) -> int:
             return 1_000_000
 
-    trainer = Trainer(build(open_bundle(gpt2_folder()), settings), Same(), None, settings)
+    trainer = Trainer(build_model(open_bundle(gpt2_folder()), settings), Same(), None, settings)
     trainer.steps = settings.steps or 0
     return lambda: trainer._one_step(time.perf_counter())
 

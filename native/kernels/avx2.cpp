@@ -1,8 +1,8 @@
-// AVX2 + FMA + F16C: sixteen floats are two 256-bit registers. The kernels themselves are in simd.inl.
+// AVX2, FMA and F16C: sixteen floats are two 256-bit registers. The kernels are in simd.inl and training.inl.
 #include <immintrin.h>
 
-#include "../kernels.h"
-#include "../training.h"
+#include "kernels/kernels.h"
+#include "kernels/training_kernels.h"
 
 namespace pophood {
 namespace {
@@ -20,20 +20,20 @@ inline void store(float* p, V v) {
     _mm256_storeu_ps(p, v.low);
     _mm256_storeu_ps(p + 8, v.high);
 }
-inline void stream(float* p, V v) {  // p on a cache line
+inline void stream(float* p, V v) {  // p is aligned to a cache line
     _mm256_stream_ps(p, v.low);
     _mm256_stream_ps(p + 8, v.high);
 }
-inline void streams_done() { _mm_sfence(); }
+inline void stream_fence() { _mm_sfence(); }
 inline V load_half(const uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
             _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
 }
-inline __m256 widen_bfloat(const uint16_t* p) {
+inline __m256 bfloat_to_f32(const uint16_t* p) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-inline V load_bfloat(const uint16_t* p) { return {widen_bfloat(p), widen_bfloat(p + 8)}; }
+inline V load_bfloat(const uint16_t* p) { return {bfloat_to_f32(p), bfloat_to_f32(p + 8)}; }
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }
@@ -41,8 +41,8 @@ inline V add(V a, V b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.hi
 inline V sub(V a, V b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
 inline V mul(V a, V b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
 inline V div(V a, V b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
-inline V maximum(V a, V b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
-inline V minimum(V a, V b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+inline V max(V a, V b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+inline V min(V a, V b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
 inline V negate(V a) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return {_mm256_xor_ps(a.low, sign), _mm256_xor_ps(a.high, sign)};
@@ -59,7 +59,7 @@ inline V zero_where_less(V x, V bound, V y) {
     return {_mm256_andnot_ps(_mm256_cmp_ps(x.low, bound.low, _CMP_LT_OQ), y.low),
             _mm256_andnot_ps(_mm256_cmp_ps(x.high, bound.high, _CMP_LT_OQ), y.high)};
 }
-inline __m256 lanes_from(int first, int64_t n) {  // all ones in lanes whose number (counted from `first`) is below n
+inline __m256 lanes_from(int first, int64_t n) {  // all bits set in lanes with first + lane < n
     const int bound = n < 0 ? 0 : n > 16 ? 16 : static_cast<int>(n);
     const __m256i index = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(first));
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(bound), index));
@@ -72,14 +72,14 @@ inline V minus_infinity_after(V v, int64_t n) {
     const __m256 lowest = _mm256_set1_ps(minus_infinity);
     return {_mm256_blendv_ps(lowest, v.low, lanes_from(0, n)), _mm256_blendv_ps(lowest, v.high, lanes_from(8, n))};
 }
-inline float lowest_lane(V v) { return _mm256_cvtss_f32(v.low); }
+inline float first_lane(V v) { return _mm256_cvtss_f32(v.low); }
 inline float reduce(V v) {
     const __m256 eight = _mm256_add_ps(v.low, v.high);
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-inline float highest_of(V v) {
+inline float reduce_max(V v) {
     const __m256 eight = _mm256_max_ps(v.low, v.high);
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -90,68 +90,71 @@ inline float fma_scalar(float a, float b, float c) {
     return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }
 
-// ---- training: integers, roots, and stored numbers of 16 bits ----
+// ---- for training: integers, square roots, and 16-bit storage ----
 
 struct I {
     __m256i low, high;
 };
 
 inline __m256i all(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
-inline I counted_from(uint32_t first) {
+inline I iota_from(uint32_t first) {
     const __m256i count = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return {_mm256_add_epi32(count, all(first)), _mm256_add_epi32(count, all(first + 8))};
 }
 inline __m256i xor_shifted(__m256i a, int n) { return _mm256_xor_si256(a, _mm256_srli_epi32(a, n)); }
 inline I xor_shifted(I a, int n) { return {xor_shifted(a.low, n), xor_shifted(a.high, n)}; }
-inline I multiplied(I a, uint32_t by) { return {_mm256_mullo_epi32(a.low, all(by)), _mm256_mullo_epi32(a.high, all(by))}; }
-inline __m256 keep_at_least(__m256 a, __m256i random, uint32_t threshold) {
+inline I multiply_by(I a, uint32_t by) { return {_mm256_mullo_epi32(a.low, all(by)), _mm256_mullo_epi32(a.high, all(by))}; }
+inline __m256 zero_below(__m256 a, __m256i random, uint32_t threshold) {
     const __m256i below = _mm256_cmpgt_epi32(all(threshold), _mm256_srli_epi32(random, 1));
     return _mm256_andnot_ps(_mm256_castsi256_ps(below), a);
 }
-inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
-    return {keep_at_least(a.low, random.low, threshold), keep_at_least(a.high, random.high, threshold)};
+inline V zero_below(V a, I random, uint32_t threshold) {  // compares 31 bits of `random`
+    return {zero_below(a.low, random.low, threshold), zero_below(a.high, random.high, threshold)};
 }
-inline V root(V a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
+inline V sqrt_of(V a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
 inline __m256i bits_of(__m256 a) { return _mm256_castps_si256(a); }
-inline __m256i wide_16(const void* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
-inline void store_16(void* p, __m256i low, __m256i high) {  // the lower 16 bits of each
+inline __m256i load_u16(const void* p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+inline void store_16(void* p, __m256i low, __m256i high) {  // the low 16 bits of each lane
     const __m256i mask = all(0xFFFF);
     const __m256i both = _mm256_packus_epi32(_mm256_and_si256(low, mask), _mm256_and_si256(high, mask));
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_permute4x64_epi64(both, 0xD8));
 }
-inline __m256i nearest_bfloat(__m256i bits) {  // ties to even
+inline __m256i nearest_bfloat(__m256i bits) {  // rounds to nearest, ties to even
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), all(1));
     return _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, all(0x7FFF))), 16);
 }
 inline void store_bfloat(uint16_t* p, V a) { store_16(p, nearest_bfloat(bits_of(a.low)), nearest_bfloat(bits_of(a.high))); }
-inline __m256 join_halves(const uint16_t* high, const int16_t* low) {
+inline __m256 join_master(const uint16_t* high, const int16_t* low) {
     const __m256i rest = _mm256_cvtepi16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(wide_16(high), 16), rest));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(load_u16(high), 16), rest));
 }
-inline V load_halves(const uint16_t* high, const int16_t* low) {
-    return {join_halves(high, low), join_halves(high + 8, low + 8)};
+inline V load_master(const uint16_t* high, const int16_t* low) {
+    return {join_master(high, low), join_master(high + 8, low + 8)};
 }
 inline __m256i upper_half(__m256 a) { return _mm256_srli_epi32(_mm256_add_epi32(bits_of(a), all(0x8000)), 16); }
-inline __m256i rest_of(__m256 a, __m256i upper) { return _mm256_sub_epi32(bits_of(a), _mm256_slli_epi32(upper, 16)); }
-inline void store_halves(uint16_t* high, int16_t* low, V a) {
+inline __m256i remainder_of(__m256 a, __m256i upper) { return _mm256_sub_epi32(bits_of(a), _mm256_slli_epi32(upper, 16)); }
+inline void store_master(uint16_t* high, int16_t* low, V a) {
     const __m256i first = upper_half(a.low), second = upper_half(a.high);
     store_16(high, first, second);
-    store_16(low, rest_of(a.low, first), rest_of(a.high, second));
+    store_16(low, remainder_of(a.low, first), remainder_of(a.high, second));
 }
-inline V load_positive(const uint16_t* p) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(wide_16(p), 15)), _mm256_castsi256_ps(_mm256_slli_epi32(wide_16(p + 8), 15))};
+inline V load_moment2(const uint16_t* p) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(load_u16(p), 15)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(load_u16(p + 8), 15))};
 }
-inline __m256i up_to(__m256 a, __m256i random) {
+inline __m256i round_stochastically(__m256 a, __m256i random) {
     return _mm256_srli_epi32(_mm256_add_epi32(bits_of(a), _mm256_srli_epi32(random, 17)), 15);
 }
-inline void store_positive(uint16_t* p, V a, I random) { store_16(p, up_to(a.low, random.low), up_to(a.high, random.high)); }
+inline void store_moment2(uint16_t* p, V a, I random) {
+    store_16(p, round_stochastically(a.low, random.low), round_stochastically(a.high, random.high));
+}
 
 #include "simd.inl"
 #include "training.inl"
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
+const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

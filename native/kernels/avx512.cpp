@@ -1,8 +1,8 @@
-// AVX-512 (F, BW, DQ, VL): sixteen floats are one register. The kernels themselves are in simd.inl.
+// AVX-512 (F, BW, DQ, VL): sixteen floats are one register. The kernels are in simd.inl and training.inl.
 #include <immintrin.h>
 
-#include "../kernels.h"
-#include "../training.h"
+#include "kernels/kernels.h"
+#include "kernels/training_kernels.h"
 
 namespace pophood {
 namespace {
@@ -17,8 +17,8 @@ inline V zero() { return {_mm512_setzero_ps()}; }
 inline V broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline V load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, V a) { _mm512_storeu_ps(p, a.v); }
-inline void stream(float* p, V a) { _mm512_stream_ps(p, a.v); }  // p on a cache line
-inline void streams_done() { _mm_sfence(); }
+inline void stream(float* p, V a) { _mm512_stream_ps(p, a.v); }  // p is aligned to a cache line
+inline void stream_fence() { _mm_sfence(); }
 inline V load_half(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
@@ -33,8 +33,8 @@ inline V add(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline V sub(V a, V b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline V mul(V a, V b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline V div(V a, V b) { return {_mm512_div_ps(a.v, b.v)}; }
-inline V maximum(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }
-inline V minimum(V a, V b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline V max(V a, V b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline V min(V a, V b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline V negate(V a) { return {_mm512_xor_ps(a.v, _mm512_set1_ps(-0.0f))}; }
 inline V round_even(V a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
@@ -54,7 +54,7 @@ inline V keep_first(V a, int64_t n) { return {_mm512_maskz_mov_ps(first_lanes(n)
 inline V minus_infinity_after(V a, int64_t n) {
     return {_mm512_mask_mov_ps(_mm512_set1_ps(minus_infinity), first_lanes(n), a.v)};
 }
-inline float lowest_lane(V a) { return _mm512_cvtss_f32(a.v); }
+inline float first_lane(V a) { return _mm512_cvtss_f32(a.v); }
 inline __m256 upper_half(V a) { return _mm512_extractf32x8_ps(a.v, 1); }
 inline float reduce(V a) {
     const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), upper_half(a));
@@ -62,7 +62,7 @@ inline float reduce(V a) {
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-inline float highest_of(V a) {
+inline float reduce_max(V a) {
     const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), upper_half(a));
     const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -73,45 +73,45 @@ inline float fma_scalar(float a, float b, float c) {
     return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
 }
 
-// ---- training: integers, roots, and stored numbers of 16 bits ----
+// ---- for training: integers, square roots, and 16-bit storage ----
 
 struct I {
     __m512i v;
 };
 
-inline I counted_from(uint32_t first) {
+inline I iota_from(uint32_t first) {
     const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return {_mm512_add_epi32(count, _mm512_set1_epi32(static_cast<int>(first)))};
 }
 inline I xor_shifted(I a, unsigned n) { return {_mm512_xor_si512(a.v, _mm512_srli_epi32(a.v, n))}; }
-inline I multiplied(I a, uint32_t by) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(static_cast<int>(by)))}; }
-inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
+inline I multiply_by(I a, uint32_t by) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(static_cast<int>(by)))}; }
+inline V zero_below(V a, I random, uint32_t threshold) {  // compares 31 bits of `random`
     const __m512i bound = _mm512_set1_epi32(static_cast<int>(threshold));
     return {_mm512_maskz_mov_ps(_mm512_cmpge_epi32_mask(_mm512_srli_epi32(random.v, 1), bound), a.v)};
 }
-inline V root(V a) { return {_mm512_sqrt_ps(a.v)}; }
+inline V sqrt_of(V a) { return {_mm512_sqrt_ps(a.v)}; }
 inline void store_16(void* p, __m512i a) {
     _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
 }
-inline __m512i wide_16(const void* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
-inline void store_bfloat(uint16_t* p, V a) {  // to the nearest, ties to even
+inline __m512i load_u16(const void* p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline void store_bfloat(uint16_t* p, V a) {  // rounds to nearest, ties to even
     const __m512i bits = _mm512_castps_si512(a.v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     store_16(p, _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16));
 }
-inline V load_halves(const uint16_t* high, const int16_t* low) {
+inline V load_master(const uint16_t* high, const int16_t* low) {
     const __m512i rest = _mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(low)));
-    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(wide_16(high), 16), rest))};
+    return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(load_u16(high), 16), rest))};
 }
-inline void store_halves(uint16_t* high, int16_t* low, V a) {
+inline void store_master(uint16_t* high, int16_t* low, V a) {
     const __m512i bits = _mm512_castps_si512(a.v);
     const __m512i upper = _mm512_srli_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x8000)), 16);
     store_16(high, upper);
     store_16(low, _mm512_sub_epi32(bits, _mm512_slli_epi32(upper, 16)));
 }
-inline V load_positive(const uint16_t* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(wide_16(p), 15))}; }
-inline void store_positive(uint16_t* p, V a, I random) {
-    const __m512i up_to = _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_srli_epi32(random.v, 17));
-    store_16(p, _mm512_srli_epi32(up_to, 15));
+inline V load_moment2(const uint16_t* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(load_u16(p), 15))}; }
+inline void store_moment2(uint16_t* p, V a, I random) {
+    const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(a.v), _mm512_srli_epi32(random.v, 17));
+    store_16(p, _mm512_srli_epi32(rounded, 15));
 }
 
 #include "simd.inl"
@@ -119,7 +119,7 @@ inline void store_positive(uint16_t* p, V a, I random) {
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
+const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
                                 gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

@@ -1,6 +1,6 @@
-// What simd.inl and training.inl share over V: arrays' ends, and exp.
+// Helpers over V for simd.inl and training.inl: partial loads and stores, and exp.
 
-// Arrays whose length is not a multiple of 16: the last lanes are read as zero and not written.
+// The end of an array whose length is not a multiple of 16: missing lanes are read as zero and not written.
 
 inline V load_some(const float* p, int64_t n) {
     if (n >= 16) return load(p);
@@ -16,8 +16,8 @@ inline void store_some(float* p, V v, int64_t n) {
     for (int64_t i = 0; i < n; ++i) p[i] = lane[i];
 }
 
-inline V exponential_of(V x) {  // see scalar.cpp; maximum/minimum return their second operand when it is NaN
-    const V clamped = maximum(broadcast(-87.33654f), minimum(broadcast(88.37626f), x));
+inline V exp_of(V x) {  // see scalar.cpp; max and min return their second operand if it is NaN
+    const V clamped = max(broadcast(-87.33654f), min(broadcast(88.37626f), x));
     const V n = round_even(mul(clamped, broadcast(1.44269504088896341f)));
     V r = fma(n, broadcast(-0.693359375f), clamped);
     r = fma(n, broadcast(2.12194440e-4f), r);

@@ -1,8 +1,8 @@
-// NEON (aarch64): sixteen floats are four registers. The kernels themselves are in simd.inl.
+// NEON (aarch64): sixteen floats are four registers. The kernels are in simd.inl and training.inl.
 #include <arm_neon.h>
 
-#include "../kernels.h"
-#include "../training.h"
+#include "kernels/kernels.h"
+#include "kernels/training_kernels.h"
 
 namespace pophood {
 namespace {
@@ -24,8 +24,8 @@ inline V load(const float* p) { EACH(vld1q_f32(p + 4 * i)); }
 inline void store(float* p, V a) {
     for (int i = 0; i < 4; ++i) vst1q_f32(p + 4 * i, a.q[i]);
 }
-inline void stream(float* p, V a) { store(p, a); }  // no intrinsic for a store past the caches
-inline void streams_done() {}
+inline void stream(float* p, V a) { store(p, a); }  // NEON has no intrinsic for a streaming store
+inline void stream_fence() {}
 inline V load_half(const uint16_t* p) { EACH(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
 inline V load_bfloat(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
 inline void prefetch(const char* p) { __builtin_prefetch(p); }
@@ -35,8 +35,8 @@ inline V add(V a, V b) { EACH(vaddq_f32(a.q[i], b.q[i])); }
 inline V sub(V a, V b) { EACH(vsubq_f32(a.q[i], b.q[i])); }
 inline V mul(V a, V b) { EACH(vmulq_f32(a.q[i], b.q[i])); }
 inline V div(V a, V b) { EACH(vdivq_f32(a.q[i], b.q[i])); }
-inline V maximum(V a, V b) { EACH(vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
-inline V minimum(V a, V b) { EACH(vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+inline V max(V a, V b) { EACH(vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
+inline V min(V a, V b) { EACH(vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i])); }
 inline V negate(V a) { EACH(vnegq_f32(a.q[i])); }
 inline V round_even(V a) { EACH(vrndnq_f32(a.q[i])); }
 inline V power_of_two(V n) {
@@ -54,13 +54,13 @@ inline V keep_first(V a, int64_t n) { EACH(vbslq_f32(lanes_below(4 * i, n), a.q[
 inline V minus_infinity_after(V a, int64_t n) {
     EACH(vbslq_f32(lanes_below(4 * i, n), a.q[i], vdupq_n_f32(minus_infinity)));
 }
-inline float lowest_lane(V a) { return vgetq_lane_f32(a.q[0], 0); }
+inline float first_lane(V a) { return vgetq_lane_f32(a.q[0], 0); }
 inline float reduce(V a) {
     const float32x4_t four = vaddq_f32(vaddq_f32(a.q[0], a.q[2]), vaddq_f32(a.q[1], a.q[3]));
     const float32x2_t two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
     return vget_lane_f32(two, 0) + vget_lane_f32(two, 1);
 }
-inline float highest_of(V a) {
+inline float reduce_max(V a) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.q[0], a.q[2]), vmaxq_f32(a.q[1], a.q[3])));
 }
 inline float square_root(float x) { return vget_lane_f32(vsqrt_f32(vdup_n_f32(x)), 0); }
@@ -68,7 +68,7 @@ inline float fma_scalar(float a, float b, float c) {
     return vget_lane_f32(vfma_f32(vdup_n_f32(c), vdup_n_f32(a), vdup_n_f32(b)), 0);
 }
 
-// ---- training: integers, roots, and stored numbers of 16 bits ----
+// ---- for training: integers, square roots, and 16-bit storage ----
 
 struct I {
     uint32x4_t q[4];
@@ -79,36 +79,36 @@ struct I {
     for (int i = 0; i < 4; ++i) r.q[i] = (expression); \
     return r
 
-inline I counted_from(uint32_t first) {
+inline I iota_from(uint32_t first) {
     static const uint32_t count[4] = {0, 1, 2, 3};
     EACH_I(vaddq_u32(vld1q_u32(count), vdupq_n_u32(first + 4 * static_cast<uint32_t>(i))));
 }
 inline I xor_shifted(I a, int n) { EACH_I(veorq_u32(a.q[i], vshlq_u32(a.q[i], vdupq_n_s32(-n)))); }
-inline I multiplied(I a, uint32_t by) { EACH_I(vmulq_n_u32(a.q[i], by)); }
-inline V keep_at_least(V a, I random, uint32_t threshold) {  // of 31 bits
+inline I multiply_by(I a, uint32_t by) { EACH_I(vmulq_n_u32(a.q[i], by)); }
+inline V zero_below(V a, I random, uint32_t threshold) {  // compares 31 bits of `random`
     EACH(vbslq_f32(vcgeq_u32(vshrq_n_u32(random.q[i], 1), vdupq_n_u32(threshold)), a.q[i], vdupq_n_f32(0.0f)));
 }
-inline V root(V a) { EACH(vsqrtq_f32(a.q[i])); }
+inline V sqrt_of(V a) { EACH(vsqrtq_f32(a.q[i])); }
 inline uint32x4_t bits_of(float32x4_t a) { return vreinterpretq_u32_f32(a); }
-inline void store_bfloat(uint16_t* p, V a) {  // to the nearest, ties to even
+inline void store_bfloat(uint16_t* p, V a) {  // rounds to nearest, ties to even
     for (int i = 0; i < 4; ++i) {
         const uint32x4_t bits = bits_of(a.q[i]), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
         vst1_u16(p + 4 * i, vshrn_n_u32(vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7FFF))), 16));
     }
 }
-inline V load_halves(const uint16_t* high, const int16_t* low) {
+inline V load_master(const uint16_t* high, const int16_t* low) {
     EACH(vreinterpretq_f32_u32(vaddq_u32(vshll_n_u16(vld1_u16(high + 4 * i), 16),
                                          vreinterpretq_u32_s32(vmovl_s16(vld1_s16(low + 4 * i))))));
 }
-inline void store_halves(uint16_t* high, int16_t* low, V a) {
+inline void store_master(uint16_t* high, int16_t* low, V a) {
     for (int i = 0; i < 4; ++i) {
         const uint32x4_t bits = bits_of(a.q[i]), upper = vshrq_n_u32(vaddq_u32(bits, vdupq_n_u32(0x8000)), 16);
         vst1_u16(high + 4 * i, vmovn_u32(upper));
         vst1_s16(low + 4 * i, vreinterpret_s16_u16(vmovn_u32(vsubq_u32(bits, vshlq_n_u32(upper, 16)))));
     }
 }
-inline V load_positive(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 15))); }
-inline void store_positive(uint16_t* p, V a, I random) {
+inline V load_moment2(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 15))); }
+inline void store_moment2(uint16_t* p, V a, I random) {
     for (int i = 0; i < 4; ++i)
         vst1_u16(p + 4 * i, vmovn_u32(vshrq_n_u32(vaddq_u32(bits_of(a.q[i]), vshrq_n_u32(random.q[i], 17)), 15)));
 }
@@ -118,7 +118,7 @@ inline void store_positive(uint16_t* p, V a, I random) {
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rotate, gelu_tanh,
+const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
 
 }  // namespace pophood

@@ -1,10 +1,10 @@
-// The specification: every kernel in plain loops, in the order that defines its bits. Not fast, not meant to be.
+// The specification of the kernels: plain loops, in the order that defines the bits of every result. Not meant to be fast.
 #include <cmath>
 #include <cstring>
 
-#include "../half.h"
-#include "../kernels.h"
-#include "../training.h"
+#include "kernels/half.h"
+#include "kernels/kernels.h"
+#include "kernels/training_kernels.h"
 
 namespace pophood {
 namespace {
@@ -19,8 +19,8 @@ float reduce(const float* lane) {
     return s[0];
 }
 
-// exp(x) = 2^n * exp(r), |r| <= ln(2)/2; the polynomial is Cephes' expf. Below -87.3 the result is zero.
-float exponential_of(float x) {
+// exp(x) = 2^n * exp(r), |r| <= ln(2)/2, with the polynomial of Cephes' expf. The result is zero below -87.3.
+float exp_of(float x) {
     const float clamped = x > 88.37626f ? 88.37626f : (x < -87.33654f ? -87.33654f : x);
     const float n = std::nearbyintf(clamped * 1.44269504088896341f);
     float r = std::fma(n, -0.693359375f, clamped);
@@ -33,7 +33,7 @@ float exponential_of(float x) {
     p = std::fma(p, r, 5.0000001201e-1f);
     const float y = std::fma(p, r * r, r) + 1.0f;
     if (x != x) return x;
-    const float power = from_bits(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);  // 2^n
+    const float power = f32_from_bits(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);  // 2^n
     return x < -87.33654f ? 0.0f : y * power;
 }
 
@@ -44,7 +44,7 @@ void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
             float sum = t.bias ? t.bias[row] : 0.0f;
             for (int64_t k = 0; k < t.k; ++k) {
                 const int64_t index = (panel * t.panel_k + k) * panel_rows + lane;
-                const float w = widened(t.type, static_cast<const char*>(t.panels) + index * width(t.type));
+                const float w = to_f32(t.type, static_cast<const char*>(t.panels) + index * size_of(t.type));
                 sum = std::fma(t.x[m * t.x_stride + k], w, sum);
             }
             t.out[m * t.out_stride + row] = sum;
@@ -73,7 +73,7 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
 }
 
-void attend(const Attend& t) {
+void attend(const AttentionTask& t) {
     for (int64_t query = 0; query < t.n_queries; ++query) {
         const float* q = t.q[query];
         float* out = t.out[query];
@@ -91,8 +91,8 @@ void attend(const Attend& t) {
                 weight[pos] = pos < n ? score * t.scale : minus_infinity;
                 peak = weight[pos] > peak ? weight[pos] : peak;
             }
-            const float rescale = exponential_of(highest - peak);
-            for (int64_t pos = 0; pos < kv_block; ++pos) weight[pos] = exponential_of(weight[pos] - peak);
+            const float rescale = exp_of(highest - peak);
+            for (int64_t pos = 0; pos < kv_block; ++pos) weight[pos] = exp_of(weight[pos] - peak);
             float lane[lanes];
             for (int i = 0; i < lanes; ++i) lane[i] = weight[i] + weight[i + lanes];
             total = std::fma(total, rescale, reduce(lane));
@@ -107,7 +107,7 @@ void attend(const Attend& t) {
     }
 }
 
-void score(const Attend& t) {
+void score(const AttentionTask& t) {
     for (int64_t query = 0; query < t.n_queries; ++query)
         for (int64_t pos = 0; pos < t.visible[query]; ++pos) {
             const float* k = t.k_blocks[pos / kv_block] + pos % kv_block;
@@ -117,7 +117,7 @@ void score(const Attend& t) {
         }
 }
 
-void rotate(float* head, const float* cosines, const float* sines, int64_t d) {
+void rope(float* head, const float* cosines, const float* sines, int64_t d) {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
         const float a = head[i], b = head[i + half];
@@ -126,7 +126,7 @@ void rotate(float* head, const float* cosines, const float* sines, int64_t d) {
     }
 }
 
-float sigmoid_times(float x, float u) { return x / (1.0f + exponential_of(-u)); }  // x * sigmoid(u)
+float sigmoid_times(float x, float u) { return x / (1.0f + exp_of(-u)); }  // x * sigmoid(u)
 
 void gelu_tanh(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
@@ -156,7 +156,7 @@ bool all_finite(const float* x, int64_t n) {
 }
 
 void exponential(float* x, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) x[i] = exponential_of(x[i]);
+    for (int64_t i = 0; i < n; ++i) x[i] = exp_of(x[i]);
 }
 
 }  // namespace
@@ -167,7 +167,7 @@ void gelu_erf(float* x, int64_t n) {
 
 extern const TrainingKernels scalar_training;
 
-const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rotate, gelu_tanh,
+const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rope, gelu_tanh,
                                 gelu_erf, silu, multiply, add, copy, all_finite, exponential, &scalar_training};
 
 }  // namespace pophood

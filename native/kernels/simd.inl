@@ -1,11 +1,11 @@
-// The SIMD twins of kernels/scalar.cpp, written once over V, sixteen floats in whatever registers the instruction
-// set has. Included by one file per instruction set, inside an anonymous namespace, after that file has defined V,
-// its operations, and `tile_tokens`. No library header with inline code may come in here: a copy of it
-// compiled for a newer CPU could be the one that the linker keeps.
+// The SIMD form of kernels/scalar.cpp, written once over V: sixteen floats in whatever registers the instruction set has.
+// One file per instruction set includes it inside an anonymous namespace, after defining V, its operations and
+// `tile_tokens`. It must not include a header with inline functions: the linker could keep the copy that was compiled
+// for a newer CPU, which would crash an older one.
 
 #include "lanes.inl"
 
-// ---- matmul: a register tile of T tokens x 16 rows, one FMA chain per output ---------------------------------------
+// ---- matmul: a register tile of T tokens x 16 rows, one FMA chain per output ----------------------------------------
 
 struct FloatWeights {
     const float* w;
@@ -30,7 +30,7 @@ struct Tile {
     int64_t out_stride;
     int64_t k;      // inputs in this pass
     int64_t rows;   // of the panel that exist: 1..16
-    bool resume;    // go on from what `out` holds
+    bool accumulate;  // start from the values in `out`
     const float* bias;
 };
 
@@ -38,7 +38,7 @@ template <int T, class Weights>
 inline void tile(const Weights& weights, const Tile& t) {
     V sum[T];
     for (int i = 0; i < T; ++i)
-        sum[i] = t.resume ? load_some(t.out + i * t.out_stride, t.rows) : t.bias ? load(t.bias) : zero();
+        sum[i] = t.accumulate ? load_some(t.out + i * t.out_stride, t.rows) : t.bias ? load(t.bias) : zero();
     for (int64_t k = 0; k < t.k; ++k) {
         const V w = weights.at(k);
         if (T == 1) prefetch(static_cast<const char*>(weights.address(k)) + 4096);
@@ -64,8 +64,8 @@ void all_tokens(const Weights& weights, Tile t, int64_t tokens) {
     }
 }
 
-// Large batches walk k in passes and tokens in groups, so that a pass's weights and activations stay in the L2 cache,
-// and 16-bit weights are widened once per group instead of once per tile.
+// A large batch is computed in passes over k and groups of tokens, so that the weights and activations of a pass stay in
+// the L2 cache and 16-bit weights are converted once per group instead of once per tile.
 void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
     const bool small = m.m <= 2 * tile_tokens;
     const int64_t pass = small ? m.k : k_block;
@@ -98,7 +98,7 @@ void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
     }
 }
 
-// ---- sixteen elements at a time ----------------------------------------------------------------------------------------
+// ---- element-wise kernels, norms, RoPE ------------------------------------------------------------------------------
 
 void norm(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n) {
     V mean = zero();
@@ -124,7 +124,7 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
 }
 
-void rotate(float* head, const float* cosines, const float* sines, int64_t d) {
+void rope(float* head, const float* cosines, const float* sines, int64_t d) {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; i += 16) {
         const int64_t n = half - i;
@@ -135,7 +135,7 @@ void rotate(float* head, const float* cosines, const float* sines, int64_t d) {
     }
 }
 
-inline V sigmoid_times(V x, V u) { return div(x, add(broadcast(1.0f), exponential_of(negate(u)))); }
+inline V sigmoid_times(V x, V u) { return div(x, add(broadcast(1.0f), exp_of(negate(u)))); }
 
 void gelu_tanh(float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
@@ -162,10 +162,11 @@ void add_to(float* x, const float* y, int64_t n) {
 
 void copy(float* out, const float* x, int64_t n) {
     int64_t i = 0;
-    for (; i < n && reinterpret_cast<uintptr_t>(out + i) % 64 != 0; ++i) out[i] = x[i];  // streams want whole cache lines
+    // Streaming stores need whole cache lines.
+    for (; i < n && reinterpret_cast<uintptr_t>(out + i) % 64 != 0; ++i) out[i] = x[i];
     for (; i + 16 <= n; i += 16) stream(out + i, load(x + i));
     for (; i < n; ++i) out[i] = x[i];
-    streams_done();
+    stream_fence();
 }
 
 bool all_finite(const float* x, int64_t n) {  // x - x is 0 for a finite x, NaN otherwise
@@ -178,13 +179,13 @@ bool all_finite(const float* x, int64_t n) {  // x - x is 0 for a finite x, NaN 
 }
 
 void exponential(float* x, int64_t n) {
-    for (int64_t i = 0; i < n; i += 16) store_some(x + i, exponential_of(load_some(x + i, n - i)), n - i);
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, exp_of(load_some(x + i, n - i)), n - i);
 }
 
 // ---- attention: Q queries against one key/value head, block by block of 32 positions --------------------------------
 
-struct Running {  // the softmax of one query, so far
-    float highest, total, rescale;
+struct OnlineSoftmax {  // of one query, over the blocks so far
+    float maximum, total, rescale;
     float weight[kv_block];
 };
 
@@ -206,33 +207,34 @@ inline void score_block(const float* const* q, const float* k, int64_t d, V scal
     }
 }
 
-inline void soften(Running& run, V* score, int64_t n) {
+inline void update(OnlineSoftmax& state, V* score, int64_t n) {
     if (n < kv_block) {
         score[0] = minus_infinity_after(score[0], n);
         score[1] = minus_infinity_after(score[1], n - 16);
     }
-    const float peak_here = highest_of(maximum(score[0], score[1]));
-    const float peak = peak_here > run.highest ? peak_here : run.highest;
-    run.rescale = lowest_lane(exponential_of(broadcast(run.highest - peak)));
-    const V low = exponential_of(sub(score[0], broadcast(peak)));
-    const V high = exponential_of(sub(score[1], broadcast(peak)));
-    store(run.weight, low);
-    store(run.weight + 16, high);
-    run.total = fma_scalar(run.total, run.rescale, reduce(add(low, high)));
-    run.highest = peak;
+    const float peak_here = reduce_max(max(score[0], score[1]));
+    const float peak = peak_here > state.maximum ? peak_here : state.maximum;
+    state.rescale = first_lane(exp_of(broadcast(state.maximum - peak)));
+    const V low = exp_of(sub(score[0], broadcast(peak)));
+    const V high = exp_of(sub(score[1], broadcast(peak)));
+    store(state.weight, low);
+    store(state.weight + 16, high);
+    state.total = fma_scalar(state.total, state.rescale, reduce(add(low, high)));
+    state.maximum = peak;
 }
 
 // out[j][0..16N) = out * rescale + sum over positions of weight * v
 template <int Q, int N>
-inline void mix(const Running* run, const float* v, int64_t v_stride, int64_t n, float (*out)[max_head], int64_t at) {
+inline void accumulate_values(const OnlineSoftmax* state, const float* v, int64_t v_stride, int64_t n,
+                              float (*out)[max_head], int64_t at) {
     V sum[Q][N];
     for (int j = 0; j < Q; ++j)
-        for (int c = 0; c < N; ++c) sum[j][c] = mul(load(out[j] + at + 16 * c), broadcast(run[j].rescale));
+        for (int c = 0; c < N; ++c) sum[j][c] = mul(load(out[j] + at + 16 * c), broadcast(state[j].rescale));
     for (int64_t pos = 0; pos < n; ++pos) {
         V row[N];
         for (int c = 0; c < N; ++c) row[c] = load(v + pos * v_stride + at + 16 * c);
         for (int j = 0; j < Q; ++j) {
-            const V w = broadcast(run[j].weight[pos]);
+            const V w = broadcast(state[j].weight[pos]);
             for (int c = 0; c < N; ++c) sum[j][c] = fma(w, row[c], sum[j][c]);
         }
     }
@@ -241,49 +243,50 @@ inline void mix(const Running* run, const float* v, int64_t v_stride, int64_t n,
 }
 
 template <int Q>
-inline void attend_block(const Attend& t, int64_t first, int64_t block, int64_t n, Running* run, float (*out)[max_head]) {
+inline void attend_block(const AttentionTask& t, int64_t first, int64_t block, int64_t n, OnlineSoftmax* state,
+                         float (*out)[max_head]) {
     V score[Q][2];
     score_block<Q>(t.q + first, t.k_blocks[block], t.d, broadcast(t.scale), score);
-    for (int j = 0; j < Q; ++j) soften(run[j], score[j], n);
+    for (int j = 0; j < Q; ++j) update(state[j], score[j], n);
     int64_t at = 0;
-    for (; at + 32 <= t.d_padded; at += 32) mix<Q, 2>(run, t.v_blocks[block], t.d_padded, n, out, at);
-    for (; at < t.d_padded; at += 16) mix<Q, 1>(run, t.v_blocks[block], t.d_padded, n, out, at);
+    for (; at + 32 <= t.d_padded; at += 32) accumulate_values<Q, 2>(state, t.v_blocks[block], t.d_padded, n, out, at);
+    for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, t.v_blocks[block], t.d_padded, n, out, at);
 }
 
-// Two queries share a block's loads while both see all of it; the rest goes one by one. Each query's own arithmetic
-// is the same either way.
-void attend(const Attend& t) {
+// Two queries share the loads of a block when the same number of its positions is visible to both; otherwise each query
+// is computed alone. The arithmetic of a query is the same either way.
+void attend(const AttentionTask& t) {
     for (int64_t first = 0; first < t.n_queries; first += 2) {
         const int64_t queries = t.n_queries - first < 2 ? t.n_queries - first : 2;
-        Running run[2];
+        OnlineSoftmax state[2];
         float out[2][max_head];
         int64_t most = 0;
         for (int64_t j = 0; j < queries; ++j) {
-            run[j].highest = minus_infinity;
-            run[j].total = 0.0f;
+            state[j].maximum = minus_infinity;
+            state[j].total = 0.0f;
             for (int64_t i = 0; i < t.d_padded; i += 16) store(out[j] + i, zero());
             if (t.visible[first + j] > most) most = t.visible[first + j];
         }
         for (int64_t start = 0; start < most; start += kv_block) {
-            int64_t seen[2];
+            int64_t visible[2];
             for (int64_t j = 0; j < queries; ++j) {
                 const int64_t left = t.visible[first + j] - start;
-                seen[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
+                visible[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
             }
-            if (queries == 2 && seen[0] == seen[1]) {
-                attend_block<2>(t, first, start / kv_block, seen[0], run, out);
+            if (queries == 2 && visible[0] == visible[1]) {
+                attend_block<2>(t, first, start / kv_block, visible[0], state, out);
             } else {
                 for (int64_t j = 0; j < queries; ++j)
-                    if (seen[j] > 0) attend_block<1>(t, first + j, start / kv_block, seen[j], run + j, out + j);
+                    if (visible[j] > 0) attend_block<1>(t, first + j, start / kv_block, visible[j], state + j, out + j);
             }
         }
         for (int64_t j = 0; j < queries; ++j)
             for (int64_t i = 0; i < t.d; i += 16)
-                store_some(t.out[first + j] + i, div(load(out[j] + i), broadcast(run[j].total)), t.d - i);
+                store_some(t.out[first + j] + i, div(load(out[j] + i), broadcast(state[j].total)), t.d - i);
     }
 }
 
-void score(const Attend& t) {
+void score(const AttentionTask& t) {
     for (int64_t j = 0; j < t.n_queries; ++j)
         for (int64_t start = 0; start < t.visible[j]; start += kv_block) {
             V score[1][2];

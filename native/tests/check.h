@@ -1,4 +1,4 @@
-// A test is a function with a name; a failed check says where and ends the program with 1.
+// A minimal test framework: TEST defines a named test, and a failed CHECK prints its place and exits with 1.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct Register {
         }                                                             \
     } while (0)
 
-// Repeatable numbers of about unit size (splitmix64, sum of four uniforms).
+// Reproducible numbers of about unit variance (splitmix64, sum of four uniforms).
 class Random {
    public:
     explicit Random(uint64_t seed) : state_(seed) {}

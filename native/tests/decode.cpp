@@ -1,9 +1,9 @@
-// native_tests --decode N: N tokens, one at a time, through a model of GPT-2 small's shape (with a short
-// vocabulary), on one thread. For counting instructions: the difference between two N is the cost of a token.
+// native_tests --decode N: generates N tokens on one thread with a model of GPT-2 small's shape and a short vocabulary.
+// For counting instructions: the difference between two values of N gives the cost of a token.
 #include <algorithm>
 #include <utility>
 
-#include "../engine.h"
+#include "engine/engine.h"
 #include "check.h"
 
 using namespace pophood;
@@ -16,7 +16,7 @@ int decode(int tokens) {
     const auto values = random.values(4'000'000, 0.02f);
     const std::pair<int64_t, int64_t> shapes[] = {{5003, 768}, {1024, 768}, {768, 768}, {3072, 768}, {768, 3072}, {768, 0}, {3072, 0}};
     for (const std::string& name : engine.missing_tensors())
-        for (const auto& [rows, cols] : shapes) try {  // the engine knows which one fits
+        for (const auto& [rows, cols] : shapes) try {  // the engine accepts the shape that fits
                 engine.set_tensor(name, {values.data(), WeightType::f32, cols ? 2 : 1, {rows, cols ? cols : 1}, {cols ? cols * 4 : 4, 4}});
                 break;
             } catch (const std::invalid_argument&) {

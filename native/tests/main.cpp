@@ -1,6 +1,6 @@
-// native_tests [--quick | --decode N]: the C++ part without Python, for sanitizers, emulators, other compilers, and
-// for counting instructions (decode.cpp).
-#include "../kernels.h"
+// native_tests [--quick | --decode N]: tests the C++ part without Python, for sanitizers, emulators and other compilers,
+// and counts instructions (decode.cpp).
+#include "kernels/kernels.h"
 #include "check.h"
 
 std::vector<check::Test>& check::all() {

@@ -1,10 +1,10 @@
-// Two small models, a text for them, and its logits: what the engine's tests share.
+// Shared by the engine's tests: two small models, a text for them, and its logits.
 #pragma once
 
 #include <functional>
 #include <memory>
 
-#include "../engine.h"
+#include "engine/engine.h"
 #include "check.h"
 
 namespace pophood {
@@ -25,7 +25,7 @@ inline std::unique_ptr<Engine> make(const Config& config, int threads, const cha
     auto engine = std::make_unique<Engine>(config, threads, *choose_kernels(isa));
     Random random(11);
     for (const std::string& name : engine->missing_tensors()) {
-        // Shapes are found by trial: the engine knows them, the test does not repeat them.
+        // Tries all shapes, because the engine knows which one fits and the test need not repeat it.
         const int64_t sizes[] = {config.n_embd, config.head_dim, config.n_inner, config.vocab_size, config.n_positions,
                                  config.n_head * config.head_dim, config.n_kv_head * config.head_dim};
         const auto values = random.values(200 * 200, scale);

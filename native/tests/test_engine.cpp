@@ -1,10 +1,10 @@
-// A row's bits depend on its own history only: not on threads, batch, chunks, forks or taps. And nothing half done
-// stays behind after an error.
+// A row's bits depend on that row's history only, not on threads, batches, chunks, forks or taps; and an error leaves
+// every sequence as it was.
 #include <limits>
 #include <sstream>
 #include <thread>
 
-#include "../threads.h"
+#include "platform/threads.h"
 #include "models.h"
 
 using namespace pophood;
@@ -51,7 +51,7 @@ TEST(bits_do_not_depend_on_threads_chunks_batches_or_instruction_sets) {
     }
 }
 
-TEST(forks_share_and_then_part) {
+TEST(forks_share_blocks_until_they_diverge) {
     auto engine = make(llama_like(), 2);
     for (const int32_t prefix : quick ? std::vector<int32_t>{33} : std::vector<int32_t>{5, 31, 32, 33, 64}) {
         const int64_t plain = engine->create(), shared = engine->create();
@@ -63,7 +63,7 @@ TEST(forks_share_and_then_part) {
         const int64_t left = engine->fork(shared), right = engine->fork(shared);
         CHECK(engine->cache_bytes() == before, "a fork takes no memory");
         auto rest = text(left, prefix + 20);
-        logits(*engine, text(right, 20, 77));  // the sibling goes its own way first
+        logits(*engine, text(right, 20, 77));  // the sibling diverges first
         const auto got = logits(*engine, {rest.begin() + prefix, rest.end()});
         CHECK(same_bits(got, {expected.begin() + prefix * 97, expected.end()}), "prefix %d", prefix);
         engine->truncate(left, prefix / 2);
@@ -94,7 +94,7 @@ TEST(an_error_leaves_every_sequence_as_it_was) {
     check_throws<std::out_of_range>([&] { engine->length(1234); });
 }
 
-TEST(a_nan_is_an_error_and_leaves_no_trace) {
+TEST(a_nan_is_an_error_and_changes_no_sequence) {
     auto engine = make(gpt2_like(), 1);
     const int64_t a = engine->create();
     logits(*engine, text(a, 3));
@@ -107,8 +107,8 @@ TEST(a_nan_is_an_error_and_leaves_no_trace) {
     CHECK(poisoned->length(p) == 0);
     bias[5] = 0.1f;
     poisoned->set_tensor("blocks.1.attn.v.bias", {bias.data(), WeightType::f32, 1, {48, 1}, {4, 0}});
-    check_throws<std::out_of_range>([&] { poisoned->length(p); });  // new weights drop what the old ones computed
-    logits(*poisoned, text(poisoned->create(), 3));                 // and the block that saw the NaN is clean again
+    check_throws<std::out_of_range>([&] { poisoned->length(p); });  // new weights drop the old sequences
+    logits(*poisoned, text(poisoned->create(), 3));                 // and the block that held the NaN is clean again
 }
 
 TEST(two_engines_and_many_callers_share_the_pool) {
@@ -134,13 +134,13 @@ TEST(weights_of_any_strides_and_types_are_packed) {
     std::vector<float> transposed(values.size());
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t c = 0; c < cols; ++c) transposed[static_cast<size_t>(c * rows + r)] = values[static_cast<size_t>(r * cols + c)];
-    Matrix plain, turned;
+    Matrix plain, from_transposed;
     plain.pack({values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
-    turned.pack({transposed.data(), WeightType::f32, 2, {rows, cols}, {4, rows * 4}}, 2);
+    from_transposed.pack({transposed.data(), WeightType::f32, 2, {rows, cols}, {4, rows * 4}}, 2);
     std::vector<float> a(cols), b(cols);
     for (int64_t r = 0; r < rows; ++r) {
         plain.row(r, a.data());
-        turned.row(r, b.data());
+        from_transposed.row(r, b.data());
         CHECK(same_bits(a, {values.begin() + r * cols, values.begin() + (r + 1) * cols}) && same_bits(a, b));
     }
 }

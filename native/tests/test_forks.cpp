@@ -1,5 +1,5 @@
-// Forks share blocks of keys and values until one of their owners writes. Every owner, the parent among them, must
-// go on as if it were alone: the same bits as a run that was never forked.
+// Forks share blocks of keys and values until one of their owners writes. Every owner, the parent included, must then
+// continue with the bits of a sequence that was never forked.
 #include <map>
 
 #include "models.h"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t vocabulary = 97;
 
-// A sequence, every token that it was given, and the logits after those that it was given alone, by position.
+// A sequence, all of its tokens, and the logits at the positions that it computed after the fork.
 struct Owner {
     int64_t sequence;
     std::vector<int32_t> tokens;
@@ -39,8 +39,8 @@ void truncate(Engine& engine, Owner& owner, int64_t length) {
     CHECK(engine.length(owner.sequence) == length);
 }
 
-// All owners write tokens of their own by turns, the order of each turn turned round.
-void go_on(Engine& engine, std::vector<Owner>& owners, int turns) {
+// All owners append their own tokens by turns; every second turn goes in reverse order.
+void append_tokens(Engine& engine, std::vector<Owner>& owners, int turns) {
     for (int turn = 0; turn < turns; ++turn)
         for (size_t i = 0; i < owners.size(); ++i) {
             const size_t j = turn % 2 ? owners.size() - 1 - i : i;
@@ -52,7 +52,7 @@ void go_on(Engine& engine, std::vector<Owner>& owners, int turns) {
         }
 }
 
-// Drops the owners, whose logits must be those of the same tokens in runs that were never forked.
+// Checks that the owners' logits are those of unforked sequences with the same tokens, then drops the owners.
 void check_and_drop(Engine& engine, const std::vector<Owner>& owners) {
     for (size_t i = 0; i < owners.size(); ++i) {
         const int64_t alone = engine.create();
@@ -70,37 +70,37 @@ void check_and_drop(Engine& engine, const std::vector<Owner>& owners) {
 
 }  // namespace
 
-TEST(every_owner_of_a_block_goes_on_as_if_it_were_alone) {
+TEST(every_owner_of_a_block_continues_independently) {
     for (const Config& config : {llama_like(), gpt2_like()}) {
         auto engine = make(config, 1);
         for (const int owners : quick ? std::vector<int>{3} : std::vector<int>{2, 3, 5})
             for (const int32_t prefix : quick ? std::vector<int32_t>{31} : std::vector<int32_t>{1, 17, 31, 32, 33, 63, 64})
-                for (const bool chain : {false, true}) {  // forks of the parent, or each of the one before
+                for (const bool chain : {false, true}) {  // fork the parent each time, or the previous fork
                     std::vector<Owner> all{begin(*engine, prefix)};
                     while (static_cast<int>(all.size()) < owners) all.push_back(forked(*engine, chain ? all.back() : all.front()));
-                    go_on(*engine, all, quick ? 3 : 5);
+                    append_tokens(*engine, all, quick ? 3 : 5);
                     check_and_drop(*engine, all);
                 }
     }
 }
 
-TEST(an_owner_that_waits_is_not_written_over) {
+TEST(a_waiting_owner_is_not_overwritten) {
     auto engine = make(llama_like(), 1);
     for (const int32_t prefix : quick ? std::vector<int32_t>{50} : std::vector<int32_t>{1, 31, 32, 50}) {
         std::vector<Owner> writers{begin(*engine, prefix)};
         std::vector<Owner> waiting{forked(*engine, writers.front()), forked(*engine, writers.front())};
-        go_on(*engine, writers, 36);  // over the edge of a block
-        go_on(*engine, waiting, 3);
+        append_tokens(*engine, writers, 36);  // past the end of a block
+        append_tokens(*engine, waiting, 3);
         check_and_drop(*engine, writers);
-        go_on(*engine, waiting, 2);
+        append_tokens(*engine, waiting, 2);
         check_and_drop(*engine, {waiting.front()});
         waiting.erase(waiting.begin());
-        go_on(*engine, waiting, 2);  // the last owner of all
+        append_tokens(*engine, waiting, 2);  // the only owner left
         check_and_drop(*engine, waiting);
     }
 }
 
-TEST(an_owner_that_is_truncated_leaves_the_others_alone) {
+TEST(truncating_one_owner_does_not_change_the_others) {
     auto engine = make(llama_like(), 1);
     for (const int32_t prefix : quick ? std::vector<int32_t>{70} : std::vector<int32_t>{64, 70})
         for (const int32_t length : quick ? std::vector<int32_t>{32} : std::vector<int32_t>{0, 1, 31, 32, 33, 63, 64})
@@ -110,19 +110,19 @@ TEST(an_owner_that_is_truncated_leaves_the_others_alone) {
                 all.push_back(forked(*engine, all.back()));
                 truncate(*engine, all[cut], length);
                 std::vector<Owner> one{all[cut]};
-                go_on(*engine, one, quick ? 4 : 34);  // writes where the others' keys are
+                append_tokens(*engine, one, quick ? 4 : 34);  // writes at the positions of the others' keys
                 all[cut] = one.front();
-                go_on(*engine, all, 2);
+                append_tokens(*engine, all, 2);
                 check_and_drop(*engine, all);
             }
 }
 
-TEST(blocks_that_nobody_owns_are_used_again) {
+TEST(blocks_without_owners_are_reused) {
     auto engine = make(llama_like(), 1);
     const auto fill = [&] {
         std::vector<Owner> all{begin(*engine, 50)};
         while (all.size() < 4) all.push_back(forked(*engine, all.back()));
-        go_on(*engine, all, 2);
+        append_tokens(*engine, all, 2);
         truncate(*engine, all.back(), 10);
         const int64_t bytes = engine->cache_bytes();
         for (const Owner& owner : all) engine->drop(owner.sequence);

@@ -1,9 +1,9 @@
-// Every SIMD kernel gives the bits of kernels/scalar.cpp, on awkward sizes; and the scalar ones are right.
+// Every SIMD kernel gives the same bits as kernels/scalar.cpp on awkward sizes, and the scalar kernels are correct.
 #include <cmath>
 #include <limits>
 #include <sstream>
 
-#include "../kernels.h"
+#include "kernels/kernels.h"
 #include "check.h"
 
 using namespace pophood;
@@ -59,7 +59,7 @@ void compare_elementwise(const Kernels& fast, F kernel, const char* name) {
     Random random(5);
     for (const int64_t n : {1, 3, 15, 16, 17, 31, 33, 100, 257}) {
         auto a = random.values(n, 4.0f), b = a;
-        for (int64_t i = 0; i < n; i += 7) a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] *= 30.0f;  // far out, too
+        for (int64_t i = 0; i < n; i += 7) a[static_cast<size_t>(i)] = b[static_cast<size_t>(i)] *= 30.0f;  // large values too
         kernel(fast, a.data(), n);
         kernel(scalar_kernels, b.data(), n);
         CHECK(same_bits(a, b), "%s %s n %d", fast.name, name, static_cast<int>(n));
@@ -78,7 +78,7 @@ void compare_attention(const Kernels& fast, int64_t d, const std::vector<int64_t
     }
     const auto run = [&](const Kernels& kernels, bool together) {
         std::vector<float> out(static_cast<size_t>(max_queries * d), 7.0f);
-        Attend task{};
+        AttentionTask task{};
         task.k_blocks = k.data();
         task.v_blocks = v.data();
         task.d = d;
@@ -100,7 +100,7 @@ void compare_attention(const Kernels& fast, int64_t d, const std::vector<int64_t
     CHECK(same_bits(run(fast, false), expected), "%s d %d, one by one", fast.name, static_cast<int>(d));
     const auto scores = [&](const Kernels& kernels) {
         std::vector<float> out(static_cast<size_t>(max_queries * blocks * kv_block), 7.0f);
-        Attend task{};
+        AttentionTask task{};
         task.n_queries = static_cast<int64_t>(visible.size());
         task.k_blocks = k.data();
         task.d = d;
@@ -148,7 +148,7 @@ TEST(elementwise_gives_the_bits_of_the_specification) {
         compare_elementwise(
             *fast, [&](const Kernels& t, float* x, int64_t n) { t.norm(x, gain.data(), nullptr, 1e-5f, true, x, n); }, "rms norm");
         compare_elementwise(
-            *fast, [&](const Kernels& t, float* x, int64_t n) { t.rotate(x, angle.data(), gain.data(), n / 2 * 2); }, "rotate");
+            *fast, [&](const Kernels& t, float* x, int64_t n) { t.rope(x, angle.data(), gain.data(), n / 2 * 2); }, "rope");
     }
 }
 
@@ -163,7 +163,7 @@ TEST(attention_gives_the_bits_of_the_specification) {
         }
 }
 
-TEST(a_copy_is_the_same_wherever_it_begins) {
+TEST(copy_works_at_every_alignment) {
     Random random(12);
     const auto values = random.values(300);
     for (const Kernels* fast : fast_tables())
@@ -176,7 +176,7 @@ TEST(a_copy_is_the_same_wherever_it_begins) {
             }
 }
 
-TEST(what_is_not_finite_is_seen_and_passed_on) {
+TEST(non_finite_values_are_detected_and_propagated) {
     auto tables = fast_tables();
     tables.push_back(&scalar_kernels);
     const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
@@ -196,7 +196,7 @@ TEST(what_is_not_finite_is_seen_and_passed_on) {
             }
 }
 
-TEST(exponential_is_close_to_the_true_one) {
+TEST(exponential_is_accurate) {
     double worst = 0.0;
     for (float x = -87.0f; x < 88.0f; x += quick ? 0.37f : 0.00137f) {
         float y = x;

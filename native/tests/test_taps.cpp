@@ -1,4 +1,4 @@
-// Taps say what the forward pass computed, and reading them changes nothing.
+// Taps return the values that the forward pass computed, and reading them changes no bit.
 #include <cmath>
 #include <map>
 #include <sstream>
@@ -9,7 +9,7 @@ using namespace pophood;
 
 namespace {
 
-constexpr int64_t n = 40;  // rows, over one block of the cache
+constexpr int64_t n = 40;  // rows: more than one block of the cache
 
 struct Place {
     Tap tap;
@@ -31,7 +31,7 @@ std::vector<Place> places(const Config& config) {
     return all;
 }
 
-// Every tap of a text of n tokens, read in chunks.
+// Reads every tap of a text of n tokens, chunk by chunk.
 Values read_all(Engine& engine, size_t chunk) {
     Values values;
     const int64_t sequence = engine.create();
@@ -124,7 +124,7 @@ TEST(taps_add_up) {
     }
 }
 
-TEST(too_little_room_for_keys_is_refused) {
+TEST(a_tap_array_with_too_few_keys_is_refused) {
     auto engine = make(gpt2_like(), 1);
     std::vector<float> values(static_cast<size_t>(n * 3 * n));
     bool refused = false;

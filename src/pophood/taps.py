@@ -3,7 +3,7 @@
     embed.token  embed.position  blocks.i.{...}  final_norm.normalized  final_norm  logits
 
 docs/taps.md draws where each one sits. The order below is the order of execution; a tap's number is its place
-in the enumeration of native/engine.h.
+in the enumeration of native/engine/engine.h.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from tests.contracts.sources import functions_of, product_files, tracked_files
 FILE_LINES = 400
 FUNCTION_LINES = 60
 FORWARD_LINES = 100
-FORWARD_PASSES = {("native/engine.cpp", "compute"), ("src/pophood/train/model/transformer.py", "forward")}
+FORWARD_PASSES = {
+    ("native/engine/engine.cpp", "compute"),
+    ("src/pophood/train/model/transformer.py", "forward"),
+}
 
 
 def budget_of(path: Path, name: str) -> int:

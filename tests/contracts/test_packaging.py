@@ -115,7 +115,7 @@ def test_the_sdist_holds_what_a_build_needs_and_no_test_data(built: tuple[Path, 
         "constraints.txt", "native", "pyproject.toml", "src",
     }  # fmt: skip
     assert not [name for name in names if re.search(r"test|\.(gguf|safetensors|so|pyd)$", name)]
-    assert {"native/bindings.cpp", "native/engine.h", "src/pophood/py.typed"} <= names
+    assert {"native/bindings/module.cpp", "native/engine/engine.h", "src/pophood/py.typed"} <= names
 
 
 def test_the_metadata_says_what_pyproject_says(built: tuple[Path, Path]) -> None:

@@ -70,7 +70,7 @@ def test_the_table_has_every_alias() -> None:
 
 
 def test_the_drawing_has_every_tap() -> None:
-    drawing = PAGE.split("## Where they sit")[1].split("```")[1]
+    drawing = PAGE.split("## Where the taps are")[1].split("```")[1]
     missing = [
         name for name in BLOCK_NAMES if not re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", drawing)
     ]

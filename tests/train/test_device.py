@@ -17,7 +17,7 @@ from pophood.errors import BadInput, NotHere
 from pophood.train.data.dataset.batch import Batch
 from pophood.train.device import require, settled
 from pophood.train.loop.step import Tensors
-from pophood.train.model.loss import _FusedCrossEntropy
+from pophood.train.model.loss import CrossEntropyFunction
 from pophood.train.model.precision import dtype_of
 from pophood.train.model.transformer import Model
 from pophood.train.run.plan import refuse_unfit, remedies
@@ -91,7 +91,7 @@ def test_model_and_loss_stay_on_their_device(size: str) -> None:
     model = Model(scratch_config(size, 300)).to("meta")
     batch = Tensors.of(packed()).to("meta")
     hidden = batch.hidden(model)
-    loss: Any = _FusedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+    loss: Any = CrossEntropyFunction.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, 1), model.output_weight, batch.targets.flatten(), 1.0
     )
     assert {hidden.device.type, loss.device.type} == {"meta"}

@@ -1,4 +1,4 @@
-"""LoRA's detours: the model as it was at the start, peft's numbers and gradients, and folding back."""
+"""LoRA: it starts as the unchanged model, agrees with peft in numbers and gradients, and merges."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def adapted(bundle: Bundle, settings: LoraSettings, fill: bool = True) -> Model:
     return model
 
 
-def test_it_begins_at_the_model_as_it_was(bundle: Bundle) -> None:
+def test_it_starts_as_the_unchanged_model(bundle: Bundle) -> None:
     plain = Model(bundle.config)
     plain.load(bundle.weights)
     model = adapted(bundle, LoraSettings(), fill=False)
@@ -51,10 +51,10 @@ def test_it_begins_at_the_model_as_it_was(bundle: Bundle) -> None:
     }
 
 
-# peft asks transformers by an older name.
+# peft uses a deprecated name of transformers.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.parametrize("rslora", [False, True])
-def test_numbers_and_gradients_are_pefts(bundle: Bundle, rslora: bool) -> None:
+def test_numbers_and_gradients_agree_with_peft(bundle: Bundle, rslora: bool) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -86,7 +86,7 @@ def test_numbers_and_gradients_are_pefts(bundle: Bundle, rslora: bool) -> None:
         assert (mine.grad - reference.grad).abs().max() <= 1e-4 * reference.grad.abs().max()
 
 
-def test_folding_back_changes_nothing(bundle: Bundle) -> None:
+def test_fusing_changes_nothing(bundle: Bundle) -> None:
     model = adapted(bundle, LoraSettings(rank=4, targets=("attn.q", "mlp.down")))
     with torch.no_grad():
         before = model(TOKENS, POSITIONS, WHOLE)
@@ -97,8 +97,8 @@ def test_folding_back_changes_nothing(bundle: Bundle) -> None:
         assert (model(TOKENS, POSITIONS, WHOLE) - before).abs().max() < 1e-5 * before.abs().max()
 
 
-def test_its_dropout_is_on_the_detour_alone(bundle: Bundle) -> None:
-    """With B at zero the detour is nothing, with or without dropout; with B it is what differs."""
+def test_dropout_applies_to_the_branch_alone(bundle: Bundle) -> None:
+    """With B at zero the branch is zero, with dropout or without; otherwise dropout changes the output."""
     plain = Model(bundle.config)
     plain.load(bundle.weights)
     empty = adapted(bundle, LoraSettings(rank=4, dropout=0.5), fill=False).train()
@@ -111,7 +111,7 @@ def test_its_dropout_is_on_the_detour_alone(bundle: Bundle) -> None:
 
 
 def layer_of(dropout: float, generator: torch.Generator) -> LoraLinear:
-    """A layer of 40 x 24 with a detour of rank 4 that is not zero."""
+    """A layer of 40 x 24 with a branch of rank 4 that is not zero."""
     layer = LoraLinear(torch.nn.Linear(24, 40, bias=False), LoraSettings(rank=4, alpha=8, dropout=dropout))
     with torch.no_grad():
         assert isinstance(layer.weight, torch.Tensor)
@@ -121,8 +121,8 @@ def layer_of(dropout: float, generator: torch.Generator) -> LoraLinear:
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.3, 0.5, 0.8])
-def test_the_mean_over_masks_is_the_detour_without_dropout(dropout: float) -> None:
-    """Inputs that are kept are scaled by 1 / (1 - p), so that nothing is missing on average."""
+def test_the_mean_over_masks_is_the_branch_without_dropout(dropout: float) -> None:
+    """Inputs that are not dropped are scaled by 1 / (1 - p), so the mean stays the same."""
     generator = torch.Generator().manual_seed(5)
     layer, x = layer_of(dropout, generator), torch.randn(6, 24, generator=generator)
     torch.manual_seed(0)
@@ -130,15 +130,15 @@ def test_the_mean_over_masks_is_the_detour_without_dropout(dropout: float) -> No
         expected = layer.eval()(x)
         made = layer.train()(x.repeat(20_000, 1)).view(20_000, 6, 40)
     spread = made.std(0) / 20_000**0.5
-    assert float(spread.min()) > 0, "every output has its detour dropped somewhere"
+    assert float(spread.min()) > 0, "every output is changed by some mask"
     assert float(((made.mean(0) - expected).abs() / spread).max()) < 5
     assert isinstance(layer.weight, torch.Tensor)
     base = torch.nn.functional.linear(x, layer.weight)
-    assert (expected - base).abs().max() > 1, "the detour counts"
+    assert (expected - base).abs().max() > 1, "the branch contributes"
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
-def test_dropout_has_pefts_numbers_and_gradients_under_one_seed(dropout: float) -> None:
+def test_dropout_agrees_with_peft_for_the_same_seed(dropout: float) -> None:
     from peft import LoraConfig
     from peft.tuners.lora import Linear
 

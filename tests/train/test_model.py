@@ -1,4 +1,4 @@
-"""The torch model is the reference's: hidden states, loss, and the gradient of every parameter."""
+"""The torch model agrees with transformers in hidden states, loss, and the gradient of every parameter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pophood.model.bundle import Bundle, open_bundle
 from pophood.model.engine import Engine
 from pophood.train.model.attention import WHOLE, spans_of
 from pophood.train.model.loss import cross_entropy
-from pophood.train.model.ops import add_dropped
-from pophood.train.model.precision import halve
+from pophood.train.model.ops import dropout_add
+from pophood.train.model.precision import to_bf16
 from pophood.train.model.transformer import Dropout, Model
 from tests.tiny import tiny_folder
 
@@ -48,7 +48,7 @@ def batch_of(bundle: Bundle) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def reference_gradients(
     bundle: Bundle, tokens: torch.Tensor, targets: torch.Tensor
 ) -> tuple[float, dict[str, Any]]:
-    """Loss and gradients of transformers, under our names (GPT-2's Conv1D turned, its q, k, v cut apart)."""
+    """Loss and gradients of transformers under our names (GPT-2's Conv1D transposed, q, k, v separated)."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -69,7 +69,7 @@ def reference_gradients(
     return float(loss.detach()), {name: gradients[name] for name in tensor_shapes(bundle.config)}
 
 
-def test_loss_and_every_gradient_are_those_of_transformers(bundle: Bundle) -> None:
+def test_loss_and_every_gradient_agree_with_transformers(bundle: Bundle) -> None:
     tokens, targets, positions = batch_of(bundle)
     expected, gradients = reference_gradients(bundle, tokens, targets)
     model = model_of(bundle)
@@ -79,7 +79,7 @@ def test_loss_and_every_gradient_are_those_of_transformers(bundle: Bundle) -> No
     assert abs(float(loss.detach()) - expected) < 1e-5
     named = dict(model.named_parameters())
     assert set(named) == set(tensor_shapes(bundle.config))
-    # A key's bias moves all scores of a query alike: its true gradient is zero, both sides hold rounding.
+    # A key's bias shifts all scores of a query alike, so its gradient is zero up to rounding errors.
     floor = 1e-7 * max(np.abs(gradient).max() for gradient in gradients.values())
     for name, gradient in gradients.items():
         ours = named[name].grad
@@ -87,7 +87,7 @@ def test_loss_and_every_gradient_are_those_of_transformers(bundle: Bundle) -> No
         assert np.abs(ours.numpy() - gradient).max() <= 1e-4 * np.abs(gradient).max() + floor, name
 
 
-def test_the_hidden_states_are_the_engines(bundle: Bundle) -> None:
+def test_the_hidden_states_agree_with_the_engine(bundle: Bundle) -> None:
     tokens, _, positions = batch_of(bundle)
     model, engine = model_of(bundle), Engine(bundle.config)
     engine.load(bundle.weights)
@@ -136,7 +136,7 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(
     tokens, _, positions = batch_of(bundle)
     model = model_of(bundle, dropout=0.1)
     if precision == "bf16":
-        halve(model)
+        to_bf16(model)
     torch.manual_seed(3)
     before: list[torch.Tensor] = []
     after: list[torch.Tensor] = []
@@ -144,30 +144,30 @@ def test_dropout_zeroes_its_share_and_keeps_the_mean(
     def watched(x: torch.Tensor | None, y: torch.Tensor, rate: float) -> torch.Tensor:
         if rate:
             before.append(y.detach())
-            after.append(add_dropped(None, y.detach(), rate))
-        return add_dropped(x, y, rate)
+            after.append(dropout_add(None, y.detach(), rate))
+        return dropout_add(x, y, rate)
 
-    monkeypatch.setattr("pophood.train.model.transformer.add_dropped", watched)
+    monkeypatch.setattr("pophood.train.model.transformer.dropout_add", watched)
     model.train()
     for _ in range(60):
         model(tokens, positions, WHOLE)
     zeros = torch.stack([(output == 0).float().mean() for output in after]).mean()
     assert abs(float(zeros) - 0.1) < 0.002
-    kept = torch.cat([y[out != 0] / out[out != 0] for y, out in zip(before, after, strict=True)])
-    assert (kept.float() - 0.9).abs().max() < 0.01  # what is kept is divided by 0.9
+    ratios = torch.cat([y[out != 0] / out[out != 0] for y, out in zip(before, after, strict=True)])
+    assert (ratios.float() - 0.9).abs().max() < 0.01  # the other elements are divided by 0.9
     whole, dropped = (torch.cat([x.float().abs().flatten() for x in xs]) for xs in (before, after))
     assert abs(float(dropped.mean() / whole.mean()) - 1) < 0.01
     model.eval()
     with torch.no_grad():
-        quiet = [model(tokens, positions, WHOLE) for _ in range(2)]
-    assert torch.equal(*quiet)
+        outputs = [model(tokens, positions, WHOLE) for _ in range(2)]
+    assert torch.equal(*outputs)
     plain = model_of(bundle).eval()
     if precision == "bf16":
-        halve(plain)
-    assert torch.equal(quiet[0], plain(tokens, positions, WHOLE).detach())
+        to_bf16(plain)
+    assert torch.equal(outputs[0], plain(tokens, positions, WHOLE).detach())
 
 
-def test_the_fused_loss_is_torchs() -> None:
+def test_the_fused_loss_agrees_with_torch() -> None:
     generator = torch.Generator().manual_seed(5)
     hidden = torch.randn(2, 300, 16, generator=generator, requires_grad=True)
     weight = torch.randn(97, 16, generator=generator, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The learning rate of each step by hand, and clipping, in every optimizer."""
+"""The learning-rate schedule, checked by hand, and gradient clipping with every optimizer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from pophood.train.loop.optimizer import AdamW, HalvesAdamW, Optimizer, clip, learning_rate
+from pophood.train.loop.optimizer import AdamW, Optimizer, SplitMasterAdamW, clip, learning_rate
 from pophood.train.settings import TrainSettings
 
-# (steps, warm-up) -> rates by hand, of a highest rate of 1 and a last one of a tenth: the cosine's values
-# are 0.1 + 0.9 (1 + cos a) / 2 = 0.55 + 0.45 cos a, and a goes from 0 at the first step after the warm-up.
+# (steps, warm-up) -> rates by hand, for a peak of 1 and a final rate of a tenth. The cosine's values are
+# 0.1 + 0.9 (1 + cos a) / 2 = 0.55 + 0.45 cos a, where a is 0 at the first step after the warm-up.
 BY_HAND = {
     (10, 0.2): {0: 0.5, 1: 1.0, 2: 1.0, 6: 0.55, 9: 0.55 + 0.45 * math.cos(7 / 8 * math.pi)},
     (100, 0.05): {0: 0.2, 3: 0.8, 4: 1.0, 5: 1.0, 6: 0.55 + 0.45 * math.cos(math.pi / 95), 99: 0.1002461},
@@ -34,8 +34,8 @@ def test_rates_by_hand(steps: int, warmup: float) -> None:
 
 
 @pytest.mark.parametrize("steps", range(1, 41))
-def test_a_short_run_is_warm_after_one_step(steps: int) -> None:
-    """A warm-up of 5 % is at most 2 of 40 steps, so that few steps learn at nearly the full rate."""
+def test_a_short_run_has_one_warm_up_step(steps: int) -> None:
+    """A warm-up of 5 % is at most 2 of 40 steps, so even few steps learn at nearly the full rate."""
     settings = TrainSettings(learning_rate=1.0)
     rates = [learning_rate(step, steps, settings) for step in range(steps)]
     assert rates.index(1.0) <= 1
@@ -43,60 +43,62 @@ def test_a_short_run_is_warm_after_one_step(steps: int) -> None:
 
 
 def optimizer_of(kind: str, gradients: list[torch.Tensor], rate: float = 1e-2) -> Optimizer:
-    """An optimizer over parameters of ones, with these gradients."""
+    """Make an optimizer for parameters of ones that have these gradients."""
     settings = TrainSettings(method="full", learning_rate=rate, weight_decay=0.0, epsilon=1e-3)
-    dtype = torch.bfloat16 if kind == "halves" else torch.float32
+    dtype = torch.bfloat16 if kind == "split" else torch.float32
     parameters = [torch.nn.Parameter(torch.ones_like(gradient, dtype=dtype)) for gradient in gradients]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient.to(dtype).clone()
     groups = [{"params": parameters, "weight_decay": 0.0}]
-    if kind == "halves":
-        low: dict[torch.Tensor, torch.Tensor] = {
+    if kind == "split":
+        remainders: dict[torch.Tensor, torch.Tensor] = {
             p: torch.zeros(p.shape, dtype=torch.int16) for p in parameters
         }
-        return HalvesAdamW(groups, low, settings)
+        return SplitMasterAdamW(groups, remainders, settings)
     return AdamW(groups, settings)
 
 
-def seen(optimizer: Optimizer) -> list[torch.Tensor]:
-    """The gradients that the next step takes, after clipping, as its first moments show them."""
+def step_gradients(optimizer: Optimizer) -> list[torch.Tensor]:
+    """Return the clipped gradients that the next step uses, as its first moments show them."""
     optimizer.step()
     return [optimizer.state[p]["exp_avg"].float() / (1 - optimizer.betas[0]) for p in optimizer.parameters()]
 
 
 GRADIENTS = [torch.tensor([[0.25, -0.5], [0.125, 0.0]]), torch.tensor([0.5, 0.25])]
-LENGTH = math.sqrt(0.0625 + 0.25 + 0.015625 + 0.25 + 0.0625)  # 0.8
+NORM = math.sqrt(0.0625 + 0.25 + 0.015625 + 0.25 + 0.0625)  # 0.8
 
 
-@pytest.mark.parametrize("kind", ["whole", "halves"])
-@pytest.mark.parametrize("longest", [0.81, 1.0, 5.0, 1e6])
-def test_a_gradient_shorter_than_the_limit_is_left_alone(kind: str, longest: float) -> None:
+@pytest.mark.parametrize("kind", ["whole", "split"])
+@pytest.mark.parametrize("max_norm", [0.81, 1.0, 5.0, 1e6])
+def test_a_gradient_below_the_limit_is_unchanged(kind: str, max_norm: float) -> None:
     optimizer = optimizer_of(kind, GRADIENTS)
-    assert clip(optimizer, longest) == pytest.approx(LENGTH, rel=1e-3)
-    for found, given in zip(seen(optimizer), GRADIENTS, strict=True):
-        torch.testing.assert_close(found, given, rtol=1e-2, atol=1e-6)
+    assert clip(optimizer, max_norm) == pytest.approx(NORM, rel=1e-3)
+    for gradient, expected in zip(step_gradients(optimizer), GRADIENTS, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["whole", "halves"])
-@pytest.mark.parametrize("longest", [0.79, 0.4, 0.01])
-def test_a_longer_one_is_shortened_to_it_in_its_direction(kind: str, longest: float) -> None:
+@pytest.mark.parametrize("kind", ["whole", "split"])
+@pytest.mark.parametrize("max_norm", [0.79, 0.4, 0.01])
+def test_a_longer_gradient_is_scaled_to_the_limit(kind: str, max_norm: float) -> None:
     optimizer = optimizer_of(kind, GRADIENTS)
-    assert clip(optimizer, longest) == pytest.approx(LENGTH, rel=1e-3)
-    found = seen(optimizer)
-    assert math.sqrt(sum(float(part.square().sum()) for part in found)) == pytest.approx(longest, rel=1e-2)
-    for part, given in zip(found, GRADIENTS, strict=True):
-        torch.testing.assert_close(part, given * longest / LENGTH, rtol=2e-2, atol=1e-6)
+    assert clip(optimizer, max_norm) == pytest.approx(NORM, rel=1e-3)
+    gradients = step_gradients(optimizer)
+    assert math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients)) == pytest.approx(
+        max_norm, rel=1e-2
+    )
+    for gradient, expected in zip(gradients, GRADIENTS, strict=True):
+        torch.testing.assert_close(gradient, expected * max_norm / NORM, rtol=2e-2, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["whole", "halves"])
-def test_a_step_that_was_clipped_does_not_shorten_the_next(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["whole", "split"])
+def test_a_clipped_step_does_not_affect_the_next(kind: str) -> None:
     optimizer = optimizer_of(kind, GRADIENTS)
     clip(optimizer, 0.1)
-    seen(optimizer)
+    step_gradients(optimizer)
     for parameter in optimizer.parameters():
         del optimizer.state[parameter]
     for parameter, gradient in zip(optimizer.parameters(), GRADIENTS, strict=True):
         parameter.grad = gradient.to(parameter.dtype).clone()
     clip(optimizer, 1.0)
-    for found, given in zip(seen(optimizer), GRADIENTS, strict=True):
-        torch.testing.assert_close(found, given, rtol=1e-2, atol=1e-6)
+    for gradient, expected in zip(step_gradients(optimizer), GRADIENTS, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-2, atol=1e-6)

@@ -19,7 +19,7 @@ from pophood.train.events import Step
 from pophood.train.loop.optimizer import make_optimizer
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.attention import WHOLE
-from pophood.train.model.precision import halve
+from pophood.train.model.precision import to_bf16
 from pophood.train.model.transformer import Model
 from pophood.train.run import plan as plans
 from pophood.train.run import timing
@@ -73,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bf16_trainer(case: Case, data: Path, **changes: Any) -> Trainer:
     """A trainer whose model multiplies in bfloat16."""
     trainer = trainer_of(case, data, **changes)
-    halve(trainer.model)
+    to_bf16(trainer.model)
     trainer.optimizer = make_optimizer(trainer.model, trainer.settings)
     return trainer
 

@@ -16,7 +16,7 @@ from pophood.model.lm import LM
 from pophood.train.data import DataOptions, Order, open_data
 from pophood.train.data.dataset.examples import Pieces
 from pophood.train.loop.evaluation import evaluate, loss_of
-from pophood.train.model.build import build
+from pophood.train.model.build import build_model
 from pophood.train.report.curve import curve, words
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.measures import Measures, mean_loss, passage_losses, timed_samples, verbatim
@@ -56,7 +56,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     ours = loss_of(lm.engine, data.train)
     order = Order(data.train, 2, 96, 0)
     batches = [order.batch(0, i) for i in range(order.batches_per_epoch(0))]
-    model = build(lm.bundle, TrainSettings(length=96, precision="f32"))
+    model = build_model(lm.bundle, TrainSettings(length=96, precision="f32"))
     theirs = torch_loss(Learner(model), map(Tensors.of, batches))
     assert ours.tokens == sum(batch.learned for batch in batches)
     assert ours.documents == 24

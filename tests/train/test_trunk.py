@@ -19,7 +19,7 @@ from pophood.train.events import Evaluated, Event, Finished, Noted, Step
 from pophood.train.loop import chunk_store as states
 from pophood.train.loop.activation_cache import Trunk, Trunks, lowest_trained
 from pophood.train.loop.trainer import Trainer
-from pophood.train.model.precision import halve
+from pophood.train.model.precision import to_bf16
 from pophood.train.settings import TrainSettings
 from tests.train.small import Case, trainer_of
 
@@ -145,7 +145,7 @@ def test_a_trunk_has_no_dropout(data: Path, tmp_path: Path) -> None:
 
 def test_a_run_in_bfloat16_keeps_half_the_bytes(data: Path, tmp_path: Path) -> None:
     trainer = trainer_of(LAST, data)
-    halve(trainer.model)
+    to_bf16(trainer.model)
     with_trunk(trainer, tmp_path)
     trunk = trunk_of(trainer)
     assert trunk.dtype == torch.bfloat16

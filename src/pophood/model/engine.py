@@ -1,7 +1,7 @@
 """Engine: NumPy arrays in and out of the native module; sequences, taps, chunks. No files, text or sampling.
 
-The arithmetic is in `native/engine.cpp`. Here a model's tensors are handed over once, token ids go in, and
-logits, hidden states and taps come out. Choosing a token is `sampling`, the loop is `generate`.
+The arithmetic is in `native/engine/engine.cpp`. Here a model's tensors are handed over once, token ids go in,
+and logits, hidden states and taps come out. Choosing a token is `sampling`, the loop is `generate`.
 """
 
 from __future__ import annotations

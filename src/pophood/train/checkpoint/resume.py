@@ -92,7 +92,7 @@ def check_state(
         raise BadInput(f"the checkpoint does not say {', '.join(absent)}: it is none of a run's")
     for name, parameter in trainer.trained.items():
         kinds = {"trained": parameter.dtype, "mean": torch.float32, "square": torch.float32}
-        if name in trainer.model.low:
+        if name in trainer.model.master_remainder:
             kinds |= {"low": torch.int16, "mean": torch.bfloat16, "square": torch.int16}
         for kind, dtype in kinds.items():
             saved = tensors.get(f"{kind}.{name}", parameter.to(dtype))

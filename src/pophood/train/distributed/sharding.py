@@ -45,7 +45,7 @@ class Learner:
         self.model, self.world, self.shard = model, world, shard
         self._pass: nn.Module = Pass(model)
         world.check_shard(shard)
-        if shard and model.low:
+        if shard and model.master_remainder:
             raise BadInput("--shard spreads weights of 32 bits: use --precision f32")
         if shard:
             _shard(self._pass, model, world)

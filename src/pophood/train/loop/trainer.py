@@ -26,8 +26,8 @@ from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Start
 from pophood.train.loop.activation_cache import Trunks
 from pophood.train.loop.optimizer import learning_rate, make_optimizer
 from pophood.train.loop.step import Exploded, Tensors, evaluate, train_step
-from pophood.train.model.int8_linear import numbers_of
-from pophood.train.model.ops import give_back
+from pophood.train.model.buffer_pool import release_free_memory
+from pophood.train.model.int8_linear import count_parameters
 from pophood.train.model.transformer import Model
 from pophood.train.run.clock import STRAIGHT, Clock, position, steady
 from pophood.train.run.timing import Begun, plan_steps
@@ -100,8 +100,8 @@ class Trainer:
         tensors: dict[str, torch.Tensor] = {}
         for name, parameter in self.trained.items():
             tensors[f"trained.{name}"] = parameter.detach()
-            if name in self.model.low:
-                tensors[f"low.{name}"] = self.model.low[name]
+            if name in self.model.master_remainder:
+                tensors[f"low.{name}"] = self.model.master_remainder[name]
             moments = self.optimizer.state.get(parameter)
             if moments:
                 tensors[f"mean.{name}"] = moments["exp_avg"]
@@ -155,8 +155,8 @@ class Trainer:
         """Let the weights be those of a saved state."""
         for name, parameter in self.trained.items():
             parameter.copy_(self.learner.part(parameter, tensors[f"trained.{name}"]))
-            if name in self.model.low:
-                self.model.low[name].copy_(tensors[f"low.{name}"])
+            if name in self.model.master_remainder:
+                self.model.master_remainder[name].copy_(tensors[f"low.{name}"])
 
     # ---- the run ----
 
@@ -188,7 +188,7 @@ class Trainer:
         self.every = self.every or max(1, self.steps // settings.evaluations)
         tokens = settings.batch_size * settings.length * settings.accumulation * self.world.size
         trained = sum(parameter.numel() for parameter in self.trained.values())
-        total = numbers_of(self.model)
+        total = count_parameters(self.model)
         if self.world.size > 2 and not self.learner.shard:
             self._settle()
         yield Started(self.step, self.steps, tokens, trained, total, settings.minutes)
@@ -347,7 +347,7 @@ class Trainer:
                     " --learning-rate"
                 )
             )
-        give_back()  # batches differ in shape, and what lies between their arrays adds up
+        release_free_memory()  # batches differ in shape, and what lies between their arrays adds up
         better = self.best is None or loss < self.best
         self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
         self.evaluated, self.loss = self.step, loss

@@ -1,7 +1,7 @@
-"""Causal attention over packed rows: documents of one row do not see each other. No weights, no model.
+"""Causal attention over packed rows, in which a document attends to itself alone. No weights, no model.
 
-Documents are cut out of the rows, laid side by side in batches of like length, and attended to causally: work
-grows with the documents' lengths and not with the row's, and torch's fused kernel does it without a mask.
+Documents are cut out of their rows and batched by similar length. So the work grows with the length of the
+documents rather than of the row, and torch's fused kernel needs no mask.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pophood.train.model.buffer_pool import empty, empty_like
-from pophood.train.model.ops import bits, native, seed, threads, training
+from pophood.train.model.buffer_pool import take, take_like
+from pophood.train.model.ops import bits, dropout_seed, num_threads, training, uses_native
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Documents of like length: `gather` [n, length], row numbers in [B * T], filled up by `_rounded`."""
+class DocumentGroup:
+    """Documents of similar length: `gather` [n, length] indexes [B * T]; `_rounded` pads n and length."""
 
     gather: Tensor
-    source: Tensor  # which entries of the flattened gather are real
-    target: Tensor  # the row numbers of those
+    source: Tensor  # the entries of the flattened gather that are not padding
+    target: Tensor  # the rows in [B * T] that these entries come from
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where documents begin and end in a batch; `groups` empty: one document per row, from start to end."""
+    """The documents of a batch, in groups; without groups, every row is one document."""
 
-    groups: tuple[Group, ...] = ()
+    groups: tuple[DocumentGroup, ...] = ()
 
     def to(self, device: str) -> Spans:
-        """The same on a device."""
+        """Copy to a device."""
         return Spans(
-            tuple(Group(g.gather.to(device), g.source.to(device), g.target.to(device)) for g in self.groups)
+            tuple(
+                DocumentGroup(g.gather.to(device), g.source.to(device), g.target.to(device))
+                for g in self.groups
+            )
         )
 
 
@@ -45,7 +48,7 @@ WHOLE = Spans()
 
 
 def spans_of(documents: NDArray[np.int32]) -> Spans:
-    """The documents of a batch, from their numbers [B, T] (-1: padding, which attends to itself alone).
+    """Return the documents of a batch from their numbers [B, T]. Padding has number -1 and attends to itself.
 
     >>> len(spans_of(np.zeros((2, 8), np.int32)).groups)
     0
@@ -68,14 +71,15 @@ def spans_of(documents: NDArray[np.int32]) -> Spans:
         gather = np.minimum(first[:, None] + offsets, rows * length - 1)
         source = np.flatnonzero(real)
         groups.append(
-            Group(torch.from_numpy(gather), torch.from_numpy(source), torch.from_numpy(gather[real]))
+            DocumentGroup(torch.from_numpy(gather), torch.from_numpy(source), torch.from_numpy(gather[real]))
         )
     return Spans(tuple(groups))
 
 
 def _rounded(n: int) -> int:
-    """Up to 1, 2, 3, 4, 6, 8, 12, 16, ...: oneDNN keeps a program for every shape that it has multiplied, a
-    thousand of 200 KB each, and takes a millisecond to make one.
+    """Round up to 1, 2, 3, 4, 6, 8, 12, 16, ..., so that few shapes occur.
+
+    oneDNN compiles a program of 200 KB for every shape, in a millisecond, and caches a thousand of them.
 
     >>> [_rounded(n) for n in (1, 3, 5, 7, 9, 100)]
     [1, 3, 6, 8, 12, 128]
@@ -85,7 +89,7 @@ def _rounded(n: int) -> int:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) -> Tensor:
-    """softmax(q . k / sqrt(D), itself and earlier positions of its document) . v: [B, T, H, D]."""
+    """softmax(q . k / sqrt(D)) . v within each document: [B, T, H|K, D] -> [B, T, H, D]."""
     if not spans.groups:
         return _causal(q, k, v, dropout)
     b, t = q.shape[:2]
@@ -98,8 +102,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) 
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    if native(q):
-        z: Tensor = _Attention.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
+    if uses_native(q):
+        z: Tensor = AttentionFunction.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
         return z
     grouped = q.shape[2] != k.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H|K, T, D]
@@ -107,14 +111,14 @@ def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     return z.transpose(1, 2)
 
 
-QUERIES = 256  # that are taken at a time: 12 heads' scores of 1,024 keys are 6 MB
+QUERY_CHUNK = 256  # queries at a time: the scores of 12 heads and 1,024 keys are then 6 MB
 
 
-class _Attention(torch.autograd.Function):
-    """Plain products of stretches of queries, with a native softmax between them: where the processor
-    multiplies in bfloat16 faster than torch's fused kernel, above all on the way back and with dropout.
+class AttentionFunction(torch.autograd.Function):
+    """Attention as plain matrix products of query chunks, with a native softmax between them.
 
-    Queries that share a key head are rows of one product. Scores are computed again on the way back.
+    On processors that multiply in bfloat16 this is faster than torch's fused kernel, above all in backward
+    and with dropout. Queries that share a key head are rows of one product. Backward recomputes the scores.
     """
 
     @staticmethod
@@ -122,14 +126,15 @@ class _Attention(torch.autograd.Function):
         b, t, h, d = q.shape
         groups = h // k.shape[2]
         q, k, v = _heads(q * d**-0.5, groups), _heads(k), _heads(v)
-        z = empty_like(q)
+        z = take_like(q)
         ctx.dropout, ctx.seeds = dropout, []
-        for here in _stretches(t):
-            seen = slice(0, here.stop)
-            pattern = _times(_rows(q[:, :, here]), k[:, seen].transpose(1, 2))  # [B * K, G * queries, keys]
-            ctx.seeds.append(seed() if dropout else 0)
-            training.soften(_square(pattern, here), here.start, ctx.seeds[-1], dropout, threads())
-            z[:, :, here] = (pattern @ v[:, seen]).view(-1, groups, here.stop - here.start, d)
+        for chunk in _query_chunks(t):
+            visible = slice(0, chunk.stop)
+            pattern = _bmm(_rows(q[:, :, chunk]), k[:, visible].transpose(1, 2))  # [B * K, G * queries, keys]
+            ctx.seeds.append(dropout_seed() if dropout else 0)
+            scores = _score_bits(pattern, chunk)
+            training.softmax(scores, chunk.start, ctx.seeds[-1], dropout, num_threads())
+            z[:, :, chunk] = (pattern @ v[:, visible]).view(-1, groups, chunk.stop - chunk.start, d)
         out = _positions(z, b)
         ctx.save_for_backward(q, k, v, out)
         return out
@@ -139,26 +144,26 @@ class _Attention(torch.autograd.Function):
         q, k, v, out = ctx.saved_tensors
         b, t, _, d = out.shape
         groups = q.shape[1]
-        own = (gradients[0].float() * out).sum(-1).transpose(1, 2).reshape(-1, groups, t)
+        row_dot = (gradients[0].float() * out).sum(-1).transpose(1, 2).reshape(-1, groups, t)
         d_z = _heads(gradients[0], groups)
-        d_q, d_k, d_v = empty_like(q), empty_like(k).zero_(), empty_like(v).zero_()
-        for here, drawn in zip(_stretches(t), ctx.seeds, strict=True):
-            seen = slice(0, here.stop)
-            rows, d_rows = _rows(q[:, :, here]), _rows(d_z[:, :, here])
-            pattern = _times(rows, k[:, seen].transpose(1, 2))  # [B * K, G * queries, keys]
-            d_score = _times(d_rows, v[:, seen].transpose(1, 2))
-            training.soften_back(
-                _square(pattern, here),
-                here.start,
-                drawn,
+        d_q, d_k, d_v = take_like(q), take_like(k).zero_(), take_like(v).zero_()
+        for chunk, seed in zip(_query_chunks(t), ctx.seeds, strict=True):
+            visible = slice(0, chunk.stop)
+            rows, d_rows = _rows(q[:, :, chunk]), _rows(d_z[:, :, chunk])
+            pattern = _bmm(rows, k[:, visible].transpose(1, 2))  # [B * K, G * queries, keys]
+            d_score = _bmm(d_rows, v[:, visible].transpose(1, 2))
+            training.softmax_backward(
+                _score_bits(pattern, chunk),
+                chunk.start,
+                seed,
                 ctx.dropout,
-                _square(d_score, here),
-                own[:, :, here].contiguous().numpy(),
-                threads(),
+                _score_bits(d_score, chunk),
+                row_dot[:, :, chunk].contiguous().numpy(),
+                num_threads(),
             )
-            d_v[:, seen] += pattern.transpose(1, 2) @ d_rows
-            d_q[:, :, here] = (d_score @ k[:, seen]).view(-1, groups, here.stop - here.start, d)
-            d_k[:, seen] += d_score.transpose(1, 2) @ rows
+            d_v[:, visible] += pattern.transpose(1, 2) @ d_rows
+            d_q[:, :, chunk] = (d_score @ k[:, visible]).view(-1, groups, chunk.stop - chunk.start, d)
+            d_k[:, visible] += d_score.transpose(1, 2) @ rows
         d_q *= d**-0.5
         return _positions(d_q, b), _positions(d_k, b), _positions(d_v, b), None
 
@@ -166,19 +171,19 @@ class _Attention(torch.autograd.Function):
 def _heads(x: Tensor, groups: int = 0) -> Tensor:
     """[B, T, H, D] -> [B * H, T, D], or [B * H / groups, groups, T, D]."""
     t, d = x.shape[1], x.shape[3]
-    across = x.transpose(1, 2)  # [B, H, T, D]
-    return empty_like(across).copy_(across).view(-1, *((groups,) if groups else ()), t, d)
+    by_head = x.transpose(1, 2)  # [B, H, T, D]
+    return take_like(by_head).copy_(by_head).view(-1, *((groups,) if groups else ()), t, d)
 
 
 def _positions(x: Tensor, b: int) -> Tensor:
-    """Back again: [B * K, (G,) T, D] -> [B, T, H, D]."""
-    across = x.view(b, -1, *x.shape[-2:]).transpose(1, 2)  # [B, T, H, D]
-    return empty_like(across).copy_(across)
+    """Undo `_heads`: [B * K, (G,) T, D] -> [B, T, H, D]."""
+    by_head = x.view(b, -1, *x.shape[-2:]).transpose(1, 2)  # [B, T, H, D]
+    return take_like(by_head).copy_(by_head)
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
+def _bmm(a: Tensor, b: Tensor) -> Tensor:
     """a @ b: [n, R, S] x [n, S, U]."""
-    return torch.bmm(a, b, out=empty(*a.shape[:2], b.shape[2]))
+    return torch.bmm(a, b, out=take(*a.shape[:2], b.shape[2]))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -186,10 +191,10 @@ def _rows(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1, x.shape[-1])
 
 
-def _stretches(t: int) -> list[slice]:
-    return [slice(start, min(start + QUERIES, t)) for start in range(0, t, QUERIES)]
+def _query_chunks(t: int) -> list[slice]:
+    return [slice(start, min(start + QUERY_CHUNK, t)) for start in range(0, t, QUERY_CHUNK)]
 
 
-def _square(scores: Tensor, here: slice) -> NDArray[np.int16]:
-    """The bits of [B * K, G * queries, keys] as [B * H, queries, keys]."""
-    return bits(scores.view(-1, here.stop - here.start, scores.shape[-1]))
+def _score_bits(scores: Tensor, chunk: slice) -> NDArray[np.int16]:
+    """View scores [B * K, G * queries, keys] as bits [B * H, queries, keys]."""
+    return bits(scores.view(-1, chunk.stop - chunk.start, scores.shape[-1]))

@@ -1,4 +1,4 @@
-"""Between a bundle and a trainer: the model with what shall learn, and what it has learned as arrays."""
+"""Builds the trainable model from a bundle, and gives what it learned back as weights or as an adapter."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ if TYPE_CHECKING:
     from pophood.train.model.transformer import Model
 
 
-def build(bundle: Bundle, settings: TrainSettings) -> Model:
-    """The model in torch; only what the method trains requires a gradient. Raises BadInput for a misfit."""
+def build_model(bundle: Bundle, settings: TrainSettings) -> Model:
+    """Build the torch model, in which only the parameters that the method trains require gradients.
+
+    Prepares the process for training too: glibc keeps freed pages, and native kernels share torch's threads.
+    Raises BadInput if LoRA targets a matrix that the model does not have.
+    """
     import torch
 
-    from pophood.train.model.int8_linear import eight_bit_model
+    from pophood.train.model.buffer_pool import keep_freed_pages, release_free_memory
+    from pophood.train.model.int8_linear import int8_model
     from pophood.train.model.lora import add_lora
-    from pophood.train.model.ops import give_back
-    from pophood.train.model.precision import dtype_of, halve, load_halves, load_whole
+    from pophood.train.model.ops import share_torch_threads
+    from pophood.train.model.precision import dtype_of, load_bf16, load_f32, to_bf16
     from pophood.train.model.transformer import Dropout, Model
 
-    torch.manual_seed(settings.seed)  # LoRA's matrices start random
+    keep_freed_pages()
+    share_torch_threads()
+    torch.manual_seed(settings.seed)  # the seed of LoRA's random matrices
     dropout = Dropout(settings.dropout, settings.dropout, settings.dropout)
-    half, eight = dtype_of(settings) is torch.bfloat16, settings.base == "q8"
-    if eight:
-        model = eight_bit_model(bundle.config, dropout, bundle.weights)
+    bf16, int8 = dtype_of(settings) is torch.bfloat16, settings.base == "q8"
+    if int8:
+        model = int8_model(bundle.config, dropout, bundle.weights)
     else:
         with torch.device("meta"):
             model = Model(bundle.config, dropout)
@@ -41,16 +48,16 @@ def build(bundle: Bundle, settings: TrainSettings) -> Model:
         model.requires_grad_(False)
         for block in model.blocks[-settings.last_blocks :]:
             block.requires_grad_(True)
-    if not eight:
-        (load_halves if half else load_whole)(model, bundle.weights)
-    elif half:
-        halve(model)
-    give_back()
+    if not int8:
+        (load_bf16 if bf16 else load_f32)(model, bundle.weights)
+    elif bf16:
+        to_bf16(model)
+    release_free_memory()
     return model.to(settings.device)
 
 
 def adapter_of(model: Model, settings: TrainSettings, name: str, base: Mapping[str, str]) -> Adapter:
-    """What LoRA has learned so far, copied."""
+    """Copy what LoRA has learned so far into an adapter."""
     from pophood.train.model.lora import lora_layers
 
     pairs = {
@@ -64,38 +71,38 @@ def adapter_of(model: Model, settings: TrainSettings, name: str, base: Mapping[s
     return Adapter(name, lora.rank, float(lora.alpha), lora.scale, pairs, dict(base))
 
 
-class Trained:
-    """A bundle's weights with what a full or partial training has made of some: read as `bundle.Weights`."""
+class TrainedWeights:
+    """A bundle's weights, with the trained ones in place of the originals; has the interface of `Weights`."""
 
     def __init__(self, bundle: Bundle, model: Model) -> None:
         self._weights = bundle.weights
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._low = model.low
+        self._remainders = model.master_remainder
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        from pophood.train.model.precision import joined
+        from pophood.train.model.precision import join_master
 
         if name not in self._trained:
             return self._weights[name]
         master = self._trained[name].detach().float()
-        if name in self._low:
-            master = joined(self._trained[name].detach(), self._low[name])
+        if name in self._remainders:
+            master = join_master(self._trained[name].detach(), self._remainders[name])
         values: NDArray[np.float32] = master.cpu().numpy()
         return values
 
     @property
     def changed(self) -> list[str]:
-        """The canonical names that were trained."""
+        """Canonical names of the trained parameters."""
         return list(self._trained)
 
     def stored(self, name: str) -> tuple[str, NDArray[Any]]:
-        """As `Weights.stored`."""
+        """Like `Weights.stored`."""
         return ("F32", self[name]) if name in self._trained else self._weights.stored(name)
 
     def stored_type(self, name: str) -> str:
-        """As `Weights.stored_type`."""
+        """Like `Weights.stored_type`."""
         return "F32" if name in self._trained else self._weights.stored_type(name)
 
     def as_weights(self) -> Weights:
-        """The same for who asks for that type: `export.merged.Merged` reads no more than is here."""
+        """Cast for `Merged` of the exporter, which uses only the methods defined here."""
         return cast(Weights, self)

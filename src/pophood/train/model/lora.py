@@ -1,7 +1,7 @@
-"""LoRA: a small trainable detour around each frozen matrix: y = x W^T + b + scale * (x A^T) B^T.
+"""LoRA: a small trainable branch beside each frozen matrix: y = x W^T + b + scale * (x A^T) B^T.
 
-Layers are wrapped in place (`add_lora`) and folded back (`fuse`). A [r, in] starts random, B [out, r] at
-zero, so that the first step begins at the model as it was (Hu et al. 2021).
+`add_lora` wraps layers in place, and `LoraLinear.fuse` merges a branch into its matrix. A [r, in] starts
+random and B [out, r] at zero, so training starts from the unchanged model (Hu et al. 2021).
 """
 
 from __future__ import annotations
@@ -15,46 +15,52 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pophood.errors import BadInput
-from pophood.train.model.int8_linear import Eight, EightLinear, frozen_linear, widened
-from pophood.train.model.linear import product
+from pophood.train.model.int8_linear import Int8Linear, Int8Weight, dense_weight, frozen_linear
+from pophood.train.model.linear import matmul
 from pophood.train.model.transformer import Model
 from pophood.train.settings import LoraSettings
 
 
-class _Detour(torch.autograd.Function):
-    """The whole layer as one node: the detour is added in place, so that no second [T, out] array exists."""
+class LoraFunction(torch.autograd.Function):
+    """The whole layer as one autograd node. It adds the branch in place: no second [T, out] array exists."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | Eight, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | Int8Weight,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
     ) -> Tensor:
         rows = x.flatten(0, -2)
         a, b = a.to(x.dtype), b.to(x.dtype)
-        small = rows @ a.T  # [T, r]
-        y = product(rows, widened(weight, x.dtype).T, bias)
-        y.addmm_(small, b.T, alpha=scale)
-        ctx.save_for_backward(rows, a, b, small)
+        hidden = rows @ a.T  # [T, r]
+        y = matmul(rows, dense_weight(weight, x.dtype).T, bias)
+        y.addmm_(hidden, b.T, alpha=scale)
+        ctx.save_for_backward(rows, a, b, hidden)
         ctx.weight, ctx.scale = weight, scale
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor, None]:
-        rows, a, b, small = ctx.saved_tensors
+        rows, a, b, hidden = ctx.saved_tensors
         shape = gradients[0].shape[:-1]
         d_y = gradients[0].flatten(0, -2)
-        d_small = (d_y @ b).mul_(ctx.scale)  # [T, r]
-        d_b = (d_y.T @ small).mul_(ctx.scale)
-        d_a = d_small.T @ rows
+        d_hidden = (d_y @ b).mul_(ctx.scale)  # [T, r]
+        d_b = (d_y.T @ hidden).mul_(ctx.scale)
+        d_a = d_hidden.T @ rows
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = product(d_y, widened(ctx.weight, d_y.dtype)).addmm_(d_small, a).view(*shape, -1)
+            d_x = matmul(d_y, dense_weight(ctx.weight, d_y.dtype)).addmm_(d_hidden, a).view(*shape, -1)
         return d_x, None, None, d_a.float(), d_b.float(), None
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with its detour."""
+    """A frozen linear layer with its LoRA branch."""
 
-    def __init__(self, base: nn.Linear | EightLinear, settings: LoraSettings) -> None:
+    def __init__(self, base: nn.Linear | Int8Linear, settings: LoraSettings) -> None:
         super().__init__()
         self.weight, self.bias = base.weight, base.bias
         self.scale, self.dropout = settings.scale, settings.dropout
@@ -65,28 +71,28 @@ class LoraLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.dropout and self.training:
             a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
-            small = F.dropout(x, self.dropout) @ a.T
-            return frozen_linear(x, self.weight, self.bias) + (small @ b.T) * self.scale
-        y: Tensor = _Detour.apply(  # type: ignore[no-untyped-call]
+            hidden = F.dropout(x, self.dropout) @ a.T
+            return frozen_linear(x, self.weight, self.bias) + (hidden @ b.T) * self.scale
+        y: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
         )
         return y
 
     def fuse(self) -> nn.Linear:
-        """The plain layer with the detour folded into its matrix."""
+        """Return a plain layer whose matrix includes the branch."""
         out_features, in_features = self.weight.shape
         plain = nn.Linear(in_features, out_features, bias=self.bias is not None, device="meta")
         change = self.scale * (self.lora_b @ self.lora_a)
-        weight = widened(self.weight, torch.float32)
+        weight = dense_weight(self.weight, torch.float32)
         plain.weight = nn.Parameter((weight + change).to(weight.dtype).detach())
         plain.register_parameter("bias", self.bias)
         return plain
 
 
 def add_lora(model: Model, settings: LoraSettings) -> None:
-    """Freeze the model and wrap every targeted matrix, in place; raises BadInput for an unknown target.
+    """Freeze the model and wrap every targeted matrix, in place. Raises BadInput for an unknown target.
 
-    The default targets name the gate of gated models too; where there is none, it is passed over.
+    The default targets include the gate of gated models; a model without gates ignores it.
     """
     model.requires_grad_(False)
     known = {name.split(".", 2)[2] for name, _, _ in _linears(model)}
@@ -95,12 +101,12 @@ def add_lora(model: Model, settings: LoraSettings) -> None:
     for name, parent, child in _linears(model):
         if name.split(".", 2)[2] in settings.targets:
             layer = parent.get_submodule(child)
-            assert isinstance(layer, (nn.Linear, EightLinear))
+            assert isinstance(layer, (nn.Linear, Int8Linear))
             setattr(parent, child, LoraLinear(layer, settings))
 
 
 def lora_layers(model: Model) -> dict[str, LoraLinear]:
-    """Canonical matrix name -> its wrapped layer, in order."""
+    """Return the wrapped layers by their canonical matrix names, in order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
@@ -109,5 +115,5 @@ def _linears(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
         for part in ("attn", "mlp"):
             parent = block.get_submodule(part)
             for child, module in list(parent.named_children()):
-                if isinstance(module, (nn.Linear, EightLinear, LoraLinear)):
+                if isinstance(module, (nn.Linear, Int8Linear, LoraLinear)):
                     yield f"blocks.{i}.{part}.{child}", parent, child

@@ -1,7 +1,8 @@
-"""What lies between two products in bfloat16: one native walk each, float32 inside (native/training.h).
+"""The operations between two matrix products in bfloat16: autograd functions over native/training/training.h.
 
-Torch's own operations would write and read every array several times, and keep for the way back what is
-computed again here in less time than it takes to fetch. In float32, and off the CPU, torch's are used.
+Each is one pass over its arrays, with float32 inside. Torch's own operations would read and write every array
+several times, and save for backward what is computed again here in less time than it takes to load. In
+float32, and on other devices than the CPU, torch's operations are used.
 """
 
 from __future__ import annotations
@@ -17,81 +18,61 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pophood._native import training as training  # re-exported: nobody else in train imports it
-from pophood.train.model.buffer_pool import empty_like
+from pophood._native import training as training  # re-exported: no other module of train imports _native
+from pophood.train.model import torch_private
+from pophood.train.model.buffer_pool import take_like
 
 
-def native(x: Tensor) -> bool:
-    """Whether `x` is for the native kernels."""
+def uses_native(x: Tensor) -> bool:
+    """Return whether the native kernels compute on `x`: bfloat16 on the CPU."""
     return x.dtype is torch.bfloat16 and x.device.type == "cpu"
 
 
 def bits(x: Tensor) -> NDArray[np.int16]:
-    """A bfloat16 tensor's bits, of its own memory where it is contiguous."""
+    """Return a bfloat16 tensor's bits; they share its memory if it is contiguous."""
     values: NDArray[np.int16] = x.detach().contiguous().view(torch.int16).numpy()
     return values
 
 
-def threads() -> int:
-    """As many as torch uses."""
+def num_threads() -> int:
+    """Return the number of threads that torch uses; the native kernels use as many."""
     return torch.get_num_threads()
 
 
-def seed() -> int:
-    """A seed for one dropout, drawn from torch's generator: it is checkpointed, so masks resume with it."""
+def dropout_seed() -> int:
+    """Draw a dropout seed from torch's generator, whose state is checkpointed, so masks survive a resume."""
     return int(torch.randint(0, 2**31 - 1, ()))
 
 
-def borrow_threads() -> None:
-    """Let the native kernels run on torch's own threads, which are awake between two products and would
-    spin beside others. Only where torch uses GNU's OpenMP; elsewhere nothing is borrowed."""
+def share_torch_threads() -> None:
+    """Run the native kernels on torch's OpenMP threads from now on.
+
+    Those threads spin between two products, and a second set would compete with them for the cores. Only
+    GNU's OpenMP can be shared; with another runtime the kernels keep their own threads.
+    """
     try:
         region = ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
         return
-    training.borrow_threads(region or 0)
+    training.use_openmp_threads(region or 0)
 
 
-borrow_threads()
-
-
-def keep_pages() -> None:
-    """Let glibc keep what is freed: a step asks for the same again, and 50,000 fresh pages take 3 % of it.
-    The peak is the same, and `give_back` still gives back."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(M_TRIM_THRESHOLD, 1 << 30)
-
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-keep_pages()
-
-
-def give_back() -> None:
-    """Hand pages that are free to the system, where glibc keeps them (85 MB after a model was read)."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return
-
-
-_recipes: list[tuple[int, int, Callable[[], Tensor]]] = []  # address, elements, how it is made again
+_recipes: list[
+    tuple[int, int, Callable[[], Tensor]]
+] = []  # address, number of elements, function that recomputes
 
 
 @contextmanager
-def recomputed(made: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
-    """While this lasts, whoever keeps `made` for the way back keeps `make` instead, which gives it again.
+def recompute_saved(value: Tensor, function: Callable[[], Tensor]) -> Iterator[None]:
+    """Within this block, save `function` for backward in place of `value`, which it computes again.
 
-    Not inside gradient checkpointing, which keeps nothing anyway.
+    Does nothing inside gradient checkpointing, which saves no activations.
     """
-    checkpointed = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None and not _recipes
-    if not native(made) or not made.requires_grad or checkpointed:
+    checkpointed = torch_private.saved_tensor_hooks_active() and not _recipes
+    if not uses_native(value) or not value.requires_grad or checkpointed:
         yield
         return
-    _recipes.append((made.data_ptr(), made.numel(), make))
+    _recipes.append((value.data_ptr(), value.numel(), function))
     try:
         if len(_recipes) > 1:
             yield
@@ -102,148 +83,164 @@ def recomputed(made: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
         _recipes.pop()
 
 
-def _pack(kept: Tensor) -> object:
-    for address, size, make in _recipes:
-        if kept.data_ptr() == address and kept.numel() == size and kept.is_contiguous():
-            return make, kept.shape
-    return kept
+def _pack(saved: Tensor) -> object:
+    for address, size, function in _recipes:
+        if saved.data_ptr() == address and saved.numel() == size and saved.is_contiguous():
+            return function, saved.shape
+    return saved
 
 
-def _unpack(kept: Any) -> Tensor:
-    if isinstance(kept, Tensor):
-        return kept
-    make, shape = kept
+def _unpack(packed: Any) -> Tensor:
+    if isinstance(packed, Tensor):
+        return packed
+    function, shape = packed
     with torch.no_grad():
-        made: Tensor = make().view(shape)
-    return made
+        value: Tensor = function().view(shape)
+    return value
 
 
-class _Gelu(torch.autograd.Function):
+class GeluFunction(torch.autograd.Function):
+    """GELU and its backward."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        y = empty_like(x)
-        training.gelu(bits(x), bits(y), threads())
+        y = take_like(x)
+        training.gelu(bits(x), bits(y), num_threads())
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        d_x = empty_like(x)
-        training.gelu_back(bits(x), bits(gradients[0]), bits(d_x), threads())
+        d_x = take_like(x)
+        training.gelu_backward(bits(x), bits(gradients[0]), bits(d_x), num_threads())
         return d_x
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GPT-2's GELU, by tanh."""
-    if not native(x):
+    """GELU in the tanh form, as in GPT-2."""
+    if not uses_native(x):
         return F.gelu(x, approximate="tanh")
-    y: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+    y: Tensor = GeluFunction.apply(x)  # type: ignore[no-untyped-call]
     return y
 
 
-class _SwiGlu(torch.autograd.Function):
+class SwigluFunction(torch.autograd.Function):
+    """SwiGLU and its backward."""
+
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        y = empty_like(gate)
-        training.swiglu(bits(gate), bits(up), bits(y), threads())
+        y = take_like(gate)
+        training.swiglu(bits(gate), bits(up), bits(y), num_threads())
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        d_gate, d_up = empty_like(gate), empty_like(up)
-        training.swiglu_back(bits(gate), bits(up), bits(gradients[0]), bits(d_gate), bits(d_up), threads())
+        d_gate, d_up = take_like(gate), take_like(up)
+        training.swiglu_backward(
+            bits(gate), bits(up), bits(gradients[0]), bits(d_gate), bits(d_up), num_threads()
+        )
         return d_gate, d_up
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up."""
-    if not native(gate):
+    """silu(gate) * up, elementwise."""
+    if not uses_native(gate):
         return F.silu(gate) * up
-    y: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
+    y: Tensor = SwigluFunction.apply(gate, up)  # type: ignore[no-untyped-call]
     return y
 
 
-class _Norm(torch.autograd.Function):
+class NormFunction(torch.autograd.Function):
+    """Layer norm or RMS norm, and its backward."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, gain)
         ctx.eps, ctx.rms = eps, rms
-        y = empty_like(x)
-        training.norm(bits(x), bits(gain), None if bias is None else bits(bias), eps, rms, bits(y), threads())
+        y = take_like(x)
+        training.norm(
+            bits(x), bits(gain), None if bias is None else bits(bias), eps, rms, bits(y), num_threads()
+        )
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
         x, gain = ctx.saved_tensors
-        learns, shifts = ctx.needs_input_grad[1:3]
-        d_x = empty_like(x)
-        gains = np.empty(len(gain), np.float32) if learns else None
-        biases = np.empty(len(gain), np.float32) if shifts else None
+        needs_gain, needs_bias = ctx.needs_input_grad[1:3]
+        d_x = take_like(x)
+        gains = np.empty(len(gain), np.float32) if needs_gain else None
+        biases = np.empty(len(gain), np.float32) if needs_bias else None
         d_y = bits(gradients[0])
-        training.norm_back(bits(x), bits(gain), ctx.eps, ctx.rms, d_y, bits(d_x), gains, biases, threads())
+        training.norm_backward(
+            bits(x), bits(gain), ctx.eps, ctx.rms, d_y, bits(d_x), gains, biases, num_threads()
+        )
         d_gain, d_bias = (None if d is None else torch.from_numpy(d).to(gain.dtype) for d in (gains, biases))
         return d_x, d_gain, d_bias, None, None
 
 
 def norm(x: Tensor, gain: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Tensor:
-    """Layer norm, or RMS norm, over the last axis."""
-    if native(x):
-        y: Tensor = _Norm.apply(x, gain, bias, eps, rms)  # type: ignore[no-untyped-call]
+    """Layer norm, or RMS norm if `rms`, over the last axis."""
+    if uses_native(x):
+        y: Tensor = NormFunction.apply(x, gain, bias, eps, rms)  # type: ignore[no-untyped-call]
         return y
     if rms:
         return F.rms_norm(x, x.shape[-1:], gain, eps)
     return F.layer_norm(x, x.shape[-1:], gain, bias, eps)
 
 
-class _AddDropped(torch.autograd.Function):
+class DropoutAddFunction(torch.autograd.Function):
+    """Dropout added to a residual; backward computes the mask again from the seed."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor | None, y: Tensor, rate: float) -> Tensor:
-        ctx.seed, ctx.rate = seed(), rate
-        out = empty_like(y)
+        ctx.seed, ctx.rate = dropout_seed(), rate
+        out = take_like(y)
         before = None if x is None else bits(x)
-        training.add_dropped(before, bits(y), bits(out), ctx.seed, rate, threads())
+        training.dropout_add(before, bits(y), bits(out), ctx.seed, rate, num_threads())
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        d_y = empty_like(gradients[0])
-        training.add_dropped(None, bits(gradients[0]), bits(d_y), ctx.seed, ctx.rate, threads())
+        d_y = take_like(gradients[0])
+        training.dropout_add(None, bits(gradients[0]), bits(d_y), ctx.seed, ctx.rate, num_threads())
         return gradients[0] if ctx.needs_input_grad[0] else None, d_y, None
 
 
-def add_dropped(x: Tensor | None, y: Tensor, rate: float) -> Tensor:
-    """x + dropout(y); x None: dropout(y)."""
-    if rate and native(y):
-        out: Tensor = _AddDropped.apply(x, y, rate)  # type: ignore[no-untyped-call]
+def dropout_add(x: Tensor | None, y: Tensor, rate: float) -> Tensor:
+    """x + dropout(y), or dropout(y) if x is None."""
+    if rate and uses_native(y):
+        out: Tensor = DropoutAddFunction.apply(x, y, rate)  # type: ignore[no-untyped-call]
         return out
     y = F.dropout(y, rate) if rate else y
     return y if x is None else x + y
 
 
-class _Turn(torch.autograd.Function):
+class RopeFunction(torch.autograd.Function):
+    """RoPE; backward rotates by the negative angles."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         ctx.cosines, ctx.sines = cosines.numpy(), sines.numpy()
-        out = empty_like(x)
-        training.turn(bits(x), ctx.cosines, ctx.sines, False, bits(out), threads())
+        out = take_like(x)
+        training.rope(bits(x), ctx.cosines, ctx.sines, False, bits(out), num_threads())
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        d_x = empty_like(gradients[0])
-        training.turn(bits(gradients[0]), ctx.cosines, ctx.sines, True, bits(d_x), threads())
+        d_x = take_like(gradients[0])
+        training.rope(bits(gradients[0]), ctx.cosines, ctx.sines, True, bits(d_x), num_threads())
         return d_x, None, None
 
 
-def turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn the pairs (i, i + D/2) of every head by its token's angles: [B, T, H, D], [B, T, 1, D/2]."""
-    if native(x):
-        y: Tensor = _Turn.apply(x.contiguous(), cosines, sines)  # type: ignore[no-untyped-call]
+def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + D/2) of every head by its token's angles: [B, T, H, D], [B, T, 1, D/2]."""
+    if uses_native(x):
+        y: Tensor = RopeFunction.apply(x.contiguous(), cosines, sines)  # type: ignore[no-untyped-call]
         return y
     a, b = x.chunk(2, -1)
-    turned = torch.cat((a * cosines - b * sines, b * cosines + a * sines), -1)
-    return turned.to(x.dtype)
+    rotated = torch.cat((a * cosines - b * sines, b * cosines + a * sines), -1)
+    return rotated.to(x.dtype)

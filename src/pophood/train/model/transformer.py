@@ -1,7 +1,7 @@
-"""The model in torch, for gradients: mathematics, order and names of native/engine.cpp. No data, no loop.
+"""The transformer in torch, for gradients, with the mathematics, order and names of native/engine/engine.cpp.
 
-Sizes as in pophood.config: B rows, T positions, C features, H query heads, K key heads, D features of a head,
-F inner features, V vocabulary. Parameters carry the canonical names of `config.tensor_shapes`.
+Sizes as in pophood.config: B rows, T positions, C features, H query heads, K key heads, D features per head,
+F inner features, V vocabulary. Parameters have the canonical names of `config.tensor_shapes`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch.utils.checkpoint import checkpoint
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.train.model.attention import Spans, attend
 from pophood.train.model.linear import Linear
-from pophood.train.model.ops import add_dropped, gelu, norm, recomputed, swiglu, turn
+from pophood.train.model.ops import apply_rope, dropout_add, gelu, norm, recompute_saved, swiglu
 
 
 class Dropout(NamedTuple):
-    """GPT-2's three places (0.1 each in its config.json): embeddings, attention weights, sublayer outputs."""
+    """The three dropout rates of GPT-2, which are 0.1 each in its config.json."""
 
     embedding: float = 0.0
-    attention: float = 0.0
-    residual: float = 0.0
+    attention: float = 0.0  # attention weights
+    residual: float = 0.0  # outputs of attention and feed-forward
 
 
 class Norm(nn.Module):
@@ -43,8 +43,8 @@ class Norm(nn.Module):
         return norm(x, self.weight, self.bias, self.eps, self.rms)
 
 
-class Attention(nn.Module):
-    """Queries, keys, values, the softmax between them, and the way back: [B, T, C] -> [B, T, C]."""
+class SelfAttention(nn.Module):
+    """Causal self-attention with RoPE or without: [B, T, C] -> [B, T, C]."""
 
     def __init__(self, config: ModelConfig, dropout: float) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
-            q, k = turn(q, *angles), turn(k, *angles)
+            q, k = apply_rope(q, *angles), apply_rope(k, *angles)
         z = attend(q, k, v, spans, self.dropout if self.training else 0.0)  # [B, T, H, D]
         return self.out(z.flatten(-2))  # type: ignore[no-any-return]
 
@@ -82,29 +82,29 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = None if self.gate is None else self.gate(x), self.up(x)
-        inside = self._activated(gate, up)
-        with recomputed(inside, lambda: self._activated(gate, up)):
-            return self.down(inside)  # type: ignore[no-any-return]
+        inner = self._inner(gate, up)
+        with recompute_saved(inner, lambda: self._inner(gate, up)):
+            return self.down(inner)  # type: ignore[no-any-return]
 
-    def _activated(self, gate: Tensor | None, up: Tensor) -> Tensor:
+    def _inner(self, gate: Tensor | None, up: Tensor) -> Tensor:
         if gate is not None:
-            return swiglu(gate, up) if self.activation == "silu" else self._curved(gate) * up
-        return self._curved(up)
+            return swiglu(gate, up) if self.activation == "silu" else self._activation(gate) * up
+        return self._activation(up)
 
-    def _curved(self, x: Tensor) -> Tensor:
+    def _activation(self, x: Tensor) -> Tensor:
         if self.activation == "silu":
             return F.silu(x)
         return gelu(x) if self.activation == "gelu_tanh" else F.gelu(x)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
     def __init__(self, config: ModelConfig, dropout: Dropout) -> None:
         super().__init__()
         rms = config.norm == "rms"
         self.ln_1 = Norm(config.n_embd, config.norm_eps, rms)
-        self.attn = Attention(config, dropout.attention)
+        self.attn = SelfAttention(config, dropout.attention)
         self.ln_2 = Norm(config.n_embd, config.norm_eps, rms)
         self.mlp = FeedForward(config)
         self.dropout = dropout.residual
@@ -112,15 +112,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
         rate = self.dropout if self.training else 0.0
         normed = self.ln_1(x)
-        with recomputed(normed, lambda: self.ln_1(x)):
-            middle = add_dropped(x, self.attn(normed, angles, spans), rate)
+        with recompute_saved(normed, lambda: self.ln_1(x)):
+            middle = dropout_add(x, self.attn(normed, angles, spans), rate)
         normed = self.ln_2(middle)
-        with recomputed(normed, lambda: self.ln_2(middle)):
-            return add_dropped(middle, self.mlp(normed), rate)
+        with recompute_saved(normed, lambda: self.ln_2(middle)):
+            return dropout_add(middle, self.mlp(normed), rate)
 
 
 class Embed(nn.Module):
-    """Token rows, plus position rows where the model learns them."""
+    """The token embedding, plus the position embedding if positions are learned."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -133,8 +133,8 @@ class Embed(nn.Module):
         return x if self.position is None else x + F.embedding(positions, self.position)
 
 
-class Output(nn.Module):
-    """The output matrix of a model that does not share it with the token embedding."""
+class OutputMatrix(nn.Module):
+    """The output matrix of a model that does not tie it to the token embedding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -142,33 +142,35 @@ class Output(nn.Module):
 
 
 class Model(nn.Module):
-    """A transformer whose parameters are named as everywhere in pophood.
+    """A decoder-only transformer: GPT-2, Llama or Qwen, as `config` says.
 
-    Calling it gives [B, T, C] after the final norm; the loss takes it from there (`loss.py`) without ever
-    building the logits. `recompute` trades time for memory (gradient checkpointing).
+    Calling it returns hidden states [B, T, C] after the final norm; `loss.py` continues from there without
+    holding all logits. `recompute` trades time for memory (gradient checkpointing).
     """
 
     def __init__(self, config: ModelConfig, dropout: Dropout = Dropout()) -> None:  # noqa: B008 - immutable
         super().__init__()
         self.config, self.recompute = config, False
-        self.low: dict[str, Tensor] = {}  # lower halves of masters, if it is in bfloat16 (precision.py)
+        self.master_remainder: dict[
+            str, Tensor
+        ] = {}  # of bfloat16 weights with float32 masters (precision.py)
         self.embed = Embed(config)
         self.dropout = dropout.embedding
-        self.blocks = nn.ModuleList(Block(config, dropout) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(TransformerBlock(config, dropout) for _ in range(config.n_layer))
         self.final_norm = Norm(config.n_embd, config.norm_eps, config.norm == "rms")
-        self.output = None if config.tied_output else Output(config)
+        self.output = None if config.tied_output else OutputMatrix(config)
         if config.rope is not None:
             self.frequencies = torch.from_numpy(config.rope.frequencies(config.head_dim))
 
     def forward(self, tokens: Tensor, positions: Tensor, spans: Spans) -> Tensor:
         """Token ids and positions [B, T] -> hidden states [B, T, C] after the final norm."""
-        x = add_dropped(None, self.embed(tokens, positions), self.dropout if self.training else 0.0)
+        x = dropout_add(None, self.embed(tokens, positions), self.dropout if self.training else 0.0)
         return self.from_block(x, positions, spans)
 
     def from_block(
         self, x: Tensor, positions: Tensor, spans: Spans, first: int = 0, last: int | None = None
     ) -> Tensor:
-        """The stream [B, T, C] before block `first` -> after the final norm, or before block `last`."""
+        """Compute blocks first..last-1 on the stream [B, T, C]; without `last`, include the final norm."""
         angles = self._angles(positions)
         for block in self.blocks[first:last]:
             if self.recompute and self.training:
@@ -179,18 +181,18 @@ class Model(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """[V, C]: the matrix that turns hidden states into logits."""
+        """The matrix [V, C] that maps hidden states to logits."""
         return self.embed.token if self.output is None else self.output.weight
 
     def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Cosines and sines [B, T, 1, D/2] of position * frequency; None with learned positions."""
+        """Return cosines and sines [B, T, 1, D/2] of the RoPE angles; None if positions are learned."""
         if self.config.rope is None:
             return None
         angle = positions[..., None].float() * self.frequencies.to(positions.device)
         return angle.cos()[..., None, :], angle.sin()[..., None, :]
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Copy every tensor in by its canonical name."""
+        """Copy every weight into the parameter of the same name."""
         with torch.no_grad():
             for name in tensor_shapes(self.config):
                 self.get_parameter(name).numpy()[...] = weights[name]

@@ -19,7 +19,7 @@ from pophood.adapters.adapter import bare, singular_values
 from pophood.config import tensor_shapes
 from pophood.table import Table, count
 from pophood.train.commands import Command, next_commands
-from pophood.train.model.build import Trained, adapter_of
+from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.measures import Measures
 from pophood.train.run.plan import Plan, gib
@@ -247,7 +247,7 @@ def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
         for name, (a, b) in adapter.targets.items():
             found.append(_change(name, *_norms(a, b, adapter.scale), weights))
         return found
-    trained = Trained(tuning.lm.bundle, trainer.model)
+    trained = TrainedWeights(tuning.lm.bundle, trainer.model)
     found = []
     for name, shape in tensor_shapes(tuning.lm.config).items():
         if name in trained.changed and len(shape) == 2:

@@ -31,7 +31,7 @@ from pophood.export.types import chosen
 from pophood.system import atomic_write, check_writable_target
 from pophood.train.data import DataOptions
 from pophood.train.events import Event, Started, as_line
-from pophood.train.model.build import Trained, adapter_of
+from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.report.measures import Measures
 from pophood.train.report.samples import Prompt
 from pophood.train.report.tensorboard import Board, has_board
@@ -230,10 +230,10 @@ class RunFolder:
             adapter = adapter_of(trainer.model, tuning.settings, self.path.name, tuning.base)
             write_adapter(self.path, adapter, bundle.config, tuning.data.template)
         elif tuning.scratch is not None:
-            weights = Trained(bundle, trainer.model).as_weights()
+            weights = TrainedWeights(bundle, trainer.model).as_weights()
             tuning.scratch.write_weights(self.path, weights, tuning.data.template)
         else:
-            merged = Merged(bundle.config, Trained(bundle, trainer.model).as_weights())
+            merged = Merged(bundle.config, TrainedWeights(bundle, trainer.model).as_weights())
             kind = None if tuning.settings.type == "auto" else tuning.settings.type
             types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=False)
             write_folder(bundle, merged, self.path, types, tuning.data.template)

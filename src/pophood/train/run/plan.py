@@ -112,7 +112,7 @@ def sizes_of(config: ModelConfig, settings: TrainSettings) -> Sizes:
         widths = 4 * c + 2 * (c + kv) + (3 if config.gated_mlp else 2) * (c + f)
         trained = config.n_layer * settings.lora.rank * widths
     kept = 7 * c + 4 * kv + (4 if config.gated_mlp else 3) * f  # of one token in one block
-    if halves:  # norms and the feed-forward's inside are computed again (`between.recomputed`)
+    if halves:  # norms and the feed-forward's inside are computed again (`ops.recompute_saved`)
         kept = 4 * c + 2 * kv + (2 if config.gated_mlp else 1) * f
     tokens = settings.batch_size * settings.length
     blocks_kept = 2 if settings.recompute else blocks
@@ -255,14 +255,18 @@ def batches_in(total: float, trainer: Trainer, seconds: float) -> int:
 
 
 def moments_bytes(trainer: Trainer) -> int:
-    """Bytes of AdamW's two moments, each as wide as the weights, in bfloat16 too (`HalvesAdamW`)."""
+    """Bytes of AdamW's two moments, each as wide as the weights, in bfloat16 too (`SplitMasterAdamW`)."""
     return 2 * sum(p.nbytes for p in trainer.trained.values())
 
 
 def checkpoint_bytes(trainer: Trainer) -> int:
     """Bytes of a checkpoint's tensors: what learns, its lower halves if it has some, and two moments."""
     learned = sum(p.nbytes for p in trainer.trained.values())
-    low = sum(trainer.model.low[name].nbytes for name in trainer.trained if name in trainer.model.low)
+    low = sum(
+        trainer.model.master_remainder[name].nbytes
+        for name in trainer.trained
+        if name in trainer.model.master_remainder
+    )
     return learned + low + moments_bytes(trainer)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from pophood.train.loop.optimizer import Idle
+from pophood.train.loop.optimizer import NoOpOptimizer
 from pophood.train.loop.step import Exploded, Gradients, gradients_of, losses_of, train_step
 from pophood.train.run.clock import Pace
 
@@ -53,7 +53,7 @@ def seconds_per_step(trainer: Trainer, patience: float = PATIENCE) -> float:
     random = torch.get_rng_state()
     settings, epoch = trainer.settings, trainer.train.batches_per_epoch(0)
     times: list[float] = []
-    idle = Idle([{"params": list(trainer.trained.values())}], settings)
+    idle = NoOpOptimizer([{"params": list(trainer.trained.values())}], settings)
     while len(times) < 2 or (len(times) <= PASSES and sum(times) < patience):
         together = min(settings.accumulation, 2)  # a second one finds the gradients of the first
         batches = [trainer.train.batch(0, (len(times) + i) % epoch) for i in range(together)]

@@ -29,7 +29,7 @@ from pophood.train.distributed.process_group import World
 from pophood.train.distributed.shared_folder import folder_of
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
 from pophood.train.loop.chunk_store import FOLDER, with_limit
-from pophood.train.model.build import Trained, adapter_of, build
+from pophood.train.model.build import TrainedWeights, adapter_of, build_model
 from pophood.train.report.measures import Measures, measure
 from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card, write_report
 from pophood.train.report.samples import GLIMPSE, prompts_of, sample
@@ -159,8 +159,8 @@ class Tuning(Iterator[Event]):
         import torch
 
         from pophood.train.loop.activation_cache import Trunks
+        from pophood.train.loop.quantization_loss import quantization_report
         from pophood.train.loop.trainer import Trainer
-        from pophood.train.model.int8_linear import cost
 
         torch.set_num_threads(self.world.threads(self.lm.engine.threads))
         settings = self.settings
@@ -168,10 +168,10 @@ class Tuning(Iterator[Event]):
         held: Fewer | None = None
         if len(self.data.validation):
             held = self._held(positions or self.validated)
-        model = build(self.lm.bundle, settings)
+        model = build_model(self.lm.bundle, settings)
         if settings.base == "q8" and self.resumed is None:
             shown = self._held(1) if held and self.brief else held  # of one batch where there is little time
-            self.notes = [cost(model, self.lm.bundle.weights, shown or order)]
+            self.notes = [quantization_report(model, self.lm.bundle.weights, shown or order)]
         trainer = Trainer(
             model,
             order,
@@ -276,7 +276,7 @@ class Tuning(Iterator[Event]):
 
     def _into_engine(self) -> None:
         """Let rank 0's engine compute with what has been learned so far."""
-        from pophood.train.model.ops import give_back
+        from pophood.train.model.buffer_pool import release_free_memory
 
         if not self.world.first:
             return
@@ -285,8 +285,8 @@ class Tuning(Iterator[Event]):
             adapter = adapter_of(model, self.settings, self.out.name, self.base)
             self.lm.engine.use_adapters([*self.lm.adapters, (adapter, 1.0)])
         else:
-            self.lm.engine.load(Trained(self.lm.bundle, model))
-        give_back()  # what the engine had before
+            self.lm.engine.load(TrainedWeights(self.lm.bundle, model))
+        release_free_memory()  # what the engine had before
 
     def _restore_engine(self) -> None:
         if not self.world.first:

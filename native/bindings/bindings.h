@@ -1,4 +1,4 @@
-// The parts of the Python module that have a file of their own.
+// The parts of the Python module that have their own file.
 #pragma once
 
 #include <nanobind/nanobind.h>

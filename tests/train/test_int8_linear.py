@@ -1,4 +1,4 @@
-"""The 8-bit base: how far it is off, its gradients, its bytes, and whole runs on it."""
+"""The 8-bit base: its error, its gradients, its bytes, and whole runs on it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from pophood.errors import BadInput
 from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Measuring, Noted, Started, Step
+from pophood.train.loop.quantization_loss import quantized_and_full_loss
 from pophood.train.loop.step import Tensors
 from pophood.train.model.attention import WHOLE
-from pophood.train.model.build import build
-from pophood.train.model.int8_linear import GROUP, Eight, EightLinear, eight_bit_model, losses, matrix_bytes
+from pophood.train.model.build import build_model
+from pophood.train.model.int8_linear import GROUP, Int8Linear, Int8Weight, int8_matrix_bytes, int8_model
 from pophood.train.model.lora import LoraLinear, lora_layers
 from pophood.train.model.transformer import Dropout
 from pophood.train.run.plan import remedies, sizes_of
@@ -57,42 +58,42 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
 def matrix(rows: int, columns: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(rows, columns, generator=generator)
-    values[0, 0], values[1] = 40.0, 0.0  # one group with an outlier, rows of nothing
+    values[0, 0], values[1] = 40.0, 0.0  # one group with an outlier, and a row of zeros
     return values
 
 
 @pytest.mark.parametrize("columns", [96, 70])
 def test_outputs_are_within_the_bound_of_rounding(columns: int) -> None:
     full, x = matrix(48, columns), matrix(20, columns, 1)
-    eight = Eight(full)
-    off = (eight.widened(torch.float32) - full).abs()
+    int8 = Int8Weight(full)
+    off = (int8.dequantize(torch.float32) - full).abs()
     filled = nn.functional.pad(full, (0, -columns % GROUP))
     largest = filled.view(48, -1, GROUP).abs().amax(-1)
     step = (largest / 254).repeat_interleave(GROUP, 1)[:, :columns]  # half a scale
     assert (off <= step * 1.001 + 1e-12).all()
     assert off.max() > 0
     bound = x.abs() @ step.T
-    y = EightLinear(full, None)(x)
+    y = Int8Linear(full, None)(x)
     assert ((y - x @ full.T).abs() <= bound * 1.001 + 1e-4).all()
-    assert torch.equal(eight.widened(torch.float32)[1], torch.zeros(columns))
+    assert torch.equal(int8.dequantize(torch.float32)[1], torch.zeros(columns))
 
 
-def test_whole_numbers_of_scales_come_back_as_they_were() -> None:
+def test_whole_multiples_of_the_scale_are_exact() -> None:
     values = torch.arange(-127, 1).float().view(4, GROUP) / 64
     values[:, 0] = -127 / 64
-    assert torch.equal(Eight(values).widened(torch.float32), values)
-    assert torch.equal(Eight(values).widened(torch.bfloat16).float(), values)
+    assert torch.equal(Int8Weight(values).dequantize(torch.float32), values)
+    assert torch.equal(Int8Weight(values).dequantize(torch.bfloat16).float(), values)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_gradients_are_those_of_the_widened_matrix(dropout: float) -> None:
+def test_gradients_are_those_of_the_dequantized_matrix(dropout: float) -> None:
     bias, settings = nn.Parameter(torch.randn(48), requires_grad=False), LoraSettings(rank=4, dropout=dropout)
-    eight = EightLinear(matrix(48, 96), bias)
+    int8 = Int8Linear(matrix(48, 96), bias)
     plain = nn.Linear(96, 48)
-    plain.weight = nn.Parameter(eight.weight.widened(torch.float32), requires_grad=False)
+    plain.weight = nn.Parameter(int8.weight.dequantize(torch.float32), requires_grad=False)
     plain.bias = bias
     found = []
-    for base in (eight, plain):
+    for base in (int8, plain):
         torch.manual_seed(3)
         layer = LoraLinear(base, settings)
         nn.init.normal_(layer.lora_b, 0, 0.1)
@@ -106,38 +107,38 @@ def test_gradients_are_those_of_the_widened_matrix(dropout: float) -> None:
         assert (mine - reference).abs().max() <= 1e-5 * reference.abs().max()
 
 
-def test_a_layer_without_detour_passes_gradients_on() -> None:
-    eight, x = EightLinear(matrix(48, 96), None), torch.randn(5, 96, requires_grad=True)
-    eight(x).sum().backward()
-    expected = eight.weight.widened(torch.float32).sum(0).expand(5, 96)
+def test_a_layer_without_lora_passes_gradients_on() -> None:
+    int8, x = Int8Linear(matrix(48, 96), None), torch.randn(5, 96, requires_grad=True)
+    int8(x).sum().backward()
+    expected = int8.weight.dequantize(torch.float32).sum(0).expand(5, 96)
     assert x.grad is not None
     assert (x.grad - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_nothing_widened_is_kept_for_the_backward_pass() -> None:
+def test_no_dequantized_matrix_is_saved_for_backward() -> None:
     kept: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:
         kept.append(tensor.numel())
         return tensor
 
-    layer = LoraLinear(EightLinear(matrix(640, 512), None), LoraSettings(rank=2))
+    layer = LoraLinear(Int8Linear(matrix(640, 512), None), LoraSettings(rank=2))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         layer(torch.randn(3, 512, requires_grad=True)).sum()
     assert kept
     assert max(kept) < 640 * 512 // 2
 
 
-def test_its_bytes_and_what_is_in_eight_bits(lm: LM) -> None:
-    model = build(lm.bundle, SMALL)
-    here, in_full = matrix_bytes(model)
-    padded = sum(eight.values.numel() for eight in model.modules() if isinstance(eight, Eight))
+def test_its_bytes_and_its_int8_matrices(lm: LM) -> None:
+    model = build_model(lm.bundle, SMALL)
+    here, in_full = int8_matrix_bytes(model)
+    padded = sum(int8.values.numel() for int8 in model.modules() if isinstance(int8, Int8Weight))
     assert here == padded * (1 + 4 / GROUP)
-    large = Eight(matrix(64, 256))
+    large = Int8Weight(matrix(64, 256))
     assert large.nbytes == pytest.approx(0.28125 * 4 * 64 * 256)
     assert in_full > here
     blocks = len(model.blocks)
-    assert len([m for m in model.modules() if isinstance(m, Eight)]) == 7 * blocks
+    assert len([m for m in model.modules() if isinstance(m, Int8Weight)]) == 7 * blocks
     assert {name.rsplit(".", 1)[1] for name, p in model.named_parameters() if p.requires_grad} == {
         "lora_a",
         "lora_b",
@@ -147,30 +148,30 @@ def test_its_bytes_and_what_is_in_eight_bits(lm: LM) -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
-def test_the_loss_beside_that_of_the_model_in_full(tmp_path: Path, family: str) -> None:
+def test_the_loss_with_and_without_int8(tmp_path: Path, family: str) -> None:
     tiny_folder(tmp_path / family, family)
     bundle = pophood.load(tmp_path / family, threads=1).bundle
-    full, eight = build(bundle, replace(SMALL, base="auto")), build(bundle, SMALL)
-    before = [eight.blocks[i] for i in range(len(eight.blocks))]
+    full, int8 = build_model(bundle, replace(SMALL, base="auto")), build_model(bundle, SMALL)
+    before = [int8.blocks[i] for i in range(len(int8.blocks))]
     batches = [Tensors(TOKENS, TOKENS.roll(-1, 1), POSITIONS, WHOLE)] * 2
-    cost, reference = losses(eight, bundle.weights, batches)
-    assert [eight.blocks[i] for i in range(len(eight.blocks))] == before
+    cost, reference = quantized_and_full_loss(int8, bundle.weights, batches)
+    assert [int8.blocks[i] for i in range(len(int8.blocks))] == before
     with torch.no_grad():
         expected = [
             nn.functional.cross_entropy(
                 (model(TOKENS, POSITIONS, WHOLE) @ model.output_weight.T).flatten(0, 1),
                 TOKENS.roll(-1, 1).flatten(),
             )
-            for model in (eight, full)
+            for model in (int8, full)
         ]
     assert cost == pytest.approx(float(expected[0]), abs=1e-5)
     assert reference == pytest.approx(float(expected[1]), abs=1e-5)
     assert cost != reference
 
 
-def test_it_multiplies_in_bfloat16_too(lm: LM) -> None:
-    half = build(lm.bundle, replace(SMALL, precision="bf16"))
-    full = build(lm.bundle, SMALL)
+def test_int8_works_in_bfloat16(lm: LM) -> None:
+    half = build_model(lm.bundle, replace(SMALL, precision="bf16"))
+    full = build_model(lm.bundle, SMALL)
     assert half.embed.token.dtype is torch.bfloat16
     y, reference = half(TOKENS, POSITIONS, WHOLE), full(TOKENS, POSITIONS, WHOLE)
     assert (y.float() - reference).abs().max() < 0.05 * reference.abs().max()
@@ -178,10 +179,10 @@ def test_it_multiplies_in_bfloat16_too(lm: LM) -> None:
     assert all(layer.lora_b.grad is not None for layer in lora_layers(half).values())
 
 
-def test_only_the_targets_get_a_detour_and_all_matrices_are_in_eight_bits(lm: LM) -> None:
-    model = build(lm.bundle, replace(SMALL, lora=LoraSettings(rank=2, targets=("attn.q",))))
+def test_only_targets_get_lora_and_all_matrices_are_int8(lm: LM) -> None:
+    model = build_model(lm.bundle, replace(SMALL, lora=LoraSettings(rank=2, targets=("attn.q",))))
     assert {name.rsplit(".", 1)[1] for name in lora_layers(model)} == {"q"}
-    assert isinstance(model.blocks[0].get_submodule("mlp.up"), EightLinear)
+    assert isinstance(model.blocks[0].get_submodule("mlp.up"), Int8Linear)
 
 
 def test_what_learns_itself_cannot_be_in_eight_bits() -> None:
@@ -190,7 +191,7 @@ def test_what_learns_itself_cannot_be_in_eight_bits() -> None:
 
 
 def test_folding_back_gives_the_widened_matrix_and_the_change(lm: LM) -> None:
-    model = build(lm.bundle, SMALL)
+    model = build_model(lm.bundle, SMALL)
     layer = next(iter(lora_layers(model).values()))
     x = torch.randn(3, layer.lora_a.shape[1])
     with torch.no_grad():
@@ -205,7 +206,7 @@ def test_the_model_is_never_there_in_full(lm: LM) -> None:
             return lm.bundle.weights[name]
 
     asked: list[str] = []
-    model = eight_bit_model(lm.config, Dropout(), Watched())
+    model = int8_model(lm.config, Dropout(), Watched())
     assert len(asked) == len(set(asked)) == len(tensor_shapes(lm.config))
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
 
@@ -271,7 +272,7 @@ def test_the_plan_counts_its_bytes() -> None:
     config = SIZES["gpt2-small"]
     matrices = config.n_params - config.vocab_size * config.n_embd
     for settings, less in ((TrainSettings(precision="f32"), 2.875), (TrainSettings(precision="bf16"), 0.875)):
-        full, eight = (sizes_of(config, replace(settings, base=base)).weights for base in ("auto", "q8"))
-        assert full - eight == pytest.approx(less * matrices, rel=1e-3)
+        full, int8 = (sizes_of(config, replace(settings, base=base)).weights for base in ("auto", "q8"))
+        assert full - int8 == pytest.approx(less * matrices, rel=1e-3)
     assert any("--base q8" in remedy for remedy in remedies(TrainSettings()))
     assert not any("--base q8" in remedy for remedy in remedies(TrainSettings(base="q8")))

@@ -1,9 +1,9 @@
-// Chooses the kernels once, from what the processor has and what the operating system saves on a context switch.
+// Chooses the kernels, by the processor's features and by the registers that the operating system saves. See kernels.h.
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "kernels/kernels.h"
 
 #if defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
@@ -27,7 +27,7 @@ void cpuid(unsigned leaf, unsigned r[4]) {
 #endif
 }
 
-unsigned long long saved_state() {  // XCR0: which registers the operating system saves
+unsigned long long saved_registers() {  // XCR0: the registers that the operating system saves on a context switch
 #if defined(_MSC_VER) && defined(_M_X64)
     return _xgetbv(0);
 #else
@@ -39,7 +39,7 @@ unsigned long long saved_state() {  // XCR0: which registers the operating syste
 
 bool bit(unsigned word, int n) { return (word >> n) & 1u; }
 
-std::vector<const Kernels*> usable() {
+std::vector<const Kernels*> usable_tables() {
     std::vector<const Kernels*> tables = {&scalar_kernels};
     unsigned r[4];
     cpuid(0, r);
@@ -47,7 +47,7 @@ std::vector<const Kernels*> usable() {
     cpuid(1, r);
     const bool fma = bit(r[2], 12), osxsave = bit(r[2], 27), avx = bit(r[2], 28), f16c = bit(r[2], 29);
     if (!osxsave) return tables;
-    const auto state = saved_state();
+    const auto state = saved_registers();
     const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xE6) == 0xE6;
     cpuid(7, r);
     const bool avx2 = bit(r[1], 5);
@@ -59,18 +59,18 @@ std::vector<const Kernels*> usable() {
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
 
-std::vector<const Kernels*> usable() { return {&scalar_kernels, &neon_kernels}; }
+std::vector<const Kernels*> usable_tables() { return {&scalar_kernels, &neon_kernels}; }
 
 #else
 
-std::vector<const Kernels*> usable() { return {&scalar_kernels}; }
+std::vector<const Kernels*> usable_tables() { return {&scalar_kernels}; }
 
 #endif
 
 }  // namespace
 
 const Kernels* choose_kernels(const char* forced) {
-    const auto tables = usable();
+    const auto tables = usable_tables();
     if (!forced || !*forced) return tables.back();
     for (const Kernels* table : tables)
         if (std::strcmp(table->name, forced) == 0) return table;
@@ -80,7 +80,7 @@ const Kernels* choose_kernels(const char* forced) {
 const char* available_kernels() {
     static const std::string names = [] {
         std::string all;
-        for (const Kernels* table : usable()) all += (all.empty() ? "" : " ") + std::string(table->name);
+        for (const Kernels* table : usable_tables()) all += (all.empty() ? "" : " ") + std::string(table->name);
         return all;
     }();
     return names.c_str();

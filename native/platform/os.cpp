@@ -1,7 +1,8 @@
-// The only file of native/ with operating systems in it. See os.h.
-#include "os.h"
+// The only file of native/ that asks which operating system it is compiled for. See os.h.
+#include "platform/os.h"
 
 #include <new>
+#include <utility>
 
 #if defined(_WIN32)
 #ifndef NOMINMAX
@@ -35,13 +36,12 @@ void on_fork_in_child(void (*)()) {}
 namespace {
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Large blocks get room to start on a huge page: a mapping starts anywhere, and its head and tail are given back. What
-// does not fill a huge page at the end stays in small ones.
-size_t rounded(size_t bytes) { return bytes ? (bytes + 4095) / 4096 * 4096 : 4096; }
+size_t round_to_pages(size_t bytes) { return bytes ? (bytes + 4095) / 4096 * 4096 : 4096; }
 }  // namespace
 
 void* allocate_pages(size_t bytes) {
-    const size_t size = rounded(bytes);
+    const size_t size = round_to_pages(bytes);
+    // A large block starts on a huge page: more is mapped than needed, and head and tail are unmapped again.
     const size_t slack = size >= huge_page ? huge_page : 0;
     void* raw = mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (raw == MAP_FAILED) throw std::bad_alloc();
@@ -58,11 +58,23 @@ void* allocate_pages(size_t bytes) {
     return start;
 }
 void free_pages(void* memory, size_t bytes) noexcept {
-    if (memory) munmap(memory, rounded(bytes));
+    if (memory) munmap(memory, round_to_pages(bytes));
 }
 void on_fork_in_child(void (*function)()) { pthread_atfork(nullptr, nullptr, function); }
 
 #endif
+
+AlignedBuffer::AlignedBuffer(size_t bytes) : memory_(allocate_pages(bytes)), bytes_(bytes) {}
+AlignedBuffer::AlignedBuffer(AlignedBuffer&& other) noexcept
+    : memory_(std::exchange(other.memory_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+}
+AlignedBuffer::~AlignedBuffer() {
+    if (memory_) free_pages(memory_, bytes_);
+}
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(_M_X64)

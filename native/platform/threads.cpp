@@ -1,5 +1,5 @@
-// The pool: workers wait for a round, take pieces from a shared counter, and report back.
-#include "threads.h"
+// The thread pool: workers wait for a round, take chunks from a shared counter, and report back. See threads.h.
+#include "platform/threads.h"
 
 #include <atomic>
 #include <chrono>
@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "os.h"
+#include "platform/os.h"
 
 namespace pophood {
 namespace {
@@ -17,8 +17,7 @@ using Work = std::function<void(int64_t, int64_t, int)>;
 constexpr auto spin_limit = std::chrono::microseconds(50);
 std::atomic<bool> spinning_allowed{true};
 
-// Waits until `value` differs from `old`: a short spin, because the next step of a forward pass is microseconds
-// away, then sleep.
+// Waits until `value` differs from `old`. Spins first, because the next step of a forward pass is microseconds away.
 template <class T>
 void wait_for_change(const std::atomic<T>& value, T old) {
     if (spinning_allowed.load(std::memory_order_relaxed)) {
@@ -42,8 +41,8 @@ class Pool {
         for (auto& thread : workers_) thread.join();
     }
 
-    // A second caller, or work that itself asks for a pool, finds it taken.
-    bool try_run(int threads, int64_t items, int64_t piece, const Work& work) {
+    // Returns false if the pool is busy: with a second caller, or because `work` itself called parallel_for.
+    bool try_run(int threads, int64_t items, int64_t chunk, const Work& work) {
         std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
         if (!lock.owns_lock()) return false;
         while (static_cast<int>(workers_.size()) < threads - 1)
@@ -51,13 +50,13 @@ class Pool {
                                    seen = round_.load()] { serve(number, seen); });
         work_ = &work;
         items_ = items;
-        piece_ = piece;
+        chunk_ = chunk;
         next_.store(0, std::memory_order_relaxed);
         threads_ = threads;
         waiting_for_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
         round_.fetch_add(1, std::memory_order_release);
         round_.notify_all();
-        take_pieces(0);
+        take_chunks(0);
         for (int left = waiting_for_.load(std::memory_order_acquire); left > 0;
              left = waiting_for_.load(std::memory_order_acquire))
             wait_for_change(waiting_for_, left);
@@ -70,23 +69,23 @@ class Pool {
             wait_for_change(round_, seen);
             seen = round_.load(std::memory_order_acquire);
             if (stopping_) return;
-            if (number < threads_) take_pieces(number);
+            if (number < threads_) take_chunks(number);
             if (waiting_for_.fetch_sub(1, std::memory_order_acq_rel) == 1) waiting_for_.notify_one();
         }
     }
 
-    void take_pieces(int worker) {
+    void take_chunks(int worker) {
         for (;;) {
-            const int64_t begin = next_.fetch_add(piece_, std::memory_order_relaxed);
+            const int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
             if (begin >= items_) return;
-            (*work_)(begin, begin + piece_ < items_ ? begin + piece_ : items_, worker);
+            (*work_)(begin, begin + chunk_ < items_ ? begin + chunk_ : items_, worker);
         }
     }
 
     std::vector<std::thread> workers_;
     std::mutex busy_;
     const Work* work_ = nullptr;
-    int64_t items_ = 0, piece_ = 1;
+    int64_t items_ = 0, chunk_ = 1;
     int threads_ = 1;
     bool stopping_ = false;
     std::atomic<int64_t> next_{0};
@@ -94,7 +93,7 @@ class Pool {
     alignas(64) std::atomic<int> waiting_for_{0};
 };
 
-// A forked child has the memory of the pool but none of its threads: it starts over, and the old one is left alone.
+// A forked child has the pool's memory but none of its threads, so it makes a new pool and leaves the old one alone.
 Pool* the_pool = nullptr;
 std::mutex* pool_mutex = new std::mutex;
 
@@ -118,10 +117,10 @@ Pool& pool() {
 
 void allow_spinning(bool allowed) { spinning_allowed = allowed; }
 
-void parallel_for(int threads, int64_t items, int64_t piece, const Work& work) {
+void parallel_for(int threads, int64_t items, int64_t chunk, const Work& work) {
     if (items <= 0) return;
-    if (piece < 1) piece = 1;
-    if (threads > 1 && items > piece && pool().try_run(threads, items, piece, work)) return;
+    if (chunk < 1) chunk = 1;
+    if (threads > 1 && items > chunk && pool().try_run(threads, items, chunk, work)) return;
     work(0, items, 0);
 }
 

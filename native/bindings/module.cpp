@@ -1,4 +1,4 @@
-// Python <-> engine: arrays in, arrays out, nothing decided here. The only file that includes Python.
+// The Python module pophood._native: passes arrays to the engine and decides nothing. Only bindings/ includes Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -9,10 +9,10 @@
 #include <cstring>
 #include <optional>
 
-#include "bindings.h"
-#include "engine.h"
-#include "measure.h"
-#include "threads.h"
+#include "bindings/bindings.h"
+#include "engine/engine.h"
+#include "platform/measure.h"
+#include "platform/threads.h"
 
 namespace nb = nanobind;
 using namespace pophood;
@@ -24,9 +24,10 @@ using Indices = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device
 using Floats = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Constants = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using TapArray = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using ReadingTuple = nb::typed<nb::tuple, int, int64_t, TapArray>;  // tap number, layer, array [N, ...] to fill
 using Tensor = nb::ndarray<nb::ro, nb::device::cpu>;
 
-// Set from any thread; the forward pass that was given it stops within one block.
+// Any thread may set it; a forward pass that was given the flag stops within one block.
 struct CancelFlag {
     std::atomic<bool> set{false};
 };
@@ -46,7 +47,7 @@ WeightType type_named(const std::string& type) {
 void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type) {
     TensorView view{array.data(), type_named(type), static_cast<int>(array.ndim()), {1, 1}, {0, 0}};
     const size_t size = view.type == WeightType::f32 ? 4 : 2;
-    if (array.itemsize() != size) throw nb::value_error("the array's items are not as wide as its type");
+    if (array.itemsize() != size) throw nb::value_error("the size of the array's items does not match its type");
     if (view.dimensions < 1 || view.dimensions > 2) throw nb::value_error("a tensor has one or two dimensions");
     for (int i = 0; i < view.dimensions; ++i) {
         view.shape[i] = static_cast<int64_t>(array.shape(static_cast<size_t>(i)));
@@ -66,9 +67,9 @@ void add_adapter(Engine& engine, const std::string& matrix, const Constants& a, 
     engine.add_adapter(matrix, view_a, view_b);
 }
 
-// readings: (tap number, layer, array [N, ...]) to fill; the last dimension of scores and pattern counts keys.
+// The last dimension of the arrays of scores and pattern is the number of keys.
 void forward(Engine& engine, const Ids& tokens, const Indices& sequences, int output, const Indices& rows,
-             std::optional<Floats> out, const std::vector<nb::tuple>& readings, CancelFlag* cancel) {
+             std::optional<Floats> out, const std::vector<ReadingTuple>& readings, CancelFlag* cancel) {
     const auto n = static_cast<int64_t>(tokens.shape(0));
     if (static_cast<int64_t>(sequences.shape(0)) != n) throw nb::value_error("one sequence per token is needed");
     Request request{tokens.data(), sequences.data(), n, static_cast<Output>(output), rows.data(),
@@ -77,7 +78,7 @@ void forward(Engine& engine, const Ids& tokens, const Indices& sequences, int ou
     if (output != 0 && (!out || static_cast<int64_t>(out->shape(0)) != request.n_rows ||
                         static_cast<int64_t>(out->shape(1)) != width))
         throw nb::value_error("the output array has the wrong shape");
-    for (const nb::tuple& reading : readings) {
+    for (const ReadingTuple& reading : readings) {
         const auto values = nb::cast<TapArray>(reading[2]);
         const auto tap = static_cast<Tap>(nb::cast<int>(reading[0]));
         const int64_t keys = values.ndim() ? static_cast<int64_t>(values.shape(values.ndim() - 1)) : 0;
@@ -102,29 +103,15 @@ void forward(Engine& engine, const Ids& tokens, const Indices& sequences, int ou
     }
 }
 
-nb::dict measured(const Engine& engine) {
+nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
     nb::dict d;
     d["isa"] = engine.kernels().name;
     d["threads"] = engine.threads();
     d["weight_bytes"] = engine.weight_bytes();
-    return d;
+    return nb::typed<nb::dict, nb::str, nb::any>(d);
 }
 
-}  // namespace
-
-NB_MODULE(_native, m) {
-    m.doc() = "The engine in C++, whose one caller is pophood.model.engine, and what training computes outside torch.";
-    nb::set_leak_warnings(false);
-
-    nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);
-    nb::exception<NotFinite>(m, "NotFinite", PyExc_RuntimeError);
-
-    nb::class_<CancelFlag>(m, "CancelFlag", "Stops a forward pass within one block when set from any thread; clear() makes it usable again.")
-        .def(nb::init<>())
-        .def("set", [](CancelFlag& flag) { flag.set = true; })
-        .def("clear", [](CancelFlag& flag) { flag.set = false; })
-        .def_prop_ro("is_set", [](const CancelFlag& flag) { return flag.set.load(); });
-
+void bind_config(nb::module_& m) {
     nb::class_<Config>(m, "Config")
         .def("__init__",
              [](Config* self, int64_t n_layer, int64_t n_head, int64_t n_kv_head, int64_t n_embd, int64_t head_dim,
@@ -140,32 +127,56 @@ NB_MODULE(_native, m) {
              nb::arg("norm_eps"), nb::arg("activation"), nb::arg("gated_mlp"), nb::arg("qkv_bias"),
              nb::arg("attn_out_bias"), nb::arg("mlp_bias"), nb::arg("qk_norm"), nb::arg("tied_output"),
              nb::arg("frequencies"));
+}
 
-    // Whoever waits for the engine lets go of the interpreter first: the running forward pass needs it for signals.
+void bind_engine(nb::module_& m) {
+    // A call that waits for the engine's lock releases the GIL, which the running forward pass needs to check for signals.
     const nb::call_guard<nb::gil_scoped_release> unlocked;
+    const auto sequence = nb::arg("sequence");
     nb::class_<Engine>(m, "Engine")
         .def("__init__",
              [](Engine* self, const Config& config, int threads, const std::string& isa) {
                  const Kernels* kernels = choose_kernels(isa.c_str());
-                 if (!kernels) throw nb::value_error("this processor cannot run the instruction set that was asked for");
+                 if (!kernels) throw nb::value_error("this processor cannot run the requested instruction set");
                  new (self) Engine(config, threads, *kernels);
-             })
-        .def("set_tensor", set_tensor)
+             },
+             nb::arg("config"), nb::arg("threads"), nb::arg("isa"))
+        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"),
+             nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str) -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
-        .def("add_adapter", add_adapter)
+        .def("add_adapter", add_adapter, nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
         .def("clear_adapters", &Engine::clear_adapters, unlocked)
         .def("forward", forward, nb::arg("tokens"), nb::arg("sequences"), nb::arg("output"), nb::arg("rows"),
              nb::arg("out").none(), nb::arg("readings"), nb::arg("cancel").none())
         .def("create", &Engine::create, unlocked)
-        .def("fork", &Engine::fork, unlocked)
-        .def("truncate", &Engine::truncate, unlocked)
-        .def("drop", &Engine::drop, unlocked)
-        .def("length", &Engine::length, unlocked)
+        .def("fork", &Engine::fork, sequence, unlocked)
+        .def("truncate", &Engine::truncate, sequence, nb::arg("length"), unlocked)
+        .def("drop", &Engine::drop, sequence, unlocked)
+        .def("length", &Engine::length, sequence, unlocked)
         .def("cache_bytes", &Engine::cache_bytes, unlocked)
-        .def_prop_ro("facts", measured);
+        .def_prop_ro("facts", facts);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "The C++ engine, called by pophood.model.engine, and the training kernels, called by pophood.train.";
+    nb::set_leak_warnings(false);
+
+    nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);
+    nb::exception<NotFinite>(m, "NotFinite", PyExc_RuntimeError);
+
+    nb::class_<CancelFlag>(m, "CancelFlag", "Stops a forward pass within one block. Any thread may set it; clear() resets it.")
+        .def(nb::init<>())
+        .def("set", [](CancelFlag& flag) { flag.set = true; })
+        .def("clear", [](CancelFlag& flag) { flag.set = false; })
+        .def_prop_ro("is_set", [](const CancelFlag& flag) { return flag.set.load(); });
+
+    bind_config(m);
+    bind_engine(m);
 
     m.def("available_isa", [] { return std::string(available_kernels()); });
-    m.def("allow_spinning", allow_spinning);
+    m.def("allow_spinning", allow_spinning, nb::arg("allowed"));
     m.def("read_bandwidth", read_bandwidth, nb::arg("threads"), nb::arg("bytes"), nb::arg("rounds"),
           nb::call_guard<nb::gil_scoped_release>());
 

@@ -1,11 +1,11 @@
 // See kv_cache.h.
-#include "kv_cache.h"
+#include "engine/kv_cache.h"
 
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
-#include "os.h"
+#include "platform/os.h"
 
 namespace pophood {
 

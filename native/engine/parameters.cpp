@@ -1,0 +1,114 @@
+// The engine's parameters: the slots for its tensors, and the LoRA pairs beside its matrices. See engine.h.
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "platform/threads.h"
+
+namespace pophood {
+
+Engine::Engine(const Config& config, int threads, const Kernels& kernels)
+    : config_(config),
+      threads_(std::clamp(threads, 1, max_threads)),
+      kernels_(kernels),
+      cache_(config.n_layer, config.n_kv_head, config.head_dim),
+      blocks_(static_cast<size_t>(config.n_layer)),
+      scratch_(static_cast<size_t>(std::clamp(threads, 1, max_threads) * k_block * panel_rows) * sizeof(float)) {
+    const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;
+    if (d > max_head) throw std::invalid_argument("head size " + std::to_string(d) + " is over " + std::to_string(max_head));
+    if (config.n_head % config.n_kv_head != 0) throw std::invalid_argument("query heads do not divide over key/value heads");
+    const auto linear = [&](const std::string& name, Linear& part, int64_t rows, int64_t cols, bool bias) {
+        add_slot(name + ".weight", &part.weight, nullptr, {rows, cols});
+        if (bias) add_slot(name + ".bias", nullptr, &part.bias, {rows});
+        linears_[name] = &part;
+    };
+    const auto norm = [&](const std::string& name, Norm& part) {
+        add_slot(name + ".weight", nullptr, &part.weight, {c});
+        if (!config.rms_norm) add_slot(name + ".bias", nullptr, &part.bias, {c});
+    };
+    add_slot("embed.token", &token_embedding_, nullptr, {config.vocab_size, c});
+    if (config.frequencies.empty()) add_slot("embed.position", nullptr, &position_embedding_, {config.n_positions, c});
+    for (int64_t i = 0; i < config.n_layer; ++i) {
+        const std::string name = "blocks." + std::to_string(i);
+        Block& block = blocks_[static_cast<size_t>(i)];
+        norm(name + ".ln_1", block.ln_1);
+        linear(name + ".attn.q", block.q, config.n_head * d, c, config.qkv_bias);
+        linear(name + ".attn.k", block.k, config.n_kv_head * d, c, config.qkv_bias);
+        linear(name + ".attn.v", block.v, config.n_kv_head * d, c, config.qkv_bias);
+        if (config.qk_norm) {
+            add_slot(name + ".attn.q_norm.weight", nullptr, &block.q_norm, {d});
+            add_slot(name + ".attn.k_norm.weight", nullptr, &block.k_norm, {d});
+        }
+        linear(name + ".attn.out", block.out, c, config.n_head * d, config.attn_out_bias);
+        norm(name + ".ln_2", block.ln_2);
+        if (config.gated_mlp) linear(name + ".mlp.gate", block.gate, f, c, config.mlp_bias);
+        linear(name + ".mlp.up", block.up, f, c, config.mlp_bias);
+        linear(name + ".mlp.down", block.down, c, f, config.mlp_bias);
+    }
+    norm("final_norm", final_norm_);
+    if (!config.tied_output) add_slot("output.weight", &output_matrix_, nullptr, {config.vocab_size, c});
+}
+
+void Engine::set_tensor(const std::string& name, const TensorView& tensor) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto entry = slots_.find(name);
+    if (entry == slots_.end()) throw std::invalid_argument("unknown tensor " + name);
+    const Slot& slot = entry->second;
+    const std::vector<int64_t> shape(tensor.shape, tensor.shape + tensor.dimensions);
+    if (shape != slot.shape) throw std::invalid_argument("wrong shape for " + name);
+    const bool replaced = slot.matrix ? !slot.matrix->empty() : !slot.vector->empty();
+    if (replaced) cache_.drop_all();
+    if (slot.matrix) slot.matrix->pack(tensor, threads_);
+    else slot.vector->pack(tensor);
+    complete_ = missing_tensors().empty();
+}
+
+std::vector<std::string> Engine::missing_tensors() const {
+    std::vector<std::string> missing;
+    for (const auto& [name, slot] : slots_)
+        if (slot.matrix ? slot.matrix->empty() : slot.vector->empty()) missing.push_back(name);
+    return missing;
+}
+
+int64_t Engine::weight_bytes() const {
+    size_t bytes = 0;
+    for (const auto& [name, slot] : slots_) bytes += slot.matrix ? slot.matrix->bytes() : slot.vector->bytes();
+    return static_cast<int64_t>(bytes);
+}
+
+// ---- LoRA -----------------------------------------------------------------------------------------------------------
+
+void Engine::add_adapter(const std::string& matrix, const TensorView& a, const TensorView& b) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const auto entry = linears_.find(matrix);
+    if (entry == linears_.end()) throw std::invalid_argument("no matrix is called " + matrix);
+    const std::vector<int64_t>& shape = slots_.at(matrix + ".weight").shape;
+    if (a.dimensions != 2 || b.dimensions != 2 || a.shape[0] != b.shape[1] || a.shape[1] != shape[1] || b.shape[0] != shape[0])
+        throw std::invalid_argument("an adapter's matrices do not fit " + matrix);
+    LoraPair pair;
+    pair.a.pack(a, threads_);
+    pair.b.pack(b, threads_);
+    entry->second->lora.push_back(std::move(pair));
+    cache_.drop_all();  // their keys and values were computed without this adapter
+}
+
+void Engine::clear_adapters() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [name, linear] : linears_) linear->lora.clear();
+    cache_.drop_all();
+}
+
+// out += b (a x), for every adapter of this layer
+void Engine::add_lora(const Linear& linear, const float* x, int64_t rows, float* out) {
+    const int64_t width = linear.weight.rows();
+    for (const LoraPair& pair : linear.lora) {
+        const int64_t rank = pair.a.rows();
+        lora_hidden_.resize(static_cast<size_t>(rows * rank));
+        lora_out_.resize(static_cast<size_t>(rows * width));
+        matmul({pair.a.times(x, linear.weight.cols(), rows, nullptr, lora_hidden_.data(), rank)});
+        matmul({pair.b.times(lora_hidden_.data(), rank, rows, nullptr, lora_out_.data(), width)});
+        kernels_.add(out, lora_out_.data(), rows * width);
+    }
+}
+
+}  // namespace pophood

@@ -1,0 +1,41 @@
+// Exact conversions of stored weights (F32, F16, BF16) to f32. This header has inline code, so a file that is compiled for
+// one instruction set must not include it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+namespace pophood {
+
+inline float f32_from_bits(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline float f16_to_f32(uint16_t half) {  // IEEE binary16; a NaN becomes quiet, as the hardware does it
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+    const uint32_t exponent = (half >> 10) & 31, mantissa = half & 1023;
+    if (exponent == 31) return f32_from_bits(sign | 0x7F800000u | (mantissa << 13) | (mantissa ? 0x400000u : 0u));
+    if (exponent != 0) return f32_from_bits(sign | ((exponent + 112) << 23) | (mantissa << 13));
+    const float tiny = static_cast<float>(mantissa) * 5.9604644775390625e-8f;  // 2^-24
+    return sign ? -tiny : tiny;
+}
+
+// Converts the value at `address`, which need not be aligned.
+inline float to_f32(WeightType type, const void* address) {
+    if (type == WeightType::f32) {
+        float value;
+        std::memcpy(&value, address, sizeof value);
+        return value;
+    }
+    uint16_t bits;
+    std::memcpy(&bits, address, sizeof bits);
+    return type == WeightType::f16 ? f16_to_f32(bits) : f32_from_bits(static_cast<uint32_t>(bits) << 16);
+}
+
+inline constexpr int64_t size_of(WeightType type) { return type == WeightType::f32 ? 4 : 2; }
+
+}  // namespace pophood

@@ -1,0 +1,101 @@
+// The arithmetic that each instruction set provides, as one table of functions. Numbers only.
+//
+// kernels/scalar.cpp is the specification, in plain loops. The SIMD kernels give the same bits, because
+//   - a dot product is one FMA chain over k, ascending (FMA is correctly rounded on every CPU),
+//   - a sum over features uses 16 lanes (element i goes to lane i % 16) and one fixed tree (reduce: +8, +4, +2, +1),
+//   - exp is our own polynomial, in which each step is one FMA.
+// Size letters are those of src/pophood/config.py.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace pophood {
+
+enum class WeightType : int { f32 = 0, f16 = 1, bf16 = 2 };
+
+inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
+inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
+inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
+inline constexpr int64_t max_queries = 4;  // query rows that share one walk over a key/value head
+inline constexpr int64_t max_head = 256;   // the largest D
+inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+// out[m][r] = bias[r] + sum_k x[m][k] * w[r][k]
+//
+// Weights lie in panels: panel p holds rows 16p..16p+15 as [k][16], so a thread reads one contiguous stream and one
+// load feeds 16 outputs without a horizontal sum. Missing rows of the last panel are zero.
+struct Matmul {
+    WeightType type;
+    const void* panels;   // [ceil(rows/16)][panel_k][16]
+    const float* bias;    // [ceil16(rows)] or null
+    const float* x;       // [m][k]
+    int64_t x_stride;
+    float* out;           // [m][rows]
+    int64_t out_stride;
+    int64_t m, k, rows;
+    int64_t panel_k;      // inputs in a panel: k, or more when only some of them are multiplied
+};
+
+// Attention of several queries to one key/value head; each query has its own number of visible positions.
+struct AttentionTask {
+    int64_t n_queries;                 // 1..max_queries
+    const float* q[max_queries];       // [D]
+    float* out[max_queries];           // [D]
+    int64_t visible[max_queries];      // the query attends to positions 0..visible-1
+    const float* const* k_blocks;      // per 32 positions: [D][32]
+    const float* const* v_blocks;      // per 32 positions: [32][d_padded]
+    int64_t d, d_padded;
+    float scale;
+};
+
+struct TrainingKernels;
+
+struct Kernels {
+    const char* name;
+    int64_t matmul_tokens;  // rows of x in one register tile; a batch is best cut at multiples of it
+
+    // Computes panels first..last-1. `scratch` holds k_block * 16 floats and belongs to the calling thread.
+    void (*matmul)(const Matmul&, int64_t first, int64_t last, float* scratch);
+
+    // Layer norm with bias, or RMS norm if `rms`. A null gain gives the normalised values alone.
+    void (*norm)(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n);
+
+    // softmax(q . k * scale) . v in one walk over blocks of 32 positions, with a running maximum.
+    void (*attend)(const AttentionTask&);
+
+    // The scores alone: out[j][0..visible-1] = q . k * scale. Used by taps; does not read v_blocks.
+    void (*score)(const AttentionTask&);
+
+    // RoPE: rotates the pairs (i, i + d/2) of a head by the angles whose cosines and sines [d/2] are given.
+    void (*rope)(float* head, const float* cosines, const float* sines, int64_t d);
+
+    void (*gelu_tanh)(float* x, int64_t n);                  // GPT-2: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))
+    void (*gelu_erf)(float* x, int64_t n);                   // x * Phi(x)
+    void (*silu)(float* x, int64_t n);                       // x * sigmoid(x)
+    void (*multiply)(float* x, const float* y, int64_t n);   // x *= y
+    void (*add)(float* x, const float* y, int64_t n);        // x += y
+    void (*copy)(float* out, const float* x, int64_t n);     // bypasses the caches: taps are read much later
+    bool (*all_finite)(const float* x, int64_t n);
+    void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
+    const TrainingKernels* training;                         // training_kernels.h
+};
+
+void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: it is rare, and libm's erf has no SIMD form
+
+extern const Kernels scalar_kernels;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#elif defined(__aarch64__) || defined(_M_ARM64)
+extern const Kernels neon_kernels;
+#endif
+
+// Returns the best table that this CPU and its operating system can run, or the one that `forced` names ("scalar",
+// "avx2", "avx512", "neon"); null if `forced` is unknown or cannot run here.
+const Kernels* choose_kernels(const char* forced);
+
+// Returns the names of the tables that can run here, separated by spaces, the fastest last.
+const char* available_kernels();
+
+}  // namespace pophood

@@ -1,0 +1,35 @@
+// Everything in native/ that differs between operating systems: large zeroed memory, pauses, fork.
+#pragma once
+
+#include <cstddef>
+
+namespace pophood {
+
+// Returns `bytes` of zeroed memory, 64-byte aligned, in huge pages where the system grants them. Throws std::bad_alloc.
+void* allocate_pages(size_t bytes);
+void free_pages(void* memory, size_t bytes) noexcept;
+
+// Memory from allocate_pages that frees itself.
+class AlignedBuffer {
+   public:
+    AlignedBuffer() = default;
+    explicit AlignedBuffer(size_t bytes);
+    AlignedBuffer(AlignedBuffer&& other) noexcept;
+    AlignedBuffer& operator=(AlignedBuffer&& other) noexcept;
+    ~AlignedBuffer();
+    float* floats() const { return static_cast<float*>(memory_); }
+    void* get() const { return memory_; }
+    size_t bytes() const { return bytes_; }
+
+   private:
+    void* memory_ = nullptr;
+    size_t bytes_ = 0;
+};
+
+// Tells the processor that this is a spin loop.
+void pause_briefly();
+
+// Calls `function` in every child process right after fork(). Does nothing on Windows.
+void on_fork_in_child(void (*function)());
+
+}  // namespace pophood

@@ -1,0 +1,93 @@
+"""
+The C++ engine, called by pophood.model.engine, and the training kernels, called by pophood.train.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy
+import numpy.typing
+from numpy.typing import NDArray
+
+from pophood._native import training as training
+
+class Stopped(RuntimeError):
+    pass
+
+class NotFinite(RuntimeError):
+    pass
+
+class CancelFlag:
+    """
+    Stops a forward pass within one block. Any thread may set it; clear() resets it.
+    """
+
+    def __init__(self) -> None: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    @property
+    def is_set(self) -> bool: ...
+
+class Config:
+    def __init__(
+        self,
+        *,
+        n_layer: int,
+        n_head: int,
+        n_kv_head: int,
+        n_embd: int,
+        head_dim: int,
+        n_inner: int,
+        vocab_size: int,
+        n_positions: int,
+        rms_norm: bool,
+        norm_eps: float,
+        activation: int,
+        gated_mlp: bool,
+        qkv_bias: bool,
+        attn_out_bias: bool,
+        mlp_bias: bool,
+        qk_norm: bool,
+        tied_output: bool,
+        frequencies: Sequence[float],
+    ) -> None: ...
+
+class Engine:
+    def __init__(self, config: Config, threads: int, isa: str) -> None: ...
+    def set_tensor(self, name: str, array: numpy.typing.NDArray[Any], type: str) -> None: ...
+    def missing_tensors(self) -> list[str]: ...
+    def add_adapter(
+        self,
+        matrix: str,
+        a: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ],
+        b: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ],
+    ) -> None: ...
+    def clear_adapters(self) -> None: ...
+    def forward(
+        self,
+        tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        sequences: Annotated[
+            NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)
+        ],
+        output: int,
+        rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)],
+        out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")] | None,
+        readings: Sequence[tuple[int, int, Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")]]],
+        cancel: CancelFlag | None,
+    ) -> None: ...
+    def create(self) -> int: ...
+    def fork(self, sequence: int) -> int: ...
+    def truncate(self, sequence: int, length: int) -> None: ...
+    def drop(self, sequence: int) -> None: ...
+    def length(self, sequence: int) -> int: ...
+    def cache_bytes(self) -> int: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+def available_isa() -> str: ...
+def allow_spinning(allowed: bool) -> None: ...
+def read_bandwidth(threads: int, bytes: int, rounds: int) -> float: ...
