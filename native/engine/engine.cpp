@@ -24,7 +24,7 @@ void Engine::compute(const Request& request, const std::vector<Segment>& segment
     float *x = x_.floats(), *h = h_.floats(), *q = q_.floats(), *k = k_.floats(), *v = v_.floats(), *z = z_.floats();
     float *up = up_.floats(), *gate = gate_.floats();
 
-    embed(request, segments);                                                                       // x: [N, C]
+    embed(request, segments);                                                                   // x: [N, C]
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
         if (request.stop && request.stop()) throw Stopped("stopped by the caller");
         const Block& block = blocks_[static_cast<size_t>(layer)];
@@ -42,7 +42,7 @@ void Engine::compute(const Request& request, const std::vector<Segment>& segment
         tap(Tap::rot_q, q);
         tap(Tap::rot_k, k);
         read_attention(request, layer, segments);
-        attend(layer, segments);                                                                    // z: [N, H*D]
+        attend(layer, segments);                                                                // z: [N, H*D]
         tap(Tap::z, z);
         read_result(request, layer);
         project(z, n, {{&block.out, h}});                                                       // h: [N, C]

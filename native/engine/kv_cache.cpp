@@ -1,4 +1,4 @@
-// See kv_cache.h.
+// Allocation, sharing and copying of the KV cache's blocks. See kv_cache.h.
 #include "engine/kv_cache.h"
 
 #include <cstring>
@@ -24,10 +24,10 @@ KvCache::~KvCache() {
 }
 
 KvCache::Sequence& KvCache::at(int64_t sequence) {
-    const auto found = sequences_.find(sequence);
-    if (found == sequences_.end())
+    const auto entry = sequences_.find(sequence);
+    if (entry == sequences_.end())
         throw std::out_of_range("sequence " + std::to_string(sequence) + " does not exist (dropped, or of another engine)");
-    return found->second;
+    return entry->second;
 }
 
 const KvCache::Sequence& KvCache::at(int64_t sequence) const { return const_cast<KvCache*>(this)->at(sequence); }

@@ -1,7 +1,7 @@
-// The keys and values of every sequence, in reference-counted blocks of 32 positions, grown on demand.
+// The keys and values of every sequence, in reference-counted blocks of 32 positions that are allocated on demand.
 //
-// A block holds all layers: [L][K] x ( keys [D][32], values [32][d_padded] ). Keys are transposed so that one load
-// serves 16 positions. fork() shares every block; a shared last block is copied when one of its owners writes on.
+// A block holds all layers: [L][K] x ( keys [D][32], values [32][d_padded] ). Keys are transposed so that one load serves
+// 16 positions. fork() shares all blocks; a shared last block is copied before one of its owners writes to it.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +26,14 @@ class KvCache {
     void drop(int64_t sequence);
     void drop_all();
     int64_t length(int64_t sequence) const;
-    bool has(int64_t sequence) const { return sequences_.count(sequence) != 0; }
 
-    void extend(int64_t sequence, int64_t positions);  // makes room and counts the positions as present
+    void extend(int64_t sequence, int64_t positions);  // adds positions, which write() must fill
     void write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v);
 
-    // Pointers to each block's keys and values of one head, as kernels.h's Attend wants them.
+    // Writes pointers to one head's keys and values in each block, in the form of AttentionTask in kernels.h.
     void blocks(int64_t sequence, int64_t layer, int64_t kv_head, const float** k, const float** v) const;
 
-    int64_t bytes() const;  // memory that holds keys and values now, spare blocks included
+    int64_t bytes() const;  // of all blocks, spare ones included
     int64_t d_padded() const { return d_padded_; }
 
    private:

@@ -1,6 +1,6 @@
-"""native/ without Python: its tests under sanitizers, another compiler, another processor, Windows' compiler.
+"""Builds native/ without Python: with sanitizers, with other compilers, and for other processors.
 
-Each build has its own folder below build/native/, kept between runs.
+Each build has its own folder below build/native/, which later runs reuse.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from tests.needs import linux, tool
 
 KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f"}
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
-NEVER = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
+FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
 
 
 def configure(name: str, *options: str) -> Path:
-    """Configure a build without Python; warnings are errors."""
+    """Configure a build without Python, in which warnings are errors; return its folder."""
     folder = ROOT / "build" / "native" / name
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     cmake = shutil.which("cmake", path=path)
     assert cmake is not None, "cmake is installed by make"
     common = ["-G", "Ninja", "-DPOPHOOD_PYTHON=OFF", "-DPOPHOOD_WERROR=ON", *options]
-    with alone(folder):
+    with build_lock(folder):
         run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
     return folder
 
 
 def build(name: str, *options: str, target: str = "native_tests") -> Path:
-    """Configure and build; gives the folder."""
+    """Configure and build a target; return the folder."""
     folder = configure(name, *options)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    with alone(folder):
+    with build_lock(folder):
         run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
     return folder
 
 
-def alone(folder: Path) -> AbstractContextManager[None]:
-    """Hold a build folder's lock: two workers that build at once would damage ninja's records."""
+def build_lock(folder: Path) -> AbstractContextManager[None]:
+    """Lock a build folder, because two builds at the same time would damage ninja's records."""
     return file_lock(folder.with_name(f"{folder.name}.lock"), timeout=processes.HANG_SECONDS)
 
 
 def run(command: list[str], *, path: str | None = None, timeout: float = 3_000) -> str:
-    """Run to the end; a failure shows the last of what was printed."""
+    """Run a command to its end and return its output; a failure shows the end of the output."""
     environment = os.environ | ({"PATH": path} if path else {})
     result = processes.run(
         command,
@@ -69,7 +69,7 @@ def run(command: list[str], *, path: str | None = None, timeout: float = 3_000) 
 
 
 def cross(compiler: str, system: str, processor: str) -> list[str]:
-    """CMake options for a cross compiler."""
+    """Return CMake options for a cross compiler."""
     return [
         f"-DCMAKE_SYSTEM_NAME={system}",
         f"-DCMAKE_SYSTEM_PROCESSOR={processor}",
@@ -87,7 +87,7 @@ def test_clang_with_address_and_undefined_behaviour_sanitizers() -> None:
     run([str(build("clang-sanitized", *options) / "native_tests")])
 
 
-def test_the_thread_sanitizer_finds_nothing() -> None:
+def test_the_thread_sanitizer_reports_nothing() -> None:
     clang = tool("clang++", package="clang")
     options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=thread"]
     run([str(build("clang-threads", *options) / "native_tests")])
@@ -102,15 +102,15 @@ def test_aarch64_under_emulation() -> None:
 
 
 def test_windows_compiles() -> None:
-    """Compiled with mingw-w64 and not run here."""
+    """Compile with mingw-w64; the result is not run."""
     compiler = tool("x86_64-w64-mingw32-g++-posix", package="g++-mingw-w64-x86-64-posix")
     folder = build("mingw", *cross(compiler, "Windows", "AMD64"))
     assert (folder / "native_tests.exe").is_file()
 
 
 @pytest.mark.full
-def test_valgrind_reads_nothing_uninitialised() -> None:
-    """The scalar kernels, compiled without optimisation and run under memcheck."""
+def test_valgrind_reports_nothing() -> None:
+    """Run the scalar kernels, compiled without optimisation, under memcheck."""
     linux()
     valgrind = tool("valgrind")
     folder = build("debug", "-DCMAKE_BUILD_TYPE=Debug")
@@ -118,26 +118,26 @@ def test_valgrind_reads_nothing_uninitialised() -> None:
 
 
 def compile_commands(folder: Path) -> dict[str, str]:
-    """Source file from the root -> the command that compiles it."""
+    """Return the command that compiles each source file, by its path from the root."""
     entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
     return {Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"] for entry in entries}
 
 
-def test_only_kernel_files_know_an_instruction_set() -> None:
+def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:
     commands = compile_commands(configure("release"))
     assert any(name.startswith("native/kernels/") for name in commands)
     for name, command in commands.items():
         words = command.split()
         assert "-ffp-contract=off" in words, name
-        assert not set(NEVER) & set(words), name
+        assert not set(FORBIDDEN_FLAGS) & set(words), name
         machine = [word for word in words if word.startswith("-m") and word != "-mtls-dialect=gnu2"]
         own = KERNEL_FLAGS.get(Path(name).stem if "kernels/" in name else "")
         assert (own in machine) if own else not machine, f"{name}: {machine}"
 
 
 @pytest.mark.parametrize("kernel", ["scalar", *KERNEL_FLAGS])
-def test_a_kernel_file_exports_its_table_and_nothing_else(kernel: str) -> None:
-    """A weak symbol compiled for a newer processor could be the copy that the linker keeps."""
+def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
+    """The linker could keep a weak symbol that was compiled for a newer processor."""
     linux()
     folder = build("release", target="pophood_core")
     objects = list((folder / "CMakeFiles/pophood_core.dir/native/kernels").glob(f"{kernel}.cpp.o"))

@@ -9,7 +9,7 @@ from tests import processes
 from tests.conftest import ROOT
 
 
-def test_the_stubs_are_those_of_the_module(tmp_path: Path) -> None:
+def test_the_stubs_are_up_to_date(tmp_path: Path) -> None:
     for command in (
         ["nanobind.stubgen", "-q", "-r", "-m", "pophood._native", "-O", str(tmp_path)],
         ["ruff", "format", "-q", "--config", str(ROOT / "pyproject.toml"), str(tmp_path)],

@@ -15,7 +15,7 @@ from pophood.train.data import Data, Order
 from pophood.train.distributed.process_group import ALONE, World
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.lora import add_lora
-from pophood.train.model.transformer import Dropout, Model
+from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.settings import LoraSettings, Method, TrainSettings
 from tests.tiny import Values, tiny_config
 from tests.train.data.given import opened
@@ -76,7 +76,7 @@ def documents(folder: Path) -> Data:
 def model_of(case: Case) -> Model:
     """The model with what is trained marked as such."""
     config = tiny_config(case.family, **SMALL, n_kv_head=KEY_HEADS[case.family])
-    model = Model(config, Dropout(case.dropout, case.dropout, case.dropout))
+    model = Model(config, DropoutRates(case.dropout, case.dropout, case.dropout))
     values = Values(config)
     model.load({name: values(name) for name, _ in model.named_parameters()})
     model.recompute = case.recompute

@@ -26,7 +26,7 @@ from pophood.train.model.attention import WHOLE
 from pophood.train.model.build import build_model
 from pophood.train.model.int8_linear import GROUP, Int8Linear, Int8Weight, int8_matrix_bytes, int8_model
 from pophood.train.model.lora import LoraLinear, lora_layers
-from pophood.train.model.transformer import Dropout
+from pophood.train.model.transformer import DropoutRates
 from pophood.train.run.plan import remedies, sizes_of
 from pophood.train.run.scratch import SIZES
 from pophood.train.settings import LoraSettings, TrainSettings
@@ -206,7 +206,7 @@ def test_the_model_is_never_there_in_full(lm: LM) -> None:
             return lm.bundle.weights[name]
 
     asked: list[str] = []
-    model = int8_model(lm.config, Dropout(), Watched())
+    model = int8_model(lm.config, DropoutRates(), Watched())
     assert len(asked) == len(set(asked)) == len(tensor_shapes(lm.config))
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
 

@@ -25,7 +25,7 @@ from pophood.train.loop import trainer as loop
 from pophood.train.loop.optimizer import Optimizer
 from pophood.train.loop.step import StepResult, Tensors, train_step
 from pophood.train.loop.trainer import Trainer
-from pophood.train.model.transformer import Dropout, Model
+from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.run import timing
 from pophood.train.run.stopping import Stop
 from pophood.train.run.timing import plan_steps
@@ -281,7 +281,7 @@ def real_sized(threads: int) -> tuple[Trainer, Callable[[], str]]:
     config = tiny_config(
         "gpt2", vocab_size=4_000, n_embd=256, n_head=4, head_dim=64, n_inner=1024, n_kv_head=4
     )
-    model = Model(config, Dropout(0.1, 0.1, 0.1))
+    model = Model(config, DropoutRates(0.1, 0.1, 0.1))
     values = Values(config)
     model.load({name: values(name) for name, _ in model.named_parameters()})
     random = np.random.default_rng(0)

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from pophood.model.bundle import open_bundle
+from pophood.train.model import buffer_pool, ops
+from pophood.train.model.build import build_model
+from pophood.train.settings import TrainSettings
 from tests import processes
 from tests.conftest import ROOT
+from tests.tiny import tiny_folder
 
 PACKAGE = ROOT / "src" / "pophood"
 # Name below torch -> what breaks in pophood when a release of torch removes it.
@@ -63,3 +68,14 @@ def test_importing_training_changes_neither_the_allocator_nor_the_threads() -> N
     command = [sys.executable, "-c", NO_EFFECTS, str(PACKAGE)]
     result = processes.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "no effects\n"), result.stderr[-2_000:]
+
+
+def test_building_a_model_keeps_pages_and_shares_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(buffer_pool, "_call_glibc", lambda name, *_: calls.append(name))
+    monkeypatch.setattr(ops, "share_torch_threads", lambda: calls.append("share_torch_threads"))
+    tiny_folder(tmp_path / "model", "gpt2")
+    build_model(open_bundle(tmp_path / "model"), TrainSettings(precision="f32"))
+    assert calls == ["mallopt", "mallopt", "share_torch_threads", "malloc_trim"]

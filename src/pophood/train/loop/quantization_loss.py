@@ -10,7 +10,7 @@ import torch
 from pophood.config import ModelConfig
 from pophood.train.model.int8_linear import Arrays, float32_tensor, int8_matrix_bytes
 from pophood.train.model.loss import cross_entropy
-from pophood.train.model.transformer import Dropout, Model, TransformerBlock
+from pophood.train.model.transformer import DropoutRates, Model, TransformerBlock
 
 if TYPE_CHECKING:
     from pophood.train.loop.step import Tensors
@@ -75,7 +75,7 @@ def quantized_and_full_loss(model: Model, weights: Arrays, batches: Sequence[Ten
 
 def _full_block(config: ModelConfig, number: int, weights: Arrays, like: torch.Tensor) -> TransformerBlock:
     with torch.device("meta"):
-        block = TransformerBlock(config, Dropout())
+        block = TransformerBlock(config, DropoutRates())
     names = [name for name, _ in block.named_parameters()]
     state = {name: float32_tensor(weights, f"blocks.{number}.{name}") for name in names}
     block.load_state_dict(state, assign=True)

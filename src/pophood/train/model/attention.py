@@ -44,7 +44,7 @@ class Spans:
         )
 
 
-WHOLE = Spans()
+WHOLE = Spans()  # every row is one document
 
 
 def spans_of(documents: NDArray[np.int32]) -> Spans:

@@ -16,9 +16,7 @@ from torch import Tensor
 from pophood.train.model import torch_private
 
 SMALL = 1 << 18  # elements; the allocator handles smaller arrays well
-SIZE_BITS = (
-    2  # significant bits of a size: four size classes per power of two, however document lengths differ
-)
+SIZE_BITS = 2  # significant bits of a size, which give four size classes per power of two
 SPARE = 1  # free buffers kept per size class, besides the one that is handed out
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 KEEP_BELOW = 1 << 30  # bytes

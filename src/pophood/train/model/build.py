@@ -1,4 +1,4 @@
-"""Builds the trainable model from a bundle, and gives what it learned back as weights or as an adapter."""
+"""Builds the trainable model from a bundle, and returns what it has learned as weights or as an adapter."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def build_model(bundle: Bundle, settings: TrainSettings) -> Model:
     from pophood.train.model.lora import add_lora
     from pophood.train.model.ops import share_torch_threads
     from pophood.train.model.precision import dtype_of, load_bf16, load_f32, to_bf16
-    from pophood.train.model.transformer import Dropout, Model
+    from pophood.train.model.transformer import DropoutRates, Model
 
     keep_freed_pages()
     share_torch_threads()
     torch.manual_seed(settings.seed)  # the seed of LoRA's random matrices
-    dropout = Dropout(settings.dropout, settings.dropout, settings.dropout)
+    dropout = DropoutRates(settings.dropout, settings.dropout, settings.dropout)
     bf16, int8 = dtype_of(settings) is torch.bfloat16, settings.base == "q8"
     if int8:
         model = int8_model(bundle.config, dropout, bundle.weights)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.train.model.linear import matmul
-from pophood.train.model.transformer import Dropout, Model
+from pophood.train.model.transformer import DropoutRates, Model
 
 GROUP = 32  # inputs per scale
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -97,7 +97,7 @@ class Int8Linear(nn.Module):
         return frozen_linear(x, self.weight, self.bias)
 
 
-def int8_model(config: ModelConfig, dropout: Dropout, weights: Arrays) -> Model:
+def int8_model(config: ModelConfig, dropout: DropoutRates, weights: Arrays) -> Model:
     """Build a frozen model with int8 matrices in its blocks; at most one float32 matrix exists at a time."""
     with torch.device("meta"):
         model = Model(config, dropout)

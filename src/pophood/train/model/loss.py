@@ -22,9 +22,7 @@ from pophood.train.model import torch_private
 from pophood.train.model.ops import bits, num_threads, training, uses_native
 
 IGNORED = -100  # the target of a position that is not learned
-CHUNK_ROWS = (
-    256  # 26 MB of logits for 50,257 tokens; with AMX, a product of twice as many rows is a fifth slower
-)
+CHUNK_ROWS = 256  # 26 MB of logits for 50,257 tokens; with AMX, twice as many rows are a fifth slower
 ROUND_ROWS = 32  # row counts are multiples of this, because oneDNN compiles a program for every shape
 
 
@@ -112,9 +110,7 @@ def _native_chunk(
     return float(loss[:count].sum(dtype=np.float64))
 
 
-_logits: list[
-    Tensor
-] = []  # the buffer of one chunk; it is reused because fresh pages cost more than filling them
+_logits: list[Tensor] = []  # the buffer of one chunk, reused because fresh pages cost more than filling them
 
 
 def _logits_buffer(rows: int, columns: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The operations between two matrix products in bfloat16: autograd functions over native/training/training.h.
+"""The operations between two matrix products in bfloat16, as autograd functions over native/training.
 
 Each is one pass over its arrays, with float32 inside. Torch's own operations would read and write every array
 several times, and save for backward what is computed again here in less time than it takes to load. In
@@ -57,9 +57,8 @@ def share_torch_threads() -> None:
     training.use_openmp_threads(region or 0)
 
 
-_recipes: list[
-    tuple[int, int, Callable[[], Tensor]]
-] = []  # address, number of elements, function that recomputes
+# Address, number of elements, and the function that recomputes the value.
+_recipes: list[tuple[int, int, Callable[[], Tensor]]] = []
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pophood.train.model.linear import Linear
 from pophood.train.model.ops import apply_rope, dropout_add, gelu, norm, recompute_saved, swiglu
 
 
-class Dropout(NamedTuple):
+class DropoutRates(NamedTuple):
     """The three dropout rates of GPT-2, which are 0.1 each in its config.json."""
 
     embedding: float = 0.0
@@ -30,7 +30,7 @@ class Dropout(NamedTuple):
     residual: float = 0.0  # outputs of attention and feed-forward
 
 
-class Norm(nn.Module):
+class NormLayer(nn.Module):
     """Layer norm with gain and shift, or RMS norm with gain, over the last axis."""
 
     def __init__(self, size: int, eps: float, rms: bool) -> None:
@@ -54,8 +54,8 @@ class SelfAttention(nn.Module):
         self.k: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
         self.v: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
         self.out: nn.Module = Linear(config.n_head * d, c, bias=config.attn_out_bias)
-        self.q_norm = Norm(d, config.norm_eps, rms=True) if config.qk_norm else None
-        self.k_norm = Norm(d, config.norm_eps, rms=True) if config.qk_norm else None
+        self.q_norm = NormLayer(d, config.norm_eps, rms=True) if config.qk_norm else None
+        self.k_norm = NormLayer(d, config.norm_eps, rms=True) if config.qk_norm else None
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
         q, k, v = (
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
         return self.out(z.flatten(-2))  # type: ignore[no-any-return]
 
 
-class FeedForward(nn.Module):
+class MLP(nn.Module):
     """down(activation(up(x))), or down(activation(gate(x)) * up(x)): [B, T, C] -> [B, T, C]."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -100,13 +100,13 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """x + attention(norm(x)), then x + feed-forward(norm(x))."""
 
-    def __init__(self, config: ModelConfig, dropout: Dropout) -> None:
+    def __init__(self, config: ModelConfig, dropout: DropoutRates) -> None:
         super().__init__()
         rms = config.norm == "rms"
-        self.ln_1 = Norm(config.n_embd, config.norm_eps, rms)
+        self.ln_1 = NormLayer(config.n_embd, config.norm_eps, rms)
         self.attn = SelfAttention(config, dropout.attention)
-        self.ln_2 = Norm(config.n_embd, config.norm_eps, rms)
-        self.mlp = FeedForward(config)
+        self.ln_2 = NormLayer(config.n_embd, config.norm_eps, rms)
+        self.mlp = MLP(config)
         self.dropout = dropout.residual
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
@@ -148,7 +148,7 @@ class Model(nn.Module):
     holding all logits. `recompute` trades time for memory (gradient checkpointing).
     """
 
-    def __init__(self, config: ModelConfig, dropout: Dropout = Dropout()) -> None:  # noqa: B008 - immutable
+    def __init__(self, config: ModelConfig, dropout: DropoutRates = DropoutRates()) -> None:  # noqa: B008 - immutable
         super().__init__()
         self.config, self.recompute = config, False
         self.master_remainder: dict[
@@ -157,7 +157,7 @@ class Model(nn.Module):
         self.embed = Embed(config)
         self.dropout = dropout.embedding
         self.blocks = nn.ModuleList(TransformerBlock(config, dropout) for _ in range(config.n_layer))
-        self.final_norm = Norm(config.n_embd, config.norm_eps, config.norm == "rms")
+        self.final_norm = NormLayer(config.n_embd, config.norm_eps, config.norm == "rms")
         self.output = None if config.tied_output else OutputMatrix(config)
         if config.rope is not None:
             self.frequencies = torch.from_numpy(config.rope.frequencies(config.head_dim))
