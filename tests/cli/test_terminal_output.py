@@ -10,7 +10,8 @@ import pytest
 
 from pophood.cli.terminal.outputs import RETURN
 from pophood.cli.terminal.tables import width
-from pophood.cli.terminal.view_screen import Screen, rows
+from pophood.cli.terminal.display import Display
+from pophood.cli.terminal.view_screen import rows
 from pophood.table import Table
 from tests.cli.conftest import Program
 from tests.cli.terminal import QUICK, terminal
@@ -76,8 +77,8 @@ def test_coloured_bars_line_up() -> None:
     table = Table(
         ("token_id", "token_text", "p"), ((1, " a", 0.5), (22, " bcd", 0.25), (3, "", 0.0)), bars="p"
     )
-    full = Screen(80, "full", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    none = Screen(80, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    full = Display(80, "full", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    none = Display(80, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     coloured = rows(table, full)
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == rows(table, none)
     assert coloured.count("\x1b[38") == 2, "no bar, no colour"
@@ -90,8 +91,8 @@ def test_a_table_that_is_split_keeps_the_text_of_the_tokens_in_each_part(columns
         ("position", *numbers[:3], "token_text", *numbers[3:]),
         tuple((row, *[1.5] * 3, f" word{row}", *[2.5] * 3) for row in range(3)),
     )
-    screen = Screen(columns, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    parts = rows(table, screen).split("\n\n")
+    display = Display(columns, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    parts = rows(table, display).split("\n\n")
     assert len(parts) > 1
     for part in parts:
         head, *body = part.splitlines()
@@ -103,6 +104,6 @@ def test_a_table_that_is_split_keeps_the_text_of_the_tokens_in_each_part(columns
 
 def test_a_split_table_without_tokens_keeps_its_first_column() -> None:
     table = Table(("part", *(f"a_long_number_{i}" for i in range(4))), (("norm", 1.5, 2.5, 3.5, 4.5),))
-    screen = Screen(40, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    parts = rows(table, screen).split("\n\n")
+    display = Display(40, "none", True, io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    parts = rows(table, display).split("\n\n")
     assert len(parts) > 1 and all(part.startswith("part") for part in parts)

@@ -153,12 +153,13 @@ def _words_text(words: list[FirstWord]) -> str:
 
 def _with_bars(text: str, shares: Sequence[float]) -> str:
     """A table with a bar behind each row."""
-    from pophood.cli.terminal.view_screen import Screen, coloured_bar
+    from pophood.cli.terminal.display import Display
+    from pophood.cli.terminal.view_screen import coloured_bar
 
-    screen, (head, *lines) = Screen.of(sys.stdout), text.splitlines()
+    display, (head, *lines) = Display.of(sys.stdout), text.splitlines()
     most = max(map(width, [head, *lines]))
     padded = [line + " " * (most - width(line)) for line in lines]
-    bars = [coloured_bar(share, BAR_CELLS, screen) for share in shares]
+    bars = [coloured_bar(share, BAR_CELLS, display) for share in shares]
     drawn = [f"{line}  {one}".rstrip() for line, one in zip(padded, bars, strict=True)]
     return "\n".join([head, *drawn])
 

@@ -1,6 +1,6 @@
-"""Heat maps on a terminal: coloured cells, with their numbers where there is room; shades without colours.
+"""Heat maps on a terminal: coloured cells with numbers if they fit; shading characters without colours.
 
-A map that is wider or higher than what fits is shown by the largest of neighbouring cells, and says so.
+A map that does not fit shows the largest value of each group of neighbouring cells, and says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.cli.terminal.tables import width
-from pophood.cli.terminal.view_screen import Screen, key
+from pophood.cli.terminal.display import Display, legend
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Heat
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 LABEL = 16  # columns for the labels of rows, at most
 MOST_ROWS = 64
 SHADES = {True: "·░▒▓█", False: ".:+*#"}
-SIGNS = "=-.+#"  # far below zero, below, near, above, far above
+SIGNS = "=-.+#"  # far below zero, below, near zero, above, far above
 
 
-def heat(block: Heat, screen: Screen) -> str:
-    """The map, its columns' names, and the key to its colours."""
-    labels = [_short(screen.safe(row), LABEL, screen) for row in block.rows] or [""] * len(block.values)
+def heat(block: Heat, display: Display) -> str:
+    """Return the map with its row and column labels and a legend."""
+    labels = [_short(display.safe(row), LABEL, display) for row in block.rows] or [""] * len(block.values)
     margin = max(map(width, labels), default=0) + 1
-    room = screen.columns - margin
-    values, columns = np.asarray(block.values, np.float64), [screen.safe(name) for name in block.columns]
+    room = display.columns - margin
+    values, columns = np.asarray(block.values, np.float64), [display.safe(name) for name in block.columns]
     decimals = 2 if max(abs(block.low), abs(block.high)) < 10 else 0 if block.high >= 1000 else 1
     number = (
         max((len(_number(value, decimals)) for value in values.flat if np.isfinite(value)), default=1) + 1
     )
     if values.shape[1] * number <= room:
-        return _with_numbers(block, screen, labels, margin, number, decimals)
+        return _with_numbers(block, display, labels, margin, number, decimals)
     down, across = -(-len(values) // MOST_ROWS), -(-values.shape[1] // room)
-    cell = 2 if values.shape[1] * 2 <= room and screen.colours != "none" else 1
+    cell = 2 if values.shape[1] * 2 <= room and display.colours != "none" else 1
     pooled = _pooled(values, down, across, block.diverging)
     lines = [_axis(pooled.shape[1], cell, across, margin)] if columns else []
     for at, row in enumerate(pooled):
@@ -44,54 +44,54 @@ def heat(block: Heat, screen: Screen) -> str:
             " " * (margin - 1 - width(label))
             + label
             + " "
-            + "".join(_cell(value, cell, block, screen) for value in row).rstrip(" ")
+            + "".join(_cell(value, cell, block, display) for value in row).rstrip(" ")
         )
-    lines.append(_key(block, screen, decimals))
+    lines.append(_legend(block, display, decimals))
     if down > 1 or across > 1:
         lines.append(f"each cell: the largest of {down} x {across} values")
     return "\n".join(lines)
 
 
 def _with_numbers(
-    block: Heat, screen: Screen, labels: list[str], margin: int, number: int, decimals: int
+    block: Heat, display: Display, labels: list[str], margin: int, number: int, decimals: int
 ) -> str:
-    """A map small enough for every cell to hold its number."""
-    names = [screen.safe(name) for name in block.columns]
-    room = (screen.columns - margin) // max(len(names), 1)
+    """Return a map that is small enough to print every value."""
+    names = [display.safe(name) for name in block.columns]
+    room = (display.columns - margin) // max(len(names), 1)
     number = min(max([number, *(width(name) + 1 for name in names)]), room)
-    head = "".join(_left(_short(name, number - 1, screen), number) for name in names)
+    head = "".join(_left(_short(name, number - 1, display), number) for name in names)
     lines = [" " * margin + head] if names else []
     for label, row in zip(labels, block.values, strict=True):
         cells = []
         for value in row:
             text = _left(_number(value, decimals) if np.isfinite(value) else "", number)
-            cells.append(screen.cell(text, _colour(value, block)) if np.isfinite(value) else text)
+            cells.append(display.cell(text, _colour(value, block)) if np.isfinite(value) else text)
         lines.append(" " * (margin - 1 - width(label)) + label + " " + "".join(cells).rstrip(" "))
-    return "\n".join([*lines, _key(block, screen, decimals)])
+    return "\n".join([*lines, _legend(block, display, decimals)])
 
 
-def _cell(value: float, cells: int, block: Heat, screen: Screen) -> str:
+def _cell(value: float, cells: int, block: Heat, display: Display) -> str:
     if not np.isfinite(value):
         return " " * cells
-    if screen.colours != "none":
-        return screen.cell(" " * cells, _colour(value, block))
-    ramp = SIGNS if block.diverging else SHADES[screen.unicode]
+    if display.colours != "none":
+        return display.cell(" " * cells, _colour(value, block))
+    ramp = SIGNS if block.diverging else SHADES[display.unicode]
     return ramp[min(int(_share(value, block) * len(ramp)), len(ramp) - 1)] * cells
 
 
-def _key(block: Heat, screen: Screen, decimals: int) -> str:
-    """What the colours mean, from the least to the largest."""
+def _legend(block: Heat, display: Display, decimals: int) -> str:
+    """Return the legend of a map: its scale in words, and a ramp from the lowest to the highest value."""
     low, high = _number(block.low, decimals), _number(block.high, decimals)
-    steps = 12 if screen.colours != "none" else 5
+    steps = 12 if display.colours != "none" else 5
     spread = [block.low + (block.high - block.low) * (i + 0.5) / steps for i in range(steps)]
-    ramp = "".join(_cell(value, 1, block, screen) for value in spread)
+    ramp = "".join(_cell(value, 1, block, display) for value in spread)
     blank = "; blank: masked" if not np.isfinite(block.values).all() else ""
     cells = len(f"{low}  {high}{blank}") + steps
-    return key(block.scale, f"{low} {ramp} {high}{blank}", cells, screen)
+    return legend(block.scale, f"{low} {ramp} {high}{blank}", cells, display)
 
 
 def _axis(count: int, cell: int, across: int, margin: int) -> str:
-    """The numbers of some columns above them."""
+    """Return a line of column numbers, thinned out so that they do not touch."""
     line = [" "] * (count * cell + 8)
     free = 0
     for at in range(0, count, max(1, 5 if across == 1 else 10)):
@@ -103,7 +103,10 @@ def _axis(count: int, cell: int, across: int, margin: int) -> str:
 
 
 def _pooled(values: NDArray[np.float64], down: int, across: int, diverging: bool) -> NDArray[np.float64]:
-    """The largest (diverging: the furthest from zero) of every `down` x `across` cells; NaN where none is."""
+    """Reduce every `down` x `across` cells to their maximum (diverging: the value furthest from zero).
+
+    Groups that hold only NaN stay NaN.
+    """
     if down == across == 1:
         return values
     high, wide = (-(-size // step) for size, step in zip(values.shape, (down, across), strict=True))
@@ -112,8 +115,8 @@ def _pooled(values: NDArray[np.float64], down: int, across: int, diverging: bool
     groups = padded.reshape(high, down, wide, across).transpose(0, 2, 1, 3).reshape(high, wide, -1)
     ranked = np.where(np.isnan(groups), -np.inf, np.abs(groups) if diverging else groups)
     best = np.take_along_axis(groups, ranked.argmax(-1)[..., None], -1)
-    found: NDArray[np.float64] = best[..., 0]
-    return found
+    pooled: NDArray[np.float64] = best[..., 0]
+    return pooled
 
 
 def _colour(value: float, block: Heat) -> tuple[int, int, int]:
@@ -136,10 +139,10 @@ def _left(text: str, room: int) -> str:
     return " " * (room - width(text)) + text
 
 
-def _short(text: str, room: int, screen: Screen) -> str:
+def _short(text: str, room: int, display: Display) -> str:
     if width(text) <= room:
         return text
-    end = "…" if screen.unicode else "~"
+    end = "…" if display.unicode else "~"
     while text and width(text) > room - 1:
         text = text[:-1]
     return text + end

@@ -78,11 +78,12 @@ class Sheet:
 
     def value(self, value: object) -> None:
         """What a cell's last expression gave: a view as its blocks and notes, anything else as it prints."""
-        from pophood.cli.terminal.view_screen import Screen, lay_out
+        from pophood.cli.terminal.display import Display
+        from pophood.cli.terminal.view_screen import lay_out
         from pophood.look.view import View
 
         if isinstance(value, View):
-            self._console.paint(lay_out(value, Screen.of(sys.stdout)))
+            self._console.paint(lay_out(value, Display.of(sys.stdout)))
         elif value is not None:
             self._console.out(str(value))
 

@@ -1,4 +1,4 @@
-"""Coloured texts and points on a terminal; without colours, a text carries its values in brackets."""
+"""Coloured texts and scatter plots on a terminal; without colours, a text shows its values in brackets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pophood.cli.terminal.console import plain, visible
 from pophood.cli.terminal.tables import width
-from pophood.cli.terminal.view_screen import Screen, key
+from pophood.cli.terminal.display import Display, legend
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Coloured, Points
@@ -17,69 +17,69 @@ LEGEND_STEPS = 12
 Grid = list[list[str]]
 
 
-def coloured(block: Coloured, screen: Screen) -> str:
-    """The text with every piece on its colour, line breaks kept, and the key to the colours."""
-    if screen.colours == "none":
-        shown = "".join(f"{_piece(text, screen)}[{_value(value)}]" for text, value in block.pieces)
+def coloured(block: Coloured, display: Display) -> str:
+    """Return the text with a coloured background for every piece, line breaks kept, and a legend."""
+    if display.colours == "none":
+        shown = "".join(f"{_piece(text, display)}[{_value(value)}]" for text, value in block.pieces)
         span = f"from {block.low:g} to {block.high:g}, in brackets"
-        return f"{shown}\n{key(block.scale, span, len(span), screen)}"
+        return f"{shown}\n{legend(block.scale, span, len(span), display)}"
     out: list[str] = []
     column = 0
     for text, value in block.pieces:
-        for part in _lines(_piece(text, screen)):
+        for part in _lines(_piece(text, display)):
             if part == "\n":
                 out.append("\n")
                 column = 0
                 continue
-            if column and column + width(part) > screen.columns:
+            if column and column + width(part) > display.columns:
                 out.append("\n")
                 column = 0
             column += width(part)
-            out.append(screen.cell(part, _colour(block, value)) if value == value else part)
+            out.append(display.cell(part, _colour(block, value)) if value == value else part)
     steps = [block.low + (block.high - block.low) * (i + 0.5) / LEGEND_STEPS for i in range(LEGEND_STEPS)]
-    ramp = "".join(screen.cell(" ", _colour(block, value)) for value in steps)
+    ramp = "".join(display.cell(" ", _colour(block, value)) for value in steps)
     ends = f"{block.low:g} {ramp} {block.high:g}"
     cells = len(f"{block.low:g}  {block.high:g}") + LEGEND_STEPS
-    return f"{''.join(out)}\n{key(block.scale, ends, cells, screen)}"
+    return f"{''.join(out)}\n{legend(block.scale, ends, cells, display)}"
 
 
-def points(block: Points, screen: Screen) -> str:
-    """Points on a grid of characters; a label that finds no room becomes a number, explained below."""
+def points(block: Points, display: Display) -> str:
+    """Return a scatter plot of characters; a label without room becomes a number, explained below the plot."""
     from pophood.look.figures.theme import DARK, rgb
 
-    wide, high = screen.columns - 2, 22
+    wide, high = display.columns - 2, 22
     groups = list(dict.fromkeys(group for *_, group in block.points))
     marks = {group: MARKS[i % len(MARKS)] for i, group in enumerate(groups)}
     colours = {group: rgb(DARK.accents[i % len(DARK.accents)]) for i, group in enumerate(groups)}
     places = _places(block, wide, high)
     grid: Grid = [[" "] * wide for _ in range(high)]
     for (row, column), (*_, group) in zip(places, block.points, strict=True):
-        grid[row][column] = screen.ink(marks[group], colours[group])
-    left_over = []
+        grid[row][column] = display.ink(marks[group], colours[group])
+    crowded = []
     for (row, column), (_, _, label, _) in zip(places, block.points, strict=True):
-        text = screen.safe(label)
+        text = display.safe(label)
         if text and not _write(grid, row, column, text):
-            left_over.append((row, column, text))
-    said = []
-    for number, (row, column, text) in enumerate(left_over, 1):
+            crowded.append((row, column, text))
+    footnotes = []
+    for number, (row, column, text) in enumerate(crowded, 1):
         _write(grid, row, column, str(number))
-        said.append(f"{number} {text}")
-    side, dash, corner = ("│", "─", "┌┐└┘") if screen.unicode else ("|", "-", "++++")
+        footnotes.append(f"{number} {text}")
+    side, dash, corner = ("│", "─", "┌┐└┘") if display.unicode else ("|", "-", "++++")
     lines = [
         corner[0] + dash * wide + corner[1],
         *(f"{side}{''.join(row)}{side}" for row in grid),
         corner[2] + dash * wide + corner[3],
     ]
     if block.x_label or block.y_label:
-        lines.append(f"across: {screen.safe(block.x_label)}; up: {screen.safe(block.y_label)}")
+        lines.append(f"across: {display.safe(block.x_label)}; up: {display.safe(block.y_label)}")
     if len(groups) > 1:
-        key = (f"{screen.ink(marks[group], colours[group])} {screen.safe(group)}" for group in groups)
-        lines.append("   ".join(key))
-    return "\n".join([*lines, *([", ".join(said)] if said else [])])
+        names = (f"{display.ink(marks[group], colours[group])} {display.safe(group)}" for group in groups)
+        lines.append("   ".join(names))
+    return "\n".join([*lines, *([", ".join(footnotes)] if footnotes else [])])
 
 
 def _places(block: Points, wide: int, high: int) -> list[tuple[int, int]]:
-    """The cell of every point, with a margin for labels."""
+    """Return the (row, column) of every point; a margin on both sides leaves room for labels."""
     xs, ys = [x for x, *_ in block.points], [y for _, y, *_ in block.points]
     left, bottom = min(xs, default=0.0), min(ys, default=0.0)
     across = (max(xs, default=0.0) - left) or 1.0
@@ -95,7 +95,7 @@ def _places(block: Points, wide: int, high: int) -> list[tuple[int, int]]:
 
 
 def _write(grid: Grid, row: int, column: int, text: str) -> bool:
-    """Write a label right of, left of, above or below its point, where all cells are free."""
+    """Write a label beside its point where all cells are free; return whether there was such a place."""
     length = width(text)
     for down, start in (
         (0, column + 2),
@@ -120,7 +120,7 @@ def _write(grid: Grid, row: int, column: int, text: str) -> bool:
 
 
 def _cells(text: str) -> list[str]:
-    """One entry per cell of the console: a wide character takes two, the second empty."""
+    """Split `text` into terminal cells: a wide character takes two, of which the second is empty."""
     out: list[str] = []
     for character in text:
         if width(character) == 0 and out:
@@ -130,13 +130,13 @@ def _cells(text: str) -> list[str]:
     return out
 
 
-def _piece(text: str, screen: Screen) -> str:
-    mark = "⏎\n" if screen.unicode else "\\n\n"
-    return plain(visible(text.replace("\t", "\\t"), keep="\n"), screen.stream).replace("\n", mark)
+def _piece(text: str, display: Display) -> str:
+    mark = "⏎\n" if display.unicode else "\\n\n"
+    return plain(visible(text.replace("\t", "\\t"), keep="\n"), display.stream).replace("\n", mark)
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The parts of a text between its line breaks, and the line breaks."""
+    """Yield the non-empty parts of a text and its line breaks, in order."""
     for number, part in enumerate(text.split("\n")):
         if number:
             yield "\n"

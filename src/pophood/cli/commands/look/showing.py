@@ -29,9 +29,10 @@ def deliver(console: Console, view: View, outputs: Outputs) -> int:
     elif outputs.as_csv:
         console.write(view.to_csv())
     elif not outputs.save and not outputs.open_it:
-        from pophood.cli.terminal.view_screen import Screen, lay_out
+        from pophood.cli.terminal.display import Display
+        from pophood.cli.terminal.view_screen import lay_out
 
-        console.paint(lay_out(view, Screen.of(sys.stdout)))
+        console.paint(lay_out(view, Display.of(sys.stdout)))
     return 0
 
 

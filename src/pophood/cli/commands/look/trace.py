@@ -66,9 +66,10 @@ def command(
     if as_json:
         console.json(list(listed))
     elif save is None:
-        from pophood.cli.terminal.view_screen import Screen, rows
+        from pophood.cli.terminal.display import Display
+        from pophood.cli.terminal.view_screen import rows
 
-        console.paint(rows(listed, Screen.of(sys.stdout)) + "\n")
+        console.paint(rows(listed, Display.of(sys.stdout)) + "\n")
     return 0
 
 
