@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pophood.cli.terminal.display import Display
 from pophood.cli.terminal.heat import heat
 from pophood.cli.terminal.render import coloured, points
 from pophood.cli.terminal.tables import width
-from pophood.cli.terminal.display import Display
 from pophood.cli.terminal.view_screen import lay_out, rows
 from pophood.look.blocks import Block, Coloured, Heat, Lines, Points
 from pophood.look.view import Source, View

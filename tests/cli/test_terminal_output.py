@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pophood.cli.terminal.display import Display
 from pophood.cli.terminal.outputs import RETURN
 from pophood.cli.terminal.tables import width
-from pophood.cli.terminal.display import Display
 from pophood.cli.terminal.view_screen import rows
 from pophood.table import Table
 from tests.cli.conftest import Program

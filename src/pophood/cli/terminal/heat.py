@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.cli.terminal.tables import width
 from pophood.cli.terminal.display import Display, legend
+from pophood.cli.terminal.tables import width
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Heat

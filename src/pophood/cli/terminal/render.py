@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pophood.cli.terminal.console import plain, visible
-from pophood.cli.terminal.tables import width
 from pophood.cli.terminal.display import Display, legend
+from pophood.cli.terminal.tables import width
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Coloured, Points
@@ -44,7 +44,7 @@ def coloured(block: Coloured, display: Display) -> str:
 
 
 def points(block: Points, display: Display) -> str:
-    """Return a scatter plot of characters; a label without room becomes a number, explained below the plot."""
+    """Return a scatter plot of characters; a label without room becomes a number, explained below."""
     from pophood.look.figures.theme import DARK, rgb
 
     wide, high = display.columns - 2, 22

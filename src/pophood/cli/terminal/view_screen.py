@@ -79,7 +79,7 @@ def rows(block: Table, display: Display) -> str:
 
 
 def coloured_bar(share: float, cells: int, display: Display) -> str:
-    """Return a bar of `share` (0 to 1) of `cells` columns, in the first accent colour if there are colours."""
+    """Return a bar over `share` (0 to 1) of `cells` columns, coloured if the terminal has colours."""
     from pophood.look.figures.theme import DARK, rgb
 
     drawn = bar(share, cells, display.stream)

@@ -1,39 +1,28 @@
-"""`pophood look NAME`: one command per view, which prints or saves what `pophood.look` gives."""
+"""`pophood look NAME`: one command per view, which prints or saves the view that `pophood.look` computes."""
 
 from __future__ import annotations
 
 import click
 
+from pophood.cli.commands.look.views import VIEW_COMMANDS, view_command
 from pophood.cli.lazy import LateGroup
 
-VIEWS = {
-    "architecture": "Draw the model from its configuration, with shapes and parameter counts.",
-    "parameters": "Show where the parameters are.",
-    "scale": "Compare the model's size with the talk's six.",
-    "tokens": "Show how the text is cut into tokens.",
-    "embeddings": "Draw words by their rows of the token embedding matrix.",
-    "positions": "Show how the model knows where a token stands.",
-    "before": "Show what happens before the first block: token row + position row.",
-    "hidden": "Follow the hidden states through the model.",
-    "norm": "Show what a norm does to every token, in three steps.",
-    "residual": "Show what attention and feed-forward add in every block.",
-    "dropout": "Demonstrate dropout on the real outputs of attention.",
-    "attention": "Show where each token looks, head by head.",
-    "feedforward": "Show the strongest neurons for a token, and what they promote.",
-    "output": "Compute the logits and the softmax by hand.",
-    "next": "List the likeliest next tokens, and what sampling leaves of them.",
-    "surprise": "Colour every token by how surprising it is to the model.",
-    "lens": "Show the model's guess after every block.",
+VIEWS = {name: view.summary for name, view in VIEW_COMMANDS.items()} | {
     "trace": "Write the arrays of a forward pass to a file, or list them.",
     "all": "Save every view of a text, with an index page.",
 }
 
 
 class Views(LateGroup):
-    """The commands below `pophood look`."""
+    """The commands below `pophood look`: those of the table, and the modules `trace` and `all`."""
 
     verbs = VIEWS
     package = "pophood.cli.commands.look"
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in VIEW_COMMANDS:
+            return view_command(cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pophood.cli.commands.look.asking import look_model_options, text_of, text_options, to
+from pophood.cli.commands.look.options import look_model_options, output_option, text_of, text_options
 from pophood.cli.options.shared import ModelChoice, verb
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import count
@@ -14,14 +14,14 @@ from pophood.cli.terminal.tables import count
 
 @verb()
 @text_options
-@to(
+@output_option(
     "--save",
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="The folder; it is made if need be, and files of the same names are replaced.",
 )
-@to("--open", "open_it", is_flag=True, help="Show the index page in a browser.")
+@output_option("--open", "open_it", is_flag=True, help="Show the index page in a browser.")
 @look_model_options
 def command(
     console: Console,
@@ -38,7 +38,7 @@ def command(
 
     Example: pophood look all "The capital of Spain is" --save gallery --open
     """
-    from pophood.cli.commands.look.showing import open_page
+    from pophood.cli.commands.look.delivery import open_page
     from pophood.cli.session import open_model
     from pophood.cli.terminal.progress import Waiting
     from pophood.look.figures import require

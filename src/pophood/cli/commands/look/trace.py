@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pophood.cli.commands.look.asking import at, look_model_options, text_of, text_options, to
+from pophood.cli.commands.look.options import (
+    look_model_options,
+    output_option,
+    text_of,
+    text_options,
+    view_option,
+)
 from pophood.cli.options.shared import ModelChoice, json_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
@@ -20,13 +26,13 @@ if TYPE_CHECKING:
 
 @verb()
 @text_options
-@at(
+@view_option(
     "--taps",
     multiple=True,
     metavar="PATTERN",
     help='Which arrays, as in "blocks.*.attn.pattern" or "!*.result" (leaves out); may be repeated.',
 )
-@to(
+@output_option(
     "--save",
     type=click.Path(path_type=Path),
     metavar="FILE",

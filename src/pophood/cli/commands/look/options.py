@@ -1,4 +1,4 @@
-"""What every `look` command asks for: a text, a model, and where the view is to go."""
+"""The options that every `look` command has: a text, a model, and where the view goes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pophood.cli.commands.look.delivery import Destinations, deliver
 from pophood.cli.options.prompt import piped_alone, read_prompt, with_piped
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.terminal.console import Console
@@ -21,40 +22,13 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 F = TypeVar("F", bound=Callable[..., Any])
-at = functools.partial(option, section="View")
-to = functools.partial(option, section="Output")
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Where a view goes; to the terminal if nowhere else."""
-
-    save: tuple[Path, ...]
-    open_it: bool
-    as_json: bool
-    as_csv: bool
-    theme: str
-
-    def check(self) -> None:
-        """Refuse what contradicts itself or cannot be written, before a model is loaded."""
-        if self.as_json and self.as_csv:
-            raise click.UsageError("--json and --csv both take stdout: give one")
-        if self.theme != "light" and not {path.suffix.lower() for path in self.save} & {".svg", ".png"}:
-            raise click.UsageError(
-                f"--theme {self.theme} colours a picture: add --save FILE.svg or FILE.png (pages have both)"
-            )
-        if self.save or self.open_it:
-            from pophood.look.figures import require
-            from pophood.look.figures.saving import PICTURES, ending
-
-            endings = [ending(path) for path in self.save]
-            if self.open_it or set(endings) & set(PICTURES):
-                require()
+view_option = functools.partial(option, section="View")
+output_option = functools.partial(option, section="Output")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to look at, the file that is all of it, if there is one, and whether the user gave it."""
+    """A text to look at, the file that holds all of it, if there is one, and whether the user gave it."""
 
     text: str
     file: str | None
@@ -62,32 +36,30 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One `look` command as it was typed, without the options of its own view."""
+class Request:
+    """One `look` command as it was typed, without its view's own options."""
 
     console: Console
     choice: ModelChoice
-    outputs: Outputs
-    text: str  # "" for a view without
-    file: str | None  # the file that holds all of it, if there is one
-    given: bool  # whether the text was typed, piped or read; otherwise it is the talk's
+    destinations: Destinations
+    text: str  # "" for a view that reads no text
+    file: str | None  # the file that holds the whole text, if there is one
+    given: bool  # whether the text was typed, piped or read from a file; otherwise it is the talk's prompt
 
     def show(self, make: Callable[[LM], View]) -> int:
-        """Load the model, make the view, and bring it where it was wanted; returns the exit code."""
-        from pophood.cli.commands.look.showing import deliver
+        """Load the model, compute the view and deliver it; returns the exit code."""
         from pophood.cli.session import open_model
 
-        self.outputs.check()
+        self.destinations.check()
         lm = open_model(self.console, self.choice)
-        return deliver(self.console, make(lm), self.outputs)
+        return deliver(self.console, make(lm), self.destinations)
 
 
-def looking(*, text: bool = True) -> Callable[[F], click.Command]:
-    """Make a function with an `Ask` a command below `look`; `text`: whether its view reads one."""
-
+def looking(name: str, help: str, *, text: bool) -> Callable[[Callable[..., int]], click.Command]:  # noqa: A002
+    """Turn a function of a `Request` into a command; `text` says whether its view reads a text."""
     reads = text
 
-    def decorate(function: F) -> click.Command:
+    def decorate(function: Callable[..., int]) -> click.Command:
         @functools.wraps(function)
         def command(
             console: Console,
@@ -101,19 +73,18 @@ def looking(*, text: bool = True) -> Callable[[F], click.Command]:
             file: str | None = None,
             **own: Any,
         ) -> int:
-            outputs = Outputs(save, open_it, as_json, as_csv, theme)
-            found = text_of(console, text, file) if reads else Text("", None, given=False)
-            code: int = function(Ask(console, choice, outputs, found.text, found.file, found.given), **own)
-            return code
+            destinations = Destinations(save, open_it, as_json, as_csv, theme)
+            read = text_of(console, text, file) if reads else Text("", None, given=False)
+            return function(Request(console, choice, destinations, read.text, read.file, read.given), **own)
 
         command = output_options(look_model_options(command))
-        return verb()(text_options(command) if text else command)
+        return verb(name=name, help=help)(text_options(command) if reads else command)
 
     return decorate
 
 
 def text_of(console: Console, typed: str | None, file: str | None) -> Text:
-    """The text to look at: piped, typed, from a file, or the talk's. Raises BadInput for an empty one."""
+    """Return the text that was piped, typed or read from a file, or the talk's; BadInput if it is empty."""
     from pophood.look.view import PROMPT
 
     if typed is None and file is None:
@@ -142,14 +113,14 @@ def text_options(function: F) -> F:
 
 
 def look_model_options(function: F) -> F:
-    """Add -m and what belongs to loading, at f32 unless told otherwise."""
+    """Add -m and the other options of loading a model, with f32 as the default precision."""
     return model_options(function, precision="f32")
 
 
 def output_options(function: F) -> F:
     """Add --save, --open, --json, --csv and --theme."""
     for add in (
-        to(
+        output_option(
             "--theme",
             type=click.Choice(["light", "dark"]),
             default="light",
@@ -157,9 +128,11 @@ def output_options(function: F) -> F:
             help="Colours of .svg and .png; pages have both.",
         ),
         json_option,
-        to("--csv", "as_csv", is_flag=True, help="Print the first table as comma-separated values."),
-        to("--open", "open_it", is_flag=True, help="Show the view as a page in a browser."),
-        to(
+        output_option(
+            "--csv", "as_csv", is_flag=True, help="Print the first table as comma-separated values."
+        ),
+        output_option("--open", "open_it", is_flag=True, help="Show the view as a page in a browser."),
+        output_option(
             "--save",
             multiple=True,
             type=click.Path(path_type=Path),

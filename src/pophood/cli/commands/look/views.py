@@ -1,0 +1,306 @@
+"""The table of views on the command line: each one's help, its own options, and how they become arguments.
+
+A view's function is `pophood.look.NAME`; an option has the name of the function's parameter, and an option
+that is not given leaves the parameter at its default. Imports no view and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pophood.cli.commands.look.options import Request, looking, view_option
+
+Prepare = Callable[[Request, dict[str, Any]], object]  # the text of the view; may check or change options
+
+
+@dataclass(frozen=True, slots=True)
+class ViewCommand:
+    """One command: its help, whether its view reads a text, and the options of its own."""
+
+    summary: str
+    examples: tuple[str, ...]
+    details: str = ""
+    options: tuple[Callable[[Any], Any], ...] = ()
+    reads_text: bool = True
+    prepare: Prepare = lambda request, options: request.text
+
+
+def view_command(name: str) -> click.Command:
+    """Return the command `pophood look NAME`."""
+    view = VIEW_COMMANDS[name]
+    examples = [f"Example: pophood look {example}" for example in view.examples]
+
+    def run(request: Request, **options: Any) -> int:
+        from pophood import look
+
+        text = [view.prepare(request, options)] if view.reads_text else []
+        given = {option: value for option, value in options.items() if value is not None}
+        return request.show(lambda lm: getattr(look, name)(lm, *text, **given))
+
+    for add in reversed(view.options):
+        run = add(run)
+    paragraphs = [view.summary, *([view.details] if view.details else []), *examples]
+    return looking(name, "\n\n".join(paragraphs), text=view.reads_text)(run)
+
+
+def _norm(request: Request, options: dict[str, Any]) -> object:
+    if options["which"] == "final" and options["layer"] is not None:
+        raise click.UsageError("--which final is the norm after the last block; it takes no --layer")
+    return request.text
+
+
+def _surprise(request: Request, options: dict[str, Any]) -> object:
+    return Path(request.file) if request.file is not None else request.text  # a file is read in windows
+
+
+def _tokens(request: Request, options: dict[str, Any]) -> object:
+    compare: tuple[str, ...] = options.pop("compare")
+    if options["languages"] and (compare or request.given):
+        other = "--compare" if compare else "a text"
+        raise click.UsageError(f"--languages compares one sentence of its own; it takes no {other}")
+    return [request.text, *compare] if compare else request.text
+
+
+LAYER = view_option(
+    "--layer", type=int, default=0, show_default=True, metavar="N", help="The block, from 0; -1 is the last."
+)
+K = view_option(
+    "-k", "--k", "k", type=int, default=10, show_default=True, metavar="N", help="How many tokens are listed."
+)
+
+# In the order of the talk.
+VIEW_COMMANDS = {
+    "architecture": ViewCommand(
+        "Draw the model from its configuration, with shapes and parameter counts.",
+        ("architecture -m gpt2",),
+        reads_text=False,
+    ),
+    "parameters": ViewCommand(
+        "Show where the parameters are.",
+        ("parameters --save parameters.html --open",),
+        reads_text=False,
+    ),
+    "scale": ViewCommand(
+        "Compare the model's size with the talk's six.",
+        ("scale --add Mine,1.5B,2025",),
+        "Which of the six figures are published and which are estimates is marked.",
+        (
+            view_option(
+                "--add",
+                multiple=True,
+                metavar="NAME,PARAMS,YEAR",
+                help="One more model, as in Mine,1.5B,2025; may be repeated.",
+            ),
+        ),
+        reads_text=False,
+    ),
+    "tokens": ViewCommand(
+        "Show how the text is cut into tokens.",
+        ('tokens "color" --compare "colour"', "tokens --languages"),
+        options=(
+            view_option(
+                "--compare",
+                multiple=True,
+                metavar="TEXT",
+                help="Another text to compare with; may be repeated.",
+            ),
+            view_option(
+                "--languages", is_flag=True, help="Compare the same sentence in five languages instead."
+            ),
+        ),
+        prepare=_tokens,
+    ),
+    "embeddings": ViewCommand(
+        "Draw words by their rows of the token embedding matrix.",
+        ("embeddings --words cities --spaced", 'embeddings --neighbours " Madrid"'),
+        options=(
+            view_option(
+                "--words",
+                default="family",
+                show_default=True,
+                metavar="LIST",
+                help="family or cities (the talk's words), or a file with one word a line.",
+            ),
+            view_option(
+                "--spaced/--unspaced",
+                default=False,
+                help="With the space that a word has inside a text, where it is more often one token.",
+            ),
+            view_option(
+                "--neighbours",
+                "--word",
+                "word",
+                metavar="WORD",
+                help="The word whose nearest tokens are listed.",
+            ),
+            view_option(
+                "-k",
+                "--k",
+                "k",
+                type=int,
+                default=10,
+                show_default=True,
+                metavar="N",
+                help="How many of them.",
+            ),
+        ),
+        reads_text=False,
+    ),
+    "positions": ViewCommand(
+        "Show how the model knows where a token stands.",
+        ('positions --sentences "the dog bit the man" "the man bit the dog"',),
+        options=(
+            view_option(
+                "--sentences",
+                nargs=2,
+                default=None,
+                metavar="ONE OTHER",
+                help="Two sentences of the same words (default: the talk's cat and mouse).",
+            ),
+        ),
+        reads_text=False,
+    ),
+    "before": ViewCommand(
+        "Show what happens before the first block: token row + position row.",
+        ('before "The capital of Spain is"',),
+    ),
+    "hidden": ViewCommand(
+        "Follow the hidden states through the model.",
+        ('hidden "The capital of Spain is"',),
+    ),
+    "norm": ViewCommand(
+        "Show what a norm does to every token, in three steps.",
+        ("norm --layer 3 --which ln_2",),
+        "Before, normalised (mean 0, variance 1), and after gain and shift.",
+        (
+            view_option(
+                "--layer", type=int, metavar="N", help="The block, from 0 (the default); -1 is the last."
+            ),
+            view_option(
+                "--which",
+                default="ln_1",
+                show_default=True,
+                metavar="NORM",
+                help="ln_1 (before attention), ln_2 (before feed-forward) or final.",
+            ),
+        ),
+        prepare=_norm,
+    ),
+    "residual": ViewCommand(
+        "Show what attention and feed-forward add in every block.",
+        ('residual "The capital of Spain is" --save residual.svg',),
+    ),
+    "dropout": ViewCommand(
+        "Demonstrate dropout on the real outputs of attention.",
+        ("dropout --p 0.1 --seed 42",),
+        "Only training drops; running a model uses none.",
+        (
+            view_option(
+                "--p",
+                type=float,
+                default=0.1,
+                show_default=True,
+                metavar="P",
+                help="The share that is dropped.",
+            ),
+            view_option("--seed", type=int, default=42, show_default=True, metavar="N", help="Of the mask."),
+            LAYER,
+        ),
+    ),
+    "attention": ViewCommand(
+        "Show where each token looks, head by head.",
+        ('attention "The capital of Spain is" --layer 4 --head 11',),
+        options=(
+            view_option(
+                "--layer",
+                type=int,
+                metavar="N",
+                help="The block, from 0; -1 is the last (default: that of the most informative head).",
+            ),
+            view_option(
+                "--head",
+                type=int,
+                metavar="N",
+                help="The head shown large (default: the most informative one).",
+            ),
+        ),
+    ),
+    "feedforward": ViewCommand(
+        "Show the strongest neurons for a token, and what they promote.",
+        ("feedforward --layer 11 --token -1",),
+        options=(
+            LAYER,
+            view_option(
+                "--token",
+                type=int,
+                default=-1,
+                show_default=True,
+                metavar="N",
+                help="The token's position, from 0; -1 is the last.",
+            ),
+        ),
+    ),
+    "output": ViewCommand(
+        "Compute the logits and the softmax by hand.",
+        ('output "The capital of Spain is"',),
+        options=(K,),
+    ),
+    "next": ViewCommand(
+        "List the likeliest next tokens, and what sampling leaves of them.",
+        ('next "The capital of Spain is" -k 5 --top-p 0.9',),
+        options=(
+            K,
+            view_option(
+                "--temperature", type=float, metavar="T", help="Show what this temperature makes of them."
+            ),
+            view_option("--top-k", type=int, metavar="N", help="Show what the N likeliest leave."),
+            view_option(
+                "--top-p", type=float, metavar="P", help="Show what a nucleus of this probability leaves."
+            ),
+            view_option(
+                "--min-p",
+                type=float,
+                metavar="P",
+                help="Show what is left above this share of the likeliest.",
+            ),
+        ),
+    ),
+    "surprise": ViewCommand(
+        "Colour every token by how surprising it is to the model.",
+        ("surprise --file notes.txt --save surprise.html",),
+        options=(
+            view_option(
+                "--window",
+                type=int,
+                metavar="N",
+                help="Tokens that the model reads at once (default: its context).",
+            ),
+        ),
+        prepare=_surprise,
+    ),
+    "lens": ViewCommand(
+        "Show the model's guess after every block.",
+        ('lens "The capital of Spain is" --token " Madrid"',),
+        options=(
+            view_option(
+                "--token",
+                metavar="TOKEN",
+                help='The token that is followed, as in " Madrid" (default: the final choice).',
+            ),
+            view_option(
+                "--position",
+                type=int,
+                default=-1,
+                show_default=True,
+                metavar="N",
+                help="After which token the model guesses; -1 is the last.",
+            ),
+            view_option("--most", type=int, metavar="N", help="How many positions the map shows, at most."),
+        ),
+    ),
+}
