@@ -21,8 +21,9 @@ from pophood import look
 from pophood.cli import session
 from pophood.cli.app import pophood as program_group
 from pophood.cli.commands.look import VIEWS, command
-from pophood.look.reproduce import command_of, python_of
-from pophood.look.view import PROMPT, View
+from pophood.look.reproduce import python_code, shell_command
+from pophood.look.source import PROMPT
+from pophood.look.view import View
 from tests import processes
 from tests.cli.conftest import Program
 
@@ -181,21 +182,21 @@ def test_a_view_says_how_to_make_it_again(
 ) -> None:
     function: Callable[..., View] = getattr(look, name)
     view = function(lm, **OPTIONS.get(name, {}))
-    words = shlex.split(command_of(view))
+    words = shlex.split(shell_command(view.name, view.source, view.options))
     assert words[:2] == ["pophood", "look"] and words[-2:] == ["-m", lm.name]
     again = json.loads(looks(*words[2:], "--json").text)
     assert again == json.loads(view.to_json()) | {"command": again["command"], "python": again["python"]}
-    assert again["command"] == command_of(view)
+    assert again["command"] == shell_command(view.name, view.source, view.options)
     names: dict[str, Any] = {}
     monkeypatch.setattr(pophood, "load", lambda given, precision: lm)
-    exec(python_of(view), names)
+    exec(python_code(view.name, view.source, view.options), names)
     assert names["view"].to_json() == view.to_json()
 
 
 def test_a_view_is_its_function_whatever_was_imported_before() -> None:
     code = (
         "import pophood.look.views.next, pophood.look.figures.next\n"
-        "from pophood.look.views.next import Next\n"
+        "from pophood.look.views.next import NextView\n"
         "from pophood import look\nassert callable(look.next) and callable(look.output)\n"
         "assert callable(pophood.look.views.next)\nassert set(look.VIEWS) < set(dir(look))\n"
         "try: look.atention\nexcept AttributeError as error: print(error)"

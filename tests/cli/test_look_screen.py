@@ -18,7 +18,8 @@ from pophood.cli.terminal.render import coloured, points
 from pophood.cli.terminal.tables import width
 from pophood.cli.terminal.view_screen import lay_out, rows
 from pophood.look.blocks import Block, Coloured, Heat, Lines, Points
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource
+from pophood.look.view import View
 from pophood.table import Table
 
 SGR = re.compile(r"\x1b\[([0-9;]*)m")
@@ -92,7 +93,7 @@ class Everything(View):
 @pytest.mark.parametrize("colours", ["none", "256", "full"])
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_every_block_fits_every_console(columns: int, colours: Depth, encoding: str) -> None:
-    text = lay_out(Everything(Source("m", "f32", "f32")), display(columns, colours, encoding))
+    text = lay_out(Everything(ViewSource("m", "f32", "f32")), display(columns, colours, encoding))
     bare = SGR.sub("", text)
     assert "\x1b" not in bare, "no text of a model reaches the console's controls"
     bare.encode(encoding, "backslashreplace")

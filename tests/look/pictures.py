@@ -16,7 +16,8 @@ from matplotlib.text import Text
 import pophood
 from pophood import look
 from pophood.look.figures.text import SMALLEST
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT
+from pophood.look.view import View
 from tests.tiny import tiny_folder
 
 # Line breaks, dollar signs, characters without a glyph, quotes: whatever a label may meet.

@@ -10,7 +10,7 @@ import pophood
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.math.activations import ACTIVATIONS, gelu_difference
-from pophood.look.views.feedforward import FeedForward
+from pophood.look.views.feedforward import FeedForwardView
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
 
 Reals = NDArray[np.float64]
@@ -73,7 +73,7 @@ def test_strongest_neurons_and_what_they_promote(which: str, request: pytest.Fix
     assert [gain for _, gain in first.promoted] == pytest.approx(gained[best].tolist(), rel=1e-3, abs=1e-5)
 
 
-def logits_with_and_without(lm: pophood.LM, view: FeedForward, neuron: int) -> Reals:
+def logits_with_and_without(lm: pophood.LM, view: FeedForwardView, neuron: int) -> Reals:
     """What the logits lose without a neuron of the last block while the final norm's scale stays."""
     end = f"blocks.{lm.config.n_layer - 1}"
     added = lm.weights[f"{end}.mlp.down.weight"][:, neuron] * view.activations[view.token, neuron]

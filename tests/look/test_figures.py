@@ -26,7 +26,8 @@ from pophood.look.figures import fit, parts, saving
 from pophood.look.figures.drawing import style
 from pophood.look.figures.text import printable, token_label, width, wrap
 from pophood.look.figures.theme import LIGHT, THEMES, Theme, colour_at, contrast, luminance, rgb
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource
+from pophood.look.view import View
 from pophood.table import Table
 from tests.look.pictures import (
     LENGTHS,
@@ -83,7 +84,7 @@ class Small(View):
         return {"value": np.array([self.probability])}
 
 
-SMALL = Small(Source("m", "f32", "q8", "a b", (1, 2), ("a", " b")))
+SMALL = Small(ViewSource("m", "f32", "q8", "a b", (1, 2), ("a", " b")))
 
 
 @pytest.fixture

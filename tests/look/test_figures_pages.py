@@ -19,7 +19,8 @@ from pophood.look import figures
 from pophood.look.figures import gallery
 from pophood.look.figures import page as page_module
 from pophood.look.figures.gallery import Gallery, write_gallery
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT
+from pophood.look.view import View
 from tests.cli.browser import Page, chromium
 from tests.look.pictures import faults, picture_model
 

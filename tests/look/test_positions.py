@@ -11,7 +11,7 @@ import pophood
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.math.first_block import last_attention, rows_before
-from pophood.look.views.positions import Positions
+from pophood.look.views.positions import PositionsView
 from pophood.look.words import MICE
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
 from tests.tiny import tiny_folder
@@ -23,11 +23,11 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> pophood.LM:
 
 
 @pytest.fixture(scope="module")
-def view(talk: pophood.LM) -> Positions:
+def view(talk: pophood.LM) -> PositionsView:
     return look.positions(talk)
 
 
-def test_the_talks_page_20(view: Positions) -> None:
+def test_the_talks_page_20(view: PositionsView) -> None:
     assert view.facts.splitlines() == [
         "Context window: 1024",
         "Embedding dimension: 768",
@@ -40,7 +40,7 @@ def test_the_talks_page_20(view: Positions) -> None:
     )
 
 
-def test_the_map_of_many_positions_is_thinned(view: Positions) -> None:
+def test_the_map_of_many_positions_is_thinned(view: PositionsView) -> None:
     assert view.learned is not None and view.learned.curve.shape == (1024, 3)
     assert view.learned.places.tolist() == list(range(0, 1024, 4))
     assert view.learned.similarity.shape == (256, 256) and len(view.tables()["curve"]) == 1024

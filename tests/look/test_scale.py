@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.blocks import Points
-from pophood.look.views.scale import Model, parse_model, short_number
+from pophood.look.views.scale import ModelSize, parse_model, short_number
 from tests.look.talk_shape import overlapping, without_weights
 from tests.tiny import GPT2_SIZES, gpt2_config, tiny_config
 
@@ -62,10 +62,10 @@ def test_the_talks_page_5() -> None:
 
 def test_the_loaded_model_is_among_them() -> None:
     known = look.scale(without_weights(gpt2_config("gpt2"), "gpt2"))
-    assert known.models[-1] == Model("this model: GPT-2", 124_439_808, 2019, "this model")
+    assert known.models[-1] == ModelSize("this model: GPT-2", 124_439_808, 2019, "this model")
     assert overlapping(known.figure("dark")) == [], "two points at one place, two labels"
     unknown = look.scale(without_weights(tiny_config("llama"), "models/mine.gguf"))
-    assert unknown.models[-1] == Model("this model: mine", 94_528, None, "this model")
+    assert unknown.models[-1] == ModelSize("this model: mine", 94_528, None, "this model")
     figure = unknown.figure()
     assert any("this model: mine, 94.5K" in str(line.get_label()) for line in figure.axes[0].lines)
     renamed = look.scale(without_weights(tiny_config("llama"), "gpt2"))
@@ -82,8 +82,8 @@ def test_the_loaded_model_is_among_them() -> None:
     ],
 )
 def test_additions(text: str, expected: tuple[str, float, int]) -> None:
-    assert parse_model(text) == Model(*expected, "added")
-    assert look.scale(add=[text, expected]).models[6:] == (Model(*expected, "added"),) * 2
+    assert parse_model(text) == ModelSize(*expected, "added")
+    assert look.scale(add=[text, expected]).models[6:] == (ModelSize(*expected, "added"),) * 2
 
 
 @pytest.mark.parametrize(

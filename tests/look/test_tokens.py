@@ -10,7 +10,7 @@ import pophood
 from pophood import look
 from pophood.errors import BadInput
 from pophood.look.blocks import Lines
-from pophood.look.token_boxes import token_boxes
+from pophood.look.views.tokens import token_boxes
 from pophood.look.words import SENTENCES, count_words
 from tests.look.talk_shape import overlapping, smallest_text
 from tests.tiny_vocabulary import tokenizer_json

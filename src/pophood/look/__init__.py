@@ -1,10 +1,10 @@
-"""Look inside: each view is one function of a loaded model that returns numbers, tables and a picture.
+"""Look inside a model: each view is one function that returns numbers, tables and a picture.
 
     from pophood import look
     look.next(lm, "The capital of Spain is")
 
-One file per view in `views/`, named as its function and its command (`pophood look NAME`). A function is
-imported when it is first used, and its view remembers how it was called.
+`views/` has one file per view, named like its function and its command (`pophood look NAME`). A function is
+imported on first use; the view that it returns records the options of the call.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from __future__ import annotations
 import importlib
 import sys
 from typing import TYPE_CHECKING, Any
+
+from pophood.look import figures
+from pophood.look.reproduce import record_arguments
+from pophood.look.view import View
 
 if TYPE_CHECKING:
     from pophood.look.views.architecture import architecture as architecture
@@ -32,7 +36,9 @@ if TYPE_CHECKING:
     from pophood.look.views.surprise import surprise as surprise
     from pophood.look.views.tokens import tokens as tokens
 
-# In the talk's order.
+View.pictures = figures
+
+# In the order of the talk.
 VIEWS = (
     "architecture",
     "parameters",
@@ -58,9 +64,7 @@ def __getattr__(name: str) -> Any:
     """Import a view on first use."""
     if name not in VIEWS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; the views: {', '.join(VIEWS)}")
-    from pophood.look.reproduce import remembered
-
-    function = remembered(getattr(importlib.import_module(f"{__name__}.views.{name}"), name))
+    function = record_arguments(getattr(importlib.import_module(f"{__name__}.views.{name}"), name))
     setattr(sys.modules[__name__], name, function)
     return function
 

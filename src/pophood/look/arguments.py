@@ -1,69 +1,93 @@
-"""How a view of a running model begins: the text read once, and what was asked for checked. No numbers.
+"""The first steps of a view: check its arguments, read the text, run the model once.
 
-Refusals are one line that lists what exists.
+A refusal is one line that lists what exists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pophood.errors import BadInput
-from pophood.look.view import Source
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.errors import BadInput, ContextOverflow
+from pophood.look.source import ViewSource
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
     from pophood.model.trace import Trace
 
 
-def read(lm: LM, text: str, taps: Sequence[str]) -> tuple[Source, Trace]:
-    """The text as the model reads it, and what these taps hold while it does.
+@dataclass(frozen=True, slots=True, eq=False)
+class LastRow:
+    """The result of one pass: `logits` [V] after the last token, and the requested taps."""
+
+    logits: NDArray[np.float32]
+    taps: dict[str, NDArray[np.float32]]
+
+
+def trace_text(lm: LM, text: str, taps: Sequence[str]) -> tuple[ViewSource, Trace]:
+    """Run the model over `text` and return its source and the arrays of these taps.
 
     Raises what `LM.trace` raises: BadInput for an empty text, ContextOverflow, OutOfMemory.
 
-        source, trace = read(lm, "The capital of Spain is", ["blocks.0.attn.pattern"])
+        source, trace = trace_text(lm, "The capital of Spain is", ["blocks.0.attn.pattern"])
     """
-    source = Source.of(lm, text)
+    source = ViewSource.of(lm, text)
     return source, lm.trace(source.ids, taps)
 
 
-def chosen(what: str, value: int, count: int, of: str) -> int:
-    """The index that `value` names among `count`, counted from the end where negative; BadInput otherwise.
+def source_of(lm: LM, text: str, *, whole: bool = True) -> ViewSource:
+    """Return the source of a text; BadInput if it is empty, ContextOverflow if `whole` and it is too long."""
+    source = ViewSource.of(lm, text)
+    if not source.ids:
+        raise BadInput("the text is empty: give at least one token")
+    if whole and len(source.ids) > lm.engine.context:
+        why = lm.config.limited_by(lm.engine.context)
+        raise ContextOverflow(len(source.ids), lm.engine.context, "shorten the text", why=why)
+    return source
 
-    >>> chosen("layer", -1, 12, "gpt2")
+
+def last_row(lm: LM, source: ViewSource, taps: Sequence[str] = ()) -> LastRow:
+    """Run the text through the model once and return the logits after its last token."""
+    sequence = lm.engine.new_sequence()
+    try:
+        done = lm.engine.forward([(sequence, source.ids)], taps=taps)
+    finally:
+        lm.engine.drop(sequence)
+    assert done.output is not None
+    return LastRow(done.output[0], done.taps)
+
+
+def checked_index(what: str, value: int, count: int, of: str) -> int:
+    """Return `value` as an index below `count`; negative values count from the end. BadInput otherwise.
+
+    >>> checked_index("layer", -1, 12, "gpt2")
     11
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadInput(f"{what} {value!r} is no whole number: {of} has {what}s 0..{count - 1}")
+        raise BadInput(f"{what} must be a whole number, not {value!r}: {of} has {what}s 0..{count - 1}")
     if not -count <= value < count:
         raise BadInput(f"there is no {what} {value}: {of} has {what}s 0..{count - 1}, and -1 is the last")
     return value % count
 
 
-def chosen_token(value: int, source: Source) -> int:
-    """The position that `value` names in the text; BadInput lists the text's tokens otherwise."""
-    shown = [f"{i} {text!r}" for i, text in enumerate(source.tokens)]
-    if len(shown) > 8:
-        shown = [*shown[:6], "…", shown[-1]]
-    return chosen("token", value, len(source.tokens), f"the text ({', '.join(shown)})")
+def checked_position(value: int, source: ViewSource) -> int:
+    """Return `value` as the position of a token; BadInput, with a list of the tokens, if there is none."""
+    tokens = [f"{i} {text!r}" for i, text in enumerate(source.tokens)]
+    if len(tokens) > 8:
+        tokens = [*tokens[:6], "…", tokens[-1]]
+    return checked_index("token", value, len(source.tokens), f"the text ({', '.join(tokens)})")
 
 
-def chosen_name(what: str, value: str, known: Sequence[str]) -> str:
-    """`value` if it is known; BadInput lists what is.
+def checked_name(what: str, value: str, known: Sequence[str]) -> str:
+    """Return `value` if it is one of the `known` names; BadInput lists these otherwise.
 
-    >>> chosen_name("norm", "ln_1", ("ln_1", "ln_2", "final"))
+    >>> checked_name("norm", "ln_1", ("ln_1", "ln_2", "final"))
     'ln_1'
     """
     if value not in known:
         raise BadInput(f"no {what} is called {value!r}: there are {', '.join(known)}")
     return value
-
-
-def spelled(source: Source, position: int) -> str:
-    r"""A token for titles and sentences: its text in quotes without the spaces around it, escapes as escapes.
-
-    >>> spelled(Source("m", "f32", "f32", "a b", (64, 275), ("a", " b")), 1)
-    '"b"'
-    """
-    text = source.tokens[position]
-    return f'"{repr(text.strip() or text)[1:-1]}"'

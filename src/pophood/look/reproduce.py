@@ -1,82 +1,85 @@
-"""How a view came to be, in words that can be typed again: the command, and the lines of Python."""
+"""The command line and the Python code that compute a view again."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 P = ParamSpec("P")
-V = TypeVar("V", bound=View)
+V = TypeVar("V", bound="DataclassInstance")  # a View, which imports this module
 PRECISION = "f32"  # the default of `pophood look`
-TOGETHER = frozenset({"sentences"})  # one option with several values, instead of once for each
+TOGETHER = frozenset({"sentences"})  # options that take several values at once instead of being repeated
+Options = Mapping[str, Any]
 
 
-def remembered(function: Callable[P, V]) -> Callable[P, V]:
-    """The same view function, whose view knows the options that were given (`View.options`)."""
+def record_arguments(function: Callable[P, V]) -> Callable[P, V]:
+    """Wrap a view function so that its view records the options of the call (`View.options`)."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def look(*args: P.args, **kwargs: P.kwargs) -> V:
         view = function(*args, **kwargs)
-        given = signature.bind(*args, **kwargs).arguments
         options = {
             name: value
-            for name, value in given.items()
-            if name != "lm" and not (name == "text" and isinstance(value, str))  # the view's source has them
+            for name, value in signature.bind(*args, **kwargs).arguments.items()
+            if name != "lm"
+            and not (name == "text" and isinstance(value, str))  # the view's source has them
+            and value != signature.parameters[name].default
         }
-        defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
-        options = {name: value for name, value in options.items() if value != defaults[name]}
         return replace(view, options=options)
 
     return look
 
 
-def command_of(view: View) -> str:
-    """The command that shows this view: `pophood look attention 'The capital' --layer 3 -m gpt2`."""
-    words = ["pophood", "look", view.name]
-    text = view.options.get("text", view.source.text)
-    shown: list[str] = []
+def shell_command(name: str, source: ViewSource, options: Options) -> str:
+    """Return the command of a view: `pophood look attention 'The capital' --layer 3 -m gpt2`."""
+    words = ["pophood", "look", name]
+    text = options.get("text", source.text)
+    quoted: list[str] = []
     if isinstance(text, PurePath):
         words += ["--file", shlex.quote(str(text))]
     elif isinstance(text, str):
-        shown = [shlex.quote(text)] if text else []
+        quoted = [shlex.quote(text)] if text else []
     else:
-        shown, words = [shlex.quote(text[0])], [*words, *_flags("--compare", list(text[1:]))]
-    for name, value in view.options.items():
-        if name != "text":
-            words += _flags("--" + name.replace("_", "-"), value)
-    words += ["-m", shlex.quote(view.source.model), *number_options(view.source)]
-    if shown and not shown[0].startswith(("-", "'-")):
-        return " ".join([*words[:3], *shown, *words[3:]])
-    return " ".join([*words, *(["--", *shown] if shown else [])])  # a text that begins with a dash
+        quoted, words = [shlex.quote(text[0])], [*words, *_flags("--compare", list(text[1:]))]
+    for option, value in options.items():
+        if option != "text":
+            words += _flags("--" + option.replace("_", "-"), value)
+    words += ["-m", shlex.quote(source.model), *number_options(source)]
+    if quoted and not quoted[0].startswith(("-", "'-")):
+        return " ".join([*words[:3], *quoted, *words[3:]])
+    return " ".join([*words, *(["--", *quoted] if quoted else [])])  # a text that begins with a dash
 
 
-def python_of(view: View) -> str:
-    """The lines of Python that make this view."""
-    text, source = view.options.get("text", view.source.text), view.source
+def python_code(name: str, source: ViewSource, options: Options) -> str:
+    """Return the lines of Python that compute a view."""
+    text = options.get("text", source.text)
     more = f", adapters={list(source.adapters)!r}" if source.adapters else ""
     more += f", context={source.context}" if source.context is not None else ""
     texts = [f"Path({str(text)!r})" if isinstance(text, PurePath) else repr(text)] if text else []
-    options = [f"{name}={value!r}" for name, value in view.options.items() if name != "text"]
+    others = [f"{option}={value!r}" for option, value in options.items() if option != "text"]
     lines = ["from pathlib import Path", ""] if isinstance(text, PurePath) else []
     lines += [
         "import pophood",
         "from pophood import look",
         f'lm = pophood.load({source.model!r}, precision="{source.precision}"{more})',
-        f"view = look.{view.name}({', '.join(['lm', *texts, *options])})",
+        f"view = look.{name}({', '.join(['lm', *texts, *others])})",
     ]
     return "\n".join(lines)
 
 
-def number_options(source: Source) -> list[str]:
-    """The options, beside `-m`, with which a command computes the same numbers."""
+def number_options(source: ViewSource) -> list[str]:
+    """Return the options, besides `-m`, that a command needs to compute the same numbers."""
     words = []
     for place, scale in source.adapters:
         plain = scale == 1 and ":" not in place

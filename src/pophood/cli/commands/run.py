@@ -159,13 +159,13 @@ def _continue(
 def _write_page(console: Console, lm: LM, prompt: str, finished: Finished, shape: Shape) -> None:
     from pophood import system
     from pophood.cli.page import render
-    from pophood.look.view import Source
+    from pophood.look.source import ViewSource
     from pophood.sampling import chain
 
     assert shape.html is not None
     facts = {
         "Model": lm.name,
-        **({"Adapters": ", ".join(Source.of(lm).adapter_names())} if lm.adapters else {}),
+        **({"Adapters": ", ".join(ViewSource.of(lm).adapter_names())} if lm.adapters else {}),
         "Precision": lm.engine.precision,
         "File": lm.path.name,
         "Sampling": chain(finished.settings.sampling).describe(),

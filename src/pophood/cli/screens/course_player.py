@@ -19,7 +19,7 @@ from pophood.course.lesson import CellFailed
 from pophood.course.shell import with_model
 from pophood.errors import BadInput
 from pophood.look.reproduce import number_options
-from pophood.look.view import Source
+from pophood.look.source import ViewSource
 from pophood.plaintext import LineReader
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Walk:
         self._words = course.words
         self._lm = lm
         self._wanted = wanted
-        self._options = "".join(f" {word}" for word in number_options(Source.of(lm)))
+        self._options = "".join(f" {word}" for word in number_options(ViewSource.of(lm)))
         self._sheet = Sheet(console)
         self._ask = wanted.ask
         self._at = wanted.first

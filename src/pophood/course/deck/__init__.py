@@ -21,7 +21,7 @@ from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
 from pophood.look.reproduce import number_options
-from pophood.look.view import Source
+from pophood.look.source import ViewSource
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -69,13 +69,13 @@ class _Deck:
         self._words = course.words
         self._lm = lm
         self._model = model
-        self._options = "".join(f" {word}" for word in number_options(Source.of(lm)))
+        self._options = "".join(f" {word}" for word in number_options(ViewSource.of(lm)))
 
     def opening(self) -> str:
         """The title slide: the course, and what computed its numbers."""
         from pophood import __version__
 
-        model = self._lm.name + Source.of(self._lm).with_adapters()
+        model = self._lm.name + ViewSource.of(self._lm).with_adapters()
         made = self._words["made_with"].format(
             version=__version__, model=model, precision=self._lm.engine.precision
         )

@@ -9,11 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from pophood.look.boxes import Box
-from pophood.look.figures.parts import LABEL, SMALL, size
+from pophood.look.figures.parts import LABEL, SMALL, mixed, size
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
-from pophood.look.figures.tint import mixed
-from pophood.look.views.architecture import Architecture
+from pophood.look.views.architecture import ArchitectureView
 
 WIDE = 540.0  # points, as everything here
 ROW, GAP, PAD = 17.0, 24.0, 5.0
@@ -25,7 +24,7 @@ FRAME = (14.0, 532.0)  # of the open block
 ARROW = {"arrowstyle": "-|>", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
 
 
-def draw(view: Architecture, figure: Figure, theme: Theme) -> None:
+def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
     """Draw it from the top down; how high it is comes out at the end."""
     stacks = {stack: list(boxes) for stack, boxes in groupby(view.boxes, key=lambda box: box.stack)}
     axes = figure.add_subplot()

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme, readable_on, rgb
 from pophood.look.math.heads import LABELS, LETTERS, NO_LABEL
-from pophood.look.views.attention import Attention
+from pophood.look.views.attention import AttentionView
 
 ACROSS = 6  # small maps in a row
 CELL = 0.19  # inches of a cell in the grid of labels
@@ -22,7 +22,7 @@ MOST_BARS = 40  # tokens whose weights are also drawn as bars
 MOST_EXACT = 60  # tokens whose cells are surely larger than a pixel
 
 
-def draw(view: Attention, figure: Figure, theme: Theme) -> None:
+def draw(view: AttentionView, figure: Figure, theme: Theme) -> None:
     """The large head on top, small multiples of the block's heads below it, then the grid of labels."""
     config, tokens = view.config, len(view.source.tokens)
     down = math.ceil(config.n_head / ACROSS)
@@ -42,7 +42,7 @@ def draw(view: Attention, figure: Figure, theme: Theme) -> None:
     _labels(figure.add_subplot(grid[4]), view, theme)
 
 
-def _large(axes: Axes, view: Attention, theme: Theme) -> None:
+def _large(axes: Axes, view: AttentionView, theme: Theme) -> None:
     labels = [parts.token_label(token) for token in view.source.tokens]
     image = parts.heatmap(
         axes,
@@ -61,7 +61,7 @@ def _large(axes: Axes, view: Attention, theme: Theme) -> None:
     axes.set_xlabel("key: the token that is looked at")
 
 
-def _last_row(axes: Axes, view: Attention, theme: Theme) -> None:
+def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
     weights = view.pattern[view.head, -1]
     labels = [parts.token_label(token) for token in view.source.tokens]
     parts.bars(axes, labels, weights, theme, numbers=[f"{weight:.2f}" for weight in weights])
@@ -78,7 +78,7 @@ def _keep_thin_lines(image: AxesImage, tokens: int) -> None:
         image.set_interpolation_stage("rgba")
 
 
-def _small(axes: Axes, view: Attention, head: int, theme: Theme) -> None:
+def _small(axes: Axes, view: AttentionView, head: int, theme: Theme) -> None:
     image = parts.heatmap(
         axes,
         view.visible(head),
@@ -101,7 +101,7 @@ def _small(axes: Axes, view: Attention, head: int, theme: Theme) -> None:
             spine.set_linewidth(2.0)
 
 
-def _labels(axes: Axes, view: Attention, theme: Theme) -> None:
+def _labels(axes: Axes, view: AttentionView, theme: Theme) -> None:
     layers, heads, _ = view.probe.values.shape
     for layer in range(layers):
         for head in range(heads):

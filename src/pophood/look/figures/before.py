@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 from pophood.look.figures.parts import LABEL, colour_bar, heatmap, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.views.before import DRAWN, Before
+from pophood.look.views.before import DRAWN, BeforeView
 
 SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden state"}
 
 
-def draw(view: Before, figure: Figure, theme: Theme) -> None:
+def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:
     """Draw the summands and the sum side by side, a token per row."""
     tokens, features = view.first.shape
     shown = min(DRAWN, features)

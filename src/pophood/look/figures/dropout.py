@@ -12,14 +12,14 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from pophood.look.arguments import spelled
 from pophood.look.figures import parts
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
-from pophood.look.views.dropout import MASKS, SHOWN, Dropout
+from pophood.look.source import quoted_token
+from pophood.look.views.dropout import MASKS, SHOWN, DropoutView
 
 
-def draw(view: Dropout, figure: Figure, theme: Theme) -> None:
+def draw(view: DropoutView, figure: Figure, theme: Theme) -> None:
     """Above, the mask over tokens and features; in the middle the last token; below, averages."""
     tokens, features = view.mask.shape[0], min(SHOWN, view.mask.shape[1])
     upper = min(max(0.2 * tokens, 1.0), 7.0)
@@ -30,7 +30,7 @@ def draw(view: Dropout, figure: Figure, theme: Theme) -> None:
     _averages(figure.add_subplot(grid[2]), view, theme)
 
 
-def _mask(axes: Axes, view: Dropout, features: int, theme: Theme) -> None:
+def _mask(axes: Axes, view: DropoutView, features: int, theme: Theme) -> None:
     colours = (theme.accents[1], theme.surface)
     shown = view.mask[:, :features]
     axes.imshow(shown, cmap=ListedColormap(colours), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -48,7 +48,7 @@ def _mask(axes: Axes, view: Dropout, features: int, theme: Theme) -> None:
     )
 
 
-def _numbers(axes: Axes, view: Dropout, features: int, theme: Theme) -> None:
+def _numbers(axes: Axes, view: DropoutView, features: int, theme: Theme) -> None:
     before, after, mask = view.before[-1, :features], view.after[-1, :features], view.mask[-1, :features]
     at = np.arange(features)
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
@@ -56,7 +56,7 @@ def _numbers(axes: Axes, view: Dropout, features: int, theme: Theme) -> None:
     axes.plot(at[mask], after[mask], "_", color=theme.text, markersize=6, markeredgewidth=1.5, label="after")
     zeroed = np.flatnonzero(~mask)
     axes.plot(zeroed, np.zeros(len(zeroed)), "x", color=theme.accents[1], label="zeroed")
-    shown = printable(spelled(view.source, -1))
+    shown = printable(quoted_token(view.source, -1))
     axes.set_title(f"the last token, {shown}, before and after this mask")
     axes.set_xlabel("feature")
     axes.set_ylabel("value")
@@ -65,7 +65,7 @@ def _numbers(axes: Axes, view: Dropout, features: int, theme: Theme) -> None:
     parts.legend(axes, theme)
 
 
-def _averages(axes: Axes, view: Dropout, theme: Theme) -> None:
+def _averages(axes: Axes, view: DropoutView, theme: Theme) -> None:
     expected = [math.sqrt(view.p / (1 - view.p) / masks) for masks in MASKS]
     axes.plot(MASKS, view.mean_errors, "o-", color=theme.accents[0], label="measured")
     axes.plot(MASKS, expected, "--", color=theme.muted, label="expected: square root of\np / (1 - p) / masks")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pophood.look.figures.parts import bars, caption, scatter, size
+from pophood.look.figures.parts import bars, caption, rim, scatter, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.figures.tint import rim
-from pophood.look.views.embeddings import Control, Embeddings
+from pophood.look.views.embeddings import Control, EmbeddingsView
 
 HATCH = ("", "///")
 
 
-def draw(view: Embeddings, figure: Figure, theme: Theme) -> None:
+def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
     """Draw the map without axes, as the talk does; pairs on its right where the words have some."""
     side = 5.6 if len(view.pieces) <= 40 else 8.0
     size(figure, side + (4.4 if view.related else 1.0), side)

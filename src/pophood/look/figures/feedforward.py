@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import PercentFormatter
 
-from pophood.look.arguments import spelled
 from pophood.look.figures import parts
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
 from pophood.look.math.activations import gelu, gelu_difference, gelu_tanh, silu
-from pophood.look.views.feedforward import FeedForward
+from pophood.look.source import quoted_token
+from pophood.look.views.feedforward import FeedForwardView
 
 LONGEST = 14  # characters of a promoted token
 
 
-def draw(view: FeedForward, figure: Figure, theme: Theme) -> None:
+def draw(view: FeedForwardView, figure: Figure, theme: Theme) -> None:
     """Above, neurons and what they promote; in the middle the curves; below, the share of active neurons."""
     count = len(view.neurons)
     upper = 0.26 * count + 0.6
@@ -31,7 +31,7 @@ def draw(view: FeedForward, figure: Figure, theme: Theme) -> None:
     _active(figure.add_subplot(grid[2]), view, theme)
 
 
-def _neurons(axes: Axes, view: FeedForward, theme: Theme) -> None:
+def _neurons(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     lengths = [neuron.length for neuron in view.neurons]
     labels = [f"neuron {neuron.number}" for neuron in view.neurons]
     parts.bars(axes, labels, lengths, theme, numbers=[f"{length:.2f}" for length in lengths])
@@ -47,7 +47,7 @@ def _neurons(axes: Axes, view: FeedForward, theme: Theme) -> None:
     )
 
 
-def _curves(axes: Axes, view: FeedForward, theme: Theme) -> None:
+def _curves(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     x = np.linspace(-4.0, 4.0, 321)
     used = view.config.activation
     curves = [("gelu", gelu(x), "GELU: x times Phi(x)", "-"), ("gelu_tanh", gelu_tanh(x), "tanh form", "--")]
@@ -76,7 +76,7 @@ def _difference(axes: Axes, theme: Theme) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _active(axes: Axes, view: FeedForward, theme: Theme) -> None:
+def _active(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     at = np.arange(len(view.active))
     axes.bar(at, view.active, width=0.8, color=theme.accents[0])
     axes.bar(at[view.token], view.active[view.token], width=0.8, color=theme.accents[1])
@@ -86,5 +86,5 @@ def _active(axes: Axes, view: FeedForward, theme: Theme) -> None:
     axes.set_ylim(0.0, 1.0 if view.active.max() > 0.5 else 1.2 * max(float(view.active.max()), 0.01))
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
-    shown = printable(spelled(view.source, view.token))
+    shown = printable(quoted_token(view.source, view.token))
     axes.set_title(f"share of neurons that are active (orange: {shown}, shown above)")

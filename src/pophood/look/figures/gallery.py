@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from pophood import look, system
 from pophood.errors import PophoodError
-from pophood.look.figures import draw
 from pophood.look.figures.page import escaped, fill, page
-from pophood.look.figures.saving import svg_of
-from pophood.look.view import Source, View
+from pophood.look.figures.render import draw, svg_of
+from pophood.look.source import ViewSource
+from pophood.look.view import View
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -74,7 +74,7 @@ def _index(lm: LM, text: str, made: Gallery) -> str:
     items += [
         f"<li><h2>{name}</h2><p>Not drawn: {escaped(reason)}</p></li>" for name, reason in made.failed.items()
     ]
-    source = Source.of(lm)
+    source = ViewSource.of(lm)
     adapters = ", ".join(source.adapter_names())
     facts = {"Model": lm.name, "Adapters": adapters, "Computed at": source.precision, "Text": text}
     body = f'<ul class="gallery">\n{chr(10).join(items)}\n</ul>'

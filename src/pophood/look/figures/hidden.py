@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.views.hidden import Hidden
+from pophood.look.views.hidden import HiddenView
 
 
-def draw(view: Hidden, figure: Figure, theme: Theme) -> None:
+def draw(view: HiddenView, figure: Figure, theme: Theme) -> None:
     """One heat map, tokens from top to bottom, places from left to right; colours are logarithmic."""
     places, tokens = view.lengths.shape
     parts.size(figure, max(6.5, 2.2 + 0.34 * places), 1.2 + min(max(0.2 * tokens, 1.6), 9.0))

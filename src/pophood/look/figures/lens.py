@@ -10,13 +10,13 @@ from pophood.look.figures import fit
 from pophood.look.figures.parts import SMALL, bars, caption, heatmap
 from pophood.look.figures.text import SMALLEST, token_label, width
 from pophood.look.figures.theme import Theme, readable_on
-from pophood.look.views.lens import Lens
+from pophood.look.views.lens import LensView
 
 WIDEST = 10  # characters of a guess
 WIDEST_CELL, PANEL = 0.52, 2.6  # inches: of a cell at most, of the chosen token
 
 
-def draw(view: Lens, figure: Figure, theme: Theme) -> None:
+def draw(view: LensView, figure: Figure, theme: Theme) -> None:
     """Draw the map with the last block on top, the chosen token's probabilities beside it."""
     layers, places = view.probabilities.shape
     labels = [[token_label(text, WIDEST) for text in row] for row in view.guess_texts[::-1]]
@@ -43,7 +43,7 @@ def draw(view: Lens, figure: Figure, theme: Theme) -> None:
     caption(figure, "· is a space.", theme)
 
 
-def _guesses(axes: Axes, image: AxesImage, view: Lens, theme: Theme) -> None:
+def _guesses(axes: Axes, image: AxesImage, view: LensView, theme: Theme) -> None:
     """Write every guess into its cell, as much of it as the cell has room for."""
     corner, opposite = axes.transData.transform([(0, 0), (1, 1)])
     figure = axes.get_figure(root=True)
@@ -72,7 +72,7 @@ def _fitting(text: str, room: float) -> str:
     return next((label for label in shown if width(label, SMALLEST) <= room), "")
 
 
-def _chosen(view: Lens, axes: Axes, theme: Theme) -> None:
+def _chosen(view: LensView, axes: Axes, theme: Theme) -> None:
     layers = len(view.ranks)
     numbers = [f"{chance:.4f}, no. {rank:,}" for chance, rank in zip(view.chances, view.ranks, strict=True)]
     bars(axes, [""] * layers, view.chances[::-1], theme, numbers=numbers[::-1], accent=1)

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from pophood.look.figures.parts import LABEL, SMALL, bars, caption
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme
-from pophood.look.views.next import Left, Next
+from pophood.look.views.next import NextView, SettingEffect
 
 NARROW = 1.35  # inches of a setting's panel
 
 
-def draw(view: Next, figure: Figure, theme: Theme) -> None:
+def draw(view: NextView, figure: Figure, theme: Theme) -> None:
     """Draw the talk's bars large, the settings small, all with one scale."""
     labels = [token_label(str(text)) for text in view.top.column("token_text")]
     label_room = max(width(label, LABEL) for label in labels) / 72
@@ -41,7 +41,7 @@ def draw(view: Next, figure: Figure, theme: Theme) -> None:
     )
 
 
-def _numbers(panel: Axes, left: Left, theme: Theme) -> None:
+def _numbers(panel: Axes, left: SettingEffect, theme: Theme) -> None:
     """Each probability at the right edge, where no bar of another height moves it; `out` for what is gone."""
     for place, probability in enumerate(left.probabilities):
         panel.annotate(

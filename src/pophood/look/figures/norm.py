@@ -9,12 +9,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.views.norm import Norm
+from pophood.look.views.norm import NormView
 
 FAR = 20.0  # a panel whose ends are this many times further out than its 95 % has a logarithmic axis there
 
 
-def draw(view: Norm, figure: Figure, theme: Theme) -> None:
+def draw(view: NormView, figure: Figure, theme: Theme) -> None:
     """Three panels, a row per token: a thin line from least to largest, a thick one for 90 %, the mean."""
     tokens = view.source.tokens
     parts.size(figure, 9.0, 1.6 + min(max(0.2 * len(tokens), 1.4), 9.0))
@@ -36,7 +36,7 @@ def draw(view: Norm, figure: Figure, theme: Theme) -> None:
     )
 
 
-def _panel(axes: Axes, view: Norm, stage: int, theme: Theme) -> None:
+def _panel(axes: Axes, view: NormView, stage: int, theme: Theme) -> None:
     least, low, _, high, largest = view.quantiles(stage)
     rows = np.arange(len(least))
     thick = 4.0 if len(rows) <= 40 else 1.6

@@ -10,12 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from pophood.look.figures.parts import LABEL, bars, caption, heatmap
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.views.output import Output
+from pophood.look.views.output import OutputView
 
 ACROSS = 64  # numbers of the hidden state in one row
 
 
-def draw(view: Output, figure: Figure, theme: Theme) -> None:
+def draw(view: OutputView, figure: Figure, theme: Theme) -> None:
     """Draw the steps from left to right under the hidden state that they begin with."""
     rows = -(-len(view.hidden) // ACROSS)
     high = 0.26 * len(view.top) + 0.9
@@ -37,7 +37,7 @@ def draw(view: Output, figure: Figure, theme: Theme) -> None:
     caption(figure, "· is a space.", theme)
 
 
-def _hidden(view: Output, axes: Axes, theme: Theme, rows: int) -> None:
+def _hidden(view: OutputView, axes: Axes, theme: Theme, rows: int) -> None:
     padded = np.full(rows * ACROSS, np.nan)
     padded[: len(view.hidden)] = view.hidden
     reach = float(np.percentile(np.abs(view.hidden), 99)) or 1.0
@@ -57,7 +57,7 @@ def _hidden(view: Output, axes: Axes, theme: Theme, rows: int) -> None:
     axes.set_title(f"last hidden state h_T: {len(view.hidden)} numbers, row by row", loc="left")
 
 
-def _logits(view: Output, axes: Axes, theme: Theme, labels: list[str]) -> None:
+def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> None:
     """Dots, not bars: a logit has no zero that means anything."""
     places = range(len(view.top))
     values = [token.logit for token in view.top]

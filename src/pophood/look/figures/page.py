@@ -15,9 +15,8 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from pophood.errors import NotHere
-from pophood.look.figures import draw, require
-from pophood.look.figures.saving import svg_of
-from pophood.look.reproduce import command_of, python_of
+from pophood.look.figures.render import data_uri, draw, require, svg_of
+from pophood.look.reproduce import python_code, shell_command
 from pophood.look.view import View
 from pophood.table import Table, count
 
@@ -88,11 +87,6 @@ def facts_of(view: View) -> dict[str, str]:
     return {"Model": source.model, "Adapters": adapters, "Computed at": precision, "Text": source.text}
 
 
-def data_uri(picture: bytes) -> str:
-    """An SVG inside an attribute."""
-    return "data:image/svg+xml;base64," + base64.b64encode(picture).decode("ascii")
-
-
 def _figure(view: View, drawn: Figure) -> str:
     light = svg_of(drawn, view, "light", words=False)
     dark = svg_of(draw(view, "dark"), view, "dark", words=False)
@@ -145,7 +139,10 @@ def _meter(table: Table, row: int) -> str:
 
 
 def _made(view: View) -> str:
-    made = {"command": ("In a terminal", command_of(view)), "python": ("In Python", python_of(view))}
+    made = {
+        "command": ("In a terminal", shell_command(view.name, view.source, view.options)),
+        "python": ("In Python", python_code(view.name, view.source, view.options)),
+    }
     blocks = [
         f'<p>{words}</p><div class="code"><pre id="{name}">{escaped(code)}</pre>'
         f'<button type="button" data-copy="{name}" aria-label="Copy: {words}" hidden>Copy</button></div>'

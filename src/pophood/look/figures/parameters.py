@@ -7,10 +7,10 @@ from matplotlib.patches import Patch
 
 from pophood.look.figures.parts import LABEL, bars, legend, size
 from pophood.look.figures.theme import Theme
-from pophood.look.views.parameters import Parameters, share_text
+from pophood.look.views.parameters import ParametersView, share_text
 
 
-def draw(view: Parameters, figure: Figure, theme: Theme) -> None:
+def draw(view: ParametersView, figure: Figure, theme: Theme) -> None:
     """Draw the stacked bar above, the parts below; both in the colours of the groups."""
     size(figure, 8.6, 1.6 + 0.27 * len(view.parts))
     whole, parts = figure.subplots(2, 1, height_ratios=[1.0, 0.4 * len(view.parts)])

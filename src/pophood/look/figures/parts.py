@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from pophood.look.figures import fit
 from pophood.look.figures.text import printable, token_label
-from pophood.look.figures.theme import SCALES, Theme, readable_on
+from pophood.look.figures.theme import SCALES, Theme, readable_on, rgb
 
 __all__ = [
     "bars",
@@ -30,6 +31,8 @@ __all__ = [
     "heatmap",
     "legend",
     "log_counts",
+    "mixed",
+    "rim",
     "scatter",
     "size",
     "token_label",
@@ -215,6 +218,22 @@ def short_count(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.3g}{letter}"
     return f"{value:.3g}"
+
+
+def mixed(colour: str, ground: str, share: float) -> str:
+    """Return the colour of `share` of one colour on top of another.
+
+    >>> mixed("#ffffff", "#000000", 0.5)
+    '#808080'
+    """
+    parts = (round(a * share + b * (1 - share)) for a, b in zip(rgb(colour), rgb(ground), strict=True))
+    return "#" + "".join(f"{part:02x}" for part in parts)
+
+
+def rim(axes: Axes, theme: Theme) -> None:
+    """Give every text inside the axes an outline in the background colour, so that it stays legible."""
+    for text in axes.texts:
+        text.set_path_effects([withStroke(linewidth=2.5, foreground=theme.background)])
 
 
 def caption(figure: Figure, text: str, theme: Theme) -> None:

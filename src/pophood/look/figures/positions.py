@@ -7,15 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pophood.look.figures import fit
-from pophood.look.figures.parts import LABEL, colour_map, heatmap, legend, scatter, size
+from pophood.look.figures.parts import LABEL, colour_map, heatmap, legend, rim, scatter, size
 from pophood.look.figures.theme import Theme
-from pophood.look.figures.tint import rim
-from pophood.look.views.positions import Learned, Positions, Rotary
+from pophood.look.views.positions import Learned, PositionsView, Rotary
 
 STYLES = ("-", "--", "-.", ":", (0, (1, 3)))
 
 
-def draw(view: Positions, figure: Figure, theme: Theme) -> None:
+def draw(view: PositionsView, figure: Figure, theme: Theme) -> None:
     """Draw two axes side by side."""
     size(figure, 10.0, 4.4)
     left, right = figure.subplots(1, 2)

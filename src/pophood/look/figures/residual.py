@@ -9,12 +9,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
-from pophood.look.views.residual import SUBLAYERS, Residual
+from pophood.look.views.residual import SUBLAYERS, ResidualView
 
 MARKS = ("o", "s")
 
 
-def draw(view: Residual, figure: Figure, theme: Theme) -> None:
+def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
     """Above, medians over the tokens: share and cosine; below, one heat map of shares for each sublayer."""
     _, layers, tokens = view.share.shape
     lower = min(max(0.2 * tokens, 1.4), 9.0)
@@ -45,7 +45,7 @@ def draw(view: Residual, figure: Figure, theme: Theme) -> None:
     parts.colour_bar(image, maps, theme, "length of dX / length of X,\nlog10 (-1: a tenth)")
 
 
-def _lines(view: Residual, figure: Figure, grid: GridSpec, theme: Theme) -> None:
+def _lines(view: ResidualView, figure: Figure, grid: GridSpec, theme: Theme) -> None:
     shares, cosines = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     for s, name in enumerate(SUBLAYERS):
         style = {"color": theme.accents[s], "marker": MARKS[s], "markersize": 4.0, "label": name}

@@ -7,10 +7,10 @@ from matplotlib.ticker import MaxNLocator
 
 from pophood.look.figures.parts import legend, log_counts, scatter, size
 from pophood.look.figures.theme import Theme
-from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, Model, Scale, short_number
+from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ModelSize, ScaleView, short_number
 
 
-def draw(view: Scale, figure: Figure, theme: Theme) -> None:
+def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
     """Draw every model; one whose year nobody knows is a line across."""
     size(figure, 8.2, 4.6)
     axes = figure.add_subplot()
@@ -32,6 +32,6 @@ def draw(view: Scale, figure: Figure, theme: Theme) -> None:
     axes.set_ylabel(Y_LABEL)
 
 
-def _label(model: Model) -> str:
+def _label(model: ModelSize) -> str:
     mark = ", estimate" if model.source == ESTIMATE else ""
     return f"{model.name} ({short_number(model.parameters)}{mark})"

@@ -11,11 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pophood.look.figures.parts import caption
+from pophood.look.figures.parts import caption, mixed
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme, readable_on
-from pophood.look.figures.tint import mixed
-from pophood.look.views.surprise import HIGH, Surprise
+from pophood.look.views.surprise import HIGH, SurpriseView
 
 WIDE = 8.0  # inches
 ROOM = 72 * WIDE - 24  # points of a line
@@ -26,7 +25,7 @@ TICKS = {0: "certain", 1: "1/2", 3.3219: "1/10", 6.6439: "1/100", 9.9658: "1/1,0
 Placed = tuple[float, float, float, int]  # left, top, width, which token
 
 
-def draw(view: Surprise, figure: Figure, theme: Theme) -> None:
+def draw(view: SurpriseView, figure: Figure, theme: Theme) -> None:
     """Draw the text as it runs, with its line breaks, over a colour bar of probabilities."""
     boxes = list(_flow(view.source.tokens))
     tall = boxes[-1][1] + STEP
@@ -53,7 +52,7 @@ def draw(view: Surprise, figure: Figure, theme: Theme) -> None:
         caption(figure, f"{more:,} more tokens are not drawn; the table has them all.", theme)
 
 
-def _token(axes: Axes, scale: ScalarMappable, view: Surprise, box: Placed, theme: Theme) -> None:
+def _token(axes: Axes, scale: ScalarMappable, view: SurpriseView, box: Placed, theme: Theme) -> None:
     left, top, wide, index = box
     bits = float(view.bits[index])
     known = bits == bits

@@ -6,11 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from pophood.look.figures.parts import LABEL, caption
+from pophood.look.figures.parts import LABEL, caption, mixed
 from pophood.look.figures.text import printable, token_label, width
 from pophood.look.figures.theme import Theme
-from pophood.look.figures.tint import mixed
-from pophood.look.views.tokens import Cut, Tokens
+from pophood.look.views.tokens import Cut, TokensView
 from pophood.table import count
 
 WIDE = 7.5  # inches
@@ -24,7 +23,7 @@ MOST = 900  # tokens of one text
 Placed = tuple[float, float, float, int]  # left, top, width, which token
 
 
-def draw(view: Tokens, figure: Figure, theme: Theme) -> None:
+def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
     """Draw each text, one below the other."""
     placed = [_flow(cut) for cut in view.cuts]
     headings = HEADING if len(view.cuts) > 1 else 0.0

@@ -28,7 +28,7 @@ _PARTS: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """One kind of tensor: how many of them there are, their shapes, and their numbers together."""
 
     name: str
@@ -48,7 +48,7 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return f"({', '.join(str(size) for size in shape)})"
 
 
-def parts_of(config: ModelConfig) -> tuple[Part, ...]:
+def parts_of(config: ModelConfig) -> tuple[ModelPart, ...]:
     """Every part with a parameter, in the order of the forward pass; a tied output matrix is none.
 
     Example: `sum(part.parameters for part in parts_of(config)) == config.n_params`.
@@ -59,5 +59,5 @@ def parts_of(config: ModelConfig) -> tuple[Part, ...]:
         own = [shape for tensor, shape in shapes.items() if re.fullmatch(pattern, tensor)]
         if own:
             numbers = sum(math.prod(shape) for shape in own)
-            found.append(Part(name, group, len(own), tuple(dict.fromkeys(own)), numbers))
+            found.append(ModelPart(name, group, len(own), tuple(dict.fromkeys(own)), numbers))
     return tuple(found)

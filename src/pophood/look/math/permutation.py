@@ -26,11 +26,11 @@ class Compared:
     shared_rows: int  # of the rows that enter block 0, how many are in both sentences
     end: float  # largest difference of block 0's attention at a closing full stop
     size: float  # largest magnitude of that attention
-    inside: float | None  # largest difference at `Order.inside`
+    inside: float | None  # largest difference at `WordOrder.inside`
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WordOrder:
     """Two sentences, token by token, and how the model can tell them apart."""
 
     sentences: tuple[str, str]
@@ -94,7 +94,7 @@ class Order:
         )
 
 
-def compare(lm: LM, sentences: tuple[str, str]) -> Order:
+def compare(lm: LM, sentences: tuple[str, str]) -> WordOrder:
     """Measure two sentences; BadInput unless they hold the same tokens in another order."""
     first, second = (tuple(lm.tokenize(sentence)) for sentence in sentences)
     if Counter(first) != Counter(second) or first == second:
@@ -110,7 +110,7 @@ def compare(lm: LM, sentences: tuple[str, str]) -> Order:
     spell = lm.bundle.tokenizer.token_text
     a, b = (rows_before(lm.weights, lm.config, ids, True) for ids in (first, second))
     inside = _same_token_other_past(first, second)
-    return Order(
+    return WordOrder(
         sentences,
         (tuple(map(spell, first)), tuple(map(spell, second))),
         tuple(bool(np.array_equal(x, y)) for x, y in zip(a, b, strict=True)),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pophood.look.blocks import Block, Lines
 from pophood.look.boxes import Box, block_parameters, boxes_of
-from pophood.look.naming import written
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource, model_title
+from pophood.look.view import View
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _TWINS = str.maketrans("│─┌┐└┘├┤┬┴⊕▼×", "|-++++++++@vx"
 
 
 @dataclass(frozen=True)
-class Architecture(View):
+class ArchitectureView(View):
     """The steps of one model, and the sizes that the talk prints."""
 
     config: ModelConfig
@@ -32,7 +32,7 @@ class Architecture(View):
     def headline(self) -> str:
         """The model, its parameters, its blocks."""
         return (
-            f"Architecture of {written(self.source.model)}: {self.config.n_params:,} parameters,"
+            f"Architecture of {model_title(self.source.model)}: {self.config.n_params:,} parameters,"
             f" {count(self.config.n_layer, 'block')}, one of them open"
         )
 
@@ -119,13 +119,13 @@ class Architecture(View):
         )
 
 
-def architecture(lm: LM) -> Architecture:
+def architecture(lm: LM) -> ArchitectureView:
     """The model's diagram and sizes; no weight is read.
 
     print(look.architecture(lm).diagram())
     look.architecture(lm).tables()["facts"]         # Transformer blocks: 12, Attention heads: 12 ...
     """
-    return Architecture(Source.of(lm), lm.config, boxes_of(lm.config))
+    return ArchitectureView(ViewSource.of(lm), lm.config, boxes_of(lm.config))
 
 
 def _number(name: str, value: int) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.look.arguments import chosen, read, spelled
+from pophood.look.arguments import checked_index, trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.math.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
-from pophood.look.naming import written
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, model_title, quoted_token
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
-class Attention(View):
+class AttentionView(View):
     """One block's attention on a text: the pattern of every head, the five steps, and measured labels."""
 
     layer: int
@@ -75,7 +75,7 @@ class Attention(View):
         label = self.probe.label(self.layer, self.head)
         what = "no measured label" if label == NO_LABEL else f"measured as {label}"
         return (
-            f"Attention in block {self.layer} of {written(self.source.model)}: how much each token (row) "
+            f"Attention in block {self.layer} of {model_title(self.source.model)}: how much each token (row) "
             f"takes from itself and earlier tokens (columns); head {self.head}, {what}"
         )
 
@@ -86,9 +86,9 @@ class Attention(View):
         labels = [f"head {h} {self.probe.label(self.layer, h)}" for h in range(self.config.n_head)]
         counts = ", ".join(f"{n} {name}" for name, n in self.probe.counts().items())
         return (
-            f"Heat map of head {self.head}: the last token {spelled(self.source, query)} gives "
-            f"{spelled(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal are "
-            f"masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. Then "
+            f"Heat map of head {self.head}: the last token {quoted_token(self.source, query)} gives "
+            f"{quoted_token(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal "
+            f"are masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. Then "
             f"the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
         )
 
@@ -216,7 +216,9 @@ class Attention(View):
         return (heat, *found, tables["steps"], short)
 
 
-def attention(lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None) -> Attention:
+def attention(
+    lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None
+) -> AttentionView:
     """One block's attention on a text; `head` is shown large.
 
     By default both are those of the most informative head, the one with the clearest habit (heads.py); with
@@ -227,21 +229,21 @@ def attention(lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int
         attention(lm, layer=4, head=11).pattern[11]
     """
     config = lm.config
-    wanted = None if head is None else chosen("head", head, config.n_head, f"every block of {lm.name}")
+    wanted = None if head is None else checked_index("head", head, config.n_head, f"every block of {lm.name}")
     probe: HeadScores | None = None
     if layer is not None or head is not None:
-        index = chosen("layer", layer or 0, config.n_layer, lm.name)
+        index = checked_index("layer", layer or 0, config.n_layer, lm.name)
     else:
         probe = measure_heads(lm)
         index, wanted = probe.most_informative()
     names = [f"attn.{part}" for part in (*_queries_and_keys(config), "v", "scores", "pattern", "z", "out")]
-    source, trace = read(lm, text, [f"blocks.{index}.{name}" for name in names])
+    source, trace = trace_text(lm, text, [f"blocks.{index}.{name}" for name in names])
     probe = probe or measure_heads(lm)
     if wanted is None:
         wanted = probe.most_informative(index)[1]
     steps = attention_steps(lm, trace, index)
     here = head_scores(steps.pattern, np.array(source.ids))
-    return Attention(source, index, wanted, config, steps, probe, here)
+    return AttentionView(source, index, wanted, config, steps, probe, here)
 
 
 def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.arguments import read
+from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
-from pophood.look.naming import written
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, model_title
+from pophood.look.view import View
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DRAWN = 32  # features in the picture
 
 
 @dataclass(frozen=True, eq=False)
-class Before(View):
+class BeforeView(View):
     """The rows that are added, and what enters block 0: [T, C] each."""
 
     token: NDArray[np.float32]
@@ -61,7 +61,7 @@ class Before(View):
         """The sum, in words."""
         tokens, features = self.first.shape
         what = "the token rows alone" if self.position is None else "token row + position row"
-        return f"What enters block 0 of {written(self.source.model)}: {what}, ({tokens}, {features})"
+        return f"What enters block 0 of {model_title(self.source.model)}: {what}, ({tokens}, {features})"
 
     @property
     def alt(self) -> str:
@@ -134,7 +134,7 @@ class Before(View):
         return min(most, len(self.first[0]))
 
 
-def before(lm: LM, text: str = PROMPT) -> Before:
+def before(lm: LM, text: str = PROMPT) -> BeforeView:
     """Token row, position row and first hidden state of every token, from one pass of the engine.
 
     look.before(lm, "The capital of Spain is").tables()["lengths"]
@@ -144,6 +144,6 @@ def before(lm: LM, text: str = PROMPT) -> Before:
     taps = ["embed.token", "embed.position", "blocks.0.resid_pre"]
     if lm.config.rope is not None:
         taps.remove("embed.position")
-    source, trace = read(lm, text, taps)
+    source, trace = trace_text(lm, text, taps)
     position = trace["embed.position"] if lm.config.rope is None else None
-    return Before(source, trace["embed.token"], position, trace["blocks.0.resid_pre"])
+    return BeforeView(source, trace["embed.token"], position, trace["blocks.0.resid_pre"])

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
-from pophood.look.arguments import chosen, read
+from pophood.look.arguments import checked_index, trace_text
 from pophood.look.blocks import Block
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ GPT2_PLACES = (
 
 
 @dataclass(frozen=True, eq=False)
-class Dropout(View):
+class DropoutView(View):
     """One mask on real activations, and what many masks come to on average."""
 
     p: float
@@ -123,7 +124,7 @@ class Dropout(View):
         return tuple(self.tables().values())
 
 
-def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> Dropout:
+def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> DropoutView:
     """Dropout on the attention output of one block, [tokens, features], as training would do it.
 
     Raises BadInput unless 0 <= p < 1, and for a layer that does not exist.
@@ -134,15 +135,15 @@ def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer
         raise BadInput(f"p must be at least 0 and below 1, got {p:g}: GPT-2's is 0.1")
     if seed < 0:
         raise BadInput(f"seed must be 0 or more, got {seed}")
-    index = chosen("layer", layer, lm.config.n_layer, lm.name)
+    index = checked_index("layer", layer, lm.config.n_layer, lm.name)
     place = f"blocks.{index}.attn.out"
-    source, trace = read(lm, text, [place])
+    source, trace = trace_text(lm, text, [place])
     again = lm.trace(source.ids, [place])[place]
     before = trace[place]
     generator = np.random.default_rng(seed)
     mask = generator.random(before.shape, np.float32) >= p
     after = thinned(before, mask, p)
-    return Dropout(
+    return DropoutView(
         source,
         p,
         seed,

@@ -18,8 +18,8 @@ from pophood.errors import BadInput
 from pophood.look.blocks import Block, Lines, Points
 from pophood.look.math.geometry import cosine, cosines, nearest, principal
 from pophood.look.math.model_parts import shape_text
-from pophood.look.naming import written
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource, model_title
+from pophood.look.view import View
 from pophood.look.words import Pair, WordList, word_list
 from pophood.table import Table, count
 
@@ -64,7 +64,7 @@ class Related:
 
 
 @dataclass(frozen=True, eq=False)
-class Embeddings(View):
+class EmbeddingsView(View):
     """The matrices' shapes, the map of some words, and which tokens point the same way."""
 
     token_shape: tuple[int, int]
@@ -92,7 +92,7 @@ class Embeddings(View):
     def headline(self) -> str:
         """The talk's, with the model's own name; says when words have a leading space."""
         spaced = ", words with a leading space" if self.spaced else ""
-        return f"{written(self.source.model)} Token Embedding Space{spaced}"
+        return f"{model_title(self.source.model)} Token Embedding Space{spaced}"
 
     @property
     def alt(self) -> str:
@@ -184,7 +184,7 @@ def embeddings(
     spaced: bool = False,
     word: str | None = None,
     k: int = NEAREST,
-) -> Embeddings:
+) -> EmbeddingsView:
     """Both matrices, the map of some words, and the k tokens nearest to `word` (default: the list's first).
 
     `words`: "family" or "cities" (the talk's), a file of words, or a list of them; `spaced` writes each with
@@ -204,8 +204,8 @@ def embeddings(
     target = _token_of(lm, word) if word is not None else ids[chosen.words[0]][0]
     pieces, vectors, explained = _map(lm, chosen, ids, rows)
     spell = lm.bundle.tokenizer.token_text
-    return Embeddings(
-        source=Source.of(lm),
+    return EmbeddingsView(
+        source=ViewSource.of(lm),
         token_shape=(rows.shape[0], rows.shape[1]),
         position_shape=(lm.config.n_positions, lm.config.n_embd) if lm.config.rope is None else None,
         words=chosen,

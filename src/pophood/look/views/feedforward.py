@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.look.arguments import chosen, chosen_token, read, spelled
+from pophood.look.arguments import checked_index, checked_position, trace_text
 from pophood.look.blocks import Block
 from pophood.look.math.activations import ACTIVATIONS, WRITTEN, gelu_difference
 from pophood.look.math.unembed import Unembed
-from pophood.look.naming import written
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, model_title, quoted_token
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Neuron:
 
 
 @dataclass(frozen=True, eq=False)
-class FeedForward(View):
+class FeedForwardView(View):
     """One block's feed-forward layer on a text, and one token's strongest neurons."""
 
     layer: int
@@ -75,8 +75,8 @@ class FeedForward(View):
     def headline(self) -> str:
         """The widths, and whose neurons are shown."""
         return (
-            f"Feed-forward of block {self.layer} of {written(self.source.model)}, {self.sizes}: its "
-            f"strongest neurons for {spelled(self.source, self.token)}, and the tokens that they promote"
+            f"Feed-forward of block {self.layer} of {model_title(self.source.model)}, {self.sizes}: its "
+            f"strongest neurons for {quoted_token(self.source, self.token)}, and the tokens that they promote"
         )
 
     @property
@@ -139,7 +139,7 @@ class FeedForward(View):
             "neurons": Table(
                 (*columns, *promoted, "gains"),
                 neurons,
-                title=f"strongest neurons for {spelled(self.source, self.token)}; "
+                title=f"strongest neurons for {quoted_token(self.source, self.token)}; "
                 "gains: what the first promoted token gains, in logits",
                 decimals={**dict.fromkeys(columns[1:], 3), "gains": 2},
             ),
@@ -185,7 +185,7 @@ class FeedForward(View):
         return (tables["steps"], tables["neurons"], *([tables["active"]] if short else []))
 
 
-def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForward:
+def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForwardView:
     """One block's feed-forward layer on a text; `token` is the position whose neurons are shown.
 
     Activations are [tokens, neurons]. Layers and positions count from 0, -1 is the last. Raises BadInput for
@@ -194,14 +194,14 @@ def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) 
         feedforward(lm, layer=11).neurons[0].promoted
     """
     config = lm.config
-    index = chosen("layer", layer, config.n_layer, lm.name)
+    index = checked_index("layer", layer, config.n_layer, lm.name)
     block = f"blocks.{index}"
     parts = ("ln_2", "mlp.pre", *(("mlp.up",) if config.gated_mlp else ()), "mlp.post", "mlp.out")
     last = f"blocks.{config.n_layer - 1}.resid_post"
-    source, trace = read(lm, text, [*(f"{block}.{part}" for part in parts), last])
-    position = chosen_token(token, source)
+    source, trace = trace_text(lm, text, [*(f"{block}.{part}" for part in parts), last])
+    position = checked_position(token, source)
     neurons = _strongest(lm, trace, index, position, trace[last][position])
-    return FeedForward(
+    return FeedForwardView(
         source,
         index,
         position,

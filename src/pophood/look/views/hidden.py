@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.arguments import read
+from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
-from pophood.look.naming import written
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, model_title
+from pophood.look.view import View
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FIRST = 6  # features shown of each vector
 
 
 @dataclass(frozen=True, eq=False)
-class Hidden(View):
+class HiddenView(View):
     """The hidden state of every token before the blocks, after each of them, and after the final norm."""
 
     places: tuple[str, ...]  # [P]: "embedding", "block 0" ..., "final norm"
@@ -51,7 +51,7 @@ class Hidden(View):
     def headline(self) -> str:
         """The shape, and what the colours are."""
         return (
-            f"Hidden states of {written(self.source.model)}: {_tuple(self.shape)} at every layer, "
+            f"Hidden states of {model_title(self.source.model)}: {_tuple(self.shape)} at every layer, "
             "and how long each token's vector is"
         )
 
@@ -132,18 +132,18 @@ class Hidden(View):
         return Table(columns, rows, title=title, decimals={"length": 2})
 
 
-def hidden(lm: LM, text: str = PROMPT) -> Hidden:
+def hidden(lm: LM, text: str = PROMPT) -> HiddenView:
     """The hidden states of a text: [places, tokens, features], before, between and after the blocks.
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.
 
         hidden(lm, "The capital of Spain is").shape     # (1, 5, 768) for GPT-2 small
     """
-    source, trace = read(lm, text, ["blocks.0.resid_pre", "blocks.*.resid_post", "final_norm"])
+    source, trace = trace_text(lm, text, ["blocks.0.resid_pre", "blocks.*.resid_post", "final_norm"])
     blocks = trace.layers("resid_post")
     states = np.concatenate([trace["blocks.0.resid_pre"][None], blocks, trace["final_norm"][None]])
     places = ("embedding", *(f"block {i}" for i in range(len(blocks))), "final norm")
-    return Hidden(source, places, states)
+    return HiddenView(source, places, states)
 
 
 def _tuple(shape: tuple[int, ...]) -> str:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
-from pophood.look.arguments import chosen_token
+from pophood.look.arguments import checked_position, last_row, source_of
 from pophood.look.blocks import Block, Heat
-from pophood.look.forward import ending, last_row, source_of
 from pophood.look.math.unembed import Floats, Unembed, token_of
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, quoted_end
+from pophood.look.view import View
 from pophood.look.views.surprise import place_of
 from pophood.sampling.softmax import log_sum_exp
 from pophood.table import Table, count
@@ -32,7 +32,7 @@ AGREED = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Lens(View):
+class LensView(View):
     """The guess after every block: `guesses`, `logits`, `probabilities` [L, P] at the P `positions`.
 
     `ranks` and `chances` [L] are those of the token `target` at `position`; `difference` is the largest one
@@ -70,7 +70,7 @@ class Lens(View):
     @property
     def headline(self) -> str:
         """One line that states what is shown."""
-        what = f'After {ending("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
+        what = f'After {quoted_end("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
         if self.settled is None:
             return f"{what} is number {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
         return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
@@ -121,7 +121,7 @@ class Lens(View):
         places = tuple(f"{p} {self.source.tokens[p]!r}" for p in self.positions)
         guesses = tuple((i, *texts) for i, texts in enumerate(self.guess_texts))
         shares = tuple((i, *map(float, row)) for i, row in enumerate(self.probabilities))
-        before = ending("".join(self.source.tokens[: self.position + 1]))
+        before = quoted_end("".join(self.source.tokens[: self.position + 1]))
         return {
             "blocks": Table(
                 (*columns, "token_probability"),
@@ -163,7 +163,7 @@ def lens(
     token: str | int | None = None,
     position: int = -1,
     most: int = MOST_POSITIONS,
-) -> Lens:
+) -> LensView:
     """The model's guess after every block, at up to `most` positions, and how one token rises at `position`.
 
     `token` is the text of one token or an id (default: the model's final choice there); a negative
@@ -174,7 +174,7 @@ def lens(
     """
     target = None if token is None else token_of(lm, token)
     source = source_of(lm, text)
-    at = chosen_token(position, source)
+    at = checked_position(position, source)
     if most < 2:
         raise BadInput(f"most must be 2 or more positions, got {most}")
     positions = _thinned(len(source.ids), most, at)
@@ -191,7 +191,7 @@ def lens(
     found = [place_of(row, target) for row in there]
     last = unembed.logits(normed[-1:])[0]
     spell = lm.bundle.tokenizer.token_text
-    return Lens(
+    return LensView(
         source,
         positions=positions,
         guesses=guesses,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.forward import ending, last_row, source_of
-from pophood.look.view import PROMPT, View
+from pophood.look.arguments import last_row, source_of
+from pophood.look.source import PROMPT, quoted_end
+from pophood.look.view import View
 from pophood.model.score import check_k, top_table
 from pophood.sampling.settings import SamplingSettings
 from pophood.sampling.softmax import Floats, measures, ranked, weights
@@ -26,7 +27,7 @@ TOGETHER = "together"
 
 
 @dataclass(frozen=True)
-class Left:
+class SettingEffect:
     """What one setting leaves: probabilities of the listed tokens (0: out), and of how many in all."""
 
     setting: str  # "temperature 0.8"
@@ -42,11 +43,11 @@ class Left:
 
 
 @dataclass(frozen=True, eq=False)
-class Next(View):
+class NextView(View):
     """The likeliest next tokens; `left[0]` is the model's own distribution, the others are settings."""
 
     top: Table
-    left: tuple[Left, ...]
+    left: tuple[SettingEffect, ...]
     logits: Floats
     asked: bool  # whether the settings were asked for, or are examples
     name: ClassVar[str] = "next"
@@ -56,7 +57,7 @@ class Next(View):
         """One line that states what is shown."""
         first = self.top[0]
         return (
-            f'After {ending(self.source.text)}, {self.source.model} expects "{first["token_text"]}" '
+            f'After {quoted_end(self.source.text)}, {self.source.model} expects "{first["token_text"]}" '
             f"with probability {first['probability']:.4f}"
         )
 
@@ -124,7 +125,7 @@ def next(  # noqa: A001
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
-) -> Next:
+) -> NextView:
     """The k likeliest tokens after `text`, and what temperature, top-k, top-p and min-p leave of them.
 
     Without any of the four, ordinary values are shown as examples. The filters are those of sampling itself.
@@ -141,7 +142,7 @@ def next(  # noqa: A001
     top = top_table(row, k, lm.bundle.tokenizer.token_text)
     ids = ranked(row, k)
     left = tuple(_left(name, row, settings, ids) for name, settings in chains.items())
-    return Next(source, top, left, row, bool(asked))
+    return NextView(source, top, left, row, bool(asked))
 
 
 def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:
@@ -163,7 +164,7 @@ def _with(values: dict[str, float]) -> SamplingSettings:
     return SamplingSettings(**whole)  # type: ignore[arg-type]
 
 
-def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> Left:
+def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> SettingEffect:
     """What the chain that sampling itself uses makes of a row [V]."""
     raw = weights(row)
     raw /= raw.sum(dtype=np.float64)
@@ -178,7 +179,7 @@ def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np
         entropy = measures(candidates.logits)[1] / math.log(2)
     whole = np.zeros(len(row), np.float32)
     whole[kept] = probabilities
-    return Left(
+    return SettingEffect(
         setting=setting,
         probabilities=tuple(whole[ids].tolist()),
         tokens=len(kept),

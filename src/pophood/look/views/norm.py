@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.arguments import chosen, chosen_name, read
+from pophood.look.arguments import checked_index, checked_name, trace_text
 from pophood.look.blocks import Block
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Norm(View):
+class NormView(View):
     """One norm at work: the same tokens before it, normalised, and after gain and shift."""
 
     which: Which
@@ -148,7 +149,7 @@ class Norm(View):
         return np.asarray(np.quantile(self.stages[stage].astype(np.float64), QUANTILES, axis=-1))
 
 
-def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> Norm:
+def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> NormView:
     """One norm of the model: `which` is "ln_1" (before attention), "ln_2" (before feed-forward) or "final".
 
     `layer` counts from 0, -1 is the last; it means nothing for "final". Arrays are [tokens, features]. Raises
@@ -156,16 +157,16 @@ def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> 
 
         norm(lm, layer=3).variances[1]      # of the normalised rows: 1, 1, 1, ...
     """
-    kind: Which = next(name for name in WHICH if name == chosen_name("norm", which, WHICH))
-    index = chosen("layer", layer, lm.config.n_layer, lm.name)
+    kind: Which = next(name for name in WHICH if name == checked_name("norm", which, WHICH))
+    index = checked_index("layer", layer, lm.config.n_layer, lm.name)
     before, place = {
         "ln_1": (f"blocks.{index}.resid_pre", f"blocks.{index}.ln_1"),
         "ln_2": (f"blocks.{index}.resid_mid", f"blocks.{index}.ln_2"),
         "final": (f"blocks.{lm.config.n_layer - 1}.resid_post", "final_norm"),
     }[kind]
-    source, trace = read(lm, text, [before, f"{place}.normalized", place])
+    source, trace = trace_text(lm, text, [before, f"{place}.normalized", place])
     shift = lm.weights[f"{place}.bias"] if lm.config.norm == "layer" else None
-    return Norm(
+    return NormView(
         source,
         kind,
         None if kind == "final" else index,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.forward import ending, last_row, source_of
+from pophood.look.arguments import last_row, source_of
 from pophood.look.math.unembed import Floats, Unembed
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, quoted_end
+from pophood.look.view import View
 from pophood.model.score import check_k
 from pophood.sampling.softmax import log_sum_exp, ranked
 from pophood.table import Table
@@ -38,7 +39,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Output(View):
+class OutputView(View):
     """The last step. `hidden` [C] after the final norm, `logits` [V] by hand, `top` the likeliest tokens."""
 
     hidden: Floats
@@ -75,7 +76,7 @@ class Output(View):
         features, vocabulary = self.shape
         return (
             f"{features} numbers times W_O ({features} × {vocabulary:,}) give {vocabulary:,} logits; "
-            f'the largest after {ending(self.source.text)} is "{self.greedy.text}"'
+            f'the largest after {quoted_end(self.source.text)} is "{self.greedy.text}"'
         )
 
     @property
@@ -138,7 +139,7 @@ class Output(View):
         return {"hidden": self.hidden, "logits": self.logits, "engine_logits": self.engine_logits}
 
 
-def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> Output:
+def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
     """How the model chooses after `text`: h_T W_O by hand, softmax by hand, beside the engine's own.
 
     `k` tokens are listed. Raises BadInput, ContextOverflow.
@@ -166,4 +167,4 @@ def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> Output:
         )
         for i in ranked(done.logits, k).tolist()
     )
-    return Output(source, hidden, logits, done.logits, top, total, lm.config.tied_output)
+    return OutputView(source, hidden, logits, done.logits, top, total, lm.config.tied_output)

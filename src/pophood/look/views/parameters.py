@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pophood.look.blocks import Block, Lines
-from pophood.look.math.model_parts import Part, parts_of
-from pophood.look.naming import written
-from pophood.look.view import Source, View
+from pophood.look.math.model_parts import ModelPart, parts_of
+from pophood.look.source import ViewSource, model_title
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ BAR = 50  # characters of the bar on a terminal
 
 
 @dataclass(frozen=True)
-class Parameters(View):
+class ParametersView(View):
     """Parts of a model and the numbers that each of them learned."""
 
     config: ModelConfig
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     name: ClassVar[str] = "parameters"
 
     @property
@@ -42,7 +42,7 @@ class Parameters(View):
     @property
     def headline(self) -> str:
         """Whose parameters, and how many."""
-        return f"Where the {self.total:,} parameters of {written(self.source.model)} are"
+        return f"Where the {self.total:,} parameters of {model_title(self.source.model)} are"
 
     @property
     def alt(self) -> str:
@@ -51,7 +51,9 @@ class Parameters(View):
             f"{group} {numbers:,} ({share_text(numbers / self.total)})"
             for group, numbers in self.groups.items()
         )
-        return f"Bars of the parameters of {written(self.source.model)}, {self.total:,} together: {shares}."
+        return (
+            f"Bars of the parameters of {model_title(self.source.model)}, {self.total:,} together: {shares}."
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -90,13 +92,13 @@ class Parameters(View):
         return inside // self.config.n_layer
 
 
-def parameters(lm: LM) -> Parameters:
+def parameters(lm: LM) -> ParametersView:
     """Where the parameters are; no weight is read.
 
     look.parameters(lm).total                       # 124,439,808 for GPT-2 small
     print(look.parameters(lm).tables()["groups"])
     """
-    return Parameters(Source.of(lm), lm.config, parts_of(lm.config))
+    return ParametersView(ViewSource.of(lm), lm.config, parts_of(lm.config))
 
 
 def share_text(share: float) -> str:

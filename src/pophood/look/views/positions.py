@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.look.blocks import Block, Heat, Lines, Points
-from pophood.look.math import permutation as order
 from pophood.look.math.first_block import Floats, queries_and_keys, rotate, rows_before
 from pophood.look.math.geometry import cosines, principal
 from pophood.look.math.model_parts import shape_text
-from pophood.look.naming import written
-from pophood.look.view import Source, View
+from pophood.look.math.permutation import WordOrder, compare
+from pophood.look.source import ViewSource, model_title
+from pophood.look.view import View
 from pophood.look.words import MICE
 from pophood.table import Table
 
@@ -59,11 +59,11 @@ class Rotary:
 
 
 @dataclass(frozen=True, eq=False)
-class Positions(View):
+class PositionsView(View):
     """The context window, and what stands for places in it."""
 
     config: ModelConfig
-    order: order.Order
+    order: WordOrder
     learned: Learned | None
     rotary: Rotary | None
     name: ClassVar[str] = "positions"
@@ -71,7 +71,7 @@ class Positions(View):
     @property
     def headline(self) -> str:
         """Which kind of positions, and how many."""
-        model, config = written(self.source.model), self.config
+        model, config = model_title(self.source.model), self.config
         if self.learned is not None:
             return f"Position Embeddings of {model}: {config.n_positions} rows of {config.n_embd} numbers"
         return f"Rotary positions of {model}: queries and keys turn by position x frequency"
@@ -187,7 +187,7 @@ class Positions(View):
         return int(self.learned.places[1] - self.learned.places[0])
 
 
-def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> Positions:
+def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
     """How the model knows places, and what two sentences of the same words lose without.
 
     print(look.positions(lm).tables()["order"])
@@ -195,10 +195,12 @@ def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> Positions:
     Raises BadInput for two sentences that are not the same tokens in another order.
     """
     config = lm.config
-    compared = order.compare(lm, sentences)
+    compared = compare(lm, sentences)
     if config.rope is None:
-        return Positions(Source.of(lm), config, compared, _learned(lm.weights["embed.position"]), None)
-    return Positions(Source.of(lm), config, compared, None, _rotary(lm, sentences[0]))
+        return PositionsView(
+            ViewSource.of(lm), config, compared, _learned(lm.weights["embed.position"]), None
+        )
+    return PositionsView(ViewSource.of(lm), config, compared, None, _rotary(lm, sentences[0]))
 
 
 def _learned(matrix: NDArray[np.float32]) -> Learned:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.look.arguments import read
+from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
-from pophood.look.naming import written
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, model_title
+from pophood.look.view import View
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _STEPS = (("resid_pre", "attn.out", "resid_mid"), ("resid_mid", "mlp.out", "resi
 
 
 @dataclass(frozen=True, eq=False)
-class Residual(View):
+class ResidualView(View):
     """How long X and dX are at every sublayer, and which way dX points; first axis: SUBLAYERS."""
 
     stream: Floats  # [2, L, T]: length of X before the sublayer
@@ -46,7 +46,7 @@ class Residual(View):
     @property
     def headline(self) -> str:
         """What is compared."""
-        name = written(self.source.model)
+        name = model_title(self.source.model)
         return f"What each sublayer of {name} adds: the size of dX beside X in X_new = X + dX"
 
     @property
@@ -134,7 +134,7 @@ class Residual(View):
         return -reach, reach
 
 
-def residual(lm: LM, text: str = PROMPT) -> Residual:
+def residual(lm: LM, text: str = PROMPT) -> ResidualView:
     """What attention and feed-forward add in every block: lengths, shares and cosines, [2, layers, tokens].
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.
@@ -142,7 +142,7 @@ def residual(lm: LM, text: str = PROMPT) -> Residual:
         residual(lm).errors.max()       # resid_pre + attn.out = resid_mid, + mlp.out = resid_post
     """
     names = dict.fromkeys(name for step in _STEPS for name in step)
-    source, trace = read(lm, text, [f"blocks.*.{name}" for name in names])
+    source, trace = trace_text(lm, text, [f"blocks.*.{name}" for name in names])
     blocks = range(lm.config.n_layer)
     measured = [[_step(trace, layer, *step) for layer in blocks] for step in _STEPS]
     stream, added, cosine = (
@@ -150,7 +150,7 @@ def residual(lm: LM, text: str = PROMPT) -> Residual:
     )
     errors = np.array([[step[3] for step in sublayer] for sublayer in measured], np.float32)
     largest = max(step[4] for sublayer in measured for step in sublayer)
-    return Residual(source, stream, added, cosine, errors, largest)
+    return ResidualView(source, stream, added, cosine, errors, largest)
 
 
 def _step(

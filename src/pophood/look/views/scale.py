@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pophood.errors import BadInput
 from pophood.hub import catalogue
 from pophood.look.blocks import Block, Lines, Points
-from pophood.look.naming import known, written
-from pophood.look.view import Source, View
+from pophood.look.source import ViewSource, known_model, model_title
+from pophood.look.view import View
 from pophood.table import Table
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ABOUT_GPT2 = (
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelSize:
     """One point: `year` None where nobody knows it (drawn as a line across)."""
 
     name: str
@@ -44,20 +44,20 @@ class Model:
 
 
 TALK = (
-    Model("GPT-2", 124e6, 2019, PUBLISHED),
-    Model("GPT-3", 175e9, 2020, PUBLISHED),
-    Model("GPT-4", 1e12, 2023, ESTIMATE),
-    Model("Claude 3.5", 180e9, 2024, ESTIMATE),
-    Model("Llama-3 8B (Ollama)", 8e9, 2024, PUBLISHED),
-    Model("GPT-5.2", 2e12, 2026, ESTIMATE),
+    ModelSize("GPT-2", 124e6, 2019, PUBLISHED),
+    ModelSize("GPT-3", 175e9, 2020, PUBLISHED),
+    ModelSize("GPT-4", 1e12, 2023, ESTIMATE),
+    ModelSize("Claude 3.5", 180e9, 2024, ESTIMATE),
+    ModelSize("Llama-3 8B (Ollama)", 8e9, 2024, PUBLISHED),
+    ModelSize("GPT-5.2", 2e12, 2026, ESTIMATE),
 )
 
 
 @dataclass(frozen=True)
-class Scale(View):
+class ScaleView(View):
     """Models by year and size."""
 
-    models: tuple[Model, ...]
+    models: tuple[ModelSize, ...]
     name: ClassVar[str] = "scale"
 
     @property
@@ -113,7 +113,7 @@ class Scale(View):
         return (shown, *lines, *self.tables().values())
 
 
-def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] = ()) -> Scale:
+def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] = ()) -> ScaleView:
     """The talk's six models, the loaded one, and those of `add`: "NAME,PARAMS,YEAR" or (name, params, year).
 
     look.scale(lm, add=["Mine,1.5B,2025"]).figure()
@@ -122,15 +122,15 @@ def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] =
     """
     added = [parse_model(one) if isinstance(one, str) else _checked(*one) for one in add]
     if lm is None:
-        return Scale(Source("no model", "-", "-"), (*TALK, *added))
-    return Scale(Source.of(lm), (*TALK, _local(lm), *added))
+        return ScaleView(ViewSource("no model", "-", "-"), (*TALK, *added))
+    return ScaleView(ViewSource.of(lm), (*TALK, _local(lm), *added))
 
 
-def parse_model(text: str) -> Model:
+def parse_model(text: str) -> ModelSize:
     """A point from "NAME,PARAMS,YEAR"; PARAMS may be 1500000000, 1.5e9, 1.5B or 135M.
 
     >>> parse_model("SmolLM2,135M,2024")
-    Model(name='SmolLM2', parameters=135000000.0, year=2024, source='added')
+    ModelSize(name='SmolLM2', parameters=135000000.0, year=2024, source='added')
     """
     parts = [part.strip() for part in text.rsplit(",", 2)]
     if len(parts) != 3:
@@ -153,17 +153,17 @@ def short_number(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _checked(name: str, parameters: float, year: int) -> Model:
+def _checked(name: str, parameters: float, year: int) -> ModelSize:
     if not name:
         raise BadInput("a model to add has no name: write NAME,PARAMS,YEAR")
     if not 1 <= parameters <= MOST_PARAMETERS:
         raise BadInput(f"{name}: {parameters:,.0f} parameters; wanted 1 to {MOST_PARAMETERS:g}")
     if year not in YEARS:
         raise BadInput(f"{name}: year {year}; wanted {YEARS[0]} to {YEARS[-1]}")
-    return Model(name, float(parameters), year, ADDED)
+    return ModelSize(name, float(parameters), year, ADDED)
 
 
-def _local(lm: LM) -> Model:
-    found = known(lm.name, lm.n_params)
+def _local(lm: LM) -> ModelSize:
+    found = known_model(lm.name, lm.n_params)
     year = None if found is None else int(found.announced[:4])
-    return Model(f"this model: {written(lm.name)}", float(lm.n_params), year, LOCAL)
+    return ModelSize(f"this model: {model_title(lm.name)}", float(lm.n_params), year, LOCAL)

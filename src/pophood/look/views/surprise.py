@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
+from pophood.look.arguments import source_of
 from pophood.look.blocks import Block, Coloured
-from pophood.look.forward import ending, source_of
-from pophood.look.view import PROMPT, View
+from pophood.look.source import PROMPT, quoted_end
+from pophood.look.view import View
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
 from pophood.table import Table, count
@@ -30,7 +31,7 @@ SCALE = "bits of surprise: 0 certain, 1 heads or tails, 10 one in a thousand"
 
 
 @dataclass(frozen=True, eq=False)
-class Surprise(View):
+class SurpriseView(View):
     """Every token of a text: `log_probabilities` [T] in nats and `ranks` [T] (1: the model's own guess).
 
     NaN and 0 where nothing comes before: the first token of the text, and of each window of a long one.
@@ -66,7 +67,9 @@ class Surprise(View):
     def headline(self) -> str:
         """One line that states what is shown."""
         if not self.scored:
-            return f"{ending(self.source.text)} is one token: nothing comes before it, so nothing surprises"
+            return (
+                f"{quoted_end(self.source.text)} is one token: nothing comes before it, so nothing surprises"
+            )
         tokens = f"{self.scored:,} token{'s' * (self.scored != 1)}"
         return (
             f"How surprising each token was to {self.source.model}: on average {self.mean_bits:.2f} bits "
@@ -140,7 +143,7 @@ class Surprise(View):
         return Coloured(self.title, pieces, 0.0, HIGH, SCALE), self.tables()["summary"]
 
 
-def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) -> Surprise:
+def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) -> SurpriseView:
     """How surprising every token of a text (or of a file, given as a Path) is to the model.
 
     A text over the context window is read in windows of `window` tokens (default: the context) that do not
@@ -168,7 +171,7 @@ def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) ->
                     found[i], ranks[i] = place_of(row, int(ids[i]))
         finally:
             lm.engine.drop(sequence)
-    return Surprise(source, found, ranks, size)
+    return SurpriseView(source, found, ranks, size)
 
 
 def place_of(row: Floats, token: int) -> tuple[float, int]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pophood.errors import BadInput
 from pophood.look.blocks import Block, Lines
-from pophood.look.naming import written
-from pophood.look.token_boxes import token_boxes
-from pophood.look.view import PROMPT, Source, View
+from pophood.look.source import PROMPT, ViewSource, model_title
+from pophood.look.view import View
 from pophood.look.words import SENTENCES, count_words
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
+
+BOXES_WIDTH = 76  # columns of a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Tokens(View):
+class TokensView(View):
     """One text or several, cut into tokens."""
 
     cuts: tuple[Cut, ...]
@@ -56,7 +58,7 @@ class Tokens(View):
     @property
     def headline(self) -> str:
         """What is cut, and into how many."""
-        model = written(self.source.model)
+        model = model_title(self.source.model)
         if self.languages:
             return f"One sentence in {len(self.cuts)} languages, as {model} cuts it"
         if len(self.cuts) > 1:
@@ -131,7 +133,7 @@ class Tokens(View):
         return "language" if self.languages else "number"
 
 
-def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = False) -> Tokens:
+def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = False) -> TokensView:
     """How the model's tokenizer cuts a text, or several; `languages` takes one sentence in five languages.
 
     print(look.tokens(lm, "The capital of Spain is").tables()["tokens"])
@@ -150,7 +152,7 @@ def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = Fals
     if not labelled:
         raise BadInput("there is no text: give at least one")
     cuts = tuple(_cut(lm, label, one) for label, one in labelled)
-    return Tokens(Source.of(lm, cuts[0].text if len(cuts) == 1 else None), cuts, languages)
+    return TokensView(ViewSource.of(lm, cuts[0].text if len(cuts) == 1 else None), cuts, languages)
 
 
 def _cut(lm: LM, label: str, text: str) -> Cut:
@@ -170,3 +172,39 @@ def _token_table(cut: Cut) -> Table:
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
     return f'"{line}"' if len(line) <= 60 else f'"{line[:57]}…"'
+
+
+def token_boxes(ids: Sequence[int], tokens: Sequence[str], *, ascii_only: bool = False) -> str:
+    """Two lines for each row of boxes: the tokens, spaces as they are, and the ids.
+
+    >>> print(token_boxes([464, 3139, 286], ["The", " capital", " of"]))
+    │The│ capital│ of│
+    │464│3139    │286│
+    """
+    edge = "|" if ascii_only else "│"
+    rows: list[tuple[str, str]] = []
+    above, below = edge, edge
+    for id_, token in zip(ids, tokens, strict=True):
+        text, number = _shown(token, ascii_only), str(id_)
+        wide = max(_columns(text), len(number))
+        if len(below) > 1 and len(below) + wide + 1 > BOXES_WIDTH:
+            rows.append((above, below))
+            above, below = edge, edge
+        above += text + " " * (wide - _columns(text)) + edge
+        below += number.ljust(wide) + edge
+    return "\n\n".join(f"{texts}\n{numbers}" for texts, numbers in [*rows, (above, below)])
+
+
+def _shown(token: str, ascii_only: bool) -> str:
+    """A token with escapes for what takes no or an unknown place, or is not ASCII."""
+
+    def escaped(character: str) -> bool:
+        kind = unicodedata.category(character)
+        return kind[0] in "CM" or kind in ("Zl", "Zp") or (ascii_only and not character.isascii())
+
+    return "".join(c.encode("unicode_escape").decode() if escaped(c) else c for c in token)
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for a wide character of East Asia."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -85,7 +85,7 @@ def looking(name: str, help: str, *, text: bool) -> Callable[[Callable[..., int]
 
 def text_of(console: Console, typed: str | None, file: str | None) -> Text:
     """Return the text that was piped, typed or read from a file, or the talk's; BadInput if it is empty."""
-    from pophood.look.view import PROMPT
+    from pophood.look.source import PROMPT
 
     if typed is None and file is None:
         prompt = piped_alone(console)

@@ -1,0 +1,97 @@
+"""Render a view: as a matplotlib figure, and as SVG or PNG bytes. matplotlib is imported late.
+
+The same view gives the same bytes: no date, no random ids.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from pophood.errors import NotHere
+from pophood.look.figures.theme import theme_named
+from pophood.look.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MISSING = "pictures need matplotlib, which is not installed: `pip install 'pophood[plot]'` brings it"
+PIXELS_PER_INCH = 160
+SVG_PIXELS_PER_INCH = 200  # of the cells of heat maps, which SVG holds as images
+
+
+def require() -> None:
+    """Raise NotHere, with the remedy, if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise NotHere(MISSING) from None
+
+
+def draw(view: View, theme: str = "light") -> Figure:
+    """Return the picture of a view as a matplotlib figure; raises NotHere without matplotlib."""
+    chosen = theme_named(theme)
+    require()
+    from pophood.look.figures.drawing import draw_view
+
+    return draw_view(view, chosen)
+
+
+def svg(view: View, theme: str) -> bytes:
+    """Return the picture as SVG with <title> and <desc>; letters are outlines, so that no font is needed."""
+    return svg_of(draw(view, theme), view, theme)
+
+
+def svg_of(figure: Figure, view: View, theme: str, *, words: bool = True) -> bytes:
+    """Return a figure that is already drawn as SVG; without `words`, the title and notes are cut off."""
+    from pophood.look.figures.drawing import style
+    from pophood.look.figures.fit import wordless
+
+    options: dict[str, Any] = {"format": "svg", "dpi": SVG_PIXELS_PER_INCH, "metadata": {"Date": None}}
+    with style(theme_named(theme)):
+        if words:
+            drawn = _rendered(figure, **options)
+        else:
+            with wordless(figure) as part:
+                drawn = _rendered(figure, bbox_inches=part, **options)
+    inside = (
+        f'<title id="title">{_xml(view.title)}</title>\n <desc id="description">{_xml(view.alt)}</desc>\n'
+    )
+    marked = 'role="img" aria-labelledby="title" aria-describedby="description"'
+    text = drawn.decode("utf-8")
+    return re.sub(
+        r"<svg ([^>]*)>", lambda head: f"<svg {marked} {head[1]}>\n {inside}", text, count=1
+    ).encode()
+
+
+def png(view: View, theme: str) -> bytes:
+    """Return the picture as PNG, with title and description in its metadata."""
+    from pophood.look.figures.drawing import style
+
+    figure = draw(view, theme)
+    words = {"Title": _plain(view.title), "Description": _plain(view.alt), "Software": "pophood"}
+    with style(theme_named(theme)):
+        return _rendered(figure, format="png", dpi=PIXELS_PER_INCH, metadata=words)
+
+
+def data_uri(picture: bytes) -> str:
+    """Return an SVG as the value of an HTML attribute."""
+    return "data:image/svg+xml;base64," + base64.b64encode(picture).decode("ascii")
+
+
+def _rendered(figure: Figure, **options: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, **options)
+    return file.getvalue()
+
+
+def _xml(text: str) -> str:
+    return html.escape(_plain(text))
+
+
+def _plain(text: str) -> str:
+    """Replace the control characters that XML and PNG cannot hold."""
+    return re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)

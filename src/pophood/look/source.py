@@ -1,0 +1,91 @@
+"""What a view was computed from: the model, its arithmetic and the text; and how titles name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from pophood.hub import KnownModel, catalogue
+
+if TYPE_CHECKING:
+    from pophood.model.lm import LM
+
+PROMPT = "The capital of Spain is"  # from the talk; the default text of every view
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSource:
+    """The model, its arithmetic, and the text as the model reads it."""
+
+    model: str
+    precision: str  # of the view's numbers
+    run_precision: str  # that `pophood run` uses for this model
+    text: str = ""
+    ids: tuple[int, ...] = ()
+    tokens: tuple[str, ...] = ()  # the text of each token, with its leading space
+    adapters: tuple[tuple[str, float], ...] = ()  # paths as the user gave them, each with its scale
+    context: int | None = None  # tokens; None for the model's own
+
+    @classmethod
+    def of(cls, lm: LM, text: str | None = None) -> ViewSource:
+        """Return the source of a view of `text` in `lm`; None for a view of the model alone."""
+        precision, own = lm.engine.precision, lm.config.n_positions
+        # look.architecture also accepts a stand-in that has only a configuration, and neither of these.
+        context = getattr(lm.engine, "context", own)
+        adapters = getattr(lm, "adapter_places", ())
+        source = cls(
+            lm.name, precision, precision, adapters=adapters, context=None if context == own else context
+        )
+        if text is None:
+            return source
+        spell = lm.bundle.tokenizer.token_text
+        ids = tuple(lm.tokenize(text))
+        return replace(source, text=text, ids=ids, tokens=tuple(spell(id_) for id_ in ids))
+
+    def with_adapters(self) -> str:
+        """Return the end of a title: `", with the adapter notes-lora x 0.5"`, or "" without adapters."""
+        if not self.adapters:
+            return ""
+        noun = "adapter" if len(self.adapters) == 1 else "adapters"
+        return f", with the {noun} {' and '.join(self.adapter_names())}"
+
+    def adapter_names(self) -> list[str]:
+        """Return each adapter with its scale unless that is 1: `["notes-lora x 0.5"]`."""
+        return [place if scale == 1 else f"{place} x {scale:g}" for place, scale in self.adapters]
+
+
+def known_model(model: str, parameters: int | None = None) -> KnownModel | None:
+    """Return the catalogue's entry for a model or folder name, unless its number of parameters differs."""
+    entry = catalogue.get(PurePath(model).name)
+    return entry if entry is None or parameters in (None, entry.n_params) else None
+
+
+def model_title(model: str) -> str:
+    """Return a model's name as people write it; of a path only the end.
+
+    >>> model_title("gpt2"), model_title("gpt2-xl"), model_title("models/mine.gguf")
+    ('GPT-2', 'GPT-2 XL', 'mine')
+    """
+    entry = known_model(model)
+    return PurePath(model).name.removesuffix(".gguf") if entry is None else entry.title.removesuffix(" small")
+
+
+def quoted_end(text: str, most: int = 48) -> str:
+    """Return a text for a title: in quotes, on one line, and only its end if it is long.
+
+    >>> quoted_end("The capital of Spain is"), quoted_end("x" * 60, most=5)
+    ('"The capital of Spain is"', '"…xxxxx"')
+    """
+    line = text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return f'"{line}"' if len(line) <= most else f'"…{line[-most:]}"'
+
+
+def quoted_token(source: ViewSource, position: int) -> str:
+    r"""Return a token for titles and sentences: in quotes, stripped, with control characters escaped.
+
+    >>> quoted_token(ViewSource("m", "f32", "f32", "a b", (64, 275), ("a", " b")), 1)
+    '"b"'
+    """
+    text = source.tokens[position]
+    return f'"{repr(text.strip() or text)[1:-1]}"'
