@@ -17,7 +17,6 @@ from pophood.course import Course
 from pophood.course.deck import deck_html
 from pophood.look.figures.theme import DARK, LIGHT
 from tests.cli.browser import Page, chromium
-from tests.conftest import ROOT
 from tests.tiny import tiny_folder
 
 CHOSEN = {2, 10, 23}
@@ -77,15 +76,14 @@ def test_every_page_has_question_outputs_and_answer(deck: str, course: Course) -
             runs = [f"p{page.number}r{n}" for n in range(1, len(list(page.cells("run", "run"))) + 1)]
             assert ids == [f"p{page.number}", *runs, f"p{page.number}x"]
     assert "The answer: 5." in deck and "1,557,611,200" in deck and "token_text" in deck
-    assert deck.count("<img class=light") == deck.count("<img class=dark") == 2
+    assert deck.count('<img class="light"') == deck.count('<img class="dark"') == 2
     assert "the same in all four\n\n\ndef parameters" in deck, "code keeps its empty lines"
     assert not re.search(r'<img[^>]*alt=""', deck) and 'aside class="notes"' in deck
 
 
-def test_its_colours_are_those_of_the_pictures() -> None:
-    css = (ROOT / "src" / "pophood" / "course" / "deck" / "deck.css").read_text(encoding="utf-8")
+def test_its_colours_are_those_of_the_pictures(deck: str) -> None:
     for theme in (LIGHT, DARK):
-        assert f"--page: {theme.background}; --text: {theme.text};" in css
+        assert f"--background: {theme.background}; --surface: {theme.surface}; --text: {theme.text};" in deck
 
 
 def test_keys_walk_and_lists_open(page: Page) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import pophood
 from pophood.course import Course
-from pophood.course.deck.formula import formula_svg
+from pophood.course.deck.parts import formula_svg
 from tests.course.walked import Walked, numbers, table_with
 
 Walk = dict[str, Walked]

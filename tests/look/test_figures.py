@@ -22,7 +22,7 @@ import pophood
 from pophood import look
 from pophood.errors import BadInput, NotHere
 from pophood.look import figures
-from pophood.look.figures import fit, parts, saving
+from pophood.look.figures import fit, parts, render
 from pophood.look.figures.drawing import style
 from pophood.look.figures.text import printable, token_label, width, wrap
 from pophood.look.figures.theme import LIGHT, THEMES, Theme, colour_at, contrast, luminance, rgb
@@ -152,12 +152,12 @@ def test_labels_of_crowded_points_do_not_cover_each_other(seed: int) -> None:
 
 
 def test_a_picture_has_the_same_bytes_every_time_whatever_the_settings(painter: None) -> None:
-    first = saving.svg(SMALL, "light")
+    first = render.svg(SMALL, "light")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "none"}):
         before = dict(matplotlib.rcParams)
-        assert saving.svg(SMALL, "light") == first
+        assert render.svg(SMALL, "light") == first
         assert dict(matplotlib.rcParams) == before, "nobody else's pictures change"
-    assert saving.svg(SMALL, "dark") != first
+    assert render.svg(SMALL, "dark") != first
 
 
 def test_svg_and_png_say_what_they_show(painter: None, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_svg_and_png_say_what_they_show(painter: None, tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as image:
         assert (image.info["Title"], image.info["Description"]) == (SMALL.title, "One bar, a half\ufffd.")
         assert image.convert("RGB").getpixel((0, 0)) == rgb(THEMES["dark"].background)
-        assert image.width == 4 * saving.PIXELS_PER_INCH
+        assert image.width == 4 * render.PIXELS_PER_INCH
 
 
 def test_data_is_written_whole(tmp_path: Path) -> None:

@@ -1,36 +1,42 @@
-"""The course as one HTML page of slides, with the outputs and pictures of the model at hand.
+"""The course as one HTML page of slides, with the model's outputs and pictures.
 
-The page needs no network and forbids itself to ask (content security policy). Without scripts all slides
-stand one below the other; `deck.js` shows one at a time. Without matplotlib, tables stand in for pictures.
+The page needs no network. Without scripts all slides stand one below the other; `deck.js` shows one at
+a time. Without matplotlib, tables stand in for pictures.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 from collections.abc import Callable, Iterator
-from importlib.resources import files
-from string import Template
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pophood.course.answers import Verdict
-from pophood.course.deck.formula import formula_html
-from pophood.course.deck.shown import value_html, words_html
+from pophood.course.deck.parts import Part, formula, value_parts
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
+from pophood.web import render_page, safe_html
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """One slide: its id, its title, and its parts as `deck.html` shows them; `first` begins a course page."""
+
+    id: str
+    title: str
+    parts: list[Part]
+    first: bool = False
+
+
 def deck_html(
     course: Course, lm: LM, model: str = "", announce: Callable[[str], object] = lambda _: None
 ) -> str:
-    """The whole deck as text; `announce` hears each page as it is run, `model` is what `-m` takes.
+    """Return the whole deck. `announce` is called with each page before it runs; `model` is the value of -m.
 
     Raises CellFailed for a cell that this model cannot run.
     """
@@ -39,25 +45,14 @@ def deck_html(
     for page in course.pages:
         announce(f"{page.number}/{len(course.pages)} {page.title}")
         slides += deck.page(page)
-    parts = files("pophood.course.deck")
-    css, script, frame = (parts.joinpath(f"deck.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-    words = {key: html.escape(value) for key, value in course.words.items()}
-    return Template(frame).substitute(
-        policy=f"default-src 'none'; img-src data:; style-src '{_hash(css)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'",
-        language=html.escape(course.language),
-        title=html.escape(f"{course.title}: {lm.name}"),
-        css=css,
-        script=script,
-        contents="\n".join(
-            f'<li><a href="#p{page.number}">{html.escape(page.title)}</a></li>' for page in course.pages
-        ),
-        slides="\n".join(slides),
-        words_contents=words["contents"],
-        words_next=words["next_slide"],
-        words_previous=words["previous_slide"],
-        words_theme=words["theme"],
-        words_notes=words["notes"],
+    return render_page(
+        __package__,
+        "deck",
+        title=f"{course.title}: {lm.name}",
+        language=course.language,
+        words=course.words,
+        pages=course.pages,
+        slides=slides,
     )
 
 
@@ -71,125 +66,109 @@ class _Deck:
         self._model = model
         self._options = "".join(f" {word}" for word in number_options(ViewSource.of(lm)))
 
-    def opening(self) -> str:
-        """The title slide: the course, and what computed its numbers."""
+    def opening(self) -> Slide:
+        """Return the title slide: the course, and the model that computed its numbers."""
         from pophood import __version__
 
         model = self._lm.name + ViewSource.of(self._lm).with_adapters()
         made = self._words["made_with"].format(
             version=__version__, model=model, precision=self._lm.engine.precision
         )
-        body = (
-            f"<p class=sub>{html.escape(self._words['subtitle'])}</p><p>{html.escape(made)}</p>"
-            f"<p class=keys>{html.escape(self._words['keys'])}</p>"
-        )
-        return _slide("start", self._course.title, body, first=True)
+        parts = [
+            _text("sub", self._words["subtitle"]),
+            _text("made", made),
+            _text("keys", self._words["keys"]),
+        ]
+        return Slide("start", self._course.title, parts, first=True)
 
-    def contents(self) -> Iterator[str]:
-        """The talk's table of contents, if the course has it."""
+    def contents(self) -> Iterator[Slide]:
+        """Yield the talk's table of contents, if the course has it."""
         if self._course.contents:
-            body = "\n".join(self._cell(cell) for cell in self._course.contents)
-            yield _slide("contents-of-the-talk", self._words["contents"], body, first=True)
+            parts = [self._cell(cell) for cell in self._course.contents]
+            yield Slide("contents-of-the-talk", self._words["contents"], parts, first=True)
 
-    def page(self, page: Page) -> Iterator[str]:
-        """Question, one slide for each run cell, answer and explanation."""
+    def page(self, page: Page) -> Iterator[Slide]:
+        """Yield the question, one slide for each run cell, and the answer with its explanation."""
         lesson = Lesson(page, self._lm)
         yield self._question(page)
-        runs = list(self._runs(lesson))
-        for number, body in enumerate(runs, 1):
-            yield _slide(f"p{page.number}r{number}", self._title(page, "run"), body)
+        for number, parts in enumerate(list(self._runs(lesson)), 1):
+            yield Slide(f"p{page.number}r{number}", self._title(page, "run"), parts)
         yield self._answer(page, lesson)
 
-    def _question(self, page: Page) -> str:
+    def _question(self, page: Page) -> Slide:
         words = self._words
         place = words["page"].format(number=page.number, pages=len(self._course.pages), title="").rstrip(": ")
-        talk = self._course.place(page)
-        parts = [f"<p class=place>{html.escape(place)} · {html.escape(talk)}</p>"]
+        parts = [_text("place", f"{place} · {self._course.place(page)}")]
         parts += [self._cell(cell) for cell in page.lead]
-        parts.append(f"<h3>{html.escape(words['predict'])}</h3>")
+        parts.append(_text("heading", words["predict"]))
         parts += [self._cell(cell) for cell in page.sections["predict"] if cell.kind != "notes"]
-        parts += [
-            f'<aside class="notes"><h3>{html.escape(words["notes"])}</h3>{to_html(cell.text)}</aside>'
-            for cell in page.cells("notes")
-        ]
-        return _slide(f"p{page.number}", page.title, "\n".join(parts), first=True)
+        parts += [_html("notes", cell.text) for cell in page.cells("notes")]
+        return Slide(f"p{page.number}", plain(page.title), parts, first=True)
 
-    def _runs(self, lesson: Lesson) -> Iterator[str]:
-        """The body of one slide for each run cell; what stands between joins the slide before it."""
-        body: list[str] = []
+    def _runs(self, lesson: Lesson) -> Iterator[list[Part]]:
+        """Yield the parts of one slide for each run cell; cells in between join the slide before them."""
+        parts: list[Part] = []
         ran = False
         for cell in lesson.applying(lesson.page.sections["run"]):
             if cell.kind == "notes":
                 continue
             if cell.kind == "run":
                 if ran:
-                    yield "\n".join(body)
-                    body = []
+                    yield parts
+                    parts = []
                 ran = True
                 output = lesson.run(cell)
-                body.append(f"<pre><code>{html.escape(cell.text)}</code></pre>")
+                parts.append(_text("code", cell.text))
                 if output.printed:
-                    body.append(f"<pre class=out>{words_html(output.printed.rstrip())}</pre>")
+                    parts.append(_text("out", output.printed.rstrip()))
                 if output.value is not None:
-                    body.append(value_html(output.value))
+                    parts += value_parts(output.value)
             elif cell.kind == "say":
-                body.append(to_html(lesson.say(cell)))
+                parts.append(_html("prose", lesson.say(cell)))
             else:
-                body.append(self._cell(cell))
-        yield "\n".join(body)
+                parts.append(self._cell(cell))
+        yield parts
 
-    def _answer(self, page: Page, lesson: Lesson) -> str:
+    def _answer(self, page: Page, lesson: Lesson) -> Slide:
         verdict = lesson.check(None)
         parts = [self._cell(cell) for cell in page.sections["check"] if cell.kind == "prose"]
-        parts.append(
-            f"<p class=question>{html.escape(' '.join(page.guess.text.split()))}</p>"
-            f"<p class=answer>{html.escape(self._verdict(verdict))}</p>"
-        )
-        explained = lesson.applying(page.sections["explain"])
+        parts.append(_text("question", " ".join(page.guess.text.split())))
+        parts.append(_text("answer", self._verdict(verdict)))
         parts += [
-            to_html(lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
-            for cell in explained
+            _html("prose", lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
+            for cell in lesson.applying(page.sections["explain"])
             if cell.kind != "notes"
         ]
-        return _slide(f"p{page.number}x", self._title(page, "explain"), "\n".join(parts))
+        return Slide(f"p{page.number}x", self._title(page, "explain"), parts)
 
     def _verdict(self, verdict: Verdict) -> str:
         answer = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.answer, verdict.answer)
         return self._words[verdict.judged].format(answer=answer, given=verdict.given)
 
     def _title(self, page: Page, section: str) -> str:
-        return f"{page.title} · {self._words[section]}"
+        return f"{plain(page.title)} · {self._words[section]}"
 
-    def _cell(self, cell: Cell) -> str:
-        words = self._words
+    def _cell(self, cell: Cell) -> Part:
         if cell.kind == "guess":
-            return f"<p class=question>{html.escape(' '.join(cell.text.split()))}</p>"
+            return _text("question", " ".join(cell.text.split()))
         if cell.kind == "hint":
-            return f"<details><summary>{html.escape(words['hint'])}</summary>{to_html(cell.text)}</details>"
+            return _html("hint", cell.text)
         if cell.kind == "differs":
-            lead = f"**{words['in_this_model'].strip()}** "
-            return f"<div class=differs>{to_html(lead + cell.text)}</div>"
+            return _html("differs", f"**{self._words['in_this_model'].strip()}** {cell.text}")
         if cell.kind == "sh":
             from pophood.course.shell import with_model
 
-            command = html.escape(with_model(cell.text, self._model, self._options))
-            return f"<p>{html.escape(words['same_command'])}</p><pre><code>{command}</code></pre>"
+            return _text("command", with_model(cell.text, self._model, self._options))
         if cell.kind == "formula":
-            return formula_html(*cell.formula)
+            return formula(*cell.formula)
         if cell.kind == "text":
-            return f"<pre>{html.escape(cell.text)}</pre>"
-        return to_html(cell.text)
+            return _text("text", cell.text)
+        return _html("prose", cell.text)
 
 
-def _slide(name: str, title: str, body: str, *, first: bool = False) -> str:
-    """One slide; `first` begins a page of the course."""
-    kind = "slide first" if first else "slide"
-    heading = f'<h2 id="{name}h" tabindex="-1">{html.escape(plain(title))}</h2>'
-    return (
-        f'<section class="{kind}" id="{name}" aria-labelledby="{name}h">\n{heading}\n'
-        f"<div class=body>{body}</div>\n</section>"
-    )
+def _text(kind: str, text: str) -> Part:
+    return {"kind": kind, "text": text}
 
 
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+def _html(kind: str, markdown: str) -> Part:
+    return {"kind": kind, "html": safe_html(to_html(markdown))}

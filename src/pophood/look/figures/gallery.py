@@ -1,6 +1,6 @@
-"""Every view of one text as files in one folder: a picture and a page each, and an index that shows them.
+"""All views of one text in one folder: a picture and a page each, and an index page.
 
-The folder needs nothing from elsewhere and can be moved; the same model and text give the same bytes.
+The folder is self-contained and can be moved; the same model and text give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from pophood import look, system
 from pophood.errors import PophoodError
-from pophood.look.figures.page import escaped, fill, page
+from pophood.look.figures.page import page
 from pophood.look.figures.render import draw, svg_of
 from pophood.look.source import ViewSource
 from pophood.look.view import View
+from pophood.web import render_page
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """What was written, and which view failed for what reason."""
+    """The views that were written, and the reason for each that failed."""
 
     written: dict[str, View]
     failed: dict[str, str]
@@ -38,44 +39,47 @@ def write_gallery(
     `progress(done, total)` counts the views. Raises NotHere without matplotlib, OSError for a bad folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = Gallery({}, {})
+    gallery = Gallery({}, {})
     for done, name in enumerate(look.VIEWS):
         progress(done, len(look.VIEWS))
-        make: Callable[..., View] = getattr(look, name)
-        given = {"text": text} if "text" in inspect.signature(make).parameters else {}
+        function: Callable[..., View] = getattr(look, name)
+        arguments = {"text": text} if "text" in inspect.signature(function).parameters else {}
         try:
-            view = make(lm, **given)
+            view = function(lm, **arguments)
             figure = draw(view, "light")
             system.atomic_write(folder / f"{name}.svg", svg_of(figure, view, "light"))
             system.atomic_write(folder / f"{name}.html", page(view, figure).encode("utf-8"))
         except PophoodError as error:
-            made.failed[name] = str(error)
+            gallery.failed[name] = str(error)
         except (
             ArithmeticError,
             LookupError,
             TypeError,
             ValueError,
-        ) as error:  # our own mistake: say it, go on
-            made.failed[name] = f"a mistake inside pophood, please report it: {type(error).__name__}: {error}"
+        ) as error:  # a bug of ours must not stop the other views
+            gallery.failed[name] = (
+                f"a mistake inside pophood, please report it: {type(error).__name__}: {error}"
+            )
         else:
-            made.written[name] = view
+            gallery.written[name] = view
     progress(len(look.VIEWS), len(look.VIEWS))
-    system.atomic_write(folder / "index.html", _index(lm, text, made).encode("utf-8"))
-    return made
+    system.atomic_write(folder / "index.html", _index(lm, text, gallery).encode("utf-8"))
+    return gallery
 
 
-def _index(lm: LM, text: str, made: Gallery) -> str:
-    items = [
-        f'<li><a href="{name}.html"><img src="{name}.svg" alt=""><h2>{name}</h2></a>'
-        f"<p>{escaped(view.title)}</p>"
-        f'<p><a href="{name}.svg" aria-label="{name} as SVG">SVG</a></p></li>'
-        for name, view in made.written.items()
-    ]
-    items += [
-        f"<li><h2>{name}</h2><p>Not drawn: {escaped(reason)}</p></li>" for name, reason in made.failed.items()
-    ]
+def _index(lm: LM, text: str, gallery: Gallery) -> str:
     source = ViewSource.of(lm)
-    adapters = ", ".join(source.adapter_names())
-    facts = {"Model": lm.name, "Adapters": adapters, "Computed at": source.precision, "Text": text}
-    body = f'<ul class="gallery">\n{chr(10).join(items)}\n</ul>'
-    return fill(f"A look inside {lm.name}{source.with_adapters()}", facts, body, images="'self' data:")
+    return render_page(
+        __package__,
+        "gallery",
+        title=f"A look inside {lm.name}{source.with_adapters()}",
+        images="'self' data:",
+        facts={
+            "Model": lm.name,
+            "Adapters": ", ".join(source.adapter_names()),
+            "Computed at": source.precision,
+            "Text": text,
+        },
+        written=gallery.written,
+        failed=gallery.failed,
+    )

@@ -88,8 +88,8 @@ class AttentionView(View):
         return (
             f"Heat map of head {self.head}: the last token {quoted_token(self.source, query)} gives "
             f"{quoted_token(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal "
-            f"are masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. Then "
-            f"the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
+            f"are masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. "
+            f"Then the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
         )
 
     @property

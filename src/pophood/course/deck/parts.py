@@ -1,0 +1,96 @@
+"""The parts of a slide that are pictures and values: formulas, views, tables, as `deck.html` shows them.
+
+Pictures come in both themes, and CSS shows one of them. Without matplotlib, a formula is its plain text and a
+view its tables.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from pophood.errors import NotHere
+from pophood.look.figures.page import svg_size
+from pophood.look.figures.render import data_uri, draw, require, svg_of
+from pophood.look.view import View
+from pophood.table import Table
+
+Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are its values
+MOST_ROWS = 40  # of a table on a slide
+SMALL = 12, 5  # rows and columns of a table that stands beside its picture
+FORMULA_SIZE = 20  # points
+THEMES = ("light", "dark")
+
+
+def value_parts(value: object) -> list[Part]:
+    """Return the parts that show a cell's value: a view, a table, or any other value as text."""
+    if isinstance(value, View):
+        return _view(value)
+    if isinstance(value, Table):
+        return [_table(value, value.title)]
+    return [{"kind": "out", "text": str(value)}]
+
+
+def formula(plain: str, tex: str) -> Part:
+    """Return a formula: an image whose description is its plain text."""
+    try:
+        require()
+    except NotHere:
+        return {"kind": "text", "text": plain}
+    pictures = [{"theme": theme, "uri": data_uri(formula_svg(tex, theme))} for theme in THEMES]
+    return {"kind": "formula", "alt": " ".join(plain.split()), "pictures": pictures}
+
+
+def formula_svg(tex: str, theme: str) -> bytes:
+    """Draw TeX (one line a row) as SVG on a transparent ground; ValueError for TeX that mathtext lacks."""
+    from matplotlib.figure import Figure
+
+    from pophood.look.figures.drawing import style
+    from pophood.look.figures.theme import theme_named
+
+    chosen = theme_named(theme)
+    with style(chosen):
+        figure = Figure()
+        figure.text(
+            0, 0, "\n".join(f"${line}$" for line in tex.split("\n")), fontsize=FORMULA_SIZE, color=chosen.text
+        )
+        file = io.BytesIO()
+        figure.savefig(
+            file,
+            format="svg",
+            bbox_inches="tight",
+            pad_inches=0.05,
+            transparent=True,
+            metadata={"Date": None},
+        )
+    return file.getvalue()
+
+
+def _table(table: Table, title: str) -> Part:
+    return {"kind": "table", "table": table, "title": title, "most": MOST_ROWS}
+
+
+def _view(view: View) -> list[Part]:
+    """Return title, picture, and beside it the notes and the first table, if that is small."""
+    notes, tables = [*view.notes], view.tables()
+    first = next(iter(tables.values()))
+    small = len(first) <= SMALL[0] and len(first.columns) <= SMALL[1]
+    beside = [_table(first, "" if first.title == view.title else first.title)] if small else []
+    shown: list[Part] = []
+    try:
+        shown = [{"kind": "picture", "alt": view.alt, "pictures": _pictures(view)}]
+    except NotHere as missing:
+        shown = [_table(table, table.title or name) for name, table in tables.items()]
+        beside = []
+        notes.append(str(missing))
+    return [{"kind": "view", "title": view.title, "shown": shown, "beside": beside, "notes": notes}]
+
+
+def _pictures(view: View) -> list[dict[str, object]]:
+    require()
+    pictures = []
+    for theme in THEMES:
+        picture = svg_of(draw(view, theme), view, theme, words=False)
+        width, height = svg_size(picture)
+        pictures.append({"theme": theme, "uri": data_uri(picture), "width": width, "height": height})
+    return pictures
