@@ -1,8 +1,8 @@
 """HTML pages: one base template, one style sheet and one security policy behind all of them.
 
-A page is one file that needs no network. Its package holds a Jinja template NAME.html that extends
-`pophood.web/base.html`, and may hold NAME.css, which follows `base.css`, and NAME.js. Text is escaped
-automatically; control characters become visible escapes. Content of the pages belongs to their packages.
+A page is one file that needs no network. The package that owns it holds a Jinja template NAME.html, and may
+hold NAME.css and NAME.js. The template extends `base.html`, or `document.html` for a page to read from top to
+bottom. Text is escaped automatically; control characters become visible escapes.
 """
 
 from __future__ import annotations
@@ -29,19 +29,22 @@ def render_page(
     name: str = "page",
     *,
     title: str,
+    document: bool = False,
     language: str = "en",
     images: str = "data:",
     **values: Any,
 ) -> str:
     """Return a whole page: the template `name`.html of `package`, filled with `values`.
 
-    `images` is the policy's list of places that images may come from; nothing else may be loaded, and only
-    the page's own style and script are allowed, by their hashes.
+    `document` says that the template extends document.html, whose style and script are then included.
+    `images` lists the sources of images in the page's policy. Nothing else may be loaded, and only the page's
+    own style and script are allowed, by their hashes.
 
-        render_page("pophood.look.figures", title=view.title, facts={"Model": "gpt2"}, view=view)
+        render_page("pophood.look.figures", "gallery", document=True, title="gpt2", facts=facts, ...)
     """
-    style = _read("pophood.web", "base.css") + _read(package, f"{name}.css")
-    script = _read(package, f"{name}.js")
+    shared = ("base", "document") if document else ("base",)
+    style = "".join(_read(__name__, f"{sheet}.css") for sheet in shared) + _read(package, f"{name}.css")
+    script = (_read(__name__, "document.js") if document else "") + _read(package, f"{name}.js")
     return (
         _environment()
         .get_template(f"{package}/{name}.html")
@@ -61,6 +64,11 @@ def safe_html(text: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(text)
+
+
+def data_uri(svg: bytes) -> str:
+    """Return an SVG picture as the address of an image."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
 
 
 def visible(text: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 from pophood.errors import NotHere
 from pophood.look.figures.page import svg_size
-from pophood.look.figures.render import data_uri, draw, require, svg_of
+from pophood.look.figures.render import draw, require, svg_of
 from pophood.look.view import View
 from pophood.table import Table
+from pophood.web import data_uri
 
 Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are its values
 MOST_ROWS = 40  # of a table on a slide

@@ -72,6 +72,7 @@ def _index(lm: LM, text: str, gallery: Gallery) -> str:
     return render_page(
         __package__,
         "gallery",
+        document=True,
         title=f"A look inside {lm.name}{source.with_adapters()}",
         images="'self' data:",
         facts={

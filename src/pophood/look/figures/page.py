@@ -10,11 +10,11 @@ import re
 from typing import TYPE_CHECKING
 
 from pophood.errors import NotHere
-from pophood.look.figures.render import data_uri, draw, require, svg_of
+from pophood.look.figures.render import draw, require, svg_of
 from pophood.look.reproduce import python_code, shell_command
 from pophood.look.view import View
 from pophood.table import Table, count
-from pophood.web import render_page
+from pophood.web import data_uri, render_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +34,7 @@ def page(view: View, light: Figure | None = None) -> str:
     code = (view.name, view.source, view.options)
     return render_page(
         __package__,
+        document=True,
         title=view.title,
         facts=_facts(view),
         view=view,

@@ -5,7 +5,6 @@ The same view gives the same bytes: no date, no random ids.
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import re
@@ -75,11 +74,6 @@ def png(view: View, theme: str) -> bytes:
     words = {"Title": _plain(view.title), "Description": _plain(view.alt), "Software": "pophood"}
     with style(theme_named(theme)):
         return _rendered(figure, format="png", dpi=PIXELS_PER_INCH, metadata=words)
-
-
-def data_uri(picture: bytes) -> str:
-    """Return an SVG as the value of an HTML attribute."""
-    return "data:image/svg+xml;base64," + base64.b64encode(picture).decode("ascii")
 
 
 def _rendered(figure: Figure, **options: Any) -> bytes:
