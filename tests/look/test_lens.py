@@ -107,7 +107,7 @@ def test_tables_and_map(small: pophood.LM) -> None:
         ({"token": ""}, "'' is no token"),
         ({"token": 50_257}, r"token id 50257 is not in the vocabulary: wanted 0\.\.50,256"),
         ({"position": 5}, r"there is no token 5: .* has tokens 0\.\.4"),
-        ({"most": 1}, "most must be 2 or more"),
+        ({"most": 1}, "most must be at least 2"),
     ],
 )
 def test_one_line_for_each_mistake(small: pophood.LM, options: dict[str, int], words: str) -> None:

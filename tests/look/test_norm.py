@@ -43,7 +43,7 @@ def test_an_rms_norm_takes_no_mean_off(rotary: pophood.LM) -> None:
     assert np.abs(view.after - view.normalised * view.gain).max() < 1e-5
     assert view.mean_squares[1] == pytest.approx(1, abs=1e-3)
     assert np.abs(view.means[1]).max() > 1e-3
-    assert "RMS" in view.title and "no mean is subtracted" in view.notes[0]
+    assert "RMS" in view.title and "the mean is not subtracted" in view.notes[0]
     assert "shift" not in view.tables()["parameters"].column("learned")
 
 

@@ -35,7 +35,7 @@ def test_where_the_124_439_808_are() -> None:
         "norms": 38_400,
     }
     assert view.title == "Where the 124,439,808 parameters of GPT-2 are"
-    assert "(tied): counted once. Counted twice, it would be 163,037,184." in view.notes[0]
+    assert "(tied): counted once. Counted twice, the total would be 163,037,184." in view.notes[0]
     assert view.notes[1] == "Each of the 12 blocks has 7,087,872 parameters."
     bar = view.picture()[0]
     assert isinstance(bar, Lines) and bar.ascii.isascii()
@@ -65,7 +65,7 @@ def test_an_output_matrix_of_its_own_is_a_part() -> None:
     config = tiny_config("llama-untied")
     view = look.parameters(without_weights(config, "mine"))
     assert view.groups["output matrix"] == config.vocab_size * config.n_embd
-    assert view.notes[0] == "The output matrix is its own."
+    assert view.notes[0] == "The output matrix is its own, not tied to the token embedding."
 
 
 def test_the_picture_is_legible() -> None:

@@ -91,9 +91,9 @@ def test_additions(text: str, expected: tuple[str, float, int]) -> None:
     [
         ("NAME,1", "is not NAME,PARAMS,YEAR"),
         ("", "is not NAME,PARAMS,YEAR"),
-        ("A,many,2020", "'many' in 'A,many,2020' is no number of parameters"),
-        ("A,-5,2020", "is no number of parameters"),
-        ("A,nan,2020", "is no number of parameters"),
+        ("A,many,2020", "'many' in 'A,many,2020' is not a number of parameters"),
+        ("A,-5,2020", "is not a number of parameters"),
+        ("A,nan,2020", "is not a number of parameters"),
         ("A,1e999,2020", "wanted 1 to 1e+18"),
         ("A,0,2020", "wanted 1 to 1e+18"),
         ("A,1M,last year", "'last year' in"),

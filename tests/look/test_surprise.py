@@ -61,7 +61,7 @@ def test_a_file_is_read_as_its_text(small: pophood.LM, tmp_path: Path) -> None:
 def test_one_token_surprises_nobody(small: pophood.LM) -> None:
     view = look.surprise(small, "The")
     assert view.scored == 0 and math.isnan(view.perplexity)
-    assert "nothing surprises" in view.title and "none" in view.alt
+    assert "no surprisal" in view.title and "none" in view.alt
     assert view.tables()["summary"].column("value")[2] is None
 
 

@@ -1,4 +1,4 @@
-"""Architecture: a diagram of the loaded model, drawn from its configuration, with one block open."""
+"""Architecture: a diagram of the loaded model, drawn from its configuration, with one block in detail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TWINS = str.maketrans("│─┌┐└┘├┤┬┴⊕▼×", "|-++++++++@vx"
 
 @dataclass(frozen=True)
 class ArchitectureView(View):
-    """The steps of one model, and the sizes that the talk prints."""
+    """The steps of one model, and the sizes that the talk lists."""
 
     config: ModelConfig
     boxes: tuple[Box, ...]
@@ -30,15 +30,13 @@ class ArchitectureView(View):
 
     @property
     def headline(self) -> str:
-        """The model, its parameters, its blocks."""
         return (
             f"Architecture of {model_title(self.source.model)}: {self.config.n_params:,} parameters,"
-            f" {count(self.config.n_layer, 'block')}, one of them open"
+            f" {count(self.config.n_layer, 'block')}, one of them in detail"
         )
 
     @property
     def alt(self) -> str:
-        """The diagram in words."""
         steps = ", ".join(
             f"{box.title} {box.output}"
             + (f" with {count(box.parameters, 'parameter')}" if box.parameters else "")
@@ -51,13 +49,13 @@ class ArchitectureView(View):
 
     @property
     def block_line(self) -> str:
-        """How many blocks there are, and their parameters."""
+        """The number of blocks and their parameters, as one line."""
         each, blocks = block_parameters(self.config), self.config.n_layer
         return f"block × {blocks}: {each:,} parameters each, {each * blocks:,} together"
 
     @property
     def facts(self) -> tuple[tuple[str, int], ...]:
-        """The talk's page 34, in its order, and the parameters."""
+        """The sizes on the talk's page 34, in its order, and the number of parameters."""
         config = self.config
         return (
             ("Transformer blocks", config.n_layer),
@@ -70,32 +68,30 @@ class ArchitectureView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What T is, and what is counted where."""
         notes = [
             "T is the number of tokens, at most the context length. Matrices are written inputs x outputs.",
-            "Dropout works in training only and has no box here.",
+            "Dropout acts only in training and is not drawn.",
         ]
         if self.config.tied_output:
-            notes.append("The output matrix is the token embedding again (tied): counted there, 0 here.")
+            notes.append("The output matrix is the token embedding again (tied): counted there, so 0 here.")
         if self.config.n_kv_head != self.config.n_head:
             shared = self.config.n_head // self.config.n_kv_head
             notes.append(f"Every {shared} query heads share one key and value head.")
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
-        """`facts` (the talk's page 34) and `boxes`."""
+        """Return `facts` (the talk's page 34) and `boxes`."""
         rows = tuple((box.stack, box.title, box.weights, box.output, box.parameters) for box in self.boxes)
         columns = ("part", "step", "weights", "output", "parameters")
         return {"facts": Table(("fact", "value"), self.facts), "boxes": Table(columns, rows)}
 
     def picture(self) -> tuple[Block, ...]:
-        """The talk's lines, and the diagram."""
         lines = "\n".join(f"{name}: {_number(name, value)}" for name, value in self.facts)
-        drawn = self.diagram()
-        return (Lines("Sizes", lines, lines), Lines(self.title, drawn, drawn.translate(_TWINS)))
+        diagram = self.diagram()
+        return (Lines("Sizes", lines, lines), Lines(self.title, diagram, diagram.translate(_TWINS)))
 
     def diagram(self) -> str:
-        """The diagram in box-drawing characters."""
+        """Return the diagram in box-drawing characters."""
         stacks = {stack: list(boxes) for stack, boxes in groupby(self.boxes, key=lambda box: box.stack)}
         widths = [max(map(len, column)) for column in zip(*map(_cells, self.boxes), strict=True)]
         inner = [
@@ -120,7 +116,7 @@ class ArchitectureView(View):
 
 
 def architecture(lm: LM) -> ArchitectureView:
-    """The model's diagram and sizes; no weight is read.
+    """Return the model's diagram and sizes; no weight is read.
 
     print(look.architecture(lm).diagram())
     look.architecture(lm).tables()["facts"]         # Transformer blocks: 12, Attention heads: 12 ...
@@ -129,7 +125,7 @@ def architecture(lm: LM) -> ArchitectureView:
 
 
 def _number(name: str, value: int) -> str:
-    """As the talk prints it: a comma in the vocabulary's size, none in the context length."""
+    """Format a size as the talk does: a comma in the vocabulary size, none in the context length."""
     return f"{value:,}" if name in ("Vocabulary size", "Parameters") else str(value)
 
 
@@ -138,7 +134,7 @@ def _cells(box: Box) -> tuple[str, str, str, str]:
 
 
 def _stack(boxes: list[Box], widths: list[int]) -> list[str]:
-    """Some steps as one box, a line for each."""
+    """Draw several steps as one box, one line each."""
     rows = []
     for box in boxes:
         *texts, numbers = _cells(box)
@@ -149,7 +145,7 @@ def _stack(boxes: list[Box], widths: list[int]) -> list[str]:
 
 
 def _residual(stack: list[str], what: str) -> list[str]:
-    """A stack with the stream that goes around it on the left, and what comes in added to what went by."""
+    """Draw the residual stream to the left of a stack: it branches above and adds the output below."""
     wide = len(stack[0]) + 4
     return [
         "├───┐".ljust(wide),

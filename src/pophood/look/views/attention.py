@@ -1,7 +1,7 @@
-"""Attention: one block's five steps, from queries, keys and values to `attn.out`, and what its heads look at.
+"""Attention: one block's five steps, from queries, keys and values to `attn.out`, and its heads' patterns.
 
 The talk's page 27. The steps are computed here in NumPy from the taps q, k and v and the block's weights, and
-compared with what the engine computed; heads.py says what heads do.
+compared with the engine's results; `math/heads.py` measures what each head does.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from pophood.model.trace import Trace
 
 Floats = NDArray[np.float32]
-RESTING = 0.9  # of a head's weight on position 0, from which the caption says so
+RESTING = 0.9  # a head with more of its weight on position 0 gets a note
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The five steps in NumPy, and how far each is from the engine's: the largest |a - b|, in order."""
+    """The five steps in NumPy, and the largest |a - b| of each from the engine's result."""
 
     scores: Floats  # [H, T, T]: before the mask
     masked: Floats  # [H, T, T]: minus infinity for keys after the query
     pattern: Floats  # [H, T, T]: softmax of each row
-    z: Floats  # [T, H, D]: the values mixed by the pattern; laid side by side, [T, H * D]
+    z: Floats  # [T, H, D]: the values weighted by the pattern; concatenated, [T, H * D]
     out: Floats  # [T, C]: the concatenation times W_O (and its bias)
     differences: tuple[float, float, float, float, float]
 
@@ -45,33 +45,32 @@ class AttentionView(View):
     """One block's attention on a text: the pattern of every head, the five steps, and measured labels."""
 
     layer: int
-    head: int  # the one that is shown large
+    head: int  # the head that is shown large
     config: ModelConfig
     steps: Steps
     probe: HeadScores  # of all heads of the model, on the repeated random text
-    here: Floats  # [H, 4]: the same scores of this block's heads on this text
+    here: Floats  # [H, 4]: the scores of this block's heads on this text
 
     name = "attention"
 
     @property
     def pattern(self) -> Floats:
-        """Weights of every query on every key, [H, T, T]; masked ones are exactly 0."""
+        """The weight of every query on every key, [H, T, T]; masked ones are exactly 0."""
         return self.steps.pattern
 
     def visible(self, head: int) -> Floats:
-        """One head's pattern for pictures: NaN where the mask is, [T, T]."""
-        shown: Floats = self.pattern[head].copy()
-        shown[np.triu_indices(len(shown), 1)] = np.nan
-        return shown
+        """Return one head's pattern for pictures, [T, T], with NaN for masked cells."""
+        pattern: Floats = self.pattern[head].copy()
+        pattern[np.triu_indices(len(pattern), 1)] = np.nan
+        return pattern
 
     def strongest(self) -> tuple[int, int, float]:
-        """Query, key and weight of the shown head's strongest look back from the last token."""
+        """Return query, key and weight of the shown head's largest weight in the last row."""
         row = self.pattern[self.head, -1]
         return len(row) - 1, int(row.argmax()), float(row.max())
 
     @property
     def headline(self) -> str:
-        """Which head of which block, and what it was measured to do."""
         label = self.probe.label(self.layer, self.head)
         what = "no measured label" if label == NO_LABEL else f"measured as {label}"
         return (
@@ -81,7 +80,6 @@ class AttentionView(View):
 
     @property
     def alt(self) -> str:
-        """What the last token looks at in the large head, and the labels of the block and the model."""
         query, key, weight = self.strongest()
         labels = [f"head {h} {self.probe.label(self.layer, h)}" for h in range(self.config.n_head)]
         counts = ", ".join(f"{n} {name}" for name, n in self.probe.counts().items())
@@ -94,14 +92,13 @@ class AttentionView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where labels come from, what weights do not say, rotary positions, grouped heads."""
         config = self.config
         notes = [
-            f'"{config.n_head} different linguists" is an intuition (the talk: 12): a head\'s job is '
-            "measured here, on a random text that repeats. The weight on the first token, where heads rest, "
-            "is taken out first; a third of what is left makes a label (a convention).",
+            f'"{config.n_head} different linguists" is an intuition (the talk: 12); here the role of a head '
+            "is measured on a random text that repeats. The weight on the first token, where heads rest, is "
+            "left out; a head gets a label for a third of the remaining weight (a convention).",
             *self._sink_note(),
-            "A weight says how much of a value vector is taken, not how much that matters for the answer.",
+            "A weight says how much of a value vector is taken, which is not its importance for the answer.",
             f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
         ]
         if config.rope is not None:
@@ -116,7 +113,7 @@ class AttentionView(View):
         return tuple(notes)
 
     def _sink_note(self) -> tuple[str, ...]:
-        """A warning when the head that is shown looks nearly everywhere at position 0."""
+        """A warning if the shown head attends almost entirely to position 0."""
         share = float(self.pattern[self.head, 1:, 0].mean()) if self.pattern.shape[1] > 1 else 0.0
         if share <= RESTING:
             return ()
@@ -126,7 +123,7 @@ class AttentionView(View):
         )
 
     def tables(self) -> dict[str, Table]:
-        """`steps`, `weights` (the shown head's last row), `heads` (this block), `labels` (all heads)."""
+        """Return `steps`, `weights` (the shown head's last row), `heads` (this block), `labels` (all)."""
         probe = self.probe.values[self.layer]
         here = tuple(f"{name}, this text" for name in LABELS)
         heads = tuple(
@@ -180,11 +177,11 @@ class AttentionView(View):
             tuple(
                 (*row, f"{d:.1e}" if d else "0") for row, d in zip(rows, self.steps.differences, strict=True)
             ),
-            title="five steps in NumPy, and the largest difference to the engine",
+            title="five steps in NumPy, and the largest difference from the engine",
         )
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`scores` (unmasked) and `pattern` [head, query, key], `z`, `out`, `head_scores` [L, H, 4]."""
+        """Return `scores` (unmasked), `pattern` [head, query, key], `z`, `out`, `head_scores` [L, H, 4]."""
         return {
             "scores": self.steps.scores,
             "pattern": self.pattern,
@@ -194,7 +191,6 @@ class AttentionView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        """One head as a heat map, the last token's weights, the five steps, and the block's labels."""
         tokens = self.source.tokens
         heat = Heat(
             f"Block {self.layer}, head {self.head}",
@@ -212,19 +208,19 @@ class AttentionView(View):
             title=f"the heads of block {self.layer}: scores on a repeated random text",
             decimals=dict.fromkeys(LABELS, 3),
         )
-        found = [tables["weights"]] if len(tokens) <= 40 else []
-        return (heat, *found, tables["steps"], short)
+        weights = [tables["weights"]] if len(tokens) <= 40 else []
+        return (heat, *weights, tables["steps"], short)
 
 
 def attention(
     lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None
 ) -> AttentionView:
-    """One block's attention on a text; `head` is shown large.
+    """Show one block's attention on a text; `head` is shown large.
 
-    By default both are those of the most informative head, the one with the clearest habit (heads.py); with
-    `layer` alone the most informative head of that block; with `head` alone that head of block 0. Patterns
-    are [heads, queries, keys]. Layers and heads count from 0, -1 is the last. Raises BadInput for a layer or
-    a head that does not exist, OutOfMemory for a text whose patterns would not fit.
+    The default is the most informative head of the model, with the clearest pattern (`math/heads.py`); with
+    `layer` alone, the most informative head of that block; with `head` alone, that head of block 0.
+    Patterns are [heads, queries, keys]. Layers and heads count from 0, -1 is the last. Raises BadInput for a
+    layer or a head that does not exist, OutOfMemory for a text whose patterns do not fit.
 
         attention(lm, layer=4, head=11).pattern[11]
     """
@@ -247,10 +243,10 @@ def attention(
 
 
 def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
-    """The five steps of one block from its taps q, k (rotated where the model rotates) and v, in NumPy."""
+    """Compute the five steps of one block in NumPy from its taps q, k (after RoPE, if there is one) and v."""
     config, block = lm.config, f"blocks.{layer}.attn"
     query, key = _queries_and_keys(config)
-    group = config.n_head // config.n_kv_head  # query heads h*group .. share key and value head h
+    group = config.n_head // config.n_kv_head  # query heads h * group and following share key-value head h
     q = trace[f"{block}.{query}"]
     k, v = (np.repeat(trace[f"{block}.{name}"], group, axis=1) for name in (key, "v"))
     scores = np.einsum("qhd,khd->hqk", q, k, optimize=True) / np.float32(np.sqrt(config.head_dim))

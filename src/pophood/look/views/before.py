@@ -1,4 +1,4 @@
-"""Before the blocks: token row + position row = first hidden state (the talk's page 21), from a real pass.
+"""The input of the first block: token row + position row = first hidden state (the talk's page 21).
 
 A model with rotary positions adds nothing: its first hidden state is the token row itself.
 """
@@ -26,58 +26,55 @@ DRAWN = 32  # features in the picture
 
 @dataclass(frozen=True, eq=False)
 class BeforeView(View):
-    """The rows that are added, and what enters block 0: [T, C] each."""
+    """The rows that are added, and the input of block 0: [T, C] each."""
 
     token: NDArray[np.float32]
-    position: NDArray[np.float32] | None  # None: rotary, nothing is added
+    position: NDArray[np.float32] | None  # None with rotary positions
     first: NDArray[np.float32]
     name: ClassVar[str] = "before"
 
     @property
     def difference(self) -> float:
-        """How far token row + position row is from the first hidden state, at most."""
+        """The largest difference between token row + position row and the first hidden state."""
         total = self.token if self.position is None else self.token + self.position
         return float(np.abs(total - self.first).max())
 
     @property
     def agreement(self) -> str:
-        """How exactly the sum holds, in words."""
+        """The difference in words."""
         return f"largest difference {self.difference:.0e}" if self.difference else "exactly, bit for bit"
 
     @property
     def rows(self) -> tuple[tuple[str, NDArray[np.float32]], ...]:
-        """Name -> rows of each summand and of the sum, in order."""
+        """The names and rows of the summands and of the sum, in order."""
         position = () if self.position is None else (("position row", self.position),)
         return (("token row", self.token), *position, ("first hidden state", self.first))
 
     @property
     def reach(self) -> float:
-        """Where the colours end, on both sides of 0: 98 % of what is drawn lies within."""
+        """The end of the colour scale on both sides of 0; 98 % of the drawn values lie within."""
         drawn = np.concatenate([values[:, :DRAWN].ravel() for _, values in self.rows])
         return float(np.percentile(np.abs(drawn), 98)) or 1.0
 
     @property
     def headline(self) -> str:
-        """The sum, in words."""
         tokens, features = self.first.shape
         what = "the token rows alone" if self.position is None else "token row + position row"
         return f"What enters block 0 of {model_title(self.source.model)}: {what}, ({tokens}, {features})"
 
     @property
     def alt(self) -> str:
-        """The picture in words, with the lengths of the last token's rows."""
         parts = ", ".join(f"{name} of length {np.linalg.norm(values[-1]):.2f}" for name, values in self.rows)
         sign = "equals" if self.position is None else "their sum equals"
         return (
             f"Heat maps of the first {self._features(DRAWN)} of {self.first.shape[1]} features of"
-            f" {count(len(self.first), 'token')}. For {self.source.tokens[-1]!r}: {parts}; {sign} what the"
-            f" engine reads ({self.agreement})."
+            f" {count(len(self.first), 'token')}. For {self.source.tokens[-1]!r}: {parts}; {sign} the input"
+            f" of block 0 in the engine ({self.agreement})."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How exact the sum is, where the colours end, and that rotary models add nothing."""
-        end = f"Colours end at {self.reach:.2g} on both sides; larger values have the last colour."
+        end = f"The colours end at {self.reach:.2g} on both sides of 0; larger values have the last colour."
         if self.position is None:
             return (
                 "This model adds no position rows: its positions are rotary and act inside attention"
@@ -87,7 +84,7 @@ class BeforeView(View):
         return (f"token row + position row = first hidden state: {self.agreement}.", end)
 
     def tables(self) -> dict[str, Table]:
-        """`lengths` of every token's rows; `features`: the first numbers of each row."""
+        """Return `lengths` (of every token's rows) and `features` (the first numbers of each row)."""
         names = tuple(name.replace(" ", "_") for name, _ in self.rows)
         tokens = list(zip(self.source.ids, self.source.tokens, strict=True))
         lengths = tuple(
@@ -107,12 +104,11 @@ class BeforeView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`token`, `position` (unless rotary) and `first`: [T, C] each."""
-        found: dict[str, NDArray[np.generic]] = {"token": self.token, "first": self.first}
-        return found if self.position is None else {**found, "position": self.position}
+        """Return `token`, `position` (unless rotary) and `first`: [T, C] each."""
+        arrays: dict[str, NDArray[np.generic]] = {"token": self.token, "first": self.first}
+        return arrays if self.position is None else {**arrays, "position": self.position}
 
     def picture(self) -> tuple[Block, ...]:
-        """One heat map per row of the sum, and the lengths."""
         count = self._features(SHOWN)
         columns = tuple(str(feature) for feature in range(count))
         heats = tuple(
@@ -135,7 +131,7 @@ class BeforeView(View):
 
 
 def before(lm: LM, text: str = PROMPT) -> BeforeView:
-    """Token row, position row and first hidden state of every token, from one pass of the engine.
+    """Return token row, position row and first hidden state of every token, from one pass of the engine.
 
     look.before(lm, "The capital of Spain is").tables()["lengths"]
 

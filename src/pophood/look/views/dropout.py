@@ -1,8 +1,8 @@
-"""Dropout, as a demonstration: numbers of the running model, thinned out as training would thin them.
+"""Dropout, as a demonstration: activations of the running model, masked as training would mask them.
 
-The talk's pages 22 and 26. Running uses none; nothing here touches the model. Inverted dropout (Srivastava et
-al. 2014, in the form that torch and GPT-2 use): a number is zeroed with probability p, survivors are divided
-by 1 - p, so that the mean over many masks is the number itself.
+The talk's pages 22 and 26. Inference uses no dropout, and nothing here changes the model. Inverted dropout
+(Srivastava et al. 2014, in the form that torch and GPT-2 use) zeroes a number with probability p and divides
+the survivors by 1 - p, so that the mean over many masks is the number itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 MASKS = (1, 10, 100, 1_000, 10_000)  # how many are averaged
 SHOWN = 64  # features in the picture
 
-# Where GPT-2 has dropout in training, all with p = 0.1, and the setting's name in its config.json.
+# The places of dropout in GPT-2's training, all with p = 0.1, and the names of the settings in config.json.
 GPT2_PLACES = (
     ("embedding", "token row + position row, before the first block", "embd_pdrop"),
     ("attention weights", "after the softmax, before the values are mixed", "attn_pdrop"),
@@ -38,36 +38,34 @@ GPT2_PLACES = (
 
 @dataclass(frozen=True, eq=False)
 class DropoutView(View):
-    """One mask on real activations, and what many masks come to on average."""
+    """One mask on real activations, and the average over many masks."""
 
     p: float
     seed: int
     layer: int
     before: Floats  # [T, C]: the output of attention
-    mask: NDArray[np.bool_]  # [T, C]: True survives
+    mask: NDArray[np.bool_]  # [T, C]: True for survivors
     after: Floats  # [T, C]
-    mean_errors: tuple[float, ...]  # after averaging MASKS masks: distance to `before` over its length
-    learned_positions: bool  # GPT-2's build, whose places GPT2_PLACES lists
-    same_twice: bool  # two runs of the model gave the same bits
+    mean_errors: tuple[float, ...]  # of the average over MASKS masks: distance to `before` over its length
+    learned_positions: bool  # as in GPT-2, whose places GPT2_PLACES lists
+    same_twice: bool  # whether two runs of the model gave the same bits
 
     name = "dropout"
 
     @property
     def zeros(self) -> float:
-        """The share of numbers that this mask has zeroed."""
+        """The share of numbers that this mask zeroes."""
         return float(1.0 - self.mask.mean())
 
     @property
     def headline(self) -> str:
-        """What was done to which numbers."""
         return (
             f"Dropout as training would do it (p = {self.p:g}) on the attention output of block "
-            f"{self.layer}: a demonstration, running uses none"
+            f"{self.layer}: a demonstration, since inference uses none"
         )
 
     @property
     def alt(self) -> str:
-        """Zeros, survivors, and the mean."""
         return (
             f"Of {self.mask.size:,} numbers one mask zeroes {self.zeros:.1%}; the survivors are divided by "
             f"{1 - self.p:g}. Averaged over {MASKS[-1]:,} masks the last token's numbers come back within "
@@ -76,18 +74,17 @@ class DropoutView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where the model had dropout in training, and that it has none now."""
         where = (
             "The talk names two places, the outputs of attention and feed-forward before the residual; GPT-2 "
             "has two more in training, after the embedding and on the attention weights."
             if self.learned_positions
-            else "GPT-2 was trained with dropout; models of this build (Llama, Qwen) are trained without."
+            else "GPT-2 was trained with dropout; models such as Llama and Qwen are trained without it."
         )
         same = "gave the same bits" if self.same_twice else "did NOT give the same bits"
-        return (where, f"Running uses none: two runs of this text {same}.")
+        return (where, f"Inference uses no dropout: two runs of this text {same}.")
 
     def tables(self) -> dict[str, Table]:
-        """`mask`: what one mask did; `average`: what many come to; `places`: where GPT-2 has dropout."""
+        """Return `mask` (the effect of one), `average` (of many) and `places` (where GPT-2 has dropout)."""
         survivors = self.mask & (self.before != 0)
         scale = self.after[survivors] / self.before[survivors]
         facts = (
@@ -105,7 +102,7 @@ class DropoutView(View):
             "average": Table(
                 ("masks", "relative_error"),
                 tuple(zip(MASKS, self.mean_errors, strict=True)),
-                title="the mean of many masks against the numbers themselves, last token",
+                title="the mean over many masks compared with the numbers themselves, last token",
             ),
             "places": Table(
                 ("place", "where", "setting", "in_training", "running"),
@@ -116,16 +113,15 @@ class DropoutView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`before`, `mask`, `after` [token, feature]."""
+        """Return `before`, `mask`, `after` [token, feature]."""
         return {"before": self.before, "mask": self.mask, "after": self.after}
 
     def picture(self) -> tuple[Block, ...]:
-        """The three tables."""
         return tuple(self.tables().values())
 
 
 def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> DropoutView:
-    """Dropout on the attention output of one block, [tokens, features], as training would do it.
+    """Apply dropout to the attention output of one block, [tokens, features], as training would.
 
     Raises BadInput unless 0 <= p < 1, and for a layer that does not exist.
 
@@ -167,9 +163,9 @@ def thinned(values: Floats, mask: NDArray[np.bool_], p: float) -> Floats:
 
 
 def _mean_errors(values: Floats, p: float, generator: np.random.Generator) -> tuple[float, ...]:
-    """How far the mean of MASKS masks is from the values [C], relative to their length.
+    """Return the distance of the mean over MASKS masks from the values [C], relative to their length.
 
-    Only how often each number survives matters, and that is binomial.
+    The mean depends only on how often each number survives, which is binomial.
     """
     length = float(np.linalg.norm(values)) or 1.0
     errors = []

@@ -1,7 +1,7 @@
-"""Embeddings: the two matrices that tokens and positions begin as, neighbours of a word, and the talk's map.
+"""Embeddings: the token and position matrices, the nearest neighbours of a word, and the talk's map.
 
-The map takes one row of the token matrix per token piece, centres them, and shows them along the first two
-right vectors of their SVD (`geometry.principal` says how their signs are fixed).
+The map takes the embedding of each token, centres them, and projects them on the first two right singular
+vectors (`geometry.principal` explains how their signs are fixed).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 RANDOM_PAIRS, SEED = 1000, 42
-SHARED = 0.1  # mean cosine of random pairs from which on a note explains it
+SHARED = 0.1  # a larger mean cosine of random pairs is explained in a note
 NEAREST = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One point of the map: a token, and the word that it is (a part of)."""
+    """One point of the map: a token, and the word that it is or belongs to."""
 
     id: int
     text: str
@@ -45,7 +45,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The cosines of many pairs: their mean, and what the middle 95 % of them lie between."""
+    """The cosines of many pairs: their mean, and the interval that holds the middle 95 % of them."""
 
     label: str
     pairs: int
@@ -56,7 +56,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """Two words that belong together; `tokens` says of how many tokens each is the mean."""
+    """Two related words. A word of several tokens is their mean; `tokens` counts them."""
 
     pair: Pair
     tokens: tuple[int, int]
@@ -65,7 +65,7 @@ class Related:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingsView(View):
-    """The matrices' shapes, the map of some words, and which tokens point the same way."""
+    """The shapes of the matrices, a map of words, and the nearest tokens of one word."""
 
     token_shape: tuple[int, int]
     position_shape: tuple[int, int] | None  # None: rotary positions, no matrix
@@ -76,12 +76,12 @@ class EmbeddingsView(View):
     explained: tuple[float, ...]
     related: tuple[Related, ...]
     controls: tuple[Control, ...]
-    word: tuple[int, str]  # whose neighbours
+    word: tuple[int, str]  # the token whose neighbours are listed
     neighbours: tuple[tuple[int, str, float], ...]
     name: ClassVar[str] = "embeddings"
 
     def joined(self) -> tuple[tuple[Piece, Piece], ...]:
-        """The points that the map joins: for each pair of words the first piece of both."""
+        """Return the pairs of points that the map joins: the first tokens of two related words."""
         first: dict[str, Piece] = {}
         for piece in self.pieces:
             first.setdefault(piece.word, piece)
@@ -90,26 +90,23 @@ class EmbeddingsView(View):
 
     @property
     def headline(self) -> str:
-        """The talk's, with the model's own name; says when words have a leading space."""
         spaced = ", words with a leading space" if self.spaced else ""
         return f"{model_title(self.source.model)} Token Embedding Space{spaced}"
 
     @property
     def alt(self) -> str:
-        """The map in words: how many points, what they are, the cosines."""
         pieces, control = ", ".join(piece.text for piece in self.pieces[:40]), self.controls[-1]
         related = ", ".join(f"{a}-{b} {r.cosine:.2f}" for r in self.related for a, b in [r.pair])
         pairs = f" Cosine of related words: {related}." if related else ""
         return (
             f"Scatter plot of {count(len(self.pieces), 'token')} of"
             f" {count(len(self.words.words), 'word')} along the first two"
-            f" right vectors of their embeddings, which hold {sum(self.explained):.0%} of the variance:"
+            f" singular vectors of their embeddings, which hold {sum(self.explained):.0%} of the variance:"
             f" {pieces}.{pairs} Mean cosine of {control.pairs} {control.label}: {control.mean:.2f}."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a flat map loses, and how words are split."""
         split = _split_words(self.pieces)
         first, second = self.explained
         notes = [
@@ -124,48 +121,47 @@ class EmbeddingsView(View):
         random = self.controls[-1]
         if random.mean > SHARED:
             notes.append(
-                f"Even random pairs of tokens have a mean cosine of {random.mean:.2f} here: all rows share a"
-                " direction, so a cosine says something only beside that control."
+                f"Even random pairs of tokens have a mean cosine of {random.mean:.2f} here, since all rows"
+                " share a direction: compare a cosine with that control."
             )
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
-        """`points`, `neighbours`, `pairs` (if there are any), `controls`, `shapes`."""
+        """Return `points`, `neighbours`, `pairs` (if there are any), `controls` and `shapes`."""
         points = tuple((p.id, p.text, p.word, p.group, p.x, p.y) for p in self.pieces)
         pairs = tuple((*r.pair, r.cosine, *r.tokens) for r in self.related)
         controls = tuple((c.label, c.pairs, c.mean, c.low, c.high) for c in self.controls)
         shapes: list[tuple[object, ...]] = [("token embedding", *self.token_shape)]
         if self.position_shape is not None:
             shapes.append(("position embedding", *self.position_shape))
-        found = {
+        tables = {
             "points": Table(("token_id", "token_text", "word", "group", "x", "y"), points),
             "neighbours": Table(
                 ("token_id", "token_text", "cosine"),
                 self.neighbours,
                 bars="cosine",
-                title=f"Tokens that point most nearly as {self.word[1]!r} (token {self.word[0]}) does",
+                title=f"The nearest tokens to {self.word[1]!r} (token {self.word[0]}) by cosine",
             ),
             "pairs": Table(
                 ("first", "second", "cosine", "tokens_of_first", "tokens_of_second"),
                 pairs,
-                title="Cosine of words that belong together",
+                title="Cosine of related words",
             ),
             "controls": Table(
                 ("control", "pairs", "mean", "low_2.5%", "high_97.5%"),
                 controls,
-                title="Cosine of pairs that do not",
+                title="Cosine of unrelated pairs",
             ),
             "shapes": Table(("matrix", "rows", "columns"), tuple(shapes)),
         }
-        return {name: table for name, table in found.items() if table.rows}
+        return {name: table for name, table in tables.items() if table.rows}
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`vectors` [pieces, C], their `coordinates` [pieces, 2] and `cosines` [pieces, pieces]."""
+        """Return `vectors` [pieces, C], their `coordinates` [pieces, 2] and `cosines` [pieces, pieces]."""
         coordinates = np.array([(piece.x, piece.y) for piece in self.pieces])
         return {"vectors": self.vectors, "coordinates": coordinates, "cosines": cosines(self.vectors)}
 
     def picture(self) -> tuple[Block, ...]:
-        """The shapes, the map, then the tables of cosines."""
         position = self.position_shape
         second = "none (rotary positions)" if position is None else shape_text(position)
         shapes = (
@@ -185,15 +181,15 @@ def embeddings(
     word: str | None = None,
     k: int = NEAREST,
 ) -> EmbeddingsView:
-    """Both matrices, the map of some words, and the k tokens nearest to `word` (default: the list's first).
+    """Show both matrices, a map of words, and the k tokens nearest to `word` (default: the list's first).
 
-    `words`: "family" or "cities" (the talk's), a file of words, or a list of them; `spaced` writes each with
-    the space that it has inside a text, where it is more often one token.
+    `words` is "family" or "cities" (the talk's), a file of words, or a list of them. `spaced` adds the space
+    before each word that it has inside a text; with it, a word is more often one token.
 
         look.embeddings(lm, "cities", spaced=True).tables()["pairs"]
         look.embeddings(lm, word=" Madrid").tables()["neighbours"]
 
-    Raises BadInput for fewer than three words, or a `word` that is no token; NotHere for a missing file.
+    Raises BadInput for fewer than three words, and if `word` is not a token; NotHere for a missing file.
     """
     chosen = word_list(words)
     rows = lm.weights["embed.token"]
@@ -221,12 +217,12 @@ def embeddings(
 
 
 def _ids(lm: LM, word: str, spaced: bool) -> tuple[int, ...]:
-    """The tokens of one word by itself, as it stands or with a space before it."""
+    """Return the tokens of one word, with a leading space if `spaced`."""
     return tuple(lm.tokenize(f" {word}" if spaced else word, add_start=False))
 
 
 def _token_of(lm: LM, word: str) -> int:
-    """The one token that is `word`, as it stands or with a leading space; BadInput lists its pieces."""
+    """Return the token `word`, without or with a leading space; BadInput lists its pieces otherwise."""
     tokenizer = lm.bundle.tokenizer
     for spelling in (word, f" {word}"):
         id_ = tokenizer.id_of(spelling) if spelling.strip() else None
@@ -236,7 +232,7 @@ def _token_of(lm: LM, word: str) -> int:
     if not pieces:
         raise BadInput("the word is empty: give a word or a token's text, such as ' Madrid'")
     raise BadInput(
-        f"{word!r} is no token of {lm.name}, with a leading space or without; its pieces are"
+        f"{word!r} is not a token of {lm.name}, with a leading space or without; its pieces are"
         f" {', '.join(pieces)}: choose one of them, or another word"
     )
 
@@ -244,21 +240,21 @@ def _token_of(lm: LM, word: str) -> int:
 def _map(
     lm: LM, chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32]
 ) -> tuple[tuple[Piece, ...], NDArray[np.float32], tuple[float, ...]]:
-    """One point per token, in the order of the words; a token that two words share is one point."""
+    """Return one point per token, in the order of the words; a token of two words is one point."""
     spell = lm.bundle.tokenizer.token_text
-    found: dict[int, tuple[str, str]] = {}
+    tokens: dict[int, tuple[str, str]] = {}  # id -> word, group
     for group, words in chosen.groups:
         for word in words:
             for id_ in ids[word]:
-                found.setdefault(id_, (word, group))
-    if len(found) < 3:
-        raise BadInput(f"the words are {len(found)} different tokens; a map needs at least 3: add words")
-    vectors = rows[list(found)]
+                tokens.setdefault(id_, (word, group))
+    if len(tokens) < 3:
+        raise BadInput(f"the words are {len(tokens)} different tokens; a map needs at least 3: add words")
+    vectors = rows[list(tokens)]
     plane = principal(vectors)
     points = plane.coordinates.tolist()
     pieces = tuple(
         Piece(id_, spell(id_), word, group, x, y)
-        for (id_, (word, group)), (x, y) in zip(found.items(), points, strict=True)
+        for (id_, (word, group)), (x, y) in zip(tokens.items(), points, strict=True)
     )
     return pieces, vectors, plane.explained
 
@@ -280,7 +276,7 @@ def _mean(rows: NDArray[np.float32], ids: tuple[int, ...]) -> NDArray[np.float64
 def _controls(
     chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32], size: int
 ) -> tuple[Control, ...]:
-    """The same words paired otherwise, and random tokens of the vocabulary (seeded)."""
+    """Return the cosines of unrelated pairs: the same words paired otherwise, and random tokens (seeded)."""
     controls = []
     words = list(dict.fromkeys(word for pair in chosen.pairs for word in pair))
     if words:

@@ -1,8 +1,8 @@
-"""Feed-forward: 768 -> 3072 -> 768, token by token: the steps, the curve between, and the strongest neurons.
+"""Feed-forward: 768 -> 3072 -> 768 for each token: the steps, the activation function, the strongest neurons.
 
-The talk's page 29. A neuron is one of the wide layer's numbers; it adds its column of the down matrix to the
-stream, as strongly as it is active. What such a column promotes is read off by the output matrix, in the way
-of Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts".
+The talk's page 29. A neuron is one feature of the inner layer; it adds its column of the down matrix to the
+stream, multiplied by its activation. The output matrix shows which tokens such a column promotes (Geva et al.
+2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts").
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from pophood.model.trace import Trace
 
 Floats = NDArray[np.float32]
-NEURONS, PROMOTED = 10, 4  # how many are shown
+NEURONS, PROMOTED = 10, 4  # numbers of neurons, and of promoted tokens each
 
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """One strong neuron: its activation, the length of what it adds, and the tokens that this promotes."""
+    """One strong neuron: its activation, the length of the vector it adds, and the tokens it promotes."""
 
     number: int
     before: float  # the activation function's input
-    activation: float  # what the neuron's column is multiplied by
+    activation: float  # the factor of the neuron's column
     length: float  # of activation * column
-    promoted: tuple[tuple[str, float], ...]  # token and what it gains, in logits, most first
+    promoted: tuple[tuple[str, float], ...]  # token and its gain in logits, largest first
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +49,15 @@ class FeedForwardView(View):
     token: int
     config: ModelConfig
     before: Floats  # [T, F]: input of the activation function
-    activations: Floats  # [T, F]: what goes into the down matrix
+    activations: Floats  # [T, F]: input of the down matrix
     neurons: tuple[Neuron, ...]  # of the token, strongest first
-    differences: tuple[float, ...]  # of the steps in NumPy to the engine's
+    differences: tuple[float, ...]  # of the steps in NumPy from the engine's
 
     name = "feedforward"
 
     @property
     def active(self) -> Floats:
-        """The share of neurons whose input is above 0, token by token: [T]."""
+        """The share of neurons whose input is above 0, for each token: [T]."""
         return np.asarray((self.before > 0).mean(axis=1), np.float32)
 
     @property
@@ -68,58 +68,55 @@ class FeedForwardView(View):
 
     @property
     def curve(self) -> str:
-        """The model's activation function in words."""
+        """The name of the model's activation function."""
         return WRITTEN[self.config.activation]
 
     @property
     def headline(self) -> str:
-        """The widths, and whose neurons are shown."""
         return (
             f"Feed-forward of block {self.layer} of {model_title(self.source.model)}, {self.sizes}: its "
-            f"strongest neurons for {quoted_token(self.source, self.token)}, and the tokens that they promote"
+            f"strongest neurons for {quoted_token(self.source, self.token)}, and the tokens they promote"
         )
 
     @property
     def alt(self) -> str:
-        """The strongest neuron, the share of active ones, and the curve."""
         first = self.neurons[0]
         words = ", ".join(repr(text) for text, _ in first.promoted)
         return (
             f"Bars of the {len(self.neurons)} strongest of {self.config.n_inner:,} neurons. The first, "
             f"neuron {first.number}, has activation {first.activation:.2f} and promotes {words}. "
             f"{self.active[self.token]:.0%} of the neurons are active for this token. "
-            f"The curve between is {self.curve}{', with a gate' if self.config.gated_mlp else ''}."
+            f"The activation function is {self.curve}{', with a gate' if self.config.gated_mlp else ''}."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which curve, what active means, and how a neuron is turned into tokens."""
         largest, place = gelu_difference()
         if self.config.activation == "silu":
-            curve = f"This model's curve is {self.curve}; the talk's GELU is drawn beside it."
+            curve = f"This model's activation function is {self.curve}; the talk's GELU is drawn beside it."
         else:
             curve = (
                 f"The talk gives GELU(x) = x * Phi(x); this model computes the {self.curve}. The tanh form "
                 f"and x * Phi(x) differ by {largest:.1e} at most, near |x| = {place:.1f}."
             )
         gate = (
-            ("The curve is applied to a gate, which multiplies the up projection: down(silu(gate) * up).",)
+            ("It is applied to a gate, which multiplies the up projection: down(silu(gate) * up).",)
             if self.config.gated_mlp
             else ()
         )
-        centred = "its mean taken off, " if self.config.norm == "layer" else ""
+        centred = "minus its mean, " if self.config.norm == "layer" else ""
         return (
             curve,
             *gate,
-            "Active: the activation function's input is above 0. Strongest: longest activation * column of "
-            "the down matrix.",
-            f"Promoted tokens: that vector, {centred}times the final norm's gain and over the token's own "
-            "final-norm scale (held fixed), times the output matrix: its direct share of the logits, past "
-            "all later blocks.",
+            "A neuron is active if the input of its activation function is above 0; the strongest add the "
+            "longest vectors (activation times column of the down matrix).",
+            f"Promoted tokens: that vector, {centred}times the gain of the final norm, divided by the "
+            "token's own final-norm scale (held fixed), times the output matrix. This is the neuron's direct "
+            "contribution to the logits, without its effect on later blocks.",
         )
 
     def tables(self) -> dict[str, Table]:
-        """`steps`, `neurons` (with promoted tokens), `active` (share per token)."""
+        """Return `steps`, `neurons` (with promoted tokens) and `active` (share per token)."""
         neurons = tuple(
             (
                 *(neuron.number, neuron.before, neuron.activation, neuron.length),
@@ -140,7 +137,7 @@ class FeedForwardView(View):
                 (*columns, *promoted, "gains"),
                 neurons,
                 title=f"strongest neurons for {quoted_token(self.source, self.token)}; "
-                "gains: what the first promoted token gains, in logits",
+                "gains: the gain of the first promoted token, in logits",
                 decimals={**dict.fromkeys(columns[1:], 3), "gains": 2},
             ),
             "active": Table(
@@ -167,26 +164,25 @@ class FeedForwardView(View):
                 (config.activation, self.curve, wide),
             ]
         steps.append(("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}", narrow))
-        found = ("-", *(f"{difference:.1e}" for difference in self.differences))
+        differences = ("-", *(f"{difference:.1e}" for difference in self.differences))
         return Table(
             ("step", "computed", "shape", "difference"),
-            tuple((*step, difference) for step, difference in zip(steps, found, strict=True)),
-            title="each step in NumPy, and its largest difference to the engine",
+            tuple((*step, difference) for step, difference in zip(steps, differences, strict=True)),
+            title="each step in NumPy, and its largest difference from the engine",
         )
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`before` and `activations` [token, neuron], `active` [token]."""
+        """Return `before` and `activations` [token, neuron], `active` [token]."""
         return {"before": self.before, "activations": self.activations, "active": self.active}
 
     def picture(self) -> tuple[Block, ...]:
-        """The steps and the neurons; the share of active ones for a short text."""
         tables = self.tables()
         short = len(self.source.ids) <= 40
         return (tables["steps"], tables["neurons"], *([tables["active"]] if short else []))
 
 
 def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForwardView:
-    """One block's feed-forward layer on a text; `token` is the position whose neurons are shown.
+    """Show one block's feed-forward layer on a text; `token` is the position whose neurons are listed.
 
     Activations are [tokens, neurons]. Layers and positions count from 0, -1 is the last. Raises BadInput for
     a layer or a token that does not exist.
@@ -214,7 +210,7 @@ def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) 
 
 
 def _strongest(lm: LM, trace: Trace, layer: int, position: int, final: Floats) -> tuple[Neuron, ...]:
-    """The neurons of a token that add the longest vectors; `final` [C] is the token's last hidden state."""
+    """Return the neurons that add the longest vectors; `final` [C] is the token's last hidden state."""
     down = lm.weights[f"blocks.{layer}.mlp.down.weight"]
     activation = trace[f"blocks.{layer}.mlp.post"][position]
     lengths = np.abs(activation) * np.linalg.norm(down, axis=0)
@@ -222,19 +218,19 @@ def _strongest(lm: LM, trace: Trace, layer: int, position: int, final: Floats) -
     gains = _direct_logits((down[:, order] * activation[order]).T, final, Unembed.of(lm))
     spell = lm.bundle.tokenizer.token_text
     before = trace[f"blocks.{layer}.mlp.pre"][position]
-    found = []
+    neurons = []
     for neuron, row in zip(order, gains, strict=True):
         best = np.argsort(-row, kind="stable")[:PROMOTED]
         promoted = tuple((spell(int(i)), float(row[i])) for i in best)
         strength = (float(before[neuron]), float(activation[neuron]), float(lengths[neuron]))
-        found.append(Neuron(int(neuron), *strength, promoted))
-    return tuple(found)
+        neurons.append(Neuron(int(neuron), *strength, promoted))
+    return tuple(neurons)
 
 
 def _direct_logits(vectors: Floats, final: Floats, end: Unembed) -> Floats:
-    """What parts [N, C] of a hidden state [C] add to its logits, the final norm's scale held: [N, V]."""
+    """Return the logits [N, V] that parts [N, C] of a hidden state [C] add, with the norm's scale fixed."""
     rows, whole = vectors.astype(np.float64), final.astype(np.float64)
-    if end.shift is not None:  # a layer norm takes the mean off
+    if end.shift is not None:  # a layer norm subtracts the mean
         rows -= rows.mean(axis=1, keepdims=True)
         whole -= whole.mean()
     scale = np.sqrt(np.square(whole).mean() + end.eps)
@@ -242,18 +238,18 @@ def _direct_logits(vectors: Floats, final: Floats, end: Unembed) -> Floats:
 
 
 def _differences(lm: LM, trace: Trace, layer: int) -> tuple[float, ...]:
-    """The steps in NumPy, each from the engine's numbers before it: largest |a - b| of every step."""
+    """Return the largest |a - b| of every step in NumPy, each computed from the engine's own input."""
     block, activation = f"blocks.{layer}", ACTIVATIONS[lm.config.activation]
     x, before = trace[f"{block}.ln_2"], trace[f"{block}.mlp.pre"]
     after = activation(before.astype(np.float64))
-    found = [_linear(lm, f"{block}.mlp.{'gate' if lm.config.gated_mlp else 'up'}", x) - before]
+    errors = [_linear(lm, f"{block}.mlp.{'gate' if lm.config.gated_mlp else 'up'}", x) - before]
     if lm.config.gated_mlp:
         up = trace[f"{block}.mlp.up"]
-        found.append(_linear(lm, f"{block}.mlp.up", x) - up)
+        errors.append(_linear(lm, f"{block}.mlp.up", x) - up)
         after = after * up
-    found.append(after - trace[f"{block}.mlp.post"])
-    found.append(_linear(lm, f"{block}.mlp.down", trace[f"{block}.mlp.post"]) - trace[f"{block}.mlp.out"])
-    return tuple(float(np.abs(difference).max()) for difference in found)
+    errors.append(after - trace[f"{block}.mlp.post"])
+    errors.append(_linear(lm, f"{block}.mlp.down", trace[f"{block}.mlp.post"]) - trace[f"{block}.mlp.out"])
+    return tuple(float(np.abs(error).max()) for error in errors)
 
 
 def _linear(lm: LM, name: str, x: Floats) -> Floats:

@@ -1,6 +1,6 @@
-"""Hidden: the tensor (batch, sequence, features) through the model: shapes, lengths, first numbers.
+"""Hidden states: the tensor (batch, sequence, features) at every layer: shapes, lengths, first numbers.
 
-The talk's page 14: the hidden states have the same shape at every layer. What each layer adds is `residual`.
+The talk's page 14: the hidden states have the same shape at every layer. `residual` shows what layers add.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class HiddenView(View):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(batch, sequence, features), the same at every place."""
+        """The shape (batch, sequence, features), which is the same at every place."""
         return (1, self.states.shape[1], self.states.shape[2])
 
     @property
@@ -44,20 +44,18 @@ class HiddenView(View):
 
     @property
     def log_lengths(self) -> NDArray[np.float32]:
-        """log10 of the lengths as a picture has them: [T, P]."""
+        """The base-10 logarithm of the lengths, transposed for pictures: [T, P]."""
         return np.asarray(np.log10(np.maximum(self.lengths.T, 1e-6)), np.float32)
 
     @property
     def headline(self) -> str:
-        """The shape, and what the colours are."""
         return (
             f"Hidden states of {model_title(self.source.model)}: {_tuple(self.shape)} at every layer, "
-            "and how long each token's vector is"
+            "and the length of each token's vector"
         )
 
     @property
     def alt(self) -> str:
-        """The shape, and the shortest and longest vectors."""
         lengths, (_, tokens, features) = self.lengths, self.shape
         blocks = len(self.places) - 2
         place, token = np.unravel_index(int(lengths.argmax()), lengths.shape)
@@ -72,19 +70,21 @@ class HiddenView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the shape says, and where transformers counts otherwise."""
         notes = [
-            "Batch is 1: one text. Sequence is its tokens. Features is the hidden size: it never changes.",
-            "transformers' output_hidden_states has the same list without the last block's row: "
-            "its last entry is the final norm's.",
+            "Batch is 1 (one text), sequence is its number of tokens, and features is the hidden size, which "
+            "never changes.",
+            "`output_hidden_states` of transformers is the same list without the last block's row: its last "
+            "entry is the output of the final norm.",
         ]
         middle = self.lengths[1:-2]
         if middle.size and (middle[:, 0] > 10 * np.median(middle, axis=1)).any():
-            notes.append("The first token is many times longer than the others: attention uses it as a sink.")
+            notes.append(
+                "The first token's vector is many times longer than the others: attention uses it as a sink."
+            )
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
-        """`shapes`: one row per place; `numbers`: length and first features of every token at every place."""
+        """Return `shapes` (one row per place) and `numbers` (length and first features of every token)."""
         shapes = tuple(
             (place, _tuple(self.shape), float(np.median(row)), float(row.min()), float(row.max()))
             for place, row in zip(self.places, self.lengths, strict=True)
@@ -97,11 +97,10 @@ class HiddenView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`states` [place, token, feature] and `lengths` [place, token]."""
+        """Return `states` [place, token, feature] and `lengths` [place, token]."""
         return {"states": self.states, "lengths": self.lengths}
 
     def picture(self) -> tuple[Block, ...]:
-        """The shapes, the lengths as a heat map, and the numbers of the last token."""
         values = self.log_lengths
         heat = Heat(
             "Length of each token's vector",
@@ -133,7 +132,7 @@ class HiddenView(View):
 
 
 def hidden(lm: LM, text: str = PROMPT) -> HiddenView:
-    """The hidden states of a text: [places, tokens, features], before, between and after the blocks.
+    """Return the hidden states of a text, [places, tokens, features]: before, between and after the blocks.
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.
 

@@ -1,7 +1,8 @@
-"""Logit lens: what the model would say if it stopped after each block (nostalgebraist, "interpreting GPT:
-the logit lens", 2020).
+"""Logit lens: the token that the model would choose if it stopped after each block.
 
     resid_post of block i [T, C] -> final norm -> @ W_O -> softmax -> the guess after block i
+
+Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
-MOST_POSITIONS = 32  # columns of the map; a longer text is thinned to so many
-FEW = 8  # positions whose guesses have room on a terminal
-AGREED = 1e-3
+MOST_POSITIONS = 32  # most columns of the map; of a longer text, some positions are left out
+FEW = 8  # positions whose guesses fit a terminal
+AGREED = 1e-3  # largest difference of logits between two computations that agree
 
 
 @dataclass(frozen=True, eq=False)
 class LensView(View):
     """The guess after every block: `guesses`, `logits`, `probabilities` [L, P] at the P `positions`.
 
-    `ranks` and `chances` [L] are those of the token `target` at `position`; `difference` is the largest one
-    between the last row's logits and the engine's own.
+    `ranks` and `chances` [L] are those of the token `target` at `position`; `difference` is the largest
+    difference between the last row's logits and the engine's own.
     """
 
     positions: tuple[int, ...]
@@ -47,7 +48,7 @@ class LensView(View):
     position: int
     target: int
     target_text: str
-    chosen: bool  # whether `target` was asked for, or is the model's final choice
+    chosen: bool  # whether the caller gave `target`; otherwise it is the model's final choice
     ranks: NDArray[np.int64]
     chances: Floats
     difference: float
@@ -55,12 +56,12 @@ class LensView(View):
 
     @property
     def column(self) -> int:
-        """Where `position` stands among `positions`."""
+        """The index of `position` among `positions`."""
         return self.positions.index(self.position)
 
     @property
     def settled(self) -> int | None:
-        """The first block from which on `target` is the guess to the end; None if it is not at the end."""
+        """The first block from which `target` remains the guess; None if it is not the final guess."""
         wrong = np.flatnonzero(self.ranks != 1)
         if not len(wrong):
             return 0
@@ -69,45 +70,42 @@ class LensView(View):
 
     @property
     def headline(self) -> str:
-        """One line that states what is shown."""
         what = f'After {quoted_end("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
         if self.settled is None:
-            return f"{what} is number {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
+            return f"{what} has rank {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
         return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
         last = len(self.ranks) - 1
         at, target = self.column, self.target_text
         path = "; ".join(
-            f'block {i} "{self.guess_texts[i][at]}", "{target}" is number {self.ranks[i]:,}'
+            f'block {i} "{self.guess_texts[i][at]}", "{target}" has rank {self.ranks[i]:,}'
             for i in sorted({0, last // 4, last // 2, 3 * last // 4, last})
         )
         return (
             f"A map of {count(len(self.ranks), 'block')} by {count(len(self.positions), 'position')}: each"
             f" cell has the token "
             f"that the model would choose after that block, coloured by its probability. Beside it, the "
-            f"probability and rank of the token at position {self.position}: {path}."
+            f"probability and rank of the followed token at position {self.position}: {path}."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers do not say by themselves."""
         verdict = "within" if self.difference <= AGREED else "MORE than"
         notes = (
-            "The logit lens (nostalgebraist 2020) reads every block's output with the final norm and W_O, "
-            "which were trained for the last block alone: early rows are a reading aid, no more.",
+            "The logit lens (nostalgebraist 2020) applies the final norm and W_O to every block's output. "
+            "They were trained for the last block alone, so early rows are only a reading aid.",
             f"The last row is the model's real output: the largest difference from the engine's logits is "
             f"{self.difference:.1e}, {verdict} {AGREED:g}.",
         )
         if len(self.positions) == len(self.source.ids):
             return notes
         shown = f"{len(self.positions)} of {count(len(self.source.ids), 'position')}"
-        return (*notes, f"The map shows {shown}, evenly spread, the last one included.")
+        return (*notes, f"The map shows {shown}, evenly spaced, including the last one.")
 
     def tables(self) -> dict[str, Table]:
-        """Block by block at one position; then the guesses and their probabilities at all of them."""
+        """Return `blocks` (at one position), `guesses` and `probabilities` (at all positions of the map)."""
         columns = ("block", "guess_id", "guess_text", "logit", "probability", "token_rank")
         at = self.column
         rows = tuple(
@@ -135,7 +133,7 @@ class LensView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Guesses, logits and probabilities [L, P]; ranks and chances of the target [L]."""
+        """Return guesses, logits and probabilities [L, P], and ranks and chances of the target [L]."""
         return {
             "positions": np.asarray(self.positions),
             "guesses": self.guesses,
@@ -146,7 +144,6 @@ class LensView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        """The table of one position, the map with the last block on top, and of a short text the guesses."""
         rows = tuple(f"block {i}" for i in range(len(self.ranks)))[::-1]
         columns = tuple(self.source.tokens[p] for p in self.positions)
         scale = "probability of the guess after that block"
@@ -164,11 +161,11 @@ def lens(
     position: int = -1,
     most: int = MOST_POSITIONS,
 ) -> LensView:
-    """The model's guess after every block, at up to `most` positions, and how one token rises at `position`.
+    """Show the guess after every block, at up to `most` positions, and follow one token at `position`.
 
     `token` is the text of one token or an id (default: the model's final choice there); a negative
-    `position` counts from the end. Logits exist for a few rows at a time only.
-    Raises BadInput, ContextOverflow.
+    `position` counts from the end. Only a few rows of logits exist at a time. Raises BadInput and
+    ContextOverflow.
 
         look.lens(lm, "The capital of Spain is", token=" Madrid").ranks
     """
@@ -176,7 +173,7 @@ def lens(
     source = source_of(lm, text)
     at = checked_position(position, source)
     if most < 2:
-        raise BadInput(f"most must be 2 or more positions, got {most}")
+        raise BadInput(f"most must be at least 2 positions, got {most}")
     positions = _thinned(len(source.ids), most, at)
     done = last_row(lm, source, ["blocks.*.resid_post"])
     hidden = np.stack([block[list(positions)] for block in done.taps.values()])  # [L, P, C]
@@ -188,7 +185,7 @@ def lens(
     there = unembed.logits(normed[positions.index(at) :: places])  # [L, V] at the one position
     if target is None:
         target = int(there[-1].argmax())
-    found = [place_of(row, target) for row in there]
+    scored = [place_of(row, target) for row in there]
     last = unembed.logits(normed[-1:])[0]
     spell = lm.bundle.tokenizer.token_text
     return LensView(
@@ -202,14 +199,14 @@ def lens(
         target=target,
         target_text=spell(target),
         chosen=token is not None,
-        ranks=np.array([rank for _, rank in found]),
-        chances=np.exp(np.array([chance for chance, _ in found], np.float32)),
+        ranks=np.array([rank for _, rank in scored]),
+        chances=np.exp(np.array([chance for chance, _ in scored], np.float32)),
         difference=float(np.abs(last - done.logits).max()),
     )
 
 
 def _guesses(unembed: Unembed, normed: Floats) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """The likeliest token of every row, its logit and its probability, [N] each; ROWS rows at a time."""
+    """Return the likeliest token of every row, its logit and its probability, [N] each."""
     ids, logits, probabilities = [], [], []
     for start in range(0, len(normed), ROWS):
         for row in unembed.logits(normed[start : start + ROWS]):
@@ -221,7 +218,7 @@ def _guesses(unembed: Unembed, normed: Floats) -> tuple[NDArray[np.int64], Float
 
 
 def _thinned(length: int, most: int, wanted: int) -> tuple[int, ...]:
-    """All positions of a short text; of a long one `most`, evenly spread, with the last and the wanted one.
+    """Return all positions of a short text, or `most` evenly spaced ones with the last and the wanted one.
 
     >>> _thinned(5, 10, 4), _thinned(9, 3, 5)
     ((0, 1, 2, 3, 4), (0, 5, 8))

@@ -1,4 +1,4 @@
-"""The next token: the talk's top-10 table of the raw logits, and what each sampling setting leaves of it."""
+"""The next token: the talk's top-10 table from the raw logits, and the effect of each sampling setting."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 OFF = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
-EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown when nothing is asked for
+EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown if no setting is given
 TOGETHER = "together"
 
 
 @dataclass(frozen=True)
 class SettingEffect:
-    """What one setting leaves: probabilities of the listed tokens (0: out), and of how many in all."""
+    """The effect of one setting: the listed tokens' probabilities (0: removed), and how many tokens remain."""
 
     setting: str  # "temperature 0.8"
     probabilities: tuple[float, ...]
@@ -38,7 +38,7 @@ class SettingEffect:
 
     @property
     def choices(self) -> float:
-        """Equally likely tokens with the same entropy: "like choosing among N"."""
+        """The number of equally likely tokens with the same entropy: "like choosing among N"."""
         return float(2.0**self.entropy)
 
 
@@ -49,12 +49,11 @@ class NextView(View):
     top: Table
     left: tuple[SettingEffect, ...]
     logits: Floats
-    asked: bool  # whether the settings were asked for, or are examples
+    asked: bool  # whether the caller gave the settings; otherwise they are examples
     name: ClassVar[str] = "next"
 
     @property
     def headline(self) -> str:
-        """One line that states what is shown."""
         first = self.top[0]
         return (
             f'After {quoted_end(self.source.text)}, {self.source.model} expects "{first["token_text"]}" '
@@ -63,37 +62,35 @@ class NextView(View):
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
         likeliest = "; ".join(f'"{row["token_text"]}" {row["probability"]:.4f}' for row in list(self.top)[:5])
         settings = "; ".join(f"{one.setting} leaves {one.tokens:,}" for one in self.left[1:])
         raw = self.left[0]
         return (
             f"Bars of the {len(self.top)} likeliest next tokens. The first five: {likeliest}. The entropy is "
             f"{raw.entropy:.2f} bits, like choosing among {raw.choices:,.1f} tokens. Beside them, smaller, "
-            f"what sampling settings make of the bars: of {count(raw.tokens, 'token')} {settings}."
+            f"the same bars under sampling settings: of {count(raw.tokens, 'token')} {settings}."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers do not say by themselves."""
         raw = self.left[0]
         source = (
-            "The table is of the raw logits: no temperature, no filter.",
+            "The table shows the raw logits: no temperature, no filter.",
             f"Entropy {raw.entropy:.2f} bits: like choosing among {raw.choices:,.1f} equally likely tokens.",
         )
         if not self.asked:
             which = (
-                "The settings are examples, each alone; `together` is what `run` does unless told otherwise "
+                "The settings are examples, each applied alone; `together` is the default of `run` "
                 "(temperature 0.8, top_k 40)."
             )
         elif len(self.left) == 2:
-            which = "The setting acts alone: every other step of sampling is off."
+            which = "The setting is applied alone: every other step of sampling is off."
         else:
-            which = "Each setting acts alone; `together` is the chain that `run` would take with all of them."
+            which = "Each setting is applied alone; `together` is the chain of `run` with all of them."
         return (*source, which)
 
     def tables(self) -> dict[str, Table]:
-        """The talk's table; the same tokens under every setting; each setting's entropy."""
+        """Return `top` (the talk's table), `settings` (entropy of each) and `probabilities` (under each)."""
         head = ("token_id", "token_text", *(one.setting for one in self.left))
         tokens = zip(self.top.column("token_id"), self.top.column("token_text"), strict=True)
         rows = tuple(
@@ -112,7 +109,7 @@ class NextView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The whole row of logits [V]."""
+        """Return the whole row of logits [V]."""
         return {"logits": self.logits}
 
 
@@ -126,9 +123,9 @@ def next(  # noqa: A001
     top_p: float | None = None,
     min_p: float | None = None,
 ) -> NextView:
-    """The k likeliest tokens after `text`, and what temperature, top-k, top-p and min-p leave of them.
+    """List the k likeliest tokens after `text`, and the effect of temperature, top-k, top-p and min-p.
 
-    Without any of the four, ordinary values are shown as examples. The filters are those of sampling itself.
+    Without any of the four, common values are shown as examples. The filters are those of sampling itself.
     Raises BadInput, ContextOverflow.
 
         look.next(lm, "The capital of Spain is", temperature=0.7, top_p=0.9)
@@ -146,7 +143,7 @@ def next(  # noqa: A001
 
 
 def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:
-    """Name -> settings: the raw logits, each value alone, then all together. Raises BadInput for a value.
+    """Return settings by name: raw logits, each value alone, then all together. BadInput for a bad value.
 
     >>> list(settings_of({"top_k": 5}))
     ['raw', 'top_k 5']
@@ -165,7 +162,7 @@ def _with(values: dict[str, float]) -> SamplingSettings:
 
 
 def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> SettingEffect:
-    """What the chain that sampling itself uses makes of a row [V]."""
+    """Apply the sampling chain of these settings to a row of logits [V]."""
     raw = weights(row)
     raw /= raw.sum(dtype=np.float64)
     if settings.greedy:

@@ -1,7 +1,7 @@
-"""Norm: what a layer norm does to each token by itself: before, normalised, after gain and shift.
+"""Norm: the effect of a layer norm on each token: before, normalised, after gain and shift.
 
 The talk's pages 24 and 31. Mean 0 and variance 1 hold in the middle, before gain and shift; an RMS norm
-(Zhang and Sennrich 2019) subtracts no mean and brings the root mean square to 1.
+(Zhang and Sennrich 2019) does not subtract the mean and scales the root mean square to 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class NormView(View):
-    """One norm at work: the same tokens before it, normalised, and after gain and shift."""
+    """The same tokens before a norm, normalised, and after gain and shift."""
 
     which: Which
     layer: int | None  # None: the final norm
@@ -39,33 +39,33 @@ class NormView(View):
     normalised: NDArray[np.float32]  # [T, C]
     after: NDArray[np.float32]  # [T, C]
     gain: NDArray[np.float32]  # [C]
-    shift: NDArray[np.float32] | None  # [C]; None: this norm has none
+    shift: NDArray[np.float32] | None  # [C]; None for an RMS norm
 
     name = "norm"
 
     @property
     def stages(self) -> tuple[NDArray[np.float32], ...]:
-        """The three, in the order of STAGES."""
+        """The three arrays in the order of STAGES."""
         return (self.before, self.normalised, self.after)
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """Mean over the features of every token at every stage: [3, T]."""
+        """The mean over the features of every token at every stage: [3, T]."""
         return np.stack([stage.mean(axis=-1, dtype=np.float64) for stage in self.stages])
 
     @property
     def variances(self) -> NDArray[np.float64]:
-        """Variance over the features: [3, T]."""
+        """The variance over the features: [3, T]."""
         return np.stack([stage.astype(np.float64).var(axis=-1) for stage in self.stages])
 
     @property
     def mean_squares(self) -> NDArray[np.float64]:
-        """Mean of the squared features: [3, T]."""
+        """The mean of the squared features: [3, T]."""
         return np.stack([np.square(stage.astype(np.float64)).mean(axis=-1) for stage in self.stages])
 
     @property
     def place(self) -> str:
-        """Which norm this is, in words."""
+        """The norm's place in the model, in words."""
         if self.layer is None:
             return "the final norm"
         where = "attention" if self.which == "ln_1" else "feed-forward"
@@ -73,14 +73,12 @@ class NormView(View):
 
     @property
     def headline(self) -> str:
-        """What the norm does, and which one it is."""
         if self.kind == "rms":
             return f"RMS norm ({self.place}): every token is scaled to root mean square 1, then gain"
         return f"Layer norm ({self.place}): every token gets mean 0 and variance 1, then gain and shift"
 
     @property
     def alt(self) -> str:
-        """The statistics before, in the middle and after."""
         what, spread = ("root mean square", np.sqrt(self.mean_squares))
         if self.kind == "layer":
             what, spread = "variance", self.variances
@@ -88,27 +86,26 @@ class NormView(View):
             f"{stage}: mean {_span(self.means[i])}, {what} {_span(spread[i])}"
             for i, stage in enumerate(STAGES)
         ]
-        return f"How the {self.before.shape[1]:,} features of each token are spread. {'; '.join(parts)}."
+        return f"The spread of the {self.before.shape[1]:,} features of each token. {'; '.join(parts)}."
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Where the talk's sentence holds, and what epsilon does."""
         if self.kind == "rms":
             return (
-                "This model has RMS norms: no mean is subtracted, so the mean is not 0; the root mean square "
+                "This model has RMS norms: the mean is not subtracted, so it is not 0; the root mean square "
                 "is 1 before the gain. There is no shift.",
-                f"Under the root stands the mean square plus epsilon = {self.epsilon:g}: tiny vectors stay "
-                "a little below 1.",
+                f"The divisor is the root of the mean square plus epsilon = {self.epsilon:g}, so that tiny "
+                "vectors come out a little below 1.",
             )
         return (
-            "Mean 0 and variance 1 hold before gain and shift (the row in the middle): afterwards each "
-            "feature has been multiplied by a learned gain and moved by a learned shift.",
-            f"Under the root stands the variance plus epsilon = {self.epsilon:g}, so that the variance comes "
-            "out a little below 1 for tokens whose own variance is tiny.",
+            "Mean 0 and variance 1 hold before gain and shift (the row in the middle), which multiply each "
+            "feature by a learned gain and add a learned shift.",
+            f"The divisor is the root of the variance plus epsilon = {self.epsilon:g}, so that the variance "
+            "comes out a little below 1 for tokens whose own variance is tiny.",
         )
 
     def tables(self) -> dict[str, Table]:
-        """`statistics`: three rows per token; `parameters`: the learned gain and shift."""
+        """Return `statistics` (three rows per token) and `parameters` (the learned gain and shift)."""
         rows = tuple(
             (
                 position,
@@ -135,25 +132,24 @@ class NormView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`before`, `normalised`, `after` [token, feature]; `gain` and `shift` [feature]."""
-        found: dict[str, NDArray[np.generic]] = dict(zip(STAGES, self.stages, strict=True))
-        found["gain"] = self.gain
-        return found | ({"shift": self.shift} if self.shift is not None else {})
+        """Return `before`, `normalised`, `after` [token, feature]; `gain` and `shift` [feature]."""
+        arrays: dict[str, NDArray[np.generic]] = dict(zip(STAGES, self.stages, strict=True))
+        arrays["gain"] = self.gain
+        return arrays | ({"shift": self.shift} if self.shift is not None else {})
 
     def picture(self) -> tuple[Block, ...]:
-        """Both tables."""
         return tuple(self.tables().values())
 
     def quantiles(self, stage: int) -> NDArray[np.float64]:
-        """QUANTILES of every token's features at a stage: [5, T]."""
+        """Return the QUANTILES of every token's features at a stage: [5, T]."""
         return np.asarray(np.quantile(self.stages[stage].astype(np.float64), QUANTILES, axis=-1))
 
 
 def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> NormView:
-    """One norm of the model: `which` is "ln_1" (before attention), "ln_2" (before feed-forward) or "final".
+    """Show one norm: `which` is "ln_1" (before attention), "ln_2" (before feed-forward) or "final".
 
-    `layer` counts from 0, -1 is the last; it means nothing for "final". Arrays are [tokens, features]. Raises
-    BadInput for a norm or a layer that does not exist.
+    `layer` counts from 0, -1 is the last; "final" ignores it. Arrays are [tokens, features]. Raises BadInput
+    for a norm or a layer that does not exist.
 
         norm(lm, layer=3).variances[1]      # of the normalised rows: 1, 1, 1, ...
     """
@@ -181,7 +177,7 @@ def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> 
 
 
 def _span(values: NDArray[np.float64]) -> str:
-    """Smallest and largest for a sentence; one number where both read the same."""
+    """Format the smallest and largest value; one number if both round to the same."""
     low, high = f"{values.min():.2f}", f"{values.max():.2f}"
     low, high = low.replace("-0.00", "0.00"), high.replace("-0.00", "0.00")
     return low if low == high else f"{low} to {high}"

@@ -1,4 +1,4 @@
-"""The output layer: the last hidden state times W_O is the logits; softmax by hand; the greedy choice.
+"""The output layer: last hidden state times W_O = logits; softmax by hand; the greedy choice.
 
 h_T [C] @ W_O [C, V] = logits [V]          probability = e^logit / sum of all e^logit
 """
@@ -22,12 +22,12 @@ from pophood.table import Table
 if TYPE_CHECKING:
     from pophood.model.lm import LM
 
-AGREED = 1e-3  # largest difference of logits at which two computations are called equal
+AGREED = 1e-3  # largest difference of logits between two computations that agree
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One token: its logit by hand and from the engine, e^(logit - largest), and the quotient two ways."""
+    """One token: its logit by hand and from the engine, e^(logit - largest), its probability both ways."""
 
     id: int
     text: str
@@ -40,7 +40,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class OutputView(View):
-    """The last step. `hidden` [C] after the final norm, `logits` [V] by hand, `top` the likeliest tokens."""
+    """The output layer: `hidden` [C] after the final norm, `logits` [V] by hand, `top` likeliest tokens."""
 
     hidden: Floats
     logits: Floats
@@ -52,7 +52,7 @@ class OutputView(View):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of W_O: (768, 50257) for GPT-2 small."""
+        """The shape of W_O: (768, 50257) for GPT-2 small."""
         return len(self.hidden), len(self.logits)
 
     @property
@@ -62,26 +62,24 @@ class OutputView(View):
 
     @property
     def softmax_difference(self) -> float:
-        """The largest difference between a probability by hand and the library's, of those shown."""
+        """The largest difference between a listed probability by hand and the library's."""
         return max(abs(token.probability - token.library) for token in self.top)
 
     @property
     def greedy(self) -> Scored:
-        """The likeliest token, which greedy decoding takes."""
+        """The likeliest token, which greedy decoding chooses."""
         return self.top[0]
 
     @property
     def headline(self) -> str:
-        """One line that states what is shown."""
         features, vocabulary = self.shape
         return (
             f"{features} numbers times W_O ({features} × {vocabulary:,}) give {vocabulary:,} logits; "
-            f'the largest after {quoted_end(self.source.text)} is "{self.greedy.text}"'
+            f'the largest after {quoted_end(self.source.text)} is that of "{self.greedy.text}"'
         )
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
         likeliest = "; ".join(f'"{t.text}" {t.logit:.2f}, {t.probability:.4f}' for t in self.top[:5])
         return (
             f"Three steps. The last hidden state of {self.shape[0]} numbers; the logits, as bars, of the "
@@ -91,10 +89,9 @@ class OutputView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers do not say by themselves."""
         tied = (
-            "W_O is the token embedding again (tied), turned on its side: a token's logit is the dot product "
-            "of the last hidden state with that token's own vector."
+            "W_O is the token embedding again (tied), transposed: a token's logit is the dot product of the "
+            "last hidden state with that token's own vector."
             if self.tied
             else "W_O is a matrix of its own (not tied to the token embedding)."
         )
@@ -102,14 +99,14 @@ class OutputView(View):
         verdict = "within" if self.difference <= AGREED else "MORE than"
         return (
             tied,
-            f"By hand and by the engine: the largest difference of {self.shape[1]:,} logits is {largest}, "
+            f"The {self.shape[1]:,} logits by hand and from the engine differ by at most {largest}, "
             f"{verdict} {AGREED:g}.",
-            "Taking e^(logit - largest logit) instead of e^logit changes no quotient, and nothing overflows.",
-            "The talk's library decodes greedily unless told otherwise: it takes the largest logit.",
+            "e^(logit - largest logit) gives the same probabilities as e^logit, and cannot overflow.",
+            "The talk's library decodes greedily by default: it takes the largest logit.",
         )
 
     def tables(self) -> dict[str, Table]:
-        """Softmax token by token; the steps with their shapes and checks; the last hidden state."""
+        """Return `softmax` (one row per token) and `steps` (with shapes and checks)."""
         columns = (
             *("token_id", "token_text", "logit"),
             *("e^(logit - largest)", "divided by their sum", "softmax of the library"),
@@ -135,12 +132,12 @@ class OutputView(View):
         return {"softmax": softmax, "steps": Table(("step", "value"), steps)}
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The last hidden state and both rows of logits."""
+        """Return `hidden`, `logits` (by hand) and `engine_logits`."""
         return {"hidden": self.hidden, "logits": self.logits, "engine_logits": self.engine_logits}
 
 
 def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
-    """How the model chooses after `text`: h_T W_O by hand, softmax by hand, beside the engine's own.
+    """Compute the logits and the softmax after `text` by hand, and compare them with the engine's.
 
     `k` tokens are listed. Raises BadInput, ContextOverflow.
 

@@ -1,4 +1,4 @@
-"""Parameters: where a model's learned numbers are, part by part, from its configuration alone."""
+"""Parameters: the number of parameters in each part of a model, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAR = 50  # characters of the bar on a terminal
 
 @dataclass(frozen=True)
 class ParametersView(View):
-    """Parts of a model and the numbers that each of them learned."""
+    """The parts of a model and the number of parameters in each."""
 
     config: ModelConfig
     parts: tuple[ModelPart, ...]
@@ -28,12 +28,12 @@ class ParametersView(View):
 
     @property
     def total(self) -> int:
-        """All learned numbers, a tied output matrix counted once: 124,439,808 for GPT-2 small."""
+        """The number of parameters, a tied output matrix counted once: 124,439,808 for GPT-2 small."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def groups(self) -> dict[str, int]:
-        """Coarser: token embedding, positions, attention, feed-forward, norms, output matrix -> numbers."""
+        """Parameters by group: token embedding, positions, attention, feed-forward, norms, output matrix."""
         sums: dict[str, int] = {}
         for part in self.parts:
             sums[part.group] = sums.get(part.group, 0) + part.parameters
@@ -41,12 +41,10 @@ class ParametersView(View):
 
     @property
     def headline(self) -> str:
-        """Whose parameters, and how many."""
         return f"Where the {self.total:,} parameters of {model_title(self.source.model)} are"
 
     @property
     def alt(self) -> str:
-        """The shares in words."""
         shares = ", ".join(
             f"{group} {numbers:,} ({share_text(numbers / self.total)})"
             for group, numbers in self.groups.items()
@@ -57,19 +55,18 @@ class ParametersView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the output matrix is counted, and how far the blocks share out what is left."""
         config, per_block = self.config, self._per_block()
-        output = "The output matrix is its own."
+        output = "The output matrix is its own, not tied to the token embedding."
         if config.tied_output:
             saved = config.vocab_size * config.n_embd
             output = (
                 f"The output matrix W_O ({config.n_embd} x {config.vocab_size}) is the token embedding again"
-                f" (tied): counted once. Counted twice, it would be {self.total + saved:,}."
+                f" (tied): counted once. Counted twice, the total would be {self.total + saved:,}."
             )
         return (output, f"Each of the {config.n_layer} blocks has {per_block:,} parameters.")
 
     def tables(self) -> dict[str, Table]:
-        """`parameters` by part, and `groups`."""
+        """Return `parameters` by part, and `groups`."""
         rows = tuple(
             (part.name, part.tensors, part.shape_text, part.parameters, part.parameters / self.total)
             for part in self.parts
@@ -83,7 +80,6 @@ class ParametersView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        """One bar of the groups, and the parts."""
         return (Lines(self.title, *_bar(self.groups)), self.tables()["parameters"])
 
     def _per_block(self) -> int:
@@ -93,7 +89,7 @@ class ParametersView(View):
 
 
 def parameters(lm: LM) -> ParametersView:
-    """Where the parameters are; no weight is read.
+    """Return the number of parameters in each part of the model; no weight is read.
 
     look.parameters(lm).total                       # 124,439,808 for GPT-2 small
     print(look.parameters(lm).tables()["groups"])
@@ -102,12 +98,12 @@ def parameters(lm: LM) -> ParametersView:
 
 
 def share_text(share: float) -> str:
-    """A share in percent; a small one keeps two digits: `share_text(0.00031) == "0.031%"`."""
+    """Format a share in percent; a small one keeps two digits: `share_text(0.00031) == "0.031%"`."""
     return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"
 
 
 def _bar(groups: dict[str, int]) -> tuple[str, str]:
-    """A stacked bar and its legend, for a terminal: with block characters, and in ASCII."""
+    """Return a stacked bar with its legend, in block characters and in ASCII."""
     total = sum(groups.values())
     fancy, plain = "█▓▒░▚▞", "#=+-:."
     width = max(len(group) for group in groups)

@@ -1,7 +1,7 @@
-"""Positions: how a model knows where a token stands: learned vectors that are added, or rotary angles.
+"""Positions: how a model encodes the position of a token: learned vectors (GPT-2) or rotary angles (RoPE).
 
-Learned (GPT-2): the matrix, its curve along its main directions, which positions resemble each other.
-Rotary (Llama, Qwen): nothing is added; queries and keys are turned, so that scores depend on distance.
+Learned: the matrix, its curve along the principal directions, the similarity of positions.
+Rotary (Llama, Qwen): nothing is added; queries and keys are rotated, so that scores depend on distance.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from pophood.config import ModelConfig
     from pophood.model.lm import LM
 
-MAP = 256  # rows and columns of the similarity map, at most
+MAP = 256  # most rows and columns of the similarity map
 MAP_SHOWN = 32  # of them on a terminal
-ANGLES = 64  # positions of the map of angles
+ANGLES = 64  # positions in the map of angles
 DISTANCES, OFFSETS = 65, (0, 1, 7, 100, 1000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Learned:
-    """The position matrix seen from outside."""
+    """The position matrix: its curve along principal directions, and the similarity of positions."""
 
-    curve: NDArray[np.float64]  # [P, 3], along the first right vectors of the centred matrix
+    curve: NDArray[np.float64]  # [P, 3], along the first right singular vectors of the centred matrix
     explained: tuple[float, ...]
     places: NDArray[np.int64]  # positions of the map
     similarity: NDArray[np.float64]  # cosines [places, places]
@@ -54,13 +54,13 @@ class Rotary:
 
     @property
     def spread(self) -> float:
-        """The largest difference between scores of equal distance."""
+        """The largest difference between scores at the same distance."""
         return float(np.ptp(self.scores, axis=0).max())
 
 
 @dataclass(frozen=True, eq=False)
 class PositionsView(View):
-    """The context window, and what stands for places in it."""
+    """The context window, and how positions in it are encoded."""
 
     config: ModelConfig
     order: WordOrder
@@ -70,22 +70,20 @@ class PositionsView(View):
 
     @property
     def headline(self) -> str:
-        """Which kind of positions, and how many."""
         model, config = model_title(self.source.model), self.config
         if self.learned is not None:
             return f"Position Embeddings of {model}: {config.n_positions} rows of {config.n_embd} numbers"
-        return f"Rotary positions of {model}: queries and keys turn by position x frequency"
+        return f"Rotary positions of {model}: queries and keys are rotated by position x frequency"
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
         config = self.config
         if self.learned is not None:
             near = np.diagonal(self.learned.similarity, 1)
             return (
-                f"Left: the {config.n_positions} position vectors along their first two right vectors, joined"
-                f" in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of the"
-                f" variance. Right: cosine of every position with every other; positions"
+                f"Left: the {config.n_positions} position vectors along their first two singular vectors,"
+                f" joined in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of"
+                f" the variance. Right: cosine of every position with every other; positions"
                 f" {self._step} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
             )
         assert self.rotary is not None
@@ -93,26 +91,25 @@ class PositionsView(View):
             f"Left: cosine of position x frequency for {len(self.rotary.cosines)} positions and"
             f" {len(self.rotary.frequencies)} pairs of features, fast pairs to the left. Right: the score of"
             f" one query and key by distance, at {len(self.rotary.offsets)} places of the text: the curves"
-            f" lie on each other (largest difference {self.rotary.spread:.0e}). {self.order.verdict}"
+            f" coincide (largest difference {self.rotary.spread:.0e}). {self.order.verdict}"
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What takes the place of vectors in a rotary model, and what the mice show."""
         order = (self.order.verdict,) if self.order.left is None else (self.order.verdict, self.order.left)
         if self.rotary is None:
             return order
         offsets = ", ".join(map(str, self.rotary.offsets))
         return (
             "Nothing is added to the token rows: in every block, features i and i + D/2 of each query and key"
-            " head turn together, by position x frequency i. Two turned vectors score by distance alone:"
-            f" largest difference {self.rotary.spread:.0e} over offsets {offsets}.",
+            " head are rotated as a pair, by position x frequency i. The score of two rotated vectors depends"
+            f" on their distance alone: largest difference {self.rotary.spread:.0e} over offsets {offsets}.",
             *order,
         )
 
     @property
     def facts(self) -> str:
-        """The talk's lines."""
+        """The sizes as the talk lists them."""
         config = self.config
         lines = [f"Context window: {config.n_positions}", f"Embedding dimension: {config.n_embd}"]
         matrix = "none (rotary)"
@@ -121,26 +118,26 @@ class PositionsView(View):
         return "\n".join([*lines, f"Position embedding matrix: {matrix}"])
 
     def tables(self) -> dict[str, Table]:
-        """`facts`, `order`, `rows`, and `curve` or `frequencies` and `distances`."""
+        """Return `facts`, `order`, `rows`, and `curve` or `frequencies` and `distances`."""
         config = self.config
         facts: list[tuple[str, int]] = [
             ("Context window", config.n_positions),
             ("Embedding dimension", config.n_embd),
         ]
-        found = {"order": self.order.table(), "rows": self.order.rows_table()}
+        tables = {"order": self.order.table(), "rows": self.order.rows_table()}
         if self.learned is not None:
             shares = zip("first second third".split(), self.learned.explained, strict=False)  # noqa: SIM905
             title = ", ".join(f"{name} {share:.1%}" for name, share in shares) + " of the variance"
             rows = tuple((i, *map(float, row)) for i, row in enumerate(self.learned.curve))
             columns = ("position", *("first", "second", "third")[: self.learned.curve.shape[1]])
-            found["curve"] = Table(columns, rows, title=title)
+            tables["curve"] = Table(columns, rows, title=title)
             facts += [("Rows of the position matrix", config.n_positions), ("Columns", config.n_embd)]
         if self.rotary is not None:
-            found |= {"frequencies": _frequencies(self.rotary), "distances": _distances(self.rotary)}
-        return {"facts": Table(("fact", "value"), tuple(facts)), **found}
+            tables |= {"frequencies": _frequencies(self.rotary), "distances": _distances(self.rotary)}
+        return {"facts": Table(("fact", "value"), tuple(facts)), **tables}
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`curve` and `similarity`, or `frequencies`, `cosines` and `scores`."""
+        """Return `curve` and `similarity`, or `frequencies`, `cosines` and `scores`."""
         if self.learned is not None:
             return {"curve": self.learned.curve, "similarity": self.learned.similarity}
         assert self.rotary is not None
@@ -151,7 +148,6 @@ class PositionsView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        """The talk's lines, the mice, then what is particular to the kind of positions."""
         first = (Lines("Positions", self.facts, self.facts), self.order.rows_table(), self.order.table())
         if self.learned is not None:
             return (*first, *self._learned_blocks(self.learned))
@@ -177,8 +173,8 @@ class PositionsView(View):
             for i, (x, y) in enumerate(learned.curve[::step, :2])
         )
         return (
-            Points("The position vectors along their first two right vectors", points),
-            Heat("Positions that resemble each other", values, labels, labels, -1.0, 1.0, "cosine", True),
+            Points("The position vectors along their first two singular vectors", points),
+            Heat("Similarity of positions", values, labels, labels, -1.0, 1.0, "cosine", True),
         )
 
     @property
@@ -188,11 +184,11 @@ class PositionsView(View):
 
 
 def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
-    """How the model knows places, and what two sentences of the same words lose without.
+    """Show how the model encodes positions, and what two sentences of the same words lose without them.
 
     print(look.positions(lm).tables()["order"])
 
-    Raises BadInput for two sentences that are not the same tokens in another order.
+    Raises BadInput unless the two sentences are the same tokens in another order.
     """
     config = lm.config
     compared = compare(lm, sentences)
@@ -210,7 +206,7 @@ def _learned(matrix: NDArray[np.float32]) -> Learned:
 
 
 def _rotary(lm: LM, sentence: str) -> Rotary:
-    """Take a real query and key (head 0 of block 0, last and second token), and turn them by hand."""
+    """Rotate a real query and key (head 0 of block 0, last and second token) by hand."""
     config = lm.config
     assert config.rope is not None
     frequencies = config.rope.frequencies(config.head_dim).astype(np.float64)
@@ -228,10 +224,10 @@ def _rotary(lm: LM, sentence: str) -> Rotary:
 def _scores(
     query: Floats, key: Floats, distances: NDArray[np.int64], offset: int, frequencies: Floats
 ) -> Floats:
-    """The score of a query at offset + distance with a key at offset, for every distance."""
-    turned = rotate(np.tile(query, (len(distances), 1, 1)), distances + offset, frequencies)[:, 0]
+    """Return the score of a query at offset + distance and a key at offset, for every distance."""
+    rotated = rotate(np.tile(query, (len(distances), 1, 1)), distances + offset, frequencies)[:, 0]
     fixed = rotate(key[None, None], np.array([offset]), frequencies)[0, 0]
-    scores: Floats = turned @ fixed / math.sqrt(len(query))
+    scores: Floats = rotated @ fixed / math.sqrt(len(query))
     return scores
 
 

@@ -1,6 +1,6 @@
 """Residual: what each sublayer adds to the stream: X_new = X + dX, for attention and then for feed-forward.
 
-The talk's page 25. The additions are checked, not assumed: `errors` holds what they miss.
+The talk's page 25. The additions are checked, not assumed: `errors` holds the deviations.
 """
 
 from __future__ import annotations
@@ -28,30 +28,28 @@ _STEPS = (("resid_pre", "attn.out", "resid_mid"), ("resid_mid", "mlp.out", "resi
 
 @dataclass(frozen=True, eq=False)
 class ResidualView(View):
-    """How long X and dX are at every sublayer, and which way dX points; first axis: SUBLAYERS."""
+    """The lengths of X and dX at every sublayer, and their cosine. The first axis is SUBLAYERS."""
 
     stream: Floats  # [2, L, T]: length of X before the sublayer
     added: Floats  # [2, L, T]: length of dX
-    cosine: Floats  # [2, L, T]: of the angle between dX and X
+    cosine: Floats  # [2, L, T]: between dX and X
     errors: Floats  # [2, L]: largest |X + dX - X_new|
-    largest: float  # the largest number in any X_new, to judge the errors by
+    largest: float  # the largest number in any X_new, for comparison with the errors
 
     name = "residual"
 
     @property
     def share(self) -> Floats:
-        """Length of dX over length of X: [2, L, T]."""
+        """The length of dX divided by the length of X: [2, L, T]."""
         return np.asarray(self.added / np.maximum(self.stream, np.float32(1e-30)), np.float32)
 
     @property
     def headline(self) -> str:
-        """What is compared."""
         name = model_title(self.source.model)
         return f"What each sublayer of {name} adds: the size of dX beside X in X_new = X + dX"
 
     @property
     def alt(self) -> str:
-        """Where most is added, and that the sums hold."""
         parts = []
         for name, share, cosine in zip(SUBLAYERS, self.share, self.cosine, strict=True):
             median, angles = np.median(share, axis=1), np.median(cosine, axis=1)
@@ -66,22 +64,21 @@ class ResidualView(View):
     @property
     def _sums(self) -> str:
         return (
-            f"X + dX misses X_new by at most {self.errors.max():.1e} "
+            f"X + dX equals X_new within {self.errors.max():.1e} "
             f"(the largest number in the stream is {self.largest:,.1f})."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """That the sums were checked, and how to read share and cosine."""
         return (
             self._sums,
-            "Share: length of dX over length of X. Cosine: 1 lengthens X, 0 adds something new, -1 takes "
-            "away. Lines and table show the median of the tokens, since the first one is often far longer; "
-            "the colours end where the other tokens end.",
+            "Share: length of dX divided by length of X. Cosine: dX lengthens X at 1, adds a new direction "
+            "at 0, and shortens X at -1. Lines and table show the median of the tokens, since the first one is "
+            "often far longer; the colours cover the range of the other tokens.",
         )
 
     def tables(self) -> dict[str, Table]:
-        """`layers`: medians per block; `tokens`: every token at every sublayer."""
+        """Return `layers` (medians per block) and `tokens` (every token at every sublayer)."""
         columns: list[str] = ["layer", "sublayer", "x_length", "dx_length", "share", "cosine", "sum_error"]
         layers, tokens = [], []
         for layer in range(self.share.shape[1]):
@@ -102,11 +99,10 @@ class ResidualView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """`stream`, `added`, `share`, `cosine` [sublayer, layer, token]."""
+        """Return `stream`, `added`, `share`, `cosine` [sublayer, layer, token]."""
         return {"stream": self.stream, "added": self.added, "share": self.share, "cosine": self.cosine}
 
     def picture(self) -> tuple[Block, ...]:
-        """The medians, and each sublayer's share token by token."""
         low, high = self.limits()
         heats = (
             Heat(
@@ -124,18 +120,18 @@ class ResidualView(View):
         return (self.tables()["layers"], *heats)
 
     def log_share(self, sublayer: int) -> Floats:
-        """log10 of the share as a picture has it: [T, L]; 0 where dX is as long as X."""
+        """Return the base-10 logarithm of the share for pictures, [T, L]; 0 where dX is as long as X."""
         return np.asarray(np.log10(np.maximum(self.share[sublayer].T, 1e-6)), np.float32)
 
     def limits(self) -> tuple[float, float]:
-        """Ends of the colours, as far on both sides of 0 as any token but the first (it is an outlier)."""
+        """Return the ends of the colour scale: the range of all tokens but the first, which is an outlier."""
         shares = np.stack([self.log_share(s) for s in range(2)])
         reach = float(np.abs(shares[:, 1:] if shares.shape[1] > 1 else shares).max())
         return -reach, reach
 
 
 def residual(lm: LM, text: str = PROMPT) -> ResidualView:
-    """What attention and feed-forward add in every block: lengths, shares and cosines, [2, layers, tokens].
+    """Measure what attention and feed-forward add in every block, [2, layers, tokens].
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.
 
@@ -156,7 +152,7 @@ def residual(lm: LM, text: str = PROMPT) -> ResidualView:
 def _step(
     trace: Trace, layer: int, before: str, change: str, after: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Lengths of X and dX, their cosine, [T] each; the sum's largest error; the largest number after."""
+    """Return lengths of X and dX and their cosine, [T] each; the sum's largest error; the largest result."""
     x, dx = (trace[f"blocks.{layer}.{name}"].astype(np.float64) for name in (before, change))
     new = trace[f"blocks.{layer}.{after}"]
     lengths, changes = np.linalg.norm(x, axis=1), np.linalg.norm(dx, axis=1)

@@ -1,6 +1,6 @@
-"""Scale: how many parameters language models have had over the years, the model at hand among them.
+"""Scale: the number of parameters of language models over the years, the loaded model among them.
 
-Only open models have published sizes; what is said of the others are estimates, and marked so.
+Only open models have published sizes; the other figures are estimates and are marked as such.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ABOUT_GPT2 = (
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """One point: `year` None where nobody knows it (drawn as a line across)."""
+    """One point of the plot; a model of unknown year (None) is drawn as a horizontal line."""
 
     name: str
     parameters: float
@@ -62,12 +62,10 @@ class ScaleView(View):
 
     @property
     def headline(self) -> str:
-        """The talk's."""
         return "Language Model Scale"
 
     @property
     def alt(self) -> str:
-        """Every point in words."""
         points = "; ".join(
             f"{model.name} {short_number(model.parameters)} parameters"
             f"{f' in {model.year}' if model.year else ''} ({model.source})"
@@ -77,16 +75,15 @@ class ScaleView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which figures are guesses, and what GPT-2 is."""
         guessed = ", ".join(model.name for model in self.models if model.source == ESTIMATE)
         published = ", ".join(model.name for model in self.models if model.source == PUBLISHED)
         return (
-            f"Published figures: {published}. Estimates, as nobody outside knows: {guessed}.",
+            f"Published figures: {published}. Estimates, since their makers publish none: {guessed}.",
             ABOUT_GPT2,
         )
 
     def tables(self) -> dict[str, Table]:
-        """`scale`: every point; `gpt2`: the four sizes of GPT-2."""
+        """Return `scale` (every point) and `gpt2` (the four sizes of GPT-2)."""
         rows = tuple((model.name, round(model.parameters), model.year, model.source) for model in self.models)
         sizes = tuple(
             (size.title, size.n_params, size.n_layer, size.n_head, size.n_embd, size.weights_public)
@@ -99,7 +96,6 @@ class ScaleView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        """The points on a logarithmic scale, and the tables."""
         points = tuple(
             (float(model.year), math.log10(model.parameters), model.name, model.source)
             for model in self.models
@@ -114,11 +110,11 @@ class ScaleView(View):
 
 
 def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] = ()) -> ScaleView:
-    """The talk's six models, the loaded one, and those of `add`: "NAME,PARAMS,YEAR" or (name, params, year).
+    """Compare the talk's six models, the loaded one, and those in `add`.
 
     look.scale(lm, add=["Mine,1.5B,2025"]).figure()
 
-    Raises BadInput for an addition that says no such thing.
+    `add` takes "NAME,PARAMS,YEAR" or (name, params, year). Raises BadInput for anything else.
     """
     added = [parse_model(one) if isinstance(one, str) else _checked(*one) for one in add]
     if lm is None:
@@ -127,7 +123,7 @@ def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] =
 
 
 def parse_model(text: str) -> ModelSize:
-    """A point from "NAME,PARAMS,YEAR"; PARAMS may be 1500000000, 1.5e9, 1.5B or 135M.
+    """Read a point from "NAME,PARAMS,YEAR"; PARAMS may be 1500000000, 1.5e9, 1.5B or 135M.
 
     >>> parse_model("SmolLM2,135M,2024")
     ModelSize(name='SmolLM2', parameters=135000000.0, year=2024, source='added')
@@ -138,15 +134,17 @@ def parse_model(text: str) -> ModelSize:
     name, numbers, year = parts
     match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kKmMbBtT]?)", numbers)
     if match is None:
-        raise BadInput(f"{numbers!r} in {text!r} is no number of parameters: write 124000000, 124e6 or 124M")
+        raise BadInput(
+            f"{numbers!r} in {text!r} is not a number of parameters: write 124000000, 124e6 or 124M"
+        )
     if re.fullmatch(r"\d{1,6}", year) is None:
-        raise BadInput(f"{year!r} in {text!r} is no year: write for example 2024")
+        raise BadInput(f"{year!r} in {text!r} is not a year: write for example 2024")
     factor = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}[match[2].lower()]
     return _checked(name, float(match[1].replace("_", "")) * factor, int(year))
 
 
 def short_number(number: float) -> str:
-    """A count in three digits: `short_number(124_439_808) == "124M"`."""
+    """Format a count with three digits: `short_number(124_439_808) == "124M"`."""
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if number >= size:
             return f"{number / size:.3g}{letter}"
@@ -164,6 +162,6 @@ def _checked(name: str, parameters: float, year: int) -> ModelSize:
 
 
 def _local(lm: LM) -> ModelSize:
-    found = known_model(lm.name, lm.n_params)
-    year = None if found is None else int(found.announced[:4])
+    entry = known_model(lm.name, lm.n_params)
+    year = None if entry is None else int(entry.announced[:4])
     return ModelSize(f"this model: {model_title(lm.name)}", float(lm.n_params), year, LOCAL)

@@ -1,6 +1,7 @@
-"""Surprise: how probable each token of a text was, given what came before it; in bits, with its rank.
+"""Surprise: the surprisal of each token of a text, given the tokens before it, and its rank.
 
-bits = -log2(probability): 0 was certain, 1 was heads or tails, 10 was one in 1,024
+Surprisal, the technical term, is -log2(probability), in bits: 0 for a certain token, 1 for a coin toss, 10
+for one in 1,024. Its mean is the cross-entropy of the text, and 2 to the power of the mean is the perplexity.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 ROWS = 128  # logit rows held at once: 26 MB at GPT-2's vocabulary
-HIGH = 12.0  # bits at which the colours end: one in 4,096
-SCALE = "bits of surprise: 0 certain, 1 heads or tails, 10 one in a thousand"
+HIGH = 12.0  # bits at the end of the colour scale: one in 4,096
+SCALE = "surprisal in bits: 0 certain, 1 a coin toss, 10 one in a thousand"
 
 
 @dataclass(frozen=True, eq=False)
 class SurpriseView(View):
-    """Every token of a text: `log_probabilities` [T] in nats and `ranks` [T] (1: the model's own guess).
+    """Every token of a text: `log_probabilities` [T] in nats and `ranks` [T] (1: the model's first guess).
 
-    NaN and 0 where nothing comes before: the first token of the text, and of each window of a long one.
+    The first token of the text, and of each window of a long text, has no context: its values are NaN and 0.
     """
 
     log_probabilities: NDArray[np.float64]
@@ -44,32 +45,29 @@ class SurpriseView(View):
 
     @property
     def bits(self) -> NDArray[np.float64]:
-        """-log2 of each token's probability; NaN where there is none."""
+        """The surprisal of each token, -log2 of its probability; NaN for a token without one."""
         bits: NDArray[np.float64] = -self.log_probabilities / math.log(2)
         return bits
 
     @property
     def scored(self) -> int:
-        """Tokens that have a probability."""
+        """The number of tokens that have a probability."""
         return int(np.count_nonzero(~np.isnan(self.log_probabilities)))
 
     @property
     def mean_bits(self) -> float:
-        """Mean surprise in bits per scored token; NaN if there is none."""
+        """The mean surprisal in bits per scored token; NaN if there is none."""
         return float(np.nansum(self.bits)) / self.scored if self.scored else math.nan
 
     @property
     def perplexity(self) -> float:
-        """2 ** mean_bits: as if every token had been drawn from so many equally likely ones."""
+        """The perplexity, 2 ** mean_bits: as many equally likely tokens have the same mean surprisal."""
         return float(2.0**self.mean_bits)
 
     @property
     def headline(self) -> str:
-        """One line that states what is shown."""
         if not self.scored:
-            return (
-                f"{quoted_end(self.source.text)} is one token: nothing comes before it, so nothing surprises"
-            )
+            return f"{quoted_end(self.source.text)} is one token: it has no context, so it has no surprisal"
         tokens = f"{self.scored:,} token{'s' * (self.scored != 1)}"
         return (
             f"How surprising each token was to {self.source.model}: on average {self.mean_bits:.2f} bits "
@@ -78,12 +76,11 @@ class SurpriseView(View):
 
     @property
     def alt(self) -> str:
-        """The picture in words."""
         order = np.argsort(-np.nan_to_num(self.bits, nan=-1.0), kind="stable")[: min(5, self.scored)]
         worst = "; ".join(f'"{self.source.tokens[i]}" {self.bits[i]:.1f} bits' for i in order.tolist())
         first = int(np.count_nonzero(self.ranks == 1))
         return (
-            f"The text, each token on a colour that shows its surprise in bits, with a colour bar. "
+            f"The text, each token on a colour that shows its surprisal in bits, with a colour bar. "
             f"{first:,} of {count(self.scored, 'token')} {'was' if self.scored == 1 else 'were'} "
             f"the model's first guess. "
             f"The most surprising: {worst or 'none'}."
@@ -91,10 +88,10 @@ class SurpriseView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers do not say by themselves."""
         notes = (
-            "The first token has no probability: nothing comes before it.",
-            f"Colours end at {HIGH:g} bits (one in {2**HIGH:,.0f}); the table has the whole number.",
+            "Surprisal is -log2 of the probability that the model gave the token. The first token has none, "
+            "since nothing comes before it.",
+            f"The colours end at {HIGH:g} bits (one in {2**HIGH:,.0f}); the table has the exact values.",
         )
         windows = -(-len(self.source.ids) // self.window)
         if windows == 1:
@@ -102,11 +99,11 @@ class SurpriseView(View):
         return (
             *notes,
             f"The text is longer than the window of {self.window:,} tokens: it was read in {windows:,} "
-            "windows that do not touch, and the first token of each has no probability (as in LM.score).",
+            "separate windows, and the first token of each has no probability (as in LM.score).",
         )
 
     def tables(self) -> dict[str, Table]:
-        """Every token with probability, bits and rank; the mean and the perplexity."""
+        """Return `tokens` (probability, bits and rank of each) and `summary` (mean and perplexity)."""
         rows = []
         for i, (id_, text) in enumerate(zip(self.source.ids, self.source.tokens, strict=True)):
             value = float(self.log_probabilities[i])
@@ -134,20 +131,19 @@ class SurpriseView(View):
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Bits and ranks of every token [T]."""
+        """Return the bits and ranks of every token [T]."""
         return {"bits": self.bits, "ranks": self.ranks}
 
     def picture(self) -> tuple[Block, ...]:
-        """The coloured text, then the figures."""
         pieces = tuple(zip(self.source.tokens, self.bits.tolist(), strict=True))
         return Coloured(self.title, pieces, 0.0, HIGH, SCALE), self.tables()["summary"]
 
 
 def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) -> SurpriseView:
-    """How surprising every token of a text (or of a file, given as a Path) is to the model.
+    """Measure the surprisal of every token of a text, or of a file given as a Path.
 
-    A text over the context window is read in windows of `window` tokens (default: the context) that do not
-    touch. Raises BadInput for a text that is empty or not UTF-8.
+    A text longer than the context window is read in separate windows of `window` tokens (default: the
+    context). Raises BadInput for a text that is empty or not UTF-8.
 
         look.surprise(lm, Path("notes.txt")).perplexity
     """
@@ -157,25 +153,25 @@ def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) ->
         raise BadInput(f"window must be 2..{limit:,} tokens, got {size:,}")
     source = source_of(lm, read_text(text) if isinstance(text, Path) else text, whole=False)
     ids = np.asarray(source.ids, np.int64)
-    found = np.full(len(ids), np.nan)
+    log_probabilities = np.full(len(ids), np.nan)
     ranks = np.zeros(len(ids), np.int64)
     for start in range(0, len(ids), size):
         sequence = lm.engine.new_sequence()
-        last = min(start + size, len(ids)) - 1  # its own logits predict nothing here
+        last = min(start + size, len(ids)) - 1  # its logits predict the next window's first token
         try:
             for first in range(start, last, ROWS):
                 stop = min(first + ROWS, last)
                 rows = lm.engine.forward([(sequence, source.ids[first:stop])], rows="all").output
                 assert rows is not None
                 for i, row in enumerate(rows, first + 1):
-                    found[i], ranks[i] = place_of(row, int(ids[i]))
+                    log_probabilities[i], ranks[i] = place_of(row, int(ids[i]))
         finally:
             lm.engine.drop(sequence)
-    return SurpriseView(source, found, ranks, size)
+    return SurpriseView(source, log_probabilities, ranks, size)
 
 
 def place_of(row: Floats, token: int) -> tuple[float, int]:
-    """(log-probability in nats, rank from 1) of one token in a row of logits [V]; ties by id.
+    """Return (log-probability in nats, rank from 1) of a token in a row of logits [V]; ties rank by id.
 
     >>> place_of(np.array([1, 1, 1, 1], np.float32), 2)[1]
     3

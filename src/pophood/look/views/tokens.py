@@ -1,4 +1,4 @@
-"""Tokens: how a text is cut, as the model reads it; and how several texts, or languages, compare."""
+"""Tokens: how the model's tokenizer splits a text, and how several texts or languages compare."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Cut:
     text: str
     ids: tuple[int, ...]
     tokens: tuple[str, ...]
-    start: int  # how many of them the tokenizer put before the text
+    start: int  # number of start tokens that the tokenizer put before the text
 
     @property
     def count(self) -> int:
-        """Tokens of the text itself."""
+        """The number of tokens without the start tokens."""
         return len(self.ids) - self.start
 
     @property
@@ -42,14 +42,14 @@ class Cut:
 
     @property
     def per_word(self) -> float | None:
-        """Tokens per word between spaces; None where a script writes no spaces, or there is no word."""
+        """Tokens per word between spaces; None for a script without spaces, or if there is no word."""
         words = count_words(self.text)
         return self.count / words if words else None
 
 
 @dataclass(frozen=True)
 class TokensView(View):
-    """One text or several, cut into tokens."""
+    """One text or several, split into tokens."""
 
     cuts: tuple[Cut, ...]
     languages: bool
@@ -57,42 +57,39 @@ class TokensView(View):
 
     @property
     def headline(self) -> str:
-        """What is cut, and into how many."""
         model = model_title(self.source.model)
         if self.languages:
-            return f"One sentence in {len(self.cuts)} languages, as {model} cuts it"
+            return f"One sentence in {len(self.cuts)} languages, split by the tokenizer of {model}"
         if len(self.cuts) > 1:
             return f"{count(len(self.cuts), 'text')} in tokens of {model}"
         return f"{_quoted(self.cuts[0].text)} in {count(len(self.cuts[0].ids), 'token')} of {model}"
 
     @property
     def alt(self) -> str:
-        """The tokens in words, the first 40 of each text."""
         texts = []
         for cut in self.cuts:
             pairs = [f"{token!r} {id_}" for token, id_ in zip(cut.tokens, cut.ids, strict=True)]
             more = f" and {len(pairs) - 40} more" if len(pairs) > 40 else ""
             label = f"{cut.label}: " if len(self.cuts) > 1 else ""
             texts.append(f"{label}{count(len(pairs), 'token')}: {', '.join(pairs[:40])}{more}")
-        return f"Coloured boxes, one a token, each with its id. {'. '.join(texts)}."
+        return f"Coloured boxes, one for each token, with its id. {'. '.join(texts)}."
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the counts leave out, and why languages differ."""
         notes = []
         if any(cut.start for cut in self.cuts):
             notes.append("The tokenizer puts a start token before every text; the ratios leave it out.")
         if self.languages:
             notes.append(
-                "The same sentence costs more tokens in a language that the tokenizer saw less of when its"
+                "The same sentence takes more tokens in a language that was rare in the text from which the"
                 " vocabulary was made. Japanese writes no spaces, so it has no tokens per word."
             )
         if any("\\x" in token for cut in self.cuts for token in cut.tokens):
-            notes.append(r"\xE2 is one byte of a character that no single token covers.")
+            notes.append(r"\xE2 is one byte of a character that takes more than one token.")
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
-        """`tokens` for one text; `comparison` first for several."""
+        """Return `tokens` and `comparison`, in the other order for several texts."""
         if len(self.cuts) == 1:
             return {"tokens": _token_table(self.cuts[0]), "comparison": self._comparison()}
         rows = tuple((cut.label, *row) for cut in self.cuts for row in _token_table(cut).rows)
@@ -100,7 +97,6 @@ class TokensView(View):
         return {"comparison": self._comparison(), "tokens": all_tokens}
 
     def picture(self) -> tuple[Block, ...]:
-        """Each text in boxes, and the table that fits."""
         boxes = tuple(
             Lines(
                 f"{cut.label}: {count(cut.count, 'token')}" if len(self.cuts) > 1 else self.title,
@@ -134,13 +130,13 @@ class TokensView(View):
 
 
 def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = False) -> TokensView:
-    """How the model's tokenizer cuts a text, or several; `languages` takes one sentence in five languages.
+    """Show how the tokenizer splits a text, or several; `languages` compares one sentence in five languages.
 
     print(look.tokens(lm, "The capital of Spain is").tables()["tokens"])
     look.tokens(lm, ["color", "colour"]).tables()["comparison"]
     look.tokens(lm, languages=True).figure()
 
-    Raises BadInput for no text, an empty one, or one beside `languages`, which has its own.
+    Raises BadInput for no text, for an empty one, and for a text together with `languages`.
     """
     if languages and text != PROMPT:
         raise BadInput("languages compares one sentence of its own: leave the text out")
@@ -175,7 +171,7 @@ def _quoted(text: str) -> str:
 
 
 def token_boxes(ids: Sequence[int], tokens: Sequence[str], *, ascii_only: bool = False) -> str:
-    """Two lines for each row of boxes: the tokens, spaces as they are, and the ids.
+    """Draw tokens in boxes with their ids below, in rows that fit a terminal; spaces stay spaces.
 
     >>> print(token_boxes([464, 3139, 286], ["The", " capital", " of"]))
     │The│ capital│ of│
@@ -196,7 +192,7 @@ def token_boxes(ids: Sequence[int], tokens: Sequence[str], *, ascii_only: bool =
 
 
 def _shown(token: str, ascii_only: bool) -> str:
-    """A token with escapes for what takes no or an unknown place, or is not ASCII."""
+    """Escape control and combining characters, whose width is zero or unknown, and others if ASCII only."""
 
     def escaped(character: str) -> bool:
         kind = unicodedata.category(character)
@@ -206,5 +202,5 @@ def _shown(token: str, ascii_only: bool) -> str:
 
 
 def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide character of East Asia."""
+    """Return the number of terminal columns of a text: two for a wide East Asian character."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
