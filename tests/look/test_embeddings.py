@@ -137,7 +137,7 @@ def test_files_that_are_no_words(
 
 def test_a_word_that_is_no_token(small: pophood.LM) -> None:
     with pytest.raises(
-        BadInput, match=r"'Madridista' is no token of .*; its pieces are 'Mad', 'rid', 'ista'"
+        BadInput, match=r"'Madridista' is not a token of .*; its pieces are 'Mad', 'rid', 'ista'"
     ):
         look.embeddings(small, word="Madridista")
     with pytest.raises(BadInput, match="the word is empty"):

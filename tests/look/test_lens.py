@@ -101,10 +101,10 @@ def test_tables_and_map(small: pophood.LM) -> None:
     [
         (
             {"token": "Madrid"},
-            "'Madrid' is no token, but the 2 tokens 'Mad', 'rid'; ' Madrid', with the space",
+            "'Madrid' is not one token but the 2 tokens 'Mad', 'rid'; ' Madrid', with the space",
         ),
         ({"token": "sister"}, "'s', 'ister'"),
-        ({"token": ""}, "'' is no token"),
+        ({"token": ""}, "'' is not one token"),
         ({"token": 50_257}, r"token id 50257 is not in the vocabulary: wanted 0\.\.50,256"),
         ({"position": 5}, r"there is no token 5: .* has tokens 0\.\.4"),
         ({"most": 1}, "most must be at least 2"),

@@ -1,7 +1,7 @@
-"""What a view shows on a terminal, as data: heat maps, coloured text, points, plain lines. Prints nothing.
+"""The blocks that a view shows on a terminal, as data: heat maps, coloured text, points, plain lines.
 
-`Table` (pophood.table) is the fifth kind. `cli/look` turns each into coloured cells, or into plain text
-where a console has no colours.
+`Table` (pophood.table) is the fifth kind. `cli/terminal` turns each into coloured cells, or into plain text
+for a terminal without colours.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pophood.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Heat:
-    """A heat map: `values` [rows, columns], NaN for masked cells; the colours run from `low` to `high`."""
+    """A heat map of `values` [rows, columns], NaN for masked cells; the colours run from `low` to `high`."""
 
     title: str
     values: NDArray[np.float32]
@@ -24,13 +24,13 @@ class Heat:
     columns: tuple[str, ...]
     low: float
     high: float
-    scale: str  # what the colours mean, in words: "attention weight"
+    scale: str  # meaning of the colours: "attention weight"
     diverging: bool = False  # two colours around zero instead of one
 
 
 @dataclass(frozen=True, slots=True)
 class Coloured:
-    """A running text, each piece with a value in `low`..`high` that colours its background."""
+    """A text in pieces, each with a value in `low`..`high` that colours its background."""
 
     title: str
     pieces: tuple[tuple[str, float], ...]
@@ -41,7 +41,7 @@ class Coloured:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """A scatter plot: (x, y, label, group) each; groups have different marks and colours."""
+    """A scatter plot of (x, y, label, group); groups have different marks and colours."""
 
     title: str
     points: tuple[tuple[float, float, str, str], ...]
@@ -51,7 +51,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Text that stands as it is, such as a diagram; `ascii` is its twin for consoles without Unicode."""
+    """Preformatted text, such as a diagram; `ascii` is the version for terminals without Unicode."""
 
     title: str
     text: str

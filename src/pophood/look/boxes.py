@@ -1,4 +1,4 @@
-"""The steps from token ids to probabilities as boxes: what each does, its shapes, its parameters."""
+"""The steps from token ids to probabilities as boxes, each with its shapes and parameters."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ACTIVATIONS = {"gelu_tanh": "GELU (tanh form)", "gelu": "GELU", "silu": "SiLU"}
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One step. Matrices are written inputs x outputs, as in X W; `output` is the shape that leaves it."""
+    """One step of the forward pass. Matrices are written inputs x outputs, as in X W."""
 
     stack: Stack
     title: str
-    weights: str  # "768 x 3072, bias 3072"; what is computed, where nothing is learned
-    output: str  # "(T, 3072)"
+    weights: str  # "768 x 3072, bias 3072"; a description for a step without parameters
+    output: str  # its output's shape, "(T, 3072)"
     parameters: int
 
 
 def boxes_of(config: ModelConfig) -> tuple[Box, ...]:
-    """The steps in order: embedding, one block (attention, feed-forward), output.
+    """Return the steps in order: embedding, one block (attention, feed-forward), output.
 
     Example: `sum(box.parameters for box in boxes_of(config))` counts one block of the model, not all.
     """
@@ -33,7 +33,7 @@ def boxes_of(config: ModelConfig) -> tuple[Box, ...]:
 
 
 def block_parameters(config: ModelConfig) -> int:
-    """The learned numbers of one block: 7,087,872 in GPT-2 small."""
+    """Return the number of parameters of one block: 7,087,872 in GPT-2 small."""
     return _count(config, "blocks.0.")
 
 
@@ -61,7 +61,7 @@ def _attention(config: ModelConfig) -> list[Box]:
         gains = f"gain {config.head_dim} each"
         extra.append(Box("attention", "RMS norms of q, k", gains, "shapes stay", norms))
     if config.rope is not None:
-        extra.append(Box("attention", "rotary positions", "q and k are turned", "shapes stay", 0))
+        extra.append(Box("attention", "rotary positions", "q and k are rotated", "shapes stay", 0))
     pattern = f"({config.n_head}, T, T)"
     out = _matrix(config, "blocks.0.attn.out", "attention", "projection back", q, config.n_embd)
     return [

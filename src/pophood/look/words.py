@@ -1,4 +1,4 @@
-"""The words and sentences that views bring along, and how a file of words is read. No model here."""
+"""The words and sentences that come with the views, and the reading of word files. No model here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pophood.errors import BadInput, NotHere
 from pophood.plaintext import decode, read_bytes
 
 Pair = tuple[str, str]
-MOST_BYTES = 1 << 20  # of a word file
+MOST_BYTES = 1 << 20  # largest word file
 
 
 @dataclass(frozen=True, slots=True)
 class WordList:
-    """Words in groups (each drawn with a mark of its own), and the pairs whose cosine is of interest."""
+    """Words in groups (each drawn with its own mark), and the pairs of related words."""
 
     name: str
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -24,7 +24,7 @@ class WordList:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All of them, in order."""
+        """All words in order."""
         return tuple(word for _, words in self.groups for word in words)
 
 
@@ -70,17 +70,17 @@ SENTENCES = {
     "Russian": "Поезд прибывает на вокзал в восемь часов утра.",
     "Japanese": "電車は朝八時に駅に着きます。",
 }
-"""One sentence in five languages: same train, same station, same time."""
+"""One sentence in five languages."""
 
 MICE = ("the cat chased the mouse", "the mouse chased the cat")
 """The talk's two sentences of the same words in another order."""
 
-# Scripts that put no spaces between words, as ranges of code points: Thai to Myanmar, Khmer, kana, Han.
+# Code points of scripts that put no spaces between words: Thai to Myanmar, Khmer, kana, Han.
 _SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF))
 
 
 def count_words(text: str) -> int | None:
-    """Words as spaces separate them; None for a text in a script that does not separate them so.
+    """Count the words between spaces; None for a script that does not put spaces between words.
 
     >>> count_words("The capital of Spain is"), count_words("電車")
     (5, None)
@@ -91,9 +91,9 @@ def count_words(text: str) -> int | None:
 
 
 def word_list(words: str | PathLike[str] | Sequence[str]) -> WordList:
-    """A bundled list by its name, a file's words, or the words themselves; raises BadInput, NotHere.
+    """Return a bundled list by name, the words of a file, or the given words; raises BadInput, NotHere.
 
-    In a file, spaces, commas and line ends separate words; a line of exactly two words is also a pair.
+    Spaces, commas and line ends separate the words of a file; a line of exactly two words is also a pair.
     """
     if isinstance(words, str) and words in WORD_LISTS:
         return WORD_LISTS[words]

@@ -1,7 +1,7 @@
-"""Activations: the curves inside a feed-forward layer, in NumPy: both forms of GELU, and SiLU.
+"""Activation functions of a feed-forward layer in NumPy: both forms of GELU, and SiLU.
 
-GELU is x * Phi(x), Phi the normal distribution (Hendrycks and Gimpel 2016); GPT-2 computes that paper's tanh
-form of it. SiLU is x * sigmoid(x).
+GELU is x * Phi(x), where Phi is the cumulative normal distribution (Hendrycks and Gimpel 2016); GPT-2 uses
+that paper's tanh approximation. SiLU is x * sigmoid(x).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Reals = NDArray[np.float64]
 
 
 def gelu_tanh(x: Reals) -> Reals:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), number by number.
+    """Return 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), elementwise.
 
     >>> gelu_tanh(np.array([-10.0, 0.0, 10.0])).tolist()
     [-0.0, 0.0, 10.0]
@@ -26,7 +26,7 @@ def gelu_tanh(x: Reals) -> Reals:
 
 
 def gelu(x: Reals) -> Reals:
-    """x * Phi(x), number by number.
+    """Return x * Phi(x), elementwise.
 
     >>> round(float(gelu(np.array([1.0]))[0]), 4)
     0.8413
@@ -36,12 +36,12 @@ def gelu(x: Reals) -> Reals:
 
 
 def silu(x: Reals) -> Reals:
-    """x / (1 + exp(-x)), number by number.
+    """Return x / (1 + exp(-x)), elementwise.
 
     >>> silu(np.array([0.0])).tolist()
     [0.0]
     """
-    return np.asarray(x * 0.5 * (1 + np.tanh(x / 2)))  # the same number, without overflow
+    return np.asarray(x * 0.5 * (1 + np.tanh(x / 2)))  # equal, and cannot overflow
 
 
 ACTIVATIONS: dict[str, Callable[[Reals], Reals]] = {"gelu_tanh": gelu_tanh, "gelu": gelu, "silu": silu}
@@ -49,7 +49,7 @@ WRITTEN = {"gelu_tanh": "GELU, tanh form", "gelu": "GELU, x times Phi(x)", "silu
 
 
 def gelu_difference() -> tuple[float, float]:
-    """The largest |tanh form - x * Phi(x)|, and the positive x where it is: (4.7e-4, 2.7).
+    """Return the largest |tanh form - x * Phi(x)|, and the positive x at which it occurs.
 
     >>> largest, place = gelu_difference()
     >>> f"{largest:.1e} at {place:.1f}"

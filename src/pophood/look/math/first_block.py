@@ -1,6 +1,6 @@
-"""Attention of block 0 by hand, in NumPy and f64, with the positions left in or taken out.
+"""Attention of block 0 in NumPy and float64, with or without positions (position vectors or RoPE).
 
-The engine computes the same for real (tests compare); here positions can be set to zero without touching it.
+Tests compare it with the engine, which cannot leave positions out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def rows_before(weights: Weights, config: ModelConfig, ids: tuple[int, ...], positions: bool) -> Floats:
-    """What enters block 0, [T, C]: token rows, plus position rows where the model has any and they count."""
+    """Return the input of block 0, [T, C]: token rows, plus position rows if wanted and if there are any."""
     rows: Floats = weights["embed.token"][list(ids)].astype(np.float64)
     if positions and config.rope is None:
         rows = rows + weights["embed.position"][: len(ids)]
@@ -28,7 +28,7 @@ def rows_before(weights: Weights, config: ModelConfig, ids: tuple[int, ...], pos
 def queries_and_keys(
     weights: Weights, config: ModelConfig, rows: Floats, positions: bool
 ) -> tuple[Floats, Floats]:
-    """Queries [T, H, D] and keys [T, K, D] of block 0, turned by position where the model does that."""
+    """Return queries [T, H, D] and keys [T, K, D] of block 0, with RoPE applied if wanted and used."""
     normed = _norm(weights, config, rows, "blocks.0.ln_1")
     q = _linear(weights, "blocks.0.attn.q", normed).reshape(len(rows), config.n_head, config.head_dim)
     k = _linear(weights, "blocks.0.attn.k", normed).reshape(len(rows), config.n_kv_head, config.head_dim)
@@ -45,12 +45,12 @@ def queries_and_keys(
 def last_attention(
     weights: Weights, config: ModelConfig, ids: tuple[int, ...], positions: bool
 ) -> tuple[Floats, Floats]:
-    """Block 0 at the last token: weights on every token [H, T], and what attention adds there [C]."""
+    """Return block 0 at the last token: weights on every token [H, T], and the output of attention [C]."""
     rows = rows_before(weights, config, ids, positions)
     q, k = queries_and_keys(weights, config, rows, positions)
     normed = _norm(weights, config, rows, "blocks.0.ln_1")
     v = _linear(weights, "blocks.0.attn.v", normed).reshape(k.shape)
-    shared = config.n_head // config.n_kv_head  # query heads that read one key head
+    shared = config.n_head // config.n_kv_head  # query heads per key head
     k, v = np.repeat(k, shared, axis=1), np.repeat(v, shared, axis=1)
     scores = np.einsum("hd,thd->ht", q[-1], k) / np.sqrt(config.head_dim)
     pattern = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -60,7 +60,7 @@ def last_attention(
 
 
 def rotate(vectors: Floats, positions: NDArray[np.int64], frequencies: Floats) -> Floats:
-    """Turn pair (i, i + D/2) of every vector [T, heads, D] by position * frequency_i (Su et al. 2021)."""
+    """Apply RoPE: rotate pair (i, i + D/2) of [T, heads, D] by position * frequency_i (Su et al. 2021)."""
     angles = positions[:, None] * frequencies  # [T, D/2]
     cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
     first, second = np.split(vectors, 2, axis=-1)

@@ -1,12 +1,13 @@
-"""Labels of attention heads: four measured scores per head, and a name where one score is clear.
+"""Labels of attention heads: four measured scores per head, and a label if one score is clear.
 
 "Induction" and the repeated random text follow Olsson et al. 2022, "In-context Learning and Induction Heads";
 "first token" is the attention sink of Xiao et al. 2023, "Efficient Streaming Language Models with Attention
-Sinks"; "same token" adds up what Wang et al. 2022 ("Interpretability in the Wild") call a duplicate-token
-head and a token's look at itself. A label says what a head does on this text, not what it is for.
+Sinks"; "same token" is the sum of attention to the token itself and of what Wang et al. 2022
+("Interpretability in the Wild") call a duplicate-token head. A label describes a head's behaviour on this
+text, not its purpose.
 
-Many heads rest on the first token whenever they have nothing to do. That share is therefore taken out first:
-the other three scores are shares of the weight that is left, and come before "first token".
+Many heads rest on the first token when they have nothing to do. The other three scores are therefore shares
+of the remaining weight, and take precedence over "first token".
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ LABELS = ("previous token", "first token", "same token", "induction")
 LETTERS = ("P", "F", "S", "I")
 NO_LABEL = "no label"
 SINK = LABELS.index("first token")
-# A previous-token head shows its habit on every text, the next two where tokens occur again, a sink nothing.
+# The most informative first: a previous-token head shows its pattern on every text, the next two only if
+# tokens repeat, a sink never.
 SHOWING = ("previous token", "induction", "same token", "first token")
-# Conventions, as good as any near them: a third of the weight that is not on the first token makes a habit;
-# a head without a habit that leaves two thirds of all its weight on the first token is a sink.
+# Conventions; values nearby would do as well: a label needs a third of the weight that is not on the first
+# token, and a head without such a label is a sink if two thirds of all its weight is on the first token.
 CLEAR = (1 / 3, 2 / 3, 1 / 3, 1 / 3)  # in the order of LABELS
-PERIOD, REPEATS, SEED = 25, 4, 42  # of the probe: random tokens, how often they come, from which seed
+PERIOD, REPEATS, SEED = 25, 4, 42  # of the probe: number of random tokens, repetitions, seed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,20 +43,20 @@ class HeadScores:
     values: Floats
 
     def label(self, layer: int, head: int) -> str:
-        """The name of the head's habit, or "no label"."""
+        """Return the head's label, or "no label"."""
         best = self.best(layer, head)
         return NO_LABEL if best is None else LABELS[best]
 
     def best(self, layer: int, head: int) -> int | None:
-        """The place of the head's label in LABELS; None without one. A habit comes before the sink."""
+        """Return the index of the head's label in LABELS, or None; "first token" comes last."""
         row = self.values[layer, head]
         order = sorted(range(len(LABELS)), key=lambda i: (i == SINK, -row[i]))
         return next((i for i in order if row[i] >= CLEAR[i]), None)
 
     def most_informative(self, layer: int | None = None) -> tuple[int, int]:
-        """Layer and head that show most on any text, of one layer or of the whole model.
+        """Return layer and head of the most informative head, of one layer or of the whole model.
 
-        Labels count in the order of SHOWING; among heads of one label the clearest is taken.
+        Labels rank in the order of SHOWING; among heads with the same label, the highest score wins.
         """
         layers, heads, _ = self.values.shape
         places = [(i, h) for i in range(layers) for h in range(heads) if layer in (None, i)]
@@ -68,19 +70,21 @@ class HeadScores:
         return min(places, key=clearness)
 
     def counts(self) -> dict[str, int]:
-        """How many heads have each label: {"previous token": 5, ..., "no label": 71}."""
+        """Return the number of heads with each label: {"previous token": 5, ..., "no label": 71}."""
         layers, heads, _ = self.values.shape
         labels = [self.label(layer, head) for layer in range(layers) for head in range(heads)]
         return {name: labels.count(name) for name in (*LABELS, NO_LABEL)}
 
 
 def head_scores(patterns: Floats, ids: NDArray[np.integer]) -> Floats:
-    """The four scores of heads on one text, [..., T, T] and [T] -> [..., 4]; rows of a pattern are queries.
+    """Return the four scores of heads on one text, [..., T, T] and [T] -> [..., 4].
+
+    The rows of a pattern are queries.
 
     first token     mean weight on the first token, over the queries from the second on
 
     The others are sums over queries of the weight on some keys, divided by the weight on all keys but the
-    first; 0 where nothing is left.
+    first; 0 if that weight is 0.
 
     previous token  the token before the query (queries from the third on, as the second one's is the first)
     same token      the query itself and earlier equal tokens (queries from the second on)
@@ -96,25 +100,25 @@ def head_scores(patterns: Floats, ids: NDArray[np.integer]) -> Floats:
     followed = np.zeros((tokens, tokens), bool)
     followed[:, 1:] = np.tril(equal, -1)[:, :-1]
     at = np.arange(tokens)
-    habits: dict[str, tuple[Bools, Bools]] = {
+    masks: dict[str, tuple[Bools, Bools]] = {  # label -> keys [T, T], queries [T]
         "previous token": (np.eye(tokens, k=-1, dtype=bool), at >= 2),
         "same token": (equal, at >= 1),
         "induction": (followed, np.asarray(followed.any(axis=1))),
     }
-    left = 1.0 - patterns[..., 0].astype(np.float64)
-    for name, (keys, queries) in habits.items():
+    elsewhere = 1.0 - patterns[..., 0].astype(np.float64)
+    for name, (keys, queries) in masks.items():
         weights = np.where(keys & (at > 0), patterns, np.float32(0)).sum(axis=-1, dtype=np.float64)
-        on_keys, on_all = (weight[..., queries].sum(axis=-1) for weight in (weights, left))
+        on_keys, on_all = (weight[..., queries].sum(axis=-1) for weight in (weights, elsewhere))
         share = np.divide(on_keys, on_all, out=np.zeros_like(on_all), where=on_all > 1e-6)
         scores[..., LABELS.index(name)] = np.minimum(share, 1.0)
     return scores
 
 
 def probe_ids(lm: LM) -> list[int]:
-    """The repeated random text: a start token, then 25 different random tokens four times over.
+    """Return the repeated random text: a start token, then 25 different random tokens four times.
 
-    Fewer where the context window or the vocabulary is small. Special tokens do not occur. Where the
-    tokenizer adds no start token, the first special one stands there, as GPT-2's end of text does.
+    There are fewer if the context window or the vocabulary is small. Special tokens do not occur, except that
+    the first one is the start token of a tokenizer without its own, as the end of text is for GPT-2.
     """
     tokenizer = lm.bundle.tokenizer
     specials = sorted(tokenizer.specials)
@@ -126,7 +130,7 @@ def probe_ids(lm: LM) -> list[int]:
 
 
 def measure_heads(lm: LM) -> HeadScores:
-    """The scores of every head of the model on the repeated random text: [L, H, 4]. One forward pass.
+    """Score every head of the model on the repeated random text, [L, H, 4], in one forward pass.
 
     measure_heads(lm).counts()
     """

@@ -1,4 +1,4 @@
-"""The parts of a model, by its configuration: which tensors, what shapes, how many numbers."""
+"""The parts of a model from its configuration: tensors, shapes and numbers of parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pophood.config import ModelConfig, tensor_shapes
 
-# Part -> (group, what its tensors' canonical names match), in the order of the forward pass.
+# Part -> (group, pattern of the canonical names of its tensors), in the order of the forward pass.
 _PARTS: dict[str, tuple[str, str]] = {
     "token embedding": ("token embedding", r"embed\.token"),
     "position embedding": ("positions", r"embed\.position"),
@@ -29,12 +29,12 @@ _PARTS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ModelPart:
-    """One kind of tensor: how many of them there are, their shapes, and their numbers together."""
+    """One kind of tensor: how many there are, their shapes, and their parameters in total."""
 
     name: str
     group: str
     tensors: int
-    shapes: tuple[tuple[int, ...], ...]  # the different ones, [out, in] as everywhere in pophood
+    shapes: tuple[tuple[int, ...], ...]  # without repetition; [out, in] as everywhere in pophood
     parameters: int
 
     @property
@@ -44,20 +44,20 @@ class ModelPart:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape in brackets: `shape_text((768,)) == "(768)"`."""
+    """Format a shape: `shape_text((768,)) == "(768)"`."""
     return f"({', '.join(str(size) for size in shape)})"
 
 
 def parts_of(config: ModelConfig) -> tuple[ModelPart, ...]:
-    """Every part with a parameter, in the order of the forward pass; a tied output matrix is none.
+    """Return every part with parameters, in the order of the forward pass, without a tied output matrix.
 
     Example: `sum(part.parameters for part in parts_of(config)) == config.n_params`.
     """
     shapes = tensor_shapes(config)
-    found = []
+    parts = []
     for name, (group, pattern) in _PARTS.items():
         own = [shape for tensor, shape in shapes.items() if re.fullmatch(pattern, tensor)]
         if own:
             numbers = sum(math.prod(shape) for shape in own)
-            found.append(ModelPart(name, group, len(own), tuple(dict.fromkeys(own)), numbers))
-    return tuple(found)
+            parts.append(ModelPart(name, group, len(own), tuple(dict.fromkeys(own)), numbers))
+    return tuple(parts)

@@ -1,4 +1,4 @@
-"""What positions are for: two sentences of the same words in another order, with positions and without."""
+"""The purpose of positions: two sentences of the same words in another order, with and without positions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 Ids = tuple[int, ...]
-STOP = "."  # both sentences end in it, so that the same token looks back at the same words
+STOP = "."  # appended to both sentences, so that the same token attends to the same words
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What two sentences have in common, either with positions or with these set to zero."""
+    """A comparison of two sentences, either with positions or with positions set to zero."""
 
-    shared_rows: int  # of the rows that enter block 0, how many are in both sentences
+    shared_rows: int  # number of input rows of block 0 that occur in both sentences
     end: float  # largest difference of block 0's attention at a closing full stop
     size: float  # largest magnitude of that attention
     inside: float | None  # largest difference at `WordOrder.inside`
@@ -31,18 +31,18 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class WordOrder:
-    """Two sentences, token by token, and how the model can tell them apart."""
+    """Two sentences, token by token, and the differences by which the model can distinguish them."""
 
     sentences: tuple[str, str]
     tokens: tuple[tuple[str, ...], tuple[str, ...]]
-    same_row: tuple[bool, ...]  # at each position, with positions: the same row in both?
-    inside: int | None  # the first place with the same token and other tokens before it
-    zeroed: str  # what was set to zero: "position vectors", or "rotary angles"
+    same_row: tuple[bool, ...]  # for each position, whether the row (with positions) is the same in both
+    inside: int | None  # the first position with the same token but different tokens before it
+    zeroed: str  # "position vectors" or "rotary angles", which were set to zero
     with_positions: Compared
     without: Compared
 
     def rows_table(self) -> Table:
-        """Position by position: the two tokens, and whether the rows that enter block 0 are equal."""
+        """Return for each position the two tokens, and whether the input rows of block 0 are equal."""
         rows = zip(*self.tokens, self.same_row, strict=True)
         return Table(
             ("position", "first", "second", "same_row"),
@@ -50,7 +50,7 @@ class WordOrder:
         )
 
     def table(self) -> Table:
-        """The measurements, with positions and with these set to zero."""
+        """Return the measurements, with positions and with positions set to zero."""
         here, gone = self.with_positions, self.without
         attention = "largest difference of block 0's attention at"
         rows: list[tuple[str, object, object]] = [
@@ -73,29 +73,29 @@ class WordOrder:
 
     @property
     def verdict(self) -> str:
-        """One sentence that says what the numbers say."""
+        """The result in one sentence."""
         here, gone, rows = self.with_positions, self.without, len(self.same_row)
         return (
-            f"With the {self.zeroed} set to zero, both sentences are one set of {gone.shared_rows} rows,"
-            f" and a closing {STOP!r} gets the same from block 0's attention (difference {gone.end:.0e});"
-            f" with positions {here.shared_rows} of {rows} rows are shared, and it gets another answer"
-            f" (difference {here.end:.2g})."
+            f"With the {self.zeroed} set to zero, both sentences are the same set of {gone.shared_rows} rows,"
+            f" and block 0's attention at a closing {STOP!r} is the same (difference {gone.end:.0e}); with"
+            f" positions, {here.shared_rows} of {rows} rows are shared, and the attention differs"
+            f" ({here.end:.2g})."
         )
 
     @property
     def left(self) -> str | None:
-        """What the mask alone still tells about order, if the sentences show it."""
+        """A sentence about the order that the causal mask alone reveals, if the sentences show it."""
         if self.inside is None or self.without.inside is None:
             return None
         return (
-            "Order is not wholly lost: a token sees only what stands before it. At"
+            "Without positions, some order remains, since a token sees only the tokens before it. At"
             f" {self.tokens[0][self.inside]!r} (position {self.inside}) block 0's attention differs even"
             f" without positions ({self.without.inside:.2g}), and later blocks can use that."
         )
 
 
 def compare(lm: LM, sentences: tuple[str, str]) -> WordOrder:
-    """Measure two sentences; BadInput unless they hold the same tokens in another order."""
+    """Compare two sentences; BadInput unless they are the same tokens in another order."""
     first, second = (tuple(lm.tokenize(sentence)) for sentence in sentences)
     if Counter(first) != Counter(second) or first == second:
         raise BadInput(
@@ -122,8 +122,8 @@ def compare(lm: LM, sentences: tuple[str, str]) -> WordOrder:
 
 def _same_token_other_past(first: Ids, second: Ids) -> int | None:
     places = range(1, len(first))
-    found = (i for i in places if first[i] == second[i] and Counter(first[:i]) != Counter(second[:i]))
-    return next(found, None)
+    matches = (i for i in places if first[i] == second[i] and Counter(first[:i]) != Counter(second[:i]))
+    return next(matches, None)
 
 
 def _compared(lm: LM, pair: tuple[Ids, Ids], stop: Ids, inside: int | None, positions: bool) -> Compared:

@@ -28,7 +28,7 @@ TOGETHER = "together"
 
 @dataclass(frozen=True)
 class SettingEffect:
-    """The effect of one setting: the listed tokens' probabilities (0: removed), and how many tokens remain."""
+    """The effect of one setting: the listed tokens' probabilities (0: removed), and the tokens left."""
 
     setting: str  # "temperature 0.8"
     probabilities: tuple[float, ...]

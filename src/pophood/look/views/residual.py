@@ -73,8 +73,8 @@ class ResidualView(View):
         return (
             self._sums,
             "Share: length of dX divided by length of X. Cosine: dX lengthens X at 1, adds a new direction "
-            "at 0, and shortens X at -1. Lines and table show the median of the tokens, since the first one is "
-            "often far longer; the colours cover the range of the other tokens.",
+            "at 0, and shortens X at -1. Lines and table show the median of the tokens, since the first one "
+            "is often far longer; the colours cover the range of the other tokens.",
         )
 
     def tables(self) -> dict[str, Table]:
