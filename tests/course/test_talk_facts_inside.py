@@ -161,6 +161,8 @@ def test_every_formula_is_one_that_the_slides_can_draw(course: Course) -> None:
     for cell in cells:
         plain, tex = cell.formula
         assert plain.strip() and formula_svg(tex, "dark").lstrip().startswith(b"<?xml")
+    with pytest.raises(ValueError, match="nosuch"):
+        formula_svg(r"\nosuch{x}", "dark")
 
 
 def test_the_talks_fifth_part_comes_between_the_statistics_and_the_wrap_up(walked: Walk) -> None:

@@ -53,7 +53,12 @@ def formula_svg(tex: str, theme: str) -> bytes:
     with style(chosen):
         figure = Figure()
         figure.text(
-            0, 0, "\n".join(f"${line}$" for line in tex.split("\n")), fontsize=FORMULA_SIZE, color=chosen.text
+            0,
+            0,
+            "\n".join(f"${line}$" for line in tex.split("\n")),
+            fontsize=FORMULA_SIZE,
+            color=chosen.text,
+            parse_math=True,  # `style` turns it off
         )
         file = io.BytesIO()
         figure.savefig(
