@@ -1,4 +1,4 @@
-"""The picture of `architecture`: the steps as boxes, one block open, the stream running down its left."""
+"""The picture of `architecture`: the steps as boxes, one block in detail, the residual stream on its left."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
 from pophood.look.views.architecture import ArchitectureView
 
-WIDE = 540.0  # points, as everything here
+WIDE = 540.0  # points, like all lengths here
 ROW, GAP, PAD = 17.0, 24.0, 5.0
 LEFT, RIGHT = 52.0, 524.0  # of a stack of boxes
-STREAM = 30.0  # where the stream runs down
-COLUMNS = (62.0, 196.0, 362.0, 514.0)  # title, weights, output; parameters end at the last
+STREAM = 30.0  # x of the residual stream
+COLUMNS = (62.0, 196.0, 362.0, 514.0)  # left edges of title, weights, output; right edge of parameters
 ACCENTS = {"embedding": 0, "attention": 1, "feed-forward": 2, "output": 3}
-FRAME = (14.0, 532.0)  # of the open block
+FRAME = (14.0, 532.0)  # left and right edge of the block's frame
 ARROW = {"arrowstyle": "-|>", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
 
 
 def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
-    """Draw it from the top down; how high it is comes out at the end."""
+    """Draw from the top down; the height follows from what was drawn."""
     stacks = {stack: list(boxes) for stack, boxes in groupby(view.boxes, key=lambda box: box.stack)}
     axes = figure.add_subplot()
     axes.set_axis_off()
@@ -52,13 +52,13 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
 
 
 def _heading(axes: Axes, theme: Theme) -> None:
-    for x, text in zip(COLUMNS, ("step", "weights", "shape that leaves it", "parameters"), strict=True):
+    for x, text in zip(COLUMNS, ("step", "weights", "output shape", "parameters"), strict=True):
         align = "right" if text == "parameters" else "left"
         axes.text(x, 12, text, fontsize=SMALL, ha=align, va="center", color=theme.muted)
 
 
 def _stack(axes: Axes, boxes: list[Box], top: float, left: float, theme: Theme) -> float:
-    """Draw some steps as one box, a line for each; gives where it ends."""
+    """Draw several steps as one box, one line each; return its lower edge."""
     accent = theme.accents[ACCENTS[boxes[0].stack]]
     tall = ROW * len(boxes) + 2 * PAD
     axes.add_patch(
@@ -87,7 +87,7 @@ def _stack(axes: Axes, boxes: list[Box], top: float, left: float, theme: Theme) 
 
 
 def _around(axes: Axes, top: float, bottom: float, what: str, theme: Theme) -> None:
-    """The stream passes a stack on its left, goes in at the top, and gets what comes out added."""
+    """Draw the residual stream past a stack: an arrow into it at the top, and the addition below it."""
     plus, out = bottom + 13, LEFT + 14
     _arrow(axes, (STREAM, top + 13), (LEFT, top + 13), theme)
     axes.plot([out, out], [bottom, plus], color=theme.text, linewidth=1.0)

@@ -17,13 +17,13 @@ from pophood.look.views.attention import AttentionView
 
 ACROSS = 6  # small maps in a row
 CELL = 0.19  # inches of a cell in the grid of labels
-GAP = 0.15  # inches between the three parts
-MOST_BARS = 40  # tokens whose weights are also drawn as bars
-MOST_EXACT = 60  # tokens whose cells are surely larger than a pixel
+GAP = 0.15  # inches between the parts
+MOST_BARS = 40  # tokens; of more, no weights are drawn as bars
+MOST_EXACT = 60  # tokens; with more, cells may be smaller than a pixel
 
 
 def draw(view: AttentionView, figure: Figure, theme: Theme) -> None:
-    """The large head on top, small multiples of the block's heads below it, then the grid of labels."""
+    """Draw the large head on top, all heads of its block below it, then the grid of labels."""
     config, tokens = view.config, len(view.source.tokens)
     down = math.ceil(config.n_head / ACROSS)
     large = min(max(0.24 * tokens, 3.0), 7.5)
@@ -57,8 +57,8 @@ def _large(axes: Axes, view: AttentionView, theme: Theme) -> None:
     _keep_thin_lines(image, len(labels))
     axes.set_aspect("auto")  # a fixed one would leave labels out of the layout; sizes are chosen to be square
     axes.set_title(f"head {view.head}: each row sums to 1")
-    axes.set_ylabel("query: the token that looks")
-    axes.set_xlabel("key: the token that is looked at")
+    axes.set_ylabel("query: the token that attends")
+    axes.set_xlabel("key: the token attended to")
 
 
 def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
@@ -68,11 +68,11 @@ def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
     axes.set_xlim(0.0, 1.3 * max(float(weights.max()), 1e-3))
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    axes.set_title("the last row: what the last token takes")
+    axes.set_title("the last row: weights of the last token")
 
 
 def _keep_thin_lines(image: AxesImage, tokens: int) -> None:
-    """Where cells are smaller than pixels, mix them instead of leaving some out."""
+    """Blend cells that are smaller than pixels, instead of leaving some out."""
     if tokens > MOST_EXACT:
         image.set_interpolation("auto")
         image.set_interpolation_stage("rgba")
@@ -128,7 +128,7 @@ def _labels(axes: Axes, view: AttentionView, theme: Theme) -> None:
     axes.spines[:].set_visible(False)
     axes.set_xlabel("block")
     axes.set_ylabel("head")
-    axes.set_title("all heads of the model: what each was measured to do on a random text that repeats")
+    axes.set_title("all heads of the model: the measured role of each on a repeated random text")
     counts = view.probe.counts()
     key = [
         Patch(color=theme.accents[i], label=f"{letter}  {name}: {counts[name]}")

@@ -1,4 +1,4 @@
-"""The picture of `before`: token rows, plus position rows, are the first hidden states; one colour scale."""
+"""The picture of `before` (small: one picture): token rows + position rows = first hidden states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden
 
 
 def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:
-    """Draw the summands and the sum side by side, a token per row."""
+    """Draw the summands and the sum side by side, one row per token, with one colour scale."""
     tokens, features = view.first.shape
     shown = min(DRAWN, features)
     size(figure, 1.6 + 3.0 * len(view.rows), min(1.0 + 0.2 * tokens, 3.0 + 0.115 * tokens))

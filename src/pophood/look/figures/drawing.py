@@ -1,6 +1,6 @@
 """A view's picture as a matplotlib figure: style, title, notes; the view's own module draws the rest.
 
-Only the object interface is used (no pyplot), and matplotlib's settings are as before afterwards.
+It uses only the object interface (no pyplot), and restores matplotlib's settings afterwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pophood.look.view import View
 
 
 def draw_view(view: View, theme: Theme) -> Figure:
-    """Draw `view` in this theme, with its title and notes; the figure belongs to no window."""
+    """Draw `view` in this theme, with its title and notes; the figure has no window."""
     with style(theme):
         layout = ConstrainedLayoutEngine(compress=True, w_pad=fit.PAD, h_pad=fit.PAD)
         figure = Figure(figsize=(7.0, 4.5), layout=layout)
@@ -41,7 +41,7 @@ def draw_view(view: View, theme: Theme) -> Figure:
 
 @contextmanager
 def style(theme: Theme) -> Iterator[None]:
-    """matplotlib's own defaults with our colours and sizes, for as long as the block runs."""
+    """Apply matplotlib's defaults with our colours and sizes inside a `with` block."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_settings(theme))
@@ -75,13 +75,13 @@ def _settings(theme: Theme) -> Any:
         "ytick.labelcolor": theme.text,
         "xtick.labelsize": parts.SMALL,
         "ytick.labelsize": parts.SMALL,
-        "svg.fonttype": "path",  # the same on machines without our font
+        "svg.fonttype": "path",  # looks the same on machines without our font
         "svg.hashsalt": "pophood",
     }
 
 
 def _no_formulas(figure: Figure) -> None:
-    """Read no text as a formula, even when somebody draws the figure again under other settings."""
+    """Keep text with dollar signs from becoming formulas, even if the figure is drawn again elsewhere."""
     for text in figure.findobj(Text):
         assert isinstance(text, Text)
         text.set_parse_math(False)

@@ -1,4 +1,4 @@
-"""The picture of `look dropout`: one mask, what it does to a token, and what many masks come to."""
+"""The picture of `dropout`: one mask, its effect on a token, and the average over many masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pophood.look.views.dropout import MASKS, SHOWN, DropoutView
 
 
 def draw(view: DropoutView, figure: Figure, theme: Theme) -> None:
-    """Above, the mask over tokens and features; in the middle the last token; below, averages."""
+    """Draw the mask over tokens and features, below it the last token, below that the averages."""
     tokens, features = view.mask.shape[0], min(SHOWN, view.mask.shape[1])
     upper = min(max(0.2 * tokens, 1.0), 7.0)
     parts.size(figure, 9.0, upper + 0.9 + 2.3 + 2.3)
@@ -75,7 +75,7 @@ def _averages(axes: Axes, view: DropoutView, theme: Theme) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2%}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_title("the mean is kept: distance between the average of many masks and the numbers themselves")
+    axes.set_title("the mean is preserved: distance between the average over many masks and the numbers")
     axes.set_xlabel("masks averaged")
     axes.set_ylabel("relative error")
     axes.grid(axis="y")

@@ -1,4 +1,4 @@
-"""The picture of `embeddings`: the talk's map of token pieces, and the cosines of pairs beside a control."""
+"""The picture of `embeddings`: the talk's map of tokens, and the cosines of pairs beside a control."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HATCH = ("", "///")
 
 
 def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
-    """Draw the map without axes, as the talk does; pairs on its right where the words have some."""
+    """Draw the map without axes, as the talk does, and the cosines of related words to its right."""
     side = 5.6 if len(view.pieces) <= 40 else 8.0
     size(figure, side + (4.4 if view.related else 1.0), side)
     if view.related:
@@ -29,7 +29,7 @@ def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
     space.set_axis_off()
     if cosines is None:
         return
-    caption(figure, "Lines join the words of a pair, at the first piece of each.", theme)
+    caption(figure, "Lines join related words, at the first token of each.", theme)
     labels = [f"{a} – {b}" for a, b in (related.pair for related in view.related)]
     values = [related.cosine for related in view.related]
     bars(cosines, labels, values, theme, numbers=[f"{round(value, 2) + 0.0:.2f}" for value in values])
@@ -47,7 +47,7 @@ def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
     )
     caption(
         figure,
-        f"Bands hold the middle 95 % of the cosines of pairs that do not belong together ({words}).",
+        f"Bands show the middle 95 % of the cosines of unrelated pairs ({words}).",
         theme,
     )
 

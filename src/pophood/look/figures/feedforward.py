@@ -1,4 +1,4 @@
-"""The picture of `look feedforward`: strongest neurons, the curve, and how many neurons are active."""
+"""The picture of `feedforward`: strongest neurons, activation function, share of active neurons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST = 14  # characters of a promoted token
 
 
 def draw(view: FeedForwardView, figure: Figure, theme: Theme) -> None:
-    """Above, neurons and what they promote; in the middle the curves; below, the share of active neurons."""
+    """Draw the neurons with the tokens they promote, the activation functions, and the active neurons."""
     count = len(view.neurons)
     upper = 0.26 * count + 0.6
     parts.size(figure, 9.5, upper + 2.9 + 2.4)
@@ -43,7 +43,7 @@ def _neurons(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
         words = "   ".join(parts.token_label(text, LONGEST) for text, _ in neuron.promoted)
         axes.text(1.35 * longest, row, words, va="center", fontsize=parts.LABEL, color=theme.text)
     axes.set_title(
-        "length of what a neuron adds, and the tokens that it promotes most (· is a space)", loc="left"
+        "length of the vector that a neuron adds, and the tokens it promotes (· is a space)", loc="left"
     )
 
 
@@ -57,7 +57,7 @@ def _curves(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
         axes.plot(x, y, line, color=theme.accents[number], linewidth=1.8, label=words)
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
     axes.axvline(0.0, color=theme.line, linewidth=0.8, zorder=0)
-    axes.set_title("the curve between")
+    axes.set_title("the activation function")
     axes.set_xlabel("input of the activation")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", labelcolor=theme.text, handlelength=3)

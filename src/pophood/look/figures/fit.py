@@ -1,6 +1,6 @@
-"""What can only be decided when the layout stands: labels beside points, ticks, numbers in cells, captions.
+"""Decisions that need the final layout: labels beside points, ticks, numbers in cells, captions.
 
-`finish(figure)` is called once, by `drawing.draw`; before it, the pieces leave work with `later`.
+`drawing.draw_view` calls `finish(figure)` once; until then, drawing functions register work with `later`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _STYLES: WeakKeyDictionary[Figure, tuple[str, float]] = WeakKeyDictionary()
 
 
 def later(axes: Axes, work: Callable[[], None]) -> None:
-    """Have `work` done when the layout of the axes' figure stands."""
+    """Run `work` once the layout of the axes' figure is final."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     _LATER.setdefault(figure, []).append(work)
 
 
 def add_caption(figure: Figure, text: str, colour: str, size: float) -> None:
-    """Keep a line for below the picture."""
+    """Add a line of text below the picture."""
     _CAPTIONS.setdefault(figure, []).append(text)
     _STYLES[figure] = (colour, size)
 
 
 def frame(figure: Figure, title: str, theme: Theme, size: float) -> None:
-    """Write title and captions, and make the figure as much higher as they need."""
+    """Write title and captions, and increase the figure's height to make room for them."""
     width, height = figure.get_size_inches()
     room = 72 * width - 2 * MARGIN
     left = MARGIN / (72 * width)
@@ -64,7 +64,7 @@ def frame(figure: Figure, title: str, theme: Theme, size: float) -> None:
 
 @contextmanager
 def wordless(figure: Figure) -> Iterator[Bbox]:
-    """Hide title and captions, and say which part of the figure (in inches) is left."""
+    """Hide title and captions, and yield the rest of the figure as a box in inches."""
     words = [text for text in figure.texts if text.get_gid() == WORDS]
     width, height = (float(inches) for inches in figure.get_size_inches())
     spans = sorted((box.y0 / figure.dpi, box.y1 / figure.dpi) for box in map(Text.get_window_extent, words))
@@ -78,15 +78,15 @@ def wordless(figure: Figure) -> Iterator[Bbox]:
 
 
 def finish(figure: Figure) -> None:
-    """Lay the figure out, then settle what depends on where things came to stand."""
+    """Lay out the figure, then run the registered work."""
     figure.draw_without_rendering()
-    for _ in range(2):  # turned labels need room, so that others may have to be thinned out
+    for _ in range(2):  # rotated labels take room, so that others may have to be thinned out
         changed = [thin(axis) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
         if not any(changed):
             break
         figure.draw_without_rendering()
     _keep_inside(figure)
-    figure.set_layout_engine("none")  # from here on nothing moves
+    figure.set_layout_engine("none")  # nothing moves from here on
     for axes in figure.axes:
         _drop_wide_numbers(axes)
     for work in _LATER.pop(figure, []):
@@ -94,7 +94,7 @@ def finish(figure: Figure) -> None:
 
 
 def _keep_inside(figure: Figure) -> None:
-    """Lay out once more in less room where something reaches over the edge (colour bars beside grids do)."""
+    """Lay out once more in less room if something crosses the edge, as colour bars beside grids do."""
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     over = [max(0.0, reach) for reach in (-box.x0, -box.y0, box.x1 - width, box.y1 - height)]
     engine = figure.get_layout_engine()
@@ -107,9 +107,9 @@ def _keep_inside(figure: Figure) -> None:
 
 
 def thin(axis: Axis) -> bool:
-    """Turn an axis' labels, then leave out every second, third, ... until none touch; says whether it did."""
+    """Rotate an axis' labels, then thin them out until none touch; return whether anything changed."""
     if not isinstance(axis.get_major_locator(), FixedLocator):
-        return False  # matplotlib chose the places, and chose few
+        return False  # matplotlib chose the ticks, and chose few
     ticks = axis.get_major_ticks()
     labels = [tick.label1 if tick.label1.get_visible() else tick.label2 for tick in ticks]
     if len(labels) < 2 or not _touching(labels, axis):
@@ -131,10 +131,10 @@ def thin(axis: Axis) -> bool:
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], theme: Theme, size: float) -> None:
-    """Write every label beside its point so that none covers another one, a mark, or the frame.
+    """Write every label beside its point so that none covers another label, a mark, or the frame.
 
-    Greedy: the most crowded points choose first, among 16 directions at growing distance; a label that had
-    to go far has a line to its point.
+    Greedy: the most crowded points choose first, among 16 directions at growing distance; a distant label
+    gets a line to its point.
     """
     dots = [tuple(map(float, axes.transData.transform((x, y)))) for x, y, _ in points]
     scale = _pixels(axes)
@@ -168,7 +168,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], theme: 
 def _free_place(
     dot: tuple[float, ...], half: tuple[float, float], taken: list[Bbox], inside: Bbox, scale: float
 ) -> tuple[float, float, float]:
-    """The nearest offset (pixels) where a box of this half size is free, and its distance in points."""
+    """Return the nearest free offset (pixels) for a box of this half size, and its distance (points)."""
     best = (math.inf, 0.0, 0.0, 0.0)
     for distance in (6, 10, 15, 21, 28, 38, 50, 64, 80, 100, 125, 150, 180, 220):
         for turn in range(16):
@@ -187,7 +187,7 @@ def _free_place(
 
 
 def _lead(axes: Axes, dot: tuple[float, ...], box: Bbox, theme: Theme) -> None:
-    """A thin line from a point to the nearest edge of its label."""
+    """Draw a thin line from a point to the nearest edge of its label."""
     end = (min(max(dot[0], box.x0), box.x1), min(max(dot[1], box.y0), box.y1))
     back = axes.transData.inverted()
     (x0, y0), (x1, y1) = back.transform(dot), back.transform(end)
@@ -201,7 +201,7 @@ def _area(one: Bbox, other: Bbox) -> float:
 
 
 def _touching(labels: Sequence[Text], axis: Axis) -> bool:
-    """Whether two neighbours among the labels of one axis touch."""
+    """Return whether two neighbouring labels of one axis touch."""
     boxes = [label.get_window_extent() for label in labels if label.get_text()]
     spans = sorted((box.x0, box.x1) if isinstance(axis, XAxis) else (box.y0, box.y1) for box in boxes)
     gap = GAP * _pixels(labels[0])
@@ -209,14 +209,14 @@ def _touching(labels: Sequence[Text], axis: Axis) -> bool:
 
 
 def _pixels(artist: Axes | Text) -> float:
-    """Pixels of one point."""
+    """Return the number of pixels per point."""
     figure = artist.get_figure(root=True)
     assert figure is not None
     return float(figure.dpi) / 72
 
 
 def _drop_wide_numbers(axes: Axes) -> None:
-    """Take the numbers out of cells that are too narrow or too low for one of them."""
+    """Remove the numbers from cells if one of them does not fit."""
     numbers = [text for text in axes.texts if text.get_gid() == "number"]
     if not numbers:
         return

@@ -1,4 +1,4 @@
-"""The picture of `look hidden`: how long every token's vector is at every place in the model."""
+"""The picture of `hidden` (small: one picture): the length of every token's vector at every place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pophood.look.views.hidden import HiddenView
 
 
 def draw(view: HiddenView, figure: Figure, theme: Theme) -> None:
-    """One heat map, tokens from top to bottom, places from left to right; colours are logarithmic."""
+    """Draw one heat map, tokens down, places in the model across; the colours are logarithmic."""
     places, tokens = view.lengths.shape
     parts.size(figure, max(6.5, 2.2 + 0.34 * places), 1.2 + min(max(0.2 * tokens, 1.6), 9.0))
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""The picture of `lens`: the guess after every block at every position, and how one token rises."""
+"""The picture of `lens`: the guess after every block at every position, and the ranks of one token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pophood.look.figures.theme import Theme, readable_on
 from pophood.look.views.lens import LensView
 
 WIDEST = 10  # characters of a guess
-WIDEST_CELL, PANEL = 0.52, 2.6  # inches: of a cell at most, of the chosen token
+WIDEST_CELL, PANEL = 0.52, 2.6  # inches: widest cell, width of the panel of the followed token
 
 
 def draw(view: LensView, figure: Figure, theme: Theme) -> None:
-    """Draw the map with the last block on top, the chosen token's probabilities beside it."""
+    """Draw the map with the last block on top, and the followed token's probabilities beside it."""
     layers, places = view.probabilities.shape
     labels = [[token_label(text, WIDEST) for text in row] for row in view.guess_texts[::-1]]
     cell = min(max(width(label, SMALLEST) for row in labels for label in row) / 72 + 0.08, WIDEST_CELL)
@@ -44,7 +44,7 @@ def draw(view: LensView, figure: Figure, theme: Theme) -> None:
 
 
 def _guesses(axes: Axes, image: AxesImage, view: LensView, theme: Theme) -> None:
-    """Write every guess into its cell, as much of it as the cell has room for."""
+    """Write every guess into its cell, cut to the cell's width."""
     corner, opposite = axes.transData.transform([(0, 0), (1, 1)])
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -66,10 +66,9 @@ def _guesses(axes: Axes, image: AxesImage, view: LensView, theme: Theme) -> None
 
 
 def _fitting(text: str, room: float) -> str:
-    """A token's label, cut until it fits into `room` points."""
-    limits = range(WIDEST, 1, -1)
-    shown = (token_label(text, limit) for limit in limits)
-    return next((label for label in shown if width(label, SMALLEST) <= room), "")
+    """Return a token's label, cut until it fits into `room` points."""
+    labels = (token_label(text, limit) for limit in range(WIDEST, 1, -1))
+    return next((label for label in labels if width(label, SMALLEST) <= room), "")
 
 
 def _chosen(view: LensView, axes: Axes, theme: Theme) -> None:
@@ -78,7 +77,7 @@ def _chosen(view: LensView, axes: Axes, theme: Theme) -> None:
     bars(axes, [""] * layers, view.chances[::-1], theme, numbers=numbers[::-1], accent=1)
     axes.set_ylim(layers - 0.5, -0.5)
     axes.set_yticks([])
-    axes.set_xlim(0, 2.6)  # bars end at 1; beyond it stand the numbers
+    axes.set_xlim(0, 2.6)  # bars end at 1, numbers follow
     axes.set_xticks([0, 0.5, 1])
     axes.set_xlabel("probability and rank", fontsize=SMALL)
     axes.set_title(f"{token_label(view.target_text)} after position {view.position}", loc="left")

@@ -1,4 +1,4 @@
-"""The picture of `next`: the likeliest tokens as bars, and small beside them what each setting leaves."""
+"""The picture of `next` (small: one picture): the likeliest tokens, and the effect of each setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NARROW = 1.35  # inches of a setting's panel
 
 
 def draw(view: NextView, figure: Figure, theme: Theme) -> None:
-    """Draw the talk's bars large, the settings small, all with one scale."""
+    """Draw the talk's bars large and the settings small, all with one scale."""
     labels = [token_label(str(text)) for text in view.top.column("token_text")]
     label_room = max(width(label, LABEL) for label in labels) / 72
     settings = view.left[1:]
@@ -35,14 +35,14 @@ def draw(view: NextView, figure: Figure, theme: Theme) -> None:
         panel.set_xlabel(f"{tokens}\n{left.entropy:.2f} bits, like\n1 of {left.choices:,.1f}", fontsize=SMALL)
     caption(
         figure,
-        "Bars: probability of the next token. Under each: tokens that can be drawn, the entropy, and among "
-        "how many equally likely tokens one would be as unsure. · is a space.",
+        "Bars: probability of the next token. Under each: the number of tokens that can be drawn, the "
+        "entropy, and the number of equally likely tokens with that entropy. · is a space.",
         theme,
     )
 
 
 def _numbers(panel: Axes, left: SettingEffect, theme: Theme) -> None:
-    """Each probability at the right edge, where no bar of another height moves it; `out` for what is gone."""
+    """Write each probability at the right edge, `out` for a removed token."""
     for place, probability in enumerate(left.probabilities):
         panel.annotate(
             f"{probability:.4f}" if probability > 0 else "out",

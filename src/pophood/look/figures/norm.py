@@ -1,4 +1,4 @@
-"""The picture of `look norm`: how each token's features are spread before, in the middle, and after."""
+"""The picture of `norm` (small: one picture): the spread of each token's features before and after."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pophood.look.figures import parts
 from pophood.look.figures.theme import Theme
 from pophood.look.views.norm import NormView
 
-FAR = 20.0  # a panel whose ends are this many times further out than its 95 % has a logarithmic axis there
+FAR = 20.0  # a panel whose extremes are this many times its usual range gets logarithmic ends
 
 
 def draw(view: NormView, figure: Figure, theme: Theme) -> None:
-    """Three panels, a row per token: a thin line from least to largest, a thick one for 90 %, the mean."""
+    """Draw three panels, one row per token: its range as a thin line, 90 % as a thick one, its mean."""
     tokens = view.source.tokens
     parts.size(figure, 9.0, 1.6 + min(max(0.2 * len(tokens), 1.4), 9.0))
     panels = figure.subplots(1, 3)
@@ -30,8 +30,8 @@ def draw(view: NormView, figure: Figure, theme: Theme) -> None:
     panels[0].set_yticks(range(len(tokens)), [parts.token_label(token) for token in tokens])
     parts.caption(
         figure,
-        f"Each row is one token's {view.before.shape[1]:,} features: the thin line runs from the least to "
-        "the largest, the thick one from 5 % to 95 %, the dot is their mean.",
+        f"Each row is one token's {view.before.shape[1]:,} features: the thin line is their range, the thick "
+        "one the range from 5 % to 95 %, the dot their mean.",
         theme,
     )
 

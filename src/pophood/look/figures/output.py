@@ -1,4 +1,4 @@
-"""The picture of `output`: the last hidden state, the largest logits, e to their power, the quotients."""
+"""The picture of `output`: the last hidden state, the largest logits, their exponentials and softmax."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACROSS = 64  # numbers of the hidden state in one row
 
 
 def draw(view: OutputView, figure: Figure, theme: Theme) -> None:
-    """Draw the steps from left to right under the hidden state that they begin with."""
+    """Draw the hidden state on top and the steps from left to right below it."""
     rows = -(-len(view.hidden) // ACROSS)
     high = 0.26 * len(view.top) + 0.9
     figure.set_size_inches(9.0, min(high + 0.11 * rows + 0.8, 40.0))
@@ -24,7 +24,7 @@ def draw(view: OutputView, figure: Figure, theme: Theme) -> None:
     _hidden(view, figure.add_subplot(grid[0, :]), theme, rows)
     logits, powers, shares = (figure.add_subplot(grid[1, column]) for column in range(3))
     labels = [token_label(token.text) for token in view.top]
-    nothing = [""] * len(labels)  # the same tokens, named once
+    nothing = [""] * len(labels)  # the first panel names the tokens
     _logits(view, logits, theme, labels)
     numbers = [f"{token.exponential:.4f}" for token in view.top]
     bars(powers, nothing, [token.exponential for token in view.top], theme, numbers=numbers, accent=2)
@@ -58,7 +58,7 @@ def _hidden(view: OutputView, axes: Axes, theme: Theme, rows: int) -> None:
 
 
 def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> None:
-    """Dots, not bars: a logit has no zero that means anything."""
+    """Draw dots instead of bars, since the zero of a logit has no meaning."""
     places = range(len(view.top))
     values = [token.logit for token in view.top]
     axes.plot(values, places, "o", color=theme.accents[1], markersize=6)

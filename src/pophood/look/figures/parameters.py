@@ -1,4 +1,4 @@
-"""The picture of `parameters`: one bar cut into groups, and a bar for every part."""
+"""The picture of `parameters` (small: one picture): a stacked bar of the groups, and a bar per part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pophood.look.views.parameters import ParametersView, share_text
 
 
 def draw(view: ParametersView, figure: Figure, theme: Theme) -> None:
-    """Draw the stacked bar above, the parts below; both in the colours of the groups."""
+    """Draw the stacked bar above and the parts below, both in the colours of the groups."""
     size(figure, 8.6, 1.6 + 0.27 * len(view.parts))
     whole, parts = figure.subplots(2, 1, height_ratios=[1.0, 0.4 * len(view.parts)])
     names = dict.fromkeys(part.group for part in view.parts)

@@ -1,7 +1,7 @@
-"""The pieces that pictures are made of: heat maps, bars, points with labels, captions.
+"""The building blocks of pictures: heat maps, bars, points with labels, captions.
 
-A view's `draw(view, figure, theme)` puts them on axes of its figure. What depends on the final layout (labels
-that must not overlap, ticks that are too many) is left to `fit.py`, which runs when everything is drawn.
+A view's `draw(view, figure, theme)` puts them on the axes of its figure. Whatever depends on the final layout
+(overlapping labels, too many ticks) is left to `fit.py`, which runs at the end.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ __all__ = [
     "token_label",
 ]
 
-NUMBER_GID = "number"  # of texts in cells that `fit` may take away again
-MOST_CELLS = 150  # with a number in each
+NUMBER_GID = "number"  # marks the numbers in cells, which `fit` may remove
+MOST_CELLS = 150  # of a map that shows its numbers by default
 MARKS = "osD^vPX*<>"
-ROOM = 8.0  # labels in an inch, at most
+ROOM = 8.0  # most labels per inch
 TITLE, LABEL, SMALL = 10.5, 8.5, 7.5  # points
 
 
 def size(figure: Figure, width: float, height: float) -> None:
-    """Make the drawing `width` x `height` inches, 3 to 40 each; title and notes come on top of that."""
+    """Set the size of the drawing in inches, at most 40 each way; title and notes add to it."""
     figure.set_size_inches(min(max(width, 3.0), 40.0), min(max(height, 1.5), 40.0))
 
 
 def colour_map(name: str) -> Colormap:
-    """One of `theme.SCALES` as matplotlib has it."""
+    """Return one of `theme.SCALES` as a matplotlib colour map."""
     return LinearSegmentedColormap.from_list(name, list(SCALES[name]), N=256)
 
 
@@ -70,11 +70,11 @@ def heatmap(
     bar: bool = True,
     decimals: int = 2,
 ) -> AxesImage:
-    """Draw `values` [rows, columns] as cells, NaN and infinity blank; `scale` says what colours mean.
+    """Draw `values` [rows, columns] as cells, NaN and infinity blank; `scale` explains the colours.
 
-    `low` and `high` are the ends of the colours (default: those of the values; diverging: evenly around 0).
-    `numbers` writes the values into the cells (default: where there are few). `bar=False` leaves the colour
-    bar to `colour_bar`, for several maps with one scale. `rows` or `columns` may be empty: no labels.
+    `low` and `high` are the ends of the colours (default: those of the values, symmetric if diverging).
+    `numbers` writes the values into the cells (default: for small maps). `bar=False` omits the colour bar,
+    which `colour_bar` draws for several maps with one scale. Empty `rows` or `columns` mean no labels.
     """
     shown = np.ma.masked_invalid(np.asarray(values, np.float64))
     low, high = _ends(shown, low, high, diverging)
@@ -93,7 +93,10 @@ def heatmap(
     figure = axes.get_figure(root=True)
     assert figure is not None
     across, down = (max(1, round(ROOM * inches)) for inches in figure.get_size_inches())
-    below, beside = -(-len(columns) // across), -(-len(rows) // down)  # of so many labels, `fit` keeps some
+    below, beside = (
+        -(-len(columns) // across),
+        -(-len(rows) // down),
+    )  # label steps; `fit` may thin them further
     axes.set_yticks(range(len(rows))[:: beside or 1], [printable(row) for row in rows[:: beside or 1]])
     axes.set_xticks(range(len(columns))[:: below or 1], [printable(name) for name in columns[:: below or 1]])
     axes.tick_params(length=0)
@@ -107,7 +110,7 @@ def heatmap(
 
 
 def colour_bar(image: AxesImage, all_axes: Sequence[Axes], theme: Theme, scale: str) -> None:
-    """The key to the colours of one or several heat maps, beside them; `scale` says what they mean."""
+    """Draw the colour bar of one or several heat maps beside them; `scale` explains the colours."""
     figure = all_axes[0].get_figure(root=True)
     assert figure is not None
     bar = figure.colorbar(image, ax=list(all_axes), label=printable(scale), fraction=0.05, pad=0.02)
@@ -124,7 +127,7 @@ def bars(
     numbers: Sequence[str] | None = None,
     accent: int = 0,
 ) -> None:
-    """Draw horizontal bars, the first on top, each with its label before it and its number behind it."""
+    """Draw horizontal bars, the first on top, each with a label to its left and a number to its right."""
     lengths = np.asarray(values, np.float64)
     places = range(len(lengths))
     axes.barh(places, lengths, height=0.72, color=theme.accents[accent])
@@ -156,10 +159,10 @@ def scatter(
     key: bool = True,
     marker_size: float = 36,
 ) -> None:
-    """Draw (x, y, label, group) points; every group has a mark and a colour, no two labels overlap.
+    """Draw (x, y, label, group) points; every group has a mark and a colour, and no two labels overlap.
 
-    A label that finds no room beside its point stands further off with a line to it. An empty label is left
-    out. `key` adds the names of the groups where there is more than one.
+    A label without room beside its point is placed further away, with a line to it. An empty label is left
+    out. `key` adds a legend of the groups if there is more than one.
     """
     groups = list(dict.fromkeys(group for *_, group in points))
     for number, group in enumerate(groups):
@@ -183,8 +186,8 @@ def scatter(
 
 
 def legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, **options: Any) -> None:
-    """The key of an axes' marks, to its right, where it covers nothing."""
-    given: dict[str, Any] = {} if handles is None else {"handles": list(handles)}
+    """Draw the legend to the right of the axes, where it covers nothing."""
+    explicit: dict[str, Any] = {} if handles is None else {"handles": list(handles)}
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.01, 1.0),
@@ -192,7 +195,7 @@ def legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, **
         frameon=False,
         fontsize=LABEL,
         labelcolor=theme.text,
-        **given,
+        **explicit,
         **options,
     )
 
@@ -209,7 +212,7 @@ def log_counts(axes: Axes, which: str = "y") -> None:
 
 
 def short_count(value: float) -> str:
-    """A large number in four characters.
+    """Format a large number in four characters.
 
     >>> short_count(124_439_808), short_count(1.5e9), short_count(2e12), short_count(512)
     ('124M', '1.5B', '2T', '512')
@@ -237,7 +240,7 @@ def rim(axes: Axes, theme: Theme) -> None:
 
 
 def caption(figure: Figure, text: str, theme: Theme) -> None:
-    """Add a line of small words below everything; several calls add up."""
+    """Add a line of small text below the picture; several calls add several lines."""
     fit.add_caption(figure, printable(text), theme.muted, SMALL)
 
 

@@ -1,4 +1,4 @@
-"""The picture of `positions`: a curve and a similarity map; for rotary ones, angles and scores."""
+"""The picture of `positions`: a curve and a similarity map, or angles and scores for rotary positions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES = ("-", "--", "-.", ":", (0, (1, 3)))
 
 
 def draw(view: PositionsView, figure: Figure, theme: Theme) -> None:
-    """Draw two axes side by side."""
+    """Draw two panels side by side."""
     size(figure, 10.0, 4.4)
     left, right = figure.subplots(1, 2)
     if view.learned is not None:
@@ -27,7 +27,7 @@ def draw(view: PositionsView, figure: Figure, theme: Theme) -> None:
 
 
 def _curve(axes: Axes, learned: Learned, theme: Theme) -> None:
-    """The positions joined in order; some of them named."""
+    """Draw the positions joined in order, some of them labelled."""
     count = len(learned.curve)
     x, y = learned.curve[:, 0], learned.curve[:, 1]
     axes.plot(x, y, color=theme.line, linewidth=0.7, zorder=1)
@@ -40,8 +40,8 @@ def _curve(axes: Axes, learned: Learned, theme: Theme) -> None:
     scatter(axes, [(float(x[i]), float(y[i]), str(i), "") for i in named], theme, key=False, marker_size=14)
     fit.later(axes, lambda: rim(axes, theme))
     shares = [f"{share:.1%} of the variance" for share in learned.explained]
-    axes.set_xlabel(f"first right vector ({shares[0]})")
-    axes.set_ylabel(f"second right vector ({shares[1]})")
+    axes.set_xlabel(f"first singular vector ({shares[0]})")
+    axes.set_ylabel(f"second singular vector ({shares[1]})")
     axes.set_title("the position vectors, joined in order", fontsize=LABEL)
 
 
@@ -64,7 +64,7 @@ def _similarity(axes: Axes, learned: Learned, theme: Theme) -> None:
     axes.set_yticks(ticks, labels)
     axes.set_xlabel("position")
     axes.set_ylabel("position")
-    axes.set_title("which positions resemble each other", fontsize=LABEL)
+    axes.set_title("similarity of positions", fontsize=LABEL)
 
 
 def _angles(axes: Axes, rotary: Rotary, theme: Theme) -> None:
@@ -83,7 +83,7 @@ def _angles(axes: Axes, rotary: Rotary, theme: Theme) -> None:
     axes.set_aspect("auto")
     axes.set_xlabel("pair of features: fast on the left, slow on the right")
     axes.set_ylabel("position")
-    axes.set_title("how far each pair is turned", fontsize=LABEL)
+    axes.set_title("rotation of each pair", fontsize=LABEL)
 
 
 def _scores(axes: Axes, rotary: Rotary, theme: Theme) -> None:
@@ -97,6 +97,6 @@ def _scores(axes: Axes, rotary: Rotary, theme: Theme) -> None:
         )
     axes.set_xlabel("distance from query to key, in tokens")
     axes.set_ylabel("score of one query and key (block 0, head 0)")
-    axes.set_title("only the distance counts: the curves lie on each other", fontsize=LABEL)
+    axes.set_title("only the distance counts: the curves coincide", fontsize=LABEL)
     axes.spines[["top", "right"]].set_visible(False)
     legend(axes, theme)

@@ -1,4 +1,4 @@
-"""The picture of `look residual`: what attention and feed-forward add, block by block and token by token."""
+"""The picture of `residual`: what attention and feed-forward add, by block and by token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = ("o", "s")
 
 
 def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
-    """Above, medians over the tokens: share and cosine; below, one heat map of shares for each sublayer."""
+    """Draw share and cosine as medians over the tokens, and below one heat map of shares per sublayer."""
     _, layers, tokens = view.share.shape
     lower = min(max(0.2 * tokens, 1.4), 9.0)
     parts.size(figure, max(8.5, 2.5 + 0.3 * layers), 2.6 + 1.0 + lower)
@@ -24,7 +24,7 @@ def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
     low, high = view.limits()
     maps = [figure.add_subplot(grid[1, s]) for s in range(2)]
     rows = [parts.token_label(token) for token in view.source.tokens]
-    step = 1 if layers <= 12 else 2 if layers <= 24 else 5  # blocks from one number to the next
+    step = 1 if layers <= 12 else 2 if layers <= 24 else 5  # blocks between two labels
     for s, axes in enumerate(maps):
         image = parts.heatmap(
             axes,
@@ -40,7 +40,7 @@ def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
             bar=False,
         )
         axes.set_aspect("auto")
-        axes.set_title(f"{SUBLAYERS[s]}, token by token")
+        axes.set_title(f"{SUBLAYERS[s]}, by token")
         axes.set_xlabel("block")
     parts.colour_bar(image, maps, theme, "length of dX / length of X,\nlog10 (-1: a tenth)")
 

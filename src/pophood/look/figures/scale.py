@@ -1,4 +1,4 @@
-"""The picture of `scale`: years across, parameters up on a logarithmic axis; estimates marked as such."""
+"""The picture of `scale` (small: one picture): parameters on a logarithmic axis by year."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ModelSiz
 
 
 def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
-    """Draw every model; one whose year nobody knows is a line across."""
+    """Draw every model; one of unknown year is a horizontal line, and estimates are marked."""
     size(figure, 8.2, 4.6)
     axes = figure.add_subplot()
     dated = [(model, model.year) for model in view.models if model.year is not None]
@@ -23,7 +23,7 @@ def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
     points = [(float(year), model.parameters, _label(model), model.source) for model, year in dated]
     scatter(axes, points, theme, key=False, marker_size=36)
     for marks in axes.collections:
-        if marks.get_label() == LOCAL:  # a ring, which shows what it may stand on
+        if marks.get_label() == LOCAL:  # a ring, so that a mark below it stays visible
             marks.set(facecolor="none", edgecolor=theme.text, linewidth=1.2, sizes=[84])
     legend(axes, theme)
     axes.margins(0.16)

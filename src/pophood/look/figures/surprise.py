@@ -1,4 +1,4 @@
-"""The picture of `surprise`: the text in lines, every token on the colour of its bits."""
+"""The picture of `surprise`: the text in lines, every token on the colour of its surprisal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT, BOX, STEP, GAP = 10.0, 15.0, 20.0, 1.5  # points
 MOST_LINES = 120
 TICKS = {0: "certain", 1: "1/2", 3.3219: "1/10", 6.6439: "1/100", 9.9658: "1/1,000", 12: "rarer"}
 
-Placed = tuple[float, float, float, int]  # left, top, width, which token
+Placed = tuple[float, float, float, int]  # left, top, width, index of the token
 
 
 def draw(view: SurpriseView, figure: Figure, theme: Theme) -> None:
@@ -43,9 +43,9 @@ def draw(view: SurpriseView, figure: Figure, theme: Theme) -> None:
     bar = figure.colorbar(scale, cax=key, orientation="horizontal")
     bar.outline.set_edgecolor(theme.line)
     bar.set_ticks(list(TICKS), labels=list(TICKS.values()))
-    bar.set_label("probability of the token, given all before it (even steps of the colour are bits)")
+    bar.set_label("probability of the token, given all tokens before it (the colour is linear in bits)")
     caption(
-        figure, "Framed: no probability, since nothing comes before. · is a space, \\n a new line.", theme
+        figure, "Framed: no probability, since no token comes before. · is a space, \\n a line break.", theme
     )
     if len(boxes) < len(view.source.tokens):
         more = len(view.source.tokens) - len(boxes)
@@ -80,7 +80,7 @@ def _token(axes: Axes, scale: ScalarMappable, view: SurpriseView, box: Placed, t
 
 
 def _flow(tokens: tuple[str, ...]) -> Iterator[Placed]:
-    """Where every token goes, wrapped at the margin and at the text's own line breaks."""
+    """Yield the box of every token, wrapped at the margin and at the text's own line breaks."""
     left = top = 0.0
     for index, token in enumerate(tokens):
         wide = width(token_label(token, 60), TEXT) + 3

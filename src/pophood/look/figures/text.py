@@ -1,8 +1,8 @@
-"""Words inside pictures: what the fonts can show, how wide text is, where a line breaks.
+"""Text in pictures: characters that the fonts can show, the width of text, line breaks.
 
-Every picture is set in DejaVu Sans, which matplotlib brings along, so that it is the same on every machine.
-Chinese, Japanese and Korean characters, which DejaVu Sans lacks, are drawn with a font of the system where
-one of CJK_FONTS is installed; without one they are shown as escapes.
+Pictures use DejaVu Sans, which comes with matplotlib, so that they look the same on every machine. Chinese,
+Japanese and Korean characters, which DejaVu Sans lacks, use a system font from CJK_FONTS if one is installed,
+and are shown as escapes otherwise.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 @cache
 def cjk_font() -> str | None:
-    """The family of CJK_FONTS that is installed here; None without one.
+    """Return the first of CJK_FONTS that is installed here; None without one.
 
-    matplotlib keeps its list of fonts on disk and does not notice new ones, so files are looked for as well.
+    matplotlib caches its list of fonts on disk and misses new ones, so this looks for font files as well.
     """
     known = _installed()
     if known is None:
@@ -64,7 +64,7 @@ def _installed() -> str | None:
 
 
 def families() -> list[str]:
-    """The font families of a picture; a character is drawn with the first that has it."""
+    """Return the font families of a picture; a character is drawn with the first family that has it."""
     return [FONT, *(name for name in [cjk_font()] if name is not None)]
 
 
@@ -74,12 +74,12 @@ def _font(bold: bool = False, family: str = FONT) -> FT2Font:
 
 
 def _family_of(character: str) -> str | None:
-    """The family that a character is drawn with; None where no font has it."""
+    """Return the family that a character is drawn with; None if no font has it."""
     return next((name for name in families() if _font(family=name).get_char_index(ord(character))), None)
 
 
 def printable(text: str) -> str:
-    r"""A text with what no font here can show, or must not do, as escapes; line breaks and spaces stay.
+    r"""Escape the characters that no font can show and those that reorder text; keep line breaks and spaces.
 
     >>> printable("a\x1b\ue000")
     'a\\x1b\\ue000'
@@ -89,7 +89,7 @@ def printable(text: str) -> str:
 
 
 def token_label(text: str, limit: int = 24) -> str:
-    r"""A token as it is written beside a picture: spaces as dots, escapes for what has no glyph; shortened.
+    r"""Return a token's label in a picture: spaces as dots, missing glyphs as escapes, shortened to `limit`.
 
     >>> token_label(" Spain"), token_label("\n"), token_label("\ue000")
     ('·Spain', '\\n', '\\ue000')
@@ -99,10 +99,10 @@ def token_label(text: str, limit: int = 24) -> str:
 
 
 def left_to_right(text: str) -> str:
-    """A line that reads from the left even where it begins with Hebrew or Arabic; words keep their order.
+    """Make a line with Hebrew or Arabic words read from the left; the words keep their order.
 
-    A mark goes before the line, and behind the escapes and signs that would otherwise join the words beside
-    them (Unicode's bidirectional algorithm, UAX #9). A line without such words is left alone.
+    It gets a mark at its start, and one after each escape or sign that would otherwise join the words beside
+    it (Unicode's bidirectional algorithm, UAX #9). Other lines are returned unchanged.
 
     >>> left_to_right("plain"), len(left_to_right("יו"))
     ('plain', 3)
@@ -118,7 +118,7 @@ def _escape(character: str) -> str:
 
 @lru_cache(maxsize=4096)
 def width(text: str, size: float, bold: bool = False) -> float:
-    """How wide one line is, in points: the sum over the runs of characters of one font."""
+    """Return the width of one line in points: the sum over its runs of characters of one font."""
     total = 0.0
     for family, run in groupby(text.replace(LTR, ""), key=lambda character: _family_of(character) or FONT):
         font = _font(bold, family)
@@ -129,7 +129,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
 
 
 def wrap(text: str, room: float, size: float, bold: bool = False) -> str:
-    """Break a text into lines no wider than `room` points; a longer word stands alone."""
+    """Break a text into lines no wider than `room` points; a longer word gets a line of its own."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""

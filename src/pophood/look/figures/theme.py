@@ -1,7 +1,8 @@
-"""Two themes and the colours of every picture, for matplotlib and terminals alike. Imports no matplotlib.
+"""Two themes and the colours of every picture, for matplotlib and terminals. Imports no matplotlib.
 
-Categories are those of Okabe and Ito (2008); "viridis" goes from dark to bright evenly (van der Walt and
-Smith, 2015); "blue-orange" is our own, its two ends differ in every common kind of colour blindness.
+Categories have the colours of Okabe and Ito (2008). "viridis" grows evenly from dark to bright (van der Walt
+and Smith, 2015). The diverging blue-orange scales are our own; their ends differ for every common kind of
+colour blindness.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pophood.errors import BadInput
 ThemeName = Literal["light", "dark"]
 Colour = tuple[int, int, int]  # red, green, blue: 0 to 255
 
-# Name of a scale -> its colours at equal steps; between two of them they are mixed.
+# Name of a scale -> its colours at equal steps, with linear interpolation between them.
 SCALES: dict[str, tuple[str, ...]] = {
     "viridis": (
         "#440154",
@@ -37,16 +38,16 @@ SCALES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """What a picture is painted with; `sequential` and `diverging` name one of `SCALES`.
+    """The colours of a picture; `sequential` and `diverging` name one of `SCALES`.
 
-    Accents keep their places in both themes: blue, orange, green, purple, then two lighter ones.
+    Accents have the same order in both themes: blue, orange, green, purple, then two lighter ones.
     """
 
     name: ThemeName
     background: str
-    surface: str  # of boxes that stand on the background
+    surface: str  # of boxes on the background
     text: str
-    muted: str  # of what is said beside: notes, ticks
+    muted: str  # of notes and ticks
     line: str  # of frames and grids
     accents: tuple[str, ...]
     sequential: str
@@ -79,7 +80,7 @@ THEMES: dict[str, Theme] = {theme.name: theme for theme in (LIGHT, DARK)}
 
 
 def theme_named(name: str) -> Theme:
-    """The theme of this name; raises BadInput for any other name.
+    """Return the theme of this name; raises BadInput for any other name.
 
     >>> theme_named("dark").background
     '#0d1117'
@@ -90,7 +91,7 @@ def theme_named(name: str) -> Theme:
 
 
 def rgb(colour: str) -> Colour:
-    """`"#0d1117"` as three numbers.
+    """Return `"#0d1117"` as three numbers.
 
     >>> rgb("#0d1117")
     (13, 17, 23)
@@ -99,7 +100,7 @@ def rgb(colour: str) -> Colour:
 
 
 def colour_at(scale: str, share: float) -> Colour:
-    """The colour at `share` (0 to 1, cut off there) of one of `SCALES`.
+    """Return the colour at `share` (clipped to 0 to 1) of one of `SCALES`.
 
     >>> colour_at("viridis", 0), colour_at("viridis", 1)
     ((68, 1, 84), (253, 231, 37))
@@ -114,13 +115,13 @@ def colour_at(scale: str, share: float) -> Colour:
 
 
 def luminance(colour: Colour) -> float:
-    """Relative luminance of a colour, 0 for black to 1 for white (WCAG 2.2, "relative luminance")."""
+    """Return the relative luminance of a colour, 0 for black to 1 for white (WCAG 2.2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _shares(colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def contrast(one: Colour, other: Colour) -> float:
-    """Contrast of two colours, 1 to 21 (WCAG 2.2): text wants 4.5, marks want 3.
+    """Return the contrast of two colours, 1 to 21 (WCAG 2.2): text needs 4.5, marks need 3.
 
     >>> round(contrast((0, 0, 0), (255, 255, 255)))
     21
@@ -130,7 +131,7 @@ def contrast(one: Colour, other: Colour) -> float:
 
 
 def readable_on(colour: Colour) -> str:
-    """Black or white, whichever can be read on this colour."""
+    """Return black or white, whichever is readable on this colour."""
     return "#000000" if contrast(colour, (0, 0, 0)) >= contrast(colour, (255, 255, 255)) else "#ffffff"
 
 

@@ -1,4 +1,4 @@
-"""The picture of `tokens`: every token a coloured box with its id, in lines as the text runs."""
+"""The picture of `tokens`: every token in a coloured box with its id, in lines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ WIDE = 7.5  # inches
 ROOM = 72 * WIDE - 12  # points for boxes
 BOX, GAP, STEP = 25.0, 3.0, 31.0  # height of a box, between boxes, from line to line, in points
 HEADING = 18.0
-PADS = 20.0  # what the layout keeps free around axes, title and notes
+PADS = 20.0  # kept free by the layout around axes, title and notes
 TEXT, ID = 9.0, 7.0  # points
 MOST = 900  # tokens of one text
 
-Placed = tuple[float, float, float, int]  # left, top, width, which token
+Placed = tuple[float, float, float, int]  # left, top, width, index of the token
 
 
 def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
-    """Draw each text, one below the other."""
+    """Draw the texts one below the other."""
     placed = [_flow(cut) for cut in view.cuts]
     headings = HEADING if len(view.cuts) > 1 else 0.0
     tall = sum(headings + boxes[-1][1] + STEP for boxes in placed)
@@ -41,13 +41,11 @@ def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
         top += headings + boxes[-1][1] + STEP
         if len(cut.ids) > MOST:
             caption(figure, f"{len(cut.ids) - MOST:,} more tokens of text {cut.label} are not drawn.", theme)
-    caption(
-        figure, "Colours only tell one token from the next; below each token is its id; · is a space.", theme
-    )
+    caption(figure, "Colours only separate the tokens; below each token is its id; · is a space.", theme)
 
 
 def _flow(cut: Cut) -> list[Placed]:
-    """Where every token's box goes, from the text's own top."""
+    """Return the box of every token, measured from the top of its text."""
     boxes: list[Placed] = []
     left = top = 0.0
     for index, (id_, token) in enumerate(zip(cut.ids[:MOST], cut.tokens, strict=False)):
