@@ -37,9 +37,9 @@ def command() -> None:
     """Look inside a model while it reads a text.
 
     Every view prints to the terminal, and saves pictures, pages and data with --save. The text defaults to
-    the talk's prompt, "The capital of Spain is". Text that is piped to a view is its text; beside a TEXT or a
-    --file it comes first, then a blank line. Numbers are computed at f32 unless --precision says otherwise.
-    A view's own options: pophood look NAME --help; -q and -v say less and more.
+    the talk's prompt, "The capital of Spain is". Text piped to a view is its text; together with TEXT or
+    --file it comes first, followed by a blank line. Numbers are computed at f32 unless --precision says
+    otherwise. For a view's own options, see pophood look NAME --help; -q and -v print less and more.
 
     Example: pophood look attention "The capital of Spain is" --layer 4 --save attention.svg
     """

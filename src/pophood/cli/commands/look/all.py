@@ -19,7 +19,7 @@ from pophood.cli.terminal.tables import count
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The folder; it is made if need be, and files of the same names are replaced.",
+    help="The folder; it is created if needed, and files of the same names are replaced.",
 )
 @output_option("--open", "open_it", is_flag=True, help="Show the index page in a browser.")
 @look_model_options
@@ -33,8 +33,8 @@ def command(
 ) -> int:
     """Save every view of a text, with an index page.
 
-    Each view becomes a picture (.svg) and a page (.html) in one folder that needs nothing from elsewhere; the
-    index shows and links them all. A view that fails is named, and the others are written.
+    Each view becomes a picture (.svg) and a page (.html) in one self-contained folder; the index shows and
+    links them all. A view that fails is reported, and the others are still written.
 
     Example: pophood look all "The capital of Spain is" --save gallery --open
     """
@@ -46,16 +46,16 @@ def command(
     from pophood.system import check_writable_target
 
     check_writable_target(save, folder=True)
-    wanted = text_of(console, text, file).text
+    whole = text_of(console, text, file).text
     require()
     lm = open_model(console, choice)
     with Waiting(console, "drawing") as waiting:
-        made = write_gallery(lm, wanted, save, waiting)
-    for source in [view.source for view in made.written.values()][:1]:
+        gallery = write_gallery(lm, whole, save, waiting)
+    for source in [view.source for view in gallery.written.values()][:1]:
         console.say(f"computed at {source.precision}; run takes {source.run_precision}")
-    for name, reason in made.failed.items():
+    for name, reason in gallery.failed.items():
         console.say(f"{name}: {reason}")
-    console.say(f"{count(len(made.written), 'view')} in {save}: open {save / 'index.html'}")
+    console.say(f"{count(len(gallery.written), 'view')} in {save}: open {save / 'index.html'}")
     if open_it:
         open_page(console, save / "index.html")
-    return 1 if made.failed else 0
+    return 1 if gallery.failed else 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--taps",
     multiple=True,
     metavar="PATTERN",
-    help='Which arrays, as in "blocks.*.attn.pattern" or "!*.result" (leaves out); may be repeated.',
+    help='The arrays, as in "blocks.*.attn.pattern"; "!*.result" leaves some out; may be repeated.',
 )
 @output_option(
     "--save",
@@ -51,8 +51,8 @@ def command(
 ) -> int:
     """Write the arrays of a forward pass to a file, or list them.
 
-    Without --save nothing is computed: names, axes, shapes and bytes are printed. docs/taps.md says where in
-    the model each one sits. In Python: np.load("trace.npz")["blocks.0.attn.pattern"].
+    Without --save nothing is computed: names, axes, shapes and bytes are printed. docs/taps.md describes each
+    array. In Python: np.load("trace.npz")["blocks.0.attn.pattern"].
 
     Example: pophood look trace "The capital of Spain is" --taps "blocks.*.attn.pattern" --save trace.npz
     """
@@ -60,14 +60,14 @@ def command(
 
     if save is not None:
         _check(save)
-    ask_text = text_of(console, text, file).text
+    whole = text_of(console, text, file).text
     lm = open_model(console, choice)
     patterns = taps or ("*",)
-    listed = list_taps(lm, ask_text, patterns)
-    plan = lm.plan_trace(ask_text, patterns)
+    listed = list_taps(lm, whole, patterns)
+    plan = lm.plan_trace(whole, patterns)
     console.say(f"computed at {lm.engine.precision}: {plan.describe()}")
     if save is not None:
-        _write(lm, ask_text, patterns, save)
+        _write(lm, whole, patterns, save)
         console.say(f"saved: {save}")
     if as_json:
         console.json(list(listed))
@@ -80,7 +80,7 @@ def command(
 
 
 def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
-    """Name, axes, shape and bytes of the arrays that the patterns match; nothing is computed."""
+    """Return name, axes, shape and bytes of the arrays that the patterns match; nothing is computed."""
     from pophood.table import Table
     from pophood.taps import PAIR, match_taps
 
@@ -88,7 +88,7 @@ def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
     listed = []
     for tap in match_taps(lm.config, patterns):
         axes, shape = tap.axes, tap.shape(length, length)
-        if axes == PAIR:  # as a trace turns it
+        if axes == PAIR:  # as a trace transposes it
             axes, shape = ("head", "query", "key"), (shape[1], shape[0], shape[2])
         listed.append((tap.name, ", ".join(axes), str(shape), tap.nbytes(length, length)))
     return Table(("name", "axes", "shape", "bytes"), tuple(listed))
@@ -98,7 +98,7 @@ def _check(path: Path) -> None:
     from pophood.system import check_writable_target
 
     if path.suffix.lower() != ".npz":
-        raise BadInput(f"{path}: a trace is written as .npz: end the name so")
+        raise BadInput(f"{path}: a trace is written as .npz: give a name with that ending")
     check_writable_target(path)
 
 

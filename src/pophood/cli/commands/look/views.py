@@ -86,9 +86,9 @@ VIEW_COMMANDS = {
         reads_text=False,
     ),
     "scale": ViewCommand(
-        "Compare the model's size with the talk's six.",
+        "Compare the model's size with the six models of the talk.",
         ("scale --add Mine,1.5B,2025",),
-        "Which of the six figures are published and which are estimates is marked.",
+        "Published figures and estimates are marked.",
         (
             view_option(
                 "--add",
@@ -100,7 +100,7 @@ VIEW_COMMANDS = {
         reads_text=False,
     ),
     "tokens": ViewCommand(
-        "Show how the text is cut into tokens.",
+        "Show how the text is split into tokens.",
         ('tokens "color" --compare "colour"', "tokens --languages"),
         options=(
             view_option(
@@ -129,7 +129,7 @@ VIEW_COMMANDS = {
             view_option(
                 "--spaced/--unspaced",
                 default=False,
-                help="With the space that a word has inside a text, where it is more often one token.",
+                help="Give each word a leading space, as inside a text, where it is more often one token.",
             ),
             view_option(
                 "--neighbours",
@@ -146,13 +146,13 @@ VIEW_COMMANDS = {
                 default=10,
                 show_default=True,
                 metavar="N",
-                help="How many of them.",
+                help="How many neighbours are listed.",
             ),
         ),
         reads_text=False,
     ),
     "positions": ViewCommand(
-        "Show how the model knows where a token stands.",
+        "Show how the model encodes the position of a token.",
         ('positions --sentences "the dog bit the man" "the man bit the dog"',),
         options=(
             view_option(
@@ -198,7 +198,7 @@ VIEW_COMMANDS = {
     "dropout": ViewCommand(
         "Demonstrate dropout on the real outputs of attention.",
         ("dropout --p 0.1 --seed 42",),
-        "Only training drops; running a model uses none.",
+        "Dropout acts only in training; inference uses none.",
         (
             view_option(
                 "--p",
@@ -208,7 +208,9 @@ VIEW_COMMANDS = {
                 metavar="P",
                 help="The share that is dropped.",
             ),
-            view_option("--seed", type=int, default=42, show_default=True, metavar="N", help="Of the mask."),
+            view_option(
+                "--seed", type=int, default=42, show_default=True, metavar="N", help="The seed of the mask."
+            ),
             LAYER,
         ),
     ),
@@ -231,7 +233,7 @@ VIEW_COMMANDS = {
         ),
     ),
     "feedforward": ViewCommand(
-        "Show the strongest neurons for a token, and what they promote.",
+        "Show the strongest neurons for a token, and the tokens they promote.",
         ("feedforward --layer 11 --token -1",),
         options=(
             LAYER,
@@ -251,28 +253,32 @@ VIEW_COMMANDS = {
         options=(K,),
     ),
     "next": ViewCommand(
-        "List the likeliest next tokens, and what sampling leaves of them.",
+        "List the likeliest next tokens, and the effect of sampling settings on them.",
         ('next "The capital of Spain is" -k 5 --top-p 0.9',),
         options=(
             K,
             view_option(
-                "--temperature", type=float, metavar="T", help="Show what this temperature makes of them."
+                "--temperature", type=float, metavar="T", help="Show the effect of this temperature."
             ),
-            view_option("--top-k", type=int, metavar="N", help="Show what the N likeliest leave."),
+            view_option("--top-k", type=int, metavar="N", help="Show the effect of keeping the N likeliest."),
             view_option(
-                "--top-p", type=float, metavar="P", help="Show what a nucleus of this probability leaves."
+                "--top-p",
+                type=float,
+                metavar="P",
+                help="Show the effect of keeping a nucleus of this probability.",
             ),
             view_option(
                 "--min-p",
                 type=float,
                 metavar="P",
-                help="Show what is left above this share of the likeliest.",
+                help="Show the effect of keeping P times the largest probability and more.",
             ),
         ),
     ),
     "surprise": ViewCommand(
         "Colour every token by how surprising it is to the model.",
         ("surprise --file notes.txt --save surprise.html",),
+        "The measure is surprisal: -log2 of the token's probability, in bits.",
         options=(
             view_option(
                 "--window",
@@ -298,9 +304,9 @@ VIEW_COMMANDS = {
                 default=-1,
                 show_default=True,
                 metavar="N",
-                help="After which token the model guesses; -1 is the last.",
+                help="The position after which the model guesses; -1 is the last.",
             ),
-            view_option("--most", type=int, metavar="N", help="How many positions the map shows, at most."),
+            view_option("--most", type=int, metavar="N", help="The most positions that the map shows."),
         ),
     ),
 }
