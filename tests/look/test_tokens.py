@@ -61,7 +61,8 @@ def test_one_sentence_in_five_languages(small: pophood.LM) -> None:
         assert cut.text == SENTENCES[cut.label]
     per_character = {cut.label: cut.per_character for cut in view.cuts}
     assert min(per_character, key=per_character.__getitem__) == "English"
-    assert json.loads(view.to_json())["title"] == "One sentence in 5 languages, split by the tokenizer of small-gpt2"
+    title = "One sentence in 5 languages, split by the tokenizer of small-gpt2"
+    assert json.loads(view.to_json())["title"] == title
 
 
 def test_a_start_token_is_shown_and_not_counted(rotary: pophood.LM) -> None:
