@@ -198,7 +198,7 @@ def test_a_view_is_its_function_whatever_was_imported_before() -> None:
         "import pophood.look.views.next, pophood.look.figures.next\n"
         "from pophood.look.views.next import NextView\n"
         "from pophood import look\nassert callable(look.next) and callable(look.output)\n"
-        "assert callable(pophood.look.next)\nassert set(look.VIEWS) < set(dir(look))\n"
+        "assert callable(pophood.look.views.next)\nassert set(look.VIEWS) < set(dir(look))\n"
         "try: look.atention\nexcept AttributeError as error: print(error)"
     )
     done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
