@@ -137,7 +137,7 @@ def test_exit_codes_and_words(error: BaseException, code: int, words: str | None
         (["chat", "--json"], "--json prints one answer"),
         (["use", "gpt2", "--none"], "contradict"),
         (["rm", "no-such-model"], "no-such-model: not in pophood's store"),
-        (["pull", "no such/../model"], "is no model's name"),
+        (["pull", "no such/../model"], "is not a model's name"),
         (["show", "own/er/x"], "own/er/x"),
     ],
 )

@@ -90,7 +90,7 @@ def test_pull_list_use_rm(program: Program, base: Path) -> None:
         assert refused.code == 1 and "forbidden" in refused.said[-1]
         done = program("pull", "gpt2", "--yes", **online)
         assert done.code == 0, done.said
-        assert re.search(r"fetching .* from .* into .*, where .* are free", done.said[0])
+        assert re.search(r"fetching .* from .* into .* \(.* free\)", done.said[0])
         assert done.text.startswith("gpt2 is here: ")
         again = json.loads(program("pull", "gpt2", "--json", "-q", **online).text)
         assert again["name"] == "gpt2" and Path(again["path"]).is_dir()

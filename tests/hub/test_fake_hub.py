@@ -57,7 +57,7 @@ def test_huggingface_hub_downloads_from_it_and_its_cache_is_read_in_place(hub: F
     assert pophood_hub.pull("gpt2", announce=lambda line: None).path == snapshot
     assert hub.asked == []
 
-    with pytest.raises(BadInput, match="Hugging Face cache, which is not pophood's own: nothing is deleted"):
+    with pytest.raises(BadInput, match="Hugging Face cache, which belongs to other programs: delete it with"):
         pophood_hub.remove("gpt2")
     assert (snapshot / "model.safetensors").read_bytes() == files["model.safetensors"]
 

@@ -50,8 +50,8 @@ def test_the_saved_login_goes_to_the_hub_and_not_to_its_redirects(own: FakeHub, 
     sent = logins(own)
     assert sent.pop("/cdn/owner/name/model.safetensors") is None  # localhost, not 127.0.0.1
     assert set(sent.values()) == {"Bearer hf_saved"}
-    assert details == [f"{own.endpoint}: asked with the login saved in {saved}"]
-    assert not any("asked with" in line or "hf_saved" in line for line in said)
+    assert details == [f"{own.endpoint}: using the login saved in {saved}"]
+    assert not any("using" in line or "hf_saved" in line for line in said)
 
 
 def test_another_server_never_sees_it(own: FakeHub, saved: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_login_that_has_run_out_keeps_nobody_from_a_public_model(own: FakeHub,
     said: list[str] = []
     pophood_hub.pull("owner/name", announce=said.append)
     assert said[0] == (
-        f"owner/name: the hub refuses the login saved in {saved}, and gives the model without it: "
-        "`hf auth login` makes a new one"
+        f"owner/name: the hub refused the login saved in {saved}; fetching without it "
+        "(`hf auth login` creates a new one)"
     )
     assert list(logins(own).values()).count("Bearer hf_saved") <= 1
 

@@ -89,7 +89,7 @@ def test_remove(hub: FakeHub, home: Path) -> None:
     assert questions == [f"Delete gpt2 (301.1 kB) at {found.path}?"]
     said: list[str] = []
     assert pophood_hub.remove("openai-community/gpt2", announce=said.append) == found
-    assert said == ["gpt2 was the model chosen by `pophood use`; none is chosen now"]
+    assert said == ["gpt2 was chosen by `pophood use`; no model is chosen now"]
     assert pophood_hub.default_choice() is None
     assert sorted(path.name for path in (home / "models").iterdir()) == [".incoming", ".locks"]
     with pytest.raises(NotHere, match="gpt2: not in pophood's store: see `pophood list`"):
@@ -131,9 +131,9 @@ def test_remove_of_a_link_removes_the_link(home: Path, tmp_path: Path) -> None:
 def test_remove_refuses_what_is_not_ours(home: Path, tmp_path: Path) -> None:
     mine = put(tmp_path / "mine")
     snapshot = put_in_cache(tmp_path, "owner/cached")
-    with pytest.raises(PophoodError, match=r"not in pophood's store \(.*\), so it is yours to delete"):
+    with pytest.raises(PophoodError, match=r"not in pophood's store \(.*\): delete it yourself"):
         pophood_hub.remove(str(mine))
-    with pytest.raises(BadInput, match="it is in the Hugging Face cache"):
+    with pytest.raises(BadInput, match="is in the Hugging Face cache"):
         pophood_hub.remove("owner/cached")
     for path in (mine, snapshot):
         assert (path / "model.safetensors").exists()

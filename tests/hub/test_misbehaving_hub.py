@@ -66,14 +66,14 @@ def test_cut_a_hundred_times_in_one_download(one: FakeHub) -> None:
 
 def test_a_second_attempt_goes_on_where_the_first_gave_up(one: FakeHub, home: Path) -> None:
     one.wrong.cuts = [400_000] + [0] * 10
-    with pytest.raises(connect.Unreachable, match=r"broke off at 400,000 of 600,000 bytes"):
+    with pytest.raises(connect.Unreachable, match=r"the connection broke at 400,000 of 600,000 bytes"):
         pull()
     assert nothing_in_sight(home)
     one.wrong.cuts, one.sent = [], 0
     said: list[str] = []
     assert pophood_hub.pull(NAME, announce=said.append).path.read_bytes() == DATA
     assert one.sent == 200_000
-    assert "400.0 kB of it are here already" in said[0]
+    assert "400.0 kB of it is here already" in said[0]
 
 
 def test_without_range_it_starts_over(one: FakeHub) -> None:
@@ -122,7 +122,7 @@ def flipped(path: str, data: bytes) -> bytes:
 def test_one_flipped_bit_is_found(one: FakeHub, home: Path) -> None:
     one.wrong.body = flipped
     with pytest.raises(
-        BadFile, match=r"owner/one: one.gguf arrived twice with another hash than the hub lists"
+        BadFile, match=r"owner/one: one.gguf arrived twice with a hash that differs from the hub's list"
     ):
         pull()
     assert nothing_in_sight(home)
@@ -138,7 +138,7 @@ def test_one_flipped_bit_in_a_small_file_is_found(hub: FakeHub, home: Path) -> N
 
     hub.add("openai-community/gpt2", gpt2_files())
     hub.wrong.listing = lie
-    with pytest.raises(BadFile, match=r"tokenizer.json arrived twice with another hash"):
+    with pytest.raises(BadFile, match=r"tokenizer.json arrived twice with a hash"):
         pophood_hub.pull("gpt2", announce=quiet)
     assert nothing_in_sight(home)
 
@@ -188,17 +188,17 @@ def to(location: str) -> Spoil:
 
 
 CLEAN_FAILURES: dict[str, tuple[Spoil, type[PophoodError], str]] = {
-    "too long": (wrong(body=longer), BadFile, r"600004 bytes are sent, wanted 600,000"),
+    "too long": (wrong(body=longer), BadFile, r"the answer has 600004 bytes, wanted 600,000"),
     "too long, unsaid": (
         wrong(body=longer, say_length=False),
         BadFile,
-        r"more than the 600,000 bytes arrive",
+        r"more bytes arrive than the 600,000 that",
     ),
-    "too short": (wrong(body=shorter), BadFile, r"599999 bytes are sent, wanted 600,000"),
+    "too short": (wrong(body=shorter), BadFile, r"the answer has 599999 bytes, wanted 600,000"),
     "too short, unsaid": (wrong(body=shorter, say_length=False), NotHere, r"the file changed on the way"),
-    "linked size": (wrong(linked_size=5), BadFile, r"the hub says 5 bytes here, and 600000 in its list"),
+    "linked size": (wrong(linked_size=5), BadFile, r"the hub says 5 bytes here, but 600000 in its list"),
     "commit": (wrong(commit="f" * 40), PophoodError, r"answers for commit f{40}, wanted"),
-    "compressed": (wrong(encoding="gzip"), PophoodError, r"sent as 'gzip', wanted plain bytes"),
+    "compressed": (wrong(encoding="gzip"), PophoodError, r"encoded as 'gzip', wanted plain bytes"),
     "always 500": (wrong(file_status=500), connect.Unreachable, r"answered 500 for owner/one"),
     "too many": (wrong(file_status=429), connect.Unreachable, r"answered 429"),
     "404": (
@@ -224,21 +224,37 @@ CLEAN_FAILURES: dict[str, tuple[Spoil, type[PophoodError], str]] = {
     ),
     "unspecified": (to("http://0.0.0.0/x"), PophoodError, r"0.0.0.0, which is a local address: refused"),
     "newline": (to("http://localhost/a%0d%0aHost: x"), PophoodError, r"no answer|not reached|broke|refused"),
-    "list is no JSON": (wrong(listing=lambda c: "x"), BadFile, r"no list of a model's files"),
-    "list of nothing": (wrong(listing=lambda c: []), BadFile, r"no list of a model's files"),
+    "list is no JSON": (
+        wrong(listing=lambda c: "x"),
+        BadFile,
+        r"something other than a list of a model's files",
+    ),
+    "list of nothing": (
+        wrong(listing=lambda c: []),
+        BadFile,
+        r"something other than a list of a model's files",
+    ),
     "commit is a path": (
         wrong(listing=lambda c: c | {"sha": "../../x"}),
         BadFile,
-        r"no list of a model's files",
+        r"something other than a list of a model's files",
     ),
-    "deep": (wrong(listing=lambda c: deep()), BadFile, r"no list of a model's files"),
-    "negative size": (wrong(listing=lambda c: sizes(c, -1)), BadFile, r"no list of a model's files"),
+    "deep": (wrong(listing=lambda c: deep()), BadFile, r"something other than a list of a model's files"),
+    "negative size": (
+        wrong(listing=lambda c: sizes(c, -1)),
+        BadFile,
+        r"something other than a list of a model's files",
+    ),
     "huge size": (
         wrong(listing=lambda c: sizes(c, 1 << 41)),
         PophoodError,
         r"disk is too full: needed 2,199,",
     ),
-    "size is text": (wrong(listing=lambda c: sizes(c, "9")), BadFile, r"no list of a model's files"),
+    "size is text": (
+        wrong(listing=lambda c: sizes(c, "9")),
+        BadFile,
+        r"something other than a list of a model's files",
+    ),
 }
 
 

@@ -38,15 +38,18 @@ def test_names(text: str, name: ModelName) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no model's name: wanted one of gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id"),
-        ("../x", "is no model's name"),
-        ("o/n:../a.gguf", "is no model's name"),
-        ("o/n:", "nothing stands after the colon"),
+        (
+            "",
+            "is not a model's name: wanted one of gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id",
+        ),
+        ("../x", "is not a model's name"),
+        ("o/n:../a.gguf", "is not a model's name"),
+        ("o/n:", "nothing follows the colon"),
         ("o/n:model.bin", "wanted a .gguf after the colon"),
-        ("gpt2:x.gguf", "is no model's name"),
-        ("a/b/c/d", "is no model's name"),
-        ("nul", "is no model's name"),
-        ("x" * 200, "is no model's name"),
+        ("gpt2:x.gguf", "is not a model's name"),
+        ("a/b/c/d", "is not a model's name"),
+        ("nul", "is not a model's name"),
+        ("x" * 200, "is not a model's name"),
         ("gtp2?", "did you mean gpt2"),
     ],
 )

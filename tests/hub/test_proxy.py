@@ -73,7 +73,7 @@ def test_a_broken_proxy_is_named(
         with pytest.raises(ProxyFailed) as error:
             pophood_hub.pull("owner/name", announce=str)
     text = str(error.value)
-    assert f"owner/name: the proxy {address} leads to no answer of hub.example (" in text
+    assert f"owner/name: the proxy {address} does not reach hub.example (" in text
     assert f"correct or unset {scheme.upper()}_PROXY" in text and "NO_PROXY" in text
     assert "HF_ENDPOINT" not in text and "secret" not in text and "\n" not in text
     assert any(word in text for word in reason.split("|")), text
@@ -88,7 +88,7 @@ def test_a_proxy_whose_name_means_nothing(hub: FakeHub, monkeypatch: pytest.Monk
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("https_proxy", "proxy.nowhere:3128")
     with pytest.raises(
-        NotHere, match=r"the proxy proxy.nowhere:3128 leads to no answer of hub.example \(.*not known"
+        NotHere, match=r"the proxy proxy.nowhere:3128 does not reach hub.example \(.*not known"
     ):
         pophood_hub.pull("owner/name", announce=str)
 
@@ -112,7 +112,7 @@ def test_the_first_start_blames_the_proxy_too(
     with proxy(None) as address:
         monkeypatch.setenv("https_proxy", address)
         assert pophood_hub.locate(announce=said.append, confirm=agree).name == "smollm2"
-    assert f"no model is here yet: gpt2: the proxy {address} leads to no answer of hub.example" in said[
-        0
-    ].replace("openai-community/", "")
-    assert not any("does not answer within" in line for line in said)
+    assert f"no model is here yet: gpt2: the proxy {address} does not reach hub.example" in said[0].replace(
+        "openai-community/", ""
+    )
+    assert not any("did not answer within" in line for line in said)

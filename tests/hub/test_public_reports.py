@@ -182,7 +182,7 @@ def test_an_address_is_told_the_name_in_it(address: str, name: str) -> None:
     assert name_in(address) == name
     for call in (pophood_hub.pull, pophood_hub.locate):
         with pytest.raises(
-            BadInput, match=f"is no model.*: wanted the name in this address: {re.escape(name)}$"
+            BadInput, match=f"is not a model.*: wanted the name in this address: {re.escape(name)}$"
         ):
             call(address)
 
@@ -201,7 +201,7 @@ def test_a_split_model_of_which_one_part_was_fetched(tmp_path: Path) -> None:
     for other in others:
         other.unlink()
     with pytest.raises(
-        NotHere, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts into one"
+        NotHere, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts in one"
     ):
         opened(first)
 

@@ -62,8 +62,8 @@ def test_what_is_whole_is_checked_and_not_fetched(
     left(started(hub, home))
     data, said = pulled()
     assert (data, hub.sent) == (DATA, 0)
-    assert said[0] == "owner/one: checking the 512.0 kB that are here already"
-    assert "fetching 512.0 kB (512.0 kB of it are here already)" in said[1]
+    assert said[0] == "owner/one: checking 512.0 kB that is here already"
+    assert "fetching 512.0 kB (512.0 kB of it is here already)" in said[1]
     assert not hub.paths("/cdn/")
     assert not list(home.rglob("*.part*"))
 
@@ -93,8 +93,11 @@ def test_what_is_wrong_is_said_and_fetched_once(
     left(started(hub, home))
     data, said = pulled()
     assert (data, hub.sent) == (DATA, SIZE)
-    assert said[1] == "owner/one: what is here of one.gguf has another hash than the hub lists: fetched again"
-    assert "are here already" not in said[2]
+    assert (
+        said[1]
+        == "owner/one: the copy of one.gguf here does not have the hash that the hub lists: fetching it again"
+    )
+    assert "is here already" not in said[2]
 
 
 def test_a_short_whole_file_is_fetched(hub: FakeHub, home: Path) -> None:

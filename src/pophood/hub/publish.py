@@ -1,4 +1,4 @@
-"""How a fetched model becomes visible, and a deleted one invisible: one rename each."""
+"""Makes a fetched model visible, and a deleted one invisible, by one rename each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pophood.system import disk_errors, fsync_directory, rename, unique
 
 
 def publish(staging: Path, target: Path) -> None:
-    """Put a complete folder in its place, over an older one if there is one.
+    """Move a complete folder into place, replacing an older one.
 
-    Between the two renames the model is missing, never half: after a crash there, `staging` is still
-    whole, and the next pull finds every file in it.
+    Between the two renames the model is missing, but never incomplete: after a crash there, `staging` is
+    still complete, and the next pull finds every file in it.
     """
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -29,21 +29,21 @@ def publish(staging: Path, target: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Take a model out of sight in one step, then delete it. A program that has it open keeps its mapping."""
+    """Hide a model in one step, then delete it. A program that has it open keeps its mapping."""
     with disk_errors(path):
         _set_aside(path)
     empty_trash()
     folder = path.parent
     while folder != store() and store() in folder.parents:
         try:
-            folder.rmdir()  # an owner's folder without models
+            folder.rmdir()  # an owner's folder that holds no models any more
         except OSError:
             return
         folder = folder.parent
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Rename what stands at a place into the trash; of a link, only the link goes."""
+    """Move a file or folder into the trash and return its new path; a link is only removed."""
     if path.is_symlink():
         path.unlink()
         return None
@@ -57,12 +57,12 @@ def _set_aside(path: Path) -> Path | None:
 
 
 def empty_trash() -> None:
-    """Delete what an earlier, interrupted deletion may have left too."""
+    """Delete the trash, including leftovers of an interrupted deletion."""
     shutil.rmtree(store() / ".trash", ignore_errors=True)
 
 
 def clear_incoming(prefix: str, keep: Path | None = None) -> None:
-    """Delete half-fetched folders of a model, except one."""
+    """Delete the partly fetched folders of a model, except `keep`."""
     for folder in incoming().glob(f"{prefix}@*"):
         if folder != keep:
             shutil.rmtree(folder, ignore_errors=True)

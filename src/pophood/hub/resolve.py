@@ -1,27 +1,27 @@
-"""Which model a name means, which one is taken when none is named, and when fetching is allowed.
+"""Resolves a name, or no name, to a model's files; fetches the model if it is missing and that is allowed.
 
-A model that was named is never replaced by another. Without a name: POPHOOD_MODEL, `pophood use`, then for
-`chat` smollm2, else a cached gpt2, else a cached smollm2. With nothing here, and only then, one question to
-the hub and one to the person decide between the two.
+A model that the user named is never replaced by another. Without a name: POPHOOD_MODEL, then the model chosen
+by `pophood use`, then for `chat` smollm2, otherwise gpt2 if it is here, otherwise smollm2 if it is here. Only
+if there is no model at all are the hub and the user asked whether to fetch gpt2; the alternative is smollm2.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
-from pophood.hub.progress import Ask, Progress, Say, say_to_log, size_text
-from pophood.hub.settings import chosen_model
+from pophood.hub.progress import Ask, OnProgress, Say, say_to_log
 from pophood.hub.smollm2 import WHEEL_BYTES, find_smollm2
 from pophood.hub.store import Located, find, from_path
-from pophood.system import offline as told_offline
+from pophood.system import atomic_write, check_home, disk_errors, home, size_text
+from pophood.system import offline as offline_by_environment
 
 if TYPE_CHECKING:
     from pophood.hub.net.listing import Listing
@@ -32,20 +32,20 @@ PROBE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The model that is taken when none is named, and why."""
+    """The model that is used when none is named, and why."""
 
     name: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """Whether a model may be fetched, and who hears of it and is asked."""
+class _FetchOptions:
+    """Whether a model may be fetched, and the callbacks of the download."""
 
     offline: bool
     say: Say
     ask: Ask | None
-    progress: Callable[[Progress], object] | None
+    progress: OnProgress | None
     detail: Say | None = None
 
 
@@ -56,29 +56,30 @@ def locate(
     offline: bool | None = None,
     announce: Say | None = None,
     confirm: Ask | None = None,
-    progress: Callable[[Progress], object] | None = None,
+    progress: OnProgress | None = None,
     detail: Say | None = None,
 ) -> Located:
-    """The files of a model, fetched on first use if that is allowed, and said aloud through `announce`.
+    """Find the files of a model, and fetch it on first use if that is allowed, announced through `announce`.
 
-    `confirm` asks a person at a terminal; without it nobody is asked. `detail` hears what only `-v` tells.
-    Raises BadInput for a name that means nothing, NotHere for a model that is not here and may not, or could
-    not, be fetched.
+    `confirm` asks the user at a terminal; without it, no question is asked. `detail` is called with lines for
+    `-v`. Raises BadInput for a text that is not a model's name, NotHere for a model that is not here and may
+    not, or could not, be fetched.
 
     >>> locate("smollm2").path.name  # doctest: +SKIP
     'SmolLM2-135M-Instruct.Q4_1.gguf'
     """
-    manner = Manner(bool(offline) or told_offline(), announce or say_to_log, confirm, progress, detail)
+    forbidden = bool(offline) or offline_by_environment()
+    options = _FetchOptions(forbidden, announce or say_to_log, confirm, progress, detail)
     if name is not None:
-        return _named(name, manner)
+        return _named(name, options)
     choice = default_choice(chat=chat)
     if choice is not None:
-        return _named(choice.name, manner)
-    return _first_model(manner)
+        return _named(choice.name, options)
+    return _first_model(options)
 
 
 def default_choice(*, chat: bool = False) -> Choice | None:
-    """The model for a command that names none; None if nothing is chosen and nothing is here. No network."""
+    """Return the model for a command that names none, or None if none is chosen or here. No network."""
     variable = os.environ.get("POPHOOD_MODEL", "").strip()
     if variable:
         return Choice(variable, "POPHOOD_MODEL")
@@ -94,24 +95,24 @@ def default_choice(*, chat: bool = False) -> Choice | None:
 
 
 def find_here(name: ModelName) -> Located | None:
-    """A model by its name, in the model folders or in the Hugging Face cache. No network."""
+    """Find a model by name in the model folders or in the Hugging Face cache. No network."""
     if name.text == SMOLLM2:
         return find_smollm2()
     return find(name) or find_in_cache(name)
 
 
-def _named(text: str, manner: Manner) -> Located:
-    if text not in CATALOGUE:  # a folder called gpt2 is written ./gpt2
-        found = at_path(text)
-        if found is not None:
-            return found
+def _named(text: str, options: _FetchOptions) -> Located:
+    if text not in CATALOGUE:  # a folder called gpt2 must be written as ./gpt2
+        model = at_path(text)
+        if model is not None:
+            return model
     name = parse_name(text)
-    found = find_here(name)
-    if found is not None:
-        return found
+    model = find_here(name)
+    if model is not None:
+        return model
     if name.repo is None and text != SMOLLM2:
         raise BadInput(f"there is no model {text!r} here: {advice(text)}")
-    if manner.offline:
+    if options.offline:
         raise NotHere(
             f"{name.text}: not on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             f"fetch it once with `pophood pull {name.text}`, or see `pophood list`"
@@ -119,58 +120,58 @@ def _named(text: str, manner: Manner) -> Located:
     if text == SMOLLM2:
         from pophood.hub.pip_fetch import fetch_smollm2
 
-        return fetch_smollm2(force=False, say=manner.say, ask=manner.ask, progress=manner.progress)
+        return fetch_smollm2(force=False, say=options.say, ask=options.ask, progress=options.progress)
     from pophood.hub.fetch import pull_repo
 
-    return pull_repo(name, say=manner.say, ask=manner.ask, progress=manner.progress, detail=manner.detail)
+    return pull_repo(name, say=options.say, ask=options.ask, progress=options.progress, detail=options.detail)
 
 
 def at_path(text: str) -> Located | None:
-    """A model at a path; None when the text may still be a name. Refuses files that are no model.
+    """Return the model at a path, or None if the text may still be a name.
 
-    What a file is, is judged by `formats.sniff`, by its first bytes.
+    A file that is not a model is refused; `formats.sniff` identifies it by its first bytes.
     """
     if not text or "\0" in text:
-        raise BadInput(f"{text!r} is no model's name: {advice(text)}")
+        raise BadInput(f"{text!r} is not a model's name: {advice(text)}")
     try:
-        found = from_path(text)
+        model = from_path(text)
     except (OSError, RuntimeError, ValueError) as error:  # too long, or ~nobody
-        raise BadInput(f"{text[:100]!r} is no model's name ({error}): {advice(text)}") from None
-    if found is None:
+        raise BadInput(f"{text[:100]!r} is not a model's name ({error}): {advice(text)}") from None
+    if model is None:
         clearly_path = text.startswith((".", "/", "~", "\\")) or Path(text).is_absolute()
         if clearly_path or (text.endswith(".gguf") and ":" not in text and find(parse_name(text)) is None):
             raise NotHere(f"{text}: there is no such file or folder: check the path, or see `pophood list`")
         return None
-    return found
+    return model
 
 
-def _first_model(manner: Manner) -> Located:
-    """Nothing is chosen and nothing is here: gpt2 if the hub answers and a person agrees, else smollm2."""
-    if manner.offline:
+def _first_model(options: _FetchOptions) -> Located:
+    """Fetch the first model: gpt2 if the hub answers and the user agrees, else smollm2."""
+    if options.offline:
         raise NotHere(
             "no model is on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             "run `pophood pull smollm2` once without it"
         )
-    ask = manner.ask
-    listing = _probe(manner.say) if ask is not None else None
+    ask = options.ask
+    listing = _probe(options.say) if ask is not None else None
     if ask is not None and listing is not None:
-        answer = _Answer(ask)
+        question = _Question(ask)
         try:
-            return _pull_first(listing, manner, answer)
+            return _pull_first(listing, options, question)
         except NotHere:
-            if answer.agreed:
+            if question.agreed:
                 raise
-        ask = None  # answered already
+        ask = None  # "no" to gpt2 means smollm2, so do not ask again
     from pophood.hub.pip_fetch import fetch_smollm2
 
-    manner.say(
-        "no model is here yet: taking smollm2, a small chat model (see `pophood pull --help` for others)"
+    options.say(
+        "no model is here yet: fetching smollm2, a small chat model (see `pophood pull --help` for others)"
     )
-    return fetch_smollm2(force=False, say=manner.say, ask=ask, progress=manner.progress)
+    return fetch_smollm2(force=False, say=options.say, ask=ask, progress=options.progress)
 
 
-class _Answer:
-    """Asks on, and remembers what the person said."""
+class _Question:
+    """Wraps a question to the user and remembers the answer."""
 
     def __init__(self, ask: Ask) -> None:
         self.ask, self.agreed = ask, True
@@ -180,48 +181,84 @@ class _Answer:
         return self.agreed
 
 
-def _pull_first(listing: Listing, manner: Manner, ask: Ask) -> Located:
+def _pull_first(listing: Listing, options: _FetchOptions, ask: Ask) -> Located:
     from pophood.hub.fetch import pull_repo
 
-    instead = f" No takes smollm2 ({size_text(WHEEL_BYTES)}) instead."
+    instead = f" No fetches smollm2 ({size_text(WHEEL_BYTES)}) instead."
     return pull_repo(
         parse_name(FIRST),
         listing=listing,
-        say=manner.say,
+        say=options.say,
         ask=ask,
-        progress=manner.progress,
-        detail=manner.detail,
+        progress=options.progress,
+        detail=options.detail,
         instead=instead,
     )
 
 
 def _probe(say: Say) -> Listing | None:
-    """Ask the hub for gpt2's list of files, for 3 s at most, name resolution included."""
+    """Request gpt2's list of files from the hub, for at most 3 s including name resolution.
+
+    None on failure.
+    """
     import threading
 
     from pophood.hub.net.connect import ProxyFailed
     from pophood.hub.net.listing import list_repo
     from pophood.hub.net.web import Web
 
-    found: list[Listing] = []
-    proxy: list[str] = []
+    listings: list[Listing] = []
+    proxy_errors: list[str] = []
     web = Web.from_environment()
 
-    def ask_hub() -> None:
+    def request() -> None:
         try:
-            found.append(list_repo(web.with_patience(PROBE_SECONDS, attempts=1), CATALOGUE[FIRST].repo))
+            listings.append(list_repo(web.with_retries(PROBE_SECONDS, attempts=1), CATALOGUE[FIRST].repo))
         except ProxyFailed as error:
-            proxy.append(str(error))
+            proxy_errors.append(str(error))
         except PophoodError:
             pass
 
-    thread = threading.Thread(target=ask_hub, daemon=True)  # a resolver cannot be interrupted, only left
+    thread = threading.Thread(target=request, daemon=True)  # name resolution cannot be interrupted
     thread.start()
     thread.join(PROBE_SECONDS)
-    if found:
-        return found[0]
-    if proxy:
-        say(f"no model is here yet: {proxy[0]}")
+    if listings:
+        return listings[0]
+    if proxy_errors:
+        say(f"no model is here yet: {proxy_errors[0]}")
         return None
-    say(f"no model is here yet, and the hub at {web.endpoint} does not answer within {PROBE_SECONDS:g} s")
+    say(f"no model is here yet, and the hub at {web.endpoint} did not answer within {PROBE_SECONDS:g} s")
     return None
+
+
+# The choice of `pophood use` ---------------------------------------------------------------------------
+
+
+def chosen_model() -> str | None:
+    """Return the model that `pophood use` saved in settings.json, or None.
+
+    Raises BadFile for unreadable settings, BadInput for a home folder that cannot be used.
+    """
+    check_home()
+    path = home() / "settings.json"
+    try:
+        settings = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadFile(
+            f"{path}: not readable as JSON ({error}): choose again with `pophood use NAME`"
+        ) from None
+    model = settings.get("model") if isinstance(settings, dict) else 0
+    if model is not None and not isinstance(model, str):
+        raise BadFile(f'{path}: wanted {{"model": "NAME"}}: choose again with `pophood use NAME`')
+    return model or None
+
+
+def choose_model(name: str | None) -> None:
+    """Save the model for commands that name none; None clears it. Raises as `chosen_model` does."""
+    check_home()
+    path = home() / "settings.json"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, (json.dumps({"model": name}, indent=2) + "\n").encode())

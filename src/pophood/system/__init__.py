@@ -14,6 +14,7 @@ from pophood.system.files import (
     map_file,
     rename,
     replace,
+    size_text,
     sync_file,
     unique,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "physical_cores",
     "rename",
     "replace",
+    "size_text",
     "sync_file",
     "unicode_ok",
     "unique",

@@ -229,3 +229,11 @@ def free_disk(path: str | os.PathLike[str]) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
+
+
+def size_text(n: int) -> str:
+    """Format a number of bytes in decimal units, as disks and hubs do: `548_105_171` -> "548.1 MB"."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= factor:
+            return f"{n / factor:.1f} {unit}"
+    return f"{n} bytes"

@@ -7,7 +7,7 @@ import sys
 from pophood.cli.options.shared import json_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import table
-from pophood.hub import size_text
+from pophood.system import size_text
 
 
 @verb()

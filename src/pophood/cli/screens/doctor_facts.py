@@ -14,7 +14,7 @@ from typing import Any
 from pophood import system
 from pophood.cli.screens.welcome import QUESTION
 from pophood.cli.terminal.tables import count
-from pophood.hub import size_text
+from pophood.system import size_text
 
 LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
 # Out of all that /proc/cpuinfo lists, the flags that decide which kernels can run.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pophood.cli.terminal.tables import table
-from pophood.hub import size_text
+from pophood.system import size_text
 
 if TYPE_CHECKING:
     from pophood.config import ModelConfig

@@ -88,7 +88,7 @@ class Transfer:
         elif state.size and time.monotonic() - self._started > PATIENCE:
             tenth = state.done * 10 // state.size
             if tenth > self._tenth:
-                from pophood.hub import size_text
+                from pophood.system import size_text
 
                 self._tenth = tenth
                 self._console.say(f"{self._what}: {tenth * 10} % of {size_text(state.size)}")

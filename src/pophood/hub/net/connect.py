@@ -1,7 +1,7 @@
-"""The only file that opens a connection: to a checked address, by TLS or plainly, or through a proxy.
+"""Opens connections to checked addresses, with or without TLS, direct or by proxy. No other file does.
 
-The address that was checked is the address that is connected to, so a name cannot mean something else a
-moment later. Behind a proxy only addresses written as numbers can be checked: the proxy resolves names.
+The IP address that was checked is the one that is connected to, so that a second name lookup cannot lead
+elsewhere. Behind a proxy only numeric addresses can be checked, because the proxy resolves names.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ CONNECT_SECONDS = 10.0
 
 
 class Unreachable(NotHere):
-    """The hub did not answer, or broke off: another attempt may help."""
+    """The hub did not answer, or the connection broke; another attempt may help."""
 
 
 class ProxyFailed(Unreachable):
-    """The proxy that the person set up did not do its part; the hub was not asked."""
+    """The proxy that the user set up failed; the hub was not reached."""
 
 
 class Reach(IntEnum):
-    """How private an address is; a redirect may not lead further down than the hub itself stands."""
+    """How private an address is. A redirect must not lead to a more private address than the hub's own."""
 
     PUBLIC = 0
     PRIVATE = 1
     LOOPBACK = 2
-    NOWHERE = 3  # link-local (cloud metadata), multicast, unspecified: never
+    NOWHERE = 3  # link-local (cloud metadata), multicast, unspecified: never allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An open connection; `absolute` and `headers` are what a proxy for plain HTTP wants of the request."""
+    """An open connection."""
 
     connection: http.client.HTTPConnection
     reach: Reach
-    absolute: bool = False
-    headers: dict[str, str] = field(default_factory=dict)
+    absolute: bool = False  # the request must name the whole URL, as a proxy for plain HTTP needs
+    headers: dict[str, str] = field(default_factory=dict)  # further headers for that proxy
     proxy: str | None = None  # "host:port"
 
 
 def reach_of(address: str) -> Reach:
-    """How private an IP address is. Example: `reach_of("192.168.1.1") is Reach.PRIVATE`."""
+    """Return how private an IP address is. Example: `reach_of("192.168.1.1") is Reach.PRIVATE`."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip.sixtofour or ip
@@ -62,7 +62,10 @@ def reach_of(address: str) -> Reach:
 
 
 def literal_reach(host: str) -> Reach:
-    """The reach of a host that is written as an address; names count as public, but for localhost."""
+    """Return the reach of a host that is written as an IP address.
+
+    Names other than localhost count as public.
+    """
     try:
         return reach_of(host)
     except ValueError:
@@ -70,33 +73,36 @@ def literal_reach(host: str) -> Reach:
 
 
 def split_address(url: str) -> SplitResult:
-    """The parts of an http(s) address with a host and without a password. Raises BadInput otherwise."""
+    """Split an http(s) address that has a host and no password; BadInput for any other."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and port_of(parts)
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc or not url.isascii() or not url.isprintable() or " " in url:
-        raise BadInput(f"{url[:100]!r} is no address of a hub: wanted one such as https://huggingface.co")
+        raise BadInput(
+            f"{url[:100]!r} is not the address of a hub: wanted one such as https://huggingface.co"
+        )
     return parts
 
 
 def port_of(parts: SplitResult) -> int:
-    """The port of an address, the scheme's own if none is written."""
+    """Return the port of an address, by default that of the scheme."""
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
-    """Connect to an address that is no more private than `limit` (None: anywhere, the person chose it).
+    """Connect to an address that is no more private than `limit` (None: any address, as the user chose it).
 
-    Raises Unreachable for what may pass, NotHere for a bad certificate, PophoodError for a refused address.
+    Raises Unreachable for temporary failures, NotHere for a bad certificate, PophoodError for a refused
+    address.
     """
     host = parts.hostname or ""
     proxy = _proxy_for(parts)
     if proxy is not None:
         reach = literal_reach(host)
         if limit is not None and reach > limit:
-            raise _led_astray(parts, reach)
+            raise _refused_redirect(parts, reach)
         return _through_proxy(proxy, parts, reach, timeout)
     sock, reach = _dial(parts, limit, timeout)
     if parts.scheme == "http":
@@ -118,11 +124,11 @@ def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
 def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[socket.socket, Reach]:
     host = parts.hostname or ""
     try:
-        found = socket.getaddrinfo(host, port_of(parts), type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port_of(parts), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Unreachable(f"{host}: there is no such host, or no network ({words_of(error)})") from None
     refused, failure = Reach.PUBLIC, "no address"
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in addresses:
         reach = reach_of(str(address[0]))
         if limit is not None and (reach > limit or reach is Reach.NOWHERE):
             refused = reach
@@ -138,30 +144,30 @@ def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[sock
             continue
         return sock, reach
     if refused is not Reach.PUBLIC:
-        raise _led_astray(parts, refused)
+        raise _refused_redirect(parts, refused)
     raise Unreachable(f"{host}: not reached ({failure})")
 
 
 def bad_certificate(host: str | None, error: ssl.SSLCertVerificationError) -> NotHere:
-    """The error for a host that cannot prove its name."""
+    """Return the error for a host whose certificate is not valid."""
     return NotHere(
         f"{host}: its certificate is not valid ({error.verify_message}): behind a company's proxy, set "
         "SSL_CERT_FILE to a file with its certificates"
     )
 
 
-def _led_astray(parts: SplitResult, reach: Reach) -> PophoodError:
+def _refused_redirect(parts: SplitResult, reach: Reach) -> PophoodError:
     place = {Reach.PRIVATE: "on a private network", Reach.LOOPBACK: "this machine itself"}
     where = place.get(reach, "a local address")
     return PophoodError(f"the hub redirects to {parts.scheme}://{parts.netloc}, which is {where}: refused")
 
 
 def _tls() -> ssl.SSLContext:
-    """The system's certificates; where Python has none (macOS installers), certifi's if it is here."""
+    """Use the system's certificates, or certifi's (if installed) where Python has none (macOS installers)."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
-    none = not (paths.cafile or paths.capath or context.get_ca_certs())
-    if none and importlib.util.find_spec("certifi") is not None:
+    has_certificates = paths.cafile or paths.capath or context.get_ca_certs()
+    if not has_certificates and importlib.util.find_spec("certifi") is not None:
         import certifi
 
         context.load_verify_locations(certifi.where())
@@ -169,16 +175,18 @@ def _tls() -> ssl.SSLContext:
 
 
 def _proxy_for(parts: SplitResult) -> SplitResult | None:
-    """The proxy that the person set up for an address (HTTPS_PROXY, NO_PROXY, the system's settings)."""
+    """Return the proxy that the user set up for an address (HTTPS_PROXY, NO_PROXY, the system's settings)."""
     from urllib.request import getproxies, proxy_bypass
 
     proxy = getproxies().get(parts.scheme)
     if not proxy or proxy_bypass(parts.hostname or ""):
         return None
-    found = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if found.scheme != "http" or not found.hostname:
-        raise BadInput(f"the proxy {found.scheme}://{found.hostname} cannot be used: wanted an http:// proxy")
-    return found
+    address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if address.scheme != "http" or not address.hostname:
+        raise BadInput(
+            f"the proxy {address.scheme}://{address.hostname} cannot be used: wanted an http:// proxy"
+        )
+    return address
 
 
 def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout: float) -> Line:
@@ -207,14 +215,14 @@ def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout
 
 
 def bad_proxy(proxy: str, parts: SplitResult, reason: str) -> ProxyFailed:
-    """The error for a proxy that does not lead to a host; the host itself may be well."""
+    """Return the error for a proxy that does not reach a host; the host itself may be fine."""
     variable = f"{parts.scheme.upper()}_PROXY"
     return ProxyFailed(
-        f"the proxy {proxy} leads to no answer of {parts.hostname} ({reason}): correct or unset {variable} "
-        "(or the system's proxy settings), or name the host in NO_PROXY"
+        f"the proxy {proxy} does not reach {parts.hostname} ({reason}): correct or unset {variable} "
+        "(or the system's proxy settings), or add the host to NO_PROXY"
     )
 
 
 def words_of(error: Exception) -> str:
-    """What an error of the network says, printable and short."""
+    """Return the text of a network error, printable and short."""
     return "".join(char for char in str(error) or type(error).__name__ if char.isprintable())[:160]

@@ -1,7 +1,7 @@
-"""What a repo on the hub holds, and which of its files make a model. Nothing of it is believed unchecked.
+"""Lists the files of a repo on the hub, checks the list, and chooses the files that make a model.
 
-The list (`/api/models/owner/name/revision/...?blobs=true`) gives each file's size, and the SHA-256 of large
-files or the git blob hash of small ones: every byte that is fetched later is checked against it.
+The list (`/api/models/owner/name/revision/...?blobs=true`) gives the size of each file, and the SHA-256 of
+large files or the git blob hash of small ones; every byte that is fetched later is checked against them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pophood.formats.parts import Part, one_of_each, part_of
 from pophood.formats.sniff import BESIDE, INDEX, WEIGHTS
 from pophood.hub.names import check_revision, is_repo_file
 from pophood.hub.net.connect import ProxyFailed, Unreachable
-from pophood.hub.net.web import Answer, Web, patiently
-from pophood.hub.progress import size_text
+from pophood.hub.net.web import Answer, Web, with_attempts
+from pophood.system import size_text
 
-LIST_ATTEMPTS = 3  # a person is waiting, and nothing is under way yet
+LIST_ATTEMPTS = 3  # fewer than for a file: the user is waiting, and no bytes have been fetched yet
 MAX_LIST_BYTES = 32 << 20
 MAX_FILE_BYTES = 1 << 42
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,12 +47,12 @@ _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class NotAllowed(NotHere):
-    """The hub gives a model to nobody, or not with this login."""
+    """The hub does not give out a model: not to anybody, or not with this login."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a repo. `sha256` for large files, `blob` (git's SHA-1) for small ones."""
+    """A file of a repo. Large files have a `sha256`, small ones a `blob` (git's SHA-1)."""
 
     path: str
     size: int | None
@@ -60,8 +60,8 @@ class RemoteFile:
     blob: str | None = None
 
     @property
-    def whole(self) -> bool:
-        """Whether enough is known to check the file."""
+    def checkable(self) -> bool:
+        """Whether enough is known to check the file after fetching it."""
         return self.size is not None and (self.sha256 or self.blob) is not None
 
 
@@ -76,7 +76,7 @@ class Listing:
 
 
 def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
-    """Ask the hub for a repo's files at a revision (main, if none), pinned to its commit.
+    """Request a repo's list of files at a revision (by default main), pinned to its commit.
 
     Raises NotHere (no such repo or revision, no network), NotAllowed (gated, private), BadFile for a list
     that cannot be right.
@@ -90,7 +90,7 @@ def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
             return answer.read_all(MAX_LIST_BYTES)
 
     try:
-        text = patiently(web.with_patience(web.timeout, min(web.attempts, LIST_ATTEMPTS)), ask)
+        text = with_attempts(web.with_retries(web.timeout, min(web.attempts, LIST_ATTEMPTS)), ask)
     except ProxyFailed as error:
         raise ProxyFailed(f"{repo}: {error}; smollm2 needs no hub, only pip") from None
     except Unreachable as error:
@@ -101,7 +101,7 @@ def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
         return _parse(repo, json.loads(text))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BadFile(
-            f"{repo}: {web.endpoint} answered with something that is no list of a model's files"
+            f"{repo}: {web.endpoint} answered with something other than a list of a model's files"
         ) from None
 
 
@@ -139,39 +139,39 @@ def _leads_out(path: str) -> bool:
 
 
 def ask_about(web: Web, listing: Listing, file: RemoteFile) -> RemoteFile:
-    """Size and hash of a file that the list gave without them, from the headers of the file's own address."""
+    """Complete the size and hash of a listed file from the headers of the file's own address."""
 
     def ask() -> Answer:
         with web.get(address_of(listing, file), method="HEAD") as answer:
             check_status(answer, web, listing.repo, f"file {file.path}")
             return answer
 
-    answer = patiently(web, ask)
+    answer = with_attempts(web, ask)
     tag = (
         (answer.hub_header("x-linked-etag") or answer.hub_header("etag") or "").removeprefix("W/").strip('"')
     )
     size = answer.hub_header("x-linked-size") or answer.headers.get("content-length") or ""
-    found = replace(
+    completed = replace(
         file,
         size=int(size) if size.isdecimal() and int(size) <= MAX_FILE_BYTES else None,
         sha256=tag if SHA256.fullmatch(tag) else None,
         blob=tag if COMMIT.fullmatch(tag) else None,
     )
-    if not found.whole:
+    if not completed.checkable:
         raise NotHere(
             f"{listing.repo}: {web.endpoint} gives no size and hash for {file.path}, so it cannot be "
             "checked: set HF_ENDPOINT to a hub that does"
         )
-    return found
+    return completed
 
 
 def address_of(listing: Listing, file: RemoteFile) -> str:
-    """Where a file of a pinned repo is fetched from, below the endpoint."""
+    """Return the address of a file of a pinned repo, below the endpoint."""
     return f"/{listing.repo}/resolve/{listing.commit}/{quote(file.path)}"
 
 
 def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
-    """Turn an answer that is not 200 into an error with advice; Unreachable for what may pass."""
+    """Turn an answer other than 200 into an error with advice; Unreachable for a temporary one."""
     status = answer.status
     if status == 200:
         return
@@ -181,7 +181,7 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
         raise Unreachable(f"{web.endpoint}: answered {status} for {repo}")
     if code == "GatedRepo":
         then = f"for the account of {web.login.origin}" if web.login else f"then {_LOG_IN}"
-        raise NotAllowed(f"{repo}: its makers want you to accept their terms: do so at {page}, {then}")
+        raise NotAllowed(f"{repo}: its authors ask you to accept their terms: do so at {page}, {then}")
     if status in (401, 403) and web.login is not None:
         raise NotAllowed(
             f"{repo}: no such model, or {web.login.origin} is not valid or may not read it: check {page}"
@@ -198,9 +198,10 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
 
 
 def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
-    """The files to fetch: config, tokenizer and safetensors, or one GGUF model in all its parts.
+    """Choose the files to fetch: config, tokenizer and safetensors, or all parts of one GGUF model.
 
-    Raises BadInput listing the GGUF files where one must be named, Unsupported where nothing can be used.
+    Raises BadInput, listing the GGUF files, where the user must name one; Unsupported where no file can be
+    used.
     """
     files = {each.path: each for each in listing.files}
     ggufs = [path for path in files if path.endswith(".gguf")]
@@ -220,20 +221,20 @@ def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:
         raise BadInput(f"{listing.repo}: holds several models: {_name_one(listing, models_alone)}")
     if any(path.endswith(PICKLES) for path in files):
         raise Unsupported(
-            f"{listing.repo}: holds pickled weights only, which can run any program when read: refused: "
+            f"{listing.repo}: holds only pickled weights, which can run any program when read: refused: "
             "look for a repo with safetensors or GGUF (Hugging Face's space safetensors/convert makes one)"
         )
-    raise Unsupported(f"{listing.repo}: holds neither safetensors with a config.json, nor a GGUF file")
+    raise Unsupported(f"{listing.repo}: holds neither safetensors with a config.json nor a GGUF file")
 
 
 def _safetensors(listing: Listing, files: Mapping[str, RemoteFile]) -> list[str]:
-    """The weights: the plain file, or all shards with their index, if there is one."""
+    """Return the weights: the plain file, or all shards with their index if there is one."""
     if WEIGHTS in files:
         return [WEIGHTS]
-    found = [
+    weights = [
         path for path in files if path.endswith(".safetensors") and is_repo_file(path) and "/" not in path
     ]
-    models = one_of_each(path for path in found if not path.lower().startswith(BESIDE))
+    models = one_of_each(path for path in weights if not path.lower().startswith(BESIDE))
     usual = [path for path in models if (part := part_of(path)) is not None and part.stem == "model"]
     if INDEX in files and usual:
         models = usual
@@ -252,9 +253,9 @@ def _safetensors(listing: Listing, files: Mapping[str, RemoteFile]) -> list[str]
 
 
 def _gguf_files(listing: Listing, files: Mapping[str, RemoteFile], path: str) -> tuple[RemoteFile, ...]:
-    """A GGUF file, or all parts of the model that it is the first part of."""
+    """Return a GGUF file, or all parts of the model whose first part it is."""
     if not is_repo_file(path):
-        raise BadFile(f"{listing.repo}: {path[:100]!r} is no name for a file on every system: refused")
+        raise BadFile(f"{listing.repo}: {path[:100]!r} is not a valid file name on every system: refused")
     part = part_of(path)
     paths = [path] if part is None else _all_parts(listing, files, part)
     return tuple(files[each] for each in paths)
@@ -278,5 +279,5 @@ def _name_one(listing: Listing, ggufs: list[str]) -> str:
         totals[first] = totals.get(first, 0) + size
     shown = [f"{path} ({size_text(size)})" for path, size in [*totals.items()][:40]]
     if not shown:
-        return "it holds no GGUF files at all"
-    return f"name one as {listing.repo}:FILE, of {', '.join(shown)}"
+        return "it holds no GGUF files"
+    return f"name one of these as {listing.repo}:FILE: {', '.join(shown)}"

@@ -1,8 +1,9 @@
-"""The person's login for a hub: HF_TOKEN, or what `hf auth login` saved on this machine.
+"""The user's login for a hub: HF_TOKEN, or the token that `hf auth login` saved on this machine.
 
-HF_TOKEN is for the hub that HF_ENDPOINT names, since a person set both. The saved login is for
-huggingface.co alone: it is not even read for another hub. Where it is kept, and what switches it off, are
-huggingface_hub's rules (constants.py, utils/_auth.py).
+HF_TOKEN is sent to the hub that HF_ENDPOINT names, since the user set both. The saved login belongs to
+huggingface.co: for any other hub it is not even read. The file it is in, and the switch that turns it off,
+follow huggingface_hub (constants.py, utils/_auth.py). `web.py` sends a login to the hub's own origin only,
+never along a redirect.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ MOST_TOKEN_BYTES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token, and for messages where it came from."""
+    """A token, with its origin for messages."""
 
     token: str = field(repr=False)
     origin: str  # "HF_TOKEN", or "the login saved in ~/.cache/huggingface/token"
-    saved: bool = False  # read from a file: nobody asked for it in so many words
+    saved: bool = False  # read from a file, not asked for explicitly
 
 
 def login_for(endpoint: str, hub: str) -> Login | None:
-    """The login for the hub at an endpoint; `hub` is the address that a saved login belongs to."""
+    """Return the login for the hub at an endpoint; `hub` is the address that a saved login belongs to."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         token = os.environ.get(variable, "").strip()
         if token:
@@ -39,13 +40,13 @@ def login_for(endpoint: str, hub: str) -> Login | None:
         if not path.is_file() or path.stat().st_size > MOST_TOKEN_BYTES:
             return None
         token = "".join(path.read_text("ascii").split())
-    except (OSError, UnicodeDecodeError):  # another user's, or no token
+    except (OSError, UnicodeDecodeError):  # not readable, or not a token
         return None
     return Login(token, f"the login saved in {path}", saved=True) if token else None
 
 
 def token_path() -> Path:
-    """Where `hf auth login` saves the token: HF_TOKEN_PATH, HF_HOME/token, or their default."""
+    """Return the file where `hf auth login` saves the token: HF_TOKEN_PATH, HF_HOME/token, or the default."""
     if os.environ.get("HF_TOKEN_PATH"):
         return Path(os.path.expandvars(os.environ["HF_TOKEN_PATH"])).expanduser()
     if os.environ.get("HF_HOME"):
@@ -54,6 +55,6 @@ def token_path() -> Path:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two addresses have the same scheme, host and port."""
+    """Return whether two addresses have the same scheme, host and port."""
     ours, theirs = split_address(one), split_address(other)
     return (ours.scheme, ours.hostname, port_of(ours)) == (theirs.scheme, theirs.hostname, port_of(theirs))

@@ -1,8 +1,8 @@
-"""One file over the network: resumed where it broke off, checked to the last bit, visible only when right.
+"""Fetches one file: resumes where it stopped, checks the hash, and shows the file only if it is right.
 
-`name.part` grows as bytes arrive, so a killed program loses at most what was under way in the network;
-`name.part.etag` remembers the version that the part belongs to, so that two versions are never joined. The
-hash of the whole file decides in the end.
+`name.part` grows as bytes arrive, so a killed program loses at most the bytes in transit. `name.part.etag`
+holds the version that the part belongs to, so that two versions are never mixed. The hash of the whole file
+has the last word.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CHUNK = 1 << 18
 MAX_ATTEMPTS = 1000
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
-Moved = Callable[[int], object]
+OnBytes = Callable[[int], object]  # called with the bytes of a file so far
 
 
 def bytes_here(file: RemoteFile, target: Path) -> int:
-    """How much of a file an earlier attempt left, in bytes."""
+    """Return how many bytes of a file an earlier attempt left."""
     for path in (target, part_of(target)):
         with suppress(OSError):
             return min(path.stat().st_size, file.size or 0)
@@ -37,29 +37,29 @@ def bytes_here(file: RemoteFile, target: Path) -> int:
 
 
 def part_of(target: Path) -> Path:
-    """Where a file grows."""
+    """Return the path at which a file grows while it is fetched."""
     return target.with_name(f"{target.name}.part")
 
 
 def is_right(file: RemoteFile, path: Path) -> bool:
-    """Whether a file on disk has the listed size and hash."""
+    """Return whether a file on disk has the listed size and hash."""
     if path.stat().st_size != file.size:
         return False
     with path.open("rb") as stream:
         if file.sha256 is not None:
             return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
-        # git's name for a file's content: SHA-1 over a header and the bytes
+        # git's blob hash: SHA-1 over a header and the bytes
         digest = hashlib.sha1(b"blob %d\0" % (file.size or 0), usedforsecurity=False)
         while piece := stream.read(1 << 20):
             digest.update(piece)
         return digest.hexdigest() == file.blob
 
 
-def settled(file: RemoteFile, target: Path) -> bool:
-    """Whether a file is here whole and right, so that nothing of it need be fetched.
+def complete_from_disk(file: RemoteFile, target: Path) -> bool:
+    """Return whether a file is here, complete and with the right hash, so that it need not be fetched.
 
-    A part of full length is checked here and takes the file's place. What has the wrong length or hash is
-    deleted; a shorter part stays, to be gone on with.
+    A part of full length is checked and moved to `target`. A file with the wrong length or hash is deleted; a
+    shorter part stays, to be resumed.
     """
     part = part_of(target)
     for path in (target, part):
@@ -76,17 +76,17 @@ def settled(file: RemoteFile, target: Path) -> bool:
     return False
 
 
-def is_full(file: RemoteFile, target: Path) -> bool:
-    """Whether at least as many bytes are here as the file has, so that they will have to be checked."""
+def has_full_size(file: RemoteFile, target: Path) -> bool:
+    """Return whether all bytes of a file, or more, are here, so that their hash must be checked."""
     return any(
         path.is_file() and path.stat().st_size >= (file.size or 0) for path in (target, part_of(target))
     )
 
 
 def adopt(file: RemoteFile, older: Path, target: Path) -> None:
-    """Take over what an earlier revision left: a whole file of the size, or a part whose tag is the hash.
+    """Reuse a file of the same size, or a part with the same ETag, that an earlier revision left.
 
-    `settled` judges the bytes.
+    `complete_from_disk` checks the bytes.
     """
     for old, new in ((older, target), (part_of(older), part_of(target))):
         if not old.is_file() or target.exists() or new.exists():
@@ -99,47 +99,49 @@ def adopt(file: RemoteFile, older: Path, target: Path) -> None:
 
 
 def _link(old: Path, new: Path) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
+    """Hard-link a file to a second name, or copy it where the file system has no links."""
     try:
         os.link(old, new)
     except OSError:
         shutil.copyfile(old, new)
 
 
-def fetch_file(web: Web, listing: Listing, file: RemoteFile, target: Path, moved: Moved) -> None:
-    """Fetch a file so that `target` appears only when it is whole and right; `moved` hears the bytes so far.
+def fetch_file(web: Web, listing: Listing, file: RemoteFile, target: Path, on_bytes: OnBytes) -> None:
+    """Fetch a file so that `target` appears only when it is complete and has the right hash.
 
-    Raises Unreachable after too many attempts without progress (the part stays, for the next time), BadFile
-    for wrong bytes (nothing stays), PophoodError for a full disk.
+    Raises Unreachable after too many attempts without progress (the part is kept for the next time), BadFile
+    for wrong bytes (nothing is kept), PophoodError for a full disk.
     """
-    if settled(file, target):
-        moved(file.size or 0)
+    if complete_from_disk(file, target):
+        on_bytes(file.size or 0)
         return
     for retry in (True, False):
-        _fill(web, listing, file, target, moved)
+        _fill(web, listing, file, target, on_bytes)
         if is_right(file, part_of(target)):
             break
         _forget(target)
         if not retry:
             raise BadFile(
-                f"{listing.repo}: {file.path} arrived twice with another hash than the hub lists: nothing "
-                "of it was kept: try again, or from another network"
+                f"{listing.repo}: {file.path} arrived twice with a hash that differs from the hub's list: it "
+                "was deleted: try again, or from another network"
             )
     with disk_errors(target):
         replace(part_of(target), target)
     _etag_of(target).unlink(missing_ok=True)
 
 
-def _fill(web: Web, listing: Listing, file: RemoteFile, target: Path, moved: Moved) -> None:
-    """Let the part grow to the file's size, over as many connections as that takes."""
+def _fill(web: Web, listing: Listing, file: RemoteFile, target: Path, on_bytes: OnBytes) -> None:
+    """Fetch bytes until the part has the file's size, over as many connections as that takes."""
     part, wanted = part_of(target), file.size or 0
     furthest, idle = bytes_here(file, target), 0
     for _ in range(MAX_ATTEMPTS):
         try:
-            _one_connection(web, listing, file, target, moved)
+            _one_connection(web, listing, file, target, on_bytes)
         except Unreachable:
             here = bytes_here(file, target)
-            idle = 0 if here > furthest else idle + 1  # a server without Range starts over: no progress
+            idle = (
+                0 if here > furthest else idle + 1
+            )  # a server without Range starts over, which is no progress
             furthest = max(furthest, here)
             if idle >= web.attempts:
                 raise
@@ -147,10 +149,10 @@ def _fill(web: Web, listing: Listing, file: RemoteFile, target: Path, moved: Mov
                 pause(idle - 1)
         if part.exists() and part.stat().st_size == wanted:
             return
-    raise Unreachable(f"{listing.repo}: {file.path} broke off {MAX_ATTEMPTS} times: try again later")
+    raise Unreachable(f"{listing.repo}: {file.path} was interrupted {MAX_ATTEMPTS} times: try again later")
 
 
-def _one_connection(web: Web, listing: Listing, file: RemoteFile, target: Path, moved: Moved) -> None:
+def _one_connection(web: Web, listing: Listing, file: RemoteFile, target: Path, on_bytes: OnBytes) -> None:
     part, size = part_of(target), file.size or 0
     start = bytes_here(file, target)
     tag = _read_etag(target)
@@ -169,37 +171,37 @@ def _one_connection(web: Web, listing: Listing, file: RemoteFile, target: Path, 
         _check_headers(answer, listing, file, size - start)
         with disk_errors(target, size - start):
             if start == 0:
-                _remember(answer, target)
+                _save_etag(answer, target)
             with part.open("r+b" if start else "wb", buffering=0) as stream:
                 stream.seek(start)
                 stream.truncate()
                 done = start
-                moved(done)
+                on_bytes(done)
                 while piece := answer.read(CHUNK):
                     done += len(piece)
                     if done > size:
                         break
                     _write(stream.write, piece)
-                    moved(done)
+                    on_bytes(done)
                 sync_file(stream)
     if done > size:
         _forget(target)
-        raise BadFile(f"{listing.repo}: {file.path}: more than the {size:,} bytes arrive that the hub lists")
+        raise BadFile(f"{listing.repo}: {file.path}: more bytes arrive than the {size:,} that the hub lists")
     if done < size:
         raise Unreachable(
-            f"{answer.url}: broke off at {done:,} of {size:,} bytes: pull again to go on from there"
+            f"{answer.url}: the connection broke at {done:,} of {size:,} bytes: pull again to resume there"
         )
 
 
 def _write(write: Callable[[bytes], int | None], piece: bytes) -> None:
-    """An unbuffered file may take a part of what it is given (a disk about to be full does)."""
+    """Write all bytes; an unbuffered file may take only some of them (when the disk is almost full)."""
     view = memoryview(piece)
     while view:
         view = view[write(bytes(view)) or 0 :]
 
 
 def _continues(answer: Answer, start: int, size: int, tag: str | None) -> bool:
-    """Whether a partial answer goes on exactly where the part ends, in the same version of the file."""
+    """Return whether a partial answer continues exactly where the part ends, in the same version."""
     match = CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if match is None or int(match[1]) != start or match[3] not in ("*", str(size)):
         return False
@@ -207,16 +209,16 @@ def _continues(answer: Answer, start: int, size: int, tag: str | None) -> bool:
 
 
 def _check_headers(answer: Answer, listing: Listing, file: RemoteFile, left: int) -> None:
-    """Sizes and commit that contradict the list are refused before a byte is written."""
+    """Refuse sizes and a commit that contradict the list, before a byte is written."""
     name = f"{listing.repo}: {file.path}"
     length = answer.headers.get("content-length")
     if length is not None and length != str(left):
         raise BadFile(
-            f"{name}: {length[:20]} bytes are sent, wanted {left:,}: a proxy's page instead? try again"
+            f"{name}: the answer has {length[:20]} bytes, wanted {left:,}: is it a proxy's page? try again"
         )
     linked = answer.hub_header("x-linked-size")
     if linked is not None and linked != str(file.size):
-        raise BadFile(f"{name}: the hub says {linked[:20]} bytes here, and {file.size} in its list: refused")
+        raise BadFile(f"{name}: the hub says {linked[:20]} bytes here, but {file.size} in its list: refused")
     commit = answer.hub_header("x-repo-commit")
     if commit is not None and commit != listing.commit:
         raise PophoodError(
@@ -228,8 +230,8 @@ def _etag_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part.etag")
 
 
-def _remember(answer: Answer, target: Path) -> None:
-    """Keep a strong ETag for If-Range; a weak one (W/...) does not promise equal bytes."""
+def _save_etag(answer: Answer, target: Path) -> None:
+    """Save a strong ETag for If-Range; a weak one (W/...) does not promise equal bytes."""
     tag = answer.headers.get("etag", "")
     _etag_of(target).unlink(missing_ok=True)
     if tag.startswith('"') and tag.isascii() and tag.isprintable() and len(tag) < 300:

@@ -1,10 +1,10 @@
-"""Plain HTTP GET from a model hub, strict about where it may be led.
+"""HTTP GET from a model hub, strict about redirects.
 
 A hub answers a file's address with a redirect to another host, so redirects are followed, at most 8. Each
-must stay http(s), must not step down from https, and must not lead to a more private place than the hub
-itself: a public hub cannot point this program at the person's router, a mirror on a private network cannot
-point it at this machine. A login (login.py) goes to the hub's own origin only. No cookies; no words about
-this machine.
+must stay http(s), must not change from https to http, and must not lead to a more private address than the
+hub's own: a public hub cannot send this program to the user's router, and a mirror on a private network
+cannot send it to this machine. A login (login.py) is sent to the hub's own origin only. There are no cookies,
+and no header describes this machine.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ class Answer:
     url: str
     status: int
     headers: Mapping[str, str]
-    from_hub: bool  # it came from the hub's own origin
-    hops: list[Mapping[str, str]]  # headers of the hub's own answers, redirects included
+    from_hub: bool  # whether it came from the hub's own origin
+    hops: list[Mapping[str, str]]  # headers of the hub's own answers, including redirects
     body: http.client.HTTPResponse
 
     def hub_header(self, name: str) -> str | None:
-        """A header as the hub itself gave it (a redirect's target may not speak for the hub)."""
+        """Return a header of the hub's own answers; the target of a redirect cannot speak for the hub."""
         return next((hop[name] for hop in reversed(self.hops) if name in hop), None)
 
     def read(self, n: int) -> bytes:
-        """At least one byte and at most `n`; empty at the end, or where the connection was closed early."""
+        """Read between 1 and `n` bytes; b"" at the end, or if the connection was closed early."""
         try:
             return self.body.read1(n)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unreachable(f"{self.url}: the connection broke off ({words_of(error)})") from None
+            raise Unreachable(f"{self.url}: the connection broke ({words_of(error)})") from None
 
     def read_all(self, limit: int) -> bytes:
-        """The whole body. Raises PophoodError beyond `limit` bytes."""
+        """Read the whole body; PophoodError if it is longer than `limit` bytes."""
         pieces, size = [], 0
         while piece := self.read(1 << 16):
             pieces.append(piece)
@@ -76,7 +76,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Web:
-    """One hub, and the patience with it."""
+    """One hub, with the login, time-out and number of attempts to use."""
 
     endpoint: str
     login: Login | None = None
@@ -85,7 +85,7 @@ class Web:
 
     @classmethod
     def from_environment(cls) -> Web:
-        """The hub of HF_ENDPOINT (else huggingface.co), with the person's login if there is one."""
+        """Return the hub of HF_ENDPOINT (by default huggingface.co), with the user's login if any."""
         endpoint = (os.environ.get("HF_ENDPOINT", "").strip() or HUB).rstrip("/")
         parts = split_address(endpoint)
         if parts.query or parts.fragment:
@@ -93,20 +93,21 @@ class Web:
         return cls(endpoint, login_for(endpoint, HUB))
 
     def without_login(self) -> Web:
-        """This hub without a login, as anybody sees it."""
+        """Return the same hub without a login."""
         return replace(self, login=None)
 
-    def with_patience(self, timeout: float, attempts: int) -> Web:
-        """The same hub, with another patience."""
+    def with_retries(self, timeout: float, attempts: int) -> Web:
+        """Return the same hub with another time-out and number of attempts."""
         return replace(self, timeout=timeout, attempts=attempts)
 
     @contextmanager
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
     ) -> Iterator[Answer]:
-        """Open an address below the endpoint, following checked redirects; any other status is an answer.
+        """Open an address below the endpoint, following checked redirects; any other status is returned.
 
-        Raises Unreachable for what may pass, NotHere for a bad certificate, PophoodError for a bad redirect.
+        Raises Unreachable for temporary failures, NotHere for a bad certificate, PophoodError for a bad
+        redirect.
         """
         url = f"{self.endpoint}{path}"
         hops: list[Mapping[str, str]] = []
@@ -119,7 +120,7 @@ class Web:
                 with closing(answer.body):
                     encoding = answer.headers.get("content-encoding", "identity")
                     if encoding != "identity":
-                        raise PophoodError(f"{url}: sent as {encoding!r}, wanted plain bytes: refused")
+                        raise PophoodError(f"{url}: encoded as {encoding!r}, wanted plain bytes: refused")
                     if answer.status not in REDIRECTS:
                         yield answer
                         return
@@ -135,7 +136,7 @@ class Web:
         if from_hub and self.login is not None:
             if parts.scheme != "https" and literal_reach(parts.hostname or "") is not Reach.LOOPBACK:
                 raise BadInput(
-                    f"{self.endpoint}: {self.login.origin} would travel unencrypted: use https, or unset it"
+                    f"{self.endpoint}: {self.login.origin} would be sent unencrypted: use https, or unset it"
                 )
             wanted["Authorization"] = f"Bearer {self.login.token}"
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -144,7 +145,7 @@ class Web:
                 method, url.partition("#")[0] if line.absolute else target, headers=wanted
             )
             response = line.connection.getresponse()
-        except ssl.SSLCertVerificationError as error:  # behind a proxy TLS begins here
+        except ssl.SSLCertVerificationError as error:  # behind a proxy, TLS starts only here
             raise bad_certificate(parts.hostname, error) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             where = f"{parts.scheme}://{parts.netloc}"
@@ -155,17 +156,17 @@ class Web:
             reason = f"it answers {response.status} {response.reason}"
             response.close()
             raise bad_proxy(line.proxy, parts, reason)
-        found = {name.lower(): value for name, value in response.getheaders()}
+        answer_headers = {name.lower(): value for name, value in response.getheaders()}
         if from_hub:
-            hops.append(found)
-        return Answer(url, response.status, found, from_hub, hops, response)
+            hops.append(answer_headers)
+        return Answer(url, response.status, answer_headers, from_hub, hops, response)
 
     def _is_hub(self, url: str) -> bool:
         return same_origin(self.endpoint, url)
 
 
 def _redirect(url: str, location: str) -> str:
-    """The next address, checked as far as an address can be before its name is resolved."""
+    """Return the address that a redirect leads to, checked as far as possible before its name is resolved."""
     target = urljoin(url, quote(location, safe="%/:=&?~#+!$,;'@()*[]"))
     try:
         parts = split_address(target)
@@ -179,8 +180,8 @@ def _redirect(url: str, location: str) -> str:
     return target
 
 
-def patiently(web: Web, attempt: Callable[[], T]) -> T:
-    """Do what may fail for a while, as often as the hub's patience says, with growing pauses."""
+def with_attempts(web: Web, attempt: Callable[[], T]) -> T:
+    """Call `attempt` until it succeeds, at most `web.attempts` times, with growing pauses."""
     for number in range(web.attempts):
         try:
             return attempt()
@@ -188,7 +189,7 @@ def patiently(web: Web, attempt: Callable[[], T]) -> T:
             if number + 1 == web.attempts:
                 raise
             pause(number)
-    raise AssertionError("a hub's patience is at least one attempt")
+    raise AssertionError("Web.attempts is at least 1")
 
 
 def pause(number: int) -> None:
