@@ -1,22 +1,22 @@
-"""Everything that pophood raises on purpose: raised deep, shown once at the edge (`cli/`).
+"""The errors that pophood raises on purpose, shown once by the command line, and helpers for their messages.
 
-A message is one line that says what, got, wanted, and the next step. A class exists only where a
-caller would act differently on it; which file or field was wrong is in the words.
+A message is one line that says what, got, wanted, and the next step. A class exists only where a caller would
+act differently on it; the message says which file or field was wrong.
 """
 
 from __future__ import annotations
 
 
 class PophoodError(Exception):
-    """The parent of every error that pophood raises on purpose."""
+    """The base class of all errors that pophood raises on purpose."""
 
 
 class BadFile(PophoodError):
-    """A model, tokenizer or data file that breaks its format, or lies about itself."""
+    """A model, tokenizer or data file that breaks its format or contradicts itself."""
 
 
 class Unsupported(PophoodError):
-    """A well-formed file or request that asks for what pophood does not compute."""
+    """A well-formed file or request that asks for something pophood does not compute."""
 
 
 class BadInput(PophoodError):
@@ -29,7 +29,7 @@ class ContextOverflow(BadInput):
     def __init__(
         self, got: int, limit: int, advice: str = "shorten the text, or choose --truncate", *, why: str = ""
     ) -> None:
-        """`why`: what keeps the limit below the context that the model's files name (`config.Limit.why`)."""
+        """`why` says what limits the model below the context that its files name (`config.Limit.why`)."""
         holds = f"{limit:,} are computed with this model, since {why}" if why else ""
         holds = holds or f"the context window holds {limit:,}"
         super().__init__(f"the text has {got:,} tokens; {holds}: {advice}")
@@ -43,12 +43,31 @@ class NotHere(PophoodError):
 
 
 class OutOfMemory(PophoodError):
-    """A model that does not fit in memory: refused with the sum, before loading."""
+    """A model that does not fit in memory, refused before loading with the sum of what it needs."""
 
 
 class EngineError(PophoodError):
-    """The engine stopped on its own account: a NaN in the activations, an impossible state."""
+    """The engine stopped because of its own state: a NaN in the activations, an impossible state."""
 
 
 class Cancelled(PophoodError):
-    """The caller's cancel flag ended a forward pass; the sequences are as before the call."""
+    """A forward pass that the caller's cancel flag ended; the sequences are as they were before the call."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 200 characters, without terminal control characters.
+
+    >>> one_line(ValueError("no\\x1b[2J good\\nat all"))
+    'no?[2J good'
+    """
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return "".join(character if character.isprintable() else "?" for character in first)
+
+
+def quoted(text: str, limit: int = 80) -> str:
+    """Quote a name from a file as one line of harmless ASCII, without line breaks or terminal escapes.
+
+    >>> quoted("a" + chr(27) + "[2J")
+    "'a\\\\x1b[2J'"
+    """
+    return ascii(text if len(text) <= limit else text[:limit] + "...")

@@ -15,8 +15,7 @@ from typing import Literal
 from pophood.errors import BadInput
 from pophood.generate.prefix import Decoder
 from pophood.sampling.softmax import Floats, log_sum_exp, ranked
-from pophood.text.stream import TextStream
-from pophood.text.tokenizer import Tokenizer
+from pophood.text.tokenizer import TextStream, Tokenizer
 
 SHOWN = 10
 End = Literal["stop", "length", "context"]

@@ -49,8 +49,8 @@ def nested(depth: int) -> Key:
 # kind of lie -> (the file, what the refusal says)
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty file": (lambda: b"", "the file is empty"),
-    "three bytes": (lambda: b"GGU", "begins with b'GGU', a GGUF file with b'GGUF'"),
-    "bad magic": (lambda: gguf(magic=b"FUGG").data, "begins with b'FUGG', a GGUF file with b'GGUF'"),
+    "three bytes": (lambda: b"GGU", "begins with b'GGU', wanted b'GGUF'"),
+    "bad magic": (lambda: gguf(magic=b"FUGG").data, "begins with b'FUGG', wanted b'GGUF'"),
     "magic alone": (lambda: b"GGUF", "the version needs 4 bytes at offset 4, but the file ends after 0"),
     "version 0": (lambda: gguf(version=0).data, "has version 0; versions begin at 1"),
     "version 1": (lambda: gguf(version=1).data, "GGUF version 1; pophood reads 2 and 3"),
@@ -91,21 +91,24 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "key twice": (
         lambda: gguf([Key("k", g.U8, 1), Key("k", g.U8, 1)]).data,
-        "the key 'k' stands in the file twice",
+        "the key 'k' occurs twice",
     ),
     "value type 13": (
         lambda: with_key(Key("k", 13, bytes(8))),
-        "key 'k' has value type 13; the format knows 0 to 12",
+        "key 'k' has value type 13; the format defines 0 to 12",
     ),
     "value type 2^32 - 1": (
         lambda: with_key(Key("k", 2**32 - 1, bytes(8))),
         "key 'k' has value type 4294967295",
     ),
     "value cut": (lambda: gguf([Key("long", g.U64, 1)]).data[:-3], "key 'long' needs 8 bytes at offset"),
-    "boolean 2": (lambda: with_key(Key("k", g.BOOL, 2)), "key 'k' is a boolean of 2, wanted 0 or 1"),
+    "boolean 2": (
+        lambda: with_key(Key("k", g.BOOL, 2)),
+        "key 'k' is a boolean with the value 2, wanted 0 or 1",
+    ),
     "boolean 7 in an array": (
         lambda: with_key(Key("k", g.ARRAY, (g.BOOL, [0, 1, 7]))),
-        "key 'k' is a boolean of 7, wanted 0 or 1",
+        "key 'k' is a boolean with the value 7, wanted 0 or 1",
     ),
     "text of 2^62": (
         lambda: with_key(Key("k", g.U64, 1 << 62)).replace(
@@ -191,7 +194,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "tensor twice": (
         lambda: gguf([], [Info("w", [8], F32, 0), Info("w", [8], F32, 32)], bytes(64)).data,
-        "the tensor 'w' stands in the file twice",
+        "the tensor 'w' occurs twice",
     ),
     "tensor list cut": (
         lambda: good()[:60],
@@ -229,11 +232,11 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "scalar of a block type": (lambda: with_tensor(Info("w", [], 2, 0)), "tensor 'w' has rows of 1 values"),
     "unknown ggml type": (
         lambda: with_tensor(Info("w", [8], 99, 0)),
-        "tensor 'w' has ggml type 99, wanted one that ggml knows",
+        "tensor 'w' has the unknown ggml type 99",
     ),
     "offset off the grid": (
         lambda: with_tensor(Info("w", [4], F32, 4)),
-        "tensor 'w' is at offset 4, which is no multiple of 32",
+        "tensor 'w' is at offset 4, which is not a multiple of 32",
     ),
     "offset past the end": (
         lambda: with_tensor(Info("w", [8], F32, 1 << 20)),

@@ -66,8 +66,8 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: packed(b'{"w":' + b"9" * 5_000 + b"}"),
         "the header is not JSON (Exceeds the limit",
     ),
-    "metadata a list": (lambda: packed({"__metadata__": []}), "__metadata__ is no object of texts"),
-    "metadata false": (lambda: packed({"__metadata__": False}), "__metadata__ is no object"),
+    "metadata a list": (lambda: packed({"__metadata__": []}), "__metadata__ is not an object of texts"),
+    "metadata false": (lambda: packed({"__metadata__": False}), "__metadata__ is not an object"),
     "metadata a number": (
         lambda: packed({"__metadata__": {"n": 1}}),
         "__metadata__ 'n' is int, wanted a text",
@@ -94,12 +94,12 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: one(entry(strides=[1])),
         "the fields 'data_offsets, dtype, shape, strides', wanted",
     ),
-    "dtype a number": (lambda: one(entry(32)), "tensor 'w' has a dtype that is no text"),
+    "dtype a number": (lambda: one(entry(32)), "tensor 'w' has a dtype that is not a text"),
     "dtype unknown": (lambda: one(entry("F33")), "tensor 'w' has dtype 'F33'; known are F64, I64"),
     "dtype in lower case": (lambda: one(entry("f32")), "tensor 'w' has dtype 'f32'; known are"),
     "shape negative": (
         lambda: one(entry(shape=[-2])),
-        "tensor 'w' has shape '[-2]', wanted a list of numbers from 0",
+        "tensor 'w' has shape '[-2]', wanted a list of whole numbers",
     ),
     "shape a fraction": (lambda: one(entry(shape=[2.0])), "tensor 'w' has shape '[2.0]', wanted a list"),
     "shape of truth": (
@@ -141,7 +141,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "half a byte": (lambda: one(entry("F4", [3], [0, 1]), 1), "tensor 'w' of F4 ends inside a byte"),
     "past the end": (
         lambda: one(entry(), 7),
-        "tensor 'w' ends at 8, past the end of the data, which has 7 bytes: the file was cut short",
+        "tensor 'w' ends at 8, past the end of the data, which has 7 bytes: the file is truncated",
     ),
     "offset 2^60": (
         lambda: one(entry(offsets=[2**60, 2**60 + 8])),
@@ -218,20 +218,20 @@ BAD_INDEX: dict[str, tuple[Any, str]] = {
     ),
     "up and out": (
         {"weight_map": {"x": "../a.safetensors"}},
-        "names the file '../a.safetensors', wanted a plain",
+        "names the file '../a.safetensors'; wanted a plain",
     ),
     "absolute": (
         {"weight_map": {"x": "/etc/passwd"}},
-        "names the file '/etc/passwd', wanted a plain file name",
+        "names the file '/etc/passwd'; wanted a plain file name",
     ),
     "backslash": (
         {"weight_map": {"x": "..\\a.safetensors"}},
-        r"names the file '..\\a.safetensors', wanted a plain",
+        r"names the file '..\\a.safetensors'; wanted a plain",
     ),
-    "drive": ({"weight_map": {"x": "C:a.safetensors"}}, "names the file 'C:a.safetensors', wanted a plain"),
-    "below": ({"weight_map": {"x": "b/a.safetensors"}}, "names the file 'b/a.safetensors', wanted a plain"),
-    "the folder": ({"weight_map": {"x": "."}}, "names the file '.', wanted a plain file name"),
-    "no name": ({"weight_map": {"x": ""}}, "names the file '', wanted a plain file name"),
+    "drive": ({"weight_map": {"x": "C:a.safetensors"}}, "names the file 'C:a.safetensors'; wanted a plain"),
+    "below": ({"weight_map": {"x": "b/a.safetensors"}}, "names the file 'b/a.safetensors'; wanted a plain"),
+    "the folder": ({"weight_map": {"x": "."}}, "names the file '.'; wanted a plain file name"),
+    "no name": ({"weight_map": {"x": ""}}, "names the file ''; wanted a plain file name"),
     "missing shard": ({"weight_map": {"x": "c.safetensors"}}, "the file 'c.safetensors' is missing"),
     "tensor not in its shard": (
         {"weight_map": WEIGHT_MAP | {"q": "b.safetensors"}},
@@ -249,7 +249,7 @@ BAD_INDEX: dict[str, tuple[Any, str]] = {
         {"weight_map": {"x": "pickle.safetensors"}},
         "a Python pickle: opening one can run any program",
     ),
-    "shard an index": ({"weight_map": {"x": "model.safetensors.index.json"}}, "is no safetensors file"),
+    "shard an index": ({"weight_map": {"x": "model.safetensors.index.json"}}, "is not a safetensors file"),
 }
 
 

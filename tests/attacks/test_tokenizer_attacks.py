@@ -22,8 +22,8 @@ from pophood.text.chat.chat_template import (
     load_template_folder,
     load_template_gguf,
 )
-from pophood.text.stream import TextStream
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import TextStream, Tokenizer
 from tests.attacks.mutate import Case, Seed, Watch, fuzz_count, json_mutations, mutations
 from tests.text.templates import CONVERSATIONS
 from tests.text.texts import FRAGMENTS
@@ -231,7 +231,7 @@ def use_template(tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
 
 
 def load_and_use_folder(folder: Path) -> None:
-    tokenizer = load_tokenizer_folder(folder)
+    tokenizer = load_text_folder(folder).tokenizer
     use(tokenizer)
     use_template(tokenizer, load_template_folder(folder, tokenizer.names))
 
@@ -243,7 +243,7 @@ def load_and_use_gguf(data: bytes) -> None:
         return  # a GGUF reader hands on values, never broken text
     if not isinstance(metadata, dict):
         return
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     use(tokenizer)
     use_template(tokenizer, load_template_gguf(metadata, tokenizer.names))
 

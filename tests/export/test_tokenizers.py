@@ -16,7 +16,7 @@ from pophood.export.proof_text import AWKWARD, PASSAGE
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.text.gguf.patterns import GPT2, LLAMA3, QWEN2
 from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS
-from pophood.text.tokenizer import load_tokenizer_folder
+from pophood.text.load import load_text_folder
 from tests.text.test_authorities import llama2_like
 from tests.text.texts import FRAGMENTS, cut_strings
 from tests.text.vocabularies import (
@@ -116,7 +116,7 @@ def test_what_runs_from_gguf_runs_from_the_folder_with_the_same_ids(tmp_path: Pa
     bundle = with_metadata(tmp_path / "base.gguf", pairs_metadata(pre))
     (tmp_path / "folder").mkdir()
     write_tokenizer(bundle, tmp_path / "folder", None)
-    ours = load_tokenizer_folder(tmp_path / "folder")
+    ours = load_text_folder(tmp_path / "folder").tokenizer
     theirs = AutoTokenizer.from_pretrained(tmp_path / "folder")
     for text in cut_strings(400, seed=30):
         if "'ſ" in text:  # the one difference that is left

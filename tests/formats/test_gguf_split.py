@@ -116,15 +116,15 @@ NESTED = Key("x.grid", g.ARRAY, (g.ARRAY, [(g.U8, [1, 2]), (g.STRING, ["x"])]))
 CONTRADICTIONS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "another number of parts": (
         [{}, {"count": 3}],
-        r"m-00002-of-00002.gguf: is part 2 of 2 by its name, and 2 of 3",
+        r"m-00002-of-00002.gguf: is part 2 of 2 by its name, but 2 of 3",
     ),
     "another number": (
         [{}, {"no": 0}],
-        r"m-00002-of-00002.gguf: is part 2 of 2 by its name, and 1 of 2 by its",
+        r"m-00002-of-00002.gguf: is part 2 of 2 by its name, but 1 of 2 by its",
     ),
     "swapped": (
         [{"no": 1}, {"no": 0}],
-        r"m-00001-of-00002.gguf: is part 1 of 2 by its name, and 2 of 2 by its",
+        r"m-00001-of-00002.gguf: is part 1 of 2 by its name, but 2 of 2 by its",
     ),
     "no number": (
         [{}, {"no": None}],
@@ -143,15 +143,15 @@ CONTRADICTIONS: dict[str, tuple[list[dict[str, Any]], str]] = {
     "no number of tensors": ([{"all": None}, {"all": None}], "the key split.tensors.count is missing"),
     "differing numbers of tensors": (
         [{}, {"all": 3}],
-        "the key 'split.tensors.count' is not the one of m-00001",
+        "the key 'split.tensors.count' differs from that in m-00001",
     ),
     "one tensor twice": ([{}, {"tensor": "w0"}], "m-00002-of-00002.gguf: the tensor 'w0' stands in m-00001"),
     "another architecture": (
         [{}, {"keys": [Key("general.architecture", g.STRING, "qwen2")]}],
-        "m-00002-of-00002.gguf: the key 'general.architecture' is not the one of m-00001.*different models",
+        "m-00002-of-00002.gguf: the key 'general.architecture' differs from that in m-00001.*different",
     ),
-    "a key that the first lacks": ([{}, {"keys": [FLAG]}], "the key 'x.flag' is not the one of"),
-    "a nested key that the first lacks": ([{}, {"keys": [NESTED]}], "the key 'x.grid' is not the one of"),
+    "a key that the first lacks": ([{}, {"keys": [FLAG]}], "the key 'x.flag' differs from that in"),
+    "a nested key that the first lacks": ([{}, {"keys": [NESTED]}], "the key 'x.grid' differs from that in"),
     "a part that is no GGUF": ([{}, {"bytes": b"PK\x03\x04" + bytes(60)}], "begins with b'PK"),
     "a part that was cut": (
         [{}, {"bytes": b"GGUF\x03\x00\x00\x00"}],
@@ -206,7 +206,7 @@ def test_a_part_under_another_name(name: str, tmp_path: Path) -> None:
 def test_a_part_under_another_models_number(tmp_path: Path) -> None:
     first = write_parts(tmp_path, {}, {})
     shutil.copy(first, tmp_path / "m-00001-of-00003.gguf")
-    with pytest.raises(BadFile, match="is part 1 of 3 by its name, and 1 of 2 by its keys"):
+    with pytest.raises(BadFile, match="is part 1 of 3 by its name, but 1 of 2 by its keys"):
         open_gguf(tmp_path / "m-00001-of-00003.gguf")
 
 

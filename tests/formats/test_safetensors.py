@@ -206,7 +206,7 @@ def test_shards_without_an_index_are_one_model(tmp_path: Path, stem: str) -> Non
             f"w{i}": [float(i)] for i in range(4)
         }
     (tmp_path / names[3]).write_bytes(floats({"w0": [3.0]}))
-    with pytest.raises(BadFile, match=r"00004-of-00004.*the tensor 'w0' stands in another shard too"):
+    with pytest.raises(BadFile, match=r"00004-of-00004.*the tensor 'w0' is also in another shard"):
         open_sharded(tmp_path / names[0])
     (tmp_path / names[3]).unlink()
     with pytest.raises(BadFile, match=f"the file '{names[3]}' is missing: fetch the model again"):

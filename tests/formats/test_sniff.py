@@ -151,7 +151,7 @@ def test_find_weights_says_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(
         BadInput,
-        match=r"holds 2 models, wanted one: name one of these files, as in .*/a.gguf: a.gguf, b.gguf",
+        match=r"holds 2 models, wanted one: name one of these files, such as .*/a.gguf: a.gguf, b.gguf",
     ):
         find_weights(tmp_path)
 
@@ -227,9 +227,9 @@ def test_safetensors_under_any_name_are_a_model(tmp_path: Path, name: str) -> No
         ("x.Q6_K.gguf-split-b", "by its name a piece of 'x.Q6_K.gguf'"),
         ("x.safetensors.002", "by its name a piece of 'x.safetensors'"),
         ("x.gguf.ab", "by its name a piece of 'x.gguf'"),
-        ("x.gguf.part", "by its name a download that has not ended"),
-        ("x.safetensors.incomplete", "by its name a download that has not ended"),
-        ("x.gguf.crdownload", "by its name a download that has not ended"),
+        ("x.gguf.part", "by its name an unfinished download"),
+        ("x.safetensors.incomplete", "by its name an unfinished download"),
+        ("x.gguf.crdownload", "by its name an unfinished download"),
     ],
 )
 def test_a_piece_of_a_file_is_called_a_piece(tmp_path: Path, name: str, words: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from pophood.errors import BadFile, Unsupported
 from pophood.hub.net.listing import SMALL_FILES
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from tests.text.test_authorities import llama2_like
 from tests.text.test_tokenizer import start_with
 from tests.text.vocabularies import folder_of, library_tokenizer
@@ -117,7 +118,7 @@ ALIKE: dict[str, Files] = {
 @pytest.mark.parametrize("kind", ALIKE)
 def test_vocab_and_merges_are_read_as_transformers_reads_them(kind: str, tmp_path: Path) -> None:
     folder = pair_files(tmp_path, **({"config": ROWS} | ALIKE[kind]))
-    same(load_tokenizer_folder(folder), transformers_tokenizer(folder))
+    same(load_text_folder(folder).tokenizer, transformers_tokenizer(folder))
 
 
 def test_qwen35_cuts_as_its_class(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_qwen35_cuts_as_its_class(tmp_path: Path) -> None:
     words = vocabulary("gpt2", SIZE)
     pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in words.merges)]
     theirs = Qwen3_5Tokenizer(vocab=words.ids, merges=pairs)
-    ours = load_tokenizer_folder(folder)
+    ours = load_text_folder(folder).tokenizer
     for text in (*TEXTS, "e\u0301le\u0301 12", "\u0915\u094d\u0937 x"):
         assert ours.encode(text, parse_special=True) == theirs.encode(text, add_special_tokens=False)
 
@@ -142,14 +143,14 @@ def test_they_count_beside_tokenizer_json_too(kind: str, tmp_path: Path) -> None
         files["added_tokens"] = {"<tool>": size, "<new>": size + 1}
     config = {"model_type": "gpt2", "vocab_size": size + 8}
     folder = folder_of(tmp_path, reference, config=config, **files)
-    ours, theirs = load_tokenizer_folder(folder), transformers_tokenizer(folder)
+    ours, theirs = load_text_folder(folder).tokenizer, transformers_tokenizer(folder)
     same(ours, theirs)
     assert ours.encode("x<new>y", parse_special=True) == theirs.encode("x<new>y")
 
 
 def test_special_ones_are_hidden_and_others_shown(tmp_path: Path) -> None:
     folder = pair_files(tmp_path, **ALIKE["a special one"])
-    tokenizer = load_tokenizer_folder(folder)
+    tokenizer = load_text_folder(folder).tokenizer
     assert tokenizer.specials[SIZE + 1] == "<|im_end|>" and SIZE not in tokenizer.specials
     assert SIZE + 1 in tokenizer.stops
     assert tokenizer.decode(tokenizer.encode("a<tool>b<|im_end|>", parse_special=True)) == "a<tool>b"
@@ -159,7 +160,7 @@ def test_special_ones_are_hidden_and_others_shown(tmp_path: Path) -> None:
 def test_the_ids_are_the_files_own(tmp_path: Path) -> None:
     """transformers 5.23 numbers them in a row; the rows of the model have the files' ids."""
     folder = pair_files(tmp_path, added_tokens={"<tool>": 900, "<|im_end|>": 850})
-    tokenizer = load_tokenizer_folder(folder)
+    tokenizer = load_text_folder(folder).tokenizer
     assert (tokenizer.id_of("<tool>"), tokenizer.id_of("<|im_end|>")) == (900, 850)
     assert tokenizer.encode("a<tool>")[-1] == 900
 
@@ -167,9 +168,9 @@ def test_the_ids_are_the_files_own(tmp_path: Path) -> None:
 def test_a_named_token_without_a_row_is_none(tmp_path: Path) -> None:
     files = {"special_tokens_map": {"pad_token": "[PAD]"}}
     full = pair_files(tmp_path, config={"model_type": "gpt2", "vocab_size": SIZE}, **files)
-    assert load_tokenizer_folder(full).vocab_size == SIZE
+    assert load_text_folder(full).tokenizer.vocab_size == SIZE
     wider = pair_files(tmp_path, config={"model_type": "gpt2", "vocab_size": SIZE + 1}, **files)
-    assert load_tokenizer_folder(wider).specials[SIZE] == "[PAD]"
+    assert load_text_folder(wider).tokenizer.specials[SIZE] == "[PAD]"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_a_named_token_without_a_row_is_none(tmp_path: Path) -> None:
 )
 def test_broken_added_tokens_are_refused_by_name(added: object, words: str, tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=words):
-        load_tokenizer_folder(pair_files(tmp_path, added_tokens=added))
+        load_text_folder(pair_files(tmp_path, added_tokens=added))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_broken_added_tokens_are_refused_by_name(added: object, words: str, tmp_
 def test_a_class_whose_cut_is_unknown_is_refused_by_name(files: Files, tmp_path: Path) -> None:
     """Before, a folder that named no class was cut as GPT-2 cuts, whatever its model."""
     with pytest.raises(Unsupported, match=r"(llama|Llama|TokenizersBackend|CodeGen).* is in tokenizer\.json"):
-        load_tokenizer_folder(pair_files(tmp_path, **files))
+        load_text_folder(pair_files(tmp_path, **files))
 
 
 # Start tokens ------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ def test_the_post_processor_says_how_texts_begin(
         folder = folder_of(
             tmp_path / str(place), reference, tokenizer_config=config, config={"model_type": model}
         )
-        ours = load_tokenizer_folder(folder)
+        ours = load_text_folder(folder).tokenizer
         begins = transformers_tokenizer(folder).encode("Hi")
         assert ours.start_ids == ((reference.token_to_id(start),) if processor else ())
         assert (begins[0] == reference.token_to_id(start)) == processor
@@ -246,7 +247,9 @@ def test_the_post_processor_says_how_texts_begin(
 
 
 def test_a_wanted_start_token_that_is_none_is_said(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer_folder(pair_files(tmp_path, tokenizer_config=QWEN | {"add_bos_token": True}))
+    tokenizer = load_text_folder(
+        pair_files(tmp_path, tokenizer_config=QWEN | {"add_bos_token": True})
+    ).tokenizer
     assert tokenizer.start_ids == () and ["begin without one" in note for note in tokenizer.notes] == [True]
 
 
@@ -268,8 +271,8 @@ def test_every_file_that_is_fetched_is_opened(name: str, tmp_path: Path) -> None
         symbols = {symbol: id_ for id_, symbol in enumerate(byte_symbols())}
         (folder / "encoder.json").write_text(json.dumps(symbols), encoding="utf-8")
         (folder / "vocab.bpe").write_text("#version: 0.2\n", encoding="utf-8")
-    load_tokenizer_folder(folder)
+    load_text_folder(folder)
     (folder / name).write_bytes(b"\xff{")
     with pytest.raises(BadFile, match=name):
-        load_tokenizer_folder(folder)
+        load_text_folder(folder)
         load_template_folder(folder, {})

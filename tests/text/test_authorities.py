@@ -13,10 +13,11 @@ import pytest
 
 from pophood.errors import BadInput, Unsupported
 from pophood.formats import open_gguf
-from pophood.text.byte_level import byte_characters
 from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS, ELSEWHERE
 from pophood.text.hf.hf_tokenizers import NEVER_IN_UTF8
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import Tokenizer
+from pophood.text.vocabulary import byte_characters
 from tests.text.texts import (
     NEWER_SIGNS,
     NEWER_THAN_LLAMA_CPP,
@@ -65,7 +66,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """GPT-2's tokenizer from OpenAI's vocab.bpe alone."""
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(MERGES, folder / "vocab.bpe")
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_every_way_to_gpt2_gives_the_same_ids(gpt2: Tokenizer, tmp_path: Path) -
     texts = list(strings(4_000, seed=2))
     expected = reference(texts, split_special_tokens=True)["input_ids"]
     for name in ("openai", "hub", "saved"):
-        tokenizer = load_tokenizer_folder(tmp_path / name)
+        tokenizer = load_text_folder(tmp_path / name).tokenizer
         assert [tokenizer.encode(text) for text in texts] == expected, name
         assert tokenizer.specials == {50_256: "<|endoftext|>"}, name
         assert 50_256 in tokenizer.stops and tokenizer.start_ids == (), name
@@ -191,7 +192,7 @@ LIBRARY = {
 def test_tokenizer_json_is_the_library(kind: str, tmp_path: Path) -> None:
     reference = LIBRARY[kind]()
     reference.save(str(tmp_path / "tokenizer.json"))
-    ours = load_tokenizer_folder(tmp_path)
+    ours = load_text_folder(tmp_path).tokenizer
     for parse_special, count in ((False, STRINGS // len(LIBRARY)), (True, 4_000)):
         reference.encode_special_tokens = not parse_special
 
@@ -211,7 +212,7 @@ def test_long_texts_take_the_same_way(tmp_path: Path) -> None:
     """From 20,000 characters on another call of the library is used."""
     reference = library_tokenizer("qwen2")
     reference.save(str(tmp_path / "tokenizer.json"))
-    ours = load_tokenizer_folder(tmp_path)
+    ours = load_text_folder(tmp_path).tokenizer
     text = "".join(strings(3_000, seed=5))
     assert len(text) > 20_000
     reference.encode_special_tokens = True
@@ -239,7 +240,7 @@ def same_as_llama_cpp(
 
 def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
     with open_gguf(smollm2) as file:
-        ours = load_tokenizer_gguf(file.metadata)
+        ours = load_text_gguf(file.metadata).tokenizer
     # Its vocabulary has no token for some bytes; llama.cpp drops them from the text, pophood refuses it.
     tokens = set(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[call-overload]
     lost = {byte for byte, character in enumerate(byte_characters()) if character not in tokens}
@@ -259,7 +260,7 @@ def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
 def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path) -> None:
     metadata = byte_level_metadata(pre)
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
-    ours = load_tokenizer_gguf(metadata)
+    ours = load_text_gguf(metadata).tokenizer
     same_as_llama_cpp(ours, path, STRINGS * 3 // 20, seed=8)
     same_as_llama_cpp(ours, path, 2_000, seed=9, parse_special=True)
 
@@ -275,7 +276,7 @@ def test_every_way_to_cut_words_is_llama_cpps(
 ) -> None:
     """On a vocabulary in which every other cut is other ids; None and "" are llama.cpp's default."""
     metadata = pairs_metadata(pre)
-    ours, reference = load_tokenizer_gguf(metadata), LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
+    ours, reference = load_text_gguf(metadata).tokenizer, LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
     try:
         for texts in (
             cut_strings(count, seed=10),
@@ -294,7 +295,7 @@ def test_names_of_one_group_are_one_cut(tmp_path: Path) -> None:
     metadata = byte_level_metadata("qwen2")
     for name in CUT_BY_NAME:
         given = metadata | {"tokenizer.ggml.pre": name}
-        ours, reference = load_tokenizer_gguf(given), LlamaCpp(write_gguf(tmp_path / "v.gguf", given))
+        ours, reference = load_text_gguf(given).tokenizer, LlamaCpp(write_gguf(tmp_path / "v.gguf", given))
         for text in texts:
             assert ours.encode(text) == reference.encode(text, add_start=True), name
         reference.close()
@@ -304,7 +305,7 @@ def test_names_of_one_group_are_one_cut(tmp_path: Path) -> None:
 def test_names_that_are_refused_are_known_to_llama_cpp(pre: str, tmp_path: Path) -> None:
     given = byte_level_metadata("qwen2") | {"tokenizer.ggml.pre": pre}
     with pytest.raises(Unsupported, match=f"'{pre}'"):
-        load_tokenizer_gguf(given)
+        load_text_gguf(given)
     if pre not in ("gemma4", "granite-embed-multi-311m", "sarvam-moe", "whitespace"):  # another byte alphabet
         LlamaCpp(write_gguf(tmp_path / "v.gguf", given)).close()
 
@@ -314,20 +315,20 @@ def test_a_name_that_nobody_knows_is_the_default_and_said(tmp_path: Path) -> Non
     metadata = pairs_metadata("qwen9")
     with pytest.raises(ValueError, match="Failed to load"):
         LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
-    ours = load_tokenizer_gguf(metadata)
+    ours = load_text_gguf(metadata).tokenizer
     assert [("'qwen9'" in note, "default way" in note) for note in ours.notes] == [(True, True)]
     reference = LlamaCpp(write_gguf(tmp_path / "default.gguf", pairs_metadata("default")))
     for text in cut_strings(300, seed=13):
         assert ours.encode(text, add_start=False) == reference.encode(text), text
     reference.close()
-    assert load_tokenizer_gguf(pairs_metadata("default")).notes == ()
+    assert load_text_gguf(pairs_metadata("default")).tokenizer.notes == ()
 
 
 @pytest.mark.parametrize("add_space", [True, False])
 def test_sentencepiece_gguf_is_llama_cpp(add_space: bool, tmp_path: Path) -> None:
     metadata = pieces_metadata(**{"tokenizer.ggml.add_space_prefix": add_space})
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
-    ours = load_tokenizer_gguf(metadata)
+    ours = load_text_gguf(metadata).tokenizer
     same_as_llama_cpp(ours, path, STRINGS // 8, seed=11)
     same_as_llama_cpp(ours, path, 2_000, seed=12, parse_special=True)
 
@@ -347,7 +348,7 @@ def test_scores_in_any_order_merge_as_llama_cpp_merges(seed: int, tmp_path: Path
         "tokenizer.ggml.scores": [0.0] * size + [float(-rng.randint(0, 12)) for _ in words],
     }
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
-    ours, reference = load_tokenizer_gguf(metadata), LlamaCpp(path)
+    ours, reference = load_text_gguf(metadata).tokenizer, LlamaCpp(path)
     for _ in range(400):
         text = "".join(rng.choices("abc d", k=rng.randint(1, 60)))
         assert ours.encode(text, add_start=False) == reference.encode(text), text
@@ -358,6 +359,6 @@ def test_the_authorities_would_see_a_difference(tmp_path: Path) -> None:
     """The comparison can fail: a vocabulary cut the wrong way is noticed at once."""
     metadata = byte_level_metadata("qwen2")
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
-    wrong = load_tokenizer_gguf(metadata | {"tokenizer.ggml.pre": "smollm"})
+    wrong = load_text_gguf(metadata | {"tokenizer.ggml.pre": "smollm"}).tokenizer
     with pytest.raises(AssertionError):
         same_as_llama_cpp(wrong, path, 400, seed=8)

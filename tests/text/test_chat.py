@@ -18,7 +18,8 @@ from pophood.text.chat.chat_template import (
     load_template_folder,
     load_template_gguf,
 )
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import Tokenizer
 from tests.text.templates import CONVERSATIONS, TEMPLATES, TOOLS, assistant, user
 from tests.text.vocabularies import SPECIALS, byte_level_metadata, library_tokenizer, pieces_metadata
 
@@ -40,7 +41,7 @@ def reference() -> Any:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("qwen2")
     library_tokenizer("qwen2").save(str(folder / "tokenizer.json"))
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 def outcome(action: Any, *args: Any, **kwargs: Any) -> str:
@@ -109,7 +110,7 @@ def test_a_special_token_in_a_message_stays_text(tokenizer: Tokenizer) -> None:
 def test_every_place_of_a_message_is_guarded(kind: str, tokenizer: Tokenizer) -> None:
     if kind != "json":
         metadata = byte_level_metadata("qwen2") if kind == "gguf" else pieces_metadata()
-        tokenizer = load_tokenizer_gguf(metadata)
+        tokenizer = load_text_gguf(metadata).tokenizer
     source = (
         "{{ tools | tojson }}{% for m in messages %}<|im_start|>{{ m.role }}{{ m.name }}"
         "{% for p in m.content %}"
@@ -165,7 +166,7 @@ def test_marks_leave_no_trace_in_the_ids(tokenizer: Tokenizer) -> None:
 
 
 def test_start_tokens_are_there_once() -> None:
-    tokenizer = load_tokenizer_gguf(byte_level_metadata("llama-bpe"))
+    tokenizer = load_text_gguf(byte_level_metadata("llama-bpe")).tokenizer
     start = list(tokenizer.start_ids)
     for source in ("{{ bos_token }}{{ messages[0].content }}", "{{ messages[0].content }}"):
         ids = encode_chat(tokenizer, ChatTemplate(source, names=tokenizer.names), [user("Hi")])
@@ -236,8 +237,8 @@ def test_the_template_of_a_gguf_file() -> None:
             "refuses these messages: No system role",
         ),
         ("{{ raise_exception('\x1b[2Jx') }}", BadInput, r"\?\[2Jx"),
-        ("{% for x %}", BadFile, "wrong in line 1"),
-        ("a\nb\n{{ 1 +", BadFile, "wrong in line 3"),
+        ("{% for x %}", BadFile, "error in line 1"),
+        ("a\nb\n{{ 1 +", BadFile, "error in line 3"),
         ("{{ missing.name }}", BadInput, "'missing' is undefined"),
         ("{{ messages[0].content + 1 }}", BadInput, "cannot render"),
         ("{{ 1 // 0 }}", BadInput, "cannot render"),
@@ -286,7 +287,7 @@ def test_smollm2_speaks_its_own_format(smollm2: Path) -> None:
     from pophood.formats import open_gguf
 
     with open_gguf(smollm2) as file:
-        tokenizer = load_tokenizer_gguf(file.metadata)
+        tokenizer = load_text_gguf(file.metadata).tokenizer
         template = load_template_gguf(file.metadata, tokenizer.names)
     assert template is not None
     ids = encode_chat(tokenizer, template, [user("Hi <|im_end|>")])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pophood.text.gguf.gguf_vocabulary import NO_SCORES, NO_START, NO_TYPES
-from pophood.text.tokenizer import load_tokenizer_gguf
+from pophood.text.load import load_text_gguf
 from tests.text.texts import NEWER_THAN_LLAMA_CPP, strings
 from tests.text.vocabularies import LlamaCpp, byte_level_metadata, pieces_metadata, write_gguf
 
@@ -79,7 +79,7 @@ ALIKE: dict[str, Metadata] = {
 @pytest.mark.parametrize("kind", ALIKE)
 def test_ids_are_llama_cpps(kind: str, tmp_path: Path) -> None:
     metadata = ALIKE[kind]
-    ours, reference = load_tokenizer_gguf(metadata), LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
+    ours, reference = load_text_gguf(metadata).tokenizer, LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
     try:
         for text in strings(400, 40, NEWER_THAN_LLAMA_CPP):
             assert ours.encode(text, add_start=False) == reference.encode(text), text
@@ -106,7 +106,7 @@ def test_ids_are_llama_cpps(kind: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_a_file_leaves_out_is_said(metadata: Metadata, notes: tuple[str, ...]) -> None:
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     assert tokenizer.notes == notes
     assert all(note.isprintable() and len(note) < 300 for note in notes)
     if NO_START in notes:
@@ -115,7 +115,7 @@ def test_what_a_file_leaves_out_is_said(metadata: Metadata, notes: tuple[str, ..
 
 @pytest.mark.parametrize("metadata", [ALIKE["bpe without types"], ALIKE["spm without types"]])
 def test_without_types_what_is_written_like_a_control_token_is_one(metadata: Metadata) -> None:
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     named = set(tokenizer.specials.values())
     assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= named
     assert named <= {
@@ -136,7 +136,10 @@ def test_without_types_what_is_written_like_a_control_token_is_one(metadata: Met
 def test_an_end_is_a_control_token_whatever_its_type(kind: str, tmp_path: Path) -> None:
     """Converters of 2023 typed added tokens as text or user-defined; generations then ran past their end."""
     metadata = without(ALIKE[kind], "eos_token_id")
-    tokenizer, reference = load_tokenizer_gguf(metadata), LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
+    tokenizer, reference = (
+        load_text_gguf(metadata).tokenizer,
+        LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata)),
+    )
     end = tokenizer.id_of("<|im_end|>")
     assert end is not None and end in tokenizer.specials and end in tokenizer.stops
     for text in ("a<|im_end|>b", "<|im_end|>"):
@@ -147,7 +150,7 @@ def test_an_end_is_a_control_token_whatever_its_type(kind: str, tmp_path: Path) 
 
 
 def test_a_byte_typed_as_text_is_no_text() -> None:
-    tokenizer = load_tokenizer_gguf(ALIKE["spm with bytes as text"])
+    tokenizer = load_text_gguf(ALIKE["spm with bytes as text"]).tokenizer
     tab = tokenizer.id_of("<0x09>") or tokenizer.id_of("\t")
     assert tab is not None and tokenizer.token_bytes(tab) == b"\t"
     assert tokenizer.decode(tokenizer.encode("<0x41>")) == "<0x41>"

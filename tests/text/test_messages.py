@@ -9,7 +9,8 @@ import pytest
 
 from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate, encode_chat
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
 
@@ -34,7 +35,7 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": "
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("qwen2")
     library_tokenizer("qwen2").save(str(folder / "tokenizer.json"))
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 def parts(*texts: str) -> list[dict[str, Any]]:

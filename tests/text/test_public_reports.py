@@ -11,8 +11,8 @@ import pytest
 from pophood.errors import BadInput, Unsupported
 from pophood.model.bundle import open_bundle
 from pophood.text.chat.chat_template import encode_chat, load_template_gguf
-from pophood.text.stream import TextStream
-from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import TextStream
 from tests.text.test_authorities import llama2_like
 from tests.text.test_tokenizer import start_with
 from tests.text.vocabularies import byte_level_metadata, folder_of, library_tokenizer, pairs_metadata
@@ -46,7 +46,7 @@ def test_a_byte_level_vocabulary_under_a_sentencepiece_decoder(
 ) -> None:
     """mlx-lm 1041, mlx-knife 49: tekken as a SentencePiece class saved it; the answers had Ġ for spaces."""
     reference = library_tokenizer(pre)
-    tokenizer = load_tokenizer_folder(changed(tmp_path, reference, decoder=decoder))
+    tokenizer = load_text_folder(changed(tmp_path, reference, decoder=decoder)).tokenizer
     text = "Hello there, 1234 — «día» 🙂\n\n  x"
     ids = tokenizer.encode(text)
     assert ids == reference.encode(text, add_special_tokens=False).ids
@@ -57,9 +57,9 @@ def test_a_decoder_that_undoes_nothing_is_still_refused(tmp_path: Path) -> None:
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     both = changed(tmp_path, library_tokenizer("qwen2"), decoder=SPACES_DECODER, normalizer=spaces)
     with pytest.raises(Unsupported, match="does not undo"):
-        load_tokenizer_folder(both)
+        load_text_folder(both)
     with pytest.raises(Unsupported, match="does not undo"):
-        load_tokenizer_folder(changed(tmp_path, llama2_like(), decoder={"type": "ByteLevel"}))
+        load_text_folder(changed(tmp_path, llama2_like(), decoder={"type": "ByteLevel"}))
 
 
 @pytest.mark.parametrize("content", ["ilÖveyou", "special token", "Ġthe", "ÿþ", "  two", "日本", "é"])
@@ -70,7 +70,7 @@ def test_added_tokens_of_any_characters_come_back(content: str, special: bool, t
 
     reference = library_tokenizer("gpt-2")
     reference.add_tokens([AddedToken(content, special=special, normalized=False)])
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference))
+    tokenizer = load_text_folder(folder_of(tmp_path, reference)).tokenizer
     text = f"a{content}b"
     ids = tokenizer.encode(text, parse_special=True)
     assert ids == reference.encode(text, add_special_tokens=False).ids and len(ids) == 3
@@ -83,7 +83,7 @@ def test_added_tokens_of_any_characters_come_back(content: str, special: bool, t
 @pytest.mark.parametrize("unit", ["^", "a", "é", " ", "1", "\n"])
 def test_a_million_equal_characters(pre: str, unit: str) -> None:
     """tiktoken 15, 195 and 327: minutes, or a panic that no handler of exceptions sees."""
-    tokenizer = load_tokenizer_gguf(byte_level_metadata(pre, cut="qwen2"))
+    tokenizer = load_text_gguf(byte_level_metadata(pre, cut="qwen2")).tokenizer
     text = unit * 1_000_000
     try:
         ids = tokenizer.encode(text, add_start=False)
@@ -99,7 +99,7 @@ def test_a_million_equal_characters(pre: str, unit: str) -> None:
 @pytest.mark.parametrize("pre", ["gpt-2", "llama-bpe"])
 def test_characters_of_several_tokens_stream_once(text: str, pre: str) -> None:
     """mlx-swift-lm 612, exo 1691, mlx-vlm 1705 and 1771: repeated, broken or dropped parts of characters."""
-    tokenizer = load_tokenizer_gguf(byte_level_metadata(pre))
+    tokenizer = load_text_gguf(byte_level_metadata(pre)).tokenizer
     for ids in (tokenizer.encode(text), [*tokenizer.encode("é")[:1], *tokenizer.encode(" x" + text)]):
         stream = TextStream(tokenizer)
         assert "".join(map(stream.push, ids)) + stream.flush() == tokenizer.decode(ids)
@@ -109,7 +109,7 @@ def test_without_its_key_a_comma_starts_no_text() -> None:
     """llama.cpp 7898: Qwen2's files name no start token, and "," was put first."""
     metadata = byte_level_metadata("qwen2")
     del metadata["tokenizer.ggml.bos_token_id"]
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     assert tokenizer.start_ids == () and tokenizer.token_text(11) == "," and 11 not in tokenizer.stops
 
 
@@ -117,7 +117,7 @@ def test_a_start_token_is_never_doubled() -> None:
     """koboldcpp 917 and llama.cpp 7107: one from the tokenizer, one from the template."""
     template = "{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
     metadata = byte_level_metadata("llama-bpe") | {"tokenizer.chat_template": template}
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     chat = load_template_gguf(metadata, tokenizer.names)
     assert chat is not None
     ids = encode_chat(tokenizer, chat, [{"role": "user", "content": "Hi"}])
@@ -127,9 +127,9 @@ def test_a_start_token_is_never_doubled() -> None:
 def test_a_start_token_that_no_settings_name(tmp_path: Path) -> None:
     """llama.cpp 24428: tokenizer.json puts a token first that tokenizer_config.json does not name."""
     reference = start_with("<|endoftext|>", library_tokenizer("gpt-2"))
-    tokenizer = load_tokenizer_folder(
+    tokenizer = load_text_folder(
         folder_of(tmp_path, reference, tokenizer_config={"eos_token": "<|im_end|>"})
-    )
+    ).tokenizer
     assert tokenizer.encode("Hi") == reference.encode("Hi").ids
 
 
@@ -140,15 +140,15 @@ def test_merges_in_both_spellings(merges: str, tmp_path: Path) -> None:
     model = json.loads(reference.to_str())["model"]
     if merges == "texts":
         model["merges"] = [" ".join(pair) for pair in model["merges"]]
-    tokenizer = load_tokenizer_folder(changed(tmp_path, reference, model=model))
+    tokenizer = load_text_folder(changed(tmp_path, reference, model=model)).tokenizer
     assert tokenizer.encode("Hello there") == reference.encode("Hello there").ids
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"tokenizer.ggml.pre": None}, "does not say how to cut words"),
-        ({"tokenizer.ggml.pre": "llama9"}, "unknown way to cut words ('llama9')"),
+        ({"tokenizer.ggml.pre": None}, "names no pre-tokenizer"),
+        ({"tokenizer.ggml.pre": "llama9"}, "unknown pre-tokenizer ('llama9')"),
         ({"tokenizer.ggml.token_type": None}, "which tokens are control tokens"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Merging by score: the heap and the arrays against the definition, written out without either."""
+"""Merging by score: the heap against the definition, written out without it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import random
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text import score_runs
-from pophood.text.score_merges import LONG_RUN, merge_by_score
-from pophood.text.score_runs import LongRuns
-from pophood.text.tokenizer import load_tokenizer_gguf
+from pophood.text.load import load_text_gguf
+from pophood.text.score_merges import merge_by_score
 from tests.text.vocabularies import pieces_metadata
 
 
 def by_definition(symbols: list[str], ids: dict[str, int], scores: list[float]) -> list[str]:
-    """Look at every pair, make the best union (the leftmost of equals), begin again."""
+    """Merge by definition: find the best pair (the leftmost of equals), join it, and start again."""
     while True:
         unions = [left + right for left, right in itertools.pairwise(symbols)]
         best = max(
@@ -30,7 +28,7 @@ def by_definition(symbols: list[str], ids: dict[str, int], scores: list[float]) 
 
 
 def cases(seed: int) -> tuple[dict[str, int], list[float], str]:
-    """A small vocabulary with scores in order or at random, many equal, and a text over its letters."""
+    """Return a small vocabulary with ordered or random scores, many equal, and a text of its letters."""
     rng = random.Random(seed)
     alphabet = "abc"[: rng.randint(1, 3)]
     words = sorted({"".join(rng.choices(alphabet, k=rng.randint(1, 6))) for _ in range(rng.randint(1, 25))})
@@ -41,34 +39,18 @@ def cases(seed: int) -> tuple[dict[str, int], list[float], str]:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_heap_and_arrays_merge_as_defined(part: int) -> None:
+def test_the_heap_merges_as_defined(part: int) -> None:
     for seed in range(part * 300, part * 300 + 300):
         ids, scores, text = cases(seed)
         expected = by_definition(list(text), ids, scores)
         assert merge_by_score(list(text), ids, scores) == expected, seed
-        assert LongRuns(ids, scores).merge(text) == expected, seed
 
 
-def test_arrays_that_are_interrupted_too_often_finish_on_the_heap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score_runs, "MOST_INTERRUPTIONS", 1)
-    finished_early = 0
-    for seed in range(1, 400, 2):
-        ids, scores, text = cases(seed)
-        runs = LongRuns(ids, scores)
-        assert runs.merge(text) == merge_by_score(list(text), ids, scores), seed
-        finished_early += len(runs.merge(text)) < len(text)
-    assert finished_early > 50
-
-
-def test_a_long_run_gets_the_ids_that_it_gets_in_short() -> None:
-    """Past LONG_RUN the arrays take over; the heap gives the same."""
-    tokenizer = load_tokenizer_gguf(pieces_metadata())
-    encoder = tokenizer._encoder
-    text = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz", k=LONG_RUN + 1))
-    symbols = merge_by_score(list(text), encoder._ids, encoder._scores)  # type: ignore[attr-defined]
-    ids = tokenizer.encode("\u2581" + text, add_start=False)[1:]
-    assert [tokenizer.token_text(id_) for id_ in ids][-100:] == symbols[-100:]
-    assert len(set(map(len, symbols))) > 2
+def test_a_long_run_without_a_cut_is_merged_to_the_longest_tokens() -> None:
+    """Nothing in the text ends the run; a merge whose time grew with the square of it would not finish."""
+    tokens = ["a" * length for length in range(1, 17)]
+    ids = {token: place for place, token in enumerate(tokens)}
+    assert merge_by_score(["a"] * 100_000, ids, [0.0] * 16) == ["a" * 16] * 6_250
 
 
 def test_no_text_spells_a_byte_or_a_control_token() -> None:
@@ -81,19 +63,19 @@ def test_no_text_spells_a_byte_or_a_control_token() -> None:
         "tokenizer.ggml.scores": [0.0] * 259 + [float(-place) for place in range(len(more))],
         "tokenizer.ggml.add_space_prefix": False,
     }
-    tokenizer = load_tokenizer_gguf(metadata)
+    tokenizer = load_text_gguf(metadata).tokenizer
     for text in ("<0x41>", "<s>", "a<s>b"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert 1 in tokenizer.encode("a<s>b", add_start=False, parse_special=True)
 
 
 def test_characters_without_token_become_bytes_or_an_error() -> None:
-    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    tokenizer = load_text_gguf(pieces_metadata()).tokenizer
     assert [tokenizer.token_bytes(id_) for id_ in tokenizer.encode("𝄞", add_start=False)[1:]] == [
         bytes([byte]) for byte in "𝄞".encode()
     ]
     base = pieces_metadata()
     kinds = [5 if kind == 6 else kind for kind in base["tokenizer.ggml.token_type"]]  # unused
-    without_bytes = load_tokenizer_gguf(base | {"tokenizer.ggml.token_type": kinds})
+    without_bytes = load_text_gguf(base | {"tokenizer.ggml.token_type": kinds}).tokenizer
     with pytest.raises(BadInput, match=r"U\+1D11E"):
         without_bytes.encode("𝄞")

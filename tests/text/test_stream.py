@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pophood.text.stream import TextStream
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import TextStream, Tokenizer
 from tests.text.texts import strings
 from tests.text.vocabularies import byte_level_metadata, pieces_metadata
 from tests.tiny_vocabulary import MERGES
@@ -18,9 +18,9 @@ from tests.tiny_vocabulary import MERGES
 def tokenizers(folder: Path) -> dict[str, Tokenizer]:
     shutil.copy(MERGES, folder / "vocab.bpe")
     return {
-        "gpt2": load_tokenizer_folder(folder),
-        "qwen2": load_tokenizer_gguf(byte_level_metadata("qwen2")),
-        "pieces": load_tokenizer_gguf(pieces_metadata()),
+        "gpt2": load_text_folder(folder).tokenizer,
+        "qwen2": load_text_gguf(byte_level_metadata("qwen2")).tokenizer,
+        "pieces": load_text_gguf(pieces_metadata()).tokenizer,
     }
 
 
@@ -52,14 +52,14 @@ def test_a_character_of_several_tokens_is_shown_once(tmp_path: Path) -> None:
 
 
 def test_an_id_without_a_token_is_no_start() -> None:
-    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    tokenizer = load_text_gguf(pieces_metadata()).tokenizer
     ids = [tokenizer.vocab_size, *tokenizer.encode("the", add_start=False)]
     stream = TextStream(tokenizer)
     assert "".join(map(stream.push, ids)) == tokenizer.decode(ids) == "the"
 
 
 def test_a_continuation_keeps_its_first_space() -> None:
-    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    tokenizer = load_text_gguf(pieces_metadata()).tokenizer
     ids = tokenizer.encode("the", add_start=False)
     assert tokenizer.decode(ids) == "the"
     for continues, text in ((False, "the"), (True, " the")):

@@ -14,7 +14,8 @@ import pytest
 
 from pophood.errors import BadInput, PophoodError
 from pophood.text.chat.chat_template import ChatTemplate, encode_chat
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from tests.text.more_templates import LOOKS, TEXTS
 from tests.text.templates import TEMPLATES, TOOLS, assistant, user
 from tests.text.vocabularies import library_tokenizer
@@ -34,7 +35,7 @@ def reference() -> Any:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("qwen2")
     library_tokenizer("qwen2").save(str(folder / "tokenizer.json"))
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 def expected(reference: Any, source: str, messages: list[dict[str, Any]], **options: Any) -> str | None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import Tokenizer
 from tests import processes
 from tests.text.test_authorities import llama2_like
 from tests.text.texts import strings
@@ -30,19 +31,19 @@ from tests.tiny_vocabulary import MERGES
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(MERGES, folder / "vocab.bpe")
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 # Text and back -----------------------------------------------------------------------------------------
 
 BUILDERS: dict[str, Callable[[Path], Tokenizer]] = {
-    "qwen2 json": lambda path: load_tokenizer_folder(folder_of(path, library_tokenizer("qwen2"))),
-    "llama-2 json": lambda path: load_tokenizer_folder(folder_of(path, llama2_like())),
-    "gpt-2 gguf": lambda path: load_tokenizer_gguf(byte_level_metadata("gpt-2")),
-    "llama gguf": lambda path: load_tokenizer_gguf(pieces_metadata()),
-    "llama gguf without space": lambda path: load_tokenizer_gguf(
+    "qwen2 json": lambda path: load_text_folder(folder_of(path, library_tokenizer("qwen2"))).tokenizer,
+    "llama-2 json": lambda path: load_text_folder(folder_of(path, llama2_like())).tokenizer,
+    "gpt-2 gguf": lambda path: load_text_gguf(byte_level_metadata("gpt-2")).tokenizer,
+    "llama gguf": lambda path: load_text_gguf(pieces_metadata()).tokenizer,
+    "llama gguf without space": lambda path: load_text_gguf(
         pieces_metadata(**{"tokenizer.ggml.add_space_prefix": False})
-    ),
+    ).tokenizer,
 }
 
 
@@ -63,7 +64,9 @@ def test_text_comes_back(kind: str, tmp_path: Path) -> None:
 
 def test_no_file_can_ask_for_a_clean_up_of_spaces(tmp_path: Path) -> None:
     asked = {"clean_up_tokenization_spaces": True}
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("gpt-2"), tokenizer_config=asked))
+    tokenizer = load_text_folder(
+        folder_of(tmp_path, library_tokenizer("gpt-2"), tokenizer_config=asked)
+    ).tokenizer
     text = "Hello , world . I do n't know ' s  ?"
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -85,12 +88,12 @@ def test_older_spellings_of_tokenizer_json_are_read(tmp_path: Path) -> None:
     document["model"] |= {"unk_token": "", "continuing_subword_prefix": "", "end_of_word_suffix": ""}
     document["model"]["merges"] = [" ".join(pair) for pair in document["model"]["merges"]]
     (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-    tokenizer = load_tokenizer_folder(tmp_path)
+    tokenizer = load_text_folder(tmp_path).tokenizer
     assert tokenizer.encode("Hello there") == reference.encode("Hello there").ids
 
 
 def test_added_tokens_that_are_not_special_are_shown_and_always_parsed(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("qwen2")))
+    tokenizer = load_text_folder(folder_of(tmp_path, library_tokenizer("qwen2"))).tokenizer
     ids = tokenizer.encode("a<tool_call>b")
     assert len(ids) == 3 and tokenizer.decode(ids) == "a<tool_call>b"
     assert tokenizer.id_of("<tool_call>") == ids[1] and ids[1] not in tokenizer.specials
@@ -99,9 +102,9 @@ def test_added_tokens_that_are_not_special_are_shown_and_always_parsed(tmp_path:
 def test_a_token_that_text_can_make_is_never_hidden(tmp_path: Path) -> None:
     """Some fine-tunes pad with "!"; hiding it would take it out of every answer."""
     named = {"pad_token": "!", "eos_token": "<|im_end|>"}
-    tokenizer = load_tokenizer_folder(
+    tokenizer = load_text_folder(
         folder_of(tmp_path, library_tokenizer("gpt-2"), special_tokens_map=named)
-    )
+    ).tokenizer
     assert tokenizer.decode(tokenizer.encode("Hi!")) == "Hi!"
     assert "!" not in tokenizer.specials.values() and "<|im_end|>" in tokenizer.specials.values()
 
@@ -112,7 +115,7 @@ def test_a_special_token_that_plain_text_would_become_is_an_error(tmp_path: Path
     reference = library_tokenizer("gpt-2")
     merged = "".join(trained("gpt-2").merges[0].split(" "))
     reference.add_tokens([AddedToken(merged, special=True, normalized=False)])
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference))
+    tokenizer = load_text_folder(folder_of(tmp_path, reference)).tokenizer
     text = merged.replace("Ġ", " ")
     with pytest.raises(BadInput, match="would turn ordinary text into its special token"):
         tokenizer.encode(text)
@@ -148,7 +151,7 @@ def test_every_token_of_gpt2_has_a_text_that_finds_it(gpt2: Tokenizer) -> None:
 
 @pytest.mark.parametrize("metadata", [byte_level_metadata, lambda _: pieces_metadata()])
 def test_every_token_of_a_gguf_vocabulary_too(metadata: Callable[[str], dict[str, Any]]) -> None:
-    tokenizer = load_tokenizer_gguf(metadata("qwen2"))
+    tokenizer = load_text_gguf(metadata("qwen2")).tokenizer
     for id_ in range(tokenizer.vocab_size):
         found = tokenizer.id_of(tokenizer.token_text(id_))
         assert found is not None and tokenizer.token_bytes(found) == tokenizer.token_bytes(id_)
@@ -203,7 +206,7 @@ def test_start_tokens_follow_the_post_processor_whatever_the_flag(
     config: dict[str, Any] = {"bos_token": "<|im_start|>"}
     if flag is not None:
         config["add_bos_token"] = flag
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference, tokenizer_config=config))
+    tokenizer = load_text_folder(folder_of(tmp_path, reference, tokenizer_config=config)).tokenizer
     assert tokenizer.start_ids == ((start,) if starts else ())
     assert tokenizer.encode("Hi")[: len(tokenizer.start_ids)] == list(tokenizer.start_ids)
     assert start not in tokenizer.encode("Hi", add_start=False)
@@ -211,12 +214,12 @@ def test_start_tokens_follow_the_post_processor_whatever_the_flag(
 
 def test_gguf_starts_follow_the_flag_then_llama_cpps_defaults() -> None:
     flag = "tokenizer.ggml.add_bos_token"
-    assert load_tokenizer_gguf(byte_level_metadata("qwen2")).start_ids == ()
-    assert load_tokenizer_gguf(byte_level_metadata("llama-bpe")).start_ids != ()
-    assert load_tokenizer_gguf(byte_level_metadata("llama-bpe", **{flag: False})).start_ids == ()
-    assert load_tokenizer_gguf(byte_level_metadata("qwen2", **{flag: True})).start_ids != ()
-    assert load_tokenizer_gguf(pieces_metadata()).start_ids == (1,)
-    assert load_tokenizer_gguf(pieces_metadata(**{flag: False})).start_ids == ()
+    assert load_text_gguf(byte_level_metadata("qwen2")).tokenizer.start_ids == ()
+    assert load_text_gguf(byte_level_metadata("llama-bpe")).tokenizer.start_ids != ()
+    assert load_text_gguf(byte_level_metadata("llama-bpe", **{flag: False})).tokenizer.start_ids == ()
+    assert load_text_gguf(byte_level_metadata("qwen2", **{flag: True})).tokenizer.start_ids != ()
+    assert load_text_gguf(pieces_metadata()).tokenizer.start_ids == (1,)
+    assert load_text_gguf(pieces_metadata(**{flag: False})).tokenizer.start_ids == ()
 
 
 def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
@@ -228,7 +231,7 @@ def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
     end, over, text = (
         reference.token_to_id(token) for token in ("<|im_end|>", "<turn_over>", "<|endoftext|>")
     )
-    tokenizer = load_tokenizer_folder(
+    tokenizer = load_text_folder(
         folder_of(
             tmp_path,
             reference,
@@ -237,7 +240,7 @@ def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
             tokenizer_config={"eos_token": "<|im_end|>", "chat_template": template},
             special_tokens_map={"eos_token": {"content": "<|im_end|>"}},
         )
-    )
+    ).tokenizer
     # The template is not rendered while ordinary ids are looked for, and known stops found.
     assert 5 not in tokenizer.stops and end in tokenizer.stops
     assert tokenizer.stops._template_ends is not None  # type: ignore[attr-defined]
@@ -254,14 +257,14 @@ def test_gguf_stops_are_eos_eot_eom_and_the_template() -> None:
     metadata = byte_level_metadata("qwen2")
     tokens = metadata["tokenizer.ggml.tokens"]
     template = "{% for m in messages %}{{ m.content }}<|im_start|>{% endfor %}"
-    tokenizer = load_tokenizer_gguf(
+    tokenizer = load_text_gguf(
         metadata
         | {
             "tokenizer.ggml.eot_token_id": 5,
             "tokenizer.ggml.eom_token_id": 2**32 - 1,  # how converters write "none"
             "tokenizer.chat_template": template,
         }
-    )
+    ).tokenizer
     assert dict(tokenizer.stops) == {
         tokens.index("<|im_end|>"): "tokenizer.ggml.eos_token_id, its name",
         5: "tokenizer.ggml.eot_token_id",
@@ -288,14 +291,14 @@ def test_ten_megabytes_without_a_space(gpt2: Tokenizer) -> None:
 
 @pytest.mark.parametrize("size", [400_000, pytest.param(10_000_000, marks=pytest.mark.full)])
 def test_megabytes_without_a_space_by_score(size: int) -> None:
-    tokenizer = load_tokenizer_gguf(pieces_metadata())
+    tokenizer = load_text_gguf(pieces_metadata()).tokenizer
     for text in ("a" * size, letters(size)):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
 
 
 def test_a_run_of_spaces_too_long_for_a_pattern_is_a_typed_error(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, library_tokenizer("qwen2")))
+    tokenizer = load_text_folder(folder_of(tmp_path, library_tokenizer("qwen2"))).tokenizer
     with pytest.raises(BadInput, match="run of millions of spaces"):
         tokenizer.encode("\t" * 11_000_000 + "x")
     assert tokenizer.decode(tokenizer.encode("\t" * 100_000 + "x")) == "\t" * 100_000 + "x"
@@ -303,7 +306,7 @@ def test_a_run_of_spaces_too_long_for_a_pattern_is_a_typed_error(tmp_path: Path)
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys, pophood.text.tokenizer, pophood.text.stream, pophood.text.chat.chat_template\n"
+        "import sys, pophood.text.tokenizer, pophood.text.load, pophood.text.chat.chat_template\n"
         "assert not {'tokenizers', 'jinja2', 'numpy.random', 'torch'} & set(sys.modules), sys.modules"
     )
     processes.run([sys.executable, "-c", code], check=True)

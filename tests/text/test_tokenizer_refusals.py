@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, NotHere, PophoodError, Unsupported
-from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
 from tests.text.vocabularies import byte_level_metadata, library_tokenizer, pieces_metadata
 from tests.tiny_vocabulary import MERGES
 
@@ -50,7 +50,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[PophoodError], str]] = {
     "post-processor": (changed(post_processor={"type": "RobertaProcessing"}), Unsupported, "'Roberta"),
     "merge": (changed(model__merges=["a b c"]), BadFile, "merge 1 is 'a b c'"),
     "unknown merge": (changed(model__merges=[["qx", "zz"]]), BadFile, "do not fit"),
-    "vocab": (changed(model__vocab={"a": "0"}), BadFile, "not a table"),
+    "vocab": (changed(model__vocab={"a": "0"}), BadFile, "not an object"),
     "empty vocab": (changed(model__vocab={}, model__merges=[], added_tokens=[]), BadFile, "empty"),
     "far id": (changed(model__vocab={"a": 2**31}), BadFile, "2147483648"),
     "negative id": (changed(model__vocab={"a": -1}), BadFile, "-1"),
@@ -71,7 +71,7 @@ def test_what_is_not_understood_is_refused_by_name(kind: str, tmp_path: Path) ->
     document, error, words = REFUSED[kind]
     (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(error, match=words) as caught:
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
@@ -79,10 +79,10 @@ def test_other_gguf_tokenizers_are_refused_by_name() -> None:
     base = byte_level_metadata("qwen2")
     for kind in ("bert", "t5", "rwkv", "plamo2", "no_vocab"):
         with pytest.raises(Unsupported, match=kind):
-            load_tokenizer_gguf(base | {"tokenizer.ggml.model": kind})
+            load_text_gguf(base | {"tokenizer.ggml.model": kind})
     for pre in ("kimi-k2", "superbpe", "tiny_aya"):
-        with pytest.raises(Unsupported, match=f"'{pre}'.*known ways: gpt-2, smollm"):
-            load_tokenizer_gguf(base | {"tokenizer.ggml.pre": pre})
+        with pytest.raises(Unsupported, match=f"'{pre}'.*known: gpt-2, smollm"):
+            load_text_gguf(base | {"tokenizer.ggml.pre": pre})
 
 
 @pytest.mark.parametrize(
@@ -108,32 +108,32 @@ def test_broken_gguf_vocabularies_are_refused_by_name(key: str, value: Any, word
     else:
         metadata[f"tokenizer.ggml.{key}"] = value
     with pytest.raises(BadFile, match=words):
-        load_tokenizer_gguf(metadata)
+        load_text_gguf(metadata)
 
 
 def test_scores_must_be_finite() -> None:
     scores = pieces_metadata()["tokenizer.ggml.scores"]
     with pytest.raises(BadFile, match="finite"):
-        load_tokenizer_gguf(pieces_metadata(**{"tokenizer.ggml.scores": [float("nan"), *scores[1:]]}))
+        load_text_gguf(pieces_metadata(**{"tokenizer.ggml.scores": [float("nan"), *scores[1:]]}))
 
 
 def test_folders_without_a_tokenizer_say_what_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(NotHere, match=r"wanted tokenizer\.json"):
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x05")
     with pytest.raises(Unsupported, match=r"take tokenizer\.json"):
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)
     shutil.copy(MERGES, tmp_path / "merges.txt")
     (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "CodeGenTokenizer"}', encoding="utf-8"
     )
     with pytest.raises(Unsupported, match="CodeGenTokenizer"):
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)
 
 
 def test_a_tokenizer_of_200_mb_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "tokenizer.json").open("wb") as file:
         file.truncate(200 << 20)
     with pytest.raises(BadFile, match="209,715,200 bytes"):
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)

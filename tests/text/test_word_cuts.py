@@ -19,7 +19,7 @@ from pophood.text.gguf.pretokenizers import (
     steps_of,
     with_fast_patterns,
 )
-from pophood.text.tokenizer import load_tokenizer_folder
+from pophood.text.load import load_text_folder
 from tests.text.texts import cut_strings
 from tests.text.vocabularies import folder_of, library_tokenizer, pre_tokenizer
 
@@ -106,7 +106,7 @@ def test_patterns_with_line_ends_as_they_are_published(pattern: str, tmp_path: P
     """DeepSeek's and Seed's files hold the characters CR and LF, not their escapes."""
     step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     reference = library_tokenizer(json.dumps({"type": "Sequence", "pretokenizers": [step, BYTES]}))
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference))
+    tokenizer = load_text_folder(folder_of(tmp_path, reference)).tokenizer
     reference.encode_special_tokens = True
     for text in cut_strings(500, seed=51):
         assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids, text
@@ -119,7 +119,7 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 def test_published_folders_are_the_library(pre: str, tmp_path: Path) -> None:
     published = {"type": "Sequence", "pretokenizers": list(CUT_BY_NAME[pre].published)}
     reference = library_tokenizer(json.dumps(published), ignore_merges=CUT_BY_NAME[pre].ignore_merges)
-    tokenizer = load_tokenizer_folder(folder_of(tmp_path, reference))
+    tokenizer = load_text_folder(folder_of(tmp_path, reference)).tokenizer
     reference.encode_special_tokens = True
     for text in cut_strings(1_000, seed=52):
         assert tokenizer.encode(text) == reference.encode(text, add_special_tokens=False).ids, text
@@ -131,7 +131,7 @@ def test_other_patterns_are_refused_by_name(pattern: str, tmp_path: Path) -> Non
     document["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": pattern}
     (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(Unsupported, match="none of the"):
-        load_tokenizer_folder(tmp_path)
+        load_text_folder(tmp_path)
 
 
 def test_steps_are_equal_where_cuts_are() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pophood.text.byte_level import byte_characters, spell
+from pophood.text.vocabulary import byte_characters, spell
 from tests.text.texts import CUT_CHARACTERS, FRAGMENTS, PROSE
 from tests.tiny_vocabulary import SPLITS
 

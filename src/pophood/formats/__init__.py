@@ -1,9 +1,9 @@
-"""BYTES: safetensors and GGUF files, read as hostile input, become `Tensor` views of a mapped file.
+"""Readers of safetensors and GGUF files: hostile input becomes `Tensor` views of a mapped file.
 
-Nothing here knows an architecture, and nothing here unpickles. Every number from a file is checked against
-the file's length before it is used; a lie is one BadFile that says what, got, wanted and the next step.
+Nothing here knows an architecture, and nothing is unpickled. Every number from a file is checked against the
+file's length before it is used; a wrong one is a BadFile that says what, got, wanted and the next step.
 
-Names are imported when they are first used: the hub asks `sniff` what a file is, and needs no NumPy for that.
+Names are imported on first use: the hub identifies files with `sniff`, which does not need NumPy.
 """
 
 from __future__ import annotations

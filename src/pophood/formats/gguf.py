@@ -1,4 +1,4 @@
-"""GGUF v2 and v3 (ggml's model files): metadata and tensor views. No writer, no meaning of the keys.
+"""GGUF v2 and v3 (ggml's model files): metadata and tensor views. No writer; the keys have no meaning here.
 
     | "GGUF" | u32 version | u64 tensors | u64 keys |                              all numbers little-endian
     | keys:    string name | u32 value type | value |  ...
@@ -8,10 +8,10 @@
 
     string: | u64 length | UTF-8 bytes |        array: | u32 element type | u64 count | elements |
 
-The layout is the specification's (ggml, docs/gguf.md). Where that is vague we refuse what llama.cpp refuses,
-and also bytes that belong to no tensor, so that a file has one reading; zeros after the last tensor are
-padding. Nothing is allocated from a number in the file before that number was compared with the bytes that
-are there.
+The layout follows the specification (ggml, docs/gguf.md). Where it is vague, this reader refuses what
+llama.cpp refuses. It also refuses bytes that belong to no tensor, so that a file has only one reading; zeros
+after the last tensor are padding. No memory is allocated for a size from the file before that size is checked
+against the bytes that are left.
 """
 
 from __future__ import annotations
@@ -29,25 +29,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, Unsupported, quoted
 from pophood.formats.parts import piece_advice
 from pophood.formats.quant import BLOCKS
-from pophood.formats.quoting import quoted
 from pophood.formats.strings import read_strings
 from pophood.formats.tensors import Tensor
 from pophood.system import map_file
 
-# Far above every published model; they keep the Python objects of a hostile file small.
+# Limits far above every published model; they bound the Python objects that a hostile file can create.
 MAX_KEYS = 65_536
 MAX_TENSORS = 65_536
-MAX_STRINGS = 1 << 20  # in one array; the largest vocabularies and merge lists hold about half
+MAX_STRINGS = 1 << 20  # in one array; the largest vocabularies and merge lists have about half as many
 MAX_NUMBERS = 1 << 22  # in one array
 MAX_NESTED = 4_096  # arrays inside one array
 MAX_DEPTH = 4
-MAX_KEY_BYTES = 65_535  # the specification's
-MAX_NAME_BYTES = 64  # the specification's, for tensors
-MAX_TEXT_BYTES = 64 << 20  # one string; some files carry a whole tokenizer.json as one
-MAX_DIMENSIONS = 4  # ggml's
+MAX_KEY_BYTES = 65_535  # as in the specification
+MAX_NAME_BYTES = 64  # of a tensor, as in the specification
+MAX_TEXT_BYTES = 64 << 20  # of one string; some files hold a whole tokenizer.json in one
+MAX_DIMENSIONS = 4  # as in ggml
 
 STRING, ARRAY, BOOL = 8, 9, 7
 SCALARS: dict[int, np.dtype[np.generic]] = {
@@ -64,7 +63,7 @@ SCALARS: dict[int, np.dtype[np.generic]] = {
     12: np.dtype("<f8"),
 }
 
-# ggml.h, enum ggml_type. Those outside quant.BLOCKS are refused by these names.
+# enum ggml_type in ggml.h. Types outside quant.BLOCKS are refused by these names.
 GGML_TYPES: dict[int, str] = {
     **dict(enumerate(("F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1"))),
     **dict(enumerate(("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), start=10)),
@@ -76,9 +75,9 @@ GGML_TYPES: dict[int, str] = {
 
 
 class GGUFFile:
-    """An open GGUF file, or all parts of one (see gguf_split.py).
+    """An open GGUF file, or all parts of a split one (see gguf_split.py).
 
-    Its tensors stay valid after `close` for as long as somebody holds their values.
+    Values of tensors stay valid after `close`, for as long as they are referenced.
     """
 
     __slots__ = ("_mappings", "metadata", "path", "tensors", "version")
@@ -100,7 +99,7 @@ class GGUFFile:
         self._mappings = mappings
 
     def close(self) -> None:
-        """Forget the tensors and unmap the file (later, when the last array that looks into it is gone)."""
+        """Drop the tensors and unmap the file (as soon as the last array that views it is gone)."""
         self.tensors = {}
         for mapping in self._mappings:
             with suppress(BufferError):
@@ -116,11 +115,11 @@ class GGUFFile:
 
 
 def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
-    """Map one GGUF v2 or v3 file and read its metadata and its list of tensors; no weights are touched.
+    """Map one GGUF v2 or v3 file and read its metadata and tensor list; no weights are read.
 
-    A part of a split model is opened alone: `gguf_split.open_gguf` opens all of them. Raises BadFile for a
-    file that breaks the format, Unsupported for one that holds tensor types which pophood does not decode,
-    or is big-endian.
+    A part of a split model is opened by itself (`gguf_split.open_gguf` opens all parts). Raises BadFile for a
+    file that breaks the format, Unsupported for tensor types that pophood does not decode and for big-endian
+    files.
     """
     mapping = map_file(path)
     try:
@@ -136,7 +135,7 @@ def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
 
 
 class _Entry(NamedTuple):
-    """One line of the list of tensors."""
+    """One entry of the tensor list."""
 
     name: str
     shape: tuple[int, ...]  # rows first
@@ -145,7 +144,7 @@ class _Entry(NamedTuple):
 
 
 class _Reader:
-    """A position in a mapped file. Every read says what it is for, so that an error can."""
+    """Reads a mapped file from start to end. Every read names its purpose, for error messages."""
 
     def __init__(self, path: Path, mapping: mmap.mmap) -> None:
         self.path = path
@@ -158,7 +157,7 @@ class _Reader:
         return BadFile(f"{self.path}: {text}: {advice}")
 
     def take(self, count: int, what: str) -> int:
-        """Step over `count` bytes and return where they start; a BadFile if the file ends before."""
+        """Skip `count` bytes and return where they start; BadFile if the file is too short."""
         start, left = self.position, self.size - self.position
         if count > left:
             raise self.bad(
@@ -186,10 +185,10 @@ class _Reader:
     # Header and keys -----------------------------------------------------------------------------------
 
     def header(self) -> tuple[int, int, int]:
-        """Version, number of tensors, number of keys."""
+        """Read the version, the number of tensors and the number of keys."""
         magic = bytes(self.buffer[:4])
         if magic != b"GGUF":
-            raise self.bad(f"begins with {magic!r}, a GGUF file with b'GGUF'", "name a .gguf file")
+            raise self.bad(f"begins with {magic!r}, wanted b'GGUF'", "name a .gguf file")
         self.take(4, "the magic")
         version = self.u32("the version")
         if version not in (2, 3):
@@ -197,16 +196,16 @@ class _Reader:
                 raise Unsupported(f"{self.path}: a big-endian GGUF file; pophood reads little-endian ones")
             if version == 0:
                 raise self.bad("has version 0; versions begin at 1")
-            raise Unsupported(f"{self.path}: GGUF version {version}; pophood reads 2 and 3: convert it anew")
+            raise Unsupported(f"{self.path}: GGUF version {version}; pophood reads 2 and 3: convert it again")
         n_tensors, n_keys = self.u64("the number of tensors"), self.u64("the number of keys")
         left = self.size - self.position
-        # The least that one can take: a key of one letter and a byte; a tensor of one letter without sizes.
+        # The smallest possible: a key of one letter with one byte; a tensor of one letter without dimensions.
         limits = ((n_keys, 14, MAX_KEYS, "keys"), (n_tensors, 25, MAX_TENSORS, "tensors"))
         for count, least, most, what in limits:
             if count > most:
                 raise self.bad(f"claims {count:,} {what}, wanted at most {most:,}")
             if count * least > left:
-                raise self.bad(f"claims {count:,} {what}, for which its {left:,} remaining bytes are too few")
+                raise self.bad(f"claims {count:,} {what}, but only {left:,} bytes remain for them")
         return version, n_tensors, n_keys
 
     def keys(self, count: int) -> dict[str, object]:
@@ -216,12 +215,12 @@ class _Reader:
             if not key:
                 raise self.bad(f"key {index} has an empty name")
             if key in metadata:
-                raise self.bad(f"the key {quoted(key)} stands in the file twice")
+                raise self.bad(f"the key {quoted(key)} occurs twice")
             metadata[key] = self.value(self.u32(f"the type of key {quoted(key)}"), f"key {quoted(key)}", 0)
         return metadata
 
     def value(self, kind: int, what: str, depth: int) -> object:
-        """One metadata value of the given type."""
+        """Read one metadata value of the given type."""
         if kind == STRING:
             return self.string(what, MAX_TEXT_BYTES)
         if kind == ARRAY:
@@ -229,14 +228,14 @@ class _Reader:
         return self.numbers(kind, 1, what)[0].item()
 
     def numbers(self, kind: int, count: int, what: str) -> NDArray[np.generic]:
-        """`count` numbers or booleans, copied out of the mapping."""
+        """Read `count` numbers or booleans, copied out of the mapping."""
         if kind not in SCALARS:
-            raise self.bad(f"{what} has value type {kind}; the format knows 0 to 12")
+            raise self.bad(f"{what} has value type {kind}; the format defines 0 to 12")
         dtype = SCALARS[kind]
         start = self.take(count * dtype.itemsize, what)
         stored = self.bytes[start : self.position]
         if kind == BOOL and count and stored.max() > 1:
-            raise self.bad(f"{what} is a boolean of {stored.max()}, wanted 0 or 1")
+            raise self.bad(f"{what} is a boolean with the value {stored.max()}, wanted 0 or 1")
         values = stored.copy().view(dtype)
         values.flags.writeable = False
         return values
@@ -281,7 +280,7 @@ class _Reader:
         entries = [self.entry(index) for index in range(count)]
         twice = [name for name, times in Counter(entry.name for entry in entries).items() if times > 1]
         if twice:
-            raise self.bad(f"the tensor {quoted(twice[0])} stands in the file twice")
+            raise self.bad(f"the tensor {quoted(twice[0])} occurs twice")
         self.refuse_types(entries)
         if not entries:
             return {}
@@ -316,15 +315,15 @@ class _Reader:
         return _Entry(name, tuple(reversed(sizes)), kind, offset)
 
     def refuse_types(self, entries: list[_Entry]) -> None:
-        """Name the first tensor of a type that is not decoded here, and how many there are."""
+        """Refuse tensors of types that are not decoded here, naming the first and their number."""
         refused = [entry for entry in entries if GGML_TYPES.get(entry.type) not in BLOCKS]
         if not refused:
             return
         first = refused[0]
         if first.type not in GGML_TYPES:
             raise self.bad(
-                f"tensor {quoted(first.name)} has ggml type {first.type}, wanted one that ggml knows",
-                "fetch the file again, or take a newer pophood",
+                f"tensor {quoted(first.name)} has the unknown ggml type {first.type}",
+                "fetch the file again, or use a newer pophood",
             )
         names = sorted({GGML_TYPES.get(entry.type, str(entry.type)) for entry in refused})
         others = f" (and {len(refused) - 1} more tensors)" if len(refused) > 1 else ""
@@ -334,7 +333,7 @@ class _Reader:
         )
 
     def length(self, entry: _Entry) -> int:
-        """Bytes of a tensor, from its shape and type."""
+        """Return the bytes of a tensor, from its shape and type."""
         layout = BLOCKS[GGML_TYPES[entry.type]]
         what = f"tensor {quoted(entry.name)}"
         values = math.prod(entry.shape)
@@ -348,16 +347,18 @@ class _Reader:
         return values // layout.elements * layout.bytes
 
     def check_places(self, entries: list[_Entry], lengths: list[int], room: int, alignment: int) -> None:
-        """Every tensor aligned and inside the data; no two overlap; only padding between and after them."""
+        """Check that tensors are aligned and inside the data, without overlaps or gaps other than padding."""
         end, before = 0, "the beginning of the data"
         for entry, length in sorted(zip(entries, lengths, strict=True), key=lambda pair: pair[0].offset):
             what = f"tensor {quoted(entry.name)}"
             if entry.offset % alignment:
-                raise self.bad(f"{what} is at offset {entry.offset:,}, which is no multiple of {alignment}")
+                raise self.bad(
+                    f"{what} is at offset {entry.offset:,}, which is not a multiple of {alignment}"
+                )
             if entry.offset + length > room:
                 raise self.bad(
                     f"{what} of {length:,} bytes at offset {entry.offset:,} reaches past the end of the "
-                    f"data, which has {room:,} bytes: the file was cut short, or lies",
+                    f"data, which has {room:,} bytes: the file is truncated, or lies",
                     piece_advice(self.path.name) or "fetch it again",
                 )
             if entry.offset < end:
@@ -375,10 +376,10 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
 
 def _shown(value: object) -> str:
-    """A metadata value for an error: the number, or only what it is."""
+    """Show a metadata value in an error: a number as itself, anything else by its type."""
     return f"{value:,}" if type(value) is int else f"a {type(value).__name__}"
 
 
 def _up(value: int, alignment: int) -> int:
-    """The next multiple of `alignment`."""
+    """Round up to a multiple of `alignment`."""
     return -(-value // alignment) * alignment

@@ -1,13 +1,13 @@
-"""GGUF in several files: the parts that llama.cpp's gguf-split writes, opened as one model.
+"""Split GGUF models: opens the parts that llama.cpp's gguf-split writes as one model.
 
-    model-00001-of-00003.gguf     all keys, split.no 0, split.count 3, split.tensors.count: of all parts
+    model-00001-of-00003.gguf     all keys, split.no 0, split.count 3, split.tensors.count for all parts
     model-00002-of-00003.gguf     the three split keys, with split.no 1
     model-00003-of-00003.gguf     ...
 
-Every part is a GGUF file of its own. The rules are llama.cpp's (llama-model-loader.cpp): names and numbers
-of the parts agree, no tensor stands in two of them, and together they hold as many as the first part says.
-llama.cpp wants the first part named and reads no keys of the others; here any part may be named, and a later
-part whose keys contradict the first is refused.
+Every part is itself a GGUF file. The rules are those of llama.cpp (llama-model-loader.cpp): the names and
+numbers of the parts agree, no tensor occurs in two parts, and together they hold as many tensors as the first
+part says. llama.cpp must be given the first part and ignores the keys of the others; here any part may be
+given, and a part whose keys contradict the first is refused.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pophood.errors import BadFile, NotHere
+from pophood.errors import BadFile, NotHere, quoted
 from pophood.formats.gguf import GGUFFile, open_gguf_file
 from pophood.formats.parts import MAX_PARTS, Part, part_of
-from pophood.formats.quoting import quoted
 from pophood.formats.tensors import Tensor
 
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
@@ -28,11 +27,11 @@ _ADVICE = "fetch all parts of the model again"
 
 
 def open_gguf(path: str | PathLike[str]) -> GGUFFile:
-    """Map a GGUF file and read its metadata and its list of tensors; no weights are touched.
+    """Map a GGUF file and read its metadata and tensor list; no weights are read.
 
-    A file that is one part of a split model stands for all of them, which lie beside it: the metadata are
-    those of the first part without the `split.` keys. Raises what `open_gguf_file` raises, NotHere for a
-    missing part, BadFile for parts that do not belong together.
+    Any part of a split model opens the whole model, whose other parts must be in the same folder. The
+    metadata are those of the first part without the `split.` keys. Raises what `open_gguf_file` raises,
+    NotHere for a missing part, BadFile for parts that do not belong together.
 
     Example: `open_gguf("model.gguf").metadata["general.architecture"]` is `"llama"`.
     """
@@ -49,7 +48,7 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
             other = path.with_name(name)
             if not other.is_file():
                 raise NotHere(
-                    f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts into "
+                    f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts in "
                     "one folder, or pull the model again"
                 )
             files.append(open_gguf_file(other))
@@ -63,7 +62,7 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
 
 
 def _place(file: GGUFFile) -> Part:
-    """The place of one part among all, by its keys, which its name must confirm."""
+    """Return a part's number and count according to its keys, and check that its name agrees."""
     number, count = _number(file, NUMBER) + 1, _number(file, COUNT)
     if count > MAX_PARTS:
         raise BadFile(f"{file.path}: claims {count:,} parts, wanted at most {MAX_PARTS}: {_ADVICE}")
@@ -75,19 +74,19 @@ def _place(file: GGUFFile) -> Part:
     if part is None:
         wanted = f"NAME-{number:05}-of-{count:05}.gguf"
         raise BadFile(
-            f"{file.path}: is part {number} of a model in {count} parts; the others are found by the name: "
-            f"call it {wanted}, and the others likewise, in the same folder"
+            f"{file.path}: is part {number} of a model in {count} parts, which are found by their names: "
+            f"rename it to {wanted}, and the others likewise, in the same folder"
         )
     if (part.number, part.count) != (number, count):
         raise BadFile(
-            f"{file.path}: is part {part.number} of {part.count} by its name, and {number} of {count} by its "
+            f"{file.path}: is part {part.number} of {part.count} by its name, but {number} of {count} by its "
             f"keys {NUMBER}, {COUNT}: {_ADVICE}"
         )
     return part
 
 
 def _joined(files: list[GGUFFile]) -> GGUFFile:
-    """All parts, in order, as one file."""
+    """Join all parts, in order, to one file."""
     first = files[0]
     tensors: dict[str, Tensor] = {}
     owner: dict[str, Path] = {}
@@ -96,13 +95,13 @@ def _joined(files: list[GGUFFile]) -> GGUFFile:
             known = first.metadata.get(key)
             if key != NUMBER and file is not first and not _equal(known, value):
                 raise BadFile(
-                    f"{file.path}: the key {quoted(key)} is not the one of {first.path.name}: these are "
+                    f"{file.path}: the key {quoted(key)} differs from that in {first.path.name}: these are "
                     f"parts of different models; {_ADVICE}"
                 )
         for name, tensor in file.tensors.items():
             if name in tensors:
                 raise BadFile(
-                    f"{file.path}: the tensor {quoted(name)} stands in {owner[name].name} too: {_ADVICE}"
+                    f"{file.path}: the tensor {quoted(name)} is also in {owner[name].name}: {_ADVICE}"
                 )
             tensors[name], owner[name] = tensor, file.path
     wanted = _number(first, TENSORS)
@@ -120,12 +119,12 @@ def _number(file: GGUFFile, key: str, default: int | None = None) -> int:
     value = file.metadata.get(key, default)
     if type(value) is not int or value < 0:
         got = "is missing" if value is None else f"is {quoted(str(value))}"
-        raise BadFile(f"{file.path}: the key {key} {got}, wanted a whole number from 0: {_ADVICE}")
+        raise BadFile(f"{file.path}: the key {key} {got}, wanted a whole number of at least 0: {_ADVICE}")
     return value
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two metadata values are the same."""
+    """Return whether two metadata values have the same type and value."""
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, list) and isinstance(other, list):

@@ -1,10 +1,10 @@
-"""How the files of a model that is cut up are named. No file is opened here.
+"""File names of models in several files. No file is opened here.
 
-    model-00001-of-00004.safetensors            shards, listed in an index or not
+    model-00001-of-00004.safetensors            shards, with or without an index
     model-00001-of-00002.gguf                   parts that llama.cpp's gguf-split writes, each a GGUF file
-    model.gguf.part00  model.gguf-split-a       pieces of the bytes of one file, to be joined by hand
+    model.gguf.part00  model.gguf-split-a       pieces of one file's bytes, to be joined by hand
 
-The first two follow one pattern (llama.cpp, `llama_split_path`; transformers' `save_pretrained`), so the
+The first two follow one pattern (`llama_split_path` in llama.cpp, `save_pretrained` in transformers), so the
 names of all parts follow from the name of one.
 """
 
@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pophood.formats.quoting import quoted
+from pophood.errors import quoted
 
-MAX_PARTS = 512  # every mapped part holds a file descriptor; 1,024 of them is a common limit
+MAX_PARTS = 512  # every mapped part holds a file descriptor, and 1,024 is a common limit
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf|\.safetensors)")
 _PIECE = re.compile(
@@ -61,7 +61,7 @@ class Part:
 
 
 def part_of(name: str) -> Part | None:
-    """A file's place among parts by its name (or path); None for the name of a whole file.
+    """Parse the name (or path) of a part or shard; None for the name of a whole file.
 
     >>> part_of("q4-00002-of-00003.gguf")
     Part(stem='q4', number=2, count=3, suffix='.gguf')
@@ -74,7 +74,7 @@ def part_of(name: str) -> Part | None:
 
 
 def one_of_each(names: Iterable[str]) -> list[str]:
-    """The names with every group of parts reduced to its first part, which need not be among them.
+    """Replace each group of parts by the name of its first part, which need not be in the list.
 
     >>> one_of_each(["a.gguf", "b-00002-of-00002.gguf", "b-00001-of-00002.gguf"])
     ['a.gguf', 'b-00001-of-00002.gguf']
@@ -84,9 +84,9 @@ def one_of_each(names: Iterable[str]) -> list[str]:
 
 
 def piece_advice(name: str) -> str | None:
-    """Advice on a file whose name says that it is a piece, or not all there; None for other names.
+    """Return advice on a file whose name says that it is a piece or unfinished; None for other names.
 
-    The bytes decide what a file is; this only explains why they are no model.
+    The bytes decide what a file is; the name only explains why they are not a model.
 
     >>> piece_advice("m.gguf.part00")
     "by its name a piece of 'm.gguf': join all pieces in order (cat FIRST SECOND ... > m.gguf)"
@@ -98,5 +98,5 @@ def piece_advice(name: str) -> str | None:
             f"by its name a piece of {whole}: join all pieces in order (cat FIRST SECOND ... > {whole[1:-1]})"
         )
     if name.lower().endswith(_UNFINISHED):
-        return "by its name a download that has not ended: let its program finish it, or fetch it again"
+        return "by its name an unfinished download: let its program finish it, or fetch it again"
     return None

@@ -1,13 +1,13 @@
-"""Block formats: bytes -> float32. Every layout is drawn where it is parsed. No encoders, no dot products.
+"""Dequantizes ggml's block formats to float32; every layout is drawn where it is parsed. No encoders.
 
-A quantised tensor is a row of blocks; a block holds 32 or 256 weights as small integers q and what turns
-them into numbers: float16 scales, and for the K types 4- or 6-bit sub-scales. Layouts and the order of
-arithmetic are ggml's (ggml-quants.c, dequantize_row_*), so the bits equal those of its Python package;
-tests compare them.
+A quantised tensor is a sequence of blocks. A block holds 32 or 256 weights as small integers q, with float16
+scales and, in the K types, 4- or 6-bit sub-scales. Layouts and the order of arithmetic are ggml's
+(ggml-quants.c, dequantize_row_*), so the bits equal those of ggml's Python package; tests compare them.
 
-How it is fast in NumPy: a ufunc pays about 15 ns for every row that it broadcasts over, as much as for 100
-contiguous values, and shifts of bytes are slow. So shifts and masks run over contiguous four-byte words,
-pieces move as items of 16 or 32 bytes, scales are repeated to full length, and a chunk stays in the caches.
+NumPy needs some care to be fast here: a ufunc costs about 15 ns for every row that it broadcasts over, as
+much as 100 contiguous values, and byte shifts are slow. So shifts and masks run over contiguous four-byte
+words, pieces are moved as items of 16 or 32 bytes, scales are repeated to full length, and a chunk fits in
+the caches.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from pophood.errors import BadFile, Unsupported
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-CHUNK = 1 << 18  # values at a time, 1 MiB of output: below, calls cost more; above, the caches lose
+CHUNK = (
+    1 << 18
+)  # values at a time (1 MiB of output): smaller chunks cost more calls, larger ones miss the caches
 
 
 class BlockLayout(NamedTuple):
-    """How a type is stored: `elements` values in `bytes` bytes."""
+    """The storage of a type: a block of `bytes` bytes holds `elements` values."""
 
     name: str
     elements: int
@@ -57,21 +59,23 @@ BLOCKS: dict[str, BlockLayout] = {
 
 
 def decode(type: str, data: Bytes, n: int, out: Floats | None = None) -> Floats:  # noqa: A002
-    """Decode `n` stored values to float32 [n], into `out` if given; F32 without `out` is a view if aligned.
+    """Decode `n` stored values to float32 [n], into `out` if given; aligned F32 without `out` is a view.
 
-    Raises Unsupported for a type outside BLOCKS, BadFile if `data` does not hold exactly n values.
+    Raises Unsupported for a type outside BLOCKS, BadFile unless `data` holds exactly n values.
 
     >>> decode("Q8_0", np.frombuffer(b"\\x00\\x38" + bytes([2, 255] * 16), np.uint8), 32)[:2].tolist()
     [1.0, -0.5]
     """
     layout = BLOCKS.get(type)
     if layout is None:
-        raise Unsupported(f"type {type}: pophood decodes {', '.join(BLOCKS)}; take the model in one of these")
+        raise Unsupported(
+            f"type {type}: pophood decodes {', '.join(BLOCKS)}: use a model in one of these types"
+        )
     blocks, rest = divmod(n, layout.elements)
     if n < 0 or rest or blocks * layout.bytes != data.nbytes:
         raise BadFile(
             f"{n:,} values of {type} need blocks of {layout.elements} values in {layout.bytes} bytes; "
-            f"got {data.nbytes:,} bytes: the file is damaged, fetch it again"
+            f"got {data.nbytes:,} bytes: the file is damaged; fetch it again"
         )
     if type == "F32" and out is None:
         floats = data.view("<f4")
@@ -81,7 +85,7 @@ def decode(type: str, data: Bytes, n: int, out: Floats | None = None) -> Floats:
     target = values.reshape(blocks, layout.elements)
     step = CHUNK // layout.elements
     decoder = _DECODERS[type]
-    with np.errstate(all="ignore"):  # a hostile scale may be infinite or NaN; values are not judged here
+    with np.errstate(all="ignore"):  # a hostile scale may be infinite or NaN; values are not checked here
         for start in range(0, blocks, step):
             decoder(stored[start : start + step], target[start : start + step])
     return values
@@ -91,22 +95,22 @@ def decode(type: str, data: Bytes, n: int, out: Floats | None = None) -> Floats:
 
 
 def _cut(blocks: Bytes, offset: int, width: int) -> Bytes:
-    """The `width` bytes at a byte offset of every block, moved as one item each: [n, width]."""
+    """Copy the `width` bytes at a byte offset of every block, as one item each: [n, width]."""
     items = np.ndarray((len(blocks),), f"V{width}", blocks, offset, (blocks.shape[1],))
     return items.copy().view(np.uint8).reshape(-1, width)
 
 
 def _halves(blocks: Bytes, offset: int) -> Floats:
-    """The float16 at a byte offset of every block, widened: [n, 1]."""
+    """Convert the float16 at a byte offset of every block to float32: [n, 1]."""
     return _cut(blocks, offset, 2).view("<f2").astype(np.float32)
 
 
 def _planes(packed: Bytes, bits: int, width: int, at: int = 0) -> Bytes:
-    """Unpack small unsigned integers of `bits` bits into bytes, shifted left by `at`: flat.
+    """Unpack unsigned integers of `bits` bits into bytes, shifted left by `at`: flat.
 
     Runs of `width` bytes hold 8/bits planes of `width` values: plane k is (run >> bits * k) & mask, and the
-    planes of a run follow each other in the output. Four bytes are shifted at once; the mask drops what
-    crosses.
+    planes of a run are consecutive in the output. Four bytes are shifted at once; the mask removes bits that
+    cross from one byte to the next.
     """
     words = packed.reshape(-1).view("<u4")
     mask = np.uint32(((1 << bits) - 1 << at) * 0x01010101)
@@ -119,7 +123,7 @@ def _planes(packed: Bytes, bits: int, width: int, at: int = 0) -> Bytes:
 
 
 def _bit_row(blocks: Bytes, offset: int) -> Bytes:
-    """The 32 bits of the 4 bytes at `offset`, bit j as the fifth bit (16) of weight j: flat."""
+    """Unpack the 32 bits of the 4 bytes at `offset`, bit j as the fifth bit (16) of weight j: flat."""
     bits = np.unpackbits(_cut(blocks, offset, 4).reshape(-1), bitorder="little")
     words = bits.view("<u4")
     np.left_shift(words, 4, out=words)
@@ -127,12 +131,15 @@ def _bit_row(blocks: Bytes, offset: int) -> Bytes:
 
 
 def _spread(scales: Floats, like: Floats) -> Floats:
-    """Every scale repeated over its share of the output: contiguous operands beat broadcasting here."""
+    """Repeat every scale over its share of the output.
+
+    Contiguous operands are faster than broadcasting here.
+    """
     return np.repeat(scales.reshape(-1), like.size // scales.size).reshape(like.shape)
 
 
 def _scale(out: Floats, scales: Floats, q: NDArray[Any]) -> None:
-    """out = scale * q, one float32 rounding."""
+    """Compute out = scale * q with one float32 rounding."""
     out[:] = q.reshape(out.shape)
     np.multiply(_spread(scales, out), out, out=out)
 
@@ -145,13 +152,13 @@ def _f32(blocks: Bytes, out: Floats) -> None:
 
 
 def _f16(blocks: Bytes, out: Floats) -> None:
-    # NumPy widens float16 in software (2.6 ns a value). Moving exponent and fraction into place and
-    # multiplying by 2^112 (the difference of the biases, 127 - 15) is exact for every finite number, the
-    # smallest included.
+    # NumPy converts float16 in software (2.6 ns per value). Moving exponent and fraction into place and
+    # multiplying by 2^112 (127 - 15 is the difference of the biases) is exact for every finite number,
+    # subnormals included.
     #   int16 sign-extended:  ssss ssss  ssss ssss  seee eeff  ffff ffff
     #   << 13, masked:        s000 eeee  efff ffff  fff0 0000  0000 0000
     bits = blocks.view("<u2")
-    if ((bits & 0x7C00) == 0x7C00).any():  # an infinity or a NaN: the slow way keeps their bits
+    if ((bits & 0x7C00) == 0x7C00).any():  # with an infinity or a NaN, the slow way preserves the bits
         out[:] = blocks.view("<f2")
         return
     words = out.view(np.int32)
@@ -229,7 +236,7 @@ def _q3_k(blocks: Bytes, out: Floats) -> None:
 
 
 def _six_bit_pairs(packed: Bytes) -> tuple[Floats, Floats]:
-    """The 8 scales and 8 minima of 6 bits in the 12 bytes of Q4_K and Q5_K: [n, 8] each.
+    """Unpack the 8 scales and 8 minima of 6 bits in the 12 bytes of Q4_K and Q5_K: [n, 8] each.
 
     Bytes 0..3: scales 0..3 in the low six bits; 4..7: minima 0..3 likewise; 8..11: low four bits of scales
     4..7 (low nibble) and minima 4..7 (high nibble), whose high two bits are the top bits of bytes 0..3 and
@@ -270,7 +277,7 @@ def _q6_k(blocks: Bytes, out: Floats) -> None:
     _scale(out, _halves(blocks, 208) * _cut(blocks, 192, 16).view(np.int8).astype(np.float32), q)
 
 
-# IQ4 types: a nibble is an index into 16 steps that are closer together near zero ---------------------------
+# IQ4 types: a nibble is an index into 16 steps, which are denser near zero ----------------------------------
 
 _STEPS = np.array(
     (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), np.int8
@@ -312,7 +319,7 @@ _DECODERS: dict[str, Callable[[Bytes, Floats], None]] = {
     "IQ4_XS": _iq4_xs,
 }
 
-# Where the float16 scales of a block are. A value is finite when its scales are: q is a small integer.
+# Offsets of the float16 scales of a block. A value is finite if its scales are, since q is a small integer.
 _SCALES: dict[str, tuple[int, ...]] = {
     "Q8_0": (0,),
     "Q4_0": (0,),
@@ -330,7 +337,7 @@ _SCALES: dict[str, tuple[int, ...]] = {
 
 
 def first_nonfinite(type: str, data: Bytes) -> int | None:  # noqa: A002
-    """The flat index of the first NaN or infinite value (for a quantised type: of its block), or None.
+    """Return the flat index of the first NaN or infinite value (of its block, if quantised), or None.
 
     >>> first_nonfinite("F32", np.array([1, np.inf], "<f4").view(np.uint8))
     1
@@ -347,10 +354,10 @@ def first_nonfinite(type: str, data: Bytes) -> int | None:  # noqa: A002
 
 
 def _bad_blocks(type: str, blocks: Bytes) -> int | None:  # noqa: A002
-    """Index of the first block of a chunk that cannot be all finite."""
+    """Return the index of the first block of a chunk with a NaN or infinite value, or None."""
     if type == "F32":
         words = blocks.view("<f4").reshape(-1)
-        if np.isfinite([words.max(), words.min()]).all():  # NaN wins both; faster than asking each value
+        if np.isfinite([words.max(), words.min()]).all():  # NaN propagates; faster than testing each value
             return None
         bad = ~np.isfinite(words)
     elif type == "BF16":

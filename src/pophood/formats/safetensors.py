@@ -1,40 +1,38 @@
-"""safetensors: one file, or an index of shards that stay in their folder. The writer is safetensors_write.py.
+"""Reads safetensors: one file, or the shards of an index. The writer is safetensors_write.py.
 
     | u64 length of the header, little-endian | header: JSON, may be padded with spaces | data |
     header: {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, ..., "__metadata__": {text: text}}
 
-Offsets count from the first byte of the data. The rules are those of the reference
-(huggingface/safetensors, tensor.rs, `Metadata::validate`): no overlap, no hole, no byte after the last
-tensor, no name twice, a header of at most 100 MB; so a file has one reading and never needs more memory
-than its size. Values are not judged here.
+Offsets count from the first byte of the data. The rules are those of the reference implementation
+(huggingface/safetensors, tensor.rs, `Metadata::validate`): no overlap, no gap, no byte after the last tensor,
+no name twice, a header of at most 100 MB. So a file has one reading, and reading it never takes more memory
+than its size. Values are not checked here.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, Unsupported, quoted
+from pophood.formats.json_file import parse_json
 from pophood.formats.parts import MAX_PARTS, part_of
-from pophood.formats.quoting import quoted
 from pophood.formats.sniff import confined, identify
 from pophood.formats.tensors import Tensor
 from pophood.system import map_file
 
-MAX_HEADER = 100_000_000  # the reference's
+MAX_HEADER = 100_000_000  # as in the reference implementation
 MAX_DIMENSIONS = 32
 
-# Bits of a value. What is not in quant.BLOCKS is listed and can be ignored, but its values are refused.
+# Bits per value. Tensors of types outside quant.BLOCKS can be listed and ignored, but not decoded.
 DTYPE_BITS: dict[str, int] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -47,9 +45,9 @@ DTYPE_BITS: dict[str, int] = {
 
 
 class SafetensorsFile:
-    """Open safetensors: one file or all shards of an index. Iterating gives names, `file[name]` a Tensor.
+    """An open safetensors file, or all shards of an index. Iterating gives names, `file[name]` a Tensor.
 
-    Tensors stay valid after `close` for as long as somebody holds their values.
+    Values of tensors stay valid after `close`, for as long as they are referenced.
     """
 
     __slots__ = ("_mappings", "metadata", "path", "tensors")
@@ -72,7 +70,7 @@ class SafetensorsFile:
         return len(self.tensors)
 
     def close(self) -> None:
-        """Forget the tensors and unmap the files (later, when the last array that looks into one is gone)."""
+        """Drop the tensors and unmap the files (as soon as the last array that views them is gone)."""
         self.tensors = {}
         for mapping in self._mappings:
             with suppress(BufferError):
@@ -88,9 +86,9 @@ class SafetensorsFile:
 
 
 def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
-    """Map one safetensors file and read its header; no weights are touched.
+    """Map one safetensors file and read its header; no weights are read.
 
-    Raises BadFile for a file that breaks the format or lies about itself, Unsupported for an unknown dtype.
+    Raises BadFile for a file that breaks the format or contradicts itself, Unsupported for an unknown dtype.
 
     Example: `open_safetensors("model.safetensors").tensors["wte.weight"].shape` is `(50257, 768)`.
     """
@@ -106,11 +104,11 @@ def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
 
 
 def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
-    """Open all shards of a model as one file, by their index or, where there is none, by one shard's name.
+    """Open all shards of a model as one file, by their index or, without one, by the name of a shard.
 
-    Shards must be plain names beside the index (see `confined`), and hold exactly the tensors that the
-    index says; without an index, no tensor stands in two of them. Raises BadFile otherwise, and whatever
-    `open_safetensors` raises for a shard.
+    Shards must be plain names beside the index (see `confined`) and hold exactly the tensors that the index
+    lists; without an index, no tensor may occur twice. Raises BadFile otherwise, and whatever
+    `open_safetensors` raises.
 
     Example: `open_sharded("model.safetensors.index.json").tensors["lm_head.weight"]`.
     """
@@ -123,9 +121,9 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
     try:
         for shard, names in shards.items():
             place = _shard(path, shard)
-            if identify(place) != "safetensors":  # raises by itself for a pickle
+            if identify(place) != "safetensors":  # `identify` itself raises for a pickle
                 raise BadFile(
-                    f"{path}: the shard {quoted(shard)} is no safetensors file: fetch the model again"
+                    f"{path}: the shard {quoted(shard)} is not a safetensors file: fetch the model again"
                 )
             file = open_safetensors(place)
             files.append(file)
@@ -134,8 +132,8 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
             twice = file.tensors.keys() & tensors.keys()
             if twice:
                 raise BadFile(
-                    f"{place}: the tensor {quoted(min(twice))} stands in another shard too: the shards are "
-                    "not of one model; fetch it again"
+                    f"{place}: the tensor {quoted(min(twice))} is also in another shard: the shards are not "
+                    "of one model; fetch it again"
                 )
             tensors |= file.tensors
             metadata |= file.metadata
@@ -147,7 +145,7 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
 
 
 def _shard(path: Path, name: str) -> Path:
-    """The place of a shard; where an index is of other shards than those beside it, the error says so."""
+    """Return the path of a shard; if the index belongs to other shards than those here, the error says so."""
     try:
         return confined(path.parent, name)
     except BadFile:
@@ -160,25 +158,25 @@ def _shard(path: Path, name: str) -> Path:
             and len({p.first for p in here}) == 1
         ):
             raise BadFile(
-                f"{path}: names {quoted(name)}, which is missing, while {here[0].count} other shards are "
-                "here and complete by their names: the index is of another version; delete it to open them"
+                f"{path}: names {quoted(name)}, which is missing, while a complete set of {here[0].count} "
+                "other shards is here: the index belongs to another version; delete it to open them"
             ) from None
         raise
 
 
 def _compare(file: SafetensorsFile, names: set[str], index: str) -> None:
-    """A shard holds exactly the tensors that the index says."""
+    """Check that a shard holds exactly the tensors that the index lists."""
     missing, extra = names - file.tensors.keys(), file.tensors.keys() - names
     for wrong, verb in ((missing, "lacks"), (extra, "also holds")):
         if wrong:
             raise BadFile(
-                f"{file.path}: {verb} {len(wrong)} tensors against {index}, first {quoted(min(wrong))}: "
-                "the shards are not of one model; fetch it again"
+                f"{file.path}: {verb} {len(wrong)} tensors compared with {index}, first {quoted(min(wrong))}"
+                ": the shards are not of one model; fetch it again"
             )
 
 
 def _shards(path: Path) -> dict[str, set[str]]:
-    """Shard file name -> names of its tensors, from an index."""
+    """Read an index: shard file name -> names of its tensors."""
     mapping = map_file(path)
     with mapping:
         if len(mapping) > MAX_HEADER:
@@ -199,41 +197,8 @@ def _shards(path: Path) -> dict[str, set[str]]:
     return dict(sorted(shards.items()))
 
 
-def parse_json(text: bytes, what: str) -> Any:
-    """JSON from a hostile file: UTF-8, no name twice in an object, no NaN, no unpaired surrogate in a name.
-
-    Raises BadFile that begins with `what`, on one line.
-
-    >>> parse_json(b'{"a": [1]}', "config.json")
-    {'a': [1]}
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise BadFile(f"{what} has the name {quoted(name)} twice: the file is damaged, or lies")
-        return result
-
-    def constant(name: str) -> NoReturn:
-        raise BadFile(f"{what} holds {name}, which is not JSON: the file is damaged; fetch it again")
-
-    if text.startswith(b"version https://git-lfs"):
-        raise BadFile(f"{what} is a Git LFS pointer without the content: run git lfs pull, or fetch it again")
-    try:
-        string = text.decode("utf-8-sig")  # editors on Windows write a byte order mark, which says nothing
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{what} is not UTF-8 at byte {error.start:,}: it is damaged; fetch it again") from None
-    try:
-        return json.loads(string, object_pairs_hook=unique, parse_constant=constant)
-    except RecursionError:
-        raise BadFile(f"{what} is nested too deeply: the file is damaged, or lies") from None
-    except ValueError as error:  # json.JSONDecodeError, or an integer of more than 4,300 digits
-        raise BadFile(f"{what} is not JSON ({error}): the file is damaged; fetch it again") from None
-
-
 class _Entry(NamedTuple):
-    """One tensor of a header, its fields checked by themselves."""
+    """One tensor of a header; its fields are checked individually."""
 
     name: str
     dtype: str
@@ -243,7 +208,7 @@ class _Entry(NamedTuple):
 
 
 class _Header:
-    """Reads the header of one mapped file; `path` begins every error."""
+    """Reads the header of one mapped file; every error begins with `path`."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -252,7 +217,7 @@ class _Header:
         return BadFile(f"{self.path}: {text}: {advice}")
 
     def read(self, mapping: mmap.mmap) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """The tensors and the text of `__metadata__`."""
+        """Read the header: the tensors, and the texts of `__metadata__`."""
         size = len(mapping)
         if size < 8:
             raise self.bad(f"has {size} bytes, wanted at least the 8 of a header's length")
@@ -276,10 +241,10 @@ class _Header:
         return tensors, metadata
 
     def metadata(self, value: object) -> dict[str, str]:
-        if value is None:  # the reference takes null for absent
+        if value is None:  # the reference implementation reads null as absent
             return {}
         if not isinstance(value, dict):
-            raise self.bad("__metadata__ is no object of texts")
+            raise self.bad("__metadata__ is not an object of texts")
         for key, text in value.items():
             if not isinstance(text, str):
                 raise self.bad(f"__metadata__ {quoted(key)} is {type(text).__name__}, wanted a text")
@@ -298,12 +263,12 @@ class _Header:
             raise self.bad(f"{what} has the fields {fields}, wanted dtype, shape and data_offsets")
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         if not isinstance(dtype, str):
-            raise self.bad(f"{what} has a dtype that is no text")
+            raise self.bad(f"{what} has a dtype that is not a text")
         if dtype not in DTYPE_BITS:
             known = ", ".join(DTYPE_BITS)
             raise Unsupported(f"{self.path}: {what} has dtype {quoted(dtype)}; known are {known}")
         if not _naturals(shape):
-            raise self.bad(f"{what} has shape {quoted(str(shape))}, wanted a list of numbers from 0 up")
+            raise self.bad(f"{what} has shape {quoted(str(shape))}, wanted a list of whole numbers")
         if len(shape) > MAX_DIMENSIONS:
             raise self.bad(f"{what} has {len(shape):,} dimensions, wanted at most {MAX_DIMENSIONS}")
         if not _naturals(offsets) or len(offsets) != 2:
@@ -323,14 +288,14 @@ class _Header:
         return _Entry(name, dtype, tuple(shape), begin, end)
 
     def check_places(self, entries: list[_Entry], room: int) -> None:
-        """Together the tensors cover the data once: no overlap, no hole, nothing after the last."""
+        """Check that the tensors cover the data exactly once: no overlap, no gap, nothing after the last."""
         end, before = 0, "the beginning of the data"
         for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
             what = f"tensor {quoted(entry.name)}"
             if entry.end > room:
                 raise self.bad(
                     f"{what} ends at {entry.end:,}, past the end of the data, which has {room:,} bytes: "
-                    "the file was cut short, or lies",
+                    "the file is truncated, or lies",
                     "fetch it again",
                 )
             if entry.begin < end:
@@ -343,7 +308,7 @@ class _Header:
 
 
 def _naturals(value: object) -> bool:
-    """Whether a JSON value is a list of integers >= 0; true and 1.0 are none."""
+    """Return whether a JSON value is a list of integers >= 0 (true and 1.0 are not integers)."""
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 

@@ -1,8 +1,9 @@
-"""Writing safetensors: one file, a tensor at a time, the same bytes for the same tensors.
+"""Writes safetensors: one file, one tensor at a time, with the same bytes for the same tensors.
 
-The order is the reference's (huggingface/safetensors, tensor.rs, `prepare`): types with wider values first,
-then by name; the header is JSON without spaces, padded with spaces to a multiple of 8. So the bytes are those
-that its own writer makes. A file is written under another name and renamed when it is whole and on the disk.
+Tensors are ordered as in the reference implementation (huggingface/safetensors, tensor.rs, `prepare`): wider
+types first, then by name; the header is JSON without spaces, padded with spaces to a multiple of 8. So the
+bytes equal those of the reference writer. A file is written under another name and renamed once it is
+complete and on the disk.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pophood.errors import BadInput, PophoodError
 from pophood.formats.safetensors import MAX_HEADER
 from pophood.system import atomic_write, disk_errors, disk_of, free_disk, sync_file
 
-# From the widest to the narrowest, as the reference orders them; NumPy has no bfloat16: BF16 is uint16 bits.
+# From the widest to the narrowest, in the reference's order. NumPy has no bfloat16, so BF16 is uint16 bits.
 DTYPES: dict[str, np.dtype[Any]] = {
     "U64": np.dtype("<u8"),
     "I64": np.dtype("<i8"),
@@ -40,12 +41,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _RANK = {name: rank for rank, name in enumerate(DTYPES)}
-PIECE = 8 << 20  # bytes handed to the file at once
+WRITE_BYTES = 8 << 20  # bytes per call of `write`
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A tensor that is computed when its turn comes: `Pending("F32", (2, 3), make)`."""
+    """A tensor that is computed when it is written: `Pending("F32", (2, 3), make)`."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -62,11 +63,11 @@ def write_safetensors(
     *,
     wrote: Callable[[str, memoryview], object] | None = None,
 ) -> int:
-    """Write (dtype, array) or Pending tensors to a path, whole or not at all, or to an open file; the bytes.
+    """Write (dtype, array) or Pending tensors to a path, atomically, or to an open file; return the bytes.
 
-    Types are those of safetensors: "F32", "F16", "BF16" and "U16" (uint16), "I64"... `wrote` sees every piece
-    of every tensor. Both ways end on the disk (fsync). Raises BadInput for an array that is not what its type
-    says, PophoodError for a full disk, with the bytes needed and free.
+    Types are those of safetensors: "F32", "F16", "BF16" and "U16" (uint16), "I64"... `wrote` is called with
+    every piece of every tensor. In both cases the file is synced to disk. Raises BadInput for an array that
+    does not fit its type, PophoodError for a full disk, with the bytes needed and free.
 
     Example: `write_safetensors("a.safetensors", {"x": ("F32", np.zeros(2, np.float32))})`.
     """
@@ -87,8 +88,9 @@ def stream_safetensors(
     tensors: Tensors,
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """Hand the bytes of a file to `write`, piece after piece, such as a hash's `update`; how many there are.
+    """Pass the bytes of a file to `write` (such as a hash's `update`) piece by piece; return their number.
 
+    >>> import hashlib
     >>> stream_safetensors(hashlib.sha256().update, {"x": ("F32", np.zeros(2, np.float32))})
     72
     """
@@ -98,12 +100,12 @@ def stream_safetensors(
 
 
 def size_of(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> int:
-    """Bytes that the file will have; nothing is computed."""
+    """Return the bytes that the file will have; no tensor is computed."""
     return _plan(tensors, metadata).total
 
 
 def room(path: Path, needed: int) -> None:
-    """Raise PophoodError, with the bytes needed and free, before a file is begun that cannot fit."""
+    """Raise PophoodError, with the bytes needed and free, for a file that does not fit on the disk."""
     free = free_disk(path)
     if needed > free:
         raise PophoodError(
@@ -113,13 +115,13 @@ def room(path: Path, needed: int) -> None:
 
 
 def nbytes(tensor: Pending) -> int:
-    """Bytes that a tensor takes in the file."""
+    """Return the bytes of a tensor in the file."""
     return math.prod(tensor.shape) * DTYPES[tensor.dtype].itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A header, and the tensors in the order in which it lists them."""
+    """A header, and the tensors in its order."""
 
     header: bytes
     tensors: dict[str, Pending]
@@ -145,19 +147,19 @@ def _plan(tensors: Tensors, metadata: Mapping[str, str] | None) -> _Plan:
 
 def _ordered(tensors: Tensors) -> dict[str, Pending]:
     pending: dict[str, Pending] = {}
-    for name, given in tensors.items():
-        tensor = given if isinstance(given, Pending) else _held(name, *given)
+    for name, value in tensors.items():
+        tensor = value if isinstance(value, Pending) else _pending(*value)
         if tensor.dtype not in DTYPES:
             raise BadInput(
-                f"tensor {name!r} wants type {tensor.dtype!r}; safetensors are written as {', '.join(DTYPES)}"
+                f"tensor {name!r} has type {tensor.dtype!r}; safetensors are written as {', '.join(DTYPES)}"
             )
         pending[name] = tensor
     if "__metadata__" in pending:
-        raise BadInput("no tensor may be called __metadata__: the format uses that name")
+        raise BadInput("a tensor cannot be called __metadata__: the format reserves that name")
     return dict(sorted(pending.items(), key=lambda item: (_RANK[item[1].dtype], item[0].encode())))
 
 
-def _held(name: str, dtype: str, values: NDArray[Any]) -> Pending:
+def _pending(dtype: str, values: NDArray[Any]) -> Pending:
     return Pending(dtype, values.shape, lambda: values)
 
 
@@ -190,8 +192,8 @@ def _write_tensor(
     if not values.size:
         return
     data = np.ascontiguousarray(values, wanted).reshape(-1).view(np.uint8).data
-    for start in range(0, len(data), PIECE):
-        piece = data[start : start + PIECE]
+    for start in range(0, len(data), WRITE_BYTES):
+        piece = data[start : start + WRITE_BYTES]
         write(piece)
         if wrote is not None:
             wrote(name, piece)

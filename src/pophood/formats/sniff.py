@@ -1,8 +1,8 @@
-"""Which file is what: find a folder's weights, keep names inside it, refuse all that is not plain data.
+"""Identifies files: finds a folder's weights, confines names to it, and refuses everything but plain data.
 
-A file is judged by its first bytes, not by its name; a name only decides where the bytes say nothing. This
-is the one place for that: the hub asks here too. Pickles are never opened: unpickling runs whatever program
-the file holds, which is why `pytorch_model.bin` is refused with the ways out and not converted here.
+A file is identified by its first bytes; its name decides only if the bytes say nothing. This is the only
+place for that, and the hub uses it too. Pickles are never opened, since unpickling runs any program that the
+file holds: `pytorch_model.bin` is refused with advice and not converted.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported, quoted
 from pophood.formats.parts import one_of_each, part_of, piece_advice
-from pophood.formats.quoting import quoted
 
 Kind = Literal["gguf", "safetensors", "index"]
 
@@ -22,16 +21,16 @@ PICKLES = (".bin", ".pt", ".pth", ".pt2", ".ckpt", ".pkl", ".pickle", ".joblib",
 FOREIGN = (".h5", ".msgpack", ".onnx", ".tflite", ".pb", ".mlmodel", ".ot", ".nemo")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _INDEX_END = ".safetensors.index.json"
-# How the names of files begin that lie beside a model and are none: adapters, what looks at pictures, what a
-# trainer saved, what a quantiser counted.
+# Prefixes of files beside a model that are not models: adapters, image projectors, the state of a trainer,
+# the statistics of a quantiser.
 BESIDE = ("adapter_", "mmproj", "optimizer", "imatrix", "training_args", "scheduler", "rng_state")
 _NO_WEIGHTS = (".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".py", ".sha256", ".yaml", ".yml")
 
 _ADVICE = (
-    "take the .safetensors or .gguf file of the same model, or, where you trust its author, convert it with "
+    "use the .safetensors or .gguf file of the same model, or, if you trust its author, convert it with "
     'transformers: AutoModelForCausalLM.from_pretrained("FOLDER").save_pretrained("NEW")'
 )
-# First bytes -> what that is, and whether opening it the usual way may run a program from the file.
+# (first bytes, description, whether opening the file in the usual way may run a program from it)
 _MAGICS: tuple[tuple[bytes, str, bool], ...] = (
     (b"\x80\x02", "a Python pickle", True),
     (b"\x80\x03", "a Python pickle", True),
@@ -53,10 +52,10 @@ _MAGICS: tuple[tuple[bytes, str, bool], ...] = (
 
 
 def identify(path: str | PathLike[str]) -> Kind:
-    """What a weights file is, by its first bytes: "gguf", "safetensors", or "index" (of safetensors shards).
+    """Identify a weights file by its first bytes: "gguf", "safetensors", or "index" (of safetensors shards).
 
-    Raises Unsupported for pickles and other formats, with the reason and the way out; NotHere without the
-    file; BadFile for a folder, a pipe, an empty file or bytes that are no model.
+    Raises Unsupported for pickles and other formats, with the reason and an alternative; NotHere without the
+    file; BadFile for a folder, a pipe, an empty file or bytes that are not a model.
 
     Example: `identify("pytorch_model.bin")` raises "... a zip archive as torch.save ... never opens it ...".
     """
@@ -81,12 +80,12 @@ def identify(path: str | PathLike[str]) -> Kind:
     if suffix == ".gguf":
         return "gguf"
     begin = f"begins with {head[:8]!r}" if head else "is empty"
-    advice = piece_advice(path.name) or "name such a file, or a model's folder"
+    advice = piece_advice(path.name) or "name a GGUF or safetensors file, or a model's folder"
     raise BadFile(f"{path}: {begin}: neither GGUF nor safetensors; {advice}")
 
 
 def _head(path: Path) -> bytes:
-    """The first 32 bytes of a regular file; a pipe would make its reader wait for ever."""
+    """Read the first 32 bytes of a regular file; reading from a pipe could block forever."""
     try:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -105,15 +104,15 @@ def _refusal(path: Path, what: str, dangerous: bool) -> Unsupported:
     if dangerous:
         reason = "opening one can run any program that its author put inside, so pophood never opens it"
         return Unsupported(f"{path}: {what}: {reason}; {_ADVICE}")
-    return Unsupported(f"{path}: {what}; pophood reads safetensors and GGUF: take such a file of the model")
+    return Unsupported(f"{path}: {what}; pophood reads safetensors and GGUF: use such a file of the model")
 
 
 def find_weights(folder: str | PathLike[str]) -> Path:
-    """The weights of a model folder: model.safetensors, its index, else the only model in other files.
+    """Find the weights of a model folder: model.safetensors, its index, or the only model of another name.
 
-    That is one safetensors file, the index or the first of all shards, or one GGUF file or the first of its
-    parts, under any name. Raises BadInput if several could be meant, Unsupported if there are
-    only pickles or foreign formats (none is opened), BadFile if there is nothing.
+    For shards that is their index or the first shard, for a split GGUF file the first part. Raises BadInput
+    if there are several models, Unsupported if there are only pickles or foreign formats (which are not
+    opened), and BadFile if there is none.
 
     Example: `find_weights("models/gpt2")` is `models/gpt2/model.safetensors`.
     """
@@ -132,51 +131,51 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     plain = [name for name in names if name.lower().endswith(".safetensors")]
     indexes = [name for name in names if name.lower().endswith(_INDEX_END)]
     plain = plain or _by_bytes(folder, names, "safetensors")
-    for found in (plain, indexes, _by_bytes(folder, names, "gguf")):
-        models = [name for name in one_of_each(found) if not name.lower().startswith(BESIDE)]
+    for candidates in (plain, indexes, _by_bytes(folder, names, "gguf")):
+        models = [name for name in one_of_each(candidates) if not name.lower().startswith(BESIDE)]
         usual = [name for name in models if (part := part_of(name)) is not None and part.stem == "model"]
         models = usual if len(usual) == 1 else models
         if len(models) == 1:
             part = part_of(models[0])
             index = f"{part.stem}{_INDEX_END}" if part is not None else None
             return confined(folder, index if index in names else models[0])
-        if models and len(indexes) == 1 and found is plain:
+        if models and len(indexes) == 1 and candidates is plain:
             return confined(folder, indexes[0])
         if models:
             raise BadInput(
-                f"{folder}: holds {len(models)} models, wanted one: name one of these files, as in "
+                f"{folder}: holds {len(models)} models, wanted one: name one of these files, such as "
                 f"{folder / models[0]}: {quoted(', '.join(models), 300)[1:-1]}"
             )
     for name in names:
         if name.lower().endswith(PICKLES + FOREIGN):
-            identify(folder / name)  # raises, by the bytes or else by the name
+            identify(folder / name)  # raises Unsupported
     raise BadFile(
         f"{folder}: holds no .safetensors and no .gguf file: name a model's folder, or fetch it again"
     )
 
 
 def _by_bytes(folder: Path, names: list[str], kind: Kind) -> list[str]:
-    """The files of a folder that are of a kind by their bytes; unfinished downloads do not count.
+    """Return the files of a folder that are of a kind by their bytes; unfinished downloads do not count.
 
-    A .gguf file whose bytes say nothing else counts as GGUF, so that opening it can say what is wrong.
+    A .gguf file with other bytes that mean nothing counts as GGUF, so that opening it reports the problem.
     """
-    found = []
+    matches = []
     for name in names:
         if name.startswith(".") or name.lower().endswith(_NO_WEIGHTS) or piece_advice(name) is not None:
             continue
         try:
             if (folder / name).is_file() and identify(folder / name) == kind:
-                found.append(name)
+                matches.append(name)
         except PophoodError:
-            continue  # a pickle, another format, or not ours to read
-    return found
+            continue  # a pickle, another format, or unreadable
+    return matches
 
 
 def weights_at(path: str | PathLike[str]) -> Path:
-    """The weights that a path means: of a folder as `find_weights`, of one part all parts.
+    """Return the weights file that a path means: in a folder as `find_weights`, for one part the whole model.
 
-    That is the index beside a shard or else the first shard, and the first part of a split GGUF file.
-    Raises as `find_weights` and `identify` do.
+    A shard means the index beside it, or else the first shard; a part of a split GGUF file means the first
+    part. Raises as `find_weights` and `identify` do.
 
     Example: `weights_at("m/model-00002-of-00004.safetensors")` is `m/model.safetensors.index.json`.
     """
@@ -194,25 +193,25 @@ def weights_at(path: str | PathLike[str]) -> Path:
 
 
 def confined(folder: str | PathLike[str], name: str) -> Path:
-    """The path of a file that a model folder names: a plain file name, and no way out of the folder.
+    """Return the path of a file that a model's index names, which must be a plain name inside the folder.
 
-    A link is followed wherever it leads, as for every other file of the folder: whoever made the folder on
-    this disk made the link. What a *file* says, such as an index that came over the network, may not lead
-    out. Raises BadFile for such a name, and for a file that is missing or cannot be reached.
+    Links are followed, as for every file of the folder: whoever made the folder on this disk made the link.
+    But a name in a *file*, such as an index from the network, must not lead out of the folder. Raises BadFile
+    for such a name, and for a file that is missing or unreachable.
 
     Example: `confined(folder, "../../secret")` raises.
     """
     folder = Path(folder)
     plain = bool(name) and not any(c in '/\\:*?"<>|' or ord(c) < 32 for c in name) and name.strip(". ") != ""
     if not plain:
-        raise BadFile(f"{folder}: names the file {quoted(name)}, wanted a plain file name inside the folder")
+        raise BadFile(f"{folder}: an index names {quoted(name)}; wanted a plain file name inside the folder")
     path = folder / name
     try:
         path.resolve(strict=True)
     except FileNotFoundError:
-        lost = path.is_symlink()
-        what = "is a link to a file that is missing" if lost else "is missing"
-        advice = "mount its disk, or fetch the model again" if lost else "fetch the model again"
+        dangling = path.is_symlink()
+        what = "is a link to a file that is missing" if dangling else "is missing"
+        advice = "mount its disk, or fetch the model again" if dangling else "fetch the model again"
         raise BadFile(f"{folder}: the file {quoted(name)} {what}: {advice}") from None
     except (OSError, RuntimeError, ValueError):
         # too long; a loop of links (RuntimeError before Python 3.13); half a surrogate pair

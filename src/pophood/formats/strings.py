@@ -1,10 +1,10 @@
-"""String arrays of GGUF: | u64 length | UTF-8 | u64 length | UTF-8 | ... many, quickly, and checked.
+"""Fast, checked reading of GGUF's string arrays: | u64 length | UTF-8 | u64 length | UTF-8 | ...
 
-Following that chain in Python costs 0.3 us a string, and a vocabulary with its merges has 100,000 to
-600,000. So a window of the file is read at once: seven zero bytes mark where a length below 256 may be; if
-those places link up (each begins where the one before ends), they are the chain, and one decode and one
-split make the strings. Whatever does not link up (empty strings, long ones, NUL characters) goes the slow
-way, one string at a time.
+Following that chain in Python costs 0.3 us per string, and a vocabulary with its merges has 100,000 to
+600,000. So a window of the file is scanned at once: seven zero bytes mark a possible length below 256. If
+those places link up (each string ends where the next length begins), they are the chain, and one decode and
+one split produce all strings of the window. Strings that do not link up (empty or long ones, NUL characters)
+are read one at a time.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 1 << 16
-MARK = "\x01" + 7 * "\x00"  # overwrites each length; it cannot occur elsewhere in a chain that links up
+MARK = "\x01" + 7 * "\x00"  # replaces each length; it cannot occur elsewhere in a chain that links up
 
 
 def read_strings(
     data: NDArray[np.uint8], position: int, count: int, one: Callable[[int, int], tuple[str, int]]
 ) -> tuple[list[str], int]:
-    """Read `count` strings at `position`: the strings and the position after them.
+    """Read `count` strings at `position`; return them and the position after them.
 
-    `one(index, position)` reads a single string with every check and raises for a bad one.
+    `one(index, position)` reads a single string with every check, and raises for a bad one.
     """
     strings: list[str] = []
     slow = 0
     while len(strings) < count:
-        found, used = _linked(data[position : position + WINDOW], count - len(strings))
-        strings += found
+        linked, used = _linked(data[position : position + WINDOW], count - len(strings))
+        strings += linked
         position += used
-        # Odd strings in a row make the slow runs longer, so that a hostile mixture cannot waste the windows.
-        slow = 1 if len(found) >= 256 else min(2 * slow + 1, 4096)
+        # Windows with few linked strings lengthen the slow runs, so that a hostile mixture cannot waste
+        # windows.
+        slow = 1 if len(linked) >= 256 else min(2 * slow + 1, 4096)
         for _ in range(min(slow, count - len(strings))):
             string, position = one(len(strings), position)
             strings.append(string)
@@ -40,7 +41,7 @@ def read_strings(
 
 
 def _linked(window: NDArray[np.uint8], count: int) -> tuple[list[str], int]:
-    """Up to `count` strings from the head of a window, and the bytes they take; none if the head is odd."""
+    """Return up to `count` linked strings from the start of a window, and the bytes they take."""
     zero = window == 0
     two = zero[:-1] & zero[1:]
     four = two[:-2] & two[2:]

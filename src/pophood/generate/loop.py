@@ -24,8 +24,7 @@ from pophood.sampling import Choice, chain, draw_seed, measures, ranked
 from pophood.sampling.softmax import Floats
 
 if TYPE_CHECKING:
-    from pophood.text.stream import TextStream
-    from pophood.text.tokenizer import Tokenizer
+    from pophood.text.tokenizer import TextStream, Tokenizer
 
 Finish = Literal["stop", "length", "context", "stop_string"]
 Top = tuple[int, str, float, float]  # id, text, logit, probability
@@ -260,7 +259,7 @@ class Run(Iterator[Token]):
     # ---- samples and their sequences ----
 
     def _sample(self, number: int, sequence: int) -> _Sample:
-        from pophood.text.stream import TextStream
+        from pophood.text.tokenizer import TextStream
 
         specials = self._tokenizer.specials
         continues = any(token not in specials for token in self.prompt_ids)

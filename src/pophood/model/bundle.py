@@ -35,10 +35,11 @@ from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json
 from pophood.formats.parts import part_of
 from pophood.formats.sniff import weights_at
-from pophood.sampling import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
+from pophood.sampling import GGUF_NAMES, HF_NAMES, read_suggestions
 
 if TYPE_CHECKING:
     from pophood.text.chat.chat_template import ChatTemplate
+    from pophood.text.hf.settings import FolderSettings
     from pophood.text.tokenizer import Tokenizer
 
 
@@ -193,7 +194,7 @@ class OpenedWeights:
     file_format: FileFormat
     config: ModelConfig
     weights: Weights
-    metadata: Mapping[str, Any]  # of a GGUF file; empty for a folder
+    metadata: Mapping[str, Any]  # the keys of a GGUF file, or a folder's config.json
     remarks: tuple[str, ...] = ()  # as of Bundle
 
 
@@ -206,22 +207,26 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         bundle = open_bundle("models/gpt2")
         bundle.weights["transformer.wte.weight"][464]
     """
-    from pophood.text.chat.chat_template import load_template_folder, load_template_gguf
-    from pophood.text.tokenizer import load_tokenizer_folder, load_tokenizer_gguf
+    from pophood.text.load import load_text_folder, load_text_gguf
 
     path = Path(path)
     opened = open_weights(path)
-    folder, said = opened.path.parent, opened.metadata
+    folder, metadata = opened.path.parent, opened.metadata
     with _naming(opened.path if opened.file_format == "gguf" else folder):
         if opened.file_format == "gguf":
-            tokenizer = load_tokenizer_gguf(said)
-            template = load_template_gguf(said, tokenizer.names)
-            suggestions, remarks = read_suggestions(said, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}"), []
-            licence, source = _text(said, _GGUF_LICENCE), _text(said, _GGUF_SOURCE)
+            tokenizer, template = load_text_gguf(metadata)
+            suggestions, remarks = read_suggestions(metadata, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}"), []
+            licence, source = _text(metadata, _GGUF_LICENCE), _text(metadata, _GGUF_SOURCE)
         else:
-            tokenizer = load_tokenizer_folder(folder)
-            template = load_template_folder(folder, tokenizer.names)
-            suggestions, remarks = _suggestions_of_folder(folder), _unusable_stops(folder)
+            from pophood.text.hf.settings import FolderSettings
+
+            settings = FolderSettings(folder, metadata)
+            tokenizer, template = load_text_folder(settings)
+            place = str(folder / "generation_config.json")
+            suggestions, remarks = (
+                read_suggestions(settings.generation, HF_NAMES, place),
+                _unusable_stops(settings),
+            )
             licence, source = _licence_of_card(folder / "README.md"), None
     return Bundle(
         name=_file_name(opened.path) if opened.file_format == "gguf" else _folder_name(folder),
@@ -259,7 +264,8 @@ def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
         config = config_from_gguf(gguf.metadata, gguf.tensors)
         weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
         return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
-    config = config_from_hf(read_json(weights_path.parent / "config.json"))
+    config_json = read_json(weights_path.parent / "config.json")
+    config = config_from_hf(config_json)
     sharded = kind == "index" or part_of(weights_path.name) is not None
     tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
     remarks: tuple[str, ...] = ()
@@ -270,7 +276,7 @@ def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
             " holds another output matrix: both are used, as in transformers 5 (not so in transformers 4)",
         )
     weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
-    return OpenedWeights(weights_path, "safetensors", config, weights, {}, remarks)
+    return OpenedWeights(weights_path, "safetensors", config, weights, config_json, remarks)
 
 
 @contextmanager
@@ -303,22 +309,15 @@ _GGUF_LICENCE = ("general.license", "general.license.name")
 _GGUF_SOURCE = ("general.repo_url", "general.url", "general.source.repo_url", "general.source.url")
 
 
-def _suggestions_of_folder(folder: Path) -> Suggestions:
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return Suggestions()
-    return read_suggestions(read_json(path), HF_NAMES, str(path))
-
-
-def _unusable_stops(folder: Path) -> list[str]:
-    """Stop tokens of the JSON files that are no ids, which the tokenizer leaves out."""
+def _unusable_stops(settings: FolderSettings) -> list[str]:
+    """Report the stop tokens of the JSON files that are not ids, which the tokenizer leaves out."""
     remarks: list[str] = []
-    for path in (folder / "generation_config.json", folder / "config.json"):
-        said = read_json(path).get("eos_token_id") if path.is_file() else None
+    for name, content in (("generation_config.json", settings.generation), ("config.json", settings.config)):
+        value = content.get("eos_token_id")
         remarks += [
-            f"{path} names the stop token {short(value)}; wanted a token's id: left out"
-            for value in (said if isinstance(said, list) else [said])
-            if value is not None and type(value) is not int
+            f"{settings.folder / name} names the stop token {short(entry)}; wanted a token's id: left out"
+            for entry in (value if isinstance(value, list) else [value])
+            if entry is not None and type(entry) is not int
         ]
     return remarks
 

@@ -1,5 +1,5 @@
 """Text: tokenizers from the files people have, a stream that never shows half a character, chat templates.
 
 Nothing here opens a connection or knows about weights. Importing this package imports neither `tokenizers`
-nor `jinja2`: both wait until a file asks for them.
+nor `jinja2`; both are imported when a file needs them.
 """

@@ -1,9 +1,9 @@
 """ScoreEncoder: SentencePiece-style tokens, merged by score as llama.cpp merges them.
 
-The text, its spaces written as U+2581, starts as single characters. Of all neighbours whose union is a
-token, the union with the highest score is made first, the leftmost among equals, until none is left. A
-character that is no token is written as its bytes (`<0xE2>`). One difference is on purpose: control,
-unknown and byte tokens are never the result of a merge, so no text can spell them.
+The text, with its spaces written as U+2581, starts as single characters. Among all neighbours that form a
+token together, the pair with the highest score is merged first (the leftmost of equals), until no pair is
+left. A character that is not a token is written as its bytes (`<0xE2>`). One difference from llama.cpp is
+deliberate: a merge never produces a control, unknown or byte token, so no text can spell one.
 
 Source: SentencePiece's BPE (Kudo and Richardson 2018) as in llama.cpp's tokenizer "llama".
 """
@@ -14,20 +14,15 @@ import heapq
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pophood.errors import BadInput
-from pophood.text.vocabulary import SPACE_MARK
+from pophood.text.vocabulary import SPACE_MARK, any_of
 
-if TYPE_CHECKING:
-    from pophood.text.score_runs import LongRuns
-
-LONG_RUN = 100_000  # characters; from here on the arrays of `score_runs.LongRuns` beat the heap
-MOST_REMEMBERED = 50_000  # runs whose ids are kept
+MOST_CACHED = 50_000  # runs of text whose ids are cached
 
 
 class ScoreEncoder:
-    """Text to ids for one vocabulary with scores."""
+    """Encodes text with one vocabulary whose tokens have scores."""
 
     def __init__(
         self,
@@ -39,10 +34,10 @@ class ScoreEncoder:
         byte_ids: Mapping[int, int],
         add_space: bool,
     ) -> None:
-        """`ids`: the tokens that merges may make, by text; `scores`: by id; `byte_ids`: byte -> id.
+        """`ids` are the tokens that merges may produce; `scores` are indexed by id; `byte_ids`: byte -> id.
 
-        `literals` are cut out of every text first, `specials` where that is asked for. `add_space` puts a
-        space before the text, and again after every special token.
+        `literals` are cut out of every text first, `specials` only on request. With `add_space` a space goes
+        before the text, and after every token that was cut out.
         """
         self._ids = ids
         self._scores = scores
@@ -50,18 +45,18 @@ class ScoreEncoder:
         self._literals = literals
         self._byte_ids = byte_ids
         self._add_space = add_space
-        self._remembered: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text: special tokens that are typed in it are letters like any others."""
+        """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
         return self.encode_parts([text])
 
     def encode_special(self, text: str) -> list[int]:
-        """Ids of text in which special tokens count as such."""
+        """Return the ids of text in which special tokens are recognised."""
         return self.encode_parts(cut_out(text, self._special_pattern, self._specials))
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
-        """Ids of one text in which some special tokens are given by id and the rest is ordinary text."""
+        """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
         output: list[int] = []
         fresh = True  # at the start, or just after a token that was cut out
         for part in parts:
@@ -89,47 +84,37 @@ class ScoreEncoder:
 
     @cached_property
     def _neighbours(self) -> frozenset[str]:
-        """Every two characters that stand side by side in some token; between others a text can be cut."""
+        """Every two characters that are neighbours in some token; a text can be cut between any others."""
         return frozenset(
             token[i : i + 2] for token in self._ids if len(token) > 1 for i in range(len(token) - 1)
         )
 
     def _encode_plain(self, text: str, output: list[int]) -> None:
-        neighbours, remembered = self._neighbours, self._remembered
+        neighbours, cache = self._neighbours, self._cache
         start = 0
         for end in range(1, len(text) + 1):
             if end < len(text) and text[end - 1 : end + 1] in neighbours:
                 continue
             run = text[start:end]
             start = end
-            ids = remembered.get(run)
+            ids = cache.get(run)
             if ids is None:
                 ids = self._encode_run(run)
-                if len(run) < 64 and len(remembered) < MOST_REMEMBERED:
-                    remembered[run] = ids
+                if len(run) < 64 and len(cache) < MOST_CACHED:
+                    cache[run] = ids
             output.extend(ids)
 
     def _encode_run(self, run: str) -> list[int]:
         known = self._ids
         if len(run) == 1:
             return [known[run]] if run in known else self._as_bytes(run)
-        if len(run) >= LONG_RUN:
-            symbols = self._long_runs.merge(run)
-        else:
-            symbols = merge_by_score(list(run), known, self._scores)
         ids: list[int] = []
-        for symbol in symbols:
+        for symbol in merge_by_score(list(run), known, self._scores):
             if symbol in known:
                 ids.append(known[symbol])
             else:
                 ids.extend(self._as_bytes(symbol))
         return ids
-
-    @cached_property
-    def _long_runs(self) -> LongRuns:
-        from pophood.text.score_runs import LongRuns
-
-        return LongRuns(self._ids, self._scores)
 
     def _as_bytes(self, character: str) -> list[int]:
         try:
@@ -141,7 +126,9 @@ class ScoreEncoder:
 
 
 def merge_by_score(symbols: list[str], ids: Mapping[str, int], scores: Sequence[float]) -> list[str]:
-    """Neighbours joined, best score first and leftmost among equals, until no union is a token.
+    """Merge neighbours, the best score first and the leftmost among equals, until no pair forms a token.
+
+    Time grows as n log n in the number of symbols, whatever the scores.
 
     >>> merge_by_score(list("abab"), {"ab": 0, "ba": 1}, [-1.0, -2.0])
     ['ab', 'ab']
@@ -163,7 +150,7 @@ def merge_by_score(symbols: list[str], ids: Mapping[str, int], scores: Sequence[
     while queue:
         _, left, union = heapq.heappop(queue)
         right = following[left]
-        # A symbol that was merged away is ""; one that grew makes another union.
+        # Skip stale entries: a symbol that was merged away is "", and one that grew forms another union.
         if right < 0 or not symbols[left] or symbols[left] + symbols[right] != union:
             continue
         symbols[left], symbols[right] = union, ""
@@ -176,14 +163,8 @@ def merge_by_score(symbols: list[str], ids: Mapping[str, int], scores: Sequence[
     return [symbol for symbol in symbols if symbol]
 
 
-def any_of(texts: Mapping[str, int]) -> re.Pattern[str]:
-    """A pattern that finds any of these texts, the longest first."""
-    longest_first = sorted(texts, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
 def cut_out(text: str, pattern: re.Pattern[str], ids: Mapping[str, int]) -> list[str | int]:
-    """The text with matches replaced by their ids: `["Hi ", 2, " there"]`; one without an id stays text."""
+    """Split a text at its matches and replace them by their ids: `["Hi ", 2, " there"]`."""
     parts: list[str | int] = []
     start = 0
     for match in pattern.finditer(text):

@@ -1,15 +1,15 @@
-"""Which ids end a text, and which file said so.
+"""The ids that end a text, and the file that names each of them as an end.
 
-Publishers name the end of a turn in up to five places that do not agree. A stop that one of them names is
-a stop. What only the chat template knows is found by rendering it, as late as possible: text that has
-no special token in it never pays for that.
+Publishers name the end of a turn in up to five places that do not agree, so a token that any of them names is
+a stop. The end that only the chat template knows is found by rendering the template, as late as possible:
+text without special tokens never pays for that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-# Control tokens that end a turn by the convention of their publishers; GGUF files seldom name them in a key.
+# Control tokens that end a turn by their publishers' convention; GGUF files seldom name them in a key.
 END_NAMES = frozenset(
     {
         "<|endoftext|>",
@@ -30,19 +30,26 @@ END_NAMES = frozenset(
     }
 )
 
+TemplateEnds = Callable[[Mapping[int, str]], Mapping[int, str]]  # special tokens -> ids that end a turn
+
 
 class Stops(Mapping[int, str]):
-    """Id -> where it is named as an end.
+    """Stop ids, each with the place that names it as an end.
 
-    `id in stops` renders the template only for a special id that no file names; to list the stops does too.
+    `id in stops` renders the template only for a special id that no file names; listing the stops always
+    does.
     """
 
     def __init__(
         self,
         named: Mapping[int, str],
         specials: Mapping[int, str],
-        template_ends: Callable[[], Mapping[int, str]] | None,
+        template_ends: TemplateEnds | None,
     ) -> None:
+        """`named` are the ends that files name.
+
+        `template_ends` renders the chat template, if there is one.
+        """
         self._named = dict(named)
         self._specials = specials
         self._template_ends = template_ends
@@ -66,20 +73,20 @@ class Stops(Mapping[int, str]):
 
     def _all(self) -> dict[int, str]:
         if self._template_ends is not None:
-            ends, self._template_ends = self._template_ends(), None
+            ends, self._template_ends = self._template_ends(self._specials), None
             for id_, where in ends.items():
                 add_stop(self._named, id_, where)
         return self._named
 
 
 def add_stop(stops: dict[int, str], id_: int, where: str) -> None:
-    """Remember one more place that names this id: `{2: "config.json, the chat template"}`."""
+    """Record one more place that names this id as an end: `{2: "config.json, the chat template"}`."""
     if where not in stops.get(id_, "").split(", "):
         stops[id_] = f"{stops[id_]}, {where}" if id_ in stops else where
 
 
 def add_conventional_ends(stops: dict[int, str], specials: Mapping[int, str]) -> None:
-    """The special tokens that are called what ends are called."""
+    """Add the special tokens whose names mean "end" by convention (`END_NAMES`)."""
     for id_, text in specials.items():
         if text in END_NAMES:
             add_stop(stops, id_, "its name")

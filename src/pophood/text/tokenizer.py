@@ -1,13 +1,14 @@
-"""Tokenizer: text to ids and back, the same whichever files it was built from.
+"""Tokenizer and TextStream: text to ids, and ids back to text, whichever files the tokenizer came from.
 
-The text that comes back is the text that went in: no clean-up of spaces, whatever a file asks. Special tokens
-are hidden in text unless asked for, and what a user types is none of them unless `parse_special` says so.
+Decoding returns the text that was encoded: spaces are never cleaned up, whatever a file asks for. Special
+tokens are hidden in decoded text unless asked for, and typed text never becomes one unless `parse_special`
+says so. `load.py` builds tokenizers from a model's files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import codecs
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 from pophood.errors import BadInput
@@ -16,7 +17,7 @@ from pophood.text.vocabulary import Vocabulary
 
 
 class Encoder(Protocol):
-    """What turns text into ids: `library.LibraryEncoder` or `score_merges.ScoreEncoder`."""
+    """Turns text into ids: `hf_tokenizers.LibraryEncoder` or `score_merges.ScoreEncoder`."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -26,7 +27,7 @@ class Encoder(Protocol):
 
 
 class Tokenizer:
-    """One model's tokenizer. `load_tokenizer_folder("gpt2").encode(" Madrid") == [14708]`."""
+    """One model's tokenizer. Example: `lm.tokenizer.encode(" Madrid") == [14708]` for GPT-2."""
 
     def __init__(
         self,
@@ -39,15 +40,18 @@ class Tokenizer:
         names: Mapping[str, str] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self.notes = tuple(notes)  # what a user should know of how the files were read, a line each
+        """`stops` maps an end token's id to the file that names it (see `stop_tokens`).
+
+        `names` maps "bos_token" and the like to the token's text, for chat templates. `notes` are sentences
+        that a user should read about how the files were understood.
+        """
+        self.notes = tuple(notes)
         self._encoder = encoder
         self._vocabulary = vocabulary
         self.start_ids = start_ids
         self.stops: Mapping[int, str] = {} if stops is None else stops
         self.drops_first_space = drops_first_space
-        self.names: Mapping[str, str] = (
-            {} if names is None else names
-        )  # "bos_token" -> its text, and so on, for chat templates
+        self.names: Mapping[str, str] = {} if names is None else names
 
     @property
     def vocab_size(self) -> int:
@@ -56,11 +60,11 @@ class Tokenizer:
 
     @property
     def specials(self) -> dict[int, str]:
-        """Id -> text of the control tokens, which are hidden in text."""
+        """The control tokens, which are hidden in text: id -> text."""
         return self._vocabulary.specials
 
     def encode(self, text: str, *, parse_special: bool = False, add_start: bool = True) -> list[int]:
-        """Ids of a text, after the model's start tokens; BadInput for half characters (lone surrogates).
+        """Return the ids of a text, after the model's start tokens; BadInput for a lone surrogate.
 
         Example: `tokenizer.encode("<|endoftext|>", parse_special=True) == [50256]` for GPT-2.
         """
@@ -76,10 +80,10 @@ class Tokenizer:
         parse_special: bool = False,
         add_start: bool = True,
     ) -> tuple[list[int], int]:
-        """Ids of UTF-8 text given as bytes, and how many invalid sequences U+FFFD has replaced.
+        """Return the ids of UTF-8 bytes, and how many invalid sequences were replaced by U+FFFD.
 
-        A byte order mark at the start is no text. Without `replace_invalid` the first invalid byte is a
-        BadInput that gives its offset; UTF-16 and UTF-32 are refused in any case.
+        A byte order mark at the start is dropped. Without `replace_invalid`, the first invalid byte is a
+        BadInput that gives its offset. UTF-16 and UTF-32 are always refused.
         """
         replaced = 0
         data = without_mark(data, "the text")
@@ -96,9 +100,9 @@ class Tokenizer:
         return self.encode(text, parse_special=parse_special, add_start=add_start), replaced
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
-        """Ids of one text, some of whose special tokens are given as ids; no start tokens are added.
+        """Return the ids of one text in which special tokens are given by id; no start tokens are added.
 
-        Example: `tokenizer.encode_parts([1, "user\\nHi", 2])`. Text parts are ordinary text.
+        Text parts are ordinary text. Example: `tokenizer.encode_parts([1, "user\\nHi", 2])`.
         """
         for part in parts:
             if isinstance(part, str):
@@ -108,32 +112,74 @@ class Tokenizer:
         return self._encoder.encode_parts(parts)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
-        """The text of ids; `special` shows special tokens; bytes of no whole character become U+FFFD."""
+        """Return the text of ids, with special tokens if `special`; incomplete characters become U+FFFD."""
         data = b"".join(map(self.token_bytes, self._visible(ids, special)))
         return self.without_first_space(data).decode("utf-8", "replace")
 
     def token_bytes(self, id_: int) -> bytes:
-        """The bytes of one token, its leading space kept; b"" for an id without a token."""
+        """Return the bytes of one token, including a leading space; b"" for an id without a token."""
         return self._vocabulary.piece(id_)
 
     def token_text(self, id_: int) -> str:
-        r"""One token for people: " Madrid", "<|im_end|>", "\xE2" for a part of a character, "[50300]"."""
+        r"""Return one token for display: " Madrid", "<|im_end|>", "\xE2" for part of a character, "[503]"."""
         return self._vocabulary.display(id_)
 
     def id_of(self, token_text: str) -> int | None:
-        """The id of the token with exactly this text, as `token_text` writes it; None without one."""
+        """Return the id of the token with exactly this text, as `token_text` writes it, or None."""
         return self._vocabulary.find(token_text)
 
     def without_first_space(self, data: bytes) -> bytes:
-        """The start of a text without the space that `encode` put there, for vocabularies that do so."""
+        """Remove the space that `encode` put before a text, for vocabularies that add one."""
         return data[1:] if self.drops_first_space and data[:1] == b" " else data
 
     def _visible(self, ids: Iterable[int], special: bool) -> Iterable[int]:
         return ids if special else (id_ for id_ in ids if id_ not in self._vocabulary.specials)
 
 
+class TextStream:
+    """Decodes ids one at a time into whole characters.
+
+    A token may end in the middle of a character (an emoji has four bytes, often in two tokens or more). Its
+    bytes wait here until the character is complete, so nothing is shown that the next token would change. For
+    any ids, `"".join([*map(stream.push, ids), stream.flush()]) == tokenizer.decode(ids)`.
+
+    With `continues`, the ids follow an earlier text, so the first one keeps its leading space (which
+    SentencePiece-style vocabularies drop at the start of a text). Special tokens are left out, except all of
+    them with `special`, or the ids in `shown`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        special: bool = False,
+        *,
+        continues: bool = False,
+        shown: Collection[int] = (),
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._hidden: Set[int] = frozenset() if special else tokenizer.specials.keys() - shown
+        self._at_start = not continues
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, id_: int) -> str:
+        """Return the characters that this token completes, which may be none."""
+        if id_ in self._hidden:
+            return ""
+        data = self._tokenizer.token_bytes(id_)
+        if self._at_start and data:
+            data = self._tokenizer.without_first_space(data)
+            self._at_start = False
+        return self._decoder.decode(data)
+
+    def flush(self) -> str:
+        """Return the rest of an unfinished character as U+FFFD; the stream can then be used again."""
+        rest = self._decoder.decode(b"", final=True)
+        self._decoder.reset()
+        return rest
+
+
 def check_whole(text: str) -> None:
-    """BadInput for a str with half a surrogate pair, which no bytes can stand for."""
+    """Raise BadInput for a str with a lone surrogate, which cannot be written as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -141,17 +187,3 @@ def check_whole(text: str) -> None:
             f"the text has half a character (U+{ord(text[error.start]):04X}) at character {error.start:,}:"
             " read it as UTF-8 again"
         ) from error
-
-
-def load_tokenizer_folder(path: str | Path) -> Tokenizer:
-    """The tokenizer in a model's folder, in the way of `folder.load_folder`."""
-    from pophood.text.hf.folder import load_folder
-
-    return load_folder(Path(path))
-
-
-def load_tokenizer_gguf(metadata: Mapping[str, object]) -> Tokenizer:
-    """The tokenizer in a GGUF file's metadata, in the way of `gguf_vocabulary.load_gguf`."""
-    from pophood.text.gguf.gguf_vocabulary import load_gguf
-
-    return load_gguf(metadata)

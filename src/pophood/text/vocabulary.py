@@ -1,29 +1,30 @@
-"""Vocabulary: what each id stands for, in bytes. How text becomes ids is the encoders' business.
+"""Vocabulary: the bytes that each token id stands for, and GPT-2's byte alphabet. Encoders are not here.
 
-Two spellings exist. In "bytes" (GPT-2) a token is written in the byte alphabet of `byte_level.py`. In
-"spaces" (SentencePiece) it is written as itself with U+2581 for the space, and `<0xE2>` is one byte.
+Vocabularies spell tokens in one of two ways. In "bytes" (GPT-2) a token is written in the byte alphabet:
+every byte as one visible character, so that a vocabulary of bytes is a text file. In "spaces" (SentencePiece)
+a token is written as itself, with U+2581 for the space, and `<0xE2>` is a single byte.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Literal
 
 from pophood.errors import BadFile, BadInput
-from pophood.text.byte_level import spell, unspell
 
 Spelling = Literal["bytes", "spaces"]
 
 SPACE_MARK = "\u2581"
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 MOST_IDS = 4_000_000  # the largest published vocabularies have about 256,000
-_LONE_BYTE = re.compile("[\udc80-\udcff]")  # how "surrogateescape" decodes a byte of no whole character
+_LONE_BYTE = re.compile("[\udc80-\udcff]")  # how "surrogateescape" decodes a byte of an incomplete character
 _ESCAPE = re.compile(rb"\\x([0-9A-Fa-f]{2})")
 
 
 class Vocabulary:
-    """Ids, their bytes, and which of them are special (control tokens, hidden in text)."""
+    """Token ids, the bytes of each, and which tokens are special (control tokens, hidden in text)."""
 
     def __init__(
         self,
@@ -34,7 +35,11 @@ class Vocabulary:
         literals: Iterable[str] = (),
         byte_tokens: bool = False,
     ) -> None:
-        """`ids`: token as the file spells it -> id; `specials` and `literals` are spelled as plain text."""
+        """`ids` maps each token, as the file spells it, to its id.
+
+        `specials` and `literals` are spelled as plain text whatever `spelling` says. With `byte_tokens`, a
+        token such as `<0xE2>` stands for one byte.
+        """
         self.ids = ids
         self.spelling = spelling
         self.byte_tokens = byte_tokens
@@ -47,9 +52,9 @@ class Vocabulary:
         self._pieces: dict[int, bytes] = {}
 
     def piece(self, id_: int) -> bytes:
-        """The bytes of one token; b"" for an id that the model has and the vocabulary has not.
+        """Return the bytes of one token, or b"" for an id that the vocabulary does not have.
 
-        Models pad their matrices to round sizes, so such ids can come out of one. Negative ids: BadInput.
+        Models pad their matrices to round sizes, so they can produce such ids. A negative id is a BadInput.
         """
         known = self._pieces.get(id_)
         if known is None:
@@ -59,25 +64,25 @@ class Vocabulary:
         return known
 
     def display(self, id_: int) -> str:
-        r"""One token for people: spaces kept, bytes of no whole character as \xE2, no token as [151700]."""
+        r"""Return one token for display: " Madrid", \xE2 for part of a character, [503] for an unused id."""
         if id_ in self.specials:
             return self.specials[id_]
         if id_ not in self.tokens:
-            self.piece(id_)  # a negative id is an error
+            self.piece(id_)  # raises for a negative id
             return f"[{id_}]"
         shown = self.piece(id_).decode("utf-8", "surrogateescape")
         return _LONE_BYTE.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02X}", shown)
 
     def find(self, text: str) -> int | None:
-        r"""The id whose token is exactly this text (" Madrid", "<|im_end|>", "\xE2"), else None."""
+        r"""Return the id of the token with exactly this text (" Madrid", "<|im_end|>", "\xE2"), or None."""
         for id_, special in self.specials.items():
             if special == text:
                 return id_
         data = text.encode("utf-8", "replace")
-        found = self._find_bytes(data)
-        if found is None and _ESCAPE.search(data):
-            found = self._find_bytes(_ESCAPE.sub(lambda byte: bytes([int(byte[1], 16)]), data))
-        return found
+        id_or_none = self._find_bytes(data)
+        if id_or_none is None and _ESCAPE.search(data):
+            id_or_none = self._find_bytes(_ESCAPE.sub(lambda byte: bytes([int(byte[1], 16)]), data))
+        return id_or_none
 
     def _spelled_out(self, id_: int) -> bytes:
         token = self.tokens.get(id_, "")
@@ -117,3 +122,58 @@ def _shared_id(ids: Mapping[str, int]) -> str:
             return f"{seen[id_][:40]!r} and {token[:40]!r} have id {id_}"
         seen[id_] = token
     return ""
+
+
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Compile a pattern for any of these texts, preferring the longest; without texts it never matches."""
+    longest_first = sorted((text for text in texts if text), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+# The byte alphabet of GPT-2 ----------------------------------------------------------------------------
+
+
+@cache
+def byte_characters() -> tuple[str, ...]:
+    """Return the character of each byte in GPT-2's alphabet, indexed by byte.
+
+    A byte that prints (33-126, 161-172, 174-255) is written as itself; the other 68 are written, in order, as
+    the characters from U+0100 on. So the space (32) is U+0120 and the line feed (10) is U+010A.
+
+    >>> byte_characters()[ord(" ")], byte_characters()[ord("A")]
+    ('Ġ', 'A')
+    """
+    printed = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 256 + 256 - len(printed)))
+    return tuple(chr(byte) if byte in printed else chr(next(others)) for byte in range(256))
+
+
+@cache
+def character_bytes() -> dict[str, int]:
+    """Return the byte of each character: the inverse of `byte_characters`."""
+    return {character: byte for byte, character in enumerate(byte_characters())}
+
+
+def spell(data: bytes) -> str:
+    """Write bytes in GPT-2's alphabet.
+
+    >>> spell("é".encode())
+    'Ã©'
+    """
+    characters = byte_characters()
+    return "".join([characters[byte] for byte in data])
+
+
+def unspell(token: str) -> bytes:
+    """Return the bytes that a token of the alphabet stands for.
+
+    A token with characters outside the alphabet stands for its own UTF-8.
+
+    >>> unspell("ĠMadrid"), unspell("日")
+    (b' Madrid', b'\\xe6\\x97\\xa5')
+    """
+    known = character_bytes()
+    try:
+        return bytes([known[character] for character in token])
+    except KeyError:
+        return token.encode("utf-8", "replace")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder, load_tokenizer_gguf
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import Data, DataOptions, open_data
 from tests.conftest import ROOT
 from tests.text.templates import TEMPLATES
@@ -28,19 +29,19 @@ def byte_level(end: str = EOS) -> Tokenizer:
         library_tokenizer("qwen2").save(str(Path(folder) / "tokenizer.json"))
         settings = {"eos_token": end, "bos_token": BOS}
         (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-        return load_tokenizer_folder(folder)
+        return load_text_folder(folder).tokenizer
 
 
 @functools.cache
 def gpt2() -> Tokenizer:
     """GPT-2's own vocabulary, which has no chat template."""
-    return load_tokenizer_folder(ROOT / "tests" / "data" / "gpt2")
+    return load_text_folder(ROOT / "tests" / "data" / "gpt2").tokenizer
 
 
 @functools.cache
 def sentence_pieces() -> Tokenizer:
     """A vocabulary that puts a space before every text, with a start token."""
-    return load_tokenizer_gguf(pieces_metadata())
+    return load_text_gguf(pieces_metadata()).tokenizer
 
 
 def write_lines(path: Path, records: list[Any]) -> Path:

@@ -14,7 +14,8 @@ import pytest
 
 from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.layouts import Item
 from tests.text.templates import TEMPLATES, assistant, user
@@ -199,7 +200,7 @@ def test_a_message_that_an_answer_rests_on_is_not_left_out_in_silence(
 
 @pytest.fixture(scope="module")
 def thinking(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_tokenizer_folder(thinker(tmp_path_factory.mktemp("lm") / "thinker"))
+    return load_text_folder(thinker(tmp_path_factory.mktemp("lm") / "thinker")).tokenizer
 
 
 @pytest.mark.parametrize("style", ["turns", "thinking", "roles as tokens"])

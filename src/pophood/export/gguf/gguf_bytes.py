@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.formats.gguf import ARRAY, BOOL, GGML_TYPES, MAX_NAME_BYTES, SCALARS, STRING
 from pophood.formats.quant import BLOCKS
-from pophood.formats.safetensors_write import PIECE, room
+from pophood.formats.safetensors_write import WRITE_BYTES, room
 from pophood.system import atomic_write, disk_errors
 
 ALIGNMENT = 32
@@ -80,8 +80,8 @@ def _write_tensor(file: BinaryIO, tensor: Encoded, wrote: Callable[[str, memoryv
             f" {encoded.nbytes:,}"
         )
     data = encoded.data
-    for start in range(0, len(data), PIECE):
-        piece = data[start : start + PIECE]
+    for start in range(0, len(data), WRITE_BYTES):
+        piece = data[start : start + WRITE_BYTES]
         file.write(piece)
         if wrote is not None:
             wrote(tensor.name, piece)

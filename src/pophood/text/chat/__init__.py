@@ -1,1 +1,1 @@
-"""Chat templates: conversations in, the text or the ids that a model was trained on out."""
+"""Chat templates: turn conversations into the text or ids that a model was trained on."""

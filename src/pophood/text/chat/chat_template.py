@@ -1,9 +1,9 @@
-"""Chat templates: messages in, the text or the ids that the model was trained on out.
+"""Chat templates: turn messages into the text or the ids that the model was trained on.
 
-A template is Jinja from the model's files, with the functions that transformers gives to it, run in the
-sandbox of `sandbox.py`. Where the template writes a special token it is one; where a message contains its
-text it stays text: the rendered text knows which of its characters are a message's (`sourced.py`), and the
-template sees nothing of that.
+A template is Jinja from the model's files, run in the sandbox of `sandbox.py` with the functions that
+transformers provides. A special token counts only where the template writes it; the same characters in a
+message stay text. To tell them apart, the rendered text records which of its characters come from a message
+(`sourced.py`), invisibly to the template.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import BadFile, BadInput, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, PophoodError, Unsupported, one_line
+from pophood.formats.json_file import read_json
 from pophood.text.chat.messages import (
     REASONING,
     Messages,
@@ -29,15 +30,15 @@ from pophood.text.chat.messages import (
     writes_parts,
 )
 from pophood.text.chat.omissions import Omission, omissions
-from pophood.text.chat.template_tokens import any_of, join_pieces, pieces_of, special_places, spells_specials
-from pophood.text.one_line import one_line
+from pophood.text.chat.template_tokens import join_pieces, pieces_of, special_places, spells_specials
 from pophood.text.tokenizer import Tokenizer
+from pophood.text.vocabulary import any_of
 
 if TYPE_CHECKING:
     from pophood.text.chat.sandbox import ChatEnvironment
 
 MOST_SOURCE = 128 << 10  # characters; the longest published templates have about 30,000
-_SET_HERE = frozenset({"messages", "add_generation_prompt"})
+_RESERVED = frozenset({"messages", "add_generation_prompt"})  # set by the conversation
 
 
 class ChatTemplate:
@@ -46,7 +47,7 @@ class ChatTemplate:
     def __init__(
         self, source: str, bos: str = "", eos: str = "", *, names: Mapping[str, str] | None = None
     ) -> None:
-        """`bos`, `eos`: what the template knows as bos_token and eos_token; `names`: further such texts."""
+        """`bos` and `eos` are the template's bos_token and eos_token; `names` has further named tokens."""
         if len(source) > MOST_SOURCE:
             raise BadFile(
                 f"the chat template has {len(source):,} characters; at most {MOST_SOURCE:,} are read"
@@ -57,18 +58,19 @@ class ChatTemplate:
         self._lock = threading.Lock()
 
     def render(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The text of a conversation; with `add_generation_prompt` it ends where the assistant begins.
+        """Render a conversation; with `add_generation_prompt` the text ends where the assistant begins.
 
-        Further keywords (`tools`, `documents`, `enable_thinking`) reach the template. Unsupported for what it
-        may not do, BadInput for messages it refuses, BadFile when it is broken or goes past 2 s or 1 MiB.
+        Further keywords (`tools`, `documents`, `enable_thinking`) are passed to the template. Raises
+        Unsupported for a template that does something forbidden, BadInput for messages that it refuses, and
+        BadFile for one that is broken or exceeds 2 s or 1 MiB.
         """
         return str.__str__(self.sourced(messages, add_generation_prompt=add_generation_prompt, **variables))
 
     def sourced(self, messages: Messages, *, add_generation_prompt: bool = True, **variables: Any) -> str:
-        """The rendered text with the source of every character (`sourced.SourcedText`).
+        """Render as `render` does, and return a `SourcedText`, which knows the source of every character.
 
-        A list of text parts reaches the template as a list where it writes the text of every part; elsewhere
-        as one text.
+        A list of text parts is passed to the template as a list if the template then writes the text of every
+        part, otherwise as one text.
         """
         checked = checked_messages(messages)
         values = {
@@ -103,36 +105,39 @@ class ChatTemplate:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The names of variables that the template reads: messages, tools, enable_thinking and others."""
+        """The names of the variables that the template reads: messages, tools, enable_thinking and others."""
         names: frozenset[str] = _guard(lambda: _names_read(self.source))
         return names
 
     def check_variables(self, variables: Mapping[str, object]) -> None:
-        """BadInput for a variable that the template never reads, or that is set by the conversation."""
+        """Raise BadInput for a variable that the template never reads, or that the conversation sets."""
         for name in variables:
-            if name in _SET_HERE:
+            if name in _RESERVED:
                 raise BadInput(f"the template variable {name!r} is set by the conversation: leave it out")
             if name not in self.variables:
-                others = sorted(self.variables - _SET_HERE - self._names.keys())
+                others = sorted(self.variables - _RESERVED - self._names.keys())
                 reads = ", ".join(others) or "none"
                 raise BadInput(f"the chat template reads no variable {name[:40]!r}; it reads {reads}")
 
     def end_marks(self) -> tuple[str, ...]:
-        """What the template writes after the assistant's words: `("<|im_end|>",)`; () if nothing."""
+        """Return the text that the template writes after an answer: `("<|im_end|>",)`.
+
+        () if there is none.
+        """
         answer = "pophood0answer"
         turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
         try:
             text = self.render(turn, add_generation_prompt=False)
         except PophoodError:
-            return ()  # it wants messages of another kind
+            return ()  # it needs messages of another kind
         tail = text.rpartition(answer)[2].strip() if answer in text else ""
         return (tail,) if tail else ()
 
     def end_ids(self, specials: Mapping[int, str]) -> dict[int, str]:
-        """The first special token of the end mark: `{2: "the chat template"}`."""
+        """Return the first special token of the end mark: `{2: "the chat template"}`."""
         ids = {text: id_ for id_, text in specials.items()}
-        found = (match for mark in self.end_marks() for match in any_of(ids).finditer(mark))
-        return {ids[match[0]]: "the chat template" for match in [next(found, None)] if match is not None}
+        matches = (match for mark in self.end_marks() for match in any_of(ids).finditer(mark))
+        return {ids[match[0]]: "the chat template" for match in [next(matches, None)] if match is not None}
 
     def _compile(self) -> tuple[ChatEnvironment, Any]:
         with self._lock:
@@ -149,18 +154,18 @@ def encode_chat(
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> list[int]:
-    """Ids of a conversation; special tokens only where the template wrote them, start tokens never doubled.
+    """Return the ids of a conversation, with special tokens only where the template wrote them.
 
-    BadInput also where the template writes nothing of a message or of a tool call; a warning for another text
-    of a message, such as `name`.
-    Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` holds the user's
-    "<|im_end|>" as ordinary text.
+    The tokenizer's start tokens are added unless the template wrote them. Raises BadInput if the template
+    omits a message or a tool call altogether; warns if it omits another text of a message, such as `name`.
+    Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` encodes the
+    user's "<|im_end|>" as ordinary text.
     """
     text = template.sourced(messages, add_generation_prompt=add_generation_prompt, **variables)
     for omission in omissions(messages, text):
         if omission.kind != "field":
             raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
-        if omission.name not in REASONING:  # which templates leave out of the past on purpose
+        if omission.name not in REASONING:  # templates drop past reasoning on purpose
             warnings.warn(f"the chat template writes {omission}: the model does not see it", stacklevel=3)
     specials = tokenizer.specials
     if spells_specials(text, special_places(text, specials), specials):
@@ -173,16 +178,20 @@ def encode_chat(
 
 def _way_out(omission: Omission) -> str:
     if omission.kind == "call":
-        return "take the call out, or use a model whose template knows tools"
+        return "remove the call, or use a model whose template supports tools"
     if omission.role in ("system", "developer"):
-        return "take it out, or merge it into the first user message (--merge-system)"
-    return "take it out"
+        return "remove it, or merge it into the first user message (--merge-system)"
+    return "remove it"
 
 
-def load_template_folder(folder: Path, names: Mapping[str, str]) -> ChatTemplate | None:
-    """The chat template of a model's folder, or None: a completion model. `names`: `Tokenizer.names`."""
-    from pophood.text.hf.folder import read_json_object
+def load_template_folder(
+    folder: Path, names: Mapping[str, str], tokenizer_config: Mapping[str, Any] | None = None
+) -> ChatTemplate | None:
+    """Load the chat template of a folder; None if it has none (a completion model).
 
+    `names` are the tokenizer's named tokens (`Tokenizer.names`); `tokenizer_config` is tokenizer_config.json,
+    if it was read already.
+    """
     source: object = None
     if (folder / "chat_template.jinja").is_file():
         data = (folder / "chat_template.jinja").read_bytes()[: 4 * MOST_SOURCE + 4]
@@ -190,19 +199,26 @@ def load_template_folder(folder: Path, names: Mapping[str, str]) -> ChatTemplate
             source = data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise BadFile(f"chat_template.jinja is not UTF-8 at byte {error.start:,}") from error
-    for file in ("chat_template.json", "tokenizer_config.json"):
-        if source is None:
-            source = read_json_object(folder / file).get("chat_template")
+    if source is None:
+        source = _object(folder / "chat_template.json").get("chat_template")
+    if source is None and tokenizer_config is None:
+        tokenizer_config = _object(folder / "tokenizer_config.json")
+    if source is None and tokenizer_config is not None:
+        source = tokenizer_config.get("chat_template")
     return _template(source, names)
 
 
+def _object(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
 def load_template_gguf(metadata: Mapping[str, object], names: Mapping[str, str]) -> ChatTemplate | None:
-    """The chat template in a GGUF file's metadata, or None: a completion model."""
+    """Load the chat template from a GGUF file's metadata; None if it has none (a completion model)."""
     return _template(metadata.get("tokenizer.chat_template"), names)
 
 
 def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
-    if isinstance(source, list):  # several, each with its name
+    if isinstance(source, list):  # several templates, each with a name
         entries = [entry for entry in source if isinstance(entry, dict)]
         by_name = {str(entry.get("name")): entry.get("template") for entry in entries}
         source = by_name.get("default", next(iter(by_name.values()), None))
@@ -214,7 +230,10 @@ def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
 
 
 def _names_read(source: str) -> frozenset[str]:
-    """Names that a template takes from outside; those that it sets itself only if it asks for them first."""
+    """Return the variables that a template reads.
+
+    One that it also sets counts only if it tests for it first.
+    """
     from jinja2 import meta, nodes
     from jinja2.parser import Parser
 
@@ -230,11 +249,11 @@ def _names_read(source: str) -> frozenset[str]:
 
 
 class _Refused(BadInput):
-    """Messages that a template refused by itself."""
+    """Raised for messages that a template refuses by `raise_exception`."""
 
 
 class _Refusal(Exception):
-    """What a template says with raise_exception."""
+    """Raised inside a template by its function `raise_exception`."""
 
 
 def _compile(source: str) -> tuple[ChatEnvironment, Any]:
@@ -275,7 +294,7 @@ def _tojson(
 
 
 def _guard(action: Any) -> Any:
-    """Run a part of a template; whatever goes wrong becomes one line of the right class."""
+    """Run a part of a template and turn whatever goes wrong into a one-line error of the right class."""
     from jinja2.exceptions import SecurityError, TemplateAssertionError, TemplateSyntaxError
 
     from pophood.text.chat.template_budget import LimitReached
@@ -289,9 +308,9 @@ def _guard(action: Any) -> Any:
     except LimitReached as error:
         raise BadFile(f"the chat template was stopped: {one_line(error)}") from error
     except (SecurityError, TemplateAssertionError) as error:
-        raise Unsupported(f"the chat template may not do what it does: {one_line(error)}") from error
+        raise Unsupported(f"the chat template does something forbidden: {one_line(error)}") from error
     except TemplateSyntaxError as error:
-        raise BadFile(f"the chat template is wrong in line {error.lineno}: {one_line(error)}") from error
+        raise BadFile(f"the chat template has an error in line {error.lineno}: {one_line(error)}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise BadFile(f"the chat template is nested too deeply or calls itself: {one_line(error)}") from error
     except Exception as error:  # a template is a program; anything can go wrong in it

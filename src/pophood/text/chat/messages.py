@@ -1,6 +1,6 @@
-"""The messages of a conversation, checked, and as a template gets them: plain data with sources.
+"""Checks the messages of a conversation and converts them to the plain data, with sources, for a template.
 
-What is wrong with a message is said by its number and role. Which template takes them is not known here.
+Errors name a message by its number and role. No template is known here.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pophood.errors import BadInput
 from pophood.text.chat.sourced import Source, SourcedText, runs_of
 
-MOST_DEPTH = 32  # of lists in messages
+MOST_DEPTH = 32  # of nested lists and objects
 
 Messages = Sequence[Mapping[str, Any]]
 
-# The names under which publishers keep an answer's reasoning; the first is the one that most templates read.
+# The keys under which publishers keep an answer's reasoning; most templates read the first.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
 _PARTS = {
@@ -30,9 +30,10 @@ _PARTS = {
 
 
 def checked_messages(messages: object) -> list[Mapping[str, Any]]:
-    """The messages, if each has a role and text to say; BadInput names the first that has not.
+    """Return the messages if each has a role and text content; BadInput names the first that does not.
 
-    Content is text, or a list whose parts are all text; null or nothing only beside a tool call or reasoning.
+    Content is text, or a list whose parts are all text. It may be null or missing only beside a tool call or
+    reasoning.
     """
     if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
         raise BadInput(f"messages is {kind_of(messages)}; wanted a list of objects with role and content")
@@ -55,28 +56,28 @@ def checked_messages(messages: object) -> list[Mapping[str, Any]]:
 
 
 def text_of_parts(content: object, where: str = "a message") -> str:
-    """The text of a list of text parts, a line end between them; BadInput for what is no text.
+    """Join a list of text parts by line ends; BadInput for a part that is not text.
 
     >>> text_of_parts([{"type": "text", "text": "Hi,"}, {"type": "text", "text": "you."}])
     'Hi,\\nyou.'
     """
     if isinstance(content, (list, tuple)):
-        strange = [] if content else ["nothing in it"]
-        strange += [name for part in content if (name := _strange(part)) is not None]
-        if not strange:
+        faults = [] if content else ["nothing in it"]
+        faults += [name for part in content if (name := _part_fault(part)) is not None]
+        if not faults:
             return "\n".join(_part_text(part) for part in content)
-        got = f"a list with {strange[0]}"
+        got = f"a list with {faults[0]}"
     else:
         got = kind_of(content)
     raise BadInput(f"the content of {where} is {got}; wanted text")
 
 
 def renderings(messages: Messages) -> Iterator[Messages]:
-    """The messages as a template may want them, each form only if it differs from the one before.
+    """Yield the messages in the forms that templates accept, skipping a form that changes nothing.
 
-    First as they are; then with every list of text parts as one text; then with empty content where there is
-    none, for templates that add to it; then with the arguments of calls as objects, where they are JSON text
-    as in OpenAI's protocol.
+    First unchanged; then with every list of text parts joined to one text; then with missing content as "",
+    for templates that concatenate it; then with the arguments of tool calls as objects where they are JSON
+    text, as in OpenAI's protocol.
     """
     forms = [messages]
     for change in (_joined_parts, _empty_content, _parsed_arguments):
@@ -86,7 +87,7 @@ def renderings(messages: Messages) -> Iterator[Messages]:
 
 
 def has_parts(messages: Messages) -> bool:
-    """Whether the content of a message is a list."""
+    """Return whether the content of any message is a list."""
     return any(isinstance(message.get("content"), (list, tuple)) for message in messages)
 
 
@@ -118,7 +119,7 @@ def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def writes_parts(messages: Messages, text: str) -> bool:
-    """Whether a text rendered with lists of parts as lists holds the words of every part, not a list."""
+    """Return whether a text rendered from lists of parts holds every part's words, not a printed list."""
     written: dict[Source, str] = {}
     at = 0
     for length, sources in runs_of(text):
@@ -131,20 +132,20 @@ def writes_parts(messages: Messages, text: str) -> bool:
         for place, part in enumerate(message["content"]):
             words = _part_text(part)
             way = ("content", place) if isinstance(part, str) else ("content", place, "text")
-            found = [
+            texts = [
                 text for source, text in written.items() if (source.message, source.path) == (number, way)
             ]
-            # Upper case and cuts are the template's right; quotes and brackets around are a list in writing.
-            if words.strip() and not any(t.strip() and t.casefold() in words.casefold() for t in found):
+            # A template may change case or shorten; quotes and brackets around the words mean a printed list.
+            if words.strip() and not any(t.strip() and t.casefold() in words.casefold() for t in texts):
                 return False
     return True
 
 
 def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
-    """A copy as plain data in which every text has its source.
+    """Copy messages to plain data in which every text carries its source.
 
-    As in transformers, a key with null is left out (templates write "None" for it, and handle a missing one),
-    and reasoning that has one of its names gets the others too.
+    As in transformers, a key with null is left out (templates would write "None" for it but handle a missing
+    key), and reasoning under one of its names is available under the others too.
     """
     copies = []
     for number, message in enumerate(messages):
@@ -168,7 +169,7 @@ def sourced(
     message: int | None = None,
     kind: Literal["text", "role", "answer"] = "text",
 ) -> Any:
-    """A copy of plain data with a source at every text; BadInput for other objects and for deep nests."""
+    """Copy plain data, with a source on every text; BadInput for other objects and for deep nesting."""
     if len(path) > MOST_DEPTH:
         raise BadInput(f"{path[0]} is nested deeper than {MOST_DEPTH} levels")
     if value is None or isinstance(value, (bool, int, float)):
@@ -188,7 +189,7 @@ def sourced(
 
 
 def kind_of(value: object) -> str:
-    """A value by its kind in JSON's words: "a list", "null"."""
+    """Name the type of a value in JSON's terms: "a list", "null"."""
     if isinstance(value, bool):
         return "true or false"
     if value is None:
@@ -231,8 +232,8 @@ def _without_null(part: dict[str, Any]) -> dict[str, Any]:
     return {**part, "text": ""} if "text" in part and part["text"] is None else part
 
 
-def _strange(part: object) -> str | None:
-    """Why a part of a message's content is not text; None if it is."""
+def _part_fault(part: object) -> str | None:
+    """Return why a part of a message's content is not text, or None if it is."""
     if isinstance(part, str):
         return None
     if not isinstance(part, Mapping):

@@ -1,7 +1,7 @@
-"""Finds the parts of messages that a chat template does not write, by the sources of the rendered text.
+"""Finds the parts of messages that a chat template leaves out, by the sources of the rendered text.
 
-A template may leave out a system text, a tool call or a name without a word. Who runs a model would think
-that it was told; who tunes one would teach it answers without their reason.
+A template may silently drop a system text, a tool call or a name. A user would then believe that the model
+saw it, and tuning would teach the model answers without their reason.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pophood.text.chat.messages import text_of_parts
 from pophood.text.chat.sourced import Source, sources_in
 from pophood.text.chat.thoughts import closes_thought, thoughts_in
 
-# Keys that are bookkeeping between programs, and those that have a rule of their own.
-_NOT_SAID = frozenset({"role", "content", "tool_calls", "function_call", "tool_call_id", "id", "type"})
+# Keys that are bookkeeping between programs, and keys that have a rule of their own below.
+_NOT_CHECKED = frozenset({"role", "content", "tool_calls", "function_call", "tool_call_id", "id", "type"})
 
 
 @dataclass(frozen=True, slots=True)
 class Omission:
-    """Something of message `message` (from 0) that is not in the rendered text.
+    """A part of message number `message` (from 0) that is missing from the rendered text.
 
-    `kind` "text" is all of its content, "call" a tool call of which neither function nor arguments are
-    written (`name` is the function), "field" another key with text (`name` is the key).
+    `kind` is "text" if all of the content is missing, "call" if both the function and the arguments of a tool
+    call are (`name` is the function), or "field" for another key with text (`name` is the key).
     """
 
     message: int
@@ -41,7 +41,7 @@ class Omission:
 
 
 def omissions(messages: Sequence[Mapping[str, Any]], text: str) -> list[Omission]:
-    """The parts of these messages that `text`, rendered from them, does not hold, in their order."""
+    """Return the parts of these messages that are missing from `text`, which was rendered from them."""
     written: dict[int | None, list[Source]] = {}
     for source in sources_in(text):
         written.setdefault(source.message, []).append(source)
@@ -58,11 +58,13 @@ def _of_message(number: int, message: Mapping[str, Any], written: Sequence[Sourc
     names = {path[0] for path in paths}
     content = message.get("content")
     words = content if isinstance(content, str) else text_of_parts(content) if content else ""
-    if "content" not in names and _says(words, role):
+    if "content" not in names and _has_words(words, role):
         yield Omission(number, role, "text")
     for at, call in enumerate(message.get("tool_calls") or ()):
-        said = any(path[:2] == ("tool_calls", at) and path[2] not in ("id", "type") for path in paths)
-        if not said:
+        call_is_written = any(
+            path[:2] == ("tool_calls", at) and path[2] not in ("id", "type") for path in paths
+        )
+        if not call_is_written:
             function = call.get("function")
             function = function if isinstance(function, Mapping) else call
             yield Omission(number, role, "call", str(function.get("name", "a function")))
@@ -70,12 +72,12 @@ def _of_message(number: int, message: Mapping[str, Any], written: Sequence[Sourc
     if isinstance(legacy, Mapping) and "function_call" not in names:
         yield Omission(number, role, "call", str(legacy.get("name", "a function")))
     for name, value in message.items():
-        if name not in _NOT_SAID and name not in names and isinstance(value, str) and value.strip():
+        if name not in _NOT_CHECKED and name not in names and isinstance(value, str) and value.strip():
             yield Omission(number, role, "field", str(name))
 
 
-def _says(words: str, role: str) -> bool:
-    """Whether a text has words beyond a thought, which templates leave out of the past on purpose."""
+def _has_words(words: str, role: str) -> bool:
+    """Return whether a text has words beyond a thought, which templates drop from past turns on purpose."""
     if role == "assistant":
         tags = thoughts_in(words)
         if tags and closes_thought(tags[-1]):

@@ -1,13 +1,13 @@
-"""A Jinja sandbox in which no template can reach Python, run for ever, or write without end.
+"""A Jinja sandbox in which a template cannot reach Python, run forever, or produce unlimited output.
 
-A chat template is a program from a stranger's file. It runs in this process, not in a helper: a helper takes
-0.1 s to start, is killed differently on every system, and could still take all memory before it is killed.
-Instead everything that repeats or grows passes a `Budget` first: loops, calls, filters, comparisons and
-operators look at the clock, and whatever makes text or lists is measured before it is made. Attributes,
-methods and filters are lists of what is allowed. What is missing is refused by name.
+A chat template is a program from a stranger's file. It runs in this process, not in a child: a child takes
+0.1 s to start, is killed differently on every system, and could use all memory before it is killed. Instead,
+everything that repeats or grows is charged to a `Budget` first: loops, calls, filters, comparisons and
+operators check the clock, and texts and lists are measured before they are made. Attributes, methods and
+filters are allowed by list; anything else is refused by name.
 
-The text of messages is `SourcedText`. What the operations on it do not carry on by themselves is done here:
-a filter or function that is not known to keep sources gives its result all sources of what went in.
+The text of messages is `SourcedText`. A filter or function that does not carry sources along gives its result
+all sources of its inputs.
 """
 
 from __future__ import annotations
@@ -63,22 +63,22 @@ _FILTERS = _words(
     " lower map max min reject rejectattr replace reverse round select selectattr sort sum title trim"
     " truncate unique upper wordcount"
 )
-# Filters that make a text of whatever they are given.
+# Filters that turn any input into text.
 _TEXT_FILTERS = _words(
     "capitalize center format indent lower replace string title trim truncate upper wordcount"
 )
-# Filters that are made of operations which carry sources on, and those that hand on what they are given.
+# Filters built from operations that carry sources along, and filters that return one of their inputs.
 _FOLLOW_SOURCES = _words("capitalize center format indent join lower replace trim truncate upper")
-_HAND_ON = _words("d default first last max min pophood_join pophood_slice pophood_tick safe string")
-# A width or precision of 1000 or more, or one that is an argument, in "%".
+_PASS_THROUGH = _words("d default first last max min pophood_join pophood_slice pophood_tick safe string")
+# In "%": a width or precision of 1000 or more, or one that is taken from the arguments.
 _WIDE_PERCENT = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(?:\d{4}|\*|\d*\.(?:\d{4}|\*))")
 
 
 class ChatEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja as chat templates use it, with a budget per rendering and thread."""
+    """The Jinja environment of chat templates, with one budget per rendering and thread."""
 
     intercepted_binops = frozenset(ImmutableSandboxedEnvironment.default_binop_table)
-    concat = staticmethod(join_texts)  # by which Jinja puts together what a macro or a block wrote
+    concat = staticmethod(join_texts)  # Jinja joins the output of macros and blocks with it
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], tojson: Callable[..., str]) -> None:
         super().__init__(
@@ -99,7 +99,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             "join": self._join_filter,
             "format": format_filter,
             "indent": indent_filter,
-            "pophood_tick": lambda value: value,  # `_guarded` is what looks at the clock, and measures
+            "pophood_tick": lambda value: value,  # `_guarded` checks the clock and measures
             "pophood_join": self._join,
             "pophood_slice": lambda value, *bounds: value[slice(*bounds)],
         }
@@ -110,7 +110,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return self._local.budget  # type: ignore[no-any-return]
 
     def run(self, template: Any, variables: Mapping[str, object]) -> str:
-        """Render within the limits; whatever the template does wrong leaves as an exception."""
+        """Render within the limits; raises LimitReached, SecurityError, or whatever the template raises."""
         self._local.budget = Budget()
         parts: list[str] = []
         size = 0
@@ -127,14 +127,14 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         tree: nodes.Template = Instrument().visit(Parser(self, source, name, filename).parse())
         return tree
 
-    # What a template may reach.
+    # Access to attributes and functions.
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """`obj.attribute`: an allowed method or property, else an entry of a dict."""
+        """Evaluate `obj.attribute`: an allowed method or property, else an entry of a dict."""
         return self._reach(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """`obj[argument]`: an entry, else as `obj.argument`."""
+        """Evaluate `obj[argument]`: an entry, else as `obj.argument`."""
         try:
             return obj[argument]
         except (TypeError, LookupError, AttributeError):
@@ -156,7 +156,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(obj, Undefined):
             obj._fail_with_undefined_error()
         kind = str if isinstance(obj, str) else type(obj)
-        data = isinstance(obj, _DATA)  # has nothing that is not in `dir`
+        data = isinstance(obj, _DATA)  # plain data has only attributes that `dir` lists
         if name in dir(kind) or (name.startswith("_") and not data):
             raise SecurityError(f"it asks for {name[:60]!r} of a {kind.__name__}")
         if isinstance(obj, BlockReference):
@@ -164,7 +164,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return self.undefined(obj=obj, name=name)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        """Call a function of the template, one that it is given, or an allowed method."""
+        """Call a macro, a function that the template was given, or an allowed method."""
         budget = __self.budget
         budget.tick()
         method = isinstance(__obj, (BuiltinMethodType, MethodType))
@@ -172,17 +172,17 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if __obj.__name__ not in __self._methods_of(__obj.__self__):
                 raise SecurityError(f"it calls {__obj.__name__!r}")
             if isinstance(__obj.__self__, str):
-                for scope in ("_loop_vars", "_block_vars"):  # which Jinja hands to whatever is called
+                for scope in ("_loop_vars", "_block_vars"):  # Jinja passes these to every call
                     kwargs.pop(scope, None)
                 return budget.checked(__self._call_text(__obj.__self__, __obj.__name__, args, kwargs))
         elif not __self._may_call(__obj):
             if isinstance(__obj, Undefined):
                 __obj._fail_with_undefined_error()
             raise SecurityError(f"it calls a {type(__obj).__name__}")
-        made = budget.checked(__context.call(__obj, *args, **kwargs))
-        if type(made) is str and id(__obj) in __self._callable:  # macros carry sources on
-            return tainted(made, sources_in((args, kwargs)))
-        return made
+        result = budget.checked(__context.call(__obj, *args, **kwargs))
+        if type(result) is str and id(__obj) in __self._callable:  # macros carry sources along by themselves
+            return tainted(result, sources_in((args, kwargs)))
+        return result
 
     def _may_call(self, obj: Any) -> bool:
         if isinstance(obj, (Macro, LoopContext, BlockReference)) or id(obj) in self._callable:
@@ -205,13 +205,13 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         sources = sources_in((args, kwargs))
         if sources and not isinstance(text, SourcedText):
             text = SourcedText(text, ((len(text), ()),) if text else ())
-        made = getattr(text, name)(*args, **kwargs)
-        return tainted(made, sources) if type(made) is str else made
+        result = getattr(text, name)(*args, **kwargs)
+        return tainted(result, sources) if type(result) is str else result
 
-    # What grows, measured first.
+    # Operations that can grow: measured before they run.
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """An operator between two values, bounded by what it would make."""
+        """Apply an operator to two values, after charging for the size of its result."""
         self.budget.tick()
         if operator == "+" and isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
             self.budget.charge(len(left) + len(right))
@@ -242,19 +242,19 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 args = (self, *args)
             elif wanted is _PassArg.eval_context:
                 args = (context.eval_ctx, *args)
-            made = self.budget.checked(function(*args, **kwargs))
+            result = self.budget.checked(function(*args, **kwargs))
             if (
-                isinstance(made, str)
-                and name not in _HAND_ON
-                and not (name in _FOLLOW_SOURCES and isinstance(made, SourcedText))
+                isinstance(result, str)
+                and name not in _PASS_THROUGH
+                and not (name in _FOLLOW_SOURCES and isinstance(result, SourcedText))
             ):
-                return tainted(made, sources_in((args, kwargs)))
-            return made
+                return tainted(result, sources_in((args, kwargs)))
+            return result
 
         return guarded
 
     def _check_filter(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Refuse a filter whose result would be far larger than what goes in."""
+        """Refuse a filter whose result would be far larger than its input."""
         value, rest = args[0], [*args[1:], *kwargs.values()]
         if name == "replace":
             self._check_replace(value, *rest)
@@ -288,7 +288,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.budget.charge(len(text) + text.count(str(old)) * len(str(new)))
 
     def charge_written(self, value: object) -> None:
-        """Pay for a value as text: its entries, and every character in them. Only plain data has a text."""
+        """Charge for a value written as text: its entries and all their characters.
+
+        Refuse all but plain data.
+        """
         size, pending = entries(value), [value]
         while pending:
             item = pending.pop()
@@ -302,7 +305,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
                 raise SecurityError(f"it writes a {type(item).__name__}")
         self.budget.charge(size)
 
-    # What `Instrument` puts around the nodes of a template.
+    # Filters that `Instrument` puts around the nodes of a template.
 
     def _join(self, values: list[Any]) -> str:
         return self._join_with("", (_as_text(self, value) for value in values))
@@ -325,7 +328,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
 @pass_context
 def _written(context: Context, value: object) -> object:
-    """What `{{ value }}` writes: everything that is written anywhere is paid for here."""
+    """Write the value of `{{ value }}`; everything that a template outputs is charged here."""
     environment = context.environment
     assert isinstance(environment, ChatEnvironment)
     return _as_text(environment, value)

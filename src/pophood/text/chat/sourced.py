@@ -1,12 +1,13 @@
-"""Text that knows which message each of its characters came from, whatever a chat template does with it.
+"""SourcedText: a str that records which message each of its characters came from, through a chat template.
 
-A template computes with `SourcedText` as with any other str: it compares, measures, splits and prints the
-same. Beside its characters it carries their sources, and every operation that a template may use carries
-them on. So the rendered text tells which characters are a message's and which are the template's own,
-without a mark in the text that the template could see.
+To a template, `SourcedText` behaves like any other str: it compares, measures, splits and prints the same. It
+also carries the source of each character, and every operation that a template may use carries the sources
+along. So the rendered text tells a message's characters from the template's own, without any mark that the
+template could see.
 
-Where an operation cannot follow every character (JSON, `repr`, a change of case that changes the length),
-its whole result counts as coming from every source that went in: `tainted`. The module knows no messages.
+Where an operation cannot follow single characters (JSON, `repr`, a change of case that changes the length),
+its whole result counts as coming from every source of its inputs: it is `tainted`. Messages are not known
+here.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Literal, SupportsIndex
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One text of a conversation: the number of its message from 0, and the way to it within the message.
+    """One text of a conversation: the number of its message (from 0) and its path within the message.
 
-    `message` is None for what is no message: tools, documents, other variables. `kind` says how far its
-    characters are trusted: "role" may complete a special token, "answer" is the assistant's own text.
+    `message` is None for tools, documents and other variables. `kind` says how far its characters are
+    trusted: "role" may complete a special token, "answer" is the assistant's own text.
     """
 
     message: int | None
@@ -29,18 +30,18 @@ class Source:
     kind: Literal["text", "role", "answer"] = "text"
 
 
-Sources = tuple[Source, ...]  # () is the template itself; several: made of texts of several sources
-Runs = tuple[tuple[int, Sources], ...]  # lengths of neighbouring characters with the same sources
+Sources = tuple[Source, ...]  # () is the template itself; several for a text made from several sources
+Runs = tuple[tuple[int, Sources], ...]  # (length, sources) of consecutive characters with the same sources
 
 
 class SourcedText(str):
-    """A str with the sources of its characters: `SourcedText("Hi", ((2, (source,)),)).runs`."""
+    """A str that carries the sources of its characters: `SourcedText("Hi", ((2, (source,)),)).runs`."""
 
     __slots__ = ("runs",)
     runs: Runs
 
     def __new__(cls, text: str, runs: Runs) -> SourcedText:
-        """`runs` cover the text from its first character to its last."""
+        """`runs` must cover the whole text."""
         self = str.__new__(cls, str.__str__(text))
         self.runs = runs
         return self
@@ -49,23 +50,23 @@ class SourcedText(str):
         return self
 
     def plain(self) -> str:
-        """These characters as an ordinary str."""
+        """Return the characters as an ordinary str."""
         return str.__str__(self)
 
     def part(self, start: int, end: int) -> SourcedText:
-        """The characters from `start` up to `end`, which are places within the text."""
-        kept: list[tuple[int, Sources]] = []
+        """Return the characters from `start` up to `end`, with their sources; both lie within the text."""
+        runs: list[tuple[int, Sources]] = []
         at = 0
         for length, sources in self.runs:
             low, high = max(at, start), min(at + length, end)
             if low < high:
-                kept.append((high - low, sources))
+                runs.append((high - low, sources))
             at += length
             if at >= end:
                 break
-        return SourcedText(str.__getitem__(self, slice(start, end)), tuple(kept))
+        return SourcedText(str.__getitem__(self, slice(start, end)), tuple(runs))
 
-    # Indexing and putting together.
+    # Indexing and joining.
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
         if not isinstance(key, slice):
@@ -97,7 +98,7 @@ class SourcedText(str):
     def join(self, texts: Iterable[str]) -> str:
         return join_texts(_between(texts, self))
 
-    # Taking apart.
+    # Splitting and stripping.
 
     def strip(self, characters: str | None = None) -> str:
         return self.lstrip(characters).rstrip(characters)
@@ -134,9 +135,9 @@ class SourcedText(str):
         return first, middle, last
 
     def _located(self, pieces: list[str], gap: int) -> list[str]:
-        """The pieces that were cut out of this text one after the other, `gap` characters apart.
+        """Give sources to pieces that were cut out of this text in order, `gap` characters apart.
 
-        Without a gap each is looked for from the end of the one before: only white space is between them.
+        Without a gap, each piece is searched for after the one before; only white space lies between them.
         """
         located: list[str] = []
         at = 0
@@ -146,11 +147,11 @@ class SourcedText(str):
             at = start + len(piece) + gap
         return located
 
-    # Changing.
+    # Replacing, changing case, padding.
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
         result = str.replace(self, old, new, count)
-        if not old:  # the new text goes between all characters
+        if not old:  # then `new` goes between all characters
             return tainted(result, sources_in((self, new)))
         times = count.__index__()
         pieces = self.split(old, times) if times else [self]
@@ -184,19 +185,25 @@ class SourcedText(str):
     def center(self, width: SupportsIndex, fill: str = " ") -> str:
         result = str.center(self, width, fill)
         pad = len(result) - len(self)
-        # Python puts the odd space on the left for an odd width, as in str.center of CPython.
+        # CPython's str.center puts the odd space on the left for an odd width.
         return placed(result, self, pad // 2 + (pad & width.__index__() & 1), fill)
 
     def zfill(self, width: SupportsIndex) -> str:
         return tainted(str.zfill(self, width), sources_in(self))
 
     def _mapped(self, text: str) -> str:
-        """A text made of this one character by character; no change of case shortens one."""
+        """Carry sources over to a text that was made character by character.
+
+        No change of case shortens one.
+        """
         return SourcedText(text, self.runs) if len(text) == len(self) else tainted(text, sources_in(self))
 
 
 def join_texts(texts: Iterable[str]) -> str:
-    """`"".join`, with the sources of every part; an ordinary str if no part has any."""
+    """Join texts as `"".join` does, with the sources of every part.
+
+    An ordinary str if no part has sources.
+    """
     parts = list(texts)
     if not any(isinstance(part, SourcedText) for part in parts):
         return "".join(parts)
@@ -211,47 +218,50 @@ def join_texts(texts: Iterable[str]) -> str:
 
 
 def join_with(separator: str, texts: Iterable[str]) -> str:
-    """`separator.join(texts)`, with the sources of every part."""
+    """Join texts as `separator.join(texts)` does, with the sources of every part."""
     return join_texts(_between(texts, separator))
 
 
 def runs_of(text: str) -> Runs:
-    """The sources of any text; of an ordinary str, the template."""
+    """Return the runs of any text; an ordinary str comes from the template."""
     if isinstance(text, SourcedText):
         return text.runs
     return ((len(text), ()),) if text else ()
 
 
 def tainted(text: str, sources: Sources) -> str:
-    """The text with all of `sources` at every character; without sources the text as it is."""
+    """Attach all of `sources` to every character of a text; without sources, return the text unchanged."""
     if not sources:
         return text
     return SourcedText(text, ((len(text), sources),) if text else ())
 
 
 def sources_in(value: object) -> Sources:
-    """Every source of every text in lists, tuples and dicts, keys included; each once."""
-    found: dict[Source, None] = {}
+    """Collect the sources of all texts in lists, tuples and dicts (keys included), without duplicates."""
+    unique: dict[Source, None] = {}
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, SourcedText):
             for _, sources in item.runs:
-                found.update(dict.fromkeys(sources))
+                unique.update(dict.fromkeys(sources))
         elif isinstance(item, Mapping):
             pending += [*item, *item.values()]
         elif isinstance(item, (list, tuple)):
             pending += item
-    return tuple(found)
+    return tuple(unique)
 
 
 def checked(result: str, followed: str, inputs: object) -> str:
-    """`followed`, which was put together by hand, if it is what Python computes; else `result` tainted."""
+    """Return `followed`, assembled with sources, if it equals `result`.
+
+    Else `result`, tainted by all inputs.
+    """
     return followed if str(followed) == str(result) else tainted(result, sources_in(inputs))
 
 
 def placed(result: str, text: str, at: int, *others: object) -> str:
-    """`result`, in which `text` stands at `at` between characters that were put around it."""
+    """Return `result` with the sources of `text`, which it contains at position `at`."""
     if str.__getitem__(result, slice(at, at + len(text))) != text or sources_in(others):
         return tainted(result, sources_in((text, *others)))
     head, tail = str.__getitem__(result, slice(at)), str.__getitem__(result, slice(at + len(text), None))

@@ -1,7 +1,7 @@
-"""The system text of a conversation, for templates that take none: asking a template, and merging the text.
+"""System messages for templates without them: test a template, and merge the text into a user message.
 
-Gemma's and some of Mistral's templates refuse a message of the role "system"; others leave it out of what
-they write. The usual way out is to put its text before the first user message.
+Gemma's and some of Mistral's templates refuse a message with the role "system"; others leave it out. The
+usual workaround is to put its text before the first user message.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _ROLES = frozenset({"system", "developer"})
 
 
 def takes_system(template: ChatTemplate, **variables: Any) -> bool:
-    """Whether the template writes a system message: False where it refuses one or leaves it out.
+    """Return whether the template writes a system message; False if it refuses one or leaves it out.
 
-    `variables` are what the conversation passes to the template (`enable_thinking=False`).
+    `variables` are passed to the template, as the conversation does (`enable_thinking=False`).
     Example: `takes_system(lm.chat_template)` is False for Gemma 2.
     """
     messages = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hi"}]
@@ -32,10 +32,10 @@ def takes_system(template: ChatTemplate, **variables: Any) -> bool:
 
 
 def merge_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A conversation without system messages: the text of each goes before the next user message.
+    """Move the text of each system message to the beginning of the next user message.
 
-    A blank line stands between them. Raises BadInput where a system text is not text, or where no user
-    message follows it.
+    A blank line separates the two. Raises BadInput if a system message is not text, or if no user message
+    follows it.
 
     >>> merge_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
     [{'role': 'user', 'content': 'Be brief.\\n\\nHi'}]

@@ -1,4 +1,4 @@
-"""Budget: what one rendering of a chat template may still take, and the sizes that nothing in it may pass."""
+"""Budget: the time and work left for one rendering of a chat template, and the limits on sizes in it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 MOST_SECONDS = 2.0
-MOST_OUTPUT = 1 << 20  # characters of one text, the rendered one too
-MOST_WORK = 16 << 20  # characters and list entries made in one rendering, all together
-MOST_ENTRIES = 100_000  # of one list with all that is nested in it
+MOST_OUTPUT = 1 << 20  # characters of one text, including the rendered one
+MOST_WORK = 16 << 20  # characters and list entries made in one rendering, in total
+MOST_ENTRIES = 100_000  # of one list, including nested ones
 MOST_BITS = 4_096  # of a whole number
 MOST_WIDTH = 10_000  # of padding and indentation
 MOST_TAGS = 5_000  # of a template before it is parsed
@@ -16,29 +16,30 @@ MOST_NODES = 10_000  # of a parsed template; the longest published ones have abo
 
 
 class LimitReached(Exception):
-    """The template took too long or made too much."""
+    """Raised when a template takes too long or makes too much."""
 
 
 class Budget:
-    """What one rendering may still use."""
+    """The time and work that one rendering has left."""
 
     def __init__(self) -> None:
-        self._deadline = time.thread_time() + MOST_SECONDS  # of the processor: other programs may have it
+        self._deadline = time.thread_time() + MOST_SECONDS  # processor time, so a busy machine does not count
         self._work = MOST_WORK
 
     def tick(self) -> None:
+        """Raise LimitReached after the deadline."""
         if time.thread_time() > self._deadline:
             raise LimitReached(f"it takes more than {MOST_SECONDS:g} s")
 
     def charge(self, size: int) -> None:
-        """Pay for a text or a list of this size, before it is made."""
+        """Charge for a text or a list of this size, before it is made."""
         self.tick()
         self._work -= size
         if size > MOST_OUTPUT or self._work < 0:
             raise LimitReached(f"it makes more than {MOST_OUTPUT >> 20} MiB of text")
 
     def checked(self, value: Any) -> Any:
-        """A value that was just made: paid for, and not too large to go on with."""
+        """Charge for a value that was just made, and return it."""
         if isinstance(value, str):
             self.charge(len(value))
         elif isinstance(value, int):
@@ -50,9 +51,9 @@ class Budget:
 
 
 def entries(value: object) -> int:
-    """Entries of a list or dict with everything nested in it, a list in it twice counted twice.
+    """Count the entries of a list or dict and of everything nested in it (twice if it occurs twice).
 
-    Sixteen characters of a text count as one more entry, so that comparing two lists takes no longer either.
+    Sixteen characters of a text count as one more entry, which also bounds the time to compare two lists.
     """
     count, pending = 0, [value]
     while pending:

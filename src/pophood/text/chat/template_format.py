@@ -1,6 +1,6 @@
-"""How a template puts values into texts: `%`, `str.format`, and the filters `format` and `indent`.
+"""Formatting in chat templates: `%`, `str.format`, and the filters `format` and `indent`.
 
-Each computes what Python or Jinja computes, and follows every value into the result (`sourced.py`).
+Each gives the result of Python or Jinja, and carries the source of every value into it (`sourced.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WIDE_FIELD = re.compile(r"\d{4}")  # a width or precision of 1000 or more
 
 
 class BoundedFormatter(SandboxedFormatter):
-    """str.format through the sandbox's own attribute access, without wide padding, and with sources."""
+    """str.format with the sandbox's attribute access, without wide padding, and with sources."""
 
     def __init__(self, environment: Any, charge: Callable[[object], None]) -> None:
         super().__init__(environment)
@@ -36,7 +36,7 @@ class BoundedFormatter(SandboxedFormatter):
         return checked(result, self._followed(format_string, args, kwargs), inputs)
 
     def _followed(self, form: str, args: Any, kwargs: Any) -> str:
-        """The same, field by field. A form that is a message's, or has fields in fields, is not followed."""
+        """Format field by field, with sources; "" for a format from a message or with nested fields."""
         pieces: list[str] = []
         for number, (literal, field, spec, conversion) in enumerate(self.parse(form)):
             pieces.append(literal)
@@ -61,7 +61,7 @@ class BoundedFormatter(SandboxedFormatter):
 
 
 def percent(form: str, right: Any) -> str:
-    """`form % right`. Raises what Python raises."""
+    """Compute `form % right` with sources; raises what Python raises."""
     result = str.__mod__(str.__str__(form), right)
     if not sources_in((form, right)):
         return result
@@ -81,7 +81,7 @@ def percent(form: str, right: Any) -> str:
 
 
 def _filled(write: Callable[[Any, Any], str], first: object, second: object, value: object) -> str:
-    """`write(first, second)`, one value as text, with the sources of the value."""
+    """Write one value as text by `write(first, second)`, with the sources of the value."""
     text = write(first, second)
     if isinstance(value, SourcedText):
         at = str.find(text, value)
@@ -91,16 +91,16 @@ def _filled(write: Callable[[Any, Any], str], first: object, second: object, val
 
 
 def format_filter(form: str, *args: Any, **kwargs: Any) -> str:
-    """Jinja's filter `format`: `form % args`."""
+    """Apply Jinja's filter `format`: `form % args`."""
     if args and kwargs:
         raise FilterArgumentError("can't handle positional and keyword arguments at the same time")
     return percent(form, kwargs or args)
 
 
 def indent_filter(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    """Jinja's filter `indent`, made of operations that carry sources on."""
+    """Apply Jinja's filter `indent`, built from operations that carry sources along."""
     indention = width if isinstance(width, str) else " " * width
     head, *rest = (text + "\n").splitlines()
     lines = [head, *(indention + line if line or blank else line for line in rest)]
-    made = join_texts(line if number == 0 else "\n" + line for number, line in enumerate(lines))
-    return indention + made if first else made
+    indented = join_texts(line if number == 0 else "\n" + line for number, line in enumerate(lines))
+    return indention + indented if first else indented

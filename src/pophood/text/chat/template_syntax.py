@@ -1,7 +1,7 @@
-"""What is added to Jinja's syntax, and what is put into a parsed template so that its budget is kept.
+"""Jinja's syntax for chat templates: one more tag, and the instrumentation that enforces the budget.
 
-`Instrument` rewrites the tree before it is compiled: every loop, text, comparison and slice gets a
-filter of `sandbox.ChatEnvironment` around it, whose names start with "pophood_".
+`Instrument` rewrites the parsed tree before it is compiled: every loop, text, comparison and slice is wrapped
+in a filter of `sandbox.ChatEnvironment` whose name begins with "pophood_".
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ REFUSED_NODES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, n
 
 
 class GenerationTag(Extension):
-    """`{% generation %}..{% endgeneration %}` marks the assistant's words for training; it writes them."""
+    """The tag `{% generation %}..{% endgeneration %}`, which marks the assistant's words.
 
-    tags = {"generation"}  # noqa: RUF012 - Jinja declares it so
+    It only writes them.
+    """
+
+    tags = {"generation"}  # noqa: RUF012 - declared so by Jinja
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -31,7 +34,7 @@ class GenerationTag(Extension):
 
 
 class Instrument(NodeTransformer):
-    """Puts the budget into a parsed template: around loops, texts, comparisons and slices."""
+    """Wraps the loops, texts, comparisons and slices of a parsed template in budget checks."""
 
     def __init__(self) -> None:
         self._nodes = 0

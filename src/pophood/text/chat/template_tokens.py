@@ -1,8 +1,9 @@
-"""Special tokens in a rendered conversation: those that the template wrote, and no others.
+"""Finds the special tokens in a rendered conversation: only those that the template wrote.
 
-A special token that a message spells out stays ordinary text, whole or where message and template make one
-together. Two things of a message may count: a role inside a token whose ends are the template's
-("<|" ~ role ~ "|>"), and the tags of a thought in the assistant's own text, which are tokens to the model.
+A special token that a message spells out stays ordinary text, whether the message has all of it or completes
+what the template began. A message contributes in two cases only: a role inside a token whose ends the
+template wrote ("<|" ~ role ~ "|>"), and the tags around a thought in the assistant's own text, which the
+model knows as tokens.
 """
 
 from __future__ import annotations
@@ -12,35 +13,36 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pophood.text.chat.sourced import Sources, runs_of
 from pophood.text.chat.thoughts import thought_tags
+from pophood.text.vocabulary import any_of
 
-SEVERAL = -1  # the owner of characters that come from more than one message, or from no message
+SEVERAL = -1  # owner of characters that come from several messages, or from tools and other variables
 
-Piece = tuple[str | int, int | None]  # text or a special token's id, and the message it comes from
+Piece = tuple[str | int, int | None]  # text or the id of a special token, and the message that it comes from
 
 _TEMPLATE, _ROLE, _ANSWER, _OTHER = "t", "r", "a", "o"
 _OF_TEMPLATE, _OF_ANSWER = re.compile("[tr]+"), re.compile("a+")
 
 
 def special_places(text: str, specials: Mapping[int, str]) -> list[tuple[int, int, int]]:
-    """Start, end and id of every special token in a rendered text, in order."""
+    """Return (start, end, id) of every special token in a rendered text, in order."""
     kinds = "".join(_kind(sources) * length for length, sources in runs_of(text))
     plain = str.__str__(text)
-    found: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int, int]] = []
     for wanted, stretches in ((specials, _OF_TEMPLATE), (thought_tags(specials), _OF_ANSWER)):
         if wanted:
             for stretch in stretches.finditer(kinds):
-                found += _in_stretch(plain, kinds, stretch.span(), wanted)
-    return sorted(found)
+                places += _in_stretch(plain, kinds, stretch.span(), wanted)
+    return sorted(places)
 
 
 def spells_specials(text: str, places: Iterable[tuple[int, int, int]], specials: Mapping[int, str]) -> bool:
-    """Whether the text has special tokens that are not at `places`: ordinary text that looks like them."""
+    """Return whether ordinary text, outside `places`, looks like a special token."""
     spelled = any_of(specials.values()).finditer(str.__str__(text))
     return [match.span() for match in spelled] != [(start, end) for start, end, _ in places]
 
 
 def pieces_of(text: str, specials: Mapping[int, str]) -> list[Piece]:
-    """A rendered text cut at its special tokens and where it comes from another message.
+    """Split a rendered text at its special tokens and wherever the message that it comes from changes.
 
     >>> pieces_of("a<s>b", {1: "<s>"})
     [('a', None), (1, None), ('b', None)]
@@ -57,7 +59,7 @@ def pieces_of(text: str, specials: Mapping[int, str]) -> list[Piece]:
                 cut = min(start, stop)
                 pieces.append((plain[at:cut], owner))
                 at = cut
-            elif stop < end:  # a token goes on in the next run
+            elif stop < end:  # a token continues in the next run
                 at = stop
             else:
                 pieces.append((id_, owner if _kind(sources) == _ANSWER else None))
@@ -67,7 +69,7 @@ def pieces_of(text: str, specials: Mapping[int, str]) -> list[Piece]:
 
 
 def join_pieces(pieces: Iterable[Piece]) -> list[str | int]:
-    """The pieces for `Tokenizer.encode_parts`: neighbouring texts put together."""
+    """Join neighbouring texts, which gives the parts for `Tokenizer.encode_parts`."""
     parts: list[str | int] = []
     for part, _ in pieces:
         if isinstance(part, str) and parts and isinstance(parts[-1], str):
@@ -75,12 +77,6 @@ def join_pieces(pieces: Iterable[Piece]) -> list[str | int]:
         else:
             parts.append(part)
     return parts
-
-
-def any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """A pattern of any of these texts, the longest first; of none, one that never matches."""
-    longest_first = sorted((text for text in texts if text), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _in_stretch(
@@ -111,7 +107,7 @@ def _kind(sources: Sources) -> str:
 
 
 def _owner(sources: Sources) -> int | None:
-    """The message that characters come from; roles are the template's words."""
+    """Return the message that characters come from; roles count as the template's words."""
     if not sources or all(source.kind == "role" for source in sources):
         return None
     messages = {source.message for source in sources}

@@ -1,1 +1,1 @@
-"""Tokenizers from the metadata of GGUF files, and the ways in which such files cut text before merging."""
+"""Tokenizers from the metadata of GGUF files, and the pre-tokenizers that such files name."""

@@ -1,4 +1,4 @@
-"""The keys `tokenizer.ggml.*` of a GGUF file, each with the type it must have. What they mean is not here."""
+"""Typed access to the keys `tokenizer.ggml.*` of a GGUF file. The meaning of the keys is not known here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "tokenizer.ggml."
 
 
 class Keys:
-    """One file's keys by their names without the prefix; BadFile for a value of the wrong type.
+    """The keys of one file by name, without the prefix; a value of the wrong type is a BadFile.
 
     Example: `Keys(metadata).text("model") == "gpt2"`.
     """
@@ -23,31 +23,31 @@ class Keys:
         self._metadata = metadata
 
     def text(self, key: str) -> str | None:
-        """A text, or None without the key."""
+        """Return a text, or None without the key."""
         value = self._get(key)
         if value is not None and not isinstance(value, str):
             raise BadFile(f"{PREFIX}{key} of the GGUF file is {type(value).__name__}, not text")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
-        """True or false; `default` without the key."""
+        """Return a boolean, or `default` without the key."""
         value = self._get(key)
         if value is not None and not isinstance(value, bool):
             raise BadFile(f"{PREFIX}{key} of the GGUF file is {str(value)[:60]!r}, not true or false")
         return default if value is None else value
 
     def id(self, key: str, size: int) -> int | None:
-        """A token's id; None without the key, and for an id that no token has."""
+        """Return a token's id; None without the key, or for an id that no token has."""
         value = self._get(key)
         if value is None:
             return None
         if type(value) is not int:
             raise BadFile(f"{PREFIX}{key} of the GGUF file is {str(value)[:60]!r}, not an id")
-        # llama.cpp drops an id without a token; 2^32 - 1 is how converters write "none"
+        # llama.cpp drops an id without a token too; converters write 2^32 - 1 for "none"
         return value if 0 <= value < size else None
 
     def texts(self, key: str) -> list[str]:
-        """A list of texts, which the file must have."""
+        """Return a list of texts; BadFile without the key."""
         value = self._list(key)
         if value is None:
             raise BadFile(f"the GGUF file has no {PREFIX}{key}: take another conversion of the model")
@@ -56,14 +56,14 @@ class Keys:
         return value
 
     def integers(self, key: str, size: int) -> list[int] | None:
-        """`size` whole numbers; None without the key."""
+        """Return `size` whole numbers, or None without the key."""
         value = self._list(key, size)
         if value is not None and not set(map(type, value)) <= {int}:
             raise BadFile(f"{PREFIX}{key} of the GGUF file is not a list of whole numbers")
         return value
 
     def numbers(self, key: str, size: int) -> list[float] | None:
-        """`size` finite numbers; None without the key."""
+        """Return `size` finite numbers, or None without the key."""
         value = self._list(key, size)
         if value is None:
             return None

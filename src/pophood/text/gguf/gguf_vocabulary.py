@@ -1,13 +1,13 @@
 """Tokenizers from GGUF metadata, with llama.cpp's meaning of the keys `tokenizer.ggml.*`.
 
-Two kinds are built: `gpt2` (byte-level BPE; the key `pre` names the way words are cut) and `llama`
-(SentencePiece-style, merged by score). Other kinds are refused by name. A key that llama.cpp does without is
-done without here too, and where that can cost quality a note says so.
+Two kinds are read: `gpt2` (byte-level BPE; the key `pre` names the pre-tokenizer) and `llama`
+(SentencePiece-style, merged by score). Other kinds are refused by name. A key that is optional for llama.cpp
+is optional here too; where its absence can cost quality, a note says so.
 
-Three things are not as in llama.cpp (0.3.36 of llama-cpp-python), because they would do harm. Without its
-keys it starts and ends texts of `gpt2` vocabularies with token 11, a comma in most of them. It passes over a
-merge that is not two tokens, which means a damaged list. It refuses a file with an unknown `pre`, which is
-cut in the default way here.
+Three things differ from llama.cpp (0.3.36 of llama-cpp-python), where following it would do harm. Without the
+keys that name them, it starts and ends texts of `gpt2` vocabularies with token 11, a comma in most of them.
+It skips a merge that is not two tokens, although that means a damaged list. It refuses a file with an unknown
+`pre`; here such a file is split in the default way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.gguf_keys import PREFIX, Keys
@@ -23,7 +22,7 @@ from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS, DEFAULT, ELSEWHER
 from pophood.text.hf.stages import Decoding
 from pophood.text.hf.tokenizer_json import Merges, Parts, build_encoder
 from pophood.text.score_merges import ScoreEncoder
-from pophood.text.stop_tokens import END_NAMES, Stops, add_conventional_ends, add_stop
+from pophood.text.stop_tokens import END_NAMES, Stops, TemplateEnds, add_conventional_ends, add_stop
 from pophood.text.tokenizer import Encoder, Tokenizer
 from pophood.text.vocabulary import BYTE_TOKEN, Vocabulary
 
@@ -38,44 +37,51 @@ _NAME_KEYS = {
     "padding_token_id": "pad_token",
 }
 _SPM_DEFAULTS = {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0}
-# How control tokens are written, for files that do not say which tokens they are.
+# How control tokens are usually written, for files that do not mark them.
 _CONTROL_LOOK = re.compile(r"<[|\uff5c].+[|\uff5c]>|</?[a-z_]+>|\[/?[A-Z_]+\]")
 
 NO_TYPES = (
-    "the GGUF file does not say which tokens are control tokens (tokenizer.ggml.token_type): those that are"
-    " written like one count"
+    "the GGUF file does not say which tokens are control tokens (tokenizer.ggml.token_type): those that look"
+    " like one, such as <|x|>, are taken for one"
 )
 NO_SCORES = (
-    "the GGUF file has no tokenizer.ggml.scores: text is merged from the left, as llama.cpp does, and the"
-    " answers may be worse than the model's; a newer conversion of the model does better"
+    "the GGUF file has no tokenizer.ggml.scores: text is merged from the left, as in llama.cpp, and answers"
+    " may be worse than the model's; a newer conversion of the model does better"
 )
 NO_START = (
-    "the GGUF file wants a start token and does not say which (tokenizer.ggml.bos_token_id): texts begin"
+    "the GGUF file asks for a start token but does not name one (tokenizer.ggml.bos_token_id): texts begin"
     " without one"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class GgufVocabulary:
-    """The tokens of a GGUF file, what it leaves out filled in; all lists are by id."""
+    """The tokens of a GGUF file, with the gaps that it leaves filled in; all lists are indexed by id."""
 
     kind: str  # "gpt2" or "llama"
     tokens: list[str]
     types: list[int]
     named: dict[str, int | None]  # "bos_token_id" -> id, and so on
-    merges: Merges  # of "gpt2", in order of rank
-    cut: WordCut | None  # of "gpt2"
-    scores: list[float]  # of "llama"
+    merges: Merges  # only "gpt2", in order of rank
+    cut: WordCut | None  # only "gpt2"
+    scores: list[float]  # only "llama"
     notes: tuple[str, ...]
 
+    @property
+    def names(self) -> dict[str, str]:
+        """The named tokens, for chat templates: "bos_token" -> text, and so on."""
+        ids = {name: self.named[key] for key, name in _NAME_KEYS.items()}
+        return {name: self.tokens[id_] for name, id_ in ids.items() if id_ is not None}
 
-def load_gguf(metadata: Mapping[str, object]) -> Tokenizer:
-    """The tokenizer of a GGUF file, from its metadata.
 
-    Example: `load_gguf(open_gguf("model.gguf").metadata).encode("Hi")`. BadFile, Unsupported.
+def load_gguf(
+    metadata: Mapping[str, object], words: GgufVocabulary, *, template_ends: TemplateEnds | None = None
+) -> Tokenizer:
+    """Build the tokenizer of a GGUF file from its metadata and the vocabulary that was read from it.
+
+    `template_ends` finds the tokens with which the chat template ends a turn. Raises BadFile, Unsupported.
     """
-    keys, words = Keys(metadata), read_vocabulary(metadata)
-    tokens, named = words.tokens, words.named
+    keys, named = Keys(metadata), words.named
     if words.cut is None:
         add_start, add_space = True, keys.flag("add_space_prefix", True)
         encoder, vocabulary = _score_parts(words, add_space)
@@ -88,26 +94,25 @@ def load_gguf(metadata: Mapping[str, object]) -> Tokenizer:
         if id_ is not None:
             add_stop(stops, id_, PREFIX + key)
     add_conventional_ends(stops, vocabulary.specials)
-    names = {name: tokens[id_] for key, name in _NAME_KEYS.items() if (id_ := named[key]) is not None}
     start = named["bos_token_id"]
     wanted = keys.flag("add_bos_token", add_start)
     return Tokenizer(
         encoder,
         vocabulary,
         start_ids=(start,) if wanted and start is not None else (),
-        stops=Stops(stops, vocabulary.specials, _template_ends(metadata, vocabulary, names)),
+        stops=Stops(stops, vocabulary.specials, template_ends),
         drops_first_space=add_space,
-        names=names,
+        names=words.names,
         notes=(*words.notes, NO_START) if wanted and start is None else words.notes,
     )
 
 
 def read_vocabulary(metadata: Mapping[str, object]) -> GgufVocabulary:
-    """The checked vocabulary of a GGUF file's metadata; BadFile, Unsupported."""
+    """Read and check the vocabulary in a GGUF file's metadata; raises BadFile, Unsupported."""
     keys = Keys(metadata)
     kind = keys.text("model")
     if kind is None:
-        raise BadFile("the GGUF file has no tokenizer.ggml.model, so no tokenizer")
+        raise BadFile("the GGUF file has no tokenizer.ggml.model, and so no tokenizer")
     if kind not in ("gpt2", "llama"):
         raise Unsupported(f"the GGUF tokenizer {kind[:60]!r} is not understood; 'gpt2' and 'llama' are")
     tokens = keys.texts("tokens")
@@ -125,35 +130,35 @@ def read_vocabulary(metadata: Mapping[str, object]) -> GgufVocabulary:
     if kind == "gpt2":
         cut = word_cut(keys.text("pre"), notes)
         merges = _merges(keys.texts("merges"))
-        made = {left + right for left, right in merges}
-        types = _types(keys, tokens, named, made.__contains__, notes)
+        merged = {left + right for left, right in merges}
+        types = _types(keys, tokens, named, merged.__contains__, notes)
     else:
         for key, default in _SPM_DEFAULTS.items():
             if named[key] is None and default < len(tokens):
                 named[key] = default
-        given = keys.numbers("scores", len(tokens))
-        scores = [0.0] * len(tokens) if given is None else given
-        notes += [NO_SCORES] if given is None else []
+        stored = keys.numbers("scores", len(tokens))
+        scores = [0.0] * len(tokens) if stored is None else stored
+        notes += [NO_SCORES] if stored is None else []
         types = _types(keys, tokens, named, lambda token: _is_union(token, ids), notes)
     return GgufVocabulary(kind, tokens, types, named, merges, cut, scores, tuple(notes))
 
 
 def word_cut(pre: str | None, notes: list[str]) -> WordCut:
-    """The way to cut words of a value of `tokenizer.ggml.pre`; Unsupported by name.
+    """Return the pre-tokenizer that `tokenizer.ggml.pre` names; Unsupported for one that is not here.
 
-    A missing or unknown value is llama.cpp's default, and a line in `notes`.
+    A missing or unknown value means llama.cpp's default, and adds a line to `notes`.
     """
     known = CUT_BY_NAME.get(pre or "")
     if known is not None:
         return known
     if pre in ELSEWHERE:
         raise Unsupported(
-            f"the GGUF file cuts words in the way {pre!r}, which pophood does not have: take another model"
-            f" (known ways: {', '.join(cut.names[0] for cut in CUTS)})"
+            f"the GGUF file names the pre-tokenizer {pre!r}, which pophood does not have: take another model"
+            f" (known: {', '.join(cut.names[0] for cut in CUTS)})"
         )
-    found = f"names an unknown way to cut words ({pre[:60]!r})" if pre else "does not say how to cut words"
+    problem = f"names an unknown pre-tokenizer ({pre[:60]!r})" if pre else "names no pre-tokenizer"
     notes.append(
-        f"the GGUF file {found} in tokenizer.ggml.pre: they are cut in llama.cpp's default way, and the"
+        f"the GGUF file {problem} in tokenizer.ggml.pre: words are split in llama.cpp's default way, and"
         " answers may be worse than the model's; a newer conversion of the model does better"
     )
     return CUT_BY_NAME[DEFAULT]
@@ -163,23 +168,23 @@ def _types(
     keys: Keys,
     tokens: list[str],
     named: Mapping[str, int | None],
-    is_made: Callable[[str], bool],
+    is_merged: Callable[[str], bool],
     notes: list[str],
 ) -> list[int]:
-    """The type of each token. What is called like an end is a control token, as in llama.cpp.
+    """Return the type of each token. As in llama.cpp, a token with the name of an end is a control token.
 
-    Where a file gives no types, a control token is one that a key names, or that no merge makes and that is
-    written like one: `<|x|>`. llama.cpp takes all tokens for text then, but for the ends.
+    Where a file gives no types, a token is a control token if a key names it, or if it looks like one
+    (`<|x|>`) and no merge produces it. llama.cpp then takes all tokens but the ends for text.
     """
-    given = keys.integers("token_type", len(tokens))
+    stored = keys.integers("token_type", len(tokens))
     control = END_NAMES
-    types = [NORMAL] * len(tokens) if given is None else given
-    if given is None:
+    types = [NORMAL] * len(tokens) if stored is None else stored
+    if stored is None:
         notes.append(NO_TYPES)
         control |= {tokens[id_] for id_ in named.values() if id_ is not None}
         control |= {token for token in tokens if _CONTROL_LOOK.fullmatch(token)}
     for id_, token in enumerate(tokens):
-        if token in control and types[id_] in (NORMAL, USER_DEFINED) and not is_made(token):
+        if token in control and types[id_] in (NORMAL, USER_DEFINED) and not is_merged(token):
             types[id_] = CONTROL
     if keys.text("model") == "llama":
         _mark_bytes(tokens, types)
@@ -187,7 +192,7 @@ def _types(
 
 
 def _mark_bytes(tokens: list[str], types: list[int]) -> None:
-    """Make `<0xE2>` a byte token where a file calls it text: llama.cpp goes by the name."""
+    """Make `<0xE2>` a byte token where a file types it as text: llama.cpp goes by the name."""
     typed = {token for token, kind in zip(tokens, types, strict=True) if kind == BYTE}
     for id_, token in enumerate(tokens):
         if types[id_] == BYTE and BYTE_TOKEN.fullmatch(token) is None:
@@ -197,15 +202,8 @@ def _mark_bytes(tokens: list[str], types: list[int]) -> None:
 
 
 def _is_union(token: str, ids: Mapping[str, int]) -> bool:
-    """Whether two tokens side by side make this one."""
+    """Return whether this token is two other tokens joined."""
     return any(token[:cut] in ids and token[cut:] in ids for cut in range(1, len(token)))
-
-
-def _template_ends(metadata: Mapping[str, object], vocabulary: Vocabulary, names: Mapping[str, str]) -> Any:
-    from pophood.text.chat.chat_template import load_template_gguf
-
-    template = load_template_gguf(metadata, names)
-    return None if template is None else lambda: template.end_ids(vocabulary.specials)
 
 
 def _byte_parts(words: GgufVocabulary, cut: WordCut) -> tuple[Encoder, Vocabulary]:
@@ -229,12 +227,15 @@ def _byte_parts(words: GgufVocabulary, cut: WordCut) -> tuple[Encoder, Vocabular
 
 
 def _merges(lines: list[str]) -> Merges:
-    """Pairs of tokens, in order of rank; of a pair that is listed twice the first counts, as in llama.cpp."""
+    """Return pairs of tokens in order of rank.
+
+    If a pair is listed twice, the first counts, as in llama.cpp.
+    """
     lines = list(dict.fromkeys(lines))
     fields = " \n ".join(lines).split(" ") if lines else []
     if len(fields) != max(3 * len(lines) - 1, 0) or fields[2::3].count("\n") != max(len(lines) - 1, 0):
         bad = next(line for line in lines if line.count(" ") != 1 or "\n" in line)
-        raise BadFile(f"the merge {bad[:60]!r} of the GGUF file is not two tokens with a space between")
+        raise BadFile(f"the merge {bad[:60]!r} of the GGUF file is not two tokens with a space between them")
     return list(zip(fields[0::3], fields[1::3], strict=True))
 
 

@@ -1,13 +1,13 @@
-"""How byte-level vocabularies cut text into words before merging: the patterns that publishers use.
+"""The regular expressions with which byte-level tokenizers split text into words before merging.
 
-A pattern from a file is run only if it is one of those in `word_cuts.KNOWN_PATTERNS`. They are the published
-ones, and each walks a text once; an unknown pattern could take for ever on a text that its author chose.
+A pattern from a file is run only if it is in `pretokenizers.KNOWN_PATTERNS`. Those are the published ones,
+and each reads a text once; an unknown pattern could run forever on a text that its author chose.
 """
 
 from __future__ import annotations
 
 _ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-# llama.cpp writes the cases out, so that the long s (U+017F) is no s to it, as it is to "(?i:'s)".
+# llama.cpp writes the cases out, so it does not take the long s (U+017F) for an s, as "(?i:'s)" does.
 _ENGLISH_SPELLED_OUT = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 
 # The tokenizers of GPT-2 (encoder.py of its release), Llama 3, Qwen2 and Qwen3.5 (their tokenizer.json).
@@ -15,10 +15,10 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 LLAMA3 = _ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 QWEN35 = QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
-# cl100k's way with two digits at a time, as in small models that people train themselves. No name in GGUF.
+# cl100k with two digits at a time, as in small models that people train themselves. It has no name in GGUF.
 TWO_DIGITS = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}{1,2}")
 
-# Jais 2: Llama 3 with white space in pieces of a power of two.
+# Jais 2: Llama 3 with white space split into powers of two.
 JAIS2 = LLAMA3.removesuffix(r"|\s+(?!\S)|\s+") + "".join(
     rf"|\s{{{count}}}(?!\S)" for count in ("512", "256", "128", "64", "32", "16", "8", "4", "1,2")
 )
@@ -34,7 +34,7 @@ _CASED = (
     r"|%(digits)s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _CASES = {"upper": r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", "lower": r"\p{Ll}\p{Lm}\p{Lo}\p{M}"}
-# llama.cpp knows the case of ASCII letters alone: any other letter is both, and a mark is no letter.
+# llama.cpp knows the case of ASCII letters only: any other letter is both, and a mark is not a letter.
 _ASCII_CASES = {"upper": r"\p{L}&&[^a-z]", "lower": r"\p{L}&&[^A-Z]"}
 _ONE_DIGIT = {"english": "", "digits": r"\p{N}"}
 _THREE_DIGITS = {"english": _ENGLISH + "?", "digits": r"\p{N}{1,3}"}
@@ -71,7 +71,7 @@ _PUNCTUATION = "!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f"
 DEEPSEEK_PUNCTUATION = rf"\s?[{_PUNCTUATION}\u3000-\u3002]+"
 _EAST_ASIAN = "\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff"
 DEEPSEEK_EAST_ASIAN = rf"[{_EAST_ASIAN}]+"
-# llama.cpp matches these two on a text in which every white space beyond ASCII is the vertical tab.
+# llama.cpp matches these two on a text in which all white space beyond ASCII was replaced by a vertical tab.
 DEEPSEEK_PUNCTUATION_IN_LLAMA_CPP = rf"\s?[{_PUNCTUATION}\u3001\u3002]+"
 DEEPSEEK_EAST_ASIAN_IN_LLAMA_CPP = rf"[{_EAST_ASIAN}&&[^\s]]+"
 CODER_LETTERS = r"\s?\p{L}+"
@@ -82,7 +82,7 @@ V3 = (
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# BLOOM, and Viking after it: words end at white space, at punctuation and at "(", "|", ")".
+# BLOOM, and Viking after it: words end at white space, punctuation, "(", "|" and ")".
 _WORD_ENDS = ".,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
 BLOOM = rf" ?[^(\s|[{_WORD_ENDS}])]+"
 
@@ -90,7 +90,7 @@ BLOOM = rf" ?[^(\s|[{_WORD_ENDS}])]+"
 FALCON_PUNCTUATION = r"[\p{P}\$\+<=>\^~\|`]+"
 DEFAULT_PUNCTUATION = FALCON_PUNCTUATION.replace("`", "")
 
-# Other spellings, in published files, of a pattern above that cuts every text alike.
+# Other spellings in published files, each equivalent to a pattern above on every text.
 _SPELLINGS = {
     GPT2.removesuffix(r"|\s+"): GPT2,
     **{
@@ -100,12 +100,12 @@ _SPELLINGS = {
     },
     BLOOM.replace("[" + _WORD_ENDS + "]", _WORD_ENDS): BLOOM,
 }
-# The same matches without trying again from every space of a long run.
+# The same matches, without another attempt from every space of a long run.
 _FASTER = {LAST_SPACES: r"(?<!\s)\s+$"}
 
 
 def canonical(pattern: str) -> str:
-    r"""A pattern in the spelling of this file: CR and LF as `\r` and `\n`, one text for equal patterns.
+    r"""Return a pattern in the spelling of this file: CR and LF as `\r` and `\n`, known variants unified.
 
     >>> canonical("[\r\n]")
     '[\\r\\n]'
@@ -115,10 +115,10 @@ def canonical(pattern: str) -> str:
 
 
 def spelled_out(pattern: str) -> str:
-    """The pattern as llama.cpp runs it: English contractions with their cases written out."""
+    """Return the pattern as llama.cpp runs it, with the cases of English contractions written out."""
     return pattern.replace(_ENGLISH, _ENGLISH_SPELLED_OUT)
 
 
 def fast(pattern: str) -> str:
-    """A pattern with the same matches that takes time in proportion to the text."""
+    """Return a pattern with the same matches that takes time in proportion to the text."""
     return _FASTER.get(canonical(pattern), pattern)

@@ -1,10 +1,10 @@
-"""The table of ways to cut text into words: as tokenizer.json files write them, and under GGUF's names.
+"""The table of pre-tokenizers (ways to split text into words), for tokenizer.json and under GGUF's names.
 
-Reading a folder, reading a GGUF file and writing either of them all follow this one table: a pattern that it
-lists may come from a tokenizer.json, and a name that it lists is a value of `tokenizer.ggml.pre`.
+Readers and writers of folders and of GGUF files all follow this one table: a pattern in it is accepted from a
+tokenizer.json, and a name in it is a value of `tokenizer.ggml.pre`.
 
-llama.cpp's patterns are those of its tokenizer as of llama-cpp-python 0.3.36. Left out are the names of
-encoders, and those whose patterns are not known to take time in proportion to the text (see ELSEWHERE).
+llama.cpp's patterns are those of llama-cpp-python 0.3.36. Names of encoder models are left out, and so are
+names whose patterns are not known to take time in proportion to the text (see ELSEWHERE).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pophood.text.gguf import patterns as p
 
 Step = dict[str, Any]  # one pre-tokenizer, as tokenizer.json writes it
 
-DEFAULT = "default"  # llama.cpp's name for what it does without a name
+DEFAULT = "default"  # llama.cpp's name for its behaviour without a name
 
 
 def _byte_level(use_regex: bool = False) -> Step:
@@ -39,21 +39,21 @@ _PUNCTUATION_RUNS: Step = {"type": "Punctuation", "behavior": "Contiguous"}
 
 @dataclass(frozen=True, slots=True)
 class WordCut:
-    """One way to cut words, and what llama.cpp ties to its names.
+    """One way to split words, and the settings that llama.cpp derives from its names.
 
-    `published` are the steps that tokenizer.json files have; `differing` those of llama.cpp where it cuts
-    some texts otherwise (but for the long s of a contraction, see `patterns.spelled_out`).
+    `published` are the steps in tokenizer.json files. `differing` are llama.cpp's steps, where it splits some
+    texts differently (apart from the long s of a contraction, see `patterns.spelled_out`).
     """
 
-    names: tuple[str, ...]  # values of tokenizer.ggml.pre; the first is written
+    names: tuple[str, ...]  # values of tokenizer.ggml.pre; exports write the first
     published: tuple[Step, ...]
     differing: tuple[Step, ...] = ()
-    ignore_merges: bool = False  # a word that is a token as a whole is not merged up to it
+    ignore_merges: bool = False  # a word that is a token is taken whole, without merging
     add_start: bool = False
 
     @property
     def in_gguf(self) -> Step:
-        """The pre-tokenizer that cuts as llama.cpp does under these names."""
+        """The pre-tokenizer that splits as llama.cpp does under these names."""
         steps = [dict(step) for step in self.differing or self.published]
         for step in steps:
             if step["type"] == "Split":
@@ -153,7 +153,7 @@ CUTS = (
 
 CUT_BY_NAME: Mapping[str, WordCut] = {name: cut for cut in CUTS for name in cut.names}
 
-# Names that llama.cpp knows and that are refused here: its default would cut otherwise than it does.
+# Names that llama.cpp knows and pophood refuses: falling back to the default would split differently.
 ELSEWHERE = frozenset(
     {
         *("afmoe", "chameleon", "cohere2moe", "exaone-moe", "gemma4", "granite-embed-multi-311m"),
@@ -165,7 +165,7 @@ ELSEWHERE = frozenset(
 
 
 def steps_of(pre_tokenizer: object) -> tuple[str, ...]:
-    r"""The steps of a pre-tokenizer, one text each; equal cuts have equal texts where that is known.
+    r"""Describe the steps of a pre-tokenizer, one text each; those known to be equivalent compare equal.
 
     >>> steps_of({"type": "ByteLevel", "add_prefix_space": False})
     ("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", 'ByteLevel')
@@ -204,14 +204,14 @@ def _patterns() -> Iterator[str]:
         for step in (*cut.published, *cut.differing):
             if step["type"] == "Split":
                 yield from (step["pattern"]["Regex"], p.spelled_out(step["pattern"]["Regex"]))
-    yield from (p.TWO_DIGITS, r"\d", "[0-9]", r"\s+")  # published, and of no name in GGUF
+    yield from (p.TWO_DIGITS, r"\d", "[0-9]", r"\s+")  # published, but without a name in GGUF
 
 
 KNOWN_PATTERNS = frozenset(_patterns())
 
 
 def with_fast_patterns(pre_tokenizer: object) -> object:
-    """A pre-tokenizer with every pattern in the form that takes time in proportion to the text."""
+    """Rewrite every pattern of a pre-tokenizer to the form that takes time in proportion to the text."""
     if not isinstance(pre_tokenizer, dict):
         return pre_tokenizer
     if pre_tokenizer.get("type") == "Sequence":
@@ -224,11 +224,11 @@ def with_fast_patterns(pre_tokenizer: object) -> object:
 
 
 def _names_by_steps() -> dict[tuple[tuple[str, ...], bool], WordCut]:
-    found: dict[tuple[tuple[str, ...], bool], WordCut] = {}
+    cuts: dict[tuple[tuple[str, ...], bool], WordCut] = {}
     for cut in CUTS:
         for stage in (_sequence(list(cut.published)), cut.in_gguf, cut.in_folder):
-            found.setdefault((steps_of(stage), cut.ignore_merges), cut)
-    return found
+            cuts.setdefault((steps_of(stage), cut.ignore_merges), cut)
+    return cuts
 
 
 CUT_BY_STEPS: Mapping[tuple[tuple[str, ...], bool], WordCut] = _names_by_steps()

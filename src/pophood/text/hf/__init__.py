@@ -1,1 +1,1 @@
-"""Tokenizers from Hugging Face folders: tokenizer.json, and the older files beside it."""
+"""Tokenizers from Hugging Face folders: tokenizer.json and the older files beside it."""

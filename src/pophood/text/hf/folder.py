@@ -1,24 +1,23 @@
-"""The tokenizer of a model's folder: which file holds it, and what its neighbours say of starts and ends.
+"""The tokenizer of a model folder: which file holds it, and how the files beside it change it.
 
 The vocabulary comes from tokenizer.json, else vocab.json with merges.txt, else OpenAI's vocab.bpe (with
-encoder.json, or alone: the vocabulary follows from it). What the files beside it mean is what transformers
-5.23 makes of them: added_tokens.json and special_tokens_map.json count where tokenizer_config.json has no
-`added_tokens_decoder`, and `add_bos_token` where there is no tokenizer.json, whose post-processor says how
-texts begin. The ids of added tokens are the files' own. No file of the folder is ever imported.
+encoder.json, or alone: the vocabulary follows from it). The other files mean what transformers 5.23 makes of
+them; `add_bos_token` counts only without a tokenizer.json, whose post-processor says how texts begin. Added
+tokens keep the ids that the files give them. Nothing in the folder is ever imported.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pophood.errors import BadFile, NotHere, Unsupported
-from pophood.text.byte_level import byte_characters
+from pophood.formats.json_file import read_json
 from pophood.text.gguf.patterns import QWEN2, QWEN35
 from pophood.text.hf.hf_tokenizers import AddedToken
+from pophood.text.hf.settings import FolderSettings, token_text
 from pophood.text.hf.stages import Decoding
 from pophood.text.hf.tokenizer_json import (
     Parts,
@@ -29,171 +28,62 @@ from pophood.text.hf.tokenizer_json import (
     read_tokenizer_json,
     unreachable,
 )
-from pophood.text.one_line import one_line
-from pophood.text.stop_tokens import Stops, add_conventional_ends, add_stop
+from pophood.text.stop_tokens import Stops, TemplateEnds, add_conventional_ends, add_stop
 from pophood.text.tokenizer import Tokenizer
-from pophood.text.vocabulary import Vocabulary
+from pophood.text.vocabulary import Vocabulary, byte_characters
 
 MOST_VOCABULARY_BYTES = 64 << 20  # Gemma's tokenizer.json, among the largest, has 33 MB
-MOST_SETTINGS_BYTES = 16 << 20
 
-_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_LISTS = ("additional_special_tokens", "extra_special_tokens")
-# How each class of transformers cuts words where the folder has no tokenizer.json; None is GPT-2's way.
+# How each class of transformers splits words where the folder has no tokenizer.json; None is GPT-2's way.
 _CLASSES: dict[str, str | None] = {"GPT2Tokenizer": None, "Qwen2Tokenizer": QWEN2, "Qwen3_5Tokenizer": QWEN35}
 _CLASS_OF_MODEL = {
     **dict.fromkeys(("gpt2", "phi"), "GPT2Tokenizer"),
     **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"), "Qwen2Tokenizer"),
     **dict.fromkeys(("qwen3_5", "qwen3_5_text", "qwen3_5_moe"), "Qwen3_5Tokenizer"),
 }
-# Models whose files name another class than the right one (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS).
+# Models whose files name the wrong class (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS in transformers).
 _MISNAMED = ("qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_text")
 
 
-def load_folder(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder; NotHere without one, BadFile or Unsupported by name.
+def load_folder(settings: FolderSettings, *, template_ends: TemplateEnds | None = None) -> Tokenizer:
+    """Load the tokenizer of a folder whose JSON files were read.
 
-    Example: `load_folder(Path("gpt2")).encode("The capital")`.
+    `template_ends` finds the tokens with which the chat template ends a turn. Raises NotHere without a
+    tokenizer; BadFile or Unsupported, naming the part.
     """
-    settings = _Settings(folder)
-    parts, specials = _read_parts(folder, settings)
+    parts, specials = _read_parts(settings)
     parts = _with_declared(parts, settings)
-    names = settings.names()
-    specials |= set(names.values()) | settings.listed().keys()
+    specials |= set(settings.names().values()) | settings.unnamed_specials().keys()
     encoder, vocabulary = build_encoder(parts, specials)
-    start_ids, notes = _start_ids(folder, settings, parts, names)
+    start_ids, notes = _start_ids(settings, parts)
     return Tokenizer(
         encoder,
         vocabulary,
         start_ids=start_ids,
-        stops=_stops(folder, settings, vocabulary, names),
+        stops=_stops(settings, vocabulary, template_ends),
         drops_first_space=parts.decoding.drops_first_space,
-        names=names,
+        names=settings.names(),
         notes=notes,
     )
 
 
 def folder_parts(folder: Path) -> Parts:
-    """What `load_folder` builds the folder's tokenizer of, for writers of other formats."""
-    settings = _Settings(folder)
-    return _with_declared(_read_parts(folder, settings)[0], settings)
+    """Return the parts that `load_folder` builds the tokenizer from, for writers of other formats."""
+    settings = FolderSettings(folder)
+    return _with_declared(_read_parts(settings)[0], settings)
 
 
-def read_json_object(path: Path, most_bytes: int = MOST_SETTINGS_BYTES) -> dict[str, Any]:
-    """A JSON file that holds an object; {} without the file. BadFile if it is too large or no object."""
-    if not path.is_file():
-        return {}
-    size = path.stat().st_size
-    if size > most_bytes:
-        raise BadFile(f"{path.name} has {size:,} bytes; at most {most_bytes:,} are read")
-    content = path.read_bytes()
-    if content.startswith(b"version https://git-lfs"):
-        raise BadFile(
-            f"{path.name} is a Git LFS pointer without the content: run git lfs pull, or fetch it again"
-        )
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path.name} is not JSON: {one_line(error)}") from error
-    if not isinstance(value, dict):
-        raise BadFile(f"{path.name} holds {type(value).__name__}, not an object")
-    return value
-
-
-class _Settings:
-    """The small JSON files beside the vocabulary, each optional."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config = read_json_object(folder / "config.json")
-        self.generation = read_json_object(folder / "generation_config.json")
-        self.tokenizer = read_json_object(folder / "tokenizer_config.json")
-        self.special_map = read_json_object(folder / "special_tokens_map.json")
-        self.added = read_json_object(folder / "added_tokens.json")
-
-    @property
-    def knows_added(self) -> bool:
-        """Whether tokenizer_config.json lists the added tokens, so that the older files do not count."""
-        return "added_tokens_decoder" in self.tokenizer
-
-    def names(self) -> dict[str, str]:
-        """ "bos_token" -> its text, and so on; what the older files say counts as `knows_added` says."""
-        sources = (
-            (self.tokenizer, self.special_map) if self.knows_added else (self.special_map, self.tokenizer)
-        )
-        found: dict[str, str] = {}
-        for name in _NAMES:
-            for source in sources:
-                text = _token_text(source.get(name))
-                if text is not None:
-                    found.setdefault(name, text)
-        return found
-
-    def listed(self) -> dict[str, object]:
-        """Further special tokens that have no name, by their text, as the files write them."""
-        found: dict[str, object] = {}
-        for source in (self.tokenizer, self.special_map):
-            for key in _LISTS:
-                value = source.get(key)
-                entries = (
-                    value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-                )
-                for entry in entries:
-                    text = _token_text(entry)
-                    if text is not None:
-                        found.setdefault(text, entry)
-        return found
-
-    def special_entries(self) -> dict[str, object]:
-        """Special tokens by their text, as the files that count write them: the named ones first."""
-        found: dict[str, object] = {}
-        sources = (self.tokenizer,) if self.knows_added else (self.tokenizer, self.special_map)
-        for name, text in self.names().items():
-            for source in sources:
-                if _token_text(source.get(name)) == text:
-                    found.setdefault(text, source[name])
-        for text, entry in self.listed().items():
-            found.setdefault(text, entry)
-        return found
-
-    def added_entries(self) -> dict[str, dict[str, object]]:
-        """Id, in digits -> the added token's flags, from the file that counts."""
-        if self.knows_added:
-            declared = self.tokenizer["added_tokens_decoder"] or {}
-            if not isinstance(declared, dict):
-                raise BadFile("added_tokens_decoder of tokenizer_config.json is not an object")
-            for key, entry in declared.items():
-                if not isinstance(entry, dict) or not key.isdecimal():
-                    raise BadFile(f"added_tokens_decoder of tokenizer_config.json has an entry {key[:60]!r}")
-            return declared
-        specials = {*self.names().values(), *self.listed()}
-        entries: dict[str, dict[str, object]] = {}
-        for token, id_ in self.added.items():
-            if type(id_) is not int or id_ < 0 or not token:
-                raise BadFile(f"added_tokens.json gives {token[:60]!r} the id {str(id_)[:60]!r}")
-            if str(id_) in entries:
-                raise BadFile(f"added_tokens.json gives the id {id_} to two tokens")
-            special = token in specials
-            entries[str(id_)] = {"content": token, "special": special, "normalized": not special}
-        return entries
-
-
-def _token_text(value: object) -> str | None:
-    """A token as these files write it: text, or an object with its text as `content`."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) and value else None
-
-
-def _read_parts(folder: Path, settings: _Settings) -> tuple[Parts, set[str]]:
-    """The parts, and the tokens that are special because no text can make them."""
+def _read_parts(settings: FolderSettings) -> tuple[Parts, set[str]]:
+    """Return the parts, and the tokens that are special because no text can produce them."""
+    folder = settings.folder
     if (folder / "tokenizer.json").is_file():
-        document = read_json_object(folder / "tokenizer.json", MOST_VOCABULARY_BYTES)
+        document = read_json(folder / "tokenizer.json", MOST_VOCABULARY_BYTES)
         return read_tokenizer_json(document), set()
     for vocab_name, merges_name in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         if (folder / merges_name).is_file():
             merges = read_merges(_merge_lines(folder / merges_name))
             if (folder / vocab_name).is_file():
-                document = read_json_object(folder / vocab_name, MOST_VOCABULARY_BYTES)
+                document = read_json(folder / vocab_name, MOST_VOCABULARY_BYTES)
                 vocab = check_vocab(document, vocab_name)
             elif merges_name == "vocab.bpe":
                 vocab = _vocab_of_merges(merges)
@@ -211,7 +101,7 @@ def _read_parts(folder: Path, settings: _Settings) -> tuple[Parts, set[str]]:
 
 
 def _merge_lines(path: Path) -> list[str]:
-    """The merges of a text file, one a line after the optional line "#version"."""
+    """Read the merges of a text file, one per line after an optional "#version" line."""
     size = path.stat().st_size
     if size > MOST_VOCABULARY_BYTES:
         raise BadFile(f"{path.name} has {size:,} bytes; at most {MOST_VOCABULARY_BYTES:,} are read")
@@ -228,23 +118,23 @@ def _merge_lines(path: Path) -> list[str]:
 
 
 def _vocab_of_merges(merges: list[tuple[str, str]]) -> dict[str, int]:
-    """OpenAI's rule: 256 bytes (those that print first), the merges in order, then <|endoftext|>."""
+    """Build the vocabulary by OpenAI's rule: 256 bytes, printable ones first, the merges, <|endoftext|>."""
     characters = byte_characters()
     printed = [character for byte, character in enumerate(characters) if ord(character) == byte]
     others = [character for byte, character in enumerate(characters) if ord(character) != byte]
     tokens = [*printed, *others, *(left + right for left, right in merges), "<|endoftext|>"]
     vocab = {token: id_ for id_, token in enumerate(tokens)}
     if len(vocab) != len(tokens):
-        raise BadFile("vocab.bpe makes the same token by two merges")
+        raise BadFile("two merges of vocab.bpe make the same token")
     return vocab
 
 
-def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settings: _Settings) -> Parts:
-    """A vocabulary and its merges, with the word pattern of the class that tokenizer_config.json names."""
+def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settings: FolderSettings) -> Parts:
+    """Combine a vocabulary and merges with the word pattern of the class that tokenizer_config.json names."""
     kind = _class_of(settings)
     if kind not in _CLASSES:
         raise Unsupported(
-            f"how {kind[:60]} cuts words is in tokenizer.json, which the folder lacks: fetch it too"
+            f"how {kind[:60]} splits words is in tokenizer.json, which the folder lacks: fetch it too"
         )
     pattern = _CLASSES[kind]
     space = settings.tokenizer.get("add_prefix_space") is True
@@ -266,8 +156,8 @@ def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settin
     )
 
 
-def _class_of(settings: _Settings) -> str:
-    """The class of transformers that reads vocab.json and merges.txt; a model's name, where that is all."""
+def _class_of(settings: FolderSettings) -> str:
+    """Return the class with which transformers reads vocab.json and merges.txt, or the model's type."""
     model = settings.config.get("model_type")
     named = settings.tokenizer.get("tokenizer_class") or settings.config.get("tokenizer_class")
     usual = _CLASS_OF_MODEL.get(str(model))
@@ -275,8 +165,8 @@ def _class_of(settings: _Settings) -> str:
     return str(kind).removesuffix("Fast")
 
 
-def _with_declared(parts: Parts, settings: _Settings) -> Parts:
-    """The parts with the tokens that only the files beside the vocabulary declare."""
+def _with_declared(parts: Parts, settings: FolderSettings) -> Parts:
+    """Add the tokens that only the files beside the vocabulary declare."""
     known = {token.content for token in parts.added}
     more: list[AddedToken] = []
     for key, entry in settings.added_entries().items():
@@ -297,9 +187,8 @@ def _with_declared(parts: Parts, settings: _Settings) -> Parts:
         strips = any(flags.get(flag) is True for flag in ("lstrip", "rstrip", "single_word"))
         if text in known or (text in parts.vocab and not strips):
             continue
-        if (
-            text not in parts.vocab
-        ):  # transformers adds it behind the others; here only where the model has a row
+        if text not in parts.vocab:
+            # transformers adds it after the others; here only if the model has a row for it
             if type(rows) is not int or following >= rows:
                 continue
             parts.vocab[text] = following
@@ -309,40 +198,38 @@ def _with_declared(parts: Parts, settings: _Settings) -> Parts:
     return replace(parts, added=(*parts.added, *more)) if more else parts
 
 
-def _start_ids(
-    folder: Path, settings: _Settings, parts: Parts, names: Mapping[str, str]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The start tokens, and a note where tokenizer_config.json wants other ones than there are."""
+def _start_ids(settings: FolderSettings, parts: Parts) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the start tokens, and a note where tokenizer_config.json asks for others."""
     wanted = settings.tokenizer.get("add_bos_token")
-    if (folder / "tokenizer.json").is_file():
+    if (settings.folder / "tokenizer.json").is_file():
         unknown = [id_ for id_ in parts.start_ids if id_ not in parts.vocab.values()]
         if unknown:
-            raise BadFile(f"tokenizer.json starts texts with id {unknown[0]}, which is no token")
+            raise BadFile(f"tokenizer.json starts texts with id {unknown[0]}, which is not a token")
         if not isinstance(wanted, bool) or wanted == bool(parts.start_ids):
             return parts.start_ids, ()
         does = "a start token" if parts.start_ids else "no start token"
         return parts.start_ids, (
-            f"tokenizer_config.json says add_bos_token: {json.dumps(wanted)}, and tokenizer.json gives texts"
+            f"tokenizer_config.json says add_bos_token: {json.dumps(wanted)}, but tokenizer.json gives texts"
             f" {does}: tokenizer.json counts, as in transformers",
         )
     if wanted is not True:
         return (), ()
     usual = "<|endoftext|>" if _class_of(settings) == "GPT2Tokenizer" else ""
-    start = parts.vocab.get(names.get("bos_token", usual))
+    start = parts.vocab.get(settings.names().get("bos_token", usual))
     if start is None:
         return (), (
-            "tokenizer_config.json wants a start token (add_bos_token) and its bos_token is no token of the"
+            "tokenizer_config.json asks for a start token (add_bos_token), but its bos_token is not in the"
             " vocabulary: texts begin without one",
         )
     return (start,), ()
 
 
-def _stops(folder: Path, settings: _Settings, vocabulary: Vocabulary, names: Mapping[str, str]) -> Stops:
+def _stops(settings: FolderSettings, vocabulary: Vocabulary, template_ends: TemplateEnds | None) -> Stops:
     stops: dict[int, str] = {}
     for where, source in (("generation_config.json", settings.generation), ("config.json", settings.config)):
         value = source.get("eos_token_id")
         for id_ in value if isinstance(value, list) else [value]:
-            if type(id_) is not int:  # null, or no id: `open_bundle` says so
+            if type(id_) is not int:  # null, or not an id, which `open_bundle` reports
                 continue
             # transformers writes 50256 into the config of every GPT-2, however small its vocabulary.
             if 0 <= id_ < vocabulary.size:
@@ -351,13 +238,8 @@ def _stops(folder: Path, settings: _Settings, vocabulary: Vocabulary, names: Map
         ("tokenizer_config.json", settings.tokenizer),
         ("special_tokens_map.json", settings.special_map),
     ):
-        id_ = vocabulary.ids.get(_token_text(source.get("eos_token")) or "")
+        id_ = vocabulary.ids.get(token_text(source.get("eos_token")) or "")
         if id_ is not None:
             add_stop(stops, id_, where)
     add_conventional_ends(stops, vocabulary.specials)
-
-    from pophood.text.chat.chat_template import load_template_folder
-
-    template = load_template_folder(folder, names)
-    ends = None if template is None else lambda: template.end_ids(vocabulary.specials)
-    return Stops(stops, vocabulary.specials, ends)
+    return Stops(stops, vocabulary.specials, template_ends)

@@ -1,8 +1,8 @@
-"""LibraryEncoder: text to ids through the `tokenizers` library, the doors that a file could open kept shut.
+"""LibraryEncoder: text to ids through the `tokenizers` library, without the features that a file could abuse.
 
-The library parses special tokens wherever they are typed unless `encode_special_tokens` is set; here that
-is the ordinary way. Truncation and padding are never set. A panic inside the library is a BaseException,
-and leaves as one typed error.
+By default the library turns special tokens into ids wherever they are typed; here ordinary text is encoded
+with `encode_special_tokens` set, so that they stay text. Truncation and padding are never set. A panic inside
+the library is a BaseException; it leaves here as one typed error.
 """
 
 from __future__ import annotations
@@ -14,24 +14,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import BadFile, BadInput, PophoodError
-from pophood.text.byte_level import byte_characters
-from pophood.text.one_line import one_line
+from pophood.errors import BadFile, BadInput, PophoodError, one_line
+from pophood.text.vocabulary import byte_characters
 
 if TYPE_CHECKING:
     import tokenizers
 
-LONG_TEXT = 20_000  # characters; from here on the offsets that `encode` also computes cost more than the ids
+LONG_TEXT = 20_000  # characters; beyond this, the offsets that `encode` also computes cost more than the ids
 NEVER_IN_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that is cut out of the text before anything else; special ones only where that is asked for."""
+    """A token that is cut out of the text before anything else (special ones only on request)."""
 
     content: str
     special: bool
-    lstrip: bool = False  # takes the white space on its left with it
+    lstrip: bool = False  # swallows the white space on its left
     rstrip: bool = False
     single_word: bool = False
     normalized: bool = False
@@ -39,7 +38,7 @@ class AddedToken:
 
 @contextmanager
 def library_errors(kind: type[PophoodError], what: str) -> Iterator[None]:
-    """Turn whatever the library raises, panics included, into one line of `kind`."""
+    """Turn whatever the library raises, panics included, into a one-line error of class `kind`."""
     try:
         yield
     except PophoodError:
@@ -53,9 +52,9 @@ def library_errors(kind: type[PophoodError], what: str) -> Iterator[None]:
 
 
 def bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> Any:
-    """The library's BPE over a vocabulary and its merges by rank; BadFile if they do not fit together.
+    """Build the library's BPE from a vocabulary and its merges by rank; BadFile if they do not fit together.
 
-    Built by its constructor: 49,000 tokens in 50 ms, where parsing the same as JSON takes 110 ms.
+    Its constructor builds 49,000 tokens in 50 ms, while parsing the same as JSON takes 110 ms.
     """
     from tokenizers.models import BPE
 
@@ -64,13 +63,13 @@ def bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **options: A
 
 
 def missing_bytes(vocab: Mapping[str, int]) -> bytes:
-    """Bytes that UTF-8 text can hold and a byte-level vocabulary has no token for (SmolLM2's lacks 8)."""
+    """Return the bytes of UTF-8 text for which a byte-level vocabulary has no token (SmolLM2's lacks 8)."""
     characters = byte_characters()
     return bytes(byte for byte in range(256) if byte not in NEVER_IN_UTF8 and characters[byte] not in vocab)
 
 
 class LibraryEncoder:
-    """One BPE model of the library with its normalizer and pre-tokenizer, as tokenizer.json writes them."""
+    """A BPE model of the library with its normalizer and pre-tokenizer, as tokenizer.json writes them."""
 
     def __init__(
         self,
@@ -83,7 +82,10 @@ class LibraryEncoder:
         lost: bytes = b"",
         unknown: int | None = None,
     ) -> None:
-        """`ids`: of all tokens, added ones too; `lost`: bytes without a token; `unknown`: the id of none."""
+        """`ids` has all tokens, added ones too; `lost` are bytes without a token.
+
+        `unknown` is unk_token's id.
+        """
         self._model = model
         self._stages = json.dumps(
             {
@@ -108,21 +110,21 @@ class LibraryEncoder:
         self._marked: tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]] | None = None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text: special tokens that are typed in it are letters like any others."""
+        """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
         self._check_bytes(text)
         ids = self._run(self._plain, text)
         self._check_specials(ids)
         return ids
 
     def encode_special(self, text: str) -> list[int]:
-        """Ids of text in which special tokens count as such."""
+        """Return the ids of text in which special tokens are recognised."""
         if self._parsing is None:
             self._parsing = self._assemble(self._added)
         self._check_bytes(text)
         return self._run(self._parsing, text)
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
-        """Ids of one text in which some special tokens are given by id and the rest is ordinary text."""
+        """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
         if self._marked is None:
             self._marked = self._assemble_marked()
         tokenizer, meaning, marks = self._marked
@@ -160,7 +162,7 @@ class LibraryEncoder:
         return tokenizer
 
     def _assemble_marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
-        """A tokenizer that knows the special tokens under secret names only: no text can spell them."""
+        """Build a tokenizer that knows the special tokens only by secret names, so no text can spell them."""
         secret = secrets.token_hex(8)
         marks = {
             self._ids[token.content]: f"\U0010fff0{secret}.{self._ids[token.content]}\U0010fff1"
@@ -196,8 +198,8 @@ class LibraryEncoder:
 
     def _check_specials(self, ids: list[int]) -> None:
         if not self._special_ids.isdisjoint(ids):
-            found = next(id_ for id_ in ids if id_ in self._special_ids)
+            special = next(id_ for id_ in ids if id_ in self._special_ids)
             raise BadInput(
-                f"this tokenizer would turn ordinary text into its special token {found}:"
-                " say that special tokens are to be parsed, or change the text"
+                f"this tokenizer would turn ordinary text into its special token {special}:"
+                " allow special tokens (--parse-special), or change the text"
             )

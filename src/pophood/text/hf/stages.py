@@ -1,7 +1,7 @@
-"""The stages of a tokenizer.json around its model: which are understood, and what they mean for decoding.
+"""The stages around the model of a tokenizer.json: which are understood, and what they mean for decoding.
 
-A file's stages are handed to the `tokenizers` library only when every part of them is in the tables below;
-anything else is refused by name. Text that a stage adds is bounded, so that no short text becomes a long one.
+A file's stages reach the `tokenizers` library only if every part of them is in the tables below; anything
+else is refused by name. The text that a stage adds is bounded, so that a short text cannot become a long one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _POST_PROCESSORS = {
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are spelled, and whether the first space of a text is not part of it."""
+    """How tokens are spelled, and whether decoding drops the first space of a text."""
 
     spelling: Spelling
     byte_tokens: bool
@@ -57,24 +57,24 @@ class Decoding:
 
 
 def check_normalizer(stage: object) -> None:
-    """Unsupported or BadFile, by name, for a normalizer that is not understood."""
+    """Raise Unsupported or BadFile, naming the part, for a normalizer that is not understood."""
     for step in _flat(stage, "normalizer", "normalizers", _NORMALIZERS):
         if step["type"] == "Replace":
             _check_literal(step)
         if len(str(step.get("content", step.get("prepend", "")))) > MOST_ADDED:
             raise Unsupported(
-                f"the normalizer {step['type']} adds more than {MOST_ADDED} characters at a place"
+                f"the normalizer {step['type']} adds more than {MOST_ADDED} characters at one place"
             )
 
 
 def writes_spaces(stage: object) -> bool:
-    """Whether a normalizer that was checked writes spaces as U+2581."""
+    """Return whether a checked normalizer writes spaces as U+2581."""
     steps = _flat(stage, "normalizer", "normalizers", _NORMALIZERS)
     return any(SPACE_MARK in str(step.get("content", step.get("prepend", ""))) for step in steps)
 
 
 def check_pre_tokenizer(stage: object) -> bool:
-    """Whether it spells bytes; Unsupported or BadFile, by name, for what is not understood."""
+    """Return whether a pre-tokenizer spells bytes; Unsupported or BadFile for one that is not understood."""
     steps = _flat(stage, "pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS)
     for step in steps:
         if step["type"] == "Split":
@@ -82,8 +82,8 @@ def check_pre_tokenizer(stage: object) -> bool:
             regex = pattern.get("Regex")
             if regex is not None and canonical(str(regex)) not in KNOWN_PATTERNS:
                 raise Unsupported(
-                    f"the tokenizer cuts words by none of the {len(KNOWN_PATTERNS)} patterns known to take"
-                    f" time in proportion to the text: {str(regex)[:120]!r}"
+                    f"the tokenizer splits words by a pattern that is none of the {len(KNOWN_PATTERNS)}"
+                    f" known to take time in proportion to the text: {str(regex)[:120]!r}"
                 )
             if regex is None:
                 _check_literal(step)
@@ -93,7 +93,7 @@ def check_pre_tokenizer(stage: object) -> bool:
 
 
 def read_decoder(stage: object) -> Decoding:
-    """What the decoder says about the spelling of tokens; its clean-up of spaces, if any, is not done."""
+    """Return how the decoder says that tokens are spelled; a clean-up of spaces is not carried out."""
     steps = _flat(stage, "decoder", "decoders", _DECODERS)
     types = [step["type"] for step in steps]
     if types == ["ByteLevel"]:
@@ -110,7 +110,7 @@ def read_decoder(stage: object) -> Decoding:
                 )
         if step["type"] == "Strip":
             if (step.get("content"), step.get("stop")) != (" ", 0) or step.get("start") not in (0, 1):
-                raise Unsupported("the decoder Strip takes away more than one leading space")
+                raise Unsupported("the decoder Strip removes more than one leading space")
             drops |= step["start"] == 1
         if step["type"] == "Metaspace":
             if step.get("replacement") != SPACE_MARK:
@@ -124,7 +124,10 @@ def read_decoder(stage: object) -> Decoding:
 
 
 def read_start_ids(stage: object) -> tuple[int, ...]:
-    """The ids that the post-processor puts before a text. What it puts after one would end it: left out."""
+    """Return the ids that the post-processor puts before a text.
+
+    Those that it puts after a text are left out: they would end it.
+    """
     start: tuple[int, ...] = ()
     for step in _flat(stage, "post_processor", "processors", _POST_PROCESSORS):
         if step["type"] == "TemplateProcessing":
@@ -142,15 +145,15 @@ def _template_start(step: dict[str, Any]) -> tuple[int, ...]:
             return tuple(ids)
         named = _object(item.get("SpecialToken"), "a SpecialToken of TemplateProcessing").get("id")
         entry = _object(known.get(str(named)), f"the special token {str(named)[:40]!r} of TemplateProcessing")
-        found = entry.get("ids")
-        if not isinstance(found, list) or not all(type(id_) is int and id_ >= 0 for id_ in found):
+        token_ids = entry.get("ids")
+        if not isinstance(token_ids, list) or not all(type(id_) is int and id_ >= 0 for id_ in token_ids):
             raise BadFile(f"the special token {str(named)[:40]!r} of TemplateProcessing has no ids")
-        ids += found
+        ids += token_ids
     raise BadFile("TemplateProcessing has no place for the text in `single`")
 
 
 def _flat(stage: object, what: str, plural: str, known: dict[str, set[str]]) -> list[dict[str, Any]]:
-    """The steps of a stage, sequences opened; every type and key is one of `known`."""
+    """Return the steps of a stage with sequences flattened; refuse types and keys that are not in `known`."""
     if stage is None:
         return []
     pending, steps = [stage], list[dict[str, Any]]()
@@ -173,11 +176,11 @@ def _flat(stage: object, what: str, plural: str, known: dict[str, set[str]]) -> 
 
 
 def _check_literal(step: dict[str, Any]) -> None:
-    """A pattern of exact text is a text that is not empty; expressions are refused."""
+    """Check that a step looks for a literal text that is not empty; regular expressions are refused."""
     pattern = _object(step.get("pattern"), f"the pattern of {step['type']}")
     if "Regex" in pattern:
         raise Unsupported(
-            f"the {step['type']} by the expression {str(pattern['Regex'])[:80]!r} is not understood"
+            f"the {step['type']} by the regular expression {str(pattern['Regex'])[:80]!r} is not understood"
         )
     if not isinstance(pattern.get("String"), str) or not pattern["String"]:
         raise BadFile(f"the {step['type']} of tokenizer.json has no text to look for")
@@ -185,5 +188,5 @@ def _check_literal(step: dict[str, Any]) -> None:
 
 def _object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise BadFile(f"{what} is {type(value).__name__} in tokenizer.json, not an object")
+        raise BadFile(f"{what} in tokenizer.json is {type(value).__name__}, not an object")
     return value

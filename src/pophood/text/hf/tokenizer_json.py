@@ -1,7 +1,7 @@
-"""tokenizer.json, read strictly: a BPE model, its added tokens, and stages that are understood.
+"""tokenizer.json, read strictly: a BPE model, its added tokens, and the stages around it.
 
-The document is parsed here and only understood parts of it reach the `tokenizers` library. vocab.json with
-merges.txt, and OpenAI's encoder.json with vocab.bpe, become the same parts in `folder.py`.
+Only the parts that are understood reach the `tokenizers` library. `folder.py` makes the same parts from
+vocab.json with merges.txt, and from OpenAI's encoder.json with vocab.bpe.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MODEL_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a tokenizer is made of, whichever file it came from."""
+    """The parts of a tokenizer, whichever file they came from."""
 
     vocab: dict[str, int]
     merges: Merges
@@ -63,7 +63,7 @@ class Parts:
 
 
 def read_tokenizer_json(document: dict[str, Any]) -> Parts:
-    """The parts of a parsed tokenizer.json; Unsupported if not understood, BadFile if wrong."""
+    """Return the parts of a parsed tokenizer.json; Unsupported if not understood, BadFile if wrong."""
     unknown = sorted(document.keys() - _DOCUMENT_KEYS)
     if unknown:
         raise Unsupported(f"tokenizer.json has an unknown part {unknown[0][:60]!r}")
@@ -75,7 +75,7 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     spells_bytes = check_pre_tokenizer(document.get("pre_tokenizer"))
     decoding = read_decoder(document.get("decoder"))
     if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(document.get("normalizer")):
-        # Mistral's tekken and Llama 3 saved by a SentencePiece class: that decoder undoes nothing here.
+        # Mistral's tekken and Llama 3, saved by a SentencePiece class, have a decoder that undoes nothing.
         decoding = Decoding("bytes", byte_tokens=False, drops_first_space=False)
     if spells_bytes != (decoding.spelling == "bytes"):
         raise Unsupported(
@@ -98,14 +98,14 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
 
 
 def check_vocab(vocab: object, where: str) -> dict[str, int]:
-    """A table token -> id, or BadFile."""
+    """Return a vocabulary (token -> id) if it is one; BadFile otherwise."""
     if not isinstance(vocab, dict) or not set(map(type, vocab.values())) <= {int}:
-        raise BadFile(f"{where} is not a table of tokens and their ids")
+        raise BadFile(f"{where} is not an object of tokens and their ids")
     return vocab
 
 
 def read_merges(merges: object) -> Merges:
-    """["a b", ...] or [["a", "b"], ...] as pairs; BadFile for anything else, and for a merge listed twice."""
+    """Return merges, written as ["a b", ...] or [["a", "b"], ...], as pairs; BadFile for anything else."""
     if not isinstance(merges, list):
         raise BadFile("the merges are not a list")
     pairs: Merges = []
@@ -124,10 +124,10 @@ def read_merges(merges: object) -> Merges:
 
 
 def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder, Vocabulary]:
-    """The encoder and the vocabulary of these parts; `specials` are special whatever the parts say.
+    """Build the encoder and the vocabulary; tokens in `specials` are special whatever the parts say.
 
-    A token that merges can make is text, however a file calls it: hiding "!" because it is used for padding
-    would take it out of every answer.
+    A token that merges can produce stays text, whatever a file calls it: hiding "!" because it is used for
+    padding would remove it from every answer.
     """
     wanted = {token for token in specials if token in parts.vocab}
     declared = {token.content: token for token in parts.added}
@@ -167,13 +167,13 @@ def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder
 
 
 def unreachable(vocab: dict[str, int], merges: Sequence[tuple[str, str]]) -> set[str]:
-    """Tokens that are neither one character nor the result of a merge: only control tokens are like that."""
-    made = {left + right for left, right in merges}
-    return {token for token in vocab if len(token) != 1 and token not in made}
+    """Return the control tokens: those that are neither one character nor the result of a merge."""
+    merged = {left + right for left, right in merges}
+    return {token for token in vocab if len(token) != 1 and token not in merged}
 
 
 def merges_reach_every_word(parts: Parts) -> bool:
-    """Whether merging makes each token out of its own characters, so that `ignore_merges` changes no ids."""
+    """Return whether merging rebuilds every token from its characters, so `ignore_merges` changes no ids."""
     added = {token.content for token in parts.added}
     plain = {token: id_ for token, id_ in parts.vocab.items() if token not in added}
     vocabulary = Vocabulary(parts.vocab, parts.decoding.spelling)
@@ -200,7 +200,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     if unknown:
         raise Unsupported(f"the BPE model of tokenizer.json has an unknown key {unknown[0][:60]!r}")
     if model.get("dropout"):
-        raise Unsupported("the tokenizer has dropout: the same text would get other ids each time")
+        raise Unsupported("the tokenizer has dropout: the same text would get different ids each time")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
         raise Unsupported(
             "the tokenizer marks the parts of a word (prefix or suffix), which is not understood"
@@ -216,7 +216,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
 
 
 def _read_added(entries: object, vocab: dict[str, int]) -> Iterable[AddedToken]:
-    """The added tokens; those that the vocabulary lacks are put into it."""
+    """Yield the added tokens, adding those that the vocabulary lacks to it."""
     if not isinstance(entries, list):
         raise BadFile("added_tokens of tokenizer.json is not a list")
     seen: set[str] = set()
@@ -227,13 +227,14 @@ def _read_added(entries: object, vocab: dict[str, int]) -> Iterable[AddedToken]:
         seen.add(token.content)
         if vocab.setdefault(token.content, id_) != id_:
             raise BadFile(
-                f"the added token {token.content[:60]!r} has id {id_}, and {vocab[token.content]} as text"
+                f"the added token {token.content[:60]!r} has id {id_}, but id {vocab[token.content]} in the"
+                " vocabulary"
             )
         yield token
 
 
 def read_added_token(entry: object) -> tuple[AddedToken, int]:
-    """One entry of added_tokens, checked: the token and its id."""
+    """Check one entry of added_tokens and return the token and its id."""
     if not isinstance(entry, dict):
         raise BadFile("an added token is not an object")
     content, id_ = entry.get("content"), entry.get("id")
@@ -251,7 +252,10 @@ def read_added_token(entry: object) -> tuple[AddedToken, int]:
 
 
 def _without_holes(vocabulary: Vocabulary) -> dict[str, int]:
-    """The vocabulary for the library, which counts on from its length: unused ids get impossible names."""
+    """Return the vocabulary for the library, which numbers added tokens from its length.
+
+    Unused ids get names that no text contains.
+    """
     if vocabulary.size == len(vocabulary.ids):
         return vocabulary.ids
     holes = (id_ for id_ in range(vocabulary.size) if id_ not in vocabulary.tokens)

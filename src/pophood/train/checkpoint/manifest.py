@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pophood.errors import BadFile, NotHere, Unsupported
-from pophood.formats.quoting import quoted
-from pophood.formats.safetensors import parse_json
+from pophood.errors import BadFile, NotHere, Unsupported, quoted
+from pophood.formats.json_file import parse_json
 
 NAME = "checkpoint.json"
 FORMAT = "pophood checkpoint"

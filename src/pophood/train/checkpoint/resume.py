@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pophood.errors import BadFile, BadInput, Unsupported
-from pophood.formats.quoting import quoted
+from pophood.errors import BadFile, BadInput, Unsupported, quoted
 from pophood.train.distributed.process_group import World
 from pophood.train.settings import LoraSettings, TrainSettings
 

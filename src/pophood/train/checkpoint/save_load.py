@@ -26,8 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported
-from pophood.formats.quoting import quoted
+from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported, quoted
 from pophood.formats.safetensors import open_safetensors
 from pophood.formats.safetensors_write import Pending, size_of, stream_safetensors, write_safetensors
 from pophood.formats.tensors import Tensor

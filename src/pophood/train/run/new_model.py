@@ -30,7 +30,8 @@ from pophood.model.bundle import Bundle, Weights
 from pophood.model.engine import Engine
 from pophood.model.lm import LM
 from pophood.system import atomic_write
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions
 from pophood.train.run.scratch import (
     LEAST_VOCABULARY,
@@ -138,7 +139,9 @@ def again(folder: str | PathLike[str], size: str | None = None, **engine: Any) -
         whose = f"is of {there} from scratch" if there else "did not begin from scratch"
         raise BadInput(f"{fspath(folder)}: the run {whose}: leave out --from-scratch {size}")
     words = {name: (place / name).read_bytes() for name in TOKENIZER}
-    return _made(there, int(facts["settings"]["seed"]), load_tokenizer_folder(place), words, place, engine)
+    return _made(
+        there, int(facts["settings"]["seed"]), load_text_folder(place).tokenizer, words, place, engine
+    )
 
 
 def _made(

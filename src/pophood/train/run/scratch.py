@@ -22,7 +22,8 @@ from pophood.errors import BadInput
 from pophood.system import atomic_write
 from pophood.table import Table
 from pophood.text.hf.hf_tokenizers import library_errors
-from pophood.text.tokenizer import Tokenizer, load_tokenizer_folder
+from pophood.text.load import load_text_folder
+from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.options import DataOptions
 from pophood.train.data.read.files import DataFile, find_files
 from pophood.train.data.read.layouts import WrongRecord, items_of
@@ -154,7 +155,7 @@ def train_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "tokenizer.json", document.encode())
     atomic_write(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())
-    return load_tokenizer_folder(folder)
+    return load_text_folder(folder).tokenizer
 
 
 def initial_weights(config: ModelConfig, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:

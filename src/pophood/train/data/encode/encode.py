@@ -1,7 +1,7 @@
 """Texts and conversations to ids, each with whether the model learns to predict it. No files.
 
-The rendered conversation knows which message each of its characters comes from (`text/chat/sourced.py`),
-and so where the assistant speaks. Its spans begin where the generation prompt ends (what the template writes
+The rendered conversation knows which message each of its characters comes from (`text/chat/sourced.py`), and
+so where the assistant speaks. Its spans begin where the generation prompt ends (what the template writes
 between that and the words is the model's to write) and end with the end token. Where an answer has no
 characters of its own in the text, or others' among them, the conversation is rendered turn by turn instead.
 Prompt and completion become ids apart wherever a vocabulary allows it: that is how generation meets them.

@@ -22,8 +22,8 @@ import numpy as np
 
 from pophood.errors import PophoodError
 from pophood.system import default_threads
-from pophood.text.chat.template_tokens import any_of
 from pophood.text.chat.thoughts import thought_tags
+from pophood.text.vocabulary import any_of
 from pophood.train.data.encode.encode import Encoded, ItemEncoder
 from pophood.train.data.options import DataOptions
 from pophood.train.data.read.files import DataFile

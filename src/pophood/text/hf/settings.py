@@ -1,0 +1,115 @@
+"""FolderSettings: the small JSON files beside a folder's vocabulary, read once, and what they declare.
+
+Which file counts is what transformers 5.23 decides: added_tokens.json and special_tokens_map.json count where
+tokenizer_config.json has no `added_tokens_decoder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pophood.errors import BadFile
+from pophood.formats.json_file import read_json
+
+_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_LISTS = ("additional_special_tokens", "extra_special_tokens")
+
+
+class FolderSettings:
+    """The JSON files of a model folder, each optional: a missing file reads as {}.
+
+    Example: `FolderSettings(Path("models/gpt2")).names()["eos_token"] == "<|endoftext|>"`.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
+        """`config` is the folder's config.json, if it was read already."""
+        self.folder = folder
+        self.config = self._read("config.json") if config is None else config
+        self.generation = self._read("generation_config.json")
+        self.tokenizer = self._read("tokenizer_config.json")
+        self.special_map = self._read("special_tokens_map.json")
+        self.added = self._read("added_tokens.json")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def lists_added_tokens(self) -> bool:
+        """Whether tokenizer_config.json lists the added tokens, so that the two older files do not count."""
+        return "added_tokens_decoder" in self.tokenizer
+
+    @cached_property
+    def _named(self) -> dict[str, str]:
+        sources: tuple[Mapping[str, Any], ...] = (self.special_map, self.tokenizer)
+        if self.lists_added_tokens:
+            sources = (self.tokenizer, self.special_map)
+        texts: dict[str, str] = {}
+        for name in _NAMES:
+            for source in sources:
+                text = token_text(source.get(name))
+                if text is not None:
+                    texts.setdefault(name, text)
+        return texts
+
+    def names(self) -> dict[str, str]:
+        """Return the named special tokens: "bos_token" -> its text, and so on."""
+        return dict(self._named)
+
+    def unnamed_specials(self) -> dict[str, object]:
+        """Return further special tokens that have no name: text -> entry as the file writes it."""
+        entries: dict[str, object] = {}
+        for source in (self.tokenizer, self.special_map):
+            for key in _LISTS:
+                value = source.get(key)
+                listed = (
+                    value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+                )
+                for entry in listed:
+                    text = token_text(entry)
+                    if text is not None:
+                        entries.setdefault(text, entry)
+        return entries
+
+    def special_entries(self) -> dict[str, object]:
+        """Return every special token, named ones first: text -> entry in the file that counts."""
+        entries: dict[str, object] = {}
+        sources = (self.tokenizer,) if self.lists_added_tokens else (self.tokenizer, self.special_map)
+        for name, text in self._named.items():
+            for source in sources:
+                if token_text(source.get(name)) == text:
+                    entries.setdefault(text, source[name])
+        for text, entry in self.unnamed_specials().items():
+            entries.setdefault(text, entry)
+        return entries
+
+    def added_entries(self) -> dict[str, dict[str, object]]:
+        """Return the added tokens of the file that counts: id in digits -> the token and its flags."""
+        if self.lists_added_tokens:
+            declared = self.tokenizer["added_tokens_decoder"] or {}
+            if not isinstance(declared, dict):
+                raise BadFile("added_tokens_decoder of tokenizer_config.json is not an object")
+            for key, entry in declared.items():
+                if not isinstance(entry, dict) or not key.isdecimal():
+                    raise BadFile(f"added_tokens_decoder of tokenizer_config.json has an entry {key[:60]!r}")
+            return declared
+        specials = {*self._named.values(), *self.unnamed_specials()}
+        entries: dict[str, dict[str, object]] = {}
+        for token, id_ in self.added.items():
+            if type(id_) is not int or id_ < 0 or not token:
+                raise BadFile(f"added_tokens.json gives {token[:60]!r} the id {str(id_)[:60]!r}")
+            if str(id_) in entries:
+                raise BadFile(f"added_tokens.json gives the id {id_} to two tokens")
+            special = token in specials
+            entries[str(id_)] = {"content": token, "special": special, "normalized": not special}
+        return entries
+
+
+def token_text(value: object) -> str | None:
+    """Return the text of a token as these files write it: a text, or an object with the text as `content`."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) and value else None
