@@ -41,9 +41,9 @@ BUILDERS: dict[str, Callable[[Path], Tokenizer]] = {
     "llama-2 json": lambda path: load_text_folder(folder_of(path, llama2_like())).tokenizer,
     "gpt-2 gguf": lambda path: load_text_gguf(byte_level_metadata("gpt-2")).tokenizer,
     "llama gguf": lambda path: load_text_gguf(pieces_metadata()).tokenizer,
-    "llama gguf without space": lambda path: load_text_gguf(
-        pieces_metadata(**{"tokenizer.ggml.add_space_prefix": False})
-    ).tokenizer,
+    "llama gguf without space": lambda path: (
+        load_text_gguf(pieces_metadata(**{"tokenizer.ggml.add_space_prefix": False})).tokenizer
+    ),
 }
 
 
