@@ -110,7 +110,7 @@ def pytest_make_collect_report(
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct: the person's own, else fetched once into build/test-home."""
-    from pophood.errors import NotHere
+    from pophood.errors import NotFound
     from pophood.hub import locate
 
     with pytest.MonkeyPatch.context() as patch:
@@ -118,7 +118,7 @@ def smollm2() -> Path:
         patch.delenv("HF_HUB_OFFLINE", raising=False)  # some oracles are kept offline by it
         try:
             return locate("smollm2").path
-        except NotHere as error:
+        except NotFound as error:
             pytest.skip(f"needs smollm2, which could not be fetched: {error}")
 
 

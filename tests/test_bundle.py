@@ -16,7 +16,7 @@ import pytest
 import pophood
 from pophood.cli.options.sampling import Wishes
 from pophood.cli.screens.generation import settings_of
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
 from pophood.formats import open_gguf
 from pophood.model.bundle import open_bundle, open_weights
 from tests import processes
@@ -195,9 +195,9 @@ def pickled(folder: Path) -> None:
 
 
 BROKEN: list[tuple[Callable[[Path], object], type[PophoodError], str]] = [
-    (remove("config.json"), NotHere, r"config\.json"),
+    (remove("config.json"), NotFound, r"config\.json"),
     (remove("model.safetensors"), BadFile, r"no \.safetensors"),
-    (remove("tokenizer.json"), NotHere, "tokenizer"),
+    (remove("tokenizer.json"), NotFound, "tokenizer"),
     (pickled, Unsupported, r"pytorch_model\.bin.*pickle.*safetensors"),
     (lambda folder: (folder / "config.json").write_text("{"), BadFile, r"config\.json.*not JSON"),
     (lambda folder: (folder / "config.json").write_text("[]"), BadFile, r"config\.json.*list"),
@@ -217,7 +217,7 @@ def test_what_is_missing_is_named(
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     for name in ("nothing", "nothing.gguf", "no/thing"):
-        with pytest.raises(NotHere, match="thing"):
+        with pytest.raises(NotFound, match="thing"):
             open_bundle(tmp_path / name)
 
 

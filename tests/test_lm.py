@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.errors import BadInput, ContextOverflow, NotHere, Unsupported
+from pophood.errors import BadInput, ContextOverflow, NotFound, Unsupported
 from tests.tiny import tiny_folder, tiny_gguf
 
 PROMPT = "The capital of Spain is"
@@ -138,7 +138,7 @@ def test_one_file_and_one_folder_are_one_model(lm: pophood.LM, tmp_path: Path) -
             "is a completion model, without a chat template: use generate",
         ),
         (lambda lm: lm.weights["wte.wieght"], BadInput, "no tensor is called 'wte.wieght'.*wte.weight"),
-        (lambda lm: pophood.load(lm.path / "missing"), NotHere, "there is no such file or folder"),
+        (lambda lm: pophood.load(lm.path / "missing"), NotFound, "there is no such file or folder"),
         (lambda lm: pophood.load(lm.path, precision="q4"), Unsupported, "precision 'q4' is not there yet"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.plaintext import LineReader, decode, read_bytes, read_text, refusal, without_mark
 
 WORDS = "The capital of Spain is"
@@ -106,7 +106,7 @@ def test_invalid_bytes_are_told_with_their_place() -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match="there is no such file"):
+    with pytest.raises(NotFound, match="there is no such file"):
         read_bytes(tmp_path / "none")
     with pytest.raises(BadInput, match="cannot be read"):
         read_bytes(tmp_path)

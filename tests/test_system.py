@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from pophood import system
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from tests import needs
 
 # Files --------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def test_what_cannot_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(BadFile, match="empty: the file is empty, wanted a model's data"):
         system.map_file(tmp_path / "empty")
-    with pytest.raises(NotHere, match="none: there is no such file"):
+    with pytest.raises(NotFound, match="none: there is no such file"):
         system.map_file(tmp_path / "none")
     with pytest.raises(BadFile, match=r"folder|may not be read"):
         system.map_file(tmp_path)

@@ -38,7 +38,7 @@ class ContextOverflow(BadInput):
         self.why = why
 
 
-class NotHere(PophoodError):
+class NotFound(PophoodError):
     """A model or file that is not on this machine and may not, or could not, be fetched."""
 
 
@@ -71,3 +71,13 @@ def quoted(text: str, limit: int = 80) -> str:
     "'a\\\\x1b[2J'"
     """
     return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def __getattr__(name: str) -> type[NotFound]:
+    """Return `NotFound` under its old name `NotHere`, with a DeprecationWarning; it goes in 0.3."""
+    if name != "NotHere":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    warnings.warn("pophood.errors.NotHere is now NotFound", DeprecationWarning, stacklevel=2)
+    return NotFound

@@ -11,7 +11,7 @@ import codecs
 from pathlib import Path
 from typing import BinaryIO
 
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 
 HEAD = 1024  # bytes from the start that `refusal` needs to see
 _MARK = codecs.BOM_UTF8
@@ -95,11 +95,11 @@ def decode(data: bytes, origin: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file of text, whatever they are; NotHere or BadInput where it cannot be read."""
+    """The bytes of a file of text, whatever they are; NotFound or BadInput where it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise NotHere(f"{path}: there is no such file; check the path") from None
+        raise NotFound(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -107,7 +107,7 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """The text of a file, without a byte order mark; its line ends are kept as they are.
 
-    Raises NotHere without the file, BadInput where it cannot be read or is not UTF-8.
+    Raises NotFound without the file, BadInput where it cannot be read or is not UTF-8.
     """
     return decode(read_bytes(path), str(path))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 
 if TYPE_CHECKING:
     import pandas
@@ -64,11 +64,11 @@ class Table:
         return json.dumps(list(self), ensure_ascii=False)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The same as a data frame; raises NotHere without pandas."""
+        """The same as a data frame; raises NotFound without pandas."""
         try:
             import pandas
         except ImportError:
-            raise NotHere(
+            raise NotFound(
                 "pandas is not installed: `pip install pandas` brings it; to_csv needs nothing"
             ) from None
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from pophood.cli.app import VERBS, explain, pophood
 from pophood.cli.options import sampling as sampling_options
-from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotHere, OutOfMemory
+from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotFound, OutOfMemory
 from pophood.sampling import RANGES, SEED_LIMIT, STEPS, SamplingSettings
 from tests import processes
 
@@ -91,7 +91,7 @@ def test_sampling_options_are_the_settings_of_the_library() -> None:
         (BadInput("top_k is -1"), 2, "top_k is -1"),
         (ContextOverflow(1100, 1024), 2, "1,100"),
         (BadFile("x.gguf: cut off"), 1, "x.gguf: cut off"),
-        (NotHere("gpt2: not here"), 1, "gpt2"),
+        (NotFound("gpt2: not here"), 1, "gpt2"),
         (OutOfMemory("needs 6 GiB"), 1, "6 GiB"),
         (MemoryError(), 1, "memory"),
         (KeyboardInterrupt(), 130, None),

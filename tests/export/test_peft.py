@@ -12,7 +12,7 @@ import pytest
 
 from pophood.adapters.adapter import Adapter
 from pophood.adapters.peft import read_adapter
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.export.merged import Merged
 from pophood.export.peft_writer import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
@@ -266,7 +266,7 @@ def test_damage_is_named(tmp_path: Path, tensors: dict[str, Any], kind: type[Exc
 
 
 def test_missing_and_pickled_files(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match=r"adapter_config\.json"):
+    with pytest.raises(NotFound, match=r"adapter_config\.json"):
         read_adapter(tmp_path)
     folder = a_folder(tmp_path / "a")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")

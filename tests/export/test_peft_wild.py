@@ -19,7 +19,7 @@ from pophood.adapters import module_pattern
 from pophood.adapters.open import open_adapter, template_of
 from pophood.adapters.peft import KEYS, read_adapter
 from pophood.cli.app import pophood as command
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
 from pophood.export.peft_writer import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
 from tests.export.adapters import random_adapter, same
@@ -208,17 +208,17 @@ def test_an_adapter_of_mlx_is_told_its_way(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_an_adapter_is_told_where_there_is_one(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match=r"holds no adapter_config\.json: name the folder"):
+    with pytest.raises(NotFound, match=r"holds no adapter_config\.json: name the folder"):
         read_adapter(tmp_path)
     a_folder(tmp_path / "out" / "checkpoint-500")
-    with pytest.raises(NotHere, match=r"folders below: name one of them, such as .*checkpoint-500$"):
+    with pytest.raises(NotFound, match=r"folders below: name one of them, such as .*checkpoint-500$"):
         read_adapter(tmp_path / "out")
     a_folder(tmp_path / "out" / "checkpoint-1000")
-    with pytest.raises(NotHere, match=r"checkpoint-1000 or .*checkpoint-500$"):
+    with pytest.raises(NotFound, match=r"checkpoint-1000 or .*checkpoint-500$"):
         read_adapter(tmp_path / "out")
-    with pytest.raises(NotHere, match="a whole model: name it as the model"):
+    with pytest.raises(NotFound, match="a whole model: name it as the model"):
         read_adapter(tiny_folder(tmp_path / "base", "llama"))
-    with pytest.raises(NotHere, match="no such folder"):
+    with pytest.raises(NotFound, match="no such folder"):
         read_adapter(tmp_path / "nowhere")
 
 
@@ -228,7 +228,7 @@ def test_an_adapter_named_by_its_weights(tmp_path: Path) -> None:
     weights = folder / "adapter_model.safetensors"
     assert same(open_adapter(weights, config), read_adapter(folder))
     (folder / "adapter_config.json").unlink()
-    with pytest.raises(NotHere, match=r"holds no adapter_config\.json"):
+    with pytest.raises(NotFound, match=r"holds no adapter_config\.json"):
         open_adapter(weights, config)
 
 
@@ -236,7 +236,9 @@ def test_weights_under_another_name_are_listed(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "a")
     weights = folder / "adapter_model.safetensors"
     weights.rename(folder / "adapters.safetensors")
-    with pytest.raises(NotHere, match=r"holds no adapter_model\.safetensors; it holds adapters\.safetensors"):
+    with pytest.raises(
+        NotFound, match=r"holds no adapter_model\.safetensors; it holds adapters\.safetensors"
+    ):
         read_adapter(folder)
     (folder / "adapters.safetensors").unlink()
     for name in ("adapter_0.pt", "adapter_model.pt", "adapter_model.bin"):  # torchtune, and PEFT before 0.7

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.errors import BadFile, NotHere, PophoodError
+from pophood.errors import BadFile, NotFound, PophoodError
 from pophood.formats import GGUFFile, find_weights, open_gguf
 from pophood.formats.gguf import open_gguf_file
 from pophood.formats.sniff import weights_at
@@ -186,11 +186,11 @@ def test_a_part_is_missing(tmp_path: Path) -> None:
     second.unlink()
     for named in (path, third, tmp_path):
         with pytest.raises(
-            NotHere, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts in"
+            NotFound, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts in"
         ):
             open_gguf(weights_at(named))
     path.unlink()
-    with pytest.raises(NotHere, match=r"part 1 of 3, 'm-00001-of-00003.gguf', is missing"):
+    with pytest.raises(NotFound, match=r"part 1 of 3, 'm-00001-of-00003.gguf', is missing"):
         open_gguf(weights_at(third))
 
 

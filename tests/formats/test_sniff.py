@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.formats import confined, find_weights, identify, open_gguf
 from pophood.formats.parts import Part, one_of_each, part_of
 from pophood.formats.sniff import weights_at
@@ -116,7 +116,7 @@ def test_good_files_are_known_whatever_their_name(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_at_all(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match="there is no such file"):
+    with pytest.raises(NotFound, match="there is no such file"):
         identify(tmp_path / "nothing.gguf")
     with pytest.raises(BadFile, match="cannot be read as a file"):
         identify(tmp_path)
@@ -143,7 +143,7 @@ def test_find_weights_prefers_the_plain_file(tmp_path: Path) -> None:
 
 
 def test_find_weights_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match="there is no such folder"):
+    with pytest.raises(NotFound, match="there is no such folder"):
         find_weights(tmp_path / "nowhere")
     with pytest.raises(BadFile, match=r"holds no \.safetensors and no \.gguf file"):
         find_weights(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.hub import pip_fetch, smollm2
 from pophood.hub import resolve as choice
 from tests.hub.fake_hub import FakeHub, gpt2_files
@@ -129,14 +129,14 @@ def test_when_the_agreed_download_breaks_nothing_else_is_taken(hub: FakeHub, fet
     hub.add("openai-community/gpt2", gpt2_files())
     hub.wrong.file_status = 404
     hub.wrong.error_code = "EntryNotFound"
-    with pytest.raises(NotHere):
+    with pytest.raises(NotFound):
         pophood_hub.locate(announce=str, confirm=yes)
     assert fetched == []
 
 
 def test_offline_with_nothing_here(hub: FakeHub, fetched: list[str]) -> None:
     with pytest.raises(
-        NotHere, match=r"no model is on this machine, and connections are forbidden .*pull smollm2"
+        NotFound, match=r"no model is on this machine, and connections are forbidden .*pull smollm2"
     ):
         pophood_hub.locate(offline=True, confirm=yes)
     assert (fetched, hub.asked) == ([], [])
@@ -193,12 +193,12 @@ def test_the_cache_of_the_time_before_owners(tmp_path: Path) -> None:
 
 def test_a_named_model_is_never_replaced(hub: FakeHub, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_smollm2(home / "models")
-    with pytest.raises(NotHere, match="gpt2-xl: no such model at"):
+    with pytest.raises(NotFound, match="gpt2-xl: no such model at"):
         pophood_hub.locate("gpt2-xl", announce=str, confirm=yes)
     monkeypatch.setenv("POPHOOD_MODEL", "gpt2-large")
-    with pytest.raises(NotHere, match="gpt2-large: no such model at"):
+    with pytest.raises(NotFound, match="gpt2-large: no such model at"):
         pophood_hub.locate(announce=str, confirm=yes)
-    with pytest.raises(NotHere, match="gpt2-large: not on this machine, and connections are forbidden"):
+    with pytest.raises(NotFound, match="gpt2-large: not on this machine, and connections are forbidden"):
         pophood_hub.locate(offline=True)
 
 
@@ -275,7 +275,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             pophood_hub.locate(f"./{name}")
     for name in ("./none", "none.gguf", str(tmp_path / "none"), "~/no-such-model-here"):
-        with pytest.raises(NotHere, match="there is no such file or folder"):
+        with pytest.raises(NotFound, match="there is no such file or folder"):
             pophood_hub.locate(name)
     for name in ("", "a\0b", "x" * 5000, "no such model"):
         with pytest.raises(BadInput, match=r"did you mean|wanted one of gpt2"):
@@ -285,7 +285,7 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_called_gpt2_is_written_with_a_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "gpt2")
-    with pytest.raises(NotHere, match="gpt2: not on this machine"):
+    with pytest.raises(NotFound, match="gpt2: not on this machine"):
         pophood_hub.locate("gpt2", offline=True)
     assert pophood_hub.locate("./gpt2").path == tmp_path / "gpt2"
 
@@ -303,10 +303,10 @@ def test_use_remembers_names_and_paths(home: Path, tmp_path: Path, monkeypatch: 
     pophood_hub.use("openai-community/gpt2")
     assert json.loads((home / "settings.json").read_text()) == {"model": "gpt2"}
     for name, error in (
-        ("gpt2-xl", NotHere),
+        ("gpt2-xl", NotFound),
         ("nonsense?", BadInput),
-        ("./nowhere", NotHere),
-        ("mine", NotHere),
+        ("./nowhere", NotFound),
+        ("mine", NotFound),
     ):
         with pytest.raises(error):
             pophood_hub.use(name)
@@ -329,5 +329,5 @@ def test_a_chosen_model_that_went_away_is_not_replaced(home: Path) -> None:
     put(home / "models" / "owner" / "mine")
     pophood_hub.use("owner/mine")
     shutil.rmtree(home / "models" / "owner")
-    with pytest.raises(NotHere, match="owner/mine: not on this machine"):
+    with pytest.raises(NotFound, match="owner/mine: not on this machine"):
         pophood_hub.locate(offline=True)

@@ -222,7 +222,7 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
     import ssl
     import threading
 
-    from pophood.errors import NotHere
+    from pophood.errors import NotFound
     from tests.needs import tool
 
     openssl = tool("openssl") if shutil.which("openssl") is None else "openssl"
@@ -255,7 +255,7 @@ def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
         thread.start()
         web = Web(f"https://localhost:{server.getsockname()[1]}", timeout=HANG_SECONDS)
         with (
-            pytest.raises(NotHere, match=r"certificate is not valid .*SSL_CERT_FILE") as caught,
+            pytest.raises(NotFound, match=r"certificate is not valid .*SSL_CERT_FILE") as caught,
             web.get("/"),
         ):
             pass

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.hub.net import web
 from pophood.hub.net.login import Login, login_for, token_path
 from tests import processes
@@ -139,7 +139,7 @@ def test_a_token_that_was_set_is_never_left_out(
     monkeypatch.setenv("HF_TOKEN", "hf_mine")
     own.wrong.refused_token = "hf_mine"
     with pytest.raises(
-        NotHere, match=r"owner/name: no such model, or HF_TOKEN is not valid or may not read it"
+        NotFound, match=r"owner/name: no such model, or HF_TOKEN is not valid or may not read it"
     ):
         pophood_hub.pull("owner/name", announce=str)
 
@@ -149,11 +149,11 @@ def test_a_private_model(own: FakeHub, saved: Path) -> None:
     assert pophood_hub.pull("owner/name", announce=str).revision == own.commit_of("owner/name")
     own.wrong.refused_token = "hf_saved"
     with pytest.raises(
-        NotHere, match=r"no such model, or the login saved in .*token is not valid or may not"
+        NotFound, match=r"no such model, or the login saved in .*token is not valid or may not"
     ):
         pophood_hub.pull("owner/name", announce=str, force=True)
     saved.unlink()
-    with pytest.raises(NotHere, match=r"for a private one log in with `hf auth login`, or set HF_TOKEN"):
+    with pytest.raises(NotFound, match=r"for a private one log in with `hf auth login`, or set HF_TOKEN"):
         pophood_hub.pull("owner/name", announce=str, force=True)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub.store import read_provenance
 from tests.hub.fake_hub import FakeHub, gpt2_files
 from tests.hub.test_choice import put, put_in_cache
@@ -92,14 +92,14 @@ def test_remove(hub: FakeHub, home: Path) -> None:
     assert said == ["gpt2 was chosen by `pophood use`; no model is chosen now"]
     assert pophood_hub.default_choice() is None
     assert sorted(path.name for path in (home / "models").iterdir()) == [".incoming", ".locks"]
-    with pytest.raises(NotHere, match="gpt2: not in pophood's store: see `pophood list`"):
+    with pytest.raises(NotFound, match="gpt2: not in pophood's store: see `pophood list`"):
         pophood_hub.remove("gpt2")
 
 
 def test_remove_takes_half_fetched_files_too(hub: FakeHub, home: Path) -> None:
     hub.add("openai-community/gpt2", gpt2_files())
     hub.wrong.cuts = [1000] + [0] * 10
-    with pytest.raises(NotHere):
+    with pytest.raises(NotFound):
         pophood_hub.pull("gpt2", announce=str)
     assert list(home.rglob("*.part"))
     removed = pophood_hub.remove("gpt2")

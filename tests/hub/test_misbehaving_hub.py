@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import BadFile, NotHere, PophoodError
+from pophood.errors import BadFile, NotFound, PophoodError
 from pophood.hub.net import connect, transfer, web
 from tests import needs, processes
 from tests.hub.fake_hub import FakeHub, gpt2_files
@@ -195,7 +195,7 @@ CLEAN_FAILURES: dict[str, tuple[Spoil, type[PophoodError], str]] = {
         r"more bytes arrive than the 600,000 that",
     ),
     "too short": (wrong(body=shorter), BadFile, r"the answer has 599999 bytes, wanted 600,000"),
-    "too short, unsaid": (wrong(body=shorter, say_length=False), NotHere, r"the file changed on the way"),
+    "too short, unsaid": (wrong(body=shorter, say_length=False), NotFound, r"the file changed on the way"),
     "linked size": (wrong(linked_size=5), BadFile, r"the hub says 5 bytes here, but 600000 in its list"),
     "commit": (wrong(commit="f" * 40), PophoodError, r"answers for commit f{40}, wanted"),
     "compressed": (wrong(encoding="gzip"), PophoodError, r"encoded as 'gzip', wanted plain bytes"),
@@ -203,16 +203,16 @@ CLEAN_FAILURES: dict[str, tuple[Spoil, type[PophoodError], str]] = {
     "too many": (wrong(file_status=429), connect.Unreachable, r"answered 429"),
     "404": (
         wrong(file_status=404, error_code="EntryNotFound"),
-        NotHere,
+        NotFound,
         r"no such model|has no file one.gguf",
     ),
     "gated": (
         wrong(api_status=403, error_code="GatedRepo"),
-        NotHere,
+        NotFound,
         r"accept their terms: do so at http.*HF_TOKEN",
     ),
-    "401": (wrong(api_status=401), NotHere, r"no such model, or a private one: .* set HF_TOKEN"),
-    "418": (wrong(api_status=418), NotHere, r"answered 418, wanted 200"),
+    "401": (wrong(api_status=401), NotFound, r"no such model, or a private one: .* set HF_TOKEN"),
+    "418": (wrong(api_status=418), NotFound, r"answered 418, wanted 200"),
     "file:": (to("file:///etc/passwd"), PophoodError, r"redirects to 'file:///etc/passwd', wanted an http"),
     "ftp:": (to("ftp://127.0.0.1/x"), PophoodError, r"redirects to 'ftp:.*refused"),
     "password": (to("http://me:you@localhost/x"), PophoodError, r"redirects to .*refused"),
@@ -294,7 +294,7 @@ def test_an_expired_signature_is_asked_for_again(one: FakeHub) -> None:
 
 
 def test_an_unknown_model(hub: FakeHub) -> None:
-    with pytest.raises(NotHere, match=r"owner/none: no such model at http://127.0.0.1:\d+: check the name"):
+    with pytest.raises(NotFound, match=r"owner/none: no such model at http://127.0.0.1:\d+: check the name"):
         pophood_hub.pull("owner/none", announce=quiet)
 
 

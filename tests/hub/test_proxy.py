@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.hub import resolve as choice
 from pophood.hub.net.connect import ProxyFailed
 from tests.hub.fake_hub import FakeHub
@@ -88,7 +88,7 @@ def test_a_proxy_whose_name_means_nothing(hub: FakeHub, monkeypatch: pytest.Monk
     monkeypatch.setenv("no_proxy", "")
     monkeypatch.setenv("https_proxy", "proxy.nowhere:3128")
     with pytest.raises(
-        NotHere, match=r"the proxy proxy.nowhere:3128 does not reach hub.example \(.*not known"
+        NotFound, match=r"the proxy proxy.nowhere:3128 does not reach hub.example \(.*not known"
     ):
         pophood_hub.pull("owner/name", announce=str)
 

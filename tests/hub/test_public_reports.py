@@ -12,7 +12,7 @@ import pytest
 
 import pophood
 from pophood import hub as pophood_hub
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.hub.names import name_in
 from pophood.model.bundle import Bundle, open_bundle
 from tests.hub.fake_hub import FakeHub
@@ -128,7 +128,7 @@ def test_a_cache_whose_blob_is_gone_is_no_model(tmp_path: Path) -> None:
     (snapshot / "model.safetensors").unlink()
     (snapshot / "model.safetensors").symlink_to("../../blobs/gone")
     assert pophood_hub.list_models() == []
-    with pytest.raises(NotHere, match="a/b: not on this machine"):
+    with pytest.raises(NotFound, match="a/b: not on this machine"):
         pophood_hub.locate("a/b", offline=True)
 
 
@@ -201,7 +201,7 @@ def test_a_split_model_of_which_one_part_was_fetched(tmp_path: Path) -> None:
     for other in others:
         other.unlink()
     with pytest.raises(
-        NotHere, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts in one"
+        NotFound, match=r"part 2 of 3, 'm-00002-of-00003.gguf', is missing: put all parts in one"
     ):
         opened(first)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
 from pophood.hub import progress
 from pophood.system import size_text
 from tests.hub.fake_hub import GPT2_WANTED, FakeHub, git_blob, gpt2_files
@@ -95,7 +95,7 @@ def test_a_revision_is_pinned_to_its_commit(hub: FakeHub) -> None:
     pulled = pophood_hub.pull("owner/name", revision="main", announce=said.append)
     assert pulled.revision == newer
     assert any(f"replaces revision {commit}" in line for line in said)
-    with pytest.raises(NotHere, match=r"owner/name: has no revision v7: see http.*/owner/name/tree/main"):
+    with pytest.raises(NotFound, match=r"owner/name: has no revision v7: see http.*/owner/name/tree/main"):
         pophood_hub.pull("owner/name", revision="v7", announce=quiet)
     for bad in ("../..", "a b", "", "x" * 300, "a//b", "--upload-pack", "a\n"):
         with pytest.raises(BadInput, match="is not a revision"):
@@ -117,7 +117,7 @@ def test_shards(hub: FakeHub) -> None:
     found = pophood_hub.pull("owner/sharded", announce=quiet)
     assert {path.name for path in found.path.iterdir()} == {*files, "pophood.json"}
     (found.path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(NotHere):  # a folder that lost a shard is no model any more
+    with pytest.raises(NotFound):  # a folder that lost a shard is no model any more
         pophood_hub.locate("owner/sharded", offline=True)
 
 
@@ -238,7 +238,7 @@ def test_the_person_is_asked_and_may_decline(hub: FakeHub, home: Path) -> None:
         questions.append(question)
         return False
 
-    with pytest.raises(NotHere, match="not fetched, as you chose"):
+    with pytest.raises(NotFound, match="not fetched, as you chose"):
         pophood_hub.pull("gpt2", announce=quiet, confirm=no)
     assert "300.1 kB" in questions[0]
     assert not (home / "models" / "openai-community").exists()
@@ -257,11 +257,11 @@ def test_without_the_disk_for_it_nothing_is_fetched(hub: FakeHub, monkeypatch: p
 
 def test_offline_asks_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("openai-community/gpt2", gpt2_files())
-    with pytest.raises(NotHere, match=r"connections are forbidden \(--offline, POPHOOD_OFFLINE\)"):
+    with pytest.raises(NotFound, match=r"connections are forbidden \(--offline, POPHOOD_OFFLINE\)"):
         pophood_hub.pull("gpt2", offline=True, announce=quiet)
     monkeypatch.setenv("POPHOOD_OFFLINE", "1")
     for call in (pophood_hub.pull, pophood_hub.locate):
-        with pytest.raises(NotHere, match="connections are forbidden"):
+        with pytest.raises(NotFound, match="connections are forbidden"):
             call("gpt2", announce=quiet)
     assert hub.asked == []
 

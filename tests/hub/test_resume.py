@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from tests.hub.fake_hub import FakeHub
 
 DATA = b"GGUF" + bytes(range(256)) * 2000
@@ -21,7 +21,7 @@ def started(hub: FakeHub, home: Path, after: int = 1000) -> Path:
     """A pull that broke off after some bytes; returns its part."""
     hub.add(NAME, {"one.gguf": DATA})
     hub.wrong.cuts = [after] + [0] * 10
-    with pytest.raises(NotHere):
+    with pytest.raises(NotFound):
         pophood_hub.pull(NAME, announce=str)
     hub.wrong.cuts, hub.sent = [], 0
     hub.asked.clear()
@@ -168,7 +168,7 @@ def test_of_several_parts_only_what_is_missing(hub: FakeHub, home: Path) -> None
     parts = {f"m-0000{i}-of-00003.gguf": DATA + bytes([i]) for i in (1, 2, 3)}
     hub.add(NAME, parts)
     hub.wrong.cuts = [SIZE + 1, SIZE + 1, 5000] + [0] * 10
-    with pytest.raises(NotHere):
+    with pytest.raises(NotFound):
         pophood_hub.pull(NAME, announce=str)
     hub.wrong.cuts, hub.sent = [], 0
     found = pophood_hub.pull(NAME, announce=str)
@@ -178,6 +178,6 @@ def test_of_several_parts_only_what_is_missing(hub: FakeHub, home: Path) -> None
 
 def test_a_pull_that_is_declined_leaves_no_empty_folder(hub: FakeHub, home: Path) -> None:
     hub.add(NAME, {"one.gguf": DATA})
-    with pytest.raises(NotHere, match="as you chose"):
+    with pytest.raises(NotFound, match="as you chose"):
         pophood_hub.pull(NAME, announce=str, confirm=lambda question: False)
     assert not list((home / "models" / ".incoming").iterdir())

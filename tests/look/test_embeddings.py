@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import pophood
 from pophood import look
-from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.look.math.geometry import cosines, nearest, principal
 from pophood.look.words import WORD_LISTS
 from tests.look.talk_shape import overlapping, smallest_text, talk_model
@@ -117,7 +117,7 @@ def test_words_of_a_file_and_of_a_list(small: pophood.LM, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        (None, NotHere, "the lists are family, cities"),
+        (None, NotFound, "the lists are family, cities"),
         (b"", BadInput, "holds 0 different words"),
         (b"one one one", BadInput, "holds 1 different words"),
         (b"caf\xe9 au lait", BadInput, "is not UTF-8: byte 0xE9"),

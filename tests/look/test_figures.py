@@ -20,7 +20,7 @@ from PIL import Image
 
 import pophood
 from pophood import look
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.look import figures
 from pophood.look.figures import fit, parts, render
 from pophood.look.figures.drawing import style
@@ -207,7 +207,7 @@ def test_without_matplotlib_one_line_says_what_brings_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for kind in ("svg", "png", "html"):
-        with pytest.raises(NotHere, match=r"pip install 'pophood\[plot\]'"):
+        with pytest.raises(NotFound, match=r"pip install 'pophood\[plot\]'"):
             SMALL.save(tmp_path / f"a.{kind}")
     SMALL.save(tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pophood.errors import BadFile, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, NotFound, PophoodError, Unsupported
 from pophood.text.load import load_text_folder, load_text_gguf
 from tests.text.vocabularies import byte_level_metadata, library_tokenizer, pieces_metadata
 from tests.tiny_vocabulary import MERGES
@@ -118,7 +118,7 @@ def test_scores_must_be_finite() -> None:
 
 
 def test_folders_without_a_tokenizer_say_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match=r"wanted tokenizer\.json"):
+    with pytest.raises(NotFound, match=r"wanted tokenizer\.json"):
         load_text_folder(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x05")
     with pytest.raises(Unsupported, match=r"take tokenizer\.json"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, BadInput, EngineError, NotFound, PophoodError, Unsupported
 from pophood.formats.safetensors_write import stream_safetensors
 from pophood.train.checkpoint.manifest import NAME, VERSION, Manifest, read_manifest
 from pophood.train.checkpoint.resume import machine, remarks, settings_of
@@ -137,7 +137,7 @@ def test_no_folder_or_nothing_in_it(tmp_path: Path) -> None:
     assert latest(tmp_path / "none", pytest.fail) is None
     assert latest(tmp_path, pytest.fail) is None
     assert best(tmp_path) is None
-    with pytest.raises(NotHere, match=r"no checkpoint \(checkpoint.json is missing\)"):
+    with pytest.raises(NotFound, match=r"no checkpoint \(checkpoint.json is missing\)"):
         load(tmp_path / "none")
 
 
@@ -194,7 +194,7 @@ def test_a_damaged_one_is_passed_over_aloud(damage: str, tmp_path: Path) -> None
     assert len(said) == 1
     assert second.name in said[0]
     assert "passed over" in said[0] or "going back to the one before" in said[0]
-    with pytest.raises((BadFile, NotHere)):
+    with pytest.raises((BadFile, NotFound)):
         load(second)
     third = save(tmp_path, state(20))  # the run goes on and comes by again
     assert latest(tmp_path, said.append) == third

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.train.data.dataset.batch import Batch
 from pophood.train.device import require, settled
 from pophood.train.loop.step import Tensors
@@ -31,7 +31,7 @@ THERE = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_availab
 @pytest.mark.parametrize("device", [name for name, there in THERE.items() if not there])
 def test_a_device_that_is_not_here_gets_one_line(device: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("The sun sets.\n" * 40, encoding="utf-8")
-    with pytest.raises(NotHere, match=rf"finds no {device} device here, only cpu: leave out --device, or"):
+    with pytest.raises(NotFound, match=rf"finds no {device} device here, only cpu: leave out --device, or"):
         tune(None, tmp_path / "notes.txt", tmp_path / "out", from_scratch="gpt2-nano", device=device)
     assert not (tmp_path / "out").exists()
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Step
 from pophood.train.run.new_model import Scratch, again, from_scratch, size_of_run
@@ -138,7 +138,7 @@ def test_the_library_takes_a_size(notes: Path, tmp_path: Path, monkeypatch: pyte
     assert tuning.out == Path("notes-scratch")
     assert tuning.lm.config.vocab_size == 270
     assert (tuning.settings.method, tuning.settings.rate) == ("full", scratch_rate(tuning.lm.config))
-    with pytest.raises(NotHere, match="the run is complete"):
+    with pytest.raises(NotFound, match="the run is complete"):
         tune(None, notes.name, "notes-scratch", resume=True)
 
 
@@ -166,7 +166,7 @@ def test_one_clear_line_for_each_mistake(notes: Path, tmp_path: Path) -> None:
         tune(None, notes, vocabulary=300)
     with pytest.raises(BadInput, match="the run has one already: leave out --vocabulary"):
         tune(None, notes, from_scratch="gpt2-nano", vocabulary=300, resume=True)
-    with pytest.raises(NotHere, match="holds no run of tune"):
+    with pytest.raises(NotFound, match="holds no run of tune"):
         again(tmp_path)
     with pytest.raises(BadInput, match="did not begin from scratch"):
         (tmp_path / "tune.json").write_text('{"settings": {}}')

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.train.data import DataOptions
 from pophood.train.events import Step
 from pophood.train.report.tensorboard import FILES, Board, has_board, require_tensorboard
@@ -88,7 +88,7 @@ def test_a_second_beginning_takes_the_place_of_the_first(tmp_path: Path) -> None
 
 def test_without_the_package_one_line_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(NotHere, match=r"needs tensorboardX, .*: \S+ -m pip install tensorboardX$"):
+    with pytest.raises(NotFound, match=r"needs tensorboardX, .*: \S+ -m pip install tensorboardX$"):
         require_tensorboard()
 
 

@@ -16,7 +16,7 @@ import torch
 
 import pophood
 from pophood.adapters.peft import read_adapter
-from pophood.errors import BadInput, Cancelled, EngineError, NotHere
+from pophood.errors import BadInput, Cancelled, EngineError, NotFound
 from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
@@ -145,7 +145,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(start: Callable[..., Tu
         assert np.array_equal(ours.targets[target][1], b)
     steps = [event["step"] for event in resumed.folder.events() if event["event"] == "step"]
     assert steps == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(NotHere, match="the run is complete"):
+    with pytest.raises(NotFound, match="the run is complete"):
         start(None, "cut", resume=True)
 
 
@@ -327,14 +327,14 @@ def test_one_clear_line_for_each_mistake(
         tune(lm, notes, minuts=5)
     with pytest.raises(BadInput, match="method is 'half'; wanted lora, full or last"):
         tune(lm, notes, method="half")
-    with pytest.raises(NotHere, match="holds no run of tune"):
+    with pytest.raises(NotFound, match="holds no run of tune"):
         Tuning(lm, notes, tmp_path / "none", resume=True)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("x")
     with pytest.raises(BadInput, match="is already there, and no run of tune"):
         Tuning(lm, notes, tmp_path / "taken", overwrite=True)
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(NotHere, match=r"pip install torch --index-url https://download.pytorch.org/whl/cpu"):
+    with pytest.raises(NotFound, match=r"pip install torch --index-url https://download.pytorch.org/whl/cpu"):
         Tuning(lm, notes, tmp_path / "out")
 
 

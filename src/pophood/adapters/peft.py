@@ -19,7 +19,7 @@ from pophood.adapters.adapter import Adapter, Pair
 from pophood.adapters.lora_parts import split
 from pophood.adapters.module_pattern import ModulePatterns, PatternError
 from pophood.adapters.peft_names import halves_of
-from pophood.errors import BadFile, NotHere, PophoodError, Unsupported
+from pophood.errors import BadFile, NotFound, PophoodError, Unsupported
 from pophood.families import FAMILIES
 from pophood.families.family import numbered
 from pophood.families.keys import Key, Only, Used, count, flag, harmless, read_keys, real, section, short
@@ -64,7 +64,7 @@ _LINEAR = re.compile(r"blocks\.\{i\}\.(?:attn|mlp)\.[a-z]+\.weight|output\.weigh
 def read_adapter(path: str | Path) -> Adapter:
     """The adapter in a folder that PEFT (or `write_adapter`) wrote.
 
-    Raises NotHere without its two files, BadFile for damage, Unsupported by name for what is not plain LoRA.
+    Raises NotFound without its two files, BadFile for damage, Unsupported by name for what is not plain LoRA.
     Where patterns give a matrix another scale than the rest, its B carries the ratio.
     """
     folder = Path(path)
@@ -117,20 +117,20 @@ def _asks_nothing(value: object) -> bool:
     return value is None or value is False or value == [] or value == {}
 
 
-def _no_config(folder: Path) -> NotHere:
+def _no_config(folder: Path) -> NotFound:
     """The error for a folder without adapter_config.json, with the place where it is, if that is near."""
     if not folder.exists():
-        return NotHere(f"{folder}: no such folder: name the one that PEFT or `pophood tune` wrote")
+        return NotFound(f"{folder}: no such folder: name the one that PEFT or `pophood tune` wrote")
     missing = f"{folder}: holds no {CONFIG}"
     if (folder / "config.json").is_file():
-        return NotHere(f"{missing}; it is a whole model: name it as the model, with -m or --model")
+        return NotFound(f"{missing}; it is a whole model: name it as the model, with -m or --model")
     inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
     if inside:
         ways = " or ".join(str(folder / name) for name in (inside[0], inside[-1])[: len(inside)])
-        return NotHere(
+        return NotFound(
             f"{missing}, but there are adapters in folders below: name one of them, such as {ways}"
         )
-    return NotHere(f"{missing}: name the folder that PEFT or `pophood tune` wrote")
+    return NotFound(f"{missing}: name the folder that PEFT or `pophood tune` wrote")
 
 
 def _no_weights(folder: Path) -> PophoodError:
@@ -142,7 +142,7 @@ def _no_weights(folder: Path) -> PophoodError:
             return error
     others = sorted(path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".npz"))
     held = f"; it holds {', '.join(others[:4])}" if others else ""
-    return NotHere(f"{folder}: holds no {WEIGHTS}{held}: name the folder that PEFT's save_pretrained wrote")
+    return NotFound(f"{folder}: holds no {WEIGHTS}{held}: name the folder that PEFT's save_pretrained wrote")
 
 
 class _OwnScales:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 
-# What a page's front matter may name -> who raises NotHere without it. Named and not imported: like the cells
-# of a page, it may stand above the course.
+# What a page's front matter may name -> who raises NotFound without it. Named and not imported: like the
+# cells of a page, it may stand above the course.
 NEEDS = {"torch": ("pophood.train.torch_install", "require_torch")}
 
 
-class Missing(NotHere):
+class Missing(NotFound):
     """What a page needs is not on this machine; a notebook shows its one line and no traceback."""
 
     def _render_traceback_(self) -> list[str]:  # IPython asks an error how it wants to be shown
@@ -28,5 +28,5 @@ def need(what: str) -> None:
     module, function = NEEDS[what]
     try:
         getattr(importlib.import_module(module), function)()
-    except NotHere as error:
+    except NotFound as error:
         raise Missing(str(error)) from None

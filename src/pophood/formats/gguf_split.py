@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pophood.errors import BadFile, NotHere, quoted
+from pophood.errors import BadFile, NotFound, quoted
 from pophood.formats.gguf import GGUFFile, open_gguf_file
 from pophood.formats.parts import MAX_PARTS, Part, part_of
 from pophood.formats.tensors import Tensor
@@ -31,7 +31,7 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
 
     Any part of a split model opens the whole model, whose other parts must be in the same folder. The
     metadata are those of the first part without the `split.` keys. Raises what `open_gguf_file` raises,
-    NotHere for a missing part, BadFile for parts that do not belong together.
+    NotFound for a missing part, BadFile for parts that do not belong together.
 
     Example: `open_gguf("model.gguf").metadata["general.architecture"]` is `"llama"`.
     """
@@ -47,7 +47,7 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
                 continue
             other = path.with_name(name)
             if not other.is_file():
-                raise NotHere(
+                raise NotFound(
                     f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts in "
                     "one folder, or pull the model again"
                 )

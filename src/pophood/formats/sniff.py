@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError, Unsupported, quoted
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported, quoted
 from pophood.formats.parts import one_of_each, part_of, piece_advice
 
 Kind = Literal["gguf", "safetensors", "index"]
@@ -54,7 +54,7 @@ _MAGICS: tuple[tuple[bytes, str, bool], ...] = (
 def identify(path: str | PathLike[str]) -> Kind:
     """Identify a weights file by its first bytes: "gguf", "safetensors", or "index" (of safetensors shards).
 
-    Raises Unsupported for pickles and other formats, with the reason and an alternative; NotHere without the
+    Raises Unsupported for pickles and other formats, with the reason and an alternative; NotFound without the
     file; BadFile for a folder, a pipe, an empty file or bytes that are not a model.
 
     Example: `identify("pytorch_model.bin")` raises "... a zip archive as torch.save ... never opens it ...".
@@ -93,7 +93,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(32)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotHere(f"{path}: there is no such file; check the path, or see `pophood list`") from None
+        raise NotFound(f"{path}: there is no such file; check the path, or see `pophood list`") from None
     except OSError as error:
         raise BadFile(
             f"{path}: cannot be read as a file ({error.strerror}): check the path and its permissions"
@@ -120,7 +120,7 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     try:
         names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
-        raise NotHere(f"{folder}: there is no such folder; check the path, or see `pophood list`") from None
+        raise NotFound(f"{folder}: there is no such folder; check the path, or see `pophood list`") from None
     except OSError as error:
         raise BadFile(
             f"{folder}: cannot be listed ({error.strerror}): check the path and its permissions"

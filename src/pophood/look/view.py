@@ -106,12 +106,12 @@ class View:
         return json.dumps(_plain(facts), ensure_ascii=False, allow_nan=False)
 
     def to_pandas(self, table: str | None = None) -> pandas.DataFrame:
-        """Return one table (default: the first) as a data frame; raises NotHere without pandas."""
+        """Return one table (default: the first) as a data frame; raises NotFound without pandas."""
         tables = self.tables()
         return tables[table if table is not None else next(iter(tables))].to_pandas()
 
     def figure(self, theme: Literal["light", "dark"] = "light") -> Figure:
-        """Return the picture as a matplotlib figure; raises NotHere without matplotlib."""
+        """Return the picture as a matplotlib figure; raises NotFound without matplotlib."""
         return self.pictures.draw(self, theme)
 
     def save(self, path: str | PathLike[str], theme: Literal["light", "dark"] = "light") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.plaintext import decode, read_bytes
 
 Pair = tuple[str, str]
@@ -91,7 +91,7 @@ def count_words(text: str) -> int | None:
 
 
 def word_list(words: str | PathLike[str] | Sequence[str]) -> WordList:
-    """Return a bundled list by name, the words of a file, or the given words; raises BadInput, NotHere.
+    """Return a bundled list by name, the words of a file, or the given words; raises BadInput, NotFound.
 
     Spaces, commas and line ends separate the words of a file; a line of exactly two words is also a pair.
     """
@@ -118,7 +118,7 @@ def _checked(name: str, words: list[str], pairs: tuple[Pair, ...], place: str) -
 def _read(path: Path) -> str:
     lists = ", ".join(WORD_LISTS)
     if not path.is_file():
-        raise NotHere(f"{path} is neither a file nor a list of words; the lists are {lists}")
+        raise NotFound(f"{path} is neither a file nor a list of words; the lists are {lists}")
     data = read_bytes(path)
     if len(data) > MOST_BYTES:
         raise BadInput(f"{path} is larger than {MOST_BYTES:,} bytes: a map shows a few hundred words")

@@ -201,7 +201,7 @@ class OpenedWeights:
 def open_bundle(path: str | PathLike[str]) -> Bundle:
     """Open a model folder (config.json and safetensors) or a .gguf file; weights stay in the mapped file.
 
-    Raises NotHere without it; BadFile for damage and contradictions, each named; Unsupported for what is
+    Raises NotFound without it; BadFile for damage and contradictions, each named; Unsupported for what is
     well-formed and not computed (an architecture, a key, a pickle).
 
         bundle = open_bundle("models/gpt2")

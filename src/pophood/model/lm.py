@@ -98,7 +98,7 @@ class LM:
         """Compute with these adapters in place of those before; [] is the model alone. No weight is changed.
 
         A chat template in the folder of an adapter, in which it learned, replaces the model's own; the last
-        one counts. Raises NotHere, BadFile, Unsupported for the files, BadInput for another model's adapter.
+        one counts. Raises NotFound, BadFile, Unsupported for the files, BadInput for another model's adapter.
 
             lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
         """

@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from pophood.errors import BadFile, NotHere, OutOfMemory, PophoodError
+from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
 from pophood.system.user import home
 
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file read-only; the caller closes it (Windows cannot replace a file that is mapped).
 
-    Raises NotHere without a file, BadFile for a folder, a pipe or an empty file.
+    Raises NotFound without a file, BadFile for a folder, a pipe or an empty file.
 
     >>> map_file("model.gguf")[:4]  # doctest: +SKIP
     b'GGUF'
@@ -35,7 +35,7 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
                 raise BadFile(f"{path}: the file is empty, wanted a model's data: fetch it again")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise NotHere(f"{path}: there is no such file; check the path, or see `pophood list`") from None
+        raise NotFound(f"{path}: there is no such file; check the path, or see `pophood list`") from None
     except IsADirectoryError:
         raise BadFile(f"{path}: got a folder, wanted a file") from None
     except PermissionError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 from pophood.train.distributed.process_group import World
 from pophood.train.settings import DEVICES, TrainSettings
 
@@ -16,7 +16,7 @@ from pophood.train.settings import DEVICES, TrainSettings
 def settled(settings: TrainSettings) -> TrainSettings:
     """The settings as their device allows them.
 
-    Raises BadInput for what only the processor does, NotHere for a device that torch does not find here.
+    Raises BadInput for what only the processor does, NotFound for a device that torch does not find here.
     """
     device = settings.device
     if device == "cpu":
@@ -36,13 +36,13 @@ def settled(settings: TrainSettings) -> TrainSettings:
 
 
 def require(device: str) -> None:
-    """Raise NotHere unless torch finds the device on this machine."""
+    """Raise NotFound unless torch finds the device on this machine."""
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[device]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
-        raise NotHere(
+        raise NotFound(
             f"torch {torch.__version__} finds no {device} device here, only {found}: leave out --device, or"
             " install a build of torch that supports it (https://pytorch.org/get-started)"
         )

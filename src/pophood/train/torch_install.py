@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 
 # How often a thread of GNU's OpenMP, with which torch computes on Linux, looks whether the others are done
 # before it sleeps. As it comes it looks 300,000 times, which is 15 ms: where another program has one of the
@@ -32,7 +32,7 @@ def torch_command(platform: str = sys.platform, python: str = sys.executable) ->
 
 
 def require_torch() -> None:
-    """Raise NotHere, with the command that brings it, unless torch can be imported. Imports nothing.
+    """Raise NotFound, with the command that brings it, unless torch can be imported. Imports nothing.
 
     Torch reads how its threads wait when it is imported: that is settled here, unless the user has.
     """
@@ -43,4 +43,4 @@ def require_torch() -> None:
             os.environ["GOMP_SPINCOUNT"] = SPINS
         found = importlib.util.find_spec("torch") is not None
     if not found:
-        raise NotHere(f"training needs torch, which is not installed; a build for CPUs: {torch_command()}")
+        raise NotFound(f"training needs torch, which is not installed; a build for CPUs: {torch_command()}")

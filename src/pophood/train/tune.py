@@ -39,7 +39,7 @@ def tune(
 
     `from_scratch` is a size ("gpt2-tiny"; `pophood.train.data.SIZES`): a new model of that size, its
     `vocabulary` made from the files, learns whole; `model` is None then. `settings` are the fields of
-    TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...). Raises BadInput, NotHere
+    TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...). Raises BadInput, NotFound
     (also where torch is missing, with the command that brings it).
 
         for event in pophood.tune("smollm2", "notes.txt", minutes=5): print(event)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pophood.errors import BadFile, BadInput, NotHere
+from pophood.errors import BadFile, BadInput, NotFound
 from pophood.train.data import DataOptions
 from pophood.train.data.read.layouts import WrongRecord, items_of, layout_of
 from tests.train.data.given import TASKS, byte_level, learned_text, opened, whole_text, write_lines
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "c.bin").write_bytes(b"ab\0c")
     (tmp_path / "d.txt").write_text(" \n", encoding="utf-8")
     for name, error, words in (
-        ("none", NotHere, "there is no such file or folder"),
+        ("none", NotFound, "there is no such file or folder"),
         ("empty", BadInput, "holds no data; wanted files that end in .txt"),
         ("a.jsonl", BadInput, "is empty; wanted text, or records"),
         ("b.jsonl", BadFile, "none of its first records can be read; that of line 1 is not JSON"),

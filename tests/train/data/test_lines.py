@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pophood.errors import BadFile, NotHere
+from pophood.errors import BadFile, NotFound
 from pophood.train.data.read import lines
 from pophood.train.data.read.lines import read_lines, read_segments
 
@@ -90,5 +90,5 @@ def test_another_encoding_is_named(codec: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(NotHere, match="there is no such file"):
+    with pytest.raises(NotFound, match="there is no such file"):
         list(read_lines(tmp_path / "none"))

@@ -13,7 +13,7 @@ from pophood.cli.options.shared import json_option, offline_option, option, verb
 from pophood.cli.session import ask
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.progress import Transfer, Waiting
-from pophood.errors import BadInput, NotHere
+from pophood.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from pophood.export.job import Receipt
@@ -158,9 +158,9 @@ def named_by(adapters: tuple[str, ...], model: str | None) -> Iterator[None]:
     """Say of a model that is not here that an adapter's folder named it, which another machine may have."""
     try:
         yield
-    except NotHere as error:
+    except NotFound as error:
         if adapters and model is not None and model != adapters[0]:
-            raise NotHere(
+            raise NotFound(
                 f"{error}. The adapter {adapters[0]} was made for it; another copy is named with"
                 f" `pophood export MODEL --adapter {adapters[0]}`"
             ) from None

@@ -8,7 +8,7 @@ import click
 
 from pophood.cli.options.shared import json_option, verb
 from pophood.cli.terminal.console import VERBOSE, Console
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 
 
 @verb()
@@ -33,9 +33,9 @@ def command(console: Console, name: str | None, as_json: bool) -> None:
     known = hub.catalogue.get(wanted)
     try:
         found = hub.locate(wanted, offline=True, announce=console.say)
-    except NotHere:
+    except NotFound:
         if known is None:
-            raise NotHere(f"{wanted}: not on this machine: `pophood pull {wanted}` fetches it") from None
+            raise NotFound(f"{wanted}: not on this machine: `pophood pull {wanted}` fetches it") from None
         facts = portrait.from_catalogue(known)
         console.say(f"{wanted}: not on this machine; `pophood pull {wanted}` fetches it")
     else:

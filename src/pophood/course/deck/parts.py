@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.look.figures.page import svg_size
 from pophood.look.figures.render import draw, require, svg_of
 from pophood.look.view import View
@@ -36,7 +36,7 @@ def formula(plain: str, tex: str) -> Part:
     """Return a formula: an image whose description is its plain text."""
     try:
         require()
-    except NotHere:
+    except NotFound:
         return {"kind": "text", "text": plain}
     pictures = [{"theme": theme, "uri": data_uri(formula_svg(tex, theme))} for theme in THEMES]
     return {"kind": "formula", "alt": " ".join(plain.split()), "pictures": pictures}
@@ -85,7 +85,7 @@ def _view(view: View) -> list[Part]:
     shown: list[Part] = []
     try:
         shown = [{"kind": "picture", "alt": view.alt, "pictures": _pictures(view)}]
-    except NotHere as missing:
+    except NotFound as missing:
         shown = [_table(table, table.title or name) for name, table in tables.items()]
         beside = []
         notes.append(str(missing))

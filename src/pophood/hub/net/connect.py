@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pophood.errors import BadInput, NotHere, PophoodError
+from pophood.errors import BadInput, NotFound, PophoodError
 
 CONNECT_SECONDS = 10.0
 
 
-class Unreachable(NotHere):
+class Unreachable(NotFound):
     """The hub did not answer, or the connection broke; another attempt may help."""
 
 
@@ -94,7 +94,7 @@ def port_of(parts: SplitResult) -> int:
 def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
     """Connect to an address that is no more private than `limit` (None: any address, as the user chose it).
 
-    Raises Unreachable for temporary failures, NotHere for a bad certificate, PophoodError for a refused
+    Raises Unreachable for temporary failures, NotFound for a bad certificate, PophoodError for a refused
     address.
     """
     host = parts.hostname or ""
@@ -148,9 +148,9 @@ def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[sock
     raise Unreachable(f"{host}: not reached ({failure})")
 
 
-def bad_certificate(host: str | None, error: ssl.SSLCertVerificationError) -> NotHere:
+def bad_certificate(host: str | None, error: ssl.SSLCertVerificationError) -> NotFound:
     """Return the error for a host whose certificate is not valid."""
-    return NotHere(
+    return NotFound(
         f"{host}: its certificate is not valid ({error.verify_message}): behind a company's proxy, set "
         "SSL_CERT_FILE to a file with its certificates"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
-from pophood.errors import BadFile, BadInput, NotHere, Unsupported
+from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.formats.parts import Part, one_of_each, part_of
 from pophood.formats.sniff import BESIDE, INDEX, WEIGHTS
 from pophood.hub.names import check_revision, is_repo_file
@@ -46,7 +46,7 @@ SMALL_FILES = (
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
-class NotAllowed(NotHere):
+class NotAllowed(NotFound):
     """The hub does not give out a model: not to anybody, or not with this login."""
 
 
@@ -78,7 +78,7 @@ class Listing:
 def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
     """Request a repo's list of files at a revision (by default main), pinned to its commit.
 
-    Raises NotHere (no such repo or revision, no network), NotAllowed (gated, private), BadFile for a list
+    Raises NotFound (no such repo or revision, no network), NotAllowed (gated, private), BadFile for a list
     that cannot be right.
     """
     wanted = check_revision(revision) if revision is not None else "main"
@@ -158,7 +158,7 @@ def ask_about(web: Web, listing: Listing, file: RemoteFile) -> RemoteFile:
         blob=tag if COMMIT.fullmatch(tag) else None,
     )
     if not completed.checkable:
-        raise NotHere(
+        raise NotFound(
             f"{listing.repo}: {web.endpoint} gives no size and hash for {file.path}, so it cannot be "
             "checked: set HF_ENDPOINT to a hub that does"
         )
@@ -191,10 +191,10 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
             f"{repo}: no such model, or a private one: check the name; for a private one {_LOG_IN}"
         )
     if status == 404 and (code == "RevisionNotFound" or (not code and what != "revision main")):
-        raise NotHere(f"{repo}: has no {what}: see {page}/tree/main")
+        raise NotFound(f"{repo}: has no {what}: see {page}/tree/main")
     if status == 404:
-        raise NotHere(f"{repo}: no such model at {web.endpoint}: check the name")
-    raise NotHere(f"{repo}: {web.endpoint} answered {status}, wanted 200")
+        raise NotFound(f"{repo}: no such model at {web.endpoint}: check the name")
+    raise NotFound(f"{repo}: {web.endpoint} answered {status}, wanted 200")
 
 
 def choose(listing: Listing, file: str | None) -> tuple[RemoteFile, ...]:

@@ -106,7 +106,7 @@ class Web:
     ) -> Iterator[Answer]:
         """Open an address below the endpoint, following checked redirects; any other status is returned.
 
-        Raises Unreachable for temporary failures, NotHere for a bad certificate, PophoodError for a bad
+        Raises Unreachable for temporary failures, NotFound for a bad certificate, PophoodError for a bad
         redirect.
         """
         url = f"{self.endpoint}{path}"

@@ -36,7 +36,7 @@ def write_gallery(
 ) -> Gallery:
     """Write NAME.svg and NAME.html for every view, then index.html; a view that fails is left out and named.
 
-    `progress(done, total)` counts the views. Raises NotHere without matplotlib, OSError for a bad folder.
+    `progress(done, total)` counts the views. Raises NotFound without matplotlib, OSError for a bad folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     gallery = Gallery({}, {})

@@ -9,7 +9,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.look.figures.render import draw, require, svg_of
 from pophood.look.reproduce import python_code, shell_command
 from pophood.look.view import View
@@ -26,7 +26,7 @@ WIDE = 1100  # CSS pixels; a wider picture scrolls instead of shrinking
 def page(view: View, light: Figure | None = None) -> str:
     """Return the whole page of a view as text; `light` is its light picture, if that is already drawn.
 
-    Raises NotHere without matplotlib.
+    Raises NotFound without matplotlib.
     """
     picture = svg_of(light or draw(view, "light"), view, "light", words=False)
     dark = svg_of(draw(view, "dark"), view, "dark", words=False)
@@ -59,7 +59,7 @@ def notebook_html(view: View) -> str:
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in view.notes)
     try:
         require()
-    except NotHere as missing:
+    except NotFound as missing:
         tables = "".join(table._repr_html_() for table in view.tables().values())
         return f"<h4>{html.escape(view.title)}</h4>{tables}{notes}<p>{html.escape(str(missing))}</p>"
     picture = svg_of(draw(view, "light"), view, "light", words=False)

@@ -10,7 +10,7 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 from pophood.look.figures.theme import theme_named
 from pophood.look.view import View
 
@@ -23,15 +23,15 @@ SVG_PIXELS_PER_INCH = 200  # of the cells of heat maps, which SVG holds as image
 
 
 def require() -> None:
-    """Raise NotHere, with the remedy, if matplotlib is not installed."""
+    """Raise NotFound, with the remedy, if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise NotHere(MISSING) from None
+        raise NotFound(MISSING) from None
 
 
 def draw(view: View, theme: str = "light") -> Figure:
-    """Return the picture of a view as a matplotlib figure; raises NotHere without matplotlib."""
+    """Return the picture of a view as a matplotlib figure; raises NotFound without matplotlib."""
     chosen = theme_named(theme)
     require()
     from pophood.look.figures.drawing import draw_view

@@ -37,7 +37,7 @@ def ending(path: str | PathLike[str]) -> str:
 def save(view: View, path: str | PathLike[str], theme: str = "light") -> None:
     """Write a view to .svg, .png, .html, .csv, .json or .npz, whole or not at all.
 
-    A page holds both themes. Raises BadInput for any other ending, NotHere without matplotlib.
+    A page holds both themes. Raises BadInput for any other ending, NotFound without matplotlib.
     """
     write = WRITERS[ending(path)]
     theme_named(theme)

@@ -189,7 +189,7 @@ def embeddings(
         look.embeddings(lm, "cities", spaced=True).tables()["pairs"]
         look.embeddings(lm, word=" Madrid").tables()["neighbours"]
 
-    Raises BadInput for fewer than three words, and if `word` is not a token; NotHere for a missing file.
+    Raises BadInput for fewer than three words, and if `word` is not a token; NotFound for a missing file.
     """
     chosen = word_list(words)
     rows = lm.weights["embed.token"]

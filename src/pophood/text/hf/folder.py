@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pophood.errors import BadFile, NotHere, Unsupported
+from pophood.errors import BadFile, NotFound, Unsupported
 from pophood.formats.json_file import read_json
 from pophood.text.gguf.patterns import QWEN2, QWEN35
 from pophood.text.hf.hf_tokenizers import AddedToken
@@ -48,7 +48,7 @@ _MISNAMED = ("qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_text")
 def load_folder(settings: FolderSettings, *, template_ends: TemplateEnds | None = None) -> Tokenizer:
     """Load the tokenizer of a folder whose JSON files were read.
 
-    `template_ends` finds the tokens with which the chat template ends a turn. Raises NotHere without a
+    `template_ends` finds the tokens with which the chat template ends a turn. Raises NotFound without a
     tokenizer; BadFile or Unsupported, naming the part.
     """
     parts, specials = _read_parts(settings)
@@ -95,7 +95,7 @@ def _read_parts(settings: FolderSettings) -> tuple[Parts, set[str]]:
         raise Unsupported(
             "the folder has its tokenizer as tokenizer.model only: take tokenizer.json from the model's page"
         )
-    raise NotHere(
+    raise NotFound(
         f"no tokenizer in {folder.name!r}: wanted tokenizer.json, or vocab.json and merges.txt, or vocab.bpe"
     )
 

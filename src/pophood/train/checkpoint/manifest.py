@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pophood.errors import BadFile, NotHere, Unsupported, quoted
+from pophood.errors import BadFile, NotFound, Unsupported, quoted
 from pophood.formats.json_file import parse_json
 
 NAME = "checkpoint.json"
@@ -79,14 +79,14 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read checkpoint.json and compare it with itself and with the lengths of the files beside it.
 
-    Raises NotHere where there is none, BadFile for a damaged or lying one, Unsupported for a later version.
+    Raises NotFound where there is none, BadFile for a damaged or lying one, Unsupported for a later version.
     """
     path = folder / NAME
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotHere(f"{folder}: no checkpoint ({NAME} is missing); give a folder checkpoint-...") from None
+        raise NotFound(f"{folder}: no checkpoint ({NAME} is missing); give a folder checkpoint-...") from None
     except OSError as error:
         raise BadFile(f"{path}: cannot be read ({error.strerror})") from None
     if len(data) > LARGEST:

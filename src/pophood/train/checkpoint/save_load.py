@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pophood.errors import BadFile, BadInput, EngineError, NotHere, PophoodError, Unsupported, quoted
+from pophood.errors import BadFile, BadInput, EngineError, NotFound, PophoodError, Unsupported, quoted
 from pophood.formats.safetensors import open_safetensors
 from pophood.formats.safetensors_write import Pending, size_of, stream_safetensors, write_safetensors
 from pophood.formats.tensors import Tensor
@@ -215,7 +215,7 @@ def _whole(folder: Path) -> dict[Path, Manifest]:
     found = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         if _NAME.fullmatch(path.name):
-            with suppress(BadFile, NotHere, Unsupported):
+            with suppress(BadFile, NotFound, Unsupported):
                 found[path] = read_manifest(path)
     return found
 
@@ -295,7 +295,7 @@ class Saved(Mapping[str, torch.Tensor]):
 def load(path: str | Path) -> tuple[Saved, Facts]:
     """Open a checkpoint, every byte compared with its SHA-256: what `Trainer.restore` takes.
 
-    Raises NotHere where there is none, BadFile for a damaged one, Unsupported for one of a later version.
+    Raises NotFound where there is none, BadFile for a damaged one, Unsupported for one of a later version.
     """
     path = Path(path)
     manifest = read_manifest(path)

@@ -66,7 +66,7 @@ def evaluate(
 ) -> Loss:
     """How well a model predicts files: mean loss of what training would learn there. Needs no torch.
 
-    Raises NotHere, BadFile, BadInput for the files.
+    Raises NotFound, BadFile, BadInput for the files.
 
         pophood.evaluate(lm, "notes.txt").perplexity
     """

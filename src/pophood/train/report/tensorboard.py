@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import NotHere
+from pophood.errors import NotFound
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -40,7 +40,7 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises NotHere, with the command that brings it, without tensorboardX."""
+        """Raises NotFound, with the command that brings it, without tensorboardX."""
         require_tensorboard()
         self.folder = folder
         self._writer: SummaryWriter | None = None
@@ -92,14 +92,14 @@ def has_board(folder: Path) -> bool:
 
 
 def require_tensorboard() -> None:
-    """Raise NotHere, with the command that brings it, where tensorboardX is missing."""
+    """Raise NotFound, with the command that brings it, where tensorboardX is missing."""
     if "tensorboardX" in sys.modules:
         found = sys.modules["tensorboardX"] is not None
     else:
         found = importlib.util.find_spec("tensorboardX") is not None
     if not found:
         command = shlex.join([sys.executable or "python", "-m", "pip", "install", "tensorboardX"])
-        raise NotHere(f"--tensorboard needs tensorboardX, which is not installed: {command}")
+        raise NotFound(f"--tensorboard needs tensorboardX, which is not installed: {command}")
 
 
 def _verbatim(event: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.config import tensor_shapes
-from pophood.errors import BadFile, BadInput, NotHere
+from pophood.errors import BadFile, BadInput, NotFound
 from pophood.export.hf.hf_folder import write_folder
 from pophood.export.merged import Merged
 from pophood.export.peft_writer import write_adapter
@@ -58,12 +58,12 @@ class RunFolder:
     # ---- the beginning ----
 
     def facts(self) -> dict[str, Any]:
-        """tune.json; raises NotHere without it, BadFile for damage."""
+        """tune.json; raises NotFound without it, BadFile for damage."""
         place = self.path / FACTS
         try:
             facts = json.loads(place.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise NotHere(f"{self.path}: holds no run of tune: start one without --resume") from None
+            raise NotFound(f"{self.path}: holds no run of tune: start one without --resume") from None
         except ValueError as error:
             raise BadFile(f"{place}: is no JSON ({error}): start anew with --overwrite") from None
         if not isinstance(facts, dict) or "settings" not in facts:
@@ -106,14 +106,16 @@ class RunFolder:
         """Raise BadInput if the processes of a run are about to do different things; one cannot."""
 
     def checkpoint(self, announce: Callable[[str], object]) -> Resumed:
-        """The newest whole checkpoint; raises NotHere if there is none."""
+        """The newest whole checkpoint; raises NotFound if there is none."""
         from pophood.train.checkpoint.save_load import latest, load
 
         self.facts()
         found = latest(self.path / CHECKPOINTS, announce)
         if found is None:
             why = "the run is complete" if (self.path / REPORT).is_file() else "nothing was saved yet"
-            raise NotHere(f"{self.path}: has no checkpoint to go on from: {why}; start anew with --overwrite")
+            raise NotFound(
+                f"{self.path}: has no checkpoint to go on from: {why}; start anew with --overwrite"
+            )
         return load(found)
 
     def begin(self, tuning: Tuning, *, overwrite: bool) -> None:
@@ -171,7 +173,7 @@ class RunFolder:
             self.board.see(json.loads(as_line(event)))
 
     def open_board(self, wanted: bool, *, resume: bool) -> None:
-        """Note events for TensorBoard too if `wanted`, or if the run that is resumed did. Raises NotHere."""
+        """Note events for TensorBoard too if `wanted`, or if the run that is resumed did. Raises NotFound."""
         if wanted or (resume and has_board(self.path)):
             self.board = Board(self.path)
 

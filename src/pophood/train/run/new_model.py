@@ -76,7 +76,7 @@ def from_scratch(
     """Make a model of a size of SIZES, its vocabulary trained on files, its weights random by a seed.
 
     `vocabulary`: tokens at most (None: the size's suggestion). `engine`: threads, context, precision.
-    Raises BadInput for an unknown size and too small a vocabulary; NotHere, BadFile for the files.
+    Raises BadInput for an unknown size and too small a vocabulary; NotFound, BadFile for the files.
 
         scratch = from_scratch("notes.txt", "gpt2-tiny")
         for event in Tuning(scratch, "notes.txt"): print(event)
@@ -128,7 +128,7 @@ def size_of_run(folder: str | PathLike[str]) -> str | None:
 def again(folder: str | PathLike[str], size: str | None = None, **engine: Any) -> Scratch:
     """The model that the run in a folder began with: the tokenizer is there, the weights are made anew.
 
-    `size`: what the caller takes it for. Raises NotHere without a run, BadInput for another one.
+    `size`: what the caller takes it for. Raises NotFound without a run, BadInput for another one.
     """
     from pophood.train.run.folder import RunFolder
 

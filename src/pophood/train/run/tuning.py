@@ -57,7 +57,7 @@ class Tuning(Iterator[Event]):
 
     Of a model from nothing (`from_scratch.Scratch`) everything learns. `should_stop` is asked between batches
     and answers why to stop ("stopped"), or None. `prompts` are the texts to sample from (None: the data's
-    beginnings). Raises BadInput, NotHere (torch is missing).
+    beginnings). Raises BadInput, NotFound (torch is missing).
 
         tuning = Tuning(lm, "notes.txt", settings=TrainSettings(minutes=5))
         for event in tuning: print(event)

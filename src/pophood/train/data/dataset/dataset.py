@@ -51,7 +51,7 @@ def open_data(
 ) -> Data:
     """Read files and folders, once: their ids are kept on the disk and mapped from then on.
 
-    Raises NotHere, BadFile, BadInput in one line; with `options.strict` BadFile for the first bad line, by
+    Raises NotFound, BadFile, BadInput in one line; with `options.strict` BadFile for the first bad line, by
     number.
 
         data = open_data("notes.jsonl", bundle.tokenizer, bundle.chat_template, DataOptions(length=256))

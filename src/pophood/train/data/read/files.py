@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pophood.errors import BadFile, BadInput, NotHere
+from pophood.errors import BadFile, BadInput, NotFound
 from pophood.train.data.options import FIELDS, DataOptions
 from pophood.train.data.read.containers import BY_SUFFIX, Container, is_blank, odd_record, shape_of
 from pophood.train.data.read.csv_records import read_table, repeated_columns
@@ -65,14 +65,14 @@ class FoundFiles:
 def find_files(paths: Sequence[Path], options: DataOptions) -> FoundFiles:
     """The data files of paths and folders, sorted within each folder.
 
-    Raises NotHere for what does not exist, BadFile where a file's format cannot be told, BadInput where no
+    Raises NotFound for what does not exist, BadFile where a file's format cannot be told, BadInput where no
     file holds anything.
     """
     found: list[Path] = []
     skipped: list[Path] = []
     for path in paths:
         if not path.exists():
-            raise NotHere(f"{path}: there is no such file or folder; check the path")
+            raise NotFound(f"{path}: there is no such file or folder; check the path")
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _hidden(file, path)]
             found += [file for file in inside if file.suffix.lower() in BY_SUFFIX]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pophood.errors import BadFile, NotHere
+from pophood.errors import BadFile, NotFound
 from pophood.plaintext import HEAD, refusal
 
 MOST_LINE = 16 << 20  # bytes of one record
@@ -33,11 +33,11 @@ class Line:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a data file; NotHere without it, BadFile for what no reader here can take."""
+    """Open a data file; NotFound without it, BadFile for what no reader here can take."""
     try:
         file = path.open("rb", buffering=_BUFFER)
     except FileNotFoundError:
-        raise NotHere(f"{path}: there is no such file; check the path") from None
+        raise NotFound(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
     why = refusal(file.read(HEAD))
