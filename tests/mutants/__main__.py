@@ -31,7 +31,7 @@ from tests.mutants.tree import NATIVE_TESTS, Outcome, Tree, commit_of
 HERE = Path(__file__).parent
 FOLDER = ROOT / "build" / "mutants"
 NOT_COMPILED = {"neon.cpp"}  # for another processor
-GUARD_FACTOR, GUARD_SECONDS = 10.0, 120.0
+GUARD_FACTOR, GUARD_SECONDS, UNMEASURED_SECONDS = 4.0, 60.0, 90.0
 NOTICED = ("failed", "hung")
 
 
@@ -48,15 +48,21 @@ class Area:
         assert prefixes, f"{file} has no area in tests/mutants/areas.toml"
         found: list[str] = []
         stem = Path(file).stem.strip("_")
+        slow = set(self.table["slow"])
         for place in self.table["areas"][max(prefixes, key=len)]:
-            path = self.root / place
-            files = [path] if path.is_file() else sorted(path.rglob("test_*.py"))
+            if (self.root / place.partition(" -k ")[0]).is_file():  # named, so wanted even if it is slow
+                found.append(place)
+                continue
+            files = sorted((self.root / place).rglob("test_*.py"))
             assert files, f"areas.toml: {place} is not there"
             names = [one.relative_to(self.root).as_posix() for one in files]
-            own = [name for name in names if stem in Path(name).stem]
-            found += own + [name for name in names if name not in own]
-        slow = set(self.table["slow"])
-        return [name for name in dict.fromkeys(found) if name not in slow]
+            found += [name for name in names if name not in slow]
+        return sorted(dict.fromkeys(found), key=lambda name: stem not in Path(name.partition(" -k ")[0]).stem)
+
+
+def guard_of(seconds: float) -> float:
+    """The seconds after which tests hang that take `seconds` without a change."""
+    return GUARD_SECONDS + GUARD_FACTOR * seconds
 
 
 class Results:
@@ -94,7 +100,7 @@ class Trial:
         tree.restore(self.saved)
 
     def guard(self, name: str, run: Callable[[float], Outcome]) -> float | None:
-        """The seconds after which a mutant hangs: ten times what the unchanged tests take, and two minutes.
+        """The seconds after which a mutant hangs: four times what the unchanged tests take, and a minute.
 
         They are measured once. None if they fail even so: such tests judge no mutant.
         """
@@ -106,7 +112,7 @@ class Trial:
                 print(f"left out, for it fails without any change: {name}: {outcome.words}", flush=True)
             self.results.add({"tests": name, "seconds": seconds})
         seconds = self.results.seconds[name]
-        return None if seconds is None else GUARD_SECONDS + GUARD_FACTOR * seconds
+        return None if seconds is None else guard_of(seconds)
 
     def guards(self, files: list[str]) -> Iterator[tuple[str, float]]:
         """Test files and their guards, in order, those left out that fail without any change."""
@@ -119,12 +125,33 @@ class Trial:
         """How the tests of its area take a mutant of Python code."""
         if not compiles(mutant.applied(self.tree.source(mutant.file))):
             return "does not compile", ""
-        for name, guard in self.guards(self.area.tests(mutant.file)):
+        for name in self.area.tests(mutant.file):
+            measured = self.results.seconds.get(name, UNMEASURED_SECONDS)
+            if measured is None:
+                continue
             with self._changed(mutant):
-                outcome = self.tree.pytest(name, guard)
+                outcome = self.tree.pytest(name, guard_of(measured))
+            if outcome.how == "failed" and self._passes_unchanged(outcome.test):
+                return outcome.how, f"{name}: {outcome.words}"
+            if (
+                outcome.how == "passed"
+                or (guard := self.guard(name, partial(self.tree.pytest, name))) is None
+            ):
+                continue
+            if outcome.how == "hung" and guard > guard_of(measured):
+                with self._changed(mutant):
+                    outcome = self.tree.pytest(name, guard)
             if outcome.how != "passed":
                 return outcome.how, f"{name}: {outcome.words}"
         return "passed", ""
+
+    def _passes_unchanged(self, test: str | None) -> bool:
+        """Whether a single test passes without any change: quicker to know than that of its whole file."""
+        if test is not None and test not in self.results.seconds:
+            begin = time.monotonic()
+            if self.tree.pytest(test, UNMEASURED_SECONDS).how == "passed":
+                self.results.add({"tests": test, "seconds": time.monotonic() - begin})
+        return test in self.results.seconds
 
     def cpp(self, mutant: Mutant) -> tuple[str, str]:
         """How the C++ tests take a mutant of C++ code, and Python tests if those pass."""

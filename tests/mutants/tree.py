@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,12 @@ class Outcome:
 
     how: str
     words: str
+
+    @property
+    def test(self) -> str | None:
+        """The test that failed first, by pytest's words."""
+        match = re.search(r"(?:FAILED|ERROR) (tests/[^ ]+?::.+?)(?: - | \||$)", self.words)
+        return None if match is None else match[1]
 
 
 class Tree:
@@ -99,8 +106,10 @@ class Tree:
 
     # ---- running ----
 
-    def pytest(self, file: str, seconds: float) -> Outcome:
-        """Run a test file until the first failure."""
+    def pytest(self, tests: str, seconds: float) -> Outcome:
+        """Run a test file, or the tests of `FILE -k WORDS`, until the first failure."""
+        file, *chosen = tests.split(" -k ")
+        arguments = [file, "-k", *chosen] if chosen else [file]
         if self._warm is None:
             streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
             script = str(self.root / "tests" / "mutants" / "warm.py")
@@ -109,7 +118,7 @@ class Tree:
                 processes.started(command, cwd=self.root, env=self._environment(), **streams)
             )
         assert self._warm.stdin is not None and self._warm.stdout is not None
-        self._warm.stdin.write(json.dumps([[*QUIETLY, file], seconds]) + "\n")
+        self._warm.stdin.write(json.dumps([[*QUIETLY, *arguments], seconds]) + "\n")
         self._warm.stdin.flush()
         code = self._warm.stdout.readline().strip()
         if code == "hung":
