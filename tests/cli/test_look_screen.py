@@ -113,6 +113,7 @@ def test_cells_have_numbers_where_they_fit_and_shades_where_not() -> None:
     assert small[4] == "weight: 0.00 ·░▒▓█ 1.00; blank: masked"
     large = heat(triangle(30), display(60)).splitlines()
     assert large[30].endswith("█████") and "0.5" not in "".join(large[1:31])
+    assert len(small) == 5 and len(large) == 32, "no cell stands for several values"
     plain = heat(triangle(30), display(60, encoding="ascii")).splitlines()
     assert plain[30].endswith("#####")
     signed = heat(triangle(30, -1.0), display(60)).splitlines()

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -359,3 +361,19 @@ def test_what_is_measured_is_told_before_it_is(program: Program, model: str, not
     parts = ("samples", "general text", "texts by heart", "a step", "validation loss")
     assert told == [f"measuring: {number} of 5 ({part})" for number, part in enumerate(parts, 1)]
     assert re.search(r"step 1 of 3: loss .* [\d.]+ s left", "\n".join(done.said))
+
+
+@pytest.mark.parametrize(
+    ("size", "here", "start"),
+    [
+        (1, 1, "pophood"),
+        (2, 2, "torchrun --nproc-per-node 2 -m pophood"),
+        (4, 2, "torchrun --nproc-per-node 2 --nnodes ... --rdzv-endpoint ... -m pophood"),
+    ],
+)
+def test_a_stopped_run_is_resumed_by_as_many_processes(size: int, here: int, start: str) -> None:
+    from pophood.train.commands import _start
+    from pophood.train.distributed.process_group import World
+
+    tuning: Any = SimpleNamespace(world=World(0, size, here))
+    assert " ".join(_start(tuning)) == start

@@ -80,5 +80,9 @@ def test_markup_is_all_that_there_is() -> None:
         '<p><a href="https://x.y/?a=1&amp;b=&quot;2&quot;" rel="noreferrer">a</a></p>'
     )
     assert to_html("| a | b |\n|---|:-:|\n| 1 | 2 |").count("<td>") == 2
+    row = "<tr><td>a</td><td>b</td></tr>"
+    for rows in (1, 2, 3):  # no rule below the first row, so no heading
+        text = "\n".join(["| a | b |"] * rows)
+        assert to_html(text) == f"<table><tbody>{row * rows}</tbody></table>"
     assert list(check_markup("fine **x** `y` *z*\n- list\n  more")) == []
     assert [line for line, _ in check_markup("ok\n**no\n1. no\n`no")] == [1, 2, 3]

@@ -10,7 +10,8 @@ import pytest
 import pophood
 from pophood.course import Course, Lesson
 from pophood.course.lesson import CellFailed
-from pophood.course.pages import Cell
+from pophood.course.pages import KINDS, Cell
+from pophood.train.run.scratch import SIZES
 from tests.tiny import tiny_folder
 
 
@@ -55,9 +56,13 @@ def test_ctrl_c_goes_through(lesson: Lesson, capsys: pytest.CaptureFixture[str])
 
 
 def test_remarks_are_chosen_by_what_the_model_is(lesson: Lesson, course: Course) -> None:
-    kinds = ("rotary", "rms-norm", "gated-mlp", "grouped-query", "other-family")
-    cells = tuple(Cell("differs", "x", 1, kind) for kind in (*kinds, "learned-positions", "layer-norm"))
-    assert [one.label for one in lesson.applying(cells)] == list(kinds)
+    kinds = ["rotary", "rms-norm", "gated-mlp", "grouped-query", "other-family"]
+    cells = tuple(Cell("differs", "x", 1, kind) for kind in KINDS)
+    assert [one.label for one in lesson.applying(cells)] == kinds
+    untied = replace(lesson.lm.config, tied_output=False)
+    assert [kind for kind, holds in KINDS.items() if holds(untied)] == [*kinds[:4], "untied-output", kinds[4]]
+    gpt2 = [kind for kind, holds in KINDS.items() if holds(SIZES["gpt2-small"])]
+    assert gpt2 == ["learned-positions", "layer-norm", "plain-mlp"]
     assert Lesson(replace(course.pages[0], number=2), lesson.lm).applying(course.pages[0].lead)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from pophood.errors import BadFile, PophoodError, Unsupported
 from pophood.families import config_from_gguf, config_from_hf
+from pophood.families.keys import WantedError, plain, words
+from pophood.families.standard import N_LAYER
 from pophood.formats.tensors import Tensor
 from tests.families.published import GPT2, LLAMA32, QWEN3, QWEN25, SMOLLM2
 from tests.tiny import Values, tiny_config
@@ -277,3 +279,15 @@ def test_a_gguf_file_without_a_token_matrix_is_refused() -> None:
     for wrong in (None, tensor("token_embd.weight", np.ones(8))):
         with pytest.raises(PophoodError, match=r"token_embd\.weight"):
             config_from_gguf(METADATA, gguf_tensors(**{"token_embd.weight": wrong}))
+
+
+def test_a_list_may_be_as_long_as_a_model_may_have_blocks() -> None:
+    for entries in (1, 1_023, 1_024):
+        assert N_LAYER.check(entries) == entries
+        assert words(("a",))(["a"] * entries) == ("a",) * entries
+        assert plain(np.zeros(entries)) == [0.0] * entries
+    with pytest.raises(WantedError):
+        N_LAYER.check(1_025)
+    with pytest.raises(WantedError, match="one word for each block"):
+        words(("a",))(["a"] * 1_025)
+    assert plain(np.zeros(1_025)) == "a list of 1,025 numbers"

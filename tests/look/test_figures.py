@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,7 +26,7 @@ from pophood.look import figures
 from pophood.look.figures import fit, parts, render
 from pophood.look.figures.drawing import style
 from pophood.look.figures.text import printable, token_label, width, wrap
-from pophood.look.figures.theme import LIGHT, THEMES, Theme, colour_at, contrast, luminance, rgb
+from pophood.look.figures.theme import LIGHT, THEMES, Theme, colour_at, contrast, luminance, readable_on, rgb
 from pophood.look.source import ViewSource
 from pophood.look.view import View
 from pophood.table import Table
@@ -151,6 +152,16 @@ def test_labels_of_crowded_points_do_not_cover_each_other(seed: int) -> None:
     assert {text.get_text() for text in axes.texts} == {label for *_, label, _ in points}
 
 
+def test_a_label_may_touch_the_frame_and_not_cross_it() -> None:
+    dot, half = (0.0, 0.0), (10.0, 5.0)
+    beside = (16.0, 0.0, 6.0)  # to the right of its dot, six points away
+    box = Bbox.from_extents(6, -5, 26, 5)
+    assert fit._free_place(dot, half, [], box, 1.0) == beside
+    for moved in ((0.1, 0, 0, 0), (0, 0.1, 0, 0), (0, 0, -0.1, 0), (0, 0, 0, -0.1)):
+        narrower = Bbox.from_extents(*(edge + by for edge, by in zip(box.extents, moved, strict=True)))
+        assert fit._free_place(dot, half, [], narrower, 1.0) != beside
+
+
 def test_a_picture_has_the_same_bytes_every_time_whatever_the_settings(painter: None) -> None:
     first = render.svg(SMALL, "light")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "none"}):
@@ -251,6 +262,27 @@ def test_colours_can_be_told_apart_and_words_read() -> None:
         assert all(contrast(rgb(accent), background) >= 3 for accent in theme.accents[:3])
         low, middle, high = (luminance(colour_at(theme.diverging, share)) for share in (0, 0.5, 1))
         assert (middle - low) * (middle - high) > 0, "both ends leave the middle in brightness too"
+
+
+def test_words_on_a_colour_have_the_greater_contrast() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5000, 3))
+    shares = colours / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    bright = linear @ [0.2126, 0.7152, 0.0722]  # WCAG 2.2, by its definition
+    black = (bright + 0.05) / 0.05 >= 1.05 / (bright + 0.05)
+    for colour, light, wanted in zip(colours.tolist(), bright, black, strict=True):
+        red, green, blue = colour
+        assert luminance((red, green, blue)) == pytest.approx(light)
+        assert readable_on((red, green, blue)) == ("#000000" if wanted else "#ffffff"), colour
+
+
+def test_negative_numbers_of_an_axis_have_a_minus_and_no_hyphen() -> None:
+    with style(LIGHT):
+        figure = Figure(layout="constrained")
+        figure.subplots().plot([-1, 0, 1], [-5.5, 0, 5.5])
+        fit.finish(figure)
+        words = [text.get_text() for text in drawn_texts(figure)]
+    assert "\N{MINUS SIGN}4" in words and not any(word.startswith("-") for word in words)
 
 
 def test_numbers_that_do_not_fit_their_cells_are_left_out() -> None:

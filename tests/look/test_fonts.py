@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
@@ -43,6 +44,25 @@ def test_without_such_a_font_they_are_escapes() -> None:
     assert text.cjk_font() is None and text.families() == [text.FONT]
     assert text.token_label("日é") == "\\u65e5é", "what the font lacks is no box"
     assert text.printable("日") == "\\u65e5"
+
+
+@pytest.mark.usefixtures("without_cjk_font")
+def test_a_font_is_found_that_was_installed_after_matplotlib_made_its_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fonts = SimpleNamespace(ttflist=[SimpleNamespace(name=text.FONT)], added=[])
+
+    def add(path: str) -> None:
+        fonts.added.append(path)
+        fonts.ttflist.append(SimpleNamespace(name="Noto Sans CJK JP"))
+
+    fonts.addfont = add
+    places = ["/fonts/Mono-Regular.ttf", "/fonts/NotoSansCJK-Regular.ttc", "/fonts/Serif.otf"]
+    monkeypatch.setattr(text, "CJK_FONTS", ("Noto Sans CJK JP",))
+    monkeypatch.setattr(text, "fontManager", fonts)
+    monkeypatch.setattr(text, "findSystemFonts", lambda: places)
+    assert text.cjk_font() == "Noto Sans CJK JP"
+    assert fonts.added == [places[1]], "no other font is read"
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,27 @@ def test_a_bias_after_a_filter_touches_only_what_is_left() -> None:
     assert (left.ids.tolist(), left.logits.tolist()) == ([0, 1], [5, 7])
 
 
+@pytest.mark.parametrize(
+    ("wishes", "forbidden", "count"),
+    [
+        ({}, (), 5),
+        ({}, (0, 3), 3),
+        ({"logit_bias": {0: -math.inf}}, (), 4),
+        ({"logit_bias": {0: -math.inf}}, (0, 1), 3),
+        ({"top_k": 2}, (), 2),
+        ({"top_k": 4}, (0, 1), 3),
+        ({"temperature": 0}, (1,), 1),
+    ],
+)
+def test_a_choice_says_among_how_many_it_was_made(
+    wishes: dict[str, Any], forbidden: tuple[int, ...], count: int
+) -> None:
+    logits = np.array([5, 4, 3, 2, 1], np.float32)
+    chosen = chain(SamplingSettings(**{**PLAIN, **wishes}))
+    made = chosen.choose(logits, [], seed=1, sample=0, position=0, forbidden=forbidden)
+    assert made.candidates == count and made.logit == logits[made.id]
+
+
 def test_forbidden_tokens_are_never_chosen() -> None:
     logits = np.array([9, 1, 0], dtype=np.float32)
     for temperature in (0, 0.8):

@@ -268,9 +268,10 @@ def test_the_command_takes_it_and_run_uses_the_result(
     assert "--base: for --method lora, and this is --method last" in refused.output
 
 
-def test_the_plan_counts_its_bytes() -> None:
-    config = SIZES["gpt2-small"]
-    matrices = config.n_params - config.vocab_size * config.n_embd
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_plan_counts_its_bytes(tied: bool) -> None:
+    config = replace(SIZES["gpt2-small"], tied_output=tied)
+    matrices = config.n_params - (1 if tied else 2) * config.vocab_size * config.n_embd
     for settings, less in ((TrainSettings(precision="f32"), 2.875), (TrainSettings(precision="bf16"), 0.875)):
         full, int8 = (sizes_of(config, replace(settings, base=base)).weights for base in ("auto", "q8"))
         assert full - int8 == pytest.approx(less * matrices, rel=1e-3)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from pophood.errors import OutOfMemory
+from pophood.errors import BadInput, OutOfMemory
 from pophood.train.checkpoint.save_load import latest, load, save
 from pophood.train.events import Step
 from pophood.train.loop.optimizer import make_optimizer
@@ -278,3 +278,11 @@ def test_the_peak_is_seen_even_if_it_is_gone() -> None:
         "assert peak.now < peak.bytes - 110_000_000, (peak.now, peak.bytes)\n"
     )
     processes.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "clip", "steps", "epochs", "minutes"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_what_must_be_more_than_nothing(name: str, value: float) -> None:
+    wanted: dict[str, Any] = {name: value}
+    with pytest.raises(BadInput, match=f"^{name} must be more than 0, got"):
+        TrainSettings(**wanted)

@@ -214,6 +214,7 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
         run.send_signal(signal.SIGTERM)
         said, errors = run.communicate(timeout=processes.HANG_SECONDS)
     assert said.count("Written to") == 1
+    assert "torchrun --nproc-per-node 2 -m pophood tune " in said and "--nnodes" not in said
     assert errors.count("validation: ") == 1
     assert "stopped, what was learned is kept" in errors
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))

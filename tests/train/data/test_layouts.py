@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ def test_arrays_and_forced_layouts_are_the_same(layout: str, kind: str, tmp_path
     )
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_layout_is_that_of_most_records(tmp_path: Path, order: int) -> None:
+    records: list[Any] = [{"text": "Once upon"}, *[{"prompt": f"{n}?", "completion": "a"} for n in range(3)]]
+    data = opened(write_lines(tmp_path / "a.jsonl", records[::order]), validation=0)
+    assert data.report.format.startswith("prompt (JSONL)")
+    assert data.report.bad_count == 1 and len(data.train) == 3
+
+
 def test_a_table_with_named_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('question,answer,rest\n"Add.\n\n1 2",3,x\n', encoding="utf-8")
@@ -94,6 +103,16 @@ def test_a_table_with_named_columns(tmp_path: Path) -> None:
     assert data.report.unused == {"rest": 1}
     assert "fields that are not used: 'rest'" in data.report.notes
     assert data.report.format == "prompt (CSV), found by the first good records"
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 8, 1006])
+def test_fields_that_are_not_used_are_named_or_counted(tmp_path: Path, count: int) -> None:
+    more = {f"field-{number}": 1 for number in range(count)}
+    data = opened(write_lines(tmp_path / "a.jsonl", [{"text": "Once upon"} | more]), validation=0)
+    (note,) = (note for note in data.report.notes if note.startswith("fields that are not used: "))
+    named, counted = note.count("field-"), re.search(r" and ([\d,]+) more$", note)
+    assert named == min(count, 6), "six, however many there are"
+    assert named + (int(counted[1].replace(",", "")) if counted else 0) == count
 
 
 def test_columns_are_for_jsonl_too(tmp_path: Path) -> None:

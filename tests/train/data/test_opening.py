@@ -273,6 +273,10 @@ def test_examples_are_shown_token_by_token(tmp_path: Path) -> None:
     assert last.pieces[-1].state == "cut"
     (some,) = show(data.train, byte_level(), 1, most=5)
     assert len(some.table) == 5 and some.left_out == sum(some.counts.values()) - 5
+    assert [one.source[-2:] for one in show(data.train, byte_level())] == [":1", ":2", ":4"]
+    (alone,) = show(data.train, byte_level(), 1)
+    assert alone.source.endswith(":4")
+    assert len(show(data.train, byte_level(), 9)) == len(data.train)
 
 
 def test_a_text_is_trained_but_for_its_first_token(tmp_path: Path) -> None:

@@ -126,6 +126,15 @@ def test_packing_is_close_to_what_is_possible() -> None:
     assert sizes.sum() / (256 * len(plan)) > 0.99
 
 
+def test_a_later_version_resumes_with_the_same_rows() -> None:
+    """A run may go on years later: what decides its rows is not changed without a thought of that."""
+    sizes = np.arange(8192 + 500, dtype=np.int32) * 7919 % 252 + 5
+    plan = pack(sizes, 256)
+    assert sorted(plan.pieces[:8192].tolist()) == list(range(8192)), "packed 8,192 pieces at a time"
+    assert 8192 in plan.starts, "and no row reaches into the next ones"
+    assert len(plan) == 4434 and plan.pieces[:4].tolist() == [73, 325, 577, 829]
+
+
 def test_any_batch_again_from_its_numbers(tmp_path: Path) -> None:
     """A new process with the seed has the same batches; another epoch or seed has others."""
     data = opened(TASKS, cache=tmp_path)
