@@ -63,7 +63,7 @@ def lm(base: Path) -> pophood.LM:
 
 @pytest.fixture
 def looks(program: Program, lm: pophood.LM, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Run `pophood look ...` on a model that is loaded already."""
+    """Run `pophood look ...` with a model that is already loaded."""
 
     def open_model(console: Any, choice: Any) -> pophood.LM:
         assert choice.precision == "f32"
@@ -198,7 +198,7 @@ def test_a_view_is_its_function_whatever_was_imported_before() -> None:
         "import pophood.look.views.next, pophood.look.figures.next\n"
         "from pophood.look.views.next import NextView\n"
         "from pophood import look\nassert callable(look.next) and callable(look.output)\n"
-        "assert callable(pophood.look.views.next)\nassert set(look.VIEWS) < set(dir(look))\n"
+        "assert set(look.VIEWS) < set(dir(look))\n"
         "try: look.atention\nexcept AttributeError as error: print(error)"
     )
     done = processes.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The page of `run --html`: complete, self-contained, readable by everyone, safe with hostile tokens."""
+"""The page of `run --html`: complete, self-contained, accessible, safe with hostile tokens."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CSS = TEXT.split("<style>")[1].split("</style>")[0]
 
 
 class Elements(HTMLParser):
-    """Every start tag with its attributes, and what opened and never closed."""
+    """Collects every start tag with its attributes, and the tags that are still open."""
 
     VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
 
@@ -104,7 +104,7 @@ def test_shades_differ_by_line_as_well_as_by_colour() -> None:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance of "#rrggbb" as WCAG 2.2 defines it."""
+    """Return the relative luminance of "#rrggbb" (WCAG 2.2)."""
     parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -114,7 +114,7 @@ def luminance(colour: str) -> float:
 def test_contrast_is_at_least_that_of_wcag_aa(theme: int) -> None:
     colours = re.findall(
         r"--(\w+): (#[0-9a-f]{6})", CSS
-    )  # of each name the light one first, the dark one last
+    )  # the light value of a name comes first, the dark one last
     names = dict(colours if theme else reversed(colours))
     pairs = [("text", ground) for ground in ("background", "surface", "s0", "s1", "s2", "s3", "s4")]
     pairs += [("muted", "background"), ("muted", "surface"), ("accent", "surface")]

@@ -26,7 +26,7 @@ NOW = f"{SHOWN}.map(s => s.id)"
 
 @pytest.fixture(scope="module")
 def deck(course: Course, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three pages of the course on a model of two blocks."""
+    """The deck of three pages of the course with a model of two blocks."""
     lm = pophood.load(tiny_folder(tmp_path_factory.mktemp("deck") / "model", "gpt2"))
     pages = tuple(page for page in course.pages if page.number in CHOSEN)
     return deck_html(replace(course, pages=pages), lm, "gpt2")
@@ -49,7 +49,7 @@ def browser(
 @pytest.fixture
 def page(browser: tuple[Page, Path]) -> Iterator[Page]:
     tab, file = browser
-    for path in (file.with_name("blank.html"), file):  # the same address again would not load anew
+    for path in (file.with_name("blank.html"), file):  # opening the same address again does not reload
         tab.events.clear()
         tab.open(path)
     yield tab
@@ -143,7 +143,7 @@ def test_without_scripts_all_slides_stand_below_each_other(deck: str, tmp_path: 
 
 
 def test_axe_finds_nothing_serious(deck: str, tmp_path: Path) -> None:
-    """Without the page's own policy, since axe itself has to get in."""
+    """The page's own policy is removed, since it would keep axe out."""
     folder = Path(str(files("axe_core_python")))
     axe = next(folder.rglob("axe.min.js")).read_text(encoding="utf-8")
     file = tmp_path / "talk.html"

@@ -12,7 +12,7 @@ from tests.tiny import tiny_folder
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, four blocks, GPT-2's real vocabulary, 128 positions."""
+    """A GPT-2 with random weights, four blocks, the real vocabulary and 128 positions."""
     return tiny_folder(tmp_path_factory.mktemp("look") / "small-gpt2", "gpt2", seed=3, n_layer=4)
 
 
@@ -23,7 +23,7 @@ def small(small_folder: Path) -> pophood.LM:
 
 @pytest.fixture(scope="session")
 def rotary_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, a Llama of three blocks with rotary positions, RMS norms and its own output matrix."""
+    """A Llama with random weights, three blocks, rotary positions, RMS norms and its own output matrix."""
     return tiny_folder(tmp_path_factory.mktemp("look") / "small-llama", "llama-untied", seed=3)
 
 

@@ -1,4 +1,4 @@
-"""What tests of pictures share: a model, texts of three lengths, and what may be wrong with a figure."""
+"""Shared by the tests of pictures: a model, texts of three lengths, and a check of figures for faults."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pophood.look.source import PROMPT
 from pophood.look.view import View
 from tests.tiny import tiny_folder
 
-# Line breaks, dollar signs, characters without a glyph, quotes: whatever a label may meet.
+# Line breaks, dollar signs, characters without a glyph, quotes: everything that a label may contain.
 LONG = (
     "The quick brown fox jumps over the lazy dog.\nIt costs $5 and $7 in 日本 today 🙂, said Dr. Müller to "
     'Антон — an extraordinarily uncharacteristic "statement"!\t'
 ) * 12
 LENGTHS = (5, 30, 200)
-# What a view may be asked to draw, by kind.
+# Kinds of text that a view may have to draw.
 TEXTS = {
     "long tokens": "Donaudampfschifffahrtsgesellschaft pneumonoultramicroscopicsilicovolcanoconiosis",
     "Chinese and Japanese": "日本の首都は東京です。中国的首都是北京。",
@@ -38,7 +38,7 @@ TEXTS = {
 
 
 def picture_model(factory: pytest.TempPathFactory) -> pophood.LM:
-    """Random weights: GPT-2, three blocks of twelve heads, the real vocabulary, 256 positions; made once."""
+    """Return a GPT-2 with random weights, three blocks of twelve heads and 256 positions; made once."""
     return _loaded(factory.getbasetemp() / "pictures")
 
 
@@ -49,17 +49,17 @@ def _loaded(folder: Path) -> pophood.LM:
 
 
 def text_of_length(lm: pophood.LM, tokens: int) -> str:
-    """A text of about so many tokens; of five, the talk's."""
+    """Return a text of about this many tokens; for five, the talk's."""
     return PROMPT if tokens == 5 else lm.detokenize(lm.tokenize(LONG)[:tokens])
 
 
 def text_of_kind(lm: pophood.LM, kind: str) -> str:
-    """One of TEXTS."""
+    """Return one of TEXTS."""
     return text_of_length(lm, 200) if kind == "200 tokens" else TEXTS[kind]
 
 
 def view_of(lm: pophood.LM, name: str, text: str = PROMPT) -> View:
-    """The view of this name, of the text if it reads one."""
+    """Return the view of this name, of the text if it reads one."""
     function = getattr(look, name)
     given = {"text": text} if "text" in inspect.signature(function).parameters else {}
     view = function(lm, **given)
@@ -68,7 +68,7 @@ def view_of(lm: pophood.LM, name: str, text: str = PROMPT) -> View:
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """Every text that really is drawn: ticks outside of an axis' limits exist, but are not."""
+    """Return every text that is drawn; ticks beyond the limits of an axis exist, but are not drawn."""
     found: list[Text] = []
     with _spy(found):
         figure.draw_without_rendering()
@@ -76,7 +76,7 @@ def drawn_texts(figure: Figure) -> list[Text]:
 
 
 def faults(figure: Figure) -> list[str]:
-    """Texts that overlap, reach over the edge, or are too small to read."""
+    """Return descriptions of texts that overlap, cross the edge, or are too small to read."""
     texts = drawn_texts(figure)
     assert texts
     wide, high = (float(inches * figure.dpi) for inches in figure.get_size_inches())

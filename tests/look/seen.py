@@ -1,4 +1,4 @@
-"""What can be seen of a figure: its texts, where they stand, and which of them overlap."""
+"""The visible texts of a figure: their boxes, and which of them overlap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLACK = 1.0  # pixels by which boxes may touch
 
 
 def texts(figure: Figure) -> dict[Text, Bbox]:
-    """Every text that is drawn, with its box in pixels."""
+    """Return every text that is drawn, with its box in pixels."""
     figure.draw_without_rendering()
     unseen = set()
     for axes in figure.axes:
@@ -32,7 +32,7 @@ def texts(figure: Figure) -> dict[Text, Bbox]:
 
 
 def faults(figure: Figure) -> list[str]:
-    """Texts that are too small, stick out of the figure, or overlap another one."""
+    """Return texts that are too small, stick out of the figure, or overlap another one."""
     found, said = texts(figure), []
     width, height = figure.get_size_inches() * figure.dpi
     for text, box in found.items():

@@ -1,4 +1,4 @@
-"""What tests of the talk's pages share: a model of GPT-2's widths, models without weights, overlaps."""
+"""Shared by the tests of the talk's pages: a model of GPT-2's widths, models without weights, overlaps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.tiny import gpt2_config, tiny_folder
 
 
 def talk_model(factory: pytest.TempPathFactory) -> pophood.LM:
-    """Random weights, one block, 768 features, 1024 positions and the real 50,257 tokens; made once."""
+    """Return a model with random weights, one block, 768 features, 1024 positions and the real vocabulary."""
     return _loaded(factory.getbasetemp() / "talk-shape")
 
 
@@ -28,14 +28,14 @@ def _loaded(folder: Path) -> pophood.LM:
 
 
 def without_weights(config: ModelConfig, name: str) -> pophood.LM:
-    """As much of a model as views of the configuration alone need."""
+    """The parts of a model that views of the configuration need."""
     engine = SimpleNamespace(precision="f32")
     model = SimpleNamespace(config=config, name=name, n_params=config.n_params, engine=engine)
     return cast("pophood.LM", model)
 
 
 def overlapping(figure: Figure) -> list[tuple[str, str]]:
-    """Pairs of visible texts whose boxes share more than half a pixel each way."""
+    """Return pairs of visible texts whose boxes share more than half a pixel each way."""
     unseen = _out_of_view(figure)
     found = [text for text in _texts(figure) if text not in unseen]
     boxes = [(text.get_text(), text.get_window_extent()) for text in found]
@@ -50,7 +50,7 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
 
 
 def _out_of_view(figure: Figure) -> list[Text]:
-    """Labels of ticks beyond the ends of their axis: matplotlib makes them and does not draw them."""
+    """Return labels of ticks beyond the ends of their axis, which matplotlib makes and does not draw."""
     labels = []
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -62,7 +62,7 @@ def _out_of_view(figure: Figure) -> list[Text]:
 
 
 def smallest_text(figure: Figure) -> float:
-    """The size of the smallest visible text, in points."""
+    """Return the size of the smallest visible text, in points."""
     return min(float(text.get_fontsize()) for text in _texts(figure))
 
 

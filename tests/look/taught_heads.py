@@ -65,7 +65,7 @@ def _teach(model: GPT2LMHeadModel) -> None:
 
 
 def _keys(ids: torch.Tensor, habit: str) -> torch.Tensor:
-    """The keys [B, T, T] that a head with this habit looks at."""
+    """Return the keys [B, T, T] that a head with this pattern attends to."""
     equal = (ids[:, :, None] == ids[:, None, :]).tril()
     keys = torch.zeros_like(equal)
     if habit == "previous token":

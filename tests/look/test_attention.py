@@ -19,7 +19,7 @@ PROMPT = "The capital of Spain is"
 
 @pytest.fixture(scope="module")
 def grouped(tmp_path_factory: pytest.TempPathFactory) -> pophood.LM:
-    """Qwen3's build: two query heads for each key and value head, norms on both, rotary positions."""
+    """A Qwen3: two query heads for each key and value head, norms on both, rotary positions."""
     return pophood.load(tiny_folder(tmp_path_factory.mktemp("grouped") / "qwen", "qwen3", seed=5))
 
 

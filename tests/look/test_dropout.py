@@ -1,4 +1,4 @@
-"""Dropout as a demonstration: survivors over 0.9, the mean kept, the model untouched; the talk's page 26."""
+"""Dropout as a demonstration: survivors / 0.9, the mean preserved, the model unchanged; page 26."""
 
 from __future__ import annotations
 

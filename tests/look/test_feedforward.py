@@ -1,4 +1,4 @@
-"""Feed-forward: steps, curves, neurons and what they promote, against NumPy and torch; the talk's page 29."""
+"""Feed-forward: steps, activations, neurons and promoted tokens against NumPy and torch; page 29."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_strongest_neurons_and_what_they_promote(which: str, request: pytest.Fix
 
 
 def logits_with_and_without(lm: pophood.LM, view: FeedForwardView, neuron: int) -> Reals:
-    """What the logits lose without a neuron of the last block while the final norm's scale stays."""
+    """Return the change of the logits without a neuron of the last block, the final norm's scale fixed."""
     end = f"blocks.{lm.config.n_layer - 1}"
     added = lm.weights[f"{end}.mlp.down.weight"][:, neuron] * view.activations[view.token, neuron]
     hidden = lm.trace(PROMPT)[f"{end}.resid_post"][view.token].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Pictures: nothing overlaps at any length, the same bytes every time, words for who cannot see them."""
+"""Pictures: nothing overlaps at any length, the bytes are reproducible, and a description comes with them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.look.pictures import (
     view_of,
 )
 
-# What grows with the text; the others are drawn by the tests of pages.
+# Pictures that grow with the text; the tests of pages draw the others.
 CHOSEN = [
     ("tokens", 200),
     ("residual", 30),
@@ -61,7 +61,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> pophood.LM:
 
 @dataclass(frozen=True)
 class Small(View):
-    """A view as small as they come."""
+    """A minimal view."""
 
     probability: float = 0.5
     name: ClassVar[str] = "small"
@@ -112,7 +112,7 @@ def test_long_texts_are_legible(lm: pophood.LM, name: str, tokens: int) -> None:
 )
 @pytest.mark.parametrize("name", look.VIEWS)
 def test_no_label_is_clipped_overlapping_or_missing(lm: pophood.LM, name: str, kind: str, theme: str) -> None:
-    """Two kinds of text in every run, all six in the full one; a short text has every token as a label."""
+    """Every run draws two kinds of text, the full run all six; a short text has every token as a label."""
     view = view_of(lm, name, text_of_kind(lm, kind))
     figure = figures.draw(view, theme)
     assert faults(figure) == []

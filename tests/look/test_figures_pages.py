@@ -33,7 +33,7 @@ JUDGE = (
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The folder, what was written, and what is wrong with the figures that were drawn for it."""
+    """The folder, the written views, and the faults of their figures."""
 
     folder: Path
     gallery: Gallery
@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         return figure
 
     def draw_again(view: View, theme: str) -> Figure:
-        """The dark picture of a page; of most views the light one again, as that takes half the time."""
+        """Draw the dark picture of a page; for most views reuse the light one, which halves the time."""
         return figures.draw(view, theme) if view.name in ("attention", "next") else drawn[view.name]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def visit(tab: Page, page: Path) -> None:
-    """Open a page; its events alone are kept."""
+    """Open a page and forget the events of the page before."""
     tab.events.clear()
     tab.open(page)
 
@@ -106,10 +106,10 @@ def test_pages_open_without_a_complaint_or_a_request(made: Made, tab: Page, sche
     found: dict[str, Any] = {}
     names = (
         ["*.html"] if scheme == "light" else ["index.html", "attention.html"]
-    )  # colours are everywhere the same
+    )  # the colours are the same on all pages
     for page in (page for name in names for page in sorted(made.folder.glob(name))):
         visit(tab, page)
-        if page.stem in ("attention", "index"):  # the tables of the others are built alike
+        if page.stem in ("attention", "index"):  # the other pages have the same kind of tables
             tab.value("document.querySelectorAll('details').forEach(part => part.open = true)")
         tab.value(f"{axe};0")
         answer = tab.call("Runtime.evaluate", expression=JUDGE, awaitPromise=True, returnByValue=True)

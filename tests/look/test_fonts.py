@@ -1,4 +1,4 @@
-"""Characters that DejaVu Sans lacks: drawn with a font of the system where there is one, else as escapes."""
+"""Characters that DejaVu Sans lacks are drawn with a system font if there is one, otherwise as escapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pophood.look.figures.theme import LIGHT
 
 @pytest.fixture
 def without_cjk_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine that has none of the fonts."""
+    """A machine without any of the fonts."""
     monkeypatch.setattr(text, "CJK_FONTS", ())
     text.cjk_font.cache_clear()
     text.width.cache_clear()

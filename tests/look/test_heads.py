@@ -1,4 +1,4 @@
-"""Scores of heads on patterns that one can check by eye, the random text that repeats, and a real model."""
+"""Scores of heads on patterns that one can check by eye, on the repeated random text, and of a real model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = np.array([9, 1, 2, 3, 1, 2, 3])  # a start token, then a text of three tha
 
 
 def looking_at(*keys: int) -> Floats:
-    """A pattern whose query t gives all its weight to keys[t]."""
+    """Return a pattern whose query t gives all its weight to keys[t]."""
     pattern = np.zeros((len(keys), len(keys)), np.float32)
     pattern[np.arange(len(keys)), keys] = 1
     return pattern
@@ -65,7 +65,7 @@ def test_no_label_below_the_convention() -> None:
 def test_the_weight_on_the_first_token_is_taken_out_before_a_head_gets_a_label(
     sink: float, label: str, keys: tuple[int, ...]
 ) -> None:
-    """A head that rests on the first token and uses the rest of its weight for a habit has that habit."""
+    """A head that rests on the first token gets the label of its remaining weight."""
     pattern = sink * looking_at(0, 0, 0, 0, 0, 0, 0) + (1 - sink) * looking_at(*keys)
     scores = head_scores(pattern.astype(np.float32), IDS)
     assert HeadScores(scores[None, None]).label(0, 0) == label
@@ -84,7 +84,7 @@ def test_scores_are_what_their_definitions_say() -> None:
     for head, row in zip(pattern, head_scores(pattern, IDS), strict=True):
 
         def share(weights: list[tuple[int, float]], head: Floats = head) -> float:
-            """The sum of (query, weight) over what these queries leave beside the first token."""
+            """Sum the weights, divided by what these queries put on tokens other than the first."""
             return float(sum(w for _, w in weights) / sum(1 - head[t, 0] for t, _ in weights))
 
         previous = share([(t, head[t, t - 1]) for t in range(2, 7)])
@@ -150,7 +150,7 @@ def test_attention_opens_on_the_most_informative_head(taught: pophood.LM) -> Non
 
 
 def test_a_real_model_has_every_kind(smol: pophood.LM) -> None:
-    """54 % of its heads were called sinks before the sink's share was taken out."""
+    """54 % of its heads were labelled as sinks before the weight on the first token was left out."""
     scores = measure_heads(smol)
     counts = scores.counts()
     assert sum(counts.values()) == 30 * 9 and min(counts.values()) >= 1

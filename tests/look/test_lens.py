@@ -1,4 +1,4 @@
-"""The logit lens is transformers' hidden states through its own final norm and output matrix."""
+"""The logit lens equals transformers' hidden states through its own final norm and output matrix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_row_is_that_of_transformers(which: str, request: pytest.FixtureRe
         hidden = oracle(ids, output_hidden_states=True).hidden_states
         norm = oracle.transformer.ln_f if which == "small" else oracle.model.norm
         for layer in range(lm.config.n_layer):
-            last = layer == lm.config.n_layer - 1  # transformers keeps that one after the norm
+            last = layer == lm.config.n_layer - 1  # transformers stores it after the norm
             logits = oracle.lm_head(hidden[-1] if last else norm(hidden[layer + 1]))[0]
             probabilities = torch.softmax(logits.double(), -1)
             assert view.guesses[layer].tolist() == logits.argmax(-1).tolist()

@@ -1,4 +1,4 @@
-"""The talk's top-10 table, and settings whose columns are what sampling really draws from."""
+"""The talk's top-10 table, and columns of settings that equal the distributions of sampling itself."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ VALUES = st.fixed_dictionaries(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=VALUES, seed=st.integers(0, 2**32))
 def test_a_column_is_what_sampling_draws_from(smol: pophood.LM, values: dict[str, float], seed: int) -> None:
-    """The chance that a real draw reports is the number in its column, and nothing else is ever drawn."""
+    """The probability that a draw reports is the number in its column, and no other token is drawn."""
     view = look.next(smol, PROMPT, k=60, **values)  # type: ignore[arg-type]
     whole = SamplingSettings(**({"temperature": 1.0, "top_k": 0} | values))  # type: ignore[arg-type]
     column = view.left[-1]
@@ -106,7 +106,7 @@ def test_values_out_of_range_are_refused(small: pophood.LM) -> None:
 
 
 def test_p11_and_p12_greedy_and_almost_zero_temperature(smol: pophood.LM) -> None:
-    """Ten new tokens, ten times at temperature 0.00001: always the same, and what the table has on top."""
+    """Ten runs at temperature 0.00001 give the same ten tokens, and the first is on top of the table."""
     made = smol.samples(PROMPT, 10, max_tokens=10, temperature=0.00001, seed=42)
     assert len({generation.text for generation in made}) == 1
     assert made[0].completion.startswith(" Madrid")

@@ -1,4 +1,4 @@
-"""Where the parameters are: every one counted once, against PyTorch's own count of transformers' modules."""
+"""Parameters by part: each is counted once, as PyTorch counts those of transformers' modules."""
 
 from __future__ import annotations
 

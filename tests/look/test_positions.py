@@ -1,4 +1,4 @@
-"""The talk's page 20: facts, the position matrix, two sentences of mice; what rotary models do instead."""
+"""The talk's page 20: facts, the position matrix, the two sentences about mice; and rotary models."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_rotary_scores_depend_on_distance_alone(rotary: pophood.LM) -> None:
 
 
 def test_scores_at_their_place_are_the_engines(rotary: pophood.LM) -> None:
-    """Query at the last token, key at the second: the distance is known, and so the score."""
+    """The score of the query at the last token and the key at the second follows from their distance."""
     view = look.positions(rotary)
     assert view.rotary is not None
     ids = rotary.tokenize(MICE[0])

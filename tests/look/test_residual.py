@@ -1,4 +1,4 @@
-"""What sublayers add: lengths, cosines, and sums that are checked; the talk's page 25."""
+"""The vectors that sublayers add: lengths, cosines, and sums that are checked; the talk's page 25."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The talk's page 6, with what is published and what is guessed; page 5's facts; additions; labels apart."""
+"""The talk's page 6 with published figures and estimates; page 5's facts; additions; labels apart."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_every_token_has_the_probability_of_its_logits(small: pophood.LM) -> Non
 
 @pytest.mark.parametrize("window", [None, 40, 7])
 def test_windows_are_those_of_score(small: pophood.LM, window: int | None) -> None:
-    """More rows than one call of the engine, more tokens than the context window."""
+    """The text has more rows than one call of the engine, and more tokens than the context window."""
     text = TEXT * 20
     view, score = look.surprise(small, text, window=window), small.score(text, window=window)
     assert np.allclose(view.log_probabilities, score.log_probabilities, atol=1e-4, equal_nan=True)
@@ -72,7 +72,7 @@ def test_a_window_that_does_not_fit(small: pophood.LM, window: int) -> None:
 
 
 def test_on_the_real_model(smol: pophood.LM) -> None:
-    """Sense surprises less than the same words in disorder; " is" less than the " Spain" before it."""
+    """A sentence has less surprisal than its words in disorder, and " is" less than " Spain" before it."""
     view = look.surprise(smol)
     assert view.source.tokens[3] == " Spain" and view.bits[4] < view.bits[3] < view.bits[1]
     disorder = look.surprise(smol, "Spain the of is capital The")

@@ -1,4 +1,4 @@
-"""docs/taps.md says what src/pophood/taps.py has: names, order, shapes, models, aliases, code that runs."""
+"""docs/taps.md agrees with src/pophood/taps.py: names, order, shapes, models, aliases, code that runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LETTERS["vocabulary"] = "V"
 
 
 def in_block_0(cell: str) -> str:
-    """A name of the table for block 0."""
+    """Return a name of the table for block 0."""
     return cell.strip("`").replace("blocks.i.", "blocks.0.")
 
 
@@ -39,7 +39,7 @@ def test_the_table_lists_every_tap_in_order(family: str) -> None:
 
 
 def fits(models: str, config: ModelConfig) -> bool:
-    """Whether the table says that such a model has the tap."""
+    """Return whether the table says that such a model has the tap."""
     return {
         "all": True,
         "learned positions": config.rope is None,

@@ -36,7 +36,7 @@ TOKENS = {"gpt2-small": 24, "llama": 70}  # 70: over two blocks of the cache
 
 @dataclass(frozen=True)
 class Case:
-    """A model read twice: by pophood and by transformers."""
+    """A model in pophood and in transformers."""
 
     config: ModelConfig
     weights: InMemory
@@ -66,7 +66,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 
 
 def difference(name: str, ours: NDArray[np.floating[Any]], theirs: Floats) -> float:
-    """The largest difference of a position, relative to its largest number; infinite if one is no number."""
+    """Return the largest difference of a position relative to its largest number; infinite for NaN."""
     if ours.shape != theirs.shape or not np.isfinite(ours).all():
         return float("inf")
     axis = 1 if name.endswith((".scores", ".pattern")) else 0  # [H, query, key]; all others begin with T
@@ -176,7 +176,7 @@ def test_every_instruction_set_reads_the_same(family: str, isa: str, monkeypatch
     assert not wrong
 
 
-# ---- the same bits, whatever the way ----
+# ---- the same bits in every way of computing ----
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
@@ -211,7 +211,7 @@ def test_a_taps_bits_depend_on_its_rows_history_only(family: str) -> None:
 
 
 def same(got: dict[str, Floats], expected: dict[str, Floats], how: str) -> None:
-    """Bit for bit, in the arrays that both have."""
+    """Assert that the arrays of both are equal bit for bit."""
     shared = got.keys() & expected.keys()
     assert shared
     changed = [name for name in shared if got[name].tobytes() != expected[name].tobytes()]

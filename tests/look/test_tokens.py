@@ -1,4 +1,4 @@
-"""The talk's pages 16 and 17, several texts, five languages; cut as the tokenizers library cuts them."""
+"""The talk's pages 16 and 17, several texts, five languages, split as the tokenizers library splits them."""
 
 from __future__ import annotations
 

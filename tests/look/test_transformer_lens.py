@@ -28,8 +28,8 @@ from tests.look.golden.recipe import (
 from tests.look.transformers_taps import InMemory
 
 BAR = 1e-4
-OURS_TOO = {"logits"}  # what the model returns has no hook
-NOT_OURS = "hook_scale"  # the root under each norm; checked below, but no tap
+OURS_TOO = {"logits"}  # the model's return value has no hook
+NOT_OURS = "hook_scale"  # the divisor of each norm; checked below, but not a tap
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -41,7 +41,7 @@ def traced(request: pytest.FixtureRequest) -> Iterator[tuple[Case, dict[str, Gol
 
 
 def difference(hook: str, kept: Golden, array: Floats) -> float:
-    """The largest difference of what was kept, relative to the largest number of its position."""
+    """Return the largest difference of the stored values, relative to the largest of their position."""
     if array.shape != kept.shape:
         return float("inf")
     mine = golden(hook, array)
@@ -63,7 +63,7 @@ def test_hooks_of_the_same_name_hold_the_same_numbers(traced: tuple[Case, dict[s
 
 
 def test_the_other_taps_have_no_hook(traced: tuple[Case, dict[str, Golden], Trace]) -> None:
-    """The golden arrays leave no tap out, except those for which TransformerLens has no hook."""
+    """The golden arrays cover every tap, except those for which TransformerLens has no hook."""
     case, kept, _ = traced
     reached = {alias(hook).split(".", 2)[-1] for hook in kept if not hook.endswith(NOT_OURS)}
     without = {name.split(".", 2)[-1] for name in taps_of(case.config)} - reached

@@ -1,4 +1,4 @@
-"""What transformers computes at the places of pophood's taps, under the same names: its modules, listened to.
+"""The arrays that transformers computes at the places of pophood's taps, recorded by hooks, by tap name.
 
 Scores and rotated heads have no module of their own: there the functions that transformers calls (`softmax`,
 `apply_rotary_pos_emb`) are listened to. One head's share of attn.out is the projection of that head alone.
@@ -31,12 +31,12 @@ class Listener:
         self.handles: list[Any] = []
 
     def keep(self, name: str, tensor: Any, heads: int = 0) -> None:
-        """Keep a tensor [1, T, ...]."""
+        """Record a tensor [1, T, ...]."""
         array: Floats = tensor.detach()[0].numpy().copy()
         self.arrays[name] = array.reshape(len(array), heads, -1) if heads else array
 
     def output(self, module: Any, name: str, heads: int = 0) -> None:
-        """Keep what a module gives."""
+        """Record a module's output."""
 
         def listen(_module: Any, _inputs: Any, output: Any) -> None:
             self.keep(name, output[0] if isinstance(output, tuple) else output, heads)
@@ -44,7 +44,7 @@ class Listener:
         self.handles.append(module.register_forward_hook(listen))
 
     def input(self, module: Any, name: str, heads: int = 0) -> None:
-        """Keep what a module is given."""
+        """Record a module's input."""
 
         def listen(_module: Any, inputs: Any) -> None:
             self.keep(name, inputs[0], heads)
@@ -52,7 +52,7 @@ class Listener:
         self.handles.append(module.register_forward_pre_hook(listen))
 
     def norm(self, module: Any, name: str) -> None:
-        """Keep a norm's output, and what it gives with gain 1 and shift 0."""
+        """Record a norm's output, and its output with gain 1 and shift 0."""
         bare = copy.deepcopy(module)
         bare.weight.data.fill_(1.0)
         if getattr(bare, "bias", None) is not None:
@@ -65,7 +65,7 @@ class Listener:
         self.handles.append(module.register_forward_hook(listen))
 
     def projection(self, module: Any, block: str) -> None:
-        """Keep z, attn.out, and each head's share of it without the bias."""
+        """Record z, attn.out, and each head's share of it without the bias."""
         heads = self.config.n_head
 
         def listen(_module: Any, inputs: Any, output: Any) -> None:
@@ -92,22 +92,22 @@ class InMemory:
         self.arrays = dict(values.items())
 
     def stored(self, name: str) -> tuple[str, NDArray[np.generic]]:
-        """Type and values."""
+        """Return the type and the values."""
         return "F32", self.arrays[name]
 
     def stored_type(self, name: str) -> str:
-        """Type."""
+        """Return the type."""
         return "F32"
 
 
 def reference_model(config: ModelConfig, weights: InMemory) -> Any:
-    """The same model in transformers, with the attention that shows its weights."""
+    """Return the model in transformers, with the attention implementation that returns its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = hf_config(config)
     wanted = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    # Without memory first where that is possible: a rotary model keeps a table that is made with it.
+    # On the meta device first if possible; a rotary model builds a table when it is made.
     with torch.device("meta" if config.rope is None else "cpu"):
         model = AutoModelForCausalLM.from_config(wanted, dtype=torch.float32, attn_implementation="eager")
     state = {
@@ -120,7 +120,7 @@ def reference_model(config: ModelConfig, weights: InMemory) -> Any:
 
 
 def truth_of(model: Any, config: ModelConfig, prompt: list[int]) -> dict[str, Floats]:
-    """Every tap by transformers in f32: `truth_of(model, config, ids)["logits"]`."""
+    """Return every tap by transformers in f32: `truth_of(model, config, ids)["logits"]`."""
     import torch
 
     listener = Listener(config)
@@ -145,7 +145,7 @@ def truth_of(model: Any, config: ModelConfig, prompt: list[int]) -> dict[str, Fl
     for i in range(config.n_layer):
         arrays[f"blocks.{i}.attn.pattern"] = without_batch(result.attentions[i])
         arrays[f"blocks.{i}.attn.scores"] = scores[i]
-        # hidden_states[i] enters block i; the last one has gone through the final norm.
+        # hidden_states[i] is the input of block i; the last one is the output of the final norm.
         assert np.array_equal(arrays[f"blocks.{i}.resid_pre"], without_batch(result.hidden_states[i]))
         if turned:
             arrays[f"blocks.{i}.attn.rot_q"], arrays[f"blocks.{i}.attn.rot_k"] = turned[i]
@@ -155,7 +155,7 @@ def truth_of(model: Any, config: ModelConfig, prompt: list[int]) -> dict[str, Fl
 
 @contextmanager
 def heard(module: Any, name: str, tell: Callable[[Any, Any], object]) -> Iterator[None]:
-    """Call `tell(arguments, result)` whenever module.name is called; nothing if there is no such function."""
+    """Call `tell(arguments, result)` whenever module.name is called; do nothing if it does not exist."""
     original = getattr(module, name, None)
     if original is None:
         yield
@@ -174,18 +174,18 @@ def heard(module: Any, name: str, tell: Callable[[Any, Any], object]) -> Iterato
 
 
 def without_batch(tensor: Any) -> Floats:
-    """[1, H, T, T] without the batch axis."""
+    """Return [1, H, T, T] without the batch axis."""
     array: Floats = tensor.detach()[0].numpy().copy()
     return array
 
 
 def by_token(tensor: Any) -> Floats:
-    """[1, H, T, D] as [T, H, D]."""
+    """Return [1, H, T, D] as [T, H, D]."""
     return without_batch(tensor).transpose(1, 0, 2)
 
 
 def listen_to_gpt2(listener: Listener, model: Any) -> None:
-    """GPT-2's modules."""
+    """Record GPT-2's modules."""
     body, heads = model.transformer, listener.config.n_head
     listener.output(body.wte, "embed.token")
     listener.output(body.wpe, "embed.position")
@@ -201,7 +201,7 @@ def listen_to_gpt2(listener: Listener, model: Any) -> None:
 
 
 def split(listener: Listener, block: str, heads: int) -> Callable[[Any, Any, Any], None]:
-    """A hook that cuts c_attn's output in three."""
+    """Return a hook that splits c_attn's output in three."""
 
     def listen(_module: Any, _inputs: Any, output: Any) -> None:
         for letter, part in zip("qkv", output.chunk(3, dim=-1), strict=True):
@@ -211,7 +211,7 @@ def split(listener: Listener, block: str, heads: int) -> Callable[[Any, Any, Any
 
 
 def listen_to_llama(listener: Listener, model: Any) -> None:
-    """The modules that Llama, Qwen2 and Qwen3 share."""
+    """Record the modules that Llama, Qwen2 and Qwen3 share."""
     body, config = model.model, listener.config
     listener.output(body.embed_tokens, "embed.token")
     for i, layer in enumerate(body.layers):
@@ -229,7 +229,7 @@ def listen_to_llama(listener: Listener, model: Any) -> None:
 
 
 def around(listener: Listener, layer: Any, ln_1: Any, ln_2: Any, block: str) -> None:
-    """The residual stream and the two norms of a block."""
+    """Record the residual stream and the two norms of a block."""
     listener.input(layer, f"{block}.resid_pre")
     listener.norm(ln_1, f"{block}.ln_1")
     listener.input(ln_2, f"{block}.resid_mid")

@@ -1,4 +1,4 @@
-"""What the golden arrays of TransformerLens are made of: models, prompt, and which numbers are kept.
+"""The recipe of TransformerLens' golden arrays: models, prompt, and the selection of stored numbers.
 
 Both sides read this: `write_transformer_lens.py` in an environment of its own, and the test. Whole arrays
 would be tens of megabytes, so of each one its shape, its norm, the largest number of every position and some
@@ -36,18 +36,18 @@ class Case:
 
     @property
     def values(self) -> Values:
-        """Its tensors by canonical name."""
+        """Return its tensors by canonical name."""
         return Values(self.config, SEED)
 
     @property
     def prompt(self) -> list[int]:
-        """Token ids; the first one comes again at the end, so that positions matter."""
+        """Return token ids; the first one comes again at the end, so that positions matter."""
         ids: list[int] = np.random.default_rng(SEED).integers(0, self.config.vocab_size, TOKENS).tolist()
         return [*ids[:-1], ids[0]]
 
     @property
     def path(self) -> Path:
-        """Where its golden numbers are."""
+        """The file of its golden numbers."""
         return FOLDER / f"{self.name}.json"
 
 
@@ -64,7 +64,7 @@ CASES = {
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """What is kept of one array: `largest` is max|x| of each position, `values` are those at `places`."""
+    """The stored part of one array: `largest` is max|x| of each position, `values` are those at `places`."""
 
     shape: tuple[int, ...]
     norm: float
@@ -72,13 +72,13 @@ class Golden:
     values: Floats
 
     def as_json(self) -> dict[str, Any]:
-        """Numbers for people, arrays as base64 of little-endian float32."""
+        """Return readable numbers, and arrays as base64 of little-endian float32."""
         packed = {name: _packed(getattr(self, name)) for name in ("largest", "values")}
         return {"shape": list(self.shape), "norm": round(self.norm, 9)} | packed
 
 
 def golden(hook: str, array: Floats) -> Golden:
-    """Keep what is kept of an array without its batch axis."""
+    """Select the stored part of an array without its batch axis."""
     finite = np.where(np.isfinite(array), array, 0)  # masked scores are minus infinity
     by_position = np.moveaxis(finite, position_axis(hook), 0).reshape(array.shape[position_axis(hook)], -1)
     return Golden(
@@ -90,7 +90,7 @@ def golden(hook: str, array: Floats) -> Golden:
 
 
 def places(hook: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:
-    """The seeded places of an array, one index array per axis; of scores and patterns only unmasked ones."""
+    """Return seeded random places of an array, one index array per axis; masked cells are left out."""
     random = np.random.default_rng(zlib.crc32(hook.encode()))
     drawn = [random.integers(0, size, SAMPLES) for size in shape]
     if hook.endswith(PAIRS):
@@ -99,12 +99,12 @@ def places(hook: str, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:
 
 
 def position_axis(hook: str) -> int:
-    """Which axis of an array is the position (of the query)."""
+    """Return the axis of an array that is the position (of the query)."""
     return 1 if hook.endswith(PAIRS) else 0
 
 
 def read_golden(case: Case) -> dict[str, Golden]:
-    """The golden numbers of a case by TransformerLens' names."""
+    """Return the golden numbers of a case by TransformerLens' names."""
     stored = json.loads(case.path.read_text(encoding="utf-8"))
     return {
         hook: Golden(tuple(one["shape"]), one["norm"], _unpacked(one["largest"]), _unpacked(one["values"]))
@@ -113,7 +113,7 @@ def read_golden(case: Case) -> dict[str, Golden]:
 
 
 def write_golden(case: Case, hooks: dict[str, Golden], versions: dict[str, str]) -> None:
-    """One line per array, so that a change can be read."""
+    """Write one line per array, so that a diff is readable."""
     lines = [f"{json.dumps(hook)}: {json.dumps(one.as_json())}" for hook, one in hooks.items()]
     head = f'"versions": {json.dumps(versions)},\n"prompt": {json.dumps(case.prompt)}'
     body = ",\n".join(lines)

@@ -30,7 +30,7 @@ INNER = (
 
 
 def hooked(config: ModelConfig, tensors: dict[str, Floats], *, copied: bool = True) -> Any:
-    """A HookedTransformer with these weights: `hooked(config, dict(values.items()))`.
+    """Return a HookedTransformer with these weights: `hooked(config, dict(values.items()))`.
 
     `copied=False` leaves them where they are, turned and cut by views.
     """
@@ -41,7 +41,7 @@ def hooked(config: ModelConfig, tensors: dict[str, Floats], *, copied: bool = Tr
         name: torch.from_numpy(np.ascontiguousarray(array) if copied else array)
         for name, array in lens_tensors(config, tensors).items()
     }
-    kept = {"mask", "IGNORE", "rotary_sin", "rotary_cos"}  # buffers that it makes itself
+    kept = {"mask", "IGNORE", "rotary_sin", "rotary_cos"}  # buffers that it creates itself
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     assert not unexpected and not [name for name in missing if name.rsplit(".", 1)[-1] not in kept], missing
     model.eval().requires_grad_(False)
@@ -49,7 +49,7 @@ def hooked(config: ModelConfig, tensors: dict[str, Floats], *, copied: bool = Tr
 
 
 def lens_config(config: ModelConfig) -> dict[str, Any]:
-    """The settings of HookedTransformerConfig for one of ours."""
+    """Return the HookedTransformerConfig settings for one of our configurations."""
     settings: dict[str, Any] = {
         "n_layers": config.n_layer,
         "d_model": config.n_embd,
@@ -83,7 +83,7 @@ def lens_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def lens_tensors(config: ModelConfig, given: dict[str, Floats]) -> dict[str, Floats]:
-    """Our tensors under TransformerLens' names: matrices are [inputs, outputs] there, split by heads."""
+    """Return our tensors under TransformerLens' names, as [inputs, outputs] and split by heads."""
     h, k, d, c = config.n_head, config.n_kv_head, config.head_dim, config.n_embd
     grouped = "_" if k != h else ""
     tensors = {"embed.W_E": given["embed.token"]}
@@ -116,13 +116,13 @@ def lens_tensors(config: ModelConfig, given: dict[str, Floats]) -> dict[str, Flo
 
 
 def norm(given: dict[str, Floats], ours: str, theirs: str) -> dict[str, Floats]:
-    """The gain of a norm, and the shift where it has one."""
+    """Return the gain of a norm, and its shift if it has one."""
     parts = {f"{theirs}.w": given[f"{ours}.weight"]}
     return parts | ({f"{theirs}.b": given[f"{ours}.bias"]} if f"{ours}.bias" in given else {})
 
 
 def hooks_of(case: Case) -> dict[str, Golden]:
-    """Run the prompt and keep every hook; "logits" is what the model returns."""
+    """Run the prompt and record every hook; "logits" is the model's return value."""
     torch = importlib.import_module("torch")
     model = hooked(case.config, dict(case.values.items()))
     model.set_use_attn_result(True)
