@@ -1,4 +1,4 @@
-"""Pages: text is escaped, control characters are visible, and the policy allows the page's own style and script."""
+"""Pages: text is escaped, control characters are visible, and the policy allows only the page itself."""
 
 from __future__ import annotations
 
