@@ -1,4 +1,4 @@
-"""What a view was computed from: the model, its arithmetic and the text; and how titles name them."""
+"""The source of a view: model, arithmetic and text, and their form in titles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of `look attention`: one head large, all heads of its block, and the labels of all heads."""
+"""The picture of `attention`: one head large, all heads of its block, and the labels of all heads."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pophood.config import ModelConfig
     from pophood.model.lm import LM
 
-# Box drawing -> its ASCII twin.
+# Box-drawing characters and their ASCII replacements.
 _TWINS = str.maketrans("│─┌┐└┘├┤┬┴⊕▼×", "|-++++++++@vx")
 
 

@@ -138,7 +138,7 @@ def next(  # noqa: A001
     row = last_row(lm, source).logits
     top = top_table(row, k, lm.bundle.tokenizer.token_text)
     ids = ranked(row, k)
-    left = tuple(_left(name, row, settings, ids) for name, settings in chains.items())
+    left = tuple(_effect(name, row, settings, ids) for name, settings in chains.items())
     return NextView(source, top, left, row, bool(asked))
 
 
@@ -161,7 +161,7 @@ def _with(values: dict[str, float]) -> SamplingSettings:
     return SamplingSettings(**whole)  # type: ignore[arg-type]
 
 
-def _left(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> SettingEffect:
+def _effect(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> SettingEffect:
     """Apply the sampling chain of these settings to a row of logits [V]."""
     raw = weights(row)
     raw /= raw.sum(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Where a computed view goes: the terminal, standard output as data, files, a browser."""
+"""Delivery of a computed view: to the terminal, standard output as data, files, a browser."""
 
 from __future__ import annotations
 
