@@ -212,7 +212,9 @@ def test_samples_and_commands_are_text(report: Path, tab: Page) -> None:
     tab.events.clear()
     tab.open(report)
     assert tab.value("document.scripts.length") == 1, "the page's own"
-    shown = tab.value("[...document.querySelectorAll('.pair > div')].map(half => half.lastElementChild.textContent)")
+    shown = tab.value(
+        "[...document.querySelectorAll('.pair > div')].map(half => half.lastElementChild.textContent)"
+    )
     assert shown[4] == "</pre><script>alert(2)</script>"
     assert shown[6:] == [NOTHING, "\\x1b[31mred\\u202e"]
     headings = tab.value("[...document.querySelectorAll('h3')].map(heading => heading.textContent)")
