@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pophood.export.job import export_adapter
 from pophood.model.bundle import Bundle, open_bundle
-from pophood.train.data import IGNORED, Data, DataOptions, Examples, Order, open_data
+from pophood.train.data import IGNORED, Data, DataOptions, Examples, PackedSampler, open_data
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.build import adapter_of, build_model
 from pophood.train.run.timing import plan_steps
@@ -45,8 +45,8 @@ class Ours:
 
     def _trainer(self, settings: TrainSettings) -> Trainer:
         rows, length, seed = settings.batch_size, settings.length, settings.seed
-        train = Order(self.data.train, rows, length, seed)
-        held = Order(self.data.validation, rows, length, seed, shuffle=False)
+        train = PackedSampler(self.data.train, rows, length, seed)
+        held = PackedSampler(self.data.validation, rows, length, seed, shuffle=False)
         return Trainer(build_model(self.bundle, settings), train, held, settings)
 
     def validation(self, trainer: Trainer) -> float:

@@ -21,15 +21,15 @@ from _models import KEPT
 from _sides import TEXT, say
 
 from pophood.model.bundle import Bundle, open_bundle
-from pophood.train.data import IGNORED, Batch, DataOptions, Examples, Order, open_data
+from pophood.train.data import IGNORED, Batch, DataOptions, Examples, PackedSampler, open_data
 from pophood.train.settings import TrainSettings
 
 BATCHES = 12  # of an epoch
 Step = Callable[[], object]
 
 
-class Ends(Order):
-    """An order whose rows learn their last `share` alone, as if the rest were prompts."""
+class Ends(PackedSampler):
+    """A sampler in whose rows only the last `share` is learned, as if the rest were prompts."""
 
     share = 1.0
 
@@ -41,7 +41,7 @@ class Ends(Order):
         return replace(batch, targets=targets)
 
 
-def order_of(bundle: Bundle, settings: TrainSettings, share: float) -> Ends:
+def sampler_of(bundle: Bundle, settings: TrainSettings, share: float) -> Ends:
     """Batches of whole rows, each one stretch of the text."""
     options = DataOptions(validation=0, cache=KEPT / "data")
     store = open_data(TEXT, bundle.tokenizer, None, options).train.store
@@ -50,23 +50,23 @@ def order_of(bundle: Bundle, settings: TrainSettings, share: float) -> Ends:
     assert document["end"][0] - document["start"][0] > positions, "the text is too short"
     document["end"] = document["start"] + positions + 1
     document["last"], document["learned"] = document["end"] - 1, positions
-    order = Ends(Examples(store, document, length=settings.length), settings.batch_size, settings.length, 0)
-    order.share = share
-    return order
+    sampler = Ends(Examples(store, document, length=settings.length), settings.batch_size, settings.length, 0)
+    sampler.share = share
+    return sampler
 
 
-def ours(bundle: Bundle, order: Ends, settings: TrainSettings, kept: Path) -> Step:
+def ours(bundle: Bundle, sampler: Ends, settings: TrainSettings, kept: Path) -> Step:
     """pophood's step in its second epoch: what lies below the last blocks is kept."""
     from pophood.train.loop.activation_cache import Trunks
     from pophood.train.loop.trainer import Trainer
     from pophood.train.model.build import build_model
 
-    trainer = Trainer(build_model(bundle, settings), order, None, settings)
-    trainer.trunks = Trunks.of(trainer.model, order, None, settings)
+    trainer = Trainer(build_model(bundle, settings), sampler, None, settings)
+    trainer.trunks = Trunks.of(trainer.model, sampler, None, settings)
     assert trainer.trunks is not None
     trainer.trunks.open(kept, again=True)
     for index in range(BATCHES):
-        trainer.tensors(order.batch(0, index))
+        trainer.tensors(sampler.batch(0, index))
 
     def refuse(*_: object) -> None:
         sys.exit("a frozen block computed in the second epoch: the kept states are not used")
@@ -76,7 +76,7 @@ def ours(bundle: Bundle, order: Ends, settings: TrainSettings, kept: Path) -> St
     return lambda: trainer._one_step(time.perf_counter()).loss
 
 
-def theirs(folder: Path, order: Ends, settings: TrainSettings) -> Step:
+def theirs(folder: Path, sampler: Ends, settings: TrainSettings) -> Step:
     """transformers' step in float32, the other blocks frozen."""
     from transformers import AutoModelForCausalLM, get_linear_schedule_with_warmup
 
@@ -88,7 +88,7 @@ def theirs(folder: Path, order: Ends, settings: TrainSettings) -> Step:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.rate, eps=1e-8, weight_decay=0.0, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, settings.steps or 0)
-    batches = [order.batch(1, index) for index in range(BATCHES)]
+    batches = [sampler.batch(1, index) for index in range(BATCHES)]
     tensors = [(torch.from_numpy(batch.tokens), torch.from_numpy(batch.targets)) for batch in batches]
     at = 0
 
@@ -122,13 +122,13 @@ def main() -> None:
         cache_limit=1.0,
     )
     bundle = open_bundle(said["folder"])
-    order = order_of(bundle, settings, said["share"])
+    sampler = sampler_of(bundle, settings, said["share"])
     with tempfile.TemporaryDirectory() as kept:
         if said["side"] == "pophood":
-            work = ours(bundle, order, settings, Path(kept))
+            work = ours(bundle, sampler, settings, Path(kept))
         else:
-            work = theirs(Path(said["folder"]), order, settings)
-        learned = int(np.count_nonzero(order.batch(0, 0).targets != IGNORED))
+            work = theirs(Path(said["folder"]), sampler, settings)
+        learned = int(np.count_nonzero(sampler.batch(0, 0).targets != IGNORED))
         say(learned=learned)
         for _ in sys.stdin:
             begin = time.perf_counter()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pophood.train.checkpoint.save_load import State, save
-from pophood.train.data import Data, Order
+from pophood.train.data import Data, PackedSampler
 from pophood.train.distributed.process_group import ALONE, World
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.lora import add_lora
@@ -108,8 +108,8 @@ def trainer_of(
 
     return Trainer(
         model_of(case),
-        Order(read.train, settings.batch_size, LENGTH, settings.seed),
-        Order(read.validation, settings.batch_size, LENGTH, settings.seed, shuffle=False),
+        PackedSampler(read.train, settings.batch_size, LENGTH, settings.seed),
+        PackedSampler(read.validation, settings.batch_size, LENGTH, settings.seed, shuffle=False),
         settings,
         save=None if out is None else keep,
         should_stop=should_stop,

@@ -12,7 +12,7 @@ import pytest
 import pophood
 from pophood.errors import BadInput
 from pophood.model.lm import LM
-from pophood.train.data import DataOptions, Examples, Order, open_data
+from pophood.train.data import DataOptions, Examples, PackedSampler, open_data
 from pophood.train.loop.evaluation import evaluate, loss_of, stretches
 from tests.tiny import tiny_folder
 from tests.train.data.given import write_lines
@@ -73,8 +73,8 @@ def test_every_learned_id_counts_once(
     examples = opened(lm, files[kind], length=length, long=long)
     found = loss_of(lm.engine, examples)
     counts = learned_ids(examples)
-    order = Order(examples, 2, length, seed=0)
-    batches = [order.batch(0, index) for index in range(order.batches_per_epoch(0))]
+    sampler = PackedSampler(examples, 2, length, seed=0)
+    batches = [sampler.batch(0, index) for index in range(sampler.batches_per_epoch(0))]
     assert sum(batch.learned for batch in batches) == found.tokens  # training learns what is evaluated
     assert found.tokens == sum(counts) > 0
     assert found.documents == sum(count > 0 for count in counts)

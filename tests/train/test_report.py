@@ -13,7 +13,7 @@ import pytest
 
 import pophood
 from pophood.model.lm import LM
-from pophood.train.data import DataOptions, Order, open_data
+from pophood.train.data import DataOptions, PackedSampler, open_data
 from pophood.train.data.dataset.examples import Pieces
 from pophood.train.loop.evaluation import evaluate, loss_of
 from pophood.train.model.build import build_model
@@ -54,8 +54,8 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     options = DataOptions(length=96, cache=tmp_path / "cache", validation=0)
     data = open_data(tasks, lm.bundle.tokenizer, lm.chat_template, options)
     ours = loss_of(lm.engine, data.train)
-    order = Order(data.train, 2, 96, 0)
-    batches = [order.batch(0, i) for i in range(order.batches_per_epoch(0))]
+    sampler = PackedSampler(data.train, 2, 96, 0)
+    batches = [sampler.batch(0, i) for i in range(sampler.batches_per_epoch(0))]
     model = build_model(lm.bundle, TrainSettings(length=96, precision="f32"))
     theirs = torch_loss(Learner(model), map(Tensors.of, batches))
     assert ours.tokens == sum(batch.learned for batch in batches)

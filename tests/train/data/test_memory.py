@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pophood.text.tokenizer import Tokenizer
-from pophood.train.data import DataOptions, Order, open_data
+from pophood.train.data import DataOptions, PackedSampler, open_data
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.data.given import SHAKESPEARE, byte_level
@@ -55,7 +55,7 @@ def test_reading_takes_a_few_stretches(suffix: str, tmp_path: Path) -> None:
     tracemalloc.start()
     data = open_data(path, tokenizer, None, DataOptions(cache=tmp_path, length=512))
     peak = tracemalloc.get_traced_memory()[1]
-    pieces = len(Order(data.train, 4, 512, 0).plan(0).pieces)
+    pieces = len(PackedSampler(data.train, 4, 512, 0).packing(0).pieces)
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert data.report.tokens > SIZE / 4.5
@@ -67,7 +67,7 @@ def test_reading_takes_a_few_stretches(suffix: str, tmp_path: Path) -> None:
 MEASURED = """
 import json, sys, threading, time
 from pathlib import Path
-from pophood.train.data import DataOptions, Order, open_data
+from pophood.train.data import DataOptions, PackedSampler, open_data
 from tests.train.data.given import gpt2
 
 def anonymous():
@@ -86,12 +86,12 @@ thread.start()
 began = time.process_time()
 data = open_data(Path(sys.argv[1]), tokenizer, None, DataOptions(cache=Path(sys.argv[2])))
 seconds = time.process_time() - began
-order = Order(data.train, 4, 1024, 0)
-batches = order.batches_per_epoch(0)
+sampler = PackedSampler(data.train, 4, 1024, 0)
+batches = sampler.batches_per_epoch(0)
 done.set()
 thread.join()
 print(json.dumps({"start": start, "peak": peak[0], "tokens": data.report.tokens, "seconds": seconds,
-                  "batches": batches, "fill": order.fill()}))
+                  "batches": batches, "fill": sampler.fill()}))
 """
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Examples, show
+from pophood.train.data import Examples, previews
 from pophood.train.data.dataset.split import mixed, split_documents
 from pophood.train.data.dataset.store import DOCUMENT
 from tests.train.data.given import SHAKESPEARE, TASKS, byte_level, gpt2, opened, sentence_pieces, write_lines
@@ -190,9 +190,9 @@ def test_cuts_are_counted_and_their_ends_missed(tmp_path: Path) -> None:
     end = byte_level().id_of("<|im_end|>")
     assert end not in data.train[0].ids[data.train[0].trained]
     assert len(data.train[0].ids) == 41
-    from pophood.train.data import Order
+    from pophood.train.data import PackedSampler
 
-    learned = sum(b.learned for b in [Order(data.train, 64, 40, 0).batch(0, 0)])
+    learned = sum(b.learned for b in [PackedSampler(data.train, 64, 40, 0).batch(0, 0)])
     assert learned == report.trained_tokens
     whole = opened(tmp_path / "a.jsonl", validation=0, length=40, long="split")
     assert whole.report.truncated == 0 and whole.report.split == 2
@@ -249,7 +249,7 @@ def test_examples_are_shown_token_by_token(tmp_path: Path) -> None:
     long = {"prompt": "p", "completion": "many words " * 40}
     short = {"prompt": "Why é?", "completion": "Because \U0001f44d."}
     data = opened(write_lines(tmp_path / "a.jsonl", [short, short, short, long]), validation=0, length=40)
-    first, last = show(data.train, byte_level(), 2)
+    first, last = previews(data.train, byte_level(), 2)
     assert first.source == f"{tmp_path / 'a.jsonl'}:1"
     assert [(piece.text, piece.state) for piece in first.pieces] == [
         ("<|im_start|>user\nWhy é?<|im_end|>\n<|im_start|>assistant\n", "ignored"),
@@ -271,16 +271,16 @@ def test_examples_are_shown_token_by_token(tmp_path: Path) -> None:
     assert last.source.endswith(":4")  # one that is cut is among them
     assert last.counts["cut"] == data.train[3].cut > 0 and last.counts["end"] == 0
     assert last.pieces[-1].state == "cut"
-    (some,) = show(data.train, byte_level(), 1, most=5)
+    (some,) = previews(data.train, byte_level(), 1, most=5)
     assert len(some.table) == 5 and some.left_out == sum(some.counts.values()) - 5
-    assert [one.source[-2:] for one in show(data.train, byte_level())] == [":1", ":2", ":4"]
-    (alone,) = show(data.train, byte_level(), 1)
+    assert [one.source[-2:] for one in previews(data.train, byte_level())] == [":1", ":2", ":4"]
+    (alone,) = previews(data.train, byte_level(), 1)
     assert alone.source.endswith(":4")
-    assert len(show(data.train, byte_level(), 9)) == len(data.train)
+    assert len(previews(data.train, byte_level(), 9)) == len(data.train)
 
 
 def test_a_text_is_trained_but_for_its_first_token(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"text": "Once upon a time"}])
-    (shown,) = show(opened(path, validation=0).train, byte_level())
+    (shown,) = previews(opened(path, validation=0).train, byte_level())
     states = shown.table.column("state")
     assert states[0] == "ignored" and states[-1] == "end" and set(states[1:-1]) == {"trained"}

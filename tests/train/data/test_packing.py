@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
-from pophood.train.data import IGNORED, Batch, Order
+from pophood.train.data import IGNORED, Batch, PackedSampler
 from pophood.train.data.dataset.examples import Examples
 from pophood.train.data.dataset.packing import WINDOW, pack
 from pophood.train.data.dataset.store import DOCUMENT
@@ -52,8 +52,8 @@ DOCUMENTS = st.lists(
 )
 
 
-def batches(order: Order, epoch: int) -> list[Batch]:
-    return [order.batch(epoch, index) for index in range(order.batches_per_epoch(epoch))]
+def batches(sampler: PackedSampler, epoch: int) -> list[Batch]:
+    return [sampler.batch(epoch, index) for index in range(sampler.batches_per_epoch(epoch))]
 
 
 @settings(deadline=None, max_examples=150)
@@ -69,7 +69,7 @@ def test_every_learned_token_is_a_target_once(
 ) -> None:
     trained, text = [bits for bits, _ in documents], [plain for _, plain in documents]
     given_examples = examples(trained, text, length, long)
-    order = Order(given_examples, size, length, seed=7)
+    sampler = PackedSampler(given_examples, size, length, seed=7)
     expected: list[int] = []
     at = 0
     for bits, plain in documents:
@@ -77,7 +77,7 @@ def test_every_learned_token_is_a_target_once(
         expected += [at + i for i, bit in enumerate(bits) if bit and (splits or i <= length)]
         at += len(bits)
     found: Counter[int] = Counter()
-    for batch in batches(order, epoch):
+    for batch in batches(sampler, epoch):
         assert batch.tokens.shape[0] <= size and batch.tokens.shape[1] <= length
         learned = batch.targets != IGNORED
         found.update(batch.targets[learned].tolist())
@@ -138,27 +138,27 @@ def test_a_later_version_resumes_with_the_same_rows() -> None:
 def test_any_batch_again_from_its_numbers(tmp_path: Path) -> None:
     """A new process with the seed has the same batches; another epoch or seed has others."""
     data = opened(TASKS, cache=tmp_path)
-    first = Order(data.train, 4, 128, seed=3)
+    first = PackedSampler(data.train, 4, 128, seed=3)
     whole = [batches(first, epoch) for epoch in (0, 1)]
     for epoch, index in ((1, 5), (0, 2), (1, 0)):
-        again = Order(opened(TASKS, cache=tmp_path).train, 4, 128, seed=3).batch(epoch, index)
+        again = PackedSampler(opened(TASKS, cache=tmp_path).train, 4, 128, seed=3).batch(epoch, index)
         for name in ("tokens", "targets", "positions", "documents"):
             assert np.array_equal(getattr(again, name), getattr(whole[epoch][index], name))
         assert again.sources == whole[epoch][index].sources
-    other = Order(data.train, 4, 128, seed=4).batch(0, 0)
+    other = PackedSampler(data.train, 4, 128, seed=4).batch(0, 0)
     assert whole[0][0].sources != whole[1][0].sources != other.sources
     learned = [sum(batch.learned for batch in epoch) for epoch in whole]
     assert learned[0] == learned[1] == opened(TASKS, cache=tmp_path, length=128).report.trained_tokens
 
 
 def test_without_shuffling_every_epoch_is_alike(tmp_path: Path) -> None:
-    order = Order(opened(TASKS, cache=tmp_path).validation, 2, 64, seed=0, shuffle=False)
-    assert [b.sources for b in batches(order, 0)] == [b.sources for b in batches(order, 5)]
+    sampler = PackedSampler(opened(TASKS, cache=tmp_path).validation, 2, 64, seed=0, shuffle=False)
+    assert [b.sources for b in batches(sampler, 0)] == [b.sources for b in batches(sampler, 5)]
 
 
 def test_a_long_text_is_cut_at_paragraphs_and_loses_nothing(tmp_path: Path) -> None:
     data = opened(SHAKESPEARE, cache=tmp_path, length=256)
-    pieces = Order(data.train, 4, 256, seed=0).pieces
+    pieces = PackedSampler(data.train, 4, 256, seed=0).pieces
     start, end = (int(column[0]) for column in data.train.fields("start", "end"))
     assert pieces.first[0] == start and pieces.first[-1] + pieces.count[-1] == end - 1
     assert (pieces.first[1:] == pieces.first[:-1] + pieces.count[:-1]).all()  # without gap or overlap
@@ -166,16 +166,23 @@ def test_a_long_text_is_cut_at_paragraphs_and_loses_nothing(tmp_path: Path) -> N
     ends = [data.train.store.ids[first] for first in pieces.first[1:]]
     at_lines = sum(byte_level().token_bytes(int(id_)).endswith(b"\n") for id_ in ends)
     assert at_lines > 0.9 * len(ends)
-    assert Order(data.train, 4, 256, seed=0).fill() > 0.93
+    assert PackedSampler(data.train, 4, 256, seed=0).fill() > 0.93
 
 
 def test_batches_are_as_narrow_as_they_can_be(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"text": "short"}, {"text": "a little longer"}])
-    order = Order(opened(path, validation=0).train, 4, 1024, seed=0)
-    batch = order.batch(0, 0)
+    sampler = PackedSampler(opened(path, validation=0).train, 4, 1024, seed=0)
+    batch = sampler.batch(0, 0)
     assert batch.tokens.shape == (1, 16)
-    assert order.batches_per_epoch(0) == 1
+    assert sampler.batches_per_epoch(0) == 1
     with pytest.raises(BadInput, match="epoch 0 has 1 batches, got index 1"):
-        order.batch(0, 1)
+        sampler.batch(0, 1)
     with pytest.raises(BadInput, match="batch_size must be at least 1"):
-        Order(order.examples, 0, 16, seed=0)
+        PackedSampler(sampler.examples, 0, 16, seed=0)
+
+
+def test_the_old_name_of_the_sampler_warns() -> None:
+    from pophood.train import data
+
+    with pytest.warns(DeprecationWarning, match="Order is now PackedSampler"):
+        assert data.Order is PackedSampler

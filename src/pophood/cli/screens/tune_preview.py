@@ -14,7 +14,7 @@ from pophood.cli.terminal.tables import count
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
-    from pophood.train.data import DataOptions, Shown
+    from pophood.train.data import DataOptions, Preview
     from pophood.train.settings import TrainSettings
 
 SHOWN = 3  # examples
@@ -30,18 +30,17 @@ def show(
     reading: DataOptions,
     as_json: bool,
 ) -> int:
-    """Print the first examples as the model will see them, and what was found in the data. Needs no torch."""
+    """Print the first examples as the model will see them, and the report on the data. Needs no torch."""
     from dataclasses import asdict, replace
 
-    from pophood.train.data import STATES, open_data
-    from pophood.train.data import show as examples_of
+    from pophood.train.data import STATES, open_data, previews
     from pophood.train.defaults import for_model, shortened
 
     fitting = for_model(settings, lm.config)
     for line in shortened(settings, fitting):
         console.say(line)
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(reading, length=fitting.length))
-    shown = examples_of(data.train, lm.bundle.tokenizer, SHOWN)
+    shown = previews(data.train, lm.bundle.tokenizer, SHOWN)
     if as_json:
         examples = [
             {"source": one.source, "counts": one.counts, "left_out": one.left_out, "tokens": list(one.table)}
@@ -59,11 +58,11 @@ def show(
     return DONE
 
 
-def _example(shown: Shown, painted: bool) -> str:
-    said = ", ".join(f"{n:,} {state}" for state, n in shown.counts.items() if n)
-    text = "".join(_painted(visible(piece.text), piece.state, painted) for piece in shown.pieces)
-    more = f"\n... and {count(shown.left_out, 'token')} more" if shown.left_out else ""
-    return f"{shown.source}: {said}\n{text}{more}"
+def _example(preview: Preview, painted: bool) -> str:
+    counts = ", ".join(f"{n:,} {state}" for state, n in preview.counts.items() if n)
+    text = "".join(_painted(visible(piece.text), piece.state, painted) for piece in preview.pieces)
+    more = f"\n... and {count(preview.left_out, 'token')} more" if preview.left_out else ""
+    return f"{preview.source}: {counts}\n{text}{more}"
 
 
 def _painted(text: str, state: str, painted: bool) -> str:

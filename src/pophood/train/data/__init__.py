@@ -1,21 +1,22 @@
 """Data: texts, tables and conversations to batches of ids, in bounded memory. NumPy only, no torch.
 
-files ─► lines, raw, tables ─► layouts ─► encode (template, mask) ─► store (mapped ids) ─► examples, packing
-         bytes to records      fields     ids, what is learned       kept between runs     sides     batches
+read/      files ─► lines, JSON records, CSV records ─► layouts     bytes to records and their fields
+encode/    chat template, loss mask                                 records to ids, and which are learned
+dataset/   store ─► cache ─► examples ─► packing                    ids kept between runs, to batches
 
 data = open_data("notes.jsonl", tokenizer, template, DataOptions(length=256))
-order = Order(data.train, batch_size=4, length=256, seed=42)
-order.batch(epoch=0, index=0).tokens  # [B, T]
+sampler = PackedSampler(data.train, batch_size=4, length=256, seed=42)
+sampler.batch(epoch=0, index=0).tokens  # [B, T]
 """
 
 from pophood.train.data.dataset.batch import IGNORED, Batch
 from pophood.train.data.dataset.data_report import BadLine, DataReport, Progress
 from pophood.train.data.dataset.dataset import Data, open_data
 from pophood.train.data.dataset.examples import Example, Examples
-from pophood.train.data.dataset.packing import Order
-from pophood.train.data.dataset.preview import STATES, Shown, ShownPiece, show
+from pophood.train.data.dataset.packing import PackedSampler
+from pophood.train.data.dataset.preview import STATES, Preview, PreviewPiece, previews
 from pophood.train.data.encode.default_template import base_template, base_template_source, end_id
-from pophood.train.data.options import LAYOUTS, DataOptions
+from pophood.train.data_options import LAYOUTS, DataOptions
 
 __all__ = [
     "IGNORED",
@@ -28,13 +29,23 @@ __all__ = [
     "DataReport",
     "Example",
     "Examples",
-    "Order",
+    "PackedSampler",
+    "Preview",
+    "PreviewPiece",
     "Progress",
-    "Shown",
-    "ShownPiece",
     "base_template",
     "base_template_source",
     "end_id",
     "open_data",
-    "show",
+    "previews",
 ]
+
+
+def __getattr__(name: str) -> type[PackedSampler]:
+    """Return `PackedSampler` under its old name `Order`, with a DeprecationWarning; it goes in 0.3."""
+    if name != "Order":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    warnings.warn("pophood.train.data.Order is now PackedSampler", DeprecationWarning, stacklevel=2)
+    return PackedSampler

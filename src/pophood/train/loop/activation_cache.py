@@ -33,7 +33,7 @@ from pophood.train.settings import TrainSettings
 
 
 class Laid(Protocol):
-    """Batches whose pieces are known: `data.Order` is one."""
+    """Batches whose pieces are known: `data.PackedSampler` is one."""
 
     @property
     def examples(self) -> Examples:

@@ -42,7 +42,7 @@ LATER = {"every": 0, "turn": (0, 0.0), "ratio": 1.0}  # which older checkpoints 
 
 
 class Batches(Protocol):
-    """Where batches come from: `data.Order` is one. The same (epoch, index) always gives the same batch."""
+    """A source of batches, such as `data.PackedSampler`; an (epoch, index) always gives the same batch."""
 
     def batch(self, epoch: int, index: int) -> Batch:
         """One batch of rows."""

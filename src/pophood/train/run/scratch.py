@@ -24,10 +24,10 @@ from pophood.table import Table
 from pophood.text.hf.hf_tokenizers import library_errors
 from pophood.text.load import load_text_folder
 from pophood.text.tokenizer import Tokenizer
-from pophood.train.data.options import DataOptions
 from pophood.train.data.read.files import DataFile, find_files
 from pophood.train.data.read.layouts import WrongRecord, items_of
 from pophood.train.data.read.lines import read_lines, read_segments
+from pophood.train.data_options import DataOptions
 
 END = "<|endoftext|>"
 LEAST_VOCABULARY = 257  # every byte, and the end token

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pophood.errors import BadInput, Cancelled, EngineError
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Data, DataOptions, Order, open_data
-from pophood.train.data.dataset.packing import Fewer
+from pophood.train.data import Data, DataOptions, PackedSampler, open_data
+from pophood.train.data.dataset.packing import SampledBatches
 from pophood.train.defaults import for_model, shortened
 from pophood.train.device import settled
 from pophood.train.distributed.process_group import World
@@ -164,8 +164,8 @@ class Tuning(Iterator[Event]):
 
         torch.set_num_threads(self.world.threads(self.lm.engine.threads))
         settings = self.settings
-        order = Order(self.data.train, settings.batch_size, settings.length, settings.seed)
-        held: Fewer | None = None
+        order = PackedSampler(self.data.train, settings.batch_size, settings.length, settings.seed)
+        held: SampledBatches | None = None
         if len(self.data.validation):
             held = self._held(positions or self.validated)
         model = build_model(self.lm.bundle, settings)
@@ -338,12 +338,12 @@ class Tuning(Iterator[Event]):
         if most < trainer.validation.batches_per_epoch(0):
             trainer.validation = self._held(most * self.settings.batch_size * self.settings.length)
 
-    def _held(self, positions: int) -> Fewer:
+    def _held(self, positions: int) -> SampledBatches:
         settings = self.settings
-        order = Order(
+        order = PackedSampler(
             self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
         )
-        return Fewer(order, positions)
+        return SampledBatches(order, positions)
 
     @property
     def _may_glimpse(self) -> bool:

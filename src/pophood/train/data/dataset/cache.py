@@ -24,8 +24,8 @@ from pophood.train.data.dataset.data_report import MOST_LISTED, Progress
 from pophood.train.data.dataset.store import Store, StoreWriter
 from pophood.train.data.encode.encode import Encoded, ItemEncoder
 from pophood.train.data.encode.encode_files import Done, Reader, learned_ends
-from pophood.train.data.options import DataOptions
 from pophood.train.data.read.files import DataFile, content_hash
+from pophood.train.data_options import DataOptions
 
 VERSION = 3  # of what the ids are and how they lie; a change makes everything anew
 _PROBES = (

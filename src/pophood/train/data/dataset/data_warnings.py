@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.train.data.options import DataOptions
+from pophood.train.data_options import DataOptions
 
 if TYPE_CHECKING:
     from pophood.train.data.encode.encode import ItemEncoder

@@ -1,8 +1,8 @@
-"""Order: which pieces of which documents stand in which row of which batch, by seed, epoch and index alone.
+"""The batch sampler: packs pieces of documents into rows and batches, by seed, epoch and index alone.
 
-Rows are filled greedily: pieces are shuffled, taken a window at a time, and each goes, the longest first,
-into the fullest row that still has room for it (best fit decreasing; Coffman et al. 1978). Documents of one
-row do not see each other: they are numbered, their positions restart, and no target reaches into the next.
+Pieces are shuffled and packed a window at a time: each piece, the longest first, goes into the fullest row
+that still has room for it (best fit decreasing; Coffman et al. 1978). Documents in one row do not attend to
+each other: they are numbered, their positions restart, and no target crosses from one to the next.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pophood.train.data.dataset.batch import IGNORED, Batch
 from pophood.train.data.dataset.examples import Examples, Pieces
 
 WINDOW = 8192  # pieces that are packed together
-_STEP = 16  # widths of batches
+_STEP = 16  # the width of a batch is a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EpochPacking:
     """The rows of one epoch: row r holds pieces[starts[r]:starts[r + 1]]."""
 
     pieces: NDArray[np.int64]
@@ -32,49 +32,48 @@ class Plan:
         return len(self.starts) - 1
 
 
-class Order:
-    """Batches of an epoch; nothing is remembered between them, so any (epoch, index) can be asked for.
+class PackedSampler:
+    """A batch sampler over packed rows. It has no state between batches: any (epoch, index) may be requested.
 
-        order = Order(data.train, batch_size=4, length=256, seed=42)
-        batch = order.batch(epoch=0, index=7)
+        sampler = PackedSampler(data.train, batch_size=4, length=256, seed=42)
+        batch = sampler.batch(epoch=0, index=7)
 
-    Takes 20 bytes per piece, and 16 more per piece of the epoch that is in use.
+    It takes 20 bytes per piece, and 16 more per piece for the packing of the current epoch.
     """
 
     def __init__(
         self, examples: Examples, batch_size: int, length: int, seed: int, *, shuffle: bool = True
     ) -> None:
-        """`length`: positions of a row, at most the model's context; without `shuffle` every epoch is
-        alike."""
+        """`length`: positions per row, at most the model's context. Without `shuffle` epochs are equal."""
         if batch_size < 1:
             raise BadInput(f"batch_size must be at least 1, got {batch_size}")
         self.examples = examples if examples.length == length else examples.with_length(length)
         self.batch_size, self.length, self.seed, self.shuffle = batch_size, length, seed, shuffle
         self._pieces: Pieces | None = None
-        self._planned: tuple[int, Plan] | None = None
+        self._packed: tuple[int, EpochPacking] | None = None
 
     def batches_per_epoch(self, epoch: int = 0) -> int:
-        """Batches of an epoch; packing differs a little from one to the next."""
-        return -(-len(self.plan(epoch)) // self.batch_size)
+        """Return the number of batches in an epoch, which differs a little between epochs."""
+        return -(-len(self.packing(epoch)) // self.batch_size)
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """One batch; BadInput for an index that the epoch does not have."""
+        """Return one batch. Raises BadInput for an index that the epoch does not have."""
         return self._batch(self.rows(epoch, index))
 
     def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
-        """The numbers of the pieces in each row of a batch; BadInput as `batch`."""
-        plan = self.plan(epoch)
+        """Return the numbers of the pieces in each row of a batch. Raises BadInput as `batch` does."""
+        packing = self.packing(epoch)
         low = index * self.batch_size
-        if not 0 <= low < len(plan):
+        if not 0 <= low < len(packing):
             raise BadInput(f"epoch {epoch} has {self.batches_per_epoch(epoch)} batches, got index {index}")
         return [
-            plan.pieces[plan.starts[row] : plan.starts[row + 1]]
-            for row in range(low, min(low + self.batch_size, len(plan)))
+            packing.pieces[packing.starts[row] : packing.starts[row + 1]]
+            for row in range(low, min(low + self.batch_size, len(packing)))
         ]
 
     def fill(self, epoch: int = 0) -> float:
-        """The share of the positions of full-length rows that hold something."""
-        rows = len(self.plan(epoch))
+        """Return the share of positions that are not padding, if every row has full length."""
+        rows = len(self.packing(epoch))
         return float(self.pieces.count.sum() / (rows * self.length)) if rows else 0.0
 
     @property
@@ -84,13 +83,13 @@ class Order:
             self._pieces = self.examples.pieces()
         return self._pieces
 
-    def plan(self, epoch: int) -> Plan:
-        """The rows of an epoch, made when it is first asked for."""
+    def packing(self, epoch: int) -> EpochPacking:
+        """Return the rows of an epoch. Only those of the latest epoch are kept."""
         epoch = epoch if self.shuffle else 0
-        if self._planned is None or self._planned[0] != epoch:
+        if self._packed is None or self._packed[0] != epoch:
             random = np.random.Generator(np.random.PCG64([self.seed % (1 << 64), epoch]))
-            self._planned = (epoch, pack(self.pieces.count, self.length, random if self.shuffle else None))
-        return self._planned[1]
+            self._packed = (epoch, pack(self.pieces.count, self.length, random if self.shuffle else None))
+        return self._packed[1]
 
     def _batch(self, rows: list[NDArray[np.int64]]) -> Batch:
         pieces, store = self.pieces, self.examples.store
@@ -118,43 +117,43 @@ class Order:
         return Batch(tokens, targets, positions, documents, tuple(sources), numbers)
 
 
-class Fewer:
-    """Batches of an order, spread evenly, of at most `positions`: watching must cost less than learning."""
+class SampledBatches:
+    """A subset of a sampler's batches, spread evenly: at most `positions`, so that validation stays cheap."""
 
-    def __init__(self, order: Order, positions: int) -> None:
-        self._order = order
-        count = order.batches_per_epoch(0)
-        most = max(1, positions // (order.batch_size * order.length))
-        self._chosen = [i * count // min(count, most) for i in range(min(count, most))]
+    def __init__(self, sampler: PackedSampler, positions: int) -> None:
+        self._sampler = sampler
+        total = sampler.batches_per_epoch(0)
+        count = min(total, max(1, positions // (sampler.batch_size * sampler.length)))
+        self._chosen = [i * total // count for i in range(count)]
 
     @property
     def examples(self) -> Examples:
-        """Those of the order."""
-        return self._order.examples
+        """The examples that the pieces are cut from."""
+        return self._sampler.examples
 
     @property
     def pieces(self) -> Pieces:
-        """Those of the order, in no chosen batch too."""
-        return self._order.pieces
+        """All pieces, including those outside the selected batches."""
+        return self._sampler.pieces
 
     def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
-        """The numbers of the pieces in each row of a batch."""
-        return self._order.rows(0, self._chosen[index])
+        """Return the numbers of the pieces in each row of a batch."""
+        return self._sampler.rows(0, self._chosen[index])
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """One of the chosen batches."""
-        return self._order.batch(0, self._chosen[index])
+        """Return one of the selected batches."""
+        return self._sampler.batch(0, self._chosen[index])
 
     def batches_per_epoch(self, epoch: int) -> int:
-        """How many were chosen."""
+        """Return the number of selected batches, the same in every epoch."""
         return len(self._chosen)
 
 
-def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | None = None) -> Plan:
-    """Rows of at most `length` positions for pieces of these counts, each piece in one of them.
+def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | None = None) -> EpochPacking:
+    """Pack pieces of these sizes into rows of at most `length` positions.
 
-    >>> plan = pack(np.array([5, 3, 4, 2], np.int32), length=8)
-    >>> plan.pieces.tolist(), plan.starts.tolist()
+    >>> packing = pack(np.array([5, 3, 4, 2], np.int32), length=8)
+    >>> packing.pieces.tolist(), packing.starts.tolist()
     ([0, 1, 2, 3], [0, 2, 4])
     """
     order = np.arange(len(counts)) if random is None else random.permutation(len(counts))
@@ -165,11 +164,11 @@ def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | N
             rows = [rows[i] for i in random.permutation(len(rows))]
         pieces.append(np.array([piece for row in rows for piece in row], np.int64))
         sizes.append(np.array([len(row) for row in rows], np.int64))
-    return Plan(np.concatenate(pieces), np.cumsum(np.concatenate(sizes)))
+    return EpochPacking(np.concatenate(pieces), np.cumsum(np.concatenate(sizes)))
 
 
 def _best_fit(order: NDArray[np.int64], counts: NDArray[np.int32], length: int) -> list[list[int]]:
-    """Longest first, into the row with the least room that is enough; ties to the oldest row."""
+    """Put each piece, the longest first, into the fullest row that has room for it; ties go to the oldest."""
     sizes = counts[order]
     by_size = np.argsort(-sizes, kind="stable")
     rows: list[list[int]] = []

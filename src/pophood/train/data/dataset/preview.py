@@ -1,5 +1,4 @@
-"""Examples token by token, before the first step: what is trained, what is only read, the end, what is cut
-off."""
+"""A preview of examples, token by token: learned, only read, the end token, cut off."""
 
 from __future__ import annotations
 
@@ -22,49 +21,48 @@ STATES: dict[State, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ShownPiece:
-    """Neighbouring tokens of one state, as text for printing in colour; special tokens are written out."""
+class PreviewPiece:
+    """Neighbouring tokens in one state, as one text; special tokens are spelled out."""
 
     text: str
     state: State
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """One example: every token in a table, the same as few pieces of text, and the counts of all its
-    tokens."""
+class Preview:
+    """One example: its first tokens as a table and as pieces of text, and the counts of all its tokens."""
 
     source: str
     table: Table
-    pieces: tuple[ShownPiece, ...]
+    pieces: tuple[PreviewPiece, ...]
     counts: dict[State, int]
-    left_out: int  # tokens after the ones that are shown
+    left_out: int  # tokens after the ones in the table
 
 
-def show(examples: Examples, tokenizer: Tokenizer, n: int = 3, *, most: int = 400) -> list[Shown]:
-    """The first `n` examples, the last of them one that is cut, if any is; at most `most` tokens of each.
+def previews(examples: Examples, tokenizer: Tokenizer, n: int = 3, *, most: int = 400) -> list[Preview]:
+    """Preview the first `n` examples, at most `most` tokens of each; the last is a cut one, if there is one.
 
-    The table's columns: position, token_id, token_text, state.
+    The table's columns are position, token_id, token_text and state.
     """
     numbers = list(range(min(n, len(examples))))
     cut = examples.cut_documents.nonzero()[0].tolist()
     if numbers and cut and not set(cut) & set(numbers):
         numbers[-1] = cut[0]
-    return [_shown(examples, number, tokenizer, most) for number in numbers]
+    return [_preview(examples, number, tokenizer, most) for number in numbers]
 
 
-def _shown(examples: Examples, number: int, tokenizer: Tokenizer, most: int) -> Shown:
+def _preview(examples: Examples, number: int, tokenizer: Tokenizer, most: int) -> Preview:
     example = examples.whole(number)
-    kept = len(example.ids) - example.cut
-    ends = {end_id(tokenizer), *tokenizer.stops}
+    end = len(example.ids) - example.cut
+    end_tokens = {end_id(tokenizer), *tokenizer.stops}
     states: list[State] = []
     for place, (id_, trained) in enumerate(zip(example.ids.tolist(), example.trained.tolist(), strict=True)):
-        if place >= kept:
+        if place >= end:
             states.append("cut")
         elif not trained:
             states.append("ignored")
         else:
-            states.append("end" if id_ in ends else "trained")
+            states.append("end" if id_ in end_tokens else "trained")
     ids = example.ids.tolist()[:most]
     rows = tuple(
         (place, id_, tokenizer.token_text(id_), state)
@@ -73,13 +71,13 @@ def _shown(examples: Examples, number: int, tokenizer: Tokenizer, most: int) -> 
     table = Table(("position", "token_id", "token_text", "state"), rows, title=example.source)
     pieces = tuple(_pieces(ids, states, tokenizer))
     counts = {state: states.count(state) for state in STATES}
-    return Shown(example.source, table, pieces, counts, len(states) - len(ids))
+    return Preview(example.source, table, pieces, counts, len(states) - len(ids))
 
 
-def _pieces(ids: list[int], states: list[State], tokenizer: Tokenizer) -> Iterator[ShownPiece]:
+def _pieces(ids: list[int], states: list[State], tokenizer: Tokenizer) -> Iterator[PreviewPiece]:
     start = 0
     for place in range(1, len(ids) + 1):
         if place == len(ids) or states[place] != states[start]:
             data = b"".join(map(tokenizer.token_bytes, ids[start:place]))
-            yield ShownPiece(data.decode("utf-8", "replace"), states[start])
+            yield PreviewPiece(data.decode("utf-8", "replace"), states[start])
             start = place

@@ -25,10 +25,10 @@ from pophood.system import default_threads
 from pophood.text.chat.thoughts import thought_tags
 from pophood.text.vocabulary import any_of
 from pophood.train.data.encode.encode import Encoded, ItemEncoder
-from pophood.train.data.options import DataOptions
 from pophood.train.data.read.files import DataFile
 from pophood.train.data.read.layouts import Item, WrongRecord, items_of, prompt_of, unused_fields
 from pophood.train.data.read.lines import read_lines, read_segments
+from pophood.train.data_options import DataOptions
 
 STRETCH = 1 << 16  # characters of a long text that are encoded together
 GROUP = 32  # records of one job

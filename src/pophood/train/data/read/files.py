@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pophood.errors import BadFile, BadInput, NotFound
-from pophood.train.data.options import FIELDS, DataOptions
 from pophood.train.data.read.containers import BY_SUFFIX, Container, is_blank, odd_record, shape_of
 from pophood.train.data.read.csv_records import read_table, repeated_columns
 from pophood.train.data.read.json_records import Raw, read_array, read_jsonl, read_values, read_wrapped
 from pophood.train.data.read.layouts import layout_of, read_fields
+from pophood.train.data_options import FIELDS, DataOptions
 
 _SNIFFED = 25  # good records that are looked at
 _TRIED = 2000  # records among which these are sought

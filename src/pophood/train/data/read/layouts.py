@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from pophood.train.data.options import LAYOUTS
 from pophood.train.data.read.json_records import Repeated, parse
+from pophood.train.data_options import LAYOUTS
 
 Message = dict[str, Any]
 
