@@ -74,7 +74,7 @@ def test_what_a_wrong_call_says(engine: Engine) -> None:
     for wrong in (512, -1, 10**30):
         with pytest.raises(BadInput, match=rf"token id {wrong} is not in the vocabulary: wanted 0\.\.511"):
             engine.logits([(sequence, [1, wrong])])
-    with pytest.raises(ValueError, match="do not stand together"):
+    with pytest.raises(ValueError, match="are not adjacent"):
         engine.logits([(sequence, [1]), (engine.new_sequence(), [1]), (sequence, [2])])
     with pytest.raises(IndexError, match="does not exist"):
         engine.logits([(10**6, [1])])
