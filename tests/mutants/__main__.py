@@ -33,6 +33,7 @@ FOLDER = ROOT / "build" / "mutants"
 NOT_COMPILED = {"neon.cpp"}  # for another processor
 GUARD_FACTOR, GUARD_SECONDS, UNMEASURED_SECONDS = 4.0, 60.0, 90.0
 NOTICED = ("failed", "hung")
+EXAMPLES = "tests/contracts/test_examples.py"  # of docstrings
 
 
 class Area:
@@ -57,7 +58,11 @@ class Area:
             assert files, f"areas.toml: {place} is not there"
             names = [one.relative_to(self.root).as_posix() for one in files]
             found += [name for name in names if name not in slow]
-        return sorted(dict.fromkeys(found), key=lambda name: stem not in Path(name.partition(" -k ")[0]).stem)
+        near = sorted(dict.fromkeys(found), key=lambda name: stem not in Path(name.partition(" -k ")[0]).stem)
+        if file.endswith(".py") and ">>> " in (self.root / file).read_text("utf-8"):
+            module = ".".join(Path(file).with_suffix("").parts[1:]).removesuffix(".__init__")
+            near.append(f"{EXAMPLES} -k {module}")
+        return near
 
 
 def guard_of(seconds: float) -> float:
