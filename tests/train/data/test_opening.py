@@ -242,6 +242,19 @@ def test_only_a_base_model_needs_a_template_to_travel(tmp_path: Path) -> None:
     assert opened(TASKS, cache=tmp_path, template=None, tokenizer=gpt2(), joined=True).template is None
 
 
+@pytest.mark.parametrize("blank", [0.2, 0.6, 0.8, 0.89])
+def test_the_only_document_is_cut_near_its_share(tmp_path: Path, blank: float) -> None:
+    """At a blank line within a quarter of the share; one farther off would take too much."""
+    lines = [f"Line {number} of the only document there is." for number in range(1000)]
+    lines[round(1000 * blank)] = ""
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    data = opened(tmp_path / "a.txt", validation=0.1, length=64)
+    start, end = (int(data.validation.fields(name)[0][0]) for name in ("start", "end"))
+    assert 0.87 <= start / end <= 0.9
+    text = byte_level().decode(data.validation.store.ids[start : start + 8].tolist())
+    assert text.startswith(f"Line {round(1000 * blank) + 1} of" if blank == 0.89 else "Line ")
+
+
 # Shown before the first step ----------------------------------------------------------------------------
 
 
