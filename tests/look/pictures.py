@@ -15,7 +15,10 @@ from matplotlib.text import Text
 
 import pophood
 from pophood import look
+from pophood.look.figures.drawing import style
+from pophood.look.figures.saving import PIXELS_PER_INCH
 from pophood.look.figures.text import SMALLEST
+from pophood.look.figures.theme import LIGHT
 from pophood.look.source import PROMPT
 from pophood.look.view import View
 from tests.tiny import tiny_folder
@@ -76,7 +79,16 @@ def drawn_texts(figure: Figure) -> list[Text]:
 
 
 def faults(figure: Figure) -> list[str]:
-    """Return descriptions of texts that overlap, cross the edge, or are too small to read."""
+    """Return descriptions of texts that overlap, cross the edge, or are too small to read, as saved in a PNG."""
+    before = figure.dpi
+    with style(LIGHT):
+        figure.set_dpi(PIXELS_PER_INCH)
+        found = _faults(figure)
+        figure.set_dpi(before)
+    return found
+
+
+def _faults(figure: Figure) -> list[str]:
     texts = drawn_texts(figure)
     assert texts
     wide, high = (float(inches * figure.dpi) for inches in figure.get_size_inches())

@@ -81,6 +81,15 @@ def quoted_end(text: str, most: int = 48) -> str:
     return f'"{line}"' if len(line) <= most else f'"…{line[-most:]}"'
 
 
+def quoted(text: str) -> str:
+    r"""Return a token's text for titles and sentences: in quotes, on one line, control characters escaped.
+
+    >>> quoted(" Madrid"), quoted("\n")
+    ('" Madrid"', '"\\n"')
+    """
+    return f'"{repr(text)[1:-1]}"'
+
+
 def quoted_token(source: ViewSource, position: int) -> str:
     r"""Return a token for titles and sentences: in quotes, stripped, with control characters escaped.
 

@@ -69,6 +69,7 @@ def _settings(theme: Theme) -> Any:
         "legend.labelcolor": theme.text,
         "text.color": theme.text,
         "text.parse_math": False,  # a token may hold dollar signs
+        "text.hinting": "no_hinting",  # a word has the same width at every resolution
         "xtick.color": theme.line,
         "ytick.color": theme.line,
         "xtick.labelcolor": theme.text,

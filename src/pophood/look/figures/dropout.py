@@ -73,7 +73,7 @@ def _averages(axes: Axes, view: DropoutView, theme: Theme) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if view.p > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2%}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("the mean is preserved: distance between the average over many masks and the numbers")
     axes.set_xlabel("masks averaged")

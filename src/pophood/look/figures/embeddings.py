@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pophood.look.figures.parts import bars, caption, rim, scatter, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.views.embeddings import Control, EmbeddingsView
+from pophood.look.views.embeddings import Control, EmbeddingsView, Piece
 
 HATCH = ("", "///")
 
@@ -21,7 +21,7 @@ def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
         space, cosines = figure.subplots(1, 2, width_ratios=[side, 2.4])
     else:
         space, cosines = figure.add_subplot(), None
-    points = [(piece.x, piece.y, token_label(piece.text), piece.group) for piece in view.pieces]
+    points = [(piece.x, piece.y, _label(piece), piece.group) for piece in view.pieces]
     scatter(space, points, theme)
     for one, other in view.joined():
         space.plot([one.x, other.x], [one.y, other.y], color=theme.line, linewidth=1.2, zorder=1)
@@ -50,6 +50,12 @@ def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
         f"Bands show the middle 95 % of the cosines of unrelated pairs ({words}).",
         theme,
     )
+
+
+def _label(piece: Piece) -> str:
+    """A token, and where it is only a part of its word, that word."""
+    label = token_label(piece.text)
+    return label if piece.text.strip() == piece.word.strip() else f"{label} (of {token_label(piece.word)})"
 
 
 def _band(axes: Axes, control: Control, hatch: str, theme: Theme) -> None:

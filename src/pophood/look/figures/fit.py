@@ -16,7 +16,7 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from pophood.look.figures.text import wrap
@@ -106,10 +106,26 @@ def _keep_inside(figure: Figure) -> None:
     figure.draw_without_rendering()
 
 
+def stretch_bar(bar: Axes, beside: Sequence[Axes], across: float) -> None:
+    """Make a colour bar as high as the axes that it is the key to, and at most `across` inches wide.
+
+    matplotlib holds its proportions instead: fat beside large maps, and half as high as narrow ones.
+    """
+    figure = bar.get_figure(root=True)
+    assert figure is not None
+    boxes = [axes.get_position() for axes in beside]
+    low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
+    place = bar.get_position()
+    wide = min(place.width, across / float(figure.get_size_inches()[0]))
+    bar.set_aspect("auto")
+    bar.set_box_aspect(None)
+    bar.set_position((place.x0, low, wide, high - low))
+
+
 def thin(axis: Axis) -> bool:
     """Rotate an axis' labels, then thin them out until none touch; return whether anything changed."""
     if not isinstance(axis.get_major_locator(), FixedLocator):
-        return False  # matplotlib chose the ticks, and chose few
+        return _fewer(axis)
     ticks = axis.get_major_ticks()
     labels = [tick.label1 if tick.label1.get_visible() else tick.label2 for tick in ticks]
     if len(labels) < 2 or not _touching(labels, axis):
@@ -128,6 +144,21 @@ def thin(axis: Axis) -> bool:
         step = next((k for k in steps if not _touching(labels[::k], axis)), len(labels))
         axis.set_ticks(places[::step], words[::step])
     return True
+
+
+def _fewer(axis: Axis) -> bool:
+    """Choose fewer round numbers for ticks while those of matplotlib touch; return whether anything changed."""
+    changed = False
+    if not axis.axes.axison:
+        return changed
+    for bins in (4, 3, 2, 1):
+        if not isinstance(axis.get_major_locator(), MaxNLocator) or not _touching(
+            axis.get_majorticklabels(), axis
+        ):
+            break
+        axis.set_major_locator(MaxNLocator(bins))
+        changed = True
+    return changed
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], theme: Theme, size: float) -> None:
@@ -204,7 +235,7 @@ def _touching(labels: Sequence[Text], axis: Axis) -> bool:
     """Return whether two neighbouring labels of one axis touch."""
     boxes = [label.get_window_extent() for label in labels if label.get_text()]
     spans = sorted((box.x0, box.x1) if isinstance(axis, XAxis) else (box.y0, box.y1) for box in boxes)
-    gap = GAP * _pixels(labels[0])
+    gap = GAP * _pixels(labels[0]) if labels else 0.0
     return any(before[1] + gap > after[0] for before, after in pairwise(spans))
 
 

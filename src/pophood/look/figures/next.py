@@ -27,8 +27,7 @@ def draw(view: NextView, figure: Figure, theme: Theme) -> None:
         named = labels if raw else [""] * len(labels)
         bars(panel, named, left.probabilities, theme, accent=0 if raw else 2)
         panel.set_xlim(0, highest * 1.02)
-        if not raw:
-            panel.set_xticks([])
+        panel.set_xticks([])  # each bar has its number
         _numbers(panel, left, theme)
         panel.set_title("raw logits" if raw else left.setting)
         tokens = f"{left.tokens:,} token{'s' * (left.tokens != 1)}"

@@ -41,6 +41,7 @@ __all__ = [
 NUMBER_GID = "number"  # marks the numbers in cells, which `fit` may remove
 MOST_CELLS = 150  # of a map that shows its numbers by default
 MARKS = "osD^vPX*<>"
+BAR = 0.16  # inches across a colour bar
 ROOM = 8.0  # most labels per inch
 TITLE, LABEL, SMALL = 10.5, 8.5, 7.5  # points
 
@@ -113,7 +114,11 @@ def colour_bar(image: AxesImage, all_axes: Sequence[Axes], theme: Theme, scale: 
     """Draw the colour bar of one or several heat maps beside them; `scale` explains the colours."""
     figure = all_axes[0].get_figure(root=True)
     assert figure is not None
-    bar = figure.colorbar(image, ax=list(all_axes), label=printable(scale), fraction=0.05, pad=0.02)
+    share = BAR / float(figure.get_size_inches()[0])
+    bar = figure.colorbar(
+        image, ax=list(all_axes), label=printable(scale), fraction=max(share, 0.02), pad=0.02
+    )
+    fit.later(bar.ax, lambda: fit.stretch_bar(bar.ax, all_axes, BAR))
     bar.outline.set_edgecolor(theme.line)
     bar.ax.tick_params(color=theme.line)
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
-from matplotlib.ft2font import FT2Font
+from matplotlib.ft2font import FT2Font, LoadFlags
 
 FONT = "DejaVu Sans"
 # The system fonts with Chinese, Japanese and Korean characters, in the order in which they are tried:
@@ -91,10 +91,10 @@ def printable(text: str) -> str:
 def token_label(text: str, limit: int = 24) -> str:
     r"""Return a token's label in a picture: spaces as dots, missing glyphs as escapes, shortened to `limit`.
 
-    >>> token_label(" Spain"), token_label("\n"), token_label("\ue000")
-    ('·Spain', '\\n', '\\ue000')
+    >>> token_label(" Spain"), token_label("\n"), token_label("\ue000"), token_label("\xa0")
+    ('·Spain', '\\n', '\\ue000', '\\xa0')
     """
-    shown = "".join("·" if c == " " else c if _shows(c) else _escape(c) for c in text)
+    shown = "".join("·" if c == " " else c if _shows(c) and not c.isspace() else _escape(c) for c in text)
     return left_to_right(shown if len(shown) <= limit else shown[: limit - 1] + "…")
 
 
@@ -123,7 +123,7 @@ def width(text: str, size: float, bold: bool = False) -> float:
     for family, run in groupby(text.replace(LTR, ""), key=lambda character: _family_of(character) or FONT):
         font = _font(bold, family)
         font.set_size(size, 72)
-        font.set_text("".join(run))
+        font.set_text("".join(run), 0.0, flags=LoadFlags.NO_HINTING)
         total += float(font.get_width_height()[0]) / 64
     return total
 

@@ -17,7 +17,7 @@ from pophood.errors import BadInput
 from pophood.look.arguments import checked_position, last_row, source_of
 from pophood.look.blocks import Block, Heat
 from pophood.look.math.unembed import Floats, Unembed, token_of
-from pophood.look.source import PROMPT, quoted_end
+from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.look.views.surprise import place_of
 from pophood.sampling.softmax import log_sum_exp
@@ -69,8 +69,15 @@ class LensView(View):
         return after if after < len(self.ranks) else None
 
     @property
+    def before(self) -> str:
+        """The text up to the position, in quotes; of a part of it only the tokens are known."""
+        tokens = self.source.tokens
+        whole = self.position + 1 == len(tokens)
+        return quoted_end(self.source.text if whole else "".join(tokens[: self.position + 1]))
+
+    @property
     def headline(self) -> str:
-        what = f'After {quoted_end("".join(self.source.tokens[: self.position + 1]))}, "{self.target_text}"'
+        what = f"After {self.before}, {quoted(self.target_text)}"
         if self.settled is None:
             return f"{what} has rank {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
         return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
@@ -78,9 +85,9 @@ class LensView(View):
     @property
     def alt(self) -> str:
         last = len(self.ranks) - 1
-        at, target = self.column, self.target_text
+        at, target = self.column, quoted(self.target_text)
         path = "; ".join(
-            f'block {i} "{self.guess_texts[i][at]}", "{target}" has rank {self.ranks[i]:,}'
+            f"block {i} {quoted(self.guess_texts[i][at])}, {target} has rank {self.ranks[i]:,}"
             for i in sorted({0, last // 4, last // 2, 3 * last // 4, last})
         )
         return (
@@ -119,13 +126,12 @@ class LensView(View):
         places = tuple(f"{p} {self.source.tokens[p]!r}" for p in self.positions)
         guesses = tuple((i, *texts) for i, texts in enumerate(self.guess_texts))
         shares = tuple((i, *map(float, row)) for i, row in enumerate(self.probabilities))
-        before = quoted_end("".join(self.source.tokens[: self.position + 1]))
         return {
             "blocks": Table(
                 (*columns, "token_probability"),
                 rows,
                 bars="token_probability",
-                title=f"the guess of every block after {before}, and the token {self.target_text!r}",
+                title=f"the guess of every block after {self.before}, and the token {self.target_text!r}",
                 decimals={"logit": 2},
             ),
             "guesses": Table(("block", *places), guesses, title="the guess after every block"),

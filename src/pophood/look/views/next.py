@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.look.arguments import last_row, source_of
-from pophood.look.source import PROMPT, quoted_end
+from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.score import check_k, top_table
 from pophood.sampling.settings import SamplingSettings
@@ -55,14 +55,17 @@ class NextView(View):
     @property
     def headline(self) -> str:
         first = self.top[0]
+        likeliest = quoted(str(first["token_text"]))
         return (
-            f'After {quoted_end(self.source.text)}, {self.source.model} expects "{first["token_text"]}" '
+            f"After {quoted_end(self.source.text)}, {self.source.model} expects {likeliest} "
             f"with probability {first['probability']:.4f}"
         )
 
     @property
     def alt(self) -> str:
-        likeliest = "; ".join(f'"{row["token_text"]}" {row["probability"]:.4f}' for row in list(self.top)[:5])
+        likeliest = "; ".join(
+            f"{quoted(str(row['token_text']))} {row['probability']:.4f}" for row in list(self.top)[:5]
+        )
         settings = "; ".join(f"{one.setting} leaves {one.tokens:,}" for one in self.left[1:])
         raw = self.left[0]
         return (

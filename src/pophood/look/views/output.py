@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pophood.look.arguments import last_row, source_of
 from pophood.look.math.unembed import Floats, Unembed
-from pophood.look.source import PROMPT, quoted_end
+from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.score import check_k
 from pophood.sampling.softmax import log_sum_exp, ranked
@@ -75,12 +75,12 @@ class OutputView(View):
         features, vocabulary = self.shape
         return (
             f"{features} numbers times W_O ({features} × {vocabulary:,}) give {vocabulary:,} logits; "
-            f'the largest after {quoted_end(self.source.text)} is that of "{self.greedy.text}"'
+            f"the largest after {quoted_end(self.source.text)} is that of {quoted(self.greedy.text)}"
         )
 
     @property
     def alt(self) -> str:
-        likeliest = "; ".join(f'"{t.text}" {t.logit:.2f}, {t.probability:.4f}' for t in self.top[:5])
+        likeliest = "; ".join(f"{quoted(t.text)} {t.logit:.2f}, {t.probability:.4f}" for t in self.top[:5])
         return (
             f"Three steps. The last hidden state of {self.shape[0]} numbers; the logits, as bars, of the "
             f"{len(self.top)} likeliest tokens; their probabilities, as bars. Logit and probability of the "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.look.arguments import source_of
 from pophood.look.blocks import Block, Coloured
-from pophood.look.source import PROMPT, quoted_end
+from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
@@ -77,7 +77,7 @@ class SurpriseView(View):
     @property
     def alt(self) -> str:
         order = np.argsort(-np.nan_to_num(self.bits, nan=-1.0), kind="stable")[: min(5, self.scored)]
-        worst = "; ".join(f'"{self.source.tokens[i]}" {self.bits[i]:.1f} bits' for i in order.tolist())
+        worst = "; ".join(f"{quoted(self.source.tokens[i])} {self.bits[i]:.1f} bits" for i in order.tolist())
         first = int(np.count_nonzero(self.ranks == 1))
         return (
             f"The text, each token on a colour that shows its surprisal in bits, with a colour bar. "
