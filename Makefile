@@ -16,7 +16,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 EXTRA = $(PY) -c 'import sys, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("\n".join(r for n in sys.argv[1:] for r in e[n]))'
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs pictures notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench: $(VENV)/test-installed native ## time the engine beside its peers, one JS
 
 docs: $(VENV)/installed native ## write the generated pages (docs/cli.md)
 	@$(PY) -m pophood.cli.docs docs/cli.md
+
+pictures: $(VENV)/test-installed $(VENV)/train-installed native ## make the README's pictures anew with smollm2 (needs Chromium; minutes)
+	@$(PY) -m docs.pictures
 
 notebook: $(VENV)/installed native ## write notebooks/talk.ipynb from the course
 	@$(BIN)/pophood talk --notebook notebooks/talk.ipynb

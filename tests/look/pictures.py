@@ -16,7 +16,7 @@ from matplotlib.text import Text
 import pophood
 from pophood import look
 from pophood.look.figures.drawing import style
-from pophood.look.figures.saving import PIXELS_PER_INCH
+from pophood.look.figures.render import PIXELS_PER_INCH
 from pophood.look.figures.text import SMALLEST
 from pophood.look.figures.theme import LIGHT
 from pophood.look.source import PROMPT
@@ -79,7 +79,7 @@ def drawn_texts(figure: Figure) -> list[Text]:
 
 
 def faults(figure: Figure) -> list[str]:
-    """Return descriptions of texts that overlap, cross the edge, or are too small to read, as saved in a PNG."""
+    """Return descriptions of texts that overlap, cross the edge, or are too small to read, as in a PNG."""
     before = figure.dpi
     with style(LIGHT):
         figure.set_dpi(PIXELS_PER_INCH)

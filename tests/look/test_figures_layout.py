@@ -1,4 +1,4 @@
-"""Layout of pictures: the same width at every resolution, colour bars, round ticks; labels that tell enough."""
+"""Layout of pictures: equal widths at every resolution, colour bars, round ticks; labels that tell enough."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from matplotlib.text import Text
 import pophood
 from pophood import look
 from pophood.look import figures
-from pophood.look.arguments import quoted
 from pophood.look.figures import fit, parts
 from pophood.look.figures.drawing import style
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import LIGHT
+from pophood.look.source import quoted
 from tests.look.pictures import TEXTS, drawn_texts, faults, picture_model
 
 RESOLUTIONS = (72, 100, 160, 200)  # of SVG, of the layout, of PNG, of the cells in SVG

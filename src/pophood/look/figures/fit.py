@@ -147,7 +147,7 @@ def thin(axis: Axis) -> bool:
 
 
 def _fewer(axis: Axis) -> bool:
-    """Choose fewer round numbers for ticks while those of matplotlib touch; return whether anything changed."""
+    """Choose fewer ticks while those of matplotlib touch; return whether anything changed."""
     changed = False
     if not axis.axes.axison:
         return changed
