@@ -1,4 +1,4 @@
-// See measure.h.
+// Measures memory bandwidth. See measure.h.
 #include "platform/measure.h"
 
 #include <algorithm>

@@ -76,7 +76,7 @@ def test_live_arrays_share_no_memory(requests: list[tuple[int, bool]]) -> None:
         assert bool((x == x[0]).all())
 
 
-def test_only_a_few_free_ones_are_kept() -> None:
+def test_few_spare_buffers_are_kept() -> None:
     many = [take(SMALL) for _ in range(9)]
     assert len(buffer_pool._pool[SMALL]) == 9
     many.clear()
@@ -90,7 +90,7 @@ def test_similar_sizes_share_a_buffer() -> None:
     assert [*buffer_pool._pool] == [5 * SMALL]
 
 
-def test_without_a_count_of_holders_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_pooled_without_a_use_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_private, "storage_use_count", None)
     first = take(SMALL)
     assert address(first) != address(take(SMALL))

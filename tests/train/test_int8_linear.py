@@ -185,12 +185,12 @@ def test_only_targets_get_lora_and_all_matrices_are_int8(lm: LM) -> None:
     assert isinstance(model.blocks[0].get_submodule("mlp.up"), Int8Linear)
 
 
-def test_what_learns_itself_cannot_be_in_eight_bits() -> None:
+def test_trainable_weights_cannot_be_int8() -> None:
     with pytest.raises(BadInput, match="base q8 is for method lora, got last"):
         TrainSettings(method="last", base="q8")
 
 
-def test_folding_back_gives_the_widened_matrix_and_the_change(lm: LM) -> None:
+def test_fusing_gives_the_dequantized_matrix_plus_the_change(lm: LM) -> None:
     model = build_model(lm.bundle, SMALL)
     layer = next(iter(lora_layers(model).values()))
     x = torch.randn(3, layer.lora_a.shape[1])
@@ -199,41 +199,41 @@ def test_folding_back_gives_the_widened_matrix_and_the_change(lm: LM) -> None:
         assert (layer.fuse()(x) - layer(x)).abs().max() < 1e-4
 
 
-def test_the_model_is_never_there_in_full(lm: LM) -> None:
-    class Watched(dict[str, Any]):
+def test_the_full_model_never_exists(lm: LM) -> None:
+    class RecordingWeights(dict[str, Any]):
         def __getitem__(self, name: str) -> Any:
-            asked.append(name)
+            names.append(name)
             return lm.bundle.weights[name]
 
-    asked: list[str] = []
-    model = int8_model(lm.config, DropoutRates(), Watched())
-    assert len(asked) == len(set(asked)) == len(tensor_shapes(lm.config))
+    names: list[str] = []
+    model = int8_model(lm.config, DropoutRates(), RecordingWeights())
+    assert len(names) == len(set(names)) == len(tensor_shapes(lm.config))
     assert not any(isinstance(module, nn.Linear) for module in model.modules())
 
 
-def test_a_run_says_what_it_costs_and_resumes_to_the_same_bits(lm: LM, tmp_path: Path) -> None:
+def test_a_run_reports_the_cost_and_resumes_to_the_same_bits(lm: LM, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text(TEXT, encoding="utf-8")
 
     def run(out: str, **options: Any) -> Tuning:
-        given = None if options.get("resume") else SMALL
-        return Tuning(lm, path, tmp_path / out, given, DataOptions(cache=tmp_path / "cache"), **options)
+        settings = None if options.get("resume") else SMALL
+        return Tuning(lm, path, tmp_path / out, settings, DataOptions(cache=tmp_path / "cache"), **options)
 
     whole = run("whole")
     events = list(whole)
-    told = [event for event in events if not isinstance(event, Measuring)]
-    started, note = told[:2]
+    records = [event for event in events if not isinstance(event, Measuring)]
+    started, note = records[:2]
     assert isinstance(started, Started)
     assert isinstance(note, Noted)
     assert "8-bit base: loss" in note.text
     assert started.parameters == lm.config.n_params + started.trained
-    losses_ = [event.loss for event in events if isinstance(event, Evaluated)]
-    assert losses_[-1] < losses_[0]
-    made: list[Event] = []
-    cut = run("cut", should_stop=lambda: "stopped" if any(isinstance(e, Step) for e in made) else None)
-    made.extend(cut)
-    gone_on = list(run("cut", resume=True))
-    assert not any(isinstance(event, Noted) for event in gone_on)
+    losses = [event.loss for event in events if isinstance(event, Evaluated)]
+    assert losses[-1] < losses[0]
+    cut_events: list[Event] = []
+    cut = run("cut", should_stop=lambda: "stopped" if any(isinstance(e, Step) for e in cut_events) else None)
+    cut_events.extend(cut)
+    resumed = list(run("cut", resume=True))
+    assert not any(isinstance(event, Noted) for event in resumed)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
     plain = lm.logits("The sun sets")
@@ -247,12 +247,12 @@ def test_a_run_says_what_it_costs_and_resumes_to_the_same_bits(lm: LM, tmp_path:
     finally:
         lm.use_adapters([])
     change = np.abs(got - plain).max()
-    assert np.abs(got - expected).max() < 0.5 * change, "what was learned on 8 bits works on all of them"
+    assert np.abs(got - expected).max() < 0.5 * change, (
+        "an adapter trained on the 8-bit base works on the full model"
+    )
 
 
-def test_the_command_takes_it_and_run_uses_the_result(
-    lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_tunes_and_runs_it(lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POPHOOD_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_text(TEXT, encoding="utf-8")

@@ -204,6 +204,6 @@ def test_dropout_masks_are_lowbias32_hashes() -> None:
     kernels.dropout_add(None, ones, out, seed, rate, 1)
     keys = hashed(np.array([seed] * rows, np.uint32) ^ hashed(np.arange(rows, dtype=np.uint32)))
     random = hashed(np.add.outer(keys, np.arange(columns, dtype=np.uint32)))
-    dropped = (random >> np.uint32(1)) < np.uint32(rate * 2**31)  # 31 bits of it
+    dropped = (random >> np.uint32(1)) < np.uint32(rate * 2**31)  # compares 31 bits
     assert 0.2 < dropped.mean() < 0.4
     assert np.array_equal(out == 0, dropped)

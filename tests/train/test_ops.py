@@ -75,7 +75,7 @@ def test_rope(size: int) -> None:
     angles = torch.rand(2, 7, 1, size // 2) * 6
     assert_agrees(
         lambda x: ops.apply_rope(x, angles.cos(), angles.sin()),
-        lambda x: ops.apply_rope(x, angles.cos(), angles.sin()),  # float32: torch's row_dot operations
+        lambda x: ops.apply_rope(x, angles.cos(), angles.sin()),  # float32: torch's own operations
         numbers(2, 7, 3, size),
     )
 

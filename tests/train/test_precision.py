@@ -55,7 +55,7 @@ def test_an_update_agrees_with_torch_on_the_masters() -> None:
         theirs.step()
     for (name, mine), (_, other) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
         master = join_master(mine.detach(), model.master_remainder[name])
-        assert (master - other).abs().max() < 1e-4, name  # 5 steps of 3e-3; the clipping length is rounded
+        assert (master - other).abs().max() < 1e-4, name  # 5 steps of 3e-3; the norm for clipping is rounded
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
