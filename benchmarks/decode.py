@@ -42,14 +42,12 @@ def main(threads: int = 2) -> None:
     engine, peer = pophood_engine(threads), llama_model(threads)
 
     def ours() -> float:
-        sequence = engine.new_sequence()
-        token = int(engine.logits([(sequence, PROMPT)])[0].argmax())
-        start = time.perf_counter()
-        for _ in range(STEPS):
-            token = int(engine.logits([(sequence, [token])])[0].argmax())
-        seconds = time.perf_counter() - start
-        engine.drop(sequence)
-        return STEPS / seconds
+        with engine.sequence() as sequence:
+            token = int(engine.logits([(sequence, PROMPT)])[0].argmax())
+            start = time.perf_counter()
+            for _ in range(STEPS):
+                token = int(engine.logits([(sequence, [token])])[0].argmax())
+            return STEPS / (time.perf_counter() - start)
 
     def theirs() -> float:
         peer.reset()

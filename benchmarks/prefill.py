@@ -46,10 +46,8 @@ def main(threads: int = 2) -> None:
     tensor = torch.tensor([ids])
 
     def ours() -> float:
-        sequence = engine.new_sequence()
-        seconds = timed(lambda: engine.logits([(sequence, ids)]))
-        engine.drop(sequence)
-        return TOKENS / seconds
+        with engine.sequence() as sequence:
+            return TOKENS / timed(lambda: engine.logits([(sequence, ids)]))
 
     def reference() -> float:
         with torch.no_grad():

@@ -95,10 +95,8 @@ def against_prefill(tokens: int, rounds: int) -> None:
 
     def prefill() -> float:
         back_memory()
-        sequence = lm.engine.new_sequence()
-        seconds = timed(lambda: lm.engine.forward([(sequence, ids)], output="none"))
-        lm.engine.drop(sequence)
-        return seconds
+        with lm.engine.sequence() as sequence:
+            return timed(lambda: lm.engine.forward([(sequence, ids)], output="none"))
 
     def traced() -> float:
         back_memory()

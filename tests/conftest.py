@@ -1,4 +1,4 @@
-"""Shared by every test: the skip policy, a check for processes left behind, a home, the small real model."""
+"""Shared by all tests: the skip policy, a check for leftover processes, a home, the small real model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests import processes
 from tests.needs import forbidden_skip
 
 ROOT = Path(__file__).resolve().parent.parent
-USERS_HOME = home()  # before it is replaced below; tests only read there
+USERS_HOME = home()  # before it is replaced below; tests only read it
 VERSIONS_THAT_MATTER = (
     "numpy",
     "tokenizers",
@@ -38,7 +38,7 @@ SETTINGS = (
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """The versions that decide whether numbers agree, and the machine."""
+    """Report the machine, and the versions on which agreement of numbers depends."""
     from importlib.metadata import PackageNotFoundError, version
 
     from pophood import system
@@ -59,8 +59,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Give pophood a home inside build/ (kept between runs, so the small model is fetched once).
 
-    SIGTERM ends the tests as Ctrl-C does, so that what they started is ended too. A shell starts a command
-    with `&` so that SIGINT is ignored, which children inherit: the tests of Ctrl-C need it heard.
+    SIGTERM ends the tests as Ctrl-C does, so that their processes end too. A shell makes a command with `&`
+    ignore SIGINT, and children inherit that; the tests of Ctrl-C need the default.
     """
     os.environ["POPHOOD_HOME"] = str(ROOT / "build" / "test-home")
     for name in SETTINGS:
@@ -97,7 +97,7 @@ def pytest_runtest_makereport(
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a file that skips itself while it is collected."""
+    """Fail a file that CI does not allow to skip itself while it is collected."""
     report = yield
     if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
         complaint = forbidden_skip(report.longrepr[2])
@@ -109,13 +109,13 @@ def pytest_make_collect_report(
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """The GGUF file of SmolLM2-135M-Instruct: the person's own, else fetched once into build/test-home."""
+    """Return the GGUF file of SmolLM2-135M-Instruct: the user's own, or one downloaded to build/test-home."""
     from pophood.errors import NotFound
     from pophood.hub import locate
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("POPHOOD_MODELS", str(USERS_HOME / "models"))
-        patch.delenv("HF_HUB_OFFLINE", raising=False)  # some oracles are kept offline by it
+        patch.delenv("HF_HUB_OFFLINE", raising=False)  # it keeps some oracles offline
         try:
             return locate("smollm2").path
         except NotFound as error:
@@ -124,5 +124,5 @@ def smollm2() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2_path(smollm2: Path) -> Path:
-    """The same file under a longer name."""
+    """Return the GGUF file of SmolLM2-135M-Instruct, as `smollm2`."""
     return smollm2

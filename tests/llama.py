@@ -1,7 +1,7 @@
-"""llama.cpp as an oracle: its weights as they are in the file.
+"""llama.cpp as an oracle, with the weights as they are in the file.
 
-On a processor with AMX llama.cpp lays 8 and 4-bit weights out anew, and its product of small matrices
-then crashes (llama-cpp-python 0.3.36, a model of 64 features). A reference needs no speed.
+On a processor with AMX llama.cpp repacks weights of 8 and 4 bits, and then crashes on small matrices
+(llama-cpp-python 0.3.36, a model of 64 features). A reference need not be fast.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from unittest import mock
 
 
 def open_llama(path: Path, **options: Any) -> Any:
-    """`llama_cpp.Llama` of a file, without weights laid out for the processor."""
+    """Open a file as `llama_cpp.Llama`, without repacked weights."""
     import llama_cpp
     from llama_cpp import llama_cpp as library
 

@@ -1,6 +1,6 @@
-"""What a test needs from outside: a skip names the missing thing, and on CI a skip is a failure.
+"""External needs of tests: a skip names the missing thing, and on CI a skip is a failure.
 
-Only the reasons of `ALLOWED_ON_CI` may skip when CI=true: things that no install step can bring.
+With CI=true only the reasons in `ALLOWED_ON_CI` may skip: things that no step can install.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 import pytest
 
 ALLOWED_ON_CI = (
-    "GPT-2 weights are not here",  # the test machine reaches no model hub
-    "this processor has no",  # an instruction set that is not there cannot be installed
+    "GPT-2 weights are not here",  # the test machine has no connection to a model hub
+    "this processor has no",  # an instruction set cannot be installed
     "another operating system",
 )
 
 
 def tool(name: str, package: str | None = None) -> str:
-    """The path of a command, or skip by its name; `make system-deps` brings it on Debian.
+    """Return the path of a command, or skip with its name; `make system-deps` installs it on Debian.
 
     Example: `clang = tool("clang++", package="clang")`.
     """
@@ -31,13 +31,13 @@ def tool(name: str, package: str | None = None) -> str:
 
 
 def linux() -> None:
-    """Skip elsewhere than on Linux."""
+    """Skip on other systems than Linux."""
     if sys.platform != "linux":
         pytest.skip(f"another operating system: {sys.platform}")
 
 
 def forbidden_skip(reason: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The complaint about a skip with this reason, or None when it is allowed.
+    """Return an error message about a skip with this reason, or None if it is allowed.
 
     >>> forbidden_skip("needs tool: clang++", {}) is None
     True

@@ -1,7 +1,7 @@
-"""Child processes of the tests: all start here (tests/contracts/test_processes.py), and none is left running.
+"""Child processes of the tests: all start here (tests/contracts/test_processes.py), none outlives its test.
 
-A child leads a session of its own. When it is done with, whatever happened, its process group is killed with
-all that it started in other sessions. Those are found by Linux's /proc; elsewhere the group alone is killed.
+A child leads a session. At its end, whatever happened, its process group is killed, and so is everything that
+it started in other sessions, which Linux's /proc shows; on other systems only the group is killed.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-HANG_SECONDS = 1200.0  # a guard against waiting for ever, never a statement about speed
-DYING_SECONDS = 30.0  # a process that was killed, or whose parent has ended, may need a moment
+HANG_SECONDS = 1200.0  # a guard against waiting for ever, not a claim about speed
+DYING_SECONDS = 30.0  # for processes that were killed, or whose parent has ended
 SET_CHILD_SUBREAPER = 36  # of prctl(2)
-MARK = "POPHOOD_TESTS_CHILD"  # in the environment of a child and so of what it starts, in whatever session
+MARK = "POPHOOD_TESTS_CHILD"  # an environment variable, which every descendant inherits
 _numbers = count()
-_open: dict[int, str] = {}  # process id -> mark, of each `started` that is not left yet
+_open: dict[int, str] = {}  # process id -> mark, for each open `started`
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process that runs: its id, its command line, and the mark of the `started` that it comes from."""
+    """A running process: its id, its command line, and the mark of its `started`."""
 
     pid: int
     command: str
@@ -40,16 +40,16 @@ class Running:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends: `descendants` still finds them (Linux)."""
+    """Become the parent of orphaned descendants, so that `descendants` still finds them (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int | None = None) -> list[Running]:
-    """The processes below `pid` (default: this one) that run, zombies not among them."""
+    """Return the running processes below `pid` (default: this one), without zombies."""
     running = []
     for child in _children(os.getpid() if pid is None else pid):
-        with suppress(OSError):  # it may end while it is being read
+        with suppress(OSError):  # it may end meanwhile
             state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
             if state not in "ZX":
                 settings = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
@@ -63,9 +63,9 @@ def descendants(pid: int | None = None) -> list[Running]:
 
 
 def wait_until_asleep(pid: int) -> None:
-    """Wait until a process's main thread has slept for a moment, as one that waits for a line does (Linux).
+    """Wait until the main thread of a process sleeps, as it does while it waits for input (Linux).
 
-    A signal that comes just before such a wait is noticed only when the wait ends.
+    Python handles a signal that arrives just before such a wait only after it.
     """
     stat = Path(f"/proc/{pid}/task/{pid}/stat")
     end, before = time.monotonic() + HANG_SECONDS, ""
@@ -79,7 +79,7 @@ def wait_until_asleep(pid: int) -> None:
 
 
 def kill_leftovers() -> list[Running]:
-    """Give what runs below this process a moment to end, then kill it; return what had to be killed."""
+    """Wait shortly for the processes below this one, kill the rest, and return those that were killed."""
     end = time.monotonic() + DYING_SECONDS
     pause = 0.001
     while (left := _left()) and time.monotonic() < end:
@@ -88,7 +88,7 @@ def kill_leftovers() -> list[Running]:
     for process in left:
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
-    for child in _children(os.getpid()):  # orphans that were adopted: nobody else waits for them
+    for child in _children(os.getpid()):  # adopted orphans: nobody else waits for them
         if child not in _open:
             with suppress(ChildProcessError):
                 os.waitpid(child, 0 if child in {one.pid for one in left} else os.WNOHANG)
@@ -96,7 +96,7 @@ def kill_leftovers() -> list[Running]:
 
 
 def _left() -> list[Running]:
-    """The descendants of this process, without those of a `started` that a wider fixture still has open."""
+    """Return the descendants of this process, without those of a `started` that a wider fixture has open."""
     alive = [one for one in descendants() if one.mark not in _open.values() and one.pid not in _open]
     below = {one.pid for leader in _open for one in descendants(leader)}
     return [one for one in alive if one.pid not in below]
@@ -104,14 +104,14 @@ def _left() -> list[Running]:
 
 @contextmanager
 def started(command: Any, **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process whose streams are text, with the options of `subprocess.Popen`; killed on leaving."""
+    """Start a process with text streams and options of `subprocess.Popen`; kill it at the end."""
     with _started(command, **{"text": True} | options) as process:
         yield process
 
 
 @contextmanager
 def started_bytes(command: Any, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A process whose streams are bytes, with the options of `subprocess.Popen`; killed on leaving."""
+    """Start a process with byte streams and options of `subprocess.Popen`; kill it at the end."""
     with _started(command, **options) as process:
         yield process
 
@@ -121,7 +121,7 @@ if TYPE_CHECKING:
 else:
 
     def run(command, *, input=None, capture_output=False, timeout=HANG_SECONDS, check=False, **options):  # noqa: A002
-        """Do what `subprocess.run` does, with a guard against hanging, and leave no descendant running."""
+        """Do the same as `subprocess.run`, with a guard against hanging, and kill all descendants."""
         if input is not None:
             options["stdin"] = subprocess.PIPE
         if capture_output:
@@ -150,7 +150,7 @@ def _started(command: Any, **options: Any) -> Iterator[subprocess.Popen[Any]]:
 
 
 def _end(process: subprocess.Popen[Any], mark: str) -> None:
-    """Kill a process with its group, its descendants and all that bears its mark, and close its streams."""
+    """Kill a process, its group, its descendants and everything with its mark, and close its streams."""
     below = descendants(process.pid) + [one for one in descendants() if one.mark == mark]
     if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM when all have ended
@@ -163,12 +163,12 @@ def _end(process: subprocess.Popen[Any], mark: str) -> None:
     streams: list[IO[Any] | None] = [process.stdin, process.stdout, process.stderr]
     for stream in streams:
         if stream is not None:
-            with suppress(OSError):  # what was never written cannot be now
+            with suppress(OSError):  # buffered input can no longer be written
                 stream.close()
 
 
 def _children(pid: int) -> list[int]:
-    """The direct children of a process, those of all its threads."""
+    """Return the direct children of all threads of a process."""
     children: list[int] = []
     with suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -1,4 +1,4 @@
-"""Adapters as numbers: folding, norms and singular values against NumPy's own, misfits by name."""
+"""The adapter record: merging, norms and singular values against NumPy; misfits are refused by name."""
 
 from __future__ import annotations
 

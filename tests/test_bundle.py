@@ -1,4 +1,4 @@
-"""open_bundle: what a folder and a GGUF file give and suggest, and what is said of those that are none."""
+"""open_bundle: contents and suggestions of a folder and of a GGUF file, errors of anything else."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def bad_values(path: Path) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def test_smollm2_is_what_was_published(smollm2: Path) -> None:
-    """The real file: its count, its types, and q as transformers' own GGUF reader takes it apart."""
+    """The real file: its number of tensors, its types, and q as transformers' GGUF reader decodes it."""
     import gguf
     from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 

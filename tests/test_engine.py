@@ -1,4 +1,4 @@
-"""The engine from Python: cancel, Ctrl-C, threads, memory, what it refuses. Its arithmetic is in parity/."""
+"""The engine from Python: cancel, Ctrl-C, threads, memory, refusals. tests/parity tests its arithmetic."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.tiny import Values, gpt2_config, tiny_config
 
 
 class Random:
-    """A random model as the engine reads weights; tensors may be `replaced`."""
+    """The weights of a random model; tensors may be `replaced`."""
 
     def __init__(self, config: ModelConfig) -> None:
         self.values = Values(config, 1)
@@ -97,9 +97,7 @@ def test_what_a_wrong_engine_says(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_that_does_not_fit_is_refused_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     config = gpt2_config("gpt2")
     plan = plan_memory(config, lambda _: "F32")
-    assert (
-        plan.weights == 497_759_232 + (50_272 - 50_257) * 768 * 4
-    )  # the last panel of the vocabulary is filled up
+    assert plan.weights == 497_759_232 + (50_272 - 50_257) * 768 * 4  # padding of the vocabulary's last panel
     half = plan_memory(config, lambda _: "BF16")
     assert 0.5 * plan.weights < half.weights < 0.51 * plan.weights
     assert plan.full - plan.least == (1024 - 32) * 12 * 2 * 768 * 4
@@ -135,7 +133,7 @@ def test_a_poisoned_weight_is_an_error_and_names_the_way_on() -> None:
     values = Values(config, 1)
     for name in ("embed.token", "blocks.1.attn.k.weight", "blocks.0.mlp.down.bias", "final_norm.weight"):
         poisoned = values(name).copy()
-        poisoned.reshape(-1)[7] = np.nan  # of the first token, where it is the embedding
+        poisoned.reshape(-1)[7] = np.nan  # in the row of the first token, if it is the embedding
         engine = Engine(config)
         weights = Random(config)
         weights.replaced[name] = poisoned
@@ -161,7 +159,7 @@ def test_cancel_from_another_thread_stops_within_a_block(slow: Engine) -> None:
 
 
 def test_the_interpreter_is_free_while_the_engine_works(slow: Engine) -> None:
-    """Three turns of this thread fall into a pass of minutes, which it then cancels."""
+    """This thread runs three times during a pass of minutes, then cancels it."""
     sequence, flag = slow.new_sequence(), CancelFlag()
     started, done = threading.Event(), threading.Event()
     cancelled: list[bool] = []
@@ -187,7 +185,7 @@ def test_the_interpreter_is_free_while_the_engine_works(slow: Engine) -> None:
 
 
 def run_python(code: str, act: Callable[[subprocess.Popen[str]], object]) -> tuple[int, str]:
-    """Run code that prints a line when it is ready, act on it, and give exit code and output."""
+    """Run code that prints a line when it is ready, act on the process, and return exit code and output."""
     command = [sys.executable, "-c", code]
     with processes.started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
@@ -251,7 +249,7 @@ def test_bandwidth_is_a_number_of_this_world() -> None:
 
 
 def test_the_instruction_sets_are_those_that_the_system_names() -> None:
-    """Linux lists what the processor has and the kernel saves; on x86-64 the engine offers just that."""
+    """On x86-64 the engine offers exactly the instruction sets that Linux reports."""
     linux()
     facts = Path("/proc/cpuinfo").read_text()
     flags = re.search(r"^flags\s*:(.*)$", facts, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The library as its users type it, on small random models: tables, generation, scores, weights, refusals."""
+"""The library as users call it, on small random models: tables, generation, scores, weights, refusals."""
 
 from __future__ import annotations
 

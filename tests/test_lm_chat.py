@@ -1,4 +1,4 @@
-"""`LM.chat` beyond a question: messages that hold more than text, template variables, and thoughts."""
+"""`LM.chat` with more than a question: message parts, template variables, and thoughts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lm(folder: Path) -> pophood.LM:
 
 
 def prompt(lm: pophood.LM, messages: Any, **options: Any) -> str:
-    """What the model would read."""
+    """Return the prompt that the model would read."""
     with lm.chat(messages, max_tokens=1, **options) as run:
         return lm.detokenize(run.prompt_ids, special=True)
 
@@ -38,7 +38,7 @@ def prompt(lm: pophood.LM, messages: Any, **options: Any) -> str:
 def test_the_prompt_is_that_of_transformers(
     lm: pophood.LM, folder: Path, talk: Any, variables: dict[str, Any]
 ) -> None:
-    """The thought of an earlier turn is cut, though its tags are special; the template's own are tokens."""
+    """The thought of an earlier turn is cut, and its tags are special; the template's own tags are tokens."""
     from transformers import PreTrainedTokenizerFast
 
     reference = PreTrainedTokenizerFast(
@@ -73,7 +73,7 @@ def test_an_end_token_is_not_shown(lm: pophood.LM) -> None:
 
 
 def test_an_answer_s_own_tags_are_tokens_where_the_template_keeps_them(tmp_path: Path) -> None:
-    """A template that cuts nothing: the ids are those that the model made, and those of transformers."""
+    """With a template that cuts nothing, ids equal the generated ones, and those of transformers."""
     from transformers import PreTrainedTokenizerFast
 
     folder = thinker(tmp_path / "m", TEMPLATES["turns"])
@@ -157,9 +157,9 @@ def test_messages_that_the_model_would_not_see_are_refused(lm: pophood.LM, messa
 def test_a_text_of_a_message_that_is_left_out_is_said(lm: pophood.LM) -> None:
     with pytest.warns(UserWarning, match="writes nothing of 'name' in message 1 .user.: the model does not"):
         lm.chat([{**user("Hi"), "name": "Ann"}]).close()
-    lm.chat([{**user("Hi"), "tool_call_id": "c1"}]).close()  # no warning for a program's own marks
+    lm.chat([{**user("Hi"), "tool_call_id": "c1"}]).close()  # no warning about tags in code
     past = [user("a"), {**assistant("b"), "reasoning_content": "c"}, user("d")]
-    lm.chat(past).close()  # nor for a thought of the past
+    lm.chat(past).close()  # nor about a thought in an earlier turn
 
 
 def test_parts_are_text(lm: pophood.LM) -> None:

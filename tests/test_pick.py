@@ -1,4 +1,4 @@
-"""Picking tokens by hand: the model's options, going back without computing, ends, refusals."""
+"""The picker: the model's options, going back without computing, ends, refusals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_enter_all_the_way_is_greedy(lm: pophood.LM) -> None:
 
 
 class Counting:
-    """An engine that counts the tokens it computes and the sequences that are left."""
+    """An engine that counts computed tokens and sequences that were not dropped."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -72,7 +72,7 @@ class Counting:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.one_of(st.integers(1, 10), st.just("b")), max_size=12))
 def test_any_walk_back_and_forth_is_the_text_that_stands(lm: pophood.LM, moves: list[Any]) -> None:
-    """After every move the options are bit for bit those of a fresh pass, and going back computes nothing."""
+    """After every move the options have the bits of a fresh pass, and going back computes nothing."""
     counted = Counting(lm.engine)
     stack: list[int] = []
     with Picker(counted, lm.bundle.tokenizer, lm.tokenize(PROMPT)) as picker:

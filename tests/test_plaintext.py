@@ -1,4 +1,4 @@
-"""The reader of plain text: Python's codecs write what it takes off, reads and refuses by name."""
+"""The reader of plain text, on bytes that Python's codecs write: marks removed, encodings read or refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pophood.errors import BadInput, NotFound
 from pophood.plaintext import LineReader, decode, read_bytes, read_text, refusal, without_mark
 
 WORDS = "The capital of Spain is"
-ENCODINGS = {  # codec -> (a mark before it, how it is named)
+ENCODINGS = {  # codec -> (its byte order mark, its name)
     "utf-16": (b"", "UTF-16"),
     "utf-16-le": (codecs.BOM_UTF16_LE, "UTF-16"),
     "utf-16-be": (codecs.BOM_UTF16_BE, "UTF-16"),
@@ -32,7 +32,7 @@ ENCODINGS = {  # codec -> (a mark before it, how it is named)
 def test_utf8_is_read_with_and_without_a_mark(tmp_path: Path) -> None:
     for mark in (b"", codecs.BOM_UTF8, 2 * codecs.BOM_UTF8):
         (tmp_path / "a.txt").write_bytes(mark + "café\r\n\ufeffnext".encode())
-        assert read_text(tmp_path / "a.txt") == "café\r\n\ufeffnext"  # a mark further on is a character
+        assert read_text(tmp_path / "a.txt") == "café\r\n\ufeffnext"  # a mark inside the text is a character
     assert without_mark(codecs.BOM_UTF8, "x") == b"" == without_mark(b"", "x")
 
 
@@ -56,7 +56,7 @@ def test_a_missing_mark_is_no_way_around(codec: str, text: str) -> None:
 
 @given(st.text(max_size=200))
 def test_text_in_utf8_is_never_refused(text: str) -> None:
-    """Unless it is one of the formats, or every second byte is NUL, which no text in UTF-8 is."""
+    """UTF-8 is refused only for a binary format, or if every second byte is NUL."""
     data = text.replace("\0", "").encode()
     if not data.startswith((b"%PDF-", b"PAR1", b"BZh")):
         assert decode(data, "x") == text.replace("\0", "").lstrip("\ufeff")

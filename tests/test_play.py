@@ -1,4 +1,4 @@
-"""The game: fair places, one rule for both guesses, points that add up; dealt from a real text."""
+"""The game: fair places, one rule for both guesses, and points that add up, on a real text."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_one_line_for_each_mistake(lm: pophood.LM, text: str, rounds: int, words
 
 
 def test_the_real_model_plays_well(smollm2: Path) -> None:
-    """On a text that everybody knows it is often right, and surer of the answers than chance."""
+    """On a well-known text the model is often right, and gives the answers a high probability."""
     lm = pophood.load(smollm2)
     text = "The days of the week are Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday. " * 2
     rounds = deal(lm, text, 8, seed=2).rounds

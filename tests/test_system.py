@@ -1,4 +1,4 @@
-"""Files, locks, folders, memory and cores, on machines laid out by the test."""
+"""Files, locks, folders, memory and cores, on machines that the test simulates."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_atomic_write_keeps_mode_and_link(tmp_path: Path) -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, at: int, number: int) -> list[str]:
-    """Make one of the writing calls fail; returns the names of the calls made."""
+    """Make one of the writing calls fail; return a list of the calls, which grows."""
     calls: list[str] = []
 
     def wrap(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -192,7 +192,7 @@ def test_home_and_model_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     if sys.platform == "linux":
         assert system.home() == tmp_path / "data" / "pophood"
-    assert list(tmp_path.iterdir()) == []  # asking creates nothing
+    assert list(tmp_path.iterdir()) == []  # a query creates nothing
 
 
 @pytest.mark.parametrize(
@@ -228,14 +228,14 @@ def test_consoles(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not system.colour_ok(Terminal())
 
 
-# Memory and cores of machines that the test lays out -------------------------------------------------------
+# Memory and cores of simulated machines -------------------------------------------------------
 
 GIB = 1 << 30
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], Path]:
-    """Lays out /proc and /sys below a folder; 16 GiB available unless said otherwise."""
+    """Write a /proc and a /sys below a folder; 16 GiB are available by default."""
     needs.linux()
     monkeypatch.delenv("POPHOOD_THREADS", raising=False)
 
@@ -318,7 +318,7 @@ ARM = topology([str(i) for i in range(8)]) | {
         (HYPER, {0, 4}, 1),
         (HYPER, {0, 1, 2}, 3),
         (HYBRID, set(range(8)), 2),
-        (HYBRID, {4, 5, 6}, 3),  # only slow cores are allowed: then those
+        (HYBRID, {4, 5, 6}, 3),  # only slow cores are allowed, so they count
         (ARM, set(range(8)), 4),
         ({}, {0, 1, 2, 3, 4, 5}, 6),
     ],

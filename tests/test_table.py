@@ -1,4 +1,4 @@
-"""Tables: the same rows for people, spreadsheets, programs and notebooks."""
+"""Tables: the same rows as text, CSV, JSON, data frame and HTML."""
 
 from __future__ import annotations
 

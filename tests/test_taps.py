@@ -1,4 +1,4 @@
-"""Names of taps: their numbers are the engine's, their shapes the config's, wildcards mean what they say."""
+"""Taps: numbers that match the engine's, shapes that match the configuration, wildcards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trace: named arrays with named axes, planned before they are made. Values: tests/look/test_taps_*.py."""
+"""A trace: named arrays with named axes, and its plan. tests/look/test_taps_*.py tests the values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_a_wrong_call_says(lm: pophood.LM) -> None:
     with pytest.raises(ContextOverflow):
         lm.trace(TEXT * 500)
     trace = lm.trace(TEXT, ["final_norm"])
-    with pytest.raises(BadInput, match="does not hold 'logits'; it holds: final_norm"):
+    with pytest.raises(BadInput, match="has no array 'logits'; it has: final_norm"):
         _ = trace.logits
     with pytest.raises(BadInput, match="no tap 'resid_post' in its blocks; it has: final_norm"):
         trace.layers("resid_post")

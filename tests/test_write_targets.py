@@ -1,4 +1,4 @@
-"""Output paths are judged before the work begins, and errors name the path that the user typed."""
+"""Output paths are checked before the work begins, and errors name the path that the user typed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests import needs, processes
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths below are relative to a folder of the test's own, as a user types them."""
+    """Change into a folder of the test, so that paths can be relative, as users type them."""
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
     Path("file.txt").write_text("mine", encoding="utf-8")
@@ -97,7 +97,7 @@ def test_what_the_system_refuses_is_told_in_its_words(name: str) -> None:
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_place_without_permission(folder: bool) -> None:
     needs.linux()
-    place = "/sys/page.html"  # closed to root too
+    place = "/sys/page.html"  # not writable for root either
     with pytest.raises(
         PophoodError, match=f"^{place}: may not be written .*name a place that you may write to"
     ):
@@ -120,7 +120,7 @@ def test_the_probe_tells_every_reason_under_the_name_that_was_typed(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another operating system: modes are POSIX")
 def test_permission_bits_count_for_an_ordinary_user(tmp_path: Path) -> None:
-    """A child process of an ordinary user asks for a folder that it may not write to."""
+    """A child process of an ordinary user tries a folder without write permission."""
     if os.geteuid() == 0:
         folder, code = Path("/"), "os.setgid(65534); os.setuid(65534)"
     else:

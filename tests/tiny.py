@@ -1,8 +1,8 @@
 """Random models of every family: as a Hugging Face folder, and as GGUF with the same values.
 
 `tiny_folder(path, "llama")`, `tiny_gguf(path, "llama")`; "gpt2-xl" has the published shape.
-Names and layouts are written down here a second time on purpose: transformers reads the folders and llama.cpp
-the GGUF files, and tests compare pophood with both.
+Names and layouts are repeated here on purpose, independent of the package: transformers reads the folders,
+llama.cpp the GGUF files, and tests compare pophood with both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The models of tests/tiny_values.py as Hugging Face folders, with all that real ones hold."""
+"""Writes the models of tests/tiny_values.py as Hugging Face folders, complete like real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pophood.config import ModelConfig, Rope, tensor_shapes
 from tests.tiny_values import Entry, Floats, Values, narrowed, style_of, tiny_config
 from tests.tiny_vocabulary import write_tokenizer
 
-Spelling = Literal["old", "new"]  # as transformers 4 or 5 writes config.json
+Spelling = Literal["old", "new"]  # config.json as transformers 4 ("old") or 5 ("new") writes it
 
 _HF_GPT2 = {
     "embed.token": "wte.weight",
@@ -86,7 +86,7 @@ def tiny_folder(
 
 
 def hf_config(config: ModelConfig, dtype: str = "F32", spelling: Spelling = "new") -> dict[str, Any]:
-    """The config as transformers 4 ("old") or 5 ("new") writes it."""
+    """Return the configuration as transformers 4 ("old") or 5 ("new") writes it."""
     named = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}[dtype]
     shared: dict[str, Any] = {
         "model_type": config.architecture,
@@ -157,7 +157,7 @@ def _hf_rope(rope: Rope, spelling: Spelling) -> dict[str, Any]:
 
 
 def hf_entries(config: ModelConfig, values: Callable[[str], Floats], prefix: bool = True) -> list[Entry]:
-    """The tensors of a Hugging Face file: `hf_entries(config, Values(config))[0].name`."""
+    """Return the tensors of a Hugging Face file: `hf_entries(config, Values(config))[0].name`."""
     gpt2 = config.architecture == "gpt2"
     entries = []
     for name, shape in tensor_shapes(config).items():
@@ -185,7 +185,7 @@ def _joined(values: Callable[[str], Floats], parts: list[str], turned: bool) -> 
 
 
 def _hf_ignored(config: ModelConfig, prefix: bool) -> list[Entry]:
-    """What old files hold beside the parameters: GPT-2's causal mask, Llama's table of frequencies."""
+    """Return extra tensors of old files: GPT-2's causal mask, Llama's table of frequencies."""
     entries = []
     for i in range(config.n_layer):
         if config.architecture == "gpt2":
@@ -218,7 +218,7 @@ def write_safetensors(path: Path, entries: list[Entry], dtype: str = "F32") -> N
 
 
 def reference(folder: Path) -> Any:
-    """The same model in transformers, float32, for evaluation: `reference(folder)(ids).logits`."""
+    """Open the model with transformers, in float32, for evaluation: `reference(folder)(ids).logits`."""
     import torch
     from transformers import AutoModelForCausalLM
 

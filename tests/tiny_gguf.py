@@ -1,4 +1,4 @@
-"""The models of tests/tiny_values.py as GGUF files in llama.cpp's names and layouts, by ggml's own writer."""
+"""Writes the models of tests/tiny_values.py with ggml's writer, in llama.cpp's names and layouts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def tiny_gguf(
 
 
 def gguf_entries(config: ModelConfig, values: Callable[[str], Floats], duplicate_output: bool) -> list[Entry]:
-    """The tensors of a GGUF file; q and k of Llama with each head's rotary partners side by side."""
+    """Return the tensors of a GGUF file; Llama's q and k have the two rows of a rotary pair side by side."""
     gpt2 = config.architecture == "gpt2"
     entries = []
     for name, shape in tensor_shapes(config).items():
@@ -116,7 +116,7 @@ def _paired(values: Callable[[str], Floats], name: str, head_dim: int) -> Floats
 
 
 def llama3_divisors(rope: Rope, head_dim: int) -> Floats:
-    """`rope_freqs.weight` as llama.cpp's converter computes it, one float32 number at a time."""
+    """Compute `rope_freqs.weight` as llama.cpp's converter does, one float32 number at a time."""
     f = np.float32
     exponents = np.arange(0, head_dim, 2, dtype=f) / f(head_dim)
     divisors = []
@@ -135,7 +135,7 @@ def llama3_divisors(rope: Rope, head_dim: int) -> Floats:
 
 
 def write_metadata(writer: Any, config: ModelConfig) -> None:
-    """The keys that llama.cpp reads, as its converter writes them."""
+    """Write the keys that llama.cpp reads, as its converter does."""
     import gguf
 
     writer.add_name(f"tiny {config.architecture}")
@@ -162,7 +162,7 @@ def write_metadata(writer: Any, config: ModelConfig) -> None:
 
 
 def write_vocabulary(writer: Any, config: ModelConfig) -> None:
-    """The tokenizer, padded to the size of the vocabulary with unused tokens as llama.cpp wants it."""
+    """Write the tokenizer, padded with unused tokens to the size of the vocabulary, as llama.cpp requires."""
     import gguf
 
     words = vocabulary(style_of(config), config.vocab_size)

@@ -11,7 +11,7 @@ from tests.tiny_values import tiny_config
 from tests.tiny_vocabulary import write_tokenizer
 
 TAGS = ("<think>", "</think>")
-# A prompt that begins the thought, in the manner of DeepSeek-R1.
+# The prompt begins the thought, as with DeepSeek-R1.
 OPENS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] | trim }}<|im_end|>"
     "\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"

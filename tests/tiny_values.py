@@ -1,7 +1,7 @@
 """Random values for models of every family, small unless the caller says otherwise, one tensor at a time.
 
-Every parameter is random (biases N(0, 0.1), norm gains N(1, 0.3), matrices scaled so that greedy text stays
-lively), so that a dropped bias or an ignored gain shows.
+Every parameter is random: biases N(0, 0.1), norm gains N(1, 0.3), and matrices scaled so that greedy text
+varies. So a dropped bias or an ignored gain changes the results.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ GPT2_SIZES = {  # the four published shapes: blocks, heads, features, parameters
 
 
 def gpt2_config(size: str) -> ModelConfig:
-    """The config of a published GPT-2: `gpt2_config("gpt2-xl").n_layer == 48`."""
+    """Return the configuration of a published GPT-2: `gpt2_config("gpt2-xl").n_layer == 48`."""
     n_layer, n_head, n_embd, _ = GPT2_SIZES[size]
     return replace(
         _GPT2,
@@ -95,16 +95,16 @@ def gpt2_config(size: str) -> ModelConfig:
 
 
 def tiny_config(family: str, **overrides: Any) -> ModelConfig:
-    """The config of a family of FAMILIES, or of a published GPT-2 size, with ModelConfig fields replaced."""
+    """Return the configuration of a family or of a published GPT-2 size, with some fields replaced."""
     base = CONFIGS.get(family) or gpt2_config(family)
     return replace(base, **overrides)
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The tensors of one random model by canonical name, computed when asked for: `Values(config, 7)(name)`.
+    """The tensors of one random model by canonical name, computed on each call: `Values(config, 7)(name)`.
 
-    They are rounded to what `dtype` ("F32", "F16", "BF16") can hold; if `quantised` names a GGUF type, the
+    They are rounded to `dtype` ("F32", "F16", "BF16"); if `quantised` names a GGUF type, the
     matrices are rounded to that type's values instead.
     """
 
@@ -114,7 +114,7 @@ class Values:
     quantised: str | None = None
 
     def __call__(self, name: str) -> Floats:
-        """The float32 values of one tensor."""
+        """Return the float32 values of one tensor."""
         shape = tensor_shapes(self.config)[name]
         values = np.random.default_rng([self.seed, zlib.crc32(name.encode())]).standard_normal(
             shape, np.float32
@@ -127,7 +127,7 @@ class Values:
         return _dequantised(_quantised(values, self.quantised), self.quantised)
 
     def items(self) -> Iterator[tuple[str, Floats]]:
-        """All tensors in the order of use, one at a time."""
+        """Yield all tensors in the order of use."""
         return ((name, self(name)) for name in tensor_shapes(self.config))
 
 
@@ -136,12 +136,13 @@ def _deviation(name: str, shape: tuple[int, ...]) -> float:
         return 0.1 if name.endswith("bias") else 0.3
     if name.startswith(("embed", "output")):
         return 0.1
-    # Attention that looks somewhere, blocks that outweigh the token they read: else greedy text stands still.
+    # Large enough for sharp attention, and for blocks that outweigh the embedding: otherwise greedy text
+    # repeats.
     return (1.0 if name.endswith("attn.v.weight") else 2.0) / math.sqrt(shape[1])
 
 
 def narrowed(values: Floats, dtype: str) -> NDArray[Any]:
-    """float32 as a file holds it, rounded to nearest, ties to even; BF16 as uint16 bits."""
+    """Convert float32 to the type of a file, rounded to nearest, ties to even; BF16 as uint16 bits."""
     if dtype == "BF16":
         bits = values.view(np.uint32)
         return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -149,7 +150,7 @@ def narrowed(values: Floats, dtype: str) -> NDArray[Any]:
 
 
 def widened(values: NDArray[Any]) -> Floats:
-    """The inverse of `narrowed`."""
+    """Convert back to float32, the inverse of `narrowed`."""
     if values.dtype == np.uint16:
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32, copy=False)
@@ -176,9 +177,9 @@ class Entry:
     name: str
     shape: tuple[int, ...]
     make: Callable[[], Floats]
-    canonical: bool = True  # not one of those that must be ignored
+    canonical: bool = True  # False for a tensor that must be ignored
 
 
 def style_of(config: ModelConfig) -> str:
-    """The tokenizer's style for `tests.tiny_vocabulary`."""
+    """Return the tokenizer's style for `tests.tiny_vocabulary`."""
     return "qwen" if config.architecture.startswith("qwen") else config.architecture

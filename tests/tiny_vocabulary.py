@@ -1,6 +1,6 @@
-"""Byte-level BPE vocabularies of any size for random models: GPT-2's own merges, cut off where the size says.
+"""Byte-level BPE vocabularies of any size for random models: the first merges of GPT-2.
 
-A prefix of a list of merges is itself a list of merges, so nothing has to be trained and nothing is random.
+A prefix of a list of merges is a valid list of merges, so nothing has to be trained and nothing is random.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 MERGES = Path(__file__).parent / "data" / "gpt2" / "vocab.bpe"
 
-# The pre-tokenizers as their owners publish them (tokenizer.json of GPT-2, Llama 3 and Qwen2).
+# The published pre-tokenizers (tokenizer.json of GPT-2, Llama 3 and Qwen2).
 SPLITS = {
     "gpt-2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "llama-bpe": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
@@ -34,7 +34,7 @@ LLAMA3 = (
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The tokenizer of one family: which pre-tokenizer, which special tokens, which marks."""
+    """The tokenizer of one family: its pre-tokenizer, special tokens and normalizer."""
 
     pre: str
     specials: tuple[str, ...]
@@ -66,13 +66,13 @@ class Vocabulary:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Token -> id."""
+        """Ids by token."""
         return {token: i for i, token in enumerate(self.tokens)}
 
 
 @functools.cache
 def vocabulary(style: str, size: int) -> Vocabulary:
-    """At most `size` tokens: 256 bytes, the first merges of GPT-2 that fit, then the special tokens.
+    """Return at most `size` tokens: 256 bytes, the first merges of GPT-2 that fit, then the special tokens.
 
     `vocabulary("gpt2", 50257)` is GPT-2's own.
     """
@@ -84,14 +84,14 @@ def vocabulary(style: str, size: int) -> Vocabulary:
 
 
 def byte_symbols() -> list[str]:
-    """The 256 printable stand-ins for bytes, in the order of GPT-2's ids (encoder.py, bytes_to_unicode)."""
+    """Return the 256 characters that stand for bytes, in the order of GPT-2's ids (bytes_to_unicode)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     return [chr(b) for b in printable] + [chr(256 + n) for n in range(256 - len(printable))]
 
 
 @functools.cache
 def tokenizer_json(style: str, size: int) -> str:
-    """The vocabulary as a `tokenizer.json`, written by the tokenizers library."""
+    """Return the vocabulary as a `tokenizer.json`, written by the tokenizers library."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
     words = vocabulary(style, size)

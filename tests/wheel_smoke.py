@@ -1,7 +1,7 @@
-"""Uses an installed pophood as a stranger would: makes a tiny model, loads it, generates, asks the command.
+"""Checks an installed pophood: makes a tiny model, loads it, generates, and runs the command.
 
-Run by the wheel check and by cibuildwheel, with the interpreter of the bare environment. It imports the
-package from where it is installed, never from the source tree beside it, and no test library.
+The wheel check and cibuildwheel run it in an environment with nothing else. It imports the installed package,
+never the source tree beside it, and no test library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    """Exit with an assertion when the installed package does not work."""
+    """Raise an AssertionError if the installed package does not work."""
     import pophood
 
     place = Path(pophood.__file__).resolve()

@@ -4,13 +4,15 @@
     lm = pophood.load("smollm2")
     print(lm.generate("The capital of Spain is", max_tokens=10, temperature=0).text)
 
-The names below are the library's surface; each is imported when it is first used.
+The names in `__all__` are the public library. Each is imported on first use.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from pophood import _moved
 
 if TYPE_CHECKING:
     from pophood.config import ModelConfig
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pophood.train.tune import tune
 
 __version__ = "0.1.0"
+
+_moved.install()
 
 _WHERE = {
     "Bundle": "model.bundle",
@@ -67,7 +71,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that `import pophood` costs nothing."""
+    """Import a public name on first use, so that `import pophood` stays fast."""
     if name not in _WHERE:
         raise AttributeError(f"module 'pophood' has no attribute {name!r}")
     return getattr(importlib.import_module(f"pophood.{_WHERE[name]}"), name)

@@ -1,4 +1,4 @@
-"""`python -m pophood` is the `pophood` command."""
+"""Run the `pophood` command as `python -m pophood` (small: an entry point)."""
 
 from pophood.cli import main
 

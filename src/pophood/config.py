@@ -1,33 +1,37 @@
-"""ModelConfig: what a model *is*, as frozen data. No weights, no file formats, no model names to branch on.
+"""ModelConfig: a model's architecture as frozen data: no weights, no file formats, no names to branch on.
 
-The alphabet of sizes, the same in Python and in C++:
+Sizes have the same letters in Python and in C++:
 
     B  sequences in a batch        C  features of the residual stream (n_embd)     V  vocabulary
     T  positions in a sequence     H  query heads      K  key/value heads          L  blocks
     D  features of one head        F  features inside the feed-forward (n_inner)   P  positions with a vector
 
-Every tensor that the engine knows has one canonical name; `tensor_shapes` lists them in the order of
-the forward pass. Matrices are stored [outputs, inputs], whatever their file does.
+Every tensor has one canonical name; `tensor_shapes` lists them in the order of the forward pass. Matrices are
+[outputs, inputs], whatever layout their file has.
 """
 
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pophood.errors import BadInput
+
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary positions (Su et al. 2021): pairs (i, i + D/2) of each head turn by position * frequency_i.
+    """Rotary position embedding, RoPE (Su et al. 2021): turns pair (i, i + D/2) by position * frequency_i.
 
-    `scaling` "linear" divides every frequency by `factor`; "llama3" divides the slow ones only and blends
-    between (Llama 3.1). "dynamic" rescales them beyond `original_context` only, which is not computed: up to
-    there it changes nothing. `divisors`, if given, is GGUF's `rope_freqs.weight` [D/2], which carries the
-    blend of "llama3" as numbers and then replaces `scaling`.
+    `scaling` "linear" divides every frequency by `factor`; "llama3" divides the low ones and blends those
+    between (Llama 3.1). "dynamic" rescales them only beyond `original_context`, which pophood does not
+    compute, so it changes nothing. `divisors` is GGUF's `rope_freqs.weight` [D/2], the blend of "llama3" as
+    numbers; if present it replaces `scaling`.
     """
 
     theta: float = 10_000.0
@@ -39,7 +43,7 @@ class Rope:
     divisors: tuple[float, ...] | None = None
 
     def frequencies(self, head_dim: int) -> NDArray[np.float32]:
-        """Angle per position of each pair, in radians: [D/2], in the arithmetic of transformers (f32).
+        """Return the angle per position of each pair in radians, [D/2], computed in f32 as transformers does.
 
         >>> Rope(theta=10_000.0).frequencies(4).tolist()
         [1.0, 0.009999999776482582]
@@ -57,11 +61,11 @@ class Rope:
         return base
 
     def llama3_divisors(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What "llama3" divides the unscaled frequencies [D/2] by: GGUF's rope_freqs.weight."""
-        # Llama 3.1: wavelengths over original/low are stretched by `factor`, those under original/high
-        # are kept, those between are blended linearly in the number of turns. These are the numbers that
-        # llama.cpp's converter stores as rope_freqs.weight, in its order of arithmetic, so that both kinds
-        # of file give the same bits; transformers blends the frequencies instead (within a few last bits).
+        """Return the divisors of the unscaled frequencies [D/2] for "llama3", GGUF's rope_freqs.weight."""
+        # Llama 3.1 stretches wavelengths over original/low by `factor`, keeps those under original/high, and
+        # blends those between linearly in the number of turns. These are the numbers that llama.cpp's
+        # converter stores as rope_freqs.weight, in its order of arithmetic, so that both kinds of file give
+        # the same bits. transformers blends the frequencies instead; the result differs in the last bits.
         wavelength = np.float32(2 * math.pi) / base
         longest = np.float32(self.original_context / self.low_freq_factor)
         shortest = np.float32(self.original_context / self.high_freq_factor)
@@ -69,7 +73,7 @@ class Rope:
         smooth = (turns - np.float32(self.low_freq_factor)) / np.float32(
             self.high_freq_factor - self.low_freq_factor
         )
-        smooth = np.clip(smooth, 0, 1)  # outside lie the wavelengths that are not blended
+        smooth = np.clip(smooth, 0, 1)  # 0 and 1 are the wavelengths that are not blended
         factor = np.float32(self.factor)
         between = np.float32(1.0) / ((np.float32(1.0) - smooth) / factor + smooth)
         stretched = np.where(wavelength > longest, factor, between)
@@ -78,10 +82,10 @@ class Rope:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Why a model is computed for fewer positions than its files name: beyond them it is another computation.
+    """The reason why a model runs on fewer positions than its files name.
 
     `positions` is the number that the files name, `window` the width of sliding attention if that is the
-    reason, `why` the reason in words, to stand behind "since".
+    reason, and `why` the reason in words, to follow "since".
     """
 
     positions: int
@@ -91,9 +95,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One transformer, described by its real architectural choices.
+    """The architecture of one transformer, choice by choice.
 
-    `architecture` is for people to read ("gpt2", "llama", "qwen2", "qwen3"); no code branches on it.
+    `architecture` ("gpt2", "llama", "qwen2", "qwen3") is shown to people; no code branches on it.
     """
 
     architecture: str
@@ -115,25 +119,40 @@ class ModelConfig:
     mlp_bias: bool
     qk_norm: bool  # RMS norm over D of every query and key head, before rotation (Qwen3)
     tied_output: bool  # the output matrix is the token embedding again
-    limit: Limit | None = None  # what keeps n_positions below the number that the files name
+    limit: Limit | None = None  # why n_positions is less than the number that the files name
 
     @property
     def named_positions(self) -> int:
-        """The context that the model's files name; a file that is written names the same."""
+        """The number of positions that the model's files name, which exported files name as well."""
         return self.limit.positions if self.limit else self.n_positions
 
     def limited_by(self, context: int) -> str:
-        """Why a context is no longer than this, for messages; "" if the user or the files chose it."""
+        """Return the reason why a context is not longer; "" if the user or the files chose its length."""
         return self.limit.why if self.limit and context == self.n_positions else ""
+
+    def check_ids(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Return token ids as whole numbers; raise BadInput unless each is a row of the token embedding."""
+        try:
+            whole = tuple(operator.index(token) for token in ids)
+        except TypeError:
+            raise BadInput(
+                "the prompt is neither text nor a sequence of token ids: encode it first"
+            ) from None
+        for token in whole:
+            if not 0 <= token < self.vocab_size:
+                raise BadInput(
+                    f"token id {token} is not in the vocabulary: wanted 0..{self.vocab_size - 1:,}"
+                )
+        return whole
 
     @property
     def n_params(self) -> int:
-        """Learned numbers, a tied output matrix counted once."""
+        """The number of parameters, with a tied output matrix counted once."""
         return sum(math.prod(shape) for shape in tensor_shapes(self).values())
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Canonical name -> shape of every tensor that a model of this config has, in order of use.
+    """Return the shape of every tensor of the model by canonical name, in order of use.
 
     Example: `tensor_shapes(gpt2)["blocks.0.mlp.up.weight"] == (3072, 768)`.
     """

@@ -1,8 +1,8 @@
-"""Picking: take each next token oneself, among the likeliest, and go back. No printing, no input.
+"""Picker: a text whose tokens the user picks among the likeliest ones. No printing, no input.
 
     options -> pick(number) -> options -> ... -> back() -> options of the step before
 
-Going back cuts the sequence (`truncate`) and shows the options again that it had there: nothing is computed.
+Going back truncates the sequence and restores the options of that step without computing anything.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ End = Literal["stop", "length", "context"]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One of the likeliest next tokens; logit and probability are the model's, before any setting."""
+class TokenOption:
+    """One of the likeliest next tokens, with the model's logit and probability, before any setting."""
 
     id: int
     text: str
@@ -33,22 +33,22 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """What was taken: the `number`-th (from 1) of the `options` there were."""
+    """One picked token: the `number`-th of the `options`, counted from 1."""
 
     number: int
-    options: tuple[Option, ...]
+    options: tuple[TokenOption, ...]
 
     @property
-    def option(self) -> Option:
-        """The one that was taken."""
+    def option(self) -> TokenOption:
+        """The picked option."""
         return self.options[self.number - 1]
 
 
 class Picker:
-    """A text under way. `options` are the likeliest next tokens; `picks` is the path so far.
+    """A text picked token by token. `options` are the likeliest next tokens, `picks` the path so far.
 
-    `ended` says why no token can follow: a stop token, `most` tokens, or a full context window. Close it, or
-    leave a `with`: the sequence is dropped.
+    `ended` tells why no token can follow: a stop token, `most` tokens, or a full context window. `close`, or
+    the end of a `with`, drops the sequence.
 
         with Picker(lm.engine, lm.bundle.tokenizer, lm.tokenize("The capital of Spain is")) as picker:
             picker.pick(2); picker.back(); picker.pick(1); print(picker.text)
@@ -80,12 +80,12 @@ class Picker:
 
     @property
     def picks(self) -> tuple[Pick, ...]:
-        """The path so far."""
+        """The picks so far."""
         return tuple(self._picks)
 
     @property
     def ended(self) -> End | None:
-        """Why no token can follow, or None."""
+        """The reason why no token can follow, or None."""
         if self._picks and self._picks[-1].option.id in self._tokenizer.stops:
             return "stop"
         if len(self._picks) == self._most:
@@ -94,7 +94,7 @@ class Picker:
 
     @property
     def text(self) -> str:
-        """What the picks spell, whole characters; special tokens only where they were asked for."""
+        """The text of the picks, in whole characters; without special tokens unless `special` is set."""
         continues = any(token not in self._tokenizer.specials for token in self.prompt_ids)
         stream = TextStream(self._tokenizer, self._special, continues=continues)
         stops = () if self._special else self._tokenizer.stops
@@ -103,36 +103,36 @@ class Picker:
 
     @property
     def probability(self) -> float:
-        """Of the whole path: the product of its tokens' probabilities (1 for an empty one)."""
+        """The probability of the whole path: the product of those of its tokens (1 for an empty path)."""
         return math.prod(pick.option.probability for pick in self._picks)
 
     def pick(self, number: int = 1) -> Pick:
-        """Take the `number`-th option and go on. Raises BadInput for another number, or at the end."""
+        """Take the `number`-th option. Raises BadInput if there is none of that number, and at the end."""
         if self.ended is not None:
             raise BadInput(f"the text has ended ({self.ended}): go back, or end")
         if not 1 <= number <= len(self.options):
             raise BadInput(f"there is no number {number}: wanted 1 to {len(self.options)}")
-        taken = Pick(number, self.options)
-        self._picks.append(taken)
+        pick = Pick(number, self.options)
+        self._picks.append(pick)
         if self.ended is None:
             try:
-                row = self._engine.logits([(self._sequence, [taken.option.id])])[0]
+                row = self._engine.logits([(self._sequence, [pick.option.id])])[0]
             except BaseException:
-                self._picks.pop()  # the engine has put its sequence back as well
+                self._picks.pop()  # the engine has restored its sequence as well
                 raise
             self.options = self._options(row)
-        return taken
+        return pick
 
     def back(self) -> Pick:
-        """Take the last pick back and return it; nothing is computed. Raises BadInput at the beginning."""
+        """Remove the last pick and return it. Raises BadInput at the beginning."""
         if not self._picks:
             raise BadInput("this is the beginning: there is nothing to go back to")
-        undone = self._picks.pop()
-        self.options = undone.options
+        pick = self._picks.pop()
+        self.options = pick.options
         length = len(self.prompt_ids) + len(self._picks)
         if self._engine.length(self._sequence) > length:
             self._engine.truncate(self._sequence, length)
-        return undone
+        return pick
 
     def close(self) -> None:
         """Drop the sequence."""
@@ -146,10 +146,10 @@ class Picker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _options(self, row: Floats) -> tuple[Option, ...]:
+    def _options(self, row: Floats) -> tuple[TokenOption, ...]:
         mass = log_sum_exp(row)
         spell = self._tokenizer.token_text
         return tuple(
-            Option(i, spell(i), float(row[i]), math.exp(float(row[i]) - mass))
+            TokenOption(i, spell(i), float(row[i]), math.exp(float(row[i]) - mass))
             for i in ranked(row, self._shown).tolist()
         )

@@ -1,11 +1,13 @@
-"""A game: guess the next word of a text, against the model. Dealing and judging; no printing, no input.
+"""A game against the model: guess the next word of a text. Deals and judges; no printing, no input.
 
-Both see the same text, and both know that a whole word comes. Places are chosen without a look at the answer:
-where the model is neither sure (under 1 bit) nor lost (over 6 bits). Both guesses are judged by one rule.
+Player and model see the same text and know that a whole word follows. A place in the text is chosen by the
+model's entropy there, between 1 bit (sure) and 6 bits (lost), whatever the answer is. One rule judges both
+guesses.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.look.views.surprise import place_of
+from pophood.model.score import logit_rows
 from pophood.sampling.randomness import uniforms
 from pophood.sampling.softmax import Floats, entropy, log_sum_exp, ranked
 
@@ -24,20 +27,17 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 ROUNDS, MOST_ROUNDS = 10, 100
-OPENING, SPACING, GAP = (
-    24,
-    16,
-    4,
-)  # tokens: before the first round, per round on average, between two at least
-SURE, LOST = 1.0, 6.0  # bits of entropy between which a place is worth guessing at
-HINTS, SEARCHED = 5, 200  # words shown, likeliest tokens searched for them
-ALONE, HELPED = 3, 1  # points for the right word: by oneself, and after a look at the hints
-ROWS = 128  # logit rows held at once
+OPENING = 24  # tokens before the first round
+SPACING = 16  # tokens per round on average
+GAP = 4  # tokens between two rounds at least
+SURE, LOST = 1.0, 6.0  # bits of entropy; a round is preferably between the two
+HINTS, SEARCHED = 5, 200  # words shown as hints, and likeliest tokens searched for them
+ALONE, HELPED = 3, 1  # points for the right word without and with hints
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A token that the model thinks of, with its probability among all tokens."""
+    """A token and its probability among all tokens."""
 
     text: str
     probability: float
@@ -45,25 +45,25 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One place to guess at. `before` is all of the text so far; `hints` are the model's likeliest words."""
+    """One word to guess. `before` is the text up to it; `hints` are the model's likeliest words."""
 
     before: str
-    answer: str  # the token that comes, its leading space kept
+    answer: str  # the next token, with its leading space
     hints: tuple[Guess, ...]
-    probability: float  # that the model gives the answer
+    probability: float  # of the answer, by the model
     rank: int  # of the answer, from 1
-    bits: float  # entropy: how open the model thinks it is
+    bits: float  # the entropy of the model's prediction
     logits: Floats = field(repr=False, compare=False)
 
     @property
     def guess(self) -> Guess:
-        """The model's."""
+        """The model's guess."""
         return self.hints[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A round that was played: the player's guess ("" to pass), whether hints were seen, and the points."""
+    """A played round: the player's guess ("" to pass), and whether the player saw the hints."""
 
     round: Round
     guess: str
@@ -71,36 +71,36 @@ class Turn:
 
     @property
     def right(self) -> bool:
-        """Whether the player's guess was the word."""
+        """Whether the player's guess was right."""
         return same(self.guess, self.round.answer)
 
     @property
     def points(self) -> int:
-        """The player's."""
+        """The player's points."""
         return (HELPED if self.helped else ALONE) if self.right else 0
 
     @property
     def model_right(self) -> bool:
-        """Whether the model's likeliest word was the word."""
+        """Whether the model's guess was right."""
         return same(self.round.guess.text, self.round.answer)
 
     @property
     def model_points(self) -> int:
-        """The model's."""
+        """The model's points."""
         return ALONE if self.model_right else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """A dealt game; `rounds` may be fewer than were asked for if the text has no more places."""
+    """A dealt game. It has fewer rounds than requested if the text has too few suitable words."""
 
     rounds: tuple[Round, ...]
     seed: int
-    text: str  # of which the rounds are taken: the file's, or a stretch of it
+    text: str  # the text or the part of it that the rounds come from
 
 
 def same(guess: str, answer: str) -> bool:
-    """Whether a guess is the answer: its first word, whatever its case and the marks around it.
+    """Whether the first word of a guess is the answer, regardless of case and punctuation.
 
     >>> same("madrid", " Madrid"), same("Madrid, which", " Madrid"), same("", " Madrid")
     (True, True, False)
@@ -115,9 +115,9 @@ def _bare(word: str) -> str:
 
 
 def deal(lm: LM, text: str, rounds: int = ROUNDS, *, seed: int = 0) -> Game:
-    """Choose a stretch of the text and `rounds` places in it; the same seed deals the same game.
+    """Choose a part of the text and `rounds` words in it; the same seed deals the same game.
 
-    Raises BadInput for a text without enough words.
+    Raises BadInput for a text with too few words.
 
         deal(lm, open("notes.txt").read()).rounds[0].before
     """
@@ -136,17 +136,17 @@ def deal(lm: LM, text: str, rounds: int = ROUNDS, *, seed: int = 0) -> Game:
             "give a file with a paragraph or more"
         )
     dealt = []
-    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # once more, to hold these rows only
+    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # again, to keep only these rows
         log_probability, rank = place_of(row, ids[i])
         before = b"".join(pieces[start:i]).decode("utf-8", "replace")
-        chance = math.exp(log_probability)
-        dealt.append(Round(before, texts[i], _hints(lm, row), chance, rank, bits[i], row.copy()))
+        probability = math.exp(log_probability)
+        dealt.append(Round(before, texts[i], _hints(lm, row), probability, rank, bits[i], row.copy()))
     whole = b"".join(pieces[start:]).decode("utf-8", "replace")
     return Game(tuple(dealt), seed, whole)
 
 
 def probability_of(lm: LM, played: Round, guess: str) -> Guess | None:
-    """What the model thought of the player's guess: its first token there; None for an empty guess."""
+    """Return the model's probability of the first token of the player's guess; None for an empty guess."""
     words = guess.split()
     if not words:
         return None
@@ -159,31 +159,31 @@ def probability_of(lm: LM, played: Round, guess: str) -> Guess | None:
 
 
 def whole_words(texts: Sequence[str]) -> list[int]:
-    """Where a token is one whole word: letters after a space, and no letter follows.
+    """Return the indices of tokens that are whole words: a space and letters, with no letter after them.
 
     >>> whole_words(["The", " mother", " and", " sis", "ter", ".", " It"])
     [1, 2, 6]
     """
-    found = []
-    for i, text in enumerate(texts):
-        follows = texts[i + 1] if i + 1 < len(texts) else " "
-        if _is_word(text) and not _goes_on(follows):
-            found.append(i)
-    return found
+    return [
+        i
+        for i, (text, following) in enumerate(itertools.pairwise([*texts, " "]))
+        if _is_word(text) and not _continues(following)
+    ]
 
 
 def _is_word(text: str) -> bool:
     return text[:1] == " " and len(text) > 2 and text[1:].isalpha()
 
 
-def _goes_on(follows: str) -> bool:
-    return follows[:1].isalnum() or follows[:1] in ("'", "’", "-", "\ufffd", "_")
+def _continues(following: str) -> bool:
+    return following[:1].isalnum() or following[:1] in ("'", "’", "-", "\ufffd", "_")
 
 
 def choose(bits: dict[int, float], rounds: int, seed: int) -> list[int]:
-    """Up to `rounds` places, ascending, at least GAP apart, drawn by the seed.
+    """Draw up to `rounds` places by the seed, at least GAP apart, and return them in ascending order.
 
-    Places with an entropy between SURE and LOST come first, then those nearest to it.
+    `bits` is the entropy at each place. Those between SURE and LOST are preferred, then those nearest to
+    them.
 
     >>> choose({3: 2.0, 4: 2.0, 20: 9.0}, 2, seed=0)[-1]
     20
@@ -201,7 +201,7 @@ def choose(bits: dict[int, float], rounds: int, seed: int) -> list[int]:
 
 
 def _stretch(lm: LM, text: str, rounds: int, seed: int) -> tuple[list[int], int]:
-    """Token ids of the part of the text to play with, and how many of them are start tokens."""
+    """Return the token ids of the part of the text to play with, and how many of them are start tokens."""
     if not text.strip():
         raise BadInput("the text is empty: give a file with a paragraph or more")
     tokenizer = lm.bundle.tokenizer
@@ -218,7 +218,7 @@ def _stretch(lm: LM, text: str, rounds: int, seed: int) -> tuple[list[int], int]
 
 
 def _beginnings(pieces: Iterator[bytes]) -> list[int]:
-    """Where a line begins, or where none does, a sentence."""
+    """Return the tokens that begin a line, or those that begin a sentence if there is only one line."""
     lines, sentences = [], []
     for i, piece in enumerate(pieces):
         if piece.endswith(b"\n"):
@@ -229,22 +229,15 @@ def _beginnings(pieces: Iterator[bytes]) -> list[int]:
 
 
 def _rows(lm: LM, ids: list[int], wanted: set[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(place, the logits that predict it) for every place that is wanted; a pass over the text."""
-    sequence = lm.engine.new_sequence()
-    try:
-        for start in range(0, len(ids) - 1, ROWS):
-            stop = min(start + ROWS, len(ids) - 1)
-            rows = lm.engine.forward([(sequence, ids[start:stop])], rows="all").output
-            assert rows is not None
-            yield from ((i, rows[i - start - 1]) for i in range(start + 1, stop + 1) if i in wanted)
-    finally:
-        lm.engine.drop(sequence)
+    """Read the text once and yield (place, the logits that predict it) for the wanted places."""
+    for place, rows in logit_rows(lm.engine, ids):
+        yield from ((i, row) for i, row in enumerate(rows, place) if i in wanted)
 
 
 def _hints(lm: LM, row: Floats) -> tuple[Guess, ...]:
-    """The likeliest tokens that could be the word; any tokens if there are none near the top."""
+    """Return the likeliest tokens that are words, or the likeliest tokens if the top has no words."""
     mass = log_sum_exp(row)
     spell = lm.bundle.tokenizer.token_text
-    near = [(i, spell(i)) for i in ranked(row, min(SEARCHED, len(row))).tolist()]
-    found = [one for one in near if _is_word(one[1])] or near
-    return tuple(Guess(text, math.exp(float(row[i]) - mass)) for i, text in found[:HINTS])
+    likeliest = [(i, spell(i)) for i in ranked(row, min(SEARCHED, len(row))).tolist()]
+    words = [(i, text) for i, text in likeliest if _is_word(text)] or likeliest
+    return tuple(Guess(text, math.exp(float(row[i]) - mass)) for i, text in words[:HINTS])

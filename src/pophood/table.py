@@ -1,4 +1,4 @@
-"""Table: named columns and rows, for people (text, notebook) and programs (CSV, JSON). No computing."""
+"""Table: named columns and rows, shown as text or in a notebook, and written as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAR_WIDTH = 24  # characters, or tenths of an em in a notebook
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under column names; texts show their spaces, and `bars` names a column of 0..1 to draw as bars.
+    """Rows under column names. Texts show their spaces; `bars` names a column of 0..1 that is drawn as bars.
 
     >>> table = Table(("token_id", "token_text"), ((286, " of"),))
     >>> print(table)
@@ -34,7 +34,7 @@ class Table:
     rows: tuple[tuple[object, ...], ...]
     bars: str | None = None
     title: str = ""
-    decimals: Mapping[str, int] = field(default_factory=dict)  # column -> places shown; others four
+    decimals: Mapping[str, int] = field(default_factory=dict)  # column -> decimal places; four for the others
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,12 +47,12 @@ class Table:
         return dict(zip(self.columns, self.rows[index], strict=True))
 
     def column(self, name: str) -> list[object]:
-        """The values of one column, top to bottom."""
+        """Return the values of one column, top to bottom."""
         at = self.columns.index(name)
         return [row[at] for row in self.rows]
 
     def to_csv(self) -> str:
-        """Comma-separated values with a header line; floats keep every digit."""
+        """Return comma-separated values with a header line; floats keep every digit."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
@@ -60,11 +60,11 @@ class Table:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """A list of objects, one per row."""
+        """Return a JSON list of objects, one per row."""
         return json.dumps(list(self), ensure_ascii=False)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The same as a data frame; raises NotFound without pandas."""
+        """Return a data frame; raises NotFound without pandas."""
         try:
             import pandas
         except ImportError:
@@ -74,7 +74,7 @@ class Table:
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
     def cells(self, row: int) -> tuple[str, ...]:
-        """One row as it is shown; texts in quotes where spaces may matter."""
+        """Return the shown texts of one row, in quotes where spaces may matter."""
         return tuple(
             show(value, self.decimals.get(name, 4), quoted=self.quoted(i))
             for i, (name, value) in enumerate(zip(self.columns, self.rows[row], strict=True))
@@ -95,7 +95,7 @@ class Table:
         return "\n".join(([self.title] if self.title else []) + lines)
 
     def _repr_html_(self) -> str:
-        """The same for a notebook, with real bars."""
+        """Return the table as HTML for a notebook, with drawn bars."""
         head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.columns)
         body = []
         for number in range(len(self.rows)):
@@ -111,18 +111,18 @@ class Table:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
     def numeric(self, column: int) -> bool:
-        """Whether a column holds numbers only; they are lined up at the right."""
+        """Whether a column has numbers only, which are aligned to the right."""
         return all(isinstance(row[column], (int, float)) for row in self.rows)
 
     def quoted(self, column: int) -> bool:
-        """Whether a column's texts are pieces of text, whose spaces count: by its name, or by its spaces."""
+        """Whether spaces matter in a column: by its name, or since a text begins or ends with a space."""
         if self.columns[column].endswith("text"):
             return True
         texts = (row[column] for row in self.rows)
         return any(isinstance(text, str) and text != text.strip() for text in texts)
 
     def share(self, row: int) -> float:
-        """How long a row's bar is, 0 to 1; 0 in a table without bars."""
+        """Return the length of a row's bar, 0 to 1; 0 in a table without bars."""
         value = self.rows[row][self.columns.index(self.bars)] if self.bars else 0.0
         return min(max(float(value), 0.0), 1.0) if isinstance(value, (int, float)) else 0.0
 
@@ -134,7 +134,7 @@ def _html_bar(share: float) -> str:
 
 
 def show(value: object, decimals: int = 4, *, quoted: bool = True) -> str:
-    """One cell: texts `quoted` so that their spaces can be seen, floats to four places or as told.
+    """Format one cell: floats with `decimals` places, texts in quotes if `quoted`, to show their spaces.
 
     >>> show(" of"), show(0.25), show(None)
     ('" of"', '0.2500', '-')
@@ -148,7 +148,7 @@ def show(value: object, decimals: int = 4, *, quoted: bool = True) -> str:
 
 
 def count(number: int, what: str, several: str | None = None) -> str:
-    """A number with its noun; `several` is a plural that is not formed with -s.
+    """Format a number with its noun; `several` is the plural if it does not just add an -s.
 
     >>> count(1, "token"), count(1024, "token"), count(2, "matrix", "matrices")
     ('1 token', '1,024 tokens', '2 matrices')

@@ -1,9 +1,9 @@
-"""Taps: the places inside a forward pass that can be read: names, axes, shapes. No numbers, no engine.
+"""Taps: the intermediate arrays of a forward pass that can be read: their names, axes and shapes.
 
     embed.token  embed.position  blocks.i.{...}  final_norm.normalized  final_norm  logits
 
-docs/taps.md draws where each one sits. The order below is the order of execution; a tap's number is its place
-in the enumeration of native/engine/engine.h.
+docs/taps.md shows where each tap is. The order below is the order of execution; a tap's number is its value
+in the enumeration of native/engine/engine.h. The engine reads the arrays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ Axes = tuple[str, ...]
 FEATURE: Axes = ("token", "feature")  # [T, C]
 QUERY: Axes = ("token", "head", "dim")  # [T, H, D]
 KEY: Axes = ("token", "kv_head", "dim")  # [T, K, D]
-PAIR: Axes = ("token", "head", "key")  # [T, H, S] in the engine; a trace turns it to ("head", "query", "key")
+PAIR: Axes = (
+    "token",
+    "head",
+    "key",
+)  # [T, H, S] in the engine; a trace transposes it to ("head", "query", "key")
 HEAD: Axes = ("token", "head", "feature")  # [T, H, C]
 NEURON: Axes = ("token", "neuron")  # [T, F]
 SCORE: Axes = ("token", "vocabulary")  # [T, V]
@@ -60,7 +64,7 @@ _LAST: dict[str, tuple[int, Axes]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """One place of one model: `number` and `layer` say it to the engine, `axes` names its dimensions."""
+    """One tap of one model. The engine identifies it by `number` and `layer`; `axes` names its dimensions."""
 
     name: str
     number: int
@@ -69,7 +73,7 @@ class Tap:
     config: ModelConfig
 
     def shape(self, tokens: int, keys: int) -> tuple[int, ...]:
-        """Its shape for a batch of `tokens` rows that see up to `keys` positions."""
+        """Return its shape for a batch of `tokens` rows that attend to up to `keys` positions."""
         config = self.config
         sizes = {
             "token": tokens,
@@ -84,34 +88,34 @@ class Tap:
         return tuple(sizes[axis] for axis in self.axes)
 
     def nbytes(self, tokens: int, keys: int) -> int:
-        """Memory of its array, in bytes."""
+        """Return the size of its array in bytes."""
         return 4 * math.prod(self.shape(tokens, keys))
 
 
 def taps_of(config: ModelConfig) -> dict[str, Tap]:
-    """Every tap that a model of this config has, in order of execution.
+    """Return every tap of a model by name, in order of execution.
 
     Example: `list(taps_of(gpt2))[2] == "blocks.0.resid_pre"`.
     """
     absent = {"mlp.gate", "mlp.up"} if not config.gated_mlp else set()
     absent |= {"attn.rot_q", "attn.rot_k"} if config.rope is None else {"embed.position"}
-    found = [
+    taps = [
         Tap(name, number, 0, axes, config) for name, (number, axes) in _FIRST.items() if name not in absent
     ]
     for i in range(config.n_layer):
-        found += [
+        taps += [
             Tap(f"blocks.{i}.{name}", number, i, axes, config)
             for name, (number, axes) in _BLOCK.items()
             if name not in absent
         ]
-    found += [Tap(name, number, 0, axes, config) for name, (number, axes) in _LAST.items()]
-    return {tap.name: tap for tap in found}
+    taps += [Tap(name, number, 0, axes, config) for name, (number, axes) in _LAST.items()]
+    return {tap.name: tap for tap in taps}
 
 
 def match_taps(config: ModelConfig, patterns: Sequence[str]) -> list[Tap]:
-    """The taps that any of the patterns matches, in order of execution.
+    """Return the taps that any of the patterns matches, in order of execution.
 
-    `*` stands for anything, dots included; a pattern that begins with `!` takes matches away. Names of
+    `*` stands for anything, dots included; a pattern that begins with `!` removes its matches. Names of
     TransformerLens are understood where they mean the same array (`alias`). Raises BadInput for a pattern
     that matches nothing.
 
@@ -128,7 +132,7 @@ def match_taps(config: ModelConfig, patterns: Sequence[str]) -> list[Tap]:
 
 
 def alias(name: str) -> str:
-    """The canonical name of a TransformerLens hook; any other name comes back as it is.
+    """Return the canonical name of a TransformerLens hook, and any other name unchanged.
 
     >>> alias("blocks.3.attn.hook_pattern"), alias("hook_embed"), alias("blocks.3.attn.pattern")
     ('blocks.3.attn.pattern', 'embed.token', 'blocks.3.attn.pattern')
@@ -142,7 +146,7 @@ def alias(name: str) -> str:
     return name
 
 
-# TransformerLens' hooks, only where tests/look/test_transformer_lens.py shows equal arrays (raw weights).
+# Hooks of TransformerLens whose arrays tests/look/test_transformer_lens.py shows to be equal (raw weights).
 _ALIASES = {
     "hook_embed": "embed.token",
     "hook_pos_embed": "embed.position",

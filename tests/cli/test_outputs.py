@@ -13,7 +13,7 @@ from pophood.cli.terminal.outputs import Outputs
 
 
 def token(sample: int, text: str, finish: str | None = None, p: float = 0.5) -> Any:
-    return SimpleNamespace(sample=sample, text=text, finish=finish, probability=p, chance=p)
+    return SimpleNamespace(sample=sample, text=text, finish=finish, probability=p, final_probability=p)
 
 
 def test_one_sample_is_the_prompt_and_its_continuation(capsys: pytest.CaptureFixture[str]) -> None:

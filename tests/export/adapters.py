@@ -65,6 +65,5 @@ def logits(config: ModelConfig, weights: StoredWeights, ids: Sequence[int]) -> N
     """The engine's logits after every token: [T, V]."""
     engine = Engine(config, "f32", threads=1)
     engine.load(weights)
-    output = engine.forward([(engine.new_sequence(), ids)], rows="all").output
-    assert output is not None
-    return output
+    with engine.sequence() as sequence:
+        return engine.logits([(sequence, ids)], rows="all")

@@ -1,4 +1,4 @@
-"""A model and a tokenizer to reason about: logits are a hash of the history, tokens are pieces of bytes."""
+"""A mock model and tokenizer: logits are a hash of the history, tokens are pieces of bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LETTERS = "abcdefgh"
 
 
 class MockTokenizer:
-    """Tokens are pieces of bytes; the last ones may be special."""
+    """A tokenizer whose tokens are pieces of bytes; the last ones may be special."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class MockTokenizer:
 
 
 class MockDecoder:
-    """A decoder whose logits depend on the whole history and on nothing else.
+    """A decoder whose logits depend on the whole history only.
 
-    `script` names the tokens that get by far the largest logit, one after the other, once the history is
-    `prompt_length` long. The call number `fail_at` raises `failure` with every sequence as before, as the
-    engine does; call number `nan_at` returns a NaN in its last row.
+    Once the history is `prompt_length` long, the tokens of `script` get by far the largest logit, one after
+    the other. Call number `fail_at` raises `failure` and leaves every sequence unchanged, as the engine does;
+    call number `nan_at` returns a NaN in its last row.
     """
 
     def __init__(self, vocab_size: int = 16, context: int = 64) -> None:

@@ -1,4 +1,4 @@
-"""Runs on the mock model, as the tests of the loop want them."""
+"""Runs on the mock model, for the tests of the loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pophood.sampling import SamplingSettings
 from tests.generate.mock import MockDecoder, MockTokenizer
 
 LETTERS = [b"a", b"b", b"c", b"ab", b"bc", b"\n", " é".encode(), b"END", b"E", b"N", b"D", b"x", b"y", b"z"]
-END = 14  # <end>, special and a stop
+END = 14  # <end>, a special token that stops
 TOKENIZER: Any = MockTokenizer([*LETTERS, b"", b"\xc3"], specials={END: "<end>"}, stops={END: "eos_token"})
 PROMPT = [0, 1, 2, 3]
 WILD = SamplingSettings(top_k=0, temperature=1.5)
@@ -25,7 +25,7 @@ def run(
 
 
 def scripted(script: list[int], **values: Any) -> list[Token]:
-    """The tokens of a run in which the model insists on the script."""
+    """Return the tokens of a run whose model follows the script."""
     engine = MockDecoder()
     engine.script, engine.prompt_length = script, len(PROMPT)
     tokens = list(
@@ -42,5 +42,7 @@ def text_of(tokens: list[Token]) -> str:
 def by_sample(tokens: list[Token]) -> dict[int, list[tuple[Any, ...]]]:
     found: dict[int, list[tuple[Any, ...]]] = {}
     for t in tokens:
-        found.setdefault(t.sample, []).append((t.id, t.text, t.position, t.logit, t.chance, t.finish))
+        found.setdefault(t.sample, []).append(
+            (t.id, t.text, t.position, t.logit, t.final_probability, t.finish)
+        )
     return found

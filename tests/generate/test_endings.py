@@ -1,4 +1,4 @@
-"""However a run ends, no sequence stays behind, and what the prefix cache kept is true."""
+"""However a run ends, every sequence is dropped, and the prefix cache knows what it keeps."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_an_error_of_the_engine_leaves_no_sequence(
     shown: list[Token] = []
     with pytest.raises(type(failure)):
         shown.extend(run(engine, prefix=prefix, samples=3, stop_ids=()))
-    assert len(shown) == 3 * (call - 1)  # what was computed was given out
+    assert len(shown) == 3 * (call - 1)  # every computed token was yielded
     assert len(engine.sequences) == int(with_prefix)
-    if prefix is not None:  # and what the prefix cache kept is true
+    if prefix is not None:  # the prefix cache has the right tokens
         again = run(engine, prefix=prefix, samples=3)
         assert by_sample(list(again)) == by_sample(list(run(MockDecoder(), samples=3)))
         assert again.reused == (len(PROMPT) - 1 if call > 1 else 0)

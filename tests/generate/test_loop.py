@@ -1,4 +1,4 @@
-"""The loop on a mock model: batches, prefixes, stops, details; however a run ends, no sequence stays."""
+"""The loop on a mock model: batches, prefixes, stops and details."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_positions_seconds_and_timings() -> None:
     assert [t.position for t in tokens if t.sample == 1] == [4, 5, 6, 7]
     assert all(0 < a.seconds <= b.seconds for a, b in itertools.pairwise(tokens))
     assert (this.timings.prefill_tokens, this.timings.decode_tokens) == (4, 6)
-    assert this.timings.prefill_rate is not None
+    assert this.timings.prefill_seconds > 0
     assert this.timings.decode_rate is not None
     assert this.finishes == {0: "length", 1: "length"}
 
@@ -85,7 +85,7 @@ def test_prefix_reuse_changes_no_token(samples: int) -> None:
         assert by_sample(list(again)) == by_sample(list(fresh))
         assert len(engine.sequences) == 1
         reused.append(again.reused)
-    # the last token made was never fed, the last of a prompt is always computed
+    # the last generated token was never fed, and the last of a prompt is always computed
     assert reused == [len(PROMPT) + len(made) - 1, len(PROMPT) + 3, 0, 1, 0]
 
 
@@ -157,7 +157,7 @@ def test_stop_strings_cut_where_a_search_afterwards_would(
     free, watched = TOKENIZER.decode(script[:least]), ""
     for made, token in enumerate(
         script[least:], least + 1
-    ):  # a stop string counts from the first watched token
+    ):  # stop strings count from the token after min_tokens
         watched += TOKENIZER.decode([token])
         ends = [
             (end, -len(s))
@@ -187,7 +187,7 @@ def test_a_minimum_forbids_every_stop_until_it_is_reached() -> None:
 def test_the_context_window_ends_a_sample() -> None:
     engine = MockDecoder(context=8)
     tokens = list(run(engine, stop_ids=(), max_tokens=None))
-    assert [t.position for t in tokens] == [4, 5, 6, 7, 8]  # the last one is made, not fed
+    assert [t.position for t in tokens] == [4, 5, 6, 7, 8]  # the last one is generated, not fed
     assert tokens[-1].finish == "context"
     full = list(run(MockDecoder(context=4), stop_ids=()))
     assert [t.finish for t in full] == ["context"]
@@ -236,7 +236,7 @@ def test_only_the_beginning_of_a_text_loses_its_first_space() -> None:
 
 @pytest.mark.parametrize("prompt", [[16], [-1], [0, 99]])
 def test_a_token_outside_the_vocabulary_is_named(prompt: list[int]) -> None:
-    with pytest.raises(BadInput, match=rf"the prompt holds token {prompt[-1]}; wanted ids from 0 to 15"):
+    with pytest.raises(BadInput, match=rf"token id {prompt[-1]} is not in the vocabulary: wanted 0\.\.15"):
         run(MockDecoder(), prompt)
 
 
@@ -264,7 +264,9 @@ def test_details_are_the_models_own_before_any_step() -> None:
         assert [entry[0] for entry in token.top] == order
         assert [entry[1] for entry in token.top] == [TOKENIZER.token_text(i) for i in order]
         assert [entry[3] for entry in token.top] == pytest.approx(probabilities[order].tolist(), rel=1e-5)
-        assert token.chance >= (token.probability or 0)
+        assert token.final_probability >= (token.probability or 0)
+        with pytest.warns(DeprecationWarning, match=r"now Token\.final_probability"):
+            assert token.chance == token.final_probability
         history.append(token.id)
 
 

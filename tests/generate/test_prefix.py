@@ -1,4 +1,4 @@
-"""PrefixCache: who owns the sequence, what is shared, and what happens when the engine has dropped it."""
+"""PrefixCache: who owns the sequence, what is shared, and sequences that the engine has dropped."""
 
 from __future__ import annotations
 

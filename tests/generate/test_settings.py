@@ -1,4 +1,4 @@
-"""Settings of a run: their ranges, and what becomes of a prompt that is too long."""
+"""Settings of a run: their ranges, and how a prompt that is too long is cut."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_too_long_is_an_error_with_both_counts() -> None:
 
 
 def test_truncation_by_hand() -> None:
-    # window 10, 4 new tokens of which the last is never fed back: 7 of 20 stay
+    # window 10, 4 new tokens, the last of which is never fed back: 7 of 20 remain
     left, cut = fit(range(20), 10, GenerateSettings(max_tokens=4, truncate="left"))
     assert left == (13, 14, 15, 16, 17, 18, 19)
     assert cut == Truncation("left", 20, 13, 0)
@@ -93,7 +93,7 @@ def test_a_cut_prompt_leaves_room(
     assert len(kept) == len(ids) - cut.dropped
     assert kept == ids[: cut.at] + ids[cut.at + cut.dropped :]
     assert kept[-1] == ids[-1]
-    room = context + 1 - len(kept)  # tokens that can be made
+    room = context + 1 - len(kept)  # tokens that can be generated
     assert room >= min(max_tokens or context, max(context // 2, 1))
     if kind == "middle" and len(kept) > 1:
         assert kept[0] == 0

@@ -1,4 +1,4 @@
-"""Stop strings: nothing of one is shown, whatever the pieces; the end is where a plain search finds it."""
+"""Stop strings: never shown, however the text is cut, and recognised where a plain search finds them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRINGS = st.lists(st.text(alphabet="ab", min_size=1, max_size=6), max_size=3)
 
 
 def search(text: str, strings: list[str]) -> tuple[str, str | None]:
-    """The plain search: the first place where any string is complete, the longest such string."""
+    """Search the whole text: the first place where a string is complete, and the longest such string."""
     for end in range(1, len(text) + 1):
         complete = [string for string in strings if text[:end].endswith(string)]
         if complete:

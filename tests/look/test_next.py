@@ -57,7 +57,9 @@ def test_a_column_is_what_sampling_draws_from(smol: pophood.LM, values: dict[str
         choice = chain(whole).choose(view.logits, (), seed=seed, sample=sample, position=5)
         assert choice.candidates == column.tokens
         if choice.id in ids:
-            assert choice.chance == pytest.approx(column.probabilities[ids.index(choice.id)], rel=1e-4)
+            assert choice.final_probability == pytest.approx(
+                column.probabilities[ids.index(choice.id)], rel=1e-4
+            )
     assert sum(column.probabilities) <= 1 + 1e-5
     if column.tokens <= 60:
         assert sum(column.probabilities) == pytest.approx(1, rel=1e-4)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pophood.config import ModelConfig
 from pophood.model.bundle import open_weights
 from pophood.model.engine import Engine, StoredWeights
+from pophood.model.score import greedy
 from tests.tiny import reference
 
 Floats = NDArray[np.float32]
@@ -88,9 +89,8 @@ def loaded(config: ModelConfig, weights: StoredWeights, threads: int | None = No
 
 def compare(engine: Engine, truth: Truth) -> Difference:
     """Measure an engine against the truth."""
-    sequence = engine.new_sequence()
-    result = engine.forward([(sequence, truth.prompt)], rows="all", taps=["blocks.*.resid_post"])
-    assert result.output is not None
+    with engine.sequence() as sequence:
+        result = engine.forward([(sequence, truth.prompt)], rows="all", taps=["blocks.*.resid_post"])
     errors = [_relative(result.taps[f"blocks.{i}.resid_post"], block) for i, block in enumerate(truth.blocks)]
     first = next((i for i, error in enumerate(errors) if not error <= RESIDUAL), None)
     return Difference(
@@ -103,14 +103,7 @@ def compare(engine: Engine, truth: Truth) -> Difference:
 
 def greedy_ids(engine: Engine, prompt: list[int], n: int = GREEDY) -> list[int]:
     """The likeliest token, n times; decoded one at a time."""
-    sequence = engine.new_sequence()
-    ids: list[int] = []
-    logits = engine.logits([(sequence, prompt)])
-    for _ in range(n):
-        ids.append(int(logits[0].argmax()))
-        logits = engine.logits([(sequence, ids[-1:])])
-    engine.drop(sequence)
-    return ids
+    return [tokens[0] for tokens in greedy(engine, [prompt], n)]
 
 
 def _relative(a: Floats, b: Floats) -> float:

@@ -1,4 +1,4 @@
-"""llama.cpp's samplers as functions on a row of logits: an authority for tests, through llama-cpp-python."""
+"""llama.cpp's samplers, through llama-cpp-python, as functions on a row of logits: an authority for tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 def apply(sampler: Any, logits: Floats, history: Sequence[int] = ()) -> dict[int, float]:
-    """Let a sampler see the history, then a row [V]; what it leaves, as token -> logit."""
+    """Let a sampler accept the history and change a row [V]; return the remaining logits by token."""
     data = np.zeros(len(logits), dtype=TOKEN_DATA)
     data["id"], data["logit"] = np.arange(len(logits)), logits
     pointer = ctypes.cast(data.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
@@ -56,7 +56,7 @@ def temperature(value: float) -> Any:
 
 
 def xtc(threshold: float) -> Any:
-    """XTC that always acts."""
+    """Return an XTC sampler that always applies."""
     return llama_cpp.llama_sampler_init_xtc(1.0, threshold, 1, 0)
 
 
@@ -81,7 +81,7 @@ def dry(
 
 
 def chain(*samplers: Any) -> Any:
-    """One sampler that applies the given ones in order (it frees them, too)."""
+    """Return a sampler that applies others in order and frees them."""
     made = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     for sampler in samplers:
         llama_cpp.llama_sampler_chain_add(made, sampler)
@@ -102,7 +102,7 @@ class Vocabulary:
         llama_cpp.llama_model_free(self._model)
 
     def pieces(self) -> list[bytes]:
-        """The bytes of every token."""
+        """Return the bytes of every token."""
         buffer = ctypes.create_string_buffer(1_024)
 
         def piece(token: int) -> bytes:
@@ -113,7 +113,7 @@ class Vocabulary:
         return [piece(token) for token in range(llama_cpp.llama_vocab_n_tokens(self.handle))]
 
     def encode(self, text: str) -> list[int]:
-        """Token ids, special tokens not parsed."""
+        """Return token ids; special tokens are not parsed."""
         found = (llama_cpp.llama_token * 256)()
         raw = text.encode()
         count = int(llama_cpp.llama_tokenize(self.handle, raw, len(raw), found, 256, False, False))

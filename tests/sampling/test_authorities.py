@@ -24,7 +24,7 @@ def row_of(seed: int, size: int, scale: float) -> Floats:
 
 
 def left_by(logits: Floats, history: list[int] | None = None, **values: Any) -> dict[int, float]:
-    """What pophood's chain leaves, as token -> logit; every step that is not named is off."""
+    """Return the logits by token that pophood's chain leaves; all steps but the named ones are off."""
     settings = SamplingSettings(**{"top_k": 0, "temperature": 1.0, **values})
     left = chain(settings).candidates(logits, history or [])
     ids = range(len(logits)) if left.ids is None else left.ids.tolist()
@@ -32,7 +32,7 @@ def left_by(logits: Floats, history: list[int] | None = None, **values: Any) -> 
 
 
 def assert_alike(ours: dict[int, float], theirs: dict[int, float], near_border: float = 0.0) -> None:
-    """Same tokens, same logits; `near_border` is the part of the tokens that float32 sums may misplace."""
+    """Assert equal tokens and logits; `near_border` is the share of tokens that rounding may change."""
     differing = ours.keys() ^ theirs.keys()
     assert len(differing) <= near_border * max(len(theirs), 1_000)
     shared = sorted(ours.keys() & theirs.keys())
@@ -95,7 +95,7 @@ def test_llama_cpp_penalties(seed: int, window: int) -> None:
 
 
 def repeating(seed: int, tokens: int, length: int) -> list[int]:
-    """A history with long repeats: pieces of itself are copied to its end."""
+    """Draw a history with long repeats: pieces of it are copied to its end."""
     rng = np.random.default_rng(seed)
     history = rng.integers(0, tokens, 20).tolist()
     while len(history) < length:
@@ -122,7 +122,7 @@ def test_llama_cpp_dry_without_breakers(window: int) -> None:
         }
         ours = left_by(logits, history, **values)
         theirs = llama.apply(llama.dry(None, 0.8, base, allowed, window, []), logits, history)
-        # base ** 158 is near the largest float32; ours stands still at 1e30
+        # base ** 158 is near the largest float32; pophood stops at 1e30
         assert_alike(
             {i: max(x, -1e29) for i, x in ours.items()}, {i: max(x, -1e29) for i, x in theirs.items()}
         )
@@ -132,7 +132,7 @@ def test_llama_cpp_dry_without_breakers(window: int) -> None:
 
 @pytest.fixture(scope="module")
 def vocabulary(smollm2: Path) -> Iterator[llama.Vocabulary]:
-    """llama.cpp's vocabulary of the small real model."""
+    """Open the vocabulary of the small real model with llama.cpp."""
     opened = llama.Vocabulary(str(smollm2))
     yield opened
     opened.close()
@@ -140,7 +140,7 @@ def vocabulary(smollm2: Path) -> Iterator[llama.Vocabulary]:
 
 @pytest.fixture(scope="module")
 def pieces(vocabulary: llama.Vocabulary) -> list[bytes]:
-    """The bytes of every token, by llama.cpp."""
+    """Return the bytes of every token, by llama.cpp."""
     return vocabulary.pieces()
 
 
@@ -168,7 +168,7 @@ def test_llama_cpp_dry_with_breakers(
 
 @functools.cache
 def processors() -> Any:
-    """transformers.generation.logits_process, imported once and late: it brings torch."""
+    """Import transformers.generation.logits_process once and late, since it imports torch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers.generation import logits_process

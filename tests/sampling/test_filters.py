@@ -1,4 +1,4 @@
-"""Every filter by hand on a few numbers, and what must hold for all numbers."""
+"""Filters: results by hand on a few numbers, and properties that hold for all numbers."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_min_p_by_hand(p: float, kept: list[int]) -> None:
 
 
 def test_typical_by_hand() -> None:
-    # entropy of 0.5, 0.25, 0.125, 0.125 is 1.213 nats; surprises 0.693, 1.386, 2.079, 2.079
+    # entropy of 0.5, 0.25, 0.125, 0.125 is 1.213 nats; surprisals 0.693, 1.386, 2.079, 2.079
     # distances 0.520, 0.173, 0.866, 0.866: the order is 1, 0, 2, 3
     row = logs(0.5, 0.25, 0.125, 0.125)
     assert typical(row, 0.2).tolist() == [1]

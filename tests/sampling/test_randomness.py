@@ -1,4 +1,4 @@
-"""Philox4x64-10 against its published answers and NumPy; the numbers made from it."""
+"""Philox4x64-10 against its published test vectors and NumPy, and the uniform numbers made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every setting is checked where it is made, and the message says what, got, wanted."""
+"""Settings are checked when they are made, and an error says what, got and wanted."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_an_unknown_or_doubled_step_lists_the_steps() -> None:
 
 
 def test_a_setting_whose_step_is_left_out_is_an_error() -> None:
-    assert SamplingSettings(order=("temperature",)).top_k == 40  # the default was not asked for
+    assert SamplingSettings(order=("temperature",)).top_k == 40  # a default is not a request
     with pytest.raises(BadInput, match=r"top_p is 0.9, but the order leaves out its step 'top_p'"):
         SamplingSettings(top_p=0.9, order=("temperature",))
     with pytest.raises(BadInput, match=r"temperature is 0, but the order leaves out"):

@@ -1,4 +1,4 @@
-"""Log-sum-exp, entropy and the largest k against float64 and by hand."""
+"""Log-sum-exp, entropy and top k against float64 and by hand."""
 
 from __future__ import annotations
 

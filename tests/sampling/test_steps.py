@@ -1,4 +1,4 @@
-"""The chain: order, greedy decoding, the distribution of draws, one token's independence of all else."""
+"""The chain: order, greedy decoding, the distribution of draws, and draws that depend on nothing else."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_forbidden_tokens_are_never_chosen() -> None:
         chosen = chain(SamplingSettings(temperature=temperature))
         ids = {chosen.choose(logits, [], seed=1, sample=0, position=p, forbidden=(0,)).id for p in range(50)}
         assert 0 not in ids
-    assert logits[0] == 9  # the row itself is left alone
+    assert logits[0] == 9  # the row itself is unchanged
 
 
 def test_the_row_is_never_changed() -> None:
@@ -159,9 +159,9 @@ def test_a_choice_tells_its_chance_among_how_many() -> None:
         )
         assert choice.candidates == 2
         assert choice.logit == logits[choice.id]
-        assert choice.chance == pytest.approx([0.625, 0.375][choice.id])
+        assert choice.final_probability == pytest.approx([0.625, 0.375][choice.id])
     greedy = sample(logits, SamplingSettings(temperature=0), [], seed=3, sample_index=0, position=0)
-    assert (greedy.id, greedy.chance, greedy.candidates) == (0, 1.0, 1)
+    assert (greedy.id, greedy.final_probability, greedy.candidates) == (0, 1.0, 1)
 
 
 def normal_row(size: int, seed: int) -> Floats:
@@ -174,12 +174,12 @@ LARGE = st.builds(normal_row, st.integers(500, 40_000), st.integers(0, 2**32))
 @settings(max_examples=100)
 @given(st.one_of(ROWS, LARGE), st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_where_the_running_sum_passes(logits: Floats, number: float) -> None:
-    place, chance = draw(logits, number)
+    place, probability = draw(logits, number)
     row = weights(logits).astype(np.float64)
     running = np.cumsum(row) / row.sum()
     assert running[place] >= number - 1e-7
     assert place == 0 or running[place - 1] <= number + 1e-7
-    assert chance == pytest.approx(row[place] / row.sum())
+    assert probability == pytest.approx(row[place] / row.sum())
 
 
 @pytest.mark.parametrize("size", [512, 513, 40_000])
@@ -188,9 +188,9 @@ def test_a_draw_from_many_never_takes_the_impossible(size: int, number: float) -
     logits = np.full(size, -np.inf, dtype=np.float32)
     possible = [1, size // 3, size // 2, size - 2]
     logits[possible] = 0
-    place, chance = draw(logits, number)
+    place, probability = draw(logits, number)
     assert place == possible[int(number * 4)]
-    assert chance == 0.25
+    assert probability == 0.25
 
 
 def test_draws_have_the_distribution_of_the_probabilities() -> None:

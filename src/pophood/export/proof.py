@@ -25,6 +25,7 @@ from pophood.export.types import Types
 from pophood.formats import identify, open_gguf, open_safetensors
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.model.engine import Engine, StoredWeights
+from pophood.model.score import greedy
 
 TOKENS = 256  # of the passage, at most
 GREEDY = 64
@@ -77,13 +78,9 @@ def read_through(
     context = min(config.n_positions, max(len(ids), len(prompt) + steps))
     engine = Engine(config, "f32", threads, context)
     engine.load(weights)
-    logits = engine.forward([(engine.new_sequence(), ids)], rows="all").output
-    assert logits is not None
-    sequence, fed, greedy = engine.new_sequence(), prompt, list[int]()
-    for _ in range(steps):
-        fed = [int(engine.logits([(sequence, fed)])[0].argmax())]
-        greedy += fed
-    return Reading(logits, tuple(greedy))
+    with engine.sequence() as sequence:
+        logits = engine.logits([(sequence, ids)], rows="all")
+    return Reading(logits, tuple(tokens[0] for tokens in greedy(engine, [prompt], steps)))
 
 
 def prove_bytes(path: Path, digests: Mapping[str, str]) -> None:

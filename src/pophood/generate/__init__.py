@@ -1,4 +1,4 @@
-"""Prompt tokens in, a stream of tokens out: the loop, its settings, stop strings and prefix reuse."""
+"""Generation: the loop from prompt tokens to a stream of tokens, its settings, stop strings, prefix reuse."""
 
 from pophood.generate.loop import Finish, Run, Timings, Token, Top, generate
 from pophood.generate.prefix import Decoder, PrefixCache

@@ -1,17 +1,17 @@
-"""THE generation loop: prompt tokens in, a stream of `Token` records out.
+"""The generation loop: prompt tokens in, a stream of `Token` records out.
 
     prefill once -> fork per sample -> [choose a token per sample -> show its text -> finish, or feed it back]
 
-Samples are computed as one batch; each chooses by its own random numbers, ends on its own and leaves the
-batch. Whatever ends a run (its end, an error, Ctrl-C, a closed generator), no sequence stays behind but the
-one that the PrefixCache keeps. No printing, no prompts to build: an engine appends, a tokenizer spells.
+Samples are computed as one batch. Each draws its own random numbers and leaves the batch when it ends.
+However a run ends (normally, by an error, by Ctrl-C, by closing the generator), every sequence is dropped but
+the one that the PrefixCache keeps. The loop prints nothing and builds no prompts.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,17 +29,18 @@ if TYPE_CHECKING:
 Finish = Literal["stop", "length", "context", "stop_string"]
 Top = tuple[int, str, float, float]  # id, text, logit, probability
 
-END_OF_TEXT = "<|endoftext|>"  # GPT-2 began every document with it; so does an empty prompt
+END_OF_TEXT = "<|endoftext|>"  # stands before every document that GPT-2 learned from, and for an empty prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """One generated token.
 
-    `text` is what may be shown now: text that could still become a stop string, or half a character, comes
-    with a later token. `position` is its place in the sequence, `sample` its sample. `logit`, `probability`,
-    `entropy` (nats) and `top` are the model's, before any sampling step; `chance` is what the chain left it.
-    `seconds` count from the run's beginning. `finish` is set on a sample's last token.
+    `text` can be shown at once: text that may still become a stop string, or part of a character, comes with
+    a later token. `position` is the token's index in the sequence, `sample` the number of its sample.
+    `logit`, `probability`, `entropy` (nats) and `top` are the model's, before any sampling step;
+    `final_probability` is the one that the token was drawn with. `seconds` count from the beginning of the
+    run. `finish` is set on the last token of a sample.
     """
 
     id: int
@@ -52,39 +53,36 @@ class Token:
     top: tuple[Top, ...] | None
     seconds: float
     finish: Finish | None
-    chance: float
+    final_probability: float
+
+    @property
+    def chance(self) -> float:
+        """The old name of `final_probability`, until version 0.3."""
+        warnings.warn("Token.chance is now Token.final_probability", DeprecationWarning, stacklevel=2)
+        return self.final_probability
 
 
 @dataclass(slots=True)
 class _Sample:
-    """One sample under way: its sequence holds `ids` but for the last, which is fed next."""
+    """One unfinished sample. Its sequence holds all `ids` except the last, which is fed next."""
 
     number: int
     sequence: int
     ids: list[int]
     stream: TextStream
     stops: StopStrings
-    made: int = 0
+    length: int = 0  # tokens generated
     finish: Finish | None = None
 
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds of computing (not of whoever consumes the tokens), and how many tokens they cover."""
+    """Seconds of computing, without the time that the consumer of the tokens takes, and numbers of tokens."""
 
     prefill_seconds: float = 0.0
     prefill_tokens: int = 0
     decode_seconds: float = 0.0
-    decode_tokens: int = 0  # made by decoding: the first of each sample comes out of the prefill
-
-    @property
-    def prefill_rate(self) -> float | None:
-        """Prompt tokens per second."""
-        return (
-            self.prefill_tokens / self.prefill_seconds
-            if self.prefill_tokens and self.prefill_seconds
-            else None
-        )
+    decode_tokens: int = 0  # without the first of each sample, which comes from the prefill
 
     @property
     def decode_rate(self) -> float | None:
@@ -95,30 +93,27 @@ class Timings:
 
 
 class Run(Iterator[Token]):
-    """A generation under way: iterate over its tokens; `close` it, or leave a `with`, to stop early.
+    """A running generation. Iterate over its tokens; `close` it, or leave a `with`, to stop early.
 
-    `seed` repeats it; `prompt_ids` is the prompt as computed; `truncation` says what was taken out of it,
-    `reused` how many of its tokens were already computed; `timings` grow as it goes; `finishes` maps a sample
-    to why it ended.
+    `seed` repeats the run. `prompt_ids` is the prompt as computed, `truncation` what was cut from it,
+    `reused` how many of its tokens had been computed before. `timings` grow during the run. `finishes` maps
+    the number of a sample to the reason why it ended.
     """
 
     def __init__(
         self,
         engine: Decoder,
         tokenizer: Tokenizer,
-        prompt_ids: Sequence[int],
+        prompt_ids: tuple[int, ...],
+        truncation: Truncation | None,
         settings: GenerateSettings,
-        prefix: PrefixCache | None = None,
-        cancel: Any = None,
+        prefix: PrefixCache | None,
+        cancel: Any,
     ) -> None:
         self.settings = settings
         self.seed = draw_seed() if settings.seed is None else settings.seed
-        ids = _checked_ids(prompt_ids, engine.config.vocab_size) or _start(tokenizer)
-        self.truncation: Truncation | None
-        why = engine.config.limited_by(engine.context)
-        self.prompt_ids, self.truncation = fit(
-            ids, engine.context, settings, tokenizer.start_ids, limited_by=why
-        )
+        self.prompt_ids = prompt_ids
+        self.truncation = truncation
         self.reused = 0
         self.timings = Timings()
         self.finishes: dict[int, Finish] = {}
@@ -137,7 +132,7 @@ class Run(Iterator[Token]):
         return next(self._tokens)
 
     def close(self) -> None:
-        """Stop; every sequence of the run is dropped (or kept by the prefix cache)."""
+        """Stop, and drop every sequence of the run, except one that the prefix cache keeps."""
         self._tokens.close()
 
     def __enter__(self) -> Run:
@@ -166,7 +161,7 @@ class Run(Iterator[Token]):
             self._release()
 
     def _prefill(self) -> list[Floats]:
-        """Compute the prompt once and fork it for every sample; each sample's first row of logits [V]."""
+        """Compute the prompt once, fork it for every sample, and return the first row of logits of each."""
         ids, settings, began = self.prompt_ids, self.settings, time.perf_counter()
         if self._prefix is None:
             sequence = self._engine.new_sequence()
@@ -181,7 +176,7 @@ class Run(Iterator[Token]):
         return [row] * settings.samples
 
     def _decode(self, live: list[_Sample]) -> list[Floats]:
-        """Feed every live sample its last token; the next row of logits of each, [len(live), V]."""
+        """Feed every live sample its last token and return the next row of logits of each, [V]."""
         began = time.perf_counter()
         batch = [(sample.sequence, sample.ids[-1:]) for sample in live]
         rows = self._engine.logits(batch, cancel=self._cancel)
@@ -197,30 +192,30 @@ class Run(Iterator[Token]):
             seed=self.seed,
             sample=sample.number,
             position=position,
-            forbidden=self._forbidden if sample.made < self.settings.sampling.min_tokens else (),
+            forbidden=self._forbidden if sample.length < self.settings.sampling.min_tokens else (),
         )
         sample.ids.append(choice.id)
-        sample.made += 1
+        sample.length += 1
         text = self._show(sample, choice.id)
         token = self._record(sample, row, choice, text, position)
-        if sample.made > 1:
+        if sample.length > 1:
             self.timings.decode_seconds += time.perf_counter() - began
             self.timings.decode_tokens += 1
         return token
 
     def _show(self, sample: _Sample, token: int) -> str:
-        """The text that may be shown after this token; decides whether the sample ends with it."""
+        """Decide whether the sample ends with this token, and return the text that can be shown now."""
         stopped = token in self._stop_ids
         text = "" if stopped and not self.settings.special else sample.stream.push(token)
         if stopped:
             sample.finish = "stop"
-        elif sample.made == self.settings.max_tokens:
+        elif sample.length == self.settings.max_tokens:
             sample.finish = "length"
         elif len(sample.ids) > self._engine.context:
             sample.finish = "context"
         if sample.finish is not None:
             text += sample.stream.flush()
-        if sample.made > self.settings.sampling.min_tokens:
+        if sample.length > self.settings.sampling.min_tokens:
             text = sample.stops.push(text)
             if sample.stops.found is not None:
                 sample.finish = "stop_string"
@@ -253,7 +248,7 @@ class Run(Iterator[Token]):
             top=top,
             seconds=time.perf_counter() - self._began,
             finish=sample.finish,
-            chance=choice.chance,
+            final_probability=choice.final_probability,
         )
 
     # ---- samples and their sequences ----
@@ -269,14 +264,14 @@ class Run(Iterator[Token]):
         return _Sample(number, sequence, list(self.prompt_ids), stream, StopStrings(self.settings.stop))
 
     def _leave(self, sample: _Sample) -> None:
-        """Drop the sequence of a finished sample, unless it is the one to keep for the next prompt."""
+        """Drop the sequence of a finished sample, unless the prefix cache will keep it."""
         if sample is self._samples[0] and self._prefix is not None:
             return
         self._samples = [other for other in self._samples if other is not sample]
         self._engine.drop(sample.sequence)
 
     def _release(self) -> None:
-        """The run's end, whatever brought it: keep the first sample's sequence if wanted, drop the others."""
+        """End the run: give the first sequence to the prefix cache, if there is one, and drop the others."""
         samples, self._samples = self._samples, []
         for sample in samples[0 if self._prefix is None else 1 :]:
             self._engine.drop(sample.sequence)
@@ -292,31 +287,24 @@ def generate(
     prefix: PrefixCache | None = None,
     cancel: Any = None,
 ) -> Run:
-    """Continue a prompt: a `Run`, which is an iterator of `Token` records.
+    """Continue a prompt: check the request and return a `Run`, an iterator of `Token` records.
 
-    Errors in the request are raised here: BadInput (a token id outside the vocabulary, an empty prompt for a
-    model without end-of-text token), ContextOverflow (a prompt over the window and no truncation chosen).
-    While iterating: what the engine raises (EngineError, Cancelled, KeyboardInterrupt); no sequence is left.
+    Raises BadInput for a token id outside the vocabulary and for an empty prompt if the model has no
+    end-of-text token; ContextOverflow for a prompt longer than the window, unless `settings.truncate` allows
+    cutting it. Iterating raises the errors of the engine: EngineError, Cancelled, KeyboardInterrupt.
 
         for token in generate(engine, tokenizer, tokenizer.encode("The"), GenerateSettings(max_tokens=20)):
             print(token.text, end="")
     """
-    return Run(engine, tokenizer, prompt_ids, settings or GenerateSettings(), prefix, cancel)
-
-
-def _checked_ids(ids: Sequence[int], vocab_size: int) -> tuple[int, ...]:
-    try:
-        whole = tuple(operator.index(token) for token in ids)
-    except TypeError:
-        raise BadInput("the prompt is neither text nor a sequence of token ids: encode it first") from None
-    for token in whole:
-        if not 0 <= token < vocab_size:
-            raise BadInput(f"the prompt holds token {token}; wanted ids from 0 to {vocab_size - 1:,}")
-    return whole
+    settings = settings or GenerateSettings()
+    ids = engine.config.check_ids(prompt_ids) or _start(tokenizer)
+    why = engine.config.limited_by(engine.context)
+    ids, truncation = fit(ids, engine.context, settings, tokenizer.start_ids, limited_by=why)
+    return Run(engine, tokenizer, ids, truncation, settings, prefix, cancel)
 
 
 def _start(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """What an empty prompt means: the model's start tokens, else its end of text, as GPT-2 was trained."""
+    """Return the tokens of an empty prompt: the model's start tokens, or else its end-of-text token."""
     if tokenizer.start_ids:
         return tuple(tokenizer.start_ids)
     end = tokenizer.id_of(END_OF_TEXT)

@@ -1,4 +1,4 @@
-"""PrefixCache: what the last generation computed, kept for the next one that begins the same way."""
+"""PrefixCache: keeps keys and values of the last generation for prompts that begin with the same tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pophood.config import ModelConfig
 
 
 class Decoder(Protocol):
-    """A model that keeps sequences and appends to them: `engine.Engine` is one.
+    """A model that keeps sequences and appends tokens to them, such as `engine.Engine`.
 
-    A sequence that does not exist (any more) is an IndexError.
+    Its methods raise IndexError for a sequence that does not exist or was dropped.
     """
 
     @property
@@ -36,14 +36,15 @@ class Decoder(Protocol):
     def length(self, sequence: int, /) -> int: ...
 
     def logits(self, batch: Sequence[tuple[int, Sequence[int]]], cancel: Any = None) -> NDArray[np.float32]:
-        """Append tokens to sequences; logits [len(batch), V] after the last token of each."""
+        """Append tokens to sequences; return the logits [len(batch), V] after the last token of each."""
 
 
 class PrefixCache:
-    """Remembers one sequence of an engine and its tokens; the next prompt reuses what it shares with them.
+    """Keeps one sequence of an engine with its tokens, so that the next prompt computes only what differs.
 
-    A conversation is then computed once, not once per turn. Whoever takes the sequence owns it until it is
-    kept again. New weights make the engine drop every sequence; the cache notices and begins anew.
+    A conversation is then computed once, instead of once per turn. The caller of `take` owns the sequence
+    until `keep`. The engine drops all sequences when its weights change; the cache then starts with a new
+    one.
 
     Example: `prefix = PrefixCache(engine)`, then pass it to every `generate`.
     """
@@ -55,27 +56,27 @@ class PrefixCache:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The tokens that the kept sequence holds."""
+        """The tokens in the cached sequence."""
         return self._ids
 
     def take(self, ids: Sequence[int]) -> tuple[int, int]:
-        """A sequence that holds the first n of `ids`, and n. The last token is always left to compute."""
-        sequence, held = self._sequence, self._ids
+        """Return a sequence that holds the first n of `ids`, and n, which is less than len(ids)."""
+        sequence, cached = self._sequence, self._ids
         self._sequence, self._ids = None, ()
         if sequence is not None:
-            shared = min(common_length(held, ids), len(ids) - 1)
+            shared = min(common_length(cached, ids), len(ids) - 1)
             with contextlib.suppress(IndexError):  # the engine has dropped it
                 self._engine.truncate(sequence, shared)
                 return sequence, shared
         return self._engine.new_sequence(), 0
 
     def keep(self, sequence: int, ids: Sequence[int]) -> None:
-        """Remember a sequence; what it holds are the first of `ids`. The one kept before is dropped."""
+        """Keep a sequence, which holds the first of `ids`, and drop the one kept before."""
         self.forget()
         self._sequence, self._ids = sequence, tuple(ids[: self._engine.length(sequence)])
 
     def forget(self) -> None:
-        """Drop what is kept."""
+        """Drop the cached sequence."""
         sequence, self._sequence, self._ids = self._sequence, None, ()
         if sequence is not None:
             with contextlib.suppress(IndexError):  # the engine has dropped it
@@ -83,7 +84,7 @@ class PrefixCache:
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from the start.
+    """Return the number of tokens that two sequences have in common from the start.
 
     >>> common_length([1, 2, 3], [1, 2, 4, 5])
     2

@@ -1,4 +1,4 @@
-"""GenerateSettings: how much to generate, how often, when to stop, and how much to tell about each token."""
+"""GenerateSettings: how much to generate, when to stop, and how much to report about each token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ Truncate = Literal["error", "left", "middle"]
 
 @dataclass(frozen=True, slots=True)
 class GenerateSettings:
-    """What a run of generation is to do; checked when made.
+    """The settings of one generation, checked when they are made.
 
-    `max_tokens` None goes on until a stop or the end of the context window. `samples` are numbered from
-    `first_sample`: sample 7 alone is `samples=1, first_sample=7`. `seed` None draws one (the run tells it).
-    `stop` are texts that end a sample and are not shown; `stop_ids` None means the model's own, () none.
-    `details` "plain" leaves probability, entropy and top out, "top" lists the `top` likeliest tokens.
-    `truncate` "left" keeps a too long prompt's newest tokens, "middle" its beginning and end. `special` shows
-    special tokens, `shown` those with these ids. Raises BadInput.
+    With `max_tokens` None a sample goes on until a stop or the end of the context window. `samples` are
+    numbered from `first_sample`: sample 7 alone is `samples=1, first_sample=7`. With `seed` None a seed is
+    drawn, which the run reports. `stop` are texts that end a sample and are not shown; `stop_ids` None means
+    the model's own, () none. `details` "plain" computes no probability, entropy and top tokens; "probability"
+    the first two; "top" lists the `top` likeliest tokens as well. `truncate` "left" keeps the newest tokens
+    of a prompt that is too long, "middle" its beginning and end. `special` shows all special tokens, `shown`
+    those with these ids. Raises BadInput.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -64,7 +65,7 @@ class GenerateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Truncation:
-    """What was taken out of a prompt: `dropped` of its `got` tokens, from index `at` on."""
+    """The cut in a prompt of `got` tokens: `dropped` of them, from index `at` on."""
 
     kind: Truncate
     got: int
@@ -84,11 +85,11 @@ def fit(
     *,
     limited_by: str = "",
 ) -> tuple[tuple[int, ...], Truncation | None]:
-    """The prompt as it will be computed, and what was taken out of it.
+    """Return the prompt as it will be computed, and the cut, if one was needed.
 
-    A prompt that fits stays whole, however little room it leaves. A cut prompt leaves room for `max_tokens`,
-    at most half of the window, and keeps the model's start tokens. Raises ContextOverflow unless a truncation
-    was chosen, with `limited_by` as the reason for the limit if there is one.
+    A prompt that fits is not cut, however little room it leaves. A prompt that is cut leaves room for
+    `max_tokens`, at most half of the window, and keeps the model's start tokens. Raises ContextOverflow if
+    `settings.truncate` is "error"; `limited_by` is then the reason for the limit, if there is one.
     """
     ids = tuple(ids)
     if len(ids) <= context:
@@ -96,11 +97,11 @@ def fit(
     if settings.truncate == "error":
         raise ContextOverflow(len(ids), context, why=limited_by)
     room = context if settings.max_tokens is None else settings.max_tokens
-    kept = context + 1 - max(1, min(room, context // 2))  # the last token made is never fed back
-    head = len(start) if start and ids[: len(start)] == tuple(start) and len(start) < kept else 0
+    length = context + 1 - max(1, min(room, context // 2))  # the last generated token is never fed back
+    head = len(start) if start and ids[: len(start)] == tuple(start) and len(start) < length else 0
     if settings.truncate == "middle":
-        head = max(head, kept // 2)
-    dropped = len(ids) - kept
+        head = max(head, length // 2)
+    dropped = len(ids) - length
     return ids[:head] + ids[head + dropped :], Truncation(settings.truncate, len(ids), dropped, head)
 
 

@@ -1,8 +1,8 @@
-"""Stop strings in text that arrives in pieces: what may be shown now, what must wait, where to end.
+"""Stop strings in text that arrives in pieces: what can be shown, what has to wait, where to stop.
 
-A stop string is found when its last character arrives, wherever the pieces begin and end; the text before it
-is released and nothing of it. Each string is followed by the automaton of Knuth, Morris and Pratt (1977), so
-a character is looked at once, and the text held back is the longest that could still become a stop string.
+A stop string matches when its last character arrives, however the text is cut into pieces. The text before it
+is shown, the stop string is not. The automaton of Knuth, Morris and Pratt (1977) follows each string, so that
+a character is examined once; it also tells the longest end of the text that may still become a stop string.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pophood.errors import BadInput
 
 
 class StopStrings:
-    """Filters one sample's text.
+    """Filters the text of one sample; `found` is the stop string that ended it.
 
     >>> stops = StopStrings(["END"])
     >>> [stops.push(text) for text in ("the E", "N", "d, the EN", "DING")]
@@ -25,12 +25,12 @@ class StopStrings:
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = checked(strings)
         self._failures = [_failures(string) for string in self._strings]
-        self._matched = [0] * len(self._strings)  # characters of each string at the end of the text so far
+        self._matched = [0] * len(self._strings)  # per string: how many of its characters end the text so far
         self._held = ""
         self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """Take the next piece; the text that may be shown. Nothing more comes once `found` is set."""
+        """Take the next piece and return the text that can be shown: nothing more once `found` is set."""
         if not self._strings or self.found is not None:
             return "" if self.found is not None else text
         for i, character in enumerate(text):
@@ -46,7 +46,7 @@ class StopStrings:
         return whole[: len(whole) - waiting]
 
     def flush(self) -> str:
-        """The text still held back, when no more will come."""
+        """Return the text still held back; call it when no more text will come."""
         held, self._held = self._held, ""
         return held
 
@@ -65,16 +65,16 @@ class StopStrings:
 
 
 def checked(strings: Sequence[str]) -> tuple[str, ...]:
-    """The stop strings, or BadInput for one that is empty or no text."""
-    given: tuple[object, ...] = (strings,) if isinstance(strings, str) else tuple(strings)
-    for string in given:
-        if not isinstance(string, str) or not string:
-            raise BadInput(f"stop holds {string!r}; wanted texts of one character or more")
-    return tuple(str(string) for string in given)
+    """Return the stop strings; raise BadInput for one that is empty or not text."""
+    values: tuple[object, ...] = (strings,) if isinstance(strings, str) else tuple(strings)
+    for value in values:
+        if not isinstance(value, str) or not value:
+            raise BadInput(f"stop holds {value!r}; wanted texts of one character or more")
+    return tuple(str(value) for value in values)
 
 
 def _failures(string: str) -> list[int]:
-    """For every prefix, the length of its longest proper suffix that is a prefix, too."""
+    """Return for every prefix the length of its longest proper suffix that is also a prefix."""
     table, n = [0], 0
     for character in string[1:]:
         while n and string[n] != character:

@@ -43,8 +43,7 @@ def pull(
     Raises BadInput for a name that cannot be fetched, NotFound (no such model, gated, offline, declined, no
     network), BadFile (wrong bytes), PophoodError (disk).
 
-    >>> pull("gpt2").path.name  # doctest: +SKIP
-    'gpt2'
+        pull("gpt2").path.name  # "gpt2"
     """
     say = announce or say_to_log
     known = parse_name(name)

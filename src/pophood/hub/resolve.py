@@ -65,8 +65,7 @@ def locate(
     `-v`. Raises BadInput for a text that is not a model's name, NotFound for a model that is not here and may
     not, or could not, be fetched.
 
-    >>> locate("smollm2").path.name  # doctest: +SKIP
-    'SmolLM2-135M-Instruct.Q4_1.gguf'
+        locate("smollm2").path.name  # "SmolLM2-135M-Instruct.Q4_1.gguf"
     """
     forbidden = bool(offline) or offline_by_environment()
     options = _FetchOptions(forbidden, announce or say_to_log, confirm, progress, detail)

@@ -52,13 +52,9 @@ def source_of(lm: LM, text: str, *, whole: bool = True) -> ViewSource:
 
 def last_row(lm: LM, source: ViewSource, taps: Sequence[str] = ()) -> LastRow:
     """Run the text through the model once and return the logits after its last token."""
-    sequence = lm.engine.new_sequence()
-    try:
-        done = lm.engine.forward([(sequence, source.ids)], taps=taps)
-    finally:
-        lm.engine.drop(sequence)
-    assert done.output is not None
-    return LastRow(done.output[0], done.taps)
+    with lm.engine.sequence() as sequence:
+        forward = lm.engine.forward([(sequence, source.ids)], taps=taps)
+    return LastRow(forward.output[0], forward.taps)
 
 
 def checked_index(what: str, value: int, count: int, of: str) -> int:

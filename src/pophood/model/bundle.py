@@ -1,7 +1,7 @@
-"""Bundle: all that one model's files hold, opened: config, weights, tokenizer, chat template, suggestions.
+"""Bundle: the opened files of one model: configuration, weights, tokenizer, chat template, suggestions.
 
-Weights stay in the mapped file until they are asked for. Nothing from a model's folder is imported or
-unpickled. No arithmetic here, and no network: `hub.py` turns names into the paths that `open_bundle` takes.
+Weights stay in the mapped file until they are used. Nothing from a model's folder is imported or unpickled.
+This module computes nothing and opens no connection: `hub` turns names into the paths that it opens.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class Weights(Mapping[str, NDArray[np.float32]]):
             self._hf_rows.setdefault(row.hf, []).append((row.canonical, row.conv1d))
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """Read-only float32, a view of the file where that stores float32; BadInput for an unknown name."""
+        """Return a read-only float32 array, a view of the file if that stores float32.
+
+        Raises BadInput for an unknown name.
+        """
         names, transposed = self._resolve(name)
         parts = [self._float32(canonical) for canonical in names]
         values = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -76,27 +79,27 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return len(self._sources)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The tensor, or `default` for an unknown name."""
+        """Return the tensor, or `default` for an unknown name."""
         if name in self:
             return self[name]
         return default
 
     def stored(self, name: str) -> tuple[str, NDArray[Any]]:
-        """(type, values [out, in] or [n]) of a canonical name, as the file has them, for packing.
+        """Return the type and the values, [out, in] or [n], of a canonical name as the file stores them.
 
-        ("F32", float32), ("F16", float16) or ("BF16", uint16 bits): read-only strided views of the mapped
-        file wherever strides can say it; quantised types come decoded as ("F32", new array).
+        They are ("F32", float32), ("F16", float16) or ("BF16", uint16 bits), as read-only views of the mapped
+        file where strides can express the layout. Quantised types are decoded to ("F32", new array).
         Example: `weights.stored("embed.token")[1].strides`.
         """
         return self._source(name).stored()
 
     def stored_type(self, name: str) -> str:
-        """The type in the file of a canonical name: "F32", "BF16", "Q4_1"..."""
+        """Return the type of a canonical name in the file: "F32", "BF16", "Q4_1"..."""
         return self._source(name).tensor.type
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the file that hold these tensors; a tied output matrix counts once."""
+        """Bytes of these tensors in the file; a tied output matrix counts once."""
         return sum(self.precisions.values())
 
     @property
@@ -113,9 +116,9 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def check_finite(self) -> Iterator[tuple[str, tuple[int, ...] | None]]:
         """Yield (canonical name, index of its first NaN or infinity, or None) for every tensor, in order.
 
-        Every stored byte is read once and, in a sound file, nothing decoded: `weights[name][index]` is bad.
+        This reads every stored byte once. It decodes only tensors that are not finite.
         """
-        sound: dict[int, bool] = {}  # by tensor of the file, which may hold several of ours
+        sound: dict[int, bool] = {}  # by id of the tensor in the file, which may hold several canonical ones
         for name, source in self._sources.items():
             key = id(source.tensor)
             if key not in sound:
@@ -136,7 +139,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return floats
 
     def _resolve(self, name: str) -> tuple[list[str], bool]:
-        """The canonical tensors that make up `name`, in order, and whether it is stored [in, out]."""
+        """Return the canonical tensors that `name` consists of, in order, and whether it is [in, out]."""
         if name in self._sources:
             return [name], False
         names, transposed = self._hf_names(name)
@@ -169,7 +172,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One model, opened. `open_bundle("model.gguf").config.n_layer`."""
+    """The opened files of one model. `open_bundle("model.gguf").config.n_layer`."""
 
     name: str
     path: Path
@@ -178,31 +181,35 @@ class Bundle:
     weights: Weights
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None  # None: a completion model
-    suggested: dict[str, float]  # sampling values that the model's files suggest; nobody applies them unasked
+    suggested: dict[str, float]  # sampling values that the files suggest, applied only on request
     licence: str | None
     source: str | None
     precisions: dict[str, int]  # stored type -> bytes of weights
-    suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why no suggestion is taken
-    remarks: tuple[str, ...] = ()  # what of the files is left out or doubtful, a sentence each
+    suggestion_faults: dict[str, str] = field(
+        default_factory=dict
+    )  # setting -> why its suggestion is left out
+    remarks: tuple[str, ...] = ()  # a line about each thing in the files that is left out or doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedWeights:
-    """The numbers of a model, without its words: what an engine needs."""
+    """Configuration and weights of a model, without its tokenizer: all that an engine needs."""
 
-    path: Path  # of the weights: a .safetensors file, the index or first of several, or the (first) GGUF file
+    path: (
+        Path  # the file of the weights; of several safetensors files their index, of several files the first
+    )
     file_format: FileFormat
     config: ModelConfig
     weights: Weights
     metadata: Mapping[str, Any]  # the keys of a GGUF file, or a folder's config.json
-    remarks: tuple[str, ...] = ()  # as of Bundle
+    remarks: tuple[str, ...] = ()  # as in Bundle
 
 
 def open_bundle(path: str | PathLike[str]) -> Bundle:
     """Open a model folder (config.json and safetensors) or a .gguf file; weights stay in the mapped file.
 
-    Raises NotFound without it; BadFile for damage and contradictions, each named; Unsupported for what is
-    well-formed and not computed (an architecture, a key, a pickle).
+    Raises NotFound if it does not exist, BadFile for damaged or contradictory files, Unsupported for valid
+    files that pophood does not compute (an architecture, a key, a pickle).
 
         bundle = open_bundle("models/gpt2")
         bundle.weights["transformer.wte.weight"][464]
@@ -251,7 +258,7 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
 
 
 def open_weights(path: Path) -> OpenedWeights:
-    """Config and weights of a folder or a .gguf file, without the tokenizer; raises as `open_bundle` does."""
+    """Open configuration and weights of a folder or a .gguf file; raises the errors of `open_bundle`."""
     weights_path = weights_at(path)
     kind = identify(weights_path)
     with _naming(weights_path if kind == "gguf" else weights_path.parent):
@@ -281,7 +288,7 @@ def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Put the model's path before the words of an error that does not name it."""
+    """Add the model's path to an error that does not name it."""
     try:
         yield
     except (BadFile, Unsupported) as error:
@@ -291,13 +298,13 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _file_name(path: Path) -> str:
-    """A GGUF file's name without its end and, for a split model, without the number of the part."""
+    """Return a GGUF file's name without its suffix and, for a split model, without the number of the part."""
     part = part_of(path.name)
     return part.stem if part is not None else path.name.removesuffix(".gguf")
 
 
 def _folder_name(folder: Path) -> str:
-    """The folder's name; in the Hugging Face cache (models--OWNER--NAME/snapshots/REVISION) OWNER/NAME."""
+    """Return the folder's name; OWNER/NAME for a folder of the Hugging Face cache (models--OWNER--NAME)."""
     folder = folder.absolute()
     cached = folder.parent.parent.name
     if folder.parent.name == "snapshots" and cached.startswith("models--"):
@@ -322,16 +329,16 @@ def _unusable_stops(settings: FolderSettings) -> list[str]:
     return remarks
 
 
-def _text(said: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
-    """The first of some metadata keys that is a text, on one line."""
-    texts = (said.get(key) for key in keys)
+def _text(metadata: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+    """Return the first of these metadata values that is text, on one line."""
+    texts = (metadata.get(key) for key in keys)
     return next((" ".join(text.split())[:200] for text in texts if isinstance(text, str) and text), None)
 
 
 def _licence_of_card(path: Path) -> str | None:
-    """The `license:` line of a model card's front matter, if there is a card."""
+    """Return the `license:` of a model card's front matter, or None without a card."""
     try:
-        if not path.is_file():  # a pipe would make its reader wait
+        if not path.is_file():  # opening a pipe would block
             return None
         with path.open("rb") as file:
             head = file.read(4096).decode("utf-8", "replace")

@@ -1,16 +1,17 @@
-"""Engine: NumPy arrays in and out of the native module; sequences, taps, chunks. No files, text or sampling.
+"""Engine: the forward pass of a loaded model, with NumPy arrays in and out. No files, text or sampling.
 
-The arithmetic is in `native/engine/engine.cpp`. Here a model's tensors are handed over once, token ids go in,
-and logits, hidden states and taps come out. Choosing a token is `sampling`, the loop is `generate`.
+The arithmetic is in `native/engine/engine.cpp`. This module hands a model's tensors over once, then passes
+token ids in and logits, hidden states and taps out. `sampling` chooses tokens, `generate` has the loop.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,12 @@ from pophood import _native, system
 from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
-from pophood.taps import match_taps, taps_of
+from pophood.taps import Tap, match_taps
 
-CHUNK = 512  # rows of one native call: enough for the multipliers, small enough to stop quickly
+CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32")
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
-_AS_THEY_ARE = (  # fields of ModelConfig that the native one takes unchanged
+_SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
     *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
     *("gated_mlp", "qkv_bias", "attn_out_bias", "mlp_bias", "qk_norm", "tied_output"),
 )
@@ -32,29 +33,34 @@ _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2}
 
 CancelFlag = _native.CancelFlag
 Batch = Sequence[tuple[int, Sequence[int]]]
+Rows = Literal["last", "all"]
+Taps = Sequence[str] | Sequence[Tap]  # patterns of `match_taps`, or what it returned
 
 
 class StoredWeights(Protocol):
-    """What `Engine.load` reads: `bundle.Weights` is one."""
+    """The source that `Engine.load` reads, such as `bundle.Weights`."""
 
     def stored(self, name: str) -> tuple[str, NDArray[np.generic]]:
-        """The type ("F32", "F16" or "BF16", the last as uint16 bits) and values of one canonical tensor."""
+        """Return the type ("F32", "F16", or "BF16" as uint16 bits) and the values of one canonical tensor."""
 
     def stored_type(self, name: str) -> str:
-        """The type in the file, quantised ones included."""
+        """Return the type in the file, which may be a quantised one."""
+
+
+OutputT = TypeVar("OutputT", NDArray[np.float32], None)
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
-    """What a forward pass gave: `output` [rows, V] or [rows, C], None for "none"; `taps` name -> [N, ...]."""
+class Forward(Generic[OutputT]):
+    """The results of a pass: `output` [rows, V] or [rows, C], None for "none"; `taps`: name -> [N, ...]."""
 
-    output: NDArray[np.float32] | None
+    output: OutputT
     taps: dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes that a model will take: weights, activations of one chunk, keys and values per position."""
+    """Bytes that a model needs: weights, activations of one chunk, keys and values per position."""
 
     weights: int
     activations: int
@@ -63,19 +69,19 @@ class MemoryPlan:
 
     @property
     def least(self) -> int:
-        """Weights, activations and the first block of keys and values."""
+        """Bytes of the weights, the activations and the first block of keys and values."""
         return self.weights + self.activations + 32 * self.cache_per_position
 
     @property
     def full(self) -> int:
-        """The same with one sequence that fills the context window."""
+        """Bytes of the weights, the activations and one sequence that fills the context window."""
         return self.weights + self.activations + self.context * self.cache_per_position
 
 
 def plan_memory(
     config: ModelConfig, stored_type: Callable[[str], str], context: int | None = None
 ) -> MemoryPlan:
-    """Predict memory before anything is allocated: F16 and BF16 stay 2 bytes, all else becomes 4.
+    """Predict the memory of a model: F16 and BF16 matrices take 2 bytes a number, everything else 4.
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
@@ -98,15 +104,15 @@ def plan_memory(
 
 
 class Engine:
-    """A model's forward pass over sequences that it keeps.
+    """A model's forward pass, with the keys and values of any number of sequences.
 
-    `precision` is "auto" or "f32" (arithmetic in f32; F16 and BF16 weights keep their stored type);
-    `threads` defaults to the machine's; `context` may shorten the model's window. `POPHOOD_ISA` forces an
-    instruction set. Raises BadInput, Unsupported; `load` raises OutOfMemory.
+    `precision` is "auto" or "f32" (arithmetic in f32; F16 and BF16 weights keep their stored type). `threads`
+    defaults to the machine's; `context` may shorten the model's window. `POPHOOD_ISA` forces an instruction
+    set. Raises BadInput, Unsupported; `load` raises OutOfMemory.
 
         engine = Engine(bundle.config); engine.load(bundle.weights)
-        sequence = engine.new_sequence()
-        logits = engine.logits([(sequence, [464, 3139])])      # [1, V]
+        with engine.sequence() as sequence:
+            logits = engine.logits([(sequence, [464, 3139])])      # [1, V]
     """
 
     def __init__(
@@ -132,9 +138,9 @@ class Engine:
         self.isa: str = self._native.facts["isa"]
 
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
-        """Pack every tensor of the model; nothing of the source is kept.
+        """Pack every tensor of the model; keeps no reference to `weights`.
 
-        `progress(done, total)` counts tensors. Raises OutOfMemory before loading anything.
+        `progress(done, total)` counts tensors. Raises OutOfMemory before it loads anything.
         """
         plan = plan_memory(self.config, weights.stored_type, self.context)
         available = system.available_memory()
@@ -144,25 +150,24 @@ class Engine:
                 f"compute, {_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a "
                 "smaller model"
             )
-        names = list(tensor_shapes(self.config))
-        for i, name in enumerate(names):
+        shapes = tensor_shapes(self.config)
+        for done, (name, shape) in enumerate(shapes.items(), 1):
             kind, values = weights.stored(name)
             if values.dtype == np.float16:
                 values = values.view(np.uint16)
-            shape = tensor_shapes(self.config)[name]
             if name == "embed.position":
                 values, shape = values[: self.context], (self.context, *shape[1:])
             if values.shape != shape:
                 raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
             self._native.set_tensor(name, values, kind)
             if progress is not None:
-                progress(i + 1, len(names))
+                progress(done, len(shapes))
 
     def use_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
-        """Compute with these adapters, each times its own factor, in place of those before; [] clears.
+        """Compute with these adapters, each scaled by its factor, instead of the present ones; [] clears.
 
-        The weights stay as they are; every sequence is dropped, since its keys and values were another
-        model's. Raises BadInput for an adapter that does not fit.
+        The weights do not change. Every sequence is dropped, since another model computed its keys and
+        values. Raises BadInput for an adapter that does not fit.
 
             engine.use_adapters([(adapter, 1.0)])
         """
@@ -175,82 +180,117 @@ class Engine:
                 scaled = b * np.float32(adapter.scale * factor)
                 self._native.add_adapter(name, np.ascontiguousarray(a), np.ascontiguousarray(scaled))
 
-    # ---- sequences: each has keys and values of its own, shared until they part ----
+    # ---- sequences ----
+
+    @contextmanager
+    def sequence(self) -> Iterator[int]:
+        """A new, empty sequence for the length of a `with`, which drops it."""
+        sequence = self.new_sequence()
+        try:
+            yield sequence
+        finally:
+            self.drop(sequence)
 
     def new_sequence(self) -> int:
-        """An empty sequence; `drop` it when done."""
+        """A new, empty sequence that lives until `drop`."""
         return int(self._native.create())
 
     def fork(self, sequence: int) -> int:
-        """A copy in O(1): keys and values are shared until one of the two goes on."""
+        """Copy a sequence in O(1): both share keys and values until one of them grows."""
         return int(self._native.fork(sequence))
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Forget everything after the first `length` positions."""
+        """Remove everything after the first `length` positions."""
         self._native.truncate(sequence, length)
 
     def drop(self, sequence: int) -> None:
-        """Give the sequence's memory back."""
+        """Remove a sequence and free its memory."""
         self._native.drop(sequence)
 
     def length(self, sequence: int) -> int:
-        """Positions that the sequence holds."""
+        """Return the number of positions in a sequence."""
         return int(self._native.length(sequence))
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the packed weights take."""
+        """Memory of the packed weights."""
         return int(self._native.facts["weight_bytes"])
 
     @property
     def cache_bytes(self) -> int:
-        """Memory that keys and values take now."""
+        """Memory of all keys and values at present."""
         return int(self._native.cache_bytes())
 
     # ---- forward ----
 
-    def logits(self, batch: Batch, cancel: CancelFlag | None = None) -> NDArray[np.float32]:
-        """Append tokens to sequences; the logits [len(batch), V] after the last token of each.
+    def logits(
+        self, batch: Batch, cancel: CancelFlag | None = None, *, rows: Rows = "last"
+    ) -> NDArray[np.float32]:
+        """Append tokens to sequences; return the logits [len(batch), V] after the last token of each.
 
-        Raises ContextOverflow, EngineError (a NaN), Cancelled; every sequence is then as before the call.
+        With `rows="all"` those after every token: [N, V]. Raises ContextOverflow, EngineError (a NaN),
+        Cancelled; every sequence is then as before the call.
         """
-        output = self.forward(batch, cancel=cancel).output
-        assert output is not None
-        return output
+        return self.forward(batch, rows=rows, cancel=cancel).output
+
+    @overload
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        output: Literal["none"],
+        taps: Taps = ...,
+        cancel: CancelFlag | None = ...,
+        chunk: int = ...,
+    ) -> Forward[None]: ...
+
+    @overload
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        output: Literal["logits", "hidden"] = ...,
+        rows: Rows = ...,
+        taps: Taps = ...,
+        cancel: CancelFlag | None = ...,
+        chunk: int = ...,
+    ) -> Forward[NDArray[np.float32]]: ...
 
     def forward(
         self,
         batch: Batch,
         *,
         output: Literal["none", "logits", "hidden"] = "logits",
-        rows: Literal["last", "all"] = "last",
-        taps: Sequence[str] = (),
+        rows: Rows = "last",
+        taps: Taps = (),
         cancel: CancelFlag | None = None,
         chunk: int = CHUNK,
-    ) -> Forward:
-        """Append tokens to sequences and return what is asked for.
+    ) -> Forward[Any]:
+        """Append tokens to sequences and return the requested output and taps.
 
-        `rows`: the last token of each sequence, or every token. `hidden` is [rows, C] after the final norm.
-        `taps`: names or wildcards of read taps (`pophood.taps`), each over all N tokens of the batch: [N, C],
-        [N, H, D], ...; scores and pattern are [N, H, longest sequence]. Chunks never change a bit.
+        `rows` selects the last token of each sequence or every token; "hidden" is [rows, C] after the final
+        norm. `taps` are names or wildcards of read taps (`pophood.taps`), or what `match_taps` returned;
+        their arrays cover all N tokens of the batch: [N, C], [N, H, D], ...; scores and pattern are [N, H,
+        longest sequence]. The size of a chunk does not change a bit of the results.
         """
-        tokens, sequences, wanted = _flatten(batch, rows, self.config.vocab_size)
+        tokens, sequences, selected = _flatten(self.config, batch, rows)
         self._check_room(batch)
         n, width = len(tokens), self.config.vocab_size if output == "logits" else self.config.n_embd
         keys = max(self.length(sequence) + len(ids) for sequence, ids in batch)
-        matched = match_taps(self.config, taps)
+        patterns = [tap for tap in taps if isinstance(tap, str)]
+        matched = [tap for tap in taps if isinstance(tap, Tap)] or match_taps(self.config, patterns)
         readings = dict(zip(matched, _arrays([tap.shape(n, keys) for tap in matched]), strict=True))
-        out = None if output == "none" else np.empty((len(wanted), width), np.float32)
+        out = None if output == "none" else np.empty((len(selected), width), np.float32)
         before = [(sequence, self.length(sequence)) for sequence, _ in batch]
         try:
             for start in range(0, n, chunk):
                 stop = min(start + chunk, n)
-                first, last = np.searchsorted(wanted, [start, stop])
+                first, last = np.searchsorted(selected, [start, stop])
                 self._native.forward(
                     tokens[start:stop],
                     sequences[start:stop],
                     _OUTPUTS[output],
-                    wanted[first:last] - start,
+                    selected[first:last] - start,
                     None if out is None else out[first:last],
                     [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
                     cancel,
@@ -268,10 +308,6 @@ class Engine:
             raise
         return Forward(out, {tap.name: values for tap, values in readings.items()})
 
-    def tap_names(self) -> list[str]:
-        """Every read tap of this model, in order of execution."""
-        return list(taps_of(self.config))
-
     def _check_room(self, batch: Batch) -> None:
         for sequence, ids in batch:
             if len(ids) == 0:
@@ -281,12 +317,12 @@ class Engine:
 
 
 def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float:
-    """Bytes per second that `threads` threads read: the best of `rounds` sums over `size` bytes."""
+    """Measure the bytes per second that some threads read: the best of `rounds` sums over `size` bytes."""
     return float(_native.read_bandwidth(threads, size, rounds))
 
 
 def instruction_sets() -> list[str]:
-    """The kernels that can run here, the fastest last: ["scalar", "avx2"]."""
+    """Return the instruction sets that can run here, the fastest last: ["scalar", "avx2"]."""
     return str(_native.available_isa()).split()
 
 
@@ -308,7 +344,7 @@ def _checked_context(config: ModelConfig, context: int | None) -> int:
 
 def _native_config(config: ModelConfig, context: int) -> _native.Config:
     return _native.Config(
-        **{name: getattr(config, name) for name in _AS_THEY_ARE},
+        **{name: getattr(config, name) for name in _SAME_FIELDS},
         n_positions=context,
         rms_norm=config.norm == "rms",
         activation=_ACTIVATIONS[config.activation],
@@ -317,22 +353,19 @@ def _native_config(config: ModelConfig, context: int) -> _native.Config:
 
 
 def _flatten(
-    batch: Batch, rows: str, vocab_size: int
+    config: ModelConfig, batch: Batch, rows: Rows
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tokens [N], the sequence of each [N], and the indices of the output rows."""
     lengths = [len(ids) for _, ids in batch]
-    tokens = [token for _, ids in batch for token in ids]
-    wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)
-    if wrong is not None:
-        raise BadInput(f"token id {wrong} is not in the vocabulary: wanted 0..{vocab_size - 1:,}")
+    tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
-    ids = np.array(tokens, np.int32)
     if rows == "all":
-        return ids, sequences, np.arange(len(ids), dtype=np.int64)
-    return ids, sequences, np.cumsum(lengths, dtype=np.int64) - 1
+        return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
+    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
 
 
 def _arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
-    """Arrays side by side in one allocation, which the system can then back with huge pages."""
+    """Return arrays that share one allocation, which the system can then back with huge pages."""
     sizes = [math.prod(shape) for shape in shapes]
     arena = np.empty(sum(sizes), np.float32)
     parts = np.split(arena, np.cumsum(sizes[:-1])) if sizes else []

@@ -1,7 +1,7 @@
-"""LM: the object that a user holds: a model's files, its engine, and what one asks of them. Thin on purpose.
+"""LM: a language model ready to use. It joins a model's files, its engine and the functions on them.
 
-`load` opens a model by name, folder or file. The loop is in `generate/`, the arithmetic in `model/engine.py`,
-the probabilities of a text in `model/score.py`; this file only joins them.
+`load` opens a model by name, folder or file. The generation loop is in `generate/`, the forward pass in
+`model/engine.py`, the probabilities of a text in `model/score.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
 from pophood.model.bundle import Bundle, Weights, open_bundle
-from pophood.model.engine import CancelFlag, Engine
+from pophood.model.engine import CancelFlag, Engine, Rows
 from pophood.table import Table, count
 
 if TYPE_CHECKING:
-    from pophood.generate import PrefixCache, Run, Token
+    from pophood.generate import GenerateSettings, PrefixCache, Run, Token
     from pophood.hub import Located
     from pophood.model.score import Score
     from pophood.model.trace import Trace, TracePlan
@@ -37,7 +37,7 @@ AdapterChoice = AdapterSource | tuple[AdapterSource, float]  # with a factor; 1 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What one sample came to: `text` is the prompt and its `completion`, as the talk prints it."""
+    """One finished sample: `text` is the prompt followed by its `completion`."""
 
     text: str
     completion: str
@@ -47,7 +47,7 @@ class Generation:
 
 
 class LM:
-    """A language model, ready to run; `load` makes one.
+    """A language model, ready to run; `load` opens one.
 
     lm = pophood.load("smollm2")
     lm.generate("The capital of Spain is", max_tokens=10, temperature=0).text
@@ -58,7 +58,7 @@ class LM:
         self.engine = engine
         self.name = name or bundle.name
         self.adapters: tuple[tuple[Adapter, float], ...] = ()
-        self.adapter_places: tuple[tuple[str, float], ...] = ()  # where they came from, or their names
+        self.adapter_places: tuple[tuple[str, float], ...] = ()  # (path or name, factor)
         self._own_template = bundle.chat_template
 
     def __repr__(self) -> str:
@@ -76,28 +76,28 @@ class LM:
 
     @property
     def n_params(self) -> int:
-        """Learned numbers: 124,439,808 for GPT-2 small."""
+        """The number of parameters: 124,439,808 for GPT-2 small."""
         return self.config.n_params
 
     @property
     def weights(self) -> Weights:
-        """Read-only float32 arrays, decoded on access: `lm.weights["transformer.wte.weight"][464]`."""
+        """The tensors by name, read-only float32: `lm.weights["transformer.wte.weight"]`."""
         return self.bundle.weights
 
     @property
     def chat_template(self) -> ChatTemplate | None:
-        """How the model wants conversations written; None for a completion model."""
+        """The template that turns a conversation into a prompt; None for a completion model."""
         return self.bundle.chat_template
 
     @property
     def has_template_of_adapter(self) -> bool:
-        """Whether conversations are written in an adapter's chat template in place of the model's own."""
+        """Whether an adapter's chat template replaces the model's own."""
         return self._own_template is not None and self.bundle.chat_template is not self._own_template
 
     def use_adapters(self, adapters: Sequence[AdapterChoice]) -> None:
-        """Compute with these adapters in place of those before; [] is the model alone. No weight is changed.
+        """Compute with these adapters instead of the present ones; [] removes all. No weight is changed.
 
-        A chat template in the folder of an adapter, in which it learned, replaces the model's own; the last
+        A chat template in an adapter's folder, with which it was trained, replaces the model's own; the last
         one counts. Raises NotFound, BadFile, Unsupported for the files, BadInput for another model's adapter.
 
             lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
@@ -117,9 +117,9 @@ class LM:
                 opened.append((source, float(factor)))
                 continue
             opened.append((open_adapter(fspath(source), self.config), float(factor)))
-            said = template_of(fspath(source))
-            if said is not None and (template is None or said != template.source):
-                template = ChatTemplate(said, names=self.bundle.tokenizer.names)
+            own = template_of(fspath(source))
+            if own is not None and (template is None or own != template.source):
+                template = ChatTemplate(own, names=self.bundle.tokenizer.names)
         self.engine.use_adapters(opened)
         self.adapters = tuple(opened)
         self.adapter_places = tuple(places)
@@ -128,15 +128,15 @@ class LM:
     # ---- text and tokens ----
 
     def tokenize(self, text: str, *, parse_special: bool = False, add_start: bool = True) -> list[int]:
-        """Text -> token ids; special tokens in the text are ordinary text unless `parse_special`."""
+        """Return the token ids of a text; special tokens in it are ordinary text unless `parse_special`."""
         return self.bundle.tokenizer.encode(text, parse_special=parse_special, add_start=add_start)
 
     def detokenize(self, ids: Sequence[int], *, special: bool = False) -> str:
-        """Token ids -> text, spaces untouched; special tokens are hidden unless `special`."""
+        """Return the text of token ids, with its spaces; special tokens are left out unless `special`."""
         return self.bundle.tokenizer.decode(ids, special=special)
 
     def tokens(self, text: Text) -> Table:
-        """The talk's table: position, token_id, token_text; the bytes of a split character are shown."""
+        """Return the tokens of a text as a table: position, token_id, token_text."""
         ids = self._ids(text)
         spell = self.bundle.tokenizer.token_text
         return Table(
@@ -144,18 +144,18 @@ class LM:
         )
 
     def next(self, text: Text, k: int = 10) -> Table:
-        """The k likeliest next tokens: token_id, token_text, logit, probability (of the raw logits)."""
+        """Return a table of the k likeliest next tokens: token_id, token_text, logit, probability."""
         from pophood.model.score import check_k, top_table
 
         check_k(k, self.config.vocab_size)
-        return top_table(self._rows(self._ids(text), "last")[0], k, self.bundle.tokenizer.token_text)
+        return top_table(self._logits(text, "last")[0], k, self.bundle.tokenizer.token_text)
 
     def logits(self, text: Text) -> NDArray[np.float32]:
-        """The raw scores of the vocabulary after every token: [T, V]. `[-1]` predicts the next one."""
-        return self._rows(self._ids(text), "all")
+        """Return the logits after every token: [T, V]. `[-1]` predicts the next token."""
+        return self._logits(text, "all")
 
     def score(self, text: Text, *, window: int | None = None, overlap: int = 0, **options: Any) -> Score:
-        """How probable the text is: the log-probability of every token, in windows (see `score.score_ids`).
+        """Return the log-probability of every token of a text, read in windows (see `score.score_ids`).
 
         `lm.score("...").perplexity`
         """
@@ -170,43 +170,44 @@ class LM:
         self,
         prompt: Text,
         *,
-        details: bool = False,
         parse_special: bool = False,
         cancel: CancelFlag | None = None,
         **settings: Any,
     ) -> Run:
-        """Continue a prompt, token by token: iterate over the run for `Token` records.
+        """Continue a prompt and return a run, which yields a `Token` record for each token.
 
         `settings` are the fields of GenerateSettings (max_tokens, samples, seed, stop, truncate...) and of
-        SamplingSettings (temperature, top_k, top_p...); `details` adds probability, entropy and the top 10 to
-        each token. What the last call computed is reused where the prompts begin alike.
+        SamplingSettings (temperature, top_k, top_p...). `details="top"`, for which True stands as well, adds
+        probability, entropy and the top 10 to each token. Keys and values of the last call are reused for the
+        tokens that both prompts begin with.
 
             for token in lm.stream("Once upon a time"): print(token.text, end="")
         """
         from pophood.generate import generate
 
-        ids = self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else list(prompt)
-        wanted = _generate_settings(settings | ({"details": "top"} if details else {}))
-        return generate(self.engine, self.bundle.tokenizer, ids, wanted, self._prefix, cancel)
+        ids = self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else prompt
+        return generate(
+            self.engine, self.bundle.tokenizer, ids, _generate_settings(settings), self._prefix, cancel
+        )
 
     def generate(self, prompt: Text, **settings: Any) -> Generation:
-        """Continue a prompt to its end; keywords as in `stream`.
+        """Continue a prompt until the sample ends; keywords as in `stream`.
 
         lm.generate("The capital of Spain is", max_tokens=10, top_k=40, temperature=0.8).text
         """
         return self.samples(prompt, 1, **settings)[0]
 
     def samples(self, prompt: Text, n: int, **settings: Any) -> list[Generation]:
-        """n continuations of one prompt, computed as one batch; sample i is what it would be alone."""
+        """Return n continuations of one prompt, computed as one batch; sample i is the same as alone."""
         run = self.stream(prompt, samples=n, **settings)
-        made: list[list[Token]] = [[] for _ in range(n)]
+        samples: list[list[Token]] = [[] for _ in range(n)]
         for token in run:
-            made[token.sample - run.settings.first_sample].append(token)
+            samples[token.sample - run.settings.first_sample].append(token)
         start = prompt if isinstance(prompt, str) else self.detokenize(prompt)
-        texts = ["".join(token.text for token in tokens) for tokens in made]
+        texts = ["".join(token.text for token in tokens) for tokens in samples]
         return [
             Generation(start + text, text, tokens, tokens[-1].seconds, run.seed)
-            for text, tokens in zip(texts, made, strict=True)
+            for text, tokens in zip(texts, samples, strict=True)
         ]
 
     def chat(
@@ -214,15 +215,15 @@ class LM:
         messages: str | Sequence[Mapping[str, Any]],
         *,
         template: Mapping[str, Any] | None = None,
-        details: bool = False,
         cancel: CancelFlag | None = None,
         **settings: Any,
     ) -> Run:
-        """Answer in the model's own format: a question, or [{"role": "user", "content": "..."}, ...].
+        """Answer a question, or a conversation: [{"role": "user", "content": "..."}, ...].
 
         `template` holds variables for the chat template, such as `tools` or `enable_thinking`. Special tokens
-        count only where the template wrote them; tags of a thought (`<think>`) are shown. Raises Unsupported
-        without a template, BadInput for a variable that it never reads and for messages that it leaves out.
+        are recognised only in what the template itself writes. Tags of a thought (`<think>`) are shown.
+        Raises Unsupported without a template, BadInput for a variable that the template never reads and for
+        messages that it leaves out.
 
             "".join(token.text for token in lm.chat("What is the capital of France?", temperature=0))
             lm.chat("Why?", template={"enable_thinking": False})
@@ -241,16 +242,18 @@ class LM:
         tokenizer = self.bundle.tokenizer
         ids = encode_chat(tokenizer, self.chat_template, talk, **variables)
         defaults = {"max_tokens": None, "shown": tuple(thought_tags(tokenizer.specials))}
-        wanted = _generate_settings(defaults | settings | ({"details": "top"} if details else {}))
-        return generate(self.engine, self.bundle.tokenizer, ids, wanted, self._prefix, cancel)
+        return generate(
+            self.engine, tokenizer, ids, _generate_settings(defaults | settings), self._prefix, cancel
+        )
 
     # ---- inside ----
 
     def trace(self, text: Text, taps: Sequence[str] = ("*",), cancel: CancelFlag | None = None) -> Trace:
-        """Run the text through the model once and keep what it computed on the way.
+        """Run a text through the model once and keep the intermediate arrays.
 
-        `taps`: names or wildcards (docs/taps.md), "!..." leaves out; by default everything. `plan_trace` says
-        the memory beforehand. Raises BadInput for a tap that does not exist, OutOfMemory if it will not fit.
+        `taps` are names or wildcards (docs/taps.md), "!..." leaves matches out; the default is everything.
+        `plan_trace` tells the memory beforehand. Raises BadInput for a tap that does not exist, OutOfMemory
+        for arrays that do not fit.
 
             lm.trace("The capital of Spain is", taps=["blocks.*.attn.pattern"])["blocks.0.attn.pattern"]
         """
@@ -259,7 +262,7 @@ class LM:
         return trace(self.engine, self._ids(text), taps, cancel)
 
     def plan_trace(self, text: Text, taps: Sequence[str] = ("*",)) -> TracePlan:
-        """The memory that `trace` would take, array by array."""
+        """Return the memory that `trace` would need, array by array."""
         from pophood.model.trace import plan_trace
 
         return plan_trace(self.config, len(self._ids(text)), taps)
@@ -279,14 +282,9 @@ class LM:
             raise ContextOverflow(len(ids), self.engine.context, "shorten the text", why=why)
         return ids
 
-    def _rows(self, ids: list[int], rows: Any) -> NDArray[np.float32]:
-        sequence = self.engine.new_sequence()
-        try:
-            output = self.engine.forward([(sequence, ids)], rows=rows).output
-        finally:
-            self.engine.drop(sequence)
-        assert output is not None
-        return output
+    def _logits(self, text: Text, rows: Rows) -> NDArray[np.float32]:
+        with self.engine.sequence() as sequence:
+            return self.engine.logits([(sequence, self._ids(text))], rows=rows)
 
 
 def load(
@@ -303,11 +301,11 @@ def load(
 ) -> LM:
     """Load a model: a name ("gpt2", "smollm2"), a hub id, a folder, a .gguf file, or None for the default.
 
-    A model that is not here yet is fetched, and `announce` hears of it (default: a warning on stderr), as of
-    values in its files that are left out;
-    `refresh` fetches it again even if it is here; `offline` forbids every connection. `threads` and `context`
-    default to the machine's and the model's. `adapters`: as in `LM.use_adapters`. `progress(done, total)`
-    counts tensors while they are packed. Raises the children of PophoodError.
+    A model that is not on this machine is downloaded. `announce` receives a line about that, and about each
+    value in its files that is left out; by default they are warnings on stderr. `refresh` downloads the model
+    again; `offline` forbids every connection. `threads` and `context` default to the machine's and the
+    model's. `adapters` are as in `LM.use_adapters`. `progress(done, total)` counts tensors while they are
+    packed. Raises subclasses of PophoodError.
 
         lm = pophood.load("gpt2")
     """
@@ -330,8 +328,8 @@ def load(
     return lm
 
 
-def _generate_settings(settings: dict[str, Any]) -> Any:
-    """Sort keywords into GenerateSettings and its SamplingSettings; unknown ones are named."""
+def _generate_settings(settings: dict[str, Any]) -> GenerateSettings:
+    """Distribute keywords over GenerateSettings and its SamplingSettings; BadInput names unknown ones."""
     from dataclasses import fields
 
     from pophood.generate import GenerateSettings
@@ -344,7 +342,7 @@ def _generate_settings(settings: dict[str, Any]) -> Any:
         raise BadInput(
             f"no setting is called {', '.join(unknown)}; there are: {', '.join(sorted(sampling | own))}"
         )
-    chosen = SamplingSettings(**{name: value for name, value in settings.items() if name in sampling})
-    return GenerateSettings(
-        sampling=chosen, **{name: value for name, value in settings.items() if name in own}
-    )
+    if isinstance(details := settings.get("details"), bool):
+        settings["details"] = "top" if details else "plain"
+    chosen = SamplingSettings(**{name: settings[name] for name in sampling & settings.keys()})
+    return GenerateSettings(sampling=chosen, **{name: settings[name] for name in own & settings.keys()})

@@ -1,12 +1,13 @@
-"""How probable a model finds a text: the log-probability of every token, in windows, a few rows at a time.
+"""A model's predictions along a text: rows of logits, log-probabilities of its tokens, greedy continuations.
 
-Perplexity and evaluation stand on it. Left out: which text, and what a good value is.
+Perplexity, evaluation and the views of `look` stand on it. It neither chooses texts nor judges values.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +23,14 @@ ROWS = 128  # logit rows held at once: 26 MB at GPT-2's vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`log_probabilities` [T] in nats, NaN where a token has nothing before it in its window."""
+    """Log-probabilities [T] of a text's tokens in nats, NaN for the first token of each window."""
 
     token_ids: list[int]
     log_probabilities: NDArray[np.float32]
 
     @property
     def scored(self) -> int:
-        """Tokens that have a probability."""
+        """The number of tokens that have a probability."""
         return int(np.count_nonzero(~np.isnan(self.log_probabilities)))
 
     @property
@@ -56,47 +57,68 @@ def score_ids(
     cancel: CancelFlag | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Score:
-    """Score token ids in windows of `window` tokens (default: the context); the first `overlap` are context.
+    """Score token ids in windows of `window` tokens, by default the context.
 
-    With overlap 0 the windows do not touch, and the first token of each has no probability (NaN).
-    `progress(done, total)` counts tokens. Raises BadInput for a window that does not fit.
+    A window begins with the last `overlap` tokens of the one before, which are only read. With overlap 0 the
+    first token of each window has no probability (NaN). `progress(done, total)` counts tokens. Raises
+    BadInput for a window that does not fit.
     """
     window = engine.context if window is None else window
     if not 2 <= window <= engine.context:
         raise BadInput(f"window must be 2..{engine.context:,} tokens, got {window:,}")
     if not 0 <= overlap < window:
         raise BadInput(f"overlap must be 0..{window - 1:,} tokens, got {overlap:,}")
-    found = np.full(len(ids), np.nan, np.float32)
-    start = 0
-    while start < len(ids):
+    values = np.full(len(ids), np.nan, np.float32)
+    for start in range(0, len(ids), window - overlap):
         end = min(start + window, len(ids))
-        values = _score_window(engine, ids[start:end], cancel)
-        fresh = start + overlap if start else 0
-        found[fresh:end] = values[fresh - start :]
+        first = max(1, overlap) if start else 1  # the window before scored the tokens below
+        for place, rows in logit_rows(engine, ids[start:end], first=first, cancel=cancel):
+            at = start + place
+            values[at : at + len(rows)] = log_softmax_at(rows, np.asarray(ids[at : at + len(rows)]))
         if progress is not None:
             progress(end, len(ids))
         if end == len(ids):
             break
-        start = end - overlap
-    return Score(list(ids), found)
+    return Score(list(ids), values)
 
 
-def _score_window(engine: Engine, ids: Sequence[int], cancel: CancelFlag | None) -> NDArray[np.float32]:
-    values = np.full(len(ids), np.nan, np.float32)
-    sequence = engine.new_sequence()
-    try:
-        for start in range(0, len(ids) - 1, ROWS):  # the last token's own logits predict nothing here
+def logit_rows(
+    engine: Engine, ids: Sequence[int], *, first: int = 1, cancel: CancelFlag | None = None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Read `ids` once and yield (place, logits [n, V]): row i predicts the token `ids[place + i]`.
+
+    Rows begin with the one that predicts `ids[first]` and come at most ROWS at a time; the last token is not
+    read, since its row would predict nothing here. Raises ContextOverflow, EngineError, Cancelled.
+    """
+    with engine.sequence() as sequence:
+        if first > 1:
+            engine.forward([(sequence, ids[: first - 1])], output="none", cancel=cancel)
+        for start in range(first - 1, len(ids) - 1, ROWS):
             end = min(start + ROWS, len(ids) - 1)
-            logits = engine.forward([(sequence, ids[start:end])], rows="all", cancel=cancel).output
-            assert logits is not None
-            values[start + 1 : end + 1] = log_softmax_at(logits, np.asarray(ids[start + 1 : end + 1]))
-    finally:
-        engine.drop(sequence)
-    return values
+            yield start + 1, engine.logits([(sequence, ids[start:end])], cancel, rows="all")
+
+
+def greedy(engine: Engine, prompts: Sequence[Sequence[int]], steps: int) -> Iterator[dict[int, int]]:
+    """Yield {index of a prompt: its likeliest next token} `steps` times; ties go to the lowest id.
+
+    The prompts are continued as one batch. Delete an index from the dict to end that text.
+
+        [tokens[0] for tokens in greedy(lm.engine, [lm.tokenize("The capital of Spain is")], 5)]
+    """
+    with ExitStack() as stack:
+        sequences = [stack.enter_context(engine.sequence()) for _ in prompts]
+        fed: dict[int, Sequence[int]] = dict(enumerate(prompts))
+        for _ in range(steps):
+            rows = engine.logits([(sequences[i], ids) for i, ids in fed.items()])
+            tokens = dict(zip(fed, rows.argmax(axis=1).tolist(), strict=True))
+            yield tokens
+            if not tokens:
+                return
+            fed = {i: [token] for i, token in tokens.items()}
 
 
 def log_softmax_at(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """log softmax of each row at one id: [N, V], [N] -> [N], sums in float64.
+    """Return the log softmax of each row at one id, with sums in float64: [N, V], [N] -> [N].
 
     >>> log_softmax_at(np.zeros((1, 4), np.float32), np.array([2])).tolist()
     [-1.3862943649291992]
@@ -109,7 +131,7 @@ def log_softmax_at(logits: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArr
 
 
 def top_table(row: Floats, k: int, spell: Callable[[int], str]) -> Table:
-    """The talk's table of a row of logits [V]: token_id, token_text, logit, probability; bars on the last."""
+    """Return the table of the k likeliest tokens of a row [V]: token_id, token_text, logit, probability."""
     mass = log_sum_exp(row)
     rows = [(i, spell(i), float(row[i]), float(np.exp(row[i] - mass))) for i in ranked(row, k).tolist()]
     columns = ("token_id", "token_text", "logit", "probability")
@@ -117,6 +139,6 @@ def top_table(row: Floats, k: int, spell: Callable[[int], str]) -> Table:
 
 
 def check_k(k: int, vocabulary: int) -> None:
-    """BadInput unless k tokens can be listed."""
+    """Raise BadInput unless k is between 1 and the size of the vocabulary."""
     if not 1 <= k <= vocabulary:
         raise BadInput(f"k must be 1..{vocabulary:,}, got {k}")

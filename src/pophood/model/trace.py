@@ -1,6 +1,6 @@
-"""Trace: one forward pass written down: named arrays with named axes, and the logits. Memory comes first.
+"""Trace: the intermediate arrays of one forward pass by name, with named axes, and their memory beforehand.
 
-`LM.trace` is how it is called; the names are those of `pophood.taps` (docs/taps.md).
+Users call `LM.trace`. The names are those of `pophood.taps` (docs/taps.md).
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ ALL = ("*",)
 
 @dataclass(frozen=True, slots=True)
 class TracePlan:
-    """What a trace will hold, known before it is made: tap name -> bytes."""
+    """The taps of a trace and their memory, known before it is made: `sizes` maps a tap's name to bytes."""
 
+    taps: tuple[Tap, ...]
     sizes: dict[str, int]
 
     @property
     def nbytes(self) -> int:
-        """Memory of all arrays together."""
+        """Bytes of all arrays together."""
         return sum(self.sizes.values())
 
     def describe(self) -> str:
-        """One line for people: "298 arrays, 396.0 MiB"."""
+        """Return number and size in one line: "298 arrays, 396.0 MiB"."""
         return f"{len(self.sizes):,} arrays, {self.nbytes / 2**20:,.1f} MiB"
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a forward pass computed on the way.
+    """The intermediate arrays of a forward pass over the tokens `ids`.
 
-    `trace["blocks.0.attn.pattern"]` is [H, T, T]: weights of every query on every key, masked ones exactly 0
-    (scores: minus infinity). `axes` names the dimensions. `logits` is [T, V] where it was asked for.
+    `trace["blocks.0.attn.pattern"]` is [H, T, T]: the weight of every query on every key, exactly 0 where
+    masked (scores: minus infinity). `axes` names the dimensions. `logits` is [T, V] if its tap was requested.
 
         trace = lm.trace("The capital of Spain is", taps=["blocks.*.attn.pattern"])
         trace.layers("attn.pattern").shape                          # (L, H, T, T)
@@ -55,67 +56,64 @@ class Trace:
         return self.arrays[self._known(name)]
 
     def axes(self, name: str) -> Axes:
-        """The names of an array's dimensions, such as ("head", "query", "key")."""
+        """Return the names of an array's dimensions, such as ("head", "query", "key")."""
         return self._axes[self._known(name)]
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """The raw scores of the vocabulary after every token: [T, V]."""
+        """The logits after every token: [T, V]."""
         return self["logits"]
 
     @property
     def nbytes(self) -> int:
-        """Memory of all arrays together."""
+        """Bytes of all arrays together."""
         return sum(array.nbytes for array in self.arrays.values())
 
     def layers(self, name: str) -> NDArray[np.float32]:
-        """One tap over all blocks, stacked: `layers("resid_post")` is [L, T, C]. A copy."""
-        found = [array for key, array in self.arrays.items() if _inside_block(key) == name]
-        if not found:
-            raise BadInput(f"the trace has no tap {name!r} in its blocks; it has: {self._held()}")
-        return np.stack(found)
+        """Stack one tap of all blocks into a new array: `layers("resid_post")` is [L, T, C]."""
+        arrays = [array for key, array in self.arrays.items() if _inside_block(key) == name]
+        if not arrays:
+            raise BadInput(f"the trace has no tap {name!r} in its blocks; it has: {self._names()}")
+        return np.stack(arrays)
 
     def _known(self, name: str) -> str:
         canonical = alias(name)
         if canonical not in self.arrays:
-            raise BadInput(f"the trace does not hold {name!r}; it holds: {self._held()}")
+            raise BadInput(f"the trace has no array {name!r}; it has: {self._names()}")
         return canonical
 
-    def _held(self) -> str:
+    def _names(self) -> str:
         names = list(self.arrays)
         return ", ".join(names if len(names) <= 8 else [*names[:4], "…", *names[-3:]]) or "nothing"
 
 
 def plan_trace(config: ModelConfig, tokens: int, taps: Sequence[str] = ALL) -> TracePlan:
-    """The memory that a trace of a text of `tokens` tokens takes; `taps` as in `match_taps`."""
-    return TracePlan({tap.name: tap.nbytes(tokens, tokens) for tap in match_taps(config, taps)})
+    """Plan a trace over `tokens` tokens; `taps` as in `match_taps`."""
+    matched = match_taps(config, taps)
+    return TracePlan(tuple(matched), {tap.name: tap.nbytes(tokens, tokens) for tap in matched})
 
 
 def trace(
     engine: Engine, ids: Sequence[int], taps: Sequence[str] = ALL, cancel: CancelFlag | None = None
 ) -> Trace:
-    """Run the model over `ids` once and keep what the taps name.
+    """Run the model over `ids` once and keep the arrays of the taps.
 
-    Raises BadInput for a tap that does not exist, OutOfMemory before computing when it would not fit,
-    ContextOverflow for a text that is too long.
+    Raises BadInput for a tap that does not exist, ContextOverflow for a text that is too long, and
+    OutOfMemory, before anything is computed, for arrays that do not fit into memory.
     """
     plan = plan_trace(engine.config, len(ids), taps)
     if plan.nbytes > (free := system.available_memory()):
         largest = sorted(plan.sizes, key=plan.sizes.__getitem__)[-1]
         raise OutOfMemory(
             f"the trace would take {plan.describe()}; {free / 2**20:,.1f} MiB is free: shorten the text, "
-            f"or ask for fewer taps ('!{_any_block(largest)}' leaves out the largest)"
+            f"or request fewer taps ('!{_any_block(largest)}' leaves out the largest)"
         )
-    sequence = engine.new_sequence()
-    try:
-        forward = engine.forward([(sequence, ids)], output="none", taps=taps, cancel=cancel)
-    finally:
-        engine.drop(sequence)
-    matched = match_taps(engine.config, taps)
+    with engine.sequence() as sequence:
+        forward = engine.forward([(sequence, ids)], output="none", taps=plan.taps, cancel=cancel)
     return Trace(
         tuple(ids),
-        {tap.name: _turned(tap, forward.taps[tap.name]) for tap in matched},
-        {tap.name: _axes(tap) for tap in matched},
+        {tap.name: _head_first(tap, forward.taps[tap.name]) for tap in plan.taps},
+        {tap.name: _axes(tap) for tap in plan.taps},
     )
 
 
@@ -123,7 +121,7 @@ def _axes(tap: Tap) -> Axes:
     return ("head", "query", "key") if tap.axes[-1] == "key" else tap.axes
 
 
-def _turned(tap: Tap, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _head_first(tap: Tap, values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values.transpose(1, 0, 2) if tap.axes[-1] == "key" else values
 
 

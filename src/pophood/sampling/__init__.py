@@ -1,10 +1,10 @@
-"""Logits -> token: pure functions composed into a visible, settable chain (start with `steps.py`)."""
+"""Logits -> token: pure functions in a chain that users see and order. Start with `steps.py`."""
 
+from pophood.sampling.penalties import breakers_of
 from pophood.sampling.randomness import SEED_LIMIT, draw_seed, philox4x64, uniforms
-from pophood.sampling.repeats import breakers_of
 from pophood.sampling.settings import GREEDY, RANGES, STEPS, Range, SamplingSettings, parse_order
 from pophood.sampling.softmax import entropy, log_sum_exp, measures, ranked, weights
-from pophood.sampling.steps import Candidates, Chain, Choice, Step, chain, draw, sample
+from pophood.sampling.steps import Candidates, Chain, ChainStep, Choice, chain, draw, sample
 from pophood.sampling.suggestions import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
 
 __all__ = [
@@ -16,10 +16,10 @@ __all__ = [
     "STEPS",
     "Candidates",
     "Chain",
+    "ChainStep",
     "Choice",
     "Range",
     "SamplingSettings",
-    "Step",
     "Suggestions",
     "breakers_of",
     "chain",

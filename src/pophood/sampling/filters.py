@@ -1,8 +1,8 @@
 """Filters: which tokens may still be drawn. Each is a pure function: logits [n] -> kept indices, ascending.
 
-A filter sees only the tokens that the steps before it kept, and works with their probabilities among
-themselves, as in llama.cpp and transformers. Every filter keeps at least one token. Of equal tokens the one
-with the lowest index counts as the likelier, so that nothing depends on a sort's whims.
+A filter sees only the tokens that earlier steps kept, with their probabilities renormalised, as in llama.cpp
+and transformers. Every filter keeps at least one token. Ties go to the lowest index, so that no result
+depends on how a sort orders equal values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BINS_PER_NAT = 32.0
 
 
 def top_p(logits: Floats, p: float) -> Ids:
-    """The fewest likeliest tokens whose probabilities sum to at least p (Holtzman et al. 2019, "nucleus").
+    """Keep the fewest likeliest tokens that sum to probability p or more ("nucleus", Holtzman et al. 2019).
 
     >>> top_p(np.log(np.array([0.5, 0.3, 0.2], dtype=np.float32)), 0.7).tolist()
     [0, 1]
@@ -38,8 +38,8 @@ def top_p(logits: Floats, p: float) -> Ids:
     if p >= 1.0:
         return np.arange(len(logits))
     mass, largest = float(block_sums(logits).sum()), logits.max()
-    # All tokens below this weight together weigh less than 1 - p: none of them is needed. On text this leaves
-    # a few hundred of V. (The 0.999 covers rounding.)
+    # All tokens below this weight together have less than 1 - p of the mass, so none of them is needed. On
+    # text this leaves a few hundred of V to sort. (The 0.999 allows for rounding.)
     floor = 0.999 * (1.0 - p) * mass / len(logits)
     near = np.flatnonzero(logits >= largest + np.float32(math.log(floor)))
     cost: Floats = largest - logits[near]
@@ -47,7 +47,7 @@ def top_p(logits: Floats, p: float) -> Ids:
 
 
 def min_p(logits: Floats, p: float) -> Ids:
-    """Tokens at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv 2407.01082).
+    """Keep the tokens at least p times as likely as the likeliest (Nguyen et al. 2024, arXiv 2407.01082).
 
     >>> min_p(np.log(np.array([0.5, 0.3, 0.2], dtype=np.float32)), 0.5).tolist()
     [0, 1]
@@ -58,11 +58,10 @@ def min_p(logits: Floats, p: float) -> Ids:
 
 
 def typical(logits: Floats, p: float) -> Ids:
-    """The fewest tokens with probability p together whose surprise is nearest to the entropy
-    (Meister et al. 2022, arXiv 2202.00666).
+    """Keep the fewest tokens, those with a surprisal nearest to the entropy first, that sum to probability p.
 
-    The likeliest token may go: with probabilities 0.4, 0.3 and 0.3 the entropy is 1.09 nats, nearer to the
-    1.20 of the two than to the 0.92 of the first.
+    The method is Meister et al. 2022, arXiv 2202.00666. It may drop the likeliest token: with probabilities
+    0.4, 0.3 and 0.3 the entropy is 1.09 nats, nearer to the 1.20 of the two than to the 0.92 of the first.
 
     >>> typical(np.log(np.array([0.4, 0.3, 0.3], dtype=np.float32)), 0.5).tolist()
     [1, 2]
@@ -71,14 +70,16 @@ def typical(logits: Floats, p: float) -> Ids:
         return np.arange(len(logits))
     log_mass, entropy = shifted_measures(logits)
     row = weights(logits)
-    distance: Floats = logits - logits.max()  # |surprise - entropy|, from here on
+    distance: Floats = logits - logits.max()  # becomes |surprisal - entropy| below
     np.abs(np.subtract(distance, np.float32(log_mass - entropy), out=distance), out=distance)
     return _smallest_set(distance, row, p * total(row))
 
 
 def xtc(logits: Floats, threshold: float) -> Ids:
-    """Exclude top choices: of the tokens with probability >= threshold keep only the least likely
-    (p-e-w, text-generation-webui pull request 6335; the coin that decides whether to act is the chain's).
+    """Exclude top choices: drop all tokens with probability >= threshold but the least likely of them.
+
+    The method is p-e-w's, text-generation-webui pull request 6335. The chain decides by a random number
+    whether to apply it.
 
     >>> xtc(np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32)), 0.1).tolist()
     [2, 3]
@@ -96,12 +97,12 @@ def xtc(logits: Floats, threshold: float) -> Ids:
 
 
 def _smallest_set(cost: Floats, row: Floats, wanted: float) -> Ids:
-    """Indices, ascending, of the fewest entries of lowest cost whose weights reach `wanted`."""
-    wanted = max(wanted, sys.float_info.min)  # a share of 0 still keeps one
+    """Return the ascending indices of the fewest entries of lowest cost whose weights sum to `wanted`."""
+    wanted = max(wanted, sys.float_info.min)  # keep at least one entry
     if len(cost) <= _BINS:
         return np.sort(_cheapest_first(cost, row, wanted))
-    # A histogram of the costs finds the bin in which the sum crosses; only that bin is sorted. A full sort of
-    # 150,000 floats takes milliseconds.
+    # Sorting 150,000 floats takes milliseconds. A histogram of the costs shows in which bin the sum reaches
+    # `wanted`, and only that bin is sorted.
     bins = np.minimum(cost * np.float32(_BINS_PER_NAT), np.float32(_BINS - 1)).astype(np.intp)
     mass = np.cumsum(np.bincount(bins, weights=row, minlength=_BINS))
     crossing = min(int(np.searchsorted(mass, wanted, side="left")), _BINS - 1)

@@ -1,13 +1,13 @@
-"""Random numbers without state: the number for (seed, sample, position) is a pure function of the three.
+"""Random numbers without state: a pure function of (seed, sample, position) (small: one algorithm).
 
-Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011; the
-Random123 library; `numpy.random.Philox` is the same function): a counter of four 64-bit words goes through
-ten keyed rounds of multiplying and mixing. Nothing is carried from one draw to the next, so sample 7 of a
-batch draws what sample 7 alone draws, and a text continued later draws what one long run draws.
+The algorithm is Philox4x64-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011; the Random123 library), which `numpy.random.Philox` also implements: a counter of four 64-bit words
+goes through ten keyed rounds of multiplication and mixing. No draw depends on another, so sample 7 of a batch
+draws the same numbers as sample 7 alone, and a text continued later the same as one long run.
 
     counter = (position, sample, 0, 0)      key = (seed, 0)
 
-    >>> [hex(word) for word in philox4x64((0, 0, 0, 0), (0, 0))]  # Random123's first published answer
+    >>> [hex(word) for word in philox4x64((0, 0, 0, 0), (0, 0))]  # the first test vector of Random123
     ['0x16554d9eca36314c', '0xdb20fe9d672d0fdc', '0xd7e772cee186176b', '0x7e68b68aec7ba23b']
 """
 
@@ -28,7 +28,7 @@ Words4 = tuple[int, int, int, int]
 
 
 def philox4x64(counter: Words4, key: tuple[int, int]) -> Words4:
-    """Four 64-bit words from a counter of four words and a key of two (Philox4x64-10)."""
+    """Return four random 64-bit words for a counter of four words and a key of two (Philox4x64-10)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -46,14 +46,15 @@ def philox4x64(counter: Words4, key: tuple[int, int]) -> Words4:
 
 
 def uniforms(seed: int, sample: int, position: int) -> tuple[float, float]:
-    """Two independent numbers in [0, 1), multiples of 2**-53: one draws the token, one is XTC's coin.
+    """Return two independent uniform numbers in [0, 1), multiples of 2**-53.
 
-    Example: `uniforms(42, sample=0, position=5)` is the same on every machine, in every batch.
+    The first draws the token, the second decides whether XTC is applied. `uniforms(42, sample=0, position=5)`
+    is the same on every machine and in every batch.
     """
     first, second, _, _ = philox4x64((position, sample, 0, 0), (seed, 0))
     return (first >> 11) * 2.0**-53, (second >> 11) * 2.0**-53
 
 
 def draw_seed() -> int:
-    """A fresh seed from the operating system: 32 bits, short enough to copy from a screen."""
+    """Return a seed of 32 random bits from the operating system, short enough to copy from a screen."""
     return int.from_bytes(os.urandom(4), "little")

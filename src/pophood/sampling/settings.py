@@ -1,4 +1,4 @@
-"""SamplingSettings: every value that shapes the choice of a token, with its range, checked in one place."""
+"""SamplingSettings: every setting that affects the choice of a token, with its range and its checks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from pophood.errors import BadInput
 
 STEPS = ("bias", "penalties", "dry", "top_k", "typical", "top_p", "min_p", "xtc", "temperature")
-GREEDY = 1e-5  # temperatures up to this one take the likeliest token without a draw
+GREEDY = 1e-5  # at temperatures up to this one the likeliest token is taken without a draw
 
 _MANY = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What one setting may be, which value switches it off, and which step of the chain reads it."""
+    """The range of a setting, the value that switches it off, and the step of the chain that reads it."""
 
     low: float
     high: float
@@ -63,11 +63,11 @@ RANGES: Mapping[str, Range] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How a token is chosen from logits; every value is checked when the settings are made.
+    """How a token is chosen from logits. Every value is checked when the object is made.
 
-    A step left out of `order` is off. `logit_bias` is added to the logits of its tokens; -inf forbids one.
-    `dry_breakers` are token sequences across which no repeat is counted (`breakers_of` finds them).
-    Raises BadInput with what, got, wanted and the way out.
+    A step that is missing from `order` is off. `logit_bias` is added to the logits of its tokens; -inf
+    forbids one. `dry_breakers` are token sequences across which DRY counts no repeat (`breakers_of` finds
+    them). Raises BadInput.
 
     Example: `SamplingSettings(temperature=0.7, min_p=0.05, top_k=0)`
     """
@@ -114,7 +114,7 @@ class SamplingSettings:
 
 
 def parse_order(text: str) -> tuple[str, ...]:
-    """The order as typed: names separated by commas, semicolons or spaces; `SamplingSettings` checks them.
+    """Parse an order: names separated by commas, semicolons or spaces, which `SamplingSettings` checks.
 
     >>> parse_order("top-k; temperature")
     ('top_k', 'temperature')

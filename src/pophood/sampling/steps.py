@@ -1,10 +1,10 @@
-"""Logits -> token: a visible, settable chain of steps, and one draw.
+"""Logits -> token: a chain of steps that users see and order, then one draw.
 
     logits -> bias -> penalties -> dry -> top_k -> typical -> top_p -> min_p -> xtc -> temperature -> draw
 
-The order is llama.cpp's default; `SamplingSettings.order` changes it. The steps themselves are pure functions
-in `filters.py` (which tokens stay) and `repeats.py` (what repetition costs); here they become links, and the
-draw ends the chain. No text, no model, no state: a random number is a function of (seed, sample, position).
+The order is llama.cpp's default; `SamplingSettings.order` changes it. The arithmetic of the steps is in
+`filters.py` (which tokens stay) and `penalties.py` (what repetition costs), as pure functions; this file
+joins them to a chain and draws. It keeps no state: a random number is a function of (seed, sample, position).
 """
 
 from __future__ import annotations
@@ -18,70 +18,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput, EngineError
-from pophood.sampling import filters, repeats
+from pophood.sampling import filters, penalties
 from pophood.sampling.randomness import uniforms
 from pophood.sampling.settings import RANGES, SamplingSettings
 from pophood.sampling.softmax import BLOCK, Floats, Ids, block_sums
 
-_LARGEST = np.float32(1e37)  # differences of two such numbers are still finite
+_LARGEST = np.float32(1e37)  # the difference of two such numbers is still finite
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A token, its logit as the model gave it, and the chance that the chain left it among how many."""
+    """The chosen token: its logit from the model, and its probability among the tokens that the chain left.
+
+    `candidates` counts those tokens.
+    """
 
     id: int
     logit: float
-    chance: float
+    final_probability: float
     candidates: int
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Tokens still in play: their ids, ascending (None: all of them), and their logits as changed so far."""
+    """The tokens that can still be drawn: ascending ids (None: the whole vocabulary) and changed logits."""
 
     ids: Ids | None
     logits: Floats
 
-    def keep(self, kept: Ids) -> Candidates:
-        """Those at the given places of `logits`."""
-        if len(kept) == len(self.logits):
+    def keep(self, places: Ids) -> Candidates:
+        """The candidates at these indices of `logits`."""
+        if len(places) == len(self.logits):
             return self
-        return Candidates(kept if self.ids is None else self.ids[kept], self.logits[kept])
+        return Candidates(places if self.ids is None else self.ids[places], self.logits[places])
 
     def where(self, ids: NDArray[np.int64]) -> tuple[Ids, NDArray[np.bool_]]:
-        """Places of the given ids in `logits`, and which of the ids are in play at all."""
+        """Return the indices in `logits` of those `ids` that are candidates, and a mask of which ones are."""
         if self.ids is None:
-            there = ids < len(self.logits)
-            return ids[there].astype(np.intp), there
+            present = ids < len(self.logits)
+            return ids[present].astype(np.intp), present
         places = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        there = self.ids[places] == ids
-        return places[there], there
+        present = self.ids[places] == ids
+        return places[present], present
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """What a step may know besides the logits: the tokens so far, and this position's coin in [0, 1)."""
+class StepContext:
+    """What a step may use besides the logits: the tokens so far, and a uniform random number in [0, 1)."""
 
     history: Sequence[int]
-    coin: float
+    uniform: float
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One link of the chain: its name, its settings in words, and what it does."""
+class ChainStep:
+    """One step of the chain: its name, its settings in words, and its function."""
 
     name: str
     words: str
-    apply: Callable[[Candidates, Moment], Candidates]
+    apply: Callable[[Candidates, StepContext], Candidates]
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The steps that act, in order. `describe()` shows them; `choose` runs them on one row of logits."""
+    """The active steps, in order. `describe` shows them; `choose` runs them on one row of logits."""
 
     settings: SamplingSettings
-    steps: tuple[Step, ...]
+    steps: tuple[ChainStep, ...]
 
     def describe(self) -> str:
         """The chain in one line, ASCII.
@@ -93,16 +96,16 @@ class Chain:
         return " -> ".join(["logits", *(step.words for step in self.steps), end])
 
     def candidates(
-        self, logits: Floats, history: Sequence[int], coin: float = 0.0, forbidden: Sequence[int] = ()
+        self, logits: Floats, history: Sequence[int], uniform: float = 0.0, forbidden: Sequence[int] = ()
     ) -> Candidates:
-        """What the steps leave of a row [V]: ids and changed logits. `forbidden` ids never pass."""
+        """Run the steps on a row [V] and return the candidates left; `forbidden` ids are removed first."""
         if forbidden:
             logits = logits.copy()
             logits[list(forbidden)] = -np.inf
         left = Candidates(None, logits)
-        moment = Moment(history, coin)
+        context = StepContext(history, uniform)
         for step in self.steps:
-            left = step.apply(left, moment)
+            left = step.apply(left, context)
         return left
 
     def choose(
@@ -117,9 +120,9 @@ class Chain:
     ) -> Choice:
         """Choose a token from logits [V] after the tokens `history`.
 
-        `position` is the place that the token will take in the text, so that a text continued later draws
-        what one run would have drawn. Raises EngineError for logits that are not numbers, BadInput when no
-        token is left.
+        `position` is the token's index in the whole text, so that a text continued later draws the same
+        tokens as one long run. Raises EngineError for logits that are not finite, BadInput when no token is
+        left.
         """
         largest = logits.max()
         if not math.isfinite(largest):
@@ -127,17 +130,17 @@ class Chain:
         if self.settings.greedy:
             left, number = self.candidates(logits, history, 0.0, forbidden), 0.0
         else:
-            number, coin = uniforms(seed, sample, position)
-            left = self.candidates(logits, history, coin, forbidden)
+            number, uniform = uniforms(seed, sample, position)
+            left = self.candidates(logits, history, uniform, forbidden)
         if left.logits.max() == -np.inf:
             raise BadInput("every token is forbidden by logit_bias or min_tokens; allow at least one")
         if self.settings.greedy:
-            place, chance, count = int(np.argmax(left.logits)), 1.0, 1
+            place, probability, count = int(np.argmax(left.logits)), 1.0, 1
         else:
-            place, chance = draw(left.logits, number)
+            place, probability = draw(left.logits, number)
             count = int(np.count_nonzero(left.logits > -np.inf))
         token = place if left.ids is None else int(left.ids[place])
-        return Choice(token, float(logits[token]), chance, count)
+        return Choice(token, float(logits[token]), probability, count)
 
 
 def sample(
@@ -150,7 +153,7 @@ def sample(
     position: int,
     forbidden: Sequence[int] = (),
 ) -> Choice:
-    """Choose one token; for many, make the chain once and call its `choose`.
+    """Choose one token. To choose many, build the chain once and call its `choose`.
 
     >>> row, greedy = np.array([1, 3, 2], dtype=np.float32), SamplingSettings(temperature=0)
     >>> sample(row, greedy, [], seed=0, sample_index=0, position=0).id
@@ -162,19 +165,19 @@ def sample(
 
 
 def draw(logits: Floats, number: float) -> tuple[int, float]:
-    """The place at which the running sum of probabilities passes `number` in [0, 1), and its probability.
+    """Return the index at which the cumulative probability passes `number` in [0, 1), and its probability.
 
     >>> draw(np.log(np.array([1, 2, 1], dtype=np.float32)), 0.25)
     (1, 0.5)
     """
     largest = logits.max()
     start, before, mass = 0, 0.0, None
-    if len(logits) > BLOCK:  # first the block, then the place in it
+    if len(logits) > BLOCK:  # find the block first, then the index within it
         blocks = block_sums(logits)
         running = np.cumsum(blocks)
         mass = float(running[-1])
         block = int(np.searchsorted(running, number * mass, side="right"))
-        if block == len(blocks):  # the product rounded up to the whole sum
+        if block == len(blocks):  # number * mass was rounded up to the whole sum
             block = int(np.flatnonzero(blocks)[-1])
         start, before = block * BLOCK, float(running[block - 1]) if block else 0.0
     row = np.exp(logits[start : start + BLOCK] - largest)
@@ -187,37 +190,38 @@ def draw(logits: Floats, number: float) -> tuple[int, float]:
 
 
 def chain(settings: SamplingSettings) -> Chain:
-    """The steps of `settings.order` that do something; greedy decoding needs no filter.
+    """Build the chain of the steps in `settings.order` that have an effect.
 
-    (Typical and XTC may drop the likeliest token, and then greedy would not be greedy; the others never do.)
+    Greedy decoding skips the filters: typical sampling and XTC may drop the likeliest token, which would not
+    be greedy any more, and the others cannot change the choice.
     """
-    changers = ("bias", "penalties", "dry")
-    names = [name for name in settings.order if not settings.greedy or name in changers]
+    change_logits = ("bias", "penalties", "dry")
+    names = [name for name in settings.order if not settings.greedy or name in change_logits]
     steps = (_BUILDERS[name](settings) for name in names)
     return Chain(settings, tuple(step for step in steps if step is not None))
 
 
-def _bias(s: SamplingSettings) -> Step | None:
+def _bias(s: SamplingSettings) -> ChainStep | None:
     if not s.logit_bias:
         return None
     ids = np.array(sorted(s.logit_bias), dtype=np.int64)
     values = np.array([s.logit_bias[token] for token in ids.tolist()], dtype=np.float32)
 
-    def apply(left: Candidates, moment: Moment) -> Candidates:
-        places, there = left.where(ids)
-        if left.ids is None and not there.all():
+    def apply(left: Candidates, context: StepContext) -> Candidates:
+        places, present = left.where(ids)
+        if left.ids is None and not present.all():
             size = len(left.logits)
             raise BadInput(
                 f"logit_bias names token {ids[-1]}; wanted an id below the vocabulary's size, {size:,}"
             )
         changed = left.logits.copy()
-        changed[places] += values[there]
+        changed[places] += values[present]
         return Candidates(left.ids, changed)
 
-    return Step("bias", f"bias on {len(ids)} token{'s' * (len(ids) > 1)}", apply)
+    return ChainStep("bias", f"bias on {len(ids)} token{'s' * (len(ids) > 1)}", apply)
 
 
-def _penalties(s: SamplingSettings) -> Step | None:
+def _penalties(s: SamplingSettings) -> ChainStep | None:
     parts = (
         ("repetition", s.repetition_penalty),
         ("presence", s.presence_penalty),
@@ -227,90 +231,98 @@ def _penalties(s: SamplingSettings) -> Step | None:
     if not active or s.penalty_window == 0:
         return None
 
-    def apply(left: Candidates, moment: Moment) -> Candidates:
-        used, counts = np.unique(repeats.last(moment.history, s.penalty_window), return_counts=True)
-        places, there = left.where(used)
-        changed = repeats.penalise(
-            left.logits, places, counts[there], s.repetition_penalty, s.presence_penalty, s.frequency_penalty
+    def apply(left: Candidates, context: StepContext) -> Candidates:
+        used, counts = np.unique(penalties.last(context.history, s.penalty_window), return_counts=True)
+        places, present = left.where(used)
+        changed = penalties.penalise(
+            left.logits,
+            places,
+            counts[present],
+            s.repetition_penalty,
+            s.presence_penalty,
+            s.frequency_penalty,
         )
         return Candidates(left.ids, changed)
 
     reach = "all tokens" if s.penalty_window < 0 else f"last {s.penalty_window}"
-    return Step("penalties", f"penalties ({', '.join(active)}; {reach})", apply)
+    return ChainStep("penalties", f"penalties ({', '.join(active)}; {reach})", apply)
 
 
-def _dry(s: SamplingSettings) -> Step | None:
+def _dry(s: SamplingSettings) -> ChainStep | None:
     if s.dry_multiplier == 0 or s.dry_window == 0:
         return None
     breakers: dict[int, list[tuple[int, ...]]] = {}
     for first, *rest in s.dry_breakers:
         breakers.setdefault(first, []).append(tuple(rest))
-    longest = s.dry_allowed_length + repeats.longest_exponent(s.dry_base)
+    longest = s.dry_allowed_length + penalties.longest_exponent(s.dry_base)
 
-    def apply(left: Candidates, moment: Moment) -> Candidates:
-        recent = repeats.last(moment.history, s.dry_window)
-        lengths = repeats.repeat_lengths(recent, s.dry_allowed_length, longest, breakers)
+    def apply(left: Candidates, context: StepContext) -> Candidates:
+        recent = penalties.last(context.history, s.dry_window)
+        lengths = penalties.repeat_lengths(recent, s.dry_allowed_length, longest, breakers)
         cost = {
-            token: repeats.dry_penalty(length, s.dry_multiplier, s.dry_base, s.dry_allowed_length)
+            token: penalties.dry_penalty(length, s.dry_multiplier, s.dry_base, s.dry_allowed_length)
             for token, length in lengths.items()
-            if () not in breakers.get(token, ())  # a breaker by itself is never penalised
+            if () not in breakers.get(token, ())  # a token that is a breaker by itself is never penalised
         }
         if not cost:
             return left
-        places, there = left.where(np.array(list(cost), dtype=np.int64))
+        places, present = left.where(np.array(list(cost), dtype=np.int64))
         changed = left.logits.copy()
-        changed[places] -= np.array(list(cost.values()), dtype=np.float32)[there]
+        changed[places] -= np.array(list(cost.values()), dtype=np.float32)[present]
         return Candidates(left.ids, changed)
 
-    return Step("dry", f"dry {s.dry_multiplier:g} (base {s.dry_base:g}, free {s.dry_allowed_length})", apply)
+    return ChainStep(
+        "dry", f"dry {s.dry_multiplier:g} (base {s.dry_base:g}, free {s.dry_allowed_length})", apply
+    )
 
 
-def _top_k(s: SamplingSettings) -> Step | None:
+def _top_k(s: SamplingSettings) -> ChainStep | None:
     return _filter("top_k", s.top_k, lambda row: filters.top_k(row, s.top_k))
 
 
-def _typical(s: SamplingSettings) -> Step | None:
+def _typical(s: SamplingSettings) -> ChainStep | None:
     return _filter("typical_p", s.typical_p, lambda row: filters.typical(row, s.typical_p))
 
 
-def _top_p(s: SamplingSettings) -> Step | None:
+def _top_p(s: SamplingSettings) -> ChainStep | None:
     return _filter("top_p", s.top_p, lambda row: filters.top_p(row, s.top_p))
 
 
-def _min_p(s: SamplingSettings) -> Step | None:
+def _min_p(s: SamplingSettings) -> ChainStep | None:
     return _filter("min_p", s.min_p, lambda row: filters.min_p(row, s.min_p))
 
 
-def _filter(name: str, value: float, kept: Callable[[Floats], Ids]) -> Step | None:
+def _filter(name: str, value: float, select: Callable[[Floats], Ids]) -> ChainStep | None:
     if value == RANGES[name].off:
         return None
-    return Step(RANGES[name].step, f"{name} {value:g}", lambda left, moment: left.keep(kept(left.logits)))
+    step = RANGES[name].step
+    return ChainStep(step, f"{name} {value:g}", lambda left, context: left.keep(select(left.logits)))
 
 
-def _xtc(s: SamplingSettings) -> Step | None:
+def _xtc(s: SamplingSettings) -> ChainStep | None:
     if s.xtc_probability == 0:
         return None
 
-    def apply(left: Candidates, moment: Moment) -> Candidates:
-        if moment.coin >= s.xtc_probability:
+    def apply(left: Candidates, context: StepContext) -> Candidates:
+        if context.uniform >= s.xtc_probability:
             return left
         return left.keep(filters.xtc(left.logits, s.xtc_threshold))
 
-    return Step("xtc", f"xtc {s.xtc_threshold:g} (chance {s.xtc_probability:g})", apply)
+    return ChainStep("xtc", f"xtc {s.xtc_threshold:g} (chance {s.xtc_probability:g})", apply)
 
 
-def _temperature(s: SamplingSettings) -> Step | None:
+def _temperature(s: SamplingSettings) -> ChainStep | None:
     if s.temperature == 1:
         return None
 
-    def apply(left: Candidates, moment: Moment) -> Candidates:
+    def apply(left: Candidates, context: StepContext) -> Candidates:
         return Candidates(left.ids, divided(left.logits, s.temperature))
 
-    return Step("temperature", f"temperature {s.temperature:g}", apply)
+    return ChainStep("temperature", f"temperature {s.temperature:g}", apply)
 
 
 def divided(logits: Floats, temperature: float) -> Floats:
-    """logits / temperature, held below infinity (Ackley, Hinton and Sejnowski 1985).
+    """Return logits / temperature, capped at a finite number (Ackley, Hinton and Sejnowski 1985).
 
     >>> divided(np.array([1, 2], dtype=np.float32), 0.5).tolist()
     [2.0, 4.0]
@@ -320,7 +332,7 @@ def divided(logits: Floats, temperature: float) -> Floats:
         return np.minimum(quotient, _LARGEST, out=quotient)
 
 
-_BUILDERS: Mapping[str, Callable[[SamplingSettings], Step | None]] = MappingProxyType(
+_BUILDERS: Mapping[str, Callable[[SamplingSettings], ChainStep | None]] = MappingProxyType(
     {
         "bias": _bias,
         "penalties": _penalties,

@@ -1,7 +1,7 @@
 """Sampling values that a model's files suggest: `generation_config.json`, and GGUF's `general.sampling` keys.
 
-Nobody applies them unasked, so a value that makes no sense keeps no model shut: it is left out, and said.
-No file is opened here.
+They are applied only when the user asks for them. An invalid value does not keep a model from opening: it is
+left out and reported. This module opens no file.
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ GGUF_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """The values that can be used, and what is wrong with the others, both by our name of the setting."""
+    """Usable values, and what is wrong with the others, both by the name of the setting in pophood."""
 
     values: dict[str, float] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def read_suggestions(said: Mapping[str, Any], names: Mapping[str, str], place: str) -> Suggestions:
-    """The values under the keys of `names` (theirs -> ours); null is none. `place` names the file.
+def read_suggestions(metadata: Mapping[str, Any], names: Mapping[str, str], place: str) -> Suggestions:
+    """Read the values under the keys of `names` (their key -> our setting); `place` names the file in faults.
 
     >>> read_suggestions({"top_k": -1, "top_p": 0.9}, HF_NAMES, "generation_config.json")
     Suggestions(values={'top_p': 0.9}, faults={'top_k': 'generation_config.json suggests top_k -1; wanted a \
 whole number from 0'})
     """
-    found = Suggestions()
-    if said.get("do_sample") is False:
-        found.values["temperature"] = 0.0  # the other values mean nothing then
-        return found
+    suggestions = Suggestions()
+    if metadata.get("do_sample") is False:
+        suggestions.values["temperature"] = 0.0  # greedy decoding uses no other value
+        return suggestions
     for key, ours in names.items():
-        value, limits = said.get(key), RANGES[ours]
+        value, limits = metadata.get(key), RANGES[ours]
         if value is None:
             continue
         number = isinstance(value, int if limits.whole else int | float) and not isinstance(value, bool)
         if number and limits.low <= value <= limits.high:
-            found.values[ours] = value
+            suggestions.values[ours] = value
             continue
         most = f" to {limits.high:g}" if limits.high < 1e9 else ""
-        found.faults[ours] = (
+        suggestions.faults[ours] = (
             f"{place} suggests {key} {_SHORT.repr(value)}; wanted a {'whole ' if limits.whole else ''}number"
             f" from {limits.low:g}{most}"
         )
-    return found
+    return suggestions
 
 
 _SHORT = reprlib.Repr()

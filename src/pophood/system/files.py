@@ -23,8 +23,7 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
 
     Raises NotFound without a file, BadFile for a folder, a pipe or an empty file.
 
-    >>> map_file("model.gguf")[:4]  # doctest: +SKIP
-    b'GGUF'
+        map_file("model.gguf")[:4]  # b"GGUF"
     """
     try:
         mode = Path(path).stat().st_mode  # opening a pipe would wait for its writer

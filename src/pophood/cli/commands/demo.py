@@ -138,7 +138,7 @@ def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
         counts[word] += 1
         shares[word] = (
             math.prod(token.probability or 0.0 for token in used),
-            math.prod(token.chance for token in used),
+            math.prod(token.final_probability for token in used),
         )
     return [FirstWord(word, n, *shares[word]) for word, n in counts.most_common()]
 

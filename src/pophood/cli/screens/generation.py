@@ -109,7 +109,7 @@ def token_dict(token: Token) -> dict[str, Any]:
         "logit": token.logit,
         "probability": token.probability,
         "entropy": token.entropy,
-        "chance": token.chance,
+        "chance": token.final_probability,
         "seconds": token.seconds,
     }
     made: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pophood.cli.options.sampling import Wishes
     from pophood.model.lm import LM
-    from pophood.pick import Option, Picker
+    from pophood.pick import Picker, TokenOption
 
 BAR = 24
 ENDS = {"stop": "a stop token", "length": "the token limit", "context": "a full context"}
@@ -122,7 +122,7 @@ def _ended(picker: Picker) -> str:
     return f"the text ends here, at {ENDS[picker.ended or 'stop']}"
 
 
-def _menu(options: tuple[Option, ...]) -> str:
+def _menu(options: tuple[TokenOption, ...]) -> str:
     rows = [
         (number, show(one.text), f"{one.probability:.4f}", bar(one.probability, BAR, sys.stdout))
         for number, one in enumerate(options, 1)
@@ -165,7 +165,7 @@ def _as_dict(lm: LM, picker: Picker, prompt: str, finish: str, interrupted: bool
     }
 
 
-def _option(option: Option) -> dict[str, Any]:
+def _option(option: TokenOption) -> dict[str, Any]:
     return {
         "id": option.id,
         "text": option.text,

@@ -19,6 +19,7 @@ from pophood.look.arguments import source_of
 from pophood.look.blocks import Block, Coloured
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
+from pophood.model.score import logit_rows
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
 from pophood.table import Table, count
@@ -26,7 +27,6 @@ from pophood.table import Table, count
 if TYPE_CHECKING:
     from pophood.model.lm import LM
 
-ROWS = 128  # logit rows held at once: 26 MB at GPT-2's vocabulary
 HIGH = 12.0  # bits at the end of the colour scale: one in 4,096
 SCALE = "surprisal in bits: 0 certain, 1 a coin toss, 10 one in a thousand"
 
@@ -156,17 +156,9 @@ def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) ->
     log_probabilities = np.full(len(ids), np.nan)
     ranks = np.zeros(len(ids), np.int64)
     for start in range(0, len(ids), size):
-        sequence = lm.engine.new_sequence()
-        last = min(start + size, len(ids)) - 1  # its logits predict the next window's first token
-        try:
-            for first in range(start, last, ROWS):
-                stop = min(first + ROWS, last)
-                rows = lm.engine.forward([(sequence, source.ids[first:stop])], rows="all").output
-                assert rows is not None
-                for i, row in enumerate(rows, first + 1):
-                    log_probabilities[i], ranks[i] = place_of(row, int(ids[i]))
-        finally:
-            lm.engine.drop(sequence)
+        for place, rows in logit_rows(lm.engine, source.ids[start : start + size]):
+            for i, row in enumerate(rows, start + place):
+                log_probabilities[i], ranks[i] = place_of(row, int(ids[i]))
     return SurpriseView(source, log_probabilities, ranks, size)
 
 

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.model.engine import CancelFlag, Engine
-from pophood.model.score import log_softmax_at
+from pophood.model.score import log_softmax_at, logit_rows
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
     from pophood.train.data import DataOptions, Examples
-
-ROWS = 128  # logit rows held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +115,8 @@ def log_probability(
     places = places[places > 0]
     if not len(places):
         return 0.0
-    start, end, total = int(places[0]) - 1, int(places[-1]), 0.0
-    sequence = engine.new_sequence()
-    try:
-        if start:
-            engine.forward([(sequence, ids[:start].tolist())], output="none", cancel=cancel)
-        for low in range(start, end, ROWS):
-            high = min(low + ROWS, end)
-            logits = engine.forward([(sequence, ids[low:high].tolist())], rows="all", cancel=cancel).output
-            assert logits is not None
-            rows = np.flatnonzero(counts[low + 1 : high + 1])
-            total += float(log_softmax_at(logits[rows], ids[low + 1 + rows]).sum(dtype=np.float64))
-    finally:
-        engine.drop(sequence)
+    total, read = 0.0, ids[: int(places[-1]) + 1].tolist()
+    for place, logits in logit_rows(engine, read, first=int(places[0]), cancel=cancel):
+        rows = np.flatnonzero(counts[place : place + len(logits)])
+        total += float(log_softmax_at(logits[rows], ids[place + rows]).sum(dtype=np.float64))
     return total

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pophood.model.engine import Engine
+from pophood.model.score import greedy
 from pophood.train.loop.evaluation import log_probability
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.samples import TOKENS, Prompt, sample
@@ -141,20 +142,10 @@ def verbatim(engine: Engine, examples: Examples, most: int = TRIED) -> float | N
 def _go_on_alike(engine: Engine, prompts: Sequence[list[int]], texts: Sequence[list[int]]) -> list[bool]:
     """Whether the likeliest continuation of each prompt has the first tokens of its text; computed side by
     side, each until it differs."""
-    sequences = [engine.new_sequence() for _ in prompts]
-    alike = [True for _ in prompts]
-    try:
-        following = dict(enumerate(prompts))
-        for place in range(BY_HEART):
-            logits = engine.logits([(sequences[number], ids) for number, ids in following.items()])
-            for number, row in zip(list(following), logits, strict=True):
-                following[number] = [texts[number][place]]
-                if int(row.argmax()) != texts[number][place]:
-                    alike[number] = False
-                    del following[number]
-            if not following:
-                break
-    finally:
-        for sequence in sequences:
-            engine.drop(sequence)
+    alike = [True] * len(prompts)
+    for place, tokens in enumerate(greedy(engine, prompts, BY_HEART)):
+        for number, token in list(tokens.items()):
+            if token != texts[number][place]:
+                alike[number] = False
+                del tokens[number]
     return alike

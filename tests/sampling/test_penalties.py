@@ -1,4 +1,4 @@
-"""Penalties and DRY by hand, and DRY against the plain definition."""
+"""Penalties and DRY by hand, and DRY against its definition."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pophood.sampling.repeats import breakers_of, dry_penalty, last, penalise, repeat_lengths
+from pophood.sampling.penalties import breakers_of, dry_penalty, last, penalise, repeat_lengths
 
 TEXTS = st.lists(st.integers(0, 3), max_size=40)
 
 
 def by_definition(history: list[int], shortest: int, limit: int) -> dict[int, int]:
-    """For every earlier place: how far back do the tokens before it equal the newest ones?"""
+    """Compare the tokens before every earlier place with the newest ones."""
     found: dict[int, int] = {}
     for place in range(1, len(history)):
         length = 0

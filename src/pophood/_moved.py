@@ -1,0 +1,59 @@
+"""Old import paths of documented modules, which work with a DeprecationWarning until version 0.3.
+
+Python asks the finder below only for a module that nothing else finds. An old path then stands for the very
+module at the new one. `pophood.__all__` and `pophood.look` have not moved and need none of this.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "pophood.adapter": "pophood.adapters.adapter",
+    "pophood.bundle": "pophood.model.bundle",
+    "pophood.engine": "pophood.model.engine",
+    "pophood.lm": "pophood.model.lm",
+    "pophood.score": "pophood.model.score",
+    "pophood.trace": "pophood.model.trace",
+    "pophood.look.heads": "pophood.look.math.heads",
+    "pophood.train.attention": "pophood.train.model.attention",
+    "pophood.train.evaluation": "pophood.train.loop.evaluation",
+    "pophood.train.learner": "pophood.train.model.build",
+    "pophood.train.loss": "pophood.train.model.loss",
+    "pophood.train.measures": "pophood.train.report.measures",
+}
+
+
+class MovedModules:
+    """Finds a module by its old path and loads the one at its new path in its place."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The spec of an old path, with a warning that names the new one; None for any other name."""
+        if name not in MOVED:
+            return None
+        warnings.warn(
+            f"{name} has moved: import {MOVED[name]}; the old path goes in pophood 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return ModuleSpec(name, self)  # type: ignore[arg-type] # not a Loader: importlib.abc is slow to import
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave the making of an empty module to Python."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put the module at the new path in the place of the empty one that was made for the old path."""
+        assert module.__spec__ is not None
+        sys.modules[module.__spec__.name] = importlib.import_module(MOVED[module.__spec__.name])
+
+
+def install() -> None:
+    """Let old paths be found, after everything else."""
+    sys.meta_path.append(MovedModules())

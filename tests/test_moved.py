@@ -1,0 +1,36 @@
+"""Old import paths: each gives the module at the new path, and warns."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+import pophood
+from pophood._moved import MOVED
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_path_gives_the_same_module_and_warns(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    new = importlib.import_module(MOVED[old])
+    with pytest.warns(DeprecationWarning, match=f"{old} has moved: import {MOVED[old]}") as warned:
+        assert importlib.import_module(old) is new
+    assert new.__name__ == new.__spec__.name == MOVED[old]  # type: ignore[union-attr]
+    assert len(warned) == 1
+
+
+def test_an_old_name_is_the_public_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pophood.engine", raising=False)
+    names: dict[str, Any] = {}
+    with pytest.warns(DeprecationWarning, match=r"pophood\.engine has moved") as warned:
+        exec(compile("from pophood.engine import Engine", "program.py", "exec"), names)
+    assert names["Engine"] is pophood.Engine
+    assert warned[0].filename == "program.py", "the warning points at the import"
+
+
+def test_a_module_that_never_was_is_not_there() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'pophood\.engines'"):
+        importlib.import_module("pophood.engines")
