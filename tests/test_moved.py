@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pophood
-from pophood._moved import MOVED
+from pophood._moved import MOVED, RENAMED
 
 
 @pytest.mark.parametrize("old", MOVED)
@@ -31,6 +31,23 @@ def test_an_old_name_is_the_public_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warned[0].filename == "program.py", "the warning points at the import"
 
 
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_in_a_moved_module_is_there(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning):
+        module = importlib.import_module(old)
+    for name, new_name in RENAMED[old].items():
+        assert getattr(module, name) is getattr(module, new_name)
+
+
 def test_a_module_that_never_was_is_not_there() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'pophood\.engines'"):
         importlib.import_module("pophood.engines")
+
+
+def test_a_function_that_moved_alone_is_there() -> None:
+    from pophood.adapters.open import open_adapter
+    from pophood.export import job
+
+    with pytest.warns(DeprecationWarning, match=r"now in pophood\.adapters\.open"):
+        assert job.open_adapter is open_adapter

@@ -27,6 +27,7 @@ MOVED = {
     "pophood.train.loss": "pophood.train.model.loss",
     "pophood.train.measures": "pophood.train.report.measures",
 }
+RENAMED = {"pophood.train.learner": {"build": "build_model"}}  # old path -> old name in it -> new name
 
 
 class MovedModules:
@@ -51,7 +52,11 @@ class MovedModules:
     def exec_module(self, module: ModuleType) -> None:
         """Put the module at the new path in the place of the empty one that was made for the old path."""
         assert module.__spec__ is not None
-        sys.modules[module.__spec__.name] = importlib.import_module(MOVED[module.__spec__.name])
+        old = module.__spec__.name
+        moved = importlib.import_module(MOVED[old])
+        for name, new_name in RENAMED.get(old, {}).items():
+            setattr(moved, name, getattr(moved, new_name))
+        sys.modules[old] = moved
 
 
 def install() -> None:

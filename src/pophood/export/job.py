@@ -209,3 +209,17 @@ def _write_receipt(receipt: Receipt, folder: Path, file: Path | None) -> None:
     name = RECEIPT if file is None else receipt_of(file).name
     document = json.dumps(receipt.as_json(), indent=2, ensure_ascii=False)
     atomic_write(folder / name, f"{document}\n".encode())
+
+
+def __getattr__(name: str) -> Any:
+    """Return `open_adapter` from its old module, with a DeprecationWarning; it goes in 0.3."""
+    if name != "open_adapter":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import warnings
+
+    from pophood.adapters.open import open_adapter
+
+    warnings.warn(
+        "pophood.export.job.open_adapter is now in pophood.adapters.open", DeprecationWarning, stacklevel=2
+    )
+    return open_adapter
