@@ -23,10 +23,10 @@ def test_an_old_path_gives_the_same_module_and_warns(old: str, monkeypatch: pyte
 
 
 def test_an_old_name_is_the_public_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "pophood.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "pophood.model.engine", raising=False)
     names: dict[str, Any] = {}
     with pytest.warns(DeprecationWarning, match=r"pophood\.engine has moved") as warned:
-        exec(compile("from pophood.engine import Engine", "program.py", "exec"), names)
+        exec(compile("from pophood.model.engine import Engine", "program.py", "exec"), names)
     assert names["Engine"] is pophood.Engine
     assert warned[0].filename == "program.py", "the warning points at the import"
 

@@ -14,20 +14,20 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MOVED = {
-    "pophood.adapter": "pophood.adapters.adapter",
-    "pophood.bundle": "pophood.model.bundle",
-    "pophood.engine": "pophood.model.engine",
-    "pophood.lm": "pophood.model.lm",
-    "pophood.score": "pophood.model.score",
-    "pophood.trace": "pophood.model.trace",
-    "pophood.look.heads": "pophood.look.math.heads",
-    "pophood.train.attention": "pophood.train.model.attention",
-    "pophood.train.evaluation": "pophood.train.loop.evaluation",
-    "pophood.train.learner": "pophood.train.model.build",
-    "pophood.train.loss": "pophood.train.model.loss",
-    "pophood.train.measures": "pophood.train.report.measures",
+    "pophood.adapters.adapter": "pophood.adapters.adapter",
+    "pophood.model.bundle": "pophood.model.bundle",
+    "pophood.model.engine": "pophood.model.engine",
+    "pophood.model.lm": "pophood.model.lm",
+    "pophood.model.score": "pophood.model.score",
+    "pophood.model.trace": "pophood.model.trace",
+    "pophood.look.math.heads": "pophood.look.math.heads",
+    "pophood.train.model.attention": "pophood.train.model.attention",
+    "pophood.train.loop.evaluation": "pophood.train.loop.evaluation",
+    "pophood.train.model.build": "pophood.train.model.build",
+    "pophood.train.model.loss": "pophood.train.model.loss",
+    "pophood.train.report.measures": "pophood.train.report.measures",
 }
-RENAMED = {"pophood.train.learner": {"build": "build_model"}}  # old path -> old name in it -> new name
+RENAMED = {"pophood.train.model.build": {"build": "build_model"}}  # old path -> old name in it -> new name
 
 
 class MovedModules:
