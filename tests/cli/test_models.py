@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,3 +136,35 @@ def test_a_name_cannot_climb_out_of_the_store(program: Program, command: str, tm
     done = program(command, "../../precious", "--yes")
     assert done.code in (1, 2)
     assert (tmp_path / "precious").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ((), {"force": False, "revision": None, "offline": None}),
+        (("--force",), {"force": True}),
+        (("--revision", "v2"), {"revision": "v2"}),
+        (("--offline",), {"offline": True}),
+        (("--yes",), {"confirm": None}),
+    ],
+)
+def test_every_option_of_pull_reaches_the_hub(
+    program: Program,
+    option: tuple[str, ...],
+    wanted: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from pophood import hub
+
+    told: dict[str, object] = {}
+
+    def pull(name: str, **options: object) -> SimpleNamespace:
+        told.update(options, name=name)
+        return SimpleNamespace(name=name, path=tmp_path, source="hub", revision=None, licence=None)
+
+    monkeypatch.setattr(hub, "pull", pull)
+    done = program("pull", "gpt2", *option)
+    assert done.code == 0 and str(tmp_path) in done.text, done.said
+    assert told["name"] == "gpt2"
+    assert {name: told[name] for name in wanted} == wanted
