@@ -182,6 +182,25 @@ def test_the_curve_is_an_svg_that_says_what_it_shows() -> None:
     assert words([], []) == "no step was made"
 
 
+@pytest.mark.parametrize("lowest", [3.9, 3.55, 3.33, 2.71, 0.05])
+def test_the_numbers_of_a_curve_stand_within_its_axes(lowest: float) -> None:
+    losses = np.linspace(4.02, lowest, 30).tolist()
+    events = [{"event": "step", "step": n, "loss": loss} for n, loss in enumerate(losses, 1)]
+    root = ElementTree.fromstring(curve(events))
+    space = "{http://www.w3.org/2000/svg}"
+    texts = [text for text in root.findall(f"{space}text") if text.get("y")]
+    beside = [float(text.get("y", "")) for text in texts if text.get("text-anchor") == "end"]
+    below = [float(text.get("y", "")) for text in texts if text.get("text-anchor") == "middle"]
+    lines = [
+        float(line.get("y1", "")) for line in root.findall(f"{space}line") if line.get("class") == "grid"
+    ]
+    assert len(set(below)) == 1 and sorted(lines)[-1] <= below[0] - 12
+    assert min(beside) > 0
+    for line in root.findall(f"{space}polyline"):
+        heights = [float(point.split(",")[1]) for point in (line.get("points") or "").split()]
+        assert all(min(lines) <= height <= max(lines) for height in heights)
+
+
 @pytest.mark.parametrize("rank", [1, 2, 8, 64, 65])
 def test_norms_of_a_low_rank_change_are_numpys(rank: int) -> None:
     random = np.random.default_rng(rank)
