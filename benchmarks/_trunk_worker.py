@@ -57,14 +57,14 @@ def sampler_of(bundle: Bundle, settings: TrainSettings, share: float) -> Ends:
 
 def ours(bundle: Bundle, sampler: Ends, settings: TrainSettings, kept: Path) -> Step:
     """pophood's step in its second epoch: what lies below the last blocks is kept."""
-    from pophood.train.loop.activation_cache import Trunks
+    from pophood.train.loop.activation_cache import ActivationCaches
     from pophood.train.loop.trainer import Trainer
     from pophood.train.model.build import build_model
 
     trainer = Trainer(build_model(bundle, settings), sampler, None, settings)
-    trainer.trunks = Trunks.of(trainer.model, sampler, None, settings)
-    assert trainer.trunks is not None
-    trainer.trunks.open(kept, again=True)
+    trainer.caches = ActivationCaches.of(trainer.model, sampler, None, settings)
+    assert trainer.caches is not None
+    trainer.caches.open(kept, several_epochs=True)
     for index in range(BATCHES):
         trainer.tensors(sampler.batch(0, index))
 

@@ -74,7 +74,7 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
     assert any("with the adapter notes-lora, 14 matrices, scale 0.5" in line for line in used.said)
     again = program("tune", "notes.txt", "-m", model, *SMALL)
     assert again.code == 2
-    assert "notes-lora: holds a run already" in again.said[-1]
+    assert "notes-lora: already holds a run" in again.said[-1]
 
 
 def test_from_scratch_is_a_model_that_run_opens(program: Program, notes: Path) -> None:
@@ -372,8 +372,8 @@ def test_what_is_measured_is_told_before_it_is(program: Program, model: str, not
     ],
 )
 def test_a_stopped_run_is_resumed_by_as_many_processes(size: int, here: int, start: str) -> None:
-    from pophood.train.commands import _start
-    from pophood.train.distributed.process_group import World
+    from pophood.train.distributed.process_group import ProcessGroup
+    from pophood.train.report.next_commands import _start
 
-    tuning: Any = SimpleNamespace(world=World(0, size, here))
-    assert " ".join(_start(tuning)) == start
+    setup: Any = SimpleNamespace(group=ProcessGroup(0, size, here))
+    assert " ".join(_start(setup)) == start

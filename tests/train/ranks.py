@@ -16,14 +16,14 @@ from typing import Any
 import torch
 
 from pophood.errors import PophoodError
-from pophood.train.checkpoint.save_load import State, latest, load, state_hash
-from pophood.train.distributed.process_group import World
+from pophood.train.checkpoint.save_load import TrainerState, latest, load, state_hash
+from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import as_line
 from pophood.train.loop.trainer import Trainer
 from tests.train.small import Case, trainer_of
 
 
-def one(data: Path, out: Path, world: World, fields: dict[str, Any]) -> dict[str, Any]:
+def one(data: Path, out: Path, group: ProcessGroup, fields: dict[str, Any]) -> dict[str, Any]:
     """One run to its end; what became of it."""
     asks, stop, poison = (fields.pop(name, 0) for name in ("asks", "stop", "poison"))
     shard, go_on, changes = (fields.pop(name, None) for name in ("shard", "go_on", "changes"))
@@ -33,20 +33,20 @@ def one(data: Path, out: Path, world: World, fields: dict[str, Any]) -> dict[str
     def should_stop() -> str | None:
         nonlocal asked
         asked += 1
-        return "stopped" if stop and asked >= stop and world.rank == asks else None
+        return "stopped" if stop and asked >= stop and group.rank == asks else None
 
     trainer = trainer_of(
         Case(**fields),
         data,
         out=place,
         should_stop=should_stop,
-        world=world,
+        group=group,
         shard=bool(shard),
         **{"precision": "f32", **(changes or {})},
     )
     if go_on:
-        resume(trainer, world, place)
-    if poison and world.rank == asks:
+        resume(trainer, group, place)
+    if poison and group.rank == asks:
         trainer.model.register_forward_hook(
             lambda module, _, y: y * math.nan if module.training and trainer.step == poison - 1 else None
         )
@@ -57,29 +57,29 @@ def one(data: Path, out: Path, world: World, fields: dict[str, Any]) -> dict[str
         told["error"] = (type(error).__name__, str(error))
     state = trainer.state()
     told["hash"] = state_hash(state)
-    if world.first:
+    if group.is_rank_zero:
         torch.save({name: t.clone() for name, t in state[0].items()}, place / "state.pt")
     return told
 
 
-def resume(trainer: Trainer, world: World, out: Path) -> None:
+def resume(trainer: Trainer, group: ProcessGroup, out: Path) -> None:
     """Go on from what rank 0 finds."""
-    state: State | None = None
-    if world.first:
+    state: TrainerState | None = None
+    if group.is_rank_zero:
         path = latest(out, print)
         assert path is not None
         state = load(path)
-    facts = world.share(dict(state[1]) if state else None)
-    trainer.restore(world.tensors(state[0] if state else None), facts or {})
+    facts = group.broadcast(dict(state[1]) if state else None)
+    trainer.restore(group.broadcast_tensors(state[0] if state else None), facts or {})
 
 
 def main() -> None:
     """All runs, one after the other."""
     torch.set_num_threads(1)
     data, out, runs = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    world = World.here().join()
-    told = {name: one(data, out, world, fields) for name, fields in runs.items()}
-    out.with_name(f"{out.name}.{world.rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    group = ProcessGroup.from_environment().join()
+    told = {name: one(data, out, group, fields) for name, fields in runs.items()}
+    out.with_name(f"{out.name}.{group.rank}.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 if __name__ == "__main__":

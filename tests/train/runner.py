@@ -29,9 +29,9 @@ class Noting(Stop):
         super().__init__()
         self.note = note
 
-    def _came(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.note()
-        super()._came(number, frame)
+        super()._handle(number, frame)
 
 
 def main(data: Path, out: Path, fields: dict[str, object]) -> int:

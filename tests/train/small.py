@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from pophood.train.checkpoint.save_load import State, save
+from pophood.train.checkpoint.save_load import TrainerState, save
 from pophood.train.data import Data, PackedSampler
-from pophood.train.distributed.process_group import ALONE, World
+from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.lora import add_lora
 from pophood.train.model.transformer import DropoutRates, Model
@@ -95,14 +95,14 @@ def trainer_of(
     *,
     out: Path | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
-    world: World = ALONE,
+    group: ProcessGroup = LOCAL,
     shard: bool = False,
     **changes: Any,
 ) -> Trainer:
     """A trainer as a new process would make it; checkpoints go to `out`."""
     settings, read = case.settings(**changes), documents(data)
 
-    def keep(state: State) -> str:
+    def keep(state: TrainerState) -> str:
         assert out is not None
         return str(save(out, state))
 
@@ -113,6 +113,6 @@ def trainer_of(
         settings,
         save=None if out is None else keep,
         should_stop=should_stop,
-        world=world,
+        group=group,
         shard=shard,
     )

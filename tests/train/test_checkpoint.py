@@ -15,17 +15,18 @@ import torch
 from pophood.errors import BadFile, BadInput, EngineError, NotFound, PophoodError, Unsupported
 from pophood.formats.safetensors_write import stream_safetensors
 from pophood.train.checkpoint.manifest import NAME, VERSION, Manifest, read_manifest
-from pophood.train.checkpoint.resume import machine, remarks, settings_of
+from pophood.train.checkpoint.resume import environment_differences, machine, settings_of
 from pophood.train.checkpoint.save_load import best, latest, load, save, saved_hash, state_hash
 from pophood.train.settings import LoraSettings, TrainSettings
 from tests.conftest import ROOT
 from tests.train.small import Case, trainer_of
 
 OLD = ROOT / "tests" / "data" / "checkpoints"
-State = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
-def state(step: int, loss: float | None = None, **tensors: torch.Tensor) -> State:
+def state(
+    step: int, loss: float | None = None, **tensors: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     generator = torch.Generator().manual_seed(step)
     given = {
         "trained.a": torch.randn(3, 5, generator=generator),
@@ -147,7 +148,7 @@ def test_no_checkpoint_holds_what_is_not_a_number(name: str, value: float, tmp_p
     save(tmp_path, state(10))
     given = state(20)
     given[0][name][1, 2] = value
-    with pytest.raises(EngineError, match=rf"step 20: {name} holds a value that is not a finite number"):
+    with pytest.raises(EngineError, match=rf"step 20: {name} holds a value that is not finite"):
         save(tmp_path, given)
     assert names(tmp_path) == ["checkpoint-000010"]
 
@@ -193,7 +194,7 @@ def test_a_damaged_one_is_passed_over_aloud(damage: str, tmp_path: Path) -> None
     assert latest(tmp_path, said.append) == first
     assert len(said) == 1
     assert second.name in said[0]
-    assert "passed over" in said[0] or "going back to the one before" in said[0]
+    assert "skipped" in said[0] or "trying the one before it" in said[0]
     with pytest.raises((BadFile, NotFound)):
         load(second)
     third = save(tmp_path, state(20))  # the run goes on and comes by again
@@ -205,7 +206,7 @@ def test_half_written_ones_are_passed_over_and_cleared(tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / ".checkpoint-000020.4711-0a1b2c3d.tmp")
     said: list[str] = []
     assert latest(tmp_path, said.append) == path
-    assert said == [".checkpoint-000020.4711-0a1b2c3d.tmp: left by a save that was killed; passed over"]
+    assert said == [".checkpoint-000020.4711-0a1b2c3d.tmp: skipped, because its save was killed"]
     save(tmp_path, state(30))
     assert names(tmp_path) == ["checkpoint-000010", "checkpoint-000030"]
 
@@ -222,11 +223,11 @@ def lie(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 LIES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "is no checkpoint of pophood": lambda f: f.update(format="x"),
+    "not a checkpoint of pophood": lambda f: f.update(format="x"),
     "has version 'True'": lambda f: f.update(version=True),
     "has version '0'": lambda f: f.update(version=0),
     "has serial": lambda f: f.update(serial=-1),
-    "its facts name no step": lambda f: f["facts"].update(step="7"),
+    "names no step": lambda f: f["facts"].update(step="7"),
     "lists no files": lambda f: f.update(files=[]),
     r"names the file '\.\./x\.safetensors'": lambda f: f["files"].update({"../x.safetensors": {}}),
     "has no length and SHA-256": lambda f: f["files"]["trained.safetensors"].update(sha256="A" * 64),
@@ -247,7 +248,7 @@ def test_a_lying_one_is_refused_by_name(words: str, tmp_path: Path) -> None:
 def test_one_of_a_later_version_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = save(tmp_path, state(10))
     lie(path, lambda fields: fields.update(version=VERSION + 1))
-    with pytest.raises(Unsupported, match=r"is of version 2, written by a later pophood.*update pophood"):
+    with pytest.raises(Unsupported, match=r"has version 2, written by a later pophood.*update pophood"):
         load(path)
     save(tmp_path, state(20), keep=2)
     save(tmp_path, state(30), keep=2)
@@ -258,7 +259,7 @@ def test_a_name_in_two_files_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path, state(10))
     shutil.copy(path / "trained.safetensors", path / "rest.safetensors")
     lie(path, lambda f: f["files"].update({"rest.safetensors": f["files"]["trained.safetensors"]}))
-    with pytest.raises(BadFile, match=r"'trained\.a' of F32 is there twice"):
+    with pytest.raises(BadFile, match=r"'trained\.a' of F32 occurs twice"):
         load(path)
 
 
@@ -273,14 +274,14 @@ def test_facts_that_are_not_json_are_our_own_mistake(tmp_path: Path) -> None:
 
 def test_another_machine_torch_or_thread_count_is_said() -> None:
     here = machine()
-    assert remarks({"machine": here}) == []
+    assert environment_differences({"machine": here}) == []
     known = {"torch", "threads", "processes", "processor", "instructions", "system", "numpy"}
     assert known == set(here)
     for name in here:
-        (line,) = remarks({"machine": {**here, name: "other"}})
-        assert line.startswith(f"{name}: other there, {here[name]} here")
+        (line,) = environment_differences({"machine": {**here, name: "other"}})
+        assert line.startswith(f"{name}: other in the checkpoint, {here[name]} here")
         assert "bits may differ" in line
-    assert len(remarks({})) == 1
+    assert len(environment_differences({})) == 1
 
 
 def test_settings_come_back(tmp_path: Path) -> None:
@@ -311,7 +312,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     ):
         other = trainer_of(Case("lora", "llama", rank=2), tmp_path)
         other.restore(tensors, facts)
-    with pytest.raises(BadInput, match="does not say epoch"):
+    with pytest.raises(BadInput, match="lacks epoch"):
         trainer_of(lora, tmp_path).restore(tensors, {k: v for k, v in facts.items() if k != "epoch"})
 
 

@@ -65,7 +65,7 @@ def test_the_disk_is_full_at_every_write(tmp_path: Path) -> None:
         else:
             found = re.search(r"is full: needed ([\d,]+) bytes for a checkpoint, free ([\d,]+) bytes", error)
             assert found, error
-            assert "the last checkpoint stands" in error
+            assert "the last checkpoint is whole" in error
             assert int(found[1].replace(",", "")) > 2_000
             assert not left(folder)
         save(folder, state(NEW + 1), KEEP)

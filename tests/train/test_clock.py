@@ -13,10 +13,10 @@ import torch
 
 from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.events import Evaluated, Finished, Step
+from pophood.train.loop.clock import Clock, Pace, keep_if_close, schedule_position
 from pophood.train.loop.optimizer import learning_rate
 from pophood.train.loop.trainer import Trainer
-from pophood.train.run.clock import Clock, Pace, position, steady
-from pophood.train.run.timing import begin_first_step, evaluating_pace_of
+from pophood.train.run.timing import compute_first_step, evaluation_pace
 from pophood.train.settings import TrainSettings
 from tests.train.small import Case, trainer_of
 
@@ -58,8 +58,8 @@ class Paper:
             begin = self.now
             self.work(self.step if made else 0.0)
             made += 1
-            clock.saw(made - 1, self.now - begin)
-            steps = made + steady(steps - made, clock.steps_left(made))
+            clock.record(made - 1, self.now - begin)
+            steps = made + keep_if_close(steps - made, clock.steps_left(made))
         self.work(before + evaluation + writing)
         return made
 
@@ -102,26 +102,26 @@ def test_early_steps_that_fill_a_trunk_are_counted_as_long() -> None:
     assert clock.steps_left(0) == int(100 * 0.98 - 8 - 40 + 2.0) + 10
     now = 40.0
     assert clock.steps_left(10) == int(98 - 40 - 8 + 0.5)
-    clock.saw(3, 8.0)  # twice as long as expected of an early one
+    clock.record(3, 8.0)  # twice as long as expected of an early one
     assert clock.ratio == pytest.approx(1.4)
 
 
 def test_a_first_pass_is_forgotten_when_the_second_step_is_known() -> None:
     clock = Clock(60.0, lambda: 0.0, Pace(3.0, 3.0, 0), ending=0.0, rough=True)
-    clock.saw(0, 3.1)
+    clock.record(0, 3.1)
     assert clock.ratio == 1.0
-    clock.saw(1, 1.5)
+    clock.record(1, 1.5)
     assert clock.ratio == 0.5
-    clock.saw(2, 3.0)
+    clock.record(2, 3.0)
     assert clock.ratio == pytest.approx(0.5 + 0.4 * 0.5)
-    assert clock.ends_in == 0.0
+    assert clock.expected_ending == 0.0
 
 
 def test_the_end_takes_longer_by_as_much_as_steps_do() -> None:
     clock = Clock(60.0, lambda: 0.0, Pace(1.0, 1.0, 0), ending=6.0, rough=True)
     for step, seconds in enumerate((1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)):
-        clock.saw(step, seconds)
-    assert clock.ends_in == pytest.approx(12.0, rel=0.02)
+        clock.record(step, seconds)
+    assert clock.expected_ending == pytest.approx(12.0, rel=0.02)
 
 
 @pytest.mark.parametrize("changes", [{}, {4: 20}, {4: 20, 10: 14}, {1: 3}, {9: 12, 11: 40}])
@@ -131,11 +131,11 @@ def test_the_rate_falls_to_its_end_without_a_jump_however_the_steps_change(chang
     shares, step = [], 0
     while step < steps:
         if step in changes:
-            turn, steps = (step, position(step, steps, turn) / steps), changes[step]
-        shares.append(position(step, steps, turn) / steps)
-        assert learning_rate(position(step, steps, turn), steps, settings) >= settings.final_rate
+            turn, steps = (step, schedule_position(step, steps, turn) / steps), changes[step]
+        shares.append(schedule_position(step, steps, turn) / steps)
+        assert learning_rate(schedule_position(step, steps, turn), steps, settings) >= settings.final_rate
         step += 1
-    assert position(steps, steps, turn) / steps == pytest.approx(1.0)
+    assert schedule_position(steps, steps, turn) / steps == pytest.approx(1.0)
     differences = [b - a for a, b in itertools.pairwise([*shares, 1.0])]
     assert all(difference > 0 for difference in differences)
     assert max(differences) <= 0.5
@@ -156,8 +156,8 @@ class Told(Clock):
         super().__init__(total, lambda: sum(took[: made()]), Pace(1.0, 1.0, 0), ending=1.0)
         self.took = took
 
-    def saw(self, step: int, seconds: float) -> None:
-        super().saw(step, self.took[step])
+    def record(self, step: int, seconds: float) -> None:
+        super().record(step, self.took[step])
 
 
 def clocked(case: Case, data: Path, took: list[float], total: float, **options: object) -> Trainer:
@@ -218,10 +218,10 @@ def test_a_first_step_that_was_timed_before_has_the_bits_of_any_other(case: Case
     timed = trainer_of(case, data)
     before = state_hash(timed.state())
     began = time.perf_counter()
-    assert 0 < begin_first_step(timed) <= time.perf_counter() - began
+    assert 0 < compute_first_step(timed) <= time.perf_counter() - began
     assert state_hash(timed.state()) == before, "until the run begins nothing has changed"
-    assert evaluating_pace_of(timed).later > 0
-    assert timed.known is not None
+    assert evaluation_pace(timed).later > 0
+    assert timed.known_losses is not None
     assert [event.loss for event in timed.run() if isinstance(event, Step | Evaluated)] == wanted
     assert state_hash(timed.state()) == state_hash(plain.state())
 
@@ -230,8 +230,8 @@ def test_no_pass_is_made_twice(data: Path) -> None:
     """Of step 1 and the first validation batch, which are timed before the run."""
     trainer, seen = trainer_of(Case(steps=1), data), list[bool]()
     trainer.model.register_forward_hook(lambda module, *_: seen.append(module.training))
-    begin_first_step(trainer)
-    evaluating_pace_of(trainer)
+    compute_first_step(trainer)
+    evaluation_pace(trainer)
     assert trainer.validation is not None
     list(trainer.run())
     validations = trainer.validation.batches_per_epoch(0)

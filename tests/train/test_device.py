@@ -15,12 +15,12 @@ import torch
 
 from pophood.errors import BadInput, NotFound
 from pophood.train.data.dataset.batch import Batch
-from pophood.train.device import require, settled
-from pophood.train.loop.step import Tensors
+from pophood.train.defaults import for_device, require_device
+from pophood.train.model.batch_loss import BatchTensors, hidden_states
 from pophood.train.model.loss import CrossEntropyFunction
 from pophood.train.model.precision import dtype_of
 from pophood.train.model.transformer import Model
-from pophood.train.run.plan import refuse_unfit, remedies
+from pophood.train.run.memory import refuse_unfit, remedies
 from pophood.train.run.scratch import scratch_config
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import tune
@@ -39,27 +39,27 @@ def test_a_device_that_is_not_here_gets_one_line(device: str, tmp_path: Path) ->
 def test_what_only_the_processor_does_is_refused() -> None:
     cuda = TrainSettings(device="cuda")
     with pytest.raises(BadInput, match="no device is called 'gpu'; wanted one of cpu, cuda, mps"):
-        settled(replace(cuda, device="gpu"))
+        for_device(replace(cuda, device="gpu"))
     with pytest.raises(BadInput, match="an 8-bit base is for the processor, got device cuda"):
-        settled(replace(cuda, base="q8"))
+        for_device(replace(cuda, base="q8"))
     with pytest.raises(BadInput, match="bf16 is for the processor, got device cuda"):
-        settled(replace(cuda, precision="bf16"))
+        for_device(replace(cuda, precision="bf16"))
     assert dtype_of(cuda) is torch.float32
     assert not any("q8" in remedy for remedy in remedies(cuda))
     refuse_unfit(replace(scratch_config("gpt2-nano", 300), n_layer=10**9), cuda)  # not the processor's memory
     here = TrainSettings("last", cache_limit=3.0)
-    assert settled(here) is here
-    require("cpu")
+    assert for_device(here) is here
+    require_device("cpu")
 
 
 def test_there_it_trains_in_float32_and_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert settled(TrainSettings("last", device="cuda", cache_limit=3.0)).cache_limit == 0.0
+    assert for_device(TrainSettings("last", device="cuda", cache_limit=3.0)).cache_limit == 0.0
     monkeypatch.setenv("RANK", "0")
     for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(BadInput, match="several processes train on processors, got device cuda"):
-        settled(TrainSettings(device="cuda"))
+    with pytest.raises(BadInput, match="several processes train on the processor, got device cuda"):
+        for_device(TrainSettings(device="cuda"))
 
 
 def packed() -> Batch:
@@ -73,7 +73,7 @@ def packed() -> Batch:
 
 
 def test_a_batch_moves_whole() -> None:
-    batch = Tensors.of(packed())
+    batch = BatchTensors.of(packed())
     groups = batch.spans.groups
     assert groups
     batch = batch._replace(states=torch.zeros(2, 32, 4), first=3)
@@ -89,8 +89,8 @@ def test_a_batch_moves_whole() -> None:
 def test_model_and_loss_stay_on_their_device(size: str) -> None:
     """Torch's "meta" has shapes without values, and refuses to compute with tensors of the processor."""
     model = Model(scratch_config(size, 300)).to("meta")
-    batch = Tensors.of(packed()).to("meta")
-    hidden = batch.hidden(model)
+    batch = BatchTensors.of(packed()).to("meta")
+    hidden = hidden_states(model, batch)
     loss: Any = CrossEntropyFunction.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, 1), model.output_weight, batch.targets.flatten(), 1.0
     )

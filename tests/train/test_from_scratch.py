@@ -17,7 +17,7 @@ import pophood
 from pophood.errors import BadInput, NotFound
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Step
-from pophood.train.run.new_model import Scratch, again, from_scratch, size_of_run
+from pophood.train.run.new_model import NewModel, from_scratch, recreate, size_of_run
 from pophood.train.run.scratch import SIZES, scratch_rate, sizes_table
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning, tune
@@ -38,7 +38,7 @@ def notes(tmp_path: Path) -> Path:
 @pytest.fixture
 def start(notes: Path, tmp_path: Path) -> Callable[..., Tuning]:
     def begin(
-        model: Scratch, settings: TrainSettings | None = SMALL, out: str = "out", **options: Any
+        model: NewModel, settings: TrainSettings | None = SMALL, out: str = "out", **options: Any
     ) -> Tuning:
         data = DataOptions(cache=tmp_path / "cache")
         return Tuning(model, notes, tmp_path / out, settings, data, **options)
@@ -88,7 +88,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
         reasons += ["stopped"] if isinstance(event, Step) and event.step == 4 else []
     pophood.load(stopped.out, threads=1)  # what was learned so far is usable
     assert size_of_run(stopped.out) == "gpt2-nano"
-    first = again(stopped.out, "gpt2-nano", threads=1)
+    first = recreate(stopped.out, "gpt2-nano", threads=1)
     for name in stopped.lm.weights:
         assert np.array_equal(first.lm.weights[name], stopped.lm.weights[name])
     resumed = start(first, None, "cut", resume=True)
@@ -98,8 +98,8 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_stopped(
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
     changes = [json.loads((place / "report.json").read_text())["changes"] for place in (whole, cut)]
     assert changes[0] == changes[1], "both began at the same weights"
-    with pytest.raises(BadInput, match="is of gpt2-nano from scratch: leave out --from-scratch gpt2-tiny"):
-        again(cut, "gpt2-tiny")
+    with pytest.raises(BadInput, match="trains gpt2-nano from scratch: leave out --from-scratch gpt2-tiny"):
+        recreate(cut, "gpt2-tiny")
 
 
 def test_the_weights_follow_from_the_seed(notes: Path) -> None:
@@ -115,12 +115,12 @@ def test_a_context_of_128_positions_suffices(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     scratch = from_scratch(path, "gpt2-nano", threads=1)
     data = DataOptions(cache=tmp_path / "cache")
-    with pytest.raises(BadInput, match="in rows of 16 positions nothing of the data is learned"):
+    with pytest.raises(BadInput, match="rows of 16 positions hold nothing to learn"):
         Tuning(scratch, path, tmp_path / "out", replace(SMALL, length=16), data)
     settings = replace(SMALL, steps=1, length=TrainSettings().length)
     tuning = Tuning(scratch, path, tmp_path / "out", settings, data, prompts=["Who? " * 100])
     assert tuning.settings.length == 128
-    assert len(tuning.prompts[0].ids) > 128
+    assert len(tuning.setup.prompts[0].ids) > 128
     list(tuning)
     assert tuning.card is not None
     assert tuning.card.after.samples[0] and not tuning.card.after.samples[0].startswith("(")
@@ -158,19 +158,19 @@ def test_one_clear_line_for_each_mistake(notes: Path, tmp_path: Path) -> None:
         tune(None, notes, from_scratch="gpt9")
     with pytest.raises(BadInput, match="makes a model of its own: give None for the model"):
         tune("gpt2", notes, from_scratch="gpt2-nano")
-    with pytest.raises(BadInput, match="everything learns: leave out the method, got lora"):
+    with pytest.raises(BadInput, match="all weights are trained: leave out the method, got lora"):
         tune(None, notes, tmp_path / "out", from_scratch="gpt2-nano", method="lora")
     with pytest.raises(BadInput, match="at least 257 tokens, got 100"):
         tune(None, notes, from_scratch="gpt2-nano", vocabulary=100)
-    with pytest.raises(BadInput, match="it is for a model from scratch: leave out --vocabulary"):
+    with pytest.raises(BadInput, match="only a model from scratch takes one: leave out --vocabulary"):
         tune(None, notes, vocabulary=300)
-    with pytest.raises(BadInput, match="the run has one already: leave out --vocabulary"):
+    with pytest.raises(BadInput, match="the run already has one: leave out --vocabulary"):
         tune(None, notes, from_scratch="gpt2-nano", vocabulary=300, resume=True)
     with pytest.raises(NotFound, match="holds no run of tune"):
-        again(tmp_path)
+        recreate(tmp_path)
     with pytest.raises(BadInput, match="did not begin from scratch"):
         (tmp_path / "tune.json").write_text('{"settings": {}}')
-        again(tmp_path, "gpt2-nano")
+        recreate(tmp_path, "gpt2-nano")
 
 
 def test_the_page_has_the_sizes() -> None:

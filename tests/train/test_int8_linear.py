@@ -21,13 +21,13 @@ from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Measuring, Noted, Started, Step
 from pophood.train.loop.quantization_loss import quantized_and_full_loss
-from pophood.train.loop.step import Tensors
 from pophood.train.model.attention import WHOLE
+from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.build import build_model
 from pophood.train.model.int8_linear import GROUP, Int8Linear, Int8Weight, int8_matrix_bytes, int8_model
 from pophood.train.model.lora import LoraLinear, lora_layers
 from pophood.train.model.transformer import DropoutRates
-from pophood.train.run.plan import remedies, sizes_of
+from pophood.train.run.memory import estimate_memory, remedies
 from pophood.train.run.scratch import SIZES
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning
@@ -153,7 +153,7 @@ def test_the_loss_with_and_without_int8(tmp_path: Path, family: str) -> None:
     bundle = pophood.load(tmp_path / family, threads=1).bundle
     full, int8 = build_model(bundle, replace(SMALL, base="auto")), build_model(bundle, SMALL)
     before = [int8.blocks[i] for i in range(len(int8.blocks))]
-    batches = [Tensors(TOKENS, TOKENS.roll(-1, 1), POSITIONS, WHOLE)] * 2
+    batches = [BatchTensors(TOKENS, TOKENS.roll(-1, 1), POSITIONS, WHOLE)] * 2
     cost, reference = quantized_and_full_loss(int8, bundle.weights, batches)
     assert [int8.blocks[i] for i in range(len(int8.blocks))] == before
     with torch.no_grad():
@@ -273,7 +273,9 @@ def test_the_plan_counts_its_bytes(tied: bool) -> None:
     config = replace(SIZES["gpt2-small"], tied_output=tied)
     matrices = config.n_params - (1 if tied else 2) * config.vocab_size * config.n_embd
     for settings, less in ((TrainSettings(precision="f32"), 2.875), (TrainSettings(precision="bf16"), 0.875)):
-        full, int8 = (sizes_of(config, replace(settings, base=base)).weights for base in ("auto", "q8"))
+        full, int8 = (
+            estimate_memory(config, replace(settings, base=base)).weights for base in ("auto", "q8")
+        )
         assert full - int8 == pytest.approx(less * matrices, rel=1e-3)
     assert any("--base q8" in remedy for remedy in remedies(TrainSettings()))
     assert not any("--base q8" in remedy for remedy in remedies(TrainSettings(base="q8")))

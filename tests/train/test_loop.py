@@ -23,8 +23,9 @@ from pophood.train.data.dataset.batch import Batch
 from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
 from pophood.train.loop import trainer as loop
 from pophood.train.loop.optimizer import Optimizer
-from pophood.train.loop.step import StepResult, Tensors, train_step
+from pophood.train.loop.step import StepResult, train_step
 from pophood.train.loop.trainer import Trainer
+from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.run import timing
 from pophood.train.run.stopping import Stop
@@ -117,9 +118,11 @@ def test_a_step_is_timed_on_batches_that_differ(
     trainer = trainer_of(Case(accumulation=accumulation), data)
     seen: list[list[int]] = []
 
-    def step(learner: object, optimizer: Optimizer, batches: Sequence[Tensors], *rest: Any) -> StepResult:
+    def step(
+        learner: object, optimizer: Optimizer, batches: Sequence[BatchTensors], *rest: Any
+    ) -> StepResult:
         seen.append([int(batch.tokens.sum()) for batch in batches])
-        return train_step(trainer.learner, optimizer, batches, *rest)
+        return train_step(trainer.distributed, optimizer, batches, *rest)
 
     monkeypatch.setattr(timing, "train_step", step)
     before = time.perf_counter()
@@ -217,7 +220,7 @@ def test_no_memory_is_told_in_words(error: Exception, data: Path) -> None:
             raise error
 
     trainer.model.register_forward_hook(hook)
-    with pytest.raises(OutOfMemory, match="step 3: the memory is used up; the last checkpoint is whole"):
+    with pytest.raises(OutOfMemory, match="step 3: out of memory; the last checkpoint is whole"):
         list(trainer.run())
 
 

@@ -16,25 +16,16 @@ import torch
 from pophood.errors import BadInput, OutOfMemory
 from pophood.train.checkpoint.save_load import latest, load, save
 from pophood.train.events import Step
+from pophood.train.loop.clock import Pace
 from pophood.train.loop.optimizer import make_optimizer
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.attention import WHOLE
 from pophood.train.model.precision import to_bf16
 from pophood.train.model.transformer import Model
-from pophood.train.run import plan as plans
-from pophood.train.run import timing
-from pophood.train.run.clock import Pace
-from pophood.train.run.plan import (
-    KEPT,
-    Plan,
-    Timed,
-    checkpoint_bytes,
-    refuse_unfit,
-    remedies,
-    schedule,
-    sizes_of,
-)
-from pophood.train.run.timing import evaluating_pace_of
+from pophood.train.run import memory, timing
+from pophood.train.run.memory import estimate_memory, refuse_unfit, remedies
+from pophood.train.run.plan import CHECKPOINTS, Plan, Timed, batches_in, checkpoint_bytes, schedule
+from pophood.train.run.timing import evaluation_pace
 from pophood.train.settings import TrainSettings
 from tests import processes
 from tests.needs import linux
@@ -46,23 +37,15 @@ SECOND = Pace(1.0, 1.0, 0)
 MIB = 2**20
 
 
-class FakeTuning:
-    """What a plan asks of a run that began 10 s ago and measured for 4 s."""
-
-    def __init__(self, settings: TrainSettings, out: Path) -> None:
-        self.settings, self.out, self.seconds = settings, out, 10.0
-        self.before, self.brief = SimpleNamespace(seconds=4.0), False
-        self.most: int | None = None
-
-    def fit_validation(self, trainer: Trainer, most: int) -> None:
-        self.most = most
+def timings(evaluation: float = 0.0) -> Timed:
+    """Timings of a run whose steps take a second, hold 100 MiB at their peak, and that measured for 4 s."""
+    pace = Pace(evaluation, evaluation, 1)
+    return Timed(SECOND, pace, 100 * MIB, 60 * MIB, rough=False, measuring=4.0)
 
 
-def planned(trainer: Trainer, out: Path, *, evaluation: float = 0.0, tuning: Any = None) -> Plan:
-    """The plan of a run whose steps take a second, and held 100 MiB at its peak."""
-    timed = Timed(SECOND, Pace(evaluation, evaluation, 1), 100 * MIB, 60 * MIB, rough=False)
-    asked: Any = tuning or FakeTuning(trainer.settings, out)
-    return schedule(trainer, asked, timed)
+def planned(trainer: Trainer, out: Path, *, evaluation: float = 0.0) -> Plan:
+    """The plan of a run that began 10 s ago."""
+    return schedule(trainer, timings(evaluation), out, lambda: 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +81,10 @@ def test_minutes_become_the_steps_that_fit(data: Path, tmp_path: Path) -> None:
 def test_evaluations_have_a_share_of_the_minutes(data: Path, tmp_path: Path) -> None:
     """Of 300 s one may take 2 %, and those on the way 10 % together."""
     trainer = trainer_of(Case(), data, steps=None, minutes=5, evaluations=50)
-    tuning = FakeTuning(trainer.settings, tmp_path / "out")
     assert trainer.validation is not None
-    plan = planned(trainer, tmp_path / "out", evaluation=1.5, tuning=tuning)
+    plan = planned(trainer, tmp_path / "out", evaluation=1.5)
     least = 2048 // (3 * 32)  # batches
-    assert tuning.most == min(least, int(0.04 * 300 / 1.5)) == 8
+    assert batches_in(300, trainer, timings(1.5)) == min(least, int(0.04 * 300 / 1.5)) == 8
     each = 1.5 * trainer.validation.batches_per_epoch(0) + 4 * 0.25 + plan.seconds_per_save
     assert plan.evaluations == 1 + int(30 / each)
 
@@ -164,7 +146,7 @@ def test_three_checkpoints_are_on_the_disk_while_the_third_is_written(data: Path
     with watched(count):
         for event in trainer.run():
             if isinstance(event, Step):
-                save(tmp_path, trainer.state(), KEPT)
+                save(tmp_path, trainer.state(), CHECKPOINTS)
     assert 2.9 * checkpoint_bytes(trainer) < most < 3.0 * checkpoint_bytes(trainer) + 120_000
 
 
@@ -172,19 +154,19 @@ def test_evaluations_after_the_first_find_what_a_trunk_has_computed(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer: Any = trainer_of(Case(), data)
-    monkeypatch.setattr(trainer, "tensors", lambda batch, held: time.sleep(0.05))
+    monkeypatch.setattr(trainer, "tensors", lambda batch, held_out: time.sleep(0.05))
 
     def losses_of(*_: Any) -> tuple[float, int]:
         time.sleep(0.02)
         return 1.0, 1
 
     monkeypatch.setattr(timing, "losses_of", losses_of)
-    alone = evaluating_pace_of(trainer)
+    alone = evaluation_pace(trainer)
     assert alone.first == alone.later >= 0.07
-    assert trainer.known == (1.0, 1)
+    assert trainer.known_losses == (1.0, 1)
     for share in (1.0, 0.5):
-        trainer.trunks = SimpleNamespace(validation=SimpleNamespace(share=share))
-        pace = evaluating_pace_of(trainer)
+        trainer.caches = SimpleNamespace(validation=SimpleNamespace(share=share))
+        pace = evaluation_pace(trainer)
         assert pace.first - pace.later >= share * 0.05
         assert pace.later >= 0.02 + (1 - share) * 0.05
         assert pace.seconds(3) == pytest.approx(pace.first + 2 * pace.later)
@@ -194,7 +176,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(monkeypatch: pytes
     config = gpt2_config("gpt2")
     settings = TrainSettings(method="full", batch_size=4, accumulation=2)
     refuse_unfit(config, replace(settings, batch_size=1, length=16))
-    monkeypatch.setattr(plans, "available_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
     with pytest.raises(OutOfMemory) as raised:
         refuse_unfit(config, settings)
     words = str(raised.value)
@@ -209,20 +191,20 @@ def test_the_first_estimate_knows_what_learns() -> None:
     """GPT-2 small: 124 million parameters of 4 bytes, moments twice that; LoRA r=8 about 1.2 million."""
     config = gpt2_config("gpt2")
     settings = TrainSettings(precision="f32")
-    full = sizes_of(config, replace(settings, method="full"))
+    full = estimate_memory(config, replace(settings, method="full"))
     assert full.weights == full.gradients == 4 * 124_439_808
     assert full.moments == 2 * full.weights
-    lora = sizes_of(config, settings)
+    lora = estimate_memory(config, settings)
     assert lora.gradients / 4 == 12 * 8 * (4 * 2 * 768 + 2 * (768 + 3072))
-    last = sizes_of(config, replace(settings, method="last", last_blocks=4))
+    last = estimate_memory(config, replace(settings, method="last", last_blocks=4))
     assert last.gradients == pytest.approx(4 * 4 * 7_087_872, rel=0.02)
-    assert sizes_of(config, replace(settings, recompute=True)).activations < lora.activations / 2.5
-    halves = sizes_of(config, TrainSettings(method="full", precision="bf16"))
+    assert estimate_memory(config, replace(settings, recompute=True)).activations < lora.activations / 2.5
+    halves = estimate_memory(config, TrainSettings(method="full", precision="bf16"))
     assert halves.weights == full.weights  # two halves
     assert halves.gradients == full.gradients / 2
     assert halves.moments == full.moments / 2
-    assert sizes_of(config, TrainSettings(precision="bf16")).weights == 2 * 124_439_808
-    assert math.isfinite(sizes_of(tiny_config("llama"), TrainSettings()).total)
+    assert estimate_memory(config, TrainSettings(precision="bf16")).weights == 2 * 124_439_808
+    assert math.isfinite(estimate_memory(tiny_config("llama"), TrainSettings()).total)
 
 
 def test_activations_by_hand() -> None:
@@ -230,9 +212,9 @@ def test_activations_by_hand() -> None:
     in bfloat16, where norms and the feed-forward's inside are computed again; C = 768, F = 4 C. Beside them
     the stream before each of 12 blocks, one feed-forward on the way back, and 2^25 numbers of the loss."""
     config, c = gpt2_config("gpt2"), 768
-    f32 = sizes_of(config, TrainSettings(method="full", precision="f32"))
+    f32 = estimate_memory(config, TrainSettings(method="full", precision="f32"))
     assert f32.activations == 4 * (1024 * (12 * (11 * c + 12 * c) + 12 * c + 16 * c) + 2**25)
-    bf16 = sizes_of(config, TrainSettings(method="full", precision="bf16"))
+    bf16 = estimate_memory(config, TrainSettings(method="full", precision="bf16"))
     assert bf16.activations == 2 * (1024 * (12 * (6 * c + 4 * c) + 12 * c + 16 * c) + 2**25)
     assert f32.total == f32.weights + f32.gradients + f32.moments + f32.activations
 
@@ -259,7 +241,9 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(family: str, width: 
     assert hidden.requires_grad
     seen = sum(size for place, size in kept.items() if place not in known)
     settings = TrainSettings(method="full", precision="f32", batch_size=4, length=length)
-    estimated = sizes_of(config, settings).activations - 4 * 2**25 - 4 * 4 * length * 4 * config.n_inner
+    estimated = (
+        estimate_memory(config, settings).activations - 4 * 2**25 - 4 * 4 * length * 4 * config.n_inner
+    )
     assert 0.6 < seen / estimated < 1.25, (seen, estimated)
 
 
@@ -268,7 +252,7 @@ def test_the_peak_is_seen_even_if_it_is_gone() -> None:
     linux()
     program = (
         "import numpy as np\n"
-        "from pophood.train.run.plan import PeakMemory\n"
+        "from pophood.train.run.memory import PeakMemory\n"
         "with PeakMemory(0.005) as peak:\n"
         "    before = peak.now\n"
         "    block = np.ones(30_000_000, np.float32)\n"  # 120 MB

@@ -47,9 +47,9 @@ def tasks(tmp_path: Path) -> Path:
 
 def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_path: Path) -> None:
     """Packed rows in torch, documents one by one in the engine: masks and borders mean the same."""
-    from pophood.train.distributed.sharding import Learner
-    from pophood.train.loop.step import Tensors
+    from pophood.train.distributed.sharding import DistributedModel
     from pophood.train.loop.step import evaluate as torch_loss
+    from pophood.train.model.batch_loss import BatchTensors
 
     options = DataOptions(length=96, cache=tmp_path / "cache", validation=0)
     data = open_data(tasks, lm.bundle.tokenizer, lm.chat_template, options)
@@ -57,7 +57,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     sampler = PackedSampler(data.train, 2, 96, 0)
     batches = [sampler.batch(0, i) for i in range(sampler.batches_per_epoch(0))]
     model = build_model(lm.bundle, TrainSettings(length=96, precision="f32"))
-    theirs = torch_loss(Learner(model), map(Tensors.of, batches))
+    theirs = torch_loss(DistributedModel(model), map(BatchTensors.of, batches))
     assert ours.tokens == sum(batch.learned for batch in batches)
     assert ours.documents == 24
     assert ours.loss == pytest.approx(theirs, rel=1e-5)

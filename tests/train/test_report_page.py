@@ -19,10 +19,10 @@ import pytest
 import pophood
 from pophood.cli.app import pophood as program
 from pophood.model.lm import LM
-from pophood.train.commands import Command, next_commands
 from pophood.train.data import DataOptions
 from pophood.train.report.curve import NARROW, beta_of, curve, smoothed
 from pophood.train.report.measures import Measures
+from pophood.train.report.next_commands import Command, next_commands
 from pophood.train.report.page import NOTHING, page
 from pophood.train.report.report_card import Actual, Card, Change, headline
 from pophood.train.run.plan import Plan
@@ -267,7 +267,7 @@ def lines(commands: Sequence[Command]) -> list[str]:
 
 
 def test_commands_of_an_adapter(tuned: Callable[..., Tuning], lm: LM) -> None:
-    found = lines(next_commands(tuned(prompts=["The sun\nsets"]), "steps"))
+    found = lines(next_commands(tuned(prompts=["The sun\nsets"]).setup, "steps"))
     llama = shlex.quote(lm.name)
     assert found == [
         "pophood run 'The sun sets' --adapter out",
@@ -293,7 +293,7 @@ def test_commands_of_an_adapter(tuned: Callable[..., Tuning], lm: LM) -> None:
 def test_a_run_that_was_cut_is_gone_on_with(
     tuned: Callable[..., Tuning], reason: str, settings: dict[str, Any], end: str
 ) -> None:
-    last = next_commands(tuned(**settings), reason)[-1]
+    last = next_commands(tuned(**settings).setup, reason)[-1]
     assert last.line().endswith(end)
     assert parsed(last.line())["resume"]
 
@@ -310,7 +310,7 @@ def test_a_run_that_was_cut_is_gone_on_with(
 def test_a_run_that_a_short_command_does_not_repeat_is_not_offered_again(
     tuned: Callable[..., Tuning], reason: str, settings: dict[str, Any]
 ) -> None:
-    assert [command.words[1] for command in next_commands(tuned(**settings), reason)] == [
+    assert [command.words[1] for command in next_commands(tuned(**settings).setup, reason)] == [
         "run",
         "eval",
         "export",
@@ -318,12 +318,12 @@ def test_a_run_that_a_short_command_does_not_repeat_is_not_offered_again(
 
 
 def test_commands_of_a_whole_model_and_of_odd_names(tuned: Callable[..., Tuning]) -> None:
-    whole = lines(next_commands(tuned(method="full", minutes=None, steps=1), "steps"))
+    whole = lines(next_commands(tuned(method="full", minutes=None, steps=1).setup, "steps"))
     assert whole[1:] == ["pophood eval out 'my notes.txt'", "pophood export out --to out.gguf"]
     assert whole[0].endswith(" -m out")
     Path("-odd.jsonl").write_text('{"q": "What is it?", "a": "A number."}\n' * 30, encoding="utf-8")
     columns = {"columns": {"prompt": "q", "completion": "a"}, "completions_only": False}
-    odd = lines(next_commands(tuned("-a:2", "-odd.jsonl", options=columns, prompts=["-x"]), "clock"))
+    odd = lines(next_commands(tuned("-a:2", "-odd.jsonl", options=columns, prompts=["-x"]).setup, "clock"))
     assert odd[0] == "pophood run --adapter ./-a:2:1 -- -x"
     assert odd[1].endswith(" ./-odd.jsonl --adapter ./-a:2:1 --columns prompt=q,completion=a --everything")
     for line in odd + whole:

@@ -14,7 +14,7 @@ from pophood.errors import NotFound
 from pophood.train.data import DataOptions
 from pophood.train.events import Step
 from pophood.train.report.tensorboard import FILES, Board, has_board, require_tensorboard
-from pophood.train.run.new_model import again, from_scratch
+from pophood.train.run.new_model import from_scratch, recreate
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 
@@ -105,9 +105,9 @@ def test_a_run_that_is_stopped_and_gone_on_with_has_every_step_once(tmp_path: Pa
             begun.close()  # the last checkpoint is of an earlier step
             break
     assert max(read_back(out)[0]["loss/train"]) == 5
-    resumed = Tuning(again(out, threads=1), notes, out, data_options=data, resume=True)
-    assert resumed.resumed is not None
-    assert 0 < int(resumed.resumed[1]["step"]) < 5
+    resumed = Tuning(recreate(out, threads=1), notes, out, data_options=data, resume=True)
+    assert resumed._state is not None
+    assert 0 < int(resumed._state[1]["step"]) < 5
     losses = {event.step: event.loss for event in resumed if isinstance(event, Step)}
     scalars, texts = read_back(out)
     assert set(scalars["loss/train"]) == set(range(1, 7))

@@ -17,8 +17,9 @@ from pophood.errors import BadInput
 from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.events import Evaluated, Event, Finished, Noted, Step
 from pophood.train.loop import chunk_store as states
-from pophood.train.loop.activation_cache import Trunk, Trunks, lowest_trained
+from pophood.train.loop.activation_cache import ActivationCache, ActivationCaches, first_trained_block
 from pophood.train.loop.trainer import Trainer
+from pophood.train.model.batch_loss import hidden_states
 from pophood.train.model.precision import to_bf16
 from pophood.train.settings import TrainSettings
 from tests.train.small import Case, trainer_of
@@ -32,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-OPENED: list[Trunks] = []
+OPENED: list[ActivationCaches] = []
 
 
 @pytest.fixture(autouse=True)
@@ -48,16 +49,16 @@ def with_trunk(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Train
     settings = trainer.settings
     if settings.method == "last":
         settings = replace(settings, cache_limit=gib)
-    trainer.trunks = Trunks.of(trainer.model, train, held, settings)
-    if trainer.trunks is not None and folder is not None:
-        trainer.trunks.open(folder, again=True)
-        OPENED.append(trainer.trunks)
+    trainer.caches = ActivationCaches.of(trainer.model, train, held, settings)
+    if trainer.caches is not None and folder is not None:
+        trainer.caches.open(folder, several_epochs=True)
+        OPENED.append(trainer.caches)
     return trainer
 
 
-def trunk_of(trainer: Trainer) -> Trunk:
-    assert trainer.trunks is not None
-    return trainer.trunks.train
+def trunk_of(trainer: Trainer) -> ActivationCache:
+    assert trainer.caches is not None
+    return trainer.caches.train
 
 
 def epoch(trainer: Trainer, number: int) -> dict[int, bytes]:
@@ -97,7 +98,7 @@ def test_states_are_what_the_lower_blocks_compute(data: Path, tmp_path: Path, fa
             assert tensors.first == len(trainer.model.blocks) - 1 > 0
             with torch.no_grad():
                 theirs = trainer.model(tensors.tokens, tensors.positions, tensors.spans)
-                ours = tensors.hidden(trainer.model)
+                ours = hidden_states(trainer.model, tensors)
             real = torch.from_numpy(batch.documents >= 0)
             torch.testing.assert_close(ours[real], theirs[real], atol=1e-5, rtol=1e-5)
             assert bool(ours.isfinite().all())
@@ -139,8 +140,8 @@ def test_a_trunk_has_no_dropout(data: Path, tmp_path: Path) -> None:
     assert trainer.model.training
     assert epoch(trainer, 0) == epoch(with_trunk(trainer_of(LAST, data), None), 0)
     assert trainer.model.training
-    assert trainer.trunks is not None
-    assert any("dropout" in remark for remark in trainer.trunks.remarks)
+    assert trainer.caches is not None
+    assert any("dropout" in remark for remark in trainer.caches.messages)
 
 
 def test_a_run_in_bfloat16_keeps_half_the_bytes(data: Path, tmp_path: Path) -> None:
@@ -157,24 +158,24 @@ def test_a_run_in_bfloat16_keeps_half_the_bytes(data: Path, tmp_path: Path) -> N
 def test_a_trunk_is_only_of_frozen_blocks(data: Path) -> None:
     for case in (Case("full"), Case("lora")):
         trainer = with_trunk(trainer_of(case, data), None)
-        assert trainer.trunks is None
-        assert lowest_trained(trainer.model) == 0
-    assert with_trunk(trainer_of(LAST, data), None, gib=0.0).trunks is None
+        assert trainer.caches is None
+        assert first_trained_block(trainer.model) == 0
+    assert with_trunk(trainer_of(LAST, data), None, gib=0.0).caches is None
     with pytest.raises(BadInput, match="cache_limit must be at least 0"):
         TrainSettings("last", cache_limit=-1.0)
 
 
 def test_beyond_the_limit_states_are_computed_each_time(data: Path, tmp_path: Path) -> None:
     whole = with_trunk(trainer_of(LAST, data), None)
-    assert whole.trunks is not None
-    held = whole.trunks.validation
+    assert whole.caches is not None
+    held = whole.caches.validation
     assert held is not None
     limit = (held.needed + trunk_of(whole).needed * 0.6) / 2**30
     trainer = with_trunk(trainer_of(LAST, data), tmp_path, limit)
-    assert trainer.trunks is not None
+    assert trainer.caches is not None
     assert 0 < trunk_of(trainer).share < 0.6
-    assert trainer.trunks.bytes <= limit * 2**30
-    assert any("--cache-limit" in remark for remark in trainer.trunks.remarks)
+    assert trainer.caches.bytes <= limit * 2**30
+    assert any("--cache-limit" in remark for remark in trainer.caches.messages)
     exact = epoch(whole, 0)
     for number in (0, 1):
         found = epoch(trainer, number)
@@ -217,13 +218,13 @@ def test_what_is_damaged_is_made_again_aloud(
 ) -> None:
     before = with_trunk(trainer_of(LAST, data), tmp_path)
     first = epoch(before, 0)
-    assert before.trunks is not None
-    before.trunks.close()
+    assert before.caches is not None
+    before.caches.close()
     harm(tmp_path)
     after = with_trunk(trainer_of(LAST, data), tmp_path)
     assert epoch(after, 1) == first
-    assert after.trunks is not None
-    assert any("damaged" in remark for remark in after.trunks.remarks)
+    assert after.caches is not None
+    assert any("damaged" in remark for remark in after.caches.messages)
     third = with_trunk(trainer_of(LAST, data), tmp_path)
     calls = count_lowest(third)
     assert epoch(third, 1) == first
@@ -237,8 +238,8 @@ def test_states_of_other_weights_are_thrown_away_aloud(data: Path, tmp_path: Pat
         other.model.get_parameter("blocks.0.mlp.up.weight")[0, 0] += 1.0
     found = epoch(with_trunk(other, tmp_path), 0)
     assert found != first
-    assert other.trunks is not None
-    assert any("of other weights" in remark for remark in other.trunks.remarks)
+    assert other.caches is not None
+    assert any("for other weights" in remark for remark in other.caches.messages)
     upper = trainer_of(LAST, data)
     with torch.no_grad():
         last = len(upper.model.blocks) - 1
@@ -255,7 +256,7 @@ def test_states_of_other_weights_are_thrown_away_aloud(data: Path, tmp_path: Pat
 def test_a_full_disk_ends_the_keeping_and_not_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, wrote = states._put, []
+    put, wrote = states._write_at, []
 
     def full(file: Any, at: int, content: memoryview) -> None:
         wrote.append(len(content))
@@ -263,12 +264,12 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
             raise OSError(errno.ENOSPC, "No space left on device")
         put(file, at, content)
 
-    monkeypatch.setattr(states, "_put", full)
+    monkeypatch.setattr(states, "_write_at", full)
     trainer = with_trunk(trainer_of(LAST, data, steps=20), tmp_path)
     events = list(trainer.run())
     assert isinstance(events[-1], Finished)
     said = [event.text for event in events if isinstance(event, Noted)]
-    assert sum("no more of the states can be kept" in text for text in said) == 1, said
+    assert sum("cannot cache more hidden states" in text for text in said) == 1, said
     assert events[-1].step == 20
     free = trainer_of(LAST, data, steps=20)
     for ours, theirs in zip(losses(events), losses(list(free.run())), strict=True):
@@ -279,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_bytes(b"")
     trainer = with_trunk(trainer_of(LAST, data, steps=3), tmp_path / "file" / "trunk")
     events = list(trainer.run())
-    assert any(isinstance(event, Noted) and "are not kept" in event.text for event in events)
+    assert any(isinstance(event, Noted) and "cannot cache the output" in event.text for event in events)
     assert isinstance(events[-1], Finished)
 
 
@@ -315,8 +316,8 @@ def test_resuming_gives_the_same_bits(data: Path, tmp_path: Path, harm: Callable
         found += losses([event])
         seen += [1] if isinstance(event, Step) else []
     assert trainer.epoch > 0, "the cache is in use"
-    assert trainer.trunks is not None
-    trainer.trunks.close()
+    assert trainer.caches is not None
+    trainer.caches.close()
     harm(tmp_path / "trunk")
     path = latest(tmp_path / "out", pytest.fail)
     assert path is not None

@@ -18,11 +18,11 @@ import pophood
 from pophood.adapters.peft import read_adapter
 from pophood.errors import BadInput, Cancelled, EngineError, NotFound
 from pophood.model.lm import LM
+from pophood.train.checkpoint.save_load import TrainerState
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
 from pophood.train.events import Evaluated, Event, Finished, Measuring, Sampled, Started, Step
 from pophood.train.model.attention import WHOLE
-from pophood.train.run.folder import State
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning, default_out, tune
 from tests.tiny import tiny_folder
@@ -132,10 +132,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(start: Callable[..., Tu
     assert stopped.card is not None
     assert stopped.card.reason == "stopped"
     read_adapter(stopped.out)  # what was learned so far is usable
-    with pytest.raises(BadInput, match="go on with --resume"):
+    with pytest.raises(BadInput, match="continue it with --resume"):
         start(SMALL, "cut")
     resumed = start(None, "cut", resume=True)
-    assert resumed.prompts == stopped.prompts
+    assert resumed.setup.prompts == stopped.setup.prompts
     events = list(resumed)
     assert isinstance(events[0], Started)
     assert (events[0].first_step, events[0].steps) == (4, 6)
@@ -174,7 +174,7 @@ def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -
 def test_more_than_the_model_has_is_refused_at_once(start: Callable[..., Tuning], lm: LM) -> None:
     """A default that is too long is cut to the model's; what was asked for never is."""
     most, blocks = lm.config.n_positions, lm.config.n_layer
-    with pytest.raises(BadInput, match=rf"a length of 100,000 is over the model's {most:,} positions: lower"):
+    with pytest.raises(BadInput, match=rf"a length of 100,000 exceeds the model's {most:,} positions: lower"):
         start(replace(SMALL, length=100_000))
     with pytest.raises(BadInput, match=rf"the model has {blocks} blocks, got 99 to train: lower"):
         start(of_method("last", last_blocks=99))
@@ -185,7 +185,7 @@ def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[...
     tuning = start(replace(SMALL, steps=None, minutes=0.5))
     save = tuning.folder.save
 
-    def slowly(state: State) -> str:
+    def slowly(state: TrainerState) -> str:
         time.sleep(0.4)
         return save(state)
 
@@ -301,7 +301,7 @@ def test_a_template_travels_with_the_adapter(tmp_path: Path) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
     options = DataOptions(cache=tmp_path / "cache")
     tuning = Tuning(lm, path, tmp_path / "out", replace(SMALL, length=64, steps=1), options)
-    assert "### Instruction" in tuning.prompts[0].text
+    assert "### Instruction" in tuning.setup.prompts[0].text
     list(tuning)
     templates = [lm.chat_template]
     lm.use_adapters([tuning.out])
@@ -323,7 +323,7 @@ def test_a_stop_before_the_first_step_writes_nothing(start: Callable[..., Tuning
 def test_one_clear_line_for_each_mistake(
     lm: LM, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BadInput, match="no setting is called minuts; there are: method"):
+    with pytest.raises(BadInput, match="no setting is called minuts; wanted one of: method"):
         tune(lm, notes, minuts=5)
     with pytest.raises(BadInput, match="method is 'half'; wanted lora, full or last"):
         tune(lm, notes, method="half")
@@ -331,7 +331,7 @@ def test_one_clear_line_for_each_mistake(
         Tuning(lm, notes, tmp_path / "none", resume=True)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("x")
-    with pytest.raises(BadInput, match="is already there, and no run of tune"):
+    with pytest.raises(BadInput, match="already exists and is no run of tune"):
         Tuning(lm, notes, tmp_path / "taken", overwrite=True)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(NotFound, match=r"pip install torch --index-url https://download.pytorch.org/whl/cpu"):
@@ -351,7 +351,7 @@ def test_the_split_has_the_seed_of_the_run(start: Callable[..., Tuning], lm: LM,
     def held(out: str, split: int | None, run: int = 42) -> set[str]:
         data = DataOptions(format="lines", seed=split, cache=tmp_path / "cache")
         tuning = Tuning(lm, path, tmp_path / out, replace(SMALL, seed=run), data)
-        assert tuning.options.seed == (run if split is None else split)
+        assert tuning.setup.options.seed == (run if split is None else split)
         return {example.source for example in tuning.data.validation}
 
     usual = held("a", None)
@@ -363,23 +363,25 @@ def test_rows_longer_than_the_model_are_said(notes: Path, tmp_path: Path) -> Non
     short = pophood.load(tiny_folder(tmp_path / "short", "gpt2"), threads=1)
     data = DataOptions(cache=tmp_path / "cache")
     tuning = Tuning(short, notes, tmp_path / "a", TrainSettings(steps=1), data)
-    assert tuning.remarks == ["rows have 128 positions instead of 256: the model has no more"]
-    assert Tuning(short, notes, tmp_path / "b", TrainSettings(steps=1, length=128), data).remarks == []
+    assert tuning.messages == ["rows have 128 positions instead of 256: the model has no more"]
+    assert Tuning(short, notes, tmp_path / "b", TrainSettings(steps=1, length=128), data).messages == []
 
 
 def test_options_that_would_change_nothing_are_refused(lm: LM, notes: Path) -> None:
     for method in ("full", "last"):
-        with pytest.raises(BadInput, match=f"^rank and rslora: for method lora alone, got method {method}"):
+        with pytest.raises(BadInput, match=f"^rank and rslora: only for method lora, got method {method}"):
             tune(lm, notes, method=method, lora={"rank": 4, "rslora": True})
-        with pytest.raises(BadInput, match="targets: for method lora alone"):
+        with pytest.raises(BadInput, match="targets: only for method lora"):
             tune(lm, notes, method=method, lora=LoraSettings(targets=("attn.q",)))
-    with pytest.raises(BadInput, match="last_blocks and cache_limit: for method last alone, got method"):
+    with pytest.raises(BadInput, match="last_blocks and cache_limit: only for method last, got method"):
         tune(lm, notes, last_blocks=9, cache_limit=1.0)
-    with pytest.raises(BadInput, match="last_blocks: for method last alone, got method full"):
+    with pytest.raises(BadInput, match="last_blocks: only for method last, got method full"):
         tune(None, notes, from_scratch="gpt2-nano", last_blocks=2)
-    with pytest.raises(BadInput, match="an 8-bit base cannot learn itself"):
+    with pytest.raises(BadInput, match="an 8-bit base cannot be trained"):
         tune(lm, notes, method="last", base="q8")
-    with pytest.raises(BadInput, match="the settings that the run has: leave out batch_size, lora, method"):
+    with pytest.raises(
+        BadInput, match="a resumed run keeps its settings: leave out batch_size, lora, method"
+    ):
         tune(lm, notes, resume=True, method="full", batch_size=8, lora={"rank": 4}, minutes=3)
 
 

@@ -21,11 +21,11 @@ import torch
 import pophood
 from pophood.adapters.peft import read_adapter
 from pophood.errors import BadInput
-from pophood.train.checkpoint.resume import remarks
+from pophood.train.checkpoint.resume import environment_differences
 from pophood.train.checkpoint.save_load import latest, load, state_hash
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
-from pophood.train.distributed.process_group import ALONE, World
+from pophood.train.distributed.process_group import LOCAL, GlooGroup, ProcessGroup
 from pophood.train.events import Evaluated, Finished, Step
 from pophood.train.loop.trainer import Trainer
 from pophood.train.settings import TrainSettings
@@ -161,7 +161,9 @@ def test_one_goes_on_where_two_were_stopped(data: Path, two: tuple[Path, list[To
     checkpoints = sorted((out / "cut").glob("checkpoint-*"))
     tensors, facts = load(checkpoints[0])
     assert "random.1" in tensors
-    assert any(line.startswith("processes: 2 there, 1 here") for line in remarks(facts))
+    assert any(
+        line.startswith("processes: 2 in the checkpoint, 1 here") for line in environment_differences(facts)
+    )
     trainer = trainer_of(Case(**DROPPING), data, precision="f32")
     trainer.restore(tensors, facts)
     events = list(trainer.run())
@@ -176,7 +178,7 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_all(data: Path, two: tuple[Pa
     kind, text = first["no number"]["error"]
     assert kind == "EngineError"
     assert text.startswith("step 3: the loss is nan; it read ")
-    assert second["no number"]["error"] == ["ToldByFirst", text]
+    assert second["no number"]["error"] == ["RaisedOnRankZero", text]
     order = trainer_of(Case(**FULL), data).train
     theirs = order.batch(0, 5)  # the second batch of the third step
     assert all(source in text for source in theirs.sources[:3])
@@ -226,8 +228,8 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
     assert events[0]["tokens_per_step"] == 2 * 2 * 32
     lm = pophood.load(tmp_path / "llama", threads=1)
     tuning = Tuning(lm, notes, out, None, DataOptions(), resume=True)
-    assert any(line.startswith("processes: 2 there, 1 here") for line in tuning.remarks)
-    tuning.settings = replace(tuning.settings, steps=steps[-1] + 2)
+    assert any(line.startswith("processes: 2 in the checkpoint, 1 here") for line in tuning.messages)
+    tuning.setup = replace(tuning.setup, settings=replace(tuning.settings, steps=steps[-1] + 2))
     trainer, _ = tuning.calibrate()
     assert trainer.step == steps[-1]
 
@@ -273,29 +275,33 @@ def wait_for(path: Path, text: str) -> None:
     pytest.fail(f"{path.name} never said {text}")
 
 
-# World itself -----------------------------------------------------------------------------------------
+# The process group itself -----------------------------------------------------------------------------
 
 
 def test_who_one_is_stands_in_the_environment() -> None:
     started = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
     started |= {"MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    assert World.here(started) == World(rank=3, size=4, local_size=2)
-    assert World.here(started).threads(8) == 4
-    assert World.here(started).threads(1) == 1
-    assert World.here({}) is World.here(started | {"WORLD_SIZE": "1"}) is ALONE
-    assert World.here({"RANK": "3", "WORLD_SIZE": "4"}) is ALONE, "some batch systems set these for their own"
+    group = ProcessGroup.from_environment(started)
+    assert group == GlooGroup(rank=3, size=4, local_size=2)
+    assert group.threads(8) == 4
+    assert group.threads(1) == 1
+    assert ProcessGroup.from_environment({}) is LOCAL
+    assert ProcessGroup.from_environment(started | {"WORLD_SIZE": "1"}) is LOCAL
+    some = {"RANK": "3", "WORLD_SIZE": "4"}
+    assert ProcessGroup.from_environment(some) is LOCAL, "some batch systems set these for themselves"
 
 
 def test_shard_wants_others(data: Path) -> None:
-    with pytest.raises(BadInput, match=r"--shard spreads .* this is one: start them with `torchrun"):
+    with pytest.raises(BadInput, match=r"--shard spreads .* this is the only one: start them with `torchrun"):
         trainer_of(Case(), data, shard=True)
 
 
 def test_alone_everything_is_given_back() -> None:
     values = object()
-    assert ALONE.join() is ALONE
-    assert ALONE.share(values) is values
-    assert ALONE.by_first(lambda: values) is values
-    assert (ALONE.sum(0.1, 0.2), ALONE.agree("clock"), ALONE.agree(None)) == ((0.1, 0.2), "clock", None)
+    assert LOCAL.join() is LOCAL
+    assert LOCAL.broadcast(values) is values
+    assert LOCAL.on_rank_zero(lambda: values) is values
+    assert LOCAL.sum(0.1, 0.2) == (0.1, 0.2)
+    assert (LOCAL.any_reason("clock"), LOCAL.any_reason(None)) == ("clock", None)
     assert not torch.distributed.is_initialized()
     assert state_hash(({"trained.x": torch.zeros(2)}, {}))[:8] == "41c13df2"

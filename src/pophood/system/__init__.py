@@ -18,7 +18,7 @@ from pophood.system.files import (
     sync_file,
     unique,
 )
-from pophood.system.machine import available_memory, default_threads, physical_cores
+from pophood.system.machine import available_memory, default_threads, memory_text, physical_cores
 from pophood.system.targets import check_writable_target
 from pophood.system.user import (
     MISSING,
@@ -49,6 +49,7 @@ __all__ = [
     "fsync_directory",
     "home",
     "map_file",
+    "memory_text",
     "model_folders",
     "offline",
     "physical_cores",

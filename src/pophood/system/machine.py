@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import sys
@@ -14,6 +15,17 @@ ROOT = Path("/")  # a parameter below, so that tests can lay out a machine of th
 
 
 # Memory -----------------------------------------------------------------------------------------------
+
+
+def memory_text(size: float) -> str:
+    """Format a number of bytes in binary units, as memory is counted.
+
+    >>> memory_text(3 * 2**30), memory_text(5 * 2**20)
+    ('3.00 GiB', '5 MiB')
+    """
+    if size >= 2**30:
+        return f"{size / 2**30:.2f} GiB"
+    return f"{math.ceil(size / 2**20)} MiB"
 
 
 def available_memory(root: Path = ROOT) -> int:

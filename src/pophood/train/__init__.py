@@ -1,8 +1,9 @@
-"""Train: fine-tune a model on a CPU, with torch. The only package that imports torch.
+"""Training: fine-tune a model on a CPU with torch. No other package imports torch.
 
     for event in pophood.tune(lm, "notes.txt", method="lora"): print(event)
 
-`model.py` is the mathematics (the second of the two forward passes, in the order and with the names of
-`native/engine/engine.cpp`), `loop.py` the step, `lora.py` adapters, `loss.py` the cross-entropy, `data/`
-texts to batches, `checkpoint.py` what survives a power cut.
+`data` turns files into batches, `model` is the mathematics (the second of the two forward passes, in the
+order and with the names of the engine), `loop` the training steps, `distributed` several processes,
+`checkpoint` what survives a power cut, `run` a whole run from a model and files to a folder, and `report`
+what became of it.
 """

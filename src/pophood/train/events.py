@@ -1,4 +1,4 @@
-"""What a run of training reports, as small frozen records; `events.jsonl` has one per line. No torch."""
+"""The events of a training run as small frozen records; `events.jsonl` has one per line. No torch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Measuring:
-    """Before the run: part `part` of `parts` of what is measured of the model and this machine begins.
+    """The start of part `part` of `parts` of the measurements before the run, of the model and this machine.
 
-    It is not in `events.jsonl`, for which there is no folder yet.
+    It is not written to `events.jsonl`, because the run has no folder yet.
     """
 
     part: int  # 1..parts
@@ -21,30 +21,30 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Before step 1: the plan that the run will keep to."""
+    """The plan of the run, before its first step."""
 
-    first_step: int  # 0, or where a resumed run goes on
-    steps: int  # of the whole run; with minutes the clock may change it on the way
+    first_step: int  # 0, or the last step before a resumed run
+    steps: int  # of the whole run; if it has minutes, the clock may change the number
     tokens_per_step: int
-    trained: int  # parameters that learn
+    trained: int  # trainable parameters
     parameters: int
-    minutes: float | None  # the clock, if there is one
+    minutes: float | None  # None: the run has a number of steps
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One update: mean loss of its learned targets (nats), gradient length before clipping, pace."""
+    """One update: mean loss over its targets (nats), gradient norm before clipping, and speed."""
 
     step: int  # 1..steps
     loss: float
     gradient: float
     learning_rate: float
-    learned: int  # targets
+    learned: int  # number of targets
     tokens_per_second: float
     seconds: float  # since the run began
     epoch: int
-    steps: int  # of the whole run, as it is planned now
-    left: float  # seconds until the result is there, as far as one can see
+    steps: int  # of the whole run, as planned now
+    left: float  # estimated seconds until the result is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What the model makes of a fixed prompt after `step` updates."""
+    """The model's continuation of a fixed prompt after `step` updates."""
 
     step: int
     prompt: str
@@ -67,7 +67,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint stands on the disk, whole."""
+    """A checkpoint was written completely."""
 
     step: int
     path: str
@@ -75,7 +75,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something that a reader of the run should know, in a line."""
+    """A line about the run that its reader should know."""
 
     step: int
     text: str
@@ -83,7 +83,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Why it ended: "steps", "clock", "stopped" (Ctrl-C, SIGTERM), "no better"."""
+    """The end of the run; `reason` is "steps", "clock", "stopped" (Ctrl-C, SIGTERM) or "no better"."""
 
     step: int
     reason: str
@@ -94,7 +94,7 @@ Event = Measuring | Started | Step | Evaluated | Sampled | Saved | Noted | Finis
 
 
 def as_line(event: Event) -> str:
-    """One line of `events.jsonl`.
+    """Return an event as a line of `events.jsonl`.
 
     >>> as_line(Saved(3, "checkpoint-3"))
     '{"event": "saved", "step": 3, "path": "checkpoint-3"}'

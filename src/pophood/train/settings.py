@@ -1,4 +1,4 @@
-"""What one run of training is told: frozen data, checked once. No torch."""
+"""The settings of a training run: frozen data, checked when it is created. No torch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from pophood.errors import BadInput
 Method = Literal["lora", "full", "last"]
 DEVICES = ("cpu", "cuda", "mps")
 LAST_BLOCKS = 4
-MOST = 1e9  # of minutes, steps, epochs, and of factors
+BRIEF_MINUTES = 3.0  # below this less is measured, and there are no samples during the run
+MOST = 1e9  # of any number; float32, in which it is used, ends at 3e38
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
-    """Low-rank adapters (Hu et al. 2021): W + scale * B A, with `scale` = alpha / rank, or alpha / sqrt(rank)
-    for rsLoRA (Kalajdzievski 2023). `targets` are endings of canonical matrix names."""
+    """Low-rank adapters (Hu et al. 2021): W + scale * B A.
+
+    `scale` is alpha / rank, or alpha / sqrt(rank) for rsLoRA (Kalajdzievski 2023). `targets` are endings of
+    canonical matrix names.
+    """
 
     rank: int = 8
     alpha: float = 16.0
@@ -28,40 +32,40 @@ class LoraSettings:
 
     @property
     def scale(self) -> float:
-        """What the product of the two small matrices is multiplied by."""
+        """The factor of the product B A."""
         return float(self.alpha / (self.rank**0.5 if self.rslora else self.rank))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """One run: method, sizes, length, schedule. `steps`, `epochs` or `minutes` ends it (default: minutes)."""
+    """The settings of a run. It ends after `steps`, `epochs` or `minutes`; after 5 minutes if none is set."""
 
     method: Method = "lora"
     lora: LoraSettings = field(default_factory=LoraSettings)
     last_blocks: int = LAST_BLOCKS  # of method "last"
-    batch_size: int = 4  # rows of one forward pass
-    length: int = 256  # positions of a row
-    accumulation: int = 1  # forward passes of one step
+    batch_size: int = 4  # rows per forward pass
+    length: int = 256  # positions per row
+    accumulation: int = 1  # forward passes per step
     learning_rate: float | None = None  # None: 2e-4 for LoRA, 5e-5 otherwise
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     warmup: float = 0.05  # share of the steps
     final_rate: float = 0.1  # the cosine ends at this share of the learning rate
-    clip: float = 1.0  # largest norm of the gradient
+    clip: float = 1.0  # largest gradient norm
     steps: int | None = None
     epochs: float | None = None
     minutes: float | None = None
     seed: int = 42
-    dropout: float = 0.0  # in GPT-2's three places
+    dropout: float = 0.0  # of embeddings, attention weights and sublayer outputs, as in GPT-2
     recompute: bool = False  # gradient checkpointing
-    evaluations: int = 10  # over the whole run, about
-    cache_limit: float | None = None  # of method "last": GiB on the disk for states; None: by what is free
-    patience: int = 0  # evaluations without a better loss before stopping early; 0: never
+    evaluations: int = 10  # over the whole run, approximately
+    cache_limit: float | None = None  # method "last": GiB of hidden states on disk; None: by free space
+    patience: int = 4  # stop after this many evaluations without a better loss; 0: never
     precision: Literal["auto", "f32", "bf16"] = "auto"
-    type: Literal["auto", "f32", "f16", "bf16"] = "auto"  # of the written weights; auto: the base's
-    device: str = "cpu"  # of DEVICES: where torch computes
-    base: Literal["auto", "q8"] = "auto"  # of LoRA: its frozen matrices as they are, or in 8 bits
+    type: Literal["auto", "f32", "f16", "bf16"] = "auto"  # of the written weights; auto: as in the base
+    device: str = "cpu"  # one of DEVICES, on which torch computes
+    base: Literal["auto", "q8"] = "auto"  # LoRA's frozen matrices: as they are, or in 8 bits
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "accumulation", "last_blocks", "evaluations"):
@@ -78,38 +82,47 @@ class TrainSettings:
             raise BadInput(
                 f"dropout must be at least 0 and below 1, got {max(self.dropout, self.lora.dropout):g}"
             )
-        self._refuse_foreign()
+        self._refuse_options_of_other_methods()
         if self.cache_limit is not None and not self.cache_limit >= 0:
             raise BadInput(f"cache_limit must be at least 0 GiB, got {self.cache_limit:g}")
-        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(given)}")
-        for name in given:
+        ends = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        if len(ends) > 1:
+            raise BadInput(f"give one of steps, epochs and minutes, got {' and '.join(ends)}")
+        for name in ends:
             _in_range(name, getattr(self, name), above=True)
 
-    def _refuse_foreign(self) -> None:
-        """Raise BadInput for an option of another method, which would change nothing."""
+    def _refuse_options_of_other_methods(self) -> None:
+        """Raise BadInput for an option that the method does not use."""
         if self.base == "q8" and self.method != "lora":
-            raise BadInput(
-                f"an 8-bit base cannot learn itself: base q8 is for method lora, got {self.method}"
-            )
+            raise BadInput(f"an 8-bit base cannot be trained: base q8 is for method lora, got {self.method}")
         if self.type != "auto" and self.method == "lora":
             raise BadInput(
                 f"an adapter is written in float32, got type {self.type}: leave it out, or choose method full"
                 " or last"
             )
-        usual = LoraSettings()
-        given = [f.name for f in fields(usual) if getattr(self.lora, f.name) != getattr(usual, f.name)]
-        if given and self.method != "lora":
-            raise BadInput(f"{_listed(given)}: for method lora alone, got method {self.method}: leave it out")
-        blocks = [] if self.last_blocks == LAST_BLOCKS else ["last_blocks"]
-        given = blocks + ([] if self.cache_limit is None else ["cache_limit"])
-        if given and self.method != "last":
-            raise BadInput(f"{_listed(given)}: for method last alone, got method {self.method}: leave it out")
+        defaults = LoraSettings()
+        changed = [
+            f.name for f in fields(defaults) if getattr(self.lora, f.name) != getattr(defaults, f.name)
+        ]
+        self._refuse(changed, "lora")
+        changed = [] if self.last_blocks == LAST_BLOCKS else ["last_blocks"]
+        changed += [] if self.cache_limit is None else ["cache_limit"]
+        self._refuse(changed, "last")
+
+    def _refuse(self, names: list[str], method: str) -> None:
+        if names and self.method != method:
+            raise BadInput(
+                f"{_listed(names)}: only for method {method}, got method {self.method}: leave it out"
+            )
+
+    @property
+    def brief(self) -> bool:
+        """Whether the run is so short that less is measured."""
+        return self.minutes is not None and self.minutes < BRIEF_MINUTES
 
     @property
     def rate(self) -> float:
-        """The learning rate, its default by method."""
+        """The learning rate; if it is not set, the default of the method."""
         if self.learning_rate is not None:
             return self.learning_rate
         return 2e-4 if self.method == "lora" else 5e-5
@@ -125,8 +138,8 @@ def _at_least(name: str, value: int, least: int) -> None:
 
 
 def _in_range(name: str, value: float | None, *, above: bool = False) -> None:
-    """Raise BadInput unless it is a number, at least 0 or `above` it; None is a default."""
+    """Raise BadInput unless a value is finite and at least 0, or more than 0 if `above`; None is fine."""
     if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and not above))):
         raise BadInput(f"{name} must be {'more than' if above else 'at least'} 0, got {value:g}")
-    if value is not None and value > MOST:  # what follows computes with it, and float32 ends at 3e38
+    if value is not None and value > MOST:
         raise BadInput(f"{name} must be at most {MOST:g}, got {value:g}")

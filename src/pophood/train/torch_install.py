@@ -1,5 +1,8 @@
-"""Whether torch is here, the one line that brings it (on Linux plain torch means gigabytes of CUDA), and how
-its threads are to wait for each other."""
+"""Torch as an optional dependency (small: code that must not import torch imports this file).
+
+On Linux the default build of torch brings gigabytes of CUDA, so the command given here installs the CPU
+build.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ import sys
 
 from pophood.errors import NotFound
 
-# How often a thread of GNU's OpenMP, with which torch computes on Linux, looks whether the others are done
-# before it sleeps. As it comes it looks 300,000 times, which is 15 ms: where another program has one of the
-# cores, the threads burn each other's time, and a step took 15 times as long as with one thread.
-SPINS = "1000"
+# How often a thread of GNU's OpenMP, which torch uses on Linux, checks whether the others are done before
+# it sleeps. The default of 300,000 checks takes 15 ms. When another program occupies a core, the threads
+# then burn each other's time, and a step took 15 times as long as with a single thread.
+SPIN_COUNT = "1000"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 def torch_command(platform: str = sys.platform, python: str = sys.executable) -> str:
-    """The command that installs a CPU build of torch into this very Python.
+    """Return the command that installs a CPU build of torch into this Python.
 
     >>> torch_command("linux", "python3")
     'python3 -m pip install torch --index-url https://download.pytorch.org/whl/cpu'
@@ -32,15 +35,22 @@ def torch_command(platform: str = sys.platform, python: str = sys.executable) ->
 
 
 def require_torch() -> None:
-    """Raise NotFound, with the command that brings it, unless torch can be imported. Imports nothing.
-
-    Torch reads how its threads wait when it is imported: that is settled here, unless the user has.
-    """
+    """Raise NotFound, with the command that installs it, unless torch can be imported. Imports nothing."""
     if "torch" in sys.modules:
-        found = sys.modules["torch"] is not None
+        installed = sys.modules["torch"] is not None
     else:
-        if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
-            os.environ["GOMP_SPINCOUNT"] = SPINS
-        found = importlib.util.find_spec("torch") is not None
-    if not found:
+        installed = importlib.util.find_spec("torch") is not None
+    if not installed:
         raise NotFound(f"training needs torch, which is not installed; a build for CPUs: {torch_command()}")
+
+
+def import_torch() -> None:
+    """Import torch so that its waiting threads soon sleep; raises NotFound if it is not installed.
+
+    OpenMP reads its environment variables when torch is imported. A value that the user has set is left
+    alone.
+    """
+    require_torch()
+    if "torch" not in sys.modules and not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+    import torch  # noqa: F401

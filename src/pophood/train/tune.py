@@ -1,4 +1,4 @@
-"""`pophood.tune`: what is asked for in words becomes one run (`tuning.py`). Torch comes when that begins."""
+"""`pophood.tune`: turn its arguments into a run (`run/tuning.py`). Torch is imported when the run begins."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pophood.errors import BadInput
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
-from pophood.train.run.new_model import Scratch, scratch_for
-from pophood.train.run.tuning import Paths, Tuning, default_out
+from pophood.train.run.new_model import NewModel, new_model_for
+from pophood.train.run.setup import default_out
+from pophood.train.run.tuning import Paths, Tuning
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.torch_install import require_torch
 
@@ -35,12 +36,12 @@ def tune(
     tensorboard: bool = False,
     **settings: Any,
 ) -> Tuning:
-    """Fine-tune a model on files: iterate over what comes back; the result is in its folder at the end.
+    """Fine-tune a model on files: iterate over the result for its events; its folder has the trained model.
 
-    `from_scratch` is a size ("gpt2-tiny"; `pophood.train.data.SIZES`): a new model of that size, its
-    `vocabulary` made from the files, learns whole; `model` is None then. `settings` are the fields of
-    TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...). Raises BadInput, NotFound
-    (also where torch is missing, with the command that brings it).
+    `from_scratch` is a size such as "gpt2-tiny" (`run.scratch.SIZES`): with `model=None`, a new model of
+    that size is trained whole, with a `vocabulary` trained on the files. `settings` are the fields of
+    TrainSettings (minutes, steps, epochs, length, batch_size, learning_rate...). Raises BadInput and
+    NotFound; without torch with the command that installs it.
 
         for event in pophood.tune("smollm2", "notes.txt", minutes=5): print(event)
         for event in pophood.tune(None, "notes.txt", from_scratch="gpt2-tiny"): print(event)
@@ -51,19 +52,19 @@ def tune(
     unknown = sorted(set(settings) - set(TrainSettings.__dataclass_fields__))
     if unknown:
         known = ", ".join(TrainSettings.__dataclass_fields__)
-        raise BadInput(f"no setting is called {', '.join(unknown)}; there are: {known}")
+        raise BadInput(f"no setting is called {', '.join(unknown)}; wanted one of: {known}")
     if from_scratch is not None and model is not None:
         raise BadInput(f"from_scratch={from_scratch!r} makes a model of its own: give None for the model")
     if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
     if resume:
         _refuse_settings({**settings, "method": method, "lora": lora, "data": data})
-    opened: LM | Scratch | None = None
+    opened: LM | NewModel | None = None
     if model is None:
         files = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
         out = out if out is not None else default_out(files, "scratch") if from_scratch else None
         seed = {"seed": settings["seed"]} if "seed" in settings else {}
-        opened = scratch_for(
+        opened = new_model_for(
             paths, out or "", from_scratch, resume=resume, vocabulary=vocabulary, data=data, **seed
         )
     elif vocabulary is not None:
@@ -73,15 +74,15 @@ def tune(
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
         opened = model if isinstance(model, models.LM) else models.load(model)
-    how: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
-    return Tuning(opened, paths, out, wanted, data, **how)
+    flags: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
+    return Tuning(opened, paths, out, wanted, data, **flags)
 
 
-def _refuse_settings(given: Mapping[str, Any]) -> None:
-    """Raise BadInput for what a resumed run has already; minutes may be given anew."""
-    told = sorted(name for name, value in given.items() if value is not None and name != "minutes")
-    if told:
-        raise BadInput(f"resume goes on with the settings that the run has: leave out {', '.join(told)}")
+def _refuse_settings(settings: Mapping[str, Any]) -> None:
+    """Raise BadInput for settings that a resumed run already has; minutes may be given anew."""
+    names = sorted(name for name, value in settings.items() if value is not None and name != "minutes")
+    if names:
+        raise BadInput(f"a resumed run keeps its settings: leave out {', '.join(names)}")
 
 
 __all__ = [

@@ -154,7 +154,7 @@ def test_quotes_where_nobody_expects_them(row: str, tmp_path: Path) -> None:
 
 def test_a_message_names_the_format_that_the_file_has(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("prompt,completion\na?,b\n", encoding="utf-8")
-    (tmp_path / "b.csv").write_text("text\nHello, world\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_text("text\nHello, group\n", encoding="utf-8")
     (tmp_path / "c.tsv").write_text("text\na\tb\n", encoding="utf-8")
     (tmp_path / "d.jsonl").write_text("prompt,completion\na?,b\n", encoding="utf-8")
     for name, words in (

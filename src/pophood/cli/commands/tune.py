@@ -18,12 +18,12 @@ from pophood.cli.session import open_model
 from pophood.cli.terminal.console import QUIET, Console
 from pophood.cli.terminal.progress import Waiting
 from pophood.errors import Cancelled
-from pophood.train.distributed.process_group import World
+from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.torch_install import require_torch
 
 if TYPE_CHECKING:
     from pophood.train.report.report_card import Card
-    from pophood.train.run.new_model import Scratch
+    from pophood.train.run.new_model import NewModel
     from pophood.train.run.stopping import Stop
     from pophood.train.tune import Tuning
 
@@ -49,7 +49,7 @@ def _check(
         raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
     if resume:
         wishes.check_resume()
-    World.here().check_shard(wishes.shard)
+    ProcessGroup.from_environment().check_shard(wishes.shard)
     if not showing:
         require_torch()
 
@@ -114,14 +114,14 @@ def command(
     """
     _check(wishes, choice, resume, overwrite, plan, showing, prompts)
     settings, reading = wishes.train_settings(), wishes.data_options()
-    from pophood.train.distributed.shared_folder import folder_of
+    from pophood.train.run.folder import RunFolder
     from pophood.train.run.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
-    console, stop = console if World.here().first else Console(QUIET), Stop()
+    console, stop = console if ProcessGroup.from_environment().is_rank_zero else Console(QUIET), Stop()
     out = out or Path(default_out(data, wishes.kind))
     if not (showing or resume):  # before a model is loaded, or fetched
-        folder_of(out, World.here().join()).check_free(overwrite=overwrite or plan)
+        RunFolder(out, ProcessGroup.from_environment().join()).check_free(overwrite=overwrite or plan)
     scratch = _scratch(console, data, out, wishes, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
@@ -154,19 +154,19 @@ def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> Non
         raise click.UsageError(
             f"the run in {tuning.out} has --method {tuning.settings.method}, and keeps it: leave out --method"
         )
-    for line in (*tuning.remarks, *data_lines(tuning.data.report)):
+    for line in (*tuning.messages, *data_lines(tuning.data.report)):
         console.say(line)
 
 
 def _scratch(
     console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
-) -> Scratch | None:
+) -> NewModel | None:
     """The model from nothing, if one is wanted, or the run that is resumed began with one."""
-    from pophood.train.run.new_model import scratch_for
+    from pophood.train.run.new_model import new_model_for
 
     seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
     with Waiting(console, "making the vocabulary"):
-        scratch = scratch_for(
+        scratch = new_model_for(
             data,
             out,
             wishes.from_scratch,
@@ -189,9 +189,9 @@ def _scratch(
 def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
     console.say("calibrating: a few steps are timed, nothing is kept")
     _, plan = tuning.calibrate()
-    for note in tuning.notes:
+    for note in tuning.later_messages:
         console.say(note)
-    if not tuning.world.first:
+    if not tuning.group.is_rank_zero:
         return DONE
     if as_json:
         console.json(plan.as_dict())

@@ -62,7 +62,6 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "evaluations": ("evaluations", int, "Evaluations over the whole run, about (default: 10)."),
     "seed": ("seed", int, "Seed of order, split and random starts (default: 42)."),
 }
-PATIENCE = 4
 # Method -> settings that are for it alone.
 OWNED = {
     "lora": ("lora.rank", "lora.alpha", "lora.dropout", "lora.targets", "lora.rslora", "base"),
@@ -145,7 +144,7 @@ class TuneWishes:
 
         lora = {k.removeprefix("lora."): v for k, v in self.settings.items() if k.startswith("lora.")}
         rest = {k: v for k, v in self.settings.items() if not k.startswith("lora.") and k != "no_cache"}
-        usual: dict[str, Any] = {"patience": PATIENCE} | ({"method": "full"} if self.from_scratch else {})
+        usual: dict[str, Any] = {"method": "full"} if self.from_scratch else {}
         return TrainSettings(lora=LoraSettings(**lora), **(usual | rest))
 
     def data_options(self) -> DataOptions:

@@ -184,7 +184,7 @@ def data_lines(report: DataReport) -> list[str]:
 
 def plan_text(plan: Plan, settings: TrainSettings) -> str:
     """The plan as a few lines."""
-    from pophood.train.run.plan import gib
+    from pophood.system import memory_text
 
     fits = "fits" if plan.fits else "DOES NOT FIT"
     lines = [
@@ -192,8 +192,8 @@ def plan_text(plan: Plan, settings: TrainSettings) -> str:
         f" ({plan.epochs:.2g} epochs), {plan.seconds_per_step:.2f} s each",
         f"time    {seconds(plan.seconds)}, of which {seconds(plan.evaluations * plan.seconds_per_evaluation)}"
         " for evaluations",
-        f"memory  {gib(plan.memory)} at its peak; {gib(plan.free_memory)} is free",
-        f"disk    {gib(plan.disk)} at its peak; {gib(plan.free_disk)} is free",
+        f"memory  {memory_text(plan.memory)} at its peak; {memory_text(plan.free_memory)} is free",
+        f"disk    {memory_text(plan.disk)} at its peak; {memory_text(plan.free_disk)} is free",
         f"It {fits}.",
         *(f"change: {advice}" for advice in plan.advice),
     ]

@@ -34,10 +34,10 @@ def show(
     from dataclasses import asdict, replace
 
     from pophood.train.data import STATES, open_data, previews
-    from pophood.train.defaults import for_model, shortened
+    from pophood.train.defaults import for_model, length_messages
 
     fitting = for_model(settings, lm.config)
-    for line in shortened(settings, fitting):
+    for line in length_messages(settings, fitting):
         console.say(line)
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(reading, length=fitting.length))
     shown = previews(data.train, lm.bundle.tokenizer, SHOWN)

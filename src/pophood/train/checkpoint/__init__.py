@@ -1,1 +1,1 @@
-"""Checkpoints: whole or not there, verified when read, and what resuming needs."""
+"""Checkpoints: saved whole or not at all, verified when read, and all that resuming needs."""

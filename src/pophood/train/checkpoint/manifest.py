@@ -1,10 +1,12 @@
-"""checkpoint.json: what a checkpoint's folder says of itself, and whether that is true. No torch.
+"""checkpoint.json, the manifest of a checkpoint: its format, and the check that the folder matches it. No
+torch.
 
     {"format": "pophood checkpoint", "version": 1, "serial": 7, "facts": {"step": 120, ...},
      "files": {"trained.safetensors": {"bytes": 1234, "sha256": "..."}, ...}, "check": "..."}
 
-`serial` counts the saves in a folder: the highest is the newest, whatever its step. `check` is the SHA-256 of
-everything else in the file. A file is hostile input: bounds first, one named error per lie.
+`serial` counts the saves in a folder, so the highest is the newest, whatever its step. `check` is the
+SHA-256 of everything else in the file. The file is treated as hostile input: bounds are checked first, and
+each kind of contradiction has its own error.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ NAME = "checkpoint.json"
 FORMAT = "pophood checkpoint"
 VERSION = 1
 LARGEST = 64 << 20  # bytes of checkpoint.json
-PIECE = 8 << 20  # bytes hashed at once
-DAMAGED = "the checkpoint is damaged: take another one of its folder"
+READ_BYTES = 8 << 20  # hashed at once
+DAMAGED = "the checkpoint is damaged: take another one from its folder"
 
-# Version -> what turns a manifest of that version into one of the next. Version 1 is the first.
+# Version -> function that turns a manifest of that version into one of the next. There is only version 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 _FILE = re.compile(r"[a-z]{1,40}\.safetensors")
@@ -36,7 +38,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file of a checkpoint: how long it is, and the SHA-256 of its bytes."""
+    """Length and SHA-256 of one file of a checkpoint."""
 
     bytes: int
     sha256: str
@@ -44,7 +46,7 @@ class FileFacts:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The contents of checkpoint.json, checked."""
+    """The checked contents of checkpoint.json."""
 
     serial: int
     facts: dict[str, Any]
@@ -52,17 +54,17 @@ class Manifest:
 
     @property
     def step(self) -> int:
-        """Updates that were made before the save."""
+        """Number of steps before the save."""
         return int(self.facts["step"])
 
     @property
     def validation_loss(self) -> float | None:
-        """The validation loss of exactly these weights, if it was measured."""
+        """The validation loss of these weights; None if it was not measured."""
         value = self.facts.get("validation_loss")
         return float(value) if isinstance(value, int | float) else None
 
     def encode(self) -> bytes:
-        """The bytes of checkpoint.json; raises ValueError for facts that are not JSON."""
+        """Return the bytes of checkpoint.json; raises ValueError for facts that JSON cannot hold."""
         fields: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -77,16 +79,16 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read checkpoint.json and compare it with itself and with the lengths of the files beside it.
+    """Read checkpoint.json, and compare it with its own hash and with the lengths of the files beside it.
 
-    Raises NotFound where there is none, BadFile for a damaged or lying one, Unsupported for a later version.
+    Raises NotFound if there is none, BadFile if anything is wrong, Unsupported for a later version.
     """
     path = folder / NAME
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"{folder}: no checkpoint ({NAME} is missing); give a folder checkpoint-...") from None
+        raise NotFound(f"{folder}: no checkpoint ({NAME} is missing): give a folder checkpoint-...") from None
     except OSError as error:
         raise BadFile(f"{path}: cannot be read ({error.strerror})") from None
     if len(data) > LARGEST:
@@ -103,42 +105,42 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Read every file and compare its SHA-256; raises BadFile."""
+    """Read every file and compare its SHA-256; raises BadFile for a difference."""
     for name, facts in manifest.files.items():
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         try:
             with (folder / name).open("rb") as file:
-                while piece := file.read(PIECE):
-                    found.update(piece)
+                while piece := file.read(READ_BYTES):
+                    digest.update(piece)
         except OSError as error:
             raise BadFile(f"{folder / name}: cannot be read ({error.strerror}): {DAMAGED}") from None
-        if found.hexdigest() != facts.sha256:
+        if digest.hexdigest() != facts.sha256:
             raise BadFile(
-                f"{folder / name}: its SHA-256 is {found.hexdigest()[:12]}..., wanted {facts.sha256[:12]}...:"
-                f" {DAMAGED}"
+                f"{folder / name}: its SHA-256 is {digest.hexdigest()[:12]}..., wanted"
+                f" {facts.sha256[:12]}...: {DAMAGED}"
             )
 
 
 def _parse(fields: Any, path: Path) -> Manifest:
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        raise BadFile(f"{path}: is no checkpoint of pophood (wanted the format {FORMAT!r})")
+        raise BadFile(f"{path}: not a checkpoint of pophood (wanted the format {FORMAT!r})")
     version = fields.get("version")
     if type(version) is not int or version < 1:
         raise BadFile(f"{path}: has version {quoted(str(version))}, wanted a number from 1: {DAMAGED}")
     if version > VERSION:
         raise Unsupported(
-            f"{path}: is of version {version}, written by a later pophood; this one reads up to {VERSION}:"
+            f"{path}: has version {version}, written by a later pophood; this one reads up to {VERSION}:"
             " update pophood"
         )
     if fields.pop("check", None) != _check(fields):
-        raise BadFile(f"{path}: its contents do not have the SHA-256 that it says: {DAMAGED}")
+        raise BadFile(f"{path}: its contents do not match the SHA-256 in it: {DAMAGED}")
     for old in range(version, VERSION):
         fields = MIGRATIONS[old](fields)
     serial, facts, files = (fields.get(key) for key in ("serial", "facts", "files"))
     if type(serial) is not int or serial < 0:
         raise BadFile(f"{path}: has serial {quoted(str(serial))}, wanted a number from 0: {DAMAGED}")
     if not isinstance(facts, dict) or type(facts.get("step")) is not int or facts["step"] < 0:
-        raise BadFile(f"{path}: its facts name no step: {DAMAGED}")
+        raise BadFile(f"{path}: names no step: {DAMAGED}")
     if not isinstance(files, dict):
         raise BadFile(f"{path}: lists no files: {DAMAGED}")
     return Manifest(serial, facts, {name: _file(name, value, path) for name, value in files.items()})
@@ -146,7 +148,7 @@ def _parse(fields: Any, path: Path) -> Manifest:
 
 def _file(name: str, value: object, path: Path) -> FileFacts:
     if not _FILE.fullmatch(name):
-        raise BadFile(f"{path}: names the file {quoted(name)}, which is none of a checkpoint's: {DAMAGED}")
+        raise BadFile(f"{path}: names the file {quoted(name)}, which no checkpoint has: {DAMAGED}")
     if isinstance(value, dict):
         size, sha256 = value.get("bytes"), value.get("sha256")
         if type(size) is int and size >= 0 and isinstance(sha256, str) and _HASH.fullmatch(sha256):
@@ -155,6 +157,6 @@ def _file(name: str, value: object, path: Path) -> FileFacts:
 
 
 def _check(fields: Mapping[str, Any]) -> str:
-    """SHA-256 of the fields as JSON in one spelling."""
+    """Return the SHA-256 of the fields as canonical JSON."""
     text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,14 +1,14 @@
-"""Checkpoints: a folder of safetensors and JSON, whole or not at all, newest first. No training.
+"""Checkpoints: folders of safetensors and JSON, each complete or absent. Training is elsewhere.
 
-    out/checkpoint-000120/  trained.safetensors    what learns
-                            optimizer.safetensors  its moments
-                            rest.safetensors       random state and whatever else the next step reads
-                            checkpoint.json        facts, length and SHA-256 of every file (manifest.py)
+    out/checkpoint-000120/  trained.safetensors    the trained weights
+                            optimizer.safetensors  their moments rest.safetensors       random state and
+                            everything else that the next step reads checkpoint.json        facts, and the
+                            length and SHA-256 of every file (manifest.py)
 
-A save writes a folder of another name, syncs every file and the folder, renames it, and syncs the place it
-stands in; only then older ones go. So at any moment, also that of a power cut, the last checkpoint is whole.
-The bytes of a file depend on its tensors alone: equal hashes mean equal weights and moments (`state_hash`).
-One run at a time writes into a folder.
+A save writes a folder under a temporary name, syncs every file and the folder, renames it, and syncs the
+parent folder. Only then are older checkpoints deleted. So the last checkpoint is whole at any moment, even
+after a power cut. The bytes of a file depend on its tensors alone: equal hashes mean equal weights and
+moments (`state_hash`). Only one run at a time may write into a folder.
 """
 
 from __future__ import annotations
@@ -35,19 +35,18 @@ from pophood.train.checkpoint import manifest as manifests
 from pophood.train.checkpoint.manifest import FileFacts, Manifest, read_manifest, verify
 from pophood.train.checkpoint.resume import machine
 
-Facts = dict[str, Any]
-State = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]
+TrainerState = tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]  # tensors and facts
 KEEP = 3
-LEAST = 2  # the newest and the best
+MINIMUM = 2  # the newest and the best
 
 _NAME = re.compile(r"checkpoint-\d{6,}(?:-\d+)?")
 _UNFINISHED = re.compile(r"\.checkpoint-\d{6,}(?:-\d+)?\.\d+-[0-9a-f]+\.tmp")
-_PARTS = {
+_FILE_OF = {
     "trained": "trained.safetensors",
     "mean": "optimizer.safetensors",
     "square": "optimizer.safetensors",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -69,26 +68,26 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 # Saving -----------------------------------------------------------------------------------------------
 
 
-def save(folder: str | Path, state: State, keep: int = KEEP) -> Path:
-    """Write a state (`Trainer.state()`) to `folder`/checkpoint-NNNNNN; returns where it stands.
+def save(folder: str | Path, state: TrainerState, keep: int = KEEP) -> Path:
+    """Write a state (`Trainer.state()`) to `folder`/checkpoint-NNNNNN, and return that path.
 
-    At most `keep` remain: the new one, the one of the lowest validation loss, then the newest. Raises
-    PophoodError for a full disk (needed and free bytes; what was there still stands), EngineError for a
-    state with a value that is not finite, BadInput for `keep` below 2.
+    At most `keep` checkpoints remain: the new one, the one with the lowest validation loss, then the
+    newest. Raises PophoodError if the disk is full, which leaves the earlier checkpoints as they were;
+    EngineError for a value that is not finite; BadInput for `keep` below 2.
     """
     folder, (tensors, facts) = Path(folder), state
-    if keep < LEAST:
-        raise BadInput(f"keep must be at least {LEAST} (the newest and the best), got {keep}")
+    if keep < MINIMUM:
+        raise BadInput(f"keep must be at least {MINIMUM} (the newest and the best), got {keep}")
     _refuse_nonfinite(tensors, int(facts["step"]))
     parts = _parts(tensors)
     needed = sum(map(size_of, parts.values()))
     needed += len(Manifest(0, {**facts, "machine": machine()}, {}).encode()) + 4096
-    with _told(folder, needed):
+    with _translate_disk_errors(folder, needed):
         _make_folder(folder)
         _clear(folder)
         if needed > (free := free_disk(folder)):
             raise PophoodError(_full(folder, needed, free))
-        others = _whole(folder)
+        others = _readable_checkpoints(folder)
         target = _free_name(folder, int(facts["step"]))
         temporary = folder / f".{target.name}.{unique()}.tmp"
         try:
@@ -109,8 +108,8 @@ def save(folder: str | Path, state: State, keep: int = KEEP) -> Path:
     return target
 
 
-def state_hash(state: State) -> str:
-    """SHA-256 over weights, optimizer and random state: equal hashes, equal bits. `saved_hash` of a folder.
+def state_hash(state: TrainerState) -> str:
+    """Return the SHA-256 over weights, optimizer and random state; `saved_hash` is the same of a folder.
 
     >>> state_hash(({"trained.x": torch.zeros(2)}, {}))[:8]
     '41c13df2'
@@ -119,7 +118,7 @@ def state_hash(state: State) -> str:
 
 
 def saved_hash(path: str | Path) -> str:
-    """The `state_hash` of a checkpoint, from its own list of hashes (`load` compares them with the files)."""
+    """Return the `state_hash` of a checkpoint from the hashes in its manifest, which `load` verifies."""
     return _hash_of({name: file.sha256 for name, file in read_manifest(Path(path)).files.items()})
 
 
@@ -135,13 +134,11 @@ def _sha256(part: Mapping[str, Pending]) -> str:
 
 
 def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Pending]]:
-    """File name -> its tensors, which are converted when their turn comes."""
+    """Return file name -> tensors, which are converted when they are written."""
     parts: dict[str, dict[str, Pending]] = {}
     for name, tensor in tensors.items():
-        part = {"trained": "trained", "mean": "optimizer", "square": "optimizer"}.get(
-            name.split(".")[0], "rest"
-        )
-        parts.setdefault(f"{part}.safetensors", {})[name] = _pending(name, tensor)
+        file = _FILE_OF.get(name.split(".")[0], "rest.safetensors")
+        parts.setdefault(file, {})[name] = _pending(name, tensor)
     return parts
 
 
@@ -151,7 +148,7 @@ def _pending(name: str, tensor: torch.Tensor) -> Pending:
 
     def make() -> NDArray[Any]:
         values = tensor.detach().cpu()
-        if values.dtype is torch.bfloat16:  # which NumPy does not have
+        if values.dtype is torch.bfloat16:  # NumPy has no such type
             values = values.contiguous().view(torch.uint16)
         return values.numpy()
 
@@ -159,7 +156,7 @@ def _pending(name: str, tensor: torch.Tensor) -> Pending:
 
 
 class _Hashed:
-    """An open file that takes the SHA-256 of what is written to it."""
+    """An open file that computes the SHA-256 of everything written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256, self.name = file, hashlib.sha256(), file.name
@@ -181,13 +178,13 @@ def _refuse_nonfinite(tensors: Mapping[str, torch.Tensor], step: int) -> None:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise EngineError(
-                f"step {step}: {name} holds a value that is not a finite number; not saved, the last"
-                " checkpoint stands: lower --learning-rate"
+                f"step {step}: {name} holds a value that is not finite, so nothing was saved; the last"
+                " checkpoint is whole: lower --learning-rate"
             )
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents so that a power cut does not lose them again."""
+    """Create a folder and its parents, and sync each so that a power cut does not lose it."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -195,7 +192,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _free_name(folder: Path, step: int) -> Path:
-    """checkpoint-000120, or checkpoint-000120-2 where a run went back and comes by a second time."""
+    """Return checkpoint-000120, or checkpoint-000120-2 if a run went back and reaches the step again."""
     path, number = folder / f"checkpoint-{step:06d}", 1
     while path.exists():
         number += 1
@@ -204,76 +201,78 @@ def _free_name(folder: Path, step: int) -> Path:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what killed saves have left, before room is measured."""
+    """Delete the remains of killed saves before free space is measured."""
     for path in folder.iterdir():
         if _UNFINISHED.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _whole(folder: Path) -> dict[Path, Manifest]:
-    """Checkpoints whose manifest reads and whose files have the right lengths; hashes are not taken."""
-    found = {}
+def _readable_checkpoints(folder: Path) -> dict[Path, Manifest]:
+    """Return the checkpoints whose manifest and file lengths are right; hashes are not compared."""
+    checkpoints = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         if _NAME.fullmatch(path.name):
             with suppress(BadFile, NotFound, Unsupported):
-                found[path] = read_manifest(path)
-    return found
+                checkpoints[path] = read_manifest(path)
+    return checkpoints
 
 
 def _prune(folder: Path, new: Path, facts: Manifest, others: dict[Path, Manifest], keep: int) -> None:
-    """Remove all but the new one, the best, and the newest; a folder that is none of ours is left alone."""
+    """Delete all checkpoints but the new one, the best, and the newest; other folders stay."""
     wanted = [new]
     if (lowest := _best(others | {new: facts})) is not None and lowest != new:
         wanted.append(lowest)
-    earlier = [path for path, other in others.items() if other.step != facts.step]  # the same: superseded
+    earlier = [
+        path for path, other in others.items() if other.step != facts.step
+    ]  # the same step: superseded
     wanted += sorted(set(earlier) - set(wanted), key=lambda path: -others[path].serial)
-    kept = wanted[:keep]
-    going = [path for path in others if path not in kept]
-    if not going:
+    doomed = [path for path in others if path not in wanted[:keep]]
+    if not doomed:
         return
     with suppress(OSError, PophoodError):  # the save is done; the next one tries again
-        aside = [folder / f".{path.name}.{unique()}.tmp" for path in going]
-        for path, temporary in zip(going, aside, strict=True):
+        aside = [folder / f".{path.name}.{unique()}.tmp" for path in doomed]
+        for path, temporary in zip(doomed, aside, strict=True):
             rename(path, temporary)
         fsync_directory(folder)
         for temporary in aside:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _best(found: Mapping[Path, Manifest]) -> Path | None:
-    losses = {p: m.validation_loss for p, m in found.items()}
-    measured = [(loss, found[path].step, path) for path, loss in losses.items() if loss is not None]
+def _best(checkpoints: Mapping[Path, Manifest]) -> Path | None:
+    losses = {path: manifest.validation_loss for path, manifest in checkpoints.items()}
+    measured = [(loss, checkpoints[path].step, path) for path, loss in losses.items() if loss is not None]
     return min(measured)[2] if measured else None
 
 
 @contextmanager
-def _told(folder: Path, needed: int) -> Iterator[None]:
-    """A full disk in words that fit here; other errors of the disk as everywhere."""
+def _translate_disk_errors(folder: Path, needed: int) -> Iterator[None]:
+    """Say what a full disk means for a checkpoint; other disk errors read as everywhere."""
     try:
         with disk_errors(folder, needed):
             yield
     except PophoodError as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_FULL:
             raise PophoodError(_full(folder, needed, free_disk(folder))) from error.__cause__
         raise
     except OSError as error:
         raise PophoodError(
-            f"{folder}: the checkpoint could not be written ({error.strerror}); the last one stands"
+            f"{folder}: the checkpoint could not be written ({error.strerror}); the last one is whole"
         ) from error
 
 
 def _full(folder: Path, needed: int, free: int) -> str:
     return (
         f"{folder}: the disk is full: needed {needed:,} bytes for a checkpoint, free {free:,} bytes on"
-        f" {disk_of(folder)}; the last checkpoint stands: free some space there, then go on with --resume"
+        f" {disk_of(folder)}; the last checkpoint is whole: free some space there, then continue with"
+        " --resume"
     )
 
 
 # Loading ----------------------------------------------------------------------------------------------
 
 
-class Saved(Mapping[str, torch.Tensor]):
-    """The tensors of a checkpoint, mapped: each is read when asked for, into memory of its own."""
+class CheckpointTensors(Mapping[str, torch.Tensor]):
+    """The tensors of a memory-mapped checkpoint; each is copied into memory when it is looked up."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors
@@ -292,10 +291,10 @@ class Saved(Mapping[str, torch.Tensor]):
         return len(self._tensors)
 
 
-def load(path: str | Path) -> tuple[Saved, Facts]:
-    """Open a checkpoint, every byte compared with its SHA-256: what `Trainer.restore` takes.
+def load(path: str | Path) -> tuple[CheckpointTensors, dict[str, Any]]:
+    """Open a checkpoint for `Trainer.restore`, after comparing every file with its SHA-256.
 
-    Raises NotFound where there is none, BadFile for a damaged one, Unsupported for one of a later version.
+    Raises NotFound if there is none, BadFile if it is damaged, Unsupported if it is of a later version.
     """
     path = Path(path)
     manifest = read_manifest(path)
@@ -306,38 +305,38 @@ def load(path: str | Path) -> tuple[Saved, Facts]:
             for tensor in file.tensors.values():
                 if tensor.type not in _DTYPES or tensor.name in tensors:
                     raise BadFile(
-                        f"{path / name}: {quoted(tensor.name)} of {tensor.type} is there twice, or of no type"
-                        " that training uses: the checkpoint lies"
+                        f"{path / name}: {quoted(tensor.name)} of {tensor.type} occurs twice or has a type"
+                        " that training does not use: take another checkpoint"
                     )
                 tensors[tensor.name] = tensor
-    return Saved(tensors), manifest.facts
+    return CheckpointTensors(tensors), manifest.facts
 
 
 def latest(folder: str | Path, announce: Callable[[str], object]) -> Path | None:
-    """The newest whole checkpoint of a folder, every byte compared; None if there is none.
+    """Return a folder's newest whole checkpoint, after comparing every byte; None if there is none.
 
-    What is half-written or damaged is passed over, and `announce` told so in a line each.
+    Incomplete and damaged checkpoints are skipped, and `announce` gets a line about each.
     """
     folder = Path(folder)
-    found: dict[Path, Manifest] = {}
+    readable: dict[Path, Manifest] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if _UNFINISHED.fullmatch(path.name):
-            announce(f"{path.name}: left by a save that was killed; passed over")
+            announce(f"{path.name}: skipped, because its save was killed")
         elif _NAME.fullmatch(path.name):
             try:
-                found[path] = read_manifest(path)
+                readable[path] = read_manifest(path)
             except PophoodError as error:
-                announce(f"{error}; passed over")
-    for path in sorted(found, key=lambda path: -found[path].serial):
+                announce(f"{error}; skipped")
+    for path in sorted(readable, key=lambda path: -readable[path].serial):
         try:
-            verify(path, found[path])
+            verify(path, readable[path])
         except BadFile as error:
-            announce(f"{error}; going back to the one before")
+            announce(f"{error}; trying the one before it")
         else:
             return path
     return None
 
 
 def best(folder: str | Path) -> Path | None:
-    """The checkpoint of the lowest validation loss; None where none was measured."""
-    return _best(_whole(Path(folder)))
+    """Return the checkpoint with the lowest validation loss; None if none was measured."""
+    return _best(_readable_checkpoints(Path(folder)))

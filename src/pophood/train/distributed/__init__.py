@@ -1,1 +1,1 @@
-"""Several processes that train one model: the process group, sharding, and their one run folder."""
+"""Training in several processes: the process group, and data-parallel or sharded models."""

@@ -1,10 +1,11 @@
-"""World: the processes that train one model together, as torchrun starts them. No training, no model.
+"""The process group: the processes that train one model together, as torchrun starts them.
 
-Every process has a rank, 0 to size - 1; rank 0, the first, speaks and writes. What is said between them goes
-through torch.distributed (gloo): sums of a few numbers, texts as JSON, tensors. A process that is alone has
-size 1, never imports torch.distributed, and every call here gives back what it was given.
+Each process has a rank from 0 to size - 1; rank 0 prints and writes. Processes exchange sums of a few
+numbers, values as JSON, and tensors, through torch.distributed with its gloo backend. A process that trains
+on its own (`LOCAL`) never imports torch.distributed, and every operation returns what it was given.
 
-All ranks must make the same calls in the same order, so whatever decides about a call is itself agreed on.
+All ranks must make the same calls in the same order, so whatever decides about a call must be the same on
+every rank too. This file knows nothing of models or training.
 """
 
 from __future__ import annotations
@@ -19,188 +20,204 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pophood.errors import BadInput, Cancelled, EngineError, PophoodError
+from pophood.train.torch_install import import_torch
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-PATIENCE = timedelta(minutes=30)  # how long a process waits for the others
-BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-GRACE = 0.5  # seconds: what a thread that is done may need to be given a core
-GONE = "another process of this run has ended, or cannot be reached; its own words say why"
+TIMEOUT = timedelta(minutes=30)  # how long a process waits for the others in any operation
+TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+GRACE = 0.5  # seconds that gloo's threads get to finish before the interpreter ends
+PEER_LOST = "another process of this run has ended or cannot be reached; its own message says why"
 
 
-class ToldByFirst(Cancelled):
-    """An error that all processes have; rank 0 says it, and this one ends in silence."""
+class RaisedOnRankZero(Cancelled):
+    """Raised on the other ranks when rank 0 failed: rank 0 prints the message, this rank exits quietly."""
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Who this process is among how many; `World.here()` reads it from what torchrun has set.
+class ProcessGroup:
+    """A group of one process: every operation returns what it is given. `GlooGroup` is one of several.
 
-    world = World.here().join()
-    (total,) = world.sum(3.0)
+    group = ProcessGroup.from_environment().join()
+    (total,) = group.sum(3.0)
     """
 
     rank: int = 0
     size: int = 1
     local_size: int = 1  # processes on this machine
 
-    @classmethod
-    def here(cls, environment: Mapping[str, str] = os.environ) -> World:
-        """From the environment variables of torchrun; without all of them, or with one process, alone."""
-        if any(name not in environment for name in BY_TORCHRUN) or environment["WORLD_SIZE"] == "1":
-            return ALONE
-        size = int(environment["WORLD_SIZE"])
-        return cls(int(environment["RANK"]), size, int(environment.get("LOCAL_WORLD_SIZE", "1")))
+    @staticmethod
+    def from_environment(environment: Mapping[str, str] = os.environ) -> ProcessGroup:
+        """Read torchrun's environment variables; `LOCAL` unless all of them are set for several processes."""
+        if any(name not in environment for name in TORCHRUN_VARIABLES) or environment["WORLD_SIZE"] == "1":
+            return LOCAL
+        local_size = int(environment.get("LOCAL_WORLD_SIZE", "1"))
+        return GlooGroup(int(environment["RANK"]), int(environment["WORLD_SIZE"]), local_size)
 
     @property
-    def first(self) -> bool:
-        """Whether this process speaks and writes."""
+    def is_rank_zero(self) -> bool:
+        """Whether this process prints and writes."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other."""
+        """Whether this is the only process."""
         return self.size == 1
 
     def threads(self, machine: int) -> int:
-        """Of the threads that this machine has for the run, those of this process."""
+        """This process's share of the threads that the run may use on this machine."""
         return max(1, machine // self.local_size)
 
     def check_shard(self, shard: bool) -> None:
-        """Raise BadInput if a model is to be spread over several processes, and there is one."""
+        """Raise BadInput if a model is to be sharded over a single process."""
         if shard and self.alone:
             raise BadInput(
-                "--shard spreads a model over several processes, and this is one: start them with `torchrun"
-                " --nproc-per-node 2 -m pophood tune ... --shard`, or leave --shard out"
+                "--shard spreads a model over several processes, and this is the only one: start them with"
+                " `torchrun --nproc-per-node 2 -m pophood tune ... --shard`, or leave --shard out"
             )
 
-    def join(self) -> World:
-        """Wait for all the others, once; EngineError where they do not come."""
-        if self.alone:
-            return self
-        import atexit
-
-        import torch.distributed as dist
-
-        if not dist.is_initialized():
-            with told():
-                dist.init_process_group("gloo", timeout=PATIENCE)
-            atexit.register(_leave)
-        return self
-
-    # ---- what is agreed on: the same on every rank afterwards ----
-
-    def sum(self, *values: float) -> tuple[float, ...]:
-        """The sums over all ranks, in float64."""
-        if self.alone:
-            return values
-        import torch
-        import torch.distributed as dist
-
-        tensor = torch.tensor(values, dtype=torch.float64)
-        with told():
-            dist.all_reduce(tensor)
-        return tuple(tensor.tolist())
-
-    def share(self, value: T, source: int = 0) -> T:
-        """What the rank `source` has, which JSON must be able to say; that of the others is ignored."""
-        if self.alone:
-            return value
-        import torch
-        import torch.distributed as dist
-
-        text = json.dumps(value).encode() if self.rank == source else b""
-        size = torch.tensor([len(text)])
-        with told():
-            dist.broadcast(size, source)
-            letters = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8)
-            dist.broadcast(letters, source)
-        shared: T = json.loads(letters.numpy().tobytes())
-        return shared
-
-    def by_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0, which alone calls it; a PophoodError there ends every rank."""
-        if self.alone:
-            return make()
-        if not self.first:
-            kind, value = self.share(("", None))
-            if kind:
-                raise ToldByFirst(f"{kind}: {value}")
-            return value  # type: ignore[return-value]
-        try:
-            made = make()
-        except PophoodError as error:
-            self.share((type(error).__name__, str(error)))
-            raise
-        self.share(("", made))
-        return made
-
-    def agree(self, reason: str | None) -> str | None:
-        """Why to stop: the reason of the lowest rank that has one, or None."""
-        if self.alone:
-            return reason
-        asked = self.sum(*(float(rank == self.rank and reason is not None) for rank in range(self.size)))
-        sources = [rank for rank, flag in enumerate(asked) if flag]
-        return self.share(reason, sources[0]) if sources else None
-
-    def error(self, error: PophoodError) -> PophoodError:
-        """An error that all ranks have, as this one should raise it."""
-        return error if self.first else ToldByFirst(str(error))
-
     def check_same(self, **facts: str) -> None:
-        """Raise BadInput where the ranks differ in one of these."""
+        """Raise BadInput if the ranks differ in one of these facts."""
         for name, fact in facts.items():
-            if self.agree(None if self.share(fact) == fact else name) is not None:
-                raise self.error(
+            if self.any_reason(None if self.broadcast(fact) == fact else name) is not None:
+                raise self.shared_error(
                     BadInput(
                         f"the processes differ in their {name}: give every machine the same command,"
                         " the same files, and the same versions"
                     )
                 )
 
-    def wait(self) -> None:
-        """Until all ranks are here."""
-        self.sum(0.0)
+    def shared_error(self, error: PophoodError) -> PophoodError:
+        """Return an error that every rank has met as this rank should raise it: only rank 0 prints it."""
+        return error if self.is_rank_zero else RaisedOnRankZero(str(error))
 
-    def gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors of all ranks, alike in shape, in the order of ranks."""
-        if self.alone:
-            return [tensor]
+    # ---- operations that several processes override; afterwards all ranks have the same value ----
+
+    def join(self) -> ProcessGroup:
+        """Wait until all processes have started, and return the group; EngineError if one does not come."""
+        return self
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """Return each value summed over all ranks, in float64."""
+        return values
+
+    def broadcast(self, value: T, source: int = 0) -> T:
+        """Return the value that rank `source` passes in; it must fit into JSON."""
+        return value
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        """Call `make` on rank 0 only, and return its value on every rank; a PophoodError ends every rank."""
+        return make()
+
+    def any_reason(self, reason: str | None) -> str | None:
+        """Return the reason of the lowest rank that has one, or None."""
+        return reason
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tensors of all ranks, which have the same shape, in the order of ranks."""
+        return [tensor]
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
+        """Return rank 0's tensors; each is sent when every rank looks it up, in the same order."""
+        return tensors or {}
+
+
+LOCAL = ProcessGroup()
+
+
+@dataclass(frozen=True, slots=True)
+class GlooGroup(ProcessGroup):
+    """Several processes, on one machine or more, that talk through torch.distributed and gloo."""
+
+    def join(self) -> ProcessGroup:
+        """Wait until all processes have started, and return the group; EngineError if one does not come."""
+        import atexit
+
+        import_torch()
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            with translate_errors():
+                dist.init_process_group("gloo", timeout=TIMEOUT)
+            atexit.register(_leave)
+        return self
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """Return each value summed over all ranks, in float64."""
         import torch
         import torch.distributed as dist
 
-        gathered = [torch.empty_like(tensor) for _ in range(self.size)]
-        with told():
-            dist.all_gather(gathered, tensor)
-        return gathered
+        tensor = torch.tensor(values, dtype=torch.float64)
+        with translate_errors():
+            dist.all_reduce(tensor)
+        return tuple(tensor.tolist())
 
-    def tensors(self, tensors: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
-        """Rank 0's tensors on every rank, each sent when it is asked for (by all, in the same order)."""
-        if self.alone:
-            return tensors or {}
-        return _Sent(self, tensors or {})
+    def broadcast(self, value: T, source: int = 0) -> T:
+        """Return the value that rank `source` passes in; it must fit into JSON."""
+        import torch
+        import torch.distributed as dist
+
+        text = json.dumps(value).encode() if self.rank == source else b""
+        size = torch.tensor([len(text)])
+        with translate_errors():
+            dist.broadcast(size, source)
+            letters = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8)
+            dist.broadcast(letters, source)
+        result: T = json.loads(letters.numpy().tobytes())
+        return result
+
+    def on_rank_zero(self, make: Callable[[], T]) -> T:
+        """Call `make` on rank 0 only, and return its value on every rank; a PophoodError ends every rank."""
+        if not self.is_rank_zero:
+            error, value = self.broadcast(("", None))
+            if error:
+                raise RaisedOnRankZero(f"{error}: {value}")
+            return value  # type: ignore[return-value]
+        try:
+            result = make()
+        except PophoodError as error:
+            self.broadcast((type(error).__name__, str(error)))
+            raise
+        self.broadcast(("", result))
+        return result
+
+    def any_reason(self, reason: str | None) -> str | None:
+        """Return the reason of the lowest rank that has one, or None."""
+        flags = self.sum(*(float(rank == self.rank and reason is not None) for rank in range(self.size)))
+        sources = [rank for rank, flag in enumerate(flags) if flag]
+        return self.broadcast(reason, sources[0]) if sources else None
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        self.sum(0.0)
+
+    def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Return the tensors of all ranks, which have the same shape, in the order of ranks."""
+        import torch
+        import torch.distributed as dist
+
+        tensors = [torch.empty_like(tensor) for _ in range(self.size)]
+        with translate_errors():
+            dist.all_gather(tensors, tensor)
+        return tensors
+
+    def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
+        """Return rank 0's tensors; each is sent when every rank looks it up, in the same order."""
+        return _BroadcastTensors(self, tensors or {})
 
 
-ALONE = World()
+class _BroadcastTensors(Mapping[str, "torch.Tensor"]):
+    """Rank 0's tensors: names and shapes are sent at once, each tensor when it is looked up."""
 
-
-def _leave() -> None:
-    """End gloo while Python still runs. Its threads let go of a tensor a moment after whoever waited for it
-    has been told; one that does so while the interpreter ends takes the process down with SIGABRT (3 of 120
-    processes on two busy cores; pytorch pull request 179291 tells the same of its own tests)."""
-    import torch.distributed as dist
-
-    dist.destroy_process_group()
-    time.sleep(GRACE)
-
-
-class _Sent(Mapping[str, "torch.Tensor"]):
-    def __init__(self, world: World, tensors: Mapping[str, torch.Tensor]) -> None:
-        self._tensors, self._world = tensors, world
+    def __init__(self, group: ProcessGroup, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors, self._group = tensors, group
         kinds = [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()]
-        self._kinds = {name: (kind, shape) for name, kind, shape in world.share(kinds)}
+        self._kinds = {name: (kind, shape) for name, kind, shape in group.broadcast(kinds)}
 
     def __getitem__(self, name: str) -> torch.Tensor:
         import torch
@@ -208,8 +225,10 @@ class _Sent(Mapping[str, "torch.Tensor"]):
 
         kind, shape = self._kinds[name]
         dtype: Any = getattr(torch, kind)
-        tensor = self._tensors[name].contiguous() if self._world.first else torch.empty(shape, dtype=dtype)
-        with told():
+        tensor = (
+            self._tensors[name].contiguous() if self._group.is_rank_zero else torch.empty(shape, dtype=dtype)
+        )
+        with translate_errors():
             dist.broadcast(tensor.view(-1).view(torch.uint8), 0)
         return tensor
 
@@ -221,19 +240,31 @@ class _Sent(Mapping[str, "torch.Tensor"]):
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """What torch.distributed raises when another process is gone, in words."""
+def translate_errors() -> Iterator[None]:
+    """Turn torch.distributed's error about a lost process into an EngineError."""
     try:
         yield
     except RuntimeError as error:
-        if is_gone(error):
-            raise EngineError(f"{GONE} ({str(error).splitlines()[0][:100]})") from error
+        if _is_about_a_lost_process(error):
+            raise EngineError(f"{PEER_LOST} ({str(error).splitlines()[0][:100]})") from error
         raise
 
 
-def is_gone(error: RuntimeError) -> bool:
-    """Whether torch says with this that another process cannot be reached."""
+def _is_about_a_lost_process(error: RuntimeError) -> bool:
     import torch.distributed as dist
 
     text = str(error)
     return isinstance(error, dist.DistError) or "gloo" in text or "Connection " in text
+
+
+def _leave() -> None:
+    """End gloo while Python still runs.
+
+    Its threads release a tensor shortly after the caller has its result. If that happens while the
+    interpreter shuts down, the process dies with SIGABRT: 3 of 120 processes did on two busy cores, and
+    PyTorch pull request 179291 reports the same of PyTorch's own tests.
+    """
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+    time.sleep(GRACE)

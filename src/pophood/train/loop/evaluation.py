@@ -1,7 +1,7 @@
-"""The loss of a model on data, by the engine: what training is to lower, measured without torch.
+"""The loss of a model on data, measured by the engine, without torch.
 
-Masks are respected: only what the model would learn to predict counts, every document is read on its own, and
-long texts are cut into the same pieces as in training.
+It is the loss that training lowers: only tokens count that the model would learn to predict, documents do not
+see each other, and long texts are cut into the same pieces as in training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """`loss` in nats per learned token, NaN without any; how many tokens and documents it is the mean of."""
+    """Mean loss in nats per learned token, NaN without any, over a number of tokens and documents."""
 
     loss: float
     tokens: int
@@ -38,11 +38,11 @@ class Loss:
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
 
-Stretch = tuple[int, NDArray[np.int64], NDArray[np.bool_]]  # document, ids, which of them count
+Stretch = tuple[int, NDArray[np.int64], NDArray[np.bool_]]  # document, ids, whether each counts
 
 
 def stretches(examples: Examples, most_tokens: int | None = None) -> Iterator[Stretch]:
-    """What one epoch learns from, stretch by stretch; with `most_tokens`, whole documents spread evenly."""
+    """Yield the pieces of an epoch with the tokens that count; `most_tokens` selects pieces spread evenly."""
     pieces = examples.pieces()
     chosen: NDArray[np.int64] = np.arange(len(pieces))
     total = int(pieces.count.sum())
@@ -62,7 +62,7 @@ def evaluate(
     options: DataOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loss:
-    """How well a model predicts files: mean loss of what training would learn there. Needs no torch.
+    """Measure how well a model predicts files: the mean loss that training on them would lower.
 
     Raises NotFound, BadFile, BadInput for the files.
 
@@ -83,19 +83,20 @@ def loss_of(
     cancel: CancelFlag | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loss:
-    """Mean loss of the engine's model on the learned tokens of some documents.
+    """Return the mean loss of the engine's model on the learned tokens of some documents.
 
-    `examples.length` must fit the engine's context; `progress(done, total)` counts tokens.
-    Raises BadInput where it does not, Cancelled, EngineError.
+    `progress(done, total)` counts tokens. Raises BadInput if `examples.length` exceeds the engine's context,
+    Cancelled, EngineError.
 
         loss_of(lm.engine, data.validation).perplexity
     """
     if examples.length > engine.context:
         raise BadInput(
-            f"rows of {examples.length:,} positions do not fit {engine.context:,} of context: lower --length"
+            f"rows of {examples.length:,} positions do not fit into a context of {engine.context:,}: lower"
+            " --length"
         )
-    whole = int(examples.pieces().count.sum())
-    whole = whole if most_tokens is None else min(whole, most_tokens)
+    total = int(examples.pieces().count.sum())
+    total = total if most_tokens is None else min(total, most_tokens)
     loss, tokens, read, documents = 0.0, 0, 0, set()
     for document, ids, counts in stretches(examples, most_tokens):
         loss -= log_probability(engine, ids, counts, cancel)
@@ -103,14 +104,14 @@ def loss_of(
         read += len(ids) - 1
         documents.add(document)
         if progress is not None:
-            progress(min(read, whole), whole)
+            progress(min(read, total), total)
     return Loss(loss / tokens if tokens else math.nan, tokens, len(documents))
 
 
 def log_probability(
     engine: Engine, ids: NDArray[np.int64], counts: NDArray[np.bool_], cancel: CancelFlag | None = None
 ) -> float:
-    """The sum of the log-probabilities of the ids that count; logits are made for no earlier token."""
+    """Return the summed log-probability of the ids that count; logits start at the first of them."""
     places = np.flatnonzero(counts)
     places = places[places > 0]
     if not len(places):

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from pophood.config import ModelConfig
+from pophood.train.data.dataset.batch import Batches
+from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.int8_linear import Arrays, float32_tensor, int8_matrix_bytes
 from pophood.train.model.loss import cross_entropy
 from pophood.train.model.transformer import DropoutRates, Model, TransformerBlock
-
-if TYPE_CHECKING:
-    from pophood.train.loop.step import Tensors
-    from pophood.train.loop.trainer import Batches
 
 POSITIONS = 2048  # measured, at least
 
 
 def quantization_report(model: Model, weights: Arrays, batches: Batches) -> str:
     """Describe in one line what 8 bits cost: loss and memory, measured on the first batches."""
-    from pophood.train.loop.step import Tensors
-
-    chosen: list[Tensors] = []
+    chosen: list[BatchTensors] = []
     for index in range(batches.batches_per_epoch(0)):
-        chosen.append(Tensors.of(batches.batch(0, index)))
+        chosen.append(BatchTensors.of(batches.batch(0, index)))
         if sum(batch.tokens.numel() for batch in chosen) >= POSITIONS:
             break
     quantised, full = quantized_and_full_loss(model, weights, chosen)
@@ -38,7 +33,9 @@ def quantization_report(model: Model, weights: Arrays, batches: Batches) -> str:
 
 
 @torch.no_grad()
-def quantized_and_full_loss(model: Model, weights: Arrays, batches: Sequence[Tensors]) -> tuple[float, float]:
+def quantized_and_full_loss(
+    model: Model, weights: Arrays, batches: Sequence[BatchTensors]
+) -> tuple[float, float]:
     """Return the mean loss (nats) of an untrained int8 model, and of the same model with `weights`.
 
     Only one block at a time exists in float32, so this works where the full model would not fit into memory.

@@ -1,63 +1,61 @@
 """The training loop: steps, evaluations and checkpoints as one stream of events. One step is `step.py`.
 
-Between two steps the whole state is `Trainer.state()`: what is trained, the optimizer's moments, the random
-state, and where in the data the next batch lies. A run that is resumed from it gives the bits of one that was
-never interrupted, because a step reads nothing else; a step that is broken off is done again from its start.
+What the next step depends on is in `resumable_state.py`, so that a resumed run gives the same bits as one
+that was never interrupted. A step that is broken off is done again from its start.
 
-Of several processes (`world.py`) each runs this loop, and what it decides by is agreed on.
+With several processes each runs this loop, and they agree on everything that decides what happens next.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
-from pophood.errors import EngineError, OutOfMemory, PophoodError
-from pophood.train.checkpoint.resume import check_state
-from pophood.train.data.dataset.batch import Batch
-from pophood.train.distributed.process_group import ALONE, World
-from pophood.train.distributed.sharding import Learner
+from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
+from pophood.train.checkpoint.save_load import TrainerState
+from pophood.train.data.dataset.batch import Batch, Batches
+from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
-from pophood.train.loop.activation_cache import Trunks
-from pophood.train.loop.optimizer import learning_rate, make_optimizer
-from pophood.train.loop.step import Exploded, Tensors, evaluate, train_step
+from pophood.train.loop.activation_cache import ActivationCaches
+from pophood.train.loop.clock import keep_if_close, schedule_position
+from pophood.train.loop.optimizer import learning_rate
+from pophood.train.loop.resumable_state import ResumableState
+from pophood.train.loop.step import Gradients, LossDiverged, evaluate, train_step
+from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.buffer_pool import release_free_memory
 from pophood.train.model.int8_linear import count_parameters
 from pophood.train.model.transformer import Model
-from pophood.train.run.clock import STRAIGHT, Clock, position, steady
-from pophood.train.run.timing import Begun, plan_steps
 from pophood.train.settings import TrainSettings
 
-Facts = dict[str, Any]
-State = tuple[dict[str, torch.Tensor], Facts]
-STEEP = 0.1  # of the steps: more than this lacking, a schedule was cut short
-TOO_MUCH = 3.0  # a loss this many times that of a guess, or of the first step, has exploded
-PLACE = ("step", "epoch", "index", "steps", "best", "worse", "evaluated", "first_loss", "seconds")
-LATER = {"every": 0, "turn": (0, 0.0), "ratio": 1.0}  # which older checkpoints do not have
+CUT_SHORT = (
+    0.1  # if the clock ends a run with more than this share of its steps missing, the reason is "clock"
+)
+LIMIT_FACTOR = 3.0  # the loss has diverged at this many times the loss of step 1, or of a uniform guess
+NAMED_DOCUMENTS = 8  # in the message about a loss that has diverged
 
 
-class Batches(Protocol):
-    """A source of batches, such as `data.PackedSampler`; an (epoch, index) always gives the same batch."""
+class ComputedStep(NamedTuple):
+    """Step 1 with its gradients already computed: its batches, and the run's state after computing them."""
 
-    def batch(self, epoch: int, index: int) -> Batch:
-        """One batch of rows."""
+    batches: list[Batch]
+    gradients: Gradients
+    random: torch.Tensor
+    place: tuple[int, int]  # epoch and index
+    seconds: float
 
-    def batches_per_epoch(self, epoch: int) -> int:
-        """How many there are."""
 
+class Trainer(ResumableState):
+    """Trains the parameters of `model` that require a gradient on `train`, and evaluates on `validation`.
 
-class Trainer:
-    """Teaches `model` with `train`, watching `validation`; what is trained is what requires a gradient.
-
-    `run` yields events; `save` is called with the state when a checkpoint is due and returns where it went;
-    `should_stop` is asked between batches and answers why to stop, or None. In a `world` a step's batches are
-    dealt out to its processes, and rank 0 alone saves; with `shard` each holds a part of every weight.
-    With a `clock` the number of steps is reconsidered before every step; without, minutes cut a run short.
+    `run` yields events. `save` is called with the state when a checkpoint is due and returns its path.
+    `should_stop` is asked between batches and returns why to stop, or None. In a `group` the batches of a
+    step are dealt out to the processes, and rank 0 alone saves; with `shard` each process holds a part of
+    every weight. A `clock` reconsiders the number of steps before every step; without one, `minutes` only
+    cut a run short.
     """
 
     def __init__(
@@ -67,134 +65,55 @@ class Trainer:
         validation: Batches | None,
         settings: TrainSettings,
         *,
-        save: Callable[[State], str] | None = None,
+        save: Callable[[TrainerState], str] | None = None,
         should_stop: Callable[[], str | None] = lambda: None,
-        world: World = ALONE,
+        group: ProcessGroup = LOCAL,
         shard: bool = False,
     ) -> None:
-        self.world, self.learner = world, Learner(model, world, shard=shard)
-        self.model, self.train, self.validation, self.settings = model, train, validation, settings
+        super().__init__(model, settings, group, shard=shard)
+        self.train, self.validation = train, validation
         self.save, self.should_stop = save, should_stop
-        self.trunks: Trunks | None = None  # states that need not be computed again, if somebody keeps them
-        self.optimizer = make_optimizer(model, settings)
-        self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.step = self.epoch = self.index = 0
-        self.steps, self.turn = 0, STRAIGHT  # of the whole run; planned before step 1
-        self.every = 0  # steps from one evaluation to the next; planned before step 1 and kept
-        self.clock: Clock | None = None
-        self.begun: Begun | None = None  # step 1, if its gradients are there already
-        self.known: tuple[float, int] | None = None  # losses of the first validation batch before step 1
-        self.best: float | None = None
-        self.worse = 0  # evaluations since the best one
-        self.evaluated = -1  # the step of the last evaluation
-        self.loss: float | None = None  # what it gave
-        self.first_loss: float | None = None  # of step 1
-        self.seconds = 0.0  # of training, in earlier processes too
-        torch.manual_seed(settings.seed + world.rank)
+        self.caches: ActivationCaches | None = None  # of the frozen blocks' hidden states
+        self.computed_step: ComputedStep | None = None  # step 1, if it was computed to time it
+        self.known_losses: tuple[float, int] | None = None  # of the first validation batch, before step 1
+        self._cut = False  # whether the clock ended the run with much of the schedule missing
+        torch.manual_seed(settings.seed + group.rank)
         model.train()
 
-    # ---- state: all that the next step depends on ----
-
-    def state(self) -> State:
-        """The tensors and facts that a later process needs to go on from here; of shards, whole on rank 0."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in self.trained.items():
-            tensors[f"trained.{name}"] = parameter.detach()
-            if name in self.model.master_remainder:
-                tensors[f"low.{name}"] = self.model.master_remainder[name]
-            moments = self.optimizer.state.get(parameter)
-            if moments:
-                tensors[f"mean.{name}"] = moments["exp_avg"]
-                tensors[f"square.{name}"] = moments["exp_avg_sq"]
-        facts: Facts = {name: getattr(self, name) for name in PLACE}
-        ratio = self.clock.ratio if self.clock is not None else 1.0
-        facts |= {
-            "every": self.every,
-            "turn": list(self.turn),
-            "ratio": ratio,
-            "validation_loss": self.loss if self.evaluated == self.step else None,
-            "settings": asdict(self.settings),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "shard": self.learner.shard,
-        }
-        random = self.world.gather(torch.get_rng_state())
-        states = {f"random.{rank}" if rank else "random": state for rank, state in enumerate(random)}
-        whole = self.learner.whole(tensors)
-        return {**states, **{name: tensor.cpu() for name, tensor in whole.items()}}, facts
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-        """Go on from a saved state; raises BadInput when it is of another model or method."""
-        check_state(self, tensors, {*PLACE, "validation_loss"}, facts)
-        self.put(tensors)
-        for name, parameter in self.trained.items():
-            if f"mean.{name}" in tensors:
-                mean, square = (
-                    tensors[f"{kind}.{name}"].to(parameter.device, copy=True) for kind in ("mean", "square")
-                )
-                self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(facts["step"]), device=parameter.device),
-                    "exp_avg": self.learner.part(parameter, mean),
-                    "exp_avg_sq": self.learner.part(parameter, square),
-                }
-        for name in PLACE:
-            setattr(self, name, facts[name])
-        later = {**LATER, **facts}
-        self.every, self.turn = later["every"], (later["turn"][0], later["turn"][1])
-        if self.clock is not None:
-            self.clock.ratio, self.clock.rough = later["ratio"], False
-        self.loss, self._saved = facts["validation_loss"], self.step
-        for rank in range(self.world.size):
-            name = f"random.{rank}" if rank else "random"
-            random = tensors.get(name)
-            if rank == self.world.rank:
-                _set_random(random, self.settings.seed + rank + self.step * self.world.size)
-
-    @torch.no_grad()
-    def put(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Let the weights be those of a saved state."""
-        for name, parameter in self.trained.items():
-            parameter.copy_(self.learner.part(parameter, tensors[f"trained.{name}"]))
-            if name in self.model.master_remainder:
-                self.model.master_remainder[name].copy_(tensors[f"low.{name}"])
-
-    # ---- the run ----
-
     def run(self) -> Iterator[Event]:
-        """Train to the end of the plan, the clock, or a stop; yields events as they happen.
+        """Train until the steps are done, the time is up, or a stop; yields events as they happen.
 
-        Raises EngineError when the loss explodes, OutOfMemory when there is none left: nothing of that step
-        is kept, the last checkpoint stands.
+        Raises EngineError if the loss diverges and OutOfMemory if memory runs out. The step that raised has
+        changed nothing, and the last checkpoint is whole.
         """
         try:
             for event in self._run():
                 if not isinstance(event, Started):
-                    yield from self._notes()
+                    yield from self._cache_messages()
                 yield event
         except (MemoryError, RuntimeError) as error:
-            full = ("can't allocate memory", "out of memory")  # of the processor, of CUDA and MPS
-            if isinstance(error, MemoryError) or any(words in str(error) for words in full):
+            signs = ("can't allocate memory", "out of memory")  # CPU; CUDA and MPS
+            if isinstance(error, MemoryError) or any(sign in str(error) for sign in signs):
                 raise OutOfMemory(
-                    f"step {self.step + 1}: the memory is used up; the last checkpoint is whole: lower"
-                    " --batch-size or --length, then go on with --resume"
+                    f"step {self.step + 1}: out of memory; the last checkpoint is whole: lower --batch-size"
+                    " or --length, then continue with --resume"
                 ) from error
             raise
 
     def _run(self) -> Iterator[Event]:
         begin = time.perf_counter() - self.seconds
-        if not self.steps:
-            self.steps = plan_steps(self)
+        self.steps = self.steps or self._steps_of_settings()
         settings = self.settings
         self.every = self.every or max(1, self.steps // settings.evaluations)
-        tokens = settings.batch_size * settings.length * settings.accumulation * self.world.size
+        tokens = settings.batch_size * settings.length * settings.accumulation * self.group.size
         trained = sum(parameter.numel() for parameter in self.trained.values())
         total = count_parameters(self.model)
-        if self.world.size > 2 and not self.learner.shard:
-            self._settle()
+        if self.group.size > 2 and not self.distributed.shard:
+            self._fix_bucket_order()
         yield Started(self.step, self.steps, tokens, trained, total, settings.minutes)
         reason = "steps"
         try:
-            while True:  # what is due after a step comes first: a run may have been stopped just before it
+            while True:  # first what is due after a step: a resumed run may have been stopped just before it
                 self._replan()
                 if self._evaluation_is_due():
                     yield from self._evaluate()
@@ -210,29 +129,40 @@ class Trainer:
                     reason = stop
                     break
                 yield self._one_step(begin)
-        except _Broken as broken:
-            reason = str(broken)
+        except _Interrupted as interrupted:
+            reason = str(interrupted)
         self.seconds = time.perf_counter() - begin
         yield from self._checkpoint()
         yield Finished(self.step, reason, self.seconds)
 
-    def _settle(self) -> None:
-        """DDP orders its messages anew after the first backward pass: let that not be one which is kept, or
-        the sums of a resumed run would have another order."""
+    def _steps_of_settings(self) -> int:
+        steps = steps_of_settings(self)
+        if steps is None:
+            raise BadInput("a run of minutes needs a number of steps to begin with: call plan_steps first")
+        return steps
+
+    def _fix_bucket_order(self) -> None:
+        """Run one throw-away backward pass, after which DDP rebuilds its gradient buckets.
+
+        Otherwise a resumed run would sum gradients in another order than the run that it continues.
+        """
         random = torch.get_rng_state()
-        self.learner.learn(self.tensors(self.train.batch(0, 0)), 0.0, last=True)
+        batch = self.tensors(self.train.batch(0, 0))
+        self.distributed.forward_backward(batch, 0.0, last=True)
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
 
     def _replan(self) -> None:
-        """Let the run have as many steps as the clock has time for, and at least one."""
+        """Set the number of steps to what the clock has time for, and at least one."""
         if self.clock is None:
             return
         planned = self.steps - self.step
-        left = self.world.share(steady(planned, self.clock.steps_left(self.step))) or int(self.step == 0)
-        self._cut = planned > max(1, STEEP * self.steps) and not left
+        fitting = keep_if_close(planned, self.clock.steps_left(self.step))
+        left = self.group.broadcast(fitting) or int(self.step == 0)
+        self._cut = planned > max(1, CUT_SHORT * self.steps) and not left
         if self.step and left != planned:
-            self.turn = self.step, min(1.0, position(self.step, self.steps, self.turn) / self.steps)
+            done = schedule_position(self.step, self.steps, self.schedule_change) / self.steps
+            self.schedule_change = self.step, min(1.0, done)
         self.steps = self.step + left
 
     def _evaluation_is_due(self) -> bool:
@@ -243,31 +173,32 @@ class Trainer:
 
     def _why_stop(self, begin: float) -> str | None:
         seconds = math.inf if self.clock is not None else (self.settings.minutes or math.inf) * 60
-        late = self.world.first and time.perf_counter() - begin > seconds
-        return self.world.agree("clock" if late else self.should_stop())
+        late = self.group.is_rank_zero and time.perf_counter() - begin > seconds
+        return self.group.any_reason("clock" if late else self.should_stop())
 
     def _one_step(self, begin: float) -> Step:
         start, random, place = time.perf_counter(), torch.get_rng_state(), (self.epoch, self.index)
-        begun, self.begun = self.begun, None
-        if begun is not None:
-            torch.set_rng_state(begun.random)
-            (self.epoch, self.index), start = begun.place, start - begun.seconds
-        batches = self.next_batches() if begun is None else begun.batches
-        rate = learning_rate(position(self.step, self.steps, self.turn), self.steps, self.settings)
+        computed, self.computed_step = self.computed_step, None
+        if computed is not None:
+            torch.set_rng_state(computed.random)
+            (self.epoch, self.index), start = computed.place, start - computed.seconds
+        batches = self.next_batches() if computed is None else computed.batches
+        at = schedule_position(self.step, self.steps, self.schedule_change)
+        rate = learning_rate(at, self.steps, self.settings)
         try:
             result = train_step(
-                self.learner,
+                self.distributed,
                 self.optimizer,
-                [] if begun else [self.tensors(batch) for batch in batches],
+                [] if computed else [self.tensors(batch) for batch in batches],
                 rate,
                 self.settings.clip,
                 interrupt=self._interrupt,
                 limit=self._limit(),
-                begun=begun.gradients if begun else None,
+                ready=computed.gradients if computed else None,
             )
-        except Exploded as error:
-            raise self.exploded(error, batches) from None
-        except _Broken:
+        except LossDiverged as error:
+            raise self.diverged(error, batches) from None
+        except _Interrupted:
             torch.set_rng_state(random)
             self.epoch, self.index = place
             raise
@@ -277,8 +208,8 @@ class Trainer:
         now = time.perf_counter()
         self.seconds = now - begin
         if self.clock is not None:
-            self.clock.saw(self.step - 1, now - start)
-        (tokens,) = self.world.sum(sum(batch.tokens.size for batch in batches))
+            self.clock.record(self.step - 1, now - start)
+        (tokens,) = self.group.sum(sum(batch.tokens.size for batch in batches))
         return Step(
             self.step,
             result.loss,
@@ -289,30 +220,31 @@ class Trainer:
             self.seconds,
             place[0],
             self.steps,
-            self._left(now - start),
+            self._seconds_left(now - start),
         )
 
-    def _left(self, step: float) -> float:
-        """Seconds that the run still takes, of which its last step took some."""
+    def _seconds_left(self, step: float) -> float:
+        """Return the seconds that the rest of the run takes, if the last step took `step` seconds."""
         if self.clock is not None:
-            return self.clock.left
+            return self.clock.seconds_left
         return (self.steps - self.step) * max(step, self.seconds / self.step)
 
     def _interrupt(self) -> None:
-        late = self.clock is not None and self.world.first and self.step > 0 and self.clock.late
-        if (reason := self.world.agree(self.should_stop() or ("clock" if late else None))) is not None:
-            raise _Broken(reason)
+        late = self.clock is not None and self.group.is_rank_zero and self.step > 0 and self.clock.late
+        if (reason := self.group.any_reason(self.should_stop() or ("clock" if late else None))) is not None:
+            raise _Interrupted(reason)
 
     def _limit(self) -> float:
-        return TOO_MUCH * max(math.log(self.model.config.vocab_size), self.first_loss or math.inf)
+        return LIMIT_FACTOR * max(math.log(self.model.config.vocab_size), self.first_loss or math.inf)
 
-    def exploded(self, error: Exploded, batches: Sequence[Batch]) -> PophoodError:
-        """The error of a step that exploded, with the documents that it read."""
+    def diverged(self, error: LossDiverged, batches: Sequence[Batch]) -> PophoodError:
+        """Return the error for a step whose loss diverged, naming the documents that it read."""
         chosen = batches if error.batch is None else [batches[error.batch]]
         sources = list(dict.fromkeys(source for batch in chosen for source in batch.sources))
-        more = f" and {len(sources) - 8:,} more" if len(sources) > 8 else ""
-        read = self.world.agree(f"{', '.join(sources[:8])}{more}" if error.here else None)
-        return self.world.error(
+        rest = len(sources) - NAMED_DOCUMENTS
+        names = ", ".join(sources[:NAMED_DOCUMENTS]) + (f" and {rest:,} more" if rest > 0 else "")
+        read = self.group.any_reason(names if error.here else None)
+        return self.group.shared_error(
             EngineError(
                 f"step {self.step + 1}: {error}; it read {read}; the last checkpoint is whole: lower"
                 " --learning-rate, or look at these documents"
@@ -320,81 +252,83 @@ class Trainer:
         )
 
     def next_batches(self) -> list[Batch]:
-        """Of the batches of a step, which are dealt out in turn, those of this process."""
-        mine = []
-        for number in range(self.settings.accumulation * self.world.size):
+        """Return this process's batches of the next step; the step's batches are dealt out in turn."""
+        own = []
+        for number in range(self.settings.accumulation * self.group.size):
             if self.index >= self.train.batches_per_epoch(self.epoch):
                 self.epoch, self.index = self.epoch + 1, 0
-            if number % self.world.size == self.world.rank:
-                mine.append(self.train.batch(self.epoch, self.index))
+            if number % self.group.size == self.group.rank:
+                own.append(self.train.batch(self.epoch, self.index))
             self.index += 1
-        return mine
+        return own
 
     def validation_loss(self) -> float | None:
-        """The mean loss of what is learned so far on the validation batches, if there are any."""
-        return None if self.validation is None else evaluate(self.learner, self._shares(self.validation))
+        """Return the mean loss of the present weights on the validation batches; None without any."""
+        if self.validation is None:
+            return None
+        return evaluate(self.distributed, self._own_validation_batches(self.validation))
 
     def _evaluate(self) -> Iterator[Event]:
         if self.validation is None:
             return
-        known, self.known = self.known if self.step == 0 else None, None
-        batches = self._shares(self.validation, skip=known is not None)
-        loss = evaluate(self.learner, self._asking(batches), known or (0.0, 0))
+        known, self.known_losses = self.known_losses if self.step == 0 else None, None
+        batches = self._own_validation_batches(self.validation, skip=known is not None)
+        loss = evaluate(self.distributed, self._interruptible(batches), known or (0.0, 0))
         if not math.isfinite(loss):
-            raise self.world.error(
+            raise self.group.shared_error(
                 EngineError(
                     f"step {self.step}: the validation loss is {loss:g}; the last checkpoint is whole: lower"
                     " --learning-rate"
                 )
             )
-        release_free_memory()  # batches differ in shape, and what lies between their arrays adds up
+        release_free_memory()  # batches differ in shape, and the gaps between their arrays add up
         better = self.best is None or loss < self.best
         self.best, self.worse = (loss, 0) if better else (self.best, self.worse + 1)
         self.evaluated, self.loss = self.step, loss
         yield Evaluated(self.step, loss, better)
 
-    def _asking(self, batches: Iterator[Tensors]) -> Iterator[Tensors]:
+    def _interruptible(self, batches: Iterator[BatchTensors]) -> Iterator[BatchTensors]:
         for batch in batches:
-            if (reason := self.world.agree(self.should_stop())) is not None:
-                raise _Broken(reason)
+            if (reason := self.group.any_reason(self.should_stop())) is not None:
+                raise _Interrupted(reason)
             yield batch
 
-    def _shares(self, validation: Batches, *, skip: bool = False) -> Iterator[Tensors]:
-        """The batches of this process to validate with, and as many from every process; with `skip`
-        all but the first."""
-        count, size = validation.batches_per_epoch(0), self.world.size
-        for index in range(self.world.rank + skip, -(-count // size) * size, size):
-            batch = self.tensors(validation.batch(0, min(index, count - 1)), held=True)
-            yield batch if index < count else batch.unlearned()
+    def _own_validation_batches(self, validation: Batches, *, skip: bool = False) -> Iterator[BatchTensors]:
+        """Yield this rank's validation batches, without the first if `skip`.
 
-    def tensors(self, batch: Batch, *, held: bool = False) -> Tensors:
-        """A batch as torch wants it, `held` one of validation; with its states where the trunk has them."""
-        kept = self.trunks
-        trunk = None if kept is None else kept.validation if held else kept.train
-        tensors = Tensors.of(batch) if trunk is None else trunk.tensors(batch)
+        Every rank gets the same number; those that run out get batches without targets.
+        """
+        count, size = validation.batches_per_epoch(0), self.group.size
+        for index in range(self.group.rank + skip, -(-count // size) * size, size):
+            batch = self.tensors(validation.batch(0, min(index, count - 1)), held_out=True)
+            yield batch if index < count else batch.without_targets()
+
+    def tensors(self, batch: Batch, *, held_out: bool = False) -> BatchTensors:
+        """Return a training or `held_out` batch as tensors on the device, with its cached hidden states."""
+        caches = self.caches
+        cache = None if caches is None else caches.validation if held_out else caches.train
+        tensors = BatchTensors.of(batch) if cache is None else cache.tensors(batch)
         return tensors if self.settings.device == "cpu" else tensors.to(self.settings.device)
 
-    def _notes(self) -> Iterator[Event]:
-        while self.trunks is not None and self.trunks.remarks:
-            yield Noted(self.step, self.trunks.remarks.pop(0))
+    def _cache_messages(self) -> Iterator[Event]:
+        while self.caches is not None and self.caches.messages:
+            yield Noted(self.step, self.caches.messages.pop(0))
 
     def _checkpoint(self) -> Iterator[Event]:
-        if self.save is not None and self.step != self._saved:
-            self._saved = self.step
+        if self.save is not None and self.step != self.saved:
+            self.saved = self.step
             save, state = self.save, self.state()
-            yield Saved(self.step, self.world.by_first(lambda: save(state)))
-
-    _saved = -1
-    _cut = False  # by the clock, with a good part of the schedule still to come
+            yield Saved(self.step, self.group.on_rank_zero(lambda: save(state)))
 
 
-class _Broken(Exception):
-    """A stop was asked for inside a step."""
+class _Interrupted(Exception):
+    """A stop was requested inside a step or an evaluation."""
 
 
-def _set_random(state: torch.Tensor | None, seed: int) -> None:
-    """Go on with a random state, or with a seed where there were fewer processes before."""
-    if state is None:
-        torch.manual_seed(seed)
-    else:
-        torch.set_rng_state(state)
+def steps_of_settings(trainer: Trainer) -> int | None:
+    """Return the number of steps that the settings ask for; None if they ask for minutes."""
+    settings = trainer.settings
+    if settings.steps is not None or settings.minutes is not None:
+        return settings.steps
+    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.group.size)
+    return max(1, round((settings.epochs or 1.0) * per_epoch))

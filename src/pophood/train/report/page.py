@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pophood.train.report.curve import NARROW, curve
+from pophood.train.report.next_commands import Command
+from pophood.train.report.report_card import Card
 from pophood.train.report.samples import SEED
+from pophood.train.run.folder import RunFolder
 from pophood.web import data_uri, render_page
-
-if TYPE_CHECKING:
-    from pophood.train.commands import Command
-    from pophood.train.report.report_card import Card
 
 NOTHING = "(nothing: the model ended its text at once)"
 LONG, LETTERS = 40, 30  # lines of a sample that scrolls, letters of a line in a narrow window
@@ -20,6 +21,14 @@ PERPLEXITY = (
     "Perplexity: e to the power of the validation loss, which is measured on text that the run does not"
     " learn from. Lower is better."
 )
+
+
+def write_report(folder: RunFolder, card: Card) -> None:
+    """Write report.json, report.html, and the curve of the loss as loss.svg."""
+    folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
+    events = folder.events()
+    folder.write("loss.svg", curve(events))
+    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW)))
 
 
 def page(card: Card, wide: str, narrow: str) -> str:

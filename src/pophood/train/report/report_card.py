@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,17 @@ from numpy.typing import NDArray
 
 from pophood.adapters.adapter import bare, singular_values
 from pophood.config import tensor_shapes
+from pophood.system import memory_text
 from pophood.table import Table, count
-from pophood.train.commands import Command, next_commands
 from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.measures import Measures
-from pophood.train.run.plan import Plan, gib
+from pophood.train.report.next_commands import Command, next_commands
+from pophood.train.run.plan import Plan
+from pophood.train.run.setup import RunSetup
 
 if TYPE_CHECKING:
-    from pophood.train.loop.trainer import Trainer
-    from pophood.train.run.folder import RunFolder
-    from pophood.train.tune import Tuning
+    from pophood.train.model.transformer import Model
 
 FEW = 64  # rank
 ROUNDS = 12  # of the power iteration for a matrix's largest singular value
@@ -142,8 +141,12 @@ class Card:
         rows = (
             ("steps", f"{plan.steps:,}", f"{actual.steps:,}"),
             ("time", f"{plan.seconds:.0f} s", f"{actual.seconds:.0f} s"),
-            ("memory", gib(plan.memory), gib(actual.memory) if actual.memory else "not measured here"),
-            ("disk", gib(plan.disk), gib(actual.disk)),
+            (
+                "memory",
+                memory_text(plan.memory),
+                memory_text(actual.memory) if actual.memory else "not measured here",
+            ),
+            ("disk", memory_text(plan.disk), memory_text(actual.disk)),
         )
         return Table(("cost", "predicted", "actual"), rows)
 
@@ -177,28 +180,35 @@ class Card:
 
 
 def make_card(
-    tuning: Tuning, after: Measures, reason: str, step: int, actual: Actual, changes: tuple[Change, ...]
+    setup: RunSetup,
+    events: Sequence[Mapping[str, Any]],
+    plan: Plan,
+    before: Measures,
+    after: Measures,
+    reason: str,
+    step: int,
+    actual: Actual,
+    changes: tuple[Change, ...],
 ) -> Card:
     """The card of a run that has ended; `step`: of the weights that were kept."""
-    assert tuning.before is not None and tuning.plan is not None
-    evaluated = [event for event in tuning.folder.events() if event["event"] == "evaluated"]
+    evaluated = [event for event in events if event["event"] == "evaluated"]
     return Card(
-        name=tuning.out.name,
-        model=tuning.lm.name,
-        method=tuning.settings.method,
-        data=", ".join(path.name for path in tuning.paths),
+        name=setup.out.name,
+        model=setup.lm.name,
+        method=setup.settings.method,
+        data=", ".join(path.name for path in setup.paths),
         reason=reason,
         step=step,
-        prompts=tuple(prompt.text for prompt in tuning.prompts),
-        before=tuning.before.on(len(after.passages)),
+        prompts=tuple(prompt.text for prompt in setup.prompts),
+        before=before.on(len(after.passages)),
         after=after,
         loss_before=evaluated[0]["loss"] if evaluated else None,
         loss_after=next((event["loss"] for event in reversed(evaluated) if event["step"] == step), None),
         changes=changes,
-        plan=tuning.plan,
+        plan=plan,
         actual=actual,
-        warnings=tuning.data.report.warnings,
-        commands=next_commands(tuning, reason),
+        warnings=setup.data.report.warnings,
+        commands=next_commands(setup, reason),
     )
 
 
@@ -238,23 +248,22 @@ def _figures(value: float) -> str:
     return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def changes_of(tuning: Tuning, trainer: Trainer) -> list[Change]:
+def changes_of(setup: RunSetup, model: Model) -> list[Change]:
     """How every trained matrix differs from the base's."""
-    weights = tuning.lm.weights
-    if tuning.settings.method == "lora":
-        adapter = adapter_of(trainer.model, tuning.settings, tuning.out.name, tuning.base)
-        found = []
-        for name, (a, b) in adapter.targets.items():
-            found.append(_change(name, *_norms(a, b, adapter.scale), weights))
-        return found
-    trained = TrainedWeights(tuning.lm.bundle, trainer.model)
-    found = []
-    for name, shape in tensor_shapes(tuning.lm.config).items():
+    weights = setup.lm.weights
+    if setup.settings.method == "lora":
+        adapter = adapter_of(model, setup.settings, setup.out.name, setup.base)
+        return [
+            _change(name, *_norms(a, b, adapter.scale), weights) for name, (a, b) in adapter.targets.items()
+        ]
+    trained = TrainedWeights(setup.lm.bundle, model)
+    changes = []
+    for name, shape in tensor_shapes(setup.lm.config).items():
         if name in trained.changed and len(shape) == 2:
             change = trained[name] - weights[name]
             norm = float(np.linalg.norm(change))
-            found.append(_change(name.removesuffix(".weight"), norm, largest(change), weights))
-    return found
+            changes.append(_change(name.removesuffix(".weight"), norm, largest(change), weights))
+    return changes
 
 
 def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tuple[float, float]:
@@ -292,17 +301,6 @@ def largest(matrix: NDArray[np.float32]) -> float:
         size = float(np.linalg.norm(image))
         vector = matrix.T @ image
     return size
-
-
-def write_report(folder: RunFolder, card: Card) -> None:
-    """report.json, report.html, and the curve of the loss as loss.svg."""
-    from pophood.train.report.curve import NARROW, curve
-    from pophood.train.report.page import page
-
-    folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
-    events = folder.events()
-    folder.write("loss.svg", curve(events))
-    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW)))
 
 
 def _perplexity(loss: float | None) -> float | None:

@@ -1,65 +1,111 @@
-"""Before the first step: what the model can do as it is, how long a step takes here, and the plan from both.
+"""Calibration before the first step: measure the model as it is, time a step here, and plan the run from
+both.
 
-Each part is an event, so that a person sees from the first second what is being done. Writes nothing.
+Each part starts with an event, so that the user sees from the first second what is going on. Writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pophood.errors import Cancelled
-from pophood.train.distributed.shared_folder import agreed
 from pophood.train.events import Event, Measuring
+from pophood.train.loop.clock import Clock, Pace
 from pophood.train.report.measures import GENERAL, SAMPLES, VERBATIM, Measures, measure
-from pophood.train.run.clock import Clock, Pace
-from pophood.train.run.plan import Plan, Timed, refuse_unfit, schedule, time_step
+from pophood.train.run.memory import PeakMemory, refuse_unfit
+from pophood.train.run.plan import Plan, Timed, batches_in, schedule
+from pophood.train.run.setup import RunSetup, validation_batches
+from pophood.train.torch_install import import_torch
 
 if TYPE_CHECKING:
     from pophood.train.loop.trainer import Trainer
-    from pophood.train.run.tuning import Tuning
 
-MEASURING, TIMING = 0.05, 0.04  # shares of the minutes for measuring the model, and for timing steps
-PATIENCE = 5.0  # seconds for timing steps where no minutes are given
+MEASURING_SHARE, TIMING_SHARE = 0.05, 0.04  # of the minutes
 STEP, VALIDATION = "a step", "validation loss"
 NOTHING_WRITTEN = "stopped before the first step: nothing was written"
 T = TypeVar("T")
 
 
-def calibrating(tuning: Tuning) -> Generator[Event, None, tuple[Trainer, Plan]]:
-    """Measure and time, with an event before each part; the trainer and its plan.
+class Calibration(NamedTuple):
+    """A trainer that is ready to run, the measures of its model before training, and the plan."""
 
-    Raises Cancelled between two parts where a stop is asked for, OutOfMemory for a run that cannot fit.
+    trainer: Trainer
+    before: Measures | None  # None on all ranks but 0
+    plan: Plan
+
+
+def calibrate(
+    setup: RunSetup,
+    make_trainer: Callable[[], Trainer],
+    elapsed: Callable[[], float],
+    should_stop: Callable[[], str | None],
+) -> Generator[Event, None, Calibration]:
+    """Measure and time, with an event before each part; `elapsed` gives the seconds since the run began.
+
+    Raises Cancelled if a stop is requested between two parts, OutOfMemory for a run that cannot fit.
     """
-    if tuning.resumed is not None:
-        return _resumed(tuning)
-    world, minutes = tuning.world, tuning.settings.minutes
-    parts = [*((SAMPLES, GENERAL, VERBATIM) if world.first else ()), STEP]
-    parts += [VALIDATION] if len(tuning.data.validation) else []
-    yield _part(tuning, parts, parts[0])  # before anything that takes a while, as importing torch does
-    world.by_first(partial(refuse_unfit, tuning.lm.config, tuning.settings, world, tuning.shard))
-    if world.first:
-        seconds = None if minutes is None else minutes * 60 * MEASURING
-        tuning.before = yield from _parts(
-            tuning, parts, measure(tuning.lm, tuning.data, tuning.prompts, seconds)
-        )
-    if world.first:
-        yield _part(tuning, parts, STEP)
-    trainer = tuning.trainer()
-    rough = tuning.brief and world.alone
-    patience = PATIENCE if minutes is None else min(PATIENCE, minutes * 60 * TIMING)
-    step, peak = time_step(trainer, rough=rough, patience=patience)
+    group, minutes = setup.group, setup.settings.minutes
+    parts = [*((SAMPLES, GENERAL, VERBATIM) if group.is_rank_zero else ()), STEP]
+    parts += [VALIDATION] if len(setup.data.validation) else []
+    start = partial(_start_part, parts, should_stop if group.alone else lambda: None)
+    yield start(parts[0])  # before anything slow, such as importing torch
+    import_torch()
+    group.on_rank_zero(partial(refuse_unfit, setup.lm.config, setup.settings, group, setup.shard))
+    before = None
+    if group.is_rank_zero:
+        seconds = None if minutes is None else minutes * 60 * MEASURING_SHARE
+        measuring = measure(setup.lm, setup.data, setup.prompts, seconds)
+        before = yield from _measuring_events(measuring, parts[0], start)
+        yield start(STEP)
+    trainer = make_trainer()
+    step, peak, rough = _time_step(trainer, setup)
     if VALIDATION in parts:
-        yield _part(tuning, parts, VALIDATION)
-    from pophood.train.run.timing import evaluating_pace_of
+        yield start(VALIDATION)
+    from pophood.train.run.timing import evaluation_pace
 
-    timed = Timed(step, evaluating_pace_of(trainer), peak.bytes, peak.now, rough)
-    return trainer, agreed(schedule(trainer, tuning, timed), world)
+    measured = 0.0 if before is None else before.seconds
+    timed = Timed(step, evaluation_pace(trainer), peak.bytes, peak.now, rough, measured)
+    if minutes is not None:
+        limit_validation(trainer, setup, group.broadcast(batches_in(minutes * 60, trainer, timed)))
+    plan = schedule(trainer, timed, setup.out, elapsed)
+    return Calibration(trainer, before, Plan.from_dict(group.broadcast(plan.as_dict())))
 
 
-def drained(parts: Generator[object, None, T]) -> T:
-    """The value that a generator returns at its end."""
+def _time_step(trainer: Trainer, setup: RunSetup) -> tuple[Pace, PeakMemory, bool]:
+    """Time step 1 itself (the third value) in a brief run, and otherwise a few passes."""
+    from pophood.train.run.timing import TIMING_SECONDS, compute_first_step, seconds_per_step, step_pace
+
+    minutes, rough = setup.settings.minutes, setup.settings.brief and setup.group.alone
+    patience = TIMING_SECONDS if minutes is None else min(TIMING_SECONDS, minutes * 60 * TIMING_SHARE)
+    with PeakMemory() as peak:
+        seconds = compute_first_step(trainer) if rough else seconds_per_step(trainer, patience)
+        pace = step_pace(trainer, seconds)
+    return pace, peak, rough
+
+
+def limit_validation(trainer: Trainer, setup: RunSetup, batches: int) -> None:
+    """Validate with at most this many batches, spread evenly; batches that are cached stay as they are."""
+    if trainer.validation is None or trainer.caches is not None:
+        return
+    if batches < trainer.validation.batches_per_epoch(0):
+        positions = batches * setup.settings.batch_size * setup.settings.length
+        trainer.validation = validation_batches(setup, positions)
+
+
+def resume_clock(trainer: Trainer, plan: Plan, ratio: float, elapsed: Callable[[], float]) -> None:
+    """Give a resumed run of minutes its clock back; `ratio`: duration of recent steps over the plan's."""
+    minutes = trainer.settings.minutes
+    if minutes is None or plan.seconds_per_step <= 0:
+        return
+    pace = Pace(plan.seconds_per_step, plan.seconds_per_step, 0)
+    trainer.clock = Clock(minutes * 60, elapsed, pace, plan.reserve, plan.seconds_between, ratio=ratio)
+    trainer.clock.shortest = min(1.0, ratio)
+
+
+def last_value(parts: Generator[object, None, T]) -> T:
+    """Run a generator to its end and return its value."""
     while True:
         try:
             next(parts)
@@ -68,35 +114,21 @@ def drained(parts: Generator[object, None, T]) -> T:
             return result
 
 
-def _parts(
-    tuning: Tuning, parts: list[str], measuring: Generator[str, None, Measures]
+def _measuring_events(
+    measuring: Generator[str, None, Measures], first: str, start: Callable[[str], Measuring]
 ) -> Generator[Event, None, Measures]:
+    """Turn the parts of `measuring` into events; the first part has been announced already."""
     while True:
         try:
-            what = next(measuring)
+            part = next(measuring)
         except StopIteration as end:
             measures: Measures = end.value
             return measures
-        if what != parts[0]:
-            yield _part(tuning, parts, what)
+        if part != first:
+            yield start(part)
 
 
-def _part(tuning: Tuning, parts: list[str], what: str) -> Measuring:
-    if tuning.world.alone and tuning.should_stop() is not None:
+def _start_part(parts: list[str], should_stop: Callable[[], str | None], part: str) -> Measuring:
+    if should_stop() is not None:
         raise Cancelled(NOTHING_WRITTEN)
-    return Measuring(parts.index(what) + 1, len(parts), what)
-
-
-def _resumed(tuning: Tuning) -> tuple[Trainer, Plan]:
-    """The trainer of a run that goes on, with what was planned for it and what its steps took so far."""
-    tuning.before, plan, minutes = tuning.folder.before(), tuning.folder.plan(), tuning.settings.minutes
-    positions = plan.validation_batches * tuning.settings.batch_size * tuning.settings.length
-    trainer = tuning.trainer(positions)
-    if minutes is not None and plan.seconds_per_step > 0 and tuning.resumed is not None:
-        pace = Pace(plan.seconds_per_step, plan.seconds_per_step, 0)
-        ratio = float(tuning.resumed[1].get("ratio", 1.0))
-        trainer.clock = Clock(
-            minutes * 60, lambda: tuning.seconds, pace, plan.reserve, plan.seconds_between, ratio=ratio
-        )
-        trainer.clock.shortest = min(1.0, ratio)
-    return trainer, plan
+    return Measuring(parts.index(part) + 1, len(parts), part)

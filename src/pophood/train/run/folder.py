@@ -1,15 +1,18 @@
-"""The folder of a run: what stands in it while it learns, and the result at its end.
+"""The folder of a run: its state while it trains, and the result at its end. It stores, and decides nothing.
 
 notes-lora/
-  tune.json           what the run was told, its data, its plan: enough to go on with --resume
-  events.jsonl        every event, one per line, as it happens
-  checkpoints/        the last and the best, until the run is complete
-  trunk/              states below the lowest block that learns, until then too
-  adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result (LoRA), as PEFT has it
-  config.json model.safetensors tokenizer.json ...                      the result (full, last); from scratch
-                      all but the weights are there from the beginning, and what a resumed run begins with
+  tune.json           settings, data and plan of the run: all that --resume needs beside a checkpoint
+  events.jsonl        every event as it happens, one per line checkpoints/        the last and the best one,
+  until the run is complete trunk/              cached hidden states that enter the first trained block,
+  until then too adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result of LoRA,
+  as PEFT has it config.json model.safetensors tokenizer.json ...                      the result of full
+  and last; if the model is
+                      from scratch, all files but the weights are there from the start, for a resumed run
   report.json report.html loss.svg
   events.out.tfevents.*  with --tensorboard
+
+With several processes rank 0 alone reads and writes, since another machine may not have the folder. All
+ranks must make the same calls, except for `note`, `events` and the methods of the end.
 """
 
 from __future__ import annotations
@@ -17,154 +20,210 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.config import tensor_shapes
 from pophood.errors import BadFile, BadInput, NotFound
-from pophood.export.hf.hf_folder import write_folder
-from pophood.export.merged import Merged
-from pophood.export.peft_writer import write_adapter
-from pophood.export.types import chosen
 from pophood.system import atomic_write, check_writable_target
 from pophood.train.data import DataOptions
+from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.events import Event, Started, as_line
-from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.report.measures import Measures
 from pophood.train.report.samples import Prompt
 from pophood.train.report.tensorboard import Board, has_board
-from pophood.train.run.plan import KEPT, Plan
+from pophood.train.run.plan import CHECKPOINTS, Plan
 
 if TYPE_CHECKING:
-    import torch
+    from pophood.train.checkpoint.save_load import TrainerState
 
-    from pophood.train.loop.trainer import Trainer
-    from pophood.train.tune import Tuning
+FACTS, EVENTS, CHECKPOINT_FOLDER, REPORT = "tune.json", "events.jsonl", "checkpoints", "report.json"
 
-FACTS, EVENTS, CHECKPOINTS, REPORT = "tune.json", "events.jsonl", "checkpoints", "report.json"
-State = tuple[Mapping[str, "torch.Tensor"], Mapping[str, Any]]
-Resumed = State
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The contents of tune.json: what is settled about a run before its first step."""
+
+    base: Mapping[str, str]  # name and architecture of the model
+    from_scratch: str | None  # size of a new model
+    paths: tuple[str, ...]
+    settings: Mapping[str, Any]
+    data: str  # name of the data's cache, which changes with the data
+    data_options: DataOptions
+    format: str
+    prompts: tuple[Prompt, ...]
+    before: Measures | None
+    plan: Plan
+    pophood: str = field(default_factory=lambda: version("pophood"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts for JSON."""
+        return {
+            "pophood": self.pophood,
+            "base": dict(self.base),
+            "from_scratch": self.from_scratch,
+            "paths": list(self.paths),
+            "settings": dict(self.settings),
+            "data": self.data,
+            "data_options": _paths_as_text(asdict(self.data_options)),
+            "format": self.format,
+            "prompts": [asdict(prompt) for prompt in self.prompts],
+            "before": self.before.as_dict() if self.before else None,
+            "plan": self.plan.as_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunFacts:
+        """Return the facts of which `as_dict` returned these values; raises KeyError, TypeError."""
+        options, before = dict(values["data_options"]), values["before"]
+        cache = options.pop("cache")
+        validation_paths = tuple(Path(path) for path in options.pop("validation_paths"))
+        return cls(
+            base=values["base"],
+            from_scratch=values.get("from_scratch"),
+            paths=tuple(values["paths"]),
+            settings=values["settings"],
+            data=values["data"],
+            data_options=DataOptions(
+                **options, validation_paths=validation_paths, cache=Path(cache) if cache else None
+            ),
+            format=values["format"],
+            prompts=tuple(Prompt(tuple(prompt["ids"]), prompt["text"]) for prompt in values["prompts"]),
+            before=Measures(**{**before, "samples": tuple(before["samples"])}) if before else None,
+            plan=Plan.from_dict(values["plan"]),
+            pophood=values["pophood"],
+        )
 
 
 class RunFolder:
-    """Reads and writes one run's folder. `RunFolder(Path("notes-lora")).facts()["base"]`."""
+    """Reads and writes the folder of a run. `RunFolder(Path("notes-lora")).facts().base["name"]`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, group: ProcessGroup = LOCAL) -> None:
+        self.path, self.group = path, group
         self.board: Board | None = None
 
-    # ---- the beginning ----
+    # ---- before the first step ----
 
-    def facts(self) -> dict[str, Any]:
-        """tune.json; raises NotFound without it, BadFile for damage."""
-        place = self.path / FACTS
+    def facts(self) -> RunFacts:
+        """Read tune.json; raises NotFound if there is none, BadFile if it is damaged."""
+        values = self.group.on_rank_zero(self.read_facts)
         try:
-            facts = json.loads(place.read_text(encoding="utf-8"))
+            return RunFacts.from_dict(values)
+        except (KeyError, TypeError) as error:
+            raise self.group.shared_error(
+                BadFile(
+                    f"{self.path / FACTS}: incomplete or of another version ({error}): start anew with"
+                    " --overwrite"
+                )
+            ) from None
+
+    def read_facts(self) -> dict[str, Any]:
+        """Read tune.json on this rank, without checking more than that it is there and has settings."""
+        path = self.path / FACTS
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise NotFound(f"{self.path}: holds no run of tune: start one without --resume") from None
         except ValueError as error:
-            raise BadFile(f"{place}: is no JSON ({error}): start anew with --overwrite") from None
-        if not isinstance(facts, dict) or "settings" not in facts:
-            raise BadFile(f"{place}: says nothing of settings: start anew with --overwrite")
-        return facts
+            raise BadFile(f"{path}: not valid JSON ({error}): start anew with --overwrite") from None
+        if not isinstance(values, dict) or "settings" not in values:
+            raise BadFile(f"{path}: holds no settings: start anew with --overwrite")
+        return values
 
     def check_free(self, *, overwrite: bool) -> None:
-        """Raise BadInput for a folder with something in it, unless it is a run that may be replaced.
+        """Raise BadInput if the folder has contents, unless they are a run that may be overwritten.
 
-        BadInput or PophoodError where none can be made or written to: before anything is computed, not at
-        the first write.
+        Also raises BadInput or PophoodError if it cannot be created or written, before anything is computed.
         """
+        self.group.on_rank_zero(lambda: self._check_free(overwrite))
+
+    def _check_free(self, overwrite: bool) -> None:
         check_writable_target(self.path, folder=True)
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not (self.path / FACTS).is_file():
-            raise BadInput(f"{self.path}: is already there, and no run of tune: name another with -o")
+            raise BadInput(f"{self.path}: already exists and is no run of tune: name another with -o")
         if not overwrite:
-            unfinished = (self.path / CHECKPOINTS).is_dir()
-            ways = "go on with --resume, " if unfinished else ""
+            unfinished = (self.path / CHECKPOINT_FOLDER).is_dir()
+            resume = "continue it with --resume, " if unfinished else ""
             raise BadInput(
-                f"{self.path}: holds a run already: {ways}name another with -o, or add --overwrite"
+                f"{self.path}: already holds a run: {resume}name another with -o, or add --overwrite"
             )
 
-    def check_same(self, tuning: Tuning) -> None:
-        """Raise BadInput if a run is to go on with another model or other data than it began with."""
-        facts = self.facts()
-        if facts["base"]["name"] != tuning.base["name"]:
-            raise BadInput(
-                f"{self.path}: the run tunes {facts['base']['name']}, not {tuning.base['name']}:"
-                " name that model"
-            )
-        if facts["data"] != data_key(tuning):
+    def check_same(self, base: str, data: str) -> None:
+        """Raise BadInput if a resumed run started with another model or other data."""
+        self.group.on_rank_zero(lambda: self._check_same(base, data))
+
+    def _check_same(self, base: str, data: str) -> None:
+        facts = self.read_facts()
+        if facts["base"]["name"] != base:
+            raise BadInput(f"{self.path}: the run tunes {facts['base']['name']}, not {base}: name that model")
+        if facts["data"] != data:
             raise BadInput(
                 f"{self.path}: the data, or how it is read, has changed since the run began:"
                 " give it as it was, or start anew with --overwrite"
             )
 
-    def check_alike(self, tuning: Tuning) -> None:
-        """Raise BadInput if the processes of a run are about to do different things; one cannot."""
+    def checkpoint(self, announce: Callable[[str], object]) -> TrainerState:
+        """Return the newest whole checkpoint, on every rank; raises NotFound if there is none."""
+        self.facts()
+        state = self._state_on_every_rank(lambda: self._newest(announce))
+        assert state is not None
+        return state
 
-    def checkpoint(self, announce: Callable[[str], object]) -> Resumed:
-        """The newest whole checkpoint; raises NotFound if there is none."""
+    def _newest(self, announce: Callable[[str], object]) -> TrainerState:
         from pophood.train.checkpoint.save_load import latest, load
 
-        self.facts()
-        found = latest(self.path / CHECKPOINTS, announce)
-        if found is None:
+        path = latest(self.path / CHECKPOINT_FOLDER, announce)
+        if path is None:
             why = "the run is complete" if (self.path / REPORT).is_file() else "nothing was saved yet"
             raise NotFound(
-                f"{self.path}: has no checkpoint to go on from: {why}; start anew with --overwrite"
+                f"{self.path}: has no checkpoint to resume from: {why}; start anew with --overwrite"
             )
-        return load(found)
+        return load(path)
 
-    def begin(self, tuning: Tuning, *, overwrite: bool) -> None:
-        """Write tune.json, before the first step; an older run goes now, if it may."""
-        self.check_free(overwrite=overwrite)
+    def _state_on_every_rank(self, read: Callable[[], TrainerState | None]) -> TrainerState | None:
+        """Read a state on rank 0; the other ranks receive its facts now, and each tensor when they use it."""
+        tensors: list[Mapping[str, Any]] = []
+
+        def read_facts() -> dict[str, Any] | None:
+            state = read()
+            if state is None:
+                return None
+            tensors.append(state[0])
+            return dict(state[1])
+
+        facts = self.group.on_rank_zero(read_facts)
+        if facts is None:
+            return None
+        return self.group.broadcast_tensors(tensors[0] if tensors else None), facts
+
+    def begin(self, facts: RunFacts, *, overwrite: bool) -> None:
+        """Create the folder with tune.json; an older run is deleted if `overwrite`."""
+        self.group.on_rank_zero(lambda: self._begin(facts, overwrite))
+
+    def _begin(self, facts: RunFacts, overwrite: bool) -> None:
+        self._check_free(overwrite)
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
-        facts = {
-            "pophood": version("pophood"),
-            "base": tuning.base,
-            "from_scratch": tuning.scratch.size if tuning.scratch else None,
-            "paths": [str(path.absolute()) for path in tuning.paths],
-            "settings": asdict(tuning.settings),
-            "data": data_key(tuning),
-            "data_options": _plain(asdict(tuning.options)),
-            "format": tuning.data.report.format,
-            "prompts": [asdict(prompt) for prompt in tuning.prompts],
-            "before": tuning.before.as_dict() if tuning.before else None,
-            "plan": tuning.plan.as_dict() if tuning.plan else None,
-        }
-        self.write(FACTS, json.dumps(facts, indent=2, ensure_ascii=False))
-        if tuning.scratch is not None:
-            tuning.scratch.write(self.path)
+        self.write(FACTS, json.dumps(facts.as_dict(), indent=2, ensure_ascii=False))
 
-    def data_options(self) -> DataOptions:
-        """How the data was read."""
-        said = dict(self.facts()["data_options"])
-        cache = said.pop("cache")
-        paths = tuple(Path(path) for path in said.pop("validation_paths"))
-        return DataOptions(**said, validation_paths=paths, cache=Path(cache) if cache else None)
+    def open_board(self, wanted: bool, *, resume: bool) -> None:
+        """Write events for TensorBoard too if `wanted`, or if the resumed run did. Raises NotFound."""
+        self.group.on_rank_zero(lambda: self._open_board(wanted or (resume and has_board(self.path))))
 
-    def prompts(self) -> list[Prompt]:
-        """What is sampled from."""
-        return [Prompt(tuple(said["ids"]), said["text"]) for said in self.facts()["prompts"]]
+    def _open_board(self, wanted: bool) -> None:
+        if wanted:
+            self.board = Board(self.path)
 
-    def before(self) -> Measures:
-        """What was measured before the first step."""
-        said = dict(self.facts()["before"])
-        return Measures(**{**said, "samples": tuple(said["samples"])})
-
-    def plan(self) -> Plan:
-        """What was planned before the first step."""
-        return Plan.of(self.facts()["plan"])
-
-    # ---- on the way ----
+    # ---- during the run ----
 
     def note(self, event: Event) -> None:
-        """Add one line to events.jsonl, readable at once."""
+        """Add an event to events.jsonl, and flush it."""
+        if not self.group.is_rank_zero:
+            return
         with (self.path / EVENTS).open("a", encoding="utf-8") as file:
             file.write(as_line(event) + "\n")
         if self.board is not None and isinstance(event, Started):
@@ -172,19 +231,14 @@ class RunFolder:
         elif self.board is not None:
             self.board.see(json.loads(as_line(event)))
 
-    def open_board(self, wanted: bool, *, resume: bool) -> None:
-        """Note events for TensorBoard too if `wanted`, or if the run that is resumed did. Raises NotFound."""
-        if wanted or (resume and has_board(self.path)):
-            self.board = Board(self.path)
-
     def close_board(self) -> None:
-        """Write what TensorBoard's file still lacks."""
+        """Write the rest of TensorBoard's file."""
         if self.board is not None:
             self.board.close()
 
     def events(self) -> list[dict[str, Any]]:
-        """The lines of events.jsonl so far: none that a crash has cut, none of steps that were done again."""
-        found: list[dict[str, Any]] = []
+        """Return the events so far, without lines that a crash cut off and steps that were done again."""
+        events: list[dict[str, Any]] = []
         for line in (self.path / EVENTS).read_text(encoding="utf-8").splitlines():
             try:
                 event = json.loads(line)
@@ -192,75 +246,58 @@ class RunFolder:
                 continue
             if event["event"] == "started":
                 first = event["first_step"]
-                found = [other for other in found if other.get("step", 0) <= first]
-            found.append(event)
-        return found
+                events = [earlier for earlier in events if earlier.get("step", 0) <= first]
+            events.append(event)
+        return events
 
-    def save(self, state: State) -> str:
-        """A checkpoint; where it stands."""
+    def save(self, state: TrainerState) -> str:
+        """Write a checkpoint, and return its path."""
         from pophood.train.checkpoint.save_load import save
 
-        return str(save(self.path / CHECKPOINTS, state, keep=KEPT))
+        return str(save(self.path / CHECKPOINT_FOLDER, state, keep=CHECKPOINTS))
 
-    def best(self, trainer: Trainer, loss: float | None) -> Resumed | None:
-        """The checkpoint of the lowest validation loss, if it is of another step and beats `loss`."""
+    def better(self, step: int, loss: float | None) -> TrainerState | None:
+        """Return the checkpoint with the lowest validation loss, on every rank, if its loss is below `loss`.
+
+        `step` and `loss` are those of the present weights; None for `loss` if nothing was evaluated.
+        """
+        return self._state_on_every_rank(lambda: self._better(step, loss))
+
+    def _better(self, step: int, loss: float | None) -> TrainerState | None:
         from pophood.train.checkpoint.save_load import best, load
 
-        found = best(self.path / CHECKPOINTS)
-        if found is None or loss is None:
+        path = best(self.path / CHECKPOINT_FOLDER)
+        if path is None or loss is None:
             return None
-        tensors, facts = load(found)
-        if facts["step"] == trainer.step or facts["validation_loss"] >= loss:
+        tensors, facts = load(path)
+        if facts["step"] == step or facts["validation_loss"] >= loss:
             return None
         return tensors, facts
 
-    def use_best(self, trainer: Trainer, loss: float | None) -> int:
-        """Put the checkpoint of the lowest validation loss into the model, if it beats `loss`; its step."""
-        best = self.best(trainer, loss)
-        if best is None:
-            return trainer.step
-        tensors, facts = best
-        trainer.put(tensors)
-        return int(facts["step"])
-
-    # ---- the end ----
-
-    def finish(self, tuning: Tuning, trainer: Trainer, *, complete: bool) -> None:
-        """Write the result and its report; of a complete run no checkpoint stays."""
-        bundle = tuning.lm.bundle
-        if tuning.settings.method == "lora":
-            adapter = adapter_of(trainer.model, tuning.settings, self.path.name, tuning.base)
-            write_adapter(self.path, adapter, bundle.config, tuning.data.template)
-        elif tuning.scratch is not None:
-            weights = TrainedWeights(bundle, trainer.model).as_weights()
-            tuning.scratch.write_weights(self.path, weights, tuning.data.template)
-        else:
-            merged = Merged(bundle.config, TrainedWeights(bundle, trainer.model).as_weights())
-            kind = None if tuning.settings.type == "auto" else tuning.settings.type
-            types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=False)
-            write_folder(bundle, merged, self.path, types, tuning.data.template)
-        if complete:
-            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+    # ---- at the end ----
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the folder, whole or not at all."""
         atomic_write(self.path / name, f"{text}\n".encode())
 
+    def remove_checkpoints(self) -> None:
+        """Delete the checkpoints of a complete run."""
+        shutil.rmtree(self.path / CHECKPOINT_FOLDER, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the folder of a run that learned nothing."""
+        self.close_board()
+        shutil.rmtree(self.path, ignore_errors=True)
+
     @property
     def bytes(self) -> int:
-        """What the folder takes on the disk."""
+        """Bytes of all files in the folder."""
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
 
-def data_key(tuning: Tuning) -> str:
-    """What tells whether the data is still the same: the name of its cache, made from content and options."""
-    return Path(tuning.data.report.cache).name
-
-
-def _plain(value: Any) -> Any:
-    """Paths as texts, for JSON."""
+def _paths_as_text(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _paths_as_text(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_paths_as_text(item) for item in value]
     return str(value.absolute()) if isinstance(value, Path) else value

@@ -1,8 +1,8 @@
-"""A model from nothing: a vocabulary from the data and random weights, as the LM that `Tuning` teaches.
+"""A model from scratch: a vocabulary trained on the data and random weights, as an LM that `Tuning` trains.
 
-Its words (config.json, tokenizer.json and the like) are kept as bytes and written into the run's folder when
-it begins. Its weights are in memory alone and follow from the seed: a resumed run has them again to the bit,
-without a copy on the disk. Sizes, vocabulary and first weights are `data/scratch.py`. No torch.
+config.json, the tokenizer and the like are kept as bytes and written into the run's folder when the run
+begins. The weights are in memory only and follow from the seed, so a resumed run creates the same ones
+without a copy on disk. Sizes, vocabulary and initial weights are in `scratch.py`. No torch.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
-    """A model from nothing: `lm` has random weights, `files` are those of its folder but for the weights."""
+class NewModel:
+    """A model with random weights; `files` are all files of its folder except the weights."""
 
     size: str  # of SIZES
     lm: LM
     files: Mapping[str, bytes]
 
     def write(self, folder: Path) -> None:
-        """Write config.json and the tokenizer into a folder that is there."""
+        """Write config.json and the tokenizer into an existing folder."""
         for name, content in self.files.items():
             atomic_write(folder / name, content)
 
     def write_weights(self, folder: Path, weights: Weights, template: str | None) -> None:
-        """Write what the weights have become beside them, and the data's chat template."""
+        """Write trained weights and the chat template of the data into the folder."""
         write_weights(Merged(self.lm.config, weights), folder / WEIGHTS, Types("f32"))
         if template is not None:
             atomic_write(folder / "chat_template.jinja", template.encode())
@@ -72,25 +72,26 @@ def from_scratch(
     seed: int = 42,
     data: DataOptions | None = None,
     **engine: Any,
-) -> Scratch:
-    """Make a model of a size of SIZES, its vocabulary trained on files, its weights random by a seed.
+) -> NewModel:
+    """Create a model of one of SIZES: train its vocabulary on files, and draw its weights by a seed.
 
-    `vocabulary`: tokens at most (None: the size's suggestion). `engine`: threads, context, precision.
-    Raises BadInput for an unknown size and too small a vocabulary; NotFound, BadFile for the files.
+    `vocabulary` is the largest number of tokens (None: the size's suggestion), `engine` are threads,
+    context and precision. Raises BadInput for an unknown size and too small a vocabulary; NotFound, BadFile
+    for the files.
 
-        scratch = from_scratch("notes.txt", "gpt2-tiny")
-        for event in Tuning(scratch, "notes.txt"): print(event)
+        new_model = from_scratch("notes.txt", "gpt2-tiny")
+        for event in Tuning(new_model, "notes.txt"): print(event)
     """
-    scratch_config(size, LEAST_VOCABULARY)  # refuses an unknown size before anything is read
+    scratch_config(size, LEAST_VOCABULARY)  # raises for an unknown size before files are read
     wanted = SIZES[size].vocab_size if vocabulary is None else vocabulary
     files = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     with TemporaryDirectory(prefix="pophood-", ignore_cleanup_errors=True) as place:
         tokenizer = train_tokenizer(files, Path(place), wanted, data)
         words = {name: (Path(place) / name).read_bytes() for name in TOKENIZER}
-    return _made(size, seed, tokenizer, words, Path(place), engine)
+    return _create(size, seed, tokenizer, words, Path(place), engine)
 
 
-def scratch_for(
+def new_model_for(
     paths: Sequence[str | PathLike[str]] | str | PathLike[str],
     out: str | PathLike[str],
     size: str | None,
@@ -98,60 +99,62 @@ def scratch_for(
     resume: bool = False,
     vocabulary: int | None = None,
     **options: Any,
-) -> Scratch | None:
-    """What a run into `out` begins with, or began with if it is resumed; None where it is not from scratch.
+) -> NewModel | None:
+    """Create the new model of a run into `out`, or of the run that is resumed; None if it is not from
+    scratch.
 
-    `options` are those of `from_scratch`. Raises BadInput for what contradicts itself.
+    `options` are those of `from_scratch`. Raises BadInput for contradictions.
     """
     size = size or (size_of_run(out) if resume else None)
     if vocabulary is not None and (size is None or resume):
-        why = "the run has one already" if resume else "it is for a model from scratch"
-        raise BadInput(f"a vocabulary of {vocabulary:,} is not to be had here: {why}: leave out --vocabulary")
+        why = "the run already has one" if resume else "only a model from scratch takes one"
+        raise BadInput(f"cannot train a vocabulary of {vocabulary:,} tokens: {why}: leave out --vocabulary")
     if size is None:
         return None
     if resume:
         engine = {name: value for name, value in options.items() if name not in ("seed", "data")}
-        return again(out, size, **engine)
+        return recreate(out, size, **engine)
     return from_scratch(paths, size, vocabulary=vocabulary, **options)
 
 
 def size_of_run(folder: str | PathLike[str]) -> str | None:
-    """The size that the run in a folder began from nothing with; None for any other run, or none."""
+    """Return the size of the new model that the run in a folder trains; None if there is no such run."""
     from pophood.train.run.folder import FACTS, RunFolder
 
     if not (Path(folder) / FACTS).is_file():
         return None
-    size = RunFolder(Path(folder)).facts().get("from_scratch")
+    size = RunFolder(Path(folder)).read_facts().get("from_scratch")
     return size if isinstance(size, str) else None
 
 
-def again(folder: str | PathLike[str], size: str | None = None, **engine: Any) -> Scratch:
-    """The model that the run in a folder began with: the tokenizer is there, the weights are made anew.
+def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any) -> NewModel:
+    """Create the model again with which the run in a folder began: its tokenizer is there, its weights follow
+    from the seed.
 
-    `size`: what the caller takes it for. Raises NotFound without a run, BadInput for another one.
+    `size` is the size that the caller expects. Raises NotFound if there is no run, BadInput if it is another.
     """
     from pophood.train.run.folder import RunFolder
 
     place = Path(folder)
-    facts = RunFolder(place).facts()
-    there = facts.get("from_scratch")
-    if there is None or (size is not None and size != there):
-        whose = f"is of {there} from scratch" if there else "did not begin from scratch"
-        raise BadInput(f"{fspath(folder)}: the run {whose}: leave out --from-scratch {size}")
+    facts = RunFolder(place).read_facts()
+    own = facts.get("from_scratch")
+    if own is None or (size is not None and size != own):
+        kind = f"trains {own} from scratch" if own else "did not begin from scratch"
+        raise BadInput(f"{fspath(folder)}: the run {kind}: leave out --from-scratch {size}")
     words = {name: (place / name).read_bytes() for name in TOKENIZER}
-    return _made(
-        there, int(facts["settings"]["seed"]), load_text_folder(place).tokenizer, words, place, engine
+    return _create(
+        own, int(facts["settings"]["seed"]), load_text_folder(place).tokenizer, words, place, engine
     )
 
 
-def _made(
+def _create(
     size: str,
     seed: int,
     tokenizer: Tokenizer,
     words: Mapping[str, bytes],
     place: Path,
     options: Mapping[str, Any],
-) -> Scratch:
+) -> NewModel:
     config = scratch_config(size, tokenizer.vocab_size)
     weights = _in_memory(config, seed)
     bundle = Bundle(
@@ -173,11 +176,11 @@ def _made(
     settings |= {"architectures": [family_of(config).classes[0]], "torch_dtype": "float32"}
     files = {"config.json": settings, "generation_config.json": generation_json(bundle)}
     encoded = {name: json.dumps(value, indent=2).encode() for name, value in files.items()}
-    return Scratch(size, LM(bundle, engine), {**encoded, **words})
+    return NewModel(size, LM(bundle, engine), {**encoded, **words})
 
 
 def _in_memory(config: ModelConfig, seed: int) -> Weights:
-    """Weights that no file holds."""
+    """Return random weights in memory, read like those of a file."""
     sources = {}
     for name, values in initial_weights(config, seed):
         data = values.reshape(-1).view(np.uint8)

@@ -1,6 +1,6 @@
-"""A model from nothing: its sizes, its vocabulary trained on the data, and random weights to begin with.
+"""Training from scratch: sizes of models, a vocabulary trained on the data, and random initial weights.
 
-The vocabulary is a byte-level BPE as GPT-2's (Sennrich et al. 2016; Radford et al. 2019), trained by the
+The vocabulary is a byte-level BPE like GPT-2's (Sennrich et al. 2016; Radford et al. 2019), trained by the
 tokenizers library. No torch.
 """
 
@@ -31,7 +31,7 @@ from pophood.train.data_options import DataOptions
 
 END = "<|endoftext|>"
 LEAST_VOCABULARY = 257  # every byte, and the end token
-MOST_READ = 512 << 20  # characters of the data that the vocabulary is trained on, from the start
+MOST_READ = 512 << 20  # characters, from the start of the data, that the vocabulary is trained on
 
 
 def _gpt2(n_layer: int, n_head: int, n_embd: int, n_positions: int, vocab_size: int) -> ModelConfig:
@@ -74,7 +74,7 @@ def _llama(n_layer: int, n_head: int, n_kv_head: int, n_embd: int, n_inner: int,
     )
 
 
-# Name -> what is built; the vocabulary is a suggestion, a short text gives fewer tokens.
+# Name -> config. The vocabulary is the largest number of tokens; a short text gives fewer.
 SIZES: dict[str, ModelConfig] = {
     "gpt2-nano": _gpt2(3, 3, 48, 128, 512),
     "gpt2-tiny": _gpt2(4, 4, 128, 256, 2048),
@@ -86,15 +86,14 @@ SIZES: dict[str, ModelConfig] = {
 
 
 def scratch_config(size: str, vocab_size: int) -> ModelConfig:
-    """The config of a size for a vocabulary: `scratch_config("gpt2-tiny", len_of_vocabulary).n_layer ==
-    4`."""
+    """Return the config of a size with this vocabulary: `scratch_config("gpt2-tiny", 300).n_layer == 4`."""
     if size not in SIZES:
         raise BadInput(f"no size is called {size!r}; wanted one of {', '.join(SIZES)}")
     return replace(SIZES[size], vocab_size=vocab_size)
 
 
 def scratch_rate(config: ModelConfig) -> float:
-    """The highest learning rate for a model from nothing: the fewer parameters, the higher.
+    """Return the peak learning rate of a model from scratch, which falls with its parameters.
 
     0.003239 - 0.0001395 ln N, N without the embeddings (Kaplan et al. 2020, equation D.1), to two digits.
 
@@ -106,7 +105,7 @@ def scratch_rate(config: ModelConfig) -> float:
 
 
 def sizes_table() -> Table:
-    """The sizes as rows; parameters and learning rate are those with the suggested vocabulary."""
+    """Return the sizes as a table; parameters and learning rate are those of the largest vocabulary."""
     columns = ("size", "blocks", "heads", "features", "positions", "vocabulary", "parameters", "rate")
     rows = tuple(
         (name, c.n_layer, c.n_head, c.n_embd, c.n_positions, c.vocab_size, c.n_params, scratch_rate(c))
@@ -123,8 +122,8 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Train a byte-level BPE on the data, write tokenizer.json and its settings, and read them back.
 
-    The vocabulary holds the 256 bytes, merges in order, and last `<|endoftext|>`; it is smaller where the
-    text has no more merges that occur twice. Raises BadInput for too small a vocabulary.
+    The vocabulary holds the 256 bytes, merges in order, and finally `<|endoftext|>`. It ends early when no
+    further merge occurs twice in the text. Raises BadInput for too small a vocabulary.
     """
     from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as LibraryTokenizer
@@ -159,9 +158,11 @@ def train_tokenizer(
 
 
 def initial_weights(config: ModelConfig, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Canonical name -> random weights as GPT-2 began with: deviation 0.02, the two matrices of a block that
-    write to the residual stream divided by the root of 2 L, gains one and biases zero (Radford et al.
-    2019)."""
+    """Yield canonical names and random weights, initialized like GPT-2 (Radford et al. 2019).
+
+    The standard deviation is 0.02, divided by the root of 2 L for the two matrices of a block that write to
+    the residual stream. Gains are one and biases zero.
+    """
     for number, (name, shape) in enumerate(tensor_shapes(config).items()):
         if len(shape) == 1:
             fill = 0.0 if name.endswith(".bias") else 1.0
@@ -174,7 +175,7 @@ def initial_weights(config: ModelConfig, seed: int) -> Iterator[tuple[str, NDArr
 
 
 def _texts(files: Sequence[DataFile], options: DataOptions) -> Iterator[str]:
-    """The words of all good documents; what the layout writes around them is left out."""
+    """Yield the texts of all readable documents, without what a template would write around them."""
     for file in files:
         if file.container == "text":
             yield from (segment.text for segment in read_segments(file.path) if segment.why is None)

@@ -1,118 +1,106 @@
-"""How long steps and evaluations take here and now, before the first step: what a plan is made from.
+"""How long steps and evaluations take here and now, measured before the first step to plan the run.
 
-A run of several minutes times passes of which nothing is kept. In a short run no pass is wasted: the
-gradients of step 1 are computed, timed, and used when the plan is made.
+A run of several minutes times passes whose results are dropped. In a short run no pass is wasted: the
+gradients of step 1 are computed and timed, and used once the plan is made.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
+from pophood.train.loop.clock import Pace
 from pophood.train.loop.optimizer import NoOpOptimizer
-from pophood.train.loop.step import Exploded, Gradients, gradients_of, losses_of, train_step
-from pophood.train.run.clock import Pace
+from pophood.train.loop.step import LossDiverged, gradients_of, losses_of, train_step
+from pophood.train.loop.trainer import ComputedStep, steps_of_settings
 
 if TYPE_CHECKING:
-    from pophood.train.data.dataset.batch import Batch
     from pophood.train.loop.trainer import Trainer
 
-PASSES, PATIENCE = 3, 5.0  # passes that are timed, after one that is not, and seconds for all of them
-
-
-class Begun(NamedTuple):
-    """Step 1, of which the gradients are computed: its batches, and where the run stands after it."""
-
-    batches: list[Batch]
-    gradients: Gradients
-    random: torch.Tensor
-    place: tuple[int, int]
-    seconds: float
+PASSES, TIMING_SECONDS = 3, 5.0  # timed passes, after one that is not timed, and the seconds for all of them
+STEPS_SHARE = 0.9  # of the minutes; the rest is for evaluating and saving
 
 
 def plan_steps(trainer: Trainer) -> int:
-    """How many steps a run will have; minutes are turned into steps by timing a few passes."""
-    settings = trainer.settings
-    if settings.steps is not None:
-        return settings.steps
-    if settings.minutes is not None:  # the rest is for evaluating and saving
-        return max(1, int(settings.minutes * 60 * 0.9 / seconds_per_step(trainer)))
-    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.world.size)
-    return max(1, round((settings.epochs or 1.0) * per_epoch))
+    """Return the number of steps of a run; minutes become steps by timing a few passes."""
+    steps = steps_of_settings(trainer)
+    if steps is not None:
+        return steps
+    return max(1, int((trainer.settings.minutes or 0) * 60 * STEPS_SHARE / seconds_per_step(trainer)))
 
 
-def seconds_per_step(trainer: Trainer, patience: float = PATIENCE) -> float:
-    """The time of one step here and now, from fewer passes where they are slow: the clock is running.
+def seconds_per_step(trainer: Trainer, patience: float = TIMING_SECONDS) -> float:
+    """Return the seconds of one step here and now; slow passes are timed less often, within `patience`.
 
-    The first batches of the data, each once: documents differ, and what is held grows with them. Leaves
-    weights, optimizer and random state as they were.
+    Uses the first batches of the data, each once, because documents differ and the memory in use grows with
+    them. Weights, optimizer and random state stay as they were.
     """
     random = torch.get_rng_state()
     settings, epoch = trainer.settings, trainer.train.batches_per_epoch(0)
     times: list[float] = []
-    idle = NoOpOptimizer([{"params": list(trainer.trained.values())}], settings)
+    no_op = NoOpOptimizer([{"params": list(trainer.trained.values())}], settings)
     while len(times) < 2 or (len(times) <= PASSES and sum(times) < patience):
-        together = min(settings.accumulation, 2)  # a second one finds the gradients of the first
+        together = min(settings.accumulation, 2)  # the second batch adds to the gradients of the first
         batches = [trainer.train.batch(0, (len(times) + i) % epoch) for i in range(together)]
         tensors = [trainer.tensors(batch) for batch in batches]
         begin = time.perf_counter()
         try:
-            train_step(trainer.learner, idle, tensors, 0.0, settings.clip)
-        except Exploded as error:
-            raise trainer.exploded(error, batches) from None
-        times.append(trainer.world.share(time.perf_counter() - begin) / together)
+            train_step(trainer.distributed, no_op, tensors, 0.0, settings.clip)
+        except LossDiverged as error:
+            raise trainer.diverged(error, batches) from None
+        times.append(trainer.group.broadcast(time.perf_counter() - begin) / together)
     torch.set_rng_state(random)
     return sorted(times[1:])[(len(times) - 1) // 2] * settings.accumulation
 
 
-def begin_first_step(trainer: Trainer) -> float:
-    """Compute the gradients of step 1, which the run then goes on from; the seconds that it took.
+def compute_first_step(trainer: Trainer) -> float:
+    """Compute the gradients of step 1, which the run then starts with, and return the seconds that it took.
 
-    Until then weights, random state and place in the data are as they were.
+    Until the run starts, its weights, random state and place in the data stay as they were.
     """
     begin, random, place = time.perf_counter(), torch.get_rng_state(), (trainer.epoch, trainer.index)
     batches = trainer.next_batches()
     try:
         tensors = [trainer.tensors(batch) for batch in batches]
-        gradients = gradients_of(trainer.learner, trainer.optimizer, tensors)
-    except Exploded as error:
-        raise trainer.exploded(error, batches) from None
+        gradients = gradients_of(trainer.distributed, trainer.optimizer, tensors)
+    except LossDiverged as error:
+        raise trainer.diverged(error, batches) from None
     seconds, after = time.perf_counter() - begin, (trainer.epoch, trainer.index)
-    trainer.begun = Begun(batches, gradients, torch.get_rng_state(), after, seconds)
+    trainer.computed_step = ComputedStep(batches, gradients, torch.get_rng_state(), after, seconds)
     torch.set_rng_state(random)
     trainer.epoch, trainer.index = place
     return seconds
 
 
-def pace_of(trainer: Trainer, step: float) -> Pace:
-    """How fast steps are here and now, of which one takes `step` seconds without what a trunk computes."""
-    if trainer.trunks is None:
+def step_pace(trainer: Trainer, step: float) -> Pace:
+    """Return the pace of steps, one of which takes `step` seconds without filling the activation cache."""
+    if trainer.caches is None:
         return Pace(step, step, 0)
     batch, accumulation = trainer.train.batch(0, 0), trainer.settings.accumulation
     begin = time.perf_counter()
     trainer.tensors(batch)
-    states = trainer.world.share((time.perf_counter() - begin) * accumulation)
-    early = math.ceil(trainer.train.batches_per_epoch(0) / (accumulation * trainer.world.size))
-    return Pace(step + states, step + states * (1 - trainer.trunks.train.share), early)
+    states = trainer.group.broadcast((time.perf_counter() - begin) * accumulation)
+    early = math.ceil(trainer.train.batches_per_epoch(0) / (accumulation * trainer.group.size))
+    return Pace(step + states, step + states * (1 - trainer.caches.train.share), early)
 
 
-def evaluating_pace_of(trainer: Trainer) -> Pace:
-    """How fast one batch is evaluated here and now, the first time and later.
+def evaluation_pace(trainer: Trainer) -> Pace:
+    """Return how long evaluating one batch takes, the first time and later.
 
-    Alone and without a trunk, its loss is kept: the evaluation before step 1 begins with it.
+    In a single process without an activation cache, the evaluation before step 1 then starts with its loss.
     """
     if trainer.validation is None:
         return Pace(0.0, 0.0, 0)
     begin = time.perf_counter()
-    tensors = trainer.tensors(trainer.validation.batch(0, 0), held=True)
+    tensors = trainer.tensors(trainer.validation.batch(0, 0), held_out=True)
     states = time.perf_counter() - begin
-    losses = losses_of(trainer.learner, [tensors])
+    losses = losses_of(trainer.distributed, [tensors])
     whole = time.perf_counter() - begin
-    held = None if trainer.trunks is None else trainer.trunks.validation
-    if trainer.world.alone and trainer.trunks is None:
-        trainer.known = losses
-    kept = 0.0 if held is None else held.share
-    return Pace(whole, whole - kept * states, 1)
+    cache = None if trainer.caches is None else trainer.caches.validation
+    if trainer.group.alone and trainer.caches is None:
+        trainer.known_losses = losses
+    cached = 0.0 if cache is None else cache.share
+    return Pace(whole, whole - cached * states, 1)

@@ -1,63 +1,66 @@
-"""One run of fine-tuning, from a model and files to a folder with a result, as a stream of events.
+"""One run of fine-tuning, from a model and files to a folder with the result, as a stream of events.
 
-    prepare (data) ─► before (samples, losses) ─► schedule (a timed step) ─► loop.Trainer ─► after ─► folder
+    prepare (setup.py) ─► measure and plan (calibration.py) ─► train (loop/trainer.py) ─► measure ─► write
+    (result.py)
 
-A run of minutes keeps to them (`clock.py`): measuring, calibration, evaluations and the report have shares of
-them, and less is measured where the machine is slow.
-
-What is in the folder stands in `folder.py`, the report in `report.py`, the plan in `plan.py`. Torch is
-imported when a run begins, not with this module. Nothing is printed.
+A run of minutes keeps to them (loop/clock.py): each part has a share, and less is measured if the machine
+is slow. Torch is imported when a run begins, not with this module. Nothing is printed.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import asdict, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pophood.errors import BadInput, Cancelled, EngineError
-from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Data, DataOptions, PackedSampler, open_data
-from pophood.train.data.dataset.packing import SampledBatches
-from pophood.train.defaults import for_model, shortened
-from pophood.train.device import settled
-from pophood.train.distributed.process_group import World
-from pophood.train.distributed.shared_folder import folder_of
+from pophood.errors import BadInput, Cancelled
+from pophood.train.data import Data, DataOptions
+from pophood.train.defaults import for_device, for_model, length_messages, with_cache_limit
+from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
-from pophood.train.loop.chunk_store import FOLDER, with_limit
-from pophood.train.model.build import TrainedWeights, adapter_of, build_model
+from pophood.train.loop.chunk_store import FOLDER
 from pophood.train.report.measures import Measures, measure
-from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card, write_report
-from pophood.train.report.samples import GLIMPSE, prompts_of, sample
-from pophood.train.run.calibration import NOTHING_WRITTEN, calibrating, drained
-from pophood.train.run.folder import State
-from pophood.train.run.new_model import Scratch
-from pophood.train.run.plan import PeakMemory, Plan
+from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card
+from pophood.train.report.samples import GLIMPSE, Prompt, prompts_of, sample
+from pophood.train.run.calibration import NOTHING_WRITTEN, Calibration, calibrate, last_value, resume_clock
+from pophood.train.run.folder import RunFacts, RunFolder
+from pophood.train.run.memory import PeakMemory
+from pophood.train.run.new_model import NewModel
+from pophood.train.run.plan import Plan
+from pophood.train.run.result import load_into_engine, nothing_learned, restore_engine, write_result
+from pophood.train.run.setup import (
+    RunSetup,
+    default_out,
+    make_trainer,
+    quantization_message,
+    read_data,
+    template_for,
+)
 from pophood.train.settings import TrainSettings
-from pophood.train.torch_install import require_torch
+from pophood.train.torch_install import import_torch, require_torch
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
+    from pophood.train.checkpoint.save_load import TrainerState
     from pophood.train.data import Progress
     from pophood.train.loop.trainer import Trainer
 
-SHORT = 3.0  # minutes: in less, no pass is wasted on timing, and there are no samples on the way
-NOTHING = 2.0**-24  # a change below this share of a matrix is lost in the rounding of its own numbers
-FULLY, BRIEFLY = 8192, 2048  # positions of validation batches
+UNCHANGED = 2.0**-24  # a change below this share of a matrix is lost in the rounding of its numbers
 Paths = Sequence[str | PathLike[str]] | str | PathLike[str]
-Stop = Callable[[], str | None]
+ShouldStop = Callable[[], str | None]
 
 
 class Tuning(Iterator[Event]):
-    """One run: iterate over it for its events; `card` and `out` are there at its end, even if it was cut.
+    """A run: iterate over it for its events; `card` and `out` are complete at its end, even if it was
+    stopped.
 
-    Of a model from nothing (`from_scratch.Scratch`) everything learns. `should_stop` is asked between batches
-    and answers why to stop ("stopped"), or None. `prompts` are the texts to sample from (None: the data's
-    beginnings). Raises BadInput, NotFound (torch is missing).
+    A new model (`new_model.NewModel`) is trained whole. `should_stop` is asked between batches and returns
+    why to stop ("stopped"), or None. `prompts` are texts to sample from (None: beginnings of the data).
+    `messages` are lines for the user about how the run differs from what was asked for. Raises BadInput,
+    NotFound (no torch).
 
         tuning = Tuning(lm, "notes.txt", settings=TrainSettings(minutes=5))
         for event in tuning: print(event)
@@ -66,7 +69,7 @@ class Tuning(Iterator[Event]):
 
     def __init__(
         self,
-        lm: LM | Scratch,
+        model: LM | NewModel,
         paths: Paths,
         out: str | PathLike[str] | None = None,
         settings: TrainSettings | None = None,
@@ -75,170 +78,246 @@ class Tuning(Iterator[Event]):
         prompts: Sequence[str] = (),
         resume: bool = False,
         overwrite: bool = False,
-        should_stop: Stop = lambda: None,
+        should_stop: ShouldStop = lambda: None,
         progress: Callable[[Progress], object] | None = None,
         shard: bool = False,
         tensorboard: bool = False,
     ) -> None:
         require_torch()
-        self.world, self.shard = World.here().join(), shard
-        self.scratch = lm if isinstance(lm, Scratch) else None
-        lm = lm.lm if isinstance(lm, Scratch) else lm
+        self.group = ProcessGroup.from_environment().join()
+        self.should_stop, self._overwrite = should_stop, overwrite
+        self.messages: list[str] = []
+        self.later_messages: list[str] = []  # for the user once the run has begun
+        self._earlier_seconds = 0.0  # used by earlier processes of a resumed run
+        self._state: TrainerState | None = None  # from which to resume
+        new_model = model if isinstance(model, NewModel) else None
+        lm = model.lm if isinstance(model, NewModel) else model
         if lm.adapters:
             raise BadInput("the model has an adapter already: fold it in first (`pophood export`), then tune")
-        self.lm, self.should_stop = lm, should_stop
-        self.remarks: list[str] = []  # about resuming and what the model cannot do
-        self._used = 0.0  # seconds, by earlier processes
-        self.notes: list[str] = []  # to be said when the run begins
-        self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
-        wanted = settings or TrainSettings(method="full" if self.scratch else "lora")
-        kind = "scratch" if self.scratch else wanted.method
-        self.out = Path(fspath(out) if out is not None else default_out(self.paths, kind))
-        self.folder = folder_of(self.out, self.world)
-        self.resumed = self._resume(settings.minutes if settings else None) if resume else None
-        if self.resumed is None:
-            self.settings = for_model(wanted, lm.config, from_scratch=self.scratch is not None, shard=shard)
-            self.settings = settled(with_limit(self.settings, self.out))
-            self.folder.check_free(overwrite=overwrite)
-            self.options = self._reading(data_options or DataOptions(), wanted)
-        self.data: Data = open_data(self.paths, lm.bundle.tokenizer, lm.chat_template, self.options, progress)
-        if not self.data.report.trained_tokens:
-            raise BadInput(
-                f"in rows of {self.settings.length:,} positions nothing of the data is learned: answers lie"
-                " beyond; raise --length, or take a model with more positions"
-            )
-        self.folder.open_board(tensorboard, resume=resume)
-        self.folder.check_alike(self)
-        template = lm.chat_template
-        if template is None and self.data.template is not None:
-            template = ChatTemplate(self.data.template, names=lm.bundle.tokenizer.names)
-        self.template = template
-        if self.resumed is None:
-            self.prompts = prompts_of(self.data, lm.bundle, template, prompts)
+        files = tuple(Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths))
+        wanted = settings or TrainSettings(method="full" if new_model else "lora")
+        kind = "scratch" if new_model else wanted.method
+        path = Path(fspath(out) if out is not None else default_out(files, kind))
+        self.folder = RunFolder(path, self.group)
+        if resume:
+            chosen, options = self._resume(settings.minutes if settings else None, shard)
         else:
-            self.prompts = self.folder.prompts()
-            self.folder.check_same(self)
+            chosen, options = self._settle(wanted, data_options or DataOptions(), lm, new_model, shard)
+        data = read_data(lm, files, options, progress)
+        self.folder.open_board(tensorboard, resume=resume)
+        template = template_for(lm, data)
+        self.setup = RunSetup(
+            lm, new_model, files, path, chosen, options, data, template, (), self.group, shard
+        )
+        self._check_same_everywhere()
+        self.setup = replace(self.setup, prompts=self._prompts(prompts))
         self.plan: Plan | None = None
         self.before: Measures | None = None
         self.card: Card | None = None
-        self._overwrite = overwrite
         self._began = time.perf_counter()
         self._events = self._run()
 
-    def _reading(self, options: DataOptions, wanted: TrainSettings) -> DataOptions:
-        """How the data is read: in rows of the run's length, split by its seed unless options name one."""
-        self.remarks += shortened(wanted, self.settings)
-        seed = self.settings.seed if options.seed is None else options.seed
-        return replace(options, length=self.settings.length, seed=seed)
+    # ---- preparation ----
 
-    def _resume(self, minutes: float | None) -> State:
-        """The checkpoint to go on from; the run's settings are its own, but for fresh minutes."""
-        from pophood.train.checkpoint.resume import remarks, settings_of
+    def _settle(
+        self,
+        wanted: TrainSettings,
+        options: DataOptions,
+        lm: LM,
+        new_model: NewModel | None,
+        shard: bool,
+    ) -> tuple[TrainSettings, DataOptions]:
+        """Return the settings of a new run, and the data options with its length and, by default, seed."""
+        settings = for_model(wanted, lm.config, from_scratch=new_model is not None, shard=shard)
+        settings = for_device(with_cache_limit(settings, self.folder.path))
+        self.folder.check_free(overwrite=self._overwrite)
+        self.messages += length_messages(wanted, settings)
+        seed = settings.seed if options.seed is None else options.seed
+        return settings, replace(options, length=settings.length, seed=seed)
 
-        tensors, facts = self.folder.checkpoint(self.remarks.append)
-        self.settings, self.options = settings_of(facts), self.folder.data_options()
-        settled(self.settings)  # the device may not be here
+    def _resume(self, minutes: float | None, shard: bool) -> tuple[TrainSettings, DataOptions]:
+        """Read the checkpoint, and return the settings of its run, with fresh minutes if given."""
+        import_torch()
+        from pophood.train.checkpoint.resume import environment_differences, settings_of
+
+        tensors, facts = self.folder.checkpoint(self.messages.append)
+        self._state = tensors, facts
+        settings, options = settings_of(facts), self.folder.facts().data_options
+        for_device(settings)  # raises if the device is not here
         if minutes is not None:
-            self.settings = replace(self.settings, minutes=minutes, steps=None, epochs=None)
+            settings = replace(settings, minutes=minutes, steps=None, epochs=None)
         else:
-            self._used = float(facts["used_seconds"])
-        self.remarks += remarks(facts, shard=self.shard)
-        return tensors, facts
+            self._earlier_seconds = float(facts["used_seconds"])
+        self.messages += environment_differences(facts, shard=shard)
+        return settings, options
+
+    def _check_same_everywhere(self) -> None:
+        """Raise BadInput if the processes of a run differ in model, data or settings."""
+        setup = self.setup
+        settings = replace(setup.settings, cache_limit=None)  # depends on each machine's disk
+        self.group.check_same(data=setup.data_key, model=str(setup.lm.config), settings=str(settings))
+
+    def _prompts(self, texts: Sequence[str]) -> tuple[Prompt, ...]:
+        """Return the prompts; a resumed run keeps its own, and must have the same model and data."""
+        setup = self.setup
+        if self._state is None:
+            return tuple(prompts_of(setup.data, setup.lm.bundle, setup.template, texts))
+        prompts = self.folder.facts().prompts
+        self.folder.check_same(setup.base["name"], setup.data_key)
+        return prompts
 
     def __next__(self) -> Event:
         return next(self._events)
 
     def close(self) -> None:
-        """Stop here; the last checkpoint stands."""
+        """Stop here; the last checkpoint stays."""
         self._events.close()  # type: ignore[attr-defined]
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run."""
+        return self.setup.out
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The settings that the run has."""
+        return self.setup.settings
+
+    @property
+    def data(self) -> Data:
+        """The data that the run trains and validates on."""
+        return self.setup.data
+
+    @property
+    def lm(self) -> LM:
+        """The model in the engine."""
+        return self.setup.lm
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken, including earlier processes of a resumed run."""
+        return self._earlier_seconds + time.perf_counter() - self._began
 
     # ---- the parts of a run ----
 
-    def trainer(self, positions: int = 0) -> Trainer:
-        """The trainer of this run, at its beginning or where it was left; `positions`: to validate with."""
-        import torch
+    def calibrate(self) -> tuple[Trainer, Plan]:
+        """Return the trainer and its plan, after measuring the model as it is. Writes nothing."""
+        trainer, _, plan = last_value(self._calibrate())
+        return trainer, plan
 
-        from pophood.train.loop.activation_cache import Trunks
-        from pophood.train.loop.quantization_loss import quantization_report
-        from pophood.train.loop.trainer import Trainer
+    def _calibrate(self) -> Generator[Event, None, Calibration]:
+        if self._state is None:
+            return (
+                yield from calibrate(self.setup, self._new_trainer, lambda: self.seconds, self.should_stop)
+            )
+        facts = self.folder.facts()
+        batch = self.settings.batch_size * self.settings.length
+        trainer = self._trainer_of(facts.plan.validation_batches * batch)
+        trainer.restore(*self._state)
+        ratio = float(self._state[1].get("ratio", 1.0))
+        resume_clock(trainer, facts.plan, ratio, lambda: self.seconds)
+        return Calibration(trainer, facts.before, facts.plan)
 
-        torch.set_num_threads(self.world.threads(self.lm.engine.threads))
-        settings = self.settings
-        order = PackedSampler(self.data.train, settings.batch_size, settings.length, settings.seed)
-        held: SampledBatches | None = None
-        if len(self.data.validation):
-            held = self._held(positions or self.validated)
-        model = build_model(self.lm.bundle, settings)
-        if settings.base == "q8" and self.resumed is None:
-            shown = self._held(1) if held and self.brief else held  # of one batch where there is little time
-            self.notes = [quantization_report(model, self.lm.bundle.weights, shown or order)]
-        trainer = Trainer(
-            model,
-            order,
-            held,
-            settings,
-            save=self._save,
-            should_stop=self.should_stop,
-            world=self.world,
-            shard=self.shard,
-        )
-        if self.world.alone:  # or the others would have to be told what it has computed
-            trainer.trunks = Trunks.of(model, order, held, settings)
-        if self.resumed is not None:
-            trainer.restore(*self.resumed)
+    def _new_trainer(self) -> Trainer:
+        trainer = self._trainer_of()
+        self.later_messages = quantization_message(self.setup, trainer)
         return trainer
 
-    def calibrate(self) -> tuple[Trainer, Plan]:
-        """The trainer and its plan; measures the model as it is. Writes nothing."""
-        return drained(calibrating(self))
+    def _trainer_of(self, positions: int = 0) -> Trainer:
+        return make_trainer(self.setup, save=self._save, should_stop=self.should_stop, positions=positions)
 
     def _run(self) -> Iterator[Event]:
-        trainer, plan = yield from calibrating(self)
-        if self.world.agree(self.should_stop()) is not None:
+        trainer, before, plan = yield from self._calibrate()
+        if self.group.any_reason(self.should_stop()) is not None:
             raise Cancelled(NOTHING_WRITTEN)
-        self._trainer, self.plan = trainer, plan
-        if self.resumed is None:
-            self.folder.begin(self, overwrite=self._overwrite)
+        self._trainer, self.before, self.plan = trainer, before, plan
+        if self._state is None:
+            self._begin_folder(plan)
         trainer.steps = trainer.steps or plan.steps
-        if trainer.trunks is not None:
-            trainer.trunks.open(self.out / FOLDER, again=plan.epochs > 1)
+        if trainer.caches is not None:
+            trainer.caches.open(self.out / FOLDER, several_epochs=plan.epochs > 1)
         trainer.settings = replace(trainer.settings, evaluations=plan.evaluations)
-        watch = PeakMemory().start()
+        memory = PeakMemory().start()
         reason = "stopped"
         try:
             for event in trainer.run():
-                reason = event.reason if isinstance(event, Finished) else reason
-                yield from self._seen(event)
-                while self.notes:
-                    yield from self._seen(Noted(0, self.notes.pop(0)))
-            yield from self._finish(trainer, reason, watch)
+                if isinstance(event, Finished):  # the run itself finishes when its result is written
+                    reason = event.reason
+                    continue
+                yield from self._passed_on(event)
+                while self.later_messages:
+                    yield from self._passed_on(Noted(0, self.later_messages.pop(0)))
+            yield from self._finish(reason, memory)
         finally:
-            watch.stop()
+            memory.stop()
             self.folder.close_board()
-            if trainer.trunks is not None:
-                trainer.trunks.close()
-            self._restore_engine()
+            if trainer.caches is not None:
+                trainer.caches.close()
+            if self.group.is_rank_zero:
+                restore_engine(self.setup)
 
-    def _seen(self, event: Event) -> Iterator[Event]:
-        if isinstance(event, Finished):
-            return  # said when the result is written
+    def _begin_folder(self, plan: Plan) -> None:
+        setup = self.setup
+        facts = RunFacts(
+            base=setup.base,
+            from_scratch=setup.new_model.size if setup.new_model else None,
+            paths=tuple(str(path.absolute()) for path in setup.paths),
+            settings=asdict(setup.settings),
+            data=setup.data_key,
+            data_options=setup.options,
+            format=setup.data.report.format,
+            prompts=setup.prompts,
+            before=self.before,
+            plan=plan,
+        )
+        self.folder.begin(facts, overwrite=self._overwrite)
+        if (new_model := setup.new_model) is not None:
+            self.group.on_rank_zero(lambda: new_model.write(self.out))
+
+    def _passed_on(self, event: Event) -> Iterator[Event]:
+        """Write an event to the folder and yield it; after an evaluation, samples too if there is time."""
         self.folder.note(event)
         yield event
-        if isinstance(event, Evaluated) and event.step and self.world.share(self._may_glimpse):
-            yield from self._glimpses(event.step)
+        if isinstance(event, Evaluated) and event.step and self.group.broadcast(self._has_time_for_samples):
+            yield from self._sample(event.step)
 
-    def _glimpses(self, step: int) -> Iterator[Event]:
-        """What the model makes of the prompts now; the engine computes, torch is idle."""
-        with self._trainer.learner.together():
-            self._into_engine()
-        if not self.world.first:
+    @property
+    def _has_time_for_samples(self) -> bool:
+        """Whether there is time for samples before the last step; later ones belong to the report."""
+        if self.settings.minutes is None:
+            return True
+        clock = self._trainer.clock
+        ended = self._trainer.step >= self._trainer.steps
+        return not self.settings.brief and not ended and (clock is None or clock.room > 0)
+
+    def _sample(self, step: int) -> Iterator[Event]:
+        """Let the engine continue the prompts with the present weights; torch is idle meanwhile."""
+        with self._trainer.distributed.gathered():
+            if self.group.is_rank_zero:
+                load_into_engine(self.setup, self._trainer.model)
+        if not self.group.is_rank_zero:
             return
-        for prompt, text in zip(self.prompts, sample(self.lm, self.prompts, GLIMPSE), strict=True):
+        for prompt, text in zip(
+            self.setup.prompts, sample(self.lm, self.setup.prompts, GLIMPSE), strict=True
+        ):
             event = Sampled(step, prompt.text, text)
             self.folder.note(event)
             yield event
 
-    def _finish(self, trainer: Trainer, reason: str, watch: PeakMemory) -> Iterator[Event]:
+    def _save(self, state: TrainerState) -> str:
+        """Write a checkpoint; a disk that is slower than planned will be slow for the result too."""
+        tensors, facts = state
+        begin = time.perf_counter()
+        path = self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
+        if self.plan is not None and self._trainer.clock is not None:
+            beyond = time.perf_counter() - begin - self.plan.seconds_per_save
+            self._trainer.clock.ending = self.plan.reserve + max(0.0, 2 * beyond)
+        return path
+
+    # ---- the end ----
+
+    def _finish(self, reason: str, memory: PeakMemory) -> Iterator[Event]:
+        trainer = self._trainer
         if trainer.step == 0:
             self._nothing_learned(reason)
         loss = trainer.loss
@@ -246,144 +325,54 @@ class Tuning(Iterator[Event]):
             last = Evaluated(trainer.step, loss, trainer.best is None or loss < trainer.best)
             self.folder.note(last)
             yield last
-        chosen = self.folder.use_best(trainer, loss)
-        with trainer.learner.together():
-            changes = tuple(changes_of(self, trainer)) if self.world.first else ()
-            if self.world.share(all(change.share < NOTHING for change in changes)):
+        step = self._load_best_weights(loss)
+        with trainer.distributed.gathered():
+            changes = tuple(changes_of(self.setup, trainer.model)) if self.group.is_rank_zero else ()
+            if self.group.broadcast(all(change.share < UNCHANGED for change in changes)):
                 self._nothing_learned(reason)
-            if self.world.first:
-                self._write(trainer, reason, chosen, watch, changes)
+            if self.group.is_rank_zero:
+                self._write(reason, step, memory, changes)
         finished = Finished(trainer.step, reason, self.seconds)
         self.folder.note(finished)
-        self.world.wait()
+        self.group.barrier()
         yield finished
 
-    def _write(
-        self, trainer: Trainer, reason: str, chosen: int, watch: PeakMemory, changes: tuple[Change, ...]
-    ) -> None:
-        """Measure what was learned, and write it with its report."""
-        self._into_engine()
-        after = drained(measure(self.lm, self.data, self.prompts, self._seconds_to_measure, self.before))
+    def _load_best_weights(self, loss: float | None) -> int:
+        """Load the checkpoint of the lowest validation loss if it is below `loss`; return its step."""
+        better = self.folder.better(self._trainer.step, loss)
+        if better is None:
+            return self._trainer.step
+        tensors, facts = better
+        self._trainer.load_weights(tensors)
+        return int(facts["step"])
+
+    def _write(self, reason: str, step: int, memory: PeakMemory, changes: tuple[Change, ...]) -> None:
+        """Measure the trained model, and write it with its report; `step` is that of its weights."""
+        trainer, setup = self._trainer, self.setup
+        assert self.before is not None and self.plan is not None
+        load_into_engine(setup, trainer.model)
+        seconds = self._seconds_to_measure(self.before, self.plan)
+        after = last_value(measure(self.lm, self.data, setup.prompts, seconds, self.before))
         complete = reason in ("steps", "no better")
-        if complete and trainer.trunks is not None:
-            trainer.trunks.remove()
-        self.folder.finish(self, trainer, complete=complete)
-        actual = Actual(trainer.step, self.seconds, watch.stop(), self.folder.bytes)
-        self.card = make_card(self, after, reason, chosen, actual, changes)
+        if complete and trainer.caches is not None:
+            trainer.caches.remove()
+        write_result(setup, trainer.model)
+        if complete:
+            self.folder.remove_checkpoints()
+        actual = Actual(trainer.step, self.seconds, memory.stop(), self.folder.bytes)
+        events = self.folder.events()
+        from pophood.train.report.page import write_report
+
+        self.card = make_card(setup, events, self.plan, self.before, after, reason, step, actual, changes)
         write_report(self.folder, self.card)
 
-    # ---- between torch and the engine ----
-
-    def _into_engine(self) -> None:
-        """Let rank 0's engine compute with what has been learned so far."""
-        from pophood.train.model.buffer_pool import release_free_memory
-
-        if not self.world.first:
-            return
-        model = self._trainer.model
-        if self.settings.method == "lora":
-            adapter = adapter_of(model, self.settings, self.out.name, self.base)
-            self.lm.engine.use_adapters([*self.lm.adapters, (adapter, 1.0)])
-        else:
-            self.lm.engine.load(TrainedWeights(self.lm.bundle, model))
-        release_free_memory()  # what the engine had before
-
-    def _restore_engine(self) -> None:
-        if not self.world.first:
-            return
-        if self.settings.method == "lora":
-            self.lm.engine.use_adapters(self.lm.adapters)
-        else:
-            self.lm.engine.load(self.lm.bundle.weights)
-
-    @property
-    def base(self) -> dict[str, str]:
-        """The model that is tuned, in words that find it again."""
-        here = Path(self.lm.name)
-        name = str(here.absolute()) if here.exists() else self.lm.name
-        return {"name": name, "architecture": self.lm.config.architecture}
-
-    # ---- the clock and the disk ----
-
-    @property
-    def brief(self) -> bool:
-        """Whether there is so little time that less is measured."""
-        return self.settings.minutes is not None and self.settings.minutes < SHORT
-
-    @property
-    def seconds(self) -> float:
-        """Of this run, with those before it was resumed."""
-        return self._used + time.perf_counter() - self._began
-
-    @property
-    def _seconds_to_measure(self) -> float | None:
-        """Seconds for measuring what was learned: those that are left, and half of those before at least."""
+    def _seconds_to_measure(self, before: Measures, plan: Plan) -> float | None:
+        """Return the seconds left to measure, at least half of those spent before; None: no limit."""
         clock = self._trainer.clock
-        if clock is None or self.plan is None or self.before is None:
-            return None
-        return max(self.before.seconds / 2, clock.left - self.plan.seconds_to_write)
-
-    @property
-    def validated(self) -> int:
-        """Positions to validate with at most, before anything was timed."""
-        return BRIEFLY if self.brief else FULLY
-
-    def fit_validation(self, trainer: Trainer, most: int) -> None:
-        """Validate with fewer batches where the clock has no time for all: `most`, spread evenly.
-
-        What a trunk keeps is of batches that are settled already.
-        """
-        if trainer.validation is None or trainer.trunks is not None:
-            return
-        if most < trainer.validation.batches_per_epoch(0):
-            trainer.validation = self._held(most * self.settings.batch_size * self.settings.length)
-
-    def _held(self, positions: int) -> SampledBatches:
-        settings = self.settings
-        order = PackedSampler(
-            self.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
-        )
-        return SampledBatches(order, positions)
-
-    @property
-    def _may_glimpse(self) -> bool:
-        """Whether there is time for samples on the way; those after the last step come with the report."""
-        if self.settings.minutes is None:
-            return True
-        clock = self._trainer.clock
-        ended = self._trainer.step >= self._trainer.steps
-        return not self.brief and not ended and (clock is None or clock.room > 0)
+        return None if clock is None else max(before.seconds / 2, clock.seconds_left - plan.seconds_to_write)
 
     def _nothing_learned(self, reason: str) -> NoReturn:
-        """End a run whose weights are those that it began with: nothing of it is worth a folder."""
-        if self.world.first and self.resumed is None:
-            self.folder.close_board()
-            shutil.rmtree(self.out, ignore_errors=True)
-        steps = self._trainer.step
-        if reason == "stopped":
-            raise Cancelled(f"stopped after {steps} steps: nothing was learned, and nothing is written")
-        if not steps:
-            raise EngineError(
-                f"no step was made in {self.seconds:.0f} s, so nothing was learned and nothing is written:"
-                " give more --minutes, or make a step smaller (--batch-size, --accumulation, --length)"
-            )
-        raise EngineError(
-            f"nothing was learned in {steps:,} steps, and nothing is written: no matrix has changed by more"
-            f" than its rounding: raise --learning-rate ({self.settings.rate:g} now), or see --show"
-        )
-
-    def _save(self, state: State) -> str:
-        tensors, facts = state
-        begin = time.perf_counter()
-        place = self.folder.save((tensors, {**facts, "used_seconds": self.seconds}))
-        if self.plan is not None:  # a slower disk than was assumed is slow for the result too
-            beyond = time.perf_counter() - begin - self.plan.seconds_per_save
-            if self._trainer.clock is not None:
-                self._trainer.clock.ending = self.plan.reserve + max(0.0, 2 * beyond)
-        return place
-
-
-def default_out(paths: Sequence[Path], kind: str) -> str:
-    """`./notes-lora` for notes.txt; `kind` is the method, or "scratch"."""
-    stem = paths[0].absolute().stem if paths else "tuned"
-    return f"{stem or 'tuned'}-{kind}"
+        """End a run that left the weights as they were, and delete the folder unless it was resumed."""
+        if self.group.is_rank_zero and self._state is None:
+            self.folder.remove()
+        raise nothing_learned(reason, self._trainer.step, self.seconds, self.settings.rate)

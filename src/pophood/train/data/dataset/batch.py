@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pophood.train.data.dataset.examples import Examples, Pieces
 
 IGNORED = -100  # a target that is not learned
 
@@ -31,3 +35,28 @@ class Batch:
     def learned(self) -> int:
         """Targets that are learned."""
         return int(np.count_nonzero(self.targets != IGNORED))
+
+
+class Batches(Protocol):
+    """A source of batches, such as the packed sampler; an (epoch, index) always gives the same batch."""
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Return one batch of rows."""
+
+    def batches_per_epoch(self, epoch: int) -> int:
+        """Return the number of batches in an epoch."""
+
+
+class PackedBatches(Batches, Protocol):
+    """Batches that know which pieces are packed into each of their rows."""
+
+    @property
+    def examples(self) -> Examples:
+        """The examples that the pieces are cut from."""
+
+    @property
+    def pieces(self) -> Pieces:
+        """All pieces, including those outside the selected batches."""
+
+    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
+        """Return the numbers of the pieces in each row of a batch."""

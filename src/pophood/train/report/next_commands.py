@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
+from pophood.train.run.setup import RunSetup
 from pophood.train.settings import TrainSettings
-
-if TYPE_CHECKING:
-    from pophood.train.tune import Tuning
 
 LONGEST = 60  # characters of a prompt in a command
 
@@ -34,72 +31,72 @@ class Command:
         return " ".join([program if first == "pophood" else first, *map(shlex.quote, rest)])
 
 
-def next_commands(tuning: Tuning, reason: str) -> tuple[Command, ...]:
+def next_commands(setup: RunSetup, reason: str) -> tuple[Command, ...]:
     """Commands for the result of a run that ended for `reason`: use it, measure it, write it, go on."""
-    place = path_word(tuning.out)
-    adapter = tuning.settings.method == "lora"
+    place = path_word(setup.out)
+    adapter = setup.settings.method == "lora"
     use = ("--adapter", scaled(place)) if adapter else ("-m", place)
-    chat = tuning.template is not None and tuning.data.report.completions_only
+    chat = setup.template is not None and setup.data.report.completions_only
     if chat:
         first = Command("Ask it something", ("pophood", "chat", "Hello!", *use))
     else:
-        first = Command("Continue a text with it", _run(tuning, use))
-    measured = [path_word(path) for path in tuning.options.validation_paths or tuning.paths]
-    model = (path_word(tuning.lm.name), *measured, *use) if adapter else (place, *measured)
+        first = Command("Continue a text with it", _run(setup, use))
+    measured = [path_word(path) for path in setup.options.validation_paths or setup.paths]
+    model = (path_word(setup.lm.name), *measured, *use) if adapter else (place, *measured)
     return (
         first,
         Command(
             "Measure its loss and perplexity on a text",
-            ("pophood", "eval", *model, *_reading(tuning.options)),
+            ("pophood", "eval", *model, *_reading(setup.options)),
         ),
         Command(
             "Export it as GGUF, for llama.cpp and others",
             ("pophood", "export", place, "--to", f"{place}.gguf"),
         ),
-        *_more(tuning, reason, place),
+        *_more(setup, reason, place),
     )
 
 
-def _run(tuning: Tuning, use: tuple[str, ...]) -> tuple[str, ...]:
-    text = prompt_word(tuning.prompts[0].text) if tuning.prompts else "Once upon a time"
+def _run(setup: RunSetup, use: tuple[str, ...]) -> tuple[str, ...]:
+    text = prompt_word(setup.prompts[0].text) if setup.prompts else "Once upon a time"
     return ("pophood", "run", *use, "--", text) if text.startswith("-") else ("pophood", "run", text, *use)
 
 
-def _more(tuning: Tuning, reason: str, place: str) -> list[Command]:
+def _more(setup: RunSetup, reason: str, place: str) -> list[Command]:
     """Go on with a run that has a checkpoint; one that is complete is made anew with more minutes."""
-    minutes, data = tuning.settings.minutes, [path_word(path) for path in tuning.paths]
-    began = ["--from-scratch", tuning.scratch.size] if tuning.scratch else ["-m", path_word(tuning.lm.name)]
+    minutes, data = setup.settings.minutes, [path_word(path) for path in setup.paths]
+    began = ["--from-scratch", setup.new_model.size] if setup.new_model else ["-m", path_word(setup.lm.name)]
     if reason in ("stopped", "clock"):
-        shard = ["--shard"] if tuning.shard else []
+        shard = ["--shard"] if setup.shard else []
         more = ["--minutes", f"{minutes:g}"] if minutes is not None else []
         purpose = "Go on with the run"
         if minutes is not None:
             purpose = f"Go on with the run for {minutes:g} more {'minute' if minutes == 1 else 'minutes'}"
-        words = [*_start(tuning), "tune", *data, *began, "-o", place, "--resume", *more, *shard]
+        words = [*_start(setup), "tune", *data, *began, "-o", place, "--resume", *more, *shard]
         return [Command(purpose, tuple(words))]
-    if reason != "steps" or minutes is None or not _usual(tuning):
+    if reason != "steps" or minutes is None or not _usual(setup):
         return []
     words = ["pophood", "tune", *data, *began, "--minutes", f"{2 * minutes:g}", "-o", f"{place}-longer"]
     return [Command("Tune again for twice as long", tuple(words))]
 
 
-def _usual(tuning: Tuning) -> bool:
+def _usual(setup: RunSetup) -> bool:
     """Whether a run had the settings that it has where none are named, so that a short command repeats it."""
-    settings, options = tuning.settings, tuning.options
-    if tuning.scratch is not None or not tuning.world.alone:
+    settings, options = setup.settings, setup.options
+    if setup.new_model is not None or not setup.group.alone:
         return False
     usual = TrainSettings(method=settings.method, minutes=settings.minutes, patience=settings.patience)
     same_data = DataOptions(length=options.length, seed=options.seed, cache=options.cache) == options
-    return same_data and settings == for_model(usual, tuning.lm.config)
+    return same_data and settings == for_model(usual, setup.lm.config)
 
 
-def _start(tuning: Tuning) -> list[str]:
+def _start(setup: RunSetup) -> list[str]:
     """The beginning of a command that starts all processes of a run: one, or one on each machine."""
-    world = tuning.world
-    if world.alone:
+    group = setup.group
+    if group.alone:
         return ["pophood"]
-    nodes = [] if world.size == world.local_size else ["--nnodes", "...", "--rdzv-endpoint", "..."]
-    return ["torchrun", "--nproc-per-node", str(world.local_size), *nodes, "-m", "pophood"]
+    nodes = [] if group.size == group.local_size else ["--nnodes", "...", "--rdzv-endpoint", "..."]
+    return ["torchrun", "--nproc-per-node", str(group.local_size), *nodes, "-m", "pophood"]
 
 
 def _reading(options: DataOptions) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows kept on the disk: found again by their key alone, whole, and what is of no use takes no room."""
+"""The chunk store: rows are found by their key, whole, and those of another key are discarded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pophood.train.loop.chunk_store import KeptRows
+from pophood.train.loop.chunk_store import ChunkStore
 
 STARTS = np.array([0, 3, 5, 9], np.int64)
 WIDTH = 16
@@ -20,8 +20,8 @@ def chunk(number: int) -> NDArray[np.uint8]:
     return np.full((rows, WIDTH), number + 1, np.uint8)
 
 
-def opened(folder: Path, key: str, said: list[str]) -> KeptRows:
-    return KeptRows(folder, "train", key, STARTS, WIDTH, said.append)
+def opened(folder: Path, key: str, said: list[str]) -> ChunkStore:
+    return ChunkStore(folder, "train", key, STARTS, WIDTH, said.append)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "trunk"
 
 
-def test_chunks_are_found_again_by_their_key(kept: Path) -> None:
+def test_chunks_are_found_by_their_key(kept: Path) -> None:
     said: list[str] = []
     rows = opened(kept, "key", said)
     assert [rows.has(number) for number in range(3)] == [True, False, True] and said == []
@@ -52,13 +52,13 @@ def damage(name: str, content: bytes) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("key", "harm", "words"),
     [
-        ("another", lambda folder: None, "of other weights, data or settings: thrown away"),
-        ("key", damage("facts", b'{"version": 0, "key": "key"}'), "thrown away"),
-        ("key", damage("facts", b"{"), "are damaged ("),
-        ("key", damage("marks", b"\0" * 8), "thrown away"),
+        ("another", lambda folder: None, "for other weights, data or settings"),
+        ("key", damage("facts", b'{"version": 0, "key": "key"}'), "discarding"),
+        ("key", damage("facts", b"{"), "damaged ("),
+        ("key", damage("marks", b"\0" * 8), "discarding"),
     ],
 )
-def test_what_is_of_no_use_is_thrown_away_aloud_and_takes_no_room(
+def test_useless_rows_are_discarded_with_a_message(
     kept: Path, key: str, harm: Callable[[Path], object], words: str
 ) -> None:
     harm(kept)
