@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
@@ -15,14 +16,10 @@ from pophood.web import data_uri, grid, render_page, safe_html, visible
 HOSTILE = '<script>alert(1)</script>"\x1b[31m\u202e'
 
 
-def page(**values: object) -> str:
+def page(**values: Any) -> str:
     """Return the index page of `look all` without any view."""
-    return render_page(
-        "pophood.look.figures",
-        "gallery",
-        document=True,
-        **{"written": {}, "failed": {}, "facts": {}} | values,
-    )  # type: ignore[arg-type]
+    values = {"written": {}, "failed": {}, "facts": {}} | values
+    return render_page("pophood.look.figures", "gallery", document=True, **values)
 
 
 def test_text_is_escaped_and_control_characters_are_visible() -> None:
