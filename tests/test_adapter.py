@@ -41,7 +41,7 @@ def test_norms_are_those_of_the_product() -> None:
 @pytest.mark.parametrize(
     ("target", "a", "b", "words"),
     [
-        ("blocks.0.mlp.gate", numbers(4, 64), numbers(256, 4), "which this model has not.*mlp.up"),
+        ("blocks.0.mlp.gate", numbers(4, 64), numbers(256, 4), "which this model does not have.*mlp.up"),
         ("blocks.2.attn.q", numbers(4, 64), numbers(64, 4), r"changes blocks\.2\.attn\.q"),
         (
             "blocks.0.attn.q",

@@ -36,7 +36,7 @@ def test_what_cannot_be_mapped(tmp_path: Path) -> None:
         system.map_file(tmp_path / "empty")
     with pytest.raises(NotFound, match="none: there is no such file"):
         system.map_file(tmp_path / "none")
-    with pytest.raises(BadFile, match=r"folder|may not be read"):
+    with pytest.raises(BadFile, match=r"folder|cannot be read"):
         system.map_file(tmp_path)
     with pytest.raises(BadFile, match="cannot be read"):
         system.map_file(tmp_path / ("x" * 5000))
@@ -111,8 +111,8 @@ def test_a_failed_write_leaves_the_old_content(
     ("number", "words"),
     [
         (errno.EDQUOT, "the disk is full"),
-        (errno.EROFS, "may not be written"),
-        (errno.EACCES, "may not be written"),
+        (errno.EROFS, "cannot be written"),
+        (errno.EACCES, "cannot be written"),
     ],
 )
 def test_other_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:

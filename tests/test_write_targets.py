@@ -55,8 +55,8 @@ def test_folders_that_will_do(name: str, tmp_path: Path) -> None:
         ("folder", "is a folder; wanted a file"),
         (".", "is a folder; wanted a file"),
         ("page.html/", "names a folder; wanted a file"),
-        ("", "is no name for a file"),
-        ("a\0b", "is no name for a file"),
+        ("", "is not a name for a file"),
+        ("a\0b", "is not a name for a file"),
     ],
 )
 def test_places_that_cannot_hold_a_file(name: str, words: str) -> None:
@@ -99,7 +99,7 @@ def test_a_place_without_permission(folder: bool) -> None:
     needs.linux()
     place = "/sys/page.html"  # not writable for root either
     with pytest.raises(
-        PophoodError, match=f"^{place}: may not be written .*name a place that you may write to"
+        PophoodError, match=f"^{place}: cannot be written .*name a place that you may write to"
     ):
         system.check_writable_target(place, folder=folder)
 
@@ -141,7 +141,7 @@ for folder in (False, True):
     done = processes.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert len(lines) == 2
-    assert all(line.startswith(f"{folder / 'pophood-test-page.html'}: may not be written") for line in lines)
+    assert all(line.startswith(f"{folder / 'pophood-test-page.html'}: cannot be written") for line in lines)
 
 
 # Errors while writing ------------------------------------------------------------------------------------

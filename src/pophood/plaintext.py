@@ -1,8 +1,8 @@
-"""Bytes to text: the one reader of plain text, for files, pipes and training data alike.
+"""Decodes plain text from files, pipes and training data.
 
-Text is UTF-8. A byte order mark at its start is no part of the text and is taken off. Other encodings and
-files that are no text are refused by name with the way to convert them; nothing is converted here, because a
-guess can be wrong without anyone noticing.
+Text is UTF-8; a byte order mark at its start is removed. Other encodings and files that are not text are
+refused by name, with advice on conversion. Nothing is converted here, because a wrong guess would go
+unnoticed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import BinaryIO
 
 from pophood.errors import BadInput, NotFound
 
-HEAD = 1024  # bytes from the start that `refusal` needs to see
+HEAD = 1024  # bytes from the start that `refusal` examines
 _MARK = codecs.BOM_UTF8
-_MARKS = {  # the longer ones first: that of UTF-32-LE begins like that of UTF-16-LE
+_MARKS = {  # longer ones first, since the mark of UTF-32-LE begins with that of UTF-16-LE
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _PANDAS = "convert it to JSON lines, as in pandas.{}(FILE).to_json(NEW, orient='records', lines=True)"
-_FORMATS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, format, what to do
+_FORMATS: tuple[tuple[bytes, str, str], ...] = (  # (first bytes, format, advice)
     (b"\x1f\x8b", "a gzip archive", "unpack it first (`gunzip`)"),
     (b"BZh91AY&SY", "a bzip2 archive", "unpack it first (`bunzip2`)"),
     (b"\xfd7zXZ\0", "an xz archive", "unpack it first (`unxz`)"),
@@ -36,7 +36,7 @@ _FORMATS: tuple[tuple[bytes, str, str], ...] = (  # first bytes, format, what to
 
 
 def refusal(head: bytes) -> str | None:
-    """Why bytes that begin with `head` cannot be UTF-8 text, as the end of a sentence; None if they may be.
+    """Say why bytes that begin with `head` are not UTF-8 text, as the end of a sentence; None if they may be.
 
     >>> refusal("Hi".encode("utf-16"))
     'is UTF-16; wanted UTF-8: convert it (`iconv -f UTF-16 -t UTF-8`, or save it as UTF-8 in an editor)'
@@ -52,18 +52,18 @@ def refusal(head: bytes) -> str | None:
 
 
 def _unmarked(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, by the NUL bytes that its Latin letters have in fixed places."""
+    """Recognise UTF-16 or UTF-32 without a mark by the NUL bytes of Latin letters in fixed places."""
     head = head[: min(len(head), HEAD) // 4 * 4]
     empty = [head[place::4].count(0) for place in range(4)]
-    least = len(head) // 8 + 1  # more than half of a place's bytes
+    least = len(head) // 8 + 1  # more than half of the bytes at one place of four
     if len(head) < 8 or max(empty) < least:
         return None
-    pattern = "".join("-0"[count >= least] for count in empty)  # the places, of four, that are mostly NUL
+    pattern = "".join("-0"[count >= least] for count in empty)  # "0" marks the places that are mostly NUL
     return {"-000": "UTF-32LE", "000-": "UTF-32BE", "-0-0": "UTF-16LE", "0-0-": "UTF-16BE"}.get(pattern)
 
 
 def without_mark(data: bytes, origin: str) -> bytes:
-    """The bytes of a text without a byte order mark; BadInput for another encoding or format.
+    """Remove a byte order mark from the bytes of a text; BadInput for another encoding or format.
 
     `origin` names the text in the message: a path, or "stdin".
 
@@ -73,13 +73,13 @@ def without_mark(data: bytes, origin: str) -> bytes:
     why = refusal(data[:HEAD])
     if why is not None:
         raise BadInput(f"{origin} {why}")
-    while data.startswith(_MARK):  # a program that adds a mark may have been given a text with one
+    while data.startswith(_MARK):  # a program may have added a mark to a text that already had one
         data = data[len(_MARK) :]
     return data
 
 
 def decode(data: bytes, origin: str) -> str:
-    """The text of some bytes, without a byte order mark; BadInput where they are not UTF-8.
+    """Decode UTF-8 without a byte order mark; BadInput for bytes that are not UTF-8.
 
     >>> decode("\\ufeffcafé".encode(), "stdin")
     'café'
@@ -95,7 +95,7 @@ def decode(data: bytes, origin: str) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file of text, whatever they are; NotFound or BadInput where it cannot be read."""
+    """Read the bytes of a text file, whatever they are; NotFound or BadInput if it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -105,24 +105,24 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark; its line ends are kept as they are.
+    """Read the text of a file without a byte order mark, leaving line ends unchanged.
 
-    Raises NotFound without the file, BadInput where it cannot be read or is not UTF-8.
+    Raises NotFound without the file, BadInput if it cannot be read or is not UTF-8.
     """
     return decode(read_bytes(path), str(path))
 
 
 class LineReader:
-    """Lines of text from a pipe, one at a time, as they come: for answers and turns of a chat."""
+    """Reads lines of text from a pipe as they arrive, for answers and turns of a chat."""
 
     def __init__(self, stream: BinaryIO, origin: str = "stdin") -> None:
         self._stream, self._origin, self._first = stream, origin, True
 
     def line(self, errors: str = "replace") -> str | None:
-        """The next line without its end; None at the end of the input.
+        """Return the next line without its end, or None at the end of the input.
 
-        `errors` says what becomes of bytes that are not UTF-8, as in `bytes.decode`. Raises BadInput where
-        the first line shows another encoding.
+        `errors` handles bytes that are not UTF-8, as in `bytes.decode`. Raises BadInput if the first line
+        shows another encoding.
         """
         data = self._stream.readline()
         if self._first:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from pophood.adapters.peft import read_adapter
 from pophood.cli.app import pophood
-from pophood.export.peft_writer import write_adapter
+from pophood.export.adapter_writers import write_adapter
 from pophood.model.bundle import open_bundle
 from tests.export.adapters import random_adapter, same
 from tests.tiny import tiny_folder

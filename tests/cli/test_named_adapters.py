@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pophood.course.shell import with_model
-from pophood.export.peft_writer import write_adapter
+from pophood.export.adapter_writers import write_adapter
 from pophood.model.bundle import open_bundle
 from tests.cli.conftest import Program
 from tests.export.adapters import random_adapter

@@ -148,7 +148,7 @@ def test_the_plan_says_what_an_8_bit_base_costs(program: Program, model: str, no
     [
         ("notes.txt/below", 2, "notes.txt is a file, not a folder"),
         ("notes.txt", 2, "is a file; wanted a folder"),
-        ("/sys/out", 1, "may not be written"),  # closed to root too
+        ("/sys/out", 1, "cannot be written"),  # closed to root too
         ("taken", 2, "is already there, and no run of tune: name another with -o"),
     ],
 )

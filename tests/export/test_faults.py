@@ -137,7 +137,7 @@ def test_a_matrix_in_another_order_is_found(
 def test_other_words_are_found(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = dict.fromkeys(CUT_BY_STEPS, CUT_BY_NAME["gpt-2"])
     monkeypatch.setattr("pophood.export.gguf.gguf_tokenizer.CUT_BY_STEPS", cuts)
-    with pytest.raises(BadFile, match="the tokenizer makes other ids"):
+    with pytest.raises(BadFile, match="the tokenizer gives other ids"):
         export_model(bundle, tmp_path / "out.gguf", threads=1)
 
 

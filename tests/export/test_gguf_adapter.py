@@ -14,7 +14,7 @@ from pophood.adapters.gguf_adapter import read_adapter_gguf
 from pophood.adapters.open import open_adapter
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, PophoodError, Unsupported
-from pophood.export.gguf.gguf_adapter_writer import write_adapter_gguf
+from pophood.export.adapter_writers import write_adapter_gguf
 from pophood.export.job import export_adapter
 from pophood.export.merged import Merged
 from pophood.model.bundle import open_bundle
@@ -99,11 +99,11 @@ def test_a_spoiled_adapter_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
     config = tiny_config("llama")
     adapter = random_adapter(config)
     monkeypatch.setattr(
-        "pophood.export.gguf.gguf_adapter_writer.together", lambda values, head_dim: values[::-1].copy()
+        "pophood.export.adapter_writers.permute_rope_rows", lambda values, head_dim: values[::-1].copy()
     )
     with pytest.raises(BadFile, match=r"the change of blocks\.0\.attn\.q is another"):
         export_adapter(config, adapter, tmp_path / "a.gguf")
-    monkeypatch.setattr("pophood.export.peft_writer.hf_name", lambda prefix, name: f"x.{name}")
+    monkeypatch.setattr("pophood.export.adapter_writers.hf_name", lambda prefix, name: f"x.{name}")
     with pytest.raises(PophoodError):
         export_adapter(config, adapter, tmp_path / "a")
     assert list(tmp_path.iterdir()) == []

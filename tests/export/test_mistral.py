@@ -40,5 +40,5 @@ def test_what_an_architecture_lost_is_named() -> None:
     assert differences(config, replace(config, architecture="other")) == []
     assert differences(config, replace(config, n_layer=1)) == ["n_layer 2 became 1"]
     assert differences(config, replace(config, rope=Rope(500_000.0))) == [
-        "its rotary positions turn by other angles"
+        "its rotary positions have other frequencies"
     ]

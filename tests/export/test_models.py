@@ -12,7 +12,7 @@ import pytest
 from pophood.errors import BadInput, Unsupported
 from pophood.export.job import export_model
 from pophood.export.merged import Merged
-from pophood.export.proof_text import PASSAGE
+from pophood.export.proof import PASSAGE
 from pophood.model.bundle import Bundle, open_bundle
 from tests.export.adapters import logits, random_adapter
 from tests.llama import open_llama

@@ -106,7 +106,7 @@ def test_a_hostile_pattern_ends(pattern: str) -> None:
         (r"(a", "opens a group that it does not close"),
         (r"a)", "closes a group that it does not open"),
         (r"[a", "opens a class"),
-        (r"*a", "stands after nothing"),
+        (r"*a", "has nothing before it to repeat"),
         (r"a**", "repeats a repetition"),
         (r"a*+", "repeats possessively"),
         (r"(?=a)b", "uses (?=a"),
@@ -115,11 +115,11 @@ def test_a_hostile_pattern_ends(pattern: str) -> None:
         (r"\bq_proj", r"uses \b"),
         (f"a{{{MOST_COUNT + 1}}}", "counts to more than 1,000"),
         (r"a{99999999999999999999}", "counts to more than 1,000"),
-        (r"a{3,2}", "no regular expression"),
-        (r"[z-a]*", "no regular expression"),
+        (r"a{3,2}", "not a regular expression"),
+        (r"[z-a]*", "not a regular expression"),
         ("(" * 500 + ")" * 500, "more than 20 groups"),
         ("a*" * 600, "has 1,200 characters"),
-        ("\\", "no regular expression"),
+        ("\\", "not a regular expression"),
     ],
 )
 def test_what_is_not_read_is_named(pattern: str, words: str) -> None:

@@ -13,8 +13,8 @@ import pytest
 from pophood.adapters.adapter import Adapter
 from pophood.adapters.peft import read_adapter
 from pophood.errors import BadFile, BadInput, NotFound, Unsupported
+from pophood.export.adapter_writers import write_adapter
 from pophood.export.merged import Merged
-from pophood.export.peft_writer import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
 from pophood.model.bundle import open_bundle
 from tests.export.adapters import logits, random_adapter, same

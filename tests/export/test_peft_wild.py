@@ -20,7 +20,7 @@ from pophood.adapters.open import open_adapter, template_of
 from pophood.adapters.peft import KEYS, read_adapter
 from pophood.cli.app import pophood as command
 from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
-from pophood.export.peft_writer import write_adapter
+from pophood.export.adapter_writers import write_adapter
 from pophood.formats.safetensors_write import write_safetensors
 from tests.export.adapters import random_adapter, same
 from tests.tiny import tiny_config, tiny_folder
@@ -99,7 +99,7 @@ def test_every_key_of_the_installed_peft_is_known(tmp_path: Path) -> None:
     ],
 )
 def test_patterns_that_are_not_read_are_named(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(Unsupported, match="write the names of the modules out") as caught:
+    with pytest.raises(Unsupported, match="write out the names of the modules") as caught:
         read_adapter(a_folder(tmp_path / "a", **settings))
     assert words in str(caught.value)
 
@@ -181,7 +181,7 @@ def test_patterns_see_the_plain_name(tmp_path: Path) -> None:
         (
             ["base_model.model.encoder.lora_A.weight", "base_model.model.encoder.lora_B.weight"],
             Unsupported,
-            "'encoder', which is no matrix of attention or feed-forward",
+            "'encoder', which is not a matrix of attention or feed-forward",
         ),
     ],
 )
@@ -211,7 +211,9 @@ def test_a_folder_without_an_adapter_is_told_where_there_is_one(tmp_path: Path) 
     with pytest.raises(NotFound, match=r"holds no adapter_config\.json: name the folder"):
         read_adapter(tmp_path)
     a_folder(tmp_path / "out" / "checkpoint-500")
-    with pytest.raises(NotFound, match=r"folders below: name one of them, such as .*checkpoint-500$"):
+    with pytest.raises(
+        NotFound, match=r"folders in it hold adapters: name one of them, such as .*checkpoint-500$"
+    ):
         read_adapter(tmp_path / "out")
     a_folder(tmp_path / "out" / "checkpoint-1000")
     with pytest.raises(NotFound, match=r"checkpoint-1000 or .*checkpoint-500$"):
@@ -309,7 +311,7 @@ def test_a_misfit_names_the_base_that_the_adapter_names(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"made for, which its files call /content/drive/MyDrive/base$"):
         open_adapter(folder, tiny_config("llama"))
     for family, words in (
-        ("llama", "the output matrix, which in this model is the token matrix again"),  # peft #2018
+        ("llama", "the output matrix, which this model shares with the token matrix"),  # peft #2018
         ("llama-untied", "changes output by"),
     ):
         names = {f"base_model.model.lm_head.lora_{half}.weight": v for half, v in HALVES.items()}

@@ -15,8 +15,8 @@ from pophood.adapters.adapter import Adapter
 from pophood.cli.app import pophood
 from pophood.errors import BadInput, PophoodError
 from pophood.export import job, staging
+from pophood.export.adapter_writers import write_adapter
 from pophood.export.job import export_adapter, export_model
-from pophood.export.peft_writer import write_adapter
 from pophood.export.proof import prove_model
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.system import disk_of
@@ -100,7 +100,7 @@ def test_a_folder_that_may_not_be_written_to(to: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "open", denied)  # the tests may run as root, whom no permission stops
     code, _, err = run("base", "--to", to)
     assert code != 0
-    assert f"pophood: {to}: may not be written (Permission denied): check its permissions" in err, err
+    assert f"pophood: {to}: cannot be written (Permission denied): check its permissions" in err, err
 
 
 def test_types_are_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,9 +182,7 @@ def test_a_failed_proof_names_the_typed_path(
         return prove_model(path, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(job, "prove_model", spoiled)
-    with pytest.raises(
-        PophoodError, match=rf"^{to}(/model\.safetensors)?: read back, it is not what was meant"
-    ):
+    with pytest.raises(PophoodError, match=rf"^{to}(/model\.safetensors)?: read back, the export is wrong"):
         export_model(bundle, to, threads=1)
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from pophood.export.job import export_adapter, export_model
 from pophood.export.merged import Merged
-from pophood.export.proof import divergence
-from pophood.export.proof_text import PASSAGE
+from pophood.export.proof import PASSAGE, divergence
 from pophood.export.types import GGUF_TYPES
 from pophood.model.bundle import Bundle, open_bundle
 from tests.export.adapters import logits, random_adapter

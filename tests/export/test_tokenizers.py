@@ -12,7 +12,7 @@ from pophood.errors import BadInput, Unsupported
 from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
 from pophood.export.hf.hf_tokenizer import merges_of_scores, write_tokenizer
 from pophood.export.job import export_model
-from pophood.export.proof_text import AWKWARD, PASSAGE
+from pophood.export.proof import AWKWARD, PASSAGE
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.text.gguf.patterns import GPT2, LLAMA3, QWEN2
 from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS
@@ -280,7 +280,7 @@ def test_nfc_is_said_aloud(tmp_path: Path) -> None:
 
 
 def test_more_tokens_than_rows(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"the tokenizer has 1,5.. tokens and the model rows for 512"):
+    with pytest.raises(BadInput, match=r"the tokenizer has 1,5.. tokens, but the model has rows for 512"):
         tokenizer_keys(folder_with(tmp_path / "base", {}, size=512), None)
 
 

@@ -76,7 +76,7 @@ MLX = {"group_size": 64, "bits": 4}
     ],
 )
 def test_packed_matrices_are_named_with_a_way_out(config: dict[str, Any], words: str) -> None:
-    ways = "pophood reads F32, F16 and BF16 in safetensors.*: take the model as it was published before"
+    ways = "pophood reads F32, F16 and BF16 in safetensors.*: use the original model"
     for base in (GPT2, SMOLLM2, {"model_type": "mixtral"}):
         with pytest.raises(Unsupported, match=f"{words}.*{ways}") as error:
             config_from_hf(base | config)
@@ -113,7 +113,7 @@ def test_a_hostile_key_gets_into_no_command(key: str) -> None:
     with pytest.raises(Unsupported) as error:
         config_from_gguf(METADATA | {f"llama.{key}": 1}, gguf_tensors())
     assert "gguf-new-metadata" not in str(error.value)
-    assert str(error.value).endswith("take another file of the model")
+    assert str(error.value).endswith("use another file of the model")
 
 
 @pytest.mark.parametrize("kind", ["gemma3", "phi3", "mixtral", None])

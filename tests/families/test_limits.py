@@ -217,7 +217,7 @@ def test_exports_say_the_same(tmp_path: Path, case: str) -> None:
         assert metadata[f"{kind}.context_length"] == 32
         assert f"{kind}.attention.sliding_window" not in metadata
         assert receipt.notes == [
-            "GGUF has no word for dynamic scaling of rotary positions: the file is for 32 positions"
+            "GGUF cannot express dynamic scaling of rotary positions: the file is for 32 positions"
         ]
     else:
         assert metadata[f"{kind}.context_length"] == 256

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pophood.config import Rope, tensor_shapes
 from pophood.errors import BadFile, BadInput, Unsupported
 from pophood.families import config_from_gguf, locate
-from pophood.families.family import apart, numbered
+from pophood.families.family import split_block, unpermute_rope_rows
 from pophood.formats import Tensor
 from pophood.model.bundle import Weights, open_weights
 from tests.tiny import FAMILIES, Values, reference, tiny_config, tiny_folder, tiny_gguf
@@ -137,8 +137,8 @@ def test_conv1d_is_a_strided_view(tmp_path: Path) -> None:
 
 def test_rotary_partners_are_taken_apart_by_hand() -> None:
     rows = np.array([[0.0], [2.0], [1.0], [3.0], [10.0], [12.0], [11.0], [13.0]])
-    assert apart(rows, head_dim=4)[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert apart(rows, head_dim=8)[:, 0].tolist() == [0, 1, 10, 11, 2, 3, 12, 13]
+    assert unpermute_rope_rows(rows, head_dim=4)[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+    assert unpermute_rope_rows(rows, head_dim=8)[:, 0].tolist() == [0, 1, 10, 11, 2, 3, 12, 13]
 
 
 # ---- every tensor is accounted for ----
@@ -275,11 +275,11 @@ def test_unknown_names_are_answered_with_near_ones(tmp_path: Path) -> None:
 
 
 def test_numbered() -> None:
-    assert numbered("h.11.attn.c_attn.weight") == ("h.{i}.attn.c_attn.weight", 11)
-    assert numbered("blocks.0.ln_1.weight") == ("blocks.{i}.ln_1.weight", 0)
-    assert numbered("wte.weight") == ("wte.weight", -1)
-    assert numbered("h.01.x") == ("h.01.x", -1)
-    assert numbered("h.\u0661.x") == ("h.\u0661.x", -1)
+    assert split_block("h.11.attn.c_attn.weight") == ("h.{i}.attn.c_attn.weight", 11)
+    assert split_block("blocks.0.ln_1.weight") == ("blocks.{i}.ln_1.weight", 0)
+    assert split_block("wte.weight") == ("wte.weight", -1)
+    assert split_block("h.01.x") == ("h.01.x", -1)
+    assert split_block("h.\u0661.x") == ("h.\u0661.x", -1)
 
 
 def test_ignored_tensors_are_no_parameters(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ UNUSABLE: list[tuple[Callable[[Path], Path], str]] = [
     (a_file, "is a file, or below one"),
     (below_a_file, "is a file, or below one"),
     (a_dangling_link, "is a link to nothing"),
-    (a_circle, "is a link that leads in a circle"),
-    (locked, "may not be read by this user"),
-    (listed_but_not_opened, "may be listed by this user, but not opened"),
+    (a_circle, "is a link in a loop of links"),
+    (locked, "cannot be read by this user"),
+    (listed_but_not_opened, "can be listed by this user, but not opened"),
 ]
 CALLS: dict[str, Callable[[], object]] = {
     "list": pophood_hub.list_models,
@@ -172,8 +172,8 @@ def test_a_shared_folder_may_be_on_a_disk_that_is_not_there(
         ("HF_HOME", below_a_file, "is a file, or below one"),
         ("HF_HUB_CACHE", a_dangling_link, "is a link to nothing"),
         ("HF_HUB_CACHE", a_file, "is a file, or below one"),
-        ("HUGGINGFACE_HUB_CACHE", a_circle, "is a link that leads in a circle"),
-        ("HUGGINGFACE_HUB_CACHE", locked, "may not be read by this user"),
+        ("HUGGINGFACE_HUB_CACHE", a_circle, "is a link in a loop of links"),
+        ("HUGGINGFACE_HUB_CACHE", locked, "cannot be read by this user"),
     ],
 )
 def test_an_unusable_cache_that_a_variable_names_is_an_error(

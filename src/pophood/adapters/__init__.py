@@ -1,1 +1,4 @@
-"""LoRA adapters: the record, and its readers for PEFT's folders and GGUF files. Writers are in `export`."""
+"""LoRA adapters: the record `Adapter`, and readers for PEFT's folders and GGUF files.
+
+Writers are in `export`.
+"""

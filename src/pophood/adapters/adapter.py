@@ -1,7 +1,8 @@
-"""Adapter: low-rank changes to some matrices of a model, W + scale * B A, as numbers (Hu et al. 2021).
+"""Adapter: low-rank changes to some matrices of a model, W + scale * B A (LoRA, Hu et al. 2021).
 
-The same record comes out of training, PEFT folders and llama.cpp's adapter files, and goes into the engine,
-into exports and into the report of what has changed. NumPy only; the file formats are in `export/`.
+Training, PEFT folders and llama.cpp's adapter files all produce this record; the engine, exports and the
+report of a tuning use it. NumPy only; the file formats are read by the other modules here and written in
+`export/`.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from pophood.errors import BadInput
 
 Floats = NDArray[np.float32]
 Pair = tuple[Floats, Floats]  # A [r, in], B [out, r]
-ROWS = 4096  # of a matrix folded at once, so that float64 is held for a piece only
+ROWS = 4096  # rows of a matrix folded at once, which bounds the memory for float64
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """`targets`: canonical matrix name ("blocks.0.attn.q") -> (A [r, in], B [out, r]), float32.
 
-    The change is `scale` * B A. `rank` and `alpha` are what the files call so; a single matrix may have
-    another rank. `base` holds facts of the model it was made for ("name", "architecture"), as words.
+    The change is `scale` * B A. `rank` and `alpha` are the values in the files; a single matrix may have
+    another rank. `base` describes the model that it was made for ("name", "architecture").
     """
 
     name: str
@@ -36,26 +37,25 @@ class Adapter:
 
     @property
     def n_params(self) -> int:
-        """Learned numbers."""
+        """Number of trained values."""
         return sum(a.size + b.size for a, b in self.targets.values())
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise BadInput, by name, unless every pair fits the `tensor_shapes(config)` of a model."""
+        """Raise BadInput, naming the matrix, unless every pair fits the shapes (`tensor_shapes`) of a model."""
         base = self.base.get("name")
-        advice = "name the model that it was made for" + (f", which its files call {base}" if base else "")
+        advice = "name the model that it was made for" + (f" (its files say {base})" if base else "")
         for target, (a, b) in self.targets.items():
             shape = shapes.get(f"{target}.weight")
             if target == "output" and shape is None:
                 raise BadInput(
-                    f"the adapter {self.name} changes the output matrix, which in this model is the token"
-                    " matrix again (tied), so that both would change: train it without lm_head, or on an"
-                    " untied copy"
+                    f"the adapter {self.name} changes the output matrix, which this model shares with the"
+                    " token matrix (tied), so both would change: train it without lm_head, or on an untied copy"
                 )
             if shape is None or len(shape) != 2:
                 matrices = [name for name, sizes in shapes.items() if len(sizes) == 2]
                 known = sorted({bare(name)[:-7] for name in matrices if name.startswith("blocks.")})
                 raise BadInput(
-                    f"the adapter {self.name} changes {target}, which this model has not (it has"
+                    f"the adapter {self.name} changes {target}, which this model does not have (it has"
                     f" {', '.join(known)}): {advice}"
                 )
             if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
@@ -65,17 +65,17 @@ class Adapter:
                 )
 
     def fold(self, target: str, weight: Floats, scale: float = 1.0) -> Floats:
-        """The matrix [out, in] with this adapter in it, `scale` times; itself where it is no target."""
+        """Return a matrix [out, in] with `scale` times this adapter added, or unchanged if not a target."""
         pair = self.targets.get(target)
         return weight if pair is None else fold(weight, *pair, self.scale * scale)
 
     def norms(self) -> dict[str, float]:
-        """Matrix -> Frobenius norm of its change."""
+        """Return the Frobenius norm of each matrix's change."""
         return {name: change_norm(a, b, self.scale) for name, (a, b) in self.targets.items()}
 
 
 def fold(weight: Floats, a: Floats, b: Floats, scale: float) -> Floats:
-    """weight + scale * (b @ a), [out, in], computed in float64 and rounded once to float32.
+    """Compute weight + scale * (b @ a), [out, in], in float64, rounded once to float32.
 
     >>> one = np.ones((1, 1), np.float32)
     >>> fold(one, one, one, 0.5).tolist()
@@ -90,13 +90,13 @@ def fold(weight: Floats, a: Floats, b: Floats, scale: float) -> Floats:
 
 
 def change_norm(a: Floats, b: Floats, scale: float) -> float:
-    """Frobenius norm of scale * b @ a, without making the matrix: tr(B'B AA') = norm squared."""
+    """Return the Frobenius norm of scale * b @ a without forming the matrix: norm squared = tr(B'B AA')."""
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     return float(abs(scale) * np.sqrt(max(0.0, np.sum((wide_b.T @ wide_b) * (wide_a @ wide_a.T)))))
 
 
 def singular_values(a: Floats, b: Floats, scale: float) -> NDArray[np.float64]:
-    """The r singular values of scale * b @ a, largest first, from the small factors alone.
+    """Return the r singular values of scale * b @ a, largest first, from the small factors alone.
 
     >>> a, b = np.eye(2, 3, dtype=np.float32), np.eye(4, 2, dtype=np.float32)
     >>> singular_values(a, b, 2.0).tolist()
@@ -109,5 +109,5 @@ def singular_values(a: Floats, b: Floats, scale: float) -> NDArray[np.float64]:
 
 
 def bare(target: str) -> str:
-    """The matrix's name without its block: `bare("blocks.3.attn.q") == "attn.q"`."""
+    """Remove the block from a matrix's name: `bare("blocks.3.attn.q") == "attn.q"`."""
     return target.split(".", 2)[2] if target.startswith("blocks.") else target

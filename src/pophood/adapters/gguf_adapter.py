@@ -1,11 +1,11 @@
 """Reads LoRA adapters from llama.cpp's GGUF files.
 
-A tensor pair is named after the matrix it changes: `blk.0.attn_q.weight.lora_a` [r, in] and `.lora_b`
-[out, r] (rows first), whatever the layout in Hugging Face: GPT-2's matrices are [out, in] here, so nothing is
-to be transposed. The rows of B follow those of the matrix: Llama's q and k are permuted as the weights are.
+A tensor pair is named after the matrix that it changes: `blk.0.attn_q.weight.lora_a` [r, in] and `.lora_b`
+[out, r] (rows first). GPT-2's matrices are [out, in] here, unlike in Hugging Face, so nothing is transposed.
+The rows of B follow those of the matrix: Llama's q and k are permuted as the weights are.
 
-llama.cpp multiplies by alpha / rank, or, if alpha is 0, by 1. One alpha serves all pairs, so where their
-ranks differ (GPT-2's joined q, k, v) alpha is 0 and B carries the scale.
+llama.cpp multiplies by alpha / rank, or by 1 if alpha is 0. One alpha serves all pairs, so if their ranks
+differ (GPT-2's joined q, k, v), alpha is 0 and B includes the scale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pophood.adapters.lora_parts import split
 from pophood.adapters.peft import MOST_ALPHA
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, Unsupported
-from pophood.families.family import apart
+from pophood.families.family import unpermute_rope_rows
 from pophood.families.keys import short
 from pophood.families.naming import ARCHITECTURES, file_tensors, rotary_divisors
 from pophood.formats import Tensor, open_gguf
@@ -29,17 +29,17 @@ HALVES = (".lora_a", ".lora_b")
 
 
 def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
-    """The adapter in a GGUF file for a model of this config.
+    """Read the adapter in a GGUF file for a model of this config.
 
-    Raises BadFile for damage, Unsupported for what is no LoRA, or for another architecture or another size.
+    Raises BadFile for damage, Unsupported for anything but LoRA and for another architecture or size.
     """
     path = Path(path)
     file = open_gguf(path)
     wanted = ARCHITECTURES.get(config.architecture, config.architecture)
-    said = {key: file.metadata.get(key) for key in ("general.type", "adapter.type", "general.architecture")}
-    if list(said.values()) != ["adapter", "lora", wanted]:
+    kinds = {key: file.metadata.get(key) for key in ("general.type", "adapter.type", "general.architecture")}
+    if list(kinds.values()) != ["adapter", "lora", wanted]:
         raise Unsupported(
-            f"{path}: says {short(said)}; wanted an adapter, of type lora, for a {wanted}: name such a file"
+            f"{path}: says {short(kinds)}; wanted an adapter of type lora for {wanted}: name such a file"
         )
     alpha = file.metadata.get("adapter.lora.alpha", 0.0)
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= MOST_ALPHA:
@@ -47,7 +47,7 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
     for key in file.metadata:
         if key.startswith("adapter.alora."):
             raise Unsupported(
-                f"{path}: {key} starts the adapter at certain tokens; here an adapter works from the first"
+                f"{path}: {key} starts the adapter at certain tokens; pophood applies adapters from the first"
                 " token on: use it with llama.cpp"
             )
     pairs = _pairs(_without_table(file.tensors, config), config, path)
@@ -60,7 +60,7 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
         if alpha and len(a) != rank:
             b = (b * np.float64(rank / len(a))).astype(np.float32)
         if known[name].pairs:
-            b = apart(b, config.head_dim)
+            b = unpermute_rope_rows(b, config.head_dim)
         parts = known[name].parts
         for k, pair in split((a, b), len(parts)).items():
             targets[parts[k].removesuffix(".weight")] = pair
@@ -68,7 +68,7 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
 
 
 def _without_table(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors without a rope_freqs.weight that is the base model's: older converters copied it."""
+    """Leave out a rope_freqs.weight that equals the base model's, which older converters copied."""
     own = rotary_divisors(config)
     return {
         name: tensor
@@ -78,7 +78,7 @@ def _without_table(tensors: Mapping[str, Tensor], config: ModelConfig) -> dict[s
 
 
 def _pairs(tensors: Mapping[str, Tensor], config: ModelConfig, path: Path) -> dict[str, Pair]:
-    """Matrix -> its two halves, which fit this model."""
+    """Return the two halves of each matrix's change, checked against this model."""
     shapes = {tensor.name: tensor.shape for tensor in file_tensors(config, "gguf") if len(tensor.shape) == 2}
     pairs: dict[str, Pair] = {}
     for name in dict.fromkeys(name.removesuffix(HALVES[0]).removesuffix(HALVES[1]) for name in tensors):

@@ -1,13 +1,14 @@
-"""Adapters of matrices that a file joins: GPT-2's q, k and v are one c_attn there (attn_qkv in GGUF).
+"""Adapters of matrices that a file joins, such as GPT-2's q, k and v in c_attn (attn_qkv in GGUF).
 
-Joined, three pairs (A_q, B_q), (A_k, B_k), (A_v, B_v) of rank r are one pair of rank 3r, exactly:
+Three pairs (A_q, B_q), (A_k, B_k), (A_v, B_v) of rank r join to exactly one pair of rank 3r:
 
     A = [A_q]        B = [B_q  0    0 ]        B A x = [B_q A_q x]
         [A_k]            [0    B_k  0 ]                [B_k A_k x]
         [A_v]            [0    0    B_v]               [B_v A_v x]
 
-If they share one A (they came out of such a file), the rank stays r and the rows of B are stacked. A part
-without an adapter has rows of zeros. Taken apart, a part keeps only the columns of B that are not zero.
+If they share one A (as pairs from such a file do), the rank stays r and the rows of B are stacked. A part
+without an adapter gets rows of zeros. When a pair is split, each part keeps only the columns of B that are
+not zero.
 """
 
 from __future__ import annotations
@@ -23,16 +24,17 @@ from pophood.families.naming import rows_of
 
 
 def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileFormat) -> dict[str, Pair]:
-    """The file's matrix ("h.0.attn.c_attn" or "blk.0.attn_qkv", without prefix or ".weight") -> (A, B).
+    """Join an adapter's pairs: the file's matrix ("h.0.attn.c_attn" or "blk.0.attn_qkv") -> (A, B).
 
-    Nothing is permuted here. The adapter must fit the model (`Adapter.check`).
+    Names have neither a prefix nor ".weight". Rows are not permuted. The adapter must fit the model
+    (`Adapter.check`).
     """
     groups: dict[str, dict[int, Pair]] = {}
     sizes: dict[str, list[int]] = {}
     shapes, rows = tensor_shapes(config), rows_of(config)
     for target in (name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2):
         if f"{target}.weight" not in rows:
-            continue  # an embedding, which has no adapters
+            continue  # an embedding, which cannot have an adapter
         row, i = rows[f"{target}.weight"]
         pattern = row.gguf if file_format == "gguf" else row.hf
         name = pattern.format(i=i).removesuffix(".weight")
@@ -43,7 +45,7 @@ def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileForma
 
 
 def join(members: Mapping[int, Pair], sizes: Sequence[int]) -> Pair:
-    """One pair of the parts that are there; `sizes`: outputs of every part, in order."""
+    """Join the pairs of some parts to one; `sizes` are the numbers of outputs of all parts, in order."""
     if len(sizes) == 1:
         return members[0]
     order = sorted(members)
@@ -61,16 +63,16 @@ def join(members: Mapping[int, Pair], sizes: Sequence[int]) -> Pair:
 
 
 def split(pair: Pair, parts: int) -> dict[int, Pair]:
-    """The pairs of the parts of a joined matrix, whose outputs are of one size; a part of zeros is left out.
+    """Split the pair of a joined matrix into parts of equal size, leaving out parts that are zero.
 
-    A pair that is all zeros (an adapter before its first step) stays as it is, in every part.
+    A pair that is all zeros (an adapter before its first step) is kept in every part.
     """
     a, b = pair
     if parts == 1 or not b.any():
         return {k: (a, rows) for k, rows in enumerate(np.split(b, parts))}
-    found = {}
+    pairs = {}
     for k, rows in enumerate(np.split(b, parts)):
         used = rows.any(axis=0)
         if used.any():
-            found[k] = (a[used], np.ascontiguousarray(rows[:, used]))
-    return found
+            pairs[k] = (a[used], np.ascontiguousarray(rows[:, used]))
+    return pairs

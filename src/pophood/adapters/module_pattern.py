@@ -1,12 +1,12 @@
-"""Patterns of module names in PEFT's `rank_pattern` and `alpha_pattern`: regular expressions, matched safely.
+"""Safe matching of the regular expressions for module names in PEFT's `rank_pattern` and `alpha_pattern`.
 
 PEFT gives a module the value of the first pattern for which `re.match(rf"(.*\\.)?({pattern})$", name)`
-finds something. The patterns come from a stranger's file, and Python's `re` can backtrack for years on one of
-a few characters (`(a+)+b`). So a pattern that repeats anything is matched here by advancing a set of
-positions, which never backtracks, under a limit on the total number of steps. A plain name, without
-repetition, is left to `re`, whose work is then bounded by the lengths of pattern and name.
+matches. The patterns come from a stranger's file, and Python's `re` can backtrack for years on a pattern of a
+few characters (`(a+)+b`). So a pattern with repetition is matched here by advancing a set of positions, which
+never backtracks, under a limit on the total number of steps. A plain name is left to `re`, whose work is then
+bounded by the lengths of pattern and name.
 
-Not read: references, lookahead and lookbehind, flags, possessive repetition. They are refused by name.
+References, lookahead, lookbehind, flags and possessive repetition are refused by name.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 MOST_CHARACTERS = 1_000  # of a pattern, and of a module's name
 MOST_DEPTH = 20  # of groups inside groups
 MOST_COUNT = 1_000  # in {least,most}
-MOST_STEPS = 5_000_000  # of all matches with the patterns of one file: a few seconds
+MOST_STEPS = 5_000_000  # for all matches with the patterns of one file; takes a few seconds
 _PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_.-]|\\[.-])+\$?", re.ASCII)
 _COUNTS = re.compile(r"\{([0-9]*)(?:(,)([0-9]*))?\}", re.ASCII)
 _CLASS_ESCAPES = "dDwWsS"
 
 
 class PatternError(ValueError):
-    """A pattern that is no regular expression, or uses what is not matched here; the message says which."""
+    """Raised for a pattern that is not a regular expression, or uses a feature that is not supported here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Character:
-    """One character for which `test` finds a match."""
+    """One character that `test` matches."""
 
     test: re.Pattern[str]
 
@@ -64,7 +64,7 @@ _Node = _Character | _Edge | _Sequence | _Choice | _Repeat
 
 
 class ModulePatterns:
-    """The patterns of one file, in order. Raises PatternError for one that cannot be read.
+    """The patterns of one file, in order; PatternError for one that cannot be read.
 
     >>> ModulePatterns(["q_proj", r".*\\.layers\\.3\\..*proj$"]).first("model.layers.3.mlp.up_proj")
     '.*\\\\.layers\\\\.3\\\\..*proj$'
@@ -75,9 +75,9 @@ class ModulePatterns:
         self._steps = [MOST_STEPS]
 
     def first(self, name: str) -> str | None:
-        """The first pattern that matches a module's name as PEFT matches it, or None.
+        """Return the first pattern that matches a module's name as PEFT matches it, or None.
 
-        Raises PatternError when the patterns of the file have taken too many steps.
+        Raises PatternError if the patterns of the file take too many steps.
         """
         if len(name) > MOST_CHARACTERS:
             raise PatternError(f"a module's name has {len(name):,} characters, more than {MOST_CHARACTERS:,}")
@@ -98,22 +98,22 @@ def _matcher(pattern: str) -> re.Pattern[str] | _Node:
     if _PLAIN.fullmatch(pattern):
         return re.compile(rf"(.*\.)?({pattern})$")
     node = _Parser(pattern).parsed()
-    _compiled(rf"(.*\.)?({pattern})$")  # what Python's re refuses, PEFT refuses
+    _compiled(rf"(.*\.)?({pattern})$")  # PEFT refuses what Python's re refuses
     return node
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # "[[" may come to mean something
+            warnings.simplefilter("ignore", FutureWarning)  # "[[" may change its meaning
             return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise PatternError(f"it is no regular expression ({error})") from None
+        raise PatternError(f"it is not a regular expression ({error})") from None
 
 
 @dataclass
 class _Parser:
-    """Reads a pattern from left to right."""
+    """Parses a pattern from left to right."""
 
     text: str
     at: int = 0
@@ -154,9 +154,9 @@ class _Parser:
         elif character == "[":
             self._skip_class()
         elif character in "*+?":
-            raise PatternError(f"{character} stands after nothing")
+            raise PatternError(f"{character} has nothing before it to repeat")
         elif character == "{":
-            return _Character(re.compile(r"\{"))  # what is no count, is itself
+            return _Character(re.compile(r"\{"))  # a brace that is not a count stands for itself
         return _Character(_compiled(self.text[start : self.at]))
 
     def _group(self) -> _Node:
@@ -167,7 +167,7 @@ class _Parser:
             self.at = named.end()
         self.depth += 1
         if self.depth > MOST_DEPTH:
-            raise PatternError(f"it has more than {MOST_DEPTH} groups inside each other")
+            raise PatternError(f"it has more than {MOST_DEPTH} nested groups")
         node = self._choice()
         self.depth -= 1
         if not self._next(")"):
@@ -175,7 +175,7 @@ class _Parser:
         return node
 
     def _skip_class(self) -> None:
-        """Go past "[...]"; a "]" that comes first is part of it."""
+        """Skip "[...]"; a "]" at its beginning is part of the class."""
         self._next("^")
         self._next("]")
         while self.at < len(self.text) and self.text[self.at] != "]":
@@ -187,7 +187,7 @@ class _Parser:
         counts = self._counts()
         if counts is None:
             return node
-        self._next("?")  # as few as possible: the same names match
+        self._next("?")  # lazy repetition matches the same names
         if self.text[self.at : self.at + 1] == "+":
             raise PatternError("it repeats possessively")
         if self.text[self.at : self.at + 1] in ("*", "?") or _COUNTS.match(self.text, self.at):
@@ -198,20 +198,20 @@ class _Parser:
         for character, counts in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
             if self._next(character):
                 return counts
-        given = _COUNTS.match(self.text, self.at)
-        if given is None or given[0] == "{}":
+        match = _COUNTS.match(self.text, self.at)
+        if match is None or match[0] == "{}":
             return None
-        self.at = given.end()
-        if max(len(given[1]), len(given[3] or "")) > 9:
+        self.at = match.end()
+        if max(len(match[1]), len(match[3] or "")) > 9:
             raise PatternError(f"it counts to more than {MOST_COUNT:,}")
-        least = int(given[1] or 0)
-        most = least if given[2] is None else int(given[3]) if given[3] else None
+        least = int(match[1] or 0)
+        most = least if match[2] is None else int(match[3]) if match[3] else None
         if max(least, most or 0) > MOST_COUNT:
             raise PatternError(f"it counts to more than {MOST_COUNT:,}")
         return least, most
 
     def _next(self, character: str) -> bool:
-        """Go past a character if it comes next."""
+        """Skip a character if it comes next, and return whether it did."""
         if self.text[self.at : self.at + 1] != character:
             return False
         self.at += 1
@@ -220,14 +220,14 @@ class _Parser:
 
 @dataclass
 class _Places:
-    """One name. Positions 0..len(name) are the bits of an integer; a node leads from some to others."""
+    """Matches nodes against one name. Sets of positions 0..len(name) are the bits of an integer."""
 
     name: str
-    steps: list[int]  # how many are left, shared by the matches of a file
+    steps: list[int]  # the number of steps left, shared by all matches of a file
     _hits: dict[re.Pattern[str], int] = field(default_factory=dict)
 
     def whole(self, node: _Node) -> bool:
-        """True if the node leads from the beginning, or from behind any dot, to the end."""
+        """Return whether the node leads from the beginning, or from behind a dot, to the end."""
         starts = 1
         for i, character in enumerate(self.name.partition("\n")[0]):  # PEFT's "." ends at a new line
             if character == ".":
@@ -270,7 +270,7 @@ class _Places:
         return reached
 
     def _places(self, test: re.Pattern[str]) -> int:
-        """The positions whose character passes a test."""
+        """Return the positions whose character passes a test."""
         if test not in self._hits:
             self.steps[0] -= len(self.name)
             self._hits[test] = sum(1 << i for i, character in enumerate(self.name) if test.match(character))
@@ -284,7 +284,7 @@ class _Places:
 
 
 def _run(places: int, hits: int) -> int:
-    """Where `.*` leads if the characters at `hits` pass: in steps of 1, 2, 4... characters."""
+    """Return where `x*` leads if the characters at `hits` match x, in steps of 1, 2, 4... characters."""
     passable, width = hits << 1, 1
     while passable:
         places |= passable & (places << width)

@@ -1,4 +1,4 @@
-"""Opens an adapter, whichever of the two formats it is in, and finds the chat template beside it."""
+"""Opens an adapter in either format, and finds its chat template (small: dispatches to the two readers)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pophood.text.chat.chat_template import load_template_folder
 
 
 def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
-    """The adapter in a PEFT folder or a GGUF file, checked against the model that it is for."""
+    """Open the adapter in a PEFT folder or a GGUF file, and check it against the config of its model."""
     path = Path(path)
     if path.is_file() and path.suffix != ".gguf" and identify(path) == "safetensors":
         path = path.parent
@@ -23,10 +23,10 @@ def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
 
 
 def template_of(path: str | Path) -> str | None:
-    """The chat template in an adapter's folder, or None.
+    """Return the chat template in an adapter's folder, or None.
 
-    `pophood tune` leaves one where the model has none, PEFT's users save the tokenizer beside the adapter.
-    Raises BadFile for one that is no text.
+    `pophood tune` writes one if the model has none, and users of PEFT save the tokenizer beside the adapter.
+    Raises BadFile for a template that is not text.
     """
     folder = Path(path) if Path(path).is_dir() else Path(path).parent
     if not (folder / CONFIG).is_file():

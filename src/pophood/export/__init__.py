@@ -1,1 +1,1 @@
-"""LEAVE: what was run or tuned here, written so that other programs open it, and read back to prove it."""
+"""Exports: writes models and adapters for other programs, and reads them back to prove that they are right."""

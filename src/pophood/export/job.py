@@ -1,7 +1,7 @@
-"""One export from beginning to end: written where nobody sees it, proved, given its receipt, put in place.
+"""One export from beginning to end: written to a hidden folder, proved, given a receipt, moved into place.
 
-A receipt says what the files are (sha256, bytes), what they were made of, and what the proof found. Nothing
-in it depends on the time, so the same export writes the same receipt.
+A receipt lists the files (sha256, bytes), their source, and the results of the proof. Nothing in it depends
+on the time, so the same export writes the same receipt.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ from pophood.adapters.gguf_adapter import read_adapter_gguf
 from pophood.adapters.peft import read_adapter
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, BadInput
-from pophood.export.gguf.gguf_adapter_writer import write_adapter_gguf
+from pophood.export.adapter_writers import write_adapter, write_adapter_gguf
 from pophood.export.gguf.gguf_model import write_model
 from pophood.export.hf.hf_folder import write_folder
-from pophood.export.merged import Merged
+from pophood.export.merged import Merged, source_weights
 from pophood.export.ollama import modelfile
-from pophood.export.peft_writer import write_adapter
 from pophood.export.proof import Proof, prove_bytes, prove_model
-from pophood.export.source import source_weights
 from pophood.export.staging import RECEIPT, is_file, receipt_of, staged, staged_file
 from pophood.export.types import chosen
 from pophood.model.bundle import Bundle
@@ -41,7 +39,7 @@ Adapters = Sequence[tuple[Adapter, float]]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an export came to: `path` is the folder or file, `files` name -> {"bytes", "sha256"}."""
+    """The result of an export: `path` is the folder or file, `files` maps names to {"bytes", "sha256"}."""
 
     path: Path
     made: str  # "model" or "adapter"
@@ -55,7 +53,7 @@ class Receipt:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """As receipt.json has it; the place is left out."""
+        """Return the content of receipt.json, which does not include the path."""
         document = asdict(self)
         del document["path"]
         versions = {
@@ -77,12 +75,13 @@ def export_model(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Receipt:
-    """Write a model, adapters folded in, and prove it: a .gguf file, else a folder in Hugging Face's layout.
+    """Write a model with adapters merged in, and prove it: a .gguf file, or a Hugging Face folder.
 
-    `kind`: f32, f16, bf16, and in GGUF q8_0, q4_0, q4_1; None stores each tensor in the type that the model's
-    own file has, quantised ones as f32. `template` replaces the chat template. `ollama` adds a Modelfile; of
-    a folder it makes one that holds a GGUF file. Raises BadInput, Unsupported; BadFile, EngineError where the
-    proof fails; PophoodError for a full disk: nothing is left then, and what stood there before stays.
+    `kind` is f32, f16, bf16, and in GGUF also q8_0, q4_0 or q4_1; None keeps the type of each tensor in the
+    model's own file, with quantised ones as f32. `template` replaces the chat template. `ollama` adds a
+    Modelfile; a folder then holds a GGUF file. Raises BadInput and Unsupported, BadFile and EngineError if
+    the proof fails, and PophoodError for a full disk. After an error nothing is left behind, and an older
+    export stays in place.
 
     Example: `export_model(open_bundle("gpt2"), "gpt2-q8.gguf", "q8_0").proof.kl`.
     """
@@ -121,7 +120,7 @@ def export_model(
 def export_adapter(
     config: ModelConfig, adapter: Adapter, to: str | Path, *, template: str | None = None
 ) -> Receipt:
-    """Write an adapter alone and read it back: as llama.cpp's GGUF file, else as a PEFT folder.
+    """Write only an adapter and read it back: as llama.cpp's GGUF file, or as a PEFT folder.
 
     Raises what `export_model` raises.
     """
@@ -132,7 +131,9 @@ def export_adapter(
             prove_bytes(folder / to.name, write_adapter_gguf(folder / to.name, adapter, config))
             back = read_adapter_gguf(folder / to.name, config)
             if template is not None:
-                notes.append("an adapter's GGUF file holds no chat template: give it to llama.cpp by hand")
+                notes.append(
+                    "an adapter's GGUF file cannot hold a chat template: pass it to llama.cpp yourself"
+                )
         else:
             write_adapter(folder, adapter, config, template)
             back = read_adapter(folder)
@@ -163,24 +164,26 @@ def _check_place(bundle: Bundle, to: Path) -> None:
         raise BadInput(f"{to}: holds the model that is to be exported: name another place")
 
 
-def _largest_difference(meant: Adapter, found: Adapter, to: Path) -> float:
-    """The largest relative difference of a matrix's change; BadFile if more than float32 rounding."""
-    if meant.targets.keys() != found.targets.keys() and any(b.any() for _, b in meant.targets.values()):
-        zero = {target for target, (_, b) in meant.targets.items() if not b.any()}
-        if meant.targets.keys() - zero != found.targets.keys() - zero:
-            raise BadFile(f"{to}: read back, the adapter changes other matrices than it was meant to")
+def _largest_difference(original: Adapter, written: Adapter, to: Path) -> float:
+    """Return the largest relative difference of a matrix's change; BadFile if it exceeds float32 rounding."""
+    if original.targets.keys() != written.targets.keys() and any(
+        b.any() for _, b in original.targets.values()
+    ):
+        zero = {target for target, (_, b) in original.targets.items() if not b.any()}
+        if original.targets.keys() - zero != written.targets.keys() - zero:
+            raise BadFile(f"{to}: read back, the adapter changes other matrices than the original")
     largest = 0.0
-    for target, (a, b) in found.targets.items():
-        meant_a, meant_b = meant.targets.get(target, (a, np.zeros_like(b)))
+    for target, (a, b) in written.targets.items():
+        original_a, original_b = original.targets.get(target, (a, np.zeros_like(b)))
         ours, theirs = (
             scale * (right.astype(np.float64) @ left)
-            for scale, left, right in ((meant.scale, meant_a, meant_b), (found.scale, a, b))
+            for scale, left, right in ((original.scale, original_a, original_b), (written.scale, a, b))
         )
         size = np.abs(ours).max(initial=0.0)
         difference = float(np.abs(ours - theirs).max(initial=0.0) / size) if size else 0.0
         if not difference < 1e-6:
             raise BadFile(
-                f"{to}: read back, the change of {target} is another: it was not kept; export again"
+                f"{to}: read back, the change of {target} differs: the export was deleted; export again"
             )
         largest = max(largest, difference)
     return largest

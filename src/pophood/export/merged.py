@@ -1,8 +1,9 @@
-"""Merged: a model's weights with adapters folded in, one tensor at a time; nothing is kept."""
+"""The source of an export: the files of a bundle, and its weights with adapters folded in (`Merged`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from pophood.adapters.adapter import Adapter, Floats
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput
-from pophood.model.bundle import Weights
+from pophood.formats import open_gguf
+from pophood.formats.sniff import weights_at
+from pophood.model.bundle import Bundle, Weights
 
 
 class Merged:
-    """What an export means to write. An engine loads it too (`engine.StoredWeights`).
+    """The weights to export, merged one tensor at a time and not kept. An engine can load them too.
 
     merged = Merged(bundle.config, bundle.weights, [(adapter, 1.0)])
     merged("blocks.0.attn.q.weight")            # [out, in] float32
@@ -34,20 +37,35 @@ class Merged:
         self._changed = {target for adapter, _ in adapters for target in adapter.targets}
 
     def __call__(self, name: str) -> Floats:
-        """The float32 values of one canonical tensor."""
+        """Return the float32 values of one canonical tensor."""
         values = self._weights[name]
         for adapter, scale in self.adapters:
             values = adapter.fold(name.removesuffix(".weight"), values, scale)
         return values
 
     def stored(self, name: str) -> tuple[str, NDArray[Any]]:
-        """As `Weights.stored`: the file's own values where nothing is changed."""
+        """Return the type and values as `Weights.stored` does; a changed matrix is float32."""
         if name.removesuffix(".weight") in self._changed:
             return "F32", self(name)
         return self._weights.stored(name)
 
     def stored_type(self, name: str) -> str:
-        """As `Weights.stored_type`; a changed matrix is "F32"."""
+        """Return the type as `Weights.stored_type` does; a changed matrix is "F32"."""
         if name.removesuffix(".weight") in self._changed:
             return "F32"
         return self._weights.stored_type(name)
+
+
+def source_weights(bundle: Bundle) -> Path:
+    """Return the weights file: a .safetensors file, the index or first shard, or the (first) GGUF file."""
+    return weights_at(bundle.path)
+
+
+def source_folder(bundle: Bundle) -> Path:
+    """Return the folder that holds config.json and the tokenizer."""
+    return source_weights(bundle).parent
+
+
+def source_metadata(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the metadata of a GGUF source; {} for a folder."""
+    return open_gguf(source_weights(bundle)).metadata if bundle.file_format == "gguf" else {}

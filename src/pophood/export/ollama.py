@@ -1,8 +1,8 @@
-"""An Ollama Modelfile: where the weights are, the chat template in Go's language, stops, sampling values.
+"""Writes an Ollama Modelfile: path of the weights, chat template in Go's language, stops, sampling values.
 
-A chat template is a program in Jinja, and Ollama's are programs in Go. Ours is not translated: it is *tried*,
-with a few conversations of made-up words, and where every one comes out as text before, words, text after,
-the Go template that says the same is written. Anything else is left out, with a note: no guess is written.
+Chat templates are programs in Jinja, while Ollama's are in Go. The template is not translated but tried on a
+few conversations of made-up words. If each comes out as fixed text around each message, the equivalent Go
+template is written. Any other template is left out, with a note; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """A chat format without conditions: what stands before and after the words of each role."""
+    """A chat format without conditions: the text before and after the words of each role."""
 
-    before: str  # the whole conversation; the start token that readers add themselves is not in it
+    before: str  # before the conversation, without the start token, which readers add themselves
     around: dict[str, tuple[str, str]]  # role -> (text before, text after)
-    prompt: str  # before the answer that is wanted
-    system: str | None  # what the template says as "system" when nobody does
+    prompt: str  # before the answer to generate
+    system: str | None  # the system text of the template itself, used if the conversation has none
 
     def render(self, messages: list[tuple[str, str]], *, prompt: bool) -> str:
-        """The text of (role, words) pairs: what the Go template gives."""
+        """Render (role, words) pairs as the Go template does."""
         if self.system is not None and messages[0][0] != "system":
             messages = [("system", self.system), *messages]
         turns = (self.around[role][0] + words + self.around[role][1] for role, words in messages)
@@ -42,7 +42,7 @@ class Turns:
 
 
 def modelfile(bundle: Bundle, weights: str, template: str | None = None) -> tuple[str, list[str]]:
-    """The Modelfile for a GGUF file of this name beside it, and notes.
+    """Return the Modelfile for a GGUF file of this name beside it, and notes.
 
     Example: `modelfile(bundle, "notes.gguf")[0]` begins "FROM ./notes.gguf".
     """
@@ -56,7 +56,7 @@ def modelfile(bundle: Bundle, weights: str, template: str | None = None) -> tupl
         if turns is None:
             notes.append(
                 "the Modelfile has no TEMPLATE: the model's chat template does more than put text around each"
-                " turn, so Ollama takes what it finds in the GGUF file; check its answers"
+                " turn, so Ollama uses the one in the GGUF file; check its answers"
             )
         else:
             lines.append(f'TEMPLATE """{go_template(turns)}"""')
@@ -70,9 +70,9 @@ def modelfile(bundle: Bundle, weights: str, template: str | None = None) -> tupl
 
 
 def recognise(chat: ChatTemplate, bundle: Bundle) -> Turns | None:
-    """The format of a chat template, if it is one without conditions, else None."""
+    """Return the format of a chat template if it has no conditions, else None."""
     if "strftime_now" in chat.source:
-        return None  # a day would be written down for ever
+        return None  # today's date would be fixed in the file
     starts = "".join(bundle.tokenizer.token_text(id_) for id_ in bundle.tokenizer.start_ids)
 
     def rendered(*messages: tuple[str, str], prompt: bool = False) -> str:
@@ -130,7 +130,7 @@ def _take_apart(rendered: Callable[..., str]) -> Turns | None:
         "assistant": (to_answer[len(after_user) :], after_answer),
     }
     prompt = with_prompt[len(long) :]
-    head = rendered(_U).partition(USER)[0]  # what stands there when nobody speaks as the system
+    head = rendered(_U).partition(USER)[0]  # the text before the first user message without a system message
     before = head.removesuffix(before_user)
     if head.endswith(before_user) and first.startswith(before):
         around["system"] = (first[len(before) :], after_system)
@@ -141,7 +141,7 @@ def _take_apart(rendered: Callable[..., str]) -> Turns | None:
 
 
 def go_template(turns: Turns) -> str:
-    """The same format in Go's template language, over Ollama's .Messages."""
+    """Write the same format in Go's template language, over Ollama's .Messages."""
     roles = [
         f'{{{{ {word} eq .Role "{role}" }}}}{turns.around[role][0]}{{{{ .Content }}}}{turns.around[role][1]}'
         for word, role in (("if", "system"), ("else if", "user"), ("else if", "assistant"))

@@ -1,9 +1,9 @@
-"""What was written is read back: the bytes of every tensor, the values, the words, and what the model says.
+"""Proves an export by reading it back: bytes and values of every tensor, tokenizer, and the model's output.
 
-At f32, and where every tensor keeps the type that it had, the engine on the written file must give the bits
-of the engine on the weights that were meant, and the same greedy tokens. In the other types the written
-model's next-token probabilities are compared with the meant ones on a bundled text: the mean Kullback-Leibler
-divergence must stay below the bound of its type. A mismatch is an error, and the export is then not kept.
+At f32, and if every tensor keeps its type, the engine must compute the same bits and greedy tokens from the
+written file as from the original weights. For other types, next-token probabilities on a bundled text are
+compared: the mean Kullback-Leibler divergence must stay below the bound of the type. A mismatch is an error,
+and the export is deleted.
 """
 
 from __future__ import annotations
@@ -20,25 +20,24 @@ from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, BadInput, EngineError
 from pophood.export.hf.hf_folder import rounded
 from pophood.export.merged import Merged
-from pophood.export.proof_text import AWKWARD, PASSAGE
 from pophood.export.types import Types
 from pophood.formats import identify, open_gguf, open_safetensors
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.model.engine import Engine, StoredWeights
 from pophood.model.score import greedy
 
-TOKENS = 256  # of the passage, at most
+TOKENS = 256  # at most, of the passage
 GREEDY = 64
 PROMPT = 32
-# Mean KL divergence in nats per token, against the merged weights at f32. SmolLM2-135M, whose file had 4 bits
-# already, shows 5e-5 (bf16), 2e-6 (f16), 1e-3 and 0.33 (q4_0), larger models less; one wrong matrix gives
-# whole nats.
+# Bounds of the mean KL divergence in nats per token, relative to the merged weights at f32. SmolLM2-135M,
+# from a file of 4 bits, shows 5e-5 (bf16), 2e-6 (f16), 1e-3 (q8_0) and 0.33 (q4_0), larger models less. One
+# wrong matrix gives several nats.
 BOUNDS = {"f32": 0.0, "bf16": 0.01, "f16": 1e-3, "q8_0": 0.03, "q4_0": 0.6, "q4_1": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an engine makes of the passage: `logits` [T, V], and its greedy continuation of the beginning."""
+    """An engine's results on the passage: `logits` [T, V], and a greedy continuation of its beginning."""
 
     logits: NDArray[np.float32]
     greedy: tuple[int, ...]
@@ -48,7 +47,7 @@ class Reading:
 class Proof:
     """The figures of one comparison, for the receipt."""
 
-    tensors: int  # whose bytes are those that were meant
+    tensors: int  # number of tensors, all with the right bytes
     tokens: int
     bits_equal: bool  # of the logits
     largest_difference: float  # of a logit
@@ -60,7 +59,7 @@ class Proof:
 
 
 def passage_ids(bundle: Bundle) -> list[int]:
-    """The passage in a model's tokens, no longer than its context."""
+    """Return the passage in a model's tokens, cut to its context."""
     ids = bundle.tokenizer.encode(PASSAGE)[: min(TOKENS, bundle.config.n_positions)]
     if any(id_ >= bundle.config.vocab_size for id_ in ids):
         raise BadInput(
@@ -72,7 +71,7 @@ def passage_ids(bundle: Bundle) -> list[int]:
 def read_through(
     config: ModelConfig, weights: StoredWeights, ids: list[int], threads: int | None = None
 ) -> Reading:
-    """Load the weights into an engine of its own (f32 arithmetic) and read the passage."""
+    """Load the weights into a new engine (f32 arithmetic) and run it on the passage."""
     prompt = ids[: min(PROMPT, max(1, config.n_positions // 2))]
     steps = min(GREEDY, config.n_positions - len(prompt))
     context = min(config.n_positions, max(len(ids), len(prompt) + steps))
@@ -89,14 +88,14 @@ def prove_bytes(path: Path, digests: Mapping[str, str]) -> None:
     with file:
         if file.tensors.keys() != digests.keys():
             odd = sorted(file.tensors.keys() ^ digests.keys())
-            raise _mismatch(path, f"the tensors {', '.join(odd[:4])} are missing or too many")
+            raise _mismatch(path, f"the tensors {', '.join(odd[:4])} are missing or unexpected")
         for name, tensor in file.tensors.items():
             if hashlib.sha256(tensor.data.data).hexdigest() != digests[name]:
                 raise _mismatch(path, f"the bytes of {name} are not those that were written")
 
 
 def prove_values(written: Bundle, merged: Merged, kind: str) -> None:
-    """Raise BadFile unless the config, and at f32, f16 and bf16 every canonical tensor, is the meant one."""
+    """Raise BadFile unless the config and (at f32, f16 and bf16) every canonical tensor are the original's."""
     odd = differences(merged.config, written.config)
     if odd:
         raise _mismatch(written.path, "; ".join(odd))
@@ -104,40 +103,40 @@ def prove_values(written: Bundle, merged: Merged, kind: str) -> None:
         values = written.weights[name]
         stored = written.weights.stored_type(name).lower()
         if not np.array_equal(values, rounded(merged(name), stored, name)):
-            raise _mismatch(written.path, f"the values of {name} are not those that were meant")
+            raise _mismatch(written.path, f"the values of {name} differ")
 
 
-def differences(meant: ModelConfig, found: ModelConfig) -> list[str]:
-    """What of an architecture was lost, in words; its name may change (GGUF calls Mistral llama)."""
-    odd = [
-        f"{field.name} {getattr(meant, field.name)!r} became {getattr(found, field.name)!r}"
-        for field in fields(meant)
+def differences(original: ModelConfig, written: ModelConfig) -> list[str]:
+    """Describe the differences of two architectures, except their names (GGUF calls Mistral llama)."""
+    changes = [
+        f"{field.name} {getattr(original, field.name)!r} became {getattr(written, field.name)!r}"
+        for field in fields(original)
         if field.name not in ("architecture", "rope", "limit")
-        and getattr(meant, field.name) != getattr(found, field.name)
+        and getattr(original, field.name) != getattr(written, field.name)
     ]
-    windows = [None if c.limit is None else c.limit.window for c in (meant, found)]
+    windows = [None if c.limit is None else c.limit.window for c in (original, written)]
     if windows[0] != windows[1]:
-        odd.append(f"the width of sliding attention {windows[0]} became {windows[1]}")
-    turns = [None if c.rope is None else c.rope.frequencies(c.head_dim) for c in (meant, found)]
-    if not np.array_equal(*turns):  # type: ignore[arg-type]
-        odd.append("its rotary positions turn by other angles")
-    return odd
+        changes.append(f"the width of sliding attention {windows[0]} became {windows[1]}")
+    frequencies = [None if c.rope is None else c.rope.frequencies(c.head_dim) for c in (original, written)]
+    if not np.array_equal(*frequencies):  # type: ignore[arg-type]
+        changes.append("its rotary positions have other frequencies")
+    return changes
 
 
-def prove_words(written: Bundle, meant: Bundle, template: str | None) -> None:
-    """Raise BadFile unless the written tokenizer makes the same ids, stops and chats of the meant one."""
+def prove_words(written: Bundle, original: Bundle, template: str | None) -> None:
+    """Raise BadFile unless the written tokenizer has the original's ids, stops and chat template."""
     for text in (PASSAGE, AWKWARD):
-        ours = [_ids(bundle, text) for bundle in (meant, written)]
+        ours = [_ids(bundle, text) for bundle in (original, written)]
         if ours[0] != ours[1]:
             place = next((i for i, (a, b) in enumerate(zip(*ours, strict=False)) if a != b), "the end")
-            raise _mismatch(written.path, f"the tokenizer makes other ids, from token {place} of a text on")
-    stops = [set(bundle.tokenizer.stops) for bundle in (meant, written)]
+            raise _mismatch(written.path, f"the tokenizer gives other ids from token {place} of a text on")
+    stops = [set(bundle.tokenizer.stops) for bundle in (original, written)]
     if not stops[0] <= stops[1]:
         raise _mismatch(written.path, f"the stop tokens {sorted(stops[0] - stops[1])} were lost")
-    wanted = meant.chat_template.source if template is None and meant.chat_template else template
-    found = written.chat_template.source if written.chat_template else None
-    if (wanted or None) != found:
-        raise _mismatch(written.path, "the chat template is not the one that was meant")
+    wanted = original.chat_template.source if template is None and original.chat_template else template
+    source = written.chat_template.source if written.chat_template else None
+    if (wanted or None) != source:
+        raise _mismatch(written.path, "the chat template differs")
 
 
 def _ids(bundle: Bundle, text: str) -> list[int]:
@@ -156,10 +155,10 @@ def prove_model(
     template: str | None = None,
     threads: int | None = None,
 ) -> Proof:
-    """Read a written model back and compare it with what was meant; raises BadFile or EngineError.
+    """Read a written model back and compare it with the original; raises BadFile or EngineError.
 
-    `path` is a folder or a .gguf file; `digests` are of its tensors' bytes as they were written. At f32, and
-    where nothing was rounded, the engine must give the same bits.
+    `path` is a folder or a .gguf file; `digests` are the hashes of the bytes that were written. At f32, and
+    if nothing was rounded, the engine must compute the same bits.
     """
     weights = path / "model.safetensors" if path.is_dir() else path
     prove_bytes(weights, digests)
@@ -167,31 +166,31 @@ def prove_model(
     prove_values(written, merged, types.label)
     prove_words(written, bundle, template)
     ids = passage_ids(bundle)
-    meant = read_through(merged.config, merged, ids, threads)
-    found = read_through(written.config, written.weights, ids, threads)
+    expected = read_through(merged.config, merged, ids, threads)
+    actual = read_through(written.config, written.weights, ids, threads)
     exact = types.label == "f32" or (bool(types.own) and not merged.adapters)
-    proof = compare(meant, found, len(digests), "f32" if exact else types.label)
+    proof = compare(expected, actual, len(digests), "f32" if exact else types.label)
     same = proof.bits_equal and proof.greedy == proof.greedy_of
     if (exact and not same) or not proof.kl <= proof.bound:
         raise EngineError(
-            f"{path}: the written model is not the meant one: KL {proof.kl:.3g} nats per token (bound"
+            f"{path}: the written model differs from the original: KL {proof.kl:.3g} nats per token (bound"
             f" {proof.bound:g}), logits differ by up to {proof.largest_difference:.3g}, {proof.greedy} of"
-            f" {proof.greedy_of} greedy tokens equal: it was not kept"
+            f" {proof.greedy_of} greedy tokens are equal: it was deleted"
         )
     return proof
 
 
-def compare(meant: Reading, found: Reading, tensors: int, kind: str) -> Proof:
-    """The figures of two readings of the same text."""
-    rows = len(meant.logits)
-    differences = [float(np.abs(a - b).max()) for a, b in zip(meant.logits, found.logits, strict=True)]
-    kl = [divergence(a, b) for a, b in zip(meant.logits, found.logits, strict=True)]
-    top = np.count_nonzero(meant.logits.argmax(axis=1) == found.logits.argmax(axis=1))
-    equal = [a == b for a, b in zip(meant.greedy, found.greedy, strict=True)]
+def compare(expected: Reading, actual: Reading, tensors: int, kind: str) -> Proof:
+    """Compare two readings of the same text."""
+    rows = len(expected.logits)
+    differences = [float(np.abs(a - b).max()) for a, b in zip(expected.logits, actual.logits, strict=True)]
+    kl = [divergence(a, b) for a, b in zip(expected.logits, actual.logits, strict=True)]
+    top = np.count_nonzero(expected.logits.argmax(axis=1) == actual.logits.argmax(axis=1))
+    equal = [a == b for a, b in zip(expected.greedy, actual.greedy, strict=True)]
     return Proof(
         tensors=tensors,
         tokens=rows,
-        bits_equal=np.array_equal(meant.logits, found.logits),
+        bits_equal=np.array_equal(expected.logits, actual.logits),
         largest_difference=max(differences),
         kl=float(np.mean(kl)),
         bound=BOUNDS[kind],
@@ -201,13 +200,13 @@ def compare(meant: Reading, found: Reading, tensors: int, kind: str) -> Proof:
     )
 
 
-def divergence(meant: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Kullback-Leibler divergence of softmax(found) from softmax(meant), in nats, never below 0.
+def divergence(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> float:
+    """Return the Kullback-Leibler divergence of softmax(actual) from softmax(expected) in nats, at least 0.
 
     >>> divergence(np.zeros(4, np.float32), np.zeros(4, np.float32))
     0.0
     """
-    p, q = (_log_softmax(row.astype(np.float64)) for row in (meant, found))
+    p, q = (_log_softmax(row.astype(np.float64)) for row in (expected, actual))
     return max(0.0, float(np.sum(np.exp(p) * (p - q))))
 
 
@@ -218,4 +217,29 @@ def _log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _mismatch(path: Path, what: str) -> BadFile:
-    return BadFile(f"{path}: read back, it is not what was meant: {what}: it was not kept; export it again")
+    return BadFile(f"{path}: read back, the export is wrong: {what}: it was deleted; export again")
+
+
+# The texts on which an export is tried: prose, numbers, code and other scripts, written for this purpose.
+
+PASSAGE = """\
+The tide mill at the mouth of the river had stood idle for nineteen years when Marta bought it. She did not
+know how to grind flour, and she said so to everyone who asked, which in a village of four hundred people
+was everyone. What she knew was water: how it fills a pond twice a day, how much of it a gate can hold, and
+what a wheel 3.6 metres wide does when 850 litres pass beneath it every second.
+
+"You will need stones," the baker told her. "And patience."
+
+She ordered the stones from the south and found the patience on her own. In the first winter the axle broke.
+In the second, the sluice froze open and the pond emptied itself into the harbour overnight. By the third
+she had a notebook full of small figures, and one line that she read aloud to visitors:
+
+    def power(flow, height): return 1000 * 9.81 * flow * height  # in watts
+
+On the morning the wheel first turned, the postman, the baker and both of the schoolteachers came down to
+see it. Nobody spoke. The water went in, the stones began to hum, and a little grey flour fell into the
+sack. "Das Brot wird gut," said the baker's mother, who was ninety-one: the bread will be good. It was not,
+at first; but it was theirs, and by Easter it was better than what the lorry brought from the city on
+Tuesdays.
+"""
+AWKWARD = "  Two  spaces,\ttab\n\n\n1234567 naïve café Ωμέγα 日本語 🙂 don't WE'LL <|im_end|> </s> x_y==z\r\n"

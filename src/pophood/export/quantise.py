@@ -1,8 +1,8 @@
-"""float32 -> bfloat16, float16, and GGUF's blocks of 32: Q8_0, Q4_0, Q4_1 (drawn in `formats/quant.py`).
+"""Quantises float32 to bfloat16, float16 and GGUF's Q8_0, Q4_0 and Q4_1 (drawn in `formats/quant.py`).
 
 The arithmetic is that of ggml's reference (ggml-quants.c, quantize_row_*_ref) in float32, so the bits equal
-those of its Python package; tests compare. The scale is stored as float16, the integers are made with the
-float32 one.
+those of its Python package; tests compare them. The scale is stored as float16, while the integers are
+computed with the float32 scale.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CHUNK = 1 << 20  # values at a time
 
 
 def encode(kind: str, values: Floats, name: str) -> Bytes:
-    """The bytes of float32 values as "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1", flat.
+    """Encode float32 values as "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1"; return the bytes, flat.
 
-    Raises Unsupported, naming the tensor, for values beyond what the type (of a value or a scale) can hold.
+    Raises Unsupported, naming the tensor, for values or scales beyond the range of their type.
 
     >>> encode("Q8_0", np.full(32, 1.0, np.float32), "w")[:3].tolist()
     [8, 32, 127]
@@ -40,14 +40,14 @@ def encode(kind: str, values: Floats, name: str) -> Bytes:
             if not sound:
                 ends = "it ends at 3.39e38" if kind == "BF16" else "float16 ends at 65,504"
                 raise Unsupported(
-                    f"tensor {name} holds values up to {float(np.abs(flat).max()):g}, which {kind.lower()}"
-                    f" cannot: {ends}: choose --type f32"
+                    f"tensor {name} has values up to {float(np.abs(flat).max()):g}, too large for"
+                    f" {kind.lower()} ({ends}): choose --type f32"
                 )
     return out.reshape(-1)
 
 
 def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """The upper 16 bits of float32 values, rounded to nearest, ties to even; a NaN stays a NaN.
+    """Return the upper 16 bits of float32 values, rounded to nearest, ties to even; a NaN stays a NaN.
 
     >>> to_bfloat16(np.array([1.0, 1.00390625, 1.01171875], np.float32)).tolist()
     [16256, 16256, 16258]
@@ -59,7 +59,7 @@ def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
 
 
 def widened(bits: NDArray[np.uint16]) -> Floats:
-    """bfloat16 bits as float32."""
+    """Convert bfloat16 bits to float32."""
     return np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)
 
 
@@ -76,14 +76,14 @@ def _f16(values: Floats, out: Bytes) -> bool:
 
 
 def _halves(values: Floats, out: Bytes) -> bool:
-    """Store one float16 a block; whether all are finite."""
+    """Store one float16 per block; return whether all are finite."""
     half = values.astype("<f2")
     out[:] = half.reshape(-1, 1).view(np.uint8)
     return bool(np.isfinite(half).all())
 
 
 def _inverse(scale: Floats) -> Floats:
-    """1 / scale in float32, and 0 for 0: [n, 1]."""
+    """Return 1 / scale in float32, and 0 for 0: [n, 1]."""
     with np.errstate(divide="ignore"):
         return np.where(scale == 0, np.float32(0), np.float32(1) / scale)[:, None]
 
@@ -100,7 +100,7 @@ def _q8_0(values: Floats, out: Bytes) -> bool:
 
 
 def _q4_0(values: Floats, out: Bytes) -> bool:
-    # d = (the value of largest size, its sign kept) / -8;  q = floor(w / d + 8.5), at most 15
+    # d = (the value of largest magnitude, with its sign) / -8;  q = floor(w / d + 8.5), at most 15
     largest = np.take_along_axis(values, np.abs(values).argmax(axis=1)[:, None], axis=1)[:, 0]
     scale = largest / np.float32(-8)
     _nibbles(values * _inverse(scale) + np.float32(8.5), out[:, 2:])
@@ -116,7 +116,7 @@ def _q4_1(values: Floats, out: Bytes) -> bool:
 
 
 def _nibbles(raised: Floats, out: Bytes) -> None:
-    """Cut numbers from 0 to 15.99 to 4 bits: the first 16 of a block into low nibbles, then high ones."""
+    """Truncate numbers from 0 to 15.99 to 4 bits: the first half of a block in low nibbles, the rest in high."""
     q = np.minimum(raised.astype(np.uint8), 15)
     out[:] = q[:, :16] | (q[:, 16:] << 4)
 

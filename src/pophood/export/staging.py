@@ -1,8 +1,8 @@
-"""Where an export is made before it is seen: a hidden folder beside its place, renamed when it is proved.
+"""Staging: an export is made in a hidden folder beside its target, and renamed once it is proved.
 
-So a full disk, a failed proof or a crash leaves what was there before; only between the two renames that
-replace an older folder is neither in its place (the older one stands beside it, as `.NAME.….older`). Errors
-name the place that was asked for, not the hidden one.
+So a full disk, a failed proof or a crash leaves an older export in place. Only between the two renames that
+replace an older folder is the target missing; the older folder is then beside it, as `.NAME.….older`. Errors
+name the target, not the hidden folder.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from pophood.errors import BadInput, PophoodError
 from pophood.system import check_writable_target, disk_errors, fsync_directory, rename, unique
 
 RECEIPT = "receipt.json"
-_FILES = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".ggml", ".json", ".zip")  # no names for a folder
+_FILES = (".safetensors", ".bin", ".pt", ".pth", ".onnx", ".ggml", ".json", ".zip")  # not names of folders
 
 
 def is_file(to: str | os.PathLike[str]) -> bool:
-    """Whether an export to this place is one GGUF file, and not a folder."""
+    """Return whether an export to this path is a GGUF file, and not a folder."""
     return Path(to).suffix.lower() == ".gguf"
 
 
 def check_destination(to: str | os.PathLike[str]) -> None:
-    """Raise, before any work is done, unless an export can be put at `to`: a new place, or an older export.
+    """Check, before any work is done, that an export can be written to `to`: a new path, or an older export.
 
-    Raises BadInput for what stands there or is missing, PophoodError where the system forbids writing.
+    Raises BadInput if something else is there or a folder is missing, PophoodError if the system forbids
+    writing.
     """
     path = Path(to)
     if path.suffix.lower() in _FILES:
@@ -42,7 +43,7 @@ def check_destination(to: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A hidden folder to fill; at the end of the block it stands at `target`, after an exception it is gone.
+    """Yield a hidden folder to fill; it is moved to `target` at the end of the block, or deleted on an error.
 
     An older export there (it has a receipt) is replaced; anything else is a BadInput.
     """
@@ -56,9 +57,10 @@ def staged(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_file(target: Path) -> Iterator[Path]:
-    """A hidden folder to fill; its files then move beside `target`, the one of that name first.
+    """Yield a hidden folder to fill; its files are then moved beside `target`, the one of that name first.
 
-    Another export's file there (it has a receipt, see `receipt_of`) is replaced; anything else is a BadInput.
+    An older export's file there (it has a receipt, see `receipt_of`) is replaced; anything else is a
+    BadInput.
     """
     check_destination(target)
     with _hidden(target) as folder:
@@ -70,15 +72,15 @@ def staged_file(target: Path) -> Iterator[Path]:
 
 
 def receipt_of(target: Path) -> Path:
-    """The receipt beside an exported file: `model.gguf.receipt.json`."""
+    """Return the path of the receipt beside an exported file: `model.gguf.receipt.json`."""
     return target.with_name(f"{target.name}.{RECEIPT}")
 
 
 def refuse_foreign(target: Path, receipt: Path) -> None:
-    """Raise BadInput if something stands at `target` that no export of ours wrote."""
+    """Raise BadInput if `target` exists and was not written by an export."""
     empty = target.is_dir() and not any(target.iterdir())
     if target.exists() and not empty and not receipt.is_file():
-        raise BadInput(f"{target}: is already there, and no export wrote it: name a place that is free")
+        raise BadInput(f"{target}: exists, but is not an export of pophood: name another place")
 
 
 @contextmanager
@@ -114,23 +116,23 @@ def _swap(folder: Path, target: Path) -> None:
 
 
 def _move(paths: list[Path], place: Path) -> None:
-    """Rename files over those of a folder; if one fails, the older ones (kept by second names) come back."""
-    moved: list[tuple[Path, Path, bool]] = []  # (hidden, target, whether something stood there)
+    """Rename files over those of a folder; if one fails, restore the older ones from hard links."""
+    moved: list[tuple[Path, Path, bool]] = []  # (hidden, target, whether the target existed)
     try:
         for path in paths:
             target = place / path.name
-            stood = target.exists()
-            if stood:
-                with suppress(OSError):  # a file system without second names
+            existed = target.exists()
+            if existed:
+                with suppress(OSError):  # a file system without hard links
                     os.link(target, _older(path))
             rename(path, target)
-            moved.append((path, target, stood))
+            moved.append((path, target, existed))
         fsync_directory(place)
     except BaseException:
-        for path, target, stood in moved:
+        for path, target, existed in moved:
             if _older(path).exists():
                 _older(path).replace(target)
-            elif not stood:
+            elif not existed:
                 target.unlink()
         raise
 

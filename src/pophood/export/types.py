@@ -1,8 +1,8 @@
-"""The types in which an export stores its tensors: one for all, or for each the one that the base's file has.
+"""The types in which an export stores its tensors: one for all, or for each the type in the base's file.
 
-Left alone, an export stores what the base stores: bfloat16 stays bfloat16, float16 stays float16, float32
-stays float32, tensor by tensor, so that nothing is lost and nothing grows. What the base has quantised is
-decoded, and stored as float32, which holds every value.
+By default an export keeps the type of each tensor in the base's file (bfloat16, float16, float32), so that
+nothing is lost and nothing grows. Tensors that are quantised there are decoded and stored as float32, which
+holds every value.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _WIDTH = {"f32": 4, "f16": 2, "bf16": 2}
 
 
 class StoredTypes(Protocol):
-    """The methods that an export needs of the base's weights: `bundle.Weights` has them."""
+    """The protocol for the base's weights, which `bundle.Weights` implements."""
 
     def stored_type(self, name: str) -> str:
-        """The type in the file of a canonical name."""
+        """Return the type of a canonical tensor in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Types:
-    """`label` is the type that is named in messages and receipts, and that holds where `own` has no entry.
+    """The type of each tensor of an export.
 
-    `own`: canonical name -> "f32", "f16" or "bf16".
+    `own` maps canonical names to "f32", "f16" or "bf16"; all others have the type `label`, which messages and
+    receipts show.
 
     >>> Types("bf16", {"final_norm.weight": "f32"}).of("final_norm.weight"), Types("f16").of("embed.token")
     ('f32', 'f16')
@@ -41,13 +42,16 @@ class Types:
     own: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, *names: str) -> str:
-        """The type of a tensor of the file that joins these canonical ones; f32 where theirs differ."""
+        """Return the type of a file's tensor that joins these canonical ones; f32 if their types differ."""
         kinds = {self.own.get(name, self.label) for name in names}
         return kinds.pop() if len(kinds) == 1 else "f32"
 
 
 def types_of_base(weights: StoredTypes, shapes: Mapping[str, tuple[int, ...]]) -> Types:
-    """Every tensor in the type that the base's file has, a quantised one in f32; labelled by most bytes."""
+    """Return each tensor's type in the base's file, f32 for quantised ones.
+
+    The label is that of most bytes.
+    """
     own = {name: _WHOLE.get(weights.stored_type(name), "f32") for name in shapes}
     sizes: Counter[str] = Counter()
     for name, shape in shapes.items():
@@ -61,7 +65,10 @@ def types_of_base(weights: StoredTypes, shapes: Mapping[str, tuple[int, ...]]) -
 def chosen(
     kind: str | None, weights: StoredTypes, shapes: Mapping[str, tuple[int, ...]], *, gguf: bool
 ) -> Types:
-    """The types of an export: `kind` for all, or those of the base for None. BadInput for an unknown kind."""
+    """Return the types of an export: `kind` for all, or the base's own for None.
+
+    BadInput for an unknown kind.
+    """
     if kind is None:
         return types_of_base(weights, shapes)
     check_type(kind, gguf=gguf)
@@ -74,6 +81,6 @@ def check_type(kind: str, *, gguf: bool) -> None:
     if kind not in known:
         where = "a GGUF file" if gguf else "a folder"
         raise BadInput(
-            f"type {kind!r} is not written into {where}; there are: {', '.join(known)}"
-            f"{'' if gguf else ' (name a .gguf file for the others)'}"
+            f"type {kind!r} cannot be written into {where}; choose one of {', '.join(known)}"
+            f"{'' if gguf else ' (name a .gguf file for others)'}"
         )

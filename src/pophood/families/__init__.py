@@ -1,6 +1,7 @@
-"""NAMES: what each family of models calls its configuration and its tensors. No forward code, no file opened.
+"""Tables of the names that each family of models uses for its configuration and tensors. No forward code.
 
-A new architecture is a file of tables here and its name in FAMILIES. Nothing from a model's folder is run.
+A new architecture is one file of tables here and an entry in FAMILIES. No file is opened here, and nothing
+from a model's folder is run.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ FAMILIES: dict[str, Family] = {family.name: family for family in (GPT2, LLAMA, M
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family that made this config: `family_of(gpt2).strip("transformer.wte.weight") == "wte.weight"`."""
+    """Return the family of a config: `family_of(gpt2).strip("transformer.wte.weight") == "wte.weight"`."""
     return FAMILIES[config.architecture]
 
 
 def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:
-    """What a Hugging Face `config.json` (parsed) says, with transformers' defaults for absent keys.
+    """Read a parsed Hugging Face `config.json`, with transformers' defaults for absent keys.
 
-    Raises Unsupported naming an unknown architecture, key or choice; BadFile naming a missing, wrong or
+    Raises Unsupported, naming an unknown architecture, key or value, and BadFile, naming a missing, wrong or
     contradictory value.
     """
     _refuse_packed(config_json)
@@ -60,10 +61,10 @@ def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:
 
 
 def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """What a GGUF file's metadata and tensors say, with llama.cpp's defaults for absent keys.
+    """Read the config from a GGUF file's metadata and tensors, with llama.cpp's defaults for absent keys.
 
-    The output is tied if there is no output.weight, or one equal to token_embd.weight.
-    Raises what `config_from_hf` raises.
+    The output is tied if output.weight is missing or equals token_embd.weight. Raises what `config_from_hf`
+    raises.
     """
     family = _gguf_family(metadata)
     prefix = f"{family.name}."
@@ -79,7 +80,7 @@ def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor])
 
 
 def _refuse_packed(config_json: Mapping[str, Any]) -> None:
-    """Name the program that packed the matrices of a folder in a format of its own."""
+    """Refuse a folder whose matrices another program packed in its own format, and name that program."""
     for key in ("quantization", "quantization_config", "compression_config"):
         packing = config_json.get(key)
         if not packing:
@@ -89,13 +90,13 @@ def _refuse_packed(config_json: Mapping[str, Any]) -> None:
         by = "MLX" if mlx else short(method) if isinstance(method, str) else "another program"
         raise Unsupported(
             f"config.json: {key} is {short(packing)}: the matrices are packed in a format of {by}; pophood"
-            " reads F32, F16 and BF16 in safetensors, and the packed types of GGUF: take the model as it was"
-            " published before that, or a GGUF file of it"
+            " reads F32, F16 and BF16 in safetensors, and the packed types of GGUF: use the original model,"
+            " or a GGUF file of it"
         )
 
 
 def _hf_family(config_json: Mapping[str, Any]) -> Family:
-    """By model_type; very old files lack it and name the class only. Both must be known."""
+    """Find the family by model_type, or by class for very old files without one; both must be known."""
     classes = config_json.get("architectures")
     if classes is None:
         classes = []
@@ -111,7 +112,7 @@ def _hf_family(config_json: Mapping[str, Any]) -> Family:
         )
     if classes and not set(classes) & set(family.classes):
         raise Unsupported(
-            f"config.json: architectures is {short(classes)}; of {kind}, pophood computes {family.classes[0]}"
+            f"config.json: architectures is {short(classes)}; pophood computes {family.classes[0]} of {kind}"
         )
     return family
 
@@ -128,13 +129,13 @@ def _token_matrix(tensors: Mapping[str, Tensor]) -> Tensor:
     token = tensors.get("token_embd.weight")
     if token is None or len(token.shape) != 2:
         raise BadFile(
-            "the GGUF file holds no matrix token_embd.weight: it is no language model, or incomplete"
+            "the GGUF file has no matrix token_embd.weight: it is not a language model, or incomplete"
         )
     return token
 
 
 def _add_tensor_facts(family: Family, fields: Fields, tensors: Mapping[str, Tensor]) -> None:
-    """What GGUF leaves to the tensors: a tied output, the biases there are, divisors of rotary positions."""
+    """Add the facts that GGUF states by its tensors: a tied output, which biases exist, divisors for RoPE."""
     output = tensors.get("output.weight")
     fields["tied_output"] = output is None or same_bytes(_token_matrix(tensors), output)
     fields["qkv_bias"] = "blk.0.attn_q.bias" in tensors
@@ -143,20 +144,20 @@ def _add_tensor_facts(family: Family, fields: Fields, tensors: Mapping[str, Tens
     if "rope_freqs.weight" in family.gguf_config_tensors and "rope_freqs.weight" in tensors:
         divisors = tensors["rope_freqs.weight"]
         if divisors.size > MOST_ENTRIES:
-            raise BadFile(f"rope_freqs.weight holds {divisors.size:,} values: far more than half a head")
+            raise BadFile(f"rope_freqs.weight has {divisors.size:,} values, far more than half a head")
         fields["rope_divisors"] = tuple(float(d) for d in divisors.decode().ravel())
 
 
 def _bounded(config: ModelConfig) -> ModelConfig:
     if config.n_params > MOST_PARAMETERS:
         raise BadFile(
-            f"the configuration describes {config.n_params:,} parameters; the largest believed is"
+            f"the configuration describes {config.n_params:,} parameters, more than the limit of"
             f" {MOST_PARAMETERS:,}: it is damaged"
         )
     return config
 
 
 _COMPUTED = (
-    f"pophood computes {', '.join(FAMILIES)}: choose a model of one of these, or run this one with the"
-    " program that it was made for"
+    f"pophood computes {', '.join(FAMILIES)}: choose a model of one of these, or run this one in the program"
+    " that it was made for"
 )

@@ -1,7 +1,7 @@
-"""A family of models as data: what its files call the configuration and the tensors, and what must be mended.
+"""A family of models as data: the names in its files, and the layouts that must be converted.
 
-`locate` pairs every canonical tensor with its place in a file and names what is missing, left over or of
-the wrong shape. No forward code, and no file is opened here: tensors come in as views.
+`locate` pairs every canonical tensor with its place in a file, and reports tensors that are missing, left
+over or of the wrong shape. There is no forward code here, and no file is opened: tensors come in as views.
 """
 
 from __future__ import annotations
@@ -29,29 +29,36 @@ Fields = dict[str, Any]
 class TensorName:
     """One kind of tensor under its three names; `{i}` stands for the number of the block.
 
-    `part` = (k, n) says that the file's tensor holds n of ours side by side, of which this is number k.
+    `part` = (k, n): the file's tensor holds n canonical ones side by side, and this is number k.
     """
 
     canonical: str
     hf: str
     gguf: str
     part: tuple[int, int] = (0, 1)
-    conv1d: bool = False  # Hugging Face's GPT-2 stores [in, out]; everything else is [out, in]
-    gguf_pairs: bool = False  # GGUF's rows of each head go 0, D/2, 1, D/2+1...: partners side by side
+    conv1d: bool = False  # Hugging Face's GPT-2 stores [in, out]; all others [out, in]
+    gguf_pairs: bool = (
+        False  # GGUF permutes the rows of each head to 0, D/2, 1, D/2+1...: RoPE pairs adjacent
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How the files of one family are read. `build` makes a config of the fields that the key tables name."""
+    """The tables for the files of one family.
 
-    name: str  # config.json's model_type; `show` calls the architecture so
-    classes: tuple[str, ...]  # values of config.json's "architectures" that compute the same
+    `build` makes a config from the fields that the key tables name.
+    """
+
+    name: str  # model_type in config.json, and the architecture in `pophood show`
+    classes: tuple[str, ...]  # values of "architectures" in config.json that compute the same
     build: Callable[[str, Fields], ModelConfig]  # (architecture, fields)
     tensors: tuple[TensorName, ...]
     hf_keys: Mapping[str, Key]
-    hf_defaults: Mapping[str, Any]  # what transformers takes for an absent key
-    hf_prefix: str  # may stand before every name but lm_head
-    hf_ignored: frozenset[str]  # tensors that are no parameters: masks and tables that follow from the config
+    hf_defaults: Mapping[str, Any]  # transformers' defaults for absent keys
+    hf_prefix: str  # optional before every name but lm_head
+    hf_ignored: frozenset[
+        str
+    ]  # tensors that are not parameters: masks and tables that follow from the config
     gguf_keys: Mapping[str, Key] = field(
         default_factory=dict
     )  # empty: GGUF knows this family by another name
@@ -60,65 +67,65 @@ class Family:
     gguf_ignored: frozenset[str] = frozenset()
 
     def strip(self, hf_name: str) -> str:
-        """The Hugging Face name without the prefix that some files have and others lack."""
+        """Remove the prefix that some files have before a Hugging Face name and others lack."""
         return hf_name.removeprefix(self.hf_prefix)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """Where one canonical tensor lies in a file, and how it is seen as [out, in]."""
+    """The place of one canonical tensor in a file, and its conversion to [out, in]."""
 
-    tensor: Tensor  # narrowed to our rows, unless it is stored [in, out]
-    columns: slice | None = None  # our outputs, of a tensor stored [in, out]
-    pairs: int = 0  # head_dim, where GGUF's rotary pairs must be taken apart
+    tensor: Tensor  # restricted to this tensor's rows, unless it is stored [in, out]
+    columns: slice | None = None  # this tensor's outputs, if it is stored [in, out]
+    pairs: int = 0  # head_dim, if the rows are permuted for RoPE (GGUF's Llama)
 
     def stored(self) -> tuple[str, NDArray[Any]]:
-        """("F32" | "F16" | "BF16", the values as [out, in] or [n]); BF16 as raw uint16 bits.
+        """Return ("F32" | "F16" | "BF16", values as [out, in] or [n]); BF16 as raw uint16 bits.
 
-        A read-only view of the mapped file wherever strides can say so; quantised types (decoded to "F32")
-        and the q and k rows of GGUF's Llama are new arrays.
+        The values are a read-only view of the mapped file wherever strides can express it; quantised types
+        (decoded to "F32") and the q and k rows of GGUF's Llama are new arrays.
         """
         values = self.tensor.values()
         kind = self.tensor.type if self.tensor.type in ("F32", "F16", "BF16") else "F32"
         if self.columns is not None:
             values = values.T[self.columns]
         elif self.pairs:
-            values = apart(values, self.pairs)
+            values = unpermute_rope_rows(values, self.pairs)
         values.flags.writeable = False
         return kind, values
 
 
-def apart(values: NDArray[Any], head_dim: int) -> NDArray[Any]:
-    """Rows of each head from 0, D/2, 1, D/2+1... (GGUF's Llama) to 0, 1, 2... (Hugging Face); a copy.
+def unpermute_rope_rows(values: NDArray[Any], head_dim: int) -> NDArray[Any]:
+    """Reorder the rows of each head from 0, D/2, 1, D/2+1... (GGUF's Llama) to 0, 1, 2...; returns a copy.
 
-    llama.cpp's converter moves them because its Llama rotates neighbours, where transformers rotates i with
-    i + D/2; with the rows back in place one rotation serves every family.
+    llama.cpp's converter permutes them because its RoPE rotates adjacent features, while transformers rotates
+    i with i + D/2. In the original order, one RoPE serves every family.
 
-    >>> apart(np.array([0, 2, 1, 3]), head_dim=4).tolist()
+    >>> unpermute_rope_rows(np.array([0, 2, 1, 3]), head_dim=4).tolist()
     [0, 1, 2, 3]
     """
     paired = values.reshape(values.shape[0] // head_dim, head_dim // 2, 2, *values.shape[1:])
     return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(values.shape)
 
 
-def numbered(name: str) -> tuple[str, int]:
-    """Split off the number of the block, or -1: `numbered("h.3.ln_1.bias") == ("h.{i}.ln_1.bias", 3)`."""
-    match = _NUMBER.search(name)
+def split_block(name: str) -> tuple[str, int]:
+    """Split off the number of the block, or -1: `split_block("h.3.ln_1.bias") == ("h.{i}.ln_1.bias", 3)`."""
+    match = _BLOCK_NUMBER.search(name)
     if match is None:
         return name, -1
     return f"{name[: match.start()]}.{{i}}.{name[match.end() :]}", int(match[1])
 
 
-_NUMBER = re.compile(r"\.(0|[1-9][0-9]{0,3})\.", re.ASCII)
+_BLOCK_NUMBER = re.compile(r"\.(0|[1-9][0-9]{0,3})\.", re.ASCII)
 
 
 def locate(
     family: Family, config: ModelConfig, file_format: FileFormat, tensors: Mapping[str, Tensor]
 ) -> dict[str, Source]:
-    """Canonical name -> Source for every tensor of the config, in `tensor_shapes` order.
+    """Find every tensor of the config: canonical name -> Source, in `tensor_shapes` order.
 
-    Raises BadFile naming tensors that are missing, left over, doubled or of the wrong shape, Unsupported
-    naming one of a type that is not computed with.
+    Raises BadFile, naming tensors that are missing, left over, duplicated or of the wrong shape, and
+    Unsupported, naming one of a type that is not decoded.
     """
     rows = {row.canonical: row for row in family.tensors}
     files = _by_plain_name(family, tensors) if file_format == "safetensors" else dict(tensors)
@@ -126,7 +133,7 @@ def locate(
         _settle_tied_output(family, files)
     wanted: dict[str, tuple[str, TensorName]] = {}
     for canonical in tensor_shapes(config):
-        pattern, i = numbered(canonical)
+        pattern, i = split_block(canonical)
         row = rows[pattern]
         wanted[canonical] = ((row.hf if file_format == "safetensors" else row.gguf).format(i=i), row)
     used = {name for name, _ in wanted.values()}
@@ -149,15 +156,18 @@ def _by_plain_name(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, T
         plain = family.strip(name)
         if plain in files:
             raise BadFile(
-                f"the file holds {short(plain)} twice, with and without {family.hf_prefix!r}:"
-                " take another copy of the model"
+                f"the file has {short(plain)} twice, with and without {family.hf_prefix!r}: use another copy"
+                " of the model"
             )
         files[plain] = tensor
     return files
 
 
 def _settle_tied_output(family: Family, files: dict[str, Tensor]) -> None:
-    """Keep one of a tied model's token and output matrix: a file may hold either, or both if equal."""
+    """Keep one of a tied model's token and output matrices.
+
+    A file may have either, or both if they are equal.
+    """
     names = {row.canonical: row.hf for row in family.tensors}
     token, output = names["embed.token"], names["output.weight"]
     if output in files and token not in files:
@@ -166,10 +176,10 @@ def _settle_tied_output(family: Family, files: dict[str, Tensor]) -> None:
 
 
 def has_own_output(family: Family, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a safetensors model holds an output matrix that differs from its token matrix.
+    """Return whether a safetensors model has an output matrix that differs from its token matrix.
 
-    Adapters of both, merged into a model that ties them, leave such a file with a config.json that still says
-    tied; transformers 5 then uses both (`tie_weights` in modeling_utils.py).
+    Merging adapters of both matrices into a model that ties them produces such a file, although config.json
+    still says that they are tied. transformers 5 then uses both (`tie_weights` in modeling_utils.py).
     """
     files = _by_plain_name(family, tensors)
     names = {row.canonical: row.hf for row in family.tensors}
@@ -178,7 +188,10 @@ def has_own_output(family: Family, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have the same type, shape and bytes; a little is compared first, then chunks."""
+    """Return whether two tensors have the same type, shape and bytes.
+
+    The first few bytes are compared first.
+    """
     if (one.type, one.shape) != (other.type, other.shape):
         return False
     edges = [0, 4096, *range(1 << 20, one.nbytes, 1 << 20), one.nbytes]
@@ -189,13 +202,13 @@ def same_bytes(one: Tensor, other: Tensor) -> bool:
 
 
 def _gguf_ignored(family: Family, config: ModelConfig) -> frozenset[str]:
-    # A tied config was read from a file whose output.weight, if any, equals its token matrix.
+    # A tied config came from a file whose output.weight, if any, equals its token matrix.
     tied = {"output.weight"} if config.tied_output else set()
     return family.gguf_ignored | family.gguf_config_tensors | tied
 
 
 def _ignores(ignored: frozenset[str], name: str, n_layer: int) -> bool:
-    pattern, i = numbered(name)
+    pattern, i = split_block(name)
     return pattern in ignored and i < n_layer
 
 
@@ -205,16 +218,16 @@ def _mismatch(missing: list[str], left: list[str], config: ModelConfig, output_a
         parts.append(f"the file lacks {listed(missing)}")
     if left:
         parts.append(
-            f"it holds {listed(left)}, which a {config.architecture} of {config.n_layer} blocks has not"
+            f"it has {listed(left)}, which a {config.architecture} of {config.n_layer} blocks does not have"
         )
-    advice = "the file is incomplete, or another model's: fetch it again"
+    advice = "the file is incomplete, or belongs to another model: fetch it again"
     if output_alone:
         advice += ", or, if its output is the token matrix, set tie_word_embeddings to true in config.json"
     return f"tensors and configuration disagree: {'; '.join(parts)}: {advice}"
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:
-    """Names for a message, the first few of them: `listed("abcdef") == "'a', 'b', 'c', 'd' and 2 more"`."""
+    """List the first few names for a message: `listed("abcdef") == "'a', 'b', 'c', 'd' and 2 more"`."""
     names = list(names)
     shown = ", ".join(short(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
@@ -229,13 +242,13 @@ def _source(
     expected = whole[::-1] if stored_in_out else whole
     if tensor.shape != expected:
         raise BadFile(
-            f"tensor {short(tensor.name)} has shape {short(tensor.shape)}; the configuration wants"
+            f"tensor {short(tensor.name)} has shape {short(tensor.shape)}; the configuration says"
             f" {expected}: one of them belongs to another model"
         )
     if tensor.type not in BLOCKS:
         raise Unsupported(
             f"tensor {short(tensor.name)} holds {short(tensor.type)}; pophood computes with"
-            f" {', '.join(BLOCKS)}: take the model in one of these types"
+            f" {', '.join(BLOCKS)}: use a model in one of these types"
         )
     start, stop = part * shape[0], (part + 1) * shape[0]
     if stored_in_out:

@@ -1,6 +1,6 @@
-"""GPT-2 (Radford et al. 2019) in any size: learned positions, layer norms with biases, GELU, fused qkv.
+"""GPT-2 (Radford et al. 2019), all sizes: learned positions, layer norms with biases, GELU, fused qkv.
 
-Read from Hugging Face folders, whose matrices are stored [in, out], and from GGUF files of architecture gpt2.
+Read from Hugging Face folders, which store matrices as [in, out], and from GGUF files of architecture gpt2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pophood.families.standard import (
 ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",  # the same polynomial, its terms in another order
+    "gelu_fast": "gelu_tanh",  # the same polynomial with its terms in another order
     "gelu": "gelu",
 }
 
@@ -48,10 +48,10 @@ HF_KEYS: dict[str, Key] = {
     "tie_word_embeddings": TIED_OUTPUT,
     "scale_attn_weights": Only((True,), "otherwise scores are not divided by the root of the head size"),
     "scale_attn_by_inverse_layer_idx": Only((False,), "otherwise the scores of block i are divided by i + 1"),
-    "reorder_and_upcast_attn": Only((False,), "otherwise the order of the arithmetic is another"),
-    # Dropout and initialisation matter in training only.
+    "reorder_and_upcast_attn": Only((False,), "otherwise the order of the arithmetic differs"),
+    # Dropout and initialisation matter only in training.
     **harmless("attn_pdrop", "embd_pdrop", "resid_pdrop", "initializer_range"),
-    # A classification head and what came before transformers 3.
+    # A classification head, and keys from before transformers 3.
     **harmless("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
     **harmless("summary_use_proj", "predict_special_tokens", "n_special", "output_past"),
 }
@@ -62,12 +62,12 @@ GGUF_KEYS: dict[str, Key] = {
     "attention.head_count_kv": per_block(N_KV_HEAD),
     "feed_forward_length": per_block(N_INNER),
     "attention.layer_norm_epsilon": NORM_EPS,
-    "rope.dimension_count": HARMLESS,  # some converters write it; nothing rotates here
+    "rope.dimension_count": HARMLESS,  # some converters write it, although GPT-2 has no RoPE
 }
 
 
 def build(architecture: str, fields: Fields) -> ModelConfig:
-    """The config of a GPT-2 with these fields; raises BadFile where they contradict each other."""
+    """Build the config of a GPT-2 from these fields; BadFile if they contradict each other."""
     n_embd, n_head = fields["n_embd"], fields["n_head"]
     if n_embd % n_head:
         raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")

@@ -1,7 +1,7 @@
-"""What a configuration key may say: used, harmless, or refused unless it has one value.
+"""Rules for configuration keys: each is used, harmless, or refused unless it has a certain value.
 
-The same rules read `config.json`, its rope section, and GGUF metadata. A key that stands in no table is
-refused by name, so nothing is dropped in silence. No family is known here, and no file is opened.
+The same rules read `config.json`, its rope section, and GGUF metadata. A key that is in no table is refused
+by name, so nothing is dropped silently. No family is known here, and no file is opened.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 from pophood.errors import BadFile, Unsupported
 
-MOST_ENTRIES = 1_024  # of a list in a configuration: one for each block of the largest model believed
+MOST_ENTRIES = 1_024  # of a list in a configuration; as many as the most blocks that are accepted
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
     """A key that becomes a field; `check` returns the field's value, or raises one of the two errors below.
 
-    JSON null means the same as absence, except where `null` says that it means None.
+    JSON null is the same as an absent key, unless `null` is set: then it means None.
     """
 
     field: str
@@ -41,7 +41,7 @@ class Only:
 
 @dataclass(frozen=True, slots=True)
 class Harmless:
-    """A key that cannot change what a forward pass computes, whatever it says."""
+    """A key that cannot change the result of a forward pass, whatever its value."""
 
 
 Key = Used | Only | Harmless
@@ -49,28 +49,28 @@ HARMLESS = Harmless()
 
 
 class WantedError(ValueError):
-    """A value that no well-formed file has; the message is what was wanted."""
+    """Raised for a value that is not well-formed; the message is what was wanted."""
 
 
 class NotComputedError(ValueError):
-    """A value that is well-formed and asks for what pophood does not compute; the message is what it does."""
+    """Raised for a well-formed value that pophood does not compute; the message is what it does compute."""
 
 
 def harmless(*names: str) -> dict[str, Key]:
-    """Table entries for keys that change nothing."""
+    """Return table entries for keys that change nothing."""
     return dict.fromkeys(names, HARMLESS)
 
 
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
-GGUF_PLACE = "GGUF metadata"  # how a place that is no text file begins
+GGUF_PLACE = "GGUF metadata"  # begins the name of every place that is not a text file
 
 
 def without(key: str, place: str) -> str:
-    """How a person gets a file without a key: JSON is edited, GGUF is written anew by ggml's own tool."""
+    """Describe how to get a file without a key: edit JSON, or copy a GGUF file with ggml's own tool."""
     if not place.startswith(GGUF_PLACE):
         return f"remove {short(key)} from the file"
-    if not _SHELL_SAFE.fullmatch(key):  # a hostile file must not put words into a person's shell
-        return "take another file of the model"
+    if not _SHELL_SAFE.fullmatch(key):  # text from a hostile file must not end up in the user's shell
+        return "use another file of the model"
     return (
         f"`gguf-new-metadata --remove-metadata {key} OLD NEW` (Python package gguf) makes a copy without it"
     )
@@ -79,13 +79,13 @@ def without(key: str, place: str) -> str:
 def read_keys(
     table: Mapping[str, Key], given: Mapping[str, Any], place: str, prefix: str = ""
 ) -> dict[str, Any]:
-    """Fields that `given` sets, by the rules of `table`.
+    """Return the fields that the keys in `given` set, by the rules of `table`.
 
-    `place` names the file in messages, and `prefix` is what the file has before every key. Null asks for
-    nothing, under a key that is not known too.
+    `place` names the file in messages; `prefix` precedes every key in the file. Null asks for nothing, even
+    under an unknown key.
 
-    Raises BadFile for a value of the wrong kind or two spellings that disagree, Unsupported for a key
-    that is not in the table or asks for something that is not computed.
+    Raises BadFile for a value of the wrong type or two spellings that disagree, Unsupported for a key that is
+    not in the table or asks for something that is not computed.
 
     >>> read_keys({"n_layer": Used("blocks", count(9)), "use_cache": HARMLESS}, {"n_layer": 2}, "config.json")
     {'blocks': 2}
@@ -98,8 +98,8 @@ def read_keys(
             if value is None:
                 continue
             raise Unsupported(
-                f"{place}: the key {short(key)} (= {short(value)}) is not known for this architecture and may"
-                " change what the model computes: if you know that it does not,"
+                f"{place}: the key {short(key)} (= {short(value)}) is unknown for this architecture and may"
+                " change the model's results: if you know that it does not,"
                 f" {without(prefix + key, place)}"
             )
         if isinstance(rule, Only):
@@ -116,8 +116,8 @@ def read_keys(
             checked = _checked(rule, key, plain(value), place)
             if fields.get(rule.field, checked) not in (checked, None):
                 raise BadFile(
-                    f"{place}: {spelled[rule.field]} is {short(fields[rule.field])} and {key} is"
-                    f" {short(checked)}; they mean the same thing: {without(prefix + key, place)}"
+                    f"{place}: {spelled[rule.field]} is {short(fields[rule.field])} but {key} is"
+                    f" {short(checked)}, although they mean the same: {without(prefix + key, place)}"
                 )
             fields[rule.field], spelled[rule.field] = checked, key
     return fields
@@ -133,16 +133,16 @@ def _checked(rule: Used, key: str, value: object, place: str) -> Any:
 
 
 def require(fields: Mapping[str, Any], needed: Iterable[str], table: Mapping[str, Key], place: str) -> None:
-    """Raise BadFile naming the keys of all `needed` fields that are absent, as `table` spells them."""
+    """Raise BadFile for `needed` fields that are absent, naming their keys as `table` spells them."""
     missing = [field for field in needed if field not in fields]
     if missing:
         keys = {rule.field: key for key, rule in reversed([*table.items()]) if isinstance(rule, Used)}
         names = ", ".join(keys[field] for field in missing)
-        raise BadFile(f"{place}: {names} missing: the file is damaged, fetch it again")
+        raise BadFile(f"{place}: {names} missing: the file is damaged; fetch it again")
 
 
 def count(most: int, least: int = 1) -> Callable[[object], int]:
-    """A check for a whole number from `least` to `most`."""
+    """Return a check for a whole number from `least` to `most`."""
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -153,10 +153,10 @@ def count(most: int, least: int = 1) -> Callable[[object], int]:
 
 
 def real(least: float, most: float) -> Callable[[object], float]:
-    """A check for a finite number from `least` to `most`.
+    """Return a check for a finite number from `least` to `most`.
 
-    A value that is exactly a float32 (GGUF stores those) becomes the shortest decimal that rounds to it, so
-    that 1e-5 means the same number in both kinds of file.
+    A value that is exactly a float32 (as GGUF stores them) becomes the shortest decimal that rounds to it, so
+    that 1e-5 is the same number in both kinds of file.
     """
 
     def check(value: object) -> float:
@@ -169,21 +169,21 @@ def real(least: float, most: float) -> Callable[[object], float]:
 
 
 def flag(value: object) -> bool:
-    """A check for true or false."""
+    """Check for true or false."""
     if not isinstance(value, bool):
         raise WantedError("true or false")
     return value
 
 
 def section(value: object) -> dict[str, Any]:
-    """A check for a table of keys."""
+    """Check for a table of keys."""
     if not isinstance(value, dict):
         raise WantedError("a table of keys")
     return value
 
 
 def choice(meanings: Mapping[str, Any]) -> Callable[[object], Any]:
-    """A check for one of a few words; another word is well-formed and not computed."""
+    """Return a check for one of a few words; any other word is well-formed but not computed."""
 
     def check(value: object) -> Any:
         if not isinstance(value, str):
@@ -196,7 +196,7 @@ def choice(meanings: Mapping[str, Any]) -> Callable[[object], Any]:
 
 
 def words(known: tuple[str, ...]) -> Callable[[object], tuple[str, ...]]:
-    """A check for a list of words (one for each block), all of them known."""
+    """Return a check for a list of known words, one per block."""
 
     def check(value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or len(value) > MOST_ENTRIES:
@@ -209,7 +209,7 @@ def words(known: tuple[str, ...]) -> Callable[[object], tuple[str, ...]]:
 
 
 def per_block(rule: Used) -> Used:
-    """The rule for a key that GGUF writes as one number or as a list with one for each block."""
+    """Return the rule for a key that GGUF writes as one number or as a list with one number per block."""
 
     def check(value: object) -> Any:
         if not isinstance(value, list):
@@ -223,14 +223,14 @@ def per_block(rule: Used) -> Used:
 
 
 def plain(value: Any) -> Any:
-    """The value with a NumPy array (GGUF's numeric lists) turned into a list; a long one becomes its size."""
+    """Convert a NumPy array (GGUF's numeric lists) to a list, or to a description if it is long."""
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= MOST_ENTRIES else f"a list of {value.size:,} numbers"
     return value
 
 
 def short(value: object) -> str:
-    """The value as a message shows it: one line, at most some 60 characters, control characters escaped."""
+    """Format a value for a message: one line, about 60 characters at most, control characters escaped."""
     return _SHORT.repr(value)
 
 

@@ -1,7 +1,7 @@
-"""Llama (Touvron et al. 2023) and what is built like it: Llama 2, 3, 3.1, 3.2, SmolLM2, TinyLlama, Mistral
-as far as its sliding window. RMS norms, rotary positions, grouped-query attention, a gated feed-forward.
+"""Llama (Touvron et al. 2023) and models built like it: RMS norms, RoPE, grouped-query attention, gated MLP.
 
-Read from Hugging Face folders and from GGUF files of architecture llama, whose q and k rows are permuted.
+These are Llama 2, 3, 3.1 and 3.2, SmolLM2, TinyLlama, and Mistral up to the width of its sliding window. They
+are read from Hugging Face folders and from GGUF files of architecture llama, whose q and k rows are permuted.
 qwen.py builds on the tables here.
 """
 
@@ -42,11 +42,11 @@ from pophood.families.standard import (
 )
 
 WINDOW = Used("sliding_window", count(1 << 30), null=True)
-GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # llama.cpp: 0 is none
+GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # 0 means none, as in llama.cpp
 UNSCALED = Only((1,), "scaling is not computed")
 _ATTENTION = ("full_attention", "sliding_attention")
 
-# What every decoder of this build has in config.json; Llama and the Qwens add their own.
+# Keys in the config.json of every such decoder; Llama and the Qwens add their own.
 DECODER_HF_KEYS: dict[str, Key] = {
     **GENERIC_HF_KEYS,
     "num_hidden_layers": N_LAYER,
@@ -62,9 +62,9 @@ DECODER_HF_KEYS: dict[str, Key] = {
     "hidden_act": Used("activation", choice({"silu": "silu", "swish": "silu"})),
     **ROPE_HF_KEYS,
     "layer_types": Used("layer_types", words(_ATTENTION)),
-    "max_sequence_length": HARMLESS,  # what Llama 1 was trained on; transformers never read it
+    "max_sequence_length": HARMLESS,  # the length that Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
-    # What other families multiply by; 1 changes nothing.
+    # Factors of other families; 1 changes nothing.
     **dict.fromkeys(
         ("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"), UNSCALED
     ),
@@ -78,7 +78,7 @@ LLAMA_HF_KEYS: dict[str, Key] = {
     "attention_bias": Used("attention_bias", flag),
     "mlp_bias": Used("mlp_bias", flag),
     "sliding_window": WINDOW,
-    "pretraining_tp": HARMLESS,  # once split a product into a sum of the same products
+    "pretraining_tp": HARMLESS,  # split a matrix product into parts with the same sum
 }
 
 DECODER_GGUF_KEYS: dict[str, Key] = {
@@ -89,21 +89,21 @@ DECODER_GGUF_KEYS: dict[str, Key] = {
     "attention.value_length": Used("value_dim", count(1_024)),
     "attention.layer_norm_rms_epsilon": NORM_EPS,
     "attention.sliding_window": GGUF_WINDOW,
-    "attention.sliding_window_pattern": HARMLESS,  # which blocks slide: up to the window none does
+    "attention.sliding_window_pattern": HARMLESS,  # which blocks slide; up to the window, none does
     "attention.scale": Used("attention_scale", real(0.0, 1e3)),
-    "attention.layer_norm_epsilon": HARMLESS,  # of a norm that is not RMS
+    "attention.layer_norm_epsilon": HARMLESS,  # for norms that are not RMS norms
     "feed_forward_length": per_block(N_INNER),
     **ROPE_GGUF_KEYS,
 }
 
 
 def build(architecture: str, fields: Fields) -> ModelConfig:
-    """The config of a Llama-style decoder with these fields; raises BadFile where they disagree."""
+    """Build the config of a Llama-style decoder from these fields; BadFile if they contradict each other."""
     n_embd, n_head = fields["n_embd"], fields["n_head"]
     n_kv_head = fields.get("n_kv_head") or n_head
     if n_head % n_kv_head:
         raise BadFile(
-            f"{n_head} query heads do not share {n_kv_head} key heads evenly: the configuration is damaged"
+            f"{n_head} query heads cannot share {n_kv_head} key heads evenly: the configuration is damaged"
         )
     if "head_dim" not in fields and n_embd % n_head:
         raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")
@@ -115,7 +115,7 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
     for field, what in (("value_dim", "attention.value_length"), ("rotary_dim", "rope.dimension_count")):
         if fields.get(field, head_dim) != head_dim:
             raise Unsupported(f"{what} is {fields[field]}; pophood computes only the head size, {head_dim}")
-    scale = fields.get("attention_scale", 0.0)  # 0: llama.cpp takes the usual one
+    scale = fields.get("attention_scale", 0.0)  # 0 means the usual scale, as in llama.cpp
     if scale and not math.isclose(scale, head_dim**-0.5, rel_tol=1e-6):
         raise Unsupported(
             f"attention.scale is {scale:g}; pophood computes only the usual one, 1 / sqrt({head_dim})"
@@ -148,18 +148,18 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
 
 
 def computed_positions(fields: Fields, rope: Rope) -> tuple[int, Limit | None]:
-    """The number of positions that full attention with this Rope computes exactly, and what limits it.
+    """Return the number of positions that full attention with this Rope computes exactly, and any limit.
 
-    A window of w positions hides nothing from the first w; "dynamic" scaling begins behind what the model was
-    trained on. Raises BadFile or Unsupported for blocks whose attention is not said.
+    A window of w positions hides nothing from the first w; "dynamic" scaling starts after the context that
+    the model was trained on. Raises BadFile or Unsupported for contradictory settings of the window.
     """
     named: int = fields["n_positions"]
     window = _window(fields)
     unscaled = min(named, rope.original_context) if rope.scaling == "dynamic" else named
     if window is not None and window < unscaled:
         why = (
-            f"attention slides beyond that (sliding_window is {window:,}, the model's files name {named:,}"
-            " positions), and sliding is not computed"
+            f"attention slides beyond that (sliding_window is {window:,}, and the model's files name"
+            f" {named:,} positions), and sliding is not computed"
         )
         return window, Limit(named, window, why)
     if rope.scaling == "dynamic":
@@ -169,7 +169,7 @@ def computed_positions(fields: Fields, rope: Rope) -> tuple[int, Limit | None]:
 
 
 def _window(fields: Fields) -> int | None:
-    """The width of the window that slides over the keys of some block, or None if there is none."""
+    """Return the width of the window that slides over the keys of some block, or None if no block has one."""
     window, types = fields.get("sliding_window") or None, fields.get("layer_types")
     if types is not None and len(types) != fields["n_layer"]:
         raise BadFile(
@@ -177,21 +177,24 @@ def _window(fields: Fields) -> int | None:
             " configuration is damaged"
         )
     named = types is not None and "sliding_attention" in types
-    if "use_sliding_window" in fields:  # the Qwens: a switch, and which blocks slide
+    if "use_sliding_window" in fields:  # the Qwens have a switch, and say which blocks slide
         window = window if fields["use_sliding_window"] else None
         slides = named if types is not None else fields["max_window_layers"] < fields["n_layer"]
     else:
         slides = True
     if named and window is None:
         raise Unsupported(
-            "config.json: layer_types names 'sliding_attention', but sliding_window is off: one of them is"
-            " another model's"
+            "config.json: layer_types names 'sliding_attention', but sliding_window is off: one of them"
+            " belongs to another model"
         )
     return window if slides else None
 
 
 def decoder_tensors(gguf_pairs: bool) -> tuple[TensorName, ...]:
-    """The tensor names of a Llama-style decoder; `gguf_pairs`: its GGUF files have q and k rows permuted."""
+    """Return the tensor names of a Llama-style decoder.
+
+    `gguf_pairs` if its GGUF files permute q and k rows.
+    """
     names = [
         TensorName("embed.token", "embed_tokens.weight", "token_embd.weight"),
         TensorName("blocks.{i}.ln_1.weight", "layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight"),
@@ -243,7 +246,7 @@ LLAMA = Family(
     gguf_ignored=frozenset({"blk.{i}.attn_rot_embd.weight"}),  # a table that llama.cpp skips too
 )
 
-# Exactly Llama, but for a window, up to which it is computed; its GGUF files say "llama".
+# Llama with a sliding window, computed up to the width of the window; its GGUF files say "llama".
 MISTRAL = Family(
     name="mistral",
     classes=("MistralForCausalLM", "MistralModel"),

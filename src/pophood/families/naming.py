@@ -1,7 +1,7 @@
-"""Canonical tensors under a file's names and in its layout: the inverse of `families.locate`.
+"""Canonical tensors under the names and in the layout of a file: the inverse of `families.locate`.
 
-GPT-2's q, k and v are joined to one tensor; Hugging Face's GPT-2 stores matrices [in, out]; GGUF's Llama has
-the rows of each query and key head in another order.
+GPT-2's q, k and v are joined to one tensor; Hugging Face's GPT-2 stores matrices as [in, out]; GGUF's Llama
+permutes the rows of each query and key head.
 """
 
 from __future__ import annotations
@@ -15,35 +15,40 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig, Rope, tensor_shapes
 from pophood.families import family_of
-from pophood.families.family import FileFormat, TensorName, numbered
+from pophood.families.family import FileFormat, TensorName, split_block
 
 Number = TypeVar("Number", bound=np.generic)
-ARCHITECTURES = {"mistral": "llama"}  # GGUF knows these families by another name
+ARCHITECTURES = {"mistral": "llama"}  # families with another name in GGUF
 
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
-    """One tensor of a file: the canonical ones that it joins, and how it lays them out."""
+    """One tensor of a file: the canonical ones that it joins, and their layout."""
 
     name: str
-    shape: tuple[int, ...]  # as the file has it, rows first
+    shape: tuple[int, ...]  # in the file, rows first
     parts: tuple[str, ...]  # canonical names, joined along the outputs
     conv1d: bool = False
-    pairs: int = 0  # head_dim, where rotary partners stand side by side
+    pairs: int = 0  # head_dim, if the rows are permuted for RoPE
 
     def values(self, get: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
-        """The values in the file's layout; `get` gives those of a canonical name, [out, in] or [n]."""
+        """Return the values in the file's layout.
+
+        `get` returns those of a canonical name, [out, in] or [n].
+        """
         whole = [get(part) for part in self.parts]
         joined = whole[0] if len(whole) == 1 else np.concatenate(whole)
         if self.pairs:
-            joined = together(joined, self.pairs)
+            joined = permute_rope_rows(joined, self.pairs)
         return np.ascontiguousarray(joined.T) if self.conv1d else joined
 
 
-def together(values: NDArray[Number], head_dim: int) -> NDArray[Number]:
-    """Rows of each head from 0, 1, 2... to 0, D/2, 1, D/2+1... (GGUF's Llama): `family.apart` undone.
+def permute_rope_rows(values: NDArray[Number], head_dim: int) -> NDArray[Number]:
+    """Reorder the rows of each head from 0, 1, 2... to 0, D/2, 1, D/2+1... (GGUF's Llama).
 
-    >>> together(np.arange(4), head_dim=4).tolist()
+    This is the inverse of `family.unpermute_rope_rows`.
+
+    >>> permute_rope_rows(np.arange(4), head_dim=4).tolist()
     [0, 2, 1, 3]
     """
     halves = values.reshape(values.shape[0] // head_dim, 2, head_dim // 2, *values.shape[1:])
@@ -51,14 +56,14 @@ def together(values: NDArray[Number], head_dim: int) -> NDArray[Number]:
 
 
 def rows_of(config: ModelConfig) -> dict[str, tuple[TensorName, int]]:
-    """Canonical name -> its row in the family's table of names, and the number of its block (or -1)."""
+    """Map each canonical name to its row in the family's table and the number of its block (or -1)."""
     table = {row.canonical: row for row in family_of(config).tensors}
-    found = {name: numbered(name) for name in tensor_shapes(config)}
-    return {name: (table[pattern], i) for name, (pattern, i) in found.items()}
+    patterns = {name: split_block(name) for name in tensor_shapes(config)}
+    return {name: (table[pattern], i) for name, (pattern, i) in patterns.items()}
 
 
 def file_tensors(config: ModelConfig, file_format: FileFormat) -> list[FileTensor]:
-    """Every tensor of a model's file, in the order of use: `file_tensors(gpt2, "gguf")[2].parts`."""
+    """List the tensors of a model's file in the order of use: `file_tensors(gpt2, "gguf")[2].parts`."""
     family, shapes = family_of(config), tensor_shapes(config)
     joined: dict[str, list[tuple[TensorName, str]]] = {}
     for canonical, (row, i) in rows_of(config).items():
@@ -75,12 +80,12 @@ def file_tensors(config: ModelConfig, file_format: FileFormat) -> list[FileTenso
 
 
 def hf_name(prefix: str, name: str) -> str:
-    """Hugging Face's full name: everything but lm_head stands below the prefix."""
+    """Return Hugging Face's full name: every name but lm_head gets the prefix."""
     return name if name.startswith("lm_head.") else prefix + name
 
 
 def rotary_divisors(config: ModelConfig) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-    """The values of rope_freqs.weight [D/2], or None where the rotary positions are not scaled by a table."""
+    """Return the values of rope_freqs.weight [D/2], or None if no table scales the rotary positions."""
     rope = config.rope
     if rope is None:
         return None

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5 (Llama with biases on q, k and v), Qwen3 (Llama with norms on every query and key head).
+"""Qwen2 and Qwen2.5 (Llama with biases on q, k and v) and Qwen3 (Llama with norms on query and key heads).
 
 Read from Hugging Face folders and from GGUF files of architecture qwen2 and qwen3; no rows are permuted.
 """
@@ -20,16 +20,16 @@ from pophood.families.llama import (
 
 QWEN_HF_KEYS: dict[str, Key] = {
     **DECODER_HF_KEYS,
-    # The window slides only where the switch is on and the block's number is at least max_window_layers.
+    # Attention slides only if the switch is on, in blocks from number max_window_layers on.
     "use_sliding_window": Used("use_sliding_window", flag),
     "sliding_window": WINDOW,
-    "use_mrope": Only((False,), "text has one position, not three"),
+    "use_mrope": Only((False,), "text has one position per token, not three"),
     "max_window_layers": Used("max_window_layers", count(1 << 20, least=0)),
 }
 
 QWEN2_HF_KEYS: dict[str, Key] = {
     **QWEN_HF_KEYS,
-    "attention_bias": Only((True,), "Qwen2 has a bias on q, k and v, and none behind them"),
+    "attention_bias": Only((True,), "Qwen2 has biases on q, k and v only"),
 }
 
 QWEN3_HF_KEYS: dict[str, Key] = {**QWEN_HF_KEYS, "attention_bias": Used("attention_bias", flag)}
@@ -44,12 +44,12 @@ QWEN_DEFAULTS = {
 
 
 def build_qwen2(architecture: str, fields: Fields) -> ModelConfig:
-    """The config of a Qwen2 or Qwen2.5 with these fields."""
+    """Build the config of a Qwen2 or Qwen2.5 from these fields."""
     return build(architecture, {**fields, "qkv_bias": True, "attn_out_bias": False})
 
 
 def build_qwen3(architecture: str, fields: Fields) -> ModelConfig:
-    """The config of a Qwen3 with these fields."""
+    """Build the config of a Qwen3 from these fields."""
     return build(architecture, {**fields, "qk_norm": True})
 
 

@@ -1,7 +1,7 @@
-"""Rotary positions as the two kinds of file spell them: transformers' table (old and new), and GGUF's keys.
+"""RoPE settings (rotary positions) in both kinds of file: transformers' tables, old and new, and GGUF's keys.
 
-Scaling none, linear and llama3 are computed, dynamic as far as it changes nothing; yarn, longrope and the
-rest are refused by name.
+Scaling none, linear and llama3 are computed, dynamic up to the length where it starts; yarn, longrope and
+others are refused by name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pophood.families.keys import Key, Only, Used, choice, count, harmless, read
 
 THETA = Used("rope_theta", real(1.0, 1e12))
 DEFAULT_THETA = 10_000.0
-WHOLE = Only((1.0,), "heads are rotated whole")
+WHOLE = Only((1.0,), "partial rotation of heads is not computed")
 
 ROPE_HF_KEYS: dict[str, Key] = {
     "rope_theta": THETA,
@@ -50,17 +50,17 @@ ROPE_GGUF_KEYS: dict[str, Key] = {
     "rope.scaling.factor": Used("rope_factor", real(0.0, 1e6)),
     "rope.scale_linear": Used("rope_factor", real(0.0, 1e6)),  # the older spelling
     "rope.scaling.attn_factor": Only((0, 1), "scores are not scaled with the context"),
-    # Only the types of scaling that are refused above use these.
+    # Only used by types of scaling that are refused above.
     **harmless("rope.scaling.original_context_length", "rope.scaling.finetuned"),
 }
 
 
 def rope_of(fields: Fields, head_dim: int, n_positions: int) -> Rope:
-    """The Rope that the fields of either kind of file describe; raises BadFile or Unsupported by name."""
+    """Build the Rope that the fields of either kind of file describe; raises BadFile or Unsupported."""
     old, new = fields.get("rope_scaling"), fields.get("rope_parameters")
     if old and new and old != new:
         raise BadFile(
-            "config.json: rope_scaling and rope_parameters differ; they mean the same thing: keep one"
+            "config.json: rope_scaling and rope_parameters differ, although they mean the same: keep one"
         )
     table = old or new
     if table:
@@ -70,31 +70,31 @@ def rope_of(fields: Fields, head_dim: int, n_positions: int) -> Rope:
 
 def _of_table(table: dict[str, Any], outer_theta: float | None, n_positions: int) -> Rope:
     place = "config.json, rope parameters"
-    said = read_keys(_TABLE_KEYS, table, place)
-    theta = said.pop("rope_theta", outer_theta)
+    fields = read_keys(_TABLE_KEYS, table, place)
+    theta = fields.pop("rope_theta", outer_theta)
     if outer_theta is not None and theta != outer_theta:
-        raise BadFile(f"{place}: rope_theta is {theta:g}, and {outer_theta:g} beside them: keep one")
+        raise BadFile(f"{place}: rope_theta is {theta:g}, but {outer_theta:g} beside them: keep one")
     theta = DEFAULT_THETA if theta is None else theta
-    kind = said.pop("type", "default")
-    context = said.pop("original_max_position_embeddings", n_positions)
-    foreign = [key for key, value in said.items() if key not in _NEEDED[kind] and value != 1.0]
+    kind = fields.pop("type", "default")
+    context = fields.pop("original_max_position_embeddings", n_positions)
+    foreign = [key for key, value in fields.items() if key not in _NEEDED[kind] and value != 1.0]
     if foreign:
         raise Unsupported(f"{place}: {', '.join(foreign)} mean nothing when rope_type is {kind}: remove them")
-    require(said, _NEEDED[kind], _TABLE_KEYS, place)
+    require(fields, _NEEDED[kind], _TABLE_KEYS, place)
     if kind == "default":
         return Rope(theta)
     if kind == "linear":
-        return Rope(theta, "linear", said["factor"])
+        return Rope(theta, "linear", fields["factor"])
     if kind == "dynamic":
-        return Rope(theta, "dynamic", said["factor"], original_context=context)
-    low, high = said["low_freq_factor"], said["high_freq_factor"]
+        return Rope(theta, "dynamic", fields["factor"], original_context=context)
+    low, high = fields["low_freq_factor"], fields["high_freq_factor"]
     if high <= low:
         raise BadFile(f"{place}: high_freq_factor {high:g} must be above low_freq_factor {low:g}")
-    return Rope(theta, "llama3", said["factor"], low, high, context)
+    return Rope(theta, "llama3", fields["factor"], low, high, context)
 
 
 def _of_gguf(fields: Fields, head_dim: int) -> Rope:
-    # llama.cpp takes an absent type for "linear", and an absent factor or 0 for 1.
+    # As in llama.cpp, an absent type means "linear", and an absent factor or 0 means 1.
     theta, divisors = fields.get("rope_theta", DEFAULT_THETA), fields.get("rope_divisors")
     factor = fields.get("rope_factor") or 1.0
     scaled = fields.get("rope_type", "linear") == "linear" and factor != 1.0
@@ -106,6 +106,6 @@ def _of_gguf(fields: Fields, head_dim: int) -> Rope:
         )
     if len(divisors) != head_dim // 2 or not all(1e-6 < d < 1e9 for d in divisors):
         raise BadFile(
-            f"rope_freqs.weight holds {len(divisors)} divisors; wanted {head_dim // 2} numbers above 0"
+            f"rope_freqs.weight has {len(divisors)} divisors; wanted {head_dim // 2} numbers above 0"
         )
     return Rope(theta, divisors=divisors)

@@ -1,11 +1,11 @@
-"""The fields that every family has, the sizes that are believed, and the keys that mean the same in all."""
+"""The fields that every family has, limits on their sizes, and the keys that mean the same in all of them."""
 
 from __future__ import annotations
 
 from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
 
-# Each bound is several times the largest published model's: a file that claims more is lying, and refusing
-# it here keeps every later sum and table small.
+# Each limit is several times that of the largest published model. A file that claims more is lying, and
+# refusing it here keeps all later sums and tables small.
 N_LAYER = Used("n_layer", count(1_024))
 N_HEAD = Used("n_head", count(1_024))
 N_KV_HEAD = Used("n_kv_head", count(1_024))
@@ -21,15 +21,15 @@ NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions",
 
 MOST_PARAMETERS = 1 << 42
 
-_OWN_CODE = "the model wants Python code of its own, which pophood never runs"
+_OWN_CODE = "the model needs Python code of its own, which pophood never runs"
 _PACKED = "otherwise the matrices are packed in another format"
-_ATTENTIONS = ("eager", "sdpa", "flash_attention_2")  # ways to compute the same
+_ATTENTIONS = ("eager", "sdpa", "flash_attention_2")  # implementations of the same attention
 _CAPPED = "capped scores are not computed"
-_NOT_CAUSAL = "otherwise a position sees what comes after it"
+_NOT_CAUSAL = "otherwise a position sees later ones"
 
-# What transformers (4 and 5) writes into any config.json, and what tools leave there.
+# Keys that transformers (4 and 5) writes into any config.json, and that other tools leave there.
 GENERIC_HF_KEYS: dict[str, Key] = {
-    # Who made it, with what, and how its numbers were stored: the tensors say that themselves.
+    # Author, tools, and the type of the numbers, which the tensors state themselves.
     **harmless(
         "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "torch_dtype", "dtype"
     ),
@@ -41,18 +41,18 @@ GENERIC_HF_KEYS: dict[str, Key] = {
         "unsloth_version",
         "is_llama_config",
     ),
-    # What a caller gets back, and how: not what is computed.
+    # The form in which results are returned.
     **harmless("use_cache", "return_dict", "output_hidden_states", "output_attentions", "output_scores"),
     **harmless("return_dict_in_generate", "torchscript", "use_bfloat16", "tf_legacy_loss", "is_decoder"),
     **harmless("gradient_checkpointing", "chunk_size_feed_forward", "_attn_implementation_autoset"),
     **harmless("keys_to_ignore_at_inference", "tie_last_hidden_states", "cache_implementation"),
-    # Token ids and the tokenizer's class: the tokenizer reads what it needs of these itself.
+    # Token ids and the tokenizer's class, which the tokenizer reads itself.
     **harmless("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     **harmless("tokenizer_class", "prefix"),
-    # Heads for other tasks: their tensors would be refused as left over.
+    # Heads for other tasks; their tensors would be refused as left over.
     **harmless("finetuning_task", "task_specific_params", "problem_type", "id2label", "label2id"),
     **harmless("num_labels", "_num_labels"),
-    # Suggestions for generating, which are the caller's choice.
+    # Suggestions for generation, which is the caller's choice.
     **harmless("assistant_confidence_threshold", "assistant_lookbehind", "num_assistant_tokens"),
     **harmless("num_assistant_tokens_schedule", "target_lookbehind", "max_new_tokens", "min_new_tokens"),
     **harmless("max_length", "min_length", "do_sample", "temperature", "top_k", "top_p", "typical_p"),
@@ -61,7 +61,7 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     **harmless("num_beams", "num_beam_groups", "num_return_sequences", "early_stopping"),
     **harmless("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
     **harmless("remove_invalid_values", "exponential_decay_length_penalty", "epsilon_cutoff", "eta_cutoff"),
-    # Refused unless they say what they say by default.
+    # Refused unless they have their default.
     "auto_map": Only(({},), _OWN_CODE),
     "custom_pipelines": Only(({},), _OWN_CODE),
     "_attn_implementation": Only(_ATTENTIONS, _OWN_CODE),
@@ -69,7 +69,7 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     "trust_remote_code": Only((False,), _OWN_CODE),
     "_attn_implementation_internal": Only((), _OWN_CODE),
     "_experts_implementation_internal": Only((), _OWN_CODE),
-    # `_refuse_packed` refuses these first unless they are empty.
+    # Unless they are empty, `_refuse_packed` refuses these first.
     "quantization": Only(({},), _PACKED),
     "quantization_config": Only(({},), _PACKED),
     "compression_config": Only(({},), _PACKED),
@@ -83,14 +83,14 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     "per_layer_config": Only(({},), "blocks that differ are not computed"),
 }
 
-# Not a key of the file: most files leave the size of the vocabulary to the token matrix.
+# Not a key in the file: in most files the token matrix gives the size of the vocabulary.
 TOKEN_ROWS = "the number of rows of token_embd.weight"
 
-# GGUF keys below "{architecture}." that every family here has.
+# GGUF keys below "{architecture}." that all families here share.
 GENERIC_GGUF_KEYS: dict[str, Key] = {
     "block_count": N_LAYER,
     "embedding_length": N_EMBD,
-    "vocab_size": HARMLESS,  # llama.cpp takes the tokenizer's number, and so the rows of the token matrix
+    "vocab_size": HARMLESS,  # llama.cpp uses the tokenizer's number, which is that of the token matrix
     TOKEN_ROWS: VOCAB_SIZE,
     "context_length": N_POSITIONS,
     "attention.causal": Only((True,), _NOT_CAUSAL),
@@ -99,10 +99,10 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
     "use_parallel_residual": Only((False,), "attention and feed-forward are computed one after the other"),
     "expert_count": Only((0,), "mixtures of experts are not computed"),
     "expert_used_count": Only((0,), "mixtures of experts are not computed"),
-    # Used by mixtures of experts, which are refused by the two keys above.
+    # Only used by mixtures of experts, which the two keys above refuse.
     **harmless("expert_feed_forward_length", "expert_gating_func", "expert_weights_norm"),
     "expert_weights_scale": HARMLESS,
-    # What other families multiply by; these values change nothing (0 is llama.cpp's "off").
+    # Factors of other families; these values change nothing (0 is "off" in llama.cpp).
     **dict.fromkeys(
         ("logit_scale", "embedding_scale", "residual_scale"), Only((0, 1), "scaling is not computed")
     ),
@@ -111,8 +111,8 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
     "tensor_data_layout": Only(("", "Meta AI original pth"), "the order of the rows would be unknown"),
 }
 
-# GGUF keys outside "{architecture}." that matter; no reader takes anything else from there but the words of
-# `general.` and the tokenizer, which reads `tokenizer.` itself.
+# GGUF keys outside "{architecture}." that matter. Besides them, only the descriptions in `general.` are read,
+# and `tokenizer.`, which the tokenizer reads itself.
 GGUF_FILE_KEYS: dict[str, Key] = {
     "general.type": Only(("model",), "the file is an adapter, a projector or a part of a model"),
     "adapter.type": Only((), "the file is an adapter, not a model"),

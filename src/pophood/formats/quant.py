@@ -1,4 +1,4 @@
-"""Dequantizes ggml's block formats to float32; every layout is drawn where it is parsed. No encoders.
+"""Dequantises ggml's block formats to float32; every layout is drawn where it is parsed. No encoders.
 
 A quantised tensor is a sequence of blocks. A block holds 32 or 256 weights as small integers q, with float16
 scales and, in the K types, 4- or 6-bit sub-scales. Layouts and the order of arithmetic are ggml's

@@ -29,7 +29,7 @@ from pophood.families import (
     has_own_output,
     locate,
 )
-from pophood.families.family import FileFormat, numbered
+from pophood.families.family import FileFormat, split_block
 from pophood.families.keys import GGUF_PLACE, short
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json
@@ -148,7 +148,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return names, transposed
 
     def _hf_names(self, name: str) -> tuple[list[str], bool]:
-        pattern, i = numbered(self._family.strip(name))
+        pattern, i = split_block(self._family.strip(name))
         rows = self._hf_rows.get(pattern, [])
         names = [canonical.format(i=i) for canonical, _ in rows]
         if names == ["output.weight"] and "output.weight" not in self._sources:
@@ -158,9 +158,9 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return names, bool(rows and rows[0][1])
 
     def _unknown(self, name: str) -> BadInput:
-        pattern, i = numbered(name)
-        last = max(numbered(own)[1] for own in self._sources)
-        known = {*(numbered(own)[0] for own in self._sources), *self._hf_rows}
+        pattern, i = split_block(name)
+        last = max(split_block(own)[1] for own in self._sources)
+        known = {*(split_block(own)[0] for own in self._sources), *self._hf_rows}
         known |= {self._family.hf_prefix + hf for hf in self._hf_rows}
         near = difflib.get_close_matches(pattern, sorted(known), n=3, cutoff=0.3)
         near_names = ", ".join(match.format(i=min(max(i, 0), last)) for match in near) or "embed.token"

@@ -1,7 +1,6 @@
-"""The one place for what differs between operating systems and machines.
+"""Everything that differs between operating systems and machines. No formats, no network, no policy.
 
-No formats, no network, no policy about models.
-Linux is tested. The branches for macOS and Windows are written from their manuals and not run here.
+Linux is tested. The branches for macOS and Windows are written from their manuals and have not been run.
 """
 
 from pophood.system.files import (

@@ -1,4 +1,4 @@
-"""Files: mapping, replacing in one step, locking, and a full disk told in words."""
+"""Files: mapping, atomic replacement, locking, and readable errors for full disks."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pophood.system.user import home
 
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Map a whole file read-only; the caller closes it (Windows cannot replace a file that is mapped).
+    """Map a whole file read-only; the caller must close it (Windows cannot replace a mapped file).
 
-    Raises NotFound without a file, BadFile for a folder, a pipe or an empty file.
+    Raises NotFound without the file, BadFile for a folder, a pipe or an empty file.
 
         map_file("model.gguf")[:4]  # b"GGUF"
     """
     try:
         mode = Path(path).stat().st_mode  # opening a pipe would wait for its writer
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise BadFile(f"{path}: is a pipe, a socket or a device; wanted a file: name the file itself")
+            raise BadFile(f"{path}: is a pipe, a socket or a device; wanted a regular file: name one")
         with Path(path).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise BadFile(f"{path}: the file is empty, wanted a model's data: fetch it again")
+                raise BadFile(f"{path}: the file is empty: fetch it again")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise NotFound(f"{path}: there is no such file; check the path, or see `pophood list`") from None
@@ -39,19 +39,19 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
         raise BadFile(f"{path}: got a folder, wanted a file") from None
     except PermissionError:
         raise BadFile(
-            f"{path}: may not be read by this user (or is a folder); check its permissions"
+            f"{path}: cannot be read by this user (or is a folder): check its permissions"
         ) from None
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            raise OutOfMemory(f"{path}: the system has no address space left to map it") from None
+            raise OutOfMemory(f"{path}: not enough address space is left to map it") from None
         raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file so that readers, and a power cut, see the old content or the new, never a mixture.
+    """Write a file atomically: readers, and a power cut, see the old content or the new, never a mixture.
 
-    `content` is the bytes, or a function that writes them to an open file. A link is followed, an existing
-    file's mode is kept. Raises PophoodError for a full disk or (Windows) a target that is mapped.
+    `content` is the bytes, or a function that writes them to an open file. Links are followed, and the mode
+    of an existing file is kept. Raises PophoodError for a full disk or (on Windows) a target that is mapped.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{unique()}.tmp")
@@ -71,18 +71,18 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
                 temporary.unlink()
             ours = (None, str(temporary), str(target))
             if isinstance(error, OSError) and error.errno is not None and error.filename in ours:
-                # The user named `path`; the hidden file beside it means nothing to anybody.
+                # Name `path`, as the user did, and not the hidden file beside it.
                 raise OSError(error.errno, error.strerror, os.fspath(path)) from error
             raise
 
 
 def unique() -> str:
-    """A name part that no other process or thread has used: `"4711-9f86d081"`."""
+    """Return a part of a file name that no other process or thread uses: `"4711-9f86d081"`."""
     return f"{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Flush an open file down to the disk (on macOS to the platter, which plain fsync does not do)."""
+    """Flush an open file to the disk (on macOS with F_FULLFSYNC: plain fsync stops at the drive's cache)."""
     file.flush()
     if sys.platform == "darwin":
         import fcntl
@@ -94,7 +94,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def fsync_directory(path: str | os.PathLike[str]) -> None:
-    """Make renames inside a folder survive a power cut. Nothing to do on Windows, which has no such call."""
+    """Make renames inside a folder survive a power cut; does nothing on Windows, which has no such call."""
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -108,13 +108,13 @@ def fsync_directory(path: str | os.PathLike[str]) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """`rename`, and make it survive a power cut."""
+    """Rename a file as `rename` does, and make that survive a power cut."""
     rename(source, target)
     fsync_directory(target.parent)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file over a file, or a folder to a free name, in one step.
+    """Rename a file (replacing an existing one), or a folder to an unused name, in one step.
 
     Raises PophoodError on Windows while another program has the target open.
     """
@@ -123,11 +123,11 @@ def rename(source: Path, target: Path) -> None:
             source.replace(target)
             break
         except PermissionError as error:
-            # Windows: a virus scanner lets go within a moment, an open mapping does not.
+            # On Windows a virus scanner releases the file within a moment; an open mapping does not.
             if sys.platform == "win32":
                 if pause is None:
                     raise PophoodError(
-                        f"{target}: in use by a running program, cannot be replaced: close the model first"
+                        f"{target}: in use by a running program, cannot be replaced: close that program first"
                     ) from error
                 time.sleep(pause)
             else:
@@ -136,7 +136,7 @@ def rename(source: Path, target: Path) -> None:
 
 @contextmanager
 def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn a full or unwritable disk into one PophoodError that names the disk, and needed and free bytes."""
+    """Turn errors of a full or unwritable disk into a PophoodError that names the disk and the free bytes."""
     try:
         yield
     except OSError as error:
@@ -153,14 +153,14 @@ def disk_errors(path: Path, needed: int | None = None) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise PophoodError(
-                f"{path}: may not be written ({error.strerror}): check its permissions, or "
-                f"{_other_place(path, 'a place that you may write to')}"
+                f"{path}: cannot be written ({error.strerror}): check its permissions, or "
+                f"{_other_place(path, 'a place that you can write to')}"
             ) from error
         raise
 
 
 def _other_place(path: Path, place: str) -> str:
-    """How to write elsewhere: POPHOOD_HOME moves pophood's own files, any other file is named anew."""
+    """Say how to write elsewhere: set POPHOOD_HOME for pophood's own files, name another path for others."""
     own = home()
     absolute = Path(path).absolute()
     return f"point POPHOOD_HOME to {place}" if absolute == own or own in absolute.parents else f"name {place}"
@@ -170,10 +170,10 @@ def _other_place(path: Path, place: str) -> str:
 def file_lock(
     path: Path, *, waiting: Callable[[], object] | None = None, timeout: float | None = None
 ) -> Iterator[None]:
-    """Hold a lock between processes (and threads) on a small file, which is created and left in place.
+    """Hold a lock between processes (and threads) by a small file, which is created and not deleted.
 
-    `waiting` is called once if somebody else holds it. Raises PophoodError after `timeout` seconds.
-    The system frees the lock of a process that dies.
+    `waiting` is called once if the lock is held elsewhere. Raises PophoodError after `timeout` seconds. The
+    system releases the lock of a process that dies.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def file_lock(
             time.sleep(0.05)
         yield
     finally:
-        os.close(descriptor)  # closing frees the lock on every system
+        os.close(descriptor)  # closing releases the lock on every system
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:
@@ -212,7 +212,7 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def disk_of(path: str | os.PathLike[str]) -> Path:
-    """Where the disk that holds `path`, or would hold it, is mounted: `/`, `/home`, `D:\\`."""
+    """Return the mount point of the disk that holds `path`, or would hold it: `/`, `/home`, `D:\\`."""
     folder = Path(os.path.realpath(path))
     while not folder.is_mount() and folder != folder.parent:
         folder = folder.parent
@@ -220,7 +220,7 @@ def disk_of(path: str | os.PathLike[str]) -> Path:
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:
-    """Bytes that this user may still write where `path` is, or would be."""
+    """Return the bytes that this user can still write to the disk of `path`."""
     folder = Path(path).absolute()
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -1,4 +1,4 @@
-"""What the machine has: free memory and physical cores, within what this process may use of them."""
+"""Free memory and physical cores, within the limits of this process (affinity and cgroups)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pophood.errors import BadInput
 
-ROOT = Path("/")  # a parameter below, so that tests can lay out a machine of their own
+ROOT = Path("/")  # a parameter below, so that tests can describe a machine of their own
 
 
 # Memory -----------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def memory_text(size: float) -> str:
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Bytes that can be allocated now without swapping: what the system says, within any cgroup limit."""
+    """Return the bytes that can be allocated now without swapping, within any cgroup limit."""
     if sys.platform == "win32":
         return _windows_memory()
     if sys.platform == "darwin":
@@ -44,7 +44,10 @@ def available_memory(root: Path = ROOT) -> int:
 
 
 def _cgroup_memory(root: Path) -> Iterator[int]:
-    """What each enclosing cgroup has left; file cache counts as free, since the kernel takes it back."""
+    """Yield the memory left in each enclosing cgroup.
+
+    File cache counts as free, since the kernel reclaims it.
+    """
     for folder in _cgroup_folders(root, "memory"):
         for limit_name, used_name, prefix in (
             ("memory.max", "memory.current", ""),
@@ -59,7 +62,7 @@ def _cgroup_memory(root: Path) -> Iterator[int]:
 
 
 def _cgroup_folders(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of this process's cgroup and of all its parents (v2 and v1), as far as they are mounted."""
+    """Yield the folders of this process's cgroup and of all its parents (v2 and v1) that are mounted."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -107,7 +110,7 @@ def _windows_memory() -> int:
 
 
 def default_threads(root: Path = ROOT) -> int:
-    """Threads to compute with: POPHOOD_THREADS, else the fewest of fast cores, affinity and quota."""
+    """Return the number of threads: POPHOOD_THREADS, else the least of fast cores, affinity and CPU quota."""
     chosen = os.environ.get("POPHOOD_THREADS", "").strip()
     if chosen:
         if not (chosen.isascii() and chosen.isdecimal()) or not 1 <= int(chosen) <= 1024:
@@ -117,7 +120,7 @@ def default_threads(root: Path = ROOT) -> int:
 
 
 def physical_cores(root: Path = ROOT) -> int:
-    """Physical performance cores that this process may use (two hyper-threads of one core count once)."""
+    """Count the physical performance cores that this process may use; hyper-threads of a core count once."""
     logical = os.cpu_count() or 1
     if sys.platform == "win32":
         return _windows_cores() or logical
@@ -138,7 +141,7 @@ def physical_cores(root: Path = ROOT) -> int:
 
 
 def _cgroup_cpus(root: Path) -> Iterator[int]:
-    """Whole CPUs per enclosing cgroup; a fraction is dropped, for a throttled thread stalls all others."""
+    """Yield the whole CPUs of each enclosing cgroup, rounded down: a throttled thread stalls all others."""
     for folder in _cgroup_folders(root, "cpu"):
         v2 = _read(folder / "cpu.max").split()
         v1 = [_read(folder / f"cpu.cfs_{part}_us").strip() for part in ("quota", "period")]
@@ -148,7 +151,7 @@ def _cgroup_cpus(root: Path) -> Iterator[int]:
 
 
 def _cpu_list(text: str) -> set[int]:
-    """The kernel's lists: `"0-3,8"` -> {0, 1, 2, 3, 8}."""
+    """Parse one of the kernel's lists: `"0-3,8"` -> {0, 1, 2, 3, 8}."""
     cpus: set[int] = set()
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
@@ -166,7 +169,7 @@ def _sysctl(name: str) -> int:
 
 
 def _windows_cores() -> int:
-    """Cores of the highest efficiency class in SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX records."""
+    """Count cores of the highest efficiency class in SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX records."""
     import ctypes
 
     kernel, size = ctypes.CDLL("kernel32"), ctypes.c_uint32(0)
@@ -183,7 +186,7 @@ def _windows_cores() -> int:
 
 
 def _read(path: Path) -> str:
-    """The text of a small system file; empty when it is missing, which every caller takes as "unknown"."""
+    """Read a small system file; "" if it is missing, which every caller treats as unknown."""
     try:
         return path.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a file or folder can be written where the user wants it, found out before any work is done."""
+"""Checks, before any work is done, whether a file or folder can be written where the user wants it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from pophood.system.files import disk_errors, unique
 
 
 def check_writable_target(path: str | os.PathLike[str], *, folder: bool = False) -> None:
-    """Raise unless a file (`folder`: a folder, with any parents) could be written at `path` now.
+    """Raise unless a file (or with `folder` a folder, including its parents) can be written at `path` now.
 
-    The folder that would hold it is probed with an empty file, which is removed at once: permission bits do
-    not tell of read-only disks, access lists or Windows. Raises BadInput for a place that cannot hold it (its
-    folder is missing or is a file, a folder or a device stands there) and PophoodError where the system
-    forbids writing; both name the path as it was given.
+    The containing folder is probed with an empty file, which is removed at once, because permission bits do
+    not account for read-only disks, access lists or Windows. Raises BadInput if the path is unsuitable (its
+    folder is missing or is a file; a folder or a device is there) and PophoodError if the system forbids
+    writing; both name the path as the user gave it.
     """
     shown = os.fspath(path)
     if not shown or "\0" in shown:
-        raise BadInput(f"{shown!r} is no name for a {'folder' if folder else 'file'}: give one, as in ./out")
+        raise BadInput(
+            f"{shown!r} is not a name for a {'folder' if folder else 'file'}: give one, as in ./out"
+        )
     try:
         holder = _folder_target(Path(path), shown) if folder else _file_target(Path(path), shown)
     except OSError as error:  # a name that is too long, a loop of links, a folder that may not be entered
@@ -31,13 +33,13 @@ def check_writable_target(path: str | os.PathLike[str], *, folder: bool = False)
 
 
 def _file_target(path: Path, shown: str) -> Path:
-    """The existing folder that would hold the file; links are followed, as `atomic_write` follows them."""
+    """Return the existing folder that would hold the file; links are followed, as in `atomic_write`."""
     if shown.endswith(tuple(filter(None, (os.sep, os.altsep)))):
         raise BadInput(f"{shown}: names a folder; wanted a file: add a file name")
-    found = _mode(path)
-    if found is not None and stat.S_ISDIR(found):
+    mode = _mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
         raise BadInput(f"{shown}: is a folder; wanted a file: name a file in it, or another place")
-    if found is not None and not stat.S_ISREG(found):
+    if mode is not None and not stat.S_ISREG(mode):
         raise BadInput(f"{shown}: is a device or a pipe; wanted a regular file: name one")
     target = Path(os.path.realpath(path))
     holder = target.parent
@@ -50,14 +52,14 @@ def _file_target(path: Path, shown: str) -> Path:
 
 
 def _folder_target(path: Path, shown: str) -> Path:
-    """The nearest folder that exists: the target itself, or the parent in which it would be made."""
+    """Return the nearest existing folder: the target itself, or the parent in which it would be created."""
     target = Path(os.path.realpath(path))
     _refuse_blocked(path, shown, target)
     return next(place for place in (target, *target.parents) if _mode(place) is not None)
 
 
 def _refuse_blocked(path: Path, shown: str, holder: Path) -> None:
-    """Raise BadInput if a file stands where `holder`, or one of its parents, would have to be a folder."""
+    """Raise BadInput if a file is in the place of the folder `holder` or one of its parents."""
     blocking = _blocking_file(holder)
     if blocking is not None and os.path.realpath(path) == str(blocking):
         raise BadInput(f"{shown}: is a file; wanted a folder: name another place")
@@ -67,14 +69,14 @@ def _refuse_blocked(path: Path, shown: str, holder: Path) -> None:
 
 def _blocking_file(holder: Path) -> Path | None:
     for place in (holder, *holder.parents):
-        found = _mode(place)
-        if found is not None:
-            return None if stat.S_ISDIR(found) else place
+        mode = _mode(place)
+        if mode is not None:
+            return None if stat.S_ISDIR(mode) else place
     return None
 
 
 def _mode(path: Path) -> int | None:
-    """The mode of what stands at a path, or None if nothing does; other errors are passed on."""
+    """Return the mode of a file or folder, or None if the path does not exist; other errors are passed on."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -82,7 +84,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _named(path: Path, place: Path) -> Path:
-    """A resolved parent of `path`, named as the user wrote it where that is possible."""
+    """Name a resolved parent of `path` as the user wrote it, if possible."""
     for parent in path.parents:
         if os.path.realpath(parent) == str(place) and str(parent) != ".":
             return parent
@@ -90,7 +92,7 @@ def _named(path: Path, place: Path) -> Path:
 
 
 def _probe(holder: Path, shown: str) -> None:
-    """Make and remove an empty file in a folder."""
+    """Create and remove an empty file in a folder."""
     probe = holder / f".pophood-{unique()}.tmp"
     try:
         with disk_errors(Path(shown)):

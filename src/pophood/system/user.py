@@ -1,4 +1,4 @@
-"""What the user chose: the folders, the switches, and the console that reads along."""
+"""The user's environment: folders, switches, and the abilities of the console."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISSING = "does not exist"
 
 
 def home() -> Path:
-    """Where pophood keeps models and settings: POPHOOD_HOME, else the system's folder for user data."""
+    """Return the folder for models and settings: POPHOOD_HOME, else the system's folder for user data."""
     chosen = os.environ.get("POPHOOD_HOME")
     if chosen:
         return _from_variable("POPHOOD_HOME", chosen)
@@ -23,16 +23,16 @@ def home() -> Path:
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for, in order: POPHOOD_MODELS (only read), then `home()/models` (written)."""
+    """Return the folders to search for models: those of POPHOOD_MODELS (read only), then `home()/models`."""
     shared = os.environ.get("POPHOOD_MODELS", "")
     folders = [_from_variable("POPHOOD_MODELS", part) for part in shared.split(os.pathsep) if part.strip()]
     return [*folders, home() / "models"]
 
 
 def check_folders() -> None:
-    """Raise BadInput for a folder of POPHOOD_MODELS, or a home, that cannot be used (see `check_home`).
+    """Raise BadInput for an unusable folder of POPHOOD_MODELS or an unusable home (see `check_home`).
 
-    A shared folder may be missing: it may be on a disk that is not always there.
+    A shared folder may be missing, since it may be on a disk that is not always mounted.
     """
     for folder in model_folders()[:-1]:
         reason = folder_fault(folder)
@@ -44,17 +44,17 @@ def check_folders() -> None:
 
 
 def check_home() -> None:
-    """Raise BadInput, with the reason, where pophood's home or the models in it cannot be used.
+    """Raise BadInput, with the reason, if pophood's home or the model folder in it cannot be used.
 
-    A home that does not exist yet is fine if it can be made. Without this check a mistyped POPHOOD_HOME, or
-    one of another user, would look like a machine without models, and models would be fetched twice.
+    A home that does not exist yet is fine if it can be created. Without this check, a mistyped POPHOOD_HOME
+    or one of another user would look like a machine without models, and models would be fetched again.
     """
     folder, chosen = home(), bool(os.environ.get("POPHOOD_HOME"))
     reason = folder_fault(folder)
     if reason == MISSING:
         if not chosen or _can_be_made(folder):
             return
-        reason = "does not exist and cannot be made"
+        reason = "does not exist and cannot be created"
     if reason:
         what = "POPHOOD_HOME is" if chosen else "pophood's own folder is"
         raise BadInput(f"{what} {folder}, which {reason}: point POPHOOD_HOME to a folder of yours")
@@ -74,24 +74,24 @@ def _from_variable(variable: str, text: str) -> Path:
 
 
 def folder_fault(folder: Path) -> str | None:
-    """Why a folder cannot be listed, in words (MISSING if there is none), or None if it can."""
+    """Say why a folder cannot be listed (MISSING if it does not exist), or return None if it can."""
     try:
         with os.scandir(folder):
-            return None if os.access(folder, os.X_OK) else "may be listed by this user, but not opened"
+            return None if os.access(folder, os.X_OK) else "can be listed by this user, but not opened"
     except FileNotFoundError:
         return "is a link to nothing" if folder.is_symlink() else MISSING
     except NotADirectoryError:
         return "is a file, or below one"
     except PermissionError:
-        return "may not be read by this user"
+        return "cannot be read by this user"
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return "is a link that leads in a circle"
+            return "is a link in a loop of links"
         return f"cannot be listed ({error.strerror})"
 
 
 def _can_be_made(folder: Path) -> bool:
-    """Whether the nearest folder above that exists may be written."""
+    """Return whether the nearest existing parent folder can be written."""
     parent = folder.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
@@ -99,7 +99,7 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def offline() -> bool:
-    """Whether POPHOOD_OFFLINE (or Hugging Face's own HF_HUB_OFFLINE) forbids every connection."""
+    """Return whether POPHOOD_OFFLINE (or Hugging Face's own HF_HUB_OFFLINE) forbids every connection."""
     names = ("POPHOOD_OFFLINE", "HF_HUB_OFFLINE")
     return any(
         os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "off") for name in names
@@ -107,7 +107,7 @@ def offline() -> bool:
 
 
 def unicode_ok(stream: TextIO) -> bool:
-    """Whether a text stream's encoding has the bars, boxes and marks that tables use (cp1252 has not)."""
+    """Return whether a stream's encoding has the bars, boxes and marks that tables use (cp1252 does not)."""
     try:
         "█▌▏│─→…·".encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -116,7 +116,7 @@ def unicode_ok(stream: TextIO) -> bool:
 
 
 def colour_ok(stream: TextIO) -> bool:
-    """Whether colour may be written: a terminal, that is not dumb, of a person who did not set NO_COLOR."""
+    """Return whether to write colour: to a terminal that is not dumb, unless NO_COLOR is set."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return stream.isatty()

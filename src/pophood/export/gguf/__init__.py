@@ -1,1 +1,1 @@
-"""GGUF files, written: models and adapters for llama.cpp and the programs built on it."""
+"""Writers of GGUF files, for llama.cpp and the programs built on it."""

@@ -1,6 +1,6 @@
-"""Writing GGUF v3: metadata and tensors, one at a time, the same bytes for the same content.
+"""Writes GGUF v3: metadata, and tensors one at a time, with the same bytes for the same content.
 
-The layout is drawn in `formats/gguf.py`, which reads it. Tensors begin on multiples of 32 bytes.
+`formats/gguf.py`, the reader, draws the layout. Tensors begin at multiples of 32 bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _UINT32, _INT32, _FLOAT32, _UINT64, _INT64 = 4, 5, 6, 10, 11
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A tensor of a GGUF file: `make` gives its bytes, flat, when its turn comes."""
+    """A tensor of a GGUF file; `make` returns its bytes, flat, when it is written."""
 
     name: str
     type: str  # "F32", "F16", "Q8_0"...
@@ -40,7 +40,7 @@ class Encoded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in the file, padding not counted."""
+        """Bytes in the file, without padding."""
         layout = BLOCKS[self.type]
         return math.prod(self.shape) // layout.elements * layout.bytes
 
@@ -51,10 +51,10 @@ def write_gguf(
     tensors: Sequence[Encoded],
     wrote: Callable[[str, memoryview], object] | None = None,
 ) -> None:
-    """Write a GGUF file whole or not at all; `wrote` sees every piece of every tensor's bytes.
+    """Write a GGUF file atomically; `wrote` is called with every piece of every tensor's bytes.
 
-    Metadata are texts, booleans, whole numbers (u32 where they fit), floats (f32), lists of texts, and NumPy
-    arrays. Raises BadInput for what the format cannot say, PophoodError for a full disk.
+    Metadata values are texts, booleans, whole numbers (u32 if they fit), floats (f32), lists of texts, and
+    NumPy arrays. Raises BadInput for values that the format cannot hold, PophoodError for a full disk.
 
     Example: `write_gguf(path, {"general.architecture": "gpt2"}, [])`.
     """
@@ -97,7 +97,7 @@ def _header(metadata: Mapping[str, Any], tensors: Sequence[Encoded]) -> list[byt
     ends = itertools.accumulate((_up(tensor.nbytes) for tensor in tensors), initial=0)
     for tensor, offset in zip(tensors, ends, strict=False):
         if len(tensor.name.encode()) >= MAX_NAME_BYTES:
-            raise BadInput(f"the tensor name {tensor.name!r} is too long: GGUF names end at 63 bytes")
+            raise BadInput(f"the tensor name {tensor.name!r} is too long: GGUF names have at most 63 bytes")
         if tensor.shape and tensor.shape[-1] % BLOCKS[tensor.type].elements:
             raise BadInput(
                 f"tensor {tensor.name} has rows of {tensor.shape[-1]:,} values; {tensor.type} packs"

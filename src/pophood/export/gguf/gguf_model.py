@@ -1,8 +1,8 @@
-"""A model as one GGUF file: its architecture in llama.cpp's keys, its tokenizer, its tensors in a type.
+"""Writes a model as one GGUF file: its architecture in llama.cpp's keys, its tokenizer, and its tensors.
 
-Matrices take the type that is asked for. Norms, biases and position vectors stay f32, as llama.cpp's own
-converter keeps them; in the 4-bit types the token and output matrices are q8_0, because every logit goes
-through them (llama.cpp keeps them at 6 bits there).
+Matrices get the requested type. Norms, biases and position vectors stay f32, as in llama.cpp's own converter.
+With the 4-bit types, the token and output matrices are q8_0, because every logit depends on them (llama.cpp
+uses 6 bits).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import numpy as np
 from pophood.config import ModelConfig
 from pophood.export.gguf.gguf_bytes import Encoded, write_gguf
 from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
-from pophood.export.merged import Merged
+from pophood.export.merged import Merged, source_metadata
 from pophood.export.quantise import encode
-from pophood.export.source import source_metadata
 from pophood.export.types import Types
 from pophood.families.naming import ARCHITECTURES, FileTensor, file_tensors, rotary_divisors
 from pophood.model.bundle import Bundle
@@ -46,10 +45,10 @@ def write_model(
     template: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
-    """Write a GGUF file; (sha256 of each tensor's bytes by its name, notes).
+    """Write a GGUF file; return the sha256 of each tensor's bytes by name, and notes.
 
-    Raises Unsupported for a tokenizer, or values, that the file cannot hold; BadInput for rows that the type
-    cannot pack.
+    Raises Unsupported for a tokenizer or values that the file cannot hold, BadInput for rows whose length
+    does not fit the type.
     """
     keys, notes = tokenizer_keys(bundle, template)
     metadata = _general(bundle, types.label) | architecture_keys(bundle.config) | keys
@@ -81,7 +80,7 @@ def write_model(
 
 
 def stored_type(tensor: FileTensor, kind: str) -> str:
-    """GGUF's type of a tensor: `stored_type(norm, "q8_0") == "F32"`."""
+    """Return the GGUF type of a tensor: `stored_type(norm, "q8_0") == "F32"`."""
     if len(tensor.shape) == 1 or tensor.parts == ("embed.position",):
         return "F32"
     if kind.startswith("q4") and tensor.parts[0] in ("embed.token", "output.weight"):
@@ -113,7 +112,7 @@ def _general(bundle: Bundle, kind: str) -> dict[str, Any]:
 
 
 def architecture_keys(config: ModelConfig) -> dict[str, Any]:
-    """What llama.cpp must know of the architecture: `architecture_keys(gpt2)["gpt2.block_count"] == 12`."""
+    """Return the architecture in llama.cpp's keys: `architecture_keys(gpt2)["gpt2.block_count"] == 12`."""
     keys: dict[str, Any] = {
         "block_count": config.n_layer,
         "context_length": _context(config),
@@ -142,7 +141,10 @@ def architecture_keys(config: ModelConfig) -> dict[str, Any]:
 
 
 def _context(config: ModelConfig) -> int:
-    """The context that the file names: GGUF has no word for dynamic scaling, which begins behind it."""
+    """Return the context for the file.
+
+    It ends where dynamic scaling, which GGUF cannot express, would start.
+    """
     if config.rope is not None and config.rope.scaling == "dynamic":
         return min(config.named_positions, config.rope.original_context)
     return config.named_positions
@@ -152,6 +154,6 @@ def _notes(config: ModelConfig) -> list[str]:
     if config.rope is None or config.rope.scaling != "dynamic":
         return []
     return [
-        "GGUF has no word for dynamic scaling of rotary positions: the file is for"
+        "GGUF cannot express dynamic scaling of rotary positions: the file is for"
         f" {_context(config):,} positions"
     ]

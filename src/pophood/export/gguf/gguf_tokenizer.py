@@ -1,7 +1,7 @@
-"""The keys `tokenizer.*` of a GGUF file: carried over from a GGUF file, written anew from a folder.
+"""Makes the keys `tokenizer.*` of a GGUF file: copies them from a GGUF file, or derives them from a folder.
 
-Byte-level BPE becomes model "gpt2", its way to cut words one of GGUF's names for them; SentencePiece-style
-BPE becomes model "llama", whose scores are the ranks of its merges. What has no name there is refused.
+Byte-level BPE becomes model "gpt2", with GGUF's name for its pre-tokenizer; SentencePiece-style BPE becomes
+model "llama", whose scores are the ranks of its merges. A tokenizer that GGUF cannot express is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pophood.errors import BadInput, Unsupported
-from pophood.export.source import source_folder, source_metadata
+from pophood.export.merged import source_folder, source_metadata
 from pophood.families.family import listed
 from pophood.model.bundle import Bundle
 from pophood.text.gguf.gguf_vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED
@@ -31,7 +31,7 @@ _ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
 def tokenizer_keys(bundle: Bundle, template: str | None) -> tuple[dict[str, Any], list[str]]:
-    """Every `tokenizer.*` key of a model, and notes; Unsupported by name for what GGUF cannot say."""
+    """Return every `tokenizer.*` key of a model, and notes; Unsupported for what GGUF cannot express."""
     notes: list[str] = []
     if bundle.file_format == "gguf":
         keys = {
@@ -50,16 +50,17 @@ def tokenizer_keys(bundle: Bundle, template: str | None) -> tuple[dict[str, Any]
 
 
 def _plain(value: object) -> bool:
-    """Whether the writer takes it: arrays in arrays occur in no key that a tokenizer is built of."""
+    """Return whether a value can be written; no key that a tokenizer needs has nested arrays."""
     return not isinstance(value, list) or all(isinstance(item, str) for item in value)
 
 
 def _ids(bundle: Bundle) -> dict[str, Any]:
-    """Which tokens start and end a text."""
+    """Return the keys that name the tokens which start and end a text."""
     tokenizer = bundle.tokenizer
     if len(tokenizer.start_ids) > 1:
         raise Unsupported(
-            f"texts begin with {len(tokenizer.start_ids)} tokens here; GGUF knows one start token"
+            f"texts begin with {len(tokenizer.start_ids)} tokens here, but GGUF has one start token: export it as a"
+            " folder"
         )
     keys: dict[str, Any] = {f"{_PREFIX}add_bos_token": bool(tokenizer.start_ids)}
     named = {
@@ -112,9 +113,9 @@ def _vocabulary(bundle: Bundle, parts: Parts, notes: list[str]) -> dict[str, Any
 
 
 def _without_rows(bundle: Bundle, parts: Parts, by_id: dict[int, str]) -> str:
-    """A note on added tokens that the model has no rows for, and cannot read; GGUF has no place for them.
+    """Return a note on added tokens without a row in the model, which GGUF has no place for.
 
-    Raises BadInput for tokens that texts need, or that begin or end them.
+    Raises BadInput if texts need such a token, or begin or end with one.
     """
     rows = bundle.config.vocab_size
     beyond = {id_: token for id_, token in by_id.items() if id_ >= rows}
@@ -122,26 +123,26 @@ def _without_rows(bundle: Bundle, parts: Parts, by_id: dict[int, str]) -> str:
     needed |= {beyond[id_] for id_ in (*bundle.tokenizer.start_ids, *bundle.tokenizer.stops) if id_ in beyond}
     if needed:
         raise BadInput(
-            f"the tokenizer has {bundle.tokenizer.vocab_size:,} tokens and the model rows for {rows:,}: texts"
-            f" need {listed(sorted(needed))}, which it cannot read: the files do not belong together, fetch"
+            f"the tokenizer has {bundle.tokenizer.vocab_size:,} tokens, but the model has rows for {rows:,}:"
+            f" texts need {listed(sorted(needed))}, which it cannot read: the files do not belong together; fetch"
             " them again"
         )
     return f"the model has no rows for the tokens {listed(beyond.values())}: the file leaves them out"
 
 
 def _check_spaces(parts: Parts) -> None:
-    """Raise Unsupported unless the stages only write spaces as U+2581, as GGUF's "llama" does."""
+    """Raise Unsupported unless the stages do nothing but write spaces as U+2581, as GGUF's "llama" does."""
     odd = [kind for kind in _normalizers(parts.normalizer) if kind not in ("Prepend", "Replace")]
     odd += [kind for kind in steps_of(parts.pre_tokenizer) if kind not in ("nothing", "Metaspace")]
     if odd:
         raise Unsupported(
-            f"GGUF has no word for what this tokenizer does to a text ({', '.join(odd)[:120]}): export it as"
-            " a folder"
+            f"GGUF cannot express how this tokenizer changes a text ({', '.join(odd)[:120]}): export it as a"
+            " folder"
         )
 
 
 def _scores(tokens: list[str], parts: Parts) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A token's score is the rank of the first merge that makes it, below zero: earlier merges win."""
+    """Return each token's score: minus the rank of the first merge that makes it, so earlier merges win."""
     ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(parts.merges):
         ranks.setdefault(left + right, rank)
@@ -150,29 +151,29 @@ def _scores(tokens: list[str], parts: Parts) -> np.ndarray[Any, np.dtype[np.floa
 
 
 def _pre(parts: Parts, notes: list[str]) -> str:
-    """GGUF's name for the way that these parts cut words, from the table that reads both formats."""
+    """Return GGUF's name for the pre-tokenizer of these parts, from the table that reads both formats."""
     others = [key for key, value in parts.options.items() if key != "ignore_merges" and value]
     if not missing_bytes(parts.vocab):
-        others = []  # they say what to do with an unknown character, and there is none
+        others = []  # they concern unknown characters, of which there are none
     cut = None if others else _cut(parts)
     if cut is None:
         ways = " + ".join([*steps_of(parts.pre_tokenizer), *others])
         raise Unsupported(
-            f"GGUF has no name for how this tokenizer cuts words ({ways[:160]}): export it as a folder"
+            f"GGUF has no name for how this tokenizer splits words ({ways[:160]}): export it as a folder"
         )
     if cut.differing and steps_of(parts.pre_tokenizer) not in (
         steps_of(cut.in_gguf),
         steps_of(cut.in_folder),
     ):
         notes.append(
-            f"under the name {cut.names[0]!r} GGUF's readers cut some rare texts otherwise than this"
+            f"under the name {cut.names[0]!r}, GGUF's readers split some rare texts differently from this"
             " tokenizer"
         )
     normalizers = _normalizers(parts.normalizer)
     if normalizers == ["NFC"]:
-        notes.append("GGUF's readers do not bring text into Unicode's form NFC, as this tokenizer does")
+        notes.append("GGUF's readers do not normalise text to Unicode NFC, as this tokenizer does")
     elif normalizers:
-        raise Unsupported("GGUF has no word for this tokenizer's normalizer: export it as a folder")
+        raise Unsupported("GGUF cannot express this tokenizer's normalizer: export it as a folder")
     return cut.names[0]
 
 
@@ -180,12 +181,12 @@ def _cut(parts: Parts) -> WordCut | None:
     steps, ignores = steps_of(parts.pre_tokenizer), bool(parts.options.get("ignore_merges"))
     cut = CUT_BY_STEPS.get((steps, ignores))
     if cut is None and (steps, not ignores) in CUT_BY_STEPS and merges_reach_every_word(parts):
-        return CUT_BY_STEPS[steps, not ignores]  # whole words or their merges: the same ids
+        return CUT_BY_STEPS[steps, not ignores]  # whole words or their merges give the same ids
     return cut
 
 
 def _normalizers(stage: object) -> list[str]:
-    """The types of a normalizer's steps; [] for one that does nothing."""
+    """Return the types of a normalizer's steps; [] for one that does nothing."""
     if not isinstance(stage, dict):
         return []
     if stage.get("type") == "Sequence":

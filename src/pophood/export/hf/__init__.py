@@ -1,1 +1,1 @@
-"""Hugging Face folders, written: weights, configuration, tokenizer."""
+"""Writers of Hugging Face folders: weights, configuration, tokenizer."""

@@ -1,7 +1,7 @@
-"""config.json and generation_config.json as transformers reads them, from what pophood knows of a model.
+"""Makes config.json and generation_config.json, as transformers reads them, from a model's config.
 
-Whatever is written is read back by `families.config_from_hf` before it is believed: a choice that the file
-cannot say is refused by name.
+The result is read back by `families.config_from_hf` and compared: a setting that the file cannot express is
+refused by name.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 
 from pophood.config import ModelConfig, Rope
 from pophood.errors import BadFile, Unsupported
-from pophood.export.source import source_folder
+from pophood.export.merged import source_folder
 from pophood.families import config_from_hf, family_of
 from pophood.formats.json_file import read_json
 from pophood.model.bundle import Bundle
 
 DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "silu": "silu"}
-_CONTEXTS = [1 << k for k in range(4, 21)]  # what a model was trained on before its positions were stretched
+_CONTEXTS = [1 << k for k in range(4, 21)]  # candidates for the context before its positions were stretched
 
 
 def config_json(bundle: Bundle, kind: str) -> dict[str, Any]:
-    """The config of an exported folder: the source folder's own if there is one, type and class ours."""
+    """Return the config of an exported folder: the source folder's, if any, with the new type and class."""
     if bundle.file_format == "safetensors":
         written = read_json(source_folder(bundle) / "config.json")
         written.pop("dtype", None)
         if not bundle.config.tied_output:
-            written["tie_word_embeddings"] = False  # a file with both matrices may have said otherwise
+            written["tie_word_embeddings"] = False  # the source's config may say true although it has both
     else:
         written = from_config(bundle.config) | token_ids(bundle)
     written["architectures"] = [family_of(bundle.config).classes[0]]
@@ -39,7 +39,7 @@ def config_json(bundle: Bundle, kind: str) -> dict[str, Any]:
 
 
 def from_config(config: ModelConfig) -> dict[str, Any]:
-    """What config.json says of this architecture, in the spelling that transformers 4 and 5 read."""
+    """Return config.json for this architecture, in the spelling that transformers 4 and 5 read."""
     shared = {
         "model_type": config.architecture,
         "vocab_size": config.vocab_size,
@@ -85,7 +85,7 @@ def from_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def token_ids(bundle: Bundle) -> dict[str, Any]:
-    """The start and end ids of a model, as config.json and generation_config.json have them."""
+    """Return the start and end ids of a model for config.json and generation_config.json."""
     tokenizer = bundle.tokenizer
     ends = sorted(tokenizer.stops)
     start = tokenizer.start_ids[0] if tokenizer.start_ids else None
@@ -95,17 +95,17 @@ def token_ids(bundle: Bundle) -> dict[str, Any]:
 
 
 def generation_json(bundle: Bundle) -> dict[str, Any]:
-    """Start, ends, and the sampling values that the model's own files suggest and transformers has."""
-    said: dict[str, Any] = {key: value for key, value in token_ids(bundle).items() if value is not None}
-    taken = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-    suggested = {key: value for key, value in bundle.suggested.items() if key in taken}
+    """Return generation_config.json: start, ends, and the suggested sampling values that transformers has."""
+    content: dict[str, Any] = {key: value for key, value in token_ids(bundle).items() if value is not None}
+    known = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+    suggested = {key: value for key, value in bundle.suggested.items() if key in known}
     if suggested.get("temperature") == 0:
-        return said | {"do_sample": False}
+        return content | {"do_sample": False}
     if suggested:
-        for key in ("top_k",):
-            suggested |= {key: int(suggested[key])} if key in suggested else {}
-        said |= {"do_sample": True, **suggested}
-    return said
+        if "top_k" in suggested:
+            suggested["top_k"] = int(suggested["top_k"])
+        content |= {"do_sample": True, **suggested}
+    return content
 
 
 def _scaling(rope: Rope, head_dim: int) -> dict[str, Any] | None:
@@ -124,17 +124,17 @@ def _scaling(rope: Rope, head_dim: int) -> dict[str, Any] | None:
 
 
 def _llama3_of(rope: Rope, head_dim: int) -> Rope:
-    """The published parameters that give these divisors (GGUF keeps only the numbers), bit for bit."""
+    """Find the published llama3 parameters that give exactly these divisors, which are all that GGUF stores."""
     wanted = rope.frequencies(head_dim)
     factor = float(max(rope.divisors or (1.0,)))
     for context in _CONTEXTS:
         for low, high in ((1.0, 4.0), (1.0, 8.0), (2.0, 4.0)):
-            found = Rope(rope.theta, "llama3", factor, low, high, context)
-            if np.array_equal(found.frequencies(head_dim), wanted):
-                return found
+            candidate = Rope(rope.theta, "llama3", factor, low, high, context)
+            if np.array_equal(candidate.frequencies(head_dim), wanted):
+                return candidate
     raise Unsupported(
-        "the file stretches rotary positions by numbers (rope_freqs.weight) that no llama3 parameters give,"
-        " and config.json can say no others: export it as GGUF"
+        "the file stretches rotary positions by divisors (rope_freqs.weight) that no llama3 parameters give,"
+        " and config.json cannot express them: export it as GGUF"
     )
 
 
@@ -142,15 +142,15 @@ def _check(written: dict[str, Any], config: ModelConfig) -> None:
     try:
         read = config_from_hf(written)
     except (BadFile, Unsupported) as error:
-        raise Unsupported(f"config.json cannot say what this model is: {error}: export it as GGUF") from error
-    same_turns = (config.rope is None) == (read.rope is None)
+        raise Unsupported(f"config.json cannot describe this model: {error}: export it as GGUF") from error
+    same_rope = (config.rope is None) == (read.rope is None)
     if config.rope is not None and read.rope is not None:
         one, other = config.rope.frequencies(config.head_dim), read.rope.frequencies(config.head_dim)
-        same_turns = np.array_equal(one, other)
+        same_rope = np.array_equal(one, other)
     plain, plain_read = replace(config, rope=None), replace(read, rope=None)
     lost = [f.name for f in fields(plain) if getattr(plain, f.name) != getattr(plain_read, f.name)]
-    if lost or not same_turns:
+    if lost or not same_rope:
         raise Unsupported(
-            f"config.json of a {config.architecture} cannot say {', '.join(lost) or 'its rotary positions'}:"
-            " export it as GGUF"
+            f"config.json of a {config.architecture} cannot express {', '.join(lost) or 'its rotary positions'}"
+            ": export it as GGUF"
         )

@@ -1,7 +1,7 @@
-"""A model as a Hugging Face folder: model.safetensors, config.json, tokenizer, template, suggestions.
+"""Writes a model as a Hugging Face folder: model.safetensors, config.json, tokenizer, template, suggestions.
 
-One weights file, whatever its size; a tied output matrix is written once. Sharding is left out: nothing that
-runs on a laptop needs it.
+There is one weights file, whatever its size: no model that runs on a laptop needs shards. A tied output
+matrix is written once.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def write_folder(
     template: str | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Digests, list[str]]:
-    """Write everything but a receipt into a folder that is there; (digests of the tensors, notes).
+    """Write everything but the receipt into an existing folder; return the digests of the tensors, and notes.
 
-    Raises Unsupported for a choice that the files cannot say and for a value that a type cannot hold.
+    Raises Unsupported for a setting that the files cannot express and for a value that a type cannot hold.
     """
     settings = json.dumps(config_json(bundle, types.label), indent=2, ensure_ascii=False)
     atomic_write(folder / "config.json", settings.encode())
@@ -53,7 +53,7 @@ def write_folder(
 def write_weights(
     merged: Merged, path: Path, types: Types, progress: Callable[[int, int], object] | None = None
 ) -> Digests:
-    """Write the weights alone, in Hugging Face's names and layout."""
+    """Write only the weights, in Hugging Face's names and layout."""
     tensors = file_tensors(merged.config, "safetensors")
     done: dict[str, Any] = {}
 
@@ -81,9 +81,9 @@ def write_weights(
 
 
 def narrowed(values: Floats, kind: str, name: str) -> NDArray[Any]:
-    """float32 values as "f32", "f16" or "bf16" (uint16 bits), rounded to nearest, ties to even.
+    """Convert float32 values to "f32", "f16" or "bf16" (uint16 bits), rounding to nearest, ties to even.
 
-    Raises Unsupported for a finite value beyond the largest of the type.
+    Raises Unsupported for a finite value beyond the range of the type.
     """
     if kind == "f32":
         return values
@@ -105,6 +105,6 @@ def narrowed(values: Floats, kind: str, name: str) -> NDArray[Any]:
 
 
 def rounded(values: Floats, kind: str, name: str) -> Floats:
-    """The values that a reader gets back from `narrowed(values, kind, name)`."""
+    """Return the values that a reader gets back from `narrowed(values, kind, name)`."""
     bits = narrowed(values, kind, name)
     return widened(bits) if kind == "bf16" else bits.astype(np.float32, copy=False)

@@ -1,8 +1,8 @@
-"""The tokenizer of an exported folder: carried over from a folder, written anew from a GGUF file.
+"""Writes the tokenizer of an exported folder: copied from a folder, or derived from a GGUF file's vocabulary.
 
-A tokenizer.json of ours says what GGUF's keys mean: words are cut as llama.cpp cuts them, so that ids stay
-the same (but for the long s, U+017F, which is no s in "'ſ" to GGUF's readers). SentencePiece-style scores
-become merges in their order.
+The derived tokenizer.json follows GGUF's keys: words are split as llama.cpp splits them, so that ids stay the
+same (except for the long s, U+017F: GGUF's readers do not take "'ſ" for a contraction). SentencePiece-style
+scores become merges in their order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from pophood.errors import Unsupported
 from pophood.export.hf.hf_config import generation_json
-from pophood.export.source import source_folder, source_metadata
+from pophood.export.merged import source_folder, source_metadata
 from pophood.model.bundle import Bundle
 from pophood.system import atomic_write
 from pophood.text.gguf.gguf_vocabulary import (
@@ -29,7 +29,7 @@ from pophood.text.gguf.gguf_vocabulary import (
 from pophood.text.hf.folder import folder_parts
 from pophood.text.vocabulary import SPACE_MARK
 
-CARRIED = (
+COPIED = (
     *("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
     *("chat_template.jinja", "chat_template.json", "LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE"),
@@ -37,10 +37,10 @@ CARRIED = (
 
 
 def write_tokenizer(bundle: Bundle, folder: Path, template: str | None) -> list[str]:
-    """Write the tokenizer's files into a folder, with another chat template if one is given; notes."""
+    """Write the tokenizer's files into a folder, with `template` if one is given; return notes."""
     notes = []
     if bundle.file_format == "safetensors":
-        _carry(source_folder(bundle), folder)
+        _copy(source_folder(bundle), folder)
     else:
         metadata = source_metadata(bundle)
         _write_json(folder / "tokenizer.json", tokenizer_json(metadata, bundle))
@@ -54,12 +54,12 @@ def write_tokenizer(bundle: Bundle, folder: Path, template: str | None) -> list[
     return notes
 
 
-def _carry(source: Path, folder: Path) -> None:
-    for name in CARRIED:
+def _copy(source: Path, folder: Path) -> None:
+    for name in COPIED:
         if (source / name).is_file():
             atomic_write(folder / name, (source / name).read_bytes())
     if not (source / "tokenizer.json").is_file() and not (source / "vocab.json").is_file():
-        parts = folder_parts(source)  # OpenAI's encoder.json and vocab.bpe, which transformers does not open
+        parts = folder_parts(source)  # OpenAI's encoder.json and vocab.bpe, which transformers does not read
         _write_json(folder / "vocab.json", parts.vocab)
         lines = ["#version: 0.2", *(" ".join(pair) for pair in parts.merges)]
         atomic_write(folder / "merges.txt", ("\n".join(lines) + "\n").encode())
@@ -79,7 +79,7 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
 
 
 def tokenizer_json(metadata: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
-    """The document of a GGUF file's vocabulary; `bundle` opened it, so every key is sound."""
+    """Return tokenizer.json for a GGUF file's vocabulary; its keys were checked when `bundle` was opened."""
     words = read_vocabulary(metadata)
     tokens, types = words.tokens, words.types
     if words.kind == "gpt2":
@@ -141,7 +141,7 @@ def _bpe(tokens: list[str], merges: list[tuple[str, str]], **options: Any) -> di
 
 
 def _byte_stages(words: GgufVocabulary) -> dict[str, Any]:
-    """Byte-level BPE: GPT-2 and what came after."""
+    """Return the stages of byte-level BPE (GPT-2 and later models)."""
     assert words.cut is not None
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     return {
@@ -153,12 +153,12 @@ def _byte_stages(words: GgufVocabulary) -> dict[str, Any]:
 
 
 def _score_stages(words: GgufVocabulary, add_space: bool) -> dict[str, Any]:
-    """SentencePiece-style BPE, as transformers writes Llama 2's."""
+    """Return the stages of SentencePiece-style BPE, as transformers writes Llama 2's."""
     tokens, types = words.tokens, words.types
     if not any(kind == BYTE for kind in types):
         raise Unsupported(
-            "the vocabulary has scores and no byte tokens, which tokenizer.json has no words for: export it"
-            " as GGUF"
+            "the vocabulary has scores but no byte tokens, which tokenizer.json cannot express: export it as"
+            " GGUF"
         )
     unknown = next((tokens[id_] for id_, kind in enumerate(types) if kind == UNKNOWN), None)
     text = {
@@ -183,15 +183,15 @@ def _score_stages(words: GgufVocabulary, add_space: bool) -> dict[str, Any]:
 
 
 def merges_of_scores(ids: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to join two tokens to a third, the best score first: the merges that the scores mean.
+    """List every way to join two tokens to a third, best score first: the merges that the scores imply.
 
     >>> merges_of_scores({"a": 0, "b": 1, "ab": 2, "abb": 3}, [0.0, 0.0, -1.0, -2.0])
     [('a', 'b'), ('ab', 'b')]
     """
-    found = [
+    ways = [
         (-scores[id_], id_, token[:cut], token[cut:])
         for token, id_ in ids.items()
         for cut in range(1, len(token))
         if token[:cut] in ids and token[cut:] in ids
     ]
-    return [(left, right) for _, _, left, right in sorted(found)]
+    return [(left, right) for _, _, left, right in sorted(ways)]
