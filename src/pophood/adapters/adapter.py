@@ -41,7 +41,7 @@ class Adapter:
         return sum(a.size + b.size for a, b in self.targets.values())
 
     def check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise BadInput, naming the matrix, unless every pair fits the shapes (`tensor_shapes`) of a model."""
+        """Raise BadInput, naming the matrix, unless every pair fits the tensor shapes of a model."""
         base = self.base.get("name")
         advice = "name the model that it was made for" + (f" (its files say {base})" if base else "")
         for target, (a, b) in self.targets.items():
@@ -49,7 +49,7 @@ class Adapter:
             if target == "output" and shape is None:
                 raise BadInput(
                     f"the adapter {self.name} changes the output matrix, which this model shares with the"
-                    " token matrix (tied), so both would change: train it without lm_head, or on an untied copy"
+                    " token matrix (tied), so both would change: train without lm_head, or on an untied copy"
                 )
             if shape is None or len(shape) != 2:
                 matrices = [name for name, sizes in shapes.items() if len(sizes) == 2]

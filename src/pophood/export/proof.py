@@ -95,7 +95,7 @@ def prove_bytes(path: Path, digests: Mapping[str, str]) -> None:
 
 
 def prove_values(written: Bundle, merged: Merged, kind: str) -> None:
-    """Raise BadFile unless the config and (at f32, f16 and bf16) every canonical tensor are the original's."""
+    """Raise BadFile unless the config and (at f32, f16 and bf16) all canonical tensors are the original's."""
     odd = differences(merged.config, written.config)
     if odd:
         raise _mismatch(written.path, "; ".join(odd))

@@ -116,7 +116,7 @@ def _q4_1(values: Floats, out: Bytes) -> bool:
 
 
 def _nibbles(raised: Floats, out: Bytes) -> None:
-    """Truncate numbers from 0 to 15.99 to 4 bits: the first half of a block in low nibbles, the rest in high."""
+    """Truncate numbers from 0 to 15.99 to 4 bits: the first half of a block is in the low nibbles."""
     q = np.minimum(raised.astype(np.uint8), 15)
     out[:] = q[:, :16] | (q[:, 16:] << 4)
 

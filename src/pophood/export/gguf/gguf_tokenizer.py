@@ -59,8 +59,8 @@ def _ids(bundle: Bundle) -> dict[str, Any]:
     tokenizer = bundle.tokenizer
     if len(tokenizer.start_ids) > 1:
         raise Unsupported(
-            f"texts begin with {len(tokenizer.start_ids)} tokens here, but GGUF has one start token: export it as a"
-            " folder"
+            f"texts begin with {len(tokenizer.start_ids)} tokens here, but GGUF has one start token: export"
+            " it as a folder"
         )
     keys: dict[str, Any] = {f"{_PREFIX}add_bos_token": bool(tokenizer.start_ids)}
     named = {
@@ -124,8 +124,8 @@ def _without_rows(bundle: Bundle, parts: Parts, by_id: dict[int, str]) -> str:
     if needed:
         raise BadInput(
             f"the tokenizer has {bundle.tokenizer.vocab_size:,} tokens, but the model has rows for {rows:,}:"
-            f" texts need {listed(sorted(needed))}, which it cannot read: the files do not belong together; fetch"
-            " them again"
+            f" texts need {listed(sorted(needed))}, which it cannot read: the files do not belong together;"
+            " fetch them again"
         )
     return f"the model has no rows for the tokens {listed(beyond.values())}: the file leaves them out"
 

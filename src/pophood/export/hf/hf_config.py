@@ -124,7 +124,10 @@ def _scaling(rope: Rope, head_dim: int) -> dict[str, Any] | None:
 
 
 def _llama3_of(rope: Rope, head_dim: int) -> Rope:
-    """Find the published llama3 parameters that give exactly these divisors, which are all that GGUF stores."""
+    """Find the published llama3 parameters that give exactly these divisors.
+
+    GGUF stores only the divisors.
+    """
     wanted = rope.frequencies(head_dim)
     factor = float(max(rope.divisors or (1.0,)))
     for context in _CONTEXTS:
@@ -151,6 +154,6 @@ def _check(written: dict[str, Any], config: ModelConfig) -> None:
     lost = [f.name for f in fields(plain) if getattr(plain, f.name) != getattr(plain_read, f.name)]
     if lost or not same_rope:
         raise Unsupported(
-            f"config.json of a {config.architecture} cannot express {', '.join(lost) or 'its rotary positions'}"
-            ": export it as GGUF"
+            f"config.json of a {config.architecture} cannot express"
+            f" {', '.join(lost) or 'its rotary positions'}: export it as GGUF"
         )
