@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from pophood.cli.options.sampling import Wishes
 from pophood.cli.screens.generation import settings_of
 from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
 from pophood.formats import open_gguf
+from pophood.formats.json_file import parse_json
 from pophood.model.bundle import open_bundle, open_weights
+from pophood.text.chat.chat_template import ChatTemplate
 from tests import processes
 from tests.tiny import FAMILIES, tiny_config, tiny_folder, tiny_gguf
 
@@ -269,6 +272,37 @@ def test_smollm2_is_what_was_published(smollm2: Path) -> None:
         wanted = theirs.process(values.reshape(stored.shape), stored.name).weights
         assert np.array_equal(bundle.weights[f"model.layers.0.self_attn.{part}_proj.weight"], wanted)
     assert bad_values(smollm2) == []
+
+
+def test_every_file_of_a_folder_is_read_and_parsed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizer, chat template, stops and suggestions share the JSON files, and there is one template."""
+    folder = tiny_folder(tmp_path, "llama")
+    chat = {"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}
+    path = folder / "tokenizer_config.json"
+    content = json.loads(path.read_bytes()) if path.is_file() else {}
+    path.write_text(json.dumps(content | chat), encoding="utf-8")
+    (folder / "generation_config.json").write_text('{"temperature": 0.5}', encoding="utf-8")
+    reads: Counter[str] = Counter()
+    templates: list[str] = []
+
+    def counted(text: bytes, what: str) -> Any:
+        reads[Path(what).name] += 1
+        return parse_json(text, what)
+
+    def compiled(self: ChatTemplate, source: str, *rest: Any, **names: Any) -> None:
+        templates.append(source)
+        original(self, source, *rest, **names)
+
+    original = ChatTemplate.__init__
+    monkeypatch.setattr("pophood.formats.json_file.parse_json", counted)
+    monkeypatch.setattr(ChatTemplate, "__init__", compiled)
+    bundle = open_bundle(folder)
+    assert bundle.chat_template is not None and list(bundle.tokenizer.stops)
+    assert {"config.json", "tokenizer_config.json", "generation_config.json"} <= reads.keys()
+    assert set(reads.values()) == {1}, reads
+    assert templates == [chat["chat_template"]]
 
 
 def test_opening_imports_nothing_heavy(tmp_path: Path) -> None:
