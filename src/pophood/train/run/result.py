@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pophood.config import tensor_shapes
 from pophood.errors import Cancelled, EngineError, PophoodError
+from pophood.export.adapter_writers import write_adapter
 from pophood.export.hf.hf_folder import write_folder
 from pophood.export.merged import Merged
-from pophood.export.adapter_writers import write_adapter
 from pophood.export.types import chosen
 from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.run.setup import RunSetup
