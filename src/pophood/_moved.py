@@ -1,7 +1,7 @@
 """Old import paths of documented modules, which work with a DeprecationWarning until version 0.3.
 
-Python asks the finder below only for a module that nothing else finds. An old path then stands for the very
-module at the new one. `pophood.__all__` and `pophood.look` have not moved and need none of this.
+Python asks the finder below only for a module that nothing else finds. An old path then gives the module at
+the new one. The names in `pophood.__all__` and the functions of `pophood.look` have not moved.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MovedModules:
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of an old path, with a warning that names the new one; None for any other name."""
+        """Return the spec of an old path, and warn with the new one; return None for any other name."""
         if name not in MOVED:
             return None
         warnings.warn(
@@ -47,10 +47,10 @@ class MovedModules:
         return ModuleSpec(name, self)  # type: ignore[arg-type] # not a Loader: importlib.abc is slow to import
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave the making of an empty module to Python."""
+        """Return None, so that Python creates an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module at the new path in the place of the empty one that was made for the old path."""
+        """Replace the empty module of the old path by the module at the new one."""
         assert module.__spec__ is not None
         old = module.__spec__.name
         moved = importlib.import_module(MOVED[old])
@@ -60,5 +60,5 @@ class MovedModules:
 
 
 def install() -> None:
-    """Let old paths be found, after everything else."""
+    """Add the finder behind all others."""
     sys.meta_path.append(MovedModules())

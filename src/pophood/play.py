@@ -1,4 +1,4 @@
-"""A game against the model: guess the next word of a text. Deals and judges; no printing, no input.
+"""A game against the model: guess the next word of a text. It deals and judges, and prints nothing.
 
 Player and model see the same text and know that a whole word follows. A place in the text is chosen by the
 model's entropy there, between 1 bit (sure) and 6 bits (lost), whatever the answer is. One rule judges both
@@ -71,7 +71,7 @@ class Turn:
 
     @property
     def right(self) -> bool:
-        """Whether the player's guess was right."""
+        """True if the player's guess was right."""
         return same(self.guess, self.round.answer)
 
     @property
@@ -81,7 +81,7 @@ class Turn:
 
     @property
     def model_right(self) -> bool:
-        """Whether the model's guess was right."""
+        """True if the model's guess was right."""
         return same(self.round.guess.text, self.round.answer)
 
     @property
@@ -100,7 +100,7 @@ class Game:
 
 
 def same(guess: str, answer: str) -> bool:
-    """Whether the first word of a guess is the answer, regardless of case and punctuation.
+    """Return True if the first word of a guess is the answer, regardless of case and punctuation.
 
     >>> same("madrid", " Madrid"), same("Madrid, which", " Madrid"), same("", " Madrid")
     (True, True, False)

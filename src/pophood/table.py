@@ -111,11 +111,11 @@ class Table:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
     def numeric(self, column: int) -> bool:
-        """Whether a column has numbers only, which are aligned to the right."""
+        """Return True if a column has only numbers, which are then aligned to the right."""
         return all(isinstance(row[column], (int, float)) for row in self.rows)
 
     def quoted(self, column: int) -> bool:
-        """Whether spaces matter in a column: by its name, or since a text begins or ends with a space."""
+        """Return True if spaces matter in a column, by its name or by a space at the end of a text."""
         if self.columns[column].endswith("text"):
             return True
         texts = (row[column] for row in self.rows)

@@ -115,7 +115,7 @@ def taps_of(config: ModelConfig) -> dict[str, Tap]:
 def match_taps(config: ModelConfig, patterns: Sequence[str]) -> list[Tap]:
     """Return the taps that any of the patterns matches, in order of execution.
 
-    `*` stands for anything, dots included; a pattern that begins with `!` removes its matches. Names of
+    `*` matches anything, dots included; a pattern that begins with `!` removes its matches. Names of
     TransformerLens are understood where they mean the same array (`alias`). Raises BadInput for a pattern
     that matches nothing.
 

@@ -1,4 +1,4 @@
-"""The examples in docstrings are run: every `>>>` of the package, in its own module."""
+"""Doctests: runs every `>>>` of the package in its own module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOURCE = ROOT / "src"
 
 
 def modules_with_examples() -> list[str]:
-    """Modules whose source has a doctest prompt."""
+    """Return the modules whose source has a doctest prompt."""
     return [
         ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
         for path in product_files()

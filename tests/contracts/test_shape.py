@@ -1,7 +1,6 @@
 """The shape of the tree: sizes of files and folders, one module for each class name, no import cycle.
 
-`offenders.toml` lists what broke a rule when the rule was made. Nothing is added to it, and an entry that no
-longer offends is deleted.
+`offenders.toml` lists what broke a rule when the rule was made. Entries are only deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.contracts.sources import product_files
 LEAST_LINES = 60
 REASON = re.compile(r"\(small: [^)]+\)")
 FOLDER_FILES = 14
-COLLECTIONS = {  # folders of like things, one a file
+COLLECTIONS = {  # folders with one thing of a kind in each file
     "src/pophood/look/views",
     "src/pophood/look/figures",
     "src/pophood/cli/commands",
@@ -33,13 +32,13 @@ COLLECTIONS = {  # folders of like things, one a file
 
 
 def allowed(rule: str) -> set[str]:
-    """The offenders that a rule still tolerates."""
+    """Return the offenders that a rule still tolerates."""
     lists = tomllib.loads((ROOT / "tests" / "contracts" / "offenders.toml").read_text(encoding="utf-8"))
     return set(lists[rule])
 
 
 def first_line(path: Path) -> str:
-    """The first line of a Python file's docstring, or of a C++ file."""
+    """Return the first line of a Python file's docstring, or of a C++ file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
@@ -47,7 +46,7 @@ def first_line(path: Path) -> str:
 
 
 def small_files() -> list[str]:
-    """Files under 60 lines whose first line gives no reason."""
+    """Return files under 60 lines whose first line gives no reason."""
     return [
         path.relative_to(ROOT).as_posix()
         for path in product_files()
@@ -58,7 +57,7 @@ def small_files() -> list[str]:
 
 
 def large_folders() -> list[str]:
-    """Folders of more than 14 source files that are no collection."""
+    """Return folders of more than 14 source files, without the collections."""
     files: defaultdict[str, int] = defaultdict(int)
     for path in product_files():
         files[path.parent.relative_to(ROOT).as_posix()] += path.name != "__init__.py"
@@ -66,7 +65,7 @@ def large_folders() -> list[str]:
 
 
 def repeated_class_names() -> list[str]:
-    """Names of classes that two modules or more define."""
+    """Return class names that more than one module defines."""
     modules: defaultdict[str, set[Path]] = defaultdict(set)
     for path in product_files():
         if path.suffix == ".py":
@@ -77,7 +76,7 @@ def repeated_class_names() -> list[str]:
 
 
 def modules_in_cycles(imports: dict[str, set[str]]) -> list[str]:
-    """Modules that import themselves through others."""
+    """Return modules that import themselves, directly or through others."""
 
     def reachable(start: str) -> set[str]:
         seen: set[str] = set()
@@ -92,7 +91,7 @@ def modules_in_cycles(imports: dict[str, set[str]]) -> list[str]:
 
 
 def cyclic_modules() -> list[str]:
-    """Modules of the package in a cycle, with imports inside functions and for types counted."""
+    """Return the modules in a cycle; imports inside functions and for types count."""
     graph = grimp.build_graph("pophood", exclude_type_checking_imports=False, cache_dir=None)
     surface = "pophood"  # imports every public name, on first use
     imports = {

@@ -23,7 +23,7 @@ class Decoder(Protocol):
 
     @property
     def context(self) -> int:
-        """Positions that a sequence can hold."""
+        """The number of positions that a sequence can hold."""
 
     def new_sequence(self) -> int: ...
 

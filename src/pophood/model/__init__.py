@@ -1,1 +1,1 @@
-"""A loaded model: files opened (bundle), computed (engine), and the object that a user holds (LM)."""
+"""A loaded model: its files (bundle), its forward pass (engine), and the object that users hold (lm)."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Weights(Mapping[str, NDArray[np.float32]]):
-    """The tensors of one model by name, decoded when asked for: `weights["embed.token"]` is [V, C].
+    """The tensors of one model by name, decoded on access: `weights["embed.token"]` is [V, C].
 
     Iterates over the canonical names. Hugging Face's names of the family work too, with or without their
     prefix, in Hugging Face's layout, whatever the file is: `weights["h.0.attn.c_attn.weight"]` is [C, 3C].
@@ -195,9 +195,7 @@ class Bundle:
 class OpenedWeights:
     """Configuration and weights of a model, without its tokenizer: all that an engine needs."""
 
-    path: (
-        Path  # the file of the weights; of several safetensors files their index, of several files the first
-    )
+    path: Path  # the file of the weights; for several files their index, or the first of them
     file_format: FileFormat
     config: ModelConfig
     weights: Weights
@@ -298,7 +296,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _file_name(path: Path) -> str:
-    """Return a GGUF file's name without its suffix and, for a split model, without the number of the part."""
+    """Return a GGUF file's name without its suffix and without the number of a part."""
     part = part_of(path.name)
     return part.stem if part is not None else path.name.removesuffix(".gguf")
 

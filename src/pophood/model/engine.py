@@ -89,7 +89,7 @@ def plan_memory(
     for name, shape in tensor_shapes(config).items():
         matrix = len(shape) == 2 and name != "embed.position"
         size = 2 if matrix and stored_type(name) in ("F16", "BF16") else 4
-        rows = -(-shape[0] // 16) * 16 if matrix else shape[0]  # panels of 16 rows
+        rows = -(-shape[0] // 16) * 16 if matrix else shape[0]  # packed in panels of 16 rows
         weights += rows * (shape[1] if len(shape) == 2 else 1) * size
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
@@ -184,7 +184,7 @@ class Engine:
 
     @contextmanager
     def sequence(self) -> Iterator[int]:
-        """A new, empty sequence for the length of a `with`, which drops it."""
+        """Create an empty sequence for the duration of a `with`, and drop it at the end."""
         sequence = self.new_sequence()
         try:
             yield sequence
@@ -192,7 +192,7 @@ class Engine:
             self.drop(sequence)
 
     def new_sequence(self) -> int:
-        """A new, empty sequence that lives until `drop`."""
+        """Create an empty sequence, which lives until `drop`."""
         return int(self._native.create())
 
     def fork(self, sequence: int) -> int:
@@ -228,8 +228,8 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Append tokens to sequences; return the logits [len(batch), V] after the last token of each.
 
-        With `rows="all"` those after every token: [N, V]. Raises ContextOverflow, EngineError (a NaN),
-        Cancelled; every sequence is then as before the call.
+        With `rows="all"` the result has those after every token, [N, V]. Raises ContextOverflow, EngineError
+        (a NaN), Cancelled; every sequence is then as before the call.
         """
         return self.forward(batch, rows=rows, cancel=cancel).output
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pophood.model.trace import Trace, TracePlan
     from pophood.text.chat.chat_template import ChatTemplate
 
-Text = str | Sequence[int]  # a prompt: text, or token ids as they are
+Text = str | Sequence[int]  # a prompt: text, or token ids
 AdapterSource = Adapter | str | PathLike[str]  # an adapter, a PEFT folder, or a .gguf file
-AdapterChoice = AdapterSource | tuple[AdapterSource, float]  # with a factor; 1 if there is none
+AdapterChoice = AdapterSource | tuple[AdapterSource, float]  # alone (factor 1), or with a factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class LM:
 
     @property
     def has_template_of_adapter(self) -> bool:
-        """Whether an adapter's chat template replaces the model's own."""
+        """True if an adapter's chat template replaces the model's own."""
         return self._own_template is not None and self.bundle.chat_template is not self._own_template
 
     def use_adapters(self, adapters: Sequence[AdapterChoice]) -> None:
@@ -177,7 +177,7 @@ class LM:
         """Continue a prompt and return a run, which yields a `Token` record for each token.
 
         `settings` are the fields of GenerateSettings (max_tokens, samples, seed, stop, truncate...) and of
-        SamplingSettings (temperature, top_k, top_p...). `details="top"`, for which True stands as well, adds
+        SamplingSettings (temperature, top_k, top_p...). `details="top"`, or True, adds
         probability, entropy and the top 10 to each token. Keys and values of the last call are reused for the
         tokens that both prompts begin with.
 

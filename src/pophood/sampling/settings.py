@@ -63,7 +63,7 @@ RANGES: Mapping[str, Range] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How a token is chosen from logits. Every value is checked when the object is made.
+    """The settings of the choice of a token, checked when they are made.
 
     A step that is missing from `order` is off. `logit_bias` is added to the logits of its tokens; -inf
     forbids one. `dry_breakers` are token sequences across which DRY counts no repeat (`breakers_of` finds
@@ -109,7 +109,7 @@ class SamplingSettings:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken without a draw."""
+        """True if the likeliest token is taken without a draw."""
         return "temperature" in self.order and self.temperature <= GREEDY
 
 

@@ -47,7 +47,7 @@ class Candidates:
     logits: Floats
 
     def keep(self, places: Ids) -> Candidates:
-        """The candidates at these indices of `logits`."""
+        """Return the candidates at these indices of `logits`."""
         if len(places) == len(self.logits):
             return self
         return Candidates(places if self.ids is None else self.ids[places], self.logits[places])
@@ -64,7 +64,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a step may use besides the logits: the tokens so far, and a uniform random number in [0, 1)."""
+    """The inputs of a step besides the logits: the tokens so far, and a uniform random number in [0, 1)."""
 
     history: Sequence[int]
     uniform: float
@@ -87,7 +87,7 @@ class Chain:
     steps: tuple[ChainStep, ...]
 
     def describe(self) -> str:
-        """The chain in one line, ASCII.
+        """Describe the chain in one line of ASCII.
 
         >>> chain(SamplingSettings(top_p=0.9)).describe()
         'logits -> top_k 40 -> top_p 0.9 -> temperature 0.8 -> draw'
