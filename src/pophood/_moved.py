@@ -13,21 +13,21 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MOVED = {
-    "pophood.adapters.adapter": "pophood.adapters.adapter",
-    "pophood.model.bundle": "pophood.model.bundle",
-    "pophood.model.engine": "pophood.model.engine",
-    "pophood.model.lm": "pophood.model.lm",
-    "pophood.model.score": "pophood.model.score",
-    "pophood.model.trace": "pophood.model.trace",
-    "pophood.look.math.heads": "pophood.look.math.heads",
-    "pophood.train.model.attention": "pophood.train.model.attention",
-    "pophood.train.loop.evaluation": "pophood.train.loop.evaluation",
-    "pophood.train.model.build": "pophood.train.model.build",
-    "pophood.train.model.loss": "pophood.train.model.loss",
-    "pophood.train.report.measures": "pophood.train.report.measures",
+MOVED = {  # old path -> new path, both below `pophood`
+    "adapter": "adapters.adapter",
+    "bundle": "model.bundle",
+    "engine": "model.engine",
+    "lm": "model.lm",
+    "score": "model.score",
+    "trace": "model.trace",
+    "look.heads": "look.math.heads",
+    "train.attention": "train.model.attention",
+    "train.evaluation": "train.loop.evaluation",
+    "train.learner": "train.model.build",
+    "train.loss": "train.model.loss",
+    "train.measures": "train.report.measures",
 }
-RENAMED = {"pophood.train.model.build": {"build": "build_model"}}  # old path -> old name in it -> new name
+RENAMED = {"train.learner": {"build": "build_model"}}  # old path -> old name in it -> new name
 
 
 class MovedModules:
@@ -37,10 +37,11 @@ class MovedModules:
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the spec of an old path, and warn with the new one; return None for any other name."""
-        if name not in MOVED:
+        package, _, old = name.partition(".")
+        if package != "pophood" or old not in MOVED:
             return None
         warnings.warn(
-            f"{name} has moved: import {MOVED[name]}; the old path goes in pophood 0.3",
+            f"{name} has moved: import pophood.{MOVED[old]}; the old path goes in version 0.3",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -52,11 +53,12 @@ class MovedModules:
     def exec_module(self, module: ModuleType) -> None:
         """Replace the empty module of the old path by the module at the new one."""
         assert module.__spec__ is not None
-        old = module.__spec__.name
-        moved = importlib.import_module(MOVED[old])
+        path = module.__spec__.name
+        old = path.removeprefix("pophood.")
+        moved = importlib.import_module(f"pophood.{MOVED[old]}")
         for name, new_name in RENAMED.get(old, {}).items():
             setattr(moved, name, getattr(moved, new_name))
-        sys.modules[old] = moved
+        sys.modules[path] = moved
 
 
 def install() -> None:
