@@ -100,6 +100,7 @@ def test_pull_list_use_rm(program: Program, base: Path) -> None:
     assert re.search(r"^\* +gpt2 ", listed.text, re.MULTILINE)
     (row,) = json.loads(program("list", "--json").text)
     assert (row["name"], row["in_use"], row["where"]) == ("gpt2", True, "store")
+    assert row["licence"] and f" {row['licence']} " in listed.text
     assert program("use", str(base)).text.startswith(str(base))
     assert json.loads(program("use", "--json").text)["model"] == str(base)
     assert program("use", "--none").text.startswith("gpt2 is taken")
