@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ REQUIREMENTS = [
     *PROJECT["dependencies"],
     *(requirement for extra in EXTRAS.values() for requirement in extra),
 ]
+ROOTS = (ROOT, ROOT / "src" / "pophood", ROOT / "native")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -66,9 +68,12 @@ def test_dependencies_are_what_the_package_imports() -> None:
     imported = set()
     for path in product_files():
         if path.suffix == ".py":
-            source = path.read_text(encoding="utf-8")
-            imported |= set(re.findall(r"^\s*(?:from|import) (\w+)", source, re.MULTILINE))
-    imported = {name.lower() for name in imported}
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0].lower() for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add(node.module.partition(".")[0].lower())
+    imported -= {"_typeshed", "markupsafe"}  # types alone; what jinja2 itself is made of
     used_if_there = {"certifi"}  # certificates for Pythons that come without any
     extras = ("plot", "notebook", "train", "tensorboard")
     used_if_there |= {name_of(r) for extra in extras for r in EXTRAS.get(extra, [])}
@@ -135,3 +140,13 @@ def test_an_old_python_gets_one_clear_line(tmp_path: Path) -> None:
         r"^pophood needs Python 3\.11 or newer; .* is 3\.\d+: try make PYTHON=", result.stderr, re.MULTILINE
     )
     assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_that_pages_name_exist(page: Path) -> None:
+    """`train/loop/step.py` is a file of the package, `native/engine/engine.h` one of the project."""
+    named = set(
+        re.findall(r"`((?:[a-z_]+/)+[A-Za-z_]+\.(?:py|cpp|h|inl|toml))`", page.read_text(encoding="utf-8"))
+    )
+    lost = [name for name in named if not any((root / name).is_file() for root in ROOTS)]
+    assert sorted(lost) == []

@@ -1,9 +1,9 @@
 """Checkpoints: folders of safetensors and JSON, each complete or absent. Training is elsewhere.
 
     out/checkpoint-000120/  trained.safetensors    the trained weights
-                            optimizer.safetensors  their moments rest.safetensors       random state and
-                            everything else that the next step reads checkpoint.json        facts, and the
-                            length and SHA-256 of every file (manifest.py)
+                            optimizer.safetensors  their moments
+                            rest.safetensors       random state and everything else that the next step reads
+                            checkpoint.json        facts, and length and SHA-256 of every file (manifest.py)
 
 A save writes a folder under a temporary name, syncs every file and the folder, renames it, and syncs the
 parent folder. Only then are older checkpoints deleted. So the last checkpoint is whole at any moment, even

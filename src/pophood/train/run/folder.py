@@ -1,15 +1,16 @@
 """The folder of a run: its state while it trains, and the result at its end. It stores, and decides nothing.
 
-notes-lora/
-  tune.json           settings, data and plan of the run: all that --resume needs beside a checkpoint
-  events.jsonl        every event as it happens, one per line checkpoints/        the last and the best one,
-  until the run is complete trunk/              cached hidden states that enter the first trained block,
-  until then too adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result of LoRA,
-  as PEFT has it config.json model.safetensors tokenizer.json ...                      the result of full
-  and last; if the model is
-                      from scratch, all files but the weights are there from the start, for a resumed run
-  report.json report.html loss.svg
-  events.out.tfevents.*  with --tensorboard
+    notes-lora/
+      tune.json               settings, data and plan of the run: all that --resume needs beside a checkpoint
+      events.jsonl            every event as it happens, one per line
+      checkpoints/            the last and the best one, until the run is complete
+      trunk/                  cached hidden states that enter the first trained block, until then too
+      adapter_config.json adapter_model.safetensors [chat_template.jinja]   the result of LoRA, as PEFT has it
+      config.json model.safetensors tokenizer.json ...                      the result of full and last
+      report.json report.html loss.svg
+      events.out.tfevents.*   with --tensorboard
+
+Of a model from scratch all files but the weights are there from the start, for a resumed run.
 
 With several processes rank 0 alone reads and writes, since another machine may not have the folder. All
 ranks must make the same calls, except for `note`, `events` and the methods of the end.
