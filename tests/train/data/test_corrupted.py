@@ -53,7 +53,7 @@ def corrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int,
     with path.open("wb") as file:
         for number in range(1, 10_001):
             if number == huge:
-                expected[number] = f"has {len(HUGE) + 1:,} bytes; at most 16,777,216 are read as one record"
+                expected[number] = f"has {len(HUGE) + 1:,} bytes; a record may have at most 16,777,216"
                 file.write(HUGE + b"\n")
             elif number in chosen:
                 line, expected[number] = BAD[chosen[number]]

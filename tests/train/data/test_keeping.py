@@ -14,7 +14,7 @@ import pytest
 
 from pophood.errors import BadFile, PophoodError
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Progress
+from pophood.train.data import DataProgress
 from pophood.train.data.dataset.cache import fingerprint, line_ends
 from pophood.train.data.encode.encode_files import STRETCH
 from tests import needs, processes
@@ -201,14 +201,14 @@ def test_damage_is_named(damage: str, tmp_path: Path) -> None:
         (folder / "ids.bin").write_bytes((folder / "ids.bin").read_bytes()[:-2])
     else:
         (folder / "documents.bin").unlink()
-    with pytest.raises(BadFile, match=r"the kept ids are damaged .*: delete this folder"):
+    with pytest.raises(BadFile, match=r"the cached ids are damaged .*: delete this folder"):
         opened(TASKS, cache=tmp_path)
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
     from pophood.train.data import DataOptions, open_data
 
-    told: list[Progress] = []
+    told: list[DataProgress] = []
     open_data(SHAKESPEARE, byte_level(), None, DataOptions(cache=tmp_path), told.append)
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert told[-1].done == told[-1].total == SHAKESPEARE.stat().st_size

@@ -62,7 +62,7 @@ RECORDS: dict[str, tuple[Any, str, str]] = {  # layout -> a record, what is read
 def test_each_layout_is_found_and_read(layout: str, tmp_path: Path) -> None:
     record, whole, learned = RECORDS[layout]
     data = opened(write_lines(tmp_path / "a.jsonl", [record]), validation=0)
-    assert data.report.format == f"{layout} (JSONL), found by the first good records"
+    assert data.report.format == f"{layout} (JSONL), detected from the first good records"
     assert whole_text(data) == whole
     assert learned_text(data).endswith(learned[1:])
     assert layout == "text" or learned_text(data) == learned
@@ -79,7 +79,7 @@ def test_arrays_and_forced_layouts_are_the_same(layout: str, kind: str, tmp_path
     data = opened(path, validation=0, format=layout if kind == "forced" else "auto")
     assert whole_text(data) == whole
     assert data.report.format.startswith(
-        f"{layout} (JSON array)" if kind == "array" else f"{layout} (JSONL), as told"
+        f"{layout} (JSON array)" if kind == "array" else f"{layout} (JSONL), as requested"
     )
 
 
@@ -102,7 +102,7 @@ def test_a_table_with_named_columns(tmp_path: Path) -> None:
     assert whole_text(data) == RECORDS["prompt"][1]
     assert data.report.unused == {"rest": 1}
     assert "fields that are not used: 'rest'" in data.report.notes
-    assert data.report.format == "prompt (CSV), found by the first good records"
+    assert data.report.format == "prompt (CSV), detected from the first good records"
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 7, 8, 1006])
@@ -150,7 +150,7 @@ def test_the_layout_of_most_of_the_first_records_wins(tmp_path: Path) -> None:
         ("messages", {"messages": [{"role": "user", "content": "a"}]}, "has no message of the assistant"),
         ("messages", {"messages": [{"content": "a"}]}, "has no 'role' in message 1"),
         ("messages", {"messages": [{"role": "assistant"}]}, "has no 'content' in message 1"),
-        ("messages", {"messages": [], "tools": [1]}, "has 'tools', which are not trained on here"),
+        ("messages", {"messages": [], "tools": [1]}, "has 'tools', on which pophood does not train"),
         (
             "sharegpt",
             {"conversations": [{"from": "dog", "value": "a"}]},
@@ -209,8 +209,8 @@ def test_a_folder_is_walked_in_order(tmp_path: Path) -> None:
         f"{folder / 'b' / 'two.md'}:1",
         f"{folder / 'd.jsonl'}:1",
     ]
-    assert "1 other files in the folder are not read (.pdf)" in data.report.notes
-    assert data.report.format == "text (text files), text (JSONL), found by the first good records"
+    assert "1 other file in the folder is not read (.pdf)" in data.report.notes
+    assert data.report.format == "text (text files), text (JSONL), detected from the first good records"
 
 
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text(" \n", encoding="utf-8")
     for name, error, words in (
         ("none", NotFound, "there is no such file or folder"),
-        ("empty", BadInput, "holds no data; wanted files that end in .txt"),
+        ("empty", BadInput, "has no data files; wanted files that end in .txt"),
         ("a.jsonl", BadInput, "is empty; wanted text, or records"),
-        ("b.jsonl", BadFile, "none of its first records can be read; that of line 1 is not JSON"),
+        ("b.jsonl", BadFile, "none of its first records can be read; the one in line 1 is not JSON"),
         ("c.bin", BadFile, "is not text"),
         ("d.txt", BadInput, "d.txt: is empty; wanted text"),
     ):

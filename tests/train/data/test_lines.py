@@ -36,7 +36,7 @@ def test_a_line_has_a_bound(size: int, bad: bool, tmp_path: Path) -> None:
     path.write_bytes(b"x" * size + b"\nnext")
     (number, text, why), second = told(path, most=100)
     assert (number, len(text), second) == (1, 0 if bad else size, (2, "next", None))
-    assert why == (f"has {size + 1} bytes; at most 100 are read as one record" if bad else None)
+    assert why == (f"has {size + 1} bytes; a record may have at most 100" if bad else None)
 
 
 def test_fifty_megabytes_in_one_line_take_no_memory(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_fifty_megabytes_in_one_line_take_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert [(number, text) for number, text, _ in found] == [(1, "a"), (2, ""), (3, "b")]
-    assert found[1][2] == "has 50,000,001 bytes; at most 16,777,216 are read as one record"
+    assert found[1][2] == "has 50,000,001 bytes; a record may have at most 16,777,216"
     assert peak < 40 << 20
 
 

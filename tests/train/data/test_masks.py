@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pophood.text.chat.chat_template import ChatTemplate, encode_chat
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.encode.default_template import base_template, base_template_source
-from pophood.train.data.encode.encode import Encoded, ItemEncoder
+from pophood.train.data.encode.encode import EncodedText, ItemEncoder
 from pophood.train.data.read.layouts import Item, WrongRecord
 from tests.text.templates import CONVERSATIONS, TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
@@ -64,12 +64,12 @@ def reference() -> Any:
 
 def encoded(
     source: str, talk: list[dict[str, Any]], tokenizer: Tokenizer | None = None, **options: Any
-) -> Encoded:
+) -> EncodedText:
     encoder = ItemEncoder(tokenizer or byte_level(), ChatTemplate(source, BOS, EOS), **options)
     return encoder.item(Item(messages=tuple(talk)))
 
 
-def learned(found: Encoded, tokenizer: Tokenizer | None = None) -> str:
+def learned(found: EncodedText, tokenizer: Tokenizer | None = None) -> str:
     return (tokenizer or byte_level()).decode(found.ids[found.trained].tolist(), special=True)
 
 

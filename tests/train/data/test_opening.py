@@ -126,21 +126,19 @@ def test_files_of_their_own_validate(tmp_path: Path) -> None:
     assert texts_of(data.validation) == {"DOCUMENT  3", "another"}
     assert "document 3" not in texts_of(data.train) and len(data.train) == 29
     assert data.report.overlap == 1
-    assert any("are among the validation files too: left out" in warning for warning in data.report.warnings)
+    assert any("are in the validation files, too: left out" in warning for warning in data.report.warnings)
 
 
 def test_the_same_file_cannot_do_both(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"text": f"document {i}"} for i in range(30)])
-    with pytest.raises(
-        BadInput, match="all 30 documents are among the validation files too: validate with other"
-    ):
+    with pytest.raises(BadInput, match="all 30 documents are in the validation files, too: use other"):
         opened(path, validation_paths=(path,))
 
 
 def test_nothing_validates_if_so_wanted(tmp_path: Path) -> None:
     data = opened(TASKS, cache=tmp_path, validation=0)
     assert len(data.validation) == 0 and len(data.train) == 175
-    assert any("nothing is left to validate with" in warning for warning in data.report.warnings)
+    assert any("there is no validation data" in warning for warning in data.report.warnings)
 
 
 # Warnings -----------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_one_prompt_alone_is_split_by_its_answers(tmp_path: Path) -> None:
     assert sides[0].isdisjoint(sides[1])  # equal documents still stay together
     (warning,) = (warning for warning in data.report.warnings if "is validated with too" in warning)
     assert warning.startswith(
-        f"{len(data.train)} training documents have a prompt that is validated with too"
+        f"{len(data.train)} training documents have a prompt that the validation data has, too"
     )
 
 
@@ -159,7 +159,7 @@ def test_files_to_validate_with_share_no_prompt_in_silence(tmp_path: Path) -> No
     data = opened(train, validation_paths=(held,))
     assert (data.report.overlap, len(data.train)) == (1, 19)  # Q5 with its answer is left out, Q3 is not
     assert any(
-        w.startswith("1 training document has a prompt that is validated") for w in data.report.warnings
+        w.startswith("1 training document has a prompt that the validation") for w in data.report.warnings
     )
 
 

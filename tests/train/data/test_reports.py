@@ -154,12 +154,12 @@ REFUSED: dict[str, tuple[str, Any, str]] = {  # report -> file, content, what is
     "unsloth #337: turns as records": (
         "a.json",
         [human("a"), gpt("b")],
-        "its records are single messages ('from', 'value'); wanted one object for each conversation",
+        "its records are single messages ('from', 'value'); wanted one object per conversation",
     ),
     "messages as records": (
         "a.json",
         TALK,
-        'wanted one object for each conversation, as {"messages": [...]}',
+        'wanted one object per conversation, such as {"messages": [...]}',
     ),
     "LlamaFactory #2571: a table by columns": (
         "a.json",

@@ -98,7 +98,7 @@ def test_rows_without_values_that_nobody_reads_are_counted(tmp_path: Path) -> No
 )
 def test_a_column_that_is_read_is_named_once(content: str, options: Any, name: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(content, encoding="utf-8")
-    with pytest.raises(BadFile, match=f"the first line names '{name}' more than once; wanted once"):
+    with pytest.raises(BadFile, match=f"the first line names '{name}' more than once"):
         opened(tmp_path / "a.csv", **options)
 
 
@@ -161,10 +161,10 @@ def test_a_message_names_the_format_that_the_file_has(tmp_path: Path) -> None:
         ("a.tsv", r"has one column, 'prompt,completion'; a \.tsv is separated by tabs: name the file \.csv"),
         (
             "b.csv",
-            r"none of its first records can be read; that of line 2 has 2 values for 1 column: a value",
+            r"none of its first records can be read; the one in line 2 has 2 values for 1 column: a value",
         ),
         ("c.tsv", r"has 2 values for 1 column: a value with a tab in it needs quotes"),
-        ("d.jsonl", r"none of its first records can be read; that of line 1 is not JSON: Expecting value"),
+        ("d.jsonl", r"none of its first records can be read; the one in line 1 is not JSON: Expecting value"),
     ):
         with pytest.raises((BadFile, BadInput), match=words):
             opened(tmp_path / name)
@@ -284,7 +284,7 @@ def test_records_are_found_wherever_they_are(shape: str, tmp_path: Path) -> None
     name, content, reported = READ[shape]
     data = read(tmp_path / name, content)
     assert pairs(data) == [("a?", "b"), ("c?", "d")]
-    assert data.report.format == f"prompt ({reported}), found by the first good records"
+    assert data.report.format == f"prompt ({reported}), detected from the first good records"
     forced = read(tmp_path / name, content, format="prompt")
     assert pairs(forced) == pairs(data)
 
@@ -293,7 +293,7 @@ def test_what_stands_beside_the_list_is_said(tmp_path: Path) -> None:
     content = {"version": "1.1", "info": {"by": ["x"]}, "train": [PAIR, OTHER], "n": 2}
     for indent in (None, 1):
         data = read(tmp_path / f"{indent}.json", json.dumps(content, indent=indent))
-        assert "beside the list of records, not read: 'version', 'info', 'n'" in data.report.notes
+        assert "not read, beside the list of records: 'version', 'info', 'n'" in data.report.notes
 
 
 def test_the_reported_files(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ REFUSED: dict[str, tuple[Any, str]] = {  # what pandas and others write, and wha
     "split": ({"columns": ["prompt", "completion"], "data": [["a?", "b"]]}, TABLE),
     "by name": ({"one": PAIR, "two": OTHER}, "is one object whose values are objects; wanted a list of them"),
     "lists": ([["a?", "b"], ["c?", "d"]], "has a list where a record should be"),
-    "conversations": ([[{"role": "user", "content": "a?"}]], 'an object a line, as {"messages": [...]}'),
+    "conversations": ([[{"role": "user", "content": "a?"}]], 'one object per line, such as {"messages": ['),
     "texts": (["one", "two"], 'has text where a record should be; wanted objects such as {"text": ...}'),
     "other fields": ({"q": "a?", "a": "b"}, "its records have 'q', 'a'; wanted text | prompt, completion"),
 }  # fmt: skip
@@ -387,6 +387,6 @@ def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000 and path.stat().st_size > 17 << 20 and peak < 3 << 20
-    from pophood.train.data.read.containers import Shape, shape_of
+    from pophood.train.data.read.containers import FileShape, shape_of
 
-    assert shape_of(path, {"text"}, records=False) == Shape("wrapped", "data")
+    assert shape_of(path, {"text"}, records=False) == FileShape("wrapped", "data")

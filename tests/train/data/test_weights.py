@@ -132,7 +132,7 @@ def test_a_weight_is_no_field_of_the_rendered_message() -> None:
         ({"loss": 1}, "has 1 as loss of message 2; wanted true or false"),
         ({"loss_scale": [0, 1]}, "has [0, 1] as loss_scale of message 2; wanted 0 (not learned) or 1"),
         ({"loss_weight": 0.3}, "has 0.3 as loss_weight of message 2; wanted 0 (not learned) or 1"),
-        ({"train_detail": [{"begin_offset": 0}]}, "has train_detail in message 2: stretches of a message"),
+        ({"train_detail": [{"begin_offset": 0}]}, "has train_detail in message 2: parts of a message"),
         ({"train": True, "weight": 0}, "has weight 0 and train true in message 2: leave out all but one"),
     ],
 )
@@ -144,11 +144,11 @@ def test_other_values_are_refused_by_name(said: dict[str, Any], why: str) -> Non
 
 def test_a_weight_that_cannot_be_honoured_is_refused() -> None:
     with pytest.raises(
-        WrongRecord, match="asks to learn message 1, of the user, and only answers are learned"
+        WrongRecord, match="marks message 1, of the user, as learned, but only answers are learned"
     ):
         learned(talk("messages", {"weight": 1}))
     with pytest.raises(
-        WrongRecord, match="asks not to learn message 3, of the user, and all text is learned"
+        WrongRecord, match="marks message 3, of the user, as not learned, but all text is learned"
     ):
         learned(talk("messages", {}, {}, {"train": False}), completions_only=False)
     assert learned(talk("messages", {"weight": 0}, {}, {"train": False})).count(EOS) == 2

@@ -10,7 +10,7 @@ sampler.batch(epoch=0, index=0).tokens  # [B, T]
 """
 
 from pophood.train.data.dataset.batch import IGNORED, Batch
-from pophood.train.data.dataset.data_report import BadLine, DataReport, Progress
+from pophood.train.data.dataset.data_report import BadLine, DataProgress, DataReport
 from pophood.train.data.dataset.dataset import Data, open_data
 from pophood.train.data.dataset.examples import Example, Examples
 from pophood.train.data.dataset.packing import PackedSampler
@@ -26,13 +26,13 @@ __all__ = [
     "Batch",
     "Data",
     "DataOptions",
+    "DataProgress",
     "DataReport",
     "Example",
     "Examples",
     "PackedSampler",
     "Preview",
     "PreviewPiece",
-    "Progress",
     "base_template",
     "base_template_source",
     "end_id",
@@ -41,11 +41,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[PackedSampler]:
-    """Return `PackedSampler` under its old name `Order`, with a DeprecationWarning; it goes in 0.3."""
-    if name != "Order":
+_RENAMED = {"Order": PackedSampler, "Progress": DataProgress, "Shown": Preview, "ShownPiece": PreviewPiece}
+
+
+def __getattr__(name: str) -> type:
+    """Return a class under its old name, with a DeprecationWarning; the old names go in 0.3."""
+    if name not in _RENAMED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import warnings
 
-    warnings.warn("pophood.train.data.Order is now PackedSampler", DeprecationWarning, stacklevel=2)
-    return PackedSampler
+    new = _RENAMED[name]
+    warnings.warn(f"pophood.train.data.{name} is now {new.__name__}", DeprecationWarning, stacklevel=2)
+    return new

@@ -22,7 +22,7 @@ from pophood.train.torch_install import import_torch
 if TYPE_CHECKING:
     import torch
 
-    from pophood.train.data import Progress
+    from pophood.train.data import DataProgress
     from pophood.train.loop.trainer import Trainer
 
 VALIDATION_POSITIONS, BRIEF_VALIDATION_POSITIONS = 8192, 2048  # at most, before anything was timed
@@ -58,7 +58,7 @@ class RunSetup:
 
 
 def read_data(
-    lm: LM, paths: Sequence[Path], options: DataOptions, progress: Callable[[Progress], object] | None
+    lm: LM, paths: Sequence[Path], options: DataOptions, progress: Callable[[DataProgress], object] | None
 ) -> Data:
     """Read the files; raises BadInput if they hold nothing to learn in rows of this length."""
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, options, progress)

@@ -45,7 +45,7 @@ from pophood.train.torch_install import import_torch, require_torch
 if TYPE_CHECKING:
     from pophood.model.lm import LM
     from pophood.train.checkpoint.save_load import TrainerState
-    from pophood.train.data import Progress
+    from pophood.train.data import DataProgress
     from pophood.train.loop.trainer import Trainer
 
 UNCHANGED = 2.0**-24  # a change below this share of a matrix is lost in the rounding of its numbers
@@ -79,7 +79,7 @@ class Tuning(Iterator[Event]):
         resume: bool = False,
         overwrite: bool = False,
         should_stop: ShouldStop = lambda: None,
-        progress: Callable[[Progress], object] | None = None,
+        progress: Callable[[DataProgress], object] | None = None,
         shard: bool = False,
         tensorboard: bool = False,
     ) -> None:

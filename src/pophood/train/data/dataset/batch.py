@@ -1,4 +1,4 @@
-"""One batch: rows of ids with what follows each, where documents begin, and where they came from."""
+"""One batch of packed rows: ids, targets, positions, documents and their sources."""
 
 from __future__ import annotations
 
@@ -11,29 +11,28 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pophood.train.data.dataset.examples import Examples, Pieces
 
-IGNORED = -100  # a target that is not learned
+IGNORED = -100  # the target where nothing is learned, as in PyTorch
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B rows of T positions, each row one or more documents that do not see each other.
+    """B rows of T positions. A row has one or more documents, which do not attend to each other.
 
-    `targets[b, t]` is what follows `tokens[b, t]`, or -100 where that is not learned: already shifted.
-    Positions restart with every document; `documents` numbers them within their row, -1 is padding. The last
-    batch of an epoch may have fewer rows, and T is never more than what the longest row needs (in steps of
-    16).
+    `targets[b, t]` is the token after `tokens[b, t]`, or -100 if that is not learned (already shifted).
+    Positions restart with every document; `documents` numbers them within their row, and -1 is padding. The
+    last batch of an epoch may have fewer rows. T is the length of the longest row, rounded up to 16.
     """
 
     tokens: NDArray[np.int64]  # [B, T]
     targets: NDArray[np.int64]  # [B, T]
     positions: NDArray[np.int64]  # [B, T]
     documents: NDArray[np.int32]  # [B, T]
-    sources: tuple[str, ...]  # "notes.txt:12" of every document, row after row
-    pieces: tuple[int, ...] = ()  # which piece of the examples each of these documents is
+    sources: tuple[str, ...]  # "notes.txt:12" for every document, row by row
+    pieces: tuple[int, ...] = ()  # the number of each document's piece in the examples
 
     @property
     def learned(self) -> int:
-        """Targets that are learned."""
+        """The number of targets that are learned."""
         return int(np.count_nonzero(self.targets != IGNORED))
 
 

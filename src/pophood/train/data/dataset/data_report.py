@@ -1,4 +1,4 @@
-"""What was found in the data: counts, bad lines, warnings. Plain data, for people and for JSON."""
+"""The report on the data of a run: counts, bad lines, notes and warnings, as plain records."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from pophood.table import Table
 
-MOST_LISTED = 10_000  # bad lines that are kept one by one; further ones are counted
+MOST_LISTED = 10_000  # bad lines to list; all are counted
 
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line, record or item that could not be used, where it is, and why."""
+    """A line or record that cannot be used, and the reason."""
 
     file: str
     line: int
@@ -23,8 +23,8 @@ class BadLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far reading has come; `total` and `done` are bytes of the source files."""
+class DataProgress:
+    """The progress of reading; `done` and `total` are bytes of the files."""
 
     done: int
     total: int
@@ -34,7 +34,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """One reading of data: good + bad = total, in lines, records or items as the format has them."""
+    """The report. `good` and `bad_count` are lines or records, as the format has them."""
 
     format: str  # "messages (JSONL), found by its first records"
     files: tuple[str, ...]
@@ -43,28 +43,28 @@ class DataReport:
     bad: tuple[BadLine, ...]  # the first 10,000
     documents: int  # of training and validation together
     validation_documents: int
-    tokens: int  # of both, as they are in the files
-    trained_tokens: int  # of the training side, after cutting: what one epoch learns from
-    validation_tokens: int  # the same of the validation side
+    tokens: int  # of both, before cutting
+    trained_tokens: int  # learned in one epoch of the training side, after cutting
+    validation_tokens: int  # the same for the validation side
     longest: int  # tokens of the longest document
     truncated: int  # documents that lose their end
     tokens_cut: int
-    split: int  # documents that became several pieces
-    duplicates: int  # documents that repeat an earlier one, spaces and case aside
-    overlap: int  # training documents left out because the validation files have them too
-    unused: Mapping[str, int]  # fields of the records that nothing reads -> how many records have them
+    split: int  # documents in several pieces
+    duplicates: int  # documents that repeat another one, ignoring spaces and case
+    overlap: int  # training documents left out because the validation files contain them
+    unused: Mapping[str, int]  # field that nothing reads -> number of records that have it
     completions_only: bool
-    notes: tuple[str, ...]  # what was done, in words
-    warnings: tuple[str, ...]  # what is probably not wanted
-    cache: str  # the folder with the ids
+    notes: tuple[str, ...]  # how the data was read
+    warnings: tuple[str, ...]  # probable mistakes in the data
+    cache: str  # the folder with the token ids
     cache_bytes: int
-    cached: bool  # it was there already
+    cached: bool  # from an earlier run
 
     @property
     def total(self) -> int:
-        """Good and bad together."""
+        """All lines or records, good and bad."""
         return self.good + self.bad_count
 
     def bad_table(self) -> Table:
-        """The bad lines as a table."""
+        """Return the bad lines as a table."""
         return Table(("file", "line", "why"), tuple((line.file, line.line, line.why) for line in self.bad))

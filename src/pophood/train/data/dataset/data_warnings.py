@@ -1,4 +1,4 @@
-"""A report in words: notes on what was done, warnings on what is probably not wanted."""
+"""Notes on how the data was read, and warnings about probable mistakes in it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pophood.train.data.encode.encode import ItemEncoder
     from pophood.train.data.read.files import FoundFiles
 
-FEW = 20  # documents or lines below which a model learns them by heart
+FEW = 20  # a model memorises fewer documents or lines than this
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of the two sides."""
+    """Counts over training and validation data."""
 
     documents: int
     validation: int
@@ -27,8 +27,8 @@ class Counts:
     tokens_cut: int
     duplicates: int
     overlap: int
-    prompts_shared: int  # training documents whose prompt a document of the validation has too
-    memorised: int  # lines of a single text, else documents
+    prompts_shared: int  # training documents with a prompt that a validation document has, too
+    memorised: int  # lines of a single text, or documents
     unlearned: int  # documents with nothing to learn before the cut
 
 
@@ -36,16 +36,15 @@ def notes_of(
     facts: Mapping[str, Any],
     counts: Counts,
     options: DataOptions,
-    how: str,
-    found: FoundFiles,
+    split_note: str,
+    files: FoundFiles,
 ) -> tuple[str, ...]:
-    """Notes on what was done: the split, long texts, fields and files that nothing reads."""
-    notes = [how]
+    """Return notes on the split, long texts, and fields and files that are not read."""
+    notes = [split_note]
     if counts.split:
         notes.append(
-            f"longer than {options.length:,} positions: {counts.split:,} of {counts.documents:,} documents,"
-            " split at blank lines or lines near the end of a piece; positions start again in each,"
-            " nothing is lost"
+            f"{counts.split:,} of {counts.documents:,} documents are longer than {options.length:,} positions"
+            " and are split at blank lines or line ends; positions restart in each piece, and nothing is lost"
         )
     if facts["unused"]:
         names = list(facts["unused"])
@@ -54,18 +53,23 @@ def notes_of(
         notes.append(f"fields that are not used: {fields}{more}")
     if facts["short"]:
         rows = "1 row has" if facts["short"] == 1 else f"{facts['short']:,} rows have"
-        notes.append(f"{rows} no value in some columns, none of which is read")
-    if found.beside:
-        beside = ", ".join(f"{name[:30]!r}" for name in found.beside[:6])
-        notes.append(f"beside the list of records, not read: {beside}")
-    if found.skipped:
-        kinds = ", ".join(sorted({path.suffix or path.name for path in found.skipped})[:6])
-        notes.append(f"{len(found.skipped):,} other files in the folder are not read ({kinds})")
-    if found.empty:
-        some = ", ".join(str(path) for path in found.empty[:3])
-        more = ", ..." if len(found.empty) > 3 else ""
-        files = "1 file is" if len(found.empty) == 1 else f"{len(found.empty):,} files are"
-        notes.append(f"{files} empty ({some}{more})")
+        notes.append(f"{rows} no value in some columns, which are not read")
+    if files.beside:
+        beside = ", ".join(f"{name[:30]!r}" for name in files.beside[:6])
+        notes.append(f"not read, beside the list of records: {beside}")
+    if files.skipped:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in files.skipped})[:6])
+        others = (
+            "1 other file in the folder is"
+            if len(files.skipped) == 1
+            else f"{len(files.skipped):,} other files in the folder are"
+        )
+        notes.append(f"{others} not read ({kinds})")
+    if files.empty:
+        some = ", ".join(str(path) for path in files.empty[:3])
+        more = ", ..." if len(files.empty) > 3 else ""
+        empty = "1 file is" if len(files.empty) == 1 else f"{len(files.empty):,} files are"
+        notes.append(f"{empty} empty ({some}{more})")
     return tuple(notes)
 
 
@@ -76,78 +80,78 @@ def warnings_of(
     encoder: ItemEncoder,
     kept_apart: Sequence[Path] = (),
 ) -> tuple[str, ...]:
-    """Double starts, ends that are never learned, cuts, repetitions, overlap, too little data."""
+    """Return warnings: bad lines, too little data, cuts, missing end tokens, repetitions, overlap."""
     end = encoder.tokenizer.specials[encoder.end]
-    found: list[str] = []
+    warnings: list[str] = []
     if facts["bad_count"]:
         total = facts["good"] + facts["bad_count"]
-        found.append(f"{facts['bad_count']:,} of {total:,} lines are bad and left out")
+        warnings.append(f"{facts['bad_count']:,} of {total:,} lines are bad and left out")
         foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
         if foreign:
             lines = "1 line is" if foreign == 1 else f"{foreign:,} lines are"
-            found.append(
-                f"{lines} not UTF-8: convert the file (`iconv -f WINDOWS-1252 -t UTF-8` if it"
+            warnings.append(
+                f"{lines} not UTF-8: convert the file (with `iconv -f WINDOWS-1252 -t UTF-8` if it"
                 " comes from an older Windows program)"
             )
     if counts.memorised < FEW:
-        found.append(
+        warnings.append(
             f"only {counts.memorised} lines or documents (fewer than {FEW}): the model will learn them by"
             " heart"
         )
     if not counts.validation:
-        found.append(
-            "nothing is left to validate with: the only loss shown will be that of the training text"
-        )
+        warnings.append("there is no validation data: the only loss will be that of the training text")
     if counts.truncated:
         train = counts.documents - counts.validation
-        found.append(
+        warnings.append(
             f"{counts.truncated:,} of {train:,} documents ({counts.truncated / train:.1%}) are longer than"
-            f" {options.length:,} positions: {counts.tokens_cut:,} tokens are cut off and their ends never"
+            f" {options.length:,} positions: {counts.tokens_cut:,} tokens at their ends are cut off and not"
             " learned: choose a greater length"
         )
     if counts.unlearned:
-        found.append(f"{counts.unlearned:,} documents are cut before anything that is learned, and left out")
+        warnings.append(
+            f"{counts.unlearned:,} documents are cut before the part that is learned, and left out"
+        )
     if facts["end_added"]:
-        found.append(
+        warnings.append(
             f"in {facts['end_added']:,} conversations the chat template writes no end token after the last"
-            f" answer: {end!r} was added, answers before it have none"
+            f" answer: {end!r} was added there, but not after earlier answers"
         )
     if facts["double_start"]:
-        found.append(f"{facts['double_start']:,} documents begin with two start tokens")
+        warnings.append(f"{facts['double_start']:,} documents begin with two start tokens")
     for name, number in facts["unwritten"].items():
         what = f"the {name} text" if name in ("system", "developer") else f"{name[:30]!r} of messages"
-        found.append(
+        warnings.append(
             f"in {number:,} conversations the chat template leaves out {what}: the model does not see it"
         )
     if facts["typed"]:
-        found.append(
-            f"{facts['typed']:,} documents spell out special tokens such as {end!r}: taken as ordinary text"
+        warnings.append(
+            f"{facts['typed']:,} documents spell out special tokens such as {end!r}: encoded as ordinary text"
         )
     if counts.duplicates:
         share = counts.duplicates / (counts.documents + counts.overlap)
-        found.append(f"{counts.duplicates:,} documents ({share:.1%}) repeat another one")
-    return tuple(found + _of_the_sides(counts, kept_apart))
+        warnings.append(f"{counts.duplicates:,} documents ({share:.1%}) repeat another one")
+    return tuple(warnings + _split_warnings(counts, kept_apart))
 
 
-def _of_the_sides(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
-    """Warnings of what stands on both sides, training and validation, or on the wrong one."""
-    found: list[str] = []
+def _split_warnings(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
+    """Return warnings about data that is on both sides, training and validation, or on the wrong one."""
+    warnings: list[str] = []
     if kept_apart:
         names = ", ".join(path.name for path in kept_apart)
         are = "is" if len(kept_apart) == 1 else "are"
-        found.append(
-            f"{names} {are} trained on like the other files: give the file to train on alone, and another one"
-            " with --validation-data"
+        warnings.append(
+            f"{names} {are} used for training like the other files: name the training file alone, and pass"
+            " another one with --validation-data"
         )
     if counts.overlap:
-        found.append(
-            f"{counts.overlap:,} training documents are among the validation files too: left out of training"
+        warnings.append(
+            f"{counts.overlap:,} training documents are in the validation files, too: left out of training"
         )
     if counts.prompts_shared:
         one = counts.prompts_shared == 1
         documents = "1 training document has" if one else f"{counts.prompts_shared:,} training documents have"
-        found.append(
-            f"{documents} a prompt that is validated with too: the"
-            " validation loss says little about other prompts"
+        warnings.append(
+            f"{documents} a prompt that the validation data has, too: the"
+            " validation loss says little about new prompts"
         )
-    return found
+    return warnings

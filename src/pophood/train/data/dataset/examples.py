@@ -1,7 +1,7 @@
-"""Examples: the documents of one side, training or validation, as a sequence over the mapped ids.
+"""Examples: the documents of one side, training or validation, as a sequence over the memory-mapped ids.
 
-Nothing is copied: an example's ids are read when it is asked for. `pieces` says which stretches of them are
-learned from in one epoch; `packing.py` lays those into rows.
+An example's ids are read on access. `pieces` are the parts of documents that one epoch learns from;
+`packing.py` packs them into rows.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 
 from pophood.train.data.dataset.store import Store
 
-SEARCHED = 8  # a long text is cut at a paragraph or line that ends in the last eighth of a piece, if one does
+SEARCHED = 8  # a long text is cut at a paragraph or line that ends in the last eighth of a piece, if any does
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One document: `trained[i]` says whether the model learns to predict `ids[i]`; `cut`: ids left off the
-    end."""
+    """One document with its loss mask."""
 
     ids: NDArray[np.int64]
-    trained: NDArray[np.bool_]
+    trained: NDArray[np.bool_]  # the model learns to predict ids[i]
     source: str  # "notes.jsonl:12"
-    cut: int = 0
+    cut: int = 0  # ids cut off at the end
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Stretches of documents, each at most `length` positions: ids first..first+count are its inputs, the
-    ones after each of these its targets."""
+    """Parts of documents, each of at most `length` positions.
+
+    The inputs of a piece are ids[first : first + count], and its targets are one id further.
+    """
 
     first: NDArray[np.int64]
     count: NDArray[np.int32]
@@ -43,7 +44,7 @@ class Pieces:
 
 
 class Examples(Sequence[Example]):
-    """Documents in the order of their files. `examples[0].source == "notes.txt:1"`."""
+    """Documents in the order of the files, as in `examples[0].source == "notes.txt:1"`."""
 
     def __init__(
         self,
@@ -55,9 +56,10 @@ class Examples(Sequence[Example]):
         long: Literal["auto", "cut", "split"] = "auto",
         line_ends: NDArray[np.uint8] | None = None,
     ) -> None:
-        """`rows` have the fields of DOCUMENT, `chosen` numbers those that belong here (None: all of them).
+        """`rows` have the fields of DOCUMENT, and `chosen` the numbers of the rows to use (None: all).
 
-        `line_ends[id]`: line ends at the end of this token, 0, 1 or 2, for cutting long texts in good places.
+        `line_ends[id]` is the number of line ends, at most 2, that a token ends with; it helps to cut long
+        texts in good places.
         """
         self.store, self.length, self.long = store, length, long
         self._rows, self._chosen = rows, chosen
@@ -82,40 +84,40 @@ class Examples(Sequence[Example]):
         return (self[i] for i in range(len(self)))
 
     def whole(self, index: int) -> Example:
-        """An example with the ids that were cut off; its `cut` still counts them."""
+        """Return an example together with the ids that are cut off; its `cut` still counts them."""
         row = self._row(index)
         start, end = int(row["start"]), int(row["end"])
         return self._example(row, start, end, self[index].cut)
 
     def source(self, index: int) -> str:
-        """Where an example came from: "notes.jsonl:12"."""
+        """Return the file and line of an example, such as "notes.jsonl:12"."""
         row = self._row(index)
         return f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
 
     def fields(self, *names: str) -> tuple[NDArray[Any], ...]:
-        """Columns of DOCUMENT for these examples."""
+        """Return columns of DOCUMENT for these examples."""
         rows = self._rows
         return tuple(rows[name] if self._chosen is None else rows[name][self._chosen] for name in names)
 
     def with_length(self, length: int) -> Examples:
-        """The same documents for rows of another length; nothing is read again."""
+        """Return the same documents for rows of another length, without reading the files again."""
         return Examples(
             self.store, self._rows, self._chosen, length=length, long=self.long, line_ends=self._line_ends
         )
 
     @property
     def cut_documents(self) -> NDArray[np.bool_]:
-        """Which examples lose something that would be learned: their end."""
+        """A mask of the examples that lose learned ids at their end."""
         start, last, text = self.fields("start", "last", "text")
         return np.asarray((last - start > self.length) & ~self._splits_of(text))
 
     def pieces(self) -> Pieces:
-        """What one epoch learns from: every learned id is the target of exactly one piece.
+        """Return the pieces of one epoch. Every learned id is the target of exactly one piece.
 
-        A document that fits is one piece, up to its last learned id. A longer text becomes several, each
-        starting from position 0 with the last id of the one before; they end at the last blank line within
-        the last eighth of `length`, else at a line's end there, else at `length`. A longer chat is cut. What
-        has nothing to learn is left out.
+        A document that fits is one piece, up to its last learned id. A longer text becomes several; each
+        starts at position 0 with the last id of the one before. A piece ends at the last blank line within
+        the last eighth of `length`, else at a line end there, else at `length`. A longer chat is cut. Pieces
+        with nothing to learn are left out.
         """
         start, end, first, last, text = self.fields("start", "end", "first", "last", "text")
         (learned,) = self.fields("learned")
@@ -148,8 +150,7 @@ class Examples(Sequence[Example]):
         )
 
     def _good_cut(self, start: int, count: int) -> int:
-        """The count of a piece, so that the id that ends it (and starts the next) ends a paragraph or
-        line."""
+        """Return the size of a piece whose last id, which starts the next piece, ends a paragraph or line."""
         if self._line_ends is None:
             return count
         low = count - count // SEARCHED
@@ -173,6 +174,6 @@ class Examples(Sequence[Example]):
     def _example(self, row: Any, start: int, end: int, cut: int) -> Example:
         ids = np.array(self.store.ids[start:end], np.int64)
         trained = self.store.trained(start, end)
-        trained[:1] = False  # nothing stands before it, in a part of a document either
+        trained[:1] = False  # it has no predecessor, also in a part of a document
         source = f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
         return Example(ids, trained, source, cut)

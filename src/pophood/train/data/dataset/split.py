@@ -1,7 +1,7 @@
-"""The split: which documents train and which validate, decided by their contents.
+"""The split of documents into training and validation data, by a hash of their contents.
 
-Documents with the same prompt, and equal documents, stay on one side: a loss on answers to questions that
-were trained on would say nothing about new questions.
+Equal documents and documents with the same prompt stay on one side: a loss on answers to known questions
+would say nothing about new questions.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SEED = 42  # where nobody names one
-FEW = 1000  # groups up to here are chosen one by one, so that the share is met closely
-_MOST = 1.5  # times the goal: a larger group is not taken, unless all are
+SEED = 42  # the default
+FEW = 1000  # up to so many groups are chosen one by one, so that the share is met closely
+_MOST = 1.5  # times the goal: larger groups are not chosen, unless all are larger
 
 
 def split_documents(
     rows: NDArray[Any], validation: float, seed: int, groups: NDArray[np.uint64] | None = None
 ) -> NDArray[np.bool_]:
-    """True for the documents that validate: a share of the tokens, or from 1 on a number of documents.
+    """Return a mask of the validation documents: a share of the tokens below 1, else a number of documents.
 
-    Groups (None: the field `group`) are ordered by a hash of their content and the seed, and taken until
-    there is enough: at least one if there are two, never all.
+    Groups (default: the field `group`) are ordered by a hash of their content and the seed, and chosen until
+    the share is reached. If there are at least two groups, at least one is chosen, and never all.
     """
     named = rows["group"] if groups is None else groups
     groups, member = np.unique(mixed(named, seed), return_inverse=True)
@@ -49,9 +49,9 @@ def split_documents(
 
 
 def groups_of(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    """The group of every document: those with one prompt, joined where they have an equal document.
+    """Return the group of every document: documents with one prompt, joined if they share an equal document.
 
-    Where all documents are one group there is nothing to choose from, and only equal documents stay together.
+    If all documents would be one group, only equal documents are grouped, since a split needs two groups.
     """
     names, group = np.unique(rows["group"], return_inverse=True)
     contents, document = np.unique(rows["digest"], return_inverse=True)
@@ -64,12 +64,12 @@ def groups_of(rows: NDArray[Any]) -> NDArray[np.uint64]:
         if np.array_equal(joined, label):
             break
         label = joined
-    found = np.asarray(names[label[group]], np.uint64)
-    return found if len(np.unique(found)) > 1 else np.asarray(rows["digest"], np.uint64)
+    groups = np.asarray(names[label[group]], np.uint64)
+    return groups if len(np.unique(groups)) > 1 else np.asarray(rows["digest"], np.uint64)
 
 
 def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Hashes turned by a seed: SplitMix64 (Steele, Lea and Flood 2014), which maps no two to the same."""
+    """Mix a seed into hashes by SplitMix64 (Steele, Lea and Flood 2014), which is a bijection."""
     with np.errstate(over="ignore"):
         z = np.asarray(values, np.uint64) + np.uint64((0x9E3779B97F4A7C15 * (seed + 1)) & 0xFFFFFFFFFFFFFFFF)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -78,10 +78,10 @@ def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def repeats(digests: NDArray[np.uint64]) -> int:
-    """Documents that repeat another one."""
+    """Return the number of documents that repeat another one."""
     return len(digests) - len(np.unique(digests))
 
 
 def shared(digests: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of `digests` are among `others`."""
+    """Return a mask of the `digests` that are among `others`."""
     return np.isin(digests, others)

@@ -1,9 +1,11 @@
-"""Ids on the disk: written once as a stream, then mapped. A folder is whole or not there.
+"""The store of token ids on disk: written once as a stream, then memory-mapped.
+
+A folder is complete or does not exist:
 
 ids.bin        uint16 or uint32, document after document
-trained.bin    one bit per id, the lowest first
+trained.bin    the loss mask: one bit per id, least significant bit first
 documents.bin  one `DOCUMENT` per document
-facts.json     what was read, how, and with what result
+facts.json     files, counts, bad lines
 """
 
 from __future__ import annotations
@@ -25,28 +27,29 @@ DOCUMENT = np.dtype(
     [
         ("start", "<i8"),  # of its ids
         ("end", "<i8"),
-        ("first", "<i8"),  # the first id that is learned
-        ("last", "<i8"),  # the last one
-        ("learned", "<i8"),  # how many
-        ("digest", "<u8"),  # of its words, spaces and case aside
-        ("group", "<u8"),  # documents of one group are never split between training and validation
+        ("first", "<i8"),  # the first id that is learned, or -1
+        ("last", "<i8"),  # the last one, or -1
+        ("learned", "<i8"),  # the number of learned ids
+        ("digest", "<u8"),  # of its words, ignoring spaces and case
+        ("group", "<u8"),  # a group stays on one side of the split into training and validation
         ("file", "<u4"),
         ("line", "<u4"),
-        ("text", "?"),  # plain text, that may be split; else it is cut
+        ("text", "?"),  # plain text, which is split if it is long; others are cut
     ]
 )
-_BUFFERED = 4096  # documents
+_BUFFERED = 4096  # documents to write at once
 
 
 class StoreWriter:
-    """Appends documents; `publish` makes the folder appear, anything else leaves nothing behind."""
+    """Writes a store: `publish` creates the folder; without it, nothing is left behind."""
 
     def __init__(self, folder: Path, vocab_size: int, needed: Callable[[], int]) -> None:
-        """`needed`: bytes that the whole will take, for the message of a full disk."""
+        """`needed` estimates the bytes of the whole store, for the message about a full disk."""
         self.folder = folder
         self.tokens = 0
         self.documents = 0
         self._needed = needed
+        self._begin()
         self._type = np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
         self._bits: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._rows: list[tuple[object, ...]] = []
@@ -55,9 +58,9 @@ class StoreWriter:
 
     @contextmanager
     def open(self) -> Iterator[StoreWriter]:
-        """Writing, within which a full disk or any other end removes what was written."""
+        """Open the files. On exit, all that was not published is removed."""
         try:
-            with self._told():
+            with self._disk_errors():
                 self._temporary.mkdir(parents=True)
                 for name in ("ids", "trained", "documents"):
                     self._files[name] = (self._temporary / f"{name}.bin").open("xb", buffering=1 << 20)
@@ -65,26 +68,38 @@ class StoreWriter:
         finally:
             self._remove()
 
+    def _begin(self) -> None:
+        self._start, self._first, self._last, self._learned = self.tokens, -1, -1, 0
+
     def append(self, ids: NDArray[np.int64], trained: NDArray[np.bool_]) -> None:
-        """More ids of the document that `end_document` will close."""
+        """Append ids to the current document, which `end_document` closes."""
+        places = np.flatnonzero(trained)
+        if len(places):
+            self._first = self.tokens + int(places[0]) if self._first < 0 else self._first
+            self._last = self.tokens + int(places[-1])
+        self._learned += len(places)
         bits = np.concatenate((self._bits, trained))
         whole = len(bits) & ~7
         self._bits = bits[whole:]
-        with self._told():
+        with self._disk_errors():
             self._files["ids"].write(ids.astype(self._type).tobytes())
             self._files["trained"].write(np.packbits(bits[:whole], bitorder="little").tobytes())
         self.tokens += len(ids)
 
-    def end_document(self, row: tuple[object, ...]) -> None:
-        """Close a document: `row` has the fields of DOCUMENT."""
+    def end_document(self, file: int, line: int, digest: int, group: int, *, text: bool) -> int:
+        """Close the current document, with the fields of DOCUMENT; return its number of tokens."""
+        start, end = self._start, self.tokens
+        row = (start, end, self._first, self._last, self._learned, digest, group, file, line, text)
         self.documents += 1
         self._rows.append(row)
         if len(self._rows) >= _BUFFERED:
             self._flush()
+        self._begin()
+        return end - start
 
     def publish(self, facts: dict[str, Any]) -> None:
-        """Sync everything, then give the folder its name; another process may have been first."""
-        with self._told():
+        """Sync the files to disk, then rename the folder to its final name."""
+        with self._disk_errors():
             self._flush()
             self._files["trained"].write(np.packbits(self._bits, bitorder="little").tobytes())
             facts = {**facts, "tokens": self.tokens, "id_bytes": self._type.itemsize}
@@ -98,16 +113,16 @@ class StoreWriter:
             fsync_directory(self.folder.parent)
 
     def _flush(self) -> None:
-        with self._told():
+        with self._disk_errors():
             self._files["documents"].write(np.array(self._rows, DOCUMENT).tobytes())
         self._rows.clear()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError:
-            self._remove()  # before the free space is told
+            self._remove()  # before the free space is measured for the message
             with disk_errors(self.folder, self._needed()):
                 raise
 
@@ -119,10 +134,10 @@ class StoreWriter:
 
 
 class Store:
-    """A written folder, mapped: memory holds what is looked at."""
+    """A store on disk, memory-mapped: only the parts in use take memory."""
 
     def __init__(self, folder: Path) -> None:
-        """BadFile if the folder is not what `StoreWriter` leaves."""
+        """Raises BadFile if the folder is damaged."""
         self.folder = folder
         try:
             self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_bytes())
@@ -132,19 +147,19 @@ class Store:
             self.documents: NDArray[Any] = _mapped(folder / "documents.bin", DOCUMENT)
             sound = len(self.ids) == self.facts["tokens"] and len(self._bits) == (len(self.ids) + 7) // 8
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadFile(f"{folder}: the kept ids are damaged ({error}): delete this folder") from error
+            raise BadFile(f"{folder}: the cached ids are damaged ({error}): delete this folder") from error
         if not sound:
-            raise BadFile(f"{folder}: the kept ids are damaged (sizes differ): delete this folder")
+            raise BadFile(f"{folder}: the cached ids are damaged (sizes differ): delete this folder")
 
     def trained(self, start: int, end: int) -> NDArray[np.bool_]:
-        """Whether each id of start..end is learned."""
+        """Return whether each id of start..end is learned."""
         first = start // 8
         bits = np.unpackbits(self._bits[first : (end + 7) // 8], bitorder="little")
         return bits[start - 8 * first : end - 8 * first].astype(np.bool_)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the folder's files."""
+        """The size of the folder's files in bytes."""
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""The chat template of a model that has none: instructions and responses under headings. Jinja source only.
+"""The chat template for a model that has none: instructions and responses under headings.
 
     ### Instruction:
     What is the capital of Spain?
@@ -6,8 +6,8 @@
     ### Response:
     Madrid.<|endoftext|>
 
-It has to travel with the trained model (tokenizer_config.json, GGUF metadata), or nobody can ask it as it was
-trained. The headings are those of the Alpaca data (Taori et al. 2023), without its preamble.
+It is written beside the trained model (tokenizer_config.json, GGUF metadata), which has to be prompted as it
+was trained. The headings are those of Alpaca (Taori et al. 2023), without its preamble.
 """
 
 from __future__ import annotations
@@ -33,22 +33,27 @@ BASE_TEMPLATE = (
 
 
 def base_template_source(end: str) -> str:
-    """The Jinja source for a model whose end token is written `end`:
-    `base_template_source("<|endoftext|>")`."""
+    """Return the Jinja source for a model whose end token is spelled `end`.
+
+    >>> "<|endoftext|>" in base_template_source("<|endoftext|>")
+    True
+    """
     literal = json.dumps(end, ensure_ascii=False).replace('\\"', "\\x22")
     return BASE_TEMPLATE.replace("END", literal)
 
 
 def base_template(tokenizer: Tokenizer) -> ChatTemplate:
-    """The same as a template that renders, for a tokenizer with an end token."""
+    """Return the template for a tokenizer. Raises BadInput if it has no end token."""
     from pophood.text.chat.chat_template import ChatTemplate
 
     return ChatTemplate(base_template_source(tokenizer.specials[end_id(tokenizer)]), names=tokenizer.names)
 
 
 def end_id(tokenizer: Tokenizer) -> int:
-    """The token that ends a text: eos_token, else the first token at which the model stops; BadInput
-    without."""
+    """Return the token that ends a text: eos_token, or else the first special token that stops generation.
+
+    Raises BadInput if there is none.
+    """
     named = tokenizer.names.get("eos_token")
     for id_, text in tokenizer.specials.items():
         if text == named:
@@ -56,4 +61,4 @@ def end_id(tokenizer: Tokenizer) -> int:
     for id_ in tokenizer.stops:
         if id_ in tokenizer.specials:
             return id_
-    raise BadInput("the tokenizer has no end token, so a trained model could never stop: use another model")
+    raise BadInput("the tokenizer has no end token, so the trained model could never stop: use another model")

@@ -1,10 +1,10 @@
-"""Texts and conversations to ids, each with whether the model learns to predict it. No files.
+"""Encodes texts and conversations as token ids with a loss mask. No files.
 
-The rendered conversation knows which message each of its characters comes from (`text/chat/sourced.py`), and
-so where the assistant speaks. Its spans begin where the generation prompt ends (what the template writes
-between that and the words is the model's to write) and end with the end token. Where an answer has no
-characters of its own in the text, or others' among them, the conversation is rendered turn by turn instead.
-Prompt and completion become ids apart wherever a vocabulary allows it: that is how generation meets them.
+A rendered conversation records the message that each character comes from (`text/chat/sourced.py`), which
+tells where the answers are. A learned span begins after the generation prompt, since the model itself has to
+write anything between that and the answer, and ends with the end token. If an answer has no characters of its
+own in the text, or those of another message among them, the conversation is rendered turn by turn instead.
+Prompt and completion are tokenised separately if the vocabulary allows it, as they are during generation.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _PROBE = "pophood0answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """Ids of a document or of a part of one; `trained[i]`: the model learns to predict `ids[i]`."""
+class EncodedText:
+    """Token ids of a document or a part of one, with the loss mask."""
 
     ids: NDArray[np.int64]
-    trained: NDArray[np.bool_]
-    end_added: bool = False  # the template wrote none after the last answer
+    trained: NDArray[np.bool_]  # the loss mask: the model learns to predict ids[i]
+    end_added: bool = False  # the template writes no end token after the last answer
     double_start: bool = False
-    unwritten: tuple[str, ...] = ()  # of its messages: "system" texts, and keys that the template leaves out
+    unwritten: tuple[str, ...] = ()  # left out by the template: "system" for a system text, keys of messages
 
 
 class ItemEncoder:
-    """One tokenizer and template with the choices that change ids. Several threads may share it."""
+    """Encodes items with a tokenizer, a template and the options that change ids. Threads may share one."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class ItemEncoder:
         self._lead: tuple[Atom, ...] = ()
         self._prompt: tuple[Atom, ...] = ()
         self._probed = False
-        self._remembered: dict[tuple[str | int, ...], list[int]] = {}
+        self._segments: dict[tuple[str | int, ...], list[int]] = {}  # a cache
         self._specials = tokenizer.specials
 
-    def text(self, text: str, *, opens: bool = True, closes: bool = True) -> Encoded:
-        """Ids of plain text, or of a stretch in the middle of one: start tokens, text, end token."""
+    def text(self, text: str, *, opens: bool = True, closes: bool = True) -> EncodedText:
+        """Encode plain text: start tokens, text, end token. A part of a text may lack either end."""
         tokenizer = self.tokenizer
         inner = not opens and tokenizer.drops_first_space
         if inner and text.startswith(" "):
@@ -78,11 +78,11 @@ class ItemEncoder:
             ids.append(self.end)
         trained = np.ones(len(ids), np.bool_)
         if opens and ids:
-            trained[0] = False  # nothing stands before it
-        return Encoded(np.array(ids, np.int64), trained, double_start=opens and self._doubled(ids))
+            trained[0] = False  # it has no predecessor
+        return EncodedText(np.array(ids, np.int64), trained, double_start=opens and self._doubled(ids))
 
-    def item(self, item: Item) -> Encoded:
-        """Ids of one item; WrongRecord or a PophoodError says why there are none."""
+    def item(self, item: Item) -> EncodedText:
+        """Encode one item. Raises WrongRecord or another PophoodError if it cannot be encoded."""
         if item.text is not None:
             return self.text(item.text)
         if item.paired and self._joined:
@@ -90,18 +90,17 @@ class ItemEncoder:
             return self._assembled(
                 [*prompt, *answer, self.end], [(len(prompt), len(prompt) + len(answer) + 1)]
             )
-        return self.conversation(item.messages, item.weights, item.given)
+        return self.conversation(item.messages, item.weights, item.n_prompt)
 
     def conversation(
-        self, messages: Sequence[Message], weights: Sequence[bool | None] = (), given: int = 0
-    ) -> Encoded:
-        """Ids of a conversation: every answer of the assistant with its end token is learned.
+        self, messages: Sequence[Message], weights: Sequence[bool | None] = (), n_prompt: int = 0
+    ) -> EncodedText:
+        """Encode a conversation. Every answer of the assistant is learned, with its end token.
 
-        `weights` (of each message; None: by its role) and `given` (messages that are the prompt) are those of
-        `Item`. WrongRecord for a weight that cannot be honoured, and where the template leaves out a text or
-        a tool call that an answer may rest on, or is.
+        `weights` and `n_prompt` are as in `Item`. Raises WrongRecord for a weight that cannot be applied, and
+        if the template leaves out an answer, or a text or tool call on which an answer may depend.
         """
-        left_out = self._left_out(messages, weights, given)
+        masked = self._masked(messages, weights, n_prompt)
         text = self.template.sourced(messages, add_generation_prompt=False)
         unwritten = _unwritten(messages, text)
         atoms, owners = self._owned(text)
@@ -113,40 +112,40 @@ class ItemEncoder:
             stop = spans[-1][1] if spans else len(atoms)
             atoms = [*atoms[:stop], self.end]
             spans = [*spans[:-1], (spans[-1][0], stop + 1)] if spans else []
-        apart = [span for span, out in zip(spans, left_out, strict=True) if out]
-        encoded = self._assembled(atoms, [span for span in spans if span not in apart], added, apart)
+        hidden = [span for span, mask in zip(spans, masked, strict=True) if mask]
+        encoded = self._assembled(atoms, [span for span in spans if span not in hidden], added, hidden)
         return replace(encoded, unwritten=unwritten)
 
-    def _left_out(
-        self, messages: Sequence[Message], weights: Sequence[bool | None], given: int
+    def _masked(
+        self, messages: Sequence[Message], weights: Sequence[bool | None], n_prompt: int
     ) -> list[bool]:
-        """For each answer of the assistant, True where it is left out of what is learned."""
-        found: list[bool] = []
+        """Return for each answer of the assistant whether it is not learned."""
+        masked: list[bool] = []
         for number, message in enumerate(messages):
             weight = weights[number] if weights else None
             if message["role"] == "assistant":
-                found.append(not weight if weight is not None else number < given and not self._all)
+                masked.append(not weight if weight is not None else number < n_prompt and not self._all)
             elif weight is not None and weight != self._all:
-                asks, here = ("not to", "all text is") if self._all else ("to", "only answers are")
+                mark, rule = ("not learned", "all text is") if self._all else ("learned", "only answers are")
                 raise WrongRecord(
-                    f"asks {asks} learn message {number + 1}, of the {message['role']}, and {here} learned"
-                    " here: take its weight out"
+                    f"marks message {number + 1}, of the {message['role']}, as {mark}, but {rule} learned"
+                    " here: remove its weight"
                 )
-        if all(found):
+        if all(masked):
             raise WrongRecord("has nothing to learn: every answer has the weight 0")
-        return found
+        return masked
 
     def _assembled(
         self,
         atoms: list[Atom],
         spans: list[tuple[int, int]],
         added: bool = False,
-        apart: Sequence[tuple[int, int]] = (),
-    ) -> Encoded:
-        """Ids of atoms of which `spans` are learned, or all but `apart` where everything is."""
+        hidden: Sequence[tuple[int, int]] = (),
+    ) -> EncodedText:
+        """Encode atoms: `spans` are learned; if all text is, everything but `hidden`."""
         if self._all:
             spans = [(0, len(atoms))]
-        edges = sorted({0, len(atoms), *(edge for span in (*spans, *apart) for edge in span)})
+        edges = sorted({0, len(atoms), *(edge for span in (*spans, *hidden) for edge in span)})
         learned = {start: (start, end) for start, end in spans}
         if self.tokenizer.drops_first_space:
             ids, places = self._whole(atoms, edges)
@@ -159,27 +158,26 @@ class ItemEncoder:
         place_of = dict(zip(edges, places, strict=True))
         for start, end in learned.values():
             trained[place_of[start] : place_of[end]] = True
-        for start, end in apart:
+        for start, end in hidden:
             trained[place_of[start] : place_of[end]] = False
         started = self._started(ids)
         trained = np.concatenate((np.zeros(len(started) - len(ids), np.bool_), trained))
         trained[:1] = False
         if not trained.any():
             raise WrongRecord("has nothing to learn: the assistant's words have no tokens")
-        return Encoded(np.array(started, np.int64), trained, added, self._doubled(started))
+        return EncodedText(np.array(started, np.int64), trained, added, self._doubled(started))
 
     def _segment(self, parts: tuple[str | int, ...]) -> list[int]:
-        """Ids of neighbouring parts; short ones, such as what ends every conversation, are remembered."""
-        known = self._remembered.get(parts)
-        if known is None:
-            known = self.tokenizer.encode_parts(parts)
-            if len(parts) == 1 and len(known) <= 2 and len(self._remembered) < 1000:
-                self._remembered[parts] = known
-        return known
+        """Encode neighbouring parts. Short segments, such as the end of a turn, are cached."""
+        ids = self._segments.get(parts)
+        if ids is None:
+            ids = self.tokenizer.encode_parts(parts)
+            if len(parts) == 1 and len(ids) <= 2 and len(self._segments) < 1000:
+                self._segments[parts] = ids
+        return ids
 
     def _whole(self, atoms: list[Atom], edges: list[int]) -> tuple[list[int], list[int]]:
-        """Ids of everything at once, for vocabularies that put spaces in; and where each edge falls in
-        them."""
+        """Encode everything at once, for vocabularies that insert spaces; also return the edges' places."""
         ids = self.tokenizer.encode_parts(_joined(atoms))
         places = [0]
         for edge in edges[1:-1]:
@@ -198,12 +196,12 @@ class ItemEncoder:
         bos = self.tokenizer.names.get("bos_token")
         return ids[0] in self.tokenizer.start_ids or self.tokenizer.specials.get(ids[0], "") == bos
 
-    # Where the assistant speaks.
+    # Finding the answers.
 
     def _spans(
         self, messages: Sequence[Message], atoms: Sequence[Atom], owners: Sequence[int | None]
     ) -> list[tuple[int, int]] | None:
-        """The learned spans, one per answer, by the owners of the atoms; None where they do not tell."""
+        """Return the learned span of each answer by the owners of atoms, or None if they are ambiguous."""
         self._probe()
         places: dict[int, list[int]] = {}
         for place, owner in enumerate(owners):
@@ -219,7 +217,7 @@ class ItemEncoder:
                 return None
             first = own[0]
             if any(owner not in (None, number) for owner in owners[first : own[-1]]):
-                return None  # the template writes others' words between, or this answer twice
+                return None  # the answer contains another message's words, or the template writes it twice
             close = next((place + 1 for place in reversed(own) if not _blank(atoms[place])), first)
             later = (at[0] for owner, at in places.items() if owner != number and at[0] >= close)
             start = self._begin(atoms, owners, first, last)
@@ -228,10 +226,10 @@ class ItemEncoder:
         return spans
 
     def _begin(self, atoms: Sequence[Atom], owners: Sequence[int | None], opening: int, after: int) -> int:
-        """Where the model's part begins: after the generation prompt, or at what leads to the words.
+        """Return where the model's part of an answer begins, whose own words begin at `opening`.
 
-        The prompt counts where the template wrote it, between `after` and `opening`, and where no words of a
-        message follow it up to there.
+        That is after the generation prompt, if the template wrote it between `after` and `opening` and no
+        words of a message follow it; otherwise before the template's fixed lead, or at the words.
         """
         end = _rfind(atoms, self._prompt, after, opening)
         if end is not None and all(owner is None for owner in owners[end - len(self._prompt) : opening]):
@@ -242,7 +240,7 @@ class ItemEncoder:
         return opening
 
     def _turn_by_turn(self, messages: Sequence[Message], whole: list[Atom]) -> list[tuple[int, int]]:
-        """The same by rendering up to each answer; WrongRecord where a later turn rewrites an earlier one."""
+        """Find the spans by rendering up to each answer; WrongRecord if a later turn rewrites an answer."""
         spans = []
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -254,18 +252,18 @@ class ItemEncoder:
                 end = len(after)
             if after[: len(before)] != before or whole[:end] != after[:end]:
                 raise WrongRecord(
-                    f"has an answer in message {number + 1} that the chat template rewrites: what to"
-                    " learn of it cannot be told"
+                    f"has an answer in message {number + 1} that the chat template rewrites in a later turn:"
+                    " the part to learn is unknown"
                 )
             spans.append((len(before), end))
         return spans
 
     def _through_end(self, atoms: Sequence[Atom], close: int, limit: int) -> int:
-        """The place after the first end token from `close` up to `limit`; `close` if there is none."""
+        """Return the place after the first end token in close..limit; `close` if there is none."""
         return next((place + 1 for place in range(close, limit) if atoms[place] in self._ends), close)
 
     def _owned(self, text: str) -> tuple[list[Atom], list[int | None]]:
-        """The atoms of a rendered text, and the message that each of them comes from."""
+        """Return the atoms of a rendered text, and the number of the message that each comes from."""
         atoms: list[Atom] = []
         owners: list[int | None] = []
         for part, owner in pieces_of(text, self._specials):
@@ -277,7 +275,7 @@ class ItemEncoder:
         return self._owned(self.template.sourced(messages, add_generation_prompt=prompt))[0]
 
     def _probe(self) -> None:
-        """What the template writes to prompt an answer, and between that and the answer's words."""
+        """Find the template's generation prompt, and the lead that it writes between that and an answer."""
         if self._probed:
             return
         question = [{"role": "user", "content": "Hi"}]
@@ -291,12 +289,12 @@ class ItemEncoder:
             if prompt[: len(bare)] == bare:
                 self._prompt = tuple(prompt[len(bare) :])
         except PophoodError:
-            pass  # it wants messages of another kind; the words themselves are still known
+            pass  # the template wants other messages; spans then begin at the answers' own words
         self._probed = True
 
 
 def _unwritten(messages: Sequence[Message], text: str) -> tuple[str, ...]:
-    """The system texts and the keys that a template leaves out; WrongRecord where it leaves out more."""
+    """Return the system texts and keys that a template leaves out; WrongRecord if it leaves out more."""
     unwritten = []
     for omission in omissions(messages, text):
         if omission.kind == "field":
@@ -304,7 +302,7 @@ def _unwritten(messages: Sequence[Message], text: str) -> tuple[str, ...]:
         elif omission.kind == "text" and omission.role in ("system", "developer"):
             unwritten.append(omission.role)
         else:
-            raise WrongRecord(f"has what the chat template leaves out: it writes {omission}")
+            raise WrongRecord(f"has content that the chat template leaves out: it writes {omission}")
     return tuple(unwritten)
 
 
@@ -313,7 +311,7 @@ def _blank(atom: Atom) -> bool:
 
 
 def _rfind(atoms: Sequence[Atom], wanted: tuple[Atom, ...], low: int, high: int) -> int | None:
-    """The place after the last occurrence of `wanted` within low..high; None without one."""
+    """Return the place after the last occurrence of `wanted` within low..high, or None."""
     for end in range(high, low + len(wanted) - 1, -1) if wanted else ():
         if tuple(atoms[end - len(wanted) : end]) == wanted:
             return end
@@ -321,9 +319,9 @@ def _rfind(atoms: Sequence[Atom], wanted: tuple[Atom, ...], low: int, high: int)
 
 
 def _joined(atoms: Sequence[Atom]) -> list[str | int]:
-    """Parts for `encode_parts`: neighbouring characters put together again."""
+    """Return the parts for `encode_parts`: runs of characters as one text each."""
     parts: list[str | int] = []
     for special, run in groupby(atoms, lambda atom: isinstance(atom, int)):
-        found = list(run)
-        parts += found if special else ["".join(map(str, found))]
+        atoms_of_run = list(run)
+        parts += atoms_of_run if special else ["".join(map(str, atoms_of_run))]
     return parts

@@ -1,11 +1,10 @@
-"""Files to encoded documents, in order, in memory bounded by a few stretches of text: the stream behind the
-store.
+"""Encodes files: a stream of documents as token ids, in order, in memory bounded by a few pieces of text.
 
-    files -> stretches of text, records -> jobs -> (threads) ids -> what `store.py` writes
+    files -> pieces of text, records -> jobs -> (threads) token ids -> store
 
-A long text is encoded in stretches that are cut between a word and the space after it, which no word pattern
-of a byte-level vocabulary crosses: the ids are those of the whole text. (Where a SentencePiece vocabulary has
-tokens across words, the text is the same and a token at a cut may be another one.)
+A long text is encoded in pieces. They are cut between a word and the space after it, which no word pattern of
+a byte-level vocabulary crosses, so that the ids are those of the whole text. (A SentencePiece vocabulary may
+have a token across a cut: the text is the same, but the ids there may differ.)
 """
 
 from __future__ import annotations
@@ -16,74 +15,80 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from pophood.errors import PophoodError
 from pophood.system import default_threads
 from pophood.text.chat.thoughts import thought_tags
 from pophood.text.vocabulary import any_of
-from pophood.train.data.encode.encode import Encoded, ItemEncoder
+from pophood.train.data.encode.encode import EncodedText, ItemEncoder
 from pophood.train.data.read.files import DataFile
+from pophood.train.data.read.json_records import Record
 from pophood.train.data.read.layouts import Item, WrongRecord, items_of, prompt_of, unused_fields
-from pophood.train.data.read.lines import read_lines, read_segments
+from pophood.train.data.read.lines import read_segments
 from pophood.train.data_options import DataOptions
 
-STRETCH = 1 << 16  # characters of a long text that are encoded together
-GROUP = 32  # records of one job
+STRETCH = 1 << 16  # characters of a long text to encode at once
+GROUP = 32  # records per job
 _WORDS = re.compile(r"[^\W\d_](?= [^\W\d_])")
+
+
+class ItemJob(NamedTuple):
+    """An item to encode, with the line of its record; `group` is 0 if its prompt decides the group."""
+
+    line: int
+    item: Item
+    group: int
+
+
+class EncodedDocument(NamedTuple):
+    """The ids of a document, or of a part of a long text."""
+
+    line: int
+    encoded: EncodedText
+    digest: int  # of its words, to find equal documents
+    group: int  # documents of one group stay on one side of the split
 
 
 @dataclass(slots=True)
 class Job:
-    """Work for one thread: a stretch of text, or some items. `place`: file, line, and bytes read up to
-    here."""
+    """Work for one thread: a part of a text, or some items; afterwards also its result."""
 
-    file: int
+    file: int  # its number
     line: int
-    end: int
+    end: int  # bytes of the file up to here
     pieces: list[tuple[int, str]] = field(default_factory=list)  # line numbers and text
-    opens: bool = False
-    closes: bool = False
-    digest: int = 0  # of the whole text, when it closes
-    items: list[tuple[int, Item, int]] = field(default_factory=list)  # line, item, group
-    bad: list[tuple[int, str]] = field(default_factory=list)  # lines found bad before
-    good: int = 0  # lines of text
+    opens: bool = False  # the part begins the text
+    closes: bool = False  # and ends it
+    digest: int = 0  # of the whole text, if the part ends it
+    items: list[ItemJob] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)  # lines, and why they cannot be used
+    good: int = 0  # lines, or records
+    documents: list[EncodedDocument] = field(default_factory=list)  # the result
+    typed: int = 0  # documents that spell out special tokens
 
     @property
     def text(self) -> str:
-        """The stretch of text."""
+        """The part of the text."""
         return "".join(text for _, text in self.pieces)
 
 
-@dataclass(slots=True)
-class Done:
-    """What became of a job: per document its line, ids, digest and group; and the lines that were bad."""
-
-    job: Job
-    documents: list[tuple[int, Encoded, int, int]]
-    bad: list[tuple[int, str]]
-    good: int
-    typed: int = 0  # documents that spell special tokens
-
-
-class Reader:
-    """Files as a stream of finished jobs, in the order of the files."""
+class FileEncoder:
+    """Encodes files as a stream of finished jobs, in the order of the files."""
 
     def __init__(self, files: Sequence[DataFile], encoder: ItemEncoder, options: DataOptions) -> None:
         self.files, self.encoder, self.options = files, encoder, options
-        self.unused: Counter[str] = Counter()
-        self.short = 0  # rows of tables without some values that nobody reads
+        self.unused: Counter[str] = Counter()  # fields that nothing reads
+        self.short = 0  # rows of tables that lack values in columns that are not read
         specials = encoder.tokenizer.specials
         self._specials = any_of(specials.values())
         # The tags of a thought are tokens in an answer, and need no warning there.
         self._not_thoughts = any_of(set(specials.values()) - set(thought_tags(specials).values()))
 
-    def run(self) -> Iterator[Done]:
-        """Every job in turn; at most a few are in memory."""
+    def run(self) -> Iterator[Job]:
+        """Yield every job when it is done. Only a few are in memory."""
         threads = min(default_threads(), 8)
-        waiting: deque[Future[Done]] = deque()
+        waiting: deque[Future[Job]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 for job in self._jobs():
@@ -98,10 +103,7 @@ class Reader:
 
     def _jobs(self) -> Iterator[Job]:
         for number, file in enumerate(self.files):
-            if file.container == "text":
-                yield from self._text_jobs(number, file)
-            else:
-                yield from self._grouped(number, self._items(file))
+            yield from (self._text_jobs if file.container == "text" else self._record_jobs)(number, file)
 
     # Plain text.
 
@@ -137,99 +139,87 @@ class Reader:
 
     # Records.
 
-    def _items(self, file: DataFile) -> Iterator[tuple[int, int, list[Item], int, str | None]]:
-        """Line, bytes, items, group and trouble of every record."""
-        if file.container == "lines":
-            for line in read_lines(file.path):
-                if line.why or line.text.strip():
-                    items = [] if line.why else [Item(text=line.text)]
-                    yield line.number, line.end, items, 0, line.why
-            return
-        columns, template = self.options.columns, self.encoder.template.source
-        for raw in file.records():
-            items = []
-            why, group = raw.why, 0
+    def _record_jobs(self, number: int, file: DataFile) -> Iterator[Job]:
+        job, size = Job(number, 1, 0), 0
+        for record in file.records():
+            why = record.why
             if why is None:
                 try:
-                    items = list(items_of(raw.value, file.layout, columns))
-                    self.unused.update(unused_fields(raw.value, file.layout, columns, template))
-                    self.short += raw.short is not None
-                    if file.layout == "tasks":  # all instances of an instruction stay on one side
-                        group = digest_of([str(raw.value["instruction"])])
+                    items = self._items(record, file)
+                    job.items += items
+                    size += sum(len(i.text or "") + sum(map(len, map(str, i.messages))) for _, i, _ in items)
                 except WrongRecord as error:
-                    why = raw.short or str(error)
-            yield raw.line, raw.end, items, group, why
-
-    def _grouped(
-        self, number: int, records: Iterator[tuple[int, int, list[Item], int, str | None]]
-    ) -> Iterator[Job]:
-        job = Job(number, 1, 0)
-        size = 0
-        for line, end, items, group, why in records:
+                    why = record.short or str(error)
             if why:
-                job.bad.append((line, why))
-            for item in items:
-                job.items.append((line, item, group))
-                size += len(item.text or "") + sum(len(str(message)) for message in item.messages)
-            job.end = end
+                job.bad.append((record.line, why))
+            job.end = record.end
             if len(job.items) + len(job.bad) >= GROUP or size > STRETCH:
                 yield job
-                job, size = Job(number, line, end), 0
+                job, size = Job(number, record.line, record.end), 0
         yield job
+
+    def _items(self, record: Record, file: DataFile) -> list[ItemJob]:
+        """Return the items of a record, and count the fields that nothing reads. Raises WrongRecord."""
+        if file.container == "lines":
+            return [ItemJob(record.line, Item(text=record.value), 0)]
+        columns = self.options.columns
+        items = items_of(record.value, file.layout, columns)
+        self.unused.update(unused_fields(record.value, file.layout, columns, self.encoder.template.source))
+        self.short += record.short is not None
+        # All instances of a task stay on one side of the split.
+        group = digest_of([str(record.value["instruction"])]) if file.layout == "tasks" else 0
+        return [ItemJob(record.line, item, group) for item in items]
 
     # Encoding, in threads.
 
-    def _encode(self, job: Job) -> Done:
+    def _encode(self, job: Job) -> Job:
         if not (job.pieces or job.closes):
-            return self._encode_items(job)
-        bad, good, text = list(job.bad), job.good, job.text
-        typed = int(not self.options.special and self._specials.search(text) is not None)
+            self._encode_items(job)
+            return job
+        text = job.text
+        job.typed = int(not self.options.special and self._specials.search(text) is not None)
         try:
             encoded = self.encoder.text(text, opens=job.opens, closes=job.closes)
         except PophoodError:
-            text, lost = self._without_bad_lines(job)
-            bad += lost
-            good -= len(lost)
+            text, bad = self._without_bad_lines(job)
+            job.bad += bad
+            job.good -= len(bad)
             encoded = self.encoder.text(text, opens=job.opens, closes=job.closes)
-        return Done(job, [(1, encoded, job.digest, job.digest)], bad, good, typed)
+        job.documents.append(EncodedDocument(1, encoded, job.digest, job.digest))
+        return job
 
     def _without_bad_lines(self, job: Job) -> tuple[str, list[tuple[int, str]]]:
-        """A stretch without the lines that the tokenizer refuses."""
-        kept, lost = [], []
+        """Return a job's text without the lines that the tokenizer refuses, and these with the reason."""
+        good, bad = [], []
         for number, line in _numbered(job.pieces):
             try:
                 self.encoder.tokenizer.encode(line, parse_special=self.options.special, add_start=False)
-                kept.append(line)
+                good.append(line)
             except PophoodError as error:
-                lost.append((number, str(error)))
-        return "".join(kept), lost
+                bad.append((number, str(error)))
+        return "".join(good), bad
 
-    def _encode_items(self, job: Job) -> Done:
-        done = Done(job, [], list(job.bad), 0)
-        documents: dict[int, list[tuple[int, Encoded, int, int]]] = {}
+    def _encode_items(self, job: Job) -> None:
         failed: set[int] = set()
         for line, item, group in job.items:
-            texts = [item.text] if item.text is not None else list(_words(item.messages))
             try:
                 encoded = self.encoder.item(item)
             except (WrongRecord, PophoodError) as error:
                 if line not in failed:
                     failed.add(line)
-                    done.bad.append((line, str(error)))
+                    job.bad.append((line, str(error)))
                 continue
-            digest, prompt = digest_of(texts), prompt_of(item)
+            digest = digest_of([item.text] if item.text is not None else list(_words(item.messages)))
+            prompt = prompt_of(item)
             group = group or (digest_of(prompt) if prompt else digest)
-            documents.setdefault(line, []).append((line, encoded, digest, group))
-            done.typed += not self.options.special and self._spells_specials(item)
-        for line, some in documents.items():
-            if line not in failed:
-                done.documents += some
-                done.good += 1
-        done.bad.sort()
-        return done
+            job.documents.append(EncodedDocument(line, encoded, digest, group))
+            job.typed += not self.options.special and self._spells_specials(item)
+        job.documents = [document for document in job.documents if document.line not in failed]
+        job.good = len({document.line for document in job.documents})
+        job.bad.sort()
 
     def _spells_specials(self, item: Item) -> bool:
-        """Whether an item has special tokens in letters, which are taken as ordinary text."""
+        """Whether an item spells out special tokens, which are encoded as ordinary text."""
         if item.text is not None:
             return self._specials.search(item.text) is not None
         return any(
@@ -240,48 +230,48 @@ class Reader:
 
 
 def _numbered(pieces: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """The lines of some stretches of text, with their ends and numbers."""
+    """Yield the lines of some pieces of text, with their numbers and line ends."""
     for first, text in pieces:
         yield from enumerate(re.findall(r"[^\n]*\n|[^\n]+", text), first)
 
 
 def _cut(job: Job) -> tuple[Job, list[tuple[int, str]]]:
-    """A job with its first stretch of text, and the pieces that come after it."""
+    """Shorten a job to its first STRETCH of text; also return the pieces that come after it."""
     cut = cut_point(job.text)
-    kept: list[tuple[int, str]] = []
+    before: list[tuple[int, str]] = []
     for place, (number, text) in enumerate(job.pieces):
         if len(text) > cut:
-            kept += [(number, text[:cut])] if cut else []
+            before += [(number, text[:cut])] if cut else []
             rest = [(number + text.count("\n", 0, cut), text[cut:]), *job.pieces[place + 1 :]]
-            job.pieces = kept
+            job.pieces = before
             return job, rest
-        kept.append((number, text))
+        before.append((number, text))
         cut -= len(text)
     raise AssertionError("a cut beyond the text")
 
 
 def cut_point(text: str) -> int:
-    """Where to cut a long text after about STRETCH characters: between words, else at a line, else anywhere.
+    """Return where to cut a long text, at most STRETCH: between words, else at a line, else anywhere.
 
     >>> cut_point("a b" + "c" * 100_000) in (1, STRETCH)
     True
     """
     low = STRETCH // 2
     for start in (STRETCH - 500, low):
-        found = [match.end() for match in _WORDS.finditer(text, start, STRETCH)]
-        if found:
-            return found[-1]
+        ends = [match.end() for match in _WORDS.finditer(text, start, STRETCH)]
+        if ends:
+            return ends[-1]
     at = text.rfind("\n", low, STRETCH)
     return at + 1 if at >= 0 else STRETCH
 
 
 def essence(text: str) -> bytes:
-    """What is compared to find repetitions: the text without white space and case."""
+    """Return the part of a text that is compared to find repetitions: no white space, no case."""
     return "".join(text.split()).casefold().encode("utf-8", "replace")
 
 
 def digest_of(texts: Sequence[str]) -> int:
-    """64 bits of the essence of some texts."""
+    """Return a 64-bit hash of the essence of some texts."""
     hashed = hashlib.blake2b(digest_size=8)
     for text in texts:
         hashed.update(essence(text) + b"\0")
@@ -297,13 +287,3 @@ def _words(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _words(item)
-
-
-def learned_ends(encoded: Encoded) -> tuple[int, int]:
-    """The places of the first and the last learned id; (len, -1) without any.
-
-    >>> learned_ends(Encoded(np.array([5, 6, 7]), np.array([False, True, True])))
-    (1, 2)
-    """
-    places = np.flatnonzero(encoded.trained)
-    return (int(places[0]), int(places[-1])) if len(places) else (len(encoded.ids), -1)

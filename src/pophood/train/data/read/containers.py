@@ -1,4 +1,4 @@
-"""How a file holds its records: judged by its content where its name leaves that open."""
+"""The container format of a data file (JSONL, JSON array, CSV...), from its name and content."""
 
 from __future__ import annotations
 
@@ -37,38 +37,37 @@ _PANDAS = "in pandas, DataFrame.to_json(FILE, orient='records', lines=True) writ
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How a file holds its records; `key` names the list of them in a container "wrapped", `beside` what else
-    the object has, which is not read."""
+class FileShape:
+    """How a file stores its records."""
 
     container: Container
-    key: str = ""
-    beside: tuple[str, ...] = ()
+    key: str = ""  # container "wrapped": the key of the list of records
+    beside: tuple[str, ...] = ()  # and the other keys, which are not read
 
 
-def shape_of(path: Path, fields: Set[str], records: bool) -> Shape:
-    """How a file holds its records, by its name and its content.
+def shape_of(path: Path, fields: Set[str], records: bool) -> FileShape:
+    """Return how a file stores its records, judged by its name and content.
 
-    `fields` are the names that records have; with `records` a text file is taken for JSON lines.
+    `fields` are the names that a record may have. With `records`, a text file counts as JSON lines.
     """
     named = BY_SUFFIX.get(path.suffix.lower())
     if named in ("csv", "tsv") or (named == "text" and not records):
-        return Shape(named)
+        return FileShape(named)
     with open_bytes(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"["):
-        return Shape("jsonl" if _lists_by_line(path) else "array")
+        return FileShape("jsonl" if _lists_by_line(path) else "array")
     if head.startswith(b"{"):
         return _of_object(path, fields)
     if named is not None:
-        return Shape("jsonl")
+        return FileShape("jsonl")
     if b"\0" in head:
         raise BadFile(f"{path}: is not text (it has NUL bytes); wanted text, JSONL, JSON, CSV or TSV")
-    return Shape("text")
+    return FileShape("text")
 
 
 def is_blank(path: Path) -> bool:
-    """Whether a file holds nothing but white space."""
+    """Whether a file contains only white space."""
     with open_bytes(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf")
         while head:
@@ -79,7 +78,7 @@ def is_blank(path: Path) -> bool:
 
 
 def _lists_by_line(path: Path) -> bool:
-    """Whether a file that begins with "[" has a value a line, and is not one list over all of them."""
+    """Whether a file that begins with "[" has one JSON value per line, instead of being one list."""
     lines = (line for line in read_lines(path) if line.why or line.text.strip())
     first, more = next(lines), next(lines, None)
     if more is None:
@@ -90,26 +89,26 @@ def _lists_by_line(path: Path) -> bool:
         not (first.why or more.why or first.text.rstrip().endswith((",", "[")))
         and parse(more.text)[1] is None
     ):
-        return True  # the second line is whole, and no comma or bracket before it makes it an item
+        return True  # the second line is a value, and the first does not end like an unfinished list
     text = JsonText(path)
     try:
         text.expect("[")
         if text.peek() != "]":
             text.value()
     except BadJson:
-        return True  # lines of which the first is damaged
+        return True  # JSON lines, of which the first is damaged
     return False
 
 
-def _of_object(path: Path, fields: Set[str]) -> Shape:
-    """How a file that begins with "{" holds its records."""
+def _of_object(path: Path, fields: Set[str]) -> FileShape:
+    """Return how a file that begins with "{" stores its records."""
     lines = (line for line in read_lines(path) if line.why or line.text.strip())
     first, more = next(lines), next(lines, None)
     value = None if first.why else parse(first.text)[0]
     lists: list[str] = []  # names of lists of objects
     if isinstance(value, dict):
         lists = [name for name, items in value.items() if _has_objects(items)]
-        return (None if more else _wrapped(list(value), lists, fields)) or Shape("jsonl")
+        return (None if more else _wrapped(list(value), lists, fields)) or FileShape("jsonl")
     text = JsonText(path)
     names: list[str] = []
     try:
@@ -120,19 +119,20 @@ def _of_object(path: Path, fields: Set[str]) -> Shape:
                 pass
     except BadJson:
         if not lists:
-            return Shape("jsonl")  # lines of which the first is damaged
-    one_line = text.line == first.number  # and what follows the value on it is damage
-    return _wrapped(names, lists, fields) or Shape("jsonl" if one_line else "values")
+            return FileShape("jsonl")  # the first of its lines is damaged
+    one_line = text.line == first.number  # then anything after the value on that line is damage
+    return _wrapped(names, lists, fields) or FileShape("jsonl" if one_line else "values")
 
 
-def _wrapped(names: Sequence[str], lists: Sequence[str], fields: Set[str]) -> Shape | None:
-    """An object whose first list of objects has the records; None where it has a field of a record itself.
+def _wrapped(names: Sequence[str], lists: Sequence[str], fields: Set[str]) -> FileShape | None:
+    """Return the shape of an object with a list of records, or None if the object is a record itself.
 
-    `instances` are a field of a task beside its instruction, and a list of records alone.
+    The first list of objects has the records. A list called `instances` is a field of a task if the object
+    has other fields of records, and else a list of records.
     """
     if not lists or (fields - {"instances"}) & set(names):
         return None
-    return Shape("wrapped", lists[0], tuple(name for name in names if name not in lists))
+    return FileShape("wrapped", lists[0], tuple(name for name in names if name not in lists))
 
 
 def _has_objects(value: Any) -> bool:
@@ -140,28 +140,28 @@ def _has_objects(value: Any) -> bool:
 
 
 def odd_record(value: Any, alone: bool) -> str | None:
-    """How a value that is no record differs from one, and what to do; None for an object of other fields.
+    """Return why a value cannot be a record, and what to do; None for an object.
 
-    `alone`: the file has no other value.
+    `alone`: it is the only value of the file.
     """
     if isinstance(value, dict):
         parts = list(value.values())
         if alone and parts and _is_table(value):
-            return f"is a whole table by columns or rows; wanted a record a line: {_PANDAS}"
+            return f"is a whole table by columns or rows; wanted one record per line: {_PANDAS}"
         if alone and parts and all(isinstance(part, dict) for part in parts):
-            return "is one object whose values are objects; wanted a list of them, or one a line"
+            return "is one object whose values are objects; wanted a list of them, or one per line"
         return None
     if isinstance(value, list):
         if value and all(isinstance(item, dict) for item in value):
-            way = 'wanted an object a line, as {"messages": [...]} for a list of messages'
-            return f"has a list of objects where a record should be; {way}"
+            wanted = 'one object per line, such as {"messages": [...]} for a list of messages'
+            return f"has a list of objects where a record should be; wanted {wanted}"
         return f"has a list where a record should be; wanted objects with named fields: {_PANDAS}"
     kind = "text" if isinstance(value, str) else "null" if value is None else "a number"
     return f'has {kind} where a record should be; wanted objects such as {{"text": ...}}'
 
 
 def _is_table(value: dict[str, Any]) -> bool:
-    """Whether an object is what pandas makes of a table: lists or objects by column, by row, or split."""
+    """Whether an object is a table as pandas writes it: lists or objects by column, by row, or split."""
     parts = list(value.values())
     if {"columns", "data"} <= value.keys():
         return True

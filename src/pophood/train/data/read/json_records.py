@@ -1,6 +1,6 @@
-"""JSON records out of files: one a line (JSONL), values over several lines, or the items of a list.
+"""Reads JSON records from a file: one per line (JSONL), over several lines, or as the items of a list.
 
-The meaning of fields is not known here.
+`layouts.py` knows what their fields mean.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _LIST, _OBJECTS = re.compile(r"\[[ \t\n\r]*"), re.compile(r"\[[ \t\n\r]*\{")
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """One record as the file has it, or why it cannot be read; `line`: where it begins."""
+class Record:
+    """One record (any JSON value, or a row of a table), or the reason why it cannot be used."""
 
-    line: int
+    line: int  # on which it begins
     value: Any
-    why: str | None
+    why: str | None  # the reason, if the record is bad
     end: int  # bytes of the file up to here
-    short: str | None = None  # of a row of a table with fewer values than there are columns: the counts
+    short: str | None = None  # "has 2 values for 3 columns", for a row with too few
 
 
 class Repeated(dict[str, Any]):
-    """An object in which some names stand more than once; the last of their values are kept."""
+    """A JSON object with repeated names; it has the last value of each."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -41,25 +41,25 @@ class Repeated(dict[str, Any]):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else Repeated(pairs)
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else Repeated(pairs)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def read_jsonl(path: Path) -> Iterator[Raw]:
-    """One JSON value per line; blank lines are nothing."""
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """Yield the JSON value of each line; blank lines are skipped."""
     for line in read_lines(path):
         if line.why:
-            yield Raw(line.number, None, line.why, line.end)
+            yield Record(line.number, None, line.why, line.end)
         elif line.text.strip():
             value, why = parse(line.text)
-            yield Raw(line.number, value, why, line.end)
+            yield Record(line.number, value, why, line.end)
 
 
 def parse(text: str) -> tuple[Any, str | None]:
-    """A JSON value, or why the text is none; a comma after it, as between the items of a list, is allowed."""
+    """Return a JSON value, or None and why the text is not JSON. A trailing comma is ignored."""
     try:
         return _DECODER.decode(text.rstrip().removesuffix(",")), None
     except json.JSONDecodeError as error:
@@ -70,35 +70,35 @@ def parse(text: str) -> tuple[Any, str | None]:
         return None, f"is not usable JSON: {str(error)[:80]}"
 
 
-def read_values(path: Path) -> Iterator[Raw]:
-    """JSON values one after another, each over as many lines as it takes, with or without commas between."""
+def read_values(path: Path) -> Iterator[Record]:
+    """Yield JSON values that follow one another, each on one line or more, with or without commas between."""
     text = JsonText(path)
     try:
         while text.peek():
             line = text.line
-            yield Raw(line, text.value(), None, text.end)
+            yield Record(line, text.value(), None, text.end)
             if text.peek() == ",":
                 text.expect(",")
     except BadJson as error:
-        yield Raw(text.line, None, str(error), text.end)
+        yield Record(text.line, None, str(error), text.end)
 
 
-def read_array(path: Path) -> Iterator[Raw]:
-    """The items of a file that is one JSON list, in memory bounded by one item.
+def read_array(path: Path) -> Iterator[Record]:
+    """Yield the items of a file that is one JSON list, in memory bounded by one item.
 
-    After an item that is not JSON nothing tells where the next begins: it is the last, and says so.
+    After an item that is not JSON the start of the next is unknown, so a bad item is the last.
     """
     text = JsonText(path)
     try:
         yield from text.items()
         if text.peek():
-            yield Raw(text.line, None, f"comes after the end of the list{_REST}", text.end)
+            yield Record(text.line, None, f"comes after the end of the list{_REST}", text.end)
     except BadJson as error:
-        yield Raw(text.line, None, str(error), text.end)
+        yield Record(text.line, None, str(error), text.end)
 
 
-def read_wrapped(path: Path, key: str) -> Iterator[Raw]:
-    """The items of the list that an object has under `key`; further lists of objects are bad, by name."""
+def read_wrapped(path: Path, key: str) -> Iterator[Record]:
+    """Yield the items of an object's list `key`; another list of objects is yielded as one bad record."""
     text = JsonText(path)
     try:
         for name in text.fields():
@@ -107,28 +107,28 @@ def read_wrapped(path: Path, key: str) -> Iterator[Raw]:
                 continue
             line = text.line
             if text.at_objects():
-                why = f"begins another list, {name[:30]!r}, which is not read: put it into a file of its own"
-                yield Raw(line, None, why, text.end)
+                why = f"begins another list, {name[:30]!r}, which is not read: put it in a file of its own"
+                yield Record(line, None, why, text.end)
             for _ in text.items() if text.peek() == "[" else [text.value()]:
                 pass
     except BadJson as error:
-        yield Raw(text.line, None, str(error), text.end)
+        yield Record(text.line, None, str(error), text.end)
 
 
 class BadJson(Exception):
-    """Why a text is no JSON from some place on, in one line."""
+    """Raised where a file stops being JSON; the message is the reason, in one line."""
 
 
 class JsonText:
-    """JSON read piece by piece out of a file, in memory bounded by one value."""
+    """A JSON file that is parsed value by value, in memory bounded by one value."""
 
     def __init__(self, path: Path) -> None:
-        self.line, self.end = 1, 0  # where the next character is; bytes of the file that were read
+        self.line, self.end = 1, 0  # line of the next character; bytes of the file read so far
         self._segments = read_segments(path)
         self._buffer, self._at, self._more = "", 0, True
 
     def peek(self) -> str:
-        """The next character after white space, which is skipped; "" at the end of the file."""
+        """Skip white space and return the next character without consuming it; "" at the end of the file."""
         while True:
             self._skip_to(_SPACE.match(self._buffer, self._at).end())  # type: ignore[union-attr]
             if self._at < len(self._buffer) or not self._more:
@@ -136,14 +136,14 @@ class JsonText:
             self._read()
 
     def expect(self, wanted: str, without: str = "the file ends too early") -> None:
-        """Skip one character; BadJson if it is another, or `without` at the end of the file."""
-        found = self.peek()
-        if found != wanted:
-            raise BadJson(f"has {found!r} where {wanted!r} was expected{_REST}" if found else without)
+        """Consume one character. Raises BadJson if it is another one, with `without` at the file's end."""
+        character = self.peek()
+        if character != wanted:
+            raise BadJson(f"has {character!r} where {wanted!r} was expected{_REST}" if character else without)
         self._at += 1
 
     def value(self) -> Any:
-        """The next value; BadJson if it is none, or has more than MOST_LINE characters."""
+        """Parse the next value. Raises BadJson if it is not JSON or longer than MOST_LINE characters."""
         self.peek()
         while True:
             size, why = len(self._buffer) - self._at, "is not JSON: the file ends too early"
@@ -162,12 +162,12 @@ class JsonText:
             self._read()
 
     def fields(self) -> Iterator[str]:
-        """The keys of an object, each while its value is what comes next and has to be read by the caller."""
+        """Yield the keys of an object; the caller parses the value of each before asking for the next."""
         self.expect("{")
         while self.peek() != "}":
             name = self.value()
             if not isinstance(name, str):
-                raise BadJson(f"has a key that is no text{_REST}")
+                raise BadJson(f"has a key that is not text{_REST}")
             self.expect(":")
             self.peek()
             yield name
@@ -175,20 +175,20 @@ class JsonText:
                 self.expect(",", "the object is not closed")
         self.expect("}")
 
-    def items(self) -> Iterator[Raw]:
-        """The items of a list; BadJson where it is damaged or not closed."""
+    def items(self) -> Iterator[Record]:
+        """Yield the items of a list. Raises BadJson where it is damaged or not closed."""
         self.expect("[")
-        while (found := self.peek()) != "]":
-            if not found:
+        while (character := self.peek()) != "]":
+            if not character:
                 raise BadJson("the list is not closed")
             line = self.line
-            yield Raw(line, self.value(), None, self.end)
+            yield Record(line, self.value(), None, self.end)
             if self.peek() != "]":
                 self.expect(",", "the list is not closed")
         self.expect("]")
 
     def at_objects(self) -> bool:
-        """Whether a list comes next whose first item is an object."""
+        """Whether the next value is a list that begins with an object."""
         self.peek()
         while self._more and _LIST.fullmatch(self._buffer, self._at):
             self._read()
@@ -199,11 +199,11 @@ class JsonText:
         self._at = place
 
     def _may_be_whole(self) -> bool:
-        """Whether the buffer may hold a whole value: decoding an unfinished one is only wasted time."""
+        """Whether the buffer may contain a whole value; to decode an unfinished one would waste time."""
         return "}" in self._buffer or self._buffer[self._at : self._at + 1] not in ("{", "[")
 
     def _read(self) -> None:
-        """Double what is to come in the buffer, so that long values cost linear time."""
+        """Read on until the rest of the buffer has doubled, so that long values take linear time."""
         parts, size = [self._buffer[self._at :]], 0
         goal = max(4096, len(parts[0]))
         for piece in self._segments:

@@ -1,7 +1,7 @@
-"""Layouts: the fields of six kinds of training data, turned into texts and conversations.
+"""Layouts of training data: turn the fields of a record into texts and conversations.
 
-A record becomes one or more items; an item is a plain text, or messages of which some are learned. Files,
-tokens and templates are not known here.
+A record becomes one item or more; an item is a plain text, or messages of which some are learned. No files,
+tokens or templates.
 """
 
 from __future__ import annotations
@@ -21,21 +21,17 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One example to be: a plain text, or a conversation.
-
-    `weights` says of each message whether it is to be learned: True, False, or None where the record leaves
-    that to its role; it is empty where no message says anything.
-    """
+    """One example before it is encoded: a plain text or a conversation."""
 
     text: str | None = None
     messages: tuple[Message, ...] = ()
-    paired: bool = False  # one question with one answer, as texts
-    weights: tuple[bool | None, ...] = ()
-    given: int = 0  # messages at the start that are the prompt: answers among them are not learned
+    paired: bool = False  # one question with one answer, both plain text
+    weights: tuple[bool | None, ...] = ()  # learn each message? None: by its role; (): all by their roles
+    n_prompt: int = 0  # messages at the start that are the prompt; answers among them are not learned
 
 
 class WrongRecord(Exception):
-    """Why a record does not fit its layout: one line, said with the record's place."""
+    """Raised for a record that does not fit its layout; the message is a predicate: "has no 'prompt'"."""
 
 
 _REQUIRED: dict[str, tuple[str, ...]] = {
@@ -53,11 +49,11 @@ _READ: dict[str, tuple[str, ...]] = {
     "messages": ("messages", "tools"),
     "sharegpt": ("conversations", "system", "tools"),
 }
-# Whether a message is learned, as OpenAI, axolotl, ms-swift and LLaMA-Factory write it.
+# Fields that say whether a message is learned, as in OpenAI, axolotl, ms-swift and LLaMA-Factory.
 _NUMBERS, _SWITCHES = ("weight", "loss_weight", "loss_scale"), ("train", "loss")
 _WEIGHTS = frozenset((*_NUMBERS, *_SWITCHES))
-_RENDERED = frozenset(("messages", "prompt", "completion"))  # lists of messages with their own fields
-# Fields of a message that are read, or harmless where a template does not read them.
+_RENDERED = frozenset(("messages", "prompt", "completion"))  # lists of messages, which may have more fields
+# Fields of a message that are read, or do no harm if a template does not read them.
 _MESSAGE = _WEIGHTS | {"role", "content", "name", "id", "tool_calls", "tool_call_id"}
 _TURN = _WEIGHTS | {"from", "value", "role", "content", "id"}
 _INSTANCE = frozenset(("input", "output"))
@@ -77,7 +73,7 @@ _SPEAKERS = {
 
 
 def layout_of(value: Any, columns: Mapping[str, str]) -> str | None:
-    """The first layout whose fields a record has; None when it fits none.
+    """Return the first layout whose required fields a record has, or None.
 
     >>> layout_of({"instruction": "Add.", "input": "1 2", "output": "3"}, {})
     'alpaca'
@@ -91,7 +87,7 @@ def layout_of(value: Any, columns: Mapping[str, str]) -> str | None:
 
 
 def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item, ...]:
-    """The items of one record; WrongRecord says what is missing or of the wrong kind."""
+    """Return the items of one record. Raises WrongRecord for a missing field or a wrong type."""
     if not isinstance(value, Mapping):
         raise WrongRecord(f"is {_kind(value)}; wanted an object: {LAYOUTS[layout]}")
     missing = [name for name in _REQUIRED[layout] if columns.get(name, name) not in value]
@@ -104,24 +100,24 @@ def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item,
 
 
 def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> None:
-    """Refuse an object in which a name that is read stands twice: which value is meant cannot be told."""
+    """Raise WrongRecord for an object that repeats a name that is read: its value would be ambiguous."""
     twice = value.names & read if isinstance(value, Repeated) else ()
     if twice:
         raise WrongRecord(f"names {min(twice)!r} more than once{where}; wanted once")
 
 
 def read_fields(layout: str, columns: Mapping[str, str]) -> set[str]:
-    """The fields of a layout's records that are read, by the names that the data gives them."""
+    """Return the fields that are read from a layout's records, by their names in the data."""
     return {columns.get(name, name) for name in _READ[layout]}
 
 
 def unused_fields(
     value: Mapping[str, Any], layout: str, columns: Mapping[str, str], template: str
 ) -> Iterator[str]:
-    """The fields of a record that nothing looks at, those inside its messages included ("messages[].mood").
+    """Yield the fields of a record that nothing reads, also in its messages ("messages[].mood").
 
     `template` is the source of the chat template, which may read any field of a message. Texts in messages
-    are left to whoever renders them, and can tell whether they are in the result.
+    are not reported here: after rendering it is known whether they are in the result.
     """
     read_here = read_fields(layout, columns)
     yield from (key for key in value if key not in read_here)
@@ -131,8 +127,8 @@ def unused_fields(
             key
             for part in (inside if isinstance(inside, list) else ())
             if isinstance(part, Mapping)
-            for key, said in part.items()
-            if said not in (None, "", [], {}) and not (isinstance(said, str) and name in _RENDERED)
+            for key, entry in part.items()
+            if entry not in (None, "", [], {}) and not (isinstance(entry, str) and name in _RENDERED)
         )
         known = _TURN if name == "conversations" else _INSTANCE if name == "instances" else _MESSAGE
         for key in keys:
@@ -142,7 +138,9 @@ def unused_fields(
 
 
 def prompt_of(item: Item) -> tuple[str, ...]:
-    """The words before the first answer (system text and the user's first messages); none of a plain text.
+    """Return the texts before the first answer: the system text and the user's first messages.
+
+    A plain text has none.
 
     >>> prompt_of(Item(messages=({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"})))
     ('Hi',)
@@ -162,7 +160,7 @@ def prompt_of(item: Item) -> tuple[str, ...]:
 
 
 def _texts(content: object) -> Iterator[str]:
-    """The words of a message's content: a text, or a list of parts with texts."""
+    """Yield the texts of a message's content: itself, or those of its parts."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
@@ -177,7 +175,7 @@ def _text(fields: Mapping[str, Any]) -> tuple[Item, ...]:
 def _prompt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
     if isinstance(fields["prompt"], list):  # TRL's conversational form: both sides are lists of messages
         both = [*fields["prompt"], *_list(fields["completion"], "completion")]
-        return _messages({"messages": both}, given=len(fields["prompt"]))
+        return _messages({"messages": both}, n_prompt=len(fields["prompt"]))
     prompt, answer = _words(fields["prompt"], "prompt"), _words(fields["completion"], "completion")
     return (Item(messages=_exchange(fields.get("system"), prompt, answer), paired=True),)
 
@@ -199,7 +197,7 @@ def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
     return tuple(items)
 
 
-def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
+def _messages(fields: Mapping[str, Any], n_prompt: int = 0) -> tuple[Item, ...]:
     _check_tools(fields.get("tools"))
     messages: list[Message] = []
     weights: list[bool | None] = []
@@ -210,8 +208,8 @@ def _messages(fields: Mapping[str, Any], given: int = 0) -> tuple[Item, ...]:
         if message.get("content") is None and not (message.get("tool_calls") or message.get("function_call")):
             raise WrongRecord(f"has no 'content' in message {number}")
         weights.append(_weight(message, f"message {number}"))
-        messages.append({key: said for key, said in message.items() if key not in _WEIGHTS})
-    return (_conversation(messages, weights, given),)
+        messages.append({key: value for key, value in message.items() if key not in _WEIGHTS})
+    return (_conversation(messages, weights, n_prompt),)
 
 
 def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
@@ -245,26 +243,26 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
 }
 
 
-def _conversation(messages: list[Message], weights: list[bool | None], given: int = 0) -> Item:
-    if not any(message["role"] == "assistant" for message in messages[given:]):
-        roles = ", ".join(dict.fromkeys(repr(message["role"][:20]) for message in messages[given:]))
+def _conversation(messages: list[Message], weights: list[bool | None], n_prompt: int = 0) -> Item:
+    if not any(message["role"] == "assistant" for message in messages[n_prompt:]):
+        roles = ", ".join(dict.fromkeys(repr(message["role"][:20]) for message in messages[n_prompt:]))
         raise WrongRecord(
             f"has no message of the assistant: nothing to learn; its roles are {roles or 'none'}"
         )
-    said = any(weight is not None for weight in weights)
-    return Item(messages=tuple(messages), weights=tuple(weights) if said else (), given=given)
+    weighted = any(weight is not None for weight in weights)
+    return Item(messages=tuple(messages), weights=tuple(weights) if weighted else (), n_prompt=n_prompt)
 
 
 def _check_tools(tools: object) -> None:
     if tools and not _is_blank(tools) and tools != "[]":
         raise WrongRecord(
-            "has 'tools', which are not trained on here: take the field out to train without them"
+            "has 'tools', on which pophood does not train: remove the field to train without them"
         )
 
 
 def _weight(message: Mapping[str, Any], where: str) -> bool | None:
-    """Whether a message is to be learned, if it says so; null says nothing."""
-    found: dict[str, bool] = {}
+    """Return whether a message is to be learned, or None if it does not say so; null counts as absent."""
+    weights: dict[str, bool] = {}
     for name in (*_NUMBERS, *_SWITCHES):
         value = message.get(name)
         if value is None:
@@ -273,15 +271,15 @@ def _weight(message: Mapping[str, Any], where: str) -> bool | None:
             raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted 0 (not learned) or 1")
         if name in _SWITCHES and not isinstance(value, bool):
             raise WrongRecord(f"has {_shown(value)} as {name} of {where}; wanted true or false")
-        found[name] = bool(value)
+        weights[name] = bool(value)
     if message.get("train_detail"):
         raise WrongRecord(
-            f"has train_detail in {where}: stretches of a message are not weighed here; take it out"
+            f"has train_detail in {where}: parts of a message cannot be weighted; remove the field"
         )
-    if len(set(found.values())) > 1:
-        said = " and ".join(f"{name} {_shown(message[name])}" for name in found)
-        raise WrongRecord(f"has {said} in {where}: leave out all but one of them")
-    return next(iter(found.values()), None)
+    if len(set(weights.values())) > 1:
+        both = " and ".join(f"{name} {_shown(message[name])}" for name in weights)
+        raise WrongRecord(f"has {both} in {where}: leave out all but one of them")
+    return next(iter(weights.values()), None)
 
 
 def _shown(value: object) -> str:
@@ -289,7 +287,7 @@ def _shown(value: object) -> str:
 
 
 def _system(value: object) -> list[Message]:
-    """A system text as messages: none where it is missing or blank."""
+    """Return a system text as messages: one, or none if it is missing or blank."""
     return [] if _is_blank(value) else [{"role": "system", "content": _words(value, "system")}]
 
 
@@ -298,7 +296,7 @@ def _exchange(system: object, question: str, answer: str) -> tuple[Message, ...]
 
 
 def _question(instruction: object, extra: object) -> str:
-    """An instruction and its input as one message: with a blank line between them."""
+    """Return an instruction and its input as one message, with a blank line between them."""
     question = _words(instruction, "instruction")
     if _is_blank(extra):
         return question
@@ -306,7 +304,7 @@ def _question(instruction: object, extra: object) -> str:
 
 
 def _is_blank(value: object) -> bool:
-    """Whether a value says nothing: null, NaN (as pandas marks what is missing), or white space."""
+    """Whether a value is null, NaN (which pandas writes for a missing value), or white space."""
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return missing or (isinstance(value, str) and not value.strip())
 
@@ -322,7 +320,7 @@ def _words(value: object, name: str) -> str:
 
 
 def _list(value: object, name: str) -> list[Any]:
-    """A list, or the JSON text of one, as the cells of a table have it."""
+    """Return a list; the JSON text of one, as in a cell of a table, is parsed."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value, why = parse(value)
         if why:

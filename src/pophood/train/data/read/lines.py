@@ -1,7 +1,7 @@
-"""Bytes of a file as lines of text, each numbered, bounded and checked. No formats.
+"""Reads a file as numbered lines of text, in bounded memory. No formats.
 
-Only "\\n" and "\\r\\n" end a line. A line that is not UTF-8, holds a NUL byte or is too long is handed on as
-bad, with the reason; a byte order mark at the start is taken off.
+Only "\\n" and "\\r\\n" end a line. A line that is not UTF-8, contains a NUL byte or is too long is passed on
+as bad, with the reason. A byte order mark at the start is dropped.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pophood.errors import BadFile, NotFound
 from pophood.plaintext import HEAD, refusal
 
 MOST_LINE = 16 << 20  # bytes of one record
-SEGMENT = 1 << 17  # bytes of plain text that are decoded together
+SEGMENT = 1 << 17  # bytes of plain text to decode at once
 _BUFFER = 1 << 20
 _BOM = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line without its end, or why it cannot be used; `end`: bytes of the file up to here."""
+class TextLine:
+    """One line without its line end, or the reason why it cannot be used."""
 
     number: int
     text: str
-    why: str | None
-    end: int
+    why: str | None  # the reason, if the line is bad
+    end: int  # bytes of the file up to here
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a data file; NotFound without it, BadFile for what no reader here can take."""
+    """Open a data file. Raises NotFound if it is missing, BadFile if it is not text (but an archive...)."""
     try:
         file = path.open("rb", buffering=_BUFFER)
     except FileNotFoundError:
@@ -48,8 +48,8 @@ def open_bytes(path: Path) -> BinaryIO:
     return file
 
 
-def read_lines(path: Path, most: int = MOST_LINE) -> Iterator[Line]:
-    """Every line of a file in memory bounded by `most` bytes.
+def read_lines(path: Path, most: int = MOST_LINE) -> Iterator[TextLine]:
+    """Yield every line of a file, in memory bounded by `most` bytes.
 
     [line.text for line in read_lines(Path("two.txt"))]  # ["first", "second"]
     """
@@ -64,18 +64,19 @@ def read_lines(path: Path, most: int = MOST_LINE) -> Iterator[Line]:
                     if more.endswith(b"\n"):
                         break
                 end += size
-                why = f"has {size:,} bytes; at most {most:,} are read as one record"
-                yield Line(number, "", why, end)
+                why = f"has {size:,} bytes; a record may have at most {most:,}"
+                yield TextLine(number, "", why, end)
                 continue
             end += size
             text, bad = _decode(data.removesuffix(b"\n").removesuffix(b"\r"))
-            yield Line(number, text.removeprefix(_BOM), bad, end)
+            yield TextLine(number, text.removeprefix(_BOM), bad, end)
 
 
-def read_segments(path: Path) -> Iterator[Line]:
-    """Plain text in stretches of whole lines (or of one long line), each with the number of its first line.
+def read_segments(path: Path) -> Iterator[TextLine]:
+    """Yield plain text in segments of whole lines, or parts of a very long line.
 
-    "\\r\\n" becomes "\\n"; every other character is kept. Only what holds a bad line comes line by line.
+    Each has the number of its first line. "\\r\\n" becomes "\\n"; all other characters are kept. A segment
+    with a bad line is yielded line by line.
     """
     with open_bytes(path) as file:
         number, end, rest = 1, 0, b""
@@ -92,16 +93,16 @@ def read_segments(path: Path) -> Iterator[Line]:
         yield from _segments(rest, number, end)
 
 
-def _segments(data: bytes, number: int, end: int) -> Iterator[Line]:
+def _segments(data: bytes, number: int, end: int) -> Iterator[TextLine]:
     text, bad = _decode(data)
     if bad is None:
         if text:
-            yield Line(number, text.replace("\r\n", "\n"), None, end + len(data))
+            yield TextLine(number, text.replace("\r\n", "\n"), None, end + len(data))
         return
     for place, line in enumerate(re.findall(rb"[^\n]*\n|[^\n]+", data)):
         text, bad = _decode(line)
         end += len(line)
-        yield Line(number + place, text.replace("\r\n", "\n"), bad, end)
+        yield TextLine(number + place, text.replace("\r\n", "\n"), bad, end)
 
 
 def _decode(data: bytes) -> tuple[str, str | None]:
@@ -115,7 +116,7 @@ def _decode(data: bytes) -> tuple[str, str | None]:
 
 
 def _whole(data: bytes) -> int:
-    """Where to cut bytes so that the last character stays whole (and "\\r" stays with its "\\n")."""
+    """Return where to cut bytes so that no character is split, nor "\\r" from its "\\n"."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte < 0x80:
