@@ -182,9 +182,9 @@ def test_cuts_are_counted_and_their_ends_missed(tmp_path: Path) -> None:
     assert report.truncated == 2 and cut[0] > 0 and cut[1] > 0 and not any(cut[2:])
     assert report.tokens_cut == sum(cut)
     assert warned(
-        data, f"2 of 20 documents (10.0%) are longer than 40 positions: {sum(cut):,} tokens are cut off"
+        data, f"2 of 20 documents (10.0%) are longer than 40 positions: {sum(cut):,} tokens at their ends"
     )
-    assert warned(data, "1 documents are cut before anything that is learned")
+    assert warned(data, "1 document is cut before the part that is learned")
     end = byte_level().id_of("<|im_end|>")
     assert end not in data.train[0].ids[data.train[0].trained]
     assert len(data.train[0].ids) == 41
@@ -219,7 +219,7 @@ def test_ends_and_starts_are_watched(tmp_path: Path) -> None:
     spelled = write_lines(
         tmp_path / "b.jsonl", [{"text": "<|im_end|> " * 2}, *({"text": str(i)} for i in range(20))]
     )
-    assert warned(opened(spelled), "1 documents spell out special tokens such as '<|im_end|>'")
+    assert warned(opened(spelled), "1 document spells out special tokens such as '<|im_end|>'")
     assert not warned(opened(spelled, special=True), "spell out")
 
 

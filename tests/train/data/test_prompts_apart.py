@@ -145,7 +145,7 @@ def test_one_prompt_alone_is_split_by_its_answers(tmp_path: Path) -> None:
     assert 2 <= len(data.validation) <= 12
     sides = [{byte_level().decode(e.ids.tolist()) for e in side} for side in (data.train, data.validation)]
     assert sides[0].isdisjoint(sides[1])  # equal documents still stay together
-    (warning,) = (warning for warning in data.report.warnings if "is validated with too" in warning)
+    (warning,) = (warning for warning in data.report.warnings if "validation data has, too" in warning)
     assert warning.startswith(
         f"{len(data.train)} training documents have a prompt that the validation data has, too"
     )

@@ -180,7 +180,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {  # report -> file, content, what is
     "tools of ShareGPT": (
         "a.jsonl",
         {"conversations": [human("a"), gpt("b")], "tools": '[{"name": "f"}]'},
-        "has 'tools', which are not trained on here",
+        "has 'tools', on which pophood does not train",
     ),
     "roles of ShareGPT under messages": (
         "a.jsonl",
@@ -239,7 +239,9 @@ def test_a_part_that_is_to_validate_is_not_trained_on_in_silence(name: str, tmp_
         lines({"text": "three"}) if "jsonl" in name else "text\nthree\n", encoding="utf-8"
     )
     warnings = opened(folder, cache=tmp_path / "kept", validation=0).report.warnings
-    assert any(warning.startswith(f"{name} is trained on like the other files") for warning in warnings)
+    assert any(
+        warning.startswith(f"{name} is used for training like the other files") for warning in warnings
+    )
     (folder / "train.jsonl").rename(folder / "notes.jsonl")
     assert not any("like the other" in w for w in opened(folder, cache=tmp_path / "kept").report.warnings)
 
@@ -250,7 +252,8 @@ def test_lines_of_another_encoding_are_told_with_the_way_out(tmp_path: Path) -> 
     report = opened(path, validation=0).report
     assert [bad.line for bad in report.bad] == [2, 3]
     assert any(
-        w.startswith("2 lines are not UTF-8: convert the file (`iconv -f WINDOWS") for w in report.warnings
+        w.startswith("2 lines are not UTF-8: convert the file (with `iconv -f WINDOWS")
+        for w in report.warnings
     )
 
 

@@ -80,7 +80,7 @@ def test_columns_that_nobody_reads_refuse_no_file(
 
 def test_rows_without_values_that_nobody_reads_are_counted(tmp_path: Path) -> None:
     data = read(tmp_path / "a.csv", "prompt,completion,note\na?,b\nc?,d,x\n")
-    assert "1 row has no value in some columns, none of which is read" in data.report.notes
+    assert "1 row has no value in some columns, which are not read" in data.report.notes
     (tmp_path / "b.csv").write_text("prompt,completion\na?,b\nc?\n", encoding="utf-8")
     (bad,) = opened(tmp_path / "b.csv", validation=0).report.bad
     assert (bad.line, bad.why) == (3, "has 1 value for 2 columns")
@@ -325,7 +325,7 @@ def test_a_second_list_is_not_lost_in_silence(tmp_path: Path) -> None:
     data = opened(tmp_path / "a.json", validation=0)
     assert pairs(data) == [("a?", "b")]
     (bad,) = data.report.bad
-    assert "begins another list, 'test', which is not read: put it into a file of its own" in bad.why
+    assert "begins another list, 'test', which is not read: put it in a file of its own" in bad.why
     with pytest.raises(BadFile, match=r"a\.json:8: begins another list, 'test'"):
         opened(tmp_path / "a.json", strict=True)
 

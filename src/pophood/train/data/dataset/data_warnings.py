@@ -52,25 +52,24 @@ def notes_of(
         more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
         notes.append(f"fields that are not used: {fields}{more}")
     if facts["short"]:
-        rows = "1 row has" if facts["short"] == 1 else f"{facts['short']:,} rows have"
+        rows = _count(facts["short"], "row has", "rows have")
         notes.append(f"{rows} no value in some columns, which are not read")
     if files.beside:
         beside = ", ".join(f"{name[:30]!r}" for name in files.beside[:6])
         notes.append(f"not read, beside the list of records: {beside}")
     if files.skipped:
         kinds = ", ".join(sorted({path.suffix or path.name for path in files.skipped})[:6])
-        others = (
-            "1 other file in the folder is"
-            if len(files.skipped) == 1
-            else f"{len(files.skipped):,} other files in the folder are"
-        )
+        others = _count(len(files.skipped), "other file in the folder is", "other files in the folder are")
         notes.append(f"{others} not read ({kinds})")
     if files.empty:
         some = ", ".join(str(path) for path in files.empty[:3])
         more = ", ..." if len(files.empty) > 3 else ""
-        empty = "1 file is" if len(files.empty) == 1 else f"{len(files.empty):,} files are"
-        notes.append(f"{empty} empty ({some}{more})")
+        notes.append(f"{_count(len(files.empty), 'file is', 'files are')} empty ({some}{more})")
     return tuple(notes)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def warnings_of(
@@ -88,10 +87,9 @@ def warnings_of(
         warnings.append(f"{facts['bad_count']:,} of {total:,} lines are bad and left out")
         foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
         if foreign:
-            lines = "1 line is" if foreign == 1 else f"{foreign:,} lines are"
             warnings.append(
-                f"{lines} not UTF-8: convert the file (with `iconv -f WINDOWS-1252 -t UTF-8` if it"
-                " comes from an older Windows program)"
+                f"{_count(foreign, 'line is', 'lines are')} not UTF-8: convert the file (with"
+                " `iconv -f WINDOWS-1252 -t UTF-8` if it comes from an older Windows program)"
             )
     if counts.memorised < FEW:
         warnings.append(
@@ -108,28 +106,31 @@ def warnings_of(
             " learned: choose a greater length"
         )
     if counts.unlearned:
-        warnings.append(
-            f"{counts.unlearned:,} documents are cut before the part that is learned, and left out"
-        )
+        documents = _count(counts.unlearned, "document is", "documents are")
+        warnings.append(f"{documents} cut before the part that is learned, and left out")
     if facts["end_added"]:
+        conversations = _count(facts["end_added"], "conversation", "conversations")
         warnings.append(
-            f"in {facts['end_added']:,} conversations the chat template writes no end token after the last"
-            f" answer: {end!r} was added there, but not after earlier answers"
+            f"in {conversations} the chat template writes no end token after the last answer: {end!r} was"
+            " added there, but not after earlier answers"
         )
     if facts["double_start"]:
-        warnings.append(f"{facts['double_start']:,} documents begin with two start tokens")
+        documents = _count(facts["double_start"], "document begins", "documents begin")
+        warnings.append(f"{documents} with two start tokens")
     for name, number in facts["unwritten"].items():
         what = f"the {name} text" if name in ("system", "developer") else f"{name[:30]!r} of messages"
         warnings.append(
-            f"in {number:,} conversations the chat template leaves out {what}: the model does not see it"
+            f"in {_count(number, 'conversation', 'conversations')} the chat template leaves out {what}:"
+            " the model does not see it"
         )
     if facts["typed"]:
-        warnings.append(
-            f"{facts['typed']:,} documents spell out special tokens such as {end!r}: encoded as ordinary text"
-        )
+        documents = _count(facts["typed"], "document spells", "documents spell")
+        warnings.append(f"{documents} out special tokens such as {end!r}: encoded as ordinary text")
     if counts.duplicates:
         share = counts.duplicates / (counts.documents + counts.overlap)
-        warnings.append(f"{counts.duplicates:,} documents ({share:.1%}) repeat another one")
+        verb = "repeats" if counts.duplicates == 1 else "repeat"
+        documents = _count(counts.duplicates, "document", "documents")
+        warnings.append(f"{documents} ({share:.1%}) {verb} another one")
     return tuple(warnings + _split_warnings(counts, kept_apart))
 
 
@@ -145,13 +146,13 @@ def _split_warnings(counts: Counts, kept_apart: Sequence[Path]) -> list[str]:
         )
     if counts.overlap:
         warnings.append(
-            f"{counts.overlap:,} training documents are in the validation files, too: left out of training"
+            f"{_count(counts.overlap, 'training document is', 'training documents are')} in the validation"
+            " files, too: left out of training"
         )
     if counts.prompts_shared:
-        one = counts.prompts_shared == 1
-        documents = "1 training document has" if one else f"{counts.prompts_shared:,} training documents have"
+        documents = _count(counts.prompts_shared, "training document has", "training documents have")
         warnings.append(
-            f"{documents} a prompt that the validation data has, too: the"
-            " validation loss says little about new prompts"
+            f"{documents} a prompt that the validation data has, too: the validation loss says little about"
+            " new prompts"
         )
     return warnings
