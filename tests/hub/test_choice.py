@@ -161,7 +161,7 @@ def test_the_order_of_choices(
     assert taken() == taken(chat=True) == "owner/mine"
     monkeypatch.setenv("POPHOOD_MODEL", "gpt2")
     assert taken() == taken(chat=True) == "gpt2"
-    assert pophood_hub.default_choice() == pophood_hub.Choice("gpt2", "POPHOOD_MODEL")
+    assert pophood_hub.default_choice() == pophood_hub.DefaultChoice("gpt2", "POPHOOD_MODEL")
     assert pophood_hub.locate("smollm2").name == "smollm2"
     monkeypatch.delenv("POPHOOD_MODEL")
     pophood_hub.use(None)
@@ -310,7 +310,7 @@ def test_use_remembers_names_and_paths(home: Path, tmp_path: Path, monkeypatch: 
     ):
         with pytest.raises(error):
             pophood_hub.use(name)
-    assert pophood_hub.default_choice() == pophood_hub.Choice("gpt2", "pophood use")
+    assert pophood_hub.default_choice() == pophood_hub.DefaultChoice("gpt2", "pophood use")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model": 7}', "\xff", "[" * 100_000])
@@ -321,7 +321,7 @@ def test_settings_that_cannot_be_read(home: Path, text: str) -> None:
         pophood_hub.default_choice()
     put(home / "models" / "openai-community" / "gpt2")
     pophood_hub.use("gpt2")
-    assert pophood_hub.default_choice() == pophood_hub.Choice("gpt2", "pophood use")
+    assert pophood_hub.default_choice() == pophood_hub.DefaultChoice("gpt2", "pophood use")
 
 
 def test_a_chosen_model_that_went_away_is_not_replaced(home: Path) -> None:

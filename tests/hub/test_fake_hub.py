@@ -52,7 +52,7 @@ def test_huggingface_hub_downloads_from_it_and_its_cache_is_read_in_place(hub: F
         found = pophood_hub.locate(name)
         assert (found.name, found.where, found.path, found.revision) == ("gpt2", "hf-cache", snapshot, commit)
     assert found.licence == "MIT (modified)"
-    assert pophood_hub.default_choice() == pophood_hub.Choice("gpt2", "found here")
+    assert pophood_hub.default_choice() == pophood_hub.DefaultChoice("gpt2", "found here")
     assert [(m.name, m.where, m.in_use) for m in pophood_hub.list_models()] == [("gpt2", "hf-cache", True)]
     assert pophood_hub.pull("gpt2", announce=lambda line: None).path == snapshot
     assert hub.asked == []

@@ -19,7 +19,7 @@ from pophood.adapters.lora_parts import joined_targets
 from pophood.adapters.peft import CONFIG, WEIGHTS
 from pophood.adapters.peft_names import ROOT
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.export.gguf.gguf_bytes import Encoded, write_gguf
+from pophood.export.gguf.gguf_bytes import EncodedTensor, write_gguf
 from pophood.export.quantise import encode
 from pophood.families import family_of
 from pophood.families.family import Family, split_block
@@ -110,13 +110,13 @@ def write_adapter_gguf(path: Path, adapter: Adapter, config: ModelConfig) -> dic
     pairs = joined_targets(adapter, config, "gguf")
     permuted = {tensor.name for tensor in file_tensors(config, "gguf") if tensor.pairs}
     alpha, factor = _alpha(adapter, {len(a) for a, _ in pairs.values()})
-    encoded: list[Encoded] = []
+    encoded: list[EncodedTensor] = []
     for name, (a, b) in pairs.items():
         outputs = permute_rope_rows(b, config.head_dim) if f"{name}.weight" in permuted else b
         scaled = outputs if factor == 1 else (outputs * np.float64(factor)).astype(np.float32)
         for half, values in zip(HALVES, (a, scaled), strict=True):
             data = encode("F32", values, name)
-            encoded.append(Encoded(f"{name}.weight{half}", "F32", values.shape, lambda d=data: d))  # type: ignore[misc]
+            encoded.append(EncodedTensor(f"{name}.weight{half}", "F32", values.shape, lambda d=data: d))  # type: ignore[misc]
     metadata = {
         "general.architecture": ARCHITECTURES.get(config.architecture, config.architecture),
         "general.type": "adapter",

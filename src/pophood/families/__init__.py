@@ -14,8 +14,8 @@ from pophood.errors import BadFile, Unsupported
 from pophood.families.family import (
     Family,
     Fields,
-    Source,
     TensorName,
+    TensorSource,
     has_own_output,
     locate,
     same_bytes,
@@ -30,8 +30,8 @@ from pophood.formats.tensors import Tensor
 __all__ = [
     "FAMILIES",
     "Family",
-    "Source",
     "TensorName",
+    "TensorSource",
     "config_from_gguf",
     "config_from_hf",
     "family_of",

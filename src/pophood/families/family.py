@@ -72,7 +72,7 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
+class TensorSource:
     """The place of one canonical tensor in a file, and its conversion to [out, in]."""
 
     tensor: Tensor  # restricted to this tensor's rows, unless it is stored [in, out]
@@ -121,8 +121,8 @@ _BLOCK_NUMBER = re.compile(r"\.(0|[1-9][0-9]{0,3})\.", re.ASCII)
 
 def locate(
     family: Family, config: ModelConfig, file_format: FileFormat, tensors: Mapping[str, Tensor]
-) -> dict[str, Source]:
-    """Find every tensor of the config: canonical name -> Source, in `tensor_shapes` order.
+) -> dict[str, TensorSource]:
+    """Find every tensor of the config: canonical name -> TensorSource, in `tensor_shapes` order.
 
     Raises BadFile, naming tensors that are missing, left over, duplicated or of the wrong shape, and
     Unsupported, naming one of a type that is not decoded.
@@ -235,7 +235,7 @@ def listed(names: Iterable[str], most: int = 4) -> str:
 
 def _source(
     tensor: Tensor, row: TensorName, shape: tuple[int, ...], file_format: FileFormat, head_dim: int
-) -> Source:
+) -> TensorSource:
     part, parts = row.part
     whole = (shape[0] * parts, *shape[1:])
     stored_in_out = row.conv1d and file_format == "safetensors"
@@ -252,8 +252,8 @@ def _source(
         )
     start, stop = part * shape[0], (part + 1) * shape[0]
     if stored_in_out:
-        return Source(tensor, columns=slice(start, stop))
+        return TensorSource(tensor, columns=slice(start, stop))
     if parts > 1:
         row_bytes = tensor.nbytes // whole[0]
         tensor = replace(tensor, shape=shape, data=tensor.data[start * row_bytes : stop * row_bytes])
-    return Source(tensor, pairs=head_dim if row.gguf_pairs and file_format == "gguf" else 0)
+    return TensorSource(tensor, pairs=head_dim if row.gguf_pairs and file_format == "gguf" else 0)

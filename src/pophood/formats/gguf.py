@@ -123,7 +123,7 @@ def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
     """
     mapping = map_file(path)
     try:
-        reader = _Reader(Path(path), mapping)
+        reader = _GGUFReader(Path(path), mapping)
         version, n_tensors, n_keys = reader.header()
         metadata = reader.keys(n_keys)
         tensors = reader.tensors(n_tensors, reader.alignment(metadata))
@@ -134,7 +134,7 @@ def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
     return GGUFFile(Path(path), [mapping], version, metadata, tensors)
 
 
-class _Entry(NamedTuple):
+class _TensorInfo(NamedTuple):
     """One entry of the tensor list."""
 
     name: str
@@ -143,7 +143,7 @@ class _Entry(NamedTuple):
     offset: int
 
 
-class _Reader:
+class _GGUFReader:
     """Reads a mapped file from start to end. Every read names its purpose, for error messages."""
 
     def __init__(self, path: Path, mapping: mmap.mmap) -> None:
@@ -297,7 +297,7 @@ class _Reader:
             for entry, length in zip(entries, lengths, strict=True)
         }
 
-    def entry(self, index: int) -> _Entry:
+    def entry(self, index: int) -> _TensorInfo:
         name = self.string(f"the name of tensor {index}", MAX_NAME_BYTES)
         if not name:
             raise self.bad(f"tensor {index} has an empty name")
@@ -312,9 +312,9 @@ class _Reader:
                 raise self.bad(f"{what} has a dimension of size 0")
             if size >= 1 << 63:
                 raise self.bad(f"{what} has a dimension of {size:,}, which is negative as a signed number")
-        return _Entry(name, tuple(reversed(sizes)), kind, offset)
+        return _TensorInfo(name, tuple(reversed(sizes)), kind, offset)
 
-    def refuse_types(self, entries: list[_Entry]) -> None:
+    def refuse_types(self, entries: list[_TensorInfo]) -> None:
         """Refuse tensors of types that are not decoded here, naming the first and their number."""
         refused = [entry for entry in entries if GGML_TYPES.get(entry.type) not in BLOCKS]
         if not refused:
@@ -332,7 +332,7 @@ class _Reader:
             f"{', '.join(BLOCKS)}: take a file of the same model in one of these (Q8_0 and Q4_K_M are common)"
         )
 
-    def length(self, entry: _Entry) -> int:
+    def length(self, entry: _TensorInfo) -> int:
         """Return the bytes of a tensor, from its shape and type."""
         layout = BLOCKS[GGML_TYPES[entry.type]]
         what = f"tensor {quoted(entry.name)}"
@@ -346,7 +346,7 @@ class _Reader:
             )
         return values // layout.elements * layout.bytes
 
-    def check_places(self, entries: list[_Entry], lengths: list[int], room: int, alignment: int) -> None:
+    def check_places(self, entries: list[_TensorInfo], lengths: list[int], room: int, alignment: int) -> None:
         """Check that tensors are aligned and inside the data, without overlaps or gaps other than padding."""
         end, before = 0, "the beginning of the data"
         for entry, length in sorted(zip(entries, lengths, strict=True), key=lambda pair: pair[0].offset):

@@ -197,7 +197,7 @@ def _shards(path: Path) -> dict[str, set[str]]:
     return dict(sorted(shards.items()))
 
 
-class _Entry(NamedTuple):
+class _HeaderEntry(NamedTuple):
     """One tensor of a header; its fields are checked individually."""
 
     name: str
@@ -252,7 +252,7 @@ class _Header:
                 raise self.bad(f"__metadata__ {quoted(key)} has half a surrogate pair")
         return value
 
-    def entry(self, name: str, value: object) -> _Entry:
+    def entry(self, name: str, value: object) -> _HeaderEntry:
         what = f"tensor {quoted(name)}"
         if not _encodable(name):
             raise self.bad(f"{what} has half a surrogate pair in its name")
@@ -285,9 +285,9 @@ class _Header:
             raise self.bad(
                 f"{what} of {dtype} and shape {shape} needs {bits // 8:,} bytes, but has {end - begin:,}"
             )
-        return _Entry(name, dtype, tuple(shape), begin, end)
+        return _HeaderEntry(name, dtype, tuple(shape), begin, end)
 
-    def check_places(self, entries: list[_Entry], room: int) -> None:
+    def check_places(self, entries: list[_HeaderEntry], room: int) -> None:
         """Check that the tensors cover the data exactly once: no overlap, no gap, nothing after the last."""
         end, before = 0, "the beginning of the data"
         for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):

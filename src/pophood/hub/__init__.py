@@ -10,14 +10,14 @@ Finding a model on this machine does not import the network modules, so a start 
 from pophood.hub.known_models import CATALOGUE, KnownModel
 from pophood.hub.manage import Listed, list_models, pull, remove, use
 from pophood.hub.progress import Progress, say_to_log
-from pophood.hub.resolve import Choice, default_choice, locate
+from pophood.hub.resolve import DefaultChoice, default_choice, locate
 from pophood.hub.store import Located
 from pophood.system import size_text
 
 catalogue: dict[str, KnownModel] = CATALOGUE
 
 __all__ = [
-    "Choice",
+    "DefaultChoice",
     "KnownModel",
     "Listed",
     "Located",

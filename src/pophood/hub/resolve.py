@@ -31,7 +31,7 @@ PROBE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DefaultChoice:
     """The model that is used when none is named, and why."""
 
     name: str
@@ -77,19 +77,19 @@ def locate(
     return _first_model(options)
 
 
-def default_choice(*, chat: bool = False) -> Choice | None:
+def default_choice(*, chat: bool = False) -> DefaultChoice | None:
     """Return the model for a command that names none, or None if none is chosen or here. No network."""
     variable = os.environ.get("POPHOOD_MODEL", "").strip()
     if variable:
-        return Choice(variable, "POPHOOD_MODEL")
+        return DefaultChoice(variable, "POPHOOD_MODEL")
     used = chosen_model()
     if used is not None:
-        return Choice(used, "pophood use")
+        return DefaultChoice(used, "pophood use")
     if chat:
-        return Choice(SMOLLM2, "the chat model")
+        return DefaultChoice(SMOLLM2, "the chat model")
     for known in (FIRST, SMOLLM2):
         if find_here(parse_name(known)) is not None:
-            return Choice(known, "found here")
+            return DefaultChoice(known, "found here")
     return None
 
 

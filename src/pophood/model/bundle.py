@@ -22,7 +22,7 @@ from pophood.config import ModelConfig
 from pophood.errors import BadFile, BadInput, Unsupported
 from pophood.families import (
     Family,
-    Source,
+    TensorSource,
     config_from_gguf,
     config_from_hf,
     family_of,
@@ -50,7 +50,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     prefix, in Hugging Face's layout, whatever the file is: `weights["h.0.attn.c_attn.weight"]` is [C, 3C].
     """
 
-    def __init__(self, family: Family, sources: Mapping[str, Source]) -> None:
+    def __init__(self, family: Family, sources: Mapping[str, TensorSource]) -> None:
         self._family = family
         self._sources = dict(sources)
         self._hf_rows: dict[str, list[tuple[str, bool]]] = {}
@@ -126,7 +126,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
             places = [] if sound[key] else np.argwhere(~np.isfinite(self._float32(name))).tolist()
             yield name, tuple(places[0]) if places else None
 
-    def _source(self, name: str) -> Source:
+    def _source(self, name: str) -> TensorSource:
         if name not in self._sources:
             raise self._unknown(name)
         return self._sources[name]

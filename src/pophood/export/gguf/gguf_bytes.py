@@ -30,7 +30,7 @@ _UINT32, _INT32, _FLOAT32, _UINT64, _INT64 = 4, 5, 6, 10, 11
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedTensor:
     """A tensor of a GGUF file; `make` returns its bytes, flat, when it is written."""
 
     name: str
@@ -48,7 +48,7 @@ class Encoded:
 def write_gguf(
     path: Path,
     metadata: Mapping[str, Any],
-    tensors: Sequence[Encoded],
+    tensors: Sequence[EncodedTensor],
     wrote: Callable[[str, memoryview], object] | None = None,
 ) -> None:
     """Write a GGUF file atomically; `wrote` is called with every piece of every tensor's bytes.
@@ -72,7 +72,9 @@ def write_gguf(
         atomic_write(path, content)
 
 
-def _write_tensor(file: BinaryIO, tensor: Encoded, wrote: Callable[[str, memoryview], object] | None) -> None:
+def _write_tensor(
+    file: BinaryIO, tensor: EncodedTensor, wrote: Callable[[str, memoryview], object] | None
+) -> None:
     encoded = tensor.make()
     if encoded.dtype != np.uint8 or encoded.shape != (tensor.nbytes,):
         raise BadInput(
@@ -90,7 +92,7 @@ def _write_tensor(file: BinaryIO, tensor: Encoded, wrote: Callable[[str, memoryv
         file.write(bytes(padding))
 
 
-def _header(metadata: Mapping[str, Any], tensors: Sequence[Encoded]) -> list[bytes]:
+def _header(metadata: Mapping[str, Any], tensors: Sequence[EncodedTensor]) -> list[bytes]:
     parts = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(metadata))]
     for key, value in metadata.items():
         parts += [_text(key), *_value(key, value)]

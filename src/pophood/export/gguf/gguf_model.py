@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pophood.config import ModelConfig
-from pophood.export.gguf.gguf_bytes import Encoded, write_gguf
+from pophood.export.gguf.gguf_bytes import EncodedTensor, write_gguf
 from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
 from pophood.export.merged import Merged, source_metadata
 from pophood.export.quantise import encode
@@ -66,14 +66,16 @@ def write_model(
         return encode(type_, tensor.values(merged), tensor.name)
 
     encoded = [
-        Encoded(tensor.name, type_, tensor.shape, lambda t=tensor, k=type_: make(t, k))  # type: ignore[misc]
+        EncodedTensor(tensor.name, type_, tensor.shape, lambda t=tensor, k=type_: make(t, k))  # type: ignore[misc]
         for tensor, type_ in plans
     ]
     divisors = rotary_divisors(bundle.config)
     if divisors is not None:
         hashes["rope_freqs.weight"] = hashlib.sha256()
         encoded.append(
-            Encoded("rope_freqs.weight", "F32", divisors.shape, lambda: encode("F32", divisors, "rope_freqs"))
+            EncodedTensor(
+                "rope_freqs.weight", "F32", divisors.shape, lambda: encode("F32", divisors, "rope_freqs")
+            )
         )
     write_gguf(path, metadata, encoded, lambda name, piece: hashes[name].update(piece))
     return {name: digest.hexdigest() for name, digest in hashes.items()}, notes + _notes(bundle.config)

@@ -39,10 +39,10 @@ class Reach(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """An open connection."""
+class Connection:
+    """An open connection, and how requests on it must be written."""
 
-    connection: http.client.HTTPConnection
+    http: http.client.HTTPConnection
     reach: Reach
     absolute: bool = False  # the request must name the whole URL, as a proxy for plain HTTP needs
     headers: dict[str, str] = field(default_factory=dict)  # further headers for that proxy
@@ -91,7 +91,7 @@ def port_of(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
+def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Connection:
     """Connect to an address that is no more private than `limit` (None: any address, as the user chose it).
 
     Raises Unreachable for temporary failures, NotFound for a bad certificate, PophoodError for a refused
@@ -108,7 +108,7 @@ def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
     if parts.scheme == "http":
         plain = http.client.HTTPConnection(host, port_of(parts), timeout=timeout)
         plain.sock, plain.auto_open = sock, 0
-        return Line(plain, reach)
+        return Connection(plain, reach)
     secure = http.client.HTTPSConnection(host, port_of(parts), timeout=timeout)
     try:
         secure.sock, secure.auto_open = _tls().wrap_socket(sock, server_hostname=host), 0
@@ -118,7 +118,7 @@ def connect(parts: SplitResult, limit: Reach | None, timeout: float) -> Line:
     except (OSError, ValueError) as error:
         sock.close()
         raise Unreachable(f"{host}: no encrypted connection ({words_of(error)})") from None
-    return Line(secure, reach)
+    return Connection(secure, reach)
 
 
 def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[socket.socket, Reach]:
@@ -189,7 +189,7 @@ def _proxy_for(parts: SplitResult) -> SplitResult | None:
     return address
 
 
-def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout: float) -> Line:
+def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout: float) -> Connection:
     headers = {}
     if proxy.username is not None:
         login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
@@ -211,7 +211,7 @@ def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout
         raise bad_proxy(name, parts, words_of(error)) from None
     connection.auto_open = 0
     absolute = parts.scheme == "http"
-    return Line(connection, reach, absolute, headers if absolute else {}, name)
+    return Connection(connection, reach, absolute, headers if absolute else {}, name)
 
 
 def bad_proxy(proxy: str, parts: SplitResult, reason: str) -> ProxyFailed:

@@ -21,7 +21,7 @@ from urllib.parse import quote, urljoin
 
 from pophood.errors import BadInput, PophoodError
 from pophood.hub.net.connect import (
-    Line,
+    Connection,
     Reach,
     Unreachable,
     bad_certificate,
@@ -113,10 +113,10 @@ class Web:
         hops: list[Mapping[str, str]] = []
         hub_reach: Reach | None = None
         for _ in range(MAX_REDIRECTS + 1):
-            line = connect(split_address(url), hub_reach, self.timeout)
-            hub_reach = line.reach if hub_reach is None else hub_reach
-            with closing(line.connection):
-                answer = self._send(line, method, url, headers or {}, hops)
+            connection = connect(split_address(url), hub_reach, self.timeout)
+            hub_reach = connection.reach if hub_reach is None else hub_reach
+            with closing(connection.http):
+                answer = self._send(connection, method, url, headers or {}, hops)
                 with closing(answer.body):
                     encoding = answer.headers.get("content-encoding", "identity")
                     if encoding != "identity":
@@ -128,11 +128,16 @@ class Web:
         raise PophoodError(f"{url}: the hub redirects in circles ({MAX_REDIRECTS} times): refused")
 
     def _send(
-        self, line: Line, method: str, url: str, headers: Mapping[str, str], hops: list[Mapping[str, str]]
+        self,
+        connection: Connection,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        hops: list[Mapping[str, str]],
     ) -> Answer:
         parts, from_hub = split_address(url), self._is_hub(url)
         wanted = {"User-Agent": "pophood", "Accept-Encoding": "identity", "Connection": "close"}
-        wanted |= {**headers, **line.headers}
+        wanted |= {**headers, **connection.headers}
         if from_hub and self.login is not None:
             if parts.scheme != "https" and literal_reach(parts.hostname or "") is not Reach.LOOPBACK:
                 raise BadInput(
@@ -141,21 +146,21 @@ class Web:
             wanted["Authorization"] = f"Bearer {self.login.token}"
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         try:
-            line.connection.request(
-                method, url.partition("#")[0] if line.absolute else target, headers=wanted
+            connection.http.request(
+                method, url.partition("#")[0] if connection.absolute else target, headers=wanted
             )
-            response = line.connection.getresponse()
+            response = connection.http.getresponse()
         except ssl.SSLCertVerificationError as error:  # behind a proxy, TLS starts only here
             raise bad_certificate(parts.hostname, error) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             where = f"{parts.scheme}://{parts.netloc}"
-            if line.proxy is not None:
-                raise bad_proxy(line.proxy, parts, words_of(error)) from None
+            if connection.proxy is not None:
+                raise bad_proxy(connection.proxy, parts, words_of(error)) from None
             raise Unreachable(f"{where}: no answer ({words_of(error)})") from None
-        if line.absolute and line.proxy is not None and response.status in (407, 502, 503, 504):
+        if connection.absolute and connection.proxy is not None and response.status in (407, 502, 503, 504):
             reason = f"it answers {response.status} {response.reason}"
             response.close()
-            raise bad_proxy(line.proxy, parts, reason)
+            raise bad_proxy(connection.proxy, parts, reason)
         answer_headers = {name.lower(): value for name, value in response.getheaders()}
         if from_hub:
             hops.append(answer_headers)

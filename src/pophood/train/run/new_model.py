@@ -24,7 +24,7 @@ from pophood.export.hf.hf_folder import WEIGHTS, write_weights
 from pophood.export.merged import Merged
 from pophood.export.types import Types
 from pophood.families import family_of
-from pophood.families.family import Source
+from pophood.families.family import TensorSource
 from pophood.formats.tensors import Tensor
 from pophood.model.bundle import Bundle, Weights
 from pophood.model.engine import Engine
@@ -185,5 +185,5 @@ def _in_memory(config: ModelConfig, seed: int) -> Weights:
     for name, values in initial_weights(config, seed):
         data = values.reshape(-1).view(np.uint8)
         data.flags.writeable = False
-        sources[name] = Source(Tensor(name, "F32", values.shape, data))
+        sources[name] = TensorSource(Tensor(name, "F32", values.shape, data))
     return Weights(family_of(config), sources)
