@@ -89,5 +89,5 @@ def test_one_of_another_model_is_refused(lm: pophood.LM) -> None:
     with pytest.raises(BadInput, match=r"the adapter wrong changes blocks\.0\.attn\.q"):
         lm.engine.use_adapters([(wrong, 1.0)])
     absent = Adapter("absent", 2, 4, 2.0, {"blocks.99.attn.q": wrong.targets["blocks.0.attn.q"]})
-    with pytest.raises(BadInput, match=r"changes blocks\.99\.attn\.q, which this model has not"):
+    with pytest.raises(BadInput, match=r"changes blocks\.99\.attn\.q, which this model does not have"):
         lm.engine.use_adapters([(absent, 1.0)])

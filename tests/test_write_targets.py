@@ -99,7 +99,7 @@ def test_a_place_without_permission(folder: bool) -> None:
     needs.linux()
     place = "/sys/page.html"  # not writable for root either
     with pytest.raises(
-        PophoodError, match=f"^{place}: cannot be written .*name a place that you may write to"
+        PophoodError, match=f"^{place}: cannot be written .*name a place that you can write to"
     ):
         system.check_writable_target(place, folder=folder)
 

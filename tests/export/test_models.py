@@ -155,7 +155,7 @@ def test_only_an_export_is_replaced(tmp_path: Path, name: str) -> None:
         (foreign / "letter.txt").write_text("mine", encoding="utf-8")
     else:
         foreign.write_bytes(b"mine")
-    with pytest.raises(BadInput, match="is already there"):
+    with pytest.raises(BadInput, match="exists, but is not an export"):
         export_model(bundle, foreign, threads=1)
     (tmp_path / "base" / "receipt.json").write_text("{}", encoding="utf-8")
     with pytest.raises(BadInput, match="holds the model that is to be exported"):

@@ -117,7 +117,7 @@ def test_a_hostile_pattern_ends(pattern: str) -> None:
         (r"a{99999999999999999999}", "counts to more than 1,000"),
         (r"a{3,2}", "not a regular expression"),
         (r"[z-a]*", "not a regular expression"),
-        ("(" * 500 + ")" * 500, "more than 20 groups"),
+        ("(" * 500 + ")" * 500, "more than 20 nested groups"),
         ("a*" * 600, "has 1,200 characters"),
         ("\\", "not a regular expression"),
     ],

@@ -54,9 +54,9 @@ def run(*words: object) -> tuple[int, str, str]:
 PLACES = [
     ("file.txt", "file.txt: is a file; wanted a folder"),
     ("file.txt/out", "file.txt/out: file.txt is a file, not a folder"),
-    ("full", "full: is already there, and no export wrote it: name a place that is free"),
-    ("base", "base: is already there"),
-    ("mine.gguf", "mine.gguf: is already there, and no export wrote it"),
+    ("full", "full: exists, but is not an export of pophood: name another place"),
+    ("base", "base: exists, but"),
+    ("mine.gguf", "mine.gguf: exists, but is not an export of pophood"),
     ("nowhere/x.gguf", "nowhere/x.gguf: the folder nowhere does not exist: make it, or name another"),
     ("file.txt/x.gguf", "file.txt/x.gguf: file.txt is a file, not a folder"),
     ("x.gguf/", "x.gguf/: names a folder; wanted a file"),
@@ -66,7 +66,7 @@ PLACES = [
     ),
     ("pytorch_model.bin", "pytorch_model.bin: a file .bin is not written alone"),
     ("x.ONNX", "x.ONNX: a file .ONNX is not written alone"),
-    ("", "'' is no name for a folder"),
+    ("", "'' is not a name for a folder"),
 ]
 
 
@@ -106,8 +106,8 @@ def test_a_folder_that_may_not_be_written_to(to: str, monkeypatch: pytest.Monkey
 def test_types_are_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "locate", lambda *args, **kwargs: pytest.fail("the work began"))
     for words, message in (
-        (["--to", "out", "--type", "q8_0"], "type 'q8_0' is not written into a folder"),
-        (["--to", "x.gguf", "--type", "q5_0"], "there are: f32, f16, bf16, q8_0, q4_0, q4_1"),
+        (["--to", "out", "--type", "q8_0"], "type 'q8_0' cannot be written into a folder"),
+        (["--to", "x.gguf", "--type", "q5_0"], "choose one of f32, f16, bf16, q8_0, q4_0, q4_1"),
         (["--to", "out", "--peft", "--type", "f16"], "--peft writes an adapter in f32: leave out --type"),
     ):
         code, _, err = run("base", *words)
@@ -210,5 +210,5 @@ def test_an_older_export_is_replaced(bundle: Bundle) -> None:
         export_model(bundle, to, "f16", threads=1)
         assert open_bundle(to).weights.stored_type("embed.token") == "F16"
     write_adapter("tuned", random_adapter(bundle.config), bundle.config)
-    with pytest.raises(BadInput, match=r"^tuned: is already there, and no export wrote it"):
+    with pytest.raises(BadInput, match=r"^tuned: exists, but is not an export of pophood"):
         staging.check_destination("tuned")

@@ -37,7 +37,11 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
 @pytest.mark.parametrize(
     ("said", "positions", "words"),
     [
-        (MISTRAL | {"sliding_window": 4096}, 4096, "sliding_window is 4,096, the model's files name 32,768"),
+        (
+            MISTRAL | {"sliding_window": 4096},
+            4096,
+            "sliding_window is 4,096, and the model's files name 32,768",
+        ),
         (MISTRAL | {"sliding_window": 32_768}, 32_768, ""),
         (MISTRAL | {"sliding_window": 40_000}, 32_768, ""),
         (SMOLLM2 | {"sliding_window": 4096}, 4096, "sliding_window is 4,096"),
@@ -247,7 +251,7 @@ def test_a_short_prompt_runs_and_the_limit_is_said(windowed: Path) -> None:
     assert code == 0, err
     assert "Hello" in out
     assert (
-        "computed for up to 32 tokens, since attention slides beyond that (sliding_window is 32, the" in err
+        "computed for up to 32 tokens, since attention slides beyond that (sliding_window is 32, and" in err
     )
     code, _, err = run("run", "Hello", "-m", windowed, "--context", 32, "--max-tokens", 5, "--threads", 1)
     assert code == 0, err

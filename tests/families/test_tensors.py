@@ -158,8 +158,11 @@ LLAMA_CHANGES: list[tuple[Change, str]] = [
     (lambda t: t.pop("model.layers.1.mlp.up_proj.weight"), r"lacks 'layers\.1\.mlp\.up_proj\.weight'"),
     (lambda t: t.pop("model.norm.weight"), r"lacks 'norm\.weight'"),
     (lambda t: t.pop("model.embed_tokens.weight"), r"lacks 'embed_tokens\.weight'"),
-    (lambda t: t.update({"model.layers.2.mlp.up_proj.weight": tensor((1,))}), r"holds 'layers\.2\.mlp\.up"),
-    (lambda t: t.update({"score.weight": tensor((1,))}), r"holds 'score\.weight', which a llama of 2 blocks"),
+    (lambda t: t.update({"model.layers.2.mlp.up_proj.weight": tensor((1,))}), r"it has 'layers\.2\.mlp\.up"),
+    (
+        lambda t: t.update({"score.weight": tensor((1,))}),
+        r"it has 'score\.weight', which a llama of 2 blocks",
+    ),
     (lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": tensor((64,))}), r"q_proj\.bias"),
     (
         lambda t: t.update({"layers.0.mlp.up_proj.weight": tensor((96, 64))}),
@@ -167,8 +170,8 @@ LLAMA_CHANGES: list[tuple[Change, str]] = [
     ),
     (lambda t: t.update({"model.layers.00.mlp.up_proj.weight": tensor((96, 64))}), r"layers\.00"),
     (lambda t: t.update({"model.layers.7.self_attn.rotary_emb.inv_freq": tensor((8,))}), r"layers\.7"),
-    (swap("model.layers.0.self_attn.k_proj.weight", shape=(64, 32)), r"k_proj.*\(64, 32\).*wants \(32, 64\)"),
-    (swap("model.norm.weight", shape=(64, 1)), r"norm\.weight.*\(64, 1\).*wants \(64,\)"),
+    (swap("model.layers.0.self_attn.k_proj.weight", shape=(64, 32)), r"k_proj.*\(64, 32\).*says \(32, 64\)"),
+    (swap("model.norm.weight", shape=(64, 1)), r"norm\.weight.*\(64, 1\).*says \(64,\)"),
 ]
 
 
@@ -240,7 +243,7 @@ def test_gguf_leftovers_are_named(tmp_path: Path) -> None:
     config = config_from_gguf(file.metadata, file.tensors)
     from pophood.families import family_of
 
-    with pytest.raises(BadFile, match=r"holds 'rope_freqs\.weight', which a qwen2"):
+    with pytest.raises(BadFile, match=r"it has 'rope_freqs\.weight', which a qwen2"):
         locate(family_of(config), config, "gguf", file.tensors)
 
 
