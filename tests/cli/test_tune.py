@@ -48,7 +48,7 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
     assert done.code == 0, done.said
     said = "\n".join(done.said)
     assert "data: text" in said
-    assert re.search(r"[\d,]+ of [\d,]+ parameters learn", said)
+    assert re.search(r"Training [\d,]+ of [\d,]+ parameters", said)
     assert re.search(r"step 0: validation loss \d", said)
     assert "before:" in done.text
     assert "after:" in done.text
@@ -203,7 +203,7 @@ def _stopped(arguments: list[str], notes: Path, out: str, settings: dict[str, st
 def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[str, str]) -> None:
     arguments = ["notes.txt", "-m", model, *SMALL, "--steps", "100000"]
     out, err = _stopped(arguments, notes, "notes-lora", settings)
-    assert b"stopped, what was learned is kept" in err
+    assert b"stopped; the weights so far are kept" in err
     assert b"--resume" in out
     assert (notes.parent / "notes-lora" / "adapter_model.safetensors").is_file()
     assert list((notes.parent / "notes-lora" / "checkpoints").iterdir())
@@ -344,7 +344,7 @@ def test_a_run_that_is_resumed_keeps_its_method(
     line = ("tune", "notes.txt", "-m", model, "-o", "notes-lora", "--resume", "--method", "last")
     done = program(*line)
     assert done.code == 2
-    assert "the run in notes-lora has --method lora, and keeps it: leave out --method" in done.said[-1]
+    assert "the run in notes-lora has --method lora and keeps it: leave out --method" in done.said[-1]
 
 
 def test_a_run_that_learned_nothing_fails_first_of_all(program: Program, model: str, notes: Path) -> None:

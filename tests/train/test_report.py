@@ -106,9 +106,9 @@ def test_losses_are_compared_on_the_passages_that_both_read() -> None:
 
 
 def test_samples_are_short_where_there_is_little_time(lm: LM) -> None:
-    from pophood.train.report.samples import Prompt
+    from pophood.train.report.samples import SamplePrompt
 
-    prompts = [Prompt(tuple(lm.tokenize(text)), text) for text in ("The sun", "The hills")]
+    prompts = [SamplePrompt(tuple(lm.tokenize(text)), text) for text in ("The sun", "The hills")]
     long, most = timed_samples(lm, prompts)
     short, tokens = timed_samples(lm, prompts, seconds=0)
     assert (tokens, most) == (8, 60)

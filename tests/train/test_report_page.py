@@ -22,7 +22,7 @@ from pophood.model.lm import LM
 from pophood.train.data import DataOptions
 from pophood.train.report.curve import NARROW, beta_of, curve, smoothed
 from pophood.train.report.measures import Measures
-from pophood.train.report.next_commands import Command, next_commands
+from pophood.train.report.next_commands import NextCommand, next_commands
 from pophood.train.report.page import NOTHING, page
 from pophood.train.report.report_card import Actual, Card, Change, headline
 from pophood.train.run.plan import Plan
@@ -76,7 +76,7 @@ def card(
         plan=plan,
         actual=Actual(22, 60.0, 1 << 30, 1 << 20),
         warnings=(),
-        commands=(Command("Go on", ("pophood", "run", "Dear diary,", "--adapter", "notes-lora")),),
+        commands=(NextCommand("Go on", ("pophood", "run", "Dear diary,", "--adapter", "notes-lora")),),
     )
     return replace(made, **changes)
 
@@ -262,7 +262,7 @@ def parsed(line: str) -> dict[str, Any]:
     return command.make_context(name, words).params
 
 
-def lines(commands: Sequence[Command]) -> list[str]:
+def lines(commands: Sequence[NextCommand]) -> list[str]:
     return [command.line() for command in commands]
 
 

@@ -218,7 +218,7 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
     assert said.count("Written to") == 1
     assert "torchrun --nproc-per-node 2 -m pophood tune " in said and "--nnodes" not in said
     assert errors.count("validation: ") == 1
-    assert "stopped, what was learned is kept" in errors
+    assert "stopped; the weights so far are kept" in errors
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert report["reason"] == "stopped"
     assert read_adapter(out).targets

@@ -37,16 +37,16 @@ def _check(
     showing: bool,
     prompts: tuple[str, ...],
 ) -> None:
-    """Refuse what contradicts itself, before a model is loaded."""
+    """Raise UsageError for contradictory options before a model is loaded."""
     if plan and showing:
-        raise click.UsageError("--plan says what a run costs, --show what it reads, and each ends: give one")
+        raise click.UsageError("--plan shows the cost of a run, --show what it reads: give only one")
     if resume and prompts:
-        raise click.UsageError("--resume goes on with the prompts that the run has: leave out --prompt")
+        raise click.UsageError("--resume keeps the run's prompts: leave out --prompt")
     wishes.check_scratch(choice.name, bool(choice.adapters))
     if not resume:
         wishes.check_method()
     if resume and overwrite:
-        raise click.UsageError("--resume goes on with a run, --overwrite begins it anew: give one")
+        raise click.UsageError("--resume continues a run, --overwrite starts it anew: give one")
     if resume:
         wishes.check_resume()
     ProcessGroup.from_environment().check_shard(wishes.shard)
@@ -62,17 +62,19 @@ def _check(
     type=click.Path(path_type=Path),
     metavar="DIR",
     section="Output",
-    help="Where the result goes (default: ./NAME-METHOD, ./NAME-scratch).",
+    help="Folder for the result (default: ./NAME-METHOD, ./NAME-scratch).",
 )
-@option("--plan", is_flag=True, section="Output", help="Say what it will cost on this machine, and end.")
+@option(
+    "--plan", is_flag=True, section="Output", help="Print what the run would cost on this machine, and exit."
+)
 @option(
     "--show",
     "showing",
     is_flag=True,
     section="Output",
-    help="Show examples token by token: what is learned; and end.",
+    help="Show which tokens of some examples are learned, and exit.",
 )
-@option("--resume", is_flag=True, section="Output", help="Go on with a run that was stopped.")
+@option("--resume", is_flag=True, section="Output", help="Continue a run that was stopped.")
 @option("--overwrite", is_flag=True, section="Output", help="Replace the run that is in the folder.")
 @option(
     "--prompt",
@@ -80,9 +82,9 @@ def _check(
     multiple=True,
     metavar="TEXT",
     section="Output",
-    help="Sample from this text on the way (default: two from the data); repeatable.",
+    help="Sample from this text during the run (default: two from the data); repeatable.",
 )
-@option("--tensorboard", is_flag=True, section="Output", help="Write an event file for TensorBoard too.")
+@option("--tensorboard", is_flag=True, section="Output", help="Also write an event file for TensorBoard.")
 @json_option
 @tune_options
 @functools.partial(model_options, precision=None)
@@ -102,9 +104,9 @@ def command(
 ) -> int:
     """Fine-tune a model on your text.
 
-    DATA are text files, folders, JSONL (text, prompt and completion, messages, Alpaca, ShareGPT) or CSV. In
-    five minutes a LoRA adapter is learned and written to a folder, which `pophood run --adapter` and PEFT
-    open; Ctrl-C ends earlier, with what was learned so far, and --resume goes on.
+    DATA are text files, folders, JSONL (text, prompt and completion, messages, Alpaca, ShareGPT) or CSV. By
+    default a LoRA adapter is trained for five minutes and written to a folder that `pophood run --adapter`
+    and PEFT open. Ctrl-C stops early and keeps the weights so far; --resume continues.
 
     Example: pophood tune notes.txt --minutes 5
 
@@ -149,10 +151,10 @@ def command(
 
 
 def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> None:
-    """Say what was found in the data; refuse a `method` that a resumed run does not have."""
+    """Print messages and the report on the data; refuse a `method` that differs from the resumed run's."""
     if method not in (None, tuning.settings.method):
         raise click.UsageError(
-            f"the run in {tuning.out} has --method {tuning.settings.method}, and keeps it: leave out --method"
+            f"the run in {tuning.out} has --method {tuning.settings.method} and keeps it: leave out --method"
         )
     for line in (*tuning.messages, *data_lines(tuning.data.report)):
         console.say(line)
@@ -161,7 +163,7 @@ def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> Non
 def _scratch(
     console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
 ) -> NewModel | None:
-    """The model from nothing, if one is wanted, or the run that is resumed began with one."""
+    """Return the new model of a run from scratch, or of such a run that is resumed; None for any other."""
     from pophood.train.run.new_model import new_model_for
 
     seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
@@ -187,7 +189,7 @@ def _scratch(
 
 
 def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
-    console.say("calibrating: a few steps are timed, nothing is kept")
+    console.say("calibrating: timing a few steps, whose results are dropped")
     _, plan = tuning.calibrate()
     for note in tuning.later_messages:
         console.say(note)
@@ -210,7 +212,7 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
         console.say(str(stopped))
         return stop.exit_code
     card = tuning.card
-    if card is None:  # which the first of several processes has
+    if card is None:  # with several processes only rank 0 has it
         return stop.exit_code
     if as_json:
         console.json(card.as_dict())
@@ -221,7 +223,7 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
 
 
 def _next(tuning: Tuning, card: Card) -> str:
-    """Where the result is, and the commands that use it."""
+    """Return where the result is, and the commands that use it."""
     me = this_command()
     lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
     lines += [f"  {command.line(me)}" for command in card.commands]

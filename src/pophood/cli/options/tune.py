@@ -31,36 +31,36 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "minutes": (
         "minutes",
         float,
-        "Minutes until the result is there; steps are made as the clock allows (default: 5).",
+        "Minutes until the result is written; the clock decides the number of steps (default: 5).",
     ),
     "steps": ("steps", int, "Steps, instead of minutes."),
     "epochs": ("epochs", float, "Times through the data, instead of minutes."),
-    "rank": ("lora.rank", int, "LoRA: rank of every change (default: 8)."),
-    "alpha": ("lora.alpha", float, "LoRA: the change is scaled by alpha / rank (default: 16)."),
-    "lora-dropout": ("lora.dropout", float, "LoRA: dropout before the small matrices (default: 0)."),
-    "last-blocks": ("last_blocks", int, "Method last: how many blocks learn (default: 4)."),
+    "rank": ("lora.rank", int, "LoRA: rank of the adapters (default: 8)."),
+    "alpha": ("lora.alpha", float, "LoRA: adapters are scaled by alpha / rank (default: 16)."),
+    "lora-dropout": ("lora.dropout", float, "LoRA: dropout before the adapters (default: 0)."),
+    "last-blocks": ("last_blocks", int, "Method last: number of blocks to train (default: 4)."),
     "cache-limit": (
         "cache_limit",
         float,
-        "Method last: GiB on disk for what the other blocks compute (default: 20, at most half of the free).",
+        "Method last: GiB on disk for the frozen blocks' output (default: 20, at most half of the free).",
     ),
-    "batch-size": ("batch_size", int, "Rows of one forward pass (default: 4)."),
-    "length": ("length", int, "Positions of a row (default: 256, or the model's if it has fewer)."),
-    "accumulation": ("accumulation", int, "Forward passes of one step (default: 1)."),
+    "batch-size": ("batch_size", int, "Rows per forward pass (default: 4)."),
+    "length": ("length", int, "Positions per row (default: 256, or the model's if it has fewer)."),
+    "accumulation": ("accumulation", int, "Forward passes per step (default: 1)."),
     "learning-rate": (
         "learning_rate",
         float,
-        "Highest learning rate (default: 2e-4 for LoRA, else 5e-5; by size from scratch).",
+        "Peak learning rate (default: 2e-4 for LoRA, else 5e-5; by size from scratch).",
     ),
     "weight-decay": ("weight_decay", float, "Weight decay of the matrices (default: 0.01)."),
-    "dropout": ("dropout", float, "Dropout in GPT-2's three places (default: 0)."),
+    "dropout": ("dropout", float, "Dropout, as in GPT-2 (default: 0)."),
     "patience": (
         "patience",
         int,
-        "Stop after N evaluations without a better one; 0 never does (default: 4).",
+        "Stop after N evaluations without a better loss; 0: never (default: 4).",
     ),
-    "evaluations": ("evaluations", int, "Evaluations over the whole run, about (default: 10)."),
-    "seed": ("seed", int, "Seed of order, split and random starts (default: 42)."),
+    "evaluations": ("evaluations", int, "Approximate number of evaluations in the run (default: 10)."),
+    "seed": ("seed", int, "Seed of shuffling, split and initial weights (default: 42)."),
 }
 # Method -> settings that are for it alone.
 OWNED = {
@@ -208,13 +208,13 @@ def _learning() -> list[Callable[[Any], Any]]:
             metavar="SIZE",
             is_eager=True,
             callback=_list_sizes,
-            help='Learn a new model, as in gpt2-tiny, with a vocabulary of the data; "list" shows the sizes.',
+            help='Train a new model of this size, with a vocabulary from the data; "list" shows the sizes.',
         ),
         learn(
             "--vocabulary",
             type=int,
             metavar="N",
-            help="From scratch: tokens of the vocabulary, at most (default: by size).",
+            help="From scratch: largest number of tokens in the vocabulary (default: by size).",
         ),
     ]
     for name, (_, kind, words) in SETTINGS.items():
@@ -222,35 +222,37 @@ def _learning() -> list[Callable[[Any], Any]]:
         found.append(learn(f"--{name}", type=kind, metavar=metavar, help=words))
     found += [
         learn(
-            "--targets", metavar="NAMES", help="LoRA: matrices to change, as in attn.q,attn.v (default: all)."
+            "--targets", metavar="NAMES", help="LoRA: matrices to adapt, as in attn.q,attn.v (default: all)."
         ),
         learn("--rslora", is_flag=True, help="LoRA: scale by alpha / sqrt(rank)."),
         learn(
             "--base",
             type=click.Choice(BASES),
-            help="LoRA: q8 keeps the frozen matrices in 8 bits, which takes less memory and costs quality.",
+            help="LoRA: q8 stores the frozen matrices in 8 bits, which saves memory and costs quality.",
         ),
         learn(
             "--precision",
             type=click.Choice(PRECISIONS),
-            help="What is multiplied: bf16 with f32 masters (default where the processor has it), or f32.",
+            help="Multiply in bf16 with f32 masters (default if the processor can), or in f32.",
         ),
         learn(
             "--type",
             type=click.Choice(TYPES),
-            help="Methods full, last: type of the written weights (default: what the model's files have).",
+            help="Methods full, last: type of the written weights (default: as in the model's files).",
         ),
         learn(
             "--device",
             type=click.Choice(DEVICES),
-            help="Where torch computes (default: cpu; only that is tested).",
+            help="Device on which torch computes (default: cpu; only that is tested).",
         ),
         learn(
-            "--no-cache", is_flag=True, help="Method last: keep nothing, compute every block in every epoch."
+            "--no-cache", is_flag=True, help="Method last: cache nothing, and run every block in every epoch."
         ),
-        learn("--recompute", is_flag=True, help="Compute activations twice, to save memory."),
         learn(
-            "--shard", is_flag=True, help="Under torchrun: each process keeps a part of every weight (FSDP2)."
+            "--recompute", is_flag=True, help="Recompute activations in the backward pass, to save memory."
+        ),
+        learn(
+            "--shard", is_flag=True, help="Under torchrun: each process holds a part of every weight (FSDP2)."
         ),
     ]
     return found

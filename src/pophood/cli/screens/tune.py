@@ -47,9 +47,9 @@ class Screen:
     def stopping(self) -> None:
         """Answer a Ctrl-C at once; called from another thread."""
         if not self._steps:
-            self._say("stopping: no step was made yet, nothing is written")
+            self._say("stopping: no step is finished yet, so nothing is written")
         elif self._made >= self._steps:
-            self._say("stopping: the steps are made; writing the result")
+            self._say("stopping: all steps are done; writing the result")
         elif self._tuning.settings.accumulation > 1:
             self._say("stopping after this batch; writing the result")
         else:
@@ -116,14 +116,14 @@ class Screen:
         assert plan is not None
         share = event.trained / event.parameters
         self._say(
-            f"{event.trained:,} of {event.parameters:,} parameters learn ({share:.1%});"
+            f"Training {event.trained:,} of {event.parameters:,} parameters ({share:.1%}):"
             f" {count(event.steps, 'step')} of {event.tokens_per_step:,} tokens, {plan.epochs:.2g} epochs,"
             f" about {seconds(plan.seconds)}"
         )
         if self._tuning.settings.minutes is not None and event.steps < FEW:
-            self._say("that is little to learn from: more --minutes, or a smaller --batch-size or --length")
+            self._say("Those are few steps: give more --minutes, or a smaller --batch-size or --length.")
         if not plan.fits:
-            self._say(f"memory is short: {'; '.join(plan.advice)}")
+            self._say(f"This may not fit into memory or on the disk: {'; '.join(plan.advice)}")
         if not self._wanted:
             return
         from rich.progress import TextColumn
@@ -151,10 +151,10 @@ class Screen:
     def _end(self, event: Finished) -> None:
         self._hide_bar()
         why = {
-            "steps": "the plan is done",
+            "steps": "all planned steps are done",
             "clock": "the time is up",
-            "stopped": "stopped, what was learned is kept",
-            "no better": "the validation loss got no better",
+            "stopped": "stopped; the weights so far are kept",
+            "no better": "the validation loss stopped improving",
         }.get(event.reason, event.reason)
         self._say(f"{count(event.step, 'step')} in {seconds(event.seconds)}: {why}")
 
@@ -169,7 +169,7 @@ class Screen:
 
 
 def data_lines(report: DataReport) -> list[str]:
-    """What was found in the data, in a few lines."""
+    """Return the report on the data as a few lines."""
     lines = [
         f"data: {report.format}; {count(report.documents, 'document')}, {report.tokens:,} tokens,"
         f" {report.trained_tokens:,} learned in an epoch",
@@ -183,7 +183,7 @@ def data_lines(report: DataReport) -> list[str]:
 
 
 def plan_text(plan: Plan, settings: TrainSettings) -> str:
-    """The plan as a few lines."""
+    """Return the plan as a few lines."""
     from pophood.system import memory_text
 
     fits = "fits" if plan.fits else "DOES NOT FIT"
@@ -201,7 +201,7 @@ def plan_text(plan: Plan, settings: TrainSettings) -> str:
 
 
 def card_text(card: Card) -> str:
-    """The report card as text."""
+    """Return the report card as text."""
     parts = [card.headline]
     for prompt, before, after in zip(card.prompts, card.before.samples, card.after.samples, strict=True):
         parts.append(

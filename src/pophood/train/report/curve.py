@@ -1,4 +1,4 @@
-"""The curve of a run as an SVG, without matplotlib: losses of steps, their mean, and validation losses."""
+"""The loss curve of a run as SVG, without matplotlib: training loss, its running mean, validation loss."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WIDTH, NARROW = 880, 360  # CSS pixels; the narrow one is for a window of a phon
 HEIGHT, LOW = 360, 300
 LEFT, RIGHT, BOTTOM = 56, 28, 44
 ROW, LETTER, SWATCH = 20, 6.9, 32  # of the legend: height of a row, about the width of a letter, of a sample
-SMOOTH = 0.9  # of the running mean while nobody knows how long the run will be
+SMOOTH = 0.9  # of the running mean while the length of the run is unknown
 MOST_POINTS = 1500
-FEW = 200  # steps whose line is drawn stronger: it does not fill the picture
+FEW_STEPS = 200  # up to here the line is drawn stronger, because it does not fill the picture
 
 Point = tuple[int, float]  # step, loss
 Place = Callable[[float, float], tuple[float, float]]
@@ -35,7 +35,7 @@ circle.steps { fill: #0072b2; opacity: 1 } .back { fill: #ffffff }
 class RunningMean:
     """The exponential mean of a series: m = beta m + (1 - beta) x, divided by 1 - beta^t.
 
-    The divisor takes the pull of m = 0 out of the beginning, as in Adam (Kingma and Ba 2015).
+    The divisor corrects the bias of the initial m = 0, as in Adam (Kingma and Ba 2015).
 
     >>> mean = RunningMean(0.9)
     >>> [round(mean.add(loss), 3) for loss in (4.0, 4.0, 3.0)]
@@ -46,14 +46,14 @@ class RunningMean:
         self._beta, self._mean, self._weight = beta, 0.0, 0.0
 
     def add(self, value: float) -> float:
-        """Take one value more; the mean so far."""
+        """Add a value, and return the mean so far."""
         self._mean = self._beta * self._mean + (1 - self._beta) * value
         self._weight = self._beta * self._weight + (1 - self._beta)  # 1 - beta^t
         return self._mean / self._weight
 
 
 def beta_of(steps: int) -> float:
-    """The constant with which the mean of so many steps lags behind a slope by a twentieth of them.
+    """Return the beta with which the mean lags behind a slope by a twentieth of this number of steps.
 
     An exponential mean lags by beta / (1 - beta) steps: with the usual 0.9 by nine, nearly half of a run of
     twenty.
@@ -65,15 +65,15 @@ def beta_of(steps: int) -> float:
 
 
 def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WIDTH) -> str:
-    """One picture of events as `events.jsonl` has them; nats per token over steps."""
+    """Return the picture of a run's events: nats per token over steps."""
     steps = [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
-    held = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
+    evaluations = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
     beta = beta_of(len(steps))
     means = smoothed(steps, beta)
-    legend, top = _legend(steps, held, beta, width)
+    legend, top = _legend(steps, evaluations, beta, width)
     height = HEIGHT if width >= WIDTH else LOW
-    last = max((step for step, _ in [*steps, *held]), default=1) or 1
-    losses = [loss for _, loss in [*steps, *held]] or [0.0, 1.0]
+    last = max((step for step, _ in [*steps, *evaluations]), default=1) or 1
+    losses = [loss for _, loss in [*steps, *evaluations]] or [0.0, 1.0]
     ticks = _ticks(min(losses), max(losses))
     low, high = min(*losses, ticks[0]), max(*losses, ticks[-1])
 
@@ -84,46 +84,49 @@ def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WI
 
     parts = [f'<rect class="back" width="{width}" height="{height}"/>', *legend]
     parts += _axes(ticks, last, (width, height, top), at)
-    few = " few" if len(steps) <= FEW else ""
+    few = " few" if len(steps) <= FEW_STEPS else ""
     parts += [_line(f"steps{few}", _thinned(steps), at), _line("mean", _thinned(means), at)]
-    parts.append(_line("validation", held, at))
-    parts += [_dot("validation", *at(*point)) for point in held]
+    parts.append(_line("validation", evaluations, at))
+    parts += [_dot("validation", *at(*point)) for point in evaluations]
     parts += [_dot("steps", *at(*point)) for point in steps[:1] if len(steps) == 1]
-    said = html.escape(f"{title}: {words(steps, held)}")
+    description = html.escape(f"{title}: {words(steps, evaluations)}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
-        f' height="{height}" role="img"><title>{said}</title><style>{STYLE}</style>{"".join(parts)}</svg>'
+        f' height="{height}" role="img"><title>{description}</title><style>{STYLE}</style>'
+        f"{''.join(parts)}</svg>"
     )
 
 
-def words(steps: Sequence[Point], held: Sequence[Point]) -> str:
-    """The picture for who cannot see it."""
-    said = []
+def words(steps: Sequence[Point], evaluations: Sequence[Point]) -> str:
+    """Describe the picture for readers who cannot see it."""
+    parts = []
     if steps:
         end, count = smoothed(steps, beta_of(len(steps)))[-1][1], steps[-1][0]
         several = "step" if count == 1 else "steps"
-        said.append(f"training loss from {steps[0][1]:.3f} to {end:.3f} in {count:,} {several}")
-    if held:
-        best = min(held, key=lambda point: point[1])
-        said.append(
-            f"validation loss from {held[0][1]:.3f} to {held[-1][1]:.3f},"
+        parts.append(f"training loss from {steps[0][1]:.3f} to {end:.3f} in {count:,} {several}")
+    if evaluations:
+        best = min(evaluations, key=lambda point: point[1])
+        parts.append(
+            f"validation loss from {evaluations[0][1]:.3f} to {evaluations[-1][1]:.3f},"
             f" lowest {best[1]:.3f} at step {best[0]:,}"
         )
-    return "; ".join(said) or "no step was made"
+    return "; ".join(parts) or "no step was made"
 
 
 def smoothed(points: Sequence[Point], beta: float) -> list[Point]:
-    """The running mean after every step."""
+    """Return the running mean after every step."""
     mean = RunningMean(beta)
     return [(step, mean.add(loss)) for step, loss in points]
 
 
-def _legend(steps: Sequence[Point], held: Sequence[Point], beta: float, width: int) -> tuple[list[str], int]:
-    """A sample of each line with its name, in rows that fit; and where the picture below may begin."""
+def _legend(
+    steps: Sequence[Point], evaluations: Sequence[Point], beta: float, width: int
+) -> tuple[list[str], int]:
+    """Return the legend in rows that fit the width, and the top of the picture below it."""
     names = {"steps": "training loss"} if steps else {}
     if len(steps) > 1:
         names["mean"] = f"exponential mean (β = {beta:g}, bias-corrected)"
-    names |= {"validation": "validation loss"} if held else {}
+    names |= {"validation": "validation loss"} if evaluations else {}
     parts, x, y = [], 16.0, 24
     for kind, name in names.items():
         wide = SWATCH + LETTER * len(name)
@@ -140,7 +143,7 @@ def _legend(steps: Sequence[Point], held: Sequence[Point], beta: float, width: i
 
 
 def _axes(ticks: Sequence[float], last: int, size: tuple[int, int, int], at: Place) -> list[str]:
-    """Lines and numbers of the losses, numbers of the steps."""
+    """Return grid lines and numbers of the losses, and numbers of the steps."""
     width, height, _ = size
     parts = []
     for tick in ticks:
@@ -157,7 +160,7 @@ def _axes(ticks: Sequence[float], last: int, size: tuple[int, int, int], at: Pla
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
-    """At most about MOST_POINTS of a line: of each stretch the lowest and the highest, and both ends."""
+    """Return about MOST_POINTS points: the lowest and the highest of each stretch, and both ends."""
     size = math.ceil(2 * len(points) / MOST_POINTS)
     if size <= 2:
         return list(points)
@@ -180,7 +183,7 @@ def _dot(kind: str, x: float, y: float) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers around a range.
+    """Return four to nine round numbers around a range.
 
     >>> _ticks(2.1, 3.9)
     [2.0, 2.5, 3.0, 3.5, 4.0]

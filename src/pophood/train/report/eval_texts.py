@@ -1,7 +1,7 @@
-"""Text of many kinds, on which a tuned model is tried beside its data: a loss that rises there is forgetting.
+"""Held-out English texts of many kinds: a tuned model whose loss on them rises is forgetting.
 
-The passages were written for this purpose and belong to the package (Apache-2.0), but for the two marked with
-their author and year, which are in the public domain.
+The passages were written for this purpose and belong to the package (Apache-2.0), except for the two marked
+with author and year, which are in the public domain.
 """
 
 PASSAGES = (

@@ -1,4 +1,4 @@
-"""What the engine measures of a model before and after a run: general text, samples, what is by heart."""
+"""Measures of a model before and after a run, by the engine: samples, loss on general text, memorization."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from pophood.model.engine import Engine
 from pophood.model.score import greedy
 from pophood.train.loop.evaluation import log_probability
 from pophood.train.report.eval_texts import PASSAGES
-from pophood.train.report.samples import TOKENS, Prompt, sample
+from pophood.train.report.samples import TOKENS, SamplePrompt, sample
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
     from pophood.train.data import Data, Examples
 
-GIVEN, FOLLOWED, TRIED = 16, 32, 8  # tokens of a training text given, room after them; how many texts
-BY_HEART = 16  # tokens in a row that are the training text's own
-LEAST_TOKENS = 8  # of a sample, however little time there is
-SAMPLES, GENERAL, VERBATIM = "samples", "general text", "texts by heart"  # the parts, in their order
-SHARE = 0.4  # of the seconds that measuring may take, for samples and for general text
-Losses = Sequence[Sequence[float]]  # of each passage, the sum in nats and the number of tokens
+GIVEN, FOLLOWED, TRIED = 16, 32, 8  # tokens of a training text as prompt, tokens after it, number of texts
+BY_HEART = 16  # equal tokens that count as knowing a training text by heart
+FEWEST_TOKENS = 8  # of a sample, however little time there is
+SAMPLES, GENERAL, VERBATIM = "samples", "general text", "texts by heart"  # the parts in order
+SHARE = 0.4  # of the seconds for measuring: for samples, and again for general text
+Losses = Sequence[Sequence[float]]  # per passage: the sum in nats and the number of tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """One model on general text (nats per token), on texts that it learns from, and its samples."""
+    """The measures of a model at one moment."""
 
-    general: float
-    verbatim: float | None  # share of the tried training texts that it goes on with word by word
+    general: float  # loss on general text, nats per token
+    verbatim: float | None  # share of some training texts that the model continues word by word
     samples: tuple[str, ...]
-    seconds: float
-    passages: Losses = ()  # of general text, those that were read
-    tokens: int = TOKENS  # of a sample at most
-    texts: int = TRIED  # from the training data that were tried at most
+    seconds: float  # that measuring took
+    passages: Losses = ()  # the passages of general text that were read
+    tokens: int = TOKENS  # at most, of a sample
+    texts: int = TRIED  # at most, from the training data
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the measures for JSON."""
         return asdict(self) | {"samples": list(self.samples)}
 
     def on(self, count: int) -> Measures:
-        """These measures with the loss on the first `count` passages alone."""
+        """Return these measures with the loss on the first `count` passages only."""
         if count >= len(self.passages):
             return self
         passages = self.passages[:count]
@@ -53,12 +53,16 @@ class Measures:
 
 
 def measure(
-    lm: LM, data: Data, prompts: Sequence[Prompt], seconds: float | None = None, like: Measures | None = None
+    lm: LM,
+    data: Data,
+    prompts: Sequence[SamplePrompt],
+    seconds: float | None = None,
+    like: Measures | None = None,
 ) -> Generator[str, None, Measures]:
-    """Measure the model that the engine holds now; yields the name of each part as it begins.
+    """Measure the model in the engine, and yield the name of each part as it starts.
 
-    In about `seconds` less is measured where the machine is slow: shorter samples, then fewer passages.
-    `like` is an earlier measurement, of which this one measures no more.
+    Takes about `seconds`; on a slow machine samples are shorter, then fewer passages are read. `like` is an
+    earlier measurement, of which this one measures no more.
     """
     begin, budget = time.perf_counter(), math.inf if seconds is None else seconds
     most, read, texts = (TOKENS, len(PASSAGES), TRIED) if like is None else _amounts(like)
@@ -72,8 +76,8 @@ def measure(
         texts //= 2
     if like is None or time.perf_counter() - begin < budget:
         known = verbatim(lm.engine, data.train, texts)
-    took = time.perf_counter() - begin
-    return Measures(mean_loss(passages), known, tuple(samples), took, passages, tokens, texts)
+    elapsed = time.perf_counter() - begin
+    return Measures(mean_loss(passages), known, tuple(samples), elapsed, passages, tokens, texts)
 
 
 def _amounts(like: Measures) -> tuple[int, int, int]:
@@ -81,32 +85,32 @@ def _amounts(like: Measures) -> tuple[int, int, int]:
 
 
 def mean_loss(passages: Losses) -> float:
-    """Nats per token over passages."""
+    """Return the nats per token over passages."""
     return sum(total for total, _ in passages) / max(sum(tokens for _, tokens in passages), 1)
 
 
 def passage_losses(lm: LM, seconds: float = math.inf, most: int = len(PASSAGES)) -> list[tuple[float, int]]:
-    """The losses on the bundled passages that can be read in some seconds, at least one of them."""
-    begin, found = time.perf_counter(), list[tuple[float, int]]()
+    """Return the losses on the bundled passages that can be read in a time, and at least one."""
+    begin, losses = time.perf_counter(), list[tuple[float, int]]()
     for passage in PASSAGES[:most]:
-        if found and time.perf_counter() - begin >= seconds:
+        if losses and time.perf_counter() - begin >= seconds:
             break
         ids = np.array(lm.tokenize(passage)[: lm.engine.context], np.int64)
         counts = np.ones(len(ids), np.bool_)
         counts[0] = False
-        found.append((-log_probability(lm.engine, ids, counts), len(ids) - 1))
-    return found
+        losses.append((-log_probability(lm.engine, ids, counts), len(ids) - 1))
+    return losses
 
 
 def timed_samples(
-    lm: LM, prompts: Sequence[Prompt], seconds: float = math.inf, most: int = TOKENS
+    lm: LM, prompts: Sequence[SamplePrompt], seconds: float = math.inf, most: int = TOKENS
 ) -> tuple[list[str], int]:
-    """Samples that take about some seconds together, and their tokens: as many as the first has time for."""
+    """Return samples that take about `seconds` together, and their length, which the first one determines."""
     if math.isinf(seconds) or not prompts:
         return sample(lm, prompts, most), most
-    least, begin = min(LEAST_TOKENS, most), time.perf_counter()
+    least, begin = min(FEWEST_TOKENS, most), time.perf_counter()
     short = sample(lm, prompts[:1], least)
-    each = (time.perf_counter() - begin) / least  # a little too long: the prompt is in it
+    each = (time.perf_counter() - begin) / least  # a little too much, since it includes the prompt
     left = seconds - (time.perf_counter() - begin)
     tokens = int(min(most, left / (each * len(prompts)))) if each else most
     if tokens <= least:
@@ -115,10 +119,11 @@ def timed_samples(
 
 
 def verbatim(engine: Engine, examples: Examples, most: int = TRIED) -> float | None:
-    """The share of some training texts whose beginning the model goes on with as they do, token by token.
+    """Return the share of some training texts that the model continues word by word; None if all are too
+    short.
 
-    16 tokens are given, and the greedy continuation is compared until it differs: 16 alike count (as
-    "extractable", Carlini et al. 2021). None when no training text is long enough.
+    The prompt is 16 tokens, and the text counts if the next 16 tokens of the greedy continuation are equal
+    ("extractable" in Carlini et al. 2021).
     """
     pieces = examples.pieces()
     long = np.flatnonzero(pieces.count > GIVEN + BY_HEART)
@@ -135,17 +140,16 @@ def verbatim(engine: Engine, examples: Examples, most: int = TRIED) -> float | N
             texts.append((ids[:start].tolist(), ids[start : start + FOLLOWED].tolist()))
     if not texts:
         return None
-    alike = _go_on_alike(engine, [given for given, _ in texts], [theirs for _, theirs in texts])
-    return sum(alike) / len(alike)
+    equal = _continue_equally(engine, [prompt for prompt, _ in texts], [text for _, text in texts])
+    return sum(equal) / len(equal)
 
 
-def _go_on_alike(engine: Engine, prompts: Sequence[list[int]], texts: Sequence[list[int]]) -> list[bool]:
-    """Whether the likeliest continuation of each prompt has the first tokens of its text; computed side by
-    side, each until it differs."""
-    alike = [True] * len(prompts)
+def _continue_equally(engine: Engine, prompts: Sequence[list[int]], texts: Sequence[list[int]]) -> list[bool]:
+    """Return whether the greedy continuation of each prompt starts with the first tokens of its text."""
+    equal = [True] * len(prompts)
     for place, tokens in enumerate(greedy(engine, prompts, BY_HEART)):
         for number, token in list(tokens.items()):
             if token != texts[number][place]:
-                alike[number] = False
+                equal[number] = False
                 del tokens[number]
-    return alike
+    return equal

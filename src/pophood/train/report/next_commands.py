@@ -1,4 +1,4 @@
-"""What to do next with the result of a run: command lines that work as they stand, where it was started."""
+"""The next commands after a run: complete command lines for the folder in which it was started."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ LONGEST = 60  # characters of a prompt in a command
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """A command line as words, the first of which is the program, and its purpose."""
+class NextCommand:
+    """A command line as words, starting with the program, and its purpose."""
 
     purpose: str
     words: tuple[str, ...]
 
     def line(self, program: str = "pophood") -> str:
-        """The command for a shell; `program`: pophood as it is called there.
+        """Return the command quoted for a shell; `program` replaces the word pophood.
 
-        >>> Command("Go on with a text", ("pophood", "run", "Dear diary,", "--adapter", "notes-lora")).line()
-        "pophood run 'Dear diary,' --adapter notes-lora"
+        >>> NextCommand("Continue a text", ("pophood", "run", "Dear diary,", "-m", "notes-full")).line()
+        "pophood run 'Dear diary,' -m notes-full"
         """
         first, *rest = self.words
         return " ".join([program if first == "pophood" else first, *map(shlex.quote, rest)])
 
 
-def next_commands(setup: RunSetup, reason: str) -> tuple[Command, ...]:
-    """Commands for the result of a run that ended for `reason`: use it, measure it, write it, go on."""
+def next_commands(setup: RunSetup, reason: str) -> tuple[NextCommand, ...]:
+    """Return commands to use, measure and export the result, and to continue the run if it was cut."""
     place = path_word(setup.out)
     adapter = setup.settings.method == "lora"
     use = ("--adapter", scaled(place)) if adapter else ("-m", place)
     chat = setup.template is not None and setup.data.report.completions_only
     if chat:
-        first = Command("Ask it something", ("pophood", "chat", "Hello!", *use))
+        first = NextCommand("Ask it something", ("pophood", "chat", "Hello!", *use))
     else:
-        first = Command("Continue a text with it", _run(setup, use))
+        first = NextCommand("Continue a text with it", _run(setup, use))
     measured = [path_word(path) for path in setup.options.validation_paths or setup.paths]
     model = (path_word(setup.lm.name), *measured, *use) if adapter else (place, *measured)
     return (
         first,
-        Command(
+        NextCommand(
             "Measure its loss and perplexity on a text",
             ("pophood", "eval", *model, *_reading(setup.options)),
         ),
-        Command(
+        NextCommand(
             "Export it as GGUF, for llama.cpp and others",
             ("pophood", "export", place, "--to", f"{place}.gguf"),
         ),
@@ -62,36 +62,36 @@ def _run(setup: RunSetup, use: tuple[str, ...]) -> tuple[str, ...]:
     return ("pophood", "run", *use, "--", text) if text.startswith("-") else ("pophood", "run", text, *use)
 
 
-def _more(setup: RunSetup, reason: str, place: str) -> list[Command]:
-    """Go on with a run that has a checkpoint; one that is complete is made anew with more minutes."""
+def _more(setup: RunSetup, reason: str, place: str) -> list[NextCommand]:
+    """Return a command that resumes the run, or repeats a complete one with more minutes."""
     minutes, data = setup.settings.minutes, [path_word(path) for path in setup.paths]
     began = ["--from-scratch", setup.new_model.size] if setup.new_model else ["-m", path_word(setup.lm.name)]
     if reason in ("stopped", "clock"):
         shard = ["--shard"] if setup.shard else []
         more = ["--minutes", f"{minutes:g}"] if minutes is not None else []
-        purpose = "Go on with the run"
+        purpose = "Continue the run"
         if minutes is not None:
-            purpose = f"Go on with the run for {minutes:g} more {'minute' if minutes == 1 else 'minutes'}"
+            purpose = f"Continue the run for {minutes:g} more {'minute' if minutes == 1 else 'minutes'}"
         words = [*_start(setup), "tune", *data, *began, "-o", place, "--resume", *more, *shard]
-        return [Command(purpose, tuple(words))]
-    if reason != "steps" or minutes is None or not _usual(setup):
+        return [NextCommand(purpose, tuple(words))]
+    if reason != "steps" or minutes is None or not _has_default_settings(setup):
         return []
     words = ["pophood", "tune", *data, *began, "--minutes", f"{2 * minutes:g}", "-o", f"{place}-longer"]
-    return [Command("Tune again for twice as long", tuple(words))]
+    return [NextCommand("Tune again for twice as long", tuple(words))]
 
 
-def _usual(setup: RunSetup) -> bool:
-    """Whether a run had the settings that it has where none are named, so that a short command repeats it."""
+def _has_default_settings(setup: RunSetup) -> bool:
+    """Return whether the run had default settings, so that a short command repeats it."""
     settings, options = setup.settings, setup.options
     if setup.new_model is not None or not setup.group.alone:
         return False
-    usual = TrainSettings(method=settings.method, minutes=settings.minutes, patience=settings.patience)
+    defaults = TrainSettings(method=settings.method, minutes=settings.minutes, patience=settings.patience)
     same_data = DataOptions(length=options.length, seed=options.seed, cache=options.cache) == options
-    return same_data and settings == for_model(usual, setup.lm.config)
+    return same_data and settings == for_model(defaults, setup.lm.config)
 
 
 def _start(setup: RunSetup) -> list[str]:
-    """The beginning of a command that starts all processes of a run: one, or one on each machine."""
+    """Return the first words of the command that starts all processes of a run on one machine."""
     group = setup.group
     if group.alone:
         return ["pophood"]
@@ -100,7 +100,7 @@ def _start(setup: RunSetup) -> list[str]:
 
 
 def _reading(options: DataOptions) -> list[str]:
-    """How the data was read, as options of `pophood eval`."""
+    """Return the options of `pophood eval` that read data as the run did."""
     words = [] if options.format == "auto" else ["--format", options.format]
     if options.columns:
         words += ["--columns", ",".join(f"{ours}={theirs}" for ours, theirs in options.columns.items())]
@@ -110,7 +110,7 @@ def _reading(options: DataOptions) -> list[str]:
 
 
 def path_word(path: Path | str) -> str:
-    """A path that no command takes for an option.
+    """Return a path that no command takes for an option.
 
     >>> path_word(Path("-notes.txt")), path_word("notes.txt")
     ('./-notes.txt', 'notes.txt')
@@ -119,7 +119,7 @@ def path_word(path: Path | str) -> str:
 
 
 def scaled(place: str) -> str:
-    """An adapter's folder as `--adapter` takes it: one with a colon gets its scale, which is 1.
+    """Return an adapter's folder for `--adapter`; one with a colon gets its scale, which is 1.
 
     >>> scaled("notes-lora"), scaled("notes:2")
     ('notes-lora', 'notes:2:1')
@@ -128,7 +128,7 @@ def scaled(place: str) -> str:
 
 
 def prompt_word(text: str) -> str:
-    r"""The end of a prompt, from the beginning of a word, on one line and without control characters.
+    r"""Return the end of a prompt from the start of a word, on one line and without control characters.
 
     >>> prompt_word("First Citizen:\nBefore we proceed any further, hear me speak. All: Speak, speak.")
     'we proceed any further, hear me speak. All: Speak, speak.'

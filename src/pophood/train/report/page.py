@@ -8,7 +8,7 @@ import shlex
 from typing import Any
 
 from pophood.train.report.curve import NARROW, curve
-from pophood.train.report.next_commands import Command
+from pophood.train.report.next_commands import NextCommand
 from pophood.train.report.report_card import Card
 from pophood.train.report.samples import SEED
 from pophood.train.run.folder import RunFolder
@@ -72,7 +72,7 @@ def _sample(text: str) -> dict[str, Any]:
     return {"text": text.rstrip(), "long": lines > LONG}
 
 
-def _words(command: Command) -> list[str]:
+def _words(command: NextCommand) -> list[str]:
     """Return the words of a command, quoted for a shell."""
     first, *rest = command.words
     return [first, *map(shlex.quote, rest)]

@@ -1,7 +1,7 @@
-"""The report card of a run: what became better, what was forgotten, what is by heart, what changed where.
+"""The report card of a run: losses before and after, samples, forgetting, memorization, and changed matrices.
 
-`report.json` has all of it, `page.py` makes one HTML file of it, the terminal shows its tables.
-`commands.py` makes the commands to go on with.
+`report.json` has all of it, `page.py` turns it into an HTML file, and the terminal shows its tables.
+`next_commands.py` lists the commands that continue from here.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pophood.table import Table, count
 from pophood.train.model.build import TrainedWeights, adapter_of
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.measures import Measures
-from pophood.train.report.next_commands import Command, next_commands
+from pophood.train.report.next_commands import NextCommand, next_commands
 from pophood.train.run.plan import Plan
 from pophood.train.run.setup import RunSetup
 
 if TYPE_CHECKING:
     from pophood.train.model.transformer import Model
 
-FEW = 64  # rank
+LARGEST_RANK = 64  # up to which eigenvalues are faster than a singular value decomposition
 ROUNDS = 12  # of the power iteration for a matrix's largest singular value
 
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What a run took, to stand beside its plan: bytes and seconds."""
+    """What a run took, for comparison with its plan: bytes and seconds."""
 
     steps: int
     seconds: float
@@ -44,9 +44,9 @@ class Actual:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How one matrix changed: Frobenius norm, the same over the matrix's own, and stable rank.
+    """The change of one matrix: its Frobenius norm, that norm relative to the matrix's, and its stable rank.
 
-    Stable rank is the squared Frobenius norm over the squared largest singular value: 1 for a change in a
+    The stable rank is the squared Frobenius norm over the squared largest singular value: 1 for a change in a
     single direction (Rudelson and Vershynin 2007).
     """
 
@@ -58,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Everything that is reported of a run; losses in nats per token."""
+    """All that is reported about a run; losses are in nats per token."""
 
     name: str
     model: str
@@ -75,10 +75,10 @@ class Card:
     plan: Plan
     actual: Actual
     warnings: tuple[str, ...]
-    commands: tuple[Command, ...]
+    commands: tuple[NextCommand, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the card for JSON."""
         return asdict(self) | {
             "before": self.before.as_dict(),
             "after": self.after.as_dict(),
@@ -104,7 +104,7 @@ class Card:
         )
 
     def losses(self) -> Table:
-        """What is watched, before and after."""
+        """Return losses, perplexities and memorization before and after, as a table."""
         rows: list[tuple[object, ...]] = []
         if self.loss_before is not None and self.loss_after is not None:
             rows.append(("validation loss", self.loss_before, self.loss_after))
@@ -117,26 +117,26 @@ class Card:
         return Table(("measure", "before", "after"), tuple(rows), decimals={"before": 3, "after": 3})
 
     def changed(self) -> Table:
-        """What changed where: one row for each kind of matrix, the mean over blocks."""
+        """Return the changes as a table: one row per kind of matrix, the mean over blocks."""
         kinds: dict[str, list[Change]] = {}
         for change in self.changes:
             kinds.setdefault(bare(change.matrix), []).append(change)
         rows = tuple(
             (
                 kind,
-                len(found),
-                float(np.mean([change.norm for change in found])),
-                float(np.mean([change.share for change in found])),
-                float(np.mean([change.rank for change in found])),
-                max(found, key=lambda change: change.share).matrix,
+                len(changes),
+                float(np.mean([change.norm for change in changes])),
+                float(np.mean([change.share for change in changes])),
+                float(np.mean([change.rank for change in changes])),
+                max(changes, key=lambda change: change.share).matrix,
             )
-            for kind, found in kinds.items()
+            for kind, changes in kinds.items()
         )
         columns = ("matrix", "count", "norm", "share_of_weight", "stable_rank", "most_in")
         return Table(columns, rows, decimals={"stable_rank": 1})
 
     def costs(self) -> Table:
-        """Predicted beside actual."""
+        """Return the predicted and the actual costs as a table."""
         plan, actual = self.plan, self.actual
         rows = (
             ("steps", f"{plan.steps:,}", f"{actual.steps:,}"),
@@ -152,24 +152,24 @@ class Card:
 
     @property
     def remarks(self) -> list[str]:
-        """Lines about what a reader of the tables should know."""
-        found = []
+        """Lines that help to read the tables."""
+        lines = []
         if 0 < len(self.before.passages) < len(PASSAGES):
-            found.append(
+            lines.append(
                 f"general text is {len(self.before.passages)} of {len(PASSAGES)} passages, for lack of time:"
                 " more --minutes read all of them"
             )
         before, after = self.loss_before, self.loss_after
         if before is not None and after is not None and after >= before:
-            found.append(
+            lines.append(
                 f"the validation loss did not fall ({before:.3f} before, {after:.3f} after): what was learned"
                 " does not hold beyond the training text; try more data or fewer steps"
             )
-        return [*found, *([self.forgotten] if self.forgotten else [])]
+        return [*lines, *([self.forgotten] if self.forgotten else [])]
 
     @property
     def forgotten(self) -> str | None:
-        """A line about forgetting where there is some worth a word."""
+        """A line about forgetting; None unless the loss on general text rose noticeably."""
         rise = self.after.general - self.before.general
         if rise < 0.05:
             return None
@@ -190,7 +190,7 @@ def make_card(
     actual: Actual,
     changes: tuple[Change, ...],
 ) -> Card:
-    """The card of a run that has ended; `step`: of the weights that were kept."""
+    """Return the card of a run that has ended; `step` is that of the weights that were kept."""
     evaluated = [event for event in events if event["event"] == "evaluated"]
     return Card(
         name=setup.out.name,
@@ -213,7 +213,7 @@ def make_card(
 
 
 def headline(before: float | None, after: float | None, steps: int) -> str:
-    """Two validation losses and the steps between them in a few words, without a claim that they do not bear.
+    """Describe two validation losses and the steps between them, claiming no more than they show.
 
     >>> headline(3.4843, 3.2809, 22)
     'Perplexity 32.6 to 26.6 in 22 steps'
@@ -238,7 +238,7 @@ def headline(before: float | None, after: float | None, steps: int) -> str:
 
 
 def _figures(value: float) -> str:
-    """A perplexity with three significant digits, or all before the point.
+    """Format a perplexity with three significant digits, or all digits before the point.
 
     >>> _figures(1.0412), _figures(32.61), _figures(2048.3), _figures(3e9)
     ('1.04', '32.6', '2,048', '3e+09')
@@ -249,7 +249,7 @@ def _figures(value: float) -> str:
 
 
 def changes_of(setup: RunSetup, model: Model) -> list[Change]:
-    """How every trained matrix differs from the base's."""
+    """Return the change of every trained matrix relative to the base model."""
     weights = setup.lm.weights
     if setup.settings.method == "lora":
         adapter = adapter_of(model, setup.settings, setup.out.name, setup.base)
@@ -267,12 +267,12 @@ def changes_of(setup: RunSetup, model: Model) -> list[Change]:
 
 
 def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tuple[float, float]:
-    """Frobenius norm and largest singular value of scale * b @ a, from the two r x r matrices of products.
+    """Return the Frobenius norm and the largest singular value of scale * b @ a, from two r x r matrices.
 
     >>> _norms(np.eye(2, 3, dtype=np.float32), np.diag([3, 4]).astype(np.float32), 2.0)
     (10.0, 8.0)
     """
-    if len(a) > FEW:  # where eigenvalues would take longer
+    if len(a) > LARGEST_RANK:
         values = singular_values(a, b, scale)
         return float(np.linalg.norm(values)), float(values[0])
     wide, tall = a.astype(np.float64), b.astype(np.float64)
@@ -288,7 +288,7 @@ def _change(name: str, norm: float, top: float, weights: Mapping[str, NDArray[np
 
 
 def largest(matrix: NDArray[np.float32]) -> float:
-    """The largest singular value, by power iteration.
+    """Return the largest singular value, by power iteration.
 
     >>> round(largest(np.diag([3.0, 1.0]).astype(np.float32)), 3)
     3.0

@@ -1,4 +1,4 @@
-"""Samples from fixed prompts, before, during and after a run, by the engine; torch is idle meanwhile."""
+"""Samples from fixed prompts before, during and after a run, made by the engine while torch is idle."""
 
 from __future__ import annotations
 
@@ -17,74 +17,74 @@ if TYPE_CHECKING:
     from pophood.text.chat.chat_template import ChatTemplate
     from pophood.train.data import Data, Example
 
-WORDS = 12  # tokens of a plain text that make a prompt
-LONGEST = 200  # tokens of a prompt that the data gives
-TOKENS = 60  # of a sample before and after
-GLIMPSE = 30  # of one on the way
+WORDS = 12  # tokens at the start of a plain text that become a prompt
+LONGEST = 200  # tokens of a prompt from the data
+TOKENS = 60  # of a sample before or after the run
+GLIMPSE = 30  # of a sample during the run
 SEED = 42
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """Where a sample starts: its ids, and the same for people."""
+class SamplePrompt:
+    """The start of a sample, as ids and as text."""
 
     ids: tuple[int, ...]
     text: str
 
 
 def prompts_of(
-    data: Data, bundle: Bundle, template: ChatTemplate | None, given: Sequence[str] = (), n: int = 2
-) -> list[Prompt]:
-    """The person's own prompts, else the beginnings of documents that the model does not train on.
+    data: Data, bundle: Bundle, template: ChatTemplate | None, texts: Sequence[str] = (), n: int = 2
+) -> list[SamplePrompt]:
+    """Return the user's own prompts, or else `n` beginnings of documents, held-out ones first.
 
-    A question of a conversation is asked through the template; of a text the first words are taken.
+    A prompt from a conversation is its question in the chat template, and one from a text its first words.
     """
-    if given:
+    if texts:
         chats = data.report.completions_only
-        return [_asked(text, bundle, template if chats else None) for text in given]
-    found: dict[tuple[int, ...], Prompt] = {}
+        return [_encoded(text, bundle, template if chats else None) for text in texts]
+    prompts: dict[tuple[int, ...], SamplePrompt] = {}
     for examples in (data.validation, data.train):
         for number in range(min(len(examples), 50)):
             prompt = _beginning(examples[number], bundle)
-            if len(found) < n and prompt is not None:
-                found.setdefault(prompt.ids, prompt)
-    return list(found.values())
+            if len(prompts) < n and prompt is not None:
+                prompts.setdefault(prompt.ids, prompt)
+    return list(prompts.values())
 
 
-def _asked(text: str, bundle: Bundle, template: ChatTemplate | None) -> Prompt:
+def _encoded(text: str, bundle: Bundle, template: ChatTemplate | None) -> SamplePrompt:
     if template is None:
-        return Prompt(tuple(bundle.tokenizer.encode(text)), text)
+        return SamplePrompt(tuple(bundle.tokenizer.encode(text)), text)
     ids = encode_chat(bundle.tokenizer, template, [{"role": "user", "content": text}])
-    return Prompt(tuple(ids), text)
+    return SamplePrompt(tuple(ids), text)
 
 
-def _beginning(example: Example, bundle: Bundle) -> Prompt | None:
+def _beginning(example: Example, bundle: Bundle) -> SamplePrompt | None:
     learned = np.flatnonzero(example.trained)
     ids = example.ids.tolist()
     if not len(learned):
         return None
     first = int(learned[0])
-    if first <= 1:  # a text, learned from its beginning
+    if first <= 1:  # a plain text, which is learned from its start
         ids = ids[: min(WORDS, len(ids) - 1)]
     elif first <= LONGEST:
         ids = ids[:first]
     else:
         return None
-    return Prompt(tuple(ids), bundle.tokenizer.decode(ids).strip()) if ids else None
+    return SamplePrompt(tuple(ids), bundle.tokenizer.decode(ids).strip()) if ids else None
 
 
-def sample(lm: LM, prompts: Sequence[Prompt], max_tokens: int = TOKENS) -> list[str]:
-    """One continuation of every prompt, by the same seed, so that only the model makes a difference.
+def sample(lm: LM, prompts: Sequence[SamplePrompt], max_tokens: int = TOKENS) -> list[str]:
+    """Return a continuation of every prompt, always with the same seed, so that only the model differs.
 
-    Of a prompt that leaves no room in the model's context, the end is gone on with.
+    A prompt that leaves no room in the model's context is cut to its end.
     """
     texts, context = [], lm.engine.context
     for prompt in prompts:
         ids = list(prompt.ids if len(prompt.ids) < context else prompt.ids[-max(1, context // 2) :])
         room = max(1, min(max_tokens, context - len(ids)))
         try:
-            made = lm.generate(ids, max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
-            texts.append(made.completion)
+            generation = lm.generate(ids, max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
+            texts.append(generation.completion)
         except EngineError as error:
             texts.append(f"({error})")
     return texts

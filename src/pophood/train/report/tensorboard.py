@@ -1,8 +1,7 @@
-"""Board: the run's numbers and samples as an event file that TensorBoard shows. Optional, and the only user
-of tensorboardX.
+"""An event file with a run's numbers and samples for TensorBoard. Only this file uses tensorboardX.
 
-The file is made anew from `events.jsonl` whenever a run begins or is gone on with, so that a step that was
-done again stands there once, and a run that began without one gets it whole.
+The file is written anew from `events.jsonl` whenever a run starts or resumes. So steps that were done again
+occur once, and a run that started without the file gets all of it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ VALIDATION = "loss/validation"
 
 
 class Board:
-    """Writes the event file of one run's folder. `see` takes the lines of `events.jsonl` as dictionaries.
+    """Writes the event file of a run's folder. `see` takes lines of `events.jsonl` as dictionaries.
 
     board = Board(Path("notes-lora"))
     board.begin(folder.events())
@@ -40,16 +39,16 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises NotFound, with the command that brings it, without tensorboardX."""
+        """Raise NotFound, with the command that installs it, without tensorboardX."""
         require_tensorboard()
         self.folder = folder
         self._writer: SummaryWriter | None = None
-        self._prompts: dict[str, int] = {}  # and their numbers
-        self._seconds = 0.0  # of the run, at the last step
-        self._began = 0.0  # wall time of its beginning
+        self._prompts: dict[str, int] = {}  # prompt -> its number
+        self._seconds = 0.0  # since the run began, at the last step
+        self._began = 0.0  # wall time at which the run began
 
     def begin(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """A new file with what has happened so far, in place of the files that are there."""
+        """Write a new file with the events so far, in place of the present files."""
         from tensorboardX import SummaryWriter
 
         self.close()
@@ -63,7 +62,7 @@ class Board:
             self.see(event)
 
     def see(self, event: Mapping[str, Any]) -> None:
-        """Add what an event says; whoever looks has it within ten seconds, and evaluations at once."""
+        """Add an event; it reaches the file within ten seconds, an evaluation at once."""
         writer = self._writer
         if writer is None:
             return
@@ -80,29 +79,29 @@ class Board:
             writer.add_text(f"sample/{number}", _verbatim(event), event["step"], now)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is still in memory."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def has_board(folder: Path) -> bool:
-    """Whether a run's folder has an event file, which a resumed run goes on with."""
+    """Return whether a run's folder has an event file, which a resumed run continues."""
     return any(folder.glob(FILES))
 
 
 def require_tensorboard() -> None:
-    """Raise NotFound, with the command that brings it, where tensorboardX is missing."""
+    """Raise NotFound, with the command that installs it, if tensorboardX is missing."""
     if "tensorboardX" in sys.modules:
-        found = sys.modules["tensorboardX"] is not None
+        installed = sys.modules["tensorboardX"] is not None
     else:
-        found = importlib.util.find_spec("tensorboardX") is not None
-    if not found:
+        installed = importlib.util.find_spec("tensorboardX") is not None
+    if not installed:
         command = shlex.join([sys.executable or "python", "-m", "pip", "install", "tensorboardX"])
         raise NotFound(f"--tensorboard needs tensorboardX, which is not installed: {command}")
 
 
 def _verbatim(event: Mapping[str, Any]) -> str:
-    """Prompt and continuation as TensorBoard's Markdown shows them unchanged: lines set in by four spaces."""
+    """Return prompt and continuation indented by four spaces: Markdown shows such lines unchanged."""
     whole = f"{event['prompt']}{event['text']}"
     return "\n".join(f"    {line}" for line in whole.splitlines())

@@ -32,7 +32,7 @@ from pophood.train.data import DataOptions
 from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.events import Event, Started, as_line
 from pophood.train.report.measures import Measures
-from pophood.train.report.samples import Prompt
+from pophood.train.report.samples import SamplePrompt
 from pophood.train.report.tensorboard import Board, has_board
 from pophood.train.run.plan import CHECKPOINTS, Plan
 
@@ -53,7 +53,7 @@ class RunFacts:
     data: str  # name of the data's cache, which changes with the data
     data_options: DataOptions
     format: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[SamplePrompt, ...]
     before: Measures | None
     plan: Plan
     pophood: str = field(default_factory=lambda: version("pophood"))
@@ -90,7 +90,7 @@ class RunFacts:
                 **options, validation_paths=validation_paths, cache=Path(cache) if cache else None
             ),
             format=values["format"],
-            prompts=tuple(Prompt(tuple(prompt["ids"]), prompt["text"]) for prompt in values["prompts"]),
+            prompts=tuple(SamplePrompt(tuple(prompt["ids"]), prompt["text"]) for prompt in values["prompts"]),
             before=Measures(**{**before, "samples": tuple(before["samples"])}) if before else None,
             plan=Plan.from_dict(values["plan"]),
             pophood=values["pophood"],

@@ -24,7 +24,7 @@ from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
 from pophood.train.loop.chunk_store import FOLDER
 from pophood.train.report.measures import Measures, measure
 from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card
-from pophood.train.report.samples import GLIMPSE, Prompt, prompts_of, sample
+from pophood.train.report.samples import GLIMPSE, SamplePrompt, prompts_of, sample
 from pophood.train.run.calibration import NOTHING_WRITTEN, Calibration, calibrate, last_value, resume_clock
 from pophood.train.run.folder import RunFacts, RunFolder
 from pophood.train.run.memory import PeakMemory
@@ -157,7 +157,7 @@ class Tuning(Iterator[Event]):
         settings = replace(setup.settings, cache_limit=None)  # depends on each machine's disk
         self.group.check_same(data=setup.data_key, model=str(setup.lm.config), settings=str(settings))
 
-    def _prompts(self, texts: Sequence[str]) -> tuple[Prompt, ...]:
+    def _prompts(self, texts: Sequence[str]) -> tuple[SamplePrompt, ...]:
         """Return the prompts; a resumed run keeps its own, and must have the same model and data."""
         setup = self.setup
         if self._state is None:
