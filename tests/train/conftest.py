@@ -1,4 +1,4 @@
-"""Tests that train do so with one thread: on a busy machine two of them wait for each other."""
+"""Fixtures for tests that train (small: one fixture): torch uses a single thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Of torch, where it is in use."""
+    """Let torch use one thread if it is imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

@@ -1,4 +1,4 @@
-"""Every operation of a save that reaches the disk, told before it is done: it may fail, or be the last."""
+"""Hooks that run before every disk operation of a save, and may let it fail or kill the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Operation:
 
 
 class _Writing:
-    """A file whose writes are told; nothing stays in a buffer."""
+    """An unbuffered file that reports each write before it happens."""
 
     def __init__(self, path: Path, mode: str, tell: Callable[[Operation], None]) -> None:
         tell(Operation("create", path))
@@ -46,7 +46,7 @@ class _Writing:
 
 
 def _path(name: Any, folder: int | None = None) -> Path:
-    """The path of a name, of an open file's number, or of a name below one."""
+    """Return the path of a name, of an open file descriptor, or of a name relative to one."""
     if isinstance(name, int):
         return Path(f"/proc/self/fd/{name}").readlink()
     return Path(name) if folder is None else Path(f"/proc/self/fd/{folder}").readlink() / name
@@ -54,7 +54,7 @@ def _path(name: Any, folder: int | None = None) -> Path:
 
 @contextmanager
 def watched(tell: Callable[[Operation], None]) -> Iterator[None]:
-    """Call `tell` before every operation; what it raises is the operation's error."""
+    """Call `tell` before every operation; an exception from it becomes the operation's error."""
 
     def opened(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
         return REAL_OPEN(path, mode, *rest, **named) if mode[0] == "r" else _Writing(path, mode, tell)

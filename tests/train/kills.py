@@ -24,7 +24,7 @@ SIZES = ((7, 5), (33, 9), (4,))
 
 
 def state(step: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """A small state of the same shape as a run's; its values follow from the step."""
+    """Return a small state shaped like a run's, with values that follow from the step."""
     generator = torch.Generator().manual_seed(step)
     tensors = {"random": generator.get_state()}
     for i, size in enumerate(SIZES):
@@ -34,13 +34,13 @@ def state(step: int) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
 
 
 def old_checkpoints(folder: Path) -> None:
-    """Two that are there before: one of them the best, the other going when the next is saved."""
+    """Save two checkpoints: the best one, and one that the next save deletes."""
     for step in (BEFORE - 10, BEFORE):
         save(folder, state(step), KEEP)
 
 
 def judge(folder: Path) -> str:
-    """The hash of what a new process would go on from; "lost" without one, "mixed" if it is damaged."""
+    """Return the hash of the state to resume from; "lost" if there is none, "mixed" if it is damaged."""
     path = latest(folder, lambda line: None)
     if path is None:
         return "lost"
@@ -82,7 +82,7 @@ def every(root: Path) -> dict[str, object]:
 
 
 def die_at(folder: Path, note: Path, at: int, half: int) -> None:
-    """In the child: save, and be killed at the operation of this number; exit 0 if there are fewer."""
+    """Save in a child process that is killed at the operation of this number; exit 0 if there are fewer."""
     count = 0
 
     def tell(operation: Operation) -> None:
@@ -101,7 +101,7 @@ def die_at(folder: Path, note: Path, at: int, half: int) -> None:
 
 
 def at_random(root: Path, kills: int) -> dict[str, object]:
-    """Kill a process that saves without pause, again and again; each goes on from what the last one left."""
+    """Repeatedly kill a process that saves without pause; each one resumes from the last one's state."""
     chance, lost, saves = random.Random(0), list[str](), 0
     done, folder = root / "done", root / "run"
     for number in range(kills):
@@ -125,7 +125,7 @@ def at_random(root: Path, kills: int) -> dict[str, object]:
 
 
 def save_on(folder: Path, done: Path) -> None:
-    """In the child: save the next step and the next, noting each that is done."""
+    """Save step after step in a child process, and record each save that is done."""
     path = latest(folder, lambda line: None)
     step = 0 if path is None else int(load(path)[1]["step"])
     descriptor = os.open(done, os.O_WRONLY | os.O_CREAT)

@@ -1,4 +1,4 @@
-"""A disk that loses its power: what was never synced may be there, in part, or not at all.
+"""A simulated power cut: data that was not synced may be there, in part, or not at all.
 
 Files and folders are numbered (inodes). Of a file that is synced its bytes are kept, of a folder that is
 synced its entries; everything after that is pending, and a power cut lets any of it through.
@@ -42,7 +42,7 @@ def _apply(entries: dict[str, int], changes: list[Entry]) -> None:
 
 
 class PowerDisk:
-    """Follows operations below `root`, which is taken over as synced."""
+    """Follows operations below `root`, whose present contents count as synced."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.nodes = root, dict[int, _File | _Folder]()
@@ -75,7 +75,7 @@ class PowerDisk:
         return node
 
     def __call__(self, operation: Operation) -> None:
-        """Follow one operation."""
+        """Take an operation into account."""
         kind, path = operation.kind, operation.path
         if kind == "fsync":
             node = self._at(path)
@@ -98,7 +98,7 @@ class PowerDisk:
             self._folder(path.parent).change((path.name, None))
 
     def cut(self, target: Path, how: str, chance: random.Random) -> None:
-        """Write out what a power cut leaves: "nothing", "names", "data", "some", or "all" of the pending."""
+        """Write the files after a power cut: "nothing" to "all" of the unsynced data survives."""
         self._write(self.top, target, how, chance)
 
     def _write(self, inode: int, target: Path, how: str, chance: random.Random) -> None:

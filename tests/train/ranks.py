@@ -24,7 +24,7 @@ from tests.train.small import Case, trainer_of
 
 
 def one(data: Path, out: Path, group: ProcessGroup, fields: dict[str, Any]) -> dict[str, Any]:
-    """One run to its end; what became of it."""
+    """Run to the end, and return the events, the hash and the error."""
     asks, stop, poison = (fields.pop(name, 0) for name in ("asks", "stop", "poison"))
     shard, go_on, changes = (fields.pop(name, None) for name in ("shard", "go_on", "changes"))
     place = out / str(fields.pop("folder", ""))
@@ -63,7 +63,7 @@ def one(data: Path, out: Path, group: ProcessGroup, fields: dict[str, Any]) -> d
 
 
 def resume(trainer: Trainer, group: ProcessGroup, out: Path) -> None:
-    """Go on from what rank 0 finds."""
+    """Resume from the newest checkpoint that rank 0 has."""
     state: TrainerState | None = None
     if group.is_rank_zero:
         path = latest(out, print)
@@ -74,7 +74,7 @@ def resume(trainer: Trainer, group: ProcessGroup, out: Path) -> None:
 
 
 def main() -> None:
-    """All runs, one after the other."""
+    """Make all runs, one after the other."""
     torch.set_num_threads(1)
     data, out, runs = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     group = ProcessGroup.from_environment().join()

@@ -23,7 +23,7 @@ from tests.train.small import Case, trainer_of
 
 
 class Noting(Stop):
-    """Tells when a signal arrives."""
+    """A `Stop` that reports when a signal arrives."""
 
     def __init__(self, note: Callable[[], object]) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Noting(Stop):
 
 
 def main(data: Path, out: Path, fields: dict[str, object]) -> int:
-    """Run to the end or to a stop; the exit code of a shell."""
+    """Run to the end or to a stop, and return the exit code."""
     pause = float(str(fields.pop("pause", 0.0)))
     limit = int(str(fields.pop("memory", 0)))
     arrived: list[int] = []
@@ -65,7 +65,7 @@ def main(data: Path, out: Path, fields: dict[str, object]) -> int:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process have a few more bytes than it has now."""
+    """Limit this process to a few more bytes than it has now."""
     import resource
 
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])

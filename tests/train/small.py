@@ -29,7 +29,7 @@ TEXT = "the sun sets over hills and rivers where old stones wait for rain that n
 
 @dataclass(frozen=True)
 class Case:
-    """What differs between runs."""
+    """The settings in which the runs of the tests differ."""
 
     method: Method = "full"
     family: str = "gpt2"
@@ -42,7 +42,7 @@ class Case:
     rank: int = 4
 
     def settings(self, **changes: Any) -> TrainSettings:
-        """As the trainer takes them."""
+        """Return the settings for a trainer."""
         given: dict[str, Any] = {
             "method": self.method,
             "batch_size": 3,
@@ -64,7 +64,7 @@ class Case:
 
 @functools.cache
 def documents(folder: Path) -> Data:
-    """Short documents, several to a row; the ids are kept in `folder`."""
+    """Return short documents, several of which fit into a row; their ids are cached in `folder`."""
     path = folder / "text.jsonl"
     if not path.exists():
         words = TEXT.split()
@@ -74,7 +74,7 @@ def documents(folder: Path) -> Data:
 
 
 def model_of(case: Case) -> Model:
-    """The model with what is trained marked as such."""
+    """Return the model, in which exactly the trained parameters require a gradient."""
     config = tiny_config(case.family, **SMALL, n_kv_head=KEY_HEADS[case.family])
     model = Model(config, DropoutRates(case.dropout, case.dropout, case.dropout))
     values = Values(config)
@@ -99,7 +99,7 @@ def trainer_of(
     shard: bool = False,
     **changes: Any,
 ) -> Trainer:
-    """A trainer as a new process would make it; checkpoints go to `out`."""
+    """Return a trainer as a new process would create it; checkpoints go to `out`."""
     settings, read = case.settings(**changes), documents(data)
 
     def keep(state: TrainerState) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what is passed over, what is refused, and by which words."""
+"""Checkpoints: which ones stay, which are skipped or refused, and with which messages."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_half_written_ones_are_passed_over_and_cleared(tmp_path: Path) -> None:
 
 
 def lie(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change checkpoint.json and make its own hash right again."""
+    """Change checkpoint.json and correct its own hash."""
     from pophood.train.checkpoint import manifest
 
     fields = json.loads((folder / NAME).read_text(encoding="utf-8"))
@@ -317,7 +317,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_depend_on_their_tensors_alone(tmp_path: Path) -> None:
-    """`state_hash` of a live state needs no file: the bytes are made again."""
+    """`state_hash` hashes the bytes that a file would have, without writing one."""
     one, two = (save(tmp_path / name, state(7, 0.5)) for name in ("one", "two"))
     for name in read_manifest(one).files:
         assert (one / name).read_bytes() == (two / name).read_bytes()
@@ -328,7 +328,7 @@ def test_files_depend_on_their_tensors_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_old_ones_still_load(version: int, tmp_path: Path) -> None:
-    """Each format version has a checkpoint of a run, kept as text: file name -> base64."""
+    """There is a checkpoint for each version of the format, stored as text: file name -> base64."""
     kept = json.loads((OLD / f"version-{version}.json").read_text(encoding="utf-8"))
     path = tmp_path / "checkpoint-000003"
     path.mkdir()

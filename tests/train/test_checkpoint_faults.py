@@ -24,7 +24,7 @@ from tests.train.power import PowerDisk
 
 
 def whole(folder: Path) -> str:
-    """The hash of the newest whole checkpoint, as it loads."""
+    """Return the hash of the newest whole checkpoint."""
     path = latest(folder, lambda line: None)
     assert path is not None
     assert state_hash(load(path)) == saved_hash(path)
@@ -107,7 +107,7 @@ def test_other_errors_of_the_disk_are_one_line(tmp_path: Path, number: int) -> N
 
 
 def killed(folder: Path, *arguments: str) -> dict[str, object]:
-    """What tests/train/kills.py says, in a process that may fork and die."""
+    """Run tests/train/kills.py in a process that may fork and die, and return its output."""
     done = processes.run(
         [sys.executable, "-m", "tests.train.kills", str(folder), *arguments],
         cwd=ROOT,
@@ -144,7 +144,7 @@ def test_killed_at_500_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 6))])
 def test_the_power_goes_after_every_operation(tmp_path: Path, seed: int) -> None:
-    """Old or new, never a mixture, whatever of the unsynced reaches the disk; new once `save` is back."""
+    """The state is old or new, never mixed, whichever unsynced data reaches the disk; new after `save`."""
     folder, chance = tmp_path / "disk" / "run", random.Random(seed)
     old_checkpoints(folder)
     operations: list[Operation] = []
@@ -169,7 +169,7 @@ def test_the_power_goes_after_every_operation(tmp_path: Path, seed: int) -> None
 
 
 def test_the_simulated_power_cut_would_find_a_missing_sync(tmp_path: Path) -> None:
-    """The same replay without one kind of sync loses or mixes: the test above can fail."""
+    """Without one kind of sync the replay loses or mixes data, so the test above can fail."""
     for missing in ("files", "folders"):
         folder = tmp_path / missing / "run"
         old_checkpoints(folder)
@@ -216,7 +216,7 @@ def test_the_power_goes_during_the_first_save_of_a_run(tmp_path: Path, place: st
 
 @pytest.mark.parametrize("missing", ["files", "the checkpoint", "its folder", "the folder above"])
 def test_each_missing_sync_of_the_first_save_is_found(tmp_path: Path, missing: str) -> None:
-    """The replay above can fail: without one kind of sync, what `save` has written is lost or damaged."""
+    """Without one kind of sync the save is lost or damaged, so the replay above can fail."""
     disk_root = tmp_path / "disk"
     (disk_root / "run").mkdir(parents=True)
     folder, disk, operations = disk_root / "run" / "new", PowerDisk(disk_root), list[Operation]()

@@ -1,4 +1,4 @@
-"""The minutes of a run: kept on machines of every pace, quiet and busy, and a busy one still learns."""
+"""A run of minutes ends on time on fast, slow and busy machines, and still learns."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MINUTE = 60.0
 
 @dataclass
 class Paper:
-    """A machine on which a quiet step takes `step` seconds, and everything `slower(now)` times as long."""
+    """A simulated machine: an undisturbed step takes `step` seconds, times `slower(now)`."""
 
     step: float
     slower: Callable[[float], float] = lambda now: 1.0
     now: float = 0.0
 
     def work(self, quiet: float) -> None:
-        """Let something take its time."""
+        """Advance the time by a piece of work."""
         self.now += quiet * self.slower(self.now)
 
     def run(self, first: float = 1.3, total: float = MINUTE) -> int:
-        """A run as `calibration.py` begins it, with its costs in parts of a step; the steps made."""
+        """Simulate a run as `calibration.py` starts it, with costs in units of a step; return its steps."""
         before, evaluation, writing = 0.4 * self.step, 0.4 * self.step, 0.3 * self.step
         self.work(before + self.step)  # measuring, and building the model
         begin = self.now
@@ -76,7 +76,7 @@ LOADS: dict[str, Callable[[float], float]] = {
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("step", [0.05, 0.4, 1.0, 1.6, 2.5])
 def test_a_minute_takes_a_minute_and_learns(step: float, load: str) -> None:
-    """With a core taken a step of 2.5 s takes 5, of which a minute has 12."""
+    """When another program occupies a core, a step of 2.5 s takes 5 s, and a minute has 12 of them."""
     machine = Paper(step, LOADS[load])
     made = machine.run()
     assert 54 <= machine.now <= 66
@@ -96,7 +96,7 @@ def test_other_times_are_kept_alike(minutes: float) -> None:
     assert machine.now == pytest.approx(60 * minutes, rel=0.1)
 
 
-def test_early_steps_that_fill_a_trunk_are_counted_as_long() -> None:
+def test_early_steps_that_fill_the_cache_are_counted_as_long() -> None:
     now = 0.0
     clock = Clock(100.0, lambda: now, Pace(4.0, 1.0, 10), ending=8.0)
     assert clock.steps_left(0) == int(100 * 0.98 - 8 - 40 + 2.0) + 10
@@ -126,7 +126,7 @@ def test_the_end_takes_longer_by_as_much_as_steps_do() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {4: 20}, {4: 20, 10: 14}, {1: 3}, {9: 12, 11: 40}])
 def test_the_rate_falls_to_its_end_without_a_jump_however_the_steps_change(changes: dict[int, int]) -> None:
-    """Between two steps the share of the schedule grows by what is left over the steps that are left."""
+    """Each step advances the schedule by the rest of it over the remaining steps."""
     settings, steps, turn = TrainSettings(learning_rate=1.0), 12, (0, 0.0)
     shares, step = [], 0
     while step < steps:
@@ -150,7 +150,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Told(Clock):
-    """A clock that goes by the number of steps: step n took `took[n]` seconds."""
+    """A simulated clock: step n takes `took[n]` seconds."""
 
     def __init__(self, took: list[float], total: float, made: Callable[[], int]) -> None:
         super().__init__(total, lambda: sum(took[: made()]), Pace(1.0, 1.0, 0), ending=1.0)
@@ -171,7 +171,7 @@ def clocked(case: Case, data: Path, took: list[float], total: float, **options: 
 def test_a_run_by_the_clock_that_is_stopped_goes_on_to_the_same_bits(
     stop: int, data: Path, tmp_path: Path
 ) -> None:
-    """The machine becomes slower, then faster: both runs change their steps alike, and end alike."""
+    """The machine becomes slower, then faster; both runs change their steps and end in the same way."""
     case = Case(dropout=0.1, accumulation=2)
     took = [1.0] * 5 + [3.0] * 4 + [0.5] * 60
     whole = clocked(case, data, took, 30.0)
@@ -227,7 +227,7 @@ def test_a_first_step_that_was_timed_before_has_the_bits_of_any_other(case: Case
 
 
 def test_no_pass_is_made_twice(data: Path) -> None:
-    """Of step 1 and the first validation batch, which are timed before the run."""
+    """Step 1 and the first validation batch are timed before the run, and used in it."""
     trainer, seen = trainer_of(Case(steps=1), data), list[bool]()
     trainer.model.register_forward_hook(lambda module, *_: seen.append(module.training))
     compute_first_step(trainer)

@@ -1,4 +1,4 @@
-"""Another device than the processor: refused by one line where it is not; what a step needs goes along.
+"""Devices other than the processor: refused in one line if missing; all tensors of a step move along.
 
 No such device computes here: what it would compute is not tested.
 """
@@ -63,7 +63,7 @@ def test_there_it_trains_in_float32_and_keeps_nothing(monkeypatch: pytest.Monkey
 
 
 def packed() -> Batch:
-    """Two rows, of which one has two documents."""
+    """Return a batch of two rows, one of which has two documents."""
     ids = np.arange(64, dtype=np.int64).reshape(2, 32)
     documents = np.zeros((2, 32), np.int32)
     documents[1, 20:] = 1
@@ -87,7 +87,7 @@ def test_a_batch_moves_whole() -> None:
 
 @pytest.mark.parametrize("size", ["gpt2-nano", "llama-tiny"])
 def test_model_and_loss_stay_on_their_device(size: str) -> None:
-    """Torch's "meta" has shapes without values, and refuses to compute with tensors of the processor."""
+    """Torch's "meta" device has shapes without values, and refuses to mix with tensors in memory."""
     model = Model(scratch_config(size, 300)).to("meta")
     batch = BatchTensors.of(packed()).to("meta")
     hidden = hidden_states(model, batch)

@@ -1,4 +1,4 @@
-"""The loss on data, by the engine: every learned id counts once, however a text is cut into rows."""
+"""The loss on data by the engine: every learned id counts once, however a text is cut into rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """A text longer than a row, texts of several lengths, and chats of which some are cut."""
+    """Data with a text longer than a row, texts of several lengths, and chats, some of which are cut."""
     found = {kind: tmp_path / f"{kind}.txt" for kind in ("one", "lines")}
     found["one"].write_text(20 * WORDS, encoding="utf-8")
     found["lines"].write_text("\n".join(f"{n} {WORDS[: 3 * n]}" for n in range(1, 25)), encoding="utf-8")
@@ -59,7 +59,7 @@ def opened(lm: LM, path: Path, **options: Any) -> Examples:
 
 
 def learned_ids(examples: Examples) -> list[int]:
-    """Of each document, how many of its ids are learned, after what is cut off."""
+    """The number of learned ids of each document, without those that are cut off."""
     return [int(example.trained.sum()) for example in examples]
 
 
@@ -69,7 +69,7 @@ def learned_ids(examples: Examples) -> list[int]:
 def test_every_learned_id_counts_once(
     kind: str, length: int, long: str, lm: LM, files: dict[str, Path]
 ) -> None:
-    """Not the id that a piece begins with, which the piece before it predicts or nothing does."""
+    """The first id of a piece does not count: the piece before predicts it, or nothing does."""
     examples = opened(lm, files[kind], length=length, long=long)
     found = loss_of(lm.engine, examples)
     counts = learned_ids(examples)
@@ -84,7 +84,7 @@ def test_every_learned_id_counts_once(
 
 
 def test_a_text_longer_than_a_row_by_hand(lm: LM, files: dict[str, Path]) -> None:
-    """The mean over all pieces of the log-probabilities of their ids but the first."""
+    """The loss is the mean log-probability of all ids of all pieces but their first."""
     examples = opened(lm, files["one"], length=32)
     pieces = list(stretches(examples))
     ids = np.concatenate([ids[1:] for _, ids, _ in pieces])

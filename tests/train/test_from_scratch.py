@@ -1,4 +1,4 @@
-"""A model from nothing: learned from the data alone, opened elsewhere, resumed to the same bits."""
+"""Models from scratch: they learn from the data alone, open elsewhere, and resume to the same bits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start(notes: Path, tmp_path: Path) -> Callable[..., Tuning]:
 
 @pytest.mark.parametrize("size", ["gpt2-nano", "llama-tiny"])
 def test_it_learns_from_nothing_and_others_open_it(size: str, tmp_path: Path) -> None:
-    """From a guess among V tokens the loss falls; transformers computes what the engine computes."""
+    """The loss starts at ln V and falls; transformers computes the same as the engine."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -109,7 +109,7 @@ def test_the_weights_follow_from_the_seed(notes: Path) -> None:
 
 
 def test_a_context_of_128_positions_suffices(tmp_path: Path) -> None:
-    """The template travels, and a question that fills all positions is sampled from its end."""
+    """The chat template is written, and a question longer than the context is cut to its end."""
     path = tmp_path / "tasks.jsonl"
     lines = [{"prompt": f"What is {n}?", "completion": f"A number, {n}."} for n in range(30)]
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
@@ -143,7 +143,7 @@ def test_the_library_takes_a_size(notes: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_page_has_a_program(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs as it stands, but for its minute."""
+    """The program on the page runs, apart from its minute."""
     monkeypatch.chdir(notes.parent)
     page = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
     code = re.search(r"## From scratch\n.*?```python\n(.*?)```", page, re.DOTALL)

@@ -1,4 +1,4 @@
-"""The loop: what it reports, when it stops, and that nothing broken is ever learned or saved."""
+"""The training loop: its events, its stops, and that no broken state is learned or saved."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def kinds(events: list[Event]) -> list[tuple[str, int]]:
 
 
 def poison(trainer: Trainer, call: int, value: float = math.nan) -> None:
-    """Let the model's n-th forward pass in training, from 1, give a value that is not a number."""
+    """Let the model's n-th training forward pass, counted from 1, return a value that is not a number."""
     count = 0
 
     def hook(module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
@@ -85,7 +85,7 @@ def test_the_events_of_a_run(data: Path, tmp_path: Path) -> None:
 
 
 def test_accumulated_batches_weigh_every_target_the_same(data: Path) -> None:
-    """One step of the same documents, in one batch or in two of unlike length: the same loss and gradient."""
+    """The same documents in one batch, or in two of different length, give the same loss and gradient."""
     results = []
     for rows, accumulation in ((6, 1), (3, 2)):
         trainer = trainer_of(Case(), data, batch_size=rows, accumulation=accumulation, steps=1)
@@ -114,7 +114,7 @@ def test_minutes_become_steps_once_and_change_nothing_else(data: Path) -> None:
 def test_a_step_is_timed_on_batches_that_differ(
     data: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int, together: int
 ) -> None:
-    """Documents differ, and with them what is held: the plan's memory is the peak of these passes."""
+    """Documents differ in the memory that they need, and the plan takes the peak of these passes."""
     trainer = trainer_of(Case(accumulation=accumulation), data)
     seen: list[list[int]] = []
 
@@ -181,7 +181,7 @@ def test_a_loss_that_is_no_number_stops_it_and_is_not_kept(
 
 
 def documents_of(trainer: Trainer, number: int) -> list[str]:
-    """The sources of a run's n-th batch, from 0."""
+    """Return the sources of a run's n-th batch, counted from 0."""
     epoch = 0
     while number >= trainer.train.batches_per_epoch(epoch):
         number -= trainer.train.batches_per_epoch(epoch)
@@ -240,7 +240,7 @@ def test_other_errors_stay_what_they_are(data: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def default_ctrl_c() -> Iterator[None]:
-    """A shell's background jobs ignore Ctrl-C, and so would what they start."""
+    """Restore the default Ctrl-C handler: background jobs of a shell ignore it, and so do their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -281,7 +281,7 @@ def test_a_second_ctrl_c_ends_it_at_once() -> None:
 
 
 def real_sized(threads: int) -> tuple[Trainer, Callable[[], str]]:
-    """A model and batches large enough for torch to use its threads, with many documents to a row."""
+    """Return a trainer large enough for torch to use threads, with many documents per row, and its hash."""
     config = tiny_config(
         "gpt2", vocab_size=4_000, n_embd=256, n_head=4, head_dim=64, n_inner=1024, n_kv_head=4
     )
@@ -324,7 +324,7 @@ def test_the_data_of_these_tests_packs_documents_together(data: Path) -> None:
 
 
 def test_a_signal_is_answered_while_the_processor_is_busy() -> None:
-    """One call that computes for seconds, and lets no handler of Python run meanwhile."""
+    """A single call computes for seconds, during which Python runs no signal handler."""
     answered: list[float] = []
     with Stop(lambda: answered.append(time.monotonic())) as stop:
         sender = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))

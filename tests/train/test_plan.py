@@ -1,4 +1,4 @@
-"""The plan: minutes to steps, memory that is watched, and refusals that say what to change."""
+"""The plan: steps from minutes, measured memory, and refusals that say what to change."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ MIB = 2**20
 
 
 def timings(evaluation: float = 0.0) -> Timed:
-    """Timings of a run whose steps take a second, hold 100 MiB at their peak, and that measured for 4 s."""
+    """Return timings: 1 s per step, 100 MiB at the peak, 4 s for measuring the model."""
     pace = Pace(evaluation, evaluation, 1)
     return Timed(SECOND, pace, 100 * MIB, 60 * MIB, rough=False, measuring=4.0)
 
 
 def planned(trainer: Trainer, out: Path, *, evaluation: float = 0.0) -> Plan:
-    """The plan of a run that began 10 s ago."""
+    """Return the plan of a run that began 10 s ago."""
     return schedule(trainer, timings(evaluation), out, lambda: 10.0)
 
 
@@ -54,7 +54,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bf16_trainer(case: Case, data: Path, **changes: Any) -> Trainer:
-    """A trainer whose model multiplies in bfloat16."""
+    """Return a trainer whose model multiplies in bfloat16."""
     trainer = trainer_of(case, data, **changes)
     to_bf16(trainer.model)
     trainer.optimizer = make_optimizer(trainer.model, trainer.settings)
@@ -79,7 +79,7 @@ def test_minutes_become_the_steps_that_fit(data: Path, tmp_path: Path) -> None:
 
 
 def test_evaluations_have_a_share_of_the_minutes(data: Path, tmp_path: Path) -> None:
-    """Of 300 s one may take 2 %, and those on the way 10 % together."""
+    """One evaluation may take 2 % of 300 s, and all before the end 10 %."""
     trainer = trainer_of(Case(), data, steps=None, minutes=5, evaluations=50)
     assert trainer.validation is not None
     plan = planned(trainer, tmp_path / "out", evaluation=1.5)
@@ -104,7 +104,7 @@ CASES = {"full": Case(), "lora": Case("lora", "llama"), "last": Case("last")}
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_plan_is_the_sum_of_what_is_there(name: str, precision: str, data: Path, tmp_path: Path) -> None:
-    """Memory: the peak that was seen and two moments, 5 % more. Disk: three checkpoints and the result."""
+    """Memory is the measured peak and two moments, plus 5 %; disk is three checkpoints and the result."""
     make = trainer_of if precision == "f32" else bf16_trainer
     trainer = make(CASES[name], data, steps=2)
     n, whole = numbers(trainer), sum(parameter.numel() for parameter in trainer.model.parameters())
@@ -134,7 +134,7 @@ def test_a_checkpoint_has_the_bytes_that_were_planned(
 
 
 def test_three_checkpoints_are_on_the_disk_while_the_third_is_written(data: Path, tmp_path: Path) -> None:
-    """The plan counts one more than is kept."""
+    """The plan counts one more checkpoint than stays."""
     trainer, most = trainer_of(Case(steps=6), data), 0
 
     def count(operation: Operation) -> None:
@@ -150,7 +150,7 @@ def test_three_checkpoints_are_on_the_disk_while_the_third_is_written(data: Path
     assert 2.9 * checkpoint_bytes(trainer) < most < 3.0 * checkpoint_bytes(trainer) + 120_000
 
 
-def test_evaluations_after_the_first_find_what_a_trunk_has_computed(
+def test_evaluations_after_the_first_use_the_activation_cache(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer: Any = trainer_of(Case(), data)
@@ -221,7 +221,7 @@ def test_activations_by_hand() -> None:
 
 @pytest.mark.parametrize(("family", "width"), [("gpt2", 128), ("llama", 128), ("llama", 192)])
 def test_the_estimate_of_activations_is_what_autograd_keeps(family: str, width: int) -> None:
-    """No less than the bytes that a forward pass saves for the way back, each array once, and little more."""
+    """The estimate is about the bytes that autograd saves for the backward pass, each array once."""
     config = tiny_config(
         family, n_embd=width, n_head=4, head_dim=width // 4, n_kv_head=4, n_inner=4 * width, vocab_size=512
     )
@@ -248,7 +248,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(family: str, width: 
 
 
 def test_the_peak_is_seen_even_if_it_is_gone() -> None:
-    """In a process of its own: this one may hold gigabytes of other tests that come and go."""
+    """Runs in its own process, because this one may hold gigabytes of other tests."""
     linux()
     program = (
         "import numpy as np\n"

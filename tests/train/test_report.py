@@ -1,4 +1,4 @@
-"""The report card: its measures by hand and by torch, its page and its curve."""
+"""The report card: its measures against torch and by hand, its page and its curve."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
-    """Prompts of different lengths, whose answers alone count."""
+    """Prompts of different lengths with answers, which alone are learned."""
     path = tmp_path / "tasks.jsonl"
     lines = [
         json.dumps({"prompt": "What is it? " * (1 + n % 5), "completion": f"It is the number {n}."})
@@ -46,7 +46,7 @@ def tasks(tmp_path: Path) -> Path:
 
 
 def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_path: Path) -> None:
-    """Packed rows in torch, documents one by one in the engine: masks and borders mean the same."""
+    """Packed rows in torch and single documents in the engine have the same masks and boundaries."""
     from pophood.train.distributed.sharding import DistributedModel
     from pophood.train.loop.step import evaluate as torch_loss
     from pophood.train.model.batch_loss import BatchTensors
@@ -67,7 +67,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
 
 
 class Text:
-    """One training text of these ids, all learned."""
+    """A training text of these ids, all of which are learned."""
 
     def __init__(self, ids: list[int]) -> None:
         self.ids = np.array(ids)
@@ -81,7 +81,7 @@ class Text:
 
 
 def test_what_is_by_heart_is_found(lm: LM) -> None:
-    """A model goes on with its own likeliest text word by word, and with no other."""
+    """A model continues its own greedy text word by word, and no other text."""
     given = lm.tokenize("The sun sets over the hills, and the old stones wait.")[:16]
     own = [token.id for token in lm.stream(given, max_tokens=40, temperature=0)]
     known: Any = Text(given + own)
@@ -98,7 +98,7 @@ def test_what_is_by_heart_is_found(lm: LM) -> None:
 
 
 def test_losses_are_compared_on_the_passages_that_both_read() -> None:
-    """The sums by hand: (10 + 50) / (5 + 10) nats a token on two passages, 10 / 5 on the first."""
+    """By hand: (10 + 50) / (5 + 10) nats per token on two passages, 10 / 5 on the first."""
     both = Measures(4.0, None, (), 1.0, passages=((10.0, 5), (50.0, 10)))
     assert mean_loss(both.passages) == 4.0
     assert both.on(1).general == 2.0

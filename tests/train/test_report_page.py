@@ -37,7 +37,7 @@ TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody c
 
 
 def events(steps: int, every: int) -> list[dict[str, Any]]:
-    """A run whose loss falls by a thousandth of its way at each step, with noise that has no mean."""
+    """A run whose loss falls evenly, with zero-mean noise."""
     found: list[dict[str, Any]] = [{"event": "evaluated", "step": 0, "loss": 4.2}]
     for step in range(1, steps + 1):
         fallen = 4 - 2 * step / steps
@@ -112,7 +112,7 @@ def test_weights_that_are_not_the_last_are_explained() -> None:
 
 
 def test_the_mean_is_debiased_and_keeps_up() -> None:
-    """By hand for three losses; then on a slope its lag is a twentieth of the run at most."""
+    """Three losses by hand; on a slope the mean lags by at most a twentieth of the run."""
     by_hand = [4.0, (0.9 * 4 + 2) / 1.9, (0.81 * 4 + 0.9 * 2 + 3) / 2.71]
     found = [loss for _, loss in smoothed([(1, 4.0), (2, 2.0), (3, 3.0)], 0.9)]
     assert found == pytest.approx(by_hand)
@@ -160,7 +160,7 @@ HARD = (
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with everything that is hard to lay out."""
+    """Return a page with everything that is hard to lay out."""
     before = (
         "السماء زرقاء لأن\nthe sky",
         "曙。やうやう白くなりゆく" * 12,
@@ -239,7 +239,7 @@ def lm(tmp_path_factory: pytest.TempPathFactory) -> LM:
 
 @pytest.fixture
 def tuned(lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tuning]:
-    """A run that was not begun, of notes in a folder of its own."""
+    """Return a function that prepares a run on notes in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     Path("my notes.txt").write_text(TEXT, encoding="utf-8")
 
@@ -255,7 +255,7 @@ def tuned(lm: LM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """The values that a command line gives its command; click refuses what the command does not take."""
+    """Return the values that click parses from a command line, which it refuses if they are wrong."""
     name, *words = shlex.split(line)[1:]
     command = program.get_command(click.Context(program), name)
     assert command is not None, line

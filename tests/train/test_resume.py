@@ -29,7 +29,7 @@ STOPS = 7  # of each case; 2 in CI
 
 
 class After:
-    """Asks to stop at the n-th question: between steps, inside one, or inside an evaluation."""
+    """Requests a stop at the n-th question: between steps, inside a step, or inside an evaluation."""
 
     def __init__(self, questions: int | None = None) -> None:
         self.asked, self.questions = 0, questions
@@ -40,7 +40,7 @@ class After:
 
 
 def told(events: list[Event]) -> list[tuple[object, ...]]:
-    """What must be equal: everything but times and paths."""
+    """Return the fields of events that must be equal: all but times and paths."""
     told: list[tuple[object, ...]] = []
     for event in events:
         if isinstance(event, Step):
@@ -58,7 +58,7 @@ def uninterrupted(case: Case, data: Path) -> tuple[Trainer, list[Event], int]:
 
 
 def check(case: Case, data: Path, out: Path, stops: tuple[int, ...]) -> None:
-    """Stop at each of the questions in turn, each time in a new trainer, and compare at the end."""
+    """Stop at each question in turn, resume in a new trainer each time, and compare the end."""
     whole, events, _ = uninterrupted(case, data)
     wanted, found = told(events), []
     for number, stop in enumerate((*stops, None)):
@@ -85,7 +85,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stops_of(name: str, data: Path, count: int) -> list[int]:
-    """Questions spread over the whole run, the first and the last among them when there are many."""
+    """Return questions spread over the whole run; if there are many, with the first and the last."""
     _, _, asked = uninterrupted(CASES[name], data)
     chosen = random.Random(name)
     edges = [1 + (asked - 1) * i // count for i in range(count + 1)]
@@ -106,7 +106,7 @@ def test_wherever_it_is_stopped(name: str, number: int, data: Path, tmp_path: Pa
 
 
 def test_the_cases_cross_epochs_and_stop_everywhere(data: Path) -> None:
-    """What the tests above are about does happen in them."""
+    """The runs of the tests above do contain the cases that they are about."""
     trainer, events, asked = uninterrupted(CASES["full-accumulated"], data)
     assert trainer.epoch >= 3
     assert trainer.train.batches_per_epoch(0) % 4  # a step reads from two epochs

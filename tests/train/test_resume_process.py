@@ -1,4 +1,4 @@
-"""Real processes, killed, stopped, frozen, out of memory: the next one ends with the same bits."""
+"""Real processes that are killed, stopped, frozen or out of memory: the next one ends with the same bits."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Line = dict[str, Any]
 
 
 class Run:
-    """A running process and what it has said."""
+    """A running process and its output so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.lines: list[Line] = []
 
     def read(self) -> Line | None:
-        """The next line, or None at the end."""
+        """Return the next line, or None at the end."""
         assert self.process.stdout is not None
         text = self.process.stdout.readline()
         if not text:
@@ -50,13 +50,13 @@ class Run:
         pytest.fail(f"the process ended: {self.lines[-1:]}")
 
     def end(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end, and return the exit code."""
         while self.read() is not None:
             pass
         return self.process.wait()
 
     def of(self, event: str) -> list[Line]:
-        """The lines of one kind."""
+        """Return the lines of one kind."""
         return [line for line in self.lines if line.get("event") == event]
 
 
@@ -81,7 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wanted(data: Path) -> str:
-    """The hash at the end of a run that nothing stopped, of this process."""
+    """The hash at the end of an uninterrupted run in this process."""
     import torch
 
     torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def wanted(data: Path) -> str:
 
 
 def goes_on(data: Path, out: Path, wanted: str) -> None:
-    """In this process: from the newest checkpoint to the end."""
+    """Resume from the newest checkpoint in this process, and compare the end."""
     path = latest(out, lambda line: None)
     assert path is not None
     trainer = trainer_of(Case(**CASE), data, out=out)  # type: ignore[arg-type]
@@ -101,7 +101,7 @@ def goes_on(data: Path, out: Path, wanted: str) -> None:
 
 
 def kill(data: Path, out: Path, step: int) -> None:
-    """kill -9 after a step; at most the work since the last save is lost."""
+    """Kill -9 after a step loses at most the work since the last save."""
     with run(data, out) as killed:
         killed.until(step)
         killed.process.kill()
@@ -120,7 +120,7 @@ def test_killed_and_gone_on_in_a_new_process(data: Path, tmp_path: Path, wanted:
 
 
 def stop_by(number: int, freeze: float, data: Path, out: Path, step: int) -> None:
-    """A signal after a step: saved within one more, and the exit code of a shell."""
+    """A signal after a step saves within one more step, and the exit code is that of a shell."""
     with run(data, out, pause=0.05) as stopped:
         stopped.until(step)
         if freeze:

@@ -1,4 +1,4 @@
-"""What `--tensorboard` writes, read back by the framing of TensorFlow's records."""
+"""The event file of `--tensorboard`, read back by the framing of TensorFlow's records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pophood.train.tune import Tuning
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's checksum, bit by bit (RFC 3720), masked as TensorFlow's records have it."""
+    """Return CRC-32C (RFC 3720), masked as in TensorFlow's records."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc ^= byte
@@ -31,7 +31,7 @@ def crc32c(data: bytes) -> int:
 
 
 def read_back(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, str]]]:
-    """Tag -> step -> value, and the texts: of the only event file, with no step twice."""
+    """Return tag -> step -> value, and the texts, of the only event file; no step occurs twice."""
     (place,) = folder.glob(FILES)
     data, at = place.read_bytes(), 0
     scalars: dict[str, dict[int, Any]] = {}
@@ -93,7 +93,7 @@ def test_without_the_package_one_line_has_the_command(monkeypatch: pytest.Monkey
 
 
 def test_a_run_that_is_stopped_and_gone_on_with_has_every_step_once(tmp_path: Path) -> None:
-    """Also where it is killed after its checkpoint, so that steps are done again."""
+    """The run is killed after its checkpoint, so that steps are done again."""
     notes = tmp_path / "notes.txt"
     notes.write_text("The sun sets over the hills.\nNobody comes.\n\n" * 40, encoding="utf-8")
     settings = TrainSettings(method="full", steps=6, batch_size=2, length=64, evaluations=3)

@@ -1,4 +1,4 @@
-"""Before torch is imported: the command that brings it, and how its threads are to wait for each other."""
+"""Importing torch (small: one process per case): the install command, and how its threads wait."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_command_for_torch_suits_the_system() -> None:
     ],
 )
 def test_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str], spins: str | None) -> None:
-    """In a process of its own: once torch is imported it is too late."""
+    """Runs in its own process, because it must happen before torch is imported."""
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in names} | given
     program = (

@@ -1,4 +1,4 @@
-"""A whole run: what is learned is what is written, resuming gives the same bits, the clock only cuts."""
+"""Whole runs: the written result is what was learned, and a resumed run has the same bits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody c
 
 
 def of_method(method: Any = "lora", **changes: Any) -> TrainSettings:
-    """The small settings for a method, without what is another's."""
+    """Return the small settings for a method, without options of other methods."""
     usual: dict[str, Any] = {} if method == "lora" else {"lora": LoraSettings()}
     usual |= {"last_blocks": 1} if method == "last" else {}
     return replace(SMALL, method=method, **{**usual, **changes})
@@ -172,7 +172,7 @@ def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -
 
 
 def test_more_than_the_model_has_is_refused_at_once(start: Callable[..., Tuning], lm: LM) -> None:
-    """A default that is too long is cut to the model's; what was asked for never is."""
+    """A default length is shortened to the model's positions, but a requested one is not."""
     most, blocks = lm.config.n_positions, lm.config.n_layer
     with pytest.raises(BadInput, match=rf"a length of 100,000 exceeds the model's {most:,} positions: lower"):
         start(replace(SMALL, length=100_000))
@@ -198,7 +198,7 @@ def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[...
 
 
 def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
-    """The more it knows of one text, the worse it guesses another: the lowest validation loss decides."""
+    """Training on one text makes another less likely, and the lowest validation loss decides."""
     other = tmp_path / "other.txt"
     other.write_text("12 + 7 = 19; 8 * 9 = 72; [0x3f, 0x7a]\n" * 20, encoding="utf-8")
     data = DataOptions(cache=tmp_path / "cache", validation_paths=(other,))
@@ -215,7 +215,7 @@ def test_the_best_weights_are_kept(lm: LM, notes: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [3, 4, 7])
 def test_the_last_weights_are_kept_where_they_are_the_best(start: Callable[..., Tuning], stop: int) -> None:
-    """A run that is stopped between two evaluations, with its lowest loss at the end."""
+    """The run is stopped between two evaluations, and has its lowest loss at the end."""
     reasons: list[str] = []
     settings = of_method("full", steps=20, evaluations=10, learning_rate=2e-3)
     tuning = start(settings, should_stop=lambda: reasons[0] if reasons else None)
@@ -344,7 +344,7 @@ def test_the_folder_is_named_after_the_data() -> None:
 
 
 def test_the_split_has_the_seed_of_the_run(start: Callable[..., Tuning], lm: LM, tmp_path: Path) -> None:
-    """Unless the data's options name another; in the library as on the command line."""
+    """The split has the run's seed unless the data options name another."""
     path = tmp_path / "lines.txt"
     path.write_text("\n".join(f"line {n} of the text" for n in range(60)), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Two processes learn what one learns; sharded or not, stopped or not, on one machine or as two."""
+"""Two processes learn the same as one: sharded or not, stopped or not, on one machine or two."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Told = dict[str, Any]
 
 @contextmanager
 def torchrun(*command: str, **options: str) -> Iterator[subprocess.Popen[str]]:
-    """`command` in two processes, or as the options say, that talk over the loopback device."""
+    """Run `command` under torchrun, by default in two processes, over the loopback device."""
     wanted = {"nproc_per_node": "2", "rdzv_endpoint": "127.0.0.1:0"} | options
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in wanted.items()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -80,7 +80,7 @@ def torchrun(*command: str, **options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    """What it said on stdout, if it ended well."""
+    """Wait for a process that must succeed, and return its stdout."""
     out, errors = process.communicate(timeout=processes.HANG_SECONDS)
     assert process.returncode == 0, errors[-4_000:]
     return out
@@ -93,7 +93,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Told]]:
-    """Where all the runs went, and what each rank told of them."""
+    """The folder of all runs, and the results of each rank."""
     out = tmp_path_factory.mktemp("two")
     runs = {name: {"folder": name} | fields for name, fields in RUNS.items()}
     with torchrun("tests.train.ranks", str(data), str(out), json.dumps(runs)) as process:
@@ -106,7 +106,7 @@ def losses(told: Told, kind: str = "step") -> list[float]:
 
 
 def alone(fields: dict[str, Any], data: Path, **changes: Any) -> tuple[Trainer, list[float], list[float]]:
-    """The same in this process: its trainer, and the losses of steps and evaluations."""
+    """Run the same in this process; return its trainer, and the losses of steps and evaluations."""
     trainer = trainer_of(Case(**fields), data, precision="f32", **changes)
     events = list(trainer.run())
     steps = [event.loss for event in events if isinstance(event, Step)]
@@ -114,7 +114,7 @@ def alone(fields: dict[str, Any], data: Path, **changes: Any) -> tuple[Trainer, 
 
 
 def apart(ours: Any, theirs: Any, first: Any) -> float:
-    """How far two states' weights are from each other, as a share of how far they have come."""
+    """Return the distance of two states' weights, relative to the distance from the start."""
     names = [name for name in theirs if name.startswith("trained.")]
     gap = sum(float((ours[name] - theirs[name]).square().sum()) for name in names)
     way = sum(float((theirs[name] - first[name]).square().sum()) for name in names)
@@ -144,7 +144,7 @@ def test_two_learn_what_one_learns_from_as_many_rows(
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(two: tuple[Path, list[Told]]) -> None:
-    """The stop is asked for on rank 1, within a step whose dropout differs between the ranks."""
+    """Rank 1 requests the stop, within a step whose dropout differs between the ranks."""
     _, (first, second) = two
     for told in (first, second):
         assert told["cut"]["events"][-1]["reason"] == "stopped"
@@ -205,7 +205,7 @@ def test_two_nodes_are_as_two_processes(data: Path, tmp_path: Path, two: tuple[P
 
 
 def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
-    """Of `pophood tune` under torchrun rank 0 alone speaks and writes, and a stop of any stops all."""
+    """Under torchrun rank 0 alone prints and writes, and a stop of any rank stops all."""
     tiny_folder(tmp_path / "llama", "llama")
     notes, out = tmp_path / "notes.txt", tmp_path / "out"
     notes.write_text("The sun sets over the hills.\nNobody comes, and the stones wait.\n\n" * 60, "utf-8")
@@ -236,7 +236,7 @@ def test_sigterm_saves_and_one_process_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("more", [("--base", "q8"), ("--method", "last", "--last-blocks", "1")])
 def test_two_tune_what_one_tunes(tmp_path: Path, more: tuple[str, ...]) -> None:
-    """An 8-bit base, and the last blocks, which several processes compute without keeping states."""
+    """With an 8-bit base, and with method last, whose states several processes do not cache."""
     tiny_folder(tmp_path / "llama", "llama")
     notes = tmp_path / "notes.txt"
     notes.write_text("The sun sets over the hills.\nNobody comes, and the stones wait.\n\n" * 60, "utf-8")
@@ -267,7 +267,7 @@ def test_a_sharded_base_is_not_in_8_bits(tmp_path: Path) -> None:
 
 
 def wait_for(path: Path, text: str) -> None:
-    """Until a file has it."""
+    """Wait until a file contains a text."""
     for _ in range(int(processes.HANG_SECONDS / 0.1)):
         if path.is_file() and text in path.read_text(encoding="utf-8"):
             return

@@ -1,4 +1,4 @@
-"""The trunk in whole runs: kept until they are complete, gone on with or made again, and planned for."""
+"""The activation cache in whole runs: it stays until they are complete, and is reused or rebuilt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pophood.train.loop.clock import Pace
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning
 from tests.tiny import tiny_folder
-from tests.train.test_trunk import TEXT, leave, lose, losses
+from tests.train.test_activation_cache import TEXT, leave, lose, losses
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_nothing_is_kept_where_it_is_not_wanted_or_of_no_use(start: Callable[...
         assert not (once.out / "trunk" / "train.rows").exists()
     assert once.plan is not None
     assert not (once.out / "trunk").exists()
-    # The first epoch has the bits of a run without a trunk: batches of it are what states are computed by.
+    # The first epoch has the bits of a run without a cache, because states are computed with its batches.
     plain = losses(list(start("plain", epochs=1, cache_limit=0.0)))
     assert losses(list(start("again", epochs=1))) == plain
 

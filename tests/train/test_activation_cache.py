@@ -1,4 +1,4 @@
-"""The trunk: its states are the model's, their bits depend on the data alone, and no fault costs a run."""
+"""The activation cache: its states are the model's, depend on the data alone, and survive disk faults."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def closed_again() -> Iterator[None]:
         OPENED.pop().close()
 
 
-def with_trunk(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Trainer:
+def with_cache(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Trainer:
     train: Any = trainer.train
     held: Any = trainer.validation
     settings = trainer.settings
@@ -56,13 +56,13 @@ def with_trunk(trainer: Trainer, folder: Path | None, gib: float = 1.0) -> Train
     return trainer
 
 
-def trunk_of(trainer: Trainer) -> ActivationCache:
+def cache_of(trainer: Trainer) -> ActivationCache:
     assert trainer.caches is not None
     return trainer.caches.train
 
 
 def epoch(trainer: Trainer, number: int) -> dict[int, bytes]:
-    """The bytes of the states of every piece, as an epoch's batches have them."""
+    """Return the bytes of the states of every piece in the batches of an epoch."""
     found = {}
     for index in range(trainer.train.batches_per_epoch(number)):
         batch = trainer.train.batch(number, index)
@@ -71,14 +71,14 @@ def epoch(trainer: Trainer, number: int) -> dict[int, bytes]:
         flat = known.flatten(0, 1)[torch.from_numpy(batch.documents.flatten() >= 0)]
         at = 0
         for piece in batch.pieces:
-            count = int(trunk_of(trainer).pieces.count[piece])
+            count = int(cache_of(trainer).pieces.count[piece])
             found[piece] = flat[at : at + count].contiguous().view(torch.uint8).numpy().tobytes()
             at += count
     return found
 
 
 def count_lowest(trainer: Trainer) -> list[int]:
-    """Counts how often the lowest block computes."""
+    """Count how often the lowest block runs."""
     calls: list[int] = []
     trainer.model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
     return calls
@@ -89,7 +89,7 @@ def count_lowest(trainer: Trainer) -> list[int]:
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
 def test_states_are_what_the_lower_blocks_compute(data: Path, tmp_path: Path, family: str) -> None:
-    trainer = with_trunk(trainer_of(replace(LAST, family=family), data), tmp_path)
+    trainer = with_cache(trainer_of(replace(LAST, family=family), data), tmp_path)
     for number in (0, 1):
         for index in range(trainer.train.batches_per_epoch(number)):
             batch = trainer.train.batch(number, index)
@@ -105,21 +105,21 @@ def test_states_are_what_the_lower_blocks_compute(data: Path, tmp_path: Path, fa
 
 
 def test_bits_do_not_depend_on_the_batch_or_on_what_is_kept(data: Path, tmp_path: Path) -> None:
-    kept = with_trunk(trainer_of(LAST, data), tmp_path)
+    kept = with_cache(trainer_of(LAST, data), tmp_path)
     first = epoch(kept, 0)
     assert epoch(kept, 1) == first
     assert epoch(kept, 2) == first
-    assert epoch(with_trunk(trainer_of(LAST, data), None), 1) == first, "nothing kept"
-    assert epoch(with_trunk(trainer_of(LAST, data), tmp_path / "new"), 2) == first, "filled by another epoch"
+    assert epoch(with_cache(trainer_of(LAST, data), None), 1) == first, "nothing kept"
+    assert epoch(with_cache(trainer_of(LAST, data), tmp_path / "new"), 2) == first, "filled by another epoch"
 
 
 def test_the_lower_blocks_compute_in_the_first_epoch_alone(data: Path, tmp_path: Path) -> None:
-    trainer = with_trunk(trainer_of(LAST, data), tmp_path)
+    trainer = with_cache(trainer_of(LAST, data), tmp_path)
     calls = count_lowest(trainer)
     epoch(trainer, 0)
     assert len(calls) == trainer.train.batches_per_epoch(0)
     epoch(trainer, 1)
-    again = with_trunk(trainer_of(LAST, data), tmp_path)
+    again = with_cache(trainer_of(LAST, data), tmp_path)
     more = count_lowest(again)
     epoch(again, 2)
     assert len(calls) == trainer.train.batches_per_epoch(0)
@@ -135,10 +135,10 @@ def test_the_lower_blocks_compute_in_the_first_epoch_alone(data: Path, tmp_path:
     assert len(plain_calls) > 4 * held
 
 
-def test_a_trunk_has_no_dropout(data: Path, tmp_path: Path) -> None:
-    trainer = with_trunk(trainer_of(replace(LAST, dropout=0.5), data), tmp_path)
+def test_a_cache_has_no_dropout(data: Path, tmp_path: Path) -> None:
+    trainer = with_cache(trainer_of(replace(LAST, dropout=0.5), data), tmp_path)
     assert trainer.model.training
-    assert epoch(trainer, 0) == epoch(with_trunk(trainer_of(LAST, data), None), 0)
+    assert epoch(trainer, 0) == epoch(with_cache(trainer_of(LAST, data), None), 0)
     assert trainer.model.training
     assert trainer.caches is not None
     assert any("dropout" in remark for remark in trainer.caches.messages)
@@ -147,45 +147,45 @@ def test_a_trunk_has_no_dropout(data: Path, tmp_path: Path) -> None:
 def test_a_run_in_bfloat16_keeps_half_the_bytes(data: Path, tmp_path: Path) -> None:
     trainer = trainer_of(LAST, data)
     to_bf16(trainer.model)
-    with_trunk(trainer, tmp_path)
-    trunk = trunk_of(trainer)
-    assert trunk.dtype == torch.bfloat16
-    assert trunk.row_bytes == 2 * trainer.model.config.n_embd
+    with_cache(trainer, tmp_path)
+    cache = cache_of(trainer)
+    assert cache.dtype == torch.bfloat16
+    assert cache.row_bytes == 2 * trainer.model.config.n_embd
     assert epoch(trainer, 0) == epoch(trainer, 1)
-    assert (tmp_path / "train.rows").stat().st_size == trunk.bytes == trunk.needed
+    assert (tmp_path / "train.rows").stat().st_size == cache.bytes == cache.needed
 
 
-def test_a_trunk_is_only_of_frozen_blocks(data: Path) -> None:
+def test_only_frozen_blocks_are_cached(data: Path) -> None:
     for case in (Case("full"), Case("lora")):
-        trainer = with_trunk(trainer_of(case, data), None)
+        trainer = with_cache(trainer_of(case, data), None)
         assert trainer.caches is None
         assert first_trained_block(trainer.model) == 0
-    assert with_trunk(trainer_of(LAST, data), None, gib=0.0).caches is None
+    assert with_cache(trainer_of(LAST, data), None, gib=0.0).caches is None
     with pytest.raises(BadInput, match="cache_limit must be at least 0"):
         TrainSettings("last", cache_limit=-1.0)
 
 
 def test_beyond_the_limit_states_are_computed_each_time(data: Path, tmp_path: Path) -> None:
-    whole = with_trunk(trainer_of(LAST, data), None)
+    whole = with_cache(trainer_of(LAST, data), None)
     assert whole.caches is not None
     held = whole.caches.validation
     assert held is not None
-    limit = (held.needed + trunk_of(whole).needed * 0.6) / 2**30
-    trainer = with_trunk(trainer_of(LAST, data), tmp_path, limit)
+    limit = (held.needed + cache_of(whole).needed * 0.6) / 2**30
+    trainer = with_cache(trainer_of(LAST, data), tmp_path, limit)
     assert trainer.caches is not None
-    assert 0 < trunk_of(trainer).share < 0.6
+    assert 0 < cache_of(trainer).share < 0.6
     assert trainer.caches.bytes <= limit * 2**30
     assert any("--cache-limit" in remark for remark in trainer.caches.messages)
     exact = epoch(whole, 0)
     for number in (0, 1):
         found = epoch(trainer, number)
-        assert found == epoch(with_trunk(trainer_of(LAST, data), None, limit), number), "the same bits"
+        assert found == epoch(with_cache(trainer_of(LAST, data), None, limit), number), "the same bits"
         same = sum(found[piece] == exact[piece] for piece in exact)
-        assert same >= trunk_of(trainer).share * len(exact) / 2
+        assert same >= cache_of(trainer).share * len(exact) / 2
         for piece in exact:
             ours, theirs = (np.frombuffer(x, np.float32) for x in (found[piece], exact[piece]))
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert (tmp_path / "train.rows").stat().st_size == trunk_of(trainer).bytes
+    assert (tmp_path / "train.rows").stat().st_size == cache_of(trainer).bytes
 
 
 # Faults -----------------------------------------------------------------------------------------------
@@ -216,27 +216,27 @@ def damage_facts(folder: Path) -> None:
 def test_what_is_damaged_is_made_again_aloud(
     data: Path, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
-    before = with_trunk(trainer_of(LAST, data), tmp_path)
+    before = with_cache(trainer_of(LAST, data), tmp_path)
     first = epoch(before, 0)
     assert before.caches is not None
     before.caches.close()
     harm(tmp_path)
-    after = with_trunk(trainer_of(LAST, data), tmp_path)
+    after = with_cache(trainer_of(LAST, data), tmp_path)
     assert epoch(after, 1) == first
     assert after.caches is not None
     assert any("damaged" in remark for remark in after.caches.messages)
-    third = with_trunk(trainer_of(LAST, data), tmp_path)
+    third = with_cache(trainer_of(LAST, data), tmp_path)
     calls = count_lowest(third)
     assert epoch(third, 1) == first
     assert not calls, "and is whole again"
 
 
 def test_states_of_other_weights_are_thrown_away_aloud(data: Path, tmp_path: Path) -> None:
-    first = epoch(with_trunk(trainer_of(LAST, data), tmp_path), 0)
+    first = epoch(with_cache(trainer_of(LAST, data), tmp_path), 0)
     other = trainer_of(LAST, data)
     with torch.no_grad():
         other.model.get_parameter("blocks.0.mlp.up.weight")[0, 0] += 1.0
-    found = epoch(with_trunk(other, tmp_path), 0)
+    found = epoch(with_cache(other, tmp_path), 0)
     assert found != first
     assert other.caches is not None
     assert any("for other weights" in remark for remark in other.caches.messages)
@@ -245,9 +245,9 @@ def test_states_of_other_weights_are_thrown_away_aloud(data: Path, tmp_path: Pat
         last = len(upper.model.blocks) - 1
         upper.model.get_parameter(f"blocks.{last}.mlp.up.weight")[0, 0] += 1.0
     (tmp_path / "b").mkdir()
-    epoch(with_trunk(trainer_of(LAST, data), tmp_path / "b"), 0)
+    epoch(with_cache(trainer_of(LAST, data), tmp_path / "b"), 0)
     calls = count_lowest(upper)
-    with_trunk(upper, tmp_path / "b")
+    with_cache(upper, tmp_path / "b")
     calls.clear()
     assert epoch(upper, 1) == first
     assert not calls, "what learns has no part in it"
@@ -265,7 +265,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
         put(file, at, content)
 
     monkeypatch.setattr(states, "_write_at", full)
-    trainer = with_trunk(trainer_of(LAST, data, steps=20), tmp_path)
+    trainer = with_cache(trainer_of(LAST, data, steps=20), tmp_path)
     events = list(trainer.run())
     assert isinstance(events[-1], Finished)
     said = [event.text for event in events if isinstance(event, Noted)]
@@ -278,7 +278,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_run(
 
 def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    trainer = with_trunk(trainer_of(LAST, data, steps=3), tmp_path / "file" / "trunk")
+    trainer = with_cache(trainer_of(LAST, data, steps=3), tmp_path / "file" / "trunk")
     events = list(trainer.run())
     assert any(isinstance(event, Noted) and "cannot cache the output" in event.text for event in events)
     assert isinstance(events[-1], Finished)
@@ -302,10 +302,10 @@ def lose(folder: Path) -> None:
 @pytest.mark.parametrize("harm", [leave, lose, damage_rows, damage_facts])
 def test_resuming_gives_the_same_bits(data: Path, tmp_path: Path, harm: Callable[[Path], None]) -> None:
     case = replace(LAST, steps=24, dropout=0.1, accumulation=2)
-    whole = with_trunk(trainer_of(case, data), tmp_path / "whole")
+    whole = with_cache(trainer_of(case, data), tmp_path / "whole")
     wanted = losses(list(whole.run()))
     seen: list[int] = []
-    trainer = with_trunk(
+    trainer = with_cache(
         trainer_of(
             case, data, out=tmp_path / "out", should_stop=lambda: "stopped" if len(seen) > 12 else None
         ),
@@ -321,7 +321,7 @@ def test_resuming_gives_the_same_bits(data: Path, tmp_path: Path, harm: Callable
     harm(tmp_path / "trunk")
     path = latest(tmp_path / "out", pytest.fail)
     assert path is not None
-    resumed = with_trunk(trainer_of(case, data, out=tmp_path / "out"), tmp_path / "trunk")
+    resumed = with_cache(trainer_of(case, data, out=tmp_path / "out"), tmp_path / "trunk")
     resumed.restore(*load(path))
     found += losses(list(resumed.run()))
     assert found == wanted
