@@ -149,7 +149,7 @@ def test_the_plan_says_what_an_8_bit_base_costs(program: Program, model: str, no
         ("notes.txt/below", 2, "notes.txt is a file, not a folder"),
         ("notes.txt", 2, "is a file; wanted a folder"),
         ("/sys/out", 1, "cannot be written"),  # closed to root too
-        ("taken", 2, "is already there, and no run of tune: name another with -o"),
+        ("taken", 2, "already exists and is no run of tune: name another with -o"),
     ],
 )
 def test_an_output_that_cannot_be_made_is_refused_at_once(
@@ -320,7 +320,7 @@ def test_an_option_of_another_method_is_refused_by_name(
             "--method last --cache-limit 3 --device cuda",
             "--cache-limit: nothing is kept for another",
         ),
-        ("--plan --show", "--plan says what a run costs, --show what it reads"),
+        ("--plan --show", "--plan shows the cost of a run, --show what it reads"),
         ("--resume --prompt Hello", "leave out --prompt"),
         ("--resume --columns text=body", "leave out --columns"),
         ("--resume --validation 0.2 --strict", "leave out --strict, --validation"),
