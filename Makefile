@@ -33,7 +33,7 @@ test: $(VENV)/test-installed native ## run the whole test suite (installs what i
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
-	@$(PY) -m pytest -m "full or not full" --timeout 3600 -n $(WORKERS) --dist worksteal
+	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "full or not full" --timeout 3600 -n $(WORKERS) --dist worksteal
 
 system-deps: ## Debian, as root: the tools that only the system can bring
 	@sh tests/system-deps.sh

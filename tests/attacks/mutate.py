@@ -47,8 +47,8 @@ JSON_VALUES: tuple[Any, ...] = (
 )
 
 
-def fuzz_count(default: int = 5_000) -> int:
-    """Mutations per kind of file: 5,000 in the ordinary run, POPHOOD_FUZZ=100000 in the recorded one."""
+def fuzz_count(default: int = 1_000) -> int:
+    """Return the mutations per kind of file: POPHOOD_FUZZ, which `make test-full` sets to 5,000."""
     return int(os.environ.get("POPHOOD_FUZZ", default))
 
 

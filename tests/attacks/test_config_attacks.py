@@ -1,6 +1,6 @@
 """Hostile config.json and GGUF metadata: named refusals, believable sizes, and nothing in the folder is run.
 
-5,000 mutations of each in an ordinary run; `POPHOOD_FUZZ=100000` for the record.
+1,000 mutations of each in `make test`; `POPHOOD_FUZZ=100000` for the record.
 """
 
 from __future__ import annotations

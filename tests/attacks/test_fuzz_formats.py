@@ -1,7 +1,7 @@
 """Mutated GGUF, safetensors and index files: no crash, no hang, no untyped error, memory like the file's.
 
 What a mutated file still says must also be what the reference readers say: if we accept, so do they, and
-every tensor has the same bytes. 5,000 of each in an ordinary run; `POPHOOD_FUZZ=100000` for the record.
+every tensor has the same bytes. 1,000 of each in `make test`; `POPHOOD_FUZZ=100000` for the record.
 """
 
 from __future__ import annotations

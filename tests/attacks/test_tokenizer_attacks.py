@@ -1,4 +1,4 @@
-"""Mutated tokenizers: tokenizer.json and the files beside it, GGUF metadata, vocab.bpe. 5,000 of each.
+"""Mutated tokenizers: tokenizer.json and the files beside it, GGUF metadata, vocab.bpe. 1,000 of each.
 
 Whatever loads is also used: texts go in and come back, every id is shown, stops are listed. Only typed errors
 may leave, within a second, and with memory like the file's. `POPHOOD_FUZZ=100000` for the record.

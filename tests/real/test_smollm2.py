@@ -17,7 +17,8 @@ from tests import processes
 from tests.conftest import ROOT
 
 WIKITEXT = ROOT / "tests" / "data" / "wikitext2" / "valid-20000.txt"
-WINDOW = 1024
+# (characters, window): two windows and a rest; the whole excerpt in the full run.
+LENGTHS = [(5_000, 512), pytest.param(20_000, 1024, marks=pytest.mark.full)]
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +92,25 @@ def test_a_question_is_answered_in_the_models_format(lm: pophood.LM) -> None:
     assert set(run.finishes.values()) == {"stop"}
 
 
-def test_likelihood_of_wikitext_is_that_of_transformers(lm: pophood.LM, reference: Any) -> None:
+@pytest.mark.parametrize(("characters", "length"), LENGTHS)
+def test_likelihood_of_wikitext_is_that_of_transformers(
+    lm: pophood.LM, reference: Any, characters: int, length: int
+) -> None:
     import torch
 
-    text = WIKITEXT.read_text(encoding="utf-8")[:20_000]
-    score = lm.score(text, window=WINDOW)
+    text = WIKITEXT.read_text(encoding="utf-8")[:characters]
+    score = lm.score(text, window=length)
     ids = score.token_ids
     expected: list[float] = []
     with torch.no_grad():
-        for start in range(0, len(ids), WINDOW):
-            window = torch.tensor([ids[start : start + WINDOW]])
+        for start in range(0, len(ids), length):
+            window = torch.tensor([ids[start : start + length]])
             logits = reference(window).logits[0, :-1]
             chosen = logits.gather(1, window[0, 1:, None])[:, 0]
             expected += [float("nan"), *(chosen.double() - logits.logsumexp(-1).double()).tolist()]
     truth = np.array(expected)
     assert np.array_equal(np.isnan(score.log_probabilities), np.isnan(truth))
-    assert score.scored == len(ids) - -(-len(ids) // WINDOW) > 4000
+    assert score.scored == len(ids) - -(-len(ids) // length) > characters // 5
     difference = abs(score.mean_nll + np.nanmean(truth))
     print(f"mean NLL {score.mean_nll:.6f} nats, difference {difference:.2e}")
     assert difference <= 1e-4

@@ -1,4 +1,4 @@
-"""200,000 strings against each authority: tiktoken, the tokenizers library, transformers, llama.cpp."""
+"""Many strings against each authority: tiktoken, the tokenizers library, transformers, llama.cpp."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ from tests.text.vocabularies import (
 )
 from tests.tiny_vocabulary import MERGES
 
-STRINGS = 200_000  # for each kind of authority, in all its vocabularies together
+
+@pytest.fixture(params=[40_000, pytest.param(200_000, marks=pytest.mark.full)])
+def n_strings(request: pytest.FixtureRequest) -> int:
+    """Strings for each kind of authority, in all its vocabularies together."""
+    count: int = request.param
+    return count
 
 
 def first_difference(
@@ -88,12 +93,12 @@ def tiktoken_gpt2(gpt2: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
     )
 
 
-def test_gpt2_is_tiktoken(gpt2: Tokenizer, tiktoken_gpt2: Any) -> None:
+def test_gpt2_is_tiktoken(gpt2: Tokenizer, tiktoken_gpt2: Any, n_strings: int) -> None:
     def theirs(batch: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = tiktoken_gpt2.encode_ordinary_batch(list(batch), num_threads=2)
         return ids
 
-    assert first_difference(strings(STRINGS, seed=1), gpt2.encode, theirs) is None
+    assert first_difference(strings(n_strings, seed=1), gpt2.encode, theirs) is None
 
 
 def test_gpt2_special_tokens_are_tiktokens(gpt2: Tokenizer, tiktoken_gpt2: Any) -> None:
@@ -189,11 +194,11 @@ LIBRARY = {
 
 
 @pytest.mark.parametrize("kind", LIBRARY)
-def test_tokenizer_json_is_the_library(kind: str, tmp_path: Path) -> None:
+def test_tokenizer_json_is_the_library(kind: str, tmp_path: Path, n_strings: int) -> None:
     reference = LIBRARY[kind]()
     reference.save(str(tmp_path / "tokenizer.json"))
     ours = load_text_folder(tmp_path).tokenizer
-    for parse_special, count in ((False, STRINGS // len(LIBRARY)), (True, 4_000)):
+    for parse_special, count in ((False, n_strings // len(LIBRARY)), (True, 4_000)):
         reference.encode_special_tokens = not parse_special
 
         def theirs(batch: Sequence[str]) -> list[list[int]]:
@@ -238,7 +243,7 @@ def same_as_llama_cpp(
         reference.close()
 
 
-def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
+def test_smollm2_is_llama_cpp(smollm2: Path, n_strings: int) -> None:
     with open_gguf(smollm2) as file:
         ours = load_text_gguf(file.metadata).tokenizer
     # Its vocabulary has no token for some bytes; llama.cpp drops them from the text, pophood refuses it.
@@ -249,7 +254,7 @@ def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
     codes = all_codes(
         (*NEWER_THAN_LLAMA_CPP, (0x40000, 0xBFFFF), *((byte, byte) for byte in sorted(controls)))
     )
-    same_as_llama_cpp(ours, smollm2, STRINGS * 3 // 20, seed=6, codes=codes)
+    same_as_llama_cpp(ours, smollm2, n_strings * 3 // 20, seed=6, codes=codes)
     same_as_llama_cpp(ours, smollm2, 2_000, seed=7, codes=codes, parse_special=True)
     for text in ("a\x04b", "\U00040000"):
         with pytest.raises(BadInput, match=r"no token for the byte 0x(04|F1)"):
@@ -257,11 +262,11 @@ def test_smollm2_is_llama_cpp(smollm2: Path) -> None:
 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
-def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path) -> None:
+def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path, n_strings: int) -> None:
     metadata = byte_level_metadata(pre)
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
     ours = load_text_gguf(metadata).tokenizer
-    same_as_llama_cpp(ours, path, STRINGS * 3 // 20, seed=8)
+    same_as_llama_cpp(ours, path, n_strings * 3 // 20, seed=8)
     same_as_llama_cpp(ours, path, 2_000, seed=9, parse_special=True)
 
 
@@ -325,11 +330,11 @@ def test_a_name_that_nobody_knows_is_the_default_and_said(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("add_space", [True, False])
-def test_sentencepiece_gguf_is_llama_cpp(add_space: bool, tmp_path: Path) -> None:
+def test_sentencepiece_gguf_is_llama_cpp(add_space: bool, tmp_path: Path, n_strings: int) -> None:
     metadata = pieces_metadata(**{"tokenizer.ggml.add_space_prefix": add_space})
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
     ours = load_text_gguf(metadata).tokenizer
-    same_as_llama_cpp(ours, path, STRINGS // 8, seed=11)
+    same_as_llama_cpp(ours, path, n_strings // 8, seed=11)
     same_as_llama_cpp(ours, path, 2_000, seed=12, parse_special=True)
 
 
