@@ -44,6 +44,10 @@ class Mutant:
 
     def again(self, source: str) -> Mutant | None:
         """The same change in a later version of the file, on the nearest line of the same text if any."""
+        if source.startswith(self.before, self.offset):
+            same_place = Mutant.at(self.file, source, self.offset, self.before, self.after, self.kind)
+            if same_place.text == self.text:  # even where a line holds the same words twice
+                return same_place
         column = self._column()
         starts = [0]
         for line in source.splitlines(keepends=True):

@@ -61,6 +61,10 @@ def test_a_change_is_found_again_in_a_later_version() -> None:
     assert found is not None and found.line == mutant.line + 1
     assert found.applied(later) == later.replace("a - 1", "a + 1")
     assert mutant.again(PYTHON.replace("a - 1", "a - 2")) is None
+    twice = PYTHON.replace("a - 1", "a - 1 - 1")
+    places = [one for one in python_mutants("a.py", twice) if one.before == "-"]
+    assert len(places) == 2 and [place.again(twice) for place in places] == places
+    assert places[1].again("# new\n" + twice) is None, "which of the two it was is not known any more"
 
 
 def test_a_seed_decides_the_draw_and_no_line_comes_twice() -> None:
