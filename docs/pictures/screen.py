@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, replace
+from typing import Any
 
 SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b(.?)", re.DOTALL)
 IGNORED = re.compile(r"\?(?:25|2004)[hl]")  # cursor shown or hidden, pasted text marked
@@ -45,7 +46,7 @@ class Style:
 
 
 PLAIN = Style()
-SWITCHES: dict[int, dict[str, bool]] = {
+SWITCHES: dict[int, dict[str, Any]] = {
     1: {"bold": True},
     2: {"faint": True},
     3: {"italic": True},
