@@ -1,4 +1,4 @@
-"""open_bundle: contents and suggestions of a folder and of a GGUF file, errors of anything else."""
+"""open_bundle: contents and suggestions of a folder and a GGUF file, and errors for anything else."""
 
 from __future__ import annotations
 

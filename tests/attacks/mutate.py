@@ -1,4 +1,4 @@
-"""A seeded mutator for files that a parser must survive, and the watch that says whether it did.
+"""A seeded mutator of files, and a watch that checks whether a parser survives them.
 
 Binary seeds are written through `Writer`, which remembers where the numbers and texts are, so that a mutation
 can lie in a length rather than only flip bits; JSON seeds are trees. Mutation i of a run depends on (run, i)
@@ -23,7 +23,7 @@ from typing import Any
 
 from pophood.errors import PophoodError
 
-# What a length, an offset or a type should not be, and what it might only just be.
+# Values that a length, an offset or a type should not have, and values at its limits.
 NUMBERS = (
     *range(18),
     *(2**n + d for n in (5, 7, 8, 15, 16, 24, 31, 32, 47, 62, 63, 64) for d in (-1, 0, 1)),
@@ -54,7 +54,7 @@ def fuzz_count(default: int = 1_000) -> int:
 
 @dataclass(frozen=True)
 class Field:
-    """Where a meaningful piece of a seed is."""
+    """The position of a meaningful piece of a seed."""
 
     start: int
     width: int
@@ -63,7 +63,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Seed:
-    """A good file, and where its pieces are."""
+    """A good file and the positions of its pieces."""
 
     name: str
     data: bytes
@@ -101,7 +101,7 @@ class Writer:
         return self.put((value % (1 << 64)).to_bytes(8, "little"), "number")
 
     def text(self, text: str | bytes) -> Writer:
-        """A length of 8 bytes and the text."""
+        """Write a length of 8 bytes, and the text."""
         data = text.encode() if isinstance(text, str) else text
         return self.u64(len(data)).put(data, "text")
 
@@ -113,12 +113,12 @@ class Writer:
 
 
 def mutations(seeds: Sequence[Seed], count: int, run: str) -> Iterator[Case]:
-    """`count` cases, the seeds in turn."""
+    """Yield `count` cases, taking the seeds in turn."""
     return (mutation(seeds, run, index) for index in range(count))
 
 
 def mutation(seeds: Sequence[Seed], run: str, index: int) -> Case:
-    """Case `index` of a run: one to three operations on one seed."""
+    """Make case `index` of a run: one to three operations on one seed."""
     rng = random.Random(f"{run}:{index}")
     seed = seeds[index % len(seeds)]
     data = bytearray(seed.data)
@@ -138,7 +138,7 @@ def _field(fields: Sequence[Field], kind: str, rng: random.Random) -> Field | No
 
 
 def _lie(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
-    """Put a telling number in the place of a number."""
+    """Replace a number by a critical one."""
     place = _field(fields, "number", rng)
     if place is None:
         return _flip(data, fields, rng)
@@ -159,7 +159,7 @@ def _nudge(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
 
 
 def _copy(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
-    """Write one field over another (a duplicate name, somebody else's offset)."""
+    """Copy one field over another (a duplicate name, another tensor's offset)."""
     if len(fields) < 2:
         return _flip(data, fields, rng)
     source, target = rng.sample(list(fields), 2)
@@ -168,7 +168,7 @@ def _copy(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
 
 
 def _retext(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
-    """Another text, with the length before it right."""
+    """Replace a text, and correct the length before it."""
     place = _field(fields, "text", rng)
     if place is None or place.start < 8:
         return _flip(data, fields, rng)
@@ -188,7 +188,7 @@ def _flip(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
 
 
 def _cut(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
-    """End early, often at the edge of a field."""
+    """Truncate the file, often at the edge of a field."""
     edges = [field.start for field in fields] + [field.start + field.width for field in fields]
     place = rng.choice(edges) if edges and rng.random() < 0.5 else rng.randrange(len(data) + 1)
     del data[place:]
@@ -209,7 +209,7 @@ def _insert(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str
 
 
 def _repeat(data: bytearray, fields: Sequence[Field], rng: random.Random) -> str:
-    """A piece of the file a second time."""
+    """Repeat a piece of the file."""
     start, width = rng.randrange(len(data) + 1), rng.choice((8, 24, 64, 256))
     data[start:start] = data[start : start + width]
     return f"{width} bytes twice at {start}"
@@ -232,12 +232,12 @@ _OPERATIONS: tuple[Operation, ...] = (
 
 
 def json_mutations(documents: Sequence[Any], count: int, run: str) -> Iterator[Case]:
-    """`count` mutated JSON texts: values replaced, names dropped or changed, now and then broken text."""
+    """Yield `count` mutated JSON texts: values replaced, names dropped or changed, sometimes broken text."""
     return (json_mutation(documents, run, index) for index in range(count))
 
 
 def json_mutation(documents: Sequence[Any], run: str, index: int) -> Case:
-    """Case `index` of a run, as the bytes of a JSON text (some of them no longer JSON)."""
+    """Make case `index` of a run as a JSON text (which may no longer be JSON)."""
     rng = random.Random(f"{run}:{index}")
     text = json.dumps(documents[index % len(documents)])
     done = []
@@ -257,7 +257,7 @@ def json_mutation(documents: Sequence[Any], run: str, index: int) -> Case:
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every (container, key or index) of a tree."""
+    """Return every (container, key or index) of a tree."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in pairs:
         yield tree, key
@@ -289,9 +289,10 @@ def _replace(container: Any, key: Any, rng: random.Random) -> str:
 
 @dataclass
 class Watch:
-    """Runs cases and demands: only PophoodError on one printable line, 1 s at most, memory like the file's.
+    """Runs cases and checks: only PophoodError on one printable line, 1 s at most, memory like the file's.
 
-    Peak memory of Python and NumPy is taken in every 25th case: at most `factor` times the file plus `slack`.
+    In every 25th case, the peak memory of Python and NumPy may be at most `factor` times the file plus
+    `slack`.
     """
 
     factor: int = 32
@@ -305,7 +306,7 @@ class Watch:
         measured = (self.accepted + self.refused.total()) % 25 == 0 and not tracemalloc.is_tracing()
         if measured:
             tracemalloc.start()
-        started = time.process_time()  # other programs may have the processor
+        started = time.process_time()  # processor time, since other programs may be running
         try:
             action()
         except PophoodError as error:
@@ -330,7 +331,7 @@ class Watch:
         return result
 
     def summary(self, name: str) -> str:
-        """One line for the record."""
+        """Return one line for the record."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.refused.most_common())
         total = self.accepted + self.refused.total()
         slowest = f"slowest {self.slowest * 1e3:.0f} ms"
@@ -338,7 +339,7 @@ class Watch:
 
 
 def peak_memory() -> int:
-    """The most memory that this process ever had resident, in bytes (0 where the system does not say)."""
+    """Return the peak resident memory of this process in bytes (0 if the system does not report it)."""
     if sys.platform == "win32":
         return 0
     import resource

@@ -33,7 +33,7 @@ SLACK = 8 << 20
 
 
 def believable(config: ModelConfig) -> None:
-    """What an accepted configuration predicts is bounded and positive."""
+    """Check that an accepted configuration predicts bounded, positive sizes."""
     shapes = tensor_shapes(config)
     assert 0 < len(shapes) <= 20_000
     assert all(0 < size <= 1 << 28 for shape in shapes.values() for size in shape)
@@ -45,7 +45,7 @@ def believable(config: ModelConfig) -> None:
 
 
 def rewrite(path: Path, data: bytes) -> None:
-    """A new file under the old name: mappings of the old one stay as they were, and no disk is waited for."""
+    """Write a new file under the old name, so mappings of the old one keep their content."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
@@ -63,7 +63,7 @@ def test_mutated_configurations(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(TIMEOUT)
 def test_mutated_configurations_of_models_that_are_there(tmp_path: Path) -> None:
-    """The weights contradict nearly every mutation; what passes describes them exactly."""
+    """The weights contradict nearly every mutation; an accepted one describes them exactly."""
     folders = [tiny_folder(tmp_path / family, family, vocab_size=300, tokenizer=False) for family in FAMILIES]
     documents = [json.loads((folder / "config.json").read_text()) for folder in folders]
     watch, before = Watch(factor=64, slack=SLACK), peak_memory()
@@ -94,7 +94,7 @@ GGUF_VALUES: tuple[Any, ...] = (
 
 
 def gguf_mutations(count: int) -> Iterator[tuple[Case, dict[str, Any]]]:
-    """Metadata with one to three keys changed, gone, renamed or new; the case is its label."""
+    """Return metadata with one to three keys changed, removed, renamed or added, and a case to name it."""
     for index in range(count):
         rng = random.Random(f"gguf metadata:{index}")
         metadata, done = dict(METADATA), []
@@ -159,7 +159,7 @@ def test_texts_that_are_no_configuration(text: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", [GPT2, LLAMA32, QWEN3, MISTRAL], ids=lambda said: str(said["model_type"]))
 def test_every_size_is_bounded(base: dict[str, Any]) -> None:
-    """Each number of a configuration, made huge, is refused or predicts a bounded size."""
+    """Each number of a configuration, when huge, is refused or predicts a bounded size."""
     numbers = [key for key, value in base.items() if isinstance(value, int) and not isinstance(value, bool)]
     assert len(numbers) > 5
     for key in numbers:
@@ -197,7 +197,7 @@ REMOTE_CODE: list[dict[str, Any]] = [
 
 @pytest.fixture
 def trapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A model folder full of Python files that would leave a mark if anybody imported them; and the mark."""
+    """Make a model folder full of Python files that leave a mark when imported; return it and the mark."""
     folder, mark = tiny_folder(tmp_path / "model", "llama"), tmp_path / "run"
     names = (
         "modeling_evil",

@@ -1,7 +1,7 @@
 """Mutated GGUF, safetensors and index files: no crash, no hang, no untyped error, memory like the file's.
 
-What a mutated file still says must also be what the reference readers say: if we accept, so do they, and
-every tensor has the same bytes. 1,000 of each in `make test`; `POPHOOD_FUZZ=100000` for the record.
+If we accept a mutated file, the reference readers must accept it too, with the same bytes for every tensor.
+1,000 of each in `make test`; `POPHOOD_FUZZ=100000` for the record.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TIMEOUT = 1_800
 
 
 def use(file: GGUFFile | SafetensorsFile) -> None:
-    """Whatever was accepted can be used: decoded, judged, shown."""
+    """Use an accepted file: decode, check and show its tensors."""
     repr(file.metadata)
     for tensor in file.tensors.values():
         repr(tensor)
@@ -54,7 +54,7 @@ def parse(opened: Callable[[Path], GGUFFile | SafetensorsFile], path: Path) -> N
 
 
 def fresh(path: Path, data: bytes) -> Path:
-    """A new file under the old name: an earlier mapping of that name must not see the new bytes."""
+    """Write a new file under the old name; an earlier mapping must not see the new bytes."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)
     return path
@@ -64,7 +64,7 @@ def fresh(path: Path, data: bytes) -> Path:
 
 
 def gguf_seeds() -> list[Seed]:
-    """One per group of value types and one per tensor type, small enough that a mutation hits something."""
+    """Make one seed per group of value types and per tensor type, so small that a mutation hits something."""
     rng = np.random.default_rng(0)
     numbers = [Key(f"n{kind}", kind, 1) for kind in g.FORMATS]
     arrays = [Key(f"a{kind}", g.ARRAY, (kind, [0, 1, 1])) for kind in g.FORMATS]
@@ -88,13 +88,13 @@ def gguf_seeds() -> list[Seed]:
 
 
 def same_as_ggml(path: Path, file: GGUFFile) -> None:
-    """gguf.GGUFReader, laxer than we are, takes the file as well and sees the same tensors."""
+    """Check that gguf.GGUFReader, which is laxer, also accepts the file and sees the same tensors."""
     library = pytest.importorskip("gguf", reason="needs Python package: gguf")
     if any(
         isinstance(value, list) and value and not isinstance(value[0], str)
         for value in file.metadata.values()
     ):
-        return  # it flattens nested arrays, and loses its place in some
+        return  # it flattens nested arrays, and misreads some
     reader = library.GGUFReader(path)
     assert [tensor.name for tensor in reader.tensors] == list(file.tensors)
     for tensor in reader.tensors:
@@ -125,7 +125,7 @@ def test_mutated_gguf(tmp_path: Path, record_property: Any) -> None:
 
 
 def safetensors_trees() -> list[tuple[dict[str, Any], bytes]]:
-    """Headers and data of good files of every dtype."""
+    """Return headers and data of good files of every dtype."""
     files = []
     names = list(DTYPE_BITS)
     for start in range(0, len(names), 3):
@@ -145,7 +145,7 @@ def safetensors_trees() -> list[tuple[dict[str, Any], bytes]]:
 
 
 def safetensors_cases(count: int) -> Any:
-    """By turns: the file as bytes, and its header as a tree under a right length."""
+    """Mutate alternately the file as bytes, and its header as a tree with a correct length."""
     trees = safetensors_trees()
     seeds = []
     for header, data in trees:
@@ -164,7 +164,7 @@ def safetensors_cases(count: int) -> Any:
 
 
 def reference_verdict(data: bytes) -> dict[str, Any] | None:
-    """What the safetensors package reads, or None if it refuses."""
+    """Return the tensors that the safetensors package reads, or None if it refuses."""
     library = pytest.importorskip("safetensors", reason="needs Python package: safetensors")
     try:
         return dict(library.deserialize(data))

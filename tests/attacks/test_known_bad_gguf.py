@@ -1,4 +1,4 @@
-"""Every way in which a GGUF file can lie, refused by its own words (llama.cpp's test-gguf.cpp has 26)."""
+"""Every way in which a GGUF file can lie, each refused with its own message (test-gguf.cpp has 26)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_tensor(info: Info, data: bytes = bytes(64)) -> bytes:
 
 
 def two(first: int, second: int, data: int = 96) -> bytes:
-    """Tensors a and b of 32 bytes each at two offsets."""
+    """Return a file with tensors a and b of 32 bytes each at two offsets."""
     return gguf([], [Info("a", [8], F32, first), Info("b", [8], F32, second)], bytes(data)).data
 
 

@@ -1,4 +1,4 @@
-"""Every way in which a safetensors file or an index of shards can lie, refused by its own words."""
+"""Every way in which a safetensors file or an index can lie, each refused with its own message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def entry(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8), **more: 
 
 
 def one(value: Any, data: int = 8) -> bytes:
-    """A file of one tensor w, described by `value`."""
+    """Return a file with one tensor w, described by `value`."""
     return packed({"w": value}, bytes(data))
 
 

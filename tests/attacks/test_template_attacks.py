@@ -1,4 +1,4 @@
-"""Hostile chat templates: none reaches Python, none runs past its limits, each is refused by a typed error.
+"""Hostile chat templates: none reaches Python or exceeds its limits, and each is refused by a typed error.
 
 An escape would show as the canary file, as an object's repr in the output, or as an untyped error. Bombs are
 timed: 2 s for rendering, plus what parsing a template of the largest size takes.
@@ -142,12 +142,12 @@ def test_there_are_enough_ways_out_among_them() -> None:
             ChatTemplate(source).render(MESSAGES)
         except PophoodError:
             refused += 1
-    # The rest write nothing, or plain data: an undefined name is empty, as in every Jinja.
+    # The others write nothing, or plain data; an undefined name is empty, as always in Jinja.
     assert refused >= len(ESCAPES) - 6
 
 
 def doubled(times: int, expression: str) -> str:
-    """A variable that an expression makes twice as large, many times."""
+    """Return a template in which an expression doubles a variable many times."""
     return (
         "{% set n = namespace(x='ab') %}"
         f"{{% for i in range({times}) %}}{{% set n.x = {expression} %}}{{% endfor %}}{{{{ n.x }}}}"
@@ -204,7 +204,7 @@ BOMBS = {
     "output": "{% for i in range(99999) %}" + "A" * 1000 + "{% endfor %}",
     "output of values": "{% for i in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
     "captured output": "{% set x %}{% for i in range(99999) %}" + "A" * 9999 + "{% endfor %}{% endset %}",
-    # One large text many times in a list: cheap to hold, dear to write, to compare and to search.
+    # One large text many times in a list: cheap to store, expensive to write, compare and search.
     "written lists": "{% set l = ['a' * 999999] * 99999 %}{{ l | upper }}",
     "formatted lists": "{% set l = ['a' * 9999] * 99999 %}{{ '%s' % l }}{{ '{!r}'.format(l) }}",
     "compared lists": "{% set a = 'a' * 999999 %}{% set b = 'a' * 999998 + 'a' %}"

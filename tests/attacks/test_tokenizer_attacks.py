@@ -1,7 +1,7 @@
 """Mutated tokenizers: tokenizer.json and the files beside it, GGUF metadata, vocab.bpe. 1,000 of each.
 
-Whatever loads is also used: texts go in and come back, every id is shown, stops are listed. Only typed errors
-may leave, within a second, and with memory like the file's. `POPHOOD_FUZZ=100000` for the record.
+Every tokenizer that loads is also used: texts are encoded and decoded, ids shown, stops listed. Only typed
+errors may be raised, within a second, and with memory like the file's. `POPHOOD_FUZZ=100000` for the record.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def byte_vocabulary() -> dict[str, int]:
 
 
 def byte_level_document() -> dict[str, Any]:
-    """A tokenizer.json in the manner of Llama 3, with every part in it."""
+    """Return a tokenizer.json like Llama 3's, with every part in it."""
     vocab = byte_vocabulary()
     size = len(vocab)
     llama3 = (
@@ -94,7 +94,7 @@ def byte_level_document() -> dict[str, Any]:
 
 
 def spaces_document() -> dict[str, Any]:
-    """A tokenizer.json in the manner of Llama 2."""
+    """Return a tokenizer.json like Llama 2's."""
     tokens = [
         "<unk>",
         "<s>",
@@ -208,7 +208,7 @@ def gguf_metadata(kind: str) -> dict[str, Any]:
 
 
 def use(tokenizer: Tokenizer) -> None:
-    """Whatever was accepted can be used; a text may still be one that the vocabulary cannot write."""
+    """Use an accepted tokenizer; its vocabulary may still be unable to write some texts."""
     for text in TEXTS:
         for parse_special in (False, True):
             try:
@@ -240,7 +240,7 @@ def load_and_use_gguf(data: bytes) -> None:
     try:
         metadata = json.loads(data)
     except (ValueError, RecursionError):
-        return  # a GGUF reader hands on values, never broken text
+        return  # a GGUF reader returns values, never broken text
     if not isinstance(metadata, dict):
         return
     tokenizer = load_text_gguf(metadata).tokenizer
@@ -249,19 +249,19 @@ def load_and_use_gguf(data: bytes) -> None:
 
 
 def fresh(path: Path, data: bytes) -> None:
-    """A new file in the place of the old: some file systems write an emptied one out at once, 2 ms each."""
+    """Write a new file instead of emptying the old one, which some file systems sync at once (2 ms)."""
     path.unlink(missing_ok=True)
     path.write_bytes(data)
 
 
 def watch() -> Watch:
-    """The library's own memory is not Python's, so the slack is for what is used of it."""
+    """Return a watch with slack for the library's memory, which Python does not count."""
     return Watch(factor=64, slack=4 << 20)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet_panics() -> Any:
-    """The library's panics, which become errors here, write to the process's stderr: not 5,000 times."""
+    """Silence stderr, to which the library writes each of its panics."""
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     yield
@@ -288,7 +288,7 @@ def test_mutated_tokenizer_json(tmp_path: Path, record_property: Any) -> None:
 
 @pytest.mark.timeout(1_800)
 def test_mutated_settings(tmp_path: Path, record_property: Any) -> None:
-    """The small JSON files beside the vocabulary, one at a time."""
+    """The small JSON files beside the vocabulary are mutated one at a time."""
     guard = watch()
     (tmp_path / "tokenizer.json").write_text(json.dumps(byte_level_document()), encoding="utf-8")
     names = list(SETTINGS)
@@ -309,7 +309,7 @@ def test_mutated_settings(tmp_path: Path, record_property: Any) -> None:
 
 @pytest.mark.timeout(1_800)
 def test_mutated_added_tokens(tmp_path: Path, record_property: Any) -> None:
-    """The files that count where tokenizer_config.json lists no added tokens."""
+    """These files count if tokenizer_config.json lists no added tokens."""
     guard = watch()
     (tmp_path / "tokenizer.json").write_text(json.dumps(byte_level_document()), encoding="utf-8")
     files: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "m
 
 
 def random_pair(target: str, inputs: int, outputs: int, rank: int) -> Pair:
-    """Two matrices that change the text: `random_pair("blocks.0.attn.q", 64, 64, 4)`."""
+    """Return two random matrices that change the text: `random_pair("blocks.0.attn.q", 64, 64, 4)`."""
     random = np.random.default_rng([zlib.crc32(target.encode()), rank])
     a = random.standard_normal((rank, inputs), np.float32) / np.float32(np.sqrt(inputs))
     b = random.standard_normal((outputs, rank), np.float32) / np.float32(np.sqrt(rank))
@@ -33,7 +33,7 @@ def random_adapter(
     kinds: Sequence[str] = EVERYWHERE,
     blocks: Sequence[int] | None = None,
 ) -> Adapter:
-    """An adapter of rank `rank` for the matrices `kinds` of the given blocks (default: all)."""
+    """Return an adapter of rank `rank` for the matrices `kinds` of the given blocks (default: all)."""
     wanted = range(config.n_layer) if blocks is None else blocks
     targets = {}
     for name, shape in tensor_shapes(config).items():
@@ -62,7 +62,7 @@ def same(one: Adapter, other: Adapter) -> bool:
 
 
 def logits(config: ModelConfig, weights: StoredWeights, ids: Sequence[int]) -> NDArray[Any]:
-    """The engine's logits after every token: [T, V]."""
+    """Return the engine's logits after every token: [T, V]."""
     engine = Engine(config, "f32", threads=1)
     engine.load(weights)
     with engine.sequence() as sequence:

@@ -1,4 +1,4 @@
-"""A full disk at every write, damage between writing and reading back: the older export stays, whole."""
+"""A full disk at every write, and damage before reading back: the older export stays complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def contents(place: Path) -> dict[str, bytes]:
-    """Everything at a place and beside it that an export could leave."""
+    """List everything at a path and beside it that an export could leave."""
     return {
         str(path.relative_to(place.parent)): path.read_bytes()
         for path in sorted(place.parent.rglob("*"))
@@ -97,7 +97,7 @@ def test_the_kernel_s_own_error_names_the_sum(
 
 
 def spoil(offset: int) -> Callable[..., Any]:
-    """Change one byte of the weights after they were written, before they are read back."""
+    """Change one byte of the weights between writing and reading back."""
 
     def spoiled(path: Path, *args: Any, **kwargs: Any) -> Any:
         weights = path / "model.safetensors" if path.is_dir() else path

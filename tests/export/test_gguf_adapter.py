@@ -110,7 +110,7 @@ def test_a_spoiled_adapter_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def foreign(path: Path, config: ModelConfig, alpha: float, keys: dict[str, Any], **tensors: Any) -> Path:
-    """An adapter of the first q, as other converters write it."""
+    """Write an adapter of the first q as other converters do."""
     import gguf
 
     a, b = random_pair("blocks.0.attn.v", config.n_embd, config.n_kv_head * config.head_dim, 4)

@@ -1,4 +1,4 @@
-"""Models that other programs merged: an output matrix that is tied no more, tokens without rows."""
+"""Models merged by other programs: an output matrix that is no longer tied, tokens without rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDS = [1, 2, 3, 4, 5, 77, 300]
 
 
 def with_output(folder: Path, factor: float) -> Path:
-    """Add an output matrix of its own to a model whose config.json ties it."""
+    """Add a separate output matrix to a model whose config.json ties it."""
     safetensors = pytest.importorskip("safetensors.numpy", reason="needs Python package: safetensors")
     weights = safetensors.load_file(folder / "model.safetensors")
     token = next(name for name in weights if name.endswith(("embed_tokens.weight", "wte.weight")))

@@ -1,4 +1,4 @@
-"""A family that GGUF knows by another name, and an architecture that was lost on the way."""
+"""A family with another name in GGUF, and an architecture that an export would lose."""
 
 from __future__ import annotations
 

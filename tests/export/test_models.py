@@ -64,7 +64,7 @@ def test_folders_in_transformers(tmp_path: Path, family: str, source: str) -> No
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_trained_is_what_was_written(tmp_path: Path, family: str) -> None:
-    """The adapter while it learns in torch, and the written files in the engine: within 1e-3."""
+    """The adapter during training in torch and the exported files in the engine agree within 1e-3."""
     import torch
 
     from pophood.train.model.attention import WHOLE

@@ -1,4 +1,4 @@
-"""Patterns of module names against Python's `re`, as PEFT uses it, and some that would take `re` years."""
+"""Patterns of module names, compared with Python's `re` as PEFT uses it, and some that take `re` years."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = (
 
 
 def by_peft(pattern: str, name: str) -> bool:
-    """PEFT 0.21, utils/other.py, get_pattern_key."""
+    """Match as PEFT 0.21 does (get_pattern_key in utils/other.py)."""
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
@@ -92,7 +92,7 @@ def test_random_patterns(pattern: str, name: str) -> None:
     ],
 )
 def test_a_hostile_pattern_ends(pattern: str) -> None:
-    """Python's re would not come back before the guard against hanging."""
+    """Python's re would not finish before the time-out of the test."""
     patterns = ModulePatterns([pattern])
     try:
         assert all(patterns.first("a" * 200 + str(i)) is None for i in range(20))

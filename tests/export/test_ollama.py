@@ -1,4 +1,4 @@
-"""The Modelfile: Go templates, run by a small interpreter, give the text of the chat template behind them."""
+"""The Modelfile: Go templates, run by a small interpreter, give the same text as the chat template."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def go(template: str, messages: list[tuple[str, str]]) -> str:
-    """What Go's text/template makes of `range`, `if eq .Role`, `else if`, `.Content` and `end`."""
+    """Interpret `range`, `if eq .Role`, `else if`, `.Content` and `end` as Go's text/template does."""
     before, inside, after = re.fullmatch(  # type: ignore[union-attr]
         r"(.*?)\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}(.*)", template, re.DOTALL
     ).groups()

@@ -1,4 +1,4 @@
-"""Adapters against PEFT itself: ours open there with equal logits, its own open here with equal numbers."""
+"""Adapters compared with PEFT: ours open there with equal logits, and PEFT's open here with equal values."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_ours_come_back(tmp_path: Path, case: str) -> None:
 
 
 def theirs(folder: Path, family: str, **settings: Any) -> Any:
-    """An adapter made and saved by PEFT over a random model; the model, its B no longer zero."""
+    """Save an adapter of a random model with PEFT, with B not zero; return the model."""
     import torch
 
     torch.manual_seed(0)

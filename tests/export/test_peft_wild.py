@@ -1,6 +1,6 @@
-"""Adapter folders as other programs and other releases of PEFT leave them: read, or refused in a clear line.
+"""Adapter folders from other programs and other releases of PEFT: read, or refused with a clear message.
 
-The shapes are those of public reports; the numbers beside the cases are the reports'.
+The cases come from public reports, whose numbers are given beside them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLAIN = {f"base_model.model.{MODULE}.lora_A.weight": A, f"base_model.model.{MODU
 
 
 def a_folder(path: Path, tensors: dict[str, Any] | None = None, **settings: Any) -> Path:
-    """An adapter folder with the given tensors and further keys in its configuration."""
+    """Write an adapter folder with the given tensors and further configuration keys."""
     path.mkdir(parents=True)
     said = {"peft_type": "LORA", "r": 2, "lora_alpha": 2} | settings
     (path / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
@@ -53,7 +53,7 @@ def a_folder(path: Path, tensors: dict[str, Any] | None = None, **settings: Any)
         {"corda_config": None, "eva_config": None, "exclude_modules": None, "trainable_token_indices": None},
         {"lora_bias": False, "use_original_init": False, "layer_replication": None},  # peft #1511, #1979
         {"_from_model_config": False},  # peft #1168
-        # ms-swift writes what it learned with
+        # ms-swift records its training settings
         {"lora_dtype": "bf16", "lorap_lr_ratio": 16.0, "lorap_emb_lr": 1e-6},
         {"layer_replication": {}, "modules_to_save": False, "megatron_config": [], "bias": None},
         {"auto_mapping": {"base_model_class": "LlamaForCausalLM", "unsloth_fixed": True}},
@@ -254,7 +254,7 @@ def test_weights_under_another_name_are_listed(tmp_path: Path) -> None:
 
 
 def template_source(lm: pophood.LM) -> str | None:
-    """The chat template that a conversation would be written in."""
+    """Return the chat template that a conversation would use."""
     return None if lm.chat_template is None else lm.chat_template.source
 
 

@@ -1,4 +1,4 @@
-"""Where an export goes is judged before any work; errors name the path that was typed, and the full disk."""
+"""The target of an export is checked before any work; errors name the typed path and the full disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZES: dict[str, Any] = {"n_layer": 1, "n_embd": 32, "head_dim": 8, "n_inner": 3
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Paths below are relative to a folder of the test's own, as a user types them."""
+    """Change into the test's own folder, so that paths are relative, as a user types them."""
     monkeypatch.chdir(tmp_path)
     tiny_folder(Path("base"), "llama", **SIZES)
     Path("file.txt").write_text("mine", encoding="utf-8")
@@ -128,7 +128,7 @@ OUT = ("out", "out.gguf", "./out", "full/out.gguf")
 
 
 def full_disk(*args: object, **kwargs: object) -> None:
-    """What the system says when there is no room left."""
+    """Raise the system's error for a full disk."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

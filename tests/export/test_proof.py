@@ -1,4 +1,4 @@
-"""The figures that prove an export: by hand on a few logits, and where the greedy continuation begins."""
+"""The figures of a proof, checked by hand on a few logits, and the start of the greedy continuation."""
 
 from __future__ import annotations
 

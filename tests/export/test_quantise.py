@@ -1,4 +1,4 @@
-"""The quantisers against ggml's own: the gguf package's bits, and what our decoders make of them."""
+"""The quantisers give the bits of the gguf package, and our decoders read them."""
 
 from __future__ import annotations
 

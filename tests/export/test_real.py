@@ -1,4 +1,4 @@
-"""A real model: SmolLM2 with an adapter, exported in every way, and opened by everybody."""
+"""A real model: SmolLM2 with an adapter, exported in every format and opened by every program."""
 
 from __future__ import annotations
 

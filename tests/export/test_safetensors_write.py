@@ -1,4 +1,4 @@
-"""Our safetensors writer against the reference's, byte for byte, and on a full disk."""
+"""Our safetensors writer gives the reference writer's bytes, and survives a full disk."""
 
 from __future__ import annotations
 

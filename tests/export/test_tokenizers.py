@@ -1,4 +1,4 @@
-"""Tokenizers across formats: SentencePiece-style ones, every way to cut words, ids of starts and ends."""
+"""Tokenizers across formats: SentencePiece-style ones, every pre-tokenizer, start and end tokens."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def split(pattern: str) -> dict[str, Any]:
 
 
 def with_metadata(path: Path, metadata: dict[str, Any]) -> Bundle:
-    """A random llama around a vocabulary in GGUF's keys."""
+    """Make a random llama with a vocabulary in GGUF's keys."""
     keys = {key: value for key, value in metadata.items() if key.startswith("tokenizer.")}
     size = len(keys["tokenizer.ggml.tokens"])
     return open_bundle(tiny_gguf(path, "llama", tokenizer=False, keys=keys, vocab_size=size, **SIZES))
@@ -110,7 +110,7 @@ def test_every_way_to_cut_words(tmp_path: Path, pre: str) -> None:
 
 @pytest.mark.parametrize("pre", WAYS)
 def test_what_runs_from_gguf_runs_from_the_folder_with_the_same_ids(tmp_path: Path, pre: str) -> None:
-    """On a vocabulary that shows every other cut: in pophood, and in transformers' hands."""
+    """On a vocabulary in which every split has its own ids, pophood and transformers agree."""
     from transformers import AutoTokenizer
 
     bundle = with_metadata(tmp_path / "base.gguf", pairs_metadata(pre))
@@ -128,7 +128,7 @@ def test_what_runs_from_gguf_runs_from_the_folder_with_the_same_ids(tmp_path: Pa
 
 @pytest.mark.parametrize("pre", WAYS)
 def test_a_published_folder_gets_its_name(tmp_path: Path, pre: str) -> None:
-    """The pre-tokenizer of tokenizer.json as it is published, to GGUF and into llama.cpp."""
+    """A published pre-tokenizer of tokenizer.json keeps its ids in GGUF and llama.cpp."""
     cut = CUT_BY_NAME[pre]
     published = {"type": "Sequence", "pretokenizers": list(cut.published)}
     tiny_folder(tmp_path / "base", "llama", vocab_size=1600, tokenizer=False, **SIZES)
@@ -188,7 +188,7 @@ def test_added_tokens_beside_vocab_and_merges_reach_gguf(tmp_path: Path) -> None
 
 
 def test_a_word_that_merges_do_not_reach_keeps_its_option(tmp_path: Path) -> None:
-    """Qwen2's cut has no name with `ignore_merges`; without such words it makes no difference."""
+    """Qwen2's pre-tokenizer has no name with `ignore_merges`, which only matters for words that need it."""
     way = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [split(QWEN2), BYTES]}}
     bundle = folder_with(tmp_path / "base", way, ignore_merges=True)
     with pytest.raises(Unsupported, match="GGUF has no name"):
@@ -215,7 +215,7 @@ def test_a_word_that_merges_do_not_reach_keeps_its_option(tmp_path: Path) -> Non
     ],
 )
 def test_what_changes_no_ids_does_not_refuse_an_export(tmp_path: Path, change: dict[str, Any]) -> None:
-    """deepseek-llm's normalizer is an empty sequence; an unknown token is unused where no byte is unknown."""
+    """deepseek-llm's normalizer is an empty sequence; its unknown token is never used."""
     bundle = folder_with(tmp_path / "base", change)
     keys, notes = tokenizer_keys(bundle, None)
     assert (keys["tokenizer.ggml.pre"], notes) == ("dbrx", [])
@@ -235,7 +235,7 @@ def test_what_spaces_have_no_word_for(tmp_path: Path, normalizer: str) -> None:
 def folder_with(
     path: Path, change: dict[str, Any], size: int = 1600, ignore_merges: bool = False, **files: Any
 ) -> Bundle:
-    """A random llama's folder whose tokenizer.json is changed in some places, its model in some keys."""
+    """Make the folder of a random llama with changes in tokenizer.json and in its model."""
     tiny_folder(path, "llama", vocab_size=size, tokenizer=False, **SIZES)
     folder_of(path, library_tokenizer("llama-bpe", ignore_merges=ignore_merges), **files)
     document = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))

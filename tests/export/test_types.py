@@ -1,4 +1,4 @@
-"""The types of an export: the base's own unless one is asked for; bfloat16 is torch's; tuning is alike."""
+"""The types of an export: the base's own by default; bfloat16 as in torch; the same for tuning."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_type_may_differ_from_tensor_to_tensor(tmp_path: Path) -> None:
     again = export_model(written, tmp_path / "again.gguf", threads=1)
     assert again.proof is not None
     assert again.proof.bits_equal
-    # Asked for, one type holds for all tensors of a folder.
+    # If one type is requested, all tensors of a folder have it.
     export_model(bundle, tmp_path / "all", "bf16", threads=1)
     assert open_bundle(tmp_path / "all").weights.stored_type("final_norm.weight") == "BF16"
 
@@ -96,7 +96,7 @@ def test_the_type_may_differ_from_tensor_to_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["f16", "bf16", "q8_0", "q4_0", "q4_1"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stored_types_by_name(tmp_path: Path, family: str, kind: str) -> None:
-    """In 4 bits the token matrix and an output matrix of its own have 8; vectors and positions have 32."""
+    """With 4-bit types, the token matrix and a separate output matrix have 8 bits, vectors 32."""
     bundle = base(tmp_path, "folder", family)
     export_model(bundle, tmp_path / "out.gguf", kind, threads=1)
     logits_go_through = {"token_embd.weight", "output.weight"}

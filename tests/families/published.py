@@ -1,4 +1,4 @@
-"""config.json as published models have it: facts of interoperation, and their parameter counts."""
+"""The config.json and parameter counts of published models, needed for interoperation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that change nothing keep no model shut, and what the refusals advise can be done."""
+"""Values that change nothing are accepted, and the advice of the refusals works."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_an_unknown_architecture_names_its_file_and_a_way_out(kind: str | None, 
 
 
 def test_every_error_of_a_model_names_its_file(tmp_path: Path) -> None:
-    """The parts of a model say what is wrong with them; `open_weights` says which model."""
+    """The readers say what is wrong with a part; `open_weights` adds which model."""
     folder = tiny_folder(tmp_path / "m", "llama", keys={"num_hidden_layers": 3})
     with pytest.raises(BadFile, match=f"^{re.escape(str(folder))}: tensors and configuration disagree"):
         open_weights(folder)

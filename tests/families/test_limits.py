@@ -1,4 +1,4 @@
-"""What matters only beyond a length: such a model is computed up to there, exactly, and refused beyond.
+"""Keys that matter only beyond a length: the model is exact up to there, and refused beyond.
 
 Sliding windows (in every block, in some, in none) and dynamic scaling of rotary positions, from folders and
 GGUF files, beside transformers.
@@ -130,7 +130,7 @@ def test_layer_types_need_an_entry_for_each_block_in_transformers_too() -> None:
 
 
 def mistral(folder: Path) -> None:
-    """Turn a folder of the Llama family into one of Mistral's."""
+    """Convert a folder of the Llama family to Mistral."""
     said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     said = {
         key: value for key, value in said.items() if not key.endswith("_bias") and key != "pretraining_tp"
@@ -189,7 +189,7 @@ def test_up_to_the_limit_the_numbers_are_those_of_transformers(tmp_path: Path, c
     assert np.abs(transformers_logits(folder, IDS[:32]) - ours).max() < 1e-4
     with pytest.raises(ContextOverflow, match=r"33 tokens; 32 are computed with this model, since "):
         engine.logits([(sequence, IDS[32:33])])
-    # What lies beyond is another computation, or there would be no reason to refuse it.
+    # Beyond the limit the results differ; otherwise there would be no reason to refuse.
     assert bundle.config.rope is not None
     plain: dict[str, Any] = {"max_position_embeddings": 256}
     if "rope_parameters" in keys:

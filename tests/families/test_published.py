@@ -1,4 +1,4 @@
-"""What published configurations mean: the same to pophood as to transformers, and the published counts."""
+"""Published configurations mean the same to pophood as to transformers, with the published counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def transformers_config(config_json: dict[str, Any]) -> Any:
 
 
 def inverse_frequencies(config: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The table that transformers' own rotary embedding of this config makes."""
+    """Return the table of transformers' own rotary embedding for this config."""
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     table: np.ndarray[Any, np.dtype[np.float32]] = LlamaRotaryEmbedding(config).inv_freq.numpy()
@@ -32,7 +32,7 @@ def inverse_frequencies(config: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def last_bits(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> int:
-    """How many float32 numbers apart the two are at most."""
+    """Return the largest difference in units of the last place (float32)."""
     return int(np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32)).max())
 
 
@@ -83,7 +83,7 @@ def test_old_and_new_spellings_mean_the_same(scaling: Any, spelling: Any) -> Non
 
 
 def test_transformers_own_defaults_are_read_back() -> None:
-    """A config.json that transformers 5 writes with every default spelled out."""
+    """Return a config.json that transformers 5 writes, with every default spelled out."""
     for name, size in (
         ("gpt2", {}),
         ("llama", {}),
@@ -126,7 +126,7 @@ def test_frequencies_are_within_one_bit_of_transformers(theta: float, head_dim: 
 def test_llama3_with_and_without_its_original_context(
     positions: int, spelling: str, original: int | None
 ) -> None:
-    """Absent, the original context is the whole one, as transformers takes it, not Llama 3.1's 8,192."""
+    """Without the key, the original context is the whole one, as in transformers, not Llama 3.1's 8,192."""
     table = {key: value for key, value in LLAMA32["rope_scaling"].items() if not key.startswith("original")}
     table |= {} if original is None else {"original_max_position_embeddings": original}
     said = {key: value for key, value in LLAMA32.items() if key not in ("rope_scaling", "rope_theta")}
@@ -142,7 +142,7 @@ def test_llama3_with_and_without_its_original_context(
 
 
 def test_llama3_frequencies_as_numbers() -> None:
-    """By hand: wavelengths below 2,048 are kept, above 8,192 divided by 8, between them blended."""
+    """By hand: wavelengths below 2,048 are unchanged, above 8,192 divided by 8, blended in between."""
     rope = Rope(500_000.0, "llama3", 8.0, 1.0, 4.0, 8192)
     plain, scaled = Rope(500_000.0).frequencies(128), rope.frequencies(128)
     wavelengths = 2 * np.pi / plain.astype(np.float64)
@@ -157,7 +157,7 @@ def test_llama3_frequencies_as_numbers() -> None:
 
 
 def test_every_family_says_what_every_key_is() -> None:
-    """The keys that transformers 5 writes are all in the tables: none is left to chance."""
+    """All keys that transformers 5 writes are in the tables."""
     for name, family in FAMILIES.items():
         written = json.loads(transformers_config({"model_type": name}).to_json_string(use_diff=False))
         assert set(written) <= set(family.hf_keys), name

@@ -1,4 +1,4 @@
-"""What is refused, key by key and tensor by tensor, and that the message names it."""
+"""Refusals, key by key and tensor by tensor, and that the message names the cause."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_other_peoples_gguf_keys_are_left_alone() -> None:
 
 
 def gguf_tensors(**changes: Tensor | None) -> dict[str, Tensor]:
-    """The tensors of a tiny Llama as a GGUF file has them, some of them changed or (None) gone."""
+    """Return the tensors of a tiny Llama as in a GGUF file, with some changed or (None) removed."""
     config = tiny_config("llama")
     tensors = {}
     for entry in gguf_entries(config, Values(config), duplicate_output=False):

@@ -1,4 +1,4 @@
-"""Canonical tensors: the same from a folder and from GGUF, none left over, views instead of copies."""
+"""Canonical tensors: equal from a folder and from GGUF, none left over, views instead of copies."""
 
 from __future__ import annotations
 

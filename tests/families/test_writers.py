@@ -1,6 +1,6 @@
-"""The fixtures themselves: transformers reads the folders, llama.cpp the GGUF files; both compute the same.
+"""The fixtures themselves: transformers reads the folders and llama.cpp the GGUF files, with equal results.
 
-So the two writers agree with two readers that are not ours, and what our readers make of both is settled by
+So the two writers agree with two independent readers; our readers are compared with both in
 comparing values (test_tensors.py).
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.llama import open_llama
 from tests.tiny import FAMILIES, reference, tiny_config, tiny_folder, tiny_gguf, vocabulary
 
-# llama.cpp looks GELU up in a table of float16 values. The rest differs by up to 2.3e-5 (AVX-512).
+# llama.cpp reads GELU from a table of float16 values. The rest differs by up to 2.3e-5 (AVX-512).
 TOLERANCE = dict.fromkeys(FAMILIES, 4e-5) | {"gpt2": 5e-3}
 
 

@@ -1,4 +1,4 @@
-"""GGUF files byte by byte, good and bad: what ggml's own writer would refuse to write."""
+"""Builds GGUF files byte by byte, including ones that ggml's own writer would refuse to write."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0":
 
 
 class Key(NamedTuple):
-    """A metadata key. An array's value is (element type, elements); `claimed` is a lie about their number."""
+    """A metadata key.
+
+    An array's value is (element type, elements); `claimed` is a false number of elements.
+    """
 
     name: str | bytes
     type: int
@@ -36,7 +39,7 @@ class Key(NamedTuple):
 
 
 class Info(NamedTuple):
-    """A line of the list of tensors: sizes fastest first, ggml's number of the type."""
+    """An entry of the tensor list: sizes fastest first, and ggml's number of the type."""
 
     name: str | bytes
     sizes: Sequence[int]
@@ -57,7 +60,7 @@ def gguf(
     alignment: int = 32,
     name: str = "gguf",
 ) -> Seed:
-    """A file as described, right or wrong."""
+    """Build a file as described, right or wrong."""
     out = Writer().put(magic, "text").u32(version)
     out.u64(len(infos) if n_tensors is None else n_tensors).u64(len(keys) if n_keys is None else n_keys)
     for key in keys:
@@ -90,7 +93,10 @@ def _value(out: Writer, kind: int, value: Any, count: int | None = None) -> None
 def placed(
     tensors: Sequence[tuple[str, str, Sequence[int], bytes]], alignment: int = 32
 ) -> tuple[list[Info], bytes]:
-    """Tensors (name, type, shape rows first, bytes) one after another, padded: their lines and the data."""
+    """Lay out tensors (name, type, shape rows first, bytes) with padding.
+
+    Return their entries and the data.
+    """
     infos, data = [], b""
     for name, kind, shape, content in tensors:
         data += bytes(-len(data) % alignment)
@@ -100,7 +106,7 @@ def placed(
 
 
 def nbytes(kind: str, shape: Sequence[int]) -> int:
-    """Bytes of a tensor."""
+    """Return the bytes of a tensor."""
     values = 1
     for size in shape:
         values *= size

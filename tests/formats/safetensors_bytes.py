@@ -1,4 +1,4 @@
-"""safetensors files byte by byte, good and bad, and small sharded models."""
+"""Builds safetensors files byte by byte, good and bad, and small sharded models."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 
 
 def packed(header: Any, data: bytes = b"", *, padding: int | None = None, length: int | None = None) -> bytes:
-    """A file of a header (JSON value or raw bytes) and data; `length` is a lie about the header's."""
+    """Build a file from a header (JSON value or raw bytes) and data.
+
+    `length` is a false length of the header.
+    """
     text = header if isinstance(header, bytes) else json.dumps(header).encode("utf-8", "surrogatepass")
     text += b" " * (-len(text) % 8 if padding is None else padding)
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
 
 
 def floats(tensors: dict[str, list[float]]) -> bytes:
-    """A good file of F32 vectors."""
+    """Build a good file of F32 vectors."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, values in tensors.items():
@@ -29,7 +32,7 @@ def floats(tensors: dict[str, list[float]]) -> bytes:
 
 
 def sharded(folder: Path, shards: dict[str, dict[str, list[float]]]) -> Path:
-    """Write shards and their index; the path of the index."""
+    """Write shards and their index; return the path of the index."""
     weight_map: dict[str, str] = {}
     for shard, tensors in shards.items():
         (folder / shard).write_bytes(floats(tensors))

@@ -1,4 +1,4 @@
-"""Good GGUF files are read exactly as ggml's own Python reader does; the bad ones are in tests/attacks."""
+"""Good GGUF files are read exactly as by ggml's own Python reader; bad ones are in tests/attacks."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ NUMBERS = {  # value type -> its extremes
 
 
 def plain(value: Any) -> Any:
-    """Arrays as lists, for comparing."""
+    """Convert arrays to lists for comparison."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def agrees_with_ggml(path: Path, decode_at_most: int = 1 << 20) -> None:
-    """Our reading equals that of gguf.GGUFReader in every key, type, shape, byte and decoded value."""
+    """Check that we read the same keys, types, shapes, bytes and decoded values as gguf.GGUFReader."""
     library = pytest.importorskip("gguf", reason="needs Python package: gguf")
     reader = library.GGUFReader(path)
     with open_gguf(path) as file:
@@ -306,7 +306,7 @@ def test_any_good_file(
 
 @pytest.mark.parametrize("zeros", [1, 31, 32, 5_000, 3 << 20])
 def test_zeros_after_the_last_tensor_are_padding(zeros: int, tmp_path: Path) -> None:
-    """llama.cpp and ggml's reader never look there; programs that fetch in blocks fill the last one."""
+    """llama.cpp and ggml's reader ignore these bytes; programs that fetch in blocks fill the last one."""
     infos, data = placed([("w", "F32", (8,), bytes(range(32)))])
     path = tmp_path / "m.gguf"
     path.write_bytes(gguf([], infos, data).data + bytes(zeros))

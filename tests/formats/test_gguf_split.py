@@ -1,4 +1,4 @@
-"""Split GGUF files: read as llama.cpp reads the same parts, and every contradiction among parts is named."""
+"""Split GGUF files: read as by llama.cpp, and every contradiction among parts is named."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"vocab_size": 400}
 
 
 def split_model(folder: Path, family: str = "llama", part_tensors: int = 7, **options: Any) -> list[Path]:
-    """Parts as ggml's own writer cuts a model."""
+    """Write the parts of a model with ggml's own writer."""
     folder.mkdir(exist_ok=True)
     tiny_gguf(folder / "m.gguf", family, part_tensors=part_tensors, **SMALL, **options)
     return sorted(folder.glob("m-*.gguf"))
@@ -80,7 +80,7 @@ def test_links_into_a_cache_keep_their_names(tmp_path: Path) -> None:
 
 
 def write_parts(folder: Path, *parts: dict[str, Any]) -> Path:
-    """Two good parts of one tensor each, or what `parts` says instead; returns the first part's path."""
+    """Write two good parts of one tensor each, changed as `parts` says; return the first part's path."""
     usual: list[dict[str, Any]] = [
         {"name": f"m-{i + 1:05}-of-{len(parts):05}.gguf", "no": i, "count": len(parts), "all": len(parts)}
         for i in range(len(parts))

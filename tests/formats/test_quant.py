@@ -132,7 +132,7 @@ def test_decode_iq4_by_hand() -> None:
 
 @pytest.mark.parametrize("file_type", ["IQ4_NL", "IQ4_XS", "Q4_K_M"])
 def test_llama_cpp_computes_the_same_from_its_own_iq4_blocks(file_type: str, tmp_path: Path) -> None:
-    """Files that llama.cpp quantised: rows that 256 does not divide, one matrix among other types."""
+    """Files quantised by llama.cpp, with rows that are not a multiple of 256, and matrices of other types."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="needs Python package: llama_cpp")
     whole = tiny_gguf(tmp_path / "f32.gguf", "llama", vocab_size=400, n_embd=256, n_inner=160, n_head=8)
     options = llama_cpp.llama_model_quantize_default_params()

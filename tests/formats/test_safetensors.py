@@ -1,4 +1,4 @@
-"""Good safetensors files are read exactly as the reference reads them; shards stay in their folder."""
+"""Good safetensors files are read exactly as by the reference package; shards stay in their folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHOLE_BYTES = sorted(name for name, bits in DTYPE_BITS.items() if bits % 8 == 0)
 
 
 def agrees_with_the_reference(path: Path) -> None:
-    """Our reading equals that of the safetensors package in every name, dtype, shape and byte."""
+    """Check that we read the same names, dtypes, shapes and bytes as the safetensors package."""
     library = pytest.importorskip("safetensors", reason="needs Python package: safetensors")
     theirs = dict(library.deserialize(path.read_bytes()))
     with open_safetensors(path) as file:

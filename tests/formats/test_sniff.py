@@ -1,4 +1,4 @@
-"""What a file is, is read from its bytes; pickles are refused without being opened."""
+"""Files are identified by their bytes; pickles are refused without being opened."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_piece_of_a_file_is_called_a_piece(tmp_path: Path, name: str, words: s
 
 
 def test_all_pieces_joined_are_a_model(tmp_path: Path) -> None:
-    """The advice is true; and a whole file under a piece's name is opened, since its bytes are whole."""
+    """The advice works, and a complete file under a piece's name is opened."""
     infos, data = placed([("w", "F32", (64,), bytes(range(256)))])
     whole = gguf([], infos, data).data
     for i in range(4):
@@ -259,7 +259,7 @@ def test_all_pieces_joined_are_a_model(tmp_path: Path) -> None:
 
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
-    """Opening one would wait for ever."""
+    """Opening one would block forever."""
     linux()
     os.mkfifo(tmp_path / "model.safetensors")
     for look in (identify, open_gguf, weights_at, map_file):

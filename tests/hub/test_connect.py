@@ -1,4 +1,4 @@
-"""Where a redirect may lead, and what an address is."""
+"""Redirects: which targets are allowed, and how addresses are parsed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_reach(reach: Reach, address: str) -> None:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Names that resolve as the test says; addresses other than 127.0.0.1 are not connected to."""
+    """Make names resolve as the test says; only 127.0.0.1 is connected to."""
     known: dict[str, str] = {}
 
     def resolve(host: str, port: int, **kw: Any) -> list[Any]:
@@ -79,7 +79,7 @@ def test_a_redirect_never_leads_to_a_more_private_place(
     leads_to: str,
     refused: bool,
 ) -> None:
-    # Everything really is 127.0.0.1; what counts as what is what this test says.
+    # Every name is really 127.0.0.1; this test decides which reach each one has.
     port = hub.server_address[1]
     names |= {"hub.test": "127.0.0.1", "other.test": "127.0.0.1"}
     order = iter([Reach[hub_is], Reach[leads_to]])
@@ -217,7 +217,7 @@ def test_what_is_not_http(reply: bytes) -> None:
 
 
 def test_a_certificate_that_proves_nothing(tmp_path: Any) -> None:
-    """A TLS server with its own certificate: refused, with the way out for a company's proxy."""
+    """A TLS server with its own certificate is refused, with advice for a company's proxy."""
     import shutil
     import ssl
     import threading

@@ -1,4 +1,4 @@
-"""The disk is full at every write in turn: the sums are told, the old model stays, the pull goes on."""
+"""A full disk at every write in turn: the error has the sums, the old model stays, the pull resumes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEW = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 class FullDisk:
-    """Counts the operations that can need space on the disk, and makes one of them fail with ENOSPC."""
+    """Counts the operations that may need disk space, and makes one of them fail with ENOSPC."""
 
     def __init__(self, fail_at: int) -> None:
         self.fail_at, self.count, self.failed = fail_at, 0, ""

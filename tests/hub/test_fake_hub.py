@@ -23,7 +23,7 @@ print(snapshot_download("openai-community/gpt2", allow_patterns=sys.argv[1:] or 
 
 
 def snapshot_download(hub: FakeHub, *patterns: str) -> Path:
-    """What `hf download` does, with our hub and this test's HF_HOME."""
+    """Run `hf download` with the fake hub and this test's HF_HOME."""
     environment = os.environ | {
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,4 +1,4 @@
-"""The facts of the catalogue against the sums of their own shapes."""
+"""The catalogue's parameter counts agree with its shapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pophood.hub.known_models import KnownModel
 
 
 def config_of(model: KnownModel) -> ModelConfig:
-    """The architecture that a family has, with the catalogue's sizes."""
+    """Build a family's config with the catalogue's sizes."""
     gpt2 = model.family[0] == "gpt2"
     return ModelConfig(
         architecture="gpt2" if gpt2 else "llama",

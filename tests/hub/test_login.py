@@ -1,4 +1,4 @@
-"""The saved login goes to huggingface.co's own origin alone; it is not even read for other hubs."""
+"""The saved login is sent to huggingface.co's own origin only; for other hubs it is not even read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HF = "https://huggingface.co"
 
 @pytest.fixture
 def own(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    """The fake hub as the one that a saved login belongs to, with a repo."""
+    """Make the fake hub the one that the saved login belongs to, and add a repo."""
     monkeypatch.setattr(web, "HUB", hub.endpoint)
     monkeypatch.delenv("HF_ENDPOINT")
     for name in ("HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN"):
@@ -32,7 +32,7 @@ def own(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """What `hf auth login` leaves behind (HF_HOME is tmp_path/hf in these tests)."""
+    """Write the file that `hf auth login` leaves (HF_HOME is tmp_path/hf in these tests)."""
     path = tmp_path / "hf" / "token"
     path.parent.mkdir()
     path.write_text("hf_saved\n")

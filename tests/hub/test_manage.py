@@ -1,4 +1,4 @@
-"""list, use and rm; and a thousand hostile names that touch nothing outside the store."""
+"""The commands list, use and rm, and a thousand hostile names that touch nothing outside the store."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def hostile_names(count: int) -> Iterator[str]:
 
 
 def tree(folder: Path, but: Path) -> dict[str, bytes | None]:
-    """Everything below a folder, except below another."""
+    """List everything below a folder, except below another."""
     return {
         str(path): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -176,7 +176,7 @@ def tree(folder: Path, but: Path) -> dict[str, bytes | None]:
 
 
 class EveryRepo(dict[str, dict[str, bytes]]):
-    """A hub on which every name is a model."""
+    """Start a hub on which every name is a model."""
 
     def __contains__(self, key: object) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Interrupted and lying servers: the right hash or a clean failure, and never half a model in sight."""
+"""Interrupted and lying servers: the right hash or a clean failure, and never a visible partial model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def quiet(line: str) -> None:
 
 @pytest.fixture
 def one(hub: FakeHub) -> FakeHub:
-    """A hub with one GGUF file of random bytes."""
+    """Start a hub with one GGUF file of random bytes."""
     hub.add(NAME, {"one.gguf": DATA})
     return hub
 
@@ -42,7 +42,7 @@ def pull(**more: Any) -> bytes:
 
 
 def nothing_in_sight(home: Path) -> bool:
-    """No model is listed, and nothing stands in the store but folders with a dot."""
+    """Check that no model is listed, and the store has only folders whose names begin with a dot."""
     seen = [path for path in (home / "models").glob("*") if not path.name.startswith(".")]
     return not seen and pophood_hub.list_models() == []
 

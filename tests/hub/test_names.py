@@ -1,4 +1,4 @@
-"""What counts as a model's name, with huggingface_hub's own rules as the authority on hub ids."""
+"""Names of models; huggingface_hub is the authority on hub ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only `hub/` opens connections, and what is here is found without the network's modules."""
+"""Only `hub/` opens connections, and finding local models does not import the network modules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCES = ROOT / "src" / "pophood"
 
 
 def importers(modules: set[str]) -> set[str]:
-    """Files of the package that import one of the modules, at any depth of the file."""
+    """Return the files of the package that import one of the modules, anywhere in the file."""
     found = set()
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What stands at a path: judged by its bytes, through links, and in all its shards or parts."""
+"""The model at a path: identified by its bytes, through links, with all shards or parts."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.hub.test_choice import fetched as fetched
 
 @contextmanager
 def proxy(reply: bytes | None) -> Iterator[str]:
-    """A proxy that answers every request so, closes every connection (b""), or is not there (None)."""
+    """Run a proxy that answers every request so, or closes every connection (b""); None runs no proxy."""
     server = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{server.getsockname()[1]}"
     if reply is None:

@@ -178,7 +178,7 @@ def test_safetensors_that_lie_beside_a_model(beside: str, tmp_path: Path) -> Non
     ],
 )
 def test_an_address_is_told_the_name_in_it(address: str, name: str) -> None:
-    """ollama and LM Studio take such addresses, and people paste them."""
+    """ollama and LM Studio accept such addresses, and users paste them."""
     assert name_in(address) == name
     for call in (pophood_hub.pull, pophood_hub.locate):
         with pytest.raises(

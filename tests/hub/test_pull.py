@@ -1,4 +1,4 @@
-"""Pulling from a hub that behaves: what is chosen, said, written down, and what happens the second time."""
+"""Pulling from a correct hub: chosen files, messages, provenance, and a second pull."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_shards(hub: FakeHub) -> None:
     found = pophood_hub.pull("owner/sharded", announce=quiet)
     assert {path.name for path in found.path.iterdir()} == {*files, "pophood.json"}
     (found.path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(NotFound):  # a folder that lost a shard is no model any more
+    with pytest.raises(NotFound):  # a folder without one of its shards is not a model
         pophood_hub.locate("owner/sharded", offline=True)
 
 

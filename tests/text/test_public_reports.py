@@ -1,4 +1,4 @@
-"""Tokenizer faults that users of other programs reported, tried here; each test names the report."""
+"""Tokenizer faults that were reported for other programs, tried here; each test names the report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first
 
 
 def changed(folder: Path, reference: Any, **parts: Any) -> Path:
-    """A folder whose tokenizer.json has some parts replaced."""
+    """Write a folder whose tokenizer.json has some parts replaced."""
     document = json.loads(reference.to_str()) | parts
     (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     return folder
@@ -44,7 +44,7 @@ def changed(folder: Path, reference: Any, **parts: Any) -> Path:
 def test_a_byte_level_vocabulary_under_a_sentencepiece_decoder(
     pre: str, decoder: dict[str, Any], tmp_path: Path
 ) -> None:
-    """mlx-lm 1041, mlx-knife 49: tekken as a SentencePiece class saved it; the answers had Ġ for spaces."""
+    """mlx-lm 1041, mlx-knife 49: tekken saved by a SentencePiece class; answers had Ġ for spaces."""
     reference = library_tokenizer(pre)
     tokenizer = load_text_folder(changed(tmp_path, reference, decoder=decoder)).tokenizer
     text = "Hello there, 1234 — «día» 🙂\n\n  x"
@@ -82,7 +82,7 @@ def test_added_tokens_of_any_characters_come_back(content: str, special: bool, t
 @pytest.mark.parametrize("pre", ["gpt-2", "tekken"])
 @pytest.mark.parametrize("unit", ["^", "a", "é", " ", "1", "\n"])
 def test_a_million_equal_characters(pre: str, unit: str) -> None:
-    """tiktoken 15, 195 and 327: minutes, or a panic that no handler of exceptions sees."""
+    """tiktoken 15, 195 and 327: encoding took minutes, or ended in a panic that no handler catches."""
     tokenizer = load_text_gguf(byte_level_metadata(pre, cut="qwen2")).tokenizer
     text = unit * 1_000_000
     try:
@@ -106,7 +106,7 @@ def test_characters_of_several_tokens_stream_once(text: str, pre: str) -> None:
 
 
 def test_without_its_key_a_comma_starts_no_text() -> None:
-    """llama.cpp 7898: Qwen2's files name no start token, and "," was put first."""
+    """llama.cpp 7898: Qwen2's files name no start token, so "," was put first."""
     metadata = byte_level_metadata("qwen2")
     del metadata["tokenizer.ggml.bos_token_id"]
     tokenizer = load_text_gguf(metadata).tokenizer
@@ -114,7 +114,7 @@ def test_without_its_key_a_comma_starts_no_text() -> None:
 
 
 def test_a_start_token_is_never_doubled() -> None:
-    """koboldcpp 917 and llama.cpp 7107: one from the tokenizer, one from the template."""
+    """koboldcpp 917 and llama.cpp 7107: two start tokens, from the tokenizer and the template."""
     template = "{{ bos_token }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
     metadata = byte_level_metadata("llama-bpe") | {"tokenizer.chat_template": template}
     tokenizer = load_text_gguf(metadata).tokenizer
@@ -125,7 +125,7 @@ def test_a_start_token_is_never_doubled() -> None:
 
 
 def test_a_start_token_that_no_settings_name(tmp_path: Path) -> None:
-    """llama.cpp 24428: tokenizer.json puts a token first that tokenizer_config.json does not name."""
+    """llama.cpp 24428: tokenizer.json adds a start token that tokenizer_config.json does not name."""
     reference = start_with("<|endoftext|>", library_tokenizer("gpt-2"))
     tokenizer = load_text_folder(
         folder_of(tmp_path, reference, tokenizer_config={"eos_token": "<|im_end|>"})
@@ -135,7 +135,7 @@ def test_a_start_token_that_no_settings_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("merges", ["pairs", "texts"])
 def test_merges_in_both_spellings(merges: str, tmp_path: Path) -> None:
-    """tokenizers 1297 and many after it: files of newer releases have pairs, which older ones cannot read."""
+    """tokenizers 1297 and many later ones: newer files write merges as pairs, unknown to older releases."""
     reference = library_tokenizer("qwen2")
     model = json.loads(reference.to_str())["model"]
     if merges == "texts":
@@ -153,7 +153,7 @@ def test_merges_in_both_spellings(merges: str, tmp_path: Path) -> None:
     ],
 )
 def test_an_old_file_is_said_to_be_one(keys: dict[str, Any], words: str, tmp_path: Path) -> None:
-    """llama.cpp 7476 and koboldcpp 1011: old files cut words in another way, and nothing told their users."""
+    """llama.cpp 7476 and koboldcpp 1011: old files split words differently, and no message said so."""
     metadata = {key: value for key, value in pairs_metadata("qwen2").items() if key.startswith("tokenizer.")}
     metadata = {key: value for key, value in (metadata | keys).items() if value is not None}
     size = len(metadata["tokenizer.ggml.tokens"])

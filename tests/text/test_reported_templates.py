@@ -1,6 +1,6 @@
-"""What users reported of chat templates elsewhere, tried here. Each test names the report whose shape it has.
+"""Chat template faults that were reported elsewhere, tried here. Each test names its report.
 
-The templates are written for these tests, in the manner of those that the reports are about.
+The templates are written for these tests and resemble those in the reports.
 """
 # ruff: noqa: E501 - templates are easier to read in one line
 
@@ -57,14 +57,14 @@ KEEPS_THOUGHTS = (
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
-    """transformers' tokenizer over the same vocabulary."""
+    """Return transformers' tokenizer for the same vocabulary."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=library_tokenizer("qwen2"), bos_token=BOS, eos_token=EOS)
 
 
 def same(reference: Any, source: str, talk: list[dict[str, Any]], prompt: bool = False) -> str:
-    """The rendered text, which is transformers'."""
+    """Render a conversation, and check that transformers renders the same."""
     expected = reference.apply_chat_template(
         talk, chat_template=source, tokenize=False, add_generation_prompt=prompt
     )
@@ -194,7 +194,7 @@ def test_promptolution_71_the_text_under_another_key() -> None:
     ],
 )
 def test_arguments_as_json_text_for_a_template_that_wants_an_object(arguments: Any, written: str) -> None:
-    """As OpenAI's protocol has them; transformers fails with "Can only get item pairs from a mapping"."""
+    """Arguments as in OpenAI's protocol; transformers fails with "Can only get item pairs from a mapping"."""
     call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
     talk = [user("Hi"), {"role": "assistant", "content": None, "tool_calls": [call]}]
     assert written in ChatTemplate(CALLS_XML).render(talk)

@@ -47,14 +47,14 @@ def test_the_heap_merges_as_defined(part: int) -> None:
 
 
 def test_a_long_run_without_a_cut_is_merged_to_the_longest_tokens() -> None:
-    """Nothing in the text ends the run; a merge whose time grew with the square of it would not finish."""
+    """Nothing in the text ends the run, and a merge in quadratic time would not finish."""
     tokens = ["a" * length for length in range(1, 17)]
     ids = {token: place for place, token in enumerate(tokens)}
     assert merge_by_score(["a"] * 100_000, ids, [0.0] * 16) == ["a" * 16] * 6_250
 
 
 def test_no_text_spells_a_byte_or_a_control_token() -> None:
-    """llama.cpp makes the text "<0x41>" the byte of "A" if "<0x" and "41>" are tokens; that loses text."""
+    """llama.cpp turns the text "<0x41>" into the byte "A" if "<0x" and "41>" are tokens, which loses text."""
     base = pieces_metadata()
     more = ["<0x", "41>", "<", "0x", "41", "4", "1", ">", "<s", "x", "0", "s"]
     metadata = base | {

@@ -1,4 +1,4 @@
-"""Text with sources: equal to str in every operation, and every character keeps where it came from."""
+"""Text with sources: it equals str in every operation, and every character keeps its source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LETTERS = st.text(alphabet="ab<|>\n é", max_size=8)
 
 @st.composite
 def sourced_texts(draw: st.DrawFn) -> SourcedText:
-    """A text of which some parts are a message's and others a template's: those have the letter T or t."""
+    """Make a text with parts of a message and of a template; the template's have the letter T or t."""
     parts = draw(st.lists(st.tuples(LETTERS, st.booleans()), max_size=4))
     made = [
         SourcedText(text, ((len(text), (SOURCE,)),) if text else ()) if own else "t" * len(text)
@@ -99,7 +99,7 @@ def test_every_operation_computes_what_str_computes(name: str, text: SourcedText
 
 
 def test_sources_are_followed_and_not_only_spread() -> None:
-    """Where every character can be followed, the template's own stay its own."""
+    """Where single characters can be followed, the template's own keep the template as source."""
     word = SourcedText("word", ((4, (SOURCE,)),))
     for made in (
         "<a>" + word + "<end>",
@@ -113,7 +113,7 @@ def test_sources_are_followed_and_not_only_spread() -> None:
         assert own == (2 if "<x>" in made else 4)
 
 
-# What a template does with a message, and how much of the result is the template's own.
+# Operations of a template on a message, and the part of the result that is the template's own.
 FOLLOWED = {
     "{{ '<' ~ messages[0].content ~ '>' }}": "<>",
     "{{ '<' + messages[0].content | trim + '>' }}": "<>",
@@ -160,7 +160,7 @@ def test_templates_follow_every_character(source: str) -> None:
     assert text == ChatTemplate(source).render([user("word")])
 
 
-# Operations that cannot follow: the result is the message's as a whole, never the template's.
+# Operations that cannot follow characters: the whole result counts as the message's.
 SPREAD = [
     "{{ messages[0] | tojson }}",
     "{{ messages[0].content | tojson }}",

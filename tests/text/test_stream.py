@@ -1,4 +1,4 @@
-"""TextStream: whole characters only, and in the end exactly what `decode` says."""
+"""TextStream: whole characters only, and in total exactly the text of `decode`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_pushed_text_is_the_decoded_text(kind: str, special: bool, tmp_path: Pat
     tokenizer = tokenizers(tmp_path)[kind]
     rng = random.Random(kind)
     sequences = [tokenizer.encode(text) for text in strings(600, seed=30)]
-    # Ids at random: bytes that make no characters, special tokens, ids beyond the vocabulary.
+    # Random ids: incomplete characters, special tokens, ids beyond the vocabulary.
     sequences += [rng.choices(range(tokenizer.vocab_size + 3), k=rng.randint(0, 30)) for _ in range(300)]
     short = [id_ for id_ in range(tokenizer.vocab_size) if len(tokenizer.token_bytes(id_)) == 1]
     sequences += [rng.choices([*short, *tokenizer.specials], k=rng.randint(1, 40)) for _ in range(600)]
@@ -39,7 +39,7 @@ def test_pushed_text_is_the_decoded_text(kind: str, special: bool, tmp_path: Pat
         whole = tokenizer.decode(ids, special=special)
         for id_ in ids:
             shown += stream.push(id_)
-            assert whole.startswith(shown)  # what was shown is never taken back
+            assert whole.startswith(shown)  # text that was shown never changes
         assert shown + stream.flush() == whole
 
 

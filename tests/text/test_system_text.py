@@ -1,4 +1,4 @@
-"""The system text: which templates take one, and where it goes for those that do not."""
+"""System messages: which templates support them, and how the text is merged for those that do not."""
 
 from __future__ import annotations
 

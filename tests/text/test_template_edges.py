@@ -1,4 +1,4 @@
-"""Special tokens that a template and a message make together: at every cut, they are none.
+"""Text of a template and a message that form a special token together: it never counts as one.
 
 A template may end anywhere inside a special token and a message go on with the rest, or the other way round,
 or both ends may be the template's. Whatever the cut, what a message wrote is ordinary text.
@@ -105,7 +105,7 @@ LETTERS = st.text(alphabet="<|im_end>x ", max_size=14)
 @settings(deadline=None, max_examples=200)
 @given(before=LETTERS, content=LETTERS, after=LETTERS)
 def test_the_specials_are_those_of_the_template_alone(before: str, content: str, after: str) -> None:
-    """Taking the message away, by a letter that no token has, leaves the same special tokens."""
+    """Replacing the message by a letter that no token has leaves the same special tokens."""
     source = "{{ before }}{{ messages[0].content }}{{ after }}"
     template = ChatTemplate(source, names={"before": before, "after": after})
     specials = byte_level().specials

@@ -1,4 +1,4 @@
-"""Templates that look at their messages closely: every one renders as transformers renders it.
+"""Templates that compute with the text of messages: each renders as in transformers.
 
 Nothing that pophood knows about a message's text may be visible to a template: not when it measures, compares,
 cuts, escapes or prints it. The authority is transformers' `apply_chat_template`.
@@ -25,7 +25,7 @@ BOS, EOS = "<|im_start|>", "<|im_end|>"
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
-    """transformers' tokenizer over the same vocabulary."""
+    """Return transformers' tokenizer for the same vocabulary."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=library_tokenizer("qwen2"), bos_token=BOS, eos_token=EOS)
@@ -39,7 +39,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def expected(reference: Any, source: str, messages: list[dict[str, Any]], **options: Any) -> str | None:
-    """What transformers renders; None where it fails."""
+    """Return the text that transformers renders, or None if it fails."""
     try:
         return str(reference.apply_chat_template(messages, chat_template=source, tokenize=False, **options))
     except Exception:
@@ -67,7 +67,7 @@ def test_a_template_that_looks_closely_sees_the_message_itself(look: str, refere
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_look_makes_a_message_s_text_special(look: str, tokenizer: Tokenizer) -> None:
-    """The ids spell the rendered text, and hold no special token: these templates write none."""
+    """The ids spell the rendered text without special tokens, since these templates write none."""
     source = "{% for m in messages %}[" + LOOKS[look] + "]{% endfor %}"
     special = tokenizer.specials.keys()
     for text in TEXTS:
@@ -75,7 +75,7 @@ def test_no_look_makes_a_message_s_text_special(look: str, tokenizer: Tokenizer)
         try:
             ids = encode_chat(tokenizer, ChatTemplate(source), messages)
         except BadInput:
-            continue  # it writes nothing of the message, or cannot render it
+            continue  # it omits the message, or cannot render it
         own = ChatTemplate(source).render([user("")]).count("<|im_end|>")
         assert sum(id_ in special for id_ in ids) <= own, text
         assert tokenizer.decode(ids, special=True) == ChatTemplate(source).render(messages), text
@@ -139,7 +139,7 @@ def test_calls_reasoning_and_other_keys(style: str, talk: str, reference: Any) -
 
 @pytest.mark.parametrize("style", [*TEMPLATES])
 def test_keys_and_arguments_of_a_call_are_never_special(style: str, tokenizer: Tokenizer) -> None:
-    """A model's own call, or a record's, may hold anything, in keys too."""
+    """The call of a model or of a record may contain anything, in its keys too."""
     bad = "x<|im_end|>y"
     call = {"type": "function", "function": {"name": f"w{bad}", "arguments": {bad: [bad, {bad: bad}]}}}
     talk = [user("Hi"), {"role": "assistant", "content": "", "tool_calls": [call]}]

@@ -1,4 +1,4 @@
-"""Tokenizer: text comes back as it went in, without special tokens; starts and stops are the files' own."""
+"""Tokenizer: text survives a round trip, without special tokens; start and stop tokens follow the files."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def test_text_comes_back(kind: str, tmp_path: Path) -> None:
     tokenizer = BUILDERS[kind](tmp_path)
     for text in strings(2_000, seed=20):
         ids = tokenizer.encode(text)
-        expected = (
-            text.replace("\u2581", " ") if "llama" in kind else text
-        )  # there it is how a space is written
+        expected = text.replace("\u2581", " ") if "llama" in kind else text  # which stands for a space there
         assert tokenizer.decode(ids) == expected
         assert b"".join(map(tokenizer.token_bytes, ids[len(tokenizer.start_ids) :])).endswith(
             expected.encode()
@@ -80,7 +78,7 @@ def test_special_tokens_are_typed_as_text_and_hidden_in_text(gpt2: Tokenizer) ->
 
 
 def test_older_spellings_of_tokenizer_json_are_read(tmp_path: Path) -> None:
-    """GPT-2's own file names no model type and writes what it has not as empty texts."""
+    """GPT-2's own file names no model type, and writes missing settings as empty texts."""
     reference = library_tokenizer("gpt-2")
     document = json.loads(reference.to_str())
     for key in ("type", "byte_fallback", "ignore_merges"):
@@ -100,7 +98,7 @@ def test_added_tokens_that_are_not_special_are_shown_and_always_parsed(tmp_path:
 
 
 def test_a_token_that_text_can_make_is_never_hidden(tmp_path: Path) -> None:
-    """Some fine-tunes pad with "!"; hiding it would take it out of every answer."""
+    """Some fine-tuned models pad with "!"; hiding it would remove it from every answer."""
     named = {"pad_token": "!", "eos_token": "<|im_end|>"}
     tokenizer = load_text_folder(
         folder_of(tmp_path, library_tokenizer("gpt-2"), special_tokens_map=named)
@@ -241,7 +239,7 @@ def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
             special_tokens_map={"eos_token": {"content": "<|im_end|>"}},
         )
     ).tokenizer
-    # The template is not rendered while ordinary ids are looked for, and known stops found.
+    # Looking up ordinary ids and known stops does not render the template.
     assert 5 not in tokenizer.stops and end in tokenizer.stops
     assert tokenizer.stops._template_ends is not None  # type: ignore[attr-defined]
     assert over in tokenizer.stops

@@ -1,4 +1,4 @@
-"""What is not understood, or wrong, in a tokenizer's files is refused by name, on one line."""
+"""Faults and unknown parts in a tokenizer's files are refused by name, on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of word cuts: every pattern is linear on texts chosen against it, and read as published."""
+"""The table of pre-tokenizers: every pattern is linear on texts chosen against it, and read as published."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_no_text_makes_a_pattern_slow(stage: str) -> None:
 
 
 def test_the_text_that_is_slow_for_a_published_pattern() -> None:
-    r"""`\s+$` of deepseek-llm tries each space of a run anew; its replacement has the same matches."""
+    r"""`\s+$` of deepseek-llm is tried at each space of a run; its replacement has the same matches."""
     slow = {"type": "Split", "pattern": {"Regex": r"\s+$"}, "behavior": "Isolated", "invert": False}
     fast = with_fast_patterns({"type": "Sequence", "pretokenizers": [slow]})
     assert fast == {"type": "Sequence", "pretokenizers": [{**slow, "pattern": {"Regex": r"(?<!\s)\s+$"}}]}
@@ -85,7 +85,7 @@ def test_the_page_on_formats_names_every_way() -> None:
 
 
 def test_every_known_pattern_can_come_from_a_file() -> None:
-    """A pattern is known by its canonical text, so what is in the table is canonical."""
+    """A pattern is recognised by its canonical text, so the table must be canonical."""
     for pattern in KNOWN_PATTERNS:
         assert patterns.canonical(pattern) == pattern
         for written in (pattern, pattern.replace(r"\r", "\r").replace(r"\n", "\n")):
@@ -103,7 +103,7 @@ def test_every_known_pattern_can_come_from_a_file() -> None:
     ],
 )
 def test_patterns_with_line_ends_as_they_are_published(pattern: str, tmp_path: Path) -> None:
-    """DeepSeek's and Seed's files hold the characters CR and LF, not their escapes."""
+    """DeepSeek's and Seed's files contain the characters CR and LF, not their escapes."""
     step = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     reference = library_tokenizer(json.dumps({"type": "Sequence", "pretokenizers": [step, BYTES]}))
     tokenizer = load_text_folder(folder_of(tmp_path, reference)).tokenizer

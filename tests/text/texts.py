@@ -1,4 +1,4 @@
-"""Texts that a tokenizer must not trip over: every plane of Unicode, odd white space, long runs, real prose.
+"""Texts that are hard for tokenizers: every plane of Unicode, odd white space, long runs, real prose.
 
 `strings(n, seed)` makes the same n valid strings every time, of eight kinds, so that a mistake in one kind of
 character cannot hide in an average.
@@ -30,14 +30,14 @@ NEWER_THAN_LLAMA_CPP = (
     *[(0x088F, 0x088F), (0x0C5C, 0x0C5C), (0x0CDC, 0x0CDC), (0xA7CE, 0xA7D4), (0xA7F1, 0xA7F1)],
     *[(0x10940, 0x10959), (0x11B60, 0x11B67)],
 )
-# The same for marks, punctuation and symbols, which some ways to cut words tell apart.
+# The same for marks, punctuation and symbols, which some pre-tokenizers distinguish.
 NEWER_SIGNS = (
     *[(0x0897, 0x0897), (0x1B4E, 0x1B4F), (0x1B7F, 0x1B7F), (0x2427, 0x2429), (0x31E4, 0x31E5)],
     *[(0x10D69, 0x10D6E), (0x10D8E, 0x10D8F), (0x10EFC, 0x10EFC), (0x11F5A, 0x11F5A)],
     *[(0x16D6D, 0x16D6F), (0x1CC00, 0x1CEB3), (0x1E5EE, 0x1E5FF), (0x1F8B2, 0x1F8C1)],
     *[(0x1FA89, 0x1FA8F), (0x1FABE, 0x1FAE9), (0x1FBCB, 0x1FBEF)],
 )
-# Characters of every kind that a way to cut words may tell apart: letters by case and script, marks, digits,
+# Characters of every kind that a pre-tokenizer may distinguish: letters by case and script, marks, digits,
 # punctuation, symbols, white space, controls.
 CUT_CHARACTERS = (
     *map(chr, range(0x20, 0x7F)),
@@ -115,7 +115,7 @@ FRAGMENTS = (
 
 @functools.cache
 def all_codes(without: tuple[tuple[int, int], ...] = ()) -> Codes:
-    """Every code point of every plane that is no surrogate."""
+    """Return every code point of every plane, except surrogates."""
     keep = np.ones(0x110000, dtype=bool)
     for first, last in ((0xD800, 0xDFFF), *without):
         keep[first : last + 1] = False
@@ -125,7 +125,10 @@ def all_codes(without: tuple[tuple[int, int], ...] = ()) -> Codes:
 def strings(
     count: int, seed: int, without: tuple[tuple[int, int], ...] = (), codes: Codes | None = None
 ) -> Iterator[str]:
-    """`count` valid strings; `without` leaves ranges of code points out, `codes` gives those to draw from."""
+    """Return `count` valid strings.
+
+    `without` excludes ranges of code points, `codes` are those to draw from.
+    """
     codes = all_codes(without) if codes is None else codes
     allowed = np.zeros(0x110000, dtype=bool)
     allowed[codes] = True
@@ -143,7 +146,7 @@ def strings(
             yield draw.text(rng.randrange(4), rng.randrange(1, 3)) * min(
                 1 + int(rng.expovariate(1 / 16)), 300
             ) + draw.text(3, 2)
-        elif kind == 6:  # fragments that mean something to some tokenizer
+        elif kind == 6:  # fragments with a meaning for some tokenizer
             yield rng.choice(("", " ", "  ")).join(rng.choices(fragments, k=min(size, 8)))
         else:  # prose
             start = rng.randrange(len(PROSE) - 800)
@@ -151,7 +154,7 @@ def strings(
 
 
 class _Draw:
-    """Random characters of several pools, drawn by the hundred thousand."""
+    """Draws random characters from several pools, a hundred thousand at a time."""
 
     def __init__(self, pools: tuple[Codes, ...], seed: int) -> None:
         self._pools, self._rng = pools, np.random.default_rng(seed)
@@ -170,7 +173,7 @@ def _text(codes: Codes) -> str:
 
 
 def cut_strings(count: int, seed: int) -> Iterator[str]:
-    """`count` short texts of `CUT_CHARACTERS`: kinds mixed, runs of one character, contractions, numbers."""
+    """Return `count` short texts of `CUT_CHARACTERS`: mixed kinds, long runs, contractions, numbers."""
     rng = random.Random(seed)
     usual = "aBé 1\n'/!\u3000日"
     for _ in range(count):
@@ -191,6 +194,6 @@ def cut_strings(count: int, seed: int) -> Iterator[str]:
 
 
 def batches(texts: Iterator[str], size: int = 2_000) -> Iterator[list[str]]:
-    """The texts in lists, for the authorities that take many at once."""
+    """Yield the texts in lists, for authorities that take many at once."""
     while batch := list(itertools.islice(texts, size)):
         yield batch

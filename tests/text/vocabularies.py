@@ -1,6 +1,6 @@
-"""Small vocabularies trained by the test, as a tokenizer.json, as GGUF, and in the hands of llama.cpp.
+"""Small vocabularies that the tests train, as tokenizer.json, as GGUF metadata, and in llama.cpp.
 
-The training text is prose with every fragment of `texts.py`, so that merges reach into many scripts.
+The training text is prose with every fragment of `texts.py`, so that merges cover many scripts.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Trained:
 
 @functools.cache
 def pairs() -> Trained:
-    """A vocabulary that joins any two of `CUT_CHARACTERS`, so that every other cut of a text is other ids.
+    """Build a vocabulary with all pairs of `CUT_CHARACTERS`, so that every split of a text has other ids.
 
-    No trainer makes one: it would learn nothing across the cuts that it trains with.
+    No trainer makes one: it never sees pairs across its own splits.
     """
     merges: dict[str, None] = {}
     characters = [spell(character.encode()) for character in CUT_CHARACTERS]
@@ -61,12 +61,12 @@ def pairs() -> Trained:
 
 
 def pairs_metadata(pre: str | None) -> dict[str, Any]:
-    """GGUF metadata of `pairs` for a way to cut words; None leaves the key out."""
+    """Return GGUF metadata of `pairs` for a pre-tokenizer; None leaves the key out."""
     return gguf_metadata(pairs(), pre)
 
 
 def pre_tokenizer(pre: str) -> Any:
-    """The pre-tokenizer that a GGUF name stands for, built by the library itself; or one in JSON."""
+    """Build the pre-tokenizer of a GGUF name, or one in JSON, with the library itself."""
     from tokenizers import Regex, pre_tokenizers
 
     if pre.startswith("{"):
@@ -84,7 +84,7 @@ def pre_tokenizer(pre: str) -> Any:
 
 @functools.cache
 def trained(pre: str, size: int = 1_500) -> Trained:
-    """A byte-level vocabulary, with two words that no merges make, and special and user-defined tokens."""
+    """Train a byte-level vocabulary with special and user-defined tokens, and two words without merges."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -95,14 +95,14 @@ def trained(pre: str, size: int = 1_500) -> Trained:
     tokenizer.train_from_iterator(CORPUS, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     plain = [token for token, _ in sorted(model["vocab"].items(), key=lambda item: item[1])]
-    plain += ["Ġqzqzq", "qzqz"]  # whole words: only `ignore_merges` finds them
+    plain += ["Ġqzqzq", "qzqz"]  # whole words, which only `ignore_merges` produces
     extra = [*SPECIALS, *USER_TOKENS]
     types = [1] * len(plain) + [GGUF_CONTROL] * len(SPECIALS) + [GGUF_USER] * len(USER_TOKENS)
     return Trained((*plain, *extra), tuple(" ".join(pair) for pair in model["merges"]), tuple(types))
 
 
 def library_tokenizer(pre: str, *, ignore_merges: bool = False) -> Any:
-    """The trained vocabulary as a tokenizer of the library."""
+    """Return the trained vocabulary as a tokenizer of the library."""
     from tokenizers import AddedToken, Tokenizer, decoders, models
 
     made = trained(pre)
@@ -119,7 +119,7 @@ def library_tokenizer(pre: str, *, ignore_merges: bool = False) -> Any:
 
 @functools.cache
 def trained_pieces(size: int = 1_500) -> tuple[tuple[str, ...], tuple[float, ...], tuple[int, ...]]:
-    """A SentencePiece-style vocabulary: tokens, scores, types. Some scores are equal, on purpose."""
+    """Return a SentencePiece-style vocabulary: tokens, scores, types. Some scores are equal, on purpose."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -149,7 +149,7 @@ def trained_pieces(size: int = 1_500) -> tuple[tuple[str, ...], tuple[float, ...
 
 
 def byte_level_metadata(pre: str, **keys: Any) -> dict[str, Any]:
-    """GGUF metadata of the trained vocabulary for a pre-tokenizer; `keys` adds to it."""
+    """Return GGUF metadata of the trained vocabulary for a pre-tokenizer, with `keys` added."""
     base = {"starcoder": "smollm", "llama3": "llama-bpe"}.get(pre, pre)
     made = trained(base if base in (*SPLITS, "smollm") else keys.pop("cut"))
     keys.pop("cut", None)
@@ -157,7 +157,7 @@ def byte_level_metadata(pre: str, **keys: Any) -> dict[str, Any]:
 
 
 def gguf_metadata(made: Trained, pre: str | None) -> dict[str, Any]:
-    """A byte-level vocabulary in the keys of GGUF; None for `pre` leaves that key out."""
+    """Write a byte-level vocabulary as GGUF keys; None for `pre` leaves that key out."""
     return {
         "general.architecture": "llama",
         "tokenizer.ggml.model": "gpt2",
@@ -171,7 +171,7 @@ def gguf_metadata(made: Trained, pre: str | None) -> dict[str, Any]:
 
 
 def pieces_metadata(**keys: Any) -> dict[str, Any]:
-    """GGUF metadata of the SentencePiece-style vocabulary; `keys` adds to it."""
+    """Return GGUF metadata of the SentencePiece-style vocabulary, with `keys` added."""
     tokens, scores, types = trained_pieces()
     return {
         "general.architecture": "llama",
@@ -186,7 +186,7 @@ def pieces_metadata(**keys: Any) -> dict[str, Any]:
 
 
 def folder_of(path: Path, reference: Any, **files: Any) -> Path:
-    """A model's folder: tokenizer.json of the library, and settings files by their stems."""
+    """Write a folder with the library's tokenizer.json, and settings files named by keyword."""
     path.mkdir(exist_ok=True)
     reference.save(str(path / "tokenizer.json"))
     for stem, content in files.items():
@@ -195,7 +195,7 @@ def folder_of(path: Path, reference: Any, **files: Any) -> Path:
 
 
 def write_gguf(path: Path, metadata: dict[str, Any]) -> Path:
-    """A GGUF file without tensors, written by the `gguf` package."""
+    """Write a GGUF file without tensors with the `gguf` package."""
     gguf = pytest.importorskip("gguf", reason="needs Python package: gguf")
     writer = gguf.GGUFWriter(path, metadata["general.architecture"])
     for key, value in metadata.items():
@@ -224,7 +224,7 @@ class LlamaCpp:
         self._model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
 
     def encode(self, text: str, *, parse_special: bool = False, add_start: bool = False) -> list[int]:
-        """Ids of a text."""
+        """Return the ids of a text."""
         ids: list[int] = self._model.tokenize(text.encode(), add_bos=add_start, special=parse_special)
         return ids
 
