@@ -47,7 +47,7 @@ class OutOfMemory(PophoodError):
 
 
 class EngineError(PophoodError):
-    """The engine stopped because of its own state: a NaN in the activations, an impossible state."""
+    """An error inside the engine: a NaN in the activations, or an impossible state."""
 
 
 class Cancelled(PophoodError):

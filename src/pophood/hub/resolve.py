@@ -40,7 +40,7 @@ class DefaultChoice:
 
 @dataclass(frozen=True, slots=True)
 class _FetchOptions:
-    """Whether a model may be fetched, and the callbacks of the download."""
+    """The permission to fetch a model, and the callbacks of the download."""
 
     offline: bool
     say: Say

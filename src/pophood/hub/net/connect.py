@@ -30,7 +30,7 @@ class ProxyFailed(Unreachable):
 
 
 class Reach(IntEnum):
-    """How private an address is. A redirect must not lead to a more private address than the hub's own."""
+    """The privacy of an address. A redirect must not lead to a more private address than the hub's own."""
 
     PUBLIC = 0
     PRIVATE = 1

@@ -47,7 +47,7 @@ _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 class NotAllowed(NotFound):
-    """The hub does not give out a model: not to anybody, or not with this login."""
+    """The hub refuses to give out a model without a login, or with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class RemoteFile:
 
     @property
     def checkable(self) -> bool:
-        """Whether enough is known to check the file after fetching it."""
+        """True if its size and a hash are known, so that it can be checked after fetching."""
         return self.size is not None and (self.sha256 or self.blob) is not None
 
 

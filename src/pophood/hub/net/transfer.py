@@ -139,9 +139,8 @@ def _fill(web: Web, listing: Listing, file: RemoteFile, target: Path, on_bytes: 
             _one_connection(web, listing, file, target, on_bytes)
         except Unreachable:
             here = bytes_here(file, target)
-            idle = (
-                0 if here > furthest else idle + 1
-            )  # a server without Range starts over, which is no progress
+            # A server without Range starts over, which does not count as progress.
+            idle = 0 if here > furthest else idle + 1
             furthest = max(furthest, here)
             if idle >= web.attempts:
                 raise

@@ -39,7 +39,7 @@ class FolderSettings:
 
     @property
     def lists_added_tokens(self) -> bool:
-        """Whether tokenizer_config.json lists the added tokens, so that the two older files do not count."""
+        """True if tokenizer_config.json lists the added tokens, so that the two older files do not count."""
         return "added_tokens_decoder" in self.tokenizer
 
     @cached_property

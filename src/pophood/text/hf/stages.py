@@ -49,7 +49,7 @@ _POST_PROCESSORS = {
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are spelled, and whether decoding drops the first space of a text."""
+    """The spelling of tokens, and whether decoding drops the first space of a text."""
 
     spelling: Spelling
     byte_tokens: bool
