@@ -32,7 +32,7 @@ def test_a_mapped_file_is_its_bytes_and_cannot_be_written(tmp_path: Path) -> Non
 
 def test_what_cannot_be_mapped(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with pytest.raises(BadFile, match="empty: the file is empty, wanted a model's data"):
+    with pytest.raises(BadFile, match="empty: the file is empty: fetch it again"):
         system.map_file(tmp_path / "empty")
     with pytest.raises(NotFound, match="none: there is no such file"):
         system.map_file(tmp_path / "none")

@@ -67,10 +67,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "2^63 tensors": (lambda: gguf(n_tensors=1 << 63).data, "claims 9,223,372,036,854,775,808 tensors"),
     "too many keys": (lambda: gguf(n_keys=65_537).data, "claims 65,537 keys, wanted at most 65,536"),
     "2^64 - 1 keys": (lambda: gguf(n_keys=2**64 - 1).data, "claims 18,446,744,073,709,551,615 keys"),
-    "more keys than bytes": (lambda: gguf(n_keys=9).data, "claims 9 keys, for which its 0 remaining bytes"),
+    "more keys than bytes": (lambda: gguf(n_keys=9).data, "claims 9 keys, but only 0 bytes remain"),
     "more tensors than bytes": (
         lambda: gguf(n_tensors=2).data,
-        "claims 2 tensors, for which its 0 remaining bytes",
+        "claims 2 tensors, but only 0 bytes remain",
     ),
     "one key too few": (
         lambda: gguf([Key("k", g.U8, 1)], n_keys=2).data + bytes(20),
@@ -181,7 +181,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "one part of three": (
         lambda: gguf([Key("split.count", g.U16, 3), Key("split.no", g.U16, 1)]).data,
-        "is part 2 of a model in 3 parts; the others are found by the name: call it NAME-00002-of-00003.gguf",
+        "is part 2 of a model in 3 parts, which are found by their names: rename it to NAME-00002-of",
     ),
     "tensor name too long": (
         lambda: with_tensor(Info("n" * 65, [8], F32, 0)),
@@ -287,7 +287,7 @@ def test_a_known_bad_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     assert words in text
     assert text.startswith(str(path)) and text.isprintable(), "it names the file and stays on one line"
     assert type(refusal.value) in (BadFile, Unsupported)
-    assert re.search("fetch|take|convert|join|name a|call it|pophood reads", text), "it says what to do next"
+    assert re.search("fetch|use|convert|join|name a|rename|pophood reads", text), "it says what to do next"
 
 
 def test_the_kinds_are_told_apart() -> None:

@@ -145,7 +145,7 @@ CONTRADICTIONS: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{}, {"all": 3}],
         "the key 'split.tensors.count' differs from that in m-00001",
     ),
-    "one tensor twice": ([{}, {"tensor": "w0"}], "m-00002-of-00002.gguf: the tensor 'w0' stands in m-00001"),
+    "one tensor twice": ([{}, {"tensor": "w0"}], "m-00002-of-00002.gguf: the tensor 'w0' is also in m-00001"),
     "another architecture": (
         [{}, {"keys": [Key("general.architecture", g.STRING, "qwen2")]}],
         "m-00002-of-00002.gguf: the key 'general.architecture' differs from that in m-00001.*different",
@@ -198,7 +198,7 @@ def test_a_part_is_missing(tmp_path: Path) -> None:
 def test_a_part_under_another_name(name: str, tmp_path: Path) -> None:
     path = write_parts(tmp_path, {}, {}).rename(tmp_path / name)
     with pytest.raises(
-        BadFile, match=r"the others are found by the name: call it NAME-00001-of-00002.gguf, and"
+        BadFile, match=r"which are found by their names: rename it to NAME-00001-of-00002.gguf, and"
     ):
         open_gguf(path)
 
@@ -224,7 +224,7 @@ def test_far_too_many_parts(tmp_path: Path) -> None:
 def test_a_count_that_is_no_count(value: tuple[int, Any], tmp_path: Path) -> None:
     path = tmp_path / "m-00001-of-00002.gguf"
     path.write_bytes(gguf([Key("split.count", *value)]).data)
-    with pytest.raises(BadFile, match=r"the key split.count is .*, wanted a whole number from 0"):
+    with pytest.raises(BadFile, match=r"the key split.count is .*, wanted a whole number of at least 0"):
         open_gguf(path)
 
 

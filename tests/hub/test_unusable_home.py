@@ -116,7 +116,7 @@ def test_an_unusable_home_is_an_error(
 def test_a_home_that_cannot_be_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.mkdir(mode=0o555)
     monkeypatch.setenv("POPHOOD_HOME", str(place / "new"))
-    with pytest.raises(BadInput, match=r"POPHOOD_HOME is .*/new, which does not exist and cannot be made"):
+    with pytest.raises(BadInput, match=r"POPHOOD_HOME is .*/new, which does not exist and cannot be created"):
         pophood_hub.list_models()
     place.chmod(0o755)
     assert pophood_hub.list_models() == []
