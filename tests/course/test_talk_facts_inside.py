@@ -50,13 +50,13 @@ def test_p25_residual(walked: Walk) -> None:
     page = walked["residual"]
     assert "X_new = X + dX" in page.said and "X_new = X + dX" in page.views[0].title
     assert numbers(page.views[0])["added"] == (2, 12, 5), "attention and feed-forward, in each block"
-    assert "misses X_new by at most" in page.shown
+    assert "X + dX equals X_new within" in page.shown
 
 
 def test_p26_dropout(walked: Walk) -> None:
     page = walked["dropout"]
     assert "outputs of attention and of feed-forward, before they are added to the stream" in page.said
-    assert page.verdict.answer == "no" and "running uses none" in page.views[0].title
+    assert page.verdict.answer == "no" and "inference uses none" in page.views[0].title
     arrays = page.views[0].arrays()
     before, after, kept = (np.asarray(arrays[name]) for name in ("before", "after", "mask"))
     assert np.allclose(after[kept], before[kept] / 0.9) and not after[~kept].any()
