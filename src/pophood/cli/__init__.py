@@ -1,4 +1,4 @@
-"""The command line: parses, prints, decides nothing. One file per command; `app.py` finds and runs them."""
+"""The command line: it parses and prints, and the library does the work. One file per command."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run `pophood` and leave with its exit code: 0 done, 1 failed, 2 asked wrongly, 130 Ctrl-C."""
+    """Run `pophood` and exit with its code: 0 success, 1 failure, 2 usage error, 130 Ctrl-C."""
     try:
         from pophood.cli.app import pophood
 
         pophood.main(prog_name="pophood")
-    except KeyboardInterrupt:  # while the program was still starting
+    except KeyboardInterrupt:  # during startup, before `Verbs.main` handles it
         sys.exit(130)

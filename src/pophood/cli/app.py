@@ -1,6 +1,6 @@
-"""The `pophood` command: finds the verb, runs it, and is the one edge where errors become words.
+"""The `pophood` command: runs a subcommand and turns its exceptions into one-line messages and exit codes.
 
-Verbs are imported only when they are called, so that `pophood --help` answers at once.
+Subcommands are imported only when they are called, so that `pophood --help` is fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pophood.cli.lazy import LateGroup
 from pophood.cli.terminal.console import Console, close_quietly, one_line, prepare_streams
 from pophood.errors import BadInput, Cancelled, PophoodError
 
-# verb -> what the list of commands says about it; a test holds it equal to the verb's own first sentence.
+# Command -> its line in the list of commands. A test checks that it is the first sentence of its own help.
 VERBS = {
     "run": "Continue a text, token by token.",
     "chat": "Talk with a chat model.",
@@ -39,7 +39,7 @@ DONE, FAILED, ASKED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
 
 
 class Verbs(LateGroup):
-    """The commands of `pophood`."""
+    """The group of all `pophood` commands."""
 
     verbs = VERBS
     package = "pophood.cli.commands"
@@ -47,7 +47,7 @@ class Verbs(LateGroup):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
-        """Run a command line and leave by `sys.exit` with 0, 1, 2 or 130."""
+        """Run a command line and call `sys.exit` with 0, 1, 2 or 130."""
         prepare_streams()
         extra["standalone_mode"] = False
         try:
@@ -59,7 +59,7 @@ class Verbs(LateGroup):
 
 
 def report(error: BaseException, args: list[str]) -> int:
-    """Say on stderr, in one line, why the command ended, and return its exit code."""
+    """Print why the command ended as one line on stderr, and return the exit code."""
     code, words = explain(error)
     if code == FAILED and words is None and not isinstance(error, SystemExit | OSError):
         if "-v" in args or "--verbose" in args:
@@ -69,14 +69,17 @@ def report(error: BaseException, args: list[str]) -> int:
         kind = f"{type(error).__name__}: {error}"
         words = f"a mistake inside pophood, please report it: {kind} (add -v for where)"
     if isinstance(error, OSError) and error.filename is None:
-        close_quietly()  # stdout itself may be what failed; Python would try to flush it once more
+        close_quietly()  # stdout itself may have failed, and Python would try to flush it again at exit
     if words and not (isinstance(error, OSError) and error.errno == errno.EPIPE):
         Console().say(f"pophood: {one_line(words)}")
     return code
 
 
 def explain(error: BaseException) -> tuple[int, str | None]:
-    """Exit code and words for what ended a command; no words where silence is right, or for our own bugs."""
+    """Return the exit code and the message for an exception that ended a command.
+
+    The message is None for an exception that is not reported, and for a bug in pophood.
+    """
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else FAILED if error.code else DONE), None
     if isinstance(error, KeyboardInterrupt | click.Abort | Cancelled):

@@ -1,4 +1,4 @@
-"""docs/cli.md, written from the commands themselves: `python -m pophood.cli.docs docs/cli.md`.
+"""The generator of docs/cli.md from the help texts: `python -m pophood.cli.docs docs/cli.md`.
 
 A test fails when the page and the commands differ.
 """
@@ -48,7 +48,7 @@ more. Commands that print data take `--json`.
 
 
 def page() -> str:
-    """The whole page as text."""
+    """Return the whole page as text."""
     wide: dict[str, Any] = {"terminal_width": WIDTH, "max_content_width": WIDTH, "resilient_parsing": True}
     parent = pophood.make_context("pophood", [], **wide)
     sections = [INTRODUCTION, _section("pophood", pophood.get_help(parent))]

@@ -1,4 +1,4 @@
-"""A group of commands that are imported only when they are called, so that `--help` answers at once."""
+"""A click group that imports a command only when it is called, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import click
 
 
 class LateGroup(click.Group):
-    """A click group whose commands live in modules of `package`, one each, under the name `command`.
+    """A click group whose commands are defined in modules of `package`, one each, under the name `command`.
 
-    `verbs`: command -> what the list of commands says about it; a test holds it equal to the command's own
-    first sentence.
+    `verbs` maps a command to its line in the list of commands; a test checks that it is the first sentence
+    of the command's own help.
     """
 
     verbs: Mapping[str, str] = {}

@@ -1,4 +1,4 @@
-"""Opening the model that a command works with, and saying which one it is."""
+"""Opening the model that a command uses, and printing its name, precision and file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ask(console: Console) -> Callable[[str], bool] | None:
-    """A function that asks the person at the terminal, or None where there is nobody to ask."""
+    """Return a function that asks the user a yes-no question, or None if there is no terminal."""
     if not console.interactive():
         return None
 
@@ -30,7 +30,7 @@ def ask(console: Console) -> Callable[[str], bool] | None:
 
 
 def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
-    """Find, fetch if need be (said aloud), load, and name the model, its precision and its file on stderr."""
+    """Find, download if necessary, and load the model; print its name, precision and file on stderr."""
     from pophood import hub
     from pophood.model import lm
 
@@ -71,14 +71,14 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
 
 
 def _base_of(choice: ModelChoice) -> str | None:
-    """The model that the first adapter was made for, if its files say it and it is on this machine."""
+    """Return the base model that the first adapter's files name, if it is on this machine."""
     from pophood import hub
     from pophood.adapters.peft import CONFIG, read_adapter
     from pophood.errors import PophoodError
 
     for place, _ in choice.adapters[:1]:
         if not (Path(place) / CONFIG).is_file():
-            return None  # a .gguf file, or nothing: whoever opens it says so
+            return None  # a .gguf file, or missing: an error comes when it is opened
         base = read_adapter(place).base.get("name")
         try:
             return hub.locate(base, offline=True).name if base else None

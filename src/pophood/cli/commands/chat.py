@@ -1,4 +1,4 @@
-"""`pophood chat`: talk with a chat model in its own format."""
+"""`pophood chat`: a conversation with a chat model, in the model's own chat format."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def command(
     talk = Conversation(console, lm, wishes, manner)
     if asked is not None:
         asked = with_piped(console, asked)
-        asked.ids(lm.bundle.tokenizer, console)  # refuses what is not UTF-8
+        asked.ids(lm.bundle.tokenizer, console)  # raises for input that is not UTF-8
         finished = talk.answer(asked.text)
         if as_json:
             console.json(finished.as_dict(lm, "") | {"messages": talk.messages})
@@ -87,7 +87,7 @@ def command(
 
 
 def _refuse_idle(system: str | None, merge_system: bool, no_loop_guard: bool) -> None:
-    """Refuse options that do nothing for a single question."""
+    """Raise UsageError for options that have no effect on a single question."""
     if merge_system and system is None:
         raise click.UsageError("--merge-system says where the system text goes: add --system TEXT")
     if no_loop_guard:

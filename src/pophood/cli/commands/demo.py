@@ -1,4 +1,4 @@
-"""`pophood demo`: the talk's prompt ten times, its tokens, the likeliest next ones, and how fast it was."""
+"""`pophood demo`: ten continuations of the talk's prompt, its tokens, the likeliest next ones, the speed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 PROMPT = "The capital of Spain is"
 SAMPLES, NEW_TOKENS, TOP_K, TEMPERATURE = 10, 10, 40, 0.8
-SEED = 42  # the talk's
-TALK_SECONDS = 0.17  # the talk, page 11: one text of ten new tokens by gpt2, on the speaker's laptop
+SEED = 42  # as in the talk
+TALK_SECONDS = 0.17  # page 11 of the talk: gpt2 generates ten tokens on the speaker's laptop
 BAR_CELLS = 24
 
 
@@ -52,7 +52,7 @@ def command(console: Console, as_json: bool, choice: ModelChoice) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FirstWord:
-    """A word that began continuations: how often, its chance as drawn, and what the model gave it."""
+    """A first word: how many continuations began with it, and its probability after and before sampling."""
 
     word: str
     count: int
@@ -62,7 +62,7 @@ class FirstWord:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What the demo made: one text alone, ten as a batch."""
+    """The results of the demo: one text generated alone, and ten as a batch."""
 
     lm: LM
     alone: Finished
@@ -70,11 +70,11 @@ class Demo:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended it."""
+        """True if Ctrl-C ended it."""
         return self.alone.interrupted or self.ten.interrupted
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the results as a dictionary for --json."""
         return self.ten.as_dict(self.lm, PROMPT) | {
             "first_words": [asdict(word) for word in first_words(self.ten.outputs)],
             "tokens": list(self.lm.tokens(PROMPT)),
@@ -90,7 +90,7 @@ class Demo:
 def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) -> Demo:
     """Run the demo, and print it unless `silent`."""
     lm = open_model(console, choice)
-    # One text alone comes first, while nothing of the prompt is computed yet, as in the talk.
+    # Generate the single text first: as in the talk, its time then includes the prompt, cached from then on.
     alone = _run(console, lm, samples=1, silent=True)
     if alone.interrupted:
         return Demo(lm, alone, alone)
@@ -118,9 +118,9 @@ def _run(console: Console, lm: LM, samples: int, silent: bool) -> Finished:
 
 
 def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
-    """The first word of every continuation, the most frequent first.
+    """Return the first word of every continuation, the most frequent first.
 
-    A word's probability is the product over its tokens, each given those before it.
+    A word's probability is the product of the conditional probabilities of its tokens.
     """
     counts: Counter[str] = Counter()
     shares: dict[str, tuple[float, float]] = {}
@@ -152,7 +152,7 @@ def _words_text(words: list[FirstWord]) -> str:
 
 
 def _with_bars(text: str, shares: Sequence[float]) -> str:
-    """A table with a bar behind each row."""
+    """Return a table with a bar at the end of each row."""
     from pophood.cli.terminal.display import Display
     from pophood.cli.terminal.view_screen import coloured_bar
 
@@ -201,7 +201,7 @@ def _try_next(lm: LM, choice: ModelChoice) -> str:
 
 
 def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:
-    """Commands to try next with the same model; `me` is how pophood is called."""
+    """Return commands to try next with the same model; `me` is the command that starts pophood."""
     from shlex import quote
 
     model = choice.typed()
@@ -214,7 +214,7 @@ def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:
 
 
 def this_command() -> str:
-    """How this very installation is called from a shell here: `pophood`, a path to it, or a module."""
+    """Return the shell command for this installation: `pophood`, a path to it, or `python -m pophood`."""
     from shlex import quote
 
     script = Path(sys.executable).parent / ("pophood.exe" if sys.platform == "win32" else "pophood")

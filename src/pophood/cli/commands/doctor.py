@@ -1,4 +1,4 @@
-"""`pophood doctor`: is this machine ready, and is it true that nothing leaves it?"""
+"""`pophood doctor`: checks this machine, and proves that no data leaves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pophood eval MODEL DATA`: the loss and perplexity of a model on data, by the engine."""
+"""`pophood eval MODEL DATA`: the loss and perplexity of a model on data, computed by the engine."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def command(
 
 
 def _length(wanted: int | None, lm: LM) -> int:
-    """Positions of a stretch; BadInput for more than the model has."""
+    """Return the row length in tokens. Raises BadInput for more than the context window."""
     if wanted is not None and wanted > lm.engine.context:
         raise BadInput(
             f"a length of {wanted:,} is over the {lm.engine.context:,} positions of {lm.name}: lower --length"

@@ -1,4 +1,4 @@
-"""`pophood export MODEL --to PLACE`: write a model or an adapter for other programs, and prove it."""
+"""`pophood export MODEL --to PLACE`: write a model or an adapter for other programs, and verify it."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def command(
 
 
 def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:
-    """Refuse what cannot be done, before a model is fetched or opened; raises UsageError, BadInput."""
+    """Raise UsageError or BadInput for an impossible export, before a model is downloaded or opened."""
     from pophood.export.staging import check_destination, is_file
     from pophood.export.types import check_type
 
@@ -131,7 +131,7 @@ def whole_model(
     ollama: bool,
     threads: int | None,
 ) -> Receipt:
-    """Write a model with these adapters in it, and say what type it takes."""
+    """Write a model with these adapters merged into it, and print the type of its tensors."""
     from pophood.config import tensor_shapes
     from pophood.export.job import export_model
     from pophood.export.types import types_of_base
@@ -155,7 +155,7 @@ def refuse_input(to: str, adapters: tuple[str, ...]) -> None:
 
 @contextmanager
 def named_by(adapters: tuple[str, ...], model: str | None) -> Iterator[None]:
-    """Say of a model that is not here that an adapter's folder named it, which another machine may have."""
+    """Add to a NotFound error that the missing model was named by the adapter's folder."""
     try:
         yield
     except NotFound as error:
@@ -168,7 +168,7 @@ def named_by(adapters: tuple[str, ...], model: str | None) -> Iterator[None]:
 
 
 def base_of(folder: str) -> str:
-    """The model that an adapter's folder says it was made for."""
+    """Return the name of the base model that an adapter's folder records."""
     from pophood.adapters.peft import read_adapter
 
     name = read_adapter(folder).base.get("name")
@@ -180,7 +180,7 @@ def base_of(folder: str) -> str:
 
 
 def opened(adapters: tuple[str, ...], bundle: Bundle) -> tuple[list[tuple[Any, float]], str | None]:
-    """The adapters with their scales, and the chat template that the last tuning left, if any."""
+    """Return the adapters with their scales, and the chat template of the last adapter that has one."""
     from pophood.adapters.open import open_adapter, template_of
 
     places = [with_scale(text) for text in adapters]
@@ -190,7 +190,7 @@ def opened(adapters: tuple[str, ...], bundle: Bundle) -> tuple[list[tuple[Any, f
 
 
 def adapter_alone(bundle: Bundle, adapters: tuple[str, ...], to: str) -> Receipt:
-    """Write one adapter as it is."""
+    """Write one adapter unmerged and unscaled."""
     from pophood.export.job import export_adapter
 
     if len(adapters) != 1:
@@ -202,7 +202,7 @@ def adapter_alone(bundle: Bundle, adapters: tuple[str, ...], to: str) -> Receipt
 
 
 def said(receipt: Receipt) -> str:
-    """What was written, and what the proof found, in words."""
+    """Return the written files and the result of the verification as text."""
     size = sum(facts["bytes"] for facts in receipt.files.values())
     lines = [f"{receipt.path}: {receipt.made}, {receipt.format}, {receipt.type}, {size / 1e6:,.1f} MB"]
     proof = receipt.proof

@@ -1,4 +1,4 @@
-"""`pophood play FILE`: guess the next word of a text, against the model."""
+"""`pophood play FILE`: a game in which the user guesses the next word of a text, against the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
     from pophood.play import Game, Round, Turn
 
-TAIL = 500  # characters of the text so far that a round shows; the first one shows all
+TAIL = 500  # characters of context that a round shows; the first round shows the whole beginning
 RULES = """\
 Type the next word of the text. Right by yourself: 3 points; after ? (the model's five likeliest words, of
 which a number takes one): 1 point. Enter passes, q ends. The model reads the same text: 3 points."""
@@ -91,7 +91,7 @@ def _text_of(file: Path) -> str:
 
 
 def _play(say: Callable[[str], None], lm: LM, game: Game) -> tuple[list[Turn], str]:
-    """The turns that were played, and how it ended: all, quit, input or interrupted."""
+    """Play the game and return its turns and how it ended: all, quit, input or interrupted."""
     answers = Answers(sys.stdin)
     turns: list[Turn] = []
     say(RULES)
@@ -111,7 +111,7 @@ def _play(say: Callable[[str], None], lm: LM, game: Game) -> tuple[list[Turn], s
 
 
 def _turn(say: Callable[[str], None], answers: Answers, played: Round) -> Turn | str:
-    """One guess, after hints if they are wanted; "quit" or "input" if the game ends instead."""
+    """Ask for one guess, after hints on request; return "quit" or "input" if the game ends instead."""
     from pophood.play import Turn
 
     helped = False

@@ -1,4 +1,4 @@
-"""`pophood pull NAME`: fetch a model, whole or not at all."""
+"""`pophood pull NAME`: download a model, completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pophood rm NAME`: delete a model from the store; files elsewhere are never touched."""
+"""`pophood rm NAME`: delete a model from the store. It never deletes files elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pophood run "TEXT"`: continue a text, shown as it comes."""
+"""`pophood run "TEXT"`: continue a text and stream the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ output = functools.partial(option, section="Output")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """In which shape the text is wanted."""
+    """The requested form of the output."""
 
     samples: int
     as_json: bool
@@ -37,7 +37,7 @@ class Shape:
     show_prompt: bool
 
     def check(self) -> None:
-        """Refuse what contradicts itself, before a model is loaded."""
+        """Raise UsageError for contradictory options, before a model is loaded."""
         if self.open_page and self.html is None:
             raise click.UsageError("--open shows the page that --html writes: add --html FILE")
         if self.as_json and not self.show_prompt:
@@ -138,7 +138,7 @@ def command(
 def _continue(
     console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, shape: Shape, truncate: str
 ) -> int:
-    """Generate, print, and write the page; the exit code."""
+    """Generate, print, write the HTML page if requested, and return the exit code."""
     run = lm.stream(
         ids,
         samples=shape.samples,

@@ -1,4 +1,4 @@
-"""`pophood show NAME`: the facts and figures of a model, in the talk's words where it has some."""
+"""`pophood show NAME`: the facts and figures of a model, in the talk's wording where there is one."""
 
 from __future__ import annotations
 

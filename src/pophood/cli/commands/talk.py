@@ -1,4 +1,4 @@
-"""`pophood talk`: the course page by page at a terminal; also writes its notebook and its slides."""
+"""`pophood talk`: runs the course page by page at a terminal, or writes its notebook or its slides."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _write(console: Console, file: Path, text: str) -> None:
 def _check_mode(
     listing: bool, notebook: Path | None, slides: Path | None, place: int | None, yes: bool, notes: bool
 ) -> None:
-    """Refuse options that do nothing beside the one that says what is made."""
+    """Raise UsageError for options that have no effect with --list, --notebook or --slides."""
     made = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
     modes = [name for name, given in made.items() if given]
     if len(modes) > 1:

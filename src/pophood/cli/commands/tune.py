@@ -1,4 +1,4 @@
-"""`pophood tune notes.txt`: fine-tune a model on a text, and show what became of it."""
+"""`pophood tune notes.txt`: fine-tune a model on a text, and report the result."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def command(
 
     console, stop = console if ProcessGroup.from_environment().is_rank_zero else Console(QUIET), Stop()
     out = out or Path(default_out(data, wishes.kind))
-    if not (showing or resume):  # before a model is loaded, or fetched
+    if not (showing or resume):  # check before the model is downloaded or loaded
         RunFolder(out, ProcessGroup.from_environment().join()).check_free(overwrite=overwrite or plan)
     scratch = _scratch(console, data, out, wishes, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
@@ -163,7 +163,7 @@ def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> Non
 def _scratch(
     console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
 ) -> NewModel | None:
-    """Return the new model of a run from scratch, or of such a run that is resumed; None for any other."""
+    """Return the new model of a run from scratch, started or resumed; None for a run on an existing model."""
     from pophood.train.run.new_model import new_model_for
 
     seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
@@ -223,7 +223,7 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
 
 
 def _next(tuning: Tuning, card: Card) -> str:
-    """Return where the result is, and the commands that use it."""
+    """Return text that says where the result is and which commands use it."""
     me = this_command()
     lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
     lines += [f"  {command.line(me)}" for command in card.commands]

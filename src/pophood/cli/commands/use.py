@@ -1,4 +1,4 @@
-"""`pophood use NAME`: the model for commands that name none."""
+"""`pophood use NAME`: set the default model, for commands that name none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The page of `run --html`: every token with its probability, entropy and alternatives, in one file.
 
-Everything works without JavaScript: pointing at a token, focusing it or following its link shows its card
-by CSS alone. The script adds arrow keys, Escape and pinning without touching the history.
+The page works without JavaScript: pointing at a token, focusing it or following its link shows its card by
+CSS alone. The script adds arrow keys, Escape and pinning, and leaves the browser's history alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pophood.web import render_page
 if TYPE_CHECKING:
     from pophood.generate import Token
 
-# The least probability of each shade, and its words in the legend.
+# The lowest probability of each shade, and its text in the legend.
 SHADES = (
     (0.5, "50 % and more"),
     (0.2, "20 to 50 %"),
@@ -56,8 +56,8 @@ def render(
 ) -> str:
     """Return the whole page as text.
 
-    `outputs` holds each sample's tokens with their details; `facts` are the lines above the text;
-    `token_text` spells a token for people, leading space kept and half characters as bytes.
+    `outputs` holds each sample's tokens with their details, and `facts` the lines above the text.
+    `token_text` returns a token's text for display, with its leading space and incomplete characters as bytes.
     """
     title = f"{facts.get('Model', 'A model')} continues “{_shorten(' '.join(prompt.split()))}”"
     return render_page(
@@ -72,7 +72,7 @@ def render(
 
 
 def _token(token: Token, token_text: Callable[[int], str]) -> dict[str, Any]:
-    """Return what the template shows of one token, in its text and on its card."""
+    """Return the values of one token that the template shows in the text and on the token's card."""
     spelled = token_text(token.id)
     probability = token.probability if token.probability is not None else math.nan
     figures = [("token", str(token.id)), ("position", str(token.position))]
@@ -101,13 +101,13 @@ def _token(token: Token, token_text: Callable[[int], str]) -> dict[str, Any]:
 
 
 def _piece(text: str, spelled: str) -> dict[str, Any]:
-    """Return a token inside the text; a character in several tokens is shown whole at the last of them."""
-    part = r"\x" in spelled and r"\x" not in text  # of a character
+    """Return a token as part of the text; a character split over several tokens is shown at the last one."""
+    part = r"\x" in spelled and r"\x" not in text  # this token holds only part of a character
     return {"text": _inline(text if part and text else spelled), "mark": part and not text}
 
 
 def _inline(text: str) -> str:
-    """Return text for the running text, where the template shows its line breaks by marks."""
+    """Return text for use inside the running text, where the template marks line breaks."""
     return visible(text, keep="\n\r\t").replace("\r", "␍")
 
 

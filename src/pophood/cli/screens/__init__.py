@@ -1,1 +1,1 @@
-"""What single commands show and ask, apart from their options."""
+"""The output and the questions of single commands."""

@@ -1,4 +1,4 @@
-"""A conversation at a terminal or through a pipe: its history, its commands, its turns."""
+"""A conversation at a terminal or through a pipe: its history, commands and turns."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ HELP = """\
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a conversation is held."""
+    """The settings of a conversation."""
 
     system: str | None = None
     merge_system: bool = False  # the system text goes before the first user message
     loop_guard: bool = True  # at a terminal, stop an answer that goes in circles
-    silent: bool = False  # answers are not shown
+    silent: bool = False  # do not print the answers
     template: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template
 
 
 class Conversation:
-    """Messages so far, and what can be done with them."""
+    """A conversation with one model: the messages so far, and the commands that act on them."""
 
     def __init__(self, console: Console, lm: LM, wishes: Wishes, manner: Manner) -> None:
         self.messages: list[dict[str, str]] = []
@@ -59,7 +59,7 @@ class Conversation:
         self._wishes = wishes
         self._manner = manner
         self._reader: Reader | None = None
-        self._opened = ""  # the tag of a thought that the prompt opens for the answer
+        self._opened = ""  # the opening tag of a thought with which the prompt ends
         self._saved: set[Path] = set()
         self._commands: dict[str, Callable[[str], None]] = {
             "/system": self.system,
@@ -72,7 +72,7 @@ class Conversation:
             self._set_system(manner.system)
 
     def answer(self, question: str) -> Finished:
-        """Send one message and show the answer, which joins the history as far as it came."""
+        """Send one message and show the answer. An interrupted answer joins the history as far as it got."""
         self.messages.append({"role": "user", "content": question})
         outputs = None
         try:
@@ -102,7 +102,7 @@ class Conversation:
         return finished
 
     def _as_told(self) -> list[dict[str, str]]:
-        """The messages as they go to the template."""
+        """Return the messages in the form that goes to the template."""
         if not self._manner.merge_system:
             return self.messages
         from pophood.text.chat.system_text import merge_system
@@ -110,7 +110,7 @@ class Conversation:
         return merge_system(self.messages)
 
     def _guard(self) -> LoopGuard | None:
-        """Only where a person sits: a program may want exactly such text."""
+        """Return a loop guard at a terminal only: a program may want repetitive text."""
         watched = self._manner.loop_guard and self._reader is not None and self._reader.interactive
         return LoopGuard() if watched else None
 
@@ -119,7 +119,7 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": said})
 
     def loop(self, stream: TextIO) -> int:
-        """Take turns until the input ends; the exit code: FAILED for a pipe with a turn that failed."""
+        """Take turns until the input ends. Return the exit code: FAILED if a turn failed in a pipe."""
         read = self._reader = Reader(stream, self._console)
         failed = leaving = False
         while True:
@@ -144,7 +144,7 @@ class Conversation:
                 finished = None
                 if not read.interactive:
                     return INTERRUPTED
-            except PophoodError as error:  # whatever it is, the conversation so far is not lost
+            except PophoodError as error:  # an error must not lose the conversation so far
                 self._console.say(f"pophood: {_in_a_chat(error)}")
                 failed = True
                 continue
@@ -209,7 +209,7 @@ class Conversation:
         self._console.say("forgotten; the next message begins a new conversation")
 
     def save(self, name: str) -> None:
-        """Write the conversation to a file; over a file of others only when a person says so."""
+        """Write the conversation to a file. Replacing a file that it did not write needs confirmation."""
         from pophood.system import atomic_write, check_writable_target
 
         if not name:
@@ -242,7 +242,7 @@ class Conversation:
 
 
 def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
-    """True if the model's template takes no system message although it takes a user's."""
+    """Return True if the model's template accepts a user message but no system message."""
     from pophood.text.chat.system_text import takes_system
 
     template = lm.chat_template
@@ -255,7 +255,7 @@ def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
 
 
 def _in_a_chat(error: PophoodError) -> str:
-    """A line about an error, with the way out that a conversation has."""
+    """Return a one-line error message, with the advice that applies in a conversation."""
     if isinstance(error, ContextOverflow):
         counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
         since = f", since {error.why}" if error.why else ""
@@ -264,7 +264,7 @@ def _in_a_chat(error: PophoodError) -> str:
 
 
 class Reader:
-    """Messages from a terminal (with a prompt and line editing) or from a pipe (a line each, no prompt)."""
+    """Reads messages from a terminal (with a prompt and line editing) or a pipe (one per line, no prompt)."""
 
     def __init__(self, stream: TextIO, console: Console) -> None:
         self.interactive = stream.isatty()
@@ -275,14 +275,14 @@ class Reader:
             with suppress(ImportError):  # Windows has its own line editing
                 import readline
 
-                # Python switches this off: a pasted text of several lines would be as many messages.
+                # Python turns this off, and then each line of a pasted text would be a message of its own.
                 readline.parse_and_bind("set enable-bracketed-paste on")
             console.say("/help lists commands, Ctrl-D leaves")
-        self._several_lines = False  # whether a message has begun whose end is not yet there
+        self._several_lines = False  # True inside a message of several lines
 
     @property
     def half_typed(self) -> bool:
-        """True if Ctrl-C has just cut a message that was begun."""
+        """True if Ctrl-C has just cut off a message that was being typed."""
         if self._several_lines:
             return True
         readline = sys.modules.get("readline")
@@ -294,7 +294,7 @@ class Reader:
         return self.interactive and self._stream is sys.stdin and sys.stdout.isatty()
 
     def message(self) -> str | None:
-        """The next message, its lines joined; None at the end of the input."""
+        """Return the next message with its lines joined; None at the end of the input."""
         self._several_lines = False
         line = self.line(PROMPT)
         if line is None:
@@ -324,7 +324,7 @@ class Reader:
         return "\n".join(lines).strip("\n")
 
     def line(self, prompt: str) -> str | None:
-        """The next line without its end, after a prompt where somebody sits; None at the end of the input."""
+        """Return the next line without its line break, or None at the end. A terminal shows the prompt."""
         if self._edits:
             try:
                 return input(prompt)
@@ -334,5 +334,5 @@ class Reader:
         if self.interactive:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        # UTF-8, whatever the console speaks; other bytes become surrogates, which the tokenizer refuses.
+        # UTF-8 whatever the console's encoding; other bytes become surrogates, which the tokenizer rejects.
         return self._lines.line("surrogateescape")

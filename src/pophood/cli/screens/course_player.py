@@ -1,7 +1,7 @@
-"""The course at a terminal or through a pipe: pages, guesses, the way back. Progress is kept in memory only.
+"""The course at a terminal or through a pipe: pages, guesses and navigation. Progress is kept in memory only.
 
-A person is asked; a pipe's lines are taken as the answers, and when they end (or with --yes) all that is left
-runs to the end without a question.
+A terminal prompts for answers. A pipe supplies them line by line; when its lines end, or with --yes, the rest
+of the course runs without questions.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ LEAVE = ("q", "quit", "exit")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What of the course is wanted, and how its commands name the model ("" for the default one)."""
+    """The requested pages, and the model's name in the printed commands ("" for the default model)."""
 
     first: int
     last: int
-    command: str  # that starts the course here: "pophood talk -m smollm2"
+    command: str  # starts the course: "pophood talk -m smollm2"
     model: str
     ask: bool
     notes: bool
@@ -44,14 +44,14 @@ class Wanted:
 
 @dataclass(slots=True)
 class Progress:
-    """How the guesses went, by page."""
+    """The verdict on each page's guess, and whether a cell failed."""
 
     judged: dict[int, str] = field(default_factory=dict)
     failed: bool = False
 
 
 class Left(Exception):
-    """The reader leaves."""
+    """Raised when the reader leaves the course."""
 
 
 class Walk:
@@ -78,7 +78,7 @@ class Walk:
         return self._ask and sys.stdin.isatty()
 
     def run(self) -> int:
-        """Walk from the first wanted page to the last; the exit code."""
+        """Show the requested pages and return the exit code."""
         try:
             if self._wanted.first == 1 and self._wanted.last > 1:
                 self._contents()
@@ -192,7 +192,7 @@ class Walk:
     # ---- questions ----
 
     def _guess(self, page: Page) -> str | None:
-        """The reader's guess, one that can be read; None for none."""
+        """Ask until the reader gives a guess of the right form, and return it; None without a guess."""
         self._sheet.heading(self._words["predict"])
         for cell in page.sections["predict"]:
             if cell.kind in ("prose", "text", "guess"):
@@ -217,7 +217,7 @@ class Walk:
             self._sheet.line(self._words["no_more_hints"])
 
     def _next(self, page: Page, lesson: Lesson) -> int:
-        """Where to go; asks until that is clear."""
+        """Ask where to go next, and return the page number."""
         pages = len(self._course.pages)
         while (answer := self._line("\n" + self._words["ask_next"])) is not None:
             word = answer.lower()
@@ -245,7 +245,7 @@ class Walk:
             self._run(lesson, cell) if cell.kind == "run" else self._cell(cell)
 
     def _line(self, question: str) -> str | None:
-        """The reader's next line, "" for a bare Enter; None when nobody answers any more."""
+        """Return the reader's next line ("" for a bare Enter), or None if no questions are asked any more."""
         if not self._ask:
             return None
         if self._person:
@@ -263,7 +263,7 @@ class Walk:
 
 
 def readable(form: str, given: str) -> bool:
-    """Whether a guess has the form that was asked for; no guess always has."""
+    """Return True if a guess has the requested form; an empty guess always does."""
     from pophood.course.answers import read_number, read_yes_no
 
     reader = {"number": read_number, "yes-no": read_yes_no}.get(form)
@@ -276,7 +276,7 @@ def readable(form: str, given: str) -> bool:
 
 
 def contents(course: Course) -> str:
-    """The list of pages, each with the talk's."""
+    """Return the list of pages, each with its page of the talk."""
     rows = [(f"{page.number:>2}", page.title, course.place(page)) for page in course.pages]
     widest = max(len(title) for _, title, _ in rows)
     return "\n".join(f"{number}  {title:<{widest}}  {place}" for number, title, place in rows)

@@ -1,4 +1,4 @@
-"""What `doctor` finds out: versions, processor, memory, models, and what could be better."""
+"""The facts that `doctor` reports: versions, processor, memory, models, and advice."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pophood.cli.terminal.tables import count
 from pophood.system import size_text
 
 LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
-# Out of all that /proc/cpuinfo lists, the flags that decide which kernels can run.
+# The flags in /proc/cpuinfo that decide which kernels can run.
 TELLING = frozenset(
     "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 amx_int8 amx_bf16 "  # noqa: SIM905
     "asimd asimddp i8mm bf16 sve".split()
 )
-MEASURED = 1 << 28  # bytes; beyond every cache, and still read ten times within half a second
+MEASURED = 1 << 28  # bytes: larger than every cache, yet read ten times in half a second
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was found; sizes in bytes, bandwidth in bytes per second."""
+    """The facts about this machine; sizes in bytes, bandwidth in bytes per second."""
 
     python: str
     pophood: str
@@ -51,12 +51,12 @@ class Machine:
     advice: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the facts as a dictionary for --json."""
         return asdict(self)
 
 
 def examine() -> Machine:
-    """Look at everything; takes about a second, most of it the memory's speed. Changes nothing."""
+    """Collect the facts. Takes about a second, mostly to measure memory bandwidth, and changes nothing."""
     from pophood import hub
 
     engine, bandwidth = _engine()
@@ -93,7 +93,7 @@ def examine() -> Machine:
 
 
 def advice(found: Machine) -> list[str]:
-    """What a person could do next, the most pressing first; each names the command or the setting."""
+    """Return advice, the most urgent first; each line names the command or the setting to use."""
     lines = []
     if "error" in found.engine:
         lines.append(f"the engine cannot be loaded ({found.engine['error']}): build it with `pip install .`")
@@ -120,7 +120,7 @@ def advice(found: Machine) -> list[str]:
 
 
 def processor() -> str:
-    """The processor's name as its maker writes it."""
+    """Return the processor's name as its maker writes it."""
     if sys.platform == "linux":
         for line in _cpuinfo():
             if line.lower().startswith("model name"):
@@ -129,7 +129,7 @@ def processor() -> str:
 
 
 def features() -> list[str]:
-    """Which of the telling instruction sets the processor has; empty where the system does not list them."""
+    """Return the processor's flags that are in TELLING; empty if the system does not list flags."""
     for line in _cpuinfo():
         name, _, words = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -168,7 +168,7 @@ def _writable(folder: Path) -> bool:
 
 
 def lines(found: Machine) -> list[str]:
-    """The report as text; the first line is the talk's."""
+    """Return the report as lines of text; the first line has the form of the talk's."""
     libraries = ", ".join(f"{name} {version or 'MISSING'}" for name, version in found.libraries.items())
     engine = (
         found.engine.get("error")
@@ -202,7 +202,7 @@ def lines(found: Machine) -> list[str]:
 
 
 def try_it(models: Sequence[Mapping[str, Any]]) -> str:
-    """A first question, where the small chat model is among the models that are here."""
+    """Return a command to try if the small chat model is on this machine, else ""."""
     if not any(model["name"] == "smollm2" for model in models):
         return ""
     return f'Try: pophood chat -m smollm2 "{QUESTION}" --greedy'

@@ -1,4 +1,4 @@
-"""One generation as the commands see it: wishes in, tokens shown as they come, figures out."""
+"""One generation on the command line: its settings, its streamed output, and its figures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of a generation, whole or stopped by Ctrl-C."""
+    """The result of a generation, complete or stopped by Ctrl-C."""
 
     outputs: list[list[Token]]
     prompt_ids: tuple[int, ...]
@@ -39,20 +39,20 @@ class Finished:
     seed: int
     seconds: float
     interrupted: bool
-    loop: int | None = None  # tokens of the span that the answer only repeated, where that ended it
+    loop: int | None = None  # length in tokens of the repeated span, if the loop guard ended it
 
     @property
     def count(self) -> int:
-        """New tokens over all samples."""
+        """The number of new tokens in all samples."""
         return sum(map(len, self.outputs))
 
     def figures(self) -> str:
-        """How much and how fast."""
+        """Return the number of tokens, the time and the speed as text."""
         rate = f", {self.count / self.seconds:.0f} tokens/s" if self.seconds > 0 else ""
         return f"{count(self.count, 'token')} in {seconds(self.seconds)}{rate}"
 
     def summary(self) -> str:
-        """The figures, why it ended, and the seed that repeats it; one line."""
+        """Return one line with the figures, why generation ended, and the seed that repeats it."""
         finishes = {tokens[-1].finish for tokens in self.outputs if tokens}
         ends = [words for end, words in ENDS.items() if end in finishes]
         if self.interrupted:
@@ -63,7 +63,7 @@ class Finished:
         return f"{self.figures()}; ended {', '.join(ends)}{seed}"
 
     def as_dict(self, lm: LM, prompt: str) -> dict[str, Any]:
-        """For --json."""
+        """Return the result as a dictionary for --json."""
         sampling = dataclasses.asdict(self.settings.sampling)
         sampling["logit_bias"] = {str(id_): finite(x) for id_, x in sampling["logit_bias"].items()}
         return {
@@ -91,17 +91,17 @@ class Finished:
 
 
 def adapter_facts(lm: LM) -> list[dict[str, Any]]:
-    """The adapters that the model computes with, for --json and saved conversations."""
+    """Return the model's active adapters for --json and for saved conversations."""
     return [{"path": place, "scale": scale} for place, scale in lm.adapter_places]
 
 
 def finite(number: float) -> float | str:
-    """A number as JSON can say it: infinities become texts."""
+    """Return a number that JSON can represent: infinities and NaN become strings."""
     return number if math.isfinite(number) else str(number)
 
 
 def token_dict(token: Token) -> dict[str, Any]:
-    """One token for --json; the fields that were not asked for are left out."""
+    """Return one token as a dictionary for --json, without the fields that were not computed."""
     fields = {
         "id": token.id,
         "text": token.text,
@@ -120,7 +120,7 @@ def token_dict(token: Token) -> dict[str, Any]:
 
 
 def settings_of(wishes: Wishes, lm: LM) -> dict[str, Any]:
-    """The keywords for LM.stream and LM.chat: what the file suggests if wanted, then what was typed."""
+    """Return keywords for LM.stream and LM.chat: the file's suggestions if requested, then the options."""
     from pophood.sampling import breakers_of
 
     tokenizer = lm.bundle.tokenizer
@@ -139,7 +139,7 @@ def settings_of(wishes: Wishes, lm: LM) -> dict[str, Any]:
 
 
 def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
-    """TOKEN=X as typed -> token id -> X. TOKEN is an id, or a text that is exactly one token."""
+    """Return token ids and biases from texts TOKEN=X, where TOKEN is an id or a text of exactly one token."""
     found: dict[int, float] = {}
     for text in texts:
         token, equals, value = text.rpartition("=")
@@ -163,7 +163,7 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
 
 
 def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> Finished:
-    """Show every token of a run, and gather what came of it. After Ctrl-C, what was shown stays.
+    """Show every token of a run and return the result, which after Ctrl-C holds the tokens so far.
 
     A `guard` ends a run of one sample that only repeats itself.
     """

@@ -1,10 +1,10 @@
-"""Finds answers that go in circles: their last tokens only repeat a shorter span, as small models can."""
+"""Detects answers of small models that go in circles, whose last tokens only repeat a shorter span."""
 
 from __future__ import annotations
 
 from collections import deque
 
-WINDOW = 200  # tokens; a list or a refrain that is meant is shorter
+WINDOW = 200  # tokens; an intended list or refrain is shorter
 
 
 class LoopGuard:
@@ -20,7 +20,7 @@ class LoopGuard:
         self._ids: deque[int] = deque(maxlen=window)
 
     def add(self, id_: int) -> int | None:
-        """Take the next token; the length of the span that fills the window at least twice, or None."""
+        """Add a token. Return the length of a span that fills the window at least twice, or None."""
         self._ids.append(id_)
         if len(self._ids) < self._window:
             return None
@@ -29,9 +29,9 @@ class LoopGuard:
 
 
 def _period(ids: list[int]) -> int:
-    """The length of the shortest span whose repetition, cut off at the end, gives `ids`.
+    """Return the length of the shortest span whose repetition, cut off at the end, gives `ids`.
 
-    By the failure function of Knuth, Morris and Pratt (1977), in linear time.
+    Uses the failure function of Knuth, Morris and Pratt (1977), in linear time.
     """
     border = [0] * len(ids)
     length = 0

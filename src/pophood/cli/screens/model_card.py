@@ -1,4 +1,4 @@
-"""A model's facts as one dictionary (for --json), and as text."""
+"""The facts about a model, as one dictionary (for --json) and as text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pophood.hub import KnownModel, Located
     from pophood.model.bundle import Bundle
 
-# How people write the names of architectures; any other is shown as the config has it.
+# Display names of architectures; any other is shown as in its config.
 WRITTEN = {"gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-# Part of the model -> beginnings of the canonical names of its tensors.
+# Part of the model -> pieces of the canonical names of its tensors.
 PARTS = {
     "token embedding": ("embed.token",),
     "position embedding": ("embed.position",),
@@ -27,7 +27,7 @@ PARTS = {
 
 
 def from_catalogue(known: KnownModel) -> dict[str, Any]:
-    """What is known of a model whose weights are not here."""
+    """Return the facts about a known model whose weights are not on this machine."""
     return {
         "name": known.name,
         "loaded": False,
@@ -48,7 +48,7 @@ def from_catalogue(known: KnownModel) -> dict[str, Any]:
 
 
 def about(known: KnownModel) -> dict[str, Any]:
-    """Dates, training data, addresses, and the other sizes of a known model."""
+    """Return dates, training data, links and the other sizes of a known model."""
     from pophood.hub import catalogue
 
     sizes = [catalogue[name] for name in known.family]
@@ -73,7 +73,7 @@ def about(known: KnownModel) -> dict[str, Any]:
 
 
 def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
-    """Everything that a model's own files say; no weight is decoded."""
+    """Return the facts from a model's own files, without decoding any weight."""
     from pophood.model.engine import plan_memory
 
     config, tokenizer = bundle.config, bundle.tokenizer
@@ -116,7 +116,7 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
 
 
 def positions(config: ModelConfig) -> str:
-    """How the model knows where a token stands."""
+    """Return how the model encodes positions."""
     if config.rope is None:
         return "learned vectors"
     scaled = (
@@ -126,7 +126,7 @@ def positions(config: ModelConfig) -> str:
 
 
 def parts(bundle: Bundle) -> dict[str, list[str]]:
-    """Part of the model -> the types its tensors have in the file."""
+    """Return, for each part of the model, the types of its tensors in the file."""
     found: dict[str, list[str]] = {}
     for name in bundle.weights:
         kind = bundle.weights.stored_type(name)
@@ -137,7 +137,7 @@ def parts(bundle: Bundle) -> dict[str, list[str]]:
 
 
 def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:
-    """Every tensor with a NaN or an infinity, and the index of the first."""
+    """Return every tensor with a NaN or an infinity, and the index of its first one."""
     return [
         {"tensor": name, "index": list(index)}
         for name, index in bundle.weights.check_finite()
@@ -146,7 +146,7 @@ def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:
 
 
 def text(facts: Mapping[str, Any], stream: TextIO) -> str:
-    """The facts for people: the talk's lines first."""
+    """Return the facts as text, beginning with the lines that the talk shows."""
     lines = [
         f"Model Loaded: {facts['name']}"
         if facts["loaded"]

@@ -1,9 +1,9 @@
-"""The proof behind "nothing leaves this machine": the demo, with every way out guarded by the interpreter.
+"""The proof that no data leaves this machine: the demo under an audit hook that blocks all connections.
 
 Python reports each connection, name look-up and child process to audit hooks before it happens (PEP 578). The
-hook here refuses and notes them all, so a line of code that tries is seen even if it hides its error. The
-engine's C++ opens no sockets (it links none of the calls), and where the system lists a process's open files,
-those are looked at too.
+hook here records and refuses them all, so an attempt is noticed even if its caller hides the error. The
+engine's C++ code does not link the socket calls, and on systems that list a process's open files, the open
+sockets are counted too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pophood.cli.app import INTERRUPTED
 from pophood.cli.terminal.console import Console, one_line
 from pophood.errors import PophoodError
 
-# Events by their beginnings; "socket.__new__" alone is no attempt (it names a socket without using it).
+# Prefixes of audit events. "socket.__new__" is not an attempt: it only creates a socket.
 GUARDED = (
     "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
     "socket.gethostby", "socket.getnameinfo", "socket.getservby",
@@ -28,7 +28,7 @@ GUARDED = (
 
 
 class Guard:
-    """Refuses and remembers every event that could carry a byte out of this process."""
+    """An audit hook that records and refuses every event that could send data out of this process."""
 
     def __init__(self) -> None:
         self.attempts: list[str] = []
@@ -40,12 +40,12 @@ class Guard:
 
 
 def prove(console: Console, as_json: bool) -> int:
-    """Run the demo under guard on a model that is here, print the attempts, return 0 if there were none."""
+    """Run the demo under the guard, print the connection attempts, and return 0 if there were none."""
     from pophood.cli.commands.demo import show_demo
     from pophood.cli.options.shared import ModelChoice
 
     guard, inherited = Guard(), open_sockets()
-    sys.addaudithook(guard)  # cannot be removed again: this process does nothing else
+    sys.addaudithook(guard)  # a hook cannot be removed, so the process does nothing else
     os.environ["POPHOOD_OFFLINE"] = "1"
     choice = ModelChoice(name=None, precision="auto", threads=None, context=None, offline=True)
     failure: PophoodError | None = None
@@ -73,12 +73,12 @@ def prove(console: Console, as_json: bool) -> int:
 
 
 def open_sockets() -> set[str] | None:
-    """The sockets among this process's open files; None where the system does not list those."""
+    """Return the open sockets of this process; None if the system does not list open files."""
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
         return None
     found = set()
     for entry in folder.iterdir():
-        with contextlib.suppress(OSError):  # the descriptor of this very listing
+        with contextlib.suppress(OSError):  # the descriptor of this listing is closed by now
             found.add(str(entry.readlink()))
     return {name for name in found if name.startswith("socket:")}

@@ -1,4 +1,4 @@
-"""`pophood run --pick` at a terminal or through a pipe: the likeliest tokens, a number, the next ones."""
+"""`pophood run --pick` at a terminal or through a pipe: the user picks each token among the likeliest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KEYS = "a number takes that token, Enter the likeliest, b goes back, q ends"
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How `run` wants it shown, and what it does with a prompt that is too long."""
+    """The output options of `run`, and its treatment of a prompt that is too long."""
 
     as_json: bool
     show_prompt: bool
@@ -39,7 +39,7 @@ class Shown:
 
 
 def check(file: str | None, text: str | None, samples: int, html: Path | None, wishes: Wishes) -> None:
-    """Refuse what --pick makes meaningless: you choose every token, nothing is drawn, stdin is yours."""
+    """Raise UsageError for sampling and output options, and for a prompt from stdin, which --pick reads."""
     drawn = bool(wishes.settings or wishes.bias or wishes.breakers or wishes.model_defaults)
     refused = {
         "--samples": samples > 1,
@@ -58,7 +58,7 @@ def check(file: str | None, text: str | None, samples: int, html: Path | None, w
 
 
 def run(console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, options: Shown) -> int:
-    """Let a person walk through the text; the exit code."""
+    """Let the user pick a text token by token, and return the exit code."""
     from pophood.pick import Picker
 
     planned = lm.stream(ids, truncate=options.truncate, max_tokens=wishes.limits.get("max_tokens"))
@@ -84,7 +84,7 @@ def run(console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, o
 
 
 def _walk(say: Callable[[str], None], picker: Picker, prompt: str) -> bool:
-    """Take picks until the person or the text is done; whether Ctrl-C ended it."""
+    """Take picks until the user or the text ends. Return True if Ctrl-C ended it."""
     answers = Answers(sys.stdin)
     say(KEYS)
     fresh = True
@@ -131,7 +131,7 @@ def _menu(options: tuple[TokenOption, ...]) -> str:
 
 
 def _path(console: Console, picker: Picker, prompt: str, show_prompt: bool) -> None:
-    """The text that came of it, and the way there."""
+    """Print the picks and the text."""
     if picker.picks:
         rows = [
             (step, pick.number, show(pick.option.text), f"{pick.option.probability:.4f}")

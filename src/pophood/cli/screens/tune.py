@@ -1,4 +1,4 @@
-"""What `pophood tune` shows: a bar while it learns, plain lines in a pipe, and the report card as text."""
+"""The output of `pophood tune`: a progress bar (plain lines in a pipe), and the report card as text."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 EVERY = 10.0  # seconds between two lines in a pipe
 FEW = 20  # steps
-SAMPLE = 160  # characters of a sample on the way
-MOST_BAD = 5  # bad lines that are listed
+SAMPLE = 160  # characters shown of a sample during the run
+MOST_BAD = 5  # bad lines listed
 
 
 class Screen:
-    """Shows the events of a run on stderr: a bar on a terminal, else lines."""
+    """Shows the events of a run on stderr: as a progress bar on a terminal, else as lines."""
 
     def __init__(self, console: Console, tuning: Tuning) -> None:
         self._console, self._tuning = console, tuning
@@ -45,7 +45,7 @@ class Screen:
         return self
 
     def stopping(self) -> None:
-        """Answer a Ctrl-C at once; called from another thread."""
+        """Announce at once that Ctrl-C stops the run; called from another thread."""
         if not self._steps:
             self._say("stopping: no step is finished yet, so nothing is written")
         elif self._made >= self._steps:
@@ -61,7 +61,7 @@ class Screen:
         self._hide_bar()
 
     def show(self, event: Event) -> None:
-        """One event."""
+        """Show one event."""
         if isinstance(event, Measuring):
             self._measuring(event)
         elif isinstance(event, Started):

@@ -1,4 +1,4 @@
-"""`pophood tune --show`: examples token by token, in colour on a terminal, with marks elsewhere."""
+"""`pophood tune --show`: examples token by token, with colours on a terminal and marks elsewhere."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pophood.train.settings import TrainSettings
 
 SHOWN = 3  # examples
-COLOURS = {"trained": "32", "ignored": "2", "end": "1;35", "cut": "9;31"}  # of a terminal
-MARKS = {"trained": ("[", "]"), "ignored": ("", ""), "end": ("{", "}"), "cut": ("~", "~")}  # elsewhere
+COLOURS = {"trained": "32", "ignored": "2", "end": "1;35", "cut": "9;31"}  # SGR codes
+MARKS = {"trained": ("[", "]"), "ignored": ("", ""), "end": ("{", "}"), "cut": ("~", "~")}  # without colours
 
 
 def show(

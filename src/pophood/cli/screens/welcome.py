@@ -1,15 +1,15 @@
-"""What bare `pophood` says: which model is here, and five commands. At most twelve lines, at once."""
+"""The output of bare `pophood`: the default model and five commands, in at most twelve lines."""
 
 from __future__ import annotations
 
 from pophood.cli.terminal.console import Console
 
-# A question for the chat examples that the small model answers correctly; tests/real/test_smollm2.py asks it.
+# The chat examples' question. The small model answers it correctly, as tests/real/test_smollm2.py checks.
 QUESTION = "What is the capital of France?"
 
 
 def welcome(console: Console) -> None:
-    """Print the twelve lines, from what is on disk; no model is loaded, no connection opened."""
+    """Print the lines from what is on disk, without loading a model or opening a connection."""
     from importlib.metadata import version
 
     from pophood import hub

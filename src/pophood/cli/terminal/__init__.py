@@ -1,1 +1,1 @@
-"""What a terminal shows: tables, bars, colours, pages of text. Decides nothing."""
+"""Terminal output: tables, bars, colours, pages of text."""

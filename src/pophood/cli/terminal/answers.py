@@ -1,4 +1,4 @@
-"""What a person answers, line by line: at a terminal with a prompt and line editing, or from a pipe."""
+"""The user's answers, line by line: from a terminal with a prompt and line editing, or from a pipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pophood.plaintext import LineReader
 
 
 class Answers:
-    """Lines of `stream`; a prompt is shown only where somebody sits."""
+    """Reads the lines of `stream`; shows a prompt only at a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self.interactive = stream.isatty()
@@ -21,7 +21,7 @@ class Answers:
                 import readline  # noqa: F401
 
     def ask(self, prompt: str) -> str | None:
-        """The next line without its end; None when the input ends. Ctrl-C is a KeyboardInterrupt."""
+        """Return the next line without its end, or None at the end. Ctrl-C raises KeyboardInterrupt."""
         if self.interactive and self._stream is sys.stdin and sys.stdout.isatty():
             try:
                 return input(prompt)
@@ -30,4 +30,4 @@ class Answers:
         if self.interactive:
             sys.stderr.write(prompt)
             sys.stderr.flush()
-        return self._lines.line("replace")  # UTF-8, whatever the console speaks; no word has other bytes
+        return self._lines.line("replace")  # UTF-8 whatever the console's encoding

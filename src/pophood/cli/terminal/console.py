@@ -1,8 +1,8 @@
-"""Where words go: results to stdout, talk about them to stderr; on every console, in any encoding.
+"""Console output in any encoding: results go to stdout, messages about them to stderr.
 
-Text of a model is shown as it is, with two exceptions: a character that the console's encoding lacks is
-written as an escape (nothing is lost, nothing crashes), and on a terminal control characters are made
-visible, so that no model can move the cursor, set the clipboard or hide text.
+A model's text is printed unchanged, with two exceptions: a character that the console's encoding lacks is
+written as an escape instead of raising an error, and on a terminal control characters are made visible, so
+that no model can move the cursor, set the clipboard or hide text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TextIO
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
-# Characters that reorder what follows ("Trojan Source", Boucher and Anderson 2021).
+# Characters that reorder the text after them ("Trojan Source", Boucher and Anderson 2021).
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -44,7 +44,7 @@ def one_line(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr write what their encoding lacks as an escape; stand in for closed streams."""
+    """Make stdout and stderr escape characters that their encoding lacks, and replace closed streams."""
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
@@ -54,77 +54,77 @@ def prepare_streams() -> None:
 
 
 def close_quietly() -> None:
-    """After a reader has gone away: point stdout at nothing, so that Python's own last flush is silent."""
+    """Redirect stdout to the null device after its reader has left, so that Python's last flush is silent."""
     with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console:
-    """What one command may say, at the loudness its user chose (`-q`, `-v`)."""
+    """Prints a command's results and messages, at the chosen verbosity (`-q`, `-v`)."""
 
     def __init__(self, verbosity: int = NORMAL) -> None:
         self.verbosity = verbosity
-        self._open_line = False  # whether stdout stands inside a line
+        self._open_line = False  # True if stdout's last line has no line break yet
 
     def out(self, text: str = "") -> None:
-        """Print one line (or block) of results to stdout."""
+        """Print a line or a block of results to stdout."""
         self.write(f"{text}\n")
 
     def write(self, text: str, *, bold: bool = False) -> None:
-        """Write a piece of text to stdout at once, as a stream of tokens needs."""
+        """Write text to stdout and flush it, so that tokens appear as they are generated."""
         if not text:
             return
         from pophood.system import colour_ok
 
         shown = visible(text) if sys.stdout.isatty() else text
-        self._open_line = True  # already: Ctrl-C may come between what is shown and what is noted
+        self._open_line = True  # set before the write, since Ctrl-C may come right after it
         sys.stdout.write(f"\x1b[1m{shown}\x1b[0m" if bold and colour_ok(sys.stdout) else shown)
         sys.stdout.flush()
         self._open_line = not text.endswith("\n")
 
     def paint(self, text: str) -> None:
-        """Print text that carries its own colours; whoever made it saw to control characters."""
+        """Print text with its own colour codes, in which the caller has escaped other control characters."""
         sys.stdout.write(text)
         sys.stdout.flush()
         self._open_line = False
 
     def end_line(self) -> None:
-        """Finish stdout's line if one is open."""
+        """End stdout's current line if it is unfinished."""
         if self._open_line:
             self.write("\n")
 
     def json(self, value: object) -> None:
-        """Print one JSON document; `\\u` escapes only where stdout cannot hold the characters."""
+        """Print one JSON document, with `\\u` escapes only if stdout's encoding is not UTF-8."""
         narrow = (sys.stdout.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf8sig")
         self.out(json.dumps(value, ensure_ascii=narrow, allow_nan=False, indent=2))
 
     def say(self, text: str) -> None:
-        """Tell the person something on stderr, unless `-q`."""
+        """Print a message on stderr, unless `-q` was given."""
         if self.verbosity > QUIET:
             self._stderr(text)
 
     def detail(self, text: str) -> None:
-        """Tell more on stderr, with `-v` only."""
+        """Print a detail on stderr, only with `-v`."""
         if self.verbosity >= VERBOSE:
             self._stderr(text)
 
     def _stderr(self, text: str) -> None:
         if self._open_line and sys.stdout.isatty() and sys.stderr.isatty():
             self.end_line()
-        with contextlib.suppress(OSError):  # a closed stderr must not end the work
+        with contextlib.suppress(OSError):  # a closed stderr must not stop the command
             sys.stderr.write(visible(text) + "\n")
             sys.stderr.flush()
 
     def interactive(self) -> bool:
-        """Whether a person sits at both ends and may be asked."""
+        """Return True if stdin and stderr are terminals, so that the user can be asked."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def typing_kept(stream: TextIO) -> Iterator[None]:
-    """Keep what is typed meanwhile at the terminal `stream` even when Ctrl-C comes.
+    """Keep input that is typed at the terminal `stream` during the block, even if Ctrl-C is pressed.
 
-    By default a Unix terminal throws away all waiting input with the interrupt (termios(3), NOFLSH).
+    By default a Unix terminal discards all waiting input at an interrupt (termios(3), NOFLSH).
     """
     if sys.platform == "win32" or not stream.isatty():
         yield
@@ -133,7 +133,7 @@ def typing_kept(stream: TextIO) -> Iterator[None]:
 
     try:
         before = termios.tcgetattr(stream)
-    except termios.error:  # a terminal that is gone
+    except termios.error:  # the terminal was closed
         yield
         return
     during = [*before]
@@ -147,7 +147,7 @@ def typing_kept(stream: TextIO) -> Iterator[None]:
 
 
 def plain(text: str, stream: TextIO) -> str:
-    """Swap the few typographic characters of our own wording for ASCII where the console lacks them."""
+    """Replace typographic characters of pophood's own messages by ASCII if `stream` cannot encode them."""
     try:
         text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):

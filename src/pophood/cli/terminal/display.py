@@ -1,7 +1,7 @@
-"""A terminal's capabilities: its width, colours and characters, and how text is written with them.
+"""A terminal's capabilities (width, colours, characters), and text formatted for them.
 
-A pipe counts as a wide terminal without colours. Text of a model never reaches a terminal with control
-characters.
+A pipe counts as a wide terminal without colours. Control characters in a model's text never reach a
+terminal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Display:
         return cls(max(columns, NARROWEST), _depth(stream), unicode_ok(stream), stream)
 
     def cell(self, text: str, background: Colour) -> str:
-        """Return `text` on a coloured background, in black or white, whichever is readable."""
+        """Return `text` on a coloured background, in black or white, whichever is more readable."""
         from pophood.look.figures.theme import readable_on, rgb
 
         if self.colours == "none":
@@ -60,7 +60,7 @@ class Display:
 
 
 def legend(scale: str, ramp: str, cells: int, display: Display) -> str:
-    """Explain a colour scale in words and by a ramp `cells` columns wide, on one line if both fit."""
+    """Return a colour scale's description and its ramp, `cells` columns wide, on one line if both fit."""
     words = f"{display.safe(scale)}:"
     if width(words) + 1 + cells <= display.columns:
         return f"{words} {ramp}"

@@ -1,4 +1,4 @@
-"""Heat maps on a terminal: coloured cells with numbers if they fit; shading characters without colours.
+"""Heat maps on a terminal: coloured cells, with numbers if they fit, or shading characters.
 
 A map that does not fit shows the largest value of each group of neighbouring cells, and says so.
 """
@@ -16,7 +16,7 @@ from pophood.cli.terminal.tables import width
 if TYPE_CHECKING:
     from pophood.look.blocks import Heat
 
-LABEL = 16  # columns for the labels of rows, at most
+LABEL = 16  # maximum width of the row labels
 MOST_ROWS = 64
 SHADES = {True: "·░▒▓█", False: ".:+*#"}
 SIGNS = "=-.+#"  # far below zero, below, near zero, above, far above

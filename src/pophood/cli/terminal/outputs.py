@@ -1,4 +1,4 @@
-"""Generated text on its way to stdout: as it comes, several samples one below the other as in the talk."""
+"""Generated text streamed to stdout; several samples are printed one below the other, as in the talk."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 
 
 class Outputs:
-    """Prints the tokens of one run, and keeps them.
+    """Prints the tokens of one run and stores them.
 
-    One sample is the prompt and its continuation, unadorned. Several are "Output  1: ...": the first streams,
-    each other one follows when those before it have ended, though all are computed together.
+    A single sample is printed as the prompt and its continuation. Several samples are labelled
+    "Output  1: ..." and computed together: the first is streamed, each other one follows when those before
+    it have ended.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Outputs:
         self._console = console
         self._prompt = prompt if show_prompt else ""
         self._silent = silent
-        # At a terminal each of several samples stays on its line; a pipe gets the very text.
+        # On a terminal each of several samples stays on one line; a pipe gets the text unchanged.
         in_lines = samples > 1 and sys.stdout.isatty()
         self._mark = (RETURN if unicode_ok(sys.stdout) else r"\\n") if in_lines else None
         self._current = -1
@@ -40,11 +41,11 @@ class Outputs:
 
     @property
     def count(self) -> int:
-        """New tokens so far, over all samples."""
+        """The number of new tokens so far in all samples."""
         return sum(map(len, self.tokens))
 
     def add(self, token: Token) -> None:
-        """Take the next token of any sample."""
+        """Add the next token of any sample."""
         self.tokens[token.sample].append(token)
         if token.sample != self._current:
             return
@@ -53,14 +54,14 @@ class Outputs:
             self._advance()
 
     def close(self) -> None:
-        """Show what was still waiting, whether or not it has ended."""
+        """Show the samples that are still waiting, finished or not."""
         while self._current < len(self.tokens):
             self._advance()
         if not self._silent:
             self._console.end_line()
 
     def _advance(self) -> None:
-        """Open the next sample's line."""
+        """Begin the next sample's line."""
         if self._current >= 0 and not self._silent:
             self._console.end_line()
         self._current += 1
@@ -80,7 +81,7 @@ class Outputs:
 
 
 def completion(tokens: Sequence[Token]) -> str:
-    """The text of a sample's tokens."""
+    """Return the text of a sample's tokens."""
     return "".join(token.text for token in tokens)
 
 

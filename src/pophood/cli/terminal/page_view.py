@@ -1,6 +1,6 @@
-"""How a page of the course looks on a terminal: headings, prose, code, what a cell gave. Decides nothing.
+"""The layout of a course page on a terminal: headings, prose, code and the values of cells.
 
-With colours it is rich's Markdown; without (a pipe, NO_COLOR), the same words laid out as plain lines.
+With colours, rich renders the Markdown; without (a pipe, NO_COLOR), the same text is laid out as plain lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sheet:
         self._rich = self._rich_console() if colour_ok(sys.stdout) else None
 
     def heading(self, text: str, level: int = 2) -> None:
-        """A heading with an empty line before it; level 1 begins a page."""
+        """Print a heading after an empty line; level 1 begins a page."""
         if self._rich is not None:
             from rich.rule import Rule
             from rich.text import Text
@@ -43,7 +43,7 @@ class Sheet:
         self._console.out(f"\n{shown}\n{mark * min(len(shown), self._columns)}")
 
     def prose(self, text: str, lead: str = "") -> None:
-        """A piece of the page's Markdown, after a few words of our own."""
+        """Print Markdown from the page, after the words in `lead`."""
         if self._rich is not None:
             from rich.markdown import Markdown
 
@@ -52,7 +52,7 @@ class Sheet:
         self._console.out("\n" + self._plain(layout(lead + text, self._columns)))
 
     def code(self, text: str, language: str) -> None:
-        """Code, as it can be typed."""
+        """Print code, indented."""
         if self._rich is not None:
             from rich.padding import Padding
             from rich.syntax import Syntax
@@ -63,11 +63,11 @@ class Sheet:
         self._console.out("\n" + textwrap.indent(text, INDENT))
 
     def line(self, text: str) -> None:
-        """One line of ours, with an empty one before it."""
+        """Print one of the player's own lines after an empty line."""
         self._console.out("\n" + self._plain(text))
 
     def verdict(self, text: str, judged: str) -> None:
-        """What became of a guess: with colours green, yellow or red, always in words."""
+        """Print the verdict on a guess in words, and in green, yellow or red if there are colours."""
         if self._rich is not None:
             from rich.text import Text
 
@@ -77,7 +77,7 @@ class Sheet:
         self.line(text)
 
     def value(self, value: object) -> None:
-        """What a cell's last expression gave: a view as its blocks and notes, anything else as it prints."""
+        """Print the value of a cell's last expression: a view's blocks and notes, or its `str`."""
         from pophood.cli.terminal.display import Display
         from pophood.cli.terminal.view_screen import lay_out
         from pophood.look.view import View
@@ -103,7 +103,7 @@ class Sheet:
 
 
 def layout(text: str, columns: int) -> str:
-    """Markdown of the course as plain lines: paragraphs filled, lists hung, tables and marks as typed.
+    """Return course Markdown as plain text: paragraphs wrapped, lists indented, tables unchanged.
 
     >>> print(layout("One **two**\\nthree.\\n\\n- a list\\n  item", 12))
     One two

@@ -1,4 +1,4 @@
-"""Bars and clocks on stderr for what takes longer than a second. A pipe gets a line at each tenth instead."""
+"""Progress bars on stderr for work of more than a second. A download in a pipe prints a line per tenth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Waiting:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Note how far it is; the bar appears at the first call after a second."""
+        """Update the progress; the bar appears at the first call after a second."""
         if not self._wanted or time.monotonic() - self._started < PATIENCE:
             return
         if self._progress is None:
@@ -64,7 +64,7 @@ class Waiting:
 
 
 class Transfer:
-    """Shows how far a download is: a bar with rate and time left; without a terminal, lines."""
+    """Shows the progress of a download: a bar with rate and time left, or lines without a terminal."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
@@ -79,7 +79,7 @@ class Transfer:
         return self
 
     def __call__(self, state: State) -> None:
-        """Note how far it is."""
+        """Update the progress."""
         self._moved = True
         if self._console.verbosity <= QUIET:
             return

@@ -95,7 +95,7 @@ def _places(block: Points, wide: int, high: int) -> list[tuple[int, int]]:
 
 
 def _write(grid: Grid, row: int, column: int, text: str) -> bool:
-    """Write a label beside its point where all cells are free; return whether there was such a place."""
+    """Write a label beside its point if there are enough free cells; return True if there were."""
     length = width(text)
     for down, start in (
         (0, column + 2),
@@ -120,7 +120,7 @@ def _write(grid: Grid, row: int, column: int, text: str) -> bool:
 
 
 def _cells(text: str) -> list[str]:
-    """Split `text` into terminal cells: a wide character takes two, of which the second is empty."""
+    """Split `text` into terminal cells: a wide character takes two, and the second is empty."""
     out: list[str] = []
     for character in text:
         if width(character) == 0 and out:

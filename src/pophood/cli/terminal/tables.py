@@ -1,4 +1,4 @@
-"""Tables, bars and figures as plain text that lines up on every console."""
+"""Tables, bars and durations as plain text that lines up on every console."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 def table(
     headings: Sequence[str], rows: Sequence[Sequence[object]], stream: TextIO, right: Sequence[int] = ()
 ) -> str:
-    """Rows under headings, two spaces between columns; the columns in `right` end at the same cell.
+    """Return a table, with two spaces between columns; the columns in `right` are aligned right.
 
     >>> import sys
     >>> print(table(["id", "text"], [[464, "The"], [3139, " capital"]], sys.stdout, right=[0]))
@@ -36,7 +36,7 @@ def table(
 
 
 def width(text: str) -> int:
-    """Cells that a text takes on a terminal: wide characters two, combining ones none.
+    """Return a text's width in terminal cells: two for a wide character, none for a combining one.
 
     >>> width("a日e\u0301")
     4
@@ -54,7 +54,7 @@ def width(text: str) -> int:
 
 
 def bar(share: float, cells: int, stream: TextIO) -> str:
-    """A bar of `share` (0 to 1) of `cells` characters; anything above zero shows at least a trace."""
+    """Return a bar over `share` (0 to 1) of `cells` characters; any share above zero is visible."""
     from pophood.system import unicode_ok
 
     share = min(1.0, max(0.0, share))
@@ -65,7 +65,7 @@ def bar(share: float, cells: int, stream: TextIO) -> str:
 
 
 def seconds(duration: float) -> str:
-    """A duration as the talk prints it.
+    """Return a duration in the format of the talk.
 
     >>> [seconds(s) for s in (0.1712, 12.34, 75)]
     ['0.17 s', '12.3 s', '1 min 15 s']

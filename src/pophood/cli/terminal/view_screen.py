@@ -1,6 +1,6 @@
-"""The layout of a view on a terminal: title, blocks, notes, one below the other; plain text in a pipe.
+"""The layout of a view on a terminal or in a pipe: title, blocks and notes, one below the other.
 
-Where colours, Unicode or columns are missing, the same content is shown with numbers, ASCII or fewer cells.
+Without colours, Unicode or enough columns, the same content is shown with numbers, ASCII or fewer cells.
 """
 
 from __future__ import annotations
