@@ -1,8 +1,8 @@
-"""Picker: a text whose tokens the user picks among the likeliest ones. No printing, no input.
+"""Picker: a text whose tokens the caller picks one by one among the likeliest. It does no input or output.
 
     options -> pick(number) -> options -> ... -> back() -> options of the step before
 
-Going back truncates the sequence and restores the options of that step without computing anything.
+Going back truncates the sequence and restores that step's options without computing anything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ End = Literal["stop", "length", "context"]
 
 @dataclass(frozen=True, slots=True)
 class TokenOption:
-    """One of the likeliest next tokens, with the model's logit and probability, before any setting."""
+    """One of the likeliest next tokens, with the model's logit and probability before sampling settings."""
 
     id: int
     text: str
@@ -47,8 +47,8 @@ class Pick:
 class Picker:
     """A text picked token by token. `options` are the likeliest next tokens, `picks` the path so far.
 
-    `ended` tells why no token can follow: a stop token, `most` tokens, or a full context window. `close`, or
-    the end of a `with`, drops the sequence.
+    `ended` is the reason why no token can follow: a stop token, the limit of `most` tokens, or a full context
+    window. `close`, or the end of a `with` block, frees the sequence.
 
         with Picker(lm.engine, lm.bundle.tokenizer, lm.tokenize("The capital of Spain is")) as picker:
             picker.pick(2); picker.back(); picker.pick(1); print(picker.text)
@@ -94,7 +94,7 @@ class Picker:
 
     @property
     def text(self) -> str:
-        """The text of the picks, in whole characters; without special tokens unless `special` is set."""
+        """The text of the picks in whole characters, without special tokens unless `special` is set."""
         continues = any(token not in self._tokenizer.specials for token in self.prompt_ids)
         stream = TextStream(self._tokenizer, self._special, continues=continues)
         stops = () if self._special else self._tokenizer.stops
@@ -103,11 +103,11 @@ class Picker:
 
     @property
     def probability(self) -> float:
-        """The probability of the whole path: the product of those of its tokens (1 for an empty path)."""
+        """The probability of the whole path: the product of its tokens' probabilities (1 if it is empty)."""
         return math.prod(pick.option.probability for pick in self._picks)
 
     def pick(self, number: int = 1) -> Pick:
-        """Take the `number`-th option. Raises BadInput if there is none of that number, and at the end."""
+        """Pick the `number`-th option. Raises BadInput if there is no such option or the text has ended."""
         if self.ended is not None:
             raise BadInput(f"the text has ended ({self.ended}): go back, or end")
         if not 1 <= number <= len(self.options):
@@ -118,7 +118,7 @@ class Picker:
             try:
                 row = self._engine.logits([(self._sequence, [pick.option.id])])[0]
             except BaseException:
-                self._picks.pop()  # the engine has restored its sequence as well
+                self._picks.pop()  # the engine has restored its sequence, too
                 raise
             self.options = self._options(row)
         return pick
@@ -135,7 +135,7 @@ class Picker:
         return pick
 
     def close(self) -> None:
-        """Drop the sequence."""
+        """Free the sequence."""
         sequence, self._sequence = self._sequence, -1
         if sequence >= 0:
             self._engine.drop(sequence)

@@ -1,8 +1,8 @@
-"""A game against the model: guess the next word of a text. It deals and judges, and prints nothing.
+"""A game against the model: guess the next word of a text. This module deals and scores the rounds.
 
-Player and model see the same text and know that a whole word follows. A place in the text is chosen by the
-model's entropy there, between 1 bit (sure) and 6 bits (lost), whatever the answer is. One rule judges both
-guesses.
+Player and model see the same text and know that a whole word follows. Places are chosen by the entropy of the
+model's prediction, between 1 bit (sure) and 6 bits (lost), regardless of the answer. The same rule judges
+both guesses.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 ROUNDS, MOST_ROUNDS = 10, 100
 OPENING = 24  # tokens before the first round
 SPACING = 16  # tokens per round on average
-GAP = 4  # tokens between two rounds at least
+GAP = 4  # minimum number of tokens between two rounds
 SURE, LOST = 1.0, 6.0  # bits of entropy; a round is preferably between the two
-HINTS, SEARCHED = 5, 200  # words shown as hints, and likeliest tokens searched for them
+HINTS, SEARCHED = 5, 200  # words shown as hints, and likeliest tokens among which they are searched
 ALONE, HELPED = 3, 1  # points for the right word without and with hints
 
 
@@ -136,7 +136,7 @@ def deal(lm: LM, text: str, rounds: int = ROUNDS, *, seed: int = 0) -> Game:
             "give a file with a paragraph or more"
         )
     dealt = []
-    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # again, to keep only these rows
+    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # again, to hold only these rows
         log_probability, rank = place_of(row, ids[i])
         before = b"".join(pieces[start:i]).decode("utf-8", "replace")
         probability = math.exp(log_probability)
@@ -201,7 +201,7 @@ def choose(bits: dict[int, float], rounds: int, seed: int) -> list[int]:
 
 
 def _stretch(lm: LM, text: str, rounds: int, seed: int) -> tuple[list[int], int]:
-    """Return the token ids of the part of the text to play with, and how many of them are start tokens."""
+    """Return the token ids of the part of the text to play with, and the number of its start tokens."""
     if not text.strip():
         raise BadInput("the text is empty: give a file with a paragraph or more")
     tokenizer = lm.bundle.tokenizer
@@ -229,13 +229,13 @@ def _beginnings(pieces: Iterator[bytes]) -> list[int]:
 
 
 def _rows(lm: LM, ids: list[int], wanted: set[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Read the text once and yield (place, the logits that predict it) for the wanted places."""
+    """Run the model over the text and yield (place, the logits that predict it) for the wanted places."""
     for place, rows in logit_rows(lm.engine, ids):
         yield from ((i, row) for i, row in enumerate(rows, place) if i in wanted)
 
 
 def _hints(lm: LM, row: Floats) -> tuple[Guess, ...]:
-    """Return the likeliest tokens that are words, or the likeliest tokens if the top has no words."""
+    """Return the likeliest tokens that are words, or simply the likeliest tokens if no word is among them."""
     mass = log_sum_exp(row)
     spell = lm.bundle.tokenizer.token_text
     likeliest = [(i, spell(i)) for i in ranked(row, min(SEARCHED, len(row))).tolist()]

@@ -1,33 +1,33 @@
-r"""The course: the talk page by page, each page a Markdown file with live cells. Computes nothing itself.
+r"""The course: the talk page by page, each page a Markdown file with live cells.
 
     from pophood.course import load_course, Lesson
     course = load_course("en")
     Lesson(course.pages[0], lm).run(...)
 
-From the same pages come `pophood talk` (a terminal), `notebooks/talk.ipynb` and `make slides`. docs/course.md
-says how to take it, teach with it, add a page or a language.
+The same pages are the source of `pophood talk` (terminal), `notebooks/talk.ipynb` and `make slides`.
+docs/course.md explains how to take the course, teach with it, and add a page or a language.
 
 A page is `<language>/NN-name.md`: front matter (`talk: 16-17`, the talk's pages, or `talk: none`), one title,
-a few words if wanted, then exactly the sections predict, run, check, explain, under the headings that
-`words.toml` of the language gives them. A fence's first line says what its cell is:
+an optional introduction, then exactly the sections predict, run, check and explain, under their headings in
+the language's `words.toml`. A fence's first line names the kind of its cell:
 
-    ```guess number     the question to the reader, and the form of the answer: number, text or yes-no
-    ```hint             shown when asked for
+    ```guess number     the question to the reader, and the form of its answer: number, text or yes-no
+    ```hint             shown on request
     ```python run       live code; the value of its last expression is shown
     ```sh               the command that does the same
-    ```python check     live code; its last expression is the right answer, computed from the model
-    ```differs rotary   said only of models of that kind (pages.KINDS)
-    ```notes            for the teacher: speaker notes of notebook and deck
-    ```text             shown as it is
-    ```formula          a formula as plain text, a line ---, then the same as TeX
-    ```python say       live code; its last expression is a sentence that follows the model's numbers
+    ```python check     live code; its last expression is the correct answer, computed from the model
+    ```differs rotary   shown only for models of that kind (pages.KINDS)
+    ```notes            for the teacher: speaker notes of the notebook and the deck
+    ```text             shown unchanged
+    ```formula          a formula as plain text, a line ---, then the formula as TeX
+    ```python say       live code; its last expression is a sentence with numbers from the model
 
-Front matter may go on with `needs: torch` (needs.py: without it the page says how to get it, and none of its
-cells is run) and with `continues: NAME` (an earlier page, whose names its cells go on with).
+Front matter may also have `needs: torch` (see needs.py: without torch the page says how to install it, and no
+cell runs) and `continues: NAME` (an earlier page, whose variables its cells can use).
 
-`contents.md` is the talk's table of contents. `solutions/NN-name.md` holds what the page does not give away.
-Text between the cells is Markdown as far as `markup.py` knows it. Whatever breaks these rules is an error
-that names file and line.
+`contents.md` is the talk's table of contents. `solutions/NN-name.md` holds the page's solution.
+Text between the cells is the subset of Markdown in `markup.py`. A violation of these rules is an error that
+names file and line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A reader's guess beside the right answer: reading it, and judging it kindly. Knows no model and no page."""
+"""Reading a reader's guess and comparing it, leniently, with the correct answer."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 
 from pophood.errors import BadInput
 
-Answer = int | float | str | bool | tuple[str, ...]  # a tuple: any of these is right, the first is shown
-EXACT = 0.01  # a number this near, relatively, is right: nobody guesses 124,439,808 to the last digit
-NEAR = 0.25  # and this near it is close
+Answer = int | float | str | bool | tuple[str, ...]  # a tuple: each of these is correct, the first is shown
+EXACT = 0.01  # relative error up to which a number is right: nobody guesses every digit of 124,439,808
+NEAR = 0.25  # relative error up to which it is close
 UNITS = {"": 1, "%": 0.01, "k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "billion": 1e9}
 YES = {"yes", "y", "true", "1"}
 NO = {"no", "n", "false", "0"}
@@ -19,9 +19,9 @@ NO = {"no", "n", "false", "0"}
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a guess; `given` is None where nothing was guessed."""
+    """The verdict on a guess; `given` is None without a guess."""
 
-    judged: Literal["right", "close", "wrong", "answer", "missing"]  # missing: nothing could be computed
+    judged: Literal["right", "close", "wrong", "answer", "missing"]  # missing: no answer could be computed
     answer: str
     given: str | None
 
@@ -41,10 +41,12 @@ class Verdict:
 
 
 def check(given: object, right: object) -> Verdict:
-    """Compare a guess (None or "": none was made) with the right answer.
+    """Compare a guess (None or "" for no guess) with the correct answer.
 
-    Numbers may be written as people do ("124 million", "50 %"), and are right within 1 %, whole numbers below
-    100 exactly; texts count without their case and outer spaces. Raises BadInput for what cannot be read.
+    Numbers may be written informally ("124 million", "50 %") and are right within 1 %; whole numbers below
+    100 must be exact. Texts are compared without case and outer spaces.
+
+    Raises BadInput for an unreadable guess.
 
     >>> str(check("5", 5)), str(check("100 million", 124_439_808)), str(check(" madrid", " Madrid"))
     ('Right: 5.', 'Close: 124,439,808 (you said 100,000,000).', 'Right: " Madrid".')
@@ -66,7 +68,7 @@ def check(given: object, right: object) -> Verdict:
 
 
 def spell(value: Answer) -> str:
-    """An answer as people write it.
+    """Return an answer in the usual notation.
 
     >>> spell(1024), spell(0.37729), spell(True), spell((" Madrid", "Madrid"))
     ('1,024', '0.3773', 'yes', '" Madrid"')
@@ -81,7 +83,7 @@ def spell(value: Answer) -> str:
 
 
 def read_yes_no(given: object) -> bool:
-    """A yes or a no; BadInput for anything else."""
+    """Read yes or no as a bool. Raises BadInput for anything else."""
     word = str(given).strip().lower()
     if word not in YES | NO:
         raise BadInput(f"got {str(given)!r}, wanted yes or no")
@@ -89,7 +91,7 @@ def read_yes_no(given: object) -> bool:
 
 
 def read_number(given: object) -> float | int:
-    """A number as people write them; BadInput for anything else.
+    """Read a number in informal notation. Raises BadInput for anything else.
 
     >>> read_number("124,439,808"), read_number("124M"), read_number("2.5 %"), read_number(7)
     (124439808, 124000000, 0.025, 7)

@@ -1,8 +1,8 @@
-"""Lesson: one page on one loaded model: its cells run, their outputs as data. Prints nothing itself.
+"""Lesson: runs the cells of one page on one loaded model and returns their outputs as data.
 
-Every page starts with fresh names (`lm`, `look`, `pophood`), so that each one can be taken alone; one that
-continues another starts with that one's, whose cells are run first unless they were already. Where something
-that the page needs is missing, nothing of it runs, and the first output says what to install.
+Every page starts with fresh variables (`lm`, `look`, `pophood`), so that each one can be taken alone. A page
+that continues another starts with that page's variables, and runs its cells first if they have not run yet.
+If a requirement of the page is missing, no cell runs, and the first output says what to install.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
     from pophood.model.lm import LM
 
-VALUE = "_shown_"  # the name that takes a cell's last value
-KEPT = "_names_of_pages"  # page -> its names, for pages that continue it; with the model, and gone when it is
+VALUE = "_shown_"  # the variable that a cell's last expression is assigned to
+KEPT = "_names_of_pages"  # attribute of the model: page -> its variables, for pages that continue it
 
 
 class CellFailed(PophoodError):
-    """A cell raised: names the page and the cell; the cause is chained."""
+    """Raised when a cell raises: names the page and the cell; the cause is chained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What one cell gave: what it printed, and the value of its last expression (None: none)."""
+    """The output of one cell: its printed text, and the value of its last expression (None without one)."""
 
     cell: Cell
     printed: str
@@ -42,7 +42,7 @@ class Output:
 
 
 class Lesson:
-    """A page with a model: `Lesson(page, lm).outputs()` runs its cells in order."""
+    """A page on a model: `Lesson(page, lm).outputs()` runs its cells in order."""
 
     def __init__(self, page: Page, lm: LM) -> None:
         import pophood
@@ -52,11 +52,11 @@ class Lesson:
         self.lm = lm
         self._names: dict[str, object] = {"lm": lm, "look": look, "pophood": pophood}
         self._ready = False
-        self._unready: CellFailed | None = None  # the earlier page failed: it is not tried for every cell
+        self._unready: CellFailed | None = None  # the earlier page's error, raised for every cell
         self._missing: Missing | None = None
 
     def run(self, cell: Cell) -> Output:
-        """Run one cell; raises CellFailed, or what Ctrl-C raises."""
+        """Run one cell. Raises CellFailed; KeyboardInterrupt passes through."""
         said = self._missing is not None
         if not self._ready:
             self._get_ready()
@@ -91,7 +91,7 @@ class Lesson:
         self._ready = True
 
     def _take_over(self) -> None:
-        """The names of the page that this one continues."""
+        """Copy the variables of the page that this one continues, running that page first if necessary."""
         earlier = self.page.earlier
         if earlier is None:
             return
@@ -106,31 +106,31 @@ class Lesson:
         return [self.run(cell) for cell in self.page.cells("run", "run")]
 
     def say(self, cell: Cell) -> str:
-        """The text of a say cell, computed from the model; raises CellFailed as `run` does."""
+        """Return the text of a say cell, computed from the model. Raises CellFailed like `run`."""
         output = self.run(cell)
         return output.printed.strip() if output.value is None else str(output.value)
 
     def answer(self) -> object:
-        """The right answer, computed from the model; raises Missing where the page needs what is not here."""
+        """Return the correct answer, computed from the model. Raises Missing if the page cannot run."""
         value = self.run(self.page.check).value
         if self._missing is not None:
             raise self._missing
         return value
 
     def check(self, given: object) -> Verdict:
-        """The reader's guess beside the right answer."""
+        """Compare the reader's guess with the correct answer."""
         try:
             return check(given, self.answer())
         except Missing:
             return Verdict("missing", "", None)
 
     def applying(self, cells: tuple[Cell, ...]) -> list[Cell]:
-        """Those cells that are about models such as this one."""
+        """Return the cells that apply to this model."""
         return [cell for cell in cells if cell.applies(self.lm.config)]
 
 
 def compiled(source: str, place: str) -> CodeType:
-    """A cell's code, the value of a last expression kept under VALUE."""
+    """Compile a cell's code so that the value of its last expression is assigned to VALUE."""
     tree = ast.parse(source, place)
     if tree.body and isinstance(last := tree.body[-1], ast.Expr):
         target = ast.Name(VALUE, ast.Store())
@@ -139,7 +139,7 @@ def compiled(source: str, place: str) -> CodeType:
 
 
 def split_last(source: str) -> tuple[str, str]:
-    """A cell's code as (what comes first, its last expression, without the comment behind it).
+    """Split a cell's code into the lines before its last expression, and that expression without its comment.
 
     >>> split_last("5 + 1  # six")
     ('', '5 + 1')
@@ -150,7 +150,7 @@ def split_last(source: str) -> tuple[str, str]:
 
 
 class _Interpreter(code.InteractiveInterpreter):
-    """Python's own way to run code in a namespace, with errors raised instead of printed."""
+    """Python's own interpreter for code in a namespace, but with errors raised instead of printed."""
 
     def showtraceback(self) -> NoReturn:
-        raise  # noqa: PLE0704  (called inside the handler of what the code raised)
+        raise  # noqa: PLE0704  (called inside the exception handler)

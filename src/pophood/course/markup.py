@@ -1,8 +1,8 @@
-r"""The little Markdown that pages are written in, to HTML: paragraphs, lists, tables, marks inside a line.
+r"""The subset of Markdown for pages, and its HTML: paragraphs, lists, tables, marks inside a line.
 
     - item      | a | b |      `code`  **strong**  *emphasis*  [words](address)
 
-Nothing else is Markdown here, raw HTML least of all: everything is escaped.
+All other text, raw HTML included, is escaped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RULE = re.compile(r"\|(?: ?:?-+:? ?\|)+")
 
 
 def check_markup(text: str) -> Iterator[tuple[int, str]]:
-    """What breaks the rules: (line from 0, complaint)."""
+    """Yield every violation of the rules as (line from 0, complaint)."""
     for number, line in enumerate(text.split("\n")):
         rest = INLINE.sub("", line)
         if "`" in rest:
@@ -33,7 +33,7 @@ def check_markup(text: str) -> Iterator[tuple[int, str]]:
 
 
 def to_html(text: str) -> str:
-    """HTML of a text; its links open elsewhere.
+    """Return the HTML of a text.
 
     >>> to_html("One **two**.")
     '<p>One <strong>two</strong>.</p>'
@@ -42,7 +42,7 @@ def to_html(text: str) -> str:
 
 
 def inline_html(text: str) -> str:
-    """HTML of the marks inside one paragraph.
+    """Return the HTML of the marks inside one paragraph.
 
     >>> inline_html("`a<b` and *c*")
     '<code>a&lt;b</code> and <em>c</em>'
@@ -56,7 +56,7 @@ def inline_html(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text without its marks, for labels and titles.
+    """Return the text without its marks, for labels and titles.
 
     >>> plain("see `lm` in [the page](a.md)")
     'see lm in the page'

@@ -1,4 +1,4 @@
-"""What some pages need beyond the package, and the one line that says how to get it. Installs nothing."""
+"""Optional packages that some pages need, with the message that says how to install them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import importlib
 
 from pophood.errors import NotFound
 
-# What a page's front matter may name -> who raises NotFound without it. Named and not imported: like the
-# cells of a page, it may stand above the course.
+# Requirement in a page's front matter -> the function that raises NotFound without it. The module is given by
+# name and imported late, since it may belong to a higher layer than the course.
 NEEDS = {"torch": ("pophood.train.torch_install", "require_torch")}
 
 
 class Missing(NotFound):
-    """What a page needs is not on this machine; a notebook shows its one line and no traceback."""
+    """Raised when a page's requirement is not installed; a notebook shows its message without a traceback."""
 
-    def _render_traceback_(self) -> list[str]:  # IPython asks an error how it wants to be shown
+    def _render_traceback_(self) -> list[str]:  # IPython's hook for the display of an exception
         return [str(self)]
 
 
 def need(what: str) -> None:
-    """Raise Missing, with the line that helps, unless it is here; "" is always here.
+    """Raise Missing, with the way to install it, if a requirement is missing; "" requires nothing.
 
     >>> need("")
     """

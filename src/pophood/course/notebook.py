@@ -1,7 +1,7 @@
-"""The course as a Jupyter notebook: the same bytes on every machine, no outputs, no model needed to write it.
+"""The course as a Jupyter notebook without outputs; writing it needs no model and is reproducible.
 
-Written as plain JSON (nbformat 4.5), so that no notebook library is needed; a test reads it with nbformat and
-runs it from start to end. Every cell says what it is in a slide show (RISE, nbconvert --to slides).
+It is written as plain JSON (nbformat 4.5), so that no notebook library is needed; a test reads it with
+nbformat and runs it from start to end. Every cell has a slide type for RISE and `nbconvert --to slides`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ lm"""
 
 
 def notebook_json(course: Course) -> str:
-    """The whole notebook as the text of its file."""
+    """Return the whole notebook as the text of its file."""
     cells = list(_opening(course))
     for page in course.pages:
         cells += _page(course, page)
@@ -73,7 +73,7 @@ def _page(course: Course, page: Page) -> Iterator[dict[str, Any]]:
 
 
 def _section(course: Course, page: Page, section: str, mark: str) -> Iterator[dict[str, Any]]:
-    """Markdown cells up to each code cell, code cells as they are; the heading joins the first Markdown."""
+    """Yield a section's cells: text up to the next code cell is joined into one Markdown cell."""
     heading = f"### {course.words[section]}"
     texts: list[str] = [heading]
     slide: Slide = "-" if section == "predict" else "subslide"
@@ -112,17 +112,17 @@ def _prose(course: Course, cell: Cell) -> str:
 
 
 def _checked(source: str) -> str:
-    """A check's code with its answer compared: `check(guess, ANSWER)`."""
+    """Return a check cell's code with the answer compared with the guess: `check(guess, ANSWER)`."""
     return _called("check", source, "guess")
 
 
 def _said(source: str) -> str:
-    """The code of a say cell, whose text is shown as Markdown: `say(TEXT)`."""
+    """Return a say cell's code with the text shown as Markdown: `say(TEXT)`."""
     return _called("say", source)
 
 
 def _called(function: str, source: str, *arguments: str) -> str:
-    """A cell's code with a call around its last expression."""
+    """Return a cell's code with a call around its last expression."""
     before, last = split_last(source)
     if "\n" not in last:
         return f"{before}\n{function}({', '.join([*arguments, last])})".lstrip("\n")
@@ -130,7 +130,7 @@ def _called(function: str, source: str, *arguments: str) -> str:
     return f"{before}\n{function}(\n{lines.rstrip()},\n)".lstrip("\n")
 
 
-# Kinds of cells that are code in the notebook -> their code there.
+# Kind of a code cell -> its code in the notebook.
 SOURCES: dict[str, Callable[[str], str]] = {"run": str, "say": _said, "check": _checked}
 
 
@@ -147,7 +147,7 @@ def _markdown(name: str, text: str, slide: Slide) -> dict[str, Any]:
 
 
 def _code(name: str, text: str, slide: Slide, needs: str = "") -> dict[str, Any]:
-    """A code cell; one that needs something says so first, and running all cells goes on behind it."""
+    """Return a code cell. One with a requirement checks it first; its failure does not stop a full run."""
     return {
         "cell_type": "code",
         "execution_count": None,
@@ -163,5 +163,5 @@ def _slide(slide: Slide) -> dict[str, Any]:
 
 
 def _lines(text: str) -> list[str]:
-    """Text as notebooks store it, a line each, so that versions can be compared."""
+    """Return text as the list of lines that notebooks store."""
     return text.splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Course, Page, Cell: the course as frozen data, and which models a remark is about. No files, no running."""
+"""Course, Page, Cell: the course as frozen data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CellKind = Literal[
     "prose", "guess", "hint", "run", "say", "sh", "check", "differs", "formula", "notes", "text"
 ]
 
-# What a ```differs KIND``` cell can be about: the real architectural choices in which models part from GPT-2.
+# KIND of a ```differs KIND``` cell -> whether a model has this difference from GPT-2.
 KINDS: dict[str, Callable[[ModelConfig], bool]] = {
     "learned-positions": lambda config: config.rope is None,
     "rotary": lambda config: config.rope is not None,
@@ -31,7 +31,7 @@ KINDS: dict[str, Callable[[ModelConfig], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One piece of a page: prose, or a fenced cell; `label` is a guess's form or a remark's kind of model."""
+    """One piece of a page: prose or a fenced cell. `label`: a guess's form, or the KIND of a differs cell."""
 
     kind: CellKind
     text: str
@@ -40,34 +40,34 @@ class Cell:
 
     @property
     def formula(self) -> tuple[str, str]:
-        """A formula as plain text and as TeX, the two halves of a formula cell."""
+        """The formula as plain text and as TeX, the two halves of a formula cell."""
         plain, _, tex = self.text.partition(f"\n{HALVES}\n")
         return plain, tex
 
     def applies(self, config: ModelConfig) -> bool:
-        """Whether it is to be shown for such a model."""
+        """Return True if this cell is shown for such a model."""
         return self.kind != "differs" or KINDS[self.label](config)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: `sections` has the four of SECTIONS, `lead` what stands before them."""
+    """One page: `sections` holds the cells of the four SECTIONS, `lead` the cells before them."""
 
     number: int
-    name: str  # the file's, without its number and ending
+    name: str  # the file's name without its number and suffix
     title: str
-    talk: str  # pages of the talk: "16-17"; "" for a page of our own
+    talk: str  # pages of the talk: "16-17"; "" for an additional page
     lead: tuple[Cell, ...]
     sections: Mapping[str, tuple[Cell, ...]]
     solution: tuple[Cell, ...]
-    path: str  # for messages
-    needs: str = ""  # one of needs.NEEDS, without which its cells are not run
-    continues: str = ""  # the name of the earlier page whose names its cells go on with
+    path: str  # for error messages
+    needs: str = ""  # a key of needs.NEEDS, or ""; the cells do not run without it
+    continues: str = ""  # the name of the earlier page whose variables it uses
     earlier: Page | None = None  # that page
-    kept: bool = False  # whether a later page goes on with its names
+    kept: bool = False  # True if a later page uses its variables
 
     def cells(self, kind: CellKind, section: str | None = None) -> Iterator[Cell]:
-        """The cells of one kind, in order, of one section or all."""
+        """Yield the cells of one kind in order, of one section or of all."""
         for name, cells in self.sections.items():
             if section in (None, name):
                 yield from (cell for cell in cells if cell.kind == kind)
@@ -84,24 +84,24 @@ class Page:
 
     @property
     def hints(self) -> tuple[Cell, ...]:
-        """What helps with the question, the gentlest first."""
+        """The hints for the question, from the vaguest to the most explicit."""
         return tuple(self.cells("hint"))
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """All pages of one language in the talk's order, and the words that its player needs (`words.toml`)."""
+    """All pages in one language in the talk's order, and the phrases that the players use (`words.toml`)."""
 
     language: str
     pages: tuple[Page, ...]
     words: Mapping[str, str]
-    contents: tuple[Cell, ...] = ()  # the talk's table of contents, with our pages beside it
+    contents: tuple[Cell, ...] = ()  # the talk's table of contents, with the course pages for each part
 
     def place(self, page: Page) -> str:
-        """Where a page comes from: "the talk, page 16-17", or the words for a page of our own."""
+        """Return a page's origin: "the talk, page 16-17", or the phrase for an additional page."""
         return self.words["talk_page"].format(talk=page.talk) if page.talk else self.words["own_page"]
 
     @property
     def title(self) -> str:
-        """The course's own title."""
+        """The title of the course."""
         return self.words["title"]

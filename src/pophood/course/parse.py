@@ -1,4 +1,4 @@
-"""Files of the course -> Course. Strict: a malformed page is a BadFile that names file and line."""
+"""A strict reader of course files: a malformed page is a BadFile that names file and line."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pophood.errors import BadFile, BadInput
 CONTENTS = "contents.md"
 PAGE_NAME = re.compile(r"(\d\d)-([a-z0-9-]+)\.md")
 FENCE = "```"
-MOST_COLUMNS = 100  # of a line of code, which no console and no slide may have to fold
-# What may stand after a fence -> its kind; guess and differs carry a label.
+MOST_COLUMNS = 100  # of a line of code, so that consoles and slides need not wrap it
+# The first line of a fence -> the kind of its cell; guess and differs have a label.
 PLAIN: dict[str, CellKind] = {
     "python run": "run",
     "python say": "say",
@@ -44,7 +44,7 @@ ALLOWED = {
     "solution": {"prose", "text", "run", "sh", "differs"},
     "contents": {"prose"},
 }
-# section -> kind -> (fewest, most)
+# Section -> kind -> (fewest, most) cells.
 WANTED: dict[str, dict[CellKind, tuple[int, int]]] = {
     "predict": {"guess": (1, 1), "hint": (1, 9)},
     "run": {"run": (1, 9), "sh": (1, 9)},
@@ -54,15 +54,15 @@ WANTED: dict[str, dict[CellKind, tuple[int, int]]] = {
 
 
 def languages() -> tuple[str, ...]:
-    """The languages that the course is there in: every folder with a `words.toml`."""
+    """Return the languages of the course: the folders with a `words.toml`."""
     folders = (entry for entry in files(__package__).iterdir() if entry.is_dir())
     return tuple(sorted(entry.name for entry in folders if entry.joinpath("words.toml").is_file()))
 
 
 def load_course(language: str = "en", folder: Traversable | None = None) -> Course:
-    """Read every page of a language, or of any folder laid out alike; about 10 ms.
+    """Read every page of a language, or of a folder with the same layout. Takes about 10 ms.
 
-    Raises BadInput for a language that is not there, BadFile for a malformed page.
+    Raises BadInput for an unknown language, BadFile for a malformed page.
     """
     if folder is None:
         if language not in languages():
@@ -92,14 +92,14 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
 
 
 def parse_contents(path: str, folder: Traversable) -> tuple[Cell, ...]:
-    """The cells of `contents.md`: a title, then prose."""
+    """Read the cells of `contents.md`: a title, then prose."""
     reader = _Reader(path, folder.joinpath(CONTENTS).read_text("utf-8"))
     reader.title()
     return dict(reader.sections(["contents"], []))["contents"]
 
 
 def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
-    """The pages, those that continue an earlier one with that page; BadFile when there is none."""
+    """Link each page to the earlier page that it continues. Raises BadFile if there is no such page."""
     continued = {page.continues for page in pages}
     done: list[Page] = []
     for page in pages:
@@ -113,7 +113,7 @@ def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
 
 
 def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Page:
-    """One page from its text; `path` (".../NN-name.md") names it in errors."""
+    """Parse one page; `path` (".../NN-name.md") names it in errors."""
     match = PAGE_NAME.fullmatch(path.rpartition("/")[2])
     if match is None:
         raise BadFile(f"{path}: wanted a name such as 01-tokens.md")
@@ -138,7 +138,7 @@ def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Pa
 
 
 class _Reader:
-    """Walks over the lines of one file, and knows where it is when something is wrong."""
+    """Reads one file line by line, and reports errors with their line number."""
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -146,7 +146,7 @@ class _Reader:
         self._at = 0
 
     def fail(self, what: str, line: int | None = None) -> NoReturn:
-        """Raise BadFile for a line, by default the one just read."""
+        """Raise BadFile at a line, by default the one just read."""
         raise BadFile(f"{self.path}:{self._at if line is None else line}: {what}")
 
     def _next(self) -> str | None:
@@ -156,7 +156,7 @@ class _Reader:
         return self._lines[self._at - 1]
 
     def front_matter(self) -> tuple[str, str, str]:
-        """The talk's pages, what the page needs and which page it continues ("" for nothing)."""
+        """Read the talk's pages, the requirement and the page that this one continues ("" for none)."""
         if self._next() != "---":
             self.fail("a page begins with a line ---, then `talk: PAGES`, then ---", 1)
         line = self._next() or ""
@@ -184,7 +184,7 @@ class _Reader:
         return line[2:].strip()
 
     def sections(self, names: list[str], headings: list[str]) -> Iterator[tuple[str, tuple[Cell, ...]]]:
-        """(name, cells) of each part; a part ends where the next heading stands."""
+        """Yield (name, cells) of each part; a part ends at the next heading."""
         for name, heading in zip(names, [*headings, None], strict=True):
             cells = []
             for cell in self._cells(heading):

@@ -1,6 +1,6 @@
-"""`say`: in the notebook, a sentence that was computed from the model is shown as text and not as a string.
+"""`say`: shows a sentence that a notebook cell computes as text, not as a quoted string.
 
-This is a file of its own because the notebook imports it by name; the players show such cells themselves.
+It has its own file because the notebook imports it by name; the other players show such cells themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Prose:
 
 
 def say(text: str) -> _Prose:
-    """The text as Markdown for Jupyter, and as it is elsewhere.
+    """Return an object that Jupyter shows as Markdown, and that prints as the plain text elsewhere.
 
     >>> say("The norms **grow**.")
     The norms **grow**.

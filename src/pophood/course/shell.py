@@ -1,17 +1,17 @@
-"""A page's shell lines for the model at hand. Text only."""
+"""Shell lines of a page, changed to use a given model."""
 
 from __future__ import annotations
 
 import shlex
 
-# Commands that take the options of a model which change numbers (an adapter, a context).
+# Commands that take the model options that change numbers (an adapter, a context).
 COMPUTING = frozenset({"run", "chat", "look", "demo", "play", "talk"})
 
 
 def with_model(commands: str, model: str, options: str = "") -> str:
-    """The lines with `-m MODEL`; one that names its model itself stays as it is.
+    """Return the lines with `-m MODEL` added, except for those that name a model themselves.
 
-    `options` are further ones that choose the same model, with a space before each, for lines that compute.
+    `options` are further options of that model, each after a space, for the commands that compute numbers.
 
     >>> with_model("pophood look next", "smollm2"), with_model("pophood show gpt2-xl", "smollm2")
     ('pophood look next -m smollm2', 'pophood show gpt2-xl')
@@ -27,7 +27,7 @@ def with_model(commands: str, model: str, options: str = "") -> str:
 
 
 def _verb(line: str) -> str:
-    """The command of a line: `_verb("pophood look next") == "look"`."""
+    """Return the command of a line: `_verb("pophood look next") == "look"`."""
     words = line.split(" ")
     return words[1] if words[0] == "pophood" and len(words) > 1 else ""
 

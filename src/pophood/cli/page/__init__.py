@@ -57,7 +57,7 @@ def render(
     """Return the whole page as text.
 
     `outputs` holds each sample's tokens with their details, and `facts` the lines above the text.
-    `token_text` returns a token's text for display, with its leading space and incomplete characters as bytes.
+    `token_text` returns a token's text for display, its leading space kept, incomplete characters as bytes.
     """
     title = f"{facts.get('Model', 'A model')} continues “{_shorten(' '.join(prompt.split()))}”"
     return render_page(

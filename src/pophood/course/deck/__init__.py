@@ -1,6 +1,6 @@
 """The course as one HTML page of slides, with the model's outputs and pictures.
 
-The page needs no network. Without scripts all slides stand one below the other; `deck.js` shows one at
+The page needs no network. Without scripts all slides are shown one below the other; `deck.js` shows one at
 a time. Without matplotlib, tables stand in for pictures.
 """
 
@@ -106,7 +106,7 @@ class _Deck:
         return Slide(f"p{page.number}", plain(page.title), parts, first=True)
 
     def _runs(self, lesson: Lesson) -> Iterator[list[Part]]:
-        """Yield the parts of one slide for each run cell; cells in between join the slide before them."""
+        """Yield the parts of one slide for each run cell; other cells join the slide before them."""
         parts: list[Part] = []
         ran = False
         for cell in lesson.applying(lesson.page.sections["run"]):

@@ -1,7 +1,7 @@
-"""The parts of a slide that are pictures and values: formulas, views, tables, as `deck.html` shows them.
+"""The picture and value parts of slides, for `deck.html`: formulas, views, tables.
 
-Pictures come in both themes, and CSS shows one of them. Without matplotlib, a formula is its plain text and a
-view its tables.
+A picture is drawn in both themes, and CSS shows one of them. Without matplotlib, a formula is shown as plain
+text and a view as its tables.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pophood.table import Table
 from pophood.web import data_uri
 
 Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are its values
-MOST_ROWS = 40  # of a table on a slide
-SMALL = 12, 5  # rows and columns of a table that stands beside its picture
+MOST_ROWS = 40  # maximum rows of a table on a slide
+SMALL = 12, 5  # maximum rows and columns of a table beside its picture
 FORMULA_SIZE = 20  # points
 THEMES = ("light", "dark")
 
@@ -33,7 +33,7 @@ def value_parts(value: object) -> list[Part]:
 
 
 def formula(plain: str, tex: str) -> Part:
-    """Return a formula: an image whose description is its plain text."""
+    """Return a formula as an image whose description is its plain text."""
     try:
         require()
     except NotFound:
@@ -43,7 +43,10 @@ def formula(plain: str, tex: str) -> Part:
 
 
 def formula_svg(tex: str, theme: str) -> bytes:
-    """Draw TeX (one line a row) as SVG on a transparent ground; ValueError for TeX that mathtext lacks."""
+    """Draw TeX, one formula per line, as SVG on a transparent background.
+
+    Raises ValueError for TeX that mathtext does not support.
+    """
     from matplotlib.figure import Figure
 
     from pophood.look.figures.drawing import style
@@ -58,7 +61,7 @@ def formula_svg(tex: str, theme: str) -> bytes:
             "\n".join(f"${line}$" for line in tex.split("\n")),
             fontsize=FORMULA_SIZE,
             color=chosen.text,
-            parse_math=True,  # `style` turns it off
+            parse_math=True,  # the matplotlib style sheet turns it off
         )
         file = io.BytesIO()
         figure.savefig(
@@ -77,7 +80,7 @@ def _table(table: Table, title: str) -> Part:
 
 
 def _view(view: View) -> list[Part]:
-    """Return title, picture, and beside it the notes and the first table, if that is small."""
+    """Return the title, the picture, and beside it the notes and the first table, if the table is small."""
     notes, tables = [*view.notes], view.tables()
     first = next(iter(tables.values()))
     small = len(first) <= SMALL[0] and len(first.columns) <= SMALL[1]
