@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pophood
-from pophood.cli.options.sampling import Wishes
+from pophood.cli.options.sampling import SamplingArgs
 from pophood.cli.screens.generation import settings_of
 from pophood.errors import BadFile, BadInput, NotFound, PophoodError, Unsupported
 from pophood.formats import open_gguf
@@ -111,13 +111,13 @@ def test_nonsense_suggestions_are_left_out_and_said(said: dict[str, Any], words:
     heard: list[str] = []
     lm = pophood.load(folder, announce=heard.append)
     assert heard == list(bundle.remarks)
-    wishes = Wishes({}, model_defaults=True)
-    assert settings_of(replace(wishes, model_defaults=False), lm) == {}
+    sampling = SamplingArgs({}, model_defaults=True)
+    assert settings_of(replace(sampling, model_defaults=False), lm) == {}
     with pytest.raises(
         BadInput, match=f"--model-defaults: .*{words}.*: leave the option out, or choose {name}"
     ):
-        settings_of(wishes, lm)
-    typed = settings_of(replace(wishes, settings={name: 1}), lm)
+        settings_of(sampling, lm)
+    typed = settings_of(replace(sampling, settings={name: 1}), lm)
     assert typed == bundle.suggested | {name: 1}
 
 

@@ -16,9 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from pophood.cli.app import VERBS, explain, pophood
-from pophood.cli.options import sampling as sampling_options
+from pophood.cli.options.tune import TuneArgs
 from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotFound, OutOfMemory
-from pophood.sampling import RANGES, SEED_LIMIT, STEPS, SamplingSettings
+from pophood.sampling import RANGES, STEPS, SamplingSettings
+from pophood.settings import settings_of
+from pophood.train.data_options import DataOptions
+from pophood.train.settings import LoraSettings, TrainSettings
 from tests import processes
 
 PRINTS_DATA = {"run", "chat", "pull", "list", "use", "show", "rm", "doctor", "demo"}
@@ -71,18 +74,30 @@ def test_bare_pophood_fits_twelve_lines(tmp_path: Path, monkeypatch: pytest.Monk
     assert "odel" in result.output.splitlines()[1]
 
 
+OTHER_FIELDS = {"order", "logit_bias", "dry_breakers"}  # options of their own form
+
+
 def test_sampling_options_are_the_settings_of_the_library() -> None:
-    own = {field.name: field.default for field in fields(SamplingSettings)}
-    assert list(sampling_options.SETTINGS) == list(RANGES)
-    for name, (kind, default, _) in sampling_options.SETTINGS.items():
-        assert (kind is int) == RANGES[name].whole
-        assert default == own[name], name
-    assert ", ".join(STEPS) == sampling_options.ORDER
-    assert sampling_options.SEED_LIMIT == SEED_LIMIT
-    elsewhere = {"order", "logit_bias", "dry_breakers"}
-    assert set(own) == {*sampling_options.SETTINGS, *elsewhere}
-    for option in ("--order", "--logit-bias", "--dry-breaker", *map(sampling_options.flag, RANGES)):
-        assert option in {o for parameter in verb("run").params for o in parameter.opts}
+    listed = {one.name: one for one in settings_of(SamplingSettings)}
+    assert {*listed, *OTHER_FIELDS} == {one.name for one in fields(SamplingSettings)}
+    assert set(listed) == set(RANGES)
+    helps = {name: str(vars(option).get("help")) for option in verb("run").params for name in option.opts}
+    for name, one in listed.items():
+        assert (one.kind is int) == RANGES[name].whole
+        assert f"(default {getattr(SamplingSettings(), name):g})" in helps[f"--{one.flag}"]
+    assert {"--order", "--logit-bias", "--dry-breaker"} <= set(helps)
+    assert f"(default {', '.join(STEPS)})" in helps["--order"]
+
+
+def test_tune_without_options_has_the_settings_of_the_library() -> None:
+    assert TuneArgs().train_settings() == TrainSettings()
+    assert TuneArgs(from_scratch="gpt2-tiny").train_settings() == TrainSettings(method="full")
+    assert TuneArgs().data_options() == DataOptions()
+    options = {name for option in verb("tune").params for name in (*option.opts, *option.secondary_opts)}
+    for settings in (TrainSettings, LoraSettings, DataOptions):
+        for one in settings_of(settings):
+            assert {f"--{flag}" for flag in one.flag.split("/")} <= options
+    assert TrainSettings().patience == 4
 
 
 @pytest.mark.parametrize(

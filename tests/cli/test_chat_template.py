@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.cli.options.template_args import template_variables
+from pophood.cli.options.prompt import template_variables
 from pophood.errors import BadInput
 from tests.cli.conftest import Program
 from tests.tiny_thinker import OPENS, thinker
@@ -43,8 +43,8 @@ def test_a_variable_reaches_the_template(program: Program, model: Path) -> None:
         ("enable_thinking", "wanted NAME=VALUE, as in enable_thinking=false"),
         ("=false", "wanted NAME=VALUE"),
         ("enable-thinking=false", "wanted NAME=VALUE"),
-        ("enable_thinking=False", "this would be text; JSON writes false"),
-        ("enable_thinking=None", "this would be text; JSON writes null"),
+        ("enable_thinking=False", "this would be text; write false, as in JSON"),
+        ("enable_thinking=None", "this would be text; write null, as in JSON"),
         ("enable_thinking={", "the value is not JSON"),
         ('enable_thinking="x', "the value is not JSON"),
     ],

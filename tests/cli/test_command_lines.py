@@ -63,7 +63,7 @@ def test_what_the_line_advises_works(program: Program, base: Path) -> None:
 )
 def test_lost_quotes_are_told(program: Program, arguments: tuple[str, ...], shown: str) -> None:
     done = program(*arguments)
-    assert done.code == 2 and f"stands in quotes, as in: {shown}" in done.said[0]
+    assert done.code == 2 and f"needs quotes, as in: {shown}" in done.said[0]
 
 
 def test_the_printed_command_of_a_view_keeps_its_dash(program: Program, base: Path) -> None:

@@ -318,7 +318,7 @@ def test_an_option_of_another_method_is_refused_by_name(
         ("--validation 0.2 --validation-data notes.txt", "give one"),
         (
             "--method last --cache-limit 3 --device cuda",
-            "--cache-limit: nothing is kept for another",
+            "--cache-limit: nothing is cached with another --device",
         ),
         ("--plan --show", "--plan shows the cost of a run, --show what it reads"),
         ("--resume --prompt Hello", "leave out --prompt"),

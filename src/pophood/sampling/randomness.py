@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 
-SEED_LIMIT = 2**64  # a seed is one word of the key
 ROUNDS = 10
 
 _MASK = 2**64 - 1

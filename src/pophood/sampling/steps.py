@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput, EngineError
 from pophood.sampling import filters, penalties
 from pophood.sampling.randomness import uniforms
-from pophood.sampling.settings import RANGES, SamplingSettings
 from pophood.sampling.softmax import BLOCK, Floats, Ids, block_sums
+from pophood.sampling_settings import RANGES, SamplingSettings
 
 _LARGEST = np.float32(1e37)  # the difference of two such numbers is still finite
 

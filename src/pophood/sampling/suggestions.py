@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pophood.sampling.settings import RANGES
+from pophood.sampling_settings import RANGES
 
 HF_NAMES = {
     name: name for name in ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")

@@ -1,4 +1,4 @@
-"""What a reader of training data is told: frozen data, checked once. No reading here."""
+"""The options for reading training data: a frozen record, checked when it is created."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pophood.errors import BadInput
+from pophood.settings import about, setting
 
 Layout = Literal["text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]
 Format = Literal["auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]
@@ -17,8 +18,8 @@ LAYOUTS: dict[str, str] = {
     "text": "one document per text file, or per record with `text`",
     "lines": "a text file whose every line is a document",
     "prompt": "records with `prompt` and `completion`",
-    "messages": "records with `messages`: a list of {role, content} and perhaps `weight`",
-    "alpaca": "records with `instruction`, `output` and perhaps `input`",
+    "messages": "records with `messages`: a list of {role, content}, optionally with `weight`",
+    "alpaca": "records with `instruction`, `output` and optionally `input`",
     "sharegpt": "records with `conversations`: a list of {from, value}",
     "tasks": "records with `instruction` and `instances`: a list of {input, output} (self-instruct)",
 }
@@ -26,23 +27,35 @@ LAYOUTS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """How files become examples. Only `format`, `columns`, `completions_only`, `joined` and `special` change
-    the ids; the rest is chosen when they are looked at, and needs no second reading."""
+    """How files become examples.
 
-    format: Format = "auto"
+    Only `format`, `columns`, `completions_only`, `joined` and `special` change the token ids; for other
+    values of the rest the files are not read again.
+    """
+
+    format: Format = setting("auto", "Layout of the records")
     columns: Mapping[str, str] = field(
-        default_factory=dict
-    )  # our field -> the data's: {"prompt": "question"}
-    completions_only: bool | None = None  # None: for prompts and chats yes, for plain text no
-    joined: bool = False  # prompts and completions put together as they are, without a template
-    special: bool = False  # special tokens typed in plain text count as such
-    length: int = 1024  # positions of a row: what is longer is cut, or split
+        default_factory=dict,
+        metadata=about(
+            'Names of fields, as in "prompt=question,completion=answer"', metavar="OURS=THEIRS,..."
+        ),
+    )
+    completions_only: bool | None = setting(
+        None,
+        "Learn only the answers (default for prompts and chats), or all text",
+        flag="completions-only/everything",
+    )
+    validation: float = setting(0.1, "Share of the tokens for validation")  # 1 or more: documents
+    validation_paths: tuple[Path, ...] = setting(
+        (), "Validate with these files instead", flag="validation-data", metavar="FILE"
+    )
+    strict: bool = setting(False, "Stop at the first bad line")
+    joined: bool = False  # prompt and completion are joined as they are, without a template
+    special: bool = False  # special tokens that plain text spells out become these tokens
+    length: int = 1024  # positions per row: longer documents are cut or split
     long: Literal["auto", "cut", "split"] = "auto"  # auto: text is split, prompts and chats are cut
-    validation: float = 0.1  # a share of the tokens, or from 1 on a number of documents
-    validation_paths: tuple[Path, ...] = ()  # these files instead
-    seed: int | None = None  # of the split; None: the run's, and 42 where there is no run
-    strict: bool = False  # a bad line stops
-    cache: Path | None = None  # where the ids are kept; None: the `data` folder of pophood's home
+    seed: int | None = None  # of the split; None: the run's, or 42 if there is no run
+    cache: Path | None = None  # the folder for token ids; None: `data` in pophood's home
 
     def __post_init__(self) -> None:
         if self.format not in get_args(Format):

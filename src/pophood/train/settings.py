@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pophood.errors import BadInput
+from pophood.settings import setting
 
 Method = Literal["lora", "full", "last"]
 DEVICES = ("cpu", "cuda", "mps")
@@ -24,11 +25,13 @@ class LoraSettings:
     canonical matrix names.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = EVERYWHERE
-    rslora: bool = False
+    rank: int = setting(8, "LoRA: rank of the adapters")
+    alpha: float = setting(16.0, "LoRA: adapters are scaled by alpha / rank")
+    dropout: float = setting(0.0, "LoRA: dropout before the adapters", flag="lora-dropout")
+    targets: tuple[str, ...] = setting(
+        EVERYWHERE, "LoRA: matrices to adapt, as in attn.q,attn.v (default: all)", metavar="NAMES"
+    )
+    rslora: bool = setting(False, "LoRA: scale by alpha / sqrt(rank)")
 
     @property
     def scale(self) -> float:
@@ -40,32 +43,52 @@ class LoraSettings:
 class TrainSettings:
     """The settings of a run. It ends after `steps`, `epochs` or `minutes`; after 5 minutes if none is set."""
 
-    method: Method = "lora"
+    method: Method = setting("lora", "lora: an adapter (default); full: all weights; last: the last blocks")
+    minutes: float | None = setting(
+        None, "Minutes until the result is written; the clock decides the number of steps", usual="5"
+    )
+    steps: int | None = setting(None, "Steps, instead of minutes")
+    epochs: float | None = setting(None, "Passes over the data, instead of minutes")
     lora: LoraSettings = field(default_factory=LoraSettings)
-    last_blocks: int = LAST_BLOCKS  # of method "last"
-    batch_size: int = 4  # rows per forward pass
-    length: int = 256  # positions per row
-    accumulation: int = 1  # forward passes per step
-    learning_rate: float | None = None  # None: 2e-4 for LoRA, 5e-5 otherwise
-    weight_decay: float = 0.01
+    last_blocks: int = setting(LAST_BLOCKS, "Method last: number of blocks to train", method="last")
+    cache_limit: float | None = setting(
+        None,
+        "Method last: GiB on disk for the frozen blocks' output",
+        usual="20, at most half of the free",
+        method="last",
+    )
+    batch_size: int = setting(4, "Rows per forward pass")
+    length: int = setting(256, "Positions per row", usual="256, or the model's if it has fewer")
+    accumulation: int = setting(1, "Forward passes per step")
+    learning_rate: float | None = setting(
+        None, "Peak learning rate", usual="2e-4 for LoRA, else 5e-5; by size from scratch"
+    )
+    weight_decay: float = setting(0.01, "Weight decay of the matrices")
+    dropout: float = setting(0.0, "Dropout, as in GPT-2")
+    patience: int = setting(4, "Stop after N evaluations without a better loss; 0: never")
+    evaluations: int = setting(10, "Approximate number of evaluations in the run")
+    seed: int = setting(42, "Seed of shuffling, split and initial weights")
+    base: Literal["auto", "q8"] = setting(
+        "auto",
+        "LoRA: q8 stores the frozen matrices in 8 bits, which saves memory and costs quality",
+        method="lora",
+    )
+    precision: Literal["auto", "f32", "bf16"] = setting(
+        "auto",
+        "Multiply in bf16 with f32 masters (default if the processor can), or in f32",
+    )
+    type: Literal["auto", "f32", "f16", "bf16"] = setting(
+        "auto", "Methods full, last: type of the written weights (default: as in the model's files)"
+    )
+    device: str = setting(
+        "cpu", "Device on which torch computes (default: cpu; only that is tested)", choices=DEVICES
+    )
+    recompute: bool = setting(False, "Recompute activations in the backward pass, to save memory")
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     warmup: float = 0.05  # share of the steps
     final_rate: float = 0.1  # the cosine ends at this share of the learning rate
     clip: float = 1.0  # largest gradient norm
-    steps: int | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    seed: int = 42
-    dropout: float = 0.0  # of embeddings, attention weights and sublayer outputs, as in GPT-2
-    recompute: bool = False  # gradient checkpointing
-    evaluations: int = 10  # over the whole run, approximately
-    cache_limit: float | None = None  # method "last": GiB of hidden states on disk; None: by free space
-    patience: int = 4  # stop after this many evaluations without a better loss; 0: never
-    precision: Literal["auto", "f32", "bf16"] = "auto"
-    type: Literal["auto", "f32", "f16", "bf16"] = "auto"  # of the written weights; auto: as in the base
-    device: str = "cpu"  # one of DEVICES, on which torch computes
-    base: Literal["auto", "q8"] = "auto"  # LoRA's frozen matrices: as they are, or in 8 bits
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "length", "accumulation", "last_blocks", "evaluations"):

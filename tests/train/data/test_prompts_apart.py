@@ -197,7 +197,8 @@ def test_groups_are_joined_through_chains() -> None:
 
 def test_the_seed_of_the_split_is_42_everywhere(tmp_path: Path) -> None:
     """In the help, in the library and on the command line."""
-    from pophood.cli.options.tune import SETTINGS, TuneWishes
+    from pophood.cli.options.tune import TuneArgs
+    from pophood.settings import settings_of
     from pophood.train.settings import TrainSettings
 
     path = write_lines(tmp_path / "a.jsonl", [{"text": f"text {n}"} for n in range(60)])
@@ -205,7 +206,8 @@ def test_the_seed_of_the_split_is_42_everywhere(tmp_path: Path) -> None:
     sides = [{example.source for example in opened(path, **seed).validation} for seed in seeds]
     assert sides[0] == sides[1] != sides[2]
     assert "chosen by seed 42" in opened(path).report.notes[0]
-    assert "split" in SETTINGS["seed"][2] and f"(default: {TrainSettings().seed})" in SETTINGS["seed"][2]
-    assert TuneWishes().data_options() == DataOptions()
-    assert TuneWishes(settings={"seed": 42}).data_options().seed == 42
+    (seed_setting,) = (one for one in settings_of(TrainSettings) if one.name == "seed")
+    assert "split" in seed_setting.help and seed_setting.default == "42"
+    assert TuneArgs().data_options() == DataOptions()
+    assert TuneArgs(settings={"seed": 42}).data_options().seed == 42
     assert json.dumps(DataOptions().seed) == "null"

@@ -7,10 +7,9 @@ import sys
 import click
 
 from pophood.cli.app import INTERRUPTED
-from pophood.cli.options.prompt import read_prompt, with_piped
-from pophood.cli.options.sampling import Wishes, sampling_options
+from pophood.cli.options.prompt import read_prompt, template_arg_option, template_variables, with_piped
+from pophood.cli.options.sampling import SamplingArgs, sampling_options
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
-from pophood.cli.options.template_args import template_arg_option, template_variables
 from pophood.cli.screens.conversation import Conversation, Manner
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
@@ -45,7 +44,7 @@ def command(
     template_args: tuple[str, ...],
     as_json: bool,
     choice: ModelChoice,
-    wishes: Wishes,
+    sampling: SamplingArgs,
 ) -> int:
     """Talk with a chat model.
 
@@ -64,7 +63,7 @@ def command(
         raise click.UsageError("--json prints one answer: give a QUESTION (- reads it from stdin)")
     if question is not None:
         _refuse_idle(system, merge_system, no_loop_guard)
-    wishes.check()
+    sampling.check()
     variables = template_variables(template_args)
     asked = None if question is None else read_prompt(question, None)
     lm = open_model(console, choice, chat=True)
@@ -75,7 +74,7 @@ def command(
         )
     lm.chat_template.check_variables(variables)
     manner = Manner(system, merge_system, not no_loop_guard, as_json, variables)
-    talk = Conversation(console, lm, wishes, manner)
+    talk = Conversation(console, lm, sampling, manner)
     if asked is not None:
         asked = with_piped(console, asked)
         asked.ids(lm.bundle.tokenizer, console)  # raises for input that is not UTF-8

@@ -11,7 +11,7 @@ import click
 
 from pophood.cli.app import INTERRUPTED
 from pophood.cli.options.prompt import read_prompt, with_piped
-from pophood.cli.options.sampling import Wishes, sampling_options
+from pophood.cli.options.sampling import SamplingArgs, sampling_options
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
 from pophood.cli.screens.generation import Finished, generate, settings_of
 from pophood.cli.session import open_model
@@ -101,7 +101,7 @@ def command(
     open_page: bool,
     as_json: bool,
     choice: ModelChoice,
-    wishes: Wishes,
+    sampling: SamplingArgs,
 ) -> int:
     """Continue a text, token by token.
 
@@ -120,8 +120,8 @@ def command(
     shape = Shape(samples, as_json, html, open_page, not no_prompt)
     shape.check()
     if picked:
-        pick.check(file, text, samples, html, wishes)
-    wishes.check()
+        pick.check(file, text, samples, html, sampling)
+    sampling.check()
     prompt = read_prompt(text, file, keep_newline)
     lm = open_model(console, choice)
     if lm.chat_template is not None:
@@ -131,12 +131,12 @@ def command(
     tokenizer = lm.bundle.tokenizer
     ids = prompt.ids(tokenizer, console, replace_invalid=replace_invalid, parse_special=parse_special)
     if picked:
-        return pick.run(console, lm, ids, prompt.text, wishes, pick.Shown(as_json, not no_prompt, truncate))
-    return _continue(console, lm, ids, prompt.text, wishes, shape, truncate)
+        return pick.run(console, lm, ids, prompt.text, sampling, pick.Shown(as_json, not no_prompt, truncate))
+    return _continue(console, lm, ids, prompt.text, sampling, shape, truncate)
 
 
 def _continue(
-    console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, shape: Shape, truncate: str
+    console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, shape: Shape, truncate: str
 ) -> int:
     """Generate, print, write the HTML page if requested, and return the exit code."""
     run = lm.stream(
@@ -144,7 +144,7 @@ def _continue(
         samples=shape.samples,
         details=shape.as_json or shape.html is not None,
         truncate=truncate,
-        **settings_of(wishes, lm),
+        **settings_of(sampling, lm),
     )
     outputs = Outputs(console, prompt, shape.samples, show_prompt=shape.show_prompt, silent=shape.as_json)
     finished = generate(console, run, outputs)

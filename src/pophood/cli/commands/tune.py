@@ -11,7 +11,7 @@ import click
 from pophood.cli.app import DONE
 from pophood.cli.commands.demo import this_command
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
-from pophood.cli.options.tune import TuneWishes, tune_options
+from pophood.cli.options.tune import TuneArgs, tune_options
 from pophood.cli.screens.tune import Screen, card_text, data_lines, plan_text
 from pophood.cli.screens.tune_preview import show
 from pophood.cli.session import open_model
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def _check(
-    wishes: TuneWishes,
+    args: TuneArgs,
     choice: ModelChoice,
     resume: bool,
     overwrite: bool,
@@ -42,14 +42,14 @@ def _check(
         raise click.UsageError("--plan shows the cost of a run, --show what it reads: give only one")
     if resume and prompts:
         raise click.UsageError("--resume keeps the run's prompts: leave out --prompt")
-    wishes.check_scratch(choice.name, bool(choice.adapters))
+    args.check_scratch(choice.name, bool(choice.adapters))
     if not resume:
-        wishes.check_method()
+        args.check_method()
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite starts it anew: give one")
     if resume:
-        wishes.check_resume()
-    ProcessGroup.from_environment().check_shard(wishes.shard)
+        args.check_resume()
+    ProcessGroup.from_environment().check_shard(args.shard)
     if not showing:
         require_torch()
 
@@ -99,7 +99,7 @@ def command(
     prompts: tuple[str, ...],
     tensorboard: bool,
     as_json: bool,
-    wishes: TuneWishes,
+    args: TuneArgs,
     choice: ModelChoice,
 ) -> int:
     """Fine-tune a model on your text.
@@ -114,17 +114,17 @@ def command(
 
     Example: pophood tune notes.txt --from-scratch gpt2-tiny
     """
-    _check(wishes, choice, resume, overwrite, plan, showing, prompts)
-    settings, reading = wishes.train_settings(), wishes.data_options()
+    _check(args, choice, resume, overwrite, plan, showing, prompts)
+    settings, reading = args.train_settings(), args.data_options()
     from pophood.train.run.folder import RunFolder
     from pophood.train.run.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
     console, stop = console if ProcessGroup.from_environment().is_rank_zero else Console(QUIET), Stop()
-    out = out or Path(default_out(data, wishes.kind))
+    out = out or Path(default_out(data, args.kind))
     if not (showing or resume):  # check before the model is downloaded or loaded
         RunFolder(out, ProcessGroup.from_environment().join()).check_free(overwrite=overwrite or plan)
-    scratch = _scratch(console, data, out, wishes, choice, resume)
+    scratch = _scratch(console, data, out, args, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
         return show(console, lm, data, settings, reading, as_json)
@@ -133,17 +133,17 @@ def command(
             scratch or lm,
             data,
             out,
-            None if resume and "minutes" not in wishes.settings else settings,
+            None if resume and "minutes" not in args.settings else settings,
             reading,
             prompts=prompts,
             resume=resume,
             overwrite=overwrite or plan,
             tensorboard=tensorboard and not plan,
             should_stop=stop,
-            shard=wishes.shard,
+            shard=args.shard,
             progress=lambda state: waiting(state.done, state.total),
         )
-    _say_what_it_is(console, tuning, wishes.settings.get("method") if resume else None)
+    _say_what_it_is(console, tuning, args.settings.get("method") if resume else None)
     if plan:
         return _plan(console, tuning, as_json)
     with stop:
@@ -161,20 +161,20 @@ def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> Non
 
 
 def _scratch(
-    console: Console, data: tuple[Path, ...], out: Path, wishes: TuneWishes, choice: ModelChoice, resume: bool
+    console: Console, data: tuple[Path, ...], out: Path, args: TuneArgs, choice: ModelChoice, resume: bool
 ) -> NewModel | None:
     """Return the new model of a run from scratch, started or resumed; None for a run on an existing model."""
     from pophood.train.run.new_model import new_model_for
 
-    seed = {"seed": wishes.settings["seed"]} if "seed" in wishes.settings else {}
+    seed = {"seed": args.settings["seed"]} if "seed" in args.settings else {}
     with Waiting(console, "making the vocabulary"):
         scratch = new_model_for(
             data,
             out,
-            wishes.from_scratch,
+            args.from_scratch,
             resume=resume,
-            vocabulary=wishes.vocabulary,
-            data=wishes.data_options(),
+            vocabulary=args.vocabulary,
+            data=args.data_options(),
             precision=choice.precision,
             threads=choice.threads,
             context=choice.context,

@@ -1,9 +1,9 @@
-"""Text that is piped to a command which has its prompt already: `cat notes.txt | pophood chat "Sum it up"`.
+"""Text that is piped to a command that also has a prompt: `cat notes.txt | pophood chat "Sum it up"`.
 
-A program's stdin is often no text that anybody meant for it: cron and CI leave an empty or an open pipe
-there, a shell's `while read` loop the rest of its own input. Such stdin must neither hang the command nor
-change its prompt. So a terminal, `/dev/null` and other devices are left alone, a file that somebody has begun
-to read is left alone too, and a pipe has a few seconds to bring its first byte. What is ignored is said.
+Standard input is often not meant for the command: cron and CI leave an empty or open pipe there, and a
+shell's `while read` loop the rest of its own input. That must neither hang the command nor change its prompt.
+So a terminal, `/dev/null` and other devices are ignored, and a file that another program has begun to read; a
+pipe has a few seconds to deliver its first byte. A message says what was ignored.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import threading
 from collections.abc import Callable
 from typing import TextIO
 
-PATIENCE = 5.0  # seconds in which the first byte, or the end, of a pipe must come
-SILENT = 1.0  # of these, the seconds before the person is told
+WAIT_SECONDS = 5.0  # to wait for the first byte, or the end, of a pipe
+SILENT_SECONDS = 1.0  # of these, before a message
 Say = Callable[[str], object]
 
 
 def piped_bytes(stream: TextIO, say: Say) -> bytes:
-    """The bytes of stdin where they were piped or redirected to this command; b"" where there are none."""
+    """Return the bytes that were piped or redirected to this command; b"" if there are none."""
     if stream.isatty():
         return b""
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # a stand-in inside another program: its bytes are in memory
+    except (OSError, ValueError):  # not a real file, but an object of another program with bytes in memory
         return stream.buffer.read()
     try:
         mode = os.fstat(descriptor).st_mode
@@ -44,24 +44,24 @@ def piped_bytes(stream: TextIO, say: Say) -> bytes:
 
 
 def _first_bytes(descriptor: int, say: Say) -> bytes:
-    """The first bytes of a pipe; b"" at its end, or if none come in time."""
-    came: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    """Return the first bytes of a pipe; b"" at its end, or if none arrive in time."""
+    first: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def read() -> None:
         try:
             os.set_blocking(descriptor, True)
-            came.put(os.read(descriptor, 1 << 16))
+            first.put(os.read(descriptor, 1 << 16))
         except OSError:
-            came.put(b"")
+            first.put(b"")
 
-    # A thread, since Windows cannot wait for a pipe; one that waits for ever is left behind at the end.
+    # A thread, since Windows cannot wait for a pipe with a time limit; a daemon, since it may never end.
     threading.Thread(target=read, daemon=True).start()
     try:
-        return came.get(timeout=SILENT)
+        return first.get(timeout=SILENT_SECONDS)
     except queue.Empty:
-        say(f"waiting up to {PATIENCE:g} s for text on stdin, a pipe (`< /dev/null` if none is meant)")
+        say(f"waiting up to {WAIT_SECONDS:g} s for text on stdin, a pipe (`< /dev/null` if none is meant)")
     try:
-        return came.get(timeout=PATIENCE - SILENT)
+        return first.get(timeout=WAIT_SECONDS - SILENT_SECONDS)
     except queue.Empty:
-        say(f"nothing came through the pipe on stdin within {PATIENCE:g} s: going on without it")
+        say(f"nothing came through the pipe on stdin within {WAIT_SECONDS:g} s: going on without it")
         return b""

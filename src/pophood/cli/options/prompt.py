@@ -1,28 +1,33 @@
-"""Where a prompt comes from: the argument, a file, or stdin; and text that is piped beside it."""
+"""The prompt of a command, from the argument, a file or stdin, and variables of the chat template."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pophood.cli.options.piped import piped_bytes
+from pophood.cli.options.shared import F, option
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import count
+from pophood.errors import BadInput
 from pophood.plaintext import read_bytes, without_mark
 
 if TYPE_CHECKING:
     from pophood.text.tokenizer import Tokenizer
 
 STDIN = "stdin"
+_PYTHON = {"True": "true", "False": "false", "None": "null"}  # Python's spelling -> JSON's
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The bytes of a prompt, not yet checked to be UTF-8, and where they came from."""
+    """The bytes of a prompt, which may not be UTF-8, and their origin."""
 
     data: bytes
     origin: str
@@ -36,7 +41,7 @@ class Prompt:
         replace_invalid: bool = False,
         parse_special: bool = False,
     ) -> list[int]:
-        """The prompt's tokens. Bytes that are not UTF-8 raise BadInput, or are replaced, and that is said."""
+        """Return the prompt's tokens. Invalid UTF-8 raises BadInput, or is replaced with a message."""
         if self.dropped_newline:
             console.detail(f"the line break that ends {self.origin} is left out (--keep-newline keeps it)")
         ids, replaced = tokenizer.encode_bytes(
@@ -48,16 +53,16 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The prompt to show."""
+        """The prompt as text to show."""
         return self.data.decode("utf-8", "replace")
 
 
 def read_prompt(argument: str | None, file: str | None, keep_newline: bool = False) -> Prompt:
-    """Read the prompt from where the user put it; "-" is stdin.
+    """Read the prompt from the argument or the file; "-" is stdin, and so is neither.
 
-    The one line break with which editors and `echo` end a text is dropped (after it, a model begins a new
-    paragraph), unless `keep_newline`; a byte order mark is no text and dropped too. Raises UsageError
-    without a prompt, or with two; BadInput for UTF-16 and other encodings that announce themselves.
+    A single final line break, which editors and `echo` add, is dropped unless `keep_newline`, since a model
+    would begin a new paragraph after it; a byte order mark is dropped, too. Raises UsageError without a
+    prompt, or with two; BadInput for UTF-16 and other encodings with a mark.
     """
     if argument is not None and file is not None:
         raise click.UsageError("a prompt and --file were both given: give one")
@@ -71,10 +76,10 @@ def read_prompt(argument: str | None, file: str | None, keep_newline: bool = Fal
 
 
 def with_piped(console: Console, prompt: Prompt, keep_newline: bool = False) -> Prompt:
-    """The prompt after the text that was piped to the command, if any; a blank line stands between them.
+    """Return the prompt with the text that was piped to the command, if any, and a blank line before it.
 
-    With `keep_newline` the two are joined as they are. A piped text without a character that can be seen is
-    none. How much was piped is said.
+    With `keep_newline` the two are joined as they are. White space alone does not count as piped text. A
+    message says how much was piped.
     """
     if prompt.origin == STDIN:
         return prompt
@@ -87,7 +92,7 @@ def with_piped(console: Console, prompt: Prompt, keep_newline: bool = False) -> 
 
 
 def piped_alone(console: Console) -> Prompt | None:
-    """The text that was piped to a command whose prompt may be left out; None if there is none."""
+    """Return the text that was piped to a command whose prompt is optional; None if there is none."""
     piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep=False)
     return piped if piped.data.strip() else None
 
@@ -100,8 +105,51 @@ def _without_newline(data: bytes, origin: str, keep: bool) -> Prompt:
 
 
 def _bytes(argument: str) -> bytes:
-    """The bytes that were typed; Python carries those that are not UTF-8 as lone surrogates (PEP 383)."""
+    """Return the bytes that were typed; Python turns invalid UTF-8 into lone surrogates (PEP 383)."""
     try:
         return argument.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return argument.encode("utf-8", "surrogatepass")
+
+
+def template_arg_option(function: F) -> F:
+    """Add --template-arg, repeatable, as `template_args`: texts as typed, for `template_variables`."""
+    return option(
+        "--template-arg",
+        "template_args",
+        multiple=True,
+        metavar="NAME=VALUE",
+        section="Text",
+        help="Set a variable of the model's chat template, as in enable_thinking=false; VALUE is JSON, or "
+        "else text; repeatable.",
+    )(function)
+
+
+def template_variables(typed: Iterable[str]) -> dict[str, Any]:
+    """Return the variables of `--template-arg`. Raises BadInput unless each is NAME=VALUE, with good JSON.
+
+    >>> template_variables(["enable_thinking=false", "effort=high", "tools=[]"])
+    {'enable_thinking': False, 'effort': 'high', 'tools': []}
+    """
+    variables: dict[str, Any] = {}
+    for text in typed:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"--template-arg {text[:60]!r}: wanted NAME=VALUE, as in enable_thinking=false")
+        if name in variables:
+            raise BadInput(f"--template-arg sets {name!r} twice: give it once")
+        variables[name] = _value(name, value)
+    return variables
+
+
+def _value(name: str, text: str) -> Any:
+    if text in _PYTHON:
+        raise BadInput(f"--template-arg {name}={text}: this would be text; write {_PYTHON[text]}, as in JSON")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            raise BadInput(
+                f"--template-arg {name}: the value is not JSON ({error}); check its quotes"
+            ) from error
+        return text

@@ -1,54 +1,20 @@
-"""Options that say how text is generated: a table, so that `--help` needs no numbers library.
-
-A test holds it equal to the names, kinds and defaults of SamplingSettings.
-"""
+"""Options for generating text: the limits, the seed, and those generated from SamplingSettings."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import click
 
+from pophood.cli.options.from_settings import setting_options, typed_settings
 from pophood.cli.options.shared import F, option
+from pophood.sampling_settings import SEED_LIMIT, STEPS, SamplingSettings, parse_order
 
 SECTION = "Sampling"
-# Field of SamplingSettings -> (kind, default, what it does).
-SETTINGS: dict[str, tuple[type, float, str]] = {
-    "temperature": (
-        float,
-        0.8,
-        "Divide the logits by X: below 1 bolder, above 1 more varied, 0 takes the likeliest",
-    ),
-    "top_k": (int, 40, "Keep the N likeliest tokens; 0 keeps all"),
-    "top_p": (float, 1, "Keep the fewest likeliest tokens with this probability together; 1 keeps all"),
-    "min_p": (float, 0, "Keep tokens at least X times as likely as the likeliest"),
-    "typical_p": (
-        float,
-        1,
-        "Keep the fewest tokens of ordinary surprise with this probability together; 1 keeps all",
-    ),
-    "repetition_penalty": (
-        float,
-        1,
-        "Divide the positive logits of used tokens, multiply the negative ones; 1 is off",
-    ),
-    "presence_penalty": (float, 0, "Take X off the logit of every used token"),
-    "frequency_penalty": (float, 0, "Take X off the logit for every use of a token"),
-    "penalty_window": (int, 64, "Newest tokens that count as used; -1 is all"),
-    "dry_multiplier": (float, 0, "Strength of DRY, against repeated sequences"),
-    "dry_base": (float, 1.75, "Growth of that strength with the length of the repeat"),
-    "dry_allowed_length": (int, 2, "Length of repeat that costs nothing yet"),
-    "dry_window": (int, -1, "Newest tokens searched for repeats; -1 is all"),
-    "xtc_probability": (float, 0, "How often XTC excludes the top choices"),
-    "xtc_threshold": (float, 0.1, "Probability from which a token is a top choice"),
-    "min_tokens": (int, 0, "New tokens before a stop may end the text"),
-}
-ORDER = "bias, penalties, dry, top_k, typical, top_p, min_p, xtc, temperature"
-SEED_LIMIT = 2**64
-# What switches a method on -> the options that do nothing while it is off.
+# Options that switch a method on -> the options that have no effect while it is off.
 METHODS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("dry_multiplier",): ("dry_base", "dry_allowed_length", "dry_window", "dry_breaker"),
     ("xtc_probability",): ("xtc_threshold",),
@@ -57,137 +23,115 @@ METHODS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user asked of the generation; only what was given, the library's defaults stand elsewhere."""
+class SamplingArgs:
+    """The options that were typed; the library's defaults stand for the others."""
 
-    settings: dict[str, Any]  # by the names of SamplingSettings
-    bias: tuple[str, ...] = ()  # TOKEN=NUMBER, not yet looked up
+    settings: dict[str, Any]  # fields of SamplingSettings
+    bias: tuple[str, ...] = ()  # TOKEN=NUMBER; the tokens are not yet looked up
     breakers: tuple[str, ...] = ()
-    limits: dict[str, Any] = field(default_factory=dict)  # by the names of GenerateSettings
+    limits: dict[str, Any] = field(default_factory=dict)  # fields of GenerateSettings
     model_defaults: bool = False
 
     def check(self) -> None:
-        """Refuse a value out of range, or for a method that is off, before a model is loaded."""
+        """Raise BadInput or UsageError, before a model is loaded, for a wrong value or one without effect."""
         from pophood.generate import GenerateSettings
-        from pophood.sampling import SamplingSettings
 
         GenerateSettings(sampling=SamplingSettings(**self.settings), **self.limits)
         self._check_methods()
 
     def _check_methods(self) -> None:
-        """Raise UsageError for an option of DRY, XTC or the penalties where those are off."""
+        """Raise UsageError for an option of DRY, XTC or the penalties if the method is off."""
         if self.model_defaults:
-            return  # the file may switch them on
-        given = [*self.settings, *(["dry_breaker"] if self.breakers else [])]
+            return  # the model's file may switch it on
+        typed = [*self.settings, *(["dry_breaker"] if self.breakers else [])]
+        defaults = {one.name: one.default for one in fields(SamplingSettings)}
         for switches, parts in METHODS.items():
-            idle = [flag(name) for name in parts if name in given]
-            on = any(self.settings.get(name, SETTINGS[name][1]) != SETTINGS[name][1] for name in switches)
+            idle = [flag(name) for name in parts if name in typed]
+            on = any(self.settings.get(name, defaults[name]) != defaults[name] for name in switches)
             if idle and not on:
-                raise click.UsageError(
-                    f"{', '.join(idle)} changes nothing alone: add {_list([flag(name) for name in switches])}"
-                )
+                either = _either([flag(name) for name in switches])
+                raise click.UsageError(f"{', '.join(idle)} changes nothing alone: add {either}")
 
 
-def _list(names: Sequence[str]) -> str:
-    """Names with "or" before the last."""
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def flag(name: str) -> str:
+    """Return the option of a setting: `flag("top_k") == "--top-k"`."""
+    return "--" + name.replace("_", "-")
+
+
+def _either(flags: Sequence[str]) -> str:
+    """Join options with "or" before the last."""
+    return " or ".join([", ".join(flags[:-1]), flags[-1]] if len(flags) > 1 else flags)
 
 
 def sampling_options(function: F) -> F:
-    """Add every setting of SamplingSettings, the limits and the seed, as one `wishes`."""
+    """Add the settings of SamplingSettings, the limits and the seed, as one parameter `sampling`."""
 
     @functools.wraps(function)
     def command(*args: Any, **values: Any) -> Any:
-        return function(*args, wishes=_wishes(values), **values)
+        return function(*args, sampling=_sampling_args(values), **values)
 
     decorated: Callable[..., Any] = command
-    for decorate in reversed([*_limits(), *_settings()]):
+    for decorate in reversed(_options()):
         decorated = decorate(decorated)
     return decorated  # type: ignore[return-value]
 
 
-def _limits() -> list[Callable[[Any], Any]]:
-    add = functools.partial(option, section="Text")
+def _options() -> list[Callable[[Any], Any]]:
+    """Return the decorators of all options, in the order of the help."""
+    text = functools.partial(option, section="Text")
+    sample = functools.partial(option, section=SECTION)
     return [
-        add(
+        text(
             "-n",
             "--max-tokens",
             type=click.IntRange(0),
             metavar="N",
             help="New tokens at most (default 100, in a chat 0); 0 goes on to a stop or a full context.",
         ),
-        add(
+        text(
             "--stop",
             multiple=True,
             metavar="TEXT",
             help="End before this text; may be given again. A line break is $'\\n' in a shell.",
         ),
-        add("--special", is_flag=True, help="Show special tokens such as <|endoftext|>."),
-        option(
-            "--greedy", is_flag=True, section=SECTION, help="Always take the likeliest token (temperature 0)."
-        ),
-        option(
+        text("--special", is_flag=True, help="Show special tokens such as <|endoftext|>."),
+        sample("--greedy", is_flag=True, help="Always take the likeliest token (temperature 0)."),
+        sample(
             "--seed",
             type=click.IntRange(0, SEED_LIMIT - 1),
             metavar="N",
-            section=SECTION,
             help="Repeat a run: the same seed draws the same tokens. Drawn and printed if not given.",
         ),
-        option(
+        sample(
             "--model-defaults",
             is_flag=True,
-            section=SECTION,
             help="Start from the values that the model's file suggests (`pophood show` lists them).",
         ),
-    ]
-
-
-def _settings() -> list[Callable[[Any], Any]]:
-    made = [
-        option(
-            flag(name),
-            type=kind,
-            metavar="N" if kind is int else "X",
-            section=SECTION,
-            help=f"{words} (default {default:g}).",
-        )
-        for name, (kind, default, words) in SETTINGS.items()
-    ]
-    made += [
-        option(
+        *setting_options(SamplingSettings, SECTION, default="(default {})").values(),
+        sample(
             "--dry-breaker",
             multiple=True,
             metavar="TEXT",
-            section=SECTION,
             help="DRY counts no repeat across this text; may be given again.",
         ),
-        option(
+        sample(
             "--logit-bias",
             multiple=True,
             metavar="TOKEN=X",
-            section=SECTION,
             help="Add X to a token's logit (-inf forbids it). TOKEN is an id, or a text that is one token; "
             "may be given again.",
         ),
-        option(
+        sample(
             "--order",
             metavar="STEPS",
-            section=SECTION,
-            help=f"The chain, as names with commas; a step left out is off (default {ORDER}).",
+            help=f"The chain, as names with commas; a step left out is off (default {', '.join(STEPS)}).",
         ),
     ]
-    return made
 
 
-def flag(name: str) -> str:
-    """The option of a setting: `flag("top_k") == "--top-k"`."""
-    return "--" + name.replace("_", "-")
-
-
-def _wishes(values: dict[str, Any]) -> Wishes:
-    """Take the generation's values out of a command's parameters."""
-    settings = {name: values.pop(name) for name in SETTINGS}
-    settings = {name: value for name, value in settings.items() if value is not None}
+def _sampling_args(values: dict[str, Any]) -> SamplingArgs:
+    """Take the values of these options out of a command's parameters."""
+    settings = typed_settings(SamplingSettings, values)
     if values.pop("greedy"):
         if settings.get("temperature", 0.0) != 0.0:
             raise click.UsageError(
@@ -196,14 +140,12 @@ def _wishes(values: dict[str, Any]) -> Wishes:
         settings["temperature"] = 0.0
     order = values.pop("order")
     if order is not None:
-        from pophood.sampling import parse_order
-
         settings["order"] = parse_order(order)
     limits = {name: values.pop(name) for name in ("max_tokens", "seed", "stop", "special")}
     limits = {name: value for name, value in limits.items() if value not in (None, ()) and value is not False}
     if limits.get("max_tokens") == 0:
         limits["max_tokens"] = None
-    return Wishes(
+    return SamplingArgs(
         settings=settings,
         bias=values.pop("logit_bias"),
         breakers=values.pop("dry_breaker"),

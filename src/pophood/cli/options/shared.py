@@ -1,10 +1,10 @@
-"""Options that several commands share, and the command class that lists them under headings."""
+"""The command class that lists options under headings, and the options that several commands share."""
 
 from __future__ import annotations
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,10 +13,12 @@ import click
 from pophood.cli.terminal.console import NORMAL, QUIET, VERBOSE, Console
 
 HEADINGS = ("Text", "View", "Output", "Learning", "Data", "Model", "Sampling", "Other")
+TEXTS = frozenset({"text", "question"})  # arguments that are prose
+SHOWN = 40  # characters of an argument in a message
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Option(click.Option):
+class SectionOption(click.Option):
     """An option with the heading under which `--help` lists it."""
 
     def __init__(self, *args: Any, section: str = "Options", **attributes: Any) -> None:
@@ -24,21 +26,19 @@ class Option(click.Option):
         self.section = section
 
 
-class Command(click.Command):
-    """A command whose help keeps its examples as typed and its options under headings."""
+class SectionCommand(click.Command):
+    """A command whose help lists its options under headings."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line; an error says what to type where a dash or a lost quote may be the cause."""
+        """Parse the command line; an error has a hint if a dash or a lost quote may be the cause."""
         typed = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            from pophood.cli.options.hints import hint
-
             advice = hint(error, self, ctx.command_path, typed)
             if advice is not None:
-                said = error.format_message().removesuffix(".")
-                raise click.UsageError(f"{said}; {advice}.", ctx=ctx) from None
+                message = error.format_message().removesuffix(".")
+                raise click.UsageError(f"{message}; {advice}.", ctx=ctx) from None
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -46,7 +46,7 @@ class Command(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                heading = parameter.section if isinstance(parameter, Option) else HEADINGS[-1]
+                heading = parameter.section if isinstance(parameter, SectionOption) else HEADINGS[-1]
                 sections[heading].append(record)
         for heading, records in sections.items():
             if records:
@@ -55,22 +55,22 @@ class Command(click.Command):
 
 
 def verb(**attributes: Any) -> Callable[[F], click.Command]:
-    """Make a function the command of its module; a test wants an "Example:" in every docstring."""
+    """Make a function the command of its module. Its docstring, the help text, needs an "Example:"."""
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    decorate = click.command(cls=Command, context_settings=settings, **attributes)
+    decorate = click.command(cls=SectionCommand, context_settings=settings, **attributes)
     return lambda function: decorate(verbosity(function))
 
 
 def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     """`click.option` under a heading."""
-    return click.option(*names, cls=Option, section=section, **attributes)
+    return click.option(*names, cls=SectionOption, section=section, **attributes)
 
 
 def verbosity(function: F) -> F:
-    """Add -v and -q, and hand the function the Console that keeps to them."""
+    """Add -v and -q, and pass the function a Console of that verbosity."""
 
-    @option("-q", "--quiet", is_flag=True, section="Other", help="Say nothing on stderr but errors.")
-    @option("-v", "--verbose", is_flag=True, section="Other", help="Say more on stderr.")
+    @option("-q", "--quiet", is_flag=True, section="Other", help="Print nothing but errors on stderr.")
+    @option("-v", "--verbose", is_flag=True, section="Other", help="Print more on stderr.")
     @functools.wraps(function)
     def command(*args: Any, verbose: bool, quiet: bool, **values: Any) -> Any:
         if verbose and quiet:
@@ -90,7 +90,7 @@ def json_option(function: F) -> F:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Which model the user wants, and how it is to be loaded."""
+    """The model that the user chose, and how to load it."""
 
     name: str | None
     precision: str
@@ -100,7 +100,7 @@ class ModelChoice:
     adapters: tuple[tuple[str, float], ...] = ()  # folders or files, each with its factor
 
     def typed(self, precision: str = "auto") -> str:
-        """The options that choose the same model and numbers, with a space before them; "" for none.
+        """Return the options that choose the same model and numbers, with a space before each.
 
         `precision` is the command's default. Threads change no number and are left out.
 
@@ -119,7 +119,7 @@ class ModelChoice:
 
 
 def with_scale(text: str) -> tuple[str, float]:
-    """`DIR[:SCALE]` as it was typed; without a scale it is 1.
+    """Parse `DIR[:SCALE]`; the default scale is 1.
 
     >>> with_scale("notes-lora:0.5")
     ('notes-lora', 0.5)
@@ -132,7 +132,7 @@ def with_scale(text: str) -> tuple[str, float]:
 
 
 def offline_option(function: F) -> F:
-    """Add --offline; without it the environment decides."""
+    """Add --offline; if it is not typed, the environment decides."""
     return option(
         "--offline",
         is_flag=True,
@@ -143,7 +143,7 @@ def offline_option(function: F) -> F:
 
 
 def adapter_option(function: F) -> F:
-    """Add --adapter, repeatable, as `adapters`: the texts as they were typed (`with_scale` reads them)."""
+    """Add --adapter, repeatable, as `adapters`: the texts as typed, for `with_scale`."""
     return option(
         "--adapter",
         "adapters",
@@ -155,7 +155,7 @@ def adapter_option(function: F) -> F:
 
 
 def precision_option(precision: str | None) -> Callable[[F], F]:
-    """Add --precision, what the engine computes with; None: nothing is added."""
+    """Add --precision with this default; None adds nothing."""
     if precision is None:
         return lambda function: function
     return option(
@@ -164,14 +164,14 @@ def precision_option(precision: str | None) -> Callable[[F], F]:
         show_default=True,
         metavar="NAME",
         section="Model",
-        help="What the engine computes with: auto or f32.",
+        help="Precision in which the engine computes: auto or f32.",
     )
 
 
 def model_options(function: F, precision: str | None = "auto") -> F:
-    """Add -m and what belongs to loading, as one `choice`.
+    """Add -m and the options for loading, as one parameter `choice`.
 
-    `precision` is what nobody's wish means; None: there is no such option, and the engine chooses.
+    `precision` is the default of --precision; with None there is no such option, and the engine chooses.
     """
 
     @option(
@@ -204,9 +204,50 @@ def model_options(function: F, precision: str | None = "auto") -> F:
         offline: bool | None,
         **values: Any,
     ) -> Any:
-        wanted = tuple(map(with_scale, adapters))
-        of_engine = values.pop("precision") if precision else "auto"
-        choice = ModelChoice(model, of_engine, threads, context, offline, wanted)
+        chosen = values.pop("precision") if precision else "auto"
+        scaled = tuple(map(with_scale, adapters))
+        choice = ModelChoice(model, chosen, threads, context, offline, scaled)
         return function(*args, choice=choice, **values)
 
     return command  # type: ignore[return-value]
+
+
+def hint(error: click.UsageError, command: click.Command, path: str, args: Sequence[str]) -> str | None:
+    """Return a hint for an argument that begins with a dash or lost its quotes; None for other errors.
+
+    `path` is the command as it was called, and `args` are the arguments after it.
+    """
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    if not arguments:
+        return None
+    dashed = _dashed(error, args)
+    if dashed is not None:
+        return f"an argument that begins with a dash goes behind --, as in: {path} -- {_quoted(dashed)}"
+    prose = next((one for one in arguments if one.name in TEXTS), None)
+    if prose is not None and error.message.startswith("Got unexpected extra arguments"):
+        return f"a text of several words needs quotes, as in: {path} {_quoted(_words(args))}"
+    return None
+
+
+def _dashed(error: click.UsageError, args: Sequence[str]) -> str | None:
+    """Return the argument that click may have taken for an option, or None."""
+    before = list(args[: args.index("--")] if "--" in args else args)
+    dashed = [arg for arg in before if arg.startswith("-") and len(arg) > 1]
+    prose = next((arg for arg in dashed if any(map(str.isspace, arg.partition("=")[0]))), None)
+    if prose is not None:
+        return prose  # no option has a space in its name
+    if not isinstance(error, click.NoSuchOption) or error.option_name.startswith("--"):
+        return None  # a mistyped option
+    single = [arg for arg in dashed if not arg.startswith("--")]
+    return next((arg for arg in single if error.option_name[1:] in arg), None)
+
+
+def _words(args: Sequence[str]) -> str:
+    """Return the words before the first option."""
+    end = next((at for at, arg in enumerate(args) if arg.startswith("-") and len(arg) > 1), len(args))
+    return " ".join(args[:end]) or "..."
+
+
+def _quoted(text: str) -> str:
+    line = " ".join(text.split())
+    return f'"{line}"' if len(line) <= SHOWN else f'"{line[:SHOWN]}..."'

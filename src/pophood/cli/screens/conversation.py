@@ -21,7 +21,7 @@ from pophood.plaintext import LineReader
 from pophood.text.chat.thoughts import opened_thought
 
 if TYPE_CHECKING:
-    from pophood.cli.options.sampling import Wishes
+    from pophood.cli.options.sampling import SamplingArgs
     from pophood.model.lm import LM
 
 PROMPT, MORE = ">>> ", "... "
@@ -52,11 +52,11 @@ class Manner:
 class Conversation:
     """A conversation with one model: the messages so far, and the commands that act on them."""
 
-    def __init__(self, console: Console, lm: LM, wishes: Wishes, manner: Manner) -> None:
+    def __init__(self, console: Console, lm: LM, sampling: SamplingArgs, manner: Manner) -> None:
         self.messages: list[dict[str, str]] = []
         self._console = console
         self._lm = lm
-        self._wishes = wishes
+        self._sampling = sampling
         self._manner = manner
         self._reader: Reader | None = None
         self._opened = ""  # the opening tag of a thought with which the prompt ends
@@ -76,7 +76,7 @@ class Conversation:
         self.messages.append({"role": "user", "content": question})
         outputs = None
         try:
-            settings = settings_of(self._wishes, self._lm)
+            settings = settings_of(self._sampling, self._lm)
             run = self._lm.chat(self._as_told(), template=self._manner.template, **settings)
             prompt = self._lm.detokenize(run.prompt_ids, special=True)
             self._console.detail(f"as the model reads it:\n{prompt}")

@@ -16,7 +16,7 @@ from pophood.cli.terminal.tables import count, seconds
 from pophood.errors import BadInput, Cancelled
 
 if TYPE_CHECKING:
-    from pophood.cli.options.sampling import Wishes
+    from pophood.cli.options.sampling import SamplingArgs
     from pophood.generate import GenerateSettings, Run, Token
     from pophood.model.lm import LM
     from pophood.text.tokenizer import Tokenizer
@@ -119,22 +119,22 @@ def token_dict(token: Token) -> dict[str, Any]:
     return made
 
 
-def settings_of(wishes: Wishes, lm: LM) -> dict[str, Any]:
+def settings_of(sampling: SamplingArgs, lm: LM) -> dict[str, Any]:
     """Return keywords for LM.stream and LM.chat: the file's suggestions if requested, then the options."""
     from pophood.sampling import breakers_of
 
     tokenizer = lm.bundle.tokenizer
-    for name, fault in lm.bundle.suggestion_faults.items() if wishes.model_defaults else ():
-        if name not in wishes.settings:
+    for name, fault in lm.bundle.suggestion_faults.items() if sampling.model_defaults else ():
+        if name not in sampling.settings:
             raise BadInput(f"--model-defaults: {fault}: leave the option out, or choose {name} yourself too")
-    settings: dict[str, Any] = dict(lm.bundle.suggested) if wishes.model_defaults else {}
-    settings |= wishes.settings | wishes.limits
-    if wishes.bias:
-        settings["logit_bias"] = bias(wishes.bias, tokenizer)
-    if wishes.breakers:
+    settings: dict[str, Any] = dict(lm.bundle.suggested) if sampling.model_defaults else {}
+    settings |= sampling.settings | sampling.limits
+    if sampling.bias:
+        settings["logit_bias"] = bias(sampling.bias, tokenizer)
+    if sampling.breakers:
         words = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
         encode = functools.partial(tokenizer.encode, add_start=False)
-        settings["dry_breakers"] = breakers_of(wishes.breakers, words, encode)
+        settings["dry_breakers"] = breakers_of(sampling.breakers, words, encode)
     return settings
 
 

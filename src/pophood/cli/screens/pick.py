@@ -20,7 +20,7 @@ from pophood.table import show
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pophood.cli.options.sampling import Wishes
+    from pophood.cli.options.sampling import SamplingArgs
     from pophood.model.lm import LM
     from pophood.pick import Picker, TokenOption
 
@@ -38,14 +38,16 @@ class Shown:
     truncate: str
 
 
-def check(file: str | None, text: str | None, samples: int, html: Path | None, wishes: Wishes) -> None:
+def check(
+    file: str | None, text: str | None, samples: int, html: Path | None, sampling: SamplingArgs
+) -> None:
     """Raise UsageError for sampling and output options, and for a prompt from stdin, which --pick reads."""
-    drawn = bool(wishes.settings or wishes.bias or wishes.breakers or wishes.model_defaults)
+    drawn = bool(sampling.settings or sampling.bias or sampling.breakers or sampling.model_defaults)
     refused = {
         "--samples": samples > 1,
         "--html": html is not None,
-        "--seed": "seed" in wishes.limits,
-        "--stop": "stop" in wishes.limits,
+        "--seed": "seed" in sampling.limits,
+        "--stop": "stop" in sampling.limits,
         "sampling options such as --temperature": drawn,
     }
     named = ", ".join(name for name, given in refused.items() if given)
@@ -57,11 +59,11 @@ def check(file: str | None, text: str | None, samples: int, html: Path | None, w
         )
 
 
-def run(console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, options: Shown) -> int:
+def run(console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, options: Shown) -> int:
     """Let the user pick a text token by token, and return the exit code."""
     from pophood.pick import Picker
 
-    planned = lm.stream(ids, truncate=options.truncate, max_tokens=wishes.limits.get("max_tokens"))
+    planned = lm.stream(ids, truncate=options.truncate, max_tokens=sampling.limits.get("max_tokens"))
     if planned.truncation is not None:
         console.say(f"truncated: {planned.truncation}")
     with Picker(
@@ -69,7 +71,7 @@ def run(console: Console, lm: LM, ids: list[int], prompt: str, wishes: Wishes, o
         lm.bundle.tokenizer,
         planned.prompt_ids,
         most=planned.settings.max_tokens,
-        special=wishes.limits.get("special", False),
+        special=sampling.limits.get("special", False),
     ) as picker:
         say = console.say if options.as_json else console.out
         interrupted = _walk(say, picker, prompt)

@@ -13,9 +13,9 @@ from pophood.look.arguments import last_row, source_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.score import check_k, top_table
-from pophood.sampling.settings import SamplingSettings
 from pophood.sampling.softmax import Floats, measures, ranked, weights
 from pophood.sampling.steps import chain
+from pophood.sampling_settings import SamplingSettings
 from pophood.table import Table, count
 
 if TYPE_CHECKING:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from types import MappingProxyType
 
-import numpy as np
-
 from pophood.errors import BadInput
+from pophood.settings import setting
 
+SEED_LIMIT = 2**64  # a seed is one word of the random generator's key
 STEPS = ("bias", "penalties", "dry", "top_k", "typical", "top_p", "min_p", "xtc", "temperature")
 GREEDY = 1e-5  # at temperatures up to this one the likeliest token is taken without a draw
 
@@ -72,24 +73,30 @@ class SamplingSettings:
     Example: `SamplingSettings(temperature=0.7, min_p=0.05, top_k=0)`
     """
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    penalty_window: int = 64
-    dry_multiplier: float = 0.0
-    dry_base: float = 1.75
-    dry_allowed_length: int = 2
-    dry_window: int = -1
+    temperature: float = setting(
+        0.8, "Divide the logits by X: below 1 bolder, above 1 more varied, 0 takes the likeliest"
+    )
+    top_k: int = setting(40, "Keep the N likeliest tokens; 0 keeps all")
+    top_p: float = setting(1.0, "Keep the fewest likeliest tokens whose probabilities sum to X; 1 keeps all")
+    min_p: float = setting(0.0, "Keep tokens at least X times as likely as the likeliest")
+    typical_p: float = setting(
+        1.0, "Keep the fewest tokens of typical surprisal whose probabilities sum to X; 1 keeps all"
+    )
+    repetition_penalty: float = setting(
+        1.0, "Divide the positive logits of used tokens, multiply the negative ones; 1 is off"
+    )
+    presence_penalty: float = setting(0.0, "Subtract X from the logit of every used token")
+    frequency_penalty: float = setting(0.0, "Subtract X from a token's logit for each of its uses")
+    penalty_window: int = setting(64, "Number of recent tokens that count as used; -1 is all")
+    dry_multiplier: float = setting(0.0, "Strength of DRY, a penalty on repeated sequences")
+    dry_base: float = setting(1.75, "Growth of that penalty with the length of the repeat")
+    dry_allowed_length: int = setting(2, "Longest repeat without a penalty")
+    dry_window: int = setting(-1, "Number of recent tokens to search for repeats; -1 is all")
+    xtc_probability: float = setting(0.0, "Probability with which XTC excludes the top choices")
+    xtc_threshold: float = setting(0.1, "Probability from which a token is a top choice")
+    min_tokens: int = setting(0, "New tokens before a stop can end the text")
     dry_breakers: tuple[tuple[int, ...], ...] = ()
-    xtc_probability: float = 0.0
-    xtc_threshold: float = 0.1
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    min_tokens: int = 0
     order: tuple[str, ...] = STEPS
 
     def __post_init__(self) -> None:
@@ -123,11 +130,18 @@ def parse_order(text: str) -> tuple[str, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, (int, float)):
+        return True
+    import numpy as np
+
+    return isinstance(value, (np.integer, np.floating))
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    # NumPy registers its integers as Integral.
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _check_range(name: str, value: float, allowed: Range) -> None:

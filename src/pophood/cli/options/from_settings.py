@@ -1,0 +1,60 @@
+"""Options that are generated from the settings of the library, so that the two cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pophood.cli.options.shared import option
+from pophood.settings import Setting, settings_of
+
+Decorator = Callable[[Any], Any]
+
+
+def setting_options(
+    settings: type, section: str, *, prefix: str = "", default: str = "(default: {})"
+) -> dict[str, Decorator]:
+    """Return for each setting of a dataclass the decorator that adds its option, by the field's name.
+
+    The parameter of a command is called `prefix` and the field's name, and is None if the option was not
+    typed. `default` is the form in which the help text tells the default.
+    """
+    return {
+        one.name: option(
+            _flag(one), f"{prefix}{one.name}", section=section, help=_help(one, default), **_type(one)
+        )
+        for one in settings_of(settings)
+    }
+
+
+def typed_settings(settings: type, values: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Take the values of a dataclass's options out of a command's parameters; only those that were typed."""
+    taken = {one.name: values.pop(f"{prefix}{one.name}") for one in settings_of(settings)}
+    return {name: value for name, value in taken.items() if value not in (None, ())}
+
+
+def flags_of(settings: type, names: Iterable[str] | Mapping[str, Any]) -> dict[str, Setting]:
+    """Return the settings of some fields by their options: `--last-blocks` for `last_blocks`."""
+    return {_flag(one): one for one in settings_of(settings) if one.name in names}
+
+
+def _flag(one: Setting) -> str:
+    return "--" + one.flag.replace("/", "/--")
+
+
+def _help(one: Setting, default: str) -> str:
+    return f"{one.help} {default.format(one.default)}." if one.default else f"{one.help}."
+
+
+def _type(one: Setting) -> dict[str, Any]:
+    """Return the attributes of the option that depend on the type of its value."""
+    if one.kind is bool:
+        return {"is_flag": True, "default": None}
+    if one.choices:
+        return {"type": click.Choice(one.choices)}
+    if one.kind is Path:
+        return {"type": click.Path(exists=True, path_type=Path), "metavar": one.metavar, "multiple": True}
+    return {"type": one.kind, "metavar": one.metavar}
