@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its debugging pipe: no port, no package; messages end with a NUL."""
+"""A headless Chromium, driven through its debugging pipe. Each message ends with a NUL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.needs import tool
 
 
 class Page:
-    """One tab: commands go out, answers come back, events are kept."""
+    """One browser tab: sends commands, returns their results and records events."""
 
     def __init__(self, send: int, receive: int) -> None:
         self._send = send
@@ -41,20 +41,20 @@ class Page:
             self.events.append(answer)
 
     def attach(self) -> None:
-        """Open a tab and talk to it from now on."""
+        """Open a tab and address all further commands to it."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def open(self, path: Path) -> None:
-        """Load a file and wait until it is there."""
+        """Load a file and wait until it has loaded."""
         self.call("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
+        """Evaluate a JavaScript expression in the page and return its value."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
@@ -89,12 +89,12 @@ class Page:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
-    """A tab of a fresh headless Chromium; skipped by name where there is none."""
+    """Open a tab of a fresh headless Chromium; skip the test if Chromium is not installed."""
     program = tool("chromium")
     command_out, command_in = os.pipe()
     answer_out, answer_in = os.pipe()
 
-    def wire() -> None:  # the browser reads commands from 3 and writes answers to 4
+    def wire() -> None:  # the browser reads commands from descriptor 3 and writes results to 4
         os.dup2(command_out, 10)
         os.dup2(answer_in, 11)
         os.dup2(10, 3)

@@ -1,4 +1,4 @@
-"""Small random models on disk, and the program as its user starts it."""
+"""Fixtures of the command-line tests: small random models on disk, and `pophood` as a user starts it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Program = Callable[..., Ended]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
-    """Environment of a user with a home of their own who forbids connections."""
+    """Return the environment of a user with an empty home folder who forbids connections."""
     return {
         "POPHOOD_HOME": str(tmp_path / "home"),
         "POPHOOD_OFFLINE": "1",
@@ -50,7 +50,7 @@ def settings(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def program(tmp_path: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Run `pophood` with arguments, stdin bytes and extra environment, inside this process."""
+    """Return a function that runs `pophood` with arguments, stdin and extra environment in this process."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Ended:
@@ -62,7 +62,7 @@ def program(tmp_path: Path, settings: dict[str, str], monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def process(tmp_path: Path, settings: dict[str, str]) -> Program:
-    """The same in a process of its own, where streams are real."""
+    """Return a function like `program` that runs `pophood` in a process of its own, with real streams."""
 
     def run(*arguments: str, stdin: bytes = b"", **environment: str) -> Ended:
         done = processes.run(
@@ -80,13 +80,13 @@ def process(tmp_path: Path, settings: dict[str, str]) -> Program:
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A completion model: a GPT-2 of two blocks with the whole vocabulary, 128 positions."""
+    """Return a completion model: a GPT-2 of two blocks with the whole vocabulary and 128 positions."""
     return tiny_folder(tmp_path_factory.mktemp("models") / "base", "gpt2")
 
 
 @pytest.fixture(scope="session")
 def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chat model: a Qwen2 of two blocks as GGUF, 256 positions."""
+    """Return a chat model: a Qwen2 of two blocks as GGUF, with 256 positions."""
     path = tmp_path_factory.mktemp("models") / "talker.gguf"
     tiny_gguf(path, "qwen2")
     return path

@@ -1,4 +1,4 @@
-"""pophood at a pseudo-terminal: what its screen shows, and keys as a person presses them."""
+"""A pseudo-terminal for pophood: reads its screen and presses keys."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests import processes
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 STEERING = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
-PATIENCE = 30.0  # seconds after which a press was not noticed
+PATIENCE = 30.0  # seconds after which a key press counts as lost
 
-# The tiny models are done before a key could reach them, so every token is made to take a moment.
+# The tiny models finish before a key could reach them, so every token is slowed down.
 SLOW = """
 import time
 from pophood.generate import Run
@@ -36,7 +36,7 @@ QUICK = "from pophood.cli import main; main()"
 
 
 class Screen:
-    """What a pseudo-terminal shows, and its keyboard."""
+    """A pseudo-terminal's screen and keyboard."""
 
     def __init__(self, descriptor: int, process: subprocess.Popen[bytes]) -> None:
         self.text = ""
@@ -49,7 +49,7 @@ class Screen:
         os.write(self.keyboard, keys.encode() if isinstance(keys, str) else keys)
 
     def until(self, wanted: str, seconds: float = processes.HANG_SECONDS) -> str:
-        """Read until a text appears after what was waited for before; what came in between."""
+        """Read until a text appears, and return the text between the last one waited for and this one."""
         end = time.monotonic() + seconds
         while (found := self.text.find(wanted, self._seen)) < 0:
             self._read(end - time.monotonic())
@@ -58,10 +58,10 @@ class Screen:
         return between
 
     def interrupt_line(self) -> None:
-        """Press Ctrl-C at a prompt, once the program waits for keys, as it does when a person presses.
+        """Press Ctrl-C at a prompt once the program waits for keys, and again if it did not react.
 
-        CPython's readline does not notice a signal that comes between its echo and its wait for keys (it only
-        looks for one when the wait is interrupted); a second press is what a person then tries.
+        CPython's readline misses a signal between its echo and its wait for keys, since it only checks for
+        one when the wait is interrupted. A user then presses again.
         """
         processes.wait_until_asleep(self.process.pid)
         self.type(CTRL_C)
@@ -69,34 +69,34 @@ class Screen:
             self.type(CTRL_C)
 
     def grow(self, characters: int = 8) -> None:
-        """Wait for a few more characters; codes that only steer the terminal do not count."""
+        """Wait for a few more characters, not counting control sequences."""
         wanted = len(STEERING.sub("", self.text)) + characters
         while len(STEERING.sub("", self.text)) < wanted:
             self._read(processes.HANG_SECONDS)
 
     def leave(self, keys: bytes) -> int:
-        """Press keys that end the program, once, and Enter; its exit code.
+        """Press keys that end the program once, then Enter, and return the exit code.
 
-        A signal between readline's prompt and its wait for keys is seen with the next key, hence Enter. A
-        second signal could meet an interpreter on its way out, which it would kill.
+        A signal between readline's prompt and its wait for keys is noticed with the next key, hence Enter. A
+        second signal could kill an interpreter that is shutting down.
         """
         self.type(keys + b"\n")
         return self.ended()
 
     def hang_up(self) -> None:
-        """Close the terminal, as a window that is closed or a lost connection does."""
+        """Close the terminal, as a closed window or a lost connection does."""
         os.close(self.keyboard)
         self.keyboard = -1
 
     def rest(self) -> str:
-        """Read until the program has closed the terminal; everything that was shown."""
-        with suppress(OSError):  # EIO: nobody holds the other end any more
+        """Read until the program has closed the terminal, and return everything that was shown."""
+        with suppress(OSError):  # EIO: the other end is closed
             while True:
                 self._read(processes.HANG_SECONDS)
         return self.text
 
     def ended(self, seconds: float = processes.HANG_SECONDS) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the program to end, and return its exit code."""
         return self.process.wait(seconds)
 
     def _read(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ def terminal(
     program: str = QUICK,
     columns: int = 80,
 ) -> Iterator[Screen]:
-    """Run pophood at a pseudo-terminal that controls it, so that Ctrl-C interrupts."""
+    """Run pophood with a pseudo-terminal as its controlling terminal, so that Ctrl-C interrupts it."""
     if sys.platform == "win32":
         pytest.skip("another operating system: no pseudo-terminals")
     import fcntl

@@ -1,4 +1,4 @@
-"""The edge of the program: verbs, help, exit codes, one line for every mistake."""
+"""The program's entry point: commands, help, exit codes, one-line messages for every mistake."""
 
 from __future__ import annotations
 

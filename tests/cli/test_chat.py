@@ -1,4 +1,4 @@
-"""`pophood chat`: one answer, or turns through a pipe or a terminal, with history and commands."""
+"""`pophood chat`: single answers, and turns through a pipe or a terminal with history and commands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.cli.conftest import Program
 from tests.cli.terminal import SLOW
 
 SHORT = ("-n", "3", "--seed", "1")
-# No stop token can come, so only the full context, or Ctrl-C, ends an answer.
+# Without stop tokens only the full context or Ctrl-C ends an answer.
 ENDLESS = ("-n", "0", "--logit-bias", "<|im_end|>=-inf", "--logit-bias", "<|endoftext|>=-inf")
 
 
 def contexts(said: list[str]) -> list[int]:
-    """Tokens of context used after each answer."""
+    """Return the number of context tokens in use after each answer."""
     words = [line.rsplit("; ", 1)[1] for line in said if line.endswith("tokens of context]")]
     return [int(text.split(" of ")[0].replace(",", "")) for text in words]
 

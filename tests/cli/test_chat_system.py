@@ -1,4 +1,4 @@
-"""The system text of a chat: cleared, taken back where the template refuses it, merged; failed turns."""
+"""The system text of a chat (cleared, rejected by the template, merged), and turns that fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TURNS = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{{ message['content'] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
-# In the ways of Gemma, of Mistral's first templates, and of ones that write no system message at all.
+# Templates without a system message: like Gemma's, like Mistral's first ones, ones that ignore it or fail.
 TEMPLATES = {
     "refused by name": "{% if messages[0]['role'] == 'system' %}"
     "{{ raise_exception('System role not supported') }}{% endif %}" + TURNS,
@@ -31,7 +31,7 @@ TEMPLATES = {
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A chat model for each template."""
+    """Return a chat model for each template."""
     made = {}
     for number, (name, template) in enumerate(TEMPLATES.items()):
         made[name] = tiny_folder(tmp_path_factory.mktemp("models") / f"model{number}", "qwen2")

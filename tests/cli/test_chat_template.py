@@ -1,4 +1,4 @@
-"""`pophood chat --template-arg`, and thoughts in a conversation."""
+"""`pophood chat --template-arg`, and thoughts of the model in a conversation."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_values_are_json_or_text() -> None:
 
 
 def test_a_thought_is_shown_and_later_cut(program: Program, model: Path, tmp_path: Path) -> None:
-    """The model can only close a thought here: the tag is seen, saved, and not in the next prompt."""
+    """A model that can only close thoughts: the tag is shown and saved, but left out of the next prompt."""
     forced = ("-n", "2", "--logit-bias", "</think>=1000", "-v")
     done = program("chat", "-m", str(model), *forced, stdin=b"Hi\nAgain\n/save talk.json\n")
     assert done.text.splitlines()[:2] == ["</think></think>"] * 2

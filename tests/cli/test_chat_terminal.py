@@ -1,4 +1,4 @@
-"""`pophood chat` at a pseudo-terminal: Ctrl-C, lines typed during an answer, saving over a file, loops."""
+"""`pophood chat` at a pseudo-terminal: Ctrl-C, lines typed during an answer, replaced files, loops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.cli.conftest import Program
 from tests.cli.terminal import CTRL_C, CTRL_D, QUICK, SLOW, Screen, terminal
 from tests.cli.test_chat import ENDLESS, SHORT
 
-# One token for ever: no answer of a tiny model goes in circles by itself.
+# Repeats one token, since answers of the tiny model do not go in circles by themselves.
 STUCK = ("-n", "0", "--logit-bias", "a=1000")
 
 
@@ -81,7 +81,7 @@ def test_lines_typed_during_an_answer_are_the_next_messages(
         screen.type("second\n")
         screen.until("second\r\n")
         screen.grow()
-        screen.type(CTRL_C)  # a terminal throws waiting input away at an interrupt, unless told otherwise
+        screen.type(CTRL_C)  # by default a terminal discards waiting input at an interrupt
         screen.until("ended by Ctrl-C")
         screen.until(">>> second\r\n")
         screen.grow()

@@ -1,4 +1,4 @@
-"""Command lines that go wrong: arguments with a dash, lost quotes, options that would do nothing."""
+"""Invalid command lines: arguments with a dash, lost quotes, options that would have no effect."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_library_refuses_a_text_beside_the_languages(base: Path) -> None:
 
 
 class Places:
-    """Commands that write, each with the option that names the place."""
+    """Commands that write files, each with the option that names the destination."""
 
     COMMANDS: ClassVar = {
         "run --html": ("run", "a", "-n", "1", "--html", "{}.html"),

@@ -1,4 +1,4 @@
-"""What may reach a console: escapes for what it lacks, no control characters, columns that line up."""
+"""Console output: escapes for missing characters, no control characters, aligned columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pophood.cli.terminal.console import QUIET, Console, one_line, plain, visibl
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

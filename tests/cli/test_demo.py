@@ -1,4 +1,4 @@
-"""`pophood demo` and the proof that it needs no connection."""
+"""`pophood demo`, and the proof that it makes no connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE = re.compile(r"Output ( \d|10): The capital of Spain is")
 
 @pytest.fixture
 def shared(base: Path, tmp_path: Path) -> dict[str, str]:
-    """A shared folder that holds a model called gpt2, which is then the default."""
+    """Return the environment of a shared folder with a model named gpt2, which becomes the default."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "gpt2").symlink_to(base, target_is_directory=True)
     return {"POPHOOD_MODELS": str(tmp_path / "shared")}
@@ -47,7 +47,7 @@ def test_the_demo_shows_what_the_talk_shows(program: Program, shared: dict[str, 
 
 
 def sections(done: Ended) -> list[str]:
-    """The demo's parts, by the lines that open them."""
+    """Return the demo's output, split at the first line of each part."""
     heads = (
         "first word +",
         "The prompt as tokens:\n",
@@ -106,7 +106,7 @@ def test_the_proof_prints_that_nothing_was_attempted(process: Program, shared: d
 
 
 def test_the_proof_fails_when_something_tries(shared: dict[str, str], settings: dict[str, str]) -> None:
-    """A table function that asks the network, and hides its error, is seen all the same."""
+    """A connection attempt whose error is suppressed is still reported."""
     code = (
         "import contextlib, sys\nfrom pophood.model.lm import LM\nquiet = LM.tokens\n"
         "def nosy(self, text):\n"

@@ -1,4 +1,4 @@
-"""Every command that reads text: a byte order mark is none of it, and other encodings are named."""
+"""Text files in every command: a byte order mark is skipped, and other encodings are named in the error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = (
     "The capital of Spain is Madrid, and the capital of France is Paris. Once upon a time there was a king. "
 )
 CHAT = json.dumps({"prompt": "Which city?", "completion": "Madrid"})
-# The command (FILE is where the text is; without it the text is piped in), the text, and the model.
+# The command (FILE is the text's path; without FILE the text is piped in), the text, and the model.
 COMMANDS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "run --file": (("run", "--file", "FILE", "--max-tokens", "3", "--greedy", "--json"), WORDS, "base"),
     "run -": (("run", "-", "--max-tokens", "3", "--greedy", "--json"), WORDS, "base"),
@@ -60,7 +60,7 @@ def _ended(
 
 
 def _told(ended: Ended) -> bytes:
-    """The result of a command, without its times, its drawn seed, and where ids are kept."""
+    """Return a command's result without times, random seed and the path of the id cache."""
     try:
         value = json.loads(ended.out)
     except ValueError:
@@ -107,7 +107,7 @@ def test_utf16_is_not_replaced_into_garbage(program: Program, base: Path) -> Non
 
 
 def test_a_mark_on_the_command_line_is_no_text(program: Program, base: Path) -> None:
-    """As `pophood run "$(cat notes.txt)"` brings it."""
+    """A byte order mark in an argument, as in `pophood run "$(cat notes.txt)"`, is skipped."""
     arguments = ("--max-tokens", "3", "--greedy", "-m", str(base))
     assert program("run", "\ufeffHello", *arguments).out == program("run", "Hello", *arguments).out
 

@@ -1,4 +1,4 @@
-"""`pophood eval`, and lengths that a model does not have, in every command that takes one."""
+"""`pophood eval`, and lengths above the context window in every command with a length."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def notes(tmp_path: Path) -> Path:
 def test_a_length_that_the_model_has_not_is_refused(
     command: str, length: str, program: Program, base: Path, notes: Path
 ) -> None:
-    """The model has 128 positions. Nothing is cut without a word, and nothing is computed first."""
+    """A length above the model's 128 positions is refused before anything is computed."""
     place = [str(base)] if command == "eval" else ["-m", str(base)]
     verb, *flags = command.split()
     model = place if verb == "eval" else []
@@ -38,11 +38,11 @@ def test_a_length_that_the_model_has_is_used(program: Program, base: Path, notes
         json.loads(program("eval", str(base), "notes.txt", "--json", *length).out)["tokens"]
         for length in ([], ["--length", "128"], ["--length", "16"])
     ]
-    assert tokens[0] == tokens[1] == tokens[2] > 300  # pieces of a text lose no token
+    assert tokens[0] == tokens[1] == tokens[2] > 300  # no token is lost when a text is split
 
 
 def test_shorter_rows_than_usual_are_said(program: Program, base: Path, notes: Path) -> None:
-    """The usual 256 positions of `tune` on a model of 128."""
+    """A model of 128 positions shortens the 256 positions that `tune` uses by default, with a message."""
     done = program("tune", "notes.txt", "-m", str(base), "--show")
     assert "rows have 128 positions instead of 256: the model has no more" in done.said
     assert not any("instead of" in line for line in program("tune", "notes.txt", "-m", str(base), "--show",
@@ -50,7 +50,7 @@ def test_shorter_rows_than_usual_are_said(program: Program, base: Path, notes: P
 
 
 def test_columns_and_strict_are_there_as_for_tune(program: Program, base: Path, notes: Path) -> None:
-    """The message that asks for --columns is one that `eval` can follow."""
+    """`eval` has the --columns option that its error message recommends."""
     lines = [json.dumps({"question": f"Q{n}?", "answer": "yes"}) for n in range(5)]
     (notes / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     done = program("eval", str(base), "a.jsonl")

@@ -1,4 +1,4 @@
-"""`pophood export`: what it prints, what it refuses, and that an adapter's folder leads to its base."""
+"""`pophood export`: its output, its refusals, and the base model found from an adapter's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pophood look`: every view from the command line, to the terminal, as data, and into files."""
+"""`pophood look`: every view from the command line, on the terminal, as data, and in files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def lm(base: Path) -> pophood.LM:
 
 @pytest.fixture
 def looks(program: Program, lm: pophood.LM, monkeypatch: pytest.MonkeyPatch) -> Program:
-    """Run `pophood look ...` with a model that is already loaded."""
+    """Return a function that runs `pophood look ...` with a model that is already loaded."""
 
     def open_model(console: Any, choice: Any) -> pophood.LM:
         assert choice.precision == "f32"

@@ -1,4 +1,4 @@
-"""Views on terminals of every kind: narrow, without colours, without Unicode, in 256 and in all colours."""
+"""Views on different terminals: narrow, without colours, without Unicode, with 256 and with all colours."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Depth = Literal["none", "256", "full"]
 
 
 class Stream(io.StringIO):
-    """A terminal with this encoding."""
+    """A stream that claims to be a terminal with this encoding."""
 
     def __init__(self, encoding: str = "utf-8", terminal: bool = True) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def triangle(size: int, low: float = 0.0) -> Heat:
 
 @dataclass(frozen=True)
 class Everything(View):
-    """One block of each kind, with control characters and wide characters in its texts."""
+    """A view with one block of each kind, and control and wide characters in its texts."""
 
     name: ClassVar[str] = "everything"
 

@@ -1,4 +1,4 @@
-"""The commands about models and the machine: pull, list, use, show, rm, doctor."""
+"""The commands for models and the machine: pull, list, use, show, rm, doctor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever shows numbers names the adapters they were computed with, and its printed command repeats them."""
+"""Every output with numbers names the adapters in use, and the printed command includes them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIEWS = [
 
 @pytest.fixture(scope="session")
 def tuned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two adapters of the completion model; one has a name that a shell would take apart."""
+    """Return two adapters of the completion model; one has a name that a shell would split."""
     folder = tmp_path_factory.mktemp("tuned")
     config = open_bundle(base).config
     write_adapter(folder / "notes-lora", random_adapter(config), config)

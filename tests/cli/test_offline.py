@@ -1,4 +1,4 @@
-"""The guard of `doctor --prove-offline` sees every way out of Python, even one whose error is hidden."""
+"""The guard of `doctor --prove-offline` notices every connection attempt, even if its error is suppressed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How generated text is laid out: one sample unadorned, several as the talk prints them."""
+"""The layout of generated text: a single sample without a label, several with labels as in the talk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of `run --html`: complete, self-contained, accessible, safe with hostile tokens."""
+"""The page of `run --html`: complete, self-contained, accessible, and safe with hostile tokens."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def luminance(colour: str) -> float:
 def test_contrast_is_at_least_that_of_wcag_aa(theme: int) -> None:
     colours = re.findall(
         r"--(\w+): (#[0-9a-f]{6})", CSS
-    )  # the light value of a name comes first, the dark one last
+    )  # the first value of a name is the light one, the last the dark one
     names = dict(colours if theme else reversed(colours))
     pairs = [("text", ground) for ground in ("background", "surface", "s0", "s1", "s2", "s3", "s4")]
     pairs += [("muted", "background"), ("muted", "surface"), ("accent", "surface")]

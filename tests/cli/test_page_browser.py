@@ -1,4 +1,4 @@
-"""The page of `run --html` in a real browser: by mouse, by keyboard, without scripts, without a request."""
+"""The page of `run --html` in a real browser: mouse, keyboard, no scripts, no network requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pophood run --pick` through a pipe: every key, the path at the end, JSON, contradictions."""
+"""`pophood run --pick` through a pipe: every key, the path at the end, JSON, contradictory options."""
 
 from __future__ import annotations
 

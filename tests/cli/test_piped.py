@@ -1,4 +1,4 @@
-"""Text that is piped to a command with a prompt comes first; stdin that nobody means changes nothing."""
+"""Piped text goes before the prompt of a command; an stdin that is not meant as text is ignored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHORT = ("-n", "2", "--greedy", "--json")
 def start(
     arguments: tuple[str, ...], settings: dict[str, str], folder: Path, stdin: int | None = None
 ) -> Ended:
-    """Run pophood with a stdin of the test's own, which stays open meanwhile."""
+    """Run pophood with an stdin that the test controls and that stays open during the run."""
     done = processes.run(
         [sys.executable, "-m", "pophood", *arguments],
         stdin=stdin,
@@ -36,7 +36,7 @@ def start(
 
 
 def asked(done: Ended) -> str:
-    """What a chat was asked."""
+    """Return the message that a chat received."""
     assert done.code == 0, done.err
     return str(json.loads(done.text)["messages"][0]["content"])
 
@@ -119,7 +119,7 @@ def test_picking_takes_stdin_as_choices(program: Program, base: Path) -> None:
 
 @pytest.fixture
 def idle_pipe() -> Iterator[int]:
-    """A pipe to which nothing is written and which is not closed, as some CI runners leave it."""
+    """Return a pipe that is neither written to nor closed, as some CI runners leave stdin."""
     reading, writing = os.pipe()
     yield reading
     os.close(reading)
@@ -163,7 +163,7 @@ def test_devices_are_left_alone(device: str, talker: Path, settings: dict[str, s
 def test_a_file_is_read_unless_somebody_else_reads_it(
     talker: Path, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """`< notes.txt` is meant for pophood; stdin of a `while read` loop is not."""
+    """A file as stdin is read with `< notes.txt`, but not inside a `while read` loop."""
     (tmp_path / "lines.txt").write_text("first\nsecond\n", encoding="utf-8")
     command = ("chat", ASKED, "-m", str(talker), *SHORT)
     with (tmp_path / "lines.txt").open("rb") as stdin:
@@ -188,7 +188,7 @@ def test_a_closed_stdin_is_none(talker: Path, settings: dict[str, str], tmp_path
 
 
 def test_a_slow_writer_is_waited_for(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
-    """The first piece decides; after it, the text is read to its end however long that takes."""
+    """After the first piece of piped text, the rest is read to its end however long that takes."""
     command = [sys.executable, "-m", "pophood", "chat", ASKED, "-m", str(talker), *SHORT]
     with processes.started_bytes(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | settings, cwd=tmp_path

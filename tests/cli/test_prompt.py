@@ -1,4 +1,4 @@
-"""Where prompts come from, and what is dropped from them, said aloud."""
+"""The sources of prompts, and the messages about text dropped from them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_argument_is_taken_as_typed() -> None:
     assert read_prompt("a\n", None) == Prompt(b"a\n", "the command line")
     assert (
         read_prompt("caf\u00e9 \udcff", None).data == b"caf\xc3\xa9 \xff"
-    )  # \udcff: how Python carries byte ff
+    )  # \udcff is Python's surrogate for the byte ff
     assert read_prompt("\ud800", None).text == "\ufffd\ufffd\ufffd"
 
 

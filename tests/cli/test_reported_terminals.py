@@ -1,4 +1,4 @@
-"""Faults of terminals and pipes that users reported of other programs: none of them is here."""
+"""Terminal and pipe bugs that users reported in other programs do not occur in pophood."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.cli.test_chat import ENDLESS, SHORT
 
 
 def test_a_pipe_of_one_line_ends_without_a_complaint(program: Program, talker: Path) -> None:
-    """simonw/llm #606: `echo hello | llm chat` answered, then said "Aborted!" and failed."""
+    """simonw/llm #606: `echo hello | llm chat` answered, then printed "Aborted!" and failed."""
     done = program("chat", "-m", str(talker), *SHORT, stdin=b"hello world\n")
     assert done.code == 0 and "bort" not in "".join(done.said)
 
 
 def test_an_empty_stdin_ends_a_conversation(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
-    """llama.cpp #12949: with `< /dev/null` every turn was an empty line, for ever."""
+    """llama.cpp #12949: with `< /dev/null` it read empty turns forever."""
     with Path(os.devnull).open("rb") as nothing:
         done = processes.run(
             [sys.executable, "-m", "pophood", "chat", "-m", str(talker), *SHORT],
@@ -54,7 +54,7 @@ def test_ctrl_d_leaves_and_a_half_typed_line_is_not_sent(
 def test_no_colour_is_left_behind_by_ctrl_c(
     command: str, base: Path, talker: Path, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """llama.cpp PR 283, ramalama #578: the terminal kept the colour of the text that was cut."""
+    """llama.cpp PR 283, ramalama #578: the terminal kept the colour of the interrupted text."""
     model = base if command == "run" else talker
     more = ENDLESS if command == "chat" else ("-n", "0")
     with terminal((command, "Hello", "-m", str(model), *more), settings, tmp_path, SLOW) as screen:
@@ -71,7 +71,7 @@ def test_no_colour_is_left_behind_by_ctrl_c(
 def test_a_pasted_text_of_several_lines_is_one_message(
     talker: Path, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """ollama #357: each line of what was pasted became a question. Terminals mark a paste (xterm)."""
+    """ollama #357: each line of a pasted text became a question. Terminals mark a paste (xterm)."""
     with terminal(("chat", "-m", str(talker), *SHORT), settings, tmp_path) as screen:
         screen.until(">>> ")
         if "\x1b[?2004h" not in screen.text:
@@ -90,7 +90,7 @@ def test_a_pasted_text_of_several_lines_is_one_message(
 
 
 def test_a_terminal_that_is_closed_ends_it(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
-    """LlamaGPTJ-chat #16: after its parent had gone, the program kept a processor busy."""
+    """LlamaGPTJ-chat #16: after its parent had ended, the program kept a core busy."""
     with terminal(("chat", "-m", str(talker), *ENDLESS), settings, tmp_path, SLOW) as screen:
         screen.until(">>> ")
         screen.hang_up()
@@ -109,7 +109,7 @@ def test_a_parent_that_leaves_a_pipe_ends_it(talker: Path, settings: dict[str, s
 
 @pytest.mark.parametrize("text", ["🔥", "日本", "👩\u200d👩", "é"])
 def test_characters_of_several_tokens_are_shown_whole(program: Program, base: Path, text: str) -> None:
-    """mlx-examples #1142, ChatGLM-6B #478: half a character crashed the stream, or was shown as U+FFFD."""
+    """mlx-examples #1142, ChatGLM-6B #478: a partial character crashed the stream, or was shown as U+FFFD."""
     lm = pophood.load(base)
     ids = lm.tokenize(text)
     forced = [word for id_ in set(ids) for word in ("--logit-bias", f"{id_}=100")]
@@ -124,7 +124,7 @@ def test_characters_of_several_tokens_are_shown_whole(program: Program, base: Pa
 
 @pytest.mark.parametrize("command", [("look", "next"), ("demo",), ("show",), ("list",)])
 def test_a_pipe_gets_no_colours(process: Program, base: Path, command: tuple[str, ...]) -> None:
-    """paiml/aprender #662: escape codes in pipes, and NO_COLOR without effect."""
+    """paiml/aprender #662: escape codes were written to pipes, and NO_COLOR had no effect."""
     model = () if command == ("list",) else (str(base),) if command == ("show",) else ("-m", str(base))
     for more in ({}, {"NO_COLOR": "1"}, {"COLORTERM": "truecolor", "TERM": "xterm-256color"}):
         assert b"\x1b" not in process(*command, *model, **more).out
@@ -146,7 +146,7 @@ def test_a_reader_that_leaves_at_once_causes_no_traceback(
 
 
 def test_a_stopped_program_goes_on(talker: Path, settings: dict[str, str], tmp_path: Path) -> None:
-    """Ctrl-Z and `fg`: the prompt is there again, and the next line is read."""
+    """After Ctrl-Z and `fg` the prompt is back, and the next line is read."""
     with terminal(("chat", "-m", str(talker), *SHORT), settings, tmp_path) as screen:
         screen.until(">>> ")
         os.kill(screen.process.pid, signal.SIGSTOP)

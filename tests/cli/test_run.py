@@ -1,4 +1,4 @@
-"""`pophood run` as its user sees it: streams, samples, seeds, JSON, the page, interrupts, consoles."""
+"""`pophood run` as a user sees it: streams, samples, seeds, JSON, the page, interrupts, consoles."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_json_tells_everything_about_every_token(program: Program, base: Path) -
 
 
 def test_json_tells_the_chance_and_the_seed_of_a_draw(program: Program, base: Path) -> None:
-    """`chance` is what the chain left the token: here the softmax of the 5 largest logits over 0.7."""
+    """`chance` is the probability after all sampling steps: here softmax of the 5 largest logits over 0.7."""
     draw = ("--top-k", "5", "--temperature", "0.7", "--seed", "7")
     told = json.loads(program("run", SPAIN, "-m", str(base), "-n", "4", "--json", *draw).text)
     assert told["seed"] == 7
@@ -195,7 +195,7 @@ def test_the_page_is_written_whole(program: Program, base: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_any_token_survives_any_console(process: Program, base: Path, encoding: str) -> None:
-    """120 tokens at a flat distribution hold characters that no narrow console has."""
+    """120 tokens from a flat distribution have characters that narrow encodings lack, yet cause no error."""
     hot = ("--temperature", "100", "--top-k", "0", "--seed", "1", "-n", "100")
     done = process("run", "caf\u00e9 日本", "-m", str(base), *hot, PYTHONIOENCODING=encoding, NO_COLOR="1")
     assert done.code == 0, done.err
@@ -206,7 +206,7 @@ def test_any_token_survives_any_console(process: Program, base: Path, encoding: 
 
 def test_ctrl_c_keeps_what_was_printed(base: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pophood", "run", "a", "-m", str(base), "-n", "0", "--greedy"]
-    # Nothing ends this text early: the tiny model's window is 128, so many samples keep it busy.
+    # The tiny model's window of 128 tokens ends a text soon, so many samples keep it busy.
     command += ["--samples", "300", "--html", "page.html"]
     with processes.started_bytes(command, stdout=PIPE, stderr=PIPE, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -236,7 +236,7 @@ def test_an_interrupted_run_says_so_in_json(base: Path, settings: dict[str, str]
     command = [sys.executable, "-c", SLOW, "run", "a", "-m", str(base), "-n", "0", "--samples", "9", "--json"]
     with processes.started_bytes(command, stdout=PIPE, stderr=PIPE, env=os.environ | settings) as process:
         assert process.stderr is not None
-        process.stderr.readline()  # the model's name: it is loaded
+        process.stderr.readline()  # the line with the model's name: the model is loaded
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=processes.HANG_SECONDS)

@@ -1,4 +1,4 @@
-"""`pophood talk`: scripted readers, pipes, the way back, Ctrl-C, a terminal with colours, files."""
+"""`pophood talk`: scripted readers, pipes, going back, Ctrl-C, a terminal with colours, written files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGES = len(load_course().pages)
 
 
 def shown(text: str) -> list[int]:
-    """The numbers of the pages that were shown, in order."""
+    """Return the numbers of the shown pages, in order."""
     return [int(number) for number in re.findall(rf"^Page (\d+) of {PAGES}: ", text, re.MULTILINE)]
 
 
@@ -114,7 +114,7 @@ def test_a_cell_that_fails_is_said_and_the_rest_goes_on(program: Program, base: 
 def test_without_torch_a_page_says_how_to_get_it_and_the_course_goes_on(
     program: Program, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not installed says nothing about the model, so the exit code stays 0."""
+    """Without torch a page says how to install it, the course continues, and the exit code is 0."""
     monkeypatch.setitem(sys.modules, "torch", None)
     done = program("talk", "--from", "26", "-m", str(base))
     assert done.code == 0 and shown(done.text) == [*range(26, PAGES + 1)]

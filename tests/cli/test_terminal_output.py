@@ -1,4 +1,4 @@
-"""What a terminal shows that a pipe does not: samples on their lines, coloured bars; and split tables."""
+"""Output that differs between a terminal and a pipe: samples on one line, coloured bars; split tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pophood.table import Table
 from tests.cli.conftest import Program
 from tests.cli.terminal import QUICK, terminal
 
-# Every other token is a line break: the tiny model is told to write nothing else.
+# Make the tiny model generate only line breaks and the letter a.
 BREAKS = ("-n", "6", "--seed", "1", "--top-k", "2", "--temperature", "100", "--logit-bias", "198=1000",
           "--logit-bias", "64=1000")  # fmt: skip
 COLOUR = "\x1b[38;"

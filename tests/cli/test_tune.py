@@ -1,4 +1,4 @@
-"""`pophood tune` as its user types it: one line works, run uses the result, mistakes get one line."""
+"""`pophood tune` as a user types it: one line is enough, `run` uses the result, errors are one line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def notes(tmp_path: Path) -> Path:
 
 
 def next_commands(text: str) -> list[list[str]]:
-    """The commands that a run's end offers, as words without the program's name."""
+    """Return the commands suggested at the end of a run, as lists of words without the program's name."""
     lines = text.split("Try next:\n")[1].splitlines()
     return [shlex.split(line)[1:] for line in lines]
 
@@ -78,7 +78,7 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
 
 
 def test_from_scratch_is_a_model_that_run_opens(program: Program, notes: Path) -> None:
-    """The page's own command, made short."""
+    """The command in docs/tune.md, with smaller numbers, gives a model that `run` opens."""
     command = "pophood tune notes.txt --from-scratch gpt2-tiny"
     assert f"```\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
     short = ("--steps", "3", "--length", "32", "--batch-size", "2", "--threads", "1", "--vocabulary", "280")
@@ -148,7 +148,7 @@ def test_the_plan_says_what_an_8_bit_base_costs(program: Program, model: str, no
     [
         ("notes.txt/below", 2, "notes.txt is a file, not a folder"),
         ("notes.txt", 2, "is a file; wanted a folder"),
-        ("/sys/out", 1, "cannot be written"),  # closed to root too
+        ("/sys/out", 1, "cannot be written"),  # not writable even for root
         ("taken", 2, "already exists and is no run of tune: name another with -o"),
     ],
 )
@@ -186,7 +186,7 @@ def test_eval_measures_without_torch(program: Program, model: str, notes: Path) 
 
 
 def _stopped(arguments: list[str], notes: Path, out: str, settings: dict[str, str]) -> tuple[bytes, bytes]:
-    """Start a run, interrupt it after its second step, and return what it said on both streams."""
+    """Start a run, interrupt it after its second step, and return its output on both streams."""
     command = [sys.executable, "-m", "pophood", "tune", *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with processes.started_bytes(command, cwd=notes.parent, env=os.environ | settings, **streams) as process:

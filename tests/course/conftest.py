@@ -1,4 +1,4 @@
-"""The course, and one walk through it for all tests: on a model of GPT-2's shape with the real vocabulary."""
+"""Fixtures of the course tests: the course, and one run of it on a model of GPT-2's shape."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def course() -> Course:
 
 @pytest.fixture(scope="session")
 def gpt2_shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pophood.LM]:
-    """GPT-2 small in every size, with its real vocabulary and random weights."""
+    """Return a model with the sizes and the vocabulary of GPT-2 small, and random weights."""
     folder = tmp_path_factory.mktemp("course") / "gpt2"
     tiny_folder(folder, "gpt2", n_positions=1024, **SHAPE)
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +44,7 @@ def gpt2_shaped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pophood.LM
 
 @pytest.fixture(scope="session")
 def walked(course: Course, gpt2_shaped: pophood.LM) -> dict[str, Walked]:
-    """All pages but the training run and those that go on with it (test_fine_tuning_pages.py)."""
+    """Run all pages but the training run and those that continue it (see test_fine_tuning_pages.py)."""
     return walk(course, gpt2_shaped, [page.name for page in course.pages if not (page.kept or page.earlier)])
 
 

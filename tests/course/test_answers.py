@@ -1,4 +1,4 @@
-"""Guesses are read as people write them, and judged kindly but truly."""
+"""Guesses are read in informal notation, and compared leniently but correctly."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_markup_is_all_that_there_is() -> None:
     )
     assert to_html("| a | b |\n|---|:-:|\n| 1 | 2 |").count("<td>") == 2
     row = "<tr><td>a</td><td>b</td></tr>"
-    for rows in (1, 2, 3):  # no rule below the first row, so no heading
+    for rows in (1, 2, 3):  # without a rule below the first row there is no heading
         text = "\n".join(["| a | b |"] * rows)
         assert to_html(text) == f"<table><tbody>{row * rows}</tbody></table>"
     assert list(check_markup("fine **x** `y` *z*\n- list\n  more")) == []

@@ -1,4 +1,4 @@
-"""The slides: whole, self-contained, and working in a browser: keys, themes, no scripts, print, axe."""
+"""The slides are complete, self-contained, and work in a browser: keys, themes, no scripts, print, axe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOW = f"{SHOWN}.map(s => s.id)"
 
 @pytest.fixture(scope="module")
 def deck(course: Course, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The deck of three pages of the course with a model of two blocks."""
+    """Return the deck of three pages of the course, made with a model of two blocks."""
     lm = pophood.load(tiny_folder(tmp_path_factory.mktemp("deck") / "model", "gpt2"))
     pages = tuple(page for page in course.pages if page.number in CHOSEN)
     return deck_html(replace(course, pages=pages), lm, "gpt2")
@@ -49,7 +49,10 @@ def browser(
 @pytest.fixture
 def page(browser: tuple[Page, Path]) -> Iterator[Page]:
     tab, file = browser
-    for path in (file.with_name("blank.html"), file):  # opening the same address again does not reload
+    for path in (
+        file.with_name("blank.html"),
+        file,
+    ):  # the same address would not reload
         tab.events.clear()
         tab.open(path)
     yield tab
@@ -143,7 +146,7 @@ def test_without_scripts_all_slides_stand_below_each_other(deck: str, tmp_path: 
 
 
 def test_axe_finds_nothing_serious(deck: str, tmp_path: Path) -> None:
-    """The page's own policy is removed, since it would keep axe out."""
+    """axe finds no serious violation. The page's content security policy is removed, as it blocks axe."""
     folder = Path(str(files("axe_core_python")))
     axe = next(folder.rglob("axe.min.js")).read_text(encoding="utf-8")
     file = tmp_path / "talk.html"

@@ -1,6 +1,6 @@
-"""The talk's fifth part on the small real model: its pages give what makes sense, and leave nothing behind.
+"""The talk's fifth part on the small real model: its pages give sensible results and leave no files behind.
 
-On random models they run with the rest of the course (test_lesson, test_notebook, tests/cli/test_talk).
+The pages run on random models with the rest of the course (test_lesson, test_notebook, tests/cli/test_talk).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEXT = "The capital of Spain is"
 
 
 class Taken(NamedTuple):
-    """The six pages on smollm2: what came of each, the model's logits before, and where files may be."""
+    """The results of the six pages on smollm2, the model's logits before them, and the working folder."""
 
     pages: dict[str, Walked]
     logits: Any
@@ -154,12 +154,12 @@ def test_only_the_temporary_folder_is_written_to(taken: Taken) -> None:
     assert not [*taken.here.iterdir(), *taken.home.iterdir()]
     found = [
         path for path in taken.temporary.iterdir() if not path.name.startswith("torchinductor")
-    ]  # torch's
+    ]  # torch writes these
     (folder,) = found
     assert folder.name.startswith("pophood-talk-") and (folder / "log-lora" / "report.json").is_file()
 
 
-# ---- pages that go on with another one ----
+# ---- pages that continue another one ----
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_slides_without_torch(course: Course, tiny: pophood.LM, monkeypatch: pyt
 def test_the_notebook_goes_on_without_torch(
     course: Course, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each cell that needs it shows one line and no traceback, and what stands behind them runs."""
+    """Each cell that needs torch shows one line without a traceback, and the cells after it run."""
     import nbformat
     from nbclient import NotebookClient
 

@@ -1,4 +1,4 @@
-"""Running cells: values, prints, fresh names, failures with their place, Ctrl-C let through."""
+"""Running cells: values, printed text, fresh variables, located failures, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_remarks_are_chosen_by_what_the_model_is(lesson: Lesson, course: Course)
 def test_every_page_can_be_taken_alone_on_a_model_of_another_family(
     course: Course, lm: pophood.LM, tmp_path: Path
 ) -> None:
-    """On a Llama with untied output and 512 tokens, where words fall into many pieces."""
+    """Every page runs on a Llama with an untied output matrix and a vocabulary of only 512 tokens."""
     untied = pophood.load(tiny_folder(tmp_path / "untied", "llama-untied"))
     for model in (lm, untied):
         for page in course.pages:

@@ -1,4 +1,4 @@
-"""The notebook: what the course says, valid, the same bytes each time, and running from start to end."""
+"""The notebook has the text of the course, is valid and reproducible, and runs from start to end."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_remark_about_other_models_names_them(book: Any) -> None:
 
 
 def test_it_runs_from_start_to_end(book: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a kernel of its own, on a small model with GPT-2's vocabulary; every answer is compared."""
+    """The notebook runs in its own kernel on a small model with GPT-2's vocabulary, all answers included."""
     import nbformat
     from nbclient import NotebookClient
 

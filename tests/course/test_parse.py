@@ -168,7 +168,7 @@ def test_a_page_goes_on_with_an_earlier_one(folder: Path) -> None:
     first, second = load_course("de", folder).pages
     assert (first.needs, first.earlier, first.kept) == ("", None, True)
     assert (second.needs, second.earlier, second.kept) == ("torch", first, False)
-    for wrong in ("more", "later", "nothing"):  # one that continues itself, one that comes after, none
+    for wrong in ("more", "later", "nothing"):  # a page that continues itself, a later one, a missing one
         add("03-more-still", f"continues: {wrong}")
         with pytest.raises(
             BadFile, match=rf"^de/03-more-still\.md: continues '{wrong}', wanted a page before"
@@ -189,10 +189,10 @@ def test_every_kind_of_model_is_spoken_of(course: Course) -> None:
 
 
 def test_every_shell_line_is_a_command_that_exists(course: Course) -> None:
-    """Read by the command itself, options and values too; none is run."""
+    """The commands' own parsers accept every shell line, including its options and values. None is run."""
     lines = {line for page in course.pages for cell in page.cells("sh") for line in cell.text.splitlines()}
     assert len(lines) > 20
-    for line in sorted(line for line in lines if not line.startswith("for ")):  # a loop makes a text
+    for line in sorted(line for line in lines if not line.startswith("for ")):  # loops only generate text
         name, *rest = shlex.split(line)
         assert name == "pophood"
         command: click.Command = pophood

@@ -1,4 +1,4 @@
-"""Every shell line that a page prints runs as printed: all of them, in order, in one fresh folder.
+"""Every shell line that a page prints runs as printed, all in order in one fresh folder.
 
 The default model is a tiny GPT-2 that a fake hub serves under the name gpt2.
 """
@@ -19,11 +19,11 @@ from tests import processes
 from tests.hub.fake_hub import GPT2_WANTED, running_hub
 from tests.tiny import tiny_folder
 
-LONG = {"pophood tune notes.txt"}  # five minutes; the same line with --show and with --steps is run
+LONG = {"pophood tune notes.txt"}  # takes five minutes; it is run with --show and with --steps instead
 
 
 def lines_of(page: Page) -> list[str]:
-    """The shell lines of a page as its player prints them: its cells, then whole lines named in its text."""
+    """Return a page's commands as the player prints them: first its shell cells, then those in its text."""
     cells = [*page.lead, *(cell for section in page.sections.values() for cell in section)]
     inline = [
         command

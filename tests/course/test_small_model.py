@@ -1,4 +1,4 @@
-"""The course on the small real model: its answers make sense, and pages say where it differs from GPT-2."""
+"""The course gives sensible answers on the small real model, and says where that differs from GPT-2."""
 
 from __future__ import annotations
 

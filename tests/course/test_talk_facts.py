@@ -1,6 +1,6 @@
-"""Every fact of the talk appears in the course, on a model of GPT-2's shape; one test for one fact, by page.
+"""Every fact of the talk appears in the course on a model of GPT-2's shape; one test per fact, by page.
 
-The weights are random, so what real weights alone can say is tested in test_small_model.py and tests/real.
+The weights are random; facts that need real weights are tested in test_small_model.py and tests/real.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CONTENTS = {
 
 
 def test_the_talks_contents_page(course: Course) -> None:
-    """Six parts in the talk's words; together their pages are those of the course, each once."""
+    """The contents page has six parts in the talk's words, and names each page of the course once."""
     text = "\n".join(cell.text for cell in course.contents)
     rows = re.findall(r"^\| (\d)\. (.*?) \| (.*?) \|$", text, re.MULTILINE)
     assert [(number, part) for number, part, _ in rows] == [
@@ -271,7 +271,7 @@ def test_p19_title_axes_and_centring(walked: Walk) -> None:
 
 
 def test_p19_it_is_the_svd(walked: Walk, gpt2_shaped: pophood.LM) -> None:
-    """NumPy's own decomposition of the centred rows gives the same two columns, up to a sign."""
+    """NumPy's SVD of the centred rows gives the same two columns, up to sign."""
     table = table_with(walked["map"].views[0], "token_id", "x", "y")
     rows = gpt2_shaped.weights["embed.token"][[int(str(id_)) for id_ in table.column("token_id")]]
     centred = rows - rows.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The talk's facts from page 21 on, from what happens before the blocks to the statistics."""
+"""The talk's facts from page 21 on, from the input of the blocks to the statistics."""
 
 from __future__ import annotations
 

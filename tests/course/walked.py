@@ -1,4 +1,4 @@
-"""A walk through the course, kept: what every page said, printed and showed, as text."""
+"""A run through the course, recorded: the text, printed output and values of every page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pophood.table import Table
 
 @dataclass(frozen=True)
 class Walked:
-    """One page on one model."""
+    """The results of one page on one model."""
 
     page: Page
-    said: str  # what the page itself says
-    printed: str  # what its cells printed
+    said: str  # the page's own text
+    printed: str  # the output that its cells printed
     values: list[object]
     verdict: Verdict
 
@@ -32,12 +32,12 @@ class Walked:
 
     @property
     def shown(self) -> str:
-        """All that its cells gave, as text: printed lines, tables, titles, notes, pictures in words."""
+        """All output of its cells as text: printed lines, tables, titles, notes, picture descriptions."""
         return "\n".join([self.printed, *(text_of(value) for value in self.values)])
 
 
 def walk(course: Course, lm: pophood.LM, only: Iterable[str] = ()) -> dict[str, Walked]:
-    """Run every page (or those named), each with fresh names; page name -> what came of it."""
+    """Run every page (or the named ones) and return the results by page name."""
     walked = {}
     for page in course.pages:
         if only and page.name not in only:
@@ -58,7 +58,7 @@ def walk(course: Course, lm: pophood.LM, only: Iterable[str] = ()) -> dict[str, 
 
 
 def text_of(value: object) -> str:
-    """A cell's value as text."""
+    """Return a cell's value as text."""
     if not isinstance(value, View):
         return str(value)
     parts = [value.title, value.alt, *value.notes, *map(str, value.tables().values())]
@@ -71,13 +71,13 @@ def text_of(value: object) -> str:
 
 
 def drawn(view: View) -> list[str]:
-    """Every text in the view's picture."""
+    """Return every text in the view's picture."""
     figure = view.figure("light")
     return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
 
 
 def numbers(view: View) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the view's own arrays, fields included."""
+    """Return the shapes of the view's arrays by name, including those of its fields."""
     shapes = {name: array.shape for name, array in view.arrays().items()}
     for field in dataclasses.fields(view):
         value = getattr(view, field.name)
@@ -87,5 +87,5 @@ def numbers(view: View) -> dict[str, tuple[int, ...]]:
 
 
 def table_with(view: View, *columns: str) -> Table:
-    """The first table of a view that has these columns."""
+    """Return the view's first table that has these columns."""
     return next(table for table in view.tables().values() if set(columns) <= set(table.columns))

@@ -1,7 +1,7 @@
 
 "use strict";
-// Adds to what CSS does alone: one tab stop for each text with arrow keys inside it, Escape, and pinning
-// by click without a history entry per token. Makes no request, keeps no state.
+// Adds to the CSS: one tab stop for each text with arrow keys inside it, Escape, and pinning
+// by click without a history entry per token. It makes no requests and stores nothing.
 (() => {
   document.documentElement.classList.add("scripted");
   let pinned = document.querySelector("a.t.pinned");
