@@ -1,4 +1,4 @@
-"""What the next step of a run depends on, and how it is saved and restored. Writing it to disk is
+"""The state that the next step of a run depends on, saved and restored. Writing it to disk is
 `checkpoint/`.
 
 Between two steps the whole state is trained weights, optimizer moments, random state, and the place of the

@@ -34,7 +34,7 @@ ROUNDS = 12  # of the power iteration for a matrix's largest singular value
 
 @dataclass(frozen=True, slots=True)
 class Actual:
-    """What a run took, for comparison with its plan: bytes and seconds."""
+    """The bytes and seconds that a run took, for comparison with its plan."""
 
     steps: int
     seconds: float

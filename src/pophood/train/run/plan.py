@@ -74,7 +74,7 @@ class Plan:
 
 
 class Timed(NamedTuple):
-    """What calibration found: the pace of steps and of evaluating one batch, bytes, and seconds.
+    """Results of calibration: the pace of steps and of evaluating one batch, bytes, and seconds.
 
     `rough` means that the step was the first one, which takes longer than the others.
     """

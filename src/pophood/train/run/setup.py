@@ -30,7 +30,7 @@ VALIDATION_POSITIONS, BRIEF_VALIDATION_POSITIONS = 8192, 2048  # at most, before
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """What a run starts from: the model, the data, the settings and the processes."""
+    """The start of a run: its model, data, settings and processes."""
 
     lm: LM
     new_model: NewModel | None  # the model if it is trained from scratch

@@ -1,4 +1,4 @@
-"""How long steps and evaluations take here and now, measured before the first step to plan the run.
+"""Timing of steps and evaluations on this machine, before the first step, to plan the run.
 
 A run of several minutes times passes whose results are dropped. In a short run no pass is wasted: the
 gradients of step 1 are computed and timed, and used once the plan is made.
