@@ -218,28 +218,28 @@ BAD_INDEX: dict[str, tuple[Any, str]] = {
     ),
     "up and out": (
         {"weight_map": {"x": "../a.safetensors"}},
-        "names the file '../a.safetensors'; wanted a plain",
+        "an index names '../a.safetensors'; wanted a plain",
     ),
     "absolute": (
         {"weight_map": {"x": "/etc/passwd"}},
-        "names the file '/etc/passwd'; wanted a plain file name",
+        "an index names '/etc/passwd'; wanted a plain file name",
     ),
     "backslash": (
         {"weight_map": {"x": "..\\a.safetensors"}},
-        r"names the file '..\\a.safetensors'; wanted a plain",
+        r"an index names '..\\a.safetensors'; wanted a plain",
     ),
-    "drive": ({"weight_map": {"x": "C:a.safetensors"}}, "names the file 'C:a.safetensors'; wanted a plain"),
-    "below": ({"weight_map": {"x": "b/a.safetensors"}}, "names the file 'b/a.safetensors'; wanted a plain"),
-    "the folder": ({"weight_map": {"x": "."}}, "names the file '.'; wanted a plain file name"),
-    "no name": ({"weight_map": {"x": ""}}, "names the file ''; wanted a plain file name"),
+    "drive": ({"weight_map": {"x": "C:a.safetensors"}}, "an index names 'C:a.safetensors'; wanted a plain"),
+    "below": ({"weight_map": {"x": "b/a.safetensors"}}, "an index names 'b/a.safetensors'; wanted a plain"),
+    "the folder": ({"weight_map": {"x": "."}}, "an index names '.'; wanted a plain file name"),
+    "no name": ({"weight_map": {"x": ""}}, "an index names ''; wanted a plain file name"),
     "missing shard": ({"weight_map": {"x": "c.safetensors"}}, "the file 'c.safetensors' is missing"),
     "tensor not in its shard": (
         {"weight_map": WEIGHT_MAP | {"q": "b.safetensors"}},
-        "lacks 1 tensors against model.safetensors.index.json, first 'q'",
+        "lacks 1 tensors compared with model.safetensors.index.json, first 'q'",
     ),
     "tensor not in the index": (
         {"weight_map": {"x": "a.safetensors", "z": "b.safetensors"}},
-        "also holds 1 tensors against model.safetensors.index.json, first 'y'",
+        "also holds 1 tensors compared with model.safetensors.index.json, first 'y'",
     ),
     "too many shards": (
         {"weight_map": {f"x{i}": f"{i}.safetensors" for i in range(513)}},

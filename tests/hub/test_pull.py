@@ -200,7 +200,7 @@ def test_a_repo_of_several_split_models_lists_each_once(hub: FakeHub) -> None:
     files = {f"{q}-0000{i}-of-00002.gguf": b"x" * 600 for q in ("q4", "q8") for i in (1, 2)}
     hub.add("owner/split", {**files, "f16.gguf": b"x"})
     with pytest.raises(
-        BadInput, match=r"of q4-00001-of-00002.gguf \(1.2 kB\), q8-00001-of-00002.gguf \(1.2 kB\), f16"
+        BadInput, match=r"FILE: q4-00001-of-00002.gguf \(1.2 kB\), q8-00001-of-00002.gguf \(1.2 kB\), f16"
     ):
         pophood_hub.pull("owner/split", announce=quiet)
     assert pophood_hub.pull("owner/split:q8-00002-of-00002.gguf", announce=quiet).name == (
