@@ -31,7 +31,7 @@ OPENING = 24  # tokens before the first round
 SPACING = 16  # tokens per round on average
 GAP = 4  # minimum number of tokens between two rounds
 SURE, LOST = 1.0, 6.0  # bits of entropy; a round is preferably between the two
-HINTS, SEARCHED = 5, 200  # words shown as hints, and likeliest tokens among which they are searched
+HINTS, SEARCHED = 5, 200  # words shown as hints, and how many of the likeliest tokens are searched for them
 ALONE, HELPED = 3, 1  # points for the right word without and with hints
 
 
@@ -136,7 +136,7 @@ def deal(lm: LM, text: str, rounds: int = ROUNDS, *, seed: int = 0) -> Game:
             "give a file with a paragraph or more"
         )
     dealt = []
-    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # again, to hold only these rows
+    for i, row in _rows(lm, ids[: places[-1] + 1], set(places)):  # a second pass saves memory
         log_probability, rank = place_of(row, ids[i])
         before = b"".join(pieces[start:i]).decode("utf-8", "replace")
         probability = math.exp(log_probability)

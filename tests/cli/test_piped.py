@@ -41,7 +41,7 @@ def asked(done: Ended) -> str:
     return str(json.loads(done.text)["messages"][0]["content"])
 
 
-# Both are used ------------------------------------------------------------------------------------------
+# Piped text and a prompt --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
@@ -114,7 +114,7 @@ def test_picking_takes_stdin_as_choices(program: Program, base: Path) -> None:
     assert told["prompt"] == ASKED and len(told["picks"]) == 1
 
 
-# Stdin that nobody means as text -------------------------------------------------------------------------
+# Stdin that is not meant as text -------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -49,10 +49,8 @@ def browser(
 @pytest.fixture
 def page(browser: tuple[Page, Path]) -> Iterator[Page]:
     tab, file = browser
-    for path in (
-        file.with_name("blank.html"),
-        file,
-    ):  # the same address would not reload
+    # The blank page comes first, since opening the same address again does not reload it.
+    for path in (file.with_name("blank.html"), file):
         tab.events.clear()
         tab.open(path)
     yield tab

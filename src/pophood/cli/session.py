@@ -71,7 +71,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
 
 
 def _base_of(choice: ModelChoice) -> str | None:
-    """Return the base model that the first adapter's files name, if it is on this machine."""
+    """Return the name of the base model in the first adapter's files, if that model is on this machine."""
     from pophood import hub
     from pophood.adapters.peft import CONFIG, read_adapter
     from pophood.errors import PophoodError

@@ -111,7 +111,10 @@ class Lesson:
         return output.printed.strip() if output.value is None else str(output.value)
 
     def answer(self) -> object:
-        """Return the correct answer, computed from the model. Raises Missing if the page cannot run."""
+        """Return the correct answer, computed from the model.
+
+        Raises Missing if the page's requirement is not installed.
+        """
         value = self.run(self.page.check).value
         if self._missing is not None:
             raise self._missing

@@ -52,7 +52,7 @@ def command(console: Console, as_json: bool, choice: ModelChoice) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FirstWord:
-    """A first word: how many continuations began with it, and its probability after and before sampling."""
+    """A first word: its count, its probability, and its chance after top-k and temperature."""
 
     word: str
     count: int
@@ -90,7 +90,7 @@ class Demo:
 def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) -> Demo:
     """Run the demo, and print it unless `silent`."""
     lm = open_model(console, choice)
-    # Generate the single text first: as in the talk, its time then includes the prompt, cached from then on.
+    # The single text comes first, so that its time includes the prompt, as in the talk; later it is cached.
     alone = _run(console, lm, samples=1, silent=True)
     if alone.interrupted:
         return Demo(lm, alone, alone)

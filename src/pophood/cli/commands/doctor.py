@@ -1,4 +1,4 @@
-"""`pophood doctor`: checks this machine, and proves that no data leaves it."""
+"""`pophood doctor`: checks this machine, and on request proves that no data leaves it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Wanted:
 
     first: int
     last: int
-    command: str  # starts the course: "pophood talk -m smollm2"
+    command: str  # the command that starts the course: "pophood talk -m smollm2"
     model: str
     ask: bool
     notes: bool

@@ -8,7 +8,7 @@ WINDOW = 200  # tokens; an intended list or refrain is shorter
 
 
 class LoopGuard:
-    """Watches the tokens of one answer.
+    """Watches the tokens of one answer for repetition.
 
     >>> guard = LoopGuard(window=6)
     >>> [guard.add(id_) for id_ in (5, 1, 2, 3, 1, 2, 3)]

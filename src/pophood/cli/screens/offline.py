@@ -40,7 +40,7 @@ class Guard:
 
 
 def prove(console: Console, as_json: bool) -> int:
-    """Run the demo under the guard, print the connection attempts, and return 0 if there were none."""
+    """Run the demo under the guard, print connection attempts and open sockets, and return 0 without any."""
     from pophood.cli.commands.demo import show_demo
     from pophood.cli.options.shared import ModelChoice
 

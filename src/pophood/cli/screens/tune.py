@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pophood.train.tune import Tuning
 
 EVERY = 10.0  # seconds between two lines in a pipe
-FEW = 20  # steps
+FEW = 20  # steps; a run with fewer gets a warning
 SAMPLE = 160  # characters shown of a sample during the run
 MOST_BAD = 5  # bad lines listed
 

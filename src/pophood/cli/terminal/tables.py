@@ -54,7 +54,7 @@ def width(text: str) -> int:
 
 
 def bar(share: float, cells: int, stream: TextIO) -> str:
-    """Return a bar over `share` (0 to 1) of `cells` characters; any share above zero is visible."""
+    """Return a bar that fills `share` (0 to 1) of `cells` characters; any share above zero is visible."""
     from pophood.system import unicode_ok
 
     share = min(1.0, max(0.0, share))

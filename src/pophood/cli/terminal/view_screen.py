@@ -79,7 +79,7 @@ def rows(block: Table, display: Display) -> str:
 
 
 def coloured_bar(share: float, cells: int, display: Display) -> str:
-    """Return a bar over `share` (0 to 1) of `cells` columns, coloured if the terminal has colours."""
+    """Return a bar that fills `share` (0 to 1) of `cells` columns, coloured if the terminal has colours."""
     from pophood.look.figures.theme import DARK, rgb
 
     drawn = bar(share, cells, display.stream)
@@ -110,7 +110,7 @@ def _stacked(
 ) -> str:
     """Return a table that is too wide as several tables below each other.
 
-    Each repeats the first column and the token texts, which identify a row.
+    Each table repeats the first column and the token texts, which identify a row.
     """
     fixed = [i for i in range(len(widths)) if i == 0 or headings[i].endswith("token_text")]
     groups: list[list[int]] = [list(fixed)]
