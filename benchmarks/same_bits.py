@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,8 +49,6 @@ TRAINING: dict[str, list[str]] = {
     "full": ["--method", "full", "--precision", "f32"],
     "last": ["--method", "last", "--last-blocks", "1"],
 }
-# Seconds, dates and paths differ between two runs of one program; so do sizes that name them.
-VOLATILE = {"seconds", "date", "path", "source", "tokens_per_second", "speed", "model", "timings", "version"}
 
 
 def digest(data: bytes | str) -> str:
@@ -57,13 +56,15 @@ def digest(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
 
-def without_volatile(value: Any) -> Any:
-    """A JSON value without what two runs of one program do not share."""
+def numbers_in(value: Any) -> Iterator[float]:
+    """The numbers of a JSON value in order; its words may change."""
     if isinstance(value, dict):
-        return {k: without_volatile(v) for k, v in value.items() if k not in VOLATILE}
+        value = list(value.values())
     if isinstance(value, list):
-        return [without_volatile(v) for v in value]
-    return value
+        for item in value:
+            yield from numbers_in(item)
+    elif isinstance(value, int | float):
+        yield float(value)
 
 
 def pophood(*arguments: str, cwd: Path | None = None) -> str:
@@ -90,10 +91,10 @@ def text(options: list[str]) -> str:
 
 
 def view(name: str) -> str:
-    """The numbers of a view, as JSON."""
+    """The numbers of a view."""
     prompt = [] if name in WITHOUT_TEXT else [TEXT]
     answer = json.loads(pophood("look", name, *prompt, "-m", "smollm2", "--json"))
-    return digest(json.dumps(without_volatile(answer), sort_keys=True))
+    return digest(json.dumps(list(numbers_in(answer))))
 
 
 def weights_in(folder: Path) -> str:
@@ -109,15 +110,15 @@ def tuned(model: str, options: list[str], out: Path) -> str:
     return weights_in(out)
 
 
-def resumed(out: Path) -> str:
-    """The weights after a run that was interrupted at its second step and then resumed."""
-    common = ["tune", str(DATA), "-m", "smollm2", "-o", str(out)]
-    sizes = ["--steps", "5", "--batch-size", "1", "--length", "64", "--evaluations", "1"]
+def resumed(model: str, out: Path) -> str:
+    """The weights after a run that was interrupted on its way and then resumed."""
+    common = ["tune", str(DATA), "-m", model, "-o", str(out)]
+    sizes = ["--steps", "200", "--batch-size", "2", "--length", "64"]
     command = [sys.executable, "-m", "pophood", *common, *sizes]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if line.startswith("step 2 of"):
+            if re.match(r"step \d+ of 200", line):
                 run.send_signal(signal.SIGINT)
                 break
         run.communicate()
@@ -140,7 +141,7 @@ def everything(scratch: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     for name, model in models.items():
         for method, options in TRAINING.items():
             yield f"tune {name} {method}", partial(tuned, model, options, scratch / f"{name}-{method}")
-    yield "tune smollm2 resumed", partial(resumed, scratch / "resumed")
+    yield "tune qwen3 resumed", partial(resumed, models["qwen3"], scratch / "resumed")
 
 
 def record(file: Path) -> None:
