@@ -18,7 +18,7 @@ from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.layouts import Item
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.vocabularies import byte_level_metadata, library_tokenizer
-from tests.train.data.given import BOS, EOS, byte_level
+from tests.train.data.samples import BOS, EOS, byte_level
 
 MISTRAL = (
     "{{ bos_token }}{% set talk = messages[1:] if messages[0].role == 'system' else messages %}"

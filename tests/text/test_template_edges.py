@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pophood.text.chat.chat_template import ChatTemplate, encode_chat
 from pophood.text.chat.template_tokens import pieces_of, special_places
 from tests.text.templates import user
-from tests.train.data.given import byte_level
+from tests.train.data.samples import byte_level
 
 TOKEN = "<|im_end|>"
 CUTS = range(1, len(TOKEN))

@@ -18,7 +18,7 @@ from pophood.train.model.lora import add_lora
 from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.settings import LoraSettings, Method, TrainSettings
 from tests.tiny import Values, tiny_config
-from tests.train.data.given import opened
+from tests.train.data.samples import opened
 
 LENGTH = 32
 VOCABULARY = 1_536

@@ -15,7 +15,7 @@ from pophood.model.lm import LM
 from pophood.train.data import DataOptions, Examples, PackedSampler, open_data
 from pophood.train.loop.evaluation import evaluate, loss_of, stretches
 from tests.tiny import tiny_folder
-from tests.train.data.given import write_lines
+from tests.train.data.samples import write_lines
 
 WORDS = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n"
 

@@ -22,7 +22,7 @@ from pophood.train.run.scratch import SIZES, scratch_rate, sizes_table
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import Tuning, tune
 from tests.conftest import ROOT
-from tests.train.data.given import SHAKESPEARE
+from tests.train.data.samples import SHAKESPEARE
 
 SMALL = TrainSettings(method="full", steps=6, batch_size=2, length=64, evaluations=2)
 TEXT = "The sun sets over the hills, and the old stones wait for rain.\nNobody comes.\n\n" * 30

@@ -1,4 +1,4 @@
-"""Fault T6: 10,000 lines of which 1 % are bad in every way we know; each is named by its number."""
+"""Bad lines: 1 % of 10,000 lines are bad in every way we know, and each is reported by its number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadFile
-from tests.train.data.given import byte_level, opened
+from tests.train.data.samples import byte_level, opened
 
 BAD: dict[str, tuple[bytes, str]] = {
     "utf-8": (b'{"prompt": "a\xff", "completion": "b"}', "is not UTF-8: byte 0xFF at byte 14"),
@@ -42,7 +42,7 @@ def good_line(number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def corrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, str]]:
-    """10,000 lines, 100 of them bad at random places: 99 of the kinds above and one of 50 MB."""
+    """Write 10,000 lines with 100 bad ones at random places: 99 of the kinds above and one of 50 MB."""
     rng = random.Random(6)
     places = sorted(rng.sample(range(1, 10_001), 100))
     kinds = [*BAD] * 9
@@ -107,7 +107,7 @@ def test_good_and_bad_are_all(kinds: list[str | None], tmp_path_factory: pytest.
 
 
 def test_bad_lines_of_a_text_are_left_out_alone(tmp_path: Path) -> None:
-    """The rest of a text is used; its lines are counted."""
+    """The rest of a text is used, and its lines are counted."""
     path = tmp_path / "notes.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntw\xffo\r\nthree\r\nfo\x00ur\r\nfive")
     data = opened(path, validation=0)

@@ -1,4 +1,4 @@
-"""Kept ids: whole or not there, made once, made anew when anything differs; a full disk at every write."""
+"""The cache of token ids: complete or absent, reused, and rewritten when anything differs; full disks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pophood.train.data.encode.encode_files import STRETCH
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.hub.test_disk_full import FullDisk
-from tests.train.data.given import (
+from tests.train.data.samples import (
     SHAKESPEARE,
     TASKS,
     TURNS,
@@ -81,8 +81,7 @@ def test_wide_vocabularies_have_wide_ids(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("vocabulary", [byte_level, gpt2, sentence_pieces])
 def test_a_long_text_has_the_ids_of_the_whole(vocabulary: Any, tmp_path: Path) -> None:
-    """However it was cut into stretches; tokens across words, which this SentencePiece has, may differ
-    there."""
+    """The text is the same wherever it was cut; a SentencePiece token across words may differ there."""
     shakespeare = SHAKESPEARE.read_text(encoding="utf-8")
     text = shakespeare + "Ünïcödé 日本語テキスト  \n\n" * 3000 + shakespeare
     path = tmp_path / "long.txt"
@@ -140,7 +139,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from pophood.errors import PophoodError
-from tests.train.data.given import SHAKESPEARE, byte_level, opened
+from tests.train.data.samples import SHAKESPEARE, byte_level, opened
 byte_level()
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 try:
@@ -151,7 +150,7 @@ except PophoodError as error:
 
 
 def test_when_the_kernel_itself_refuses_the_write(tmp_path: Path) -> None:
-    """`needed` is what the whole takes, by how far reading has come."""
+    """`needed` estimates the size of the whole store from the progress so far."""
     needs.linux()
     done = processes.run(
         [sys.executable, "-c", LIMITED, "20000", str(tmp_path)],
@@ -173,7 +172,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from pophood.train.data.dataset import store
-from tests.train.data.given import SHAKESPEARE, opened
+from tests.train.data.samples import SHAKESPEARE, opened
 store.sync_file = lambda file: os._exit(9)
 opened(SHAKESPEARE, cache=Path(sys.argv[1]))
 """

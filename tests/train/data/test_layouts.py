@@ -1,4 +1,4 @@
-"""Layouts: found by their fields, read into texts and conversations, refused with what is wrong."""
+"""Layouts are detected by their fields, read as texts and conversations, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pophood.errors import BadFile, BadInput, NotFound
 from pophood.train.data import DataOptions
 from pophood.train.data.read.layouts import WrongRecord, items_of, layout_of
-from tests.train.data.given import TASKS, byte_level, learned_text, opened, whole_text, write_lines
+from tests.train.data.samples import TASKS, byte_level, learned_text, opened, whole_text, write_lines
 
 SYSTEM = "<|im_start|>system\nBe brief.<|im_end|>\n"
 ASKED = "<|im_start|>user\nAdd.\n\n1 2<|im_end|>\n<|im_start|>assistant\n"

@@ -1,4 +1,4 @@
-"""Bytes to lines: numbers, bounds, what is bad and what is tolerated."""
+"""Bytes to lines: numbers, limits, bad lines and tolerated ones."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ def test_fifty_megabytes_in_one_line_take_no_memory(tmp_path: Path) -> None:
     size=st.integers(1, 7),
 )
 def test_segments_are_the_text(text: str, size: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """However long lines are cut, even within a character, together they are the text with "\\n" at line
-    ends."""
+    """Segments together are the text with "\\n" as line end, even if a cut falls within a character."""
     path = tmp_path_factory.mktemp("s") / "a"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:

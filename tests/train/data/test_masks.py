@@ -1,4 +1,4 @@
-"""Which tokens are learned: against transformers where a template says it, by the text everywhere else."""
+"""The loss mask: compared with transformers if the template marks answers, else with the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pophood.train.data.encode.encode import EncodedText, ItemEncoder
 from pophood.train.data.read.layouts import Item, WrongRecord
 from tests.text.templates import CONVERSATIONS, TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
-from tests.train.data.given import BOS, EOS, byte_level, gpt2, sentence_pieces
+from tests.train.data.samples import BOS, EOS, byte_level, gpt2, sentence_pieces
 
 # The same templates with the assistant's words between the tags that transformers knows.
 TAGGED = {
@@ -56,7 +56,7 @@ TALKS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture(scope="module")
 def reference() -> Any:
-    """transformers' tokenizer over the same vocabulary."""
+    """Return the tokenizer of transformers with the same vocabulary."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_object=library_tokenizer("qwen2"), bos_token=BOS, eos_token=EOS)
@@ -76,7 +76,7 @@ def learned(found: EncodedText, tokenizer: Tokenizer | None = None) -> str:
 @pytest.mark.parametrize("talk", TALKS)
 @pytest.mark.parametrize("style", TAGGED)
 def test_ids_and_mask_are_those_of_transformers(style: str, talk: str, reference: Any) -> None:
-    """The tags are only for transformers: ours finds the same spans in the template without them."""
+    """Only transformers needs the tags; pophood finds the same spans without them."""
     assert "generation %}" in TAGGED[style] or "generation -%}" in TAGGED[style]
     expected = reference.apply_chat_template(
         TALKS[talk], chat_template=TAGGED[style], return_dict=True, return_assistant_tokens_mask=True
@@ -106,8 +106,7 @@ def test_what_is_learned_is_the_answers_with_their_ends(style: str, talk: str) -
 
 
 def test_the_prompt_of_training_is_the_prompt_of_generation() -> None:
-    """Ids before the first answer are what `encode_chat` gives at run time, whatever the answer begins
-    with."""
+    """The ids before the first answer are those of `encode_chat`, whatever the answer begins with."""
     template = ChatTemplate(TEMPLATES["turns"], BOS, EOS)
     prompt = encode_chat(byte_level(), template, [user("Hi")])
     for answer in ("Hello", "\n\nHello", " x", "\tx", "\u0301"):
@@ -128,7 +127,7 @@ WORDS = st.lists(
     words=st.lists(WORDS.filter(str.strip), min_size=2, max_size=6),
 )
 def test_contents_are_never_special_and_spans_are_exact(style: str, words: list[str]) -> None:
-    """Whatever people write, even special tokens in parts: the template's ends alone are ends."""
+    """Only end tokens of the template end an answer, even if a text spells out special tokens."""
     words = words[: len(words) & ~1]
     talk = [user(w) if i % 2 == 0 else assistant(w) for i, w in enumerate(words)]
     found = encoded(TEMPLATES[style], talk)
@@ -157,7 +156,7 @@ def test_tool_calls_are_found_turn_by_turn() -> None:
 
 
 def test_a_template_that_looks_at_words_sees_no_marks() -> None:
-    """Marks would change what it writes: the spans are found without them."""
+    """This template would write marked text differently, so the spans are found without marks."""
     source = TEMPLATES["turns"].replace("message['content'] +", "message['content'][:5] + '~' +")
     found = encoded(source, TALKS["two"])
     template = ChatTemplate(source, BOS, EOS)
@@ -168,7 +167,7 @@ def test_a_template_that_looks_at_words_sees_no_marks() -> None:
 
 
 def test_a_prompt_s_words_in_a_message_are_not_where_the_answer_begins() -> None:
-    """The template's header of an answer differs from its generation prompt, which a user spells out."""
+    """The header of an answer differs from the generation prompt, which a user spells out."""
     source = (
         "{% for m in messages %}{{ 'Bot> ' if m.role == 'assistant' else 'You> ' }}{{ m.content }}<|im_end|>"
         "{% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"

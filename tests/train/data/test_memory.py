@@ -1,4 +1,4 @@
-"""Memory is bounded whatever the data's size, by a vocabulary that costs nothing and by a real one."""
+"""Memory is bounded for data of any size, with a trivial vocabulary and with a real one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions, PackedSampler, open_data
 from tests import needs, processes
 from tests.conftest import ROOT
-from tests.train.data.given import SHAKESPEARE, byte_level
+from tests.train.data.samples import SHAKESPEARE, byte_level
 
 SIZE = 6 << 20
 
 
 class Quick:
-    """An encoder that gives one id for every four characters: what is left is the reading."""
+    """An encoder with one id per four characters, so that reading alone uses memory."""
 
     def encode(self, text: str) -> list[int]:
         return list(text[::4].encode("latin-1", "replace"))
@@ -34,7 +34,7 @@ class Quick:
 
 
 def written(path: Path, size: int) -> Path:
-    """A text, or JSONL of its stretches, of about this many bytes."""
+    """Write a text, or JSONL of its parts, of about this many bytes."""
     text = SHAKESPEARE.read_text(encoding="utf-8")
     with path.open("w", encoding="utf-8") as file:
         for number in range(size // len(text) + 1):
@@ -48,7 +48,7 @@ def written(path: Path, size: int) -> Path:
 
 @pytest.mark.parametrize("suffix", ["txt", "jsonl"])
 def test_reading_takes_a_few_stretches(suffix: str, tmp_path: Path) -> None:
-    """6 MiB of data through a few: stretches of 64 K characters on their way through the threads."""
+    """Reading 6 MiB takes less than that: only pieces of 64 Ki characters are in the threads."""
     path = written(tmp_path / f"a.{suffix}", SIZE)
     vocabulary = byte_level()
     tokenizer = Tokenizer(Quick(), vocabulary._vocabulary, stops=vocabulary.stops, names=vocabulary.names)
@@ -68,7 +68,7 @@ MEASURED = """
 import json, sys, threading, time
 from pathlib import Path
 from pophood.train.data import DataOptions, PackedSampler, open_data
-from tests.train.data.given import gpt2
+from tests.train.data.samples import gpt2
 
 def anonymous():
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024
@@ -97,7 +97,7 @@ print(json.dumps({"start": start, "peak": peak[0], "tokens": data.report.tokens,
 
 @pytest.mark.full
 def test_three_hundred_megabytes(tmp_path: Path) -> None:
-    """GPT-2's vocabulary, 300 MB of text: at most 120 MiB above what is there before. Takes some minutes."""
+    """300 MB of text with GPT-2's vocabulary take at most 120 MiB more than before. Takes minutes."""
     needs.linux()
     path = written(tmp_path / "large.txt", 300_000_000)
     done = processes.run(

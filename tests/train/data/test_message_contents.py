@@ -21,7 +21,7 @@ from pophood.train.data.read.layouts import Item
 from tests.text.templates import TEMPLATES, assistant, user
 from tests.text.test_messages import TAKES_PARTS, TRIMS
 from tests.tiny_thinker import thinker
-from tests.train.data.given import BOS, EOS, byte_level, learned_text, opened, whole_text, write_lines
+from tests.train.data.samples import BOS, EOS, byte_level, learned_text, opened, whole_text, write_lines
 
 TOOLS_TEMPLATE = ChatTemplate(TEMPLATES["macros and tools"], BOS, EOS)
 
@@ -65,7 +65,7 @@ ARGUMENTS = {
 
 
 def only(path: Path, record: Any, source: str, **options: Any) -> Any:
-    """The data of one record, four times so that one side keeps some."""
+    """Open data with one record four times, so that it is on the training side."""
     return opened(
         write_lines(path / "x.jsonl", [record] * 4), template=ChatTemplate(source, BOS, EOS), **options
     )
@@ -143,7 +143,7 @@ def test_a_call_that_it_writes_is_learned_with_its_end(record: Any, tmp_path: Pa
 
 
 def test_a_call_between_special_tokens_is_learned_to_its_end() -> None:
-    """The first special token after the words is not the end: the answer goes on to its end token."""
+    """A special token after the words does not end the answer; its end token does."""
     source = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
         "{% for c in m.tool_calls or [] %}<|endoftext|>{{ c.function | tojson }}<|endoftext|>{% endfor %}"

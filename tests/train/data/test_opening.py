@@ -1,4 +1,4 @@
-"""open_data: the split, its leak check, what is warned of, and what is shown before the first step."""
+"""open_data: the split and its leak check, warnings, and the preview before the first step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from pophood.text.chat.chat_template import ChatTemplate
 from pophood.train.data import Examples, previews
 from pophood.train.data.dataset.split import mixed, split_documents
 from pophood.train.data.dataset.store import DOCUMENT
-from tests.train.data.given import SHAKESPEARE, TASKS, byte_level, gpt2, opened, sentence_pieces, write_lines
+from tests.train.data.samples import (
+    SHAKESPEARE,
+    TASKS,
+    byte_level,
+    gpt2,
+    opened,
+    sentence_pieces,
+    write_lines,
+)
 
 
 def texts_of(side: Examples) -> set[str]:
@@ -73,7 +81,7 @@ def test_a_large_document_does_not_validate_by_chance() -> None:
 @pytest.mark.parametrize("sizes", [[10, 10], [10, 10, 10], [1, 500], [7, 400, 3], [5] * 1001])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.99, 0.999999, 1, 2, 3, 5000])
 def test_something_is_left_to_train_on(sizes: list[int], share: float) -> None:
-    """However much is to validate, of two groups or more one trains and one validates."""
+    """For any share, two groups or more leave at least one on each side."""
     for seed in range(8):
         held = split_documents(rows_of(list(range(len(sizes))), sizes), share, seed)
         assert held.any() and not held.all()
@@ -85,7 +93,7 @@ def test_something_is_left_to_train_on(sizes: list[int], share: float) -> None:
 @pytest.mark.parametrize("few", [True, False])
 @pytest.mark.parametrize("share", [0.1, 5])
 def test_a_prompt_with_many_answers_does_not_validate_by_chance(few: bool, share: float) -> None:
-    """One prompt has nine tenths of the documents; the others are enough to validate with."""
+    """If one prompt has nine tenths of the documents, the others validate."""
     others = 50 if few else 2000
     groups = [0] * (9 * others) + list(range(1, others + 1))
     for seed in range(20):
@@ -95,7 +103,7 @@ def test_a_prompt_with_many_answers_does_not_validate_by_chance(few: bool, share
 
 
 def test_hashes_are_turned_as_published() -> None:
-    """The first outputs of SplitMix64 from the state 1234567, as its authors' code prints them."""
+    """The first outputs of SplitMix64 for the state 1234567 are those of its authors' code."""
     state = np.array([1234567], np.uint64)
     assert mixed(state, 0)[0] == 6457827717110365317
     assert mixed(state, 1)[0] == 3203168211198807973
@@ -242,7 +250,7 @@ def test_only_a_base_model_needs_a_template_to_travel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("blank", [0.2, 0.6, 0.8, 0.89])
 def test_the_only_document_is_cut_near_its_share(tmp_path: Path, blank: float) -> None:
-    """At a blank line within a quarter of the share; one farther off would take too much."""
+    """The cut is at a blank line within a quarter of the share; one farther away would take too much."""
     lines = [f"Line {number} of the only document there is." for number in range(1000)]
     lines[round(1000 * blank)] = ""
     (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")

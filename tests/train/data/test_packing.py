@@ -1,5 +1,4 @@
-"""Packing: every learned token once per epoch, nothing across documents, and any batch from (epoch, index)
-alone."""
+"""Packing: each learned token once per epoch, nothing across documents, batches by (epoch, index) alone."""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from pophood.train.data import IGNORED, Batch, PackedSampler
 from pophood.train.data.dataset.examples import Examples
 from pophood.train.data.dataset.packing import WINDOW, pack
 from pophood.train.data.dataset.store import DOCUMENT
-from tests.train.data.given import SHAKESPEARE, TASKS, byte_level, opened, write_lines
+from tests.train.data.samples import SHAKESPEARE, TASKS, byte_level, opened, write_lines
 
 
 class Memory:
-    """A store in memory: ids count up, so that every id names its place."""
+    """A store in memory whose ids are their own places."""
 
     def __init__(self, trained: list[list[bool]]) -> None:
         self.ids = np.arange(sum(map(len, trained)), dtype=np.uint32)
@@ -89,7 +88,7 @@ def test_every_learned_token_is_a_target_once(
 
 
 def check_rows(batch: Batch) -> None:
-    """Documents are numbered 0, 1, ... in each row, positions restart, padding is at the end and nothing."""
+    """Documents are numbered from 0 in each row, positions restart, and padding is at the end."""
     count = 0
     for tokens, targets, positions, numbers in zip(
         batch.tokens, batch.targets, batch.positions, batch.documents, strict=True
@@ -127,7 +126,7 @@ def test_packing_is_close_to_what_is_possible() -> None:
 
 
 def test_a_later_version_resumes_with_the_same_rows() -> None:
-    """A run may go on years later: what decides its rows is not changed without a thought of that."""
+    """A run may be resumed years later, so the packing must not change by accident."""
     sizes = np.arange(8192 + 500, dtype=np.int32) * 7919 % 252 + 5
     plan = pack(sizes, 256)
     assert sorted(plan.pieces[:8192].tolist()) == list(range(8192)), "packed 8,192 pieces at a time"
@@ -136,7 +135,7 @@ def test_a_later_version_resumes_with_the_same_rows() -> None:
 
 
 def test_any_batch_again_from_its_numbers(tmp_path: Path) -> None:
-    """A new process with the seed has the same batches; another epoch or seed has others."""
+    """Another process with the seed has the same batches; another epoch or seed has others."""
     data = opened(TASKS, cache=tmp_path)
     first = PackedSampler(data.train, 4, 128, seed=3)
     whole = [batches(first, epoch) for epoch in (0, 1)]

@@ -1,4 +1,4 @@
-"""Documents with the same prompt are on one side of the split, whatever their layout.
+"""Documents with the same prompt are on one side of the split, in every layout.
 
 No answer is validated whose question was trained on.
 """
@@ -18,7 +18,7 @@ from pophood.train.data.dataset.split import groups_of
 from pophood.train.data.dataset.store import DOCUMENT
 from pophood.train.data.read.layouts import items_of, prompt_of
 from tests.conftest import ROOT
-from tests.train.data.given import byte_level, opened, write_lines
+from tests.train.data.samples import byte_level, opened, write_lines
 
 CASES = ROOT / "tests" / "data" / "cases"
 
@@ -114,7 +114,7 @@ def test_a_table_and_files_of_several_layouts(tmp_path: Path) -> None:
 
 
 def test_equal_documents_join_their_groups(tmp_path: Path) -> None:
-    """A task's instances are one group by its instruction; the same example elsewhere goes with them."""
+    """A task's instances form one group by its instruction, joined by an equal example elsewhere."""
     tasks = [
         {
             "instruction": f"Task {n}.",
@@ -196,7 +196,7 @@ def test_groups_are_joined_through_chains() -> None:
 
 
 def test_the_seed_of_the_split_is_42_everywhere(tmp_path: Path) -> None:
-    """In the help, in the library and on the command line."""
+    """The help, the library and the command line agree."""
     from pophood.cli.options.tune import TuneArgs
     from pophood.settings import settings_of
     from pophood.train.settings import TrainSettings

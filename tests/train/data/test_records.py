@@ -1,4 +1,4 @@
-"""Records out of JSONL, arrays and tables: the standard library's readers are the authority on good ones."""
+"""Records from JSONL, arrays and tables are those of the standard library's readers, if they are good."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES = st.recursive(
 def test_an_array_is_its_items(
     values: list[Any], indent: int | None, size: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever the size of the stretches that are read, with the line on which each item begins."""
+    """Items and the lines on which they begin do not depend on the size of segments."""
     path = tmp_path_factory.mktemp("j") / "a.json"
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     path.write_text(text, encoding="utf-8")
@@ -123,7 +123,7 @@ def test_a_table_is_what_the_standard_library_reads(
 def test_any_table_is_what_the_standard_library_reads(
     body: str, ending: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Quotes anywhere, rows of any length, line ends of every system: unless the last quote stays open."""
+    """Quotes anywhere, rows of any length, all line ends: equal to csv unless the last quote stays open."""
     delimiter = "\t" if ending == "tsv" else ","
     text = f"x,y\n{body}".replace(",", delimiter)
     path = tmp_path_factory.mktemp("t") / f"a.{ending}"
@@ -146,7 +146,7 @@ def test_any_table_is_what_the_standard_library_reads(
 
 
 def test_a_field_may_be_longer_than_the_limit_of_the_standard_library(tmp_path: Path) -> None:
-    """Whose limit, which is one for the whole process, stays as it was."""
+    """The field limit of the csv module, which is global, stays as it was."""
     limit = csv.field_size_limit()
     path = tmp_path / "a.csv"
     path.write_text(f'text\n"{"word " * limit}"\nnext\n', encoding="utf-8")

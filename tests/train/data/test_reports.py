@@ -1,4 +1,4 @@
-"""Data of public reports against other programs of this field, in small inputs of our own.
+"""Data from public bug reports about similar programs, as small inputs of our own.
 
 The name of a case is the report that it has the shape of; what was right there is what is checked here.
 """
@@ -14,7 +14,7 @@ import pytest
 from pophood.errors import BadFile, BadInput
 from pophood.train.data.read.json_records import parse
 from pophood.train.data.read.layouts import WrongRecord, items_of
-from tests.train.data.given import learned_text, opened
+from tests.train.data.samples import learned_text, opened
 
 END = "<|im_end|>"
 
@@ -220,7 +220,7 @@ def test_data_of_a_report_is_told(report: str, tmp_path: Path) -> None:
 
 
 def test_comments_cost_their_lines(tmp_path: Path) -> None:
-    """chatGLM-6B-QLoRA #31."""
+    """As reported in chatGLM-6B-QLoRA #31."""
     path = tmp_path / "a.jsonl"
     path.write_text(f"// my data\n{lines({'prompt': 'a', 'completion': 'b'})}# the end\n", encoding="utf-8")
     data = opened(path, validation=0)
@@ -231,7 +231,7 @@ def test_comments_cost_their_lines(tmp_path: Path) -> None:
     "name", ["valid.jsonl", "test.jsonl", "my_dev.jsonl", "notes-validation.txt", "Test.csv", "eval-1.jsonl"]
 )
 def test_a_part_that_is_to_validate_is_not_trained_on_in_silence(name: str, tmp_path: Path) -> None:
-    """mlx-lm #57 and others have train.jsonl, valid.jsonl and test.jsonl in a folder."""
+    """A folder has train.jsonl, valid.jsonl and test.jsonl, as in mlx-lm #57."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "train.jsonl").write_text(lines({"text": "one"}, {"text": "two"}), encoding="utf-8")

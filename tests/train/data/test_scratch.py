@@ -1,4 +1,4 @@
-"""From nothing: a vocabulary that other libraries read the same, sizes, and first weights."""
+"""From scratch: a vocabulary that other libraries read alike, sizes, and initial weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pophood.train.run.scratch import (
     scratch_config,
     train_tokenizer,
 )
-from tests.train.data.given import SHAKESPEARE, TASKS, write_lines
+from tests.train.data.samples import SHAKESPEARE, TASKS, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_training_is_repeatable(trained: tuple[Path, Tokenizer], tmp_path: Path)
 
 
 def test_its_merges_are_those_of_the_text(trained: tuple[Path, Tokenizer], tmp_path: Path) -> None:
-    """The first merge is the most frequent pair of neighbours in words; the text becomes far shorter."""
+    """The first merge is the most frequent pair in words, and the text becomes far shorter."""
     merges = json.loads((trained[0] / "tokenizer.json").read_bytes())["model"]["merges"]
     assert merges[0] in (["Ġ", "t"], ["h", "e"])
     text = SHAKESPEARE.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Files that people have and other programs read: unread columns, blanks, lists around the records.
+"""Files in the wild that other programs read: unread columns, blanks, lists around the records.
 
 What is passed over is said, and what cannot be read is told with what to do.
 """
@@ -17,7 +17,7 @@ from pophood.errors import BadFile, BadInput
 from pophood.train.data import Data
 from pophood.train.data.read.layouts import items_of
 from tests.conftest import ROOT
-from tests.train.data.given import byte_level, opened, write_lines
+from tests.train.data.samples import byte_level, opened, write_lines
 
 CASES = ROOT / "tests" / "data" / "cases"
 PAIR = {"prompt": "a?", "completion": "b"}
@@ -25,7 +25,7 @@ OTHER = {"prompt": "c?", "completion": "d"}
 
 
 def pairs(data: Data) -> list[tuple[str, str]]:
-    """The questions and answers of the training side."""
+    """Return the questions and answers of the training side."""
     found = []
     for example in data.train:
         text = byte_level().decode(example.ids.tolist(), special=True)
@@ -37,7 +37,7 @@ def pairs(data: Data) -> list[tuple[str, str]]:
 
 
 def read(path: Path, content: str | bytes | None = None, **options: Any) -> Data:
-    """A file opened without validation, after its content was written; nothing in it may be bad."""
+    """Write a file and open it without validation data; no line may be bad."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     data = opened(path, cache=options.pop("cache", path.parent / "kept"), validation=0, **options)
@@ -302,7 +302,7 @@ def test_the_reported_files(tmp_path: Path) -> None:
 
 
 def test_one_record_over_several_lines_is_one(tmp_path: Path) -> None:
-    """Its lists of objects are its own, in whatever order they stand."""
+    """Lists of objects within a record belong to it, in any order."""
     record = {
         "id": 1,
         "notes": [{"by": "x"}],
@@ -372,7 +372,7 @@ def test_damage_to_the_first_line_costs_that_line(tmp_path: Path) -> None:
 
 
 def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
-    """Also where the list is longer than one record may be."""
+    """The list may be longer than the limit for one record."""
     import tracemalloc
 
     path = tmp_path / "a.json"

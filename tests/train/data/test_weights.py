@@ -1,5 +1,4 @@
-"""Messages that say whether they are learned, as OpenAI's `weight` and axolotl's `train` do, and fields that
-nothing reads."""
+"""Messages with a weight (OpenAI's `weight`, axolotl's `train`...), and fields that nothing reads."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.layouts import WrongRecord, items_of
 from tests.conftest import ROOT
 from tests.text.templates import TEMPLATES
-from tests.train.data.given import (
+from tests.train.data.samples import (
     BOS,
     EOS,
     TURNS,
@@ -30,7 +29,7 @@ SHARED = {"role": "from", "user": "human", "assistant": "gpt", "content": "value
 
 
 def talk(layout: str, *said: dict[str, Any]) -> dict[str, Any]:
-    """A conversation of user, assistant, user, assistant with more fields for each message, in a layout."""
+    """Return a conversation of four messages in a layout, with more fields for each message."""
     turns = [("user", "Hi"), ("assistant", RUDE), ("user", "Please?"), ("assistant", KIND)]
     more = [*said, *[{}] * 4][:4]
     plain = [
@@ -45,7 +44,7 @@ def talk(layout: str, *said: dict[str, Any]) -> dict[str, Any]:
 
 
 def learned(record: Any, layout: str = "messages", template: ChatTemplate = TURNS, **options: Any) -> str:
-    """What of a record is learned, special tokens written out."""
+    """Return the learned text of a record, with special tokens spelled out."""
     encoder = ItemEncoder(byte_level(), template, **options)
     (item,) = items_of(record, layout, {})
     encoded = encoder.item(item)
@@ -88,7 +87,7 @@ def test_a_weight_holds_with_every_template(template: str) -> None:
 
 
 def test_the_last_answer_may_be_left_out() -> None:
-    """Its end token too, also where the template writes none."""
+    """The end token is learned, too, even if the template writes none."""
     endless = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
     record = talk("messages", {}, {}, {}, {"weight": 0})
     assert learned(record) == f"{RUDE}{EOS}"
@@ -157,7 +156,7 @@ def test_a_weight_that_cannot_be_honoured_is_refused() -> None:
 
 
 def test_answers_in_a_prompt_are_not_learned() -> None:
-    """As TRL learns the completion alone where both are lists of messages."""
+    """Only the completion is learned, as in TRL, if both are lists of messages."""
     messages = talk("messages")["messages"]
     record = {"prompt": messages[:3], "completion": messages[3:]}
     assert learned(record, "prompt") == f"{KIND}{EOS}"

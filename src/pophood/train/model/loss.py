@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pophood.train.data.dataset.batch import IGNORED
 from pophood.train.model import torch_private
 from pophood.train.model.ops import bits, num_threads, training, uses_native
 
-IGNORED = -100  # the target of a position that is not learned
 CHUNK_ROWS = 256  # 26 MB of logits for 50,257 tokens; with AMX, twice as many rows are a fifth slower
 ROUND_ROWS = 32  # row counts are multiples of this, because oneDNN compiles a program for every shape
 

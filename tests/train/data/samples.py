@@ -1,4 +1,4 @@
-"""What the tests of training data share: a small tokenizer, files from lines, and data opened in a folder."""
+"""Shared parts of the tests of training data: small tokenizers, files from lines, and opened data."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def gpt2() -> Tokenizer:
 
 @functools.cache
 def sentence_pieces() -> Tokenizer:
-    """A vocabulary that puts a space before every text, with a start token."""
+    """A vocabulary with a start token that inserts a space before every text."""
     return load_text_gguf(pieces_metadata()).tokenizer
 
 
 def write_lines(path: Path, records: list[Any]) -> Path:
-    """A JSONL file; bytes are written as they are."""
+    """Write a JSONL file; bytes are written as they are."""
     lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
@@ -54,17 +54,17 @@ def write_lines(path: Path, records: list[Any]) -> Path:
 def opened(
     path: Path, *, tokenizer: Tokenizer | None = None, template: ChatTemplate | None = TURNS, **options: Any
 ) -> Data:
-    """`open_data` with the small tokenizer; the ids are kept beside the file."""
+    """Call `open_data` with the small tokenizer and a cache beside the file."""
     cache = options.pop("cache", path.parent / "kept")
     return open_data(path, tokenizer or byte_level(), template, DataOptions(cache=cache, **options))
 
 
 def learned_text(data: Data, number: int = 0, tokenizer: Tokenizer | None = None) -> str:
-    """What an example of the training side learns, special tokens written out."""
+    """Return the learned text of a training example, with special tokens spelled out."""
     example = data.train[number]
     return (tokenizer or byte_level()).decode(example.ids[example.trained].tolist(), special=True)
 
 
 def whole_text(data: Data, number: int = 0, tokenizer: Tokenizer | None = None) -> str:
-    """All of an example."""
+    """Return the whole text of a training example, with special tokens spelled out."""
     return (tokenizer or byte_level()).decode(data.train[number].ids.tolist(), special=True)
