@@ -77,8 +77,8 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._row(index)
         start, end = int(row["start"]), int(row["end"])
-        kept = end if self._splits(row) else min(end, start + self.length + 1)
-        return self._example(row, start, kept, end - kept)
+        stop = end if self._splits(row) else min(end, start + self.length + 1)
+        return self._example(row, start, stop, end - stop)
 
     def __iter__(self) -> Iterator[Example]:
         return (self[i] for i in range(len(self)))
