@@ -64,7 +64,7 @@ RANGES: Mapping[str, Range] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """The settings of the choice of a token, checked when they are made.
+    """The settings for choosing a token from logits, checked when they are created.
 
     A step that is missing from `order` is off. `logit_bias` is added to the logits of its tokens; -inf
     forbids one. `dry_breakers` are token sequences across which DRY counts no repeat (`breakers_of` finds

@@ -27,7 +27,7 @@ LAYOUTS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class DataOptions:
-    """How files become examples.
+    """Options for turning files into examples.
 
     Only `format`, `columns`, `completions_only`, `joined` and `special` change the token ids; for other
     values of the rest the files are not read again.

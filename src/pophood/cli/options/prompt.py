@@ -58,7 +58,7 @@ class Prompt:
 
 
 def read_prompt(argument: str | None, file: str | None, keep_newline: bool = False) -> Prompt:
-    """Read the prompt from the argument or the file; "-" is stdin, and so is neither.
+    """Read the prompt from the argument or the file, or from stdin if it is "-" or not given.
 
     A single final line break, which editors and `echo` add, is dropped unless `keep_newline`, since a model
     would begin a new paragraph after it; a byte order mark is dropped, too. Raises UsageError without a
@@ -76,10 +76,10 @@ def read_prompt(argument: str | None, file: str | None, keep_newline: bool = Fal
 
 
 def with_piped(console: Console, prompt: Prompt, keep_newline: bool = False) -> Prompt:
-    """Return the prompt with the text that was piped to the command, if any, and a blank line before it.
+    """Return the text that was piped to the command, if any, then a blank line, then the prompt.
 
-    With `keep_newline` the two are joined as they are. White space alone does not count as piped text. A
-    message says how much was piped.
+    With `keep_newline` there is no blank line. White space alone does not count as piped text. A message says
+    how much was piped.
     """
     if prompt.origin == STDIN:
         return prompt

@@ -178,7 +178,7 @@ def _list_sizes(context: click.Context, option: click.Parameter, value: str | No
 
 
 def columns_of(text: str) -> dict[str, str]:
-    """Parse --columns: `prompt=question` gives the field "prompt" of pophood the name "question" in the data.
+    """Parse --columns: with `prompt=question`, the data calls the field "prompt" of pophood "question".
 
     Raises BadInput for another form.
     """

@@ -36,7 +36,7 @@ class DataProgress:
 class DataReport:
     """The report. `good` and `bad_count` are lines or records, as the format has them."""
 
-    format: str  # "messages (JSONL), found by its first records"
+    format: str  # "messages (JSONL), detected from the first good records"
     files: tuple[str, ...]
     good: int
     bad_count: int

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pophood.train.data.encode.encode import ItemEncoder
     from pophood.train.data.read.files import FoundFiles
 
-FEW = 20  # a model memorises fewer documents or lines than this
+FEW = 20  # with fewer documents or lines, a warning says that the model will memorise them
 
 
 @dataclass(frozen=True, slots=True)

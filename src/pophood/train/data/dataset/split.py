@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEED = 42  # the default
-FEW = 1000  # up to so many groups are chosen one by one, so that the share is met closely
+FEW = 1000  # groups, up to which they are chosen one by one, to meet the share closely
 _MOST = 1.5  # times the goal: larger groups are not chosen, unless all are larger
 
 

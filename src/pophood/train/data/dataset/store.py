@@ -137,7 +137,7 @@ class Store:
     """A store on disk, memory-mapped: only the parts in use take memory."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises BadFile if the folder is damaged."""
+        """Open a store. Raises BadFile if it is damaged."""
         self.folder = folder
         try:
             self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_bytes())

@@ -52,7 +52,7 @@ class EncodedDocument(NamedTuple):
 
 @dataclass(slots=True)
 class Job:
-    """Work for one thread: a part of a text, or some items; afterwards also its result."""
+    """Work for one thread, a part of a text or some items; when it is done, also its result."""
 
     file: int  # its number
     line: int

@@ -1,1 +1,1 @@
-"""Files to records: what a file holds is judged by its content; bad records are reported by line."""
+"""Files to records: formats are detected from the content, and bad records are reported by line."""

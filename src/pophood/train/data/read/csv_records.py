@@ -38,7 +38,7 @@ def read_table(path: Path) -> Iterator[Record]:
 
 
 def repeated_columns(path: Path) -> set[str]:
-    """Return the names that several columns have; "" does not count."""
+    """Return the names that more than one column has, except ""."""
     names = Counter(_names(path, _Rows(path)))
     return {name for name, times in names.items() if name and times > 1}
 

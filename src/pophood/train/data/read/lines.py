@@ -33,7 +33,7 @@ class TextLine:
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a data file. Raises NotFound if it is missing, BadFile if it is not text (but an archive...)."""
+    """Open a data file. Raises NotFound if it is missing, BadFile if it is not text, such as an archive."""
     try:
         file = path.open("rb", buffering=_BUFFER)
     except FileNotFoundError:
