@@ -29,7 +29,7 @@ def test_a_length_that_the_model_has_not_is_refused(
     model = place if verb == "eval" else []
     done = program(verb, *model, "notes.txt", *flags, "--length", length, *(place if verb == "tune" else []))
     assert done.code == 2 and done.out == b""
-    assert f"a length of {int(length):,} is over" in done.said[-1] and "128 positions" in done.said[-1]
+    assert f"a length of {int(length):,} exceeds" in done.said[-1] and "128 positions" in done.said[-1]
     assert "lower --length" in done.said[-1]
 
 

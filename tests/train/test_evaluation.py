@@ -119,7 +119,7 @@ def test_rows_that_do_not_fit_the_context_are_refused(lm: LM, files: dict[str, P
     context = lm.engine.context
     options = DataOptions(length=context + 1, cache=files["one"].parent)
     with pytest.raises(
-        BadInput, match=f"rows of {context + 1:,} positions do not fit {context:,} of context"
+        BadInput, match=f"rows of {context + 1:,} positions do not fit into a context of {context:,}"
     ):
         evaluate(lm, files["one"], options)
     assert evaluate(lm, files["one"], DataOptions(length=context, cache=files["one"].parent)).tokens > 0

@@ -38,10 +38,10 @@ def encode(kind: str, values: Floats, name: str) -> Bytes:
         for start in range(0, len(flat), step):
             sound = _ENCODERS[kind](flat[start : start + step], out[start : start + step])
             if not sound:
-                ends = "it ends at 3.39e38" if kind == "BF16" else "float16 ends at 65,504"
+                most = "3.39e38" if kind == "BF16" else "65,504"
                 raise Unsupported(
-                    f"tensor {name} has values up to {float(np.abs(flat).max()):g}, too large for"
-                    f" {kind.lower()} ({ends}): choose --type f32"
+                    f"tensor {name} holds values up to {float(np.abs(flat).max()):g}; {kind.lower()} stores"
+                    f" finite numbers up to {most}: choose --type f32"
                 )
     return out.reshape(-1)
 

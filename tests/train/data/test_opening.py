@@ -134,7 +134,7 @@ def test_files_of_their_own_validate(tmp_path: Path) -> None:
     assert texts_of(data.validation) == {"DOCUMENT  3", "another"}
     assert "document 3" not in texts_of(data.train) and len(data.train) == 29
     assert data.report.overlap == 1
-    assert any("are in the validation files, too: left out" in warning for warning in data.report.warnings)
+    assert any("in the validation files, too: left out" in warning for warning in data.report.warnings)
 
 
 def test_the_same_file_cannot_do_both(tmp_path: Path) -> None:

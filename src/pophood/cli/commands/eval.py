@@ -130,6 +130,6 @@ def _length(wanted: int | None, lm: LM) -> int:
     """Return the row length in tokens. Raises BadInput for more than the context window."""
     if wanted is not None and wanted > lm.engine.context:
         raise BadInput(
-            f"a length of {wanted:,} is over the {lm.engine.context:,} positions of {lm.name}: lower --length"
+            f"a length of {wanted:,} exceeds the model's {lm.engine.context:,} positions: lower --length"
         )
     return wanted or min(1024, lm.engine.context)
