@@ -187,7 +187,7 @@ def test_rows_that_a_type_cannot_pack(tmp_path: Path) -> None:
 def test_values_beyond_float16(tmp_path: Path, to: str) -> None:
     bundle = small(tmp_path, "qwen2", "folder", n_layer=1)
     adapter = random_adapter(bundle.config)
-    with pytest.raises(Unsupported, match=r"f16 stores finite numbers up to 65,504"):
+    with pytest.raises(Unsupported, match=r"65,504"):
         export_model(bundle, tmp_path / to, "f16", [(adapter, 1e6)])
     assert {path.name for path in tmp_path.iterdir()} == {"base"}
 
