@@ -17,6 +17,7 @@ from pathlib import Path
 
 from docs.pictures import animation, photograph
 from docs.pictures.recorder import record
+from pophood.hub import pull
 from pophood.system import home
 from tests import processes
 
@@ -48,6 +49,7 @@ def main(names: list[str]) -> None:
     if wrong:
         sys.exit(f"there is no picture {wrong[0]!r}: there are {', '.join(NAMES)}")
     photograph.require()
+    pull("smollm2")  # otherwise the recorded shell would ask whether to fetch it, and wait for an answer
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         if name in names or not names:
