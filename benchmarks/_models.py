@@ -24,7 +24,7 @@ def gpt2_gguf() -> Path:
 
 
 def gpt2_folder() -> Path:
-    """The same as a Hugging Face folder."""
+    """Write the model as a Hugging Face folder."""
     path = KEPT / "gpt2-folder"
     if not (path / "model.safetensors").exists():
         tiny_folder(path, "gpt2", seed=3, **asdict(gpt2_config("gpt2")))

@@ -187,7 +187,7 @@ def templated(folder: Path) -> Iterator[NDArray[np.int64]]:
 
 
 def same_ids(folder: Path, bundle: Bundle) -> list[int]:
-    """Of how many tasks both tokenizers make the same ids, and of how many in all."""
+    """Return the number of tasks whose ids are equal in both tokenizers, and the number of all."""
     options = DataOptions(length=bundle.config.n_positions, validation=0, cache=KEPT / "data")
     whole = open_data(SEED_TASKS, bundle.tokenizer, bundle.chat_template, options).train
     theirs = list(templated(folder))

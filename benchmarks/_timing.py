@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved runs, medians with their spread, one JSON line."""
+"""Code that the benchmarks share: interleaved runs, medians with their spread, one JSON line."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def back_memory() -> None:
 
 
 def prompt(tokens: int) -> list[int]:
-    """The same random ids for all."""
+    """Return random ids, equal for every side."""
     ids: list[int] = np.random.default_rng(0).integers(0, 50_257, tokens).tolist()
     return ids
 
@@ -54,7 +54,7 @@ def ours(folder: Path, tokens: int) -> Callable[[], object]:
 
 
 def lens(way: str, folder: Path, tokens: int, gradient: bool) -> Callable[[], object]:
-    """The same by TransformerLens: only the hooks that mean the same arrays, no logits."""
+    """Trace with TransformerLens: only the hooks that mean the same arrays, no logits."""
     import torch
 
     from pophood.model.bundle import open_weights
@@ -79,7 +79,7 @@ def lens(way: str, folder: Path, tokens: int, gradient: bool) -> Callable[[], ob
 
 
 def usual(folder: Path) -> Any:
-    """What `HookedTransformer.from_pretrained_no_processing` does, without its look at the hub."""
+    """Do what `HookedTransformer.from_pretrained_no_processing` does, without asking the hub."""
     import torch
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights

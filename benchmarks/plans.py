@@ -1,4 +1,4 @@
-"""What `pophood tune` says beforehand beside what the run then takes: memory and time of ten configurations.
+"""The plan of `pophood tune` beside what the run then takes: memory and time of ten configurations.
 
 Each is the command as a person types it, in a process of its own, on SmolLM2 or from scratch; the figures are
 those of its report card. Bars: memory within 15 % and time within 25 % in each; medians within 15 %.

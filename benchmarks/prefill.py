@@ -33,7 +33,7 @@ def gemm_rate() -> float:
 
 
 def flops() -> float:
-    """Of all products of one prefill."""
+    """Count the operations of all products of one prefill."""
     return sum(2.0 * TOKENS * k * n * count for (k, n), count in SHAPES.items())
 
 

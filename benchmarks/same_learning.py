@@ -1,4 +1,4 @@
-"""The same learning: 200 steps of full fine-tuning in pophood and in transformers f32, loss beside loss.
+"""Equal learning: 200 steps of full fine-tuning in pophood and in transformers f32, loss beside loss.
 
 Same weights (GPT-2 small's shape at GPT-2's initialisation, or SmolLM2), same 4 x 256 tokens of
 tinyshakespeare in the same order, each row one stretch of it; no dropout, AdamW (0.9, 0.999) with decay of

@@ -24,7 +24,7 @@ UNFINISHED = re.compile(r"\x1b(?:\[[?\d;]*)?$")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a command's line showed at once; `second` counts from when the command's first key was pressed."""
+    """Output that a command showed at once; `second` counts from when the command's first key was pressed."""
 
     second: float
     text: str

@@ -1,4 +1,4 @@
-"""What a terminal shows: text and the control sequences that pophood writes, as rows of styled characters.
+"""A terminal's screen: text and the control sequences that pophood writes, as rows of styled characters.
 
 Knows colours, carriage return, cursor up, and erasing; any other sequence is refused by name, so that no
 recording is silently wrong. No wide characters, no scrolling back.
@@ -88,7 +88,7 @@ class Screen:
         return tuple(_trimmed(row) for row in self._rows)
 
     def lines(self) -> list[str]:
-        """The same as plain text."""
+        """Return the screen as plain text."""
         return ["".join(character for character, _ in row) for row in self.rows()]
 
     def cursor(self) -> tuple[int, int]:

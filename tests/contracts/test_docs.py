@@ -1,4 +1,4 @@
-"""What can drift is checked: links, generated pages, the dependency table, versions, make's targets."""
+"""Checks of what can drift: links, generated pages, the dependency table, versions, make's targets."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_only_processes_are_imported_whole() -> None:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; it gets a moment to."""
+    """Return whether a process has ended; it gets a moment to."""
     end = time.monotonic() + processes.HANG_SECONDS
     while time.monotonic() < end:
         try:

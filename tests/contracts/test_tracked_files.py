@@ -1,4 +1,4 @@
-"""What is tracked names no path of one machine and no registry's host, and holds no weights."""
+"""Tracked files name no path of one machine and no registry's host, and hold no weights."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def random_adapter(
 
 
 def same(one: Adapter, other: Adapter) -> bool:
-    """Whether two adapters are the same numbers, bit for bit."""
+    """Return whether two adapters are the same numbers, bit for bit."""
     return (
         (one.rank, one.alpha, one.scale) == (other.rank, other.alpha, other.scale)
         and one.targets.keys() == other.targets.keys()

@@ -112,7 +112,7 @@ def test_what_is_damaged_is_named(base: dict[str, Any], key: str, value: Any) ->
 
 
 def named(key: str, value: Any, message: str) -> bool:
-    """Whether a message names a key, or one inside it, or (for sizes that disagree) the number."""
+    """Return whether a message names a key, or one inside it, or (for sizes that disagree) the number."""
     words = [key, *(value if isinstance(value, dict) else ())]
     words += [f"{value:,}"] if isinstance(value, int) else []
     words += ["rope parameters"] if key.startswith("rope_") else []

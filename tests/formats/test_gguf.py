@@ -316,7 +316,7 @@ def test_zeros_after_the_last_tensor_are_padding(zeros: int, tmp_path: Path) -> 
 
 
 def test_llama_cpp_takes_what_is_harmless_too(tmp_path: Path) -> None:
-    """The same file in both: zeros at the end, another vocab_size, a scale of 1."""
+    """Both programs read the file: zeros at the end, another vocab_size, a scale of 1."""
     keys = {"llama.vocab_size": 9_999, "llama.logit_scale": 1.0, "llama.attention.scale": 0.0}
     path = tiny_gguf(tmp_path / "m.gguf", "llama", keys=keys, vocab_size=400)
     with path.open("ab") as end:

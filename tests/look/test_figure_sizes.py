@@ -28,7 +28,7 @@ def row_height(axes: Axes, figure: Figure) -> float:
 
 
 def has_bars(axes: Axes) -> bool:
-    """Whether it shows horizontal bars."""
+    """Return whether it shows horizontal bars."""
     return any(isinstance(one, BarContainer) and one.orientation == "horizontal" for one in axes.containers)
 
 

@@ -71,7 +71,7 @@ def guard_of(seconds: float) -> float:
 
 
 class Results:
-    """What is known of each mutant, and how long unchanged tests take; kept on disk line by line."""
+    """Results of the mutants and the time of unchanged tests, on disk line by line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +151,7 @@ class Trial:
         return "passed", ""
 
     def _passes_unchanged(self, test: str | None) -> bool:
-        """Whether a single test passes without any change: quicker to know than that of its whole file."""
+        """Return whether a single test passes without any change: quicker than trying its whole file."""
         if test is not None and test not in self.results.seconds:
             begin = time.monotonic()
             if self.tree.pytest(test, UNMEASURED_SECONDS).how == "passed":

@@ -43,7 +43,7 @@ class Mutant:
         return source[: self.offset] + self.after + source[self.offset + len(self.before) :]
 
     def again(self, source: str) -> Mutant | None:
-        """The same change in a later version of the file, on the nearest line of the same text if any."""
+        """Find the change in a later version of the file, on the nearest line of equal text if any."""
         if source.startswith(self.before, self.offset):
             same_place = Mutant.at(self.file, source, self.offset, self.before, self.after, self.kind)
             if same_place.text == self.text:  # even where a line holds the same words twice

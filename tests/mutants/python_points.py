@@ -194,7 +194,7 @@ def python_mutants(file: str, source: str) -> list[Mutant]:
 
 
 def compiles(source: str) -> bool:
-    """Whether a file is Python at all."""
+    """Return whether a file is Python at all."""
     try:
         ast.parse(source)
     except SyntaxError:

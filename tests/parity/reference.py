@@ -21,7 +21,7 @@ GREEDY = 64
 
 @dataclass(frozen=True)
 class Truth:
-    """What transformers computes in f32: blocks' outputs [L][T, C], logits [T, V], greedy ids."""
+    """The results of transformers in f32: blocks' outputs [L][T, C], logits [T, V], greedy ids."""
 
     prompt: list[int]
     blocks: list[Floats]

@@ -85,7 +85,7 @@ def test_the_events_of_a_run(data: Path, tmp_path: Path) -> None:
 
 
 def test_accumulated_batches_weigh_every_target_the_same(data: Path) -> None:
-    """The same documents in one batch, or in two of different length, give the same loss and gradient."""
+    """Documents in one batch, or in two of different length, give the same loss and gradient."""
     results = []
     for rows, accumulation in ((6, 1), (3, 2)):
         trainer = trainer_of(Case(), data, batch_size=rows, accumulation=accumulation, steps=1)

@@ -140,7 +140,7 @@ class TrainSettings:
 
     @property
     def brief(self) -> bool:
-        """Whether the run is so short that less is measured."""
+        """Return whether the run is so short that less is measured."""
         return self.minutes is not None and self.minutes < BRIEF_MINUTES
 
     @property

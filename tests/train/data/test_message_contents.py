@@ -1,4 +1,4 @@
-"""What messages of training data hold beside text: parts, null, tool calls, thoughts, and what is left out.
+"""Contents of training messages beside text: parts, null, tool calls, thoughts, and what is left out.
 
 The records are in the shape of public reports against programs of this field: mistral-finetune 113,
 transformers PR 45422, axolotl 3824, TRL PR 5517.

@@ -29,7 +29,7 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 @dataclass(frozen=True, eq=False)
 class NormView(View):
-    """The same tokens before a norm, normalised, and after gain and shift."""
+    """Tokens before a norm, normalised, and after gain and shift."""
 
     which: Which
     layer: int | None  # None: the final norm

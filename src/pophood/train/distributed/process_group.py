@@ -58,12 +58,12 @@ class ProcessGroup:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this process prints and writes."""
+        """Return whether this process prints and writes."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        """Whether this is the only process."""
+        """Return whether this is the only process."""
         return self.size == 1
 
     def threads(self, machine: int) -> int:

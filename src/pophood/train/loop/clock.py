@@ -95,7 +95,7 @@ class Clock:
 
     @property
     def late(self) -> bool:
-        """Whether so much time has passed that even the step being computed should be broken off."""
+        """Return whether so much time has passed that even the step being computed should be broken off."""
         return self.room < -LATE * self.total
 
     @property

@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether there is enough memory and disk."""
+        """Return whether there is enough memory and disk."""
         return self.memory_missing <= 0 and self.disk <= self.free_disk
 
     @property

@@ -283,7 +283,7 @@ class Tuning(Iterator[Event]):
 
     @property
     def _has_time_for_samples(self) -> bool:
-        """Whether there is time for samples before the last step; later ones belong to the report."""
+        """Return whether there is time for samples before the last step; later ones belong to the report."""
         if self.settings.minutes is None:
             return True
         clock = self._trainer.clock

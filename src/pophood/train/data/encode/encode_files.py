@@ -219,7 +219,7 @@ class FileEncoder:
         job.bad.sort()
 
     def _spells_specials(self, item: Item) -> bool:
-        """Whether an item spells out special tokens, which are encoded as ordinary text."""
+        """Return whether an item spells out special tokens, which are encoded as ordinary text."""
         if item.text is not None:
             return self._specials.search(item.text) is not None
         return any(

@@ -67,7 +67,7 @@ def shape_of(path: Path, fields: Set[str], records: bool) -> FileShape:
 
 
 def is_blank(path: Path) -> bool:
-    """Whether a file contains only white space."""
+    """Return whether a file contains only white space."""
     with open_bytes(path) as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf")
         while head:
@@ -78,7 +78,7 @@ def is_blank(path: Path) -> bool:
 
 
 def _lists_by_line(path: Path) -> bool:
-    """Whether a file that begins with "[" has one JSON value per line, instead of being one list."""
+    """Return whether a file that begins with "[" has one JSON value per line, instead of being one list."""
     lines = (line for line in read_lines(path) if line.why or line.text.strip())
     first, more = next(lines), next(lines, None)
     if more is None:
@@ -161,7 +161,7 @@ def odd_record(value: Any, alone: bool) -> str | None:
 
 
 def _is_table(value: dict[str, Any]) -> bool:
-    """Whether an object is a table as pandas writes it: lists or objects by column, by row, or split."""
+    """Return whether an object is a table as pandas writes it: by column, by row, or split."""
     parts = list(value.values())
     if {"columns", "data"} <= value.keys():
         return True

@@ -188,7 +188,7 @@ class JsonText:
         self.expect("]")
 
     def at_objects(self) -> bool:
-        """Whether the next value is a list that begins with an object."""
+        """Return whether the next value is a list that begins with an object."""
         self.peek()
         while self._more and _LIST.fullmatch(self._buffer, self._at):
             self._read()
@@ -199,7 +199,7 @@ class JsonText:
         self._at = place
 
     def _may_be_whole(self) -> bool:
-        """Whether the buffer may contain a whole value; to decode an unfinished one would waste time."""
+        """Return whether the buffer may contain a whole value; decoding an unfinished one wastes time."""
         return "}" in self._buffer or self._buffer[self._at : self._at + 1] not in ("{", "[")
 
     def _read(self) -> None:

@@ -304,7 +304,7 @@ def _question(instruction: object, extra: object) -> str:
 
 
 def _is_blank(value: object) -> bool:
-    """Whether a value is null, NaN (which pandas writes for a missing value), or white space."""
+    """Return whether a value is null, NaN (which pandas writes for a missing value), or white space."""
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return missing or (isinstance(value, str) and not value.strip())
 
