@@ -1,7 +1,7 @@
 """One run of fine-tuning, from a model and files to a folder with the result, as a stream of events.
 
-    prepare (setup.py) ─► measure and plan (calibration.py) ─► train (loop/trainer.py) ─► measure ─► write
-    (result.py)
+    prepare ─► measure and plan ─► train ─► measure ─► write
+    setup.py   calibration.py      loop/trainer.py     result.py
 
 A run of minutes keeps to them (loop/clock.py): each part has a share, and less is measured if the machine
 is slow. Torch is imported when a run begins, not with this module. Nothing is printed.
@@ -54,8 +54,9 @@ ShouldStop = Callable[[], str | None]
 
 
 class Tuning(Iterator[Event]):
-    """A run: iterate over it for its events; `card` and `out` are complete at its end, even if it was
-    stopped.
+    """A run: iterate over it for its events; `card` and `out` are complete at its end.
+
+    That holds for a run that was stopped, too.
 
     A new model (`new_model.NewModel`) is trained whole. `should_stop` is asked between batches and returns
     why to stop ("stopped"), or None. `prompts` are texts to sample from (None: beginnings of the data).
