@@ -1,5 +1,4 @@
-"""checkpoint.json, the manifest of a checkpoint: its format, and the check that the folder matches it. No
-torch.
+"""checkpoint.json, the manifest of a checkpoint: its format, and its check against the folder. No torch.
 
     {"format": "pophood checkpoint", "version": 1, "serial": 7, "facts": {"step": 120, ...},
      "files": {"trained.safetensors": {"bytes": 1234, "sha256": "..."}, ...}, "check": "..."}

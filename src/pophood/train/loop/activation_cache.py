@@ -1,5 +1,6 @@
-"""The activation cache: hidden states that enter the first trainable block, so that later epochs skip the
-frozen blocks below it.
+"""The activation cache: hidden states that enter the first trainable block.
+
+Later epochs skip the frozen blocks below it.
 
 Frozen blocks never change and documents in a row do not see each other. So the hidden states of a piece
 (`Examples.pieces`) below block k are the same in every epoch, whichever row the piece is packed into. They

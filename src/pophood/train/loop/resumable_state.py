@@ -1,5 +1,4 @@
-"""The state that the next step of a run depends on, saved and restored. Writing it to disk is
-`checkpoint/`.
+"""The state that the next step of a run depends on, saved and restored; `checkpoint/` writes it.
 
 Between two steps the whole state is trained weights, optimizer moments, random state, and the place of the
 next batch in the data. A step reads nothing else, so a resumed run gives the same bits as one that was

@@ -1,5 +1,4 @@
-"""From a batch to its loss: the batch as torch tensors, and the module that runs the model and the loss on
-it.
+"""From a batch to its loss: the batch as torch tensors, and the module that runs model and loss on it.
 
 Model and loss are one forward pass, because the output matrix is used outside the model's own `forward`.
 DDP has to see every gradient arrive and FSDP every weight that is needed, and both watch only the module

@@ -119,8 +119,9 @@ def timed_samples(
 
 
 def verbatim(engine: Engine, examples: Examples, most: int = TRIED) -> float | None:
-    """Return the share of some training texts that the model continues word by word; None if all are too
-    short.
+    """Return the share of some training texts that the model continues word by word.
+
+    None if all are too short.
 
     The prompt is 16 tokens, and the text counts if the next 16 tokens of the greedy continuation are equal
     ("extractable" in Carlini et al. 2021).

@@ -1,5 +1,4 @@
-"""Calibration before the first step: measure the model as it is, time a step here, and plan the run from
-both.
+"""Calibration before the first step: measure the model, time a step here, and plan the run from both.
 
 Each part starts with an event, so that the user sees from the first second what is going on. Writes nothing.
 """

@@ -100,8 +100,9 @@ def new_model_for(
     vocabulary: int | None = None,
     **options: Any,
 ) -> NewModel | None:
-    """Create the new model of a run into `out`, or of the run that is resumed; None if it is not from
-    scratch.
+    """Create the new model of a run into `out`, or of the run that is resumed.
+
+    Returns None if that is not from scratch.
 
     `options` are those of `from_scratch`. Raises BadInput for contradictions.
     """
@@ -128,8 +129,9 @@ def size_of_run(folder: str | PathLike[str]) -> str | None:
 
 
 def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any) -> NewModel:
-    """Create the model again with which the run in a folder began: its tokenizer is there, its weights follow
-    from the seed.
+    """Create the model again with which the run in a folder began.
+
+    Its tokenizer is in the folder, its weights follow from the seed.
 
     `size` is the size that the caller expects. Raises NotFound if there is no run, BadInput if it is another.
     """
