@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pophood.errors import BadFile
@@ -119,6 +119,7 @@ def test_a_table_is_what_the_standard_library_reads(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@example(body='"\r\r\na"', ending="csv")
 @given(body=st.text('ab "\n\r,', max_size=40), ending=st.sampled_from(["csv", "tsv"]))
 def test_any_table_is_what_the_standard_library_reads(
     body: str, ending: str, tmp_path_factory: pytest.TempPathFactory

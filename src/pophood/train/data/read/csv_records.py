@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pophood.errors import BadFile
+from pophood.table import count
 from pophood.train.data.read.json_records import Record
 from pophood.train.data.read.lines import MOST_LINE, TextLine, read_lines
 
 DELIMITERS = (",", ";", "\t", "|")
 _FIELD_LIMIT = threading.Lock()  # csv keeps one limit for the whole process
 _NAMED_DELIMITER = re.compile(r"sep=[,;\t|]")  # a first line that tells Excel the delimiter
-_LINES = re.compile(r"[^\r]*\r|[^\r]+")  # old Macs end lines with "\r" alone
+_AFTER_RETURN = re.compile(r"(?<=\r)")  # old Macs end lines with "\r" alone
 
 
 def read_table(path: Path) -> Iterator[Record]:
@@ -55,7 +56,7 @@ def _names(path: Path, rows: _Rows) -> list[str]:
 
 def _record(row: Record, names: list[str], delimiter: str) -> Record:
     values: list[str] = row.value
-    counts = f"has {_count(len(values), 'value')} for {_count(len(names), 'column')}"
+    counts = f"has {count(len(values), 'value')} for {count(len(names), 'column')}"
     if any(value.strip() for value in values[len(names) :]):
         quotes = f"a value with {'a tab' if delimiter == chr(9) else repr(delimiter)} in it needs quotes"
         return Record(row.line, None, f"{counts}: {quotes}", row.end)
@@ -63,10 +64,6 @@ def _record(row: Record, names: list[str], delimiter: str) -> Record:
     for name, value in zip(names, values, strict=False):
         record.setdefault(name, value)
     return Record(row.line, record, None, row.end, counts if len(values) < len(names) else None)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 class _Rows(Iterator[Record]):
@@ -125,10 +122,8 @@ class _Rows(Iterator[Record]):
 
 def _pieces(path: Path) -> Iterator[TextLine]:
     for line in read_lines(path):
-        if "\r" in line.text:
-            yield from (TextLine(line.number, text, line.why, line.end) for text in _LINES.findall(line.text))
-        else:
-            yield line
+        for text in _AFTER_RETURN.split(line.text):
+            yield TextLine(line.number, text, line.why, line.end)
 
 
 def _delimiter_of(head: str) -> str:
