@@ -1,13 +1,18 @@
-"""The report on the data of a run: counts, bad lines, notes and warnings, as plain records."""
+"""The report on the data of a run: counts, bad lines, notes on how it was read, and probable mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from pophood.table import Table
+from pophood.table import Table, count
+from pophood.train.data.read.files import FoundFiles
+from pophood.train.data_options import DataOptions
 
 MOST_LISTED = 10_000  # bad lines to list; all are counted
+FEW = 20  # with fewer documents or lines, a warning says that the model will memorise them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +73,126 @@ class DataReport:
     def bad_table(self) -> Table:
         """Return the bad lines as a table."""
         return Table(("file", "line", "why"), tuple((line.file, line.line, line.why) for line in self.bad))
+
+
+def notes_of(
+    report: DataReport, facts: Mapping[str, Any], options: DataOptions, files: FoundFiles
+) -> list[str]:
+    """Return notes on long texts, and on fields and files that are not read; `facts` are the store's."""
+    notes = []
+    if report.split:
+        notes.append(
+            f"{report.split:,} of {report.documents:,} documents are longer than {options.length:,} positions"
+            " and are split at blank lines or line ends; positions restart in each piece, and nothing is lost"
+        )
+    if facts["unused"]:
+        names = list(facts["unused"])
+        fields = ", ".join(f"{name[:30]!r}" if name else "a column without a name" for name in names[:6])
+        more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
+        notes.append(f"fields that are not used: {fields}{more}")
+    if facts["short"]:
+        rows = count(facts["short"], "row has", "rows have")
+        notes.append(f"{rows} no value in some columns, which are not read")
+    if files.beside:
+        beside = ", ".join(f"{name[:30]!r}" for name in files.beside[:6])
+        notes.append(f"not read, beside the list of records: {beside}")
+    if files.skipped:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in files.skipped})[:6])
+        others = count(len(files.skipped), "other file in the folder is", "other files in the folder are")
+        notes.append(f"{others} not read ({kinds})")
+    if files.empty:
+        some = ", ".join(str(path) for path in files.empty[:3])
+        more = ", ..." if len(files.empty) > 3 else ""
+        notes.append(f"{count(len(files.empty), 'file is', 'files are')} empty ({some}{more})")
+    return notes
+
+
+def warnings_of(
+    report: DataReport,
+    facts: Mapping[str, Any],
+    options: DataOptions,
+    end: str,
+    memorised: int,
+    unlearned: int,
+) -> list[str]:
+    """Return warnings: bad lines, too little data, cuts, missing end tokens, repetitions.
+
+    `end` is the end token, `memorised` counts the lines of a single text or the documents, and `unlearned`
+    the documents with nothing to learn before the cut.
+    """
+    warnings: list[str] = []
+    if report.bad_count:
+        warnings.append(f"{report.bad_count:,} of {report.total:,} lines are bad and left out")
+        foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
+        if foreign:
+            warnings.append(
+                f"{count(foreign, 'line is', 'lines are')} not UTF-8: convert the file (with"
+                " `iconv -f WINDOWS-1252 -t UTF-8` if it comes from an older Windows program)"
+            )
+    if memorised < FEW:
+        warnings.append(
+            f"only {memorised} lines or documents (fewer than {FEW}): the model will learn them by heart"
+        )
+    if not report.validation_documents:
+        warnings.append("there is no validation data: the only loss will be that of the training text")
+    if report.truncated:
+        train = report.documents - report.validation_documents
+        warnings.append(
+            f"{report.truncated:,} of {train:,} documents ({report.truncated / train:.1%}) are longer than"
+            f" {options.length:,} positions: {report.tokens_cut:,} tokens at their ends are cut off and not"
+            " learned: choose a greater length"
+        )
+    if unlearned:
+        documents = count(unlearned, "document is", "documents are")
+        warnings.append(f"{documents} cut before the part that is learned, and left out")
+    if facts["end_added"]:
+        conversations = count(facts["end_added"], "conversation", "conversations")
+        warnings.append(
+            f"in {conversations} the chat template writes no end token after the last answer: {end!r} was"
+            " added there, but not after earlier answers"
+        )
+    if facts["double_start"]:
+        documents = count(facts["double_start"], "document begins", "documents begin")
+        warnings.append(f"{documents} with two start tokens")
+    for name, number in facts["unwritten"].items():
+        what = f"the {name} text" if name in ("system", "developer") else f"{name[:30]!r} of messages"
+        warnings.append(
+            f"in {count(number, 'conversation', 'conversations')} the chat template leaves out {what}:"
+            " the model does not see it"
+        )
+    if facts["typed"]:
+        documents = count(facts["typed"], "document spells", "documents spell")
+        warnings.append(f"{documents} out special tokens such as {end!r}: encoded as ordinary text")
+    if report.duplicates:
+        share = report.duplicates / (report.documents + report.overlap)
+        verb = "repeats" if report.duplicates == 1 else "repeat"
+        documents = count(report.duplicates, "document", "documents")
+        warnings.append(f"{documents} ({share:.1%}) {verb} another one")
+    return warnings
+
+
+def split_warnings(report: DataReport, prompts_shared: int, kept_apart: Sequence[Path]) -> list[str]:
+    """Return warnings about data that is on both sides, training and validation, or on the wrong one.
+
+    `prompts_shared` counts the training documents with a prompt that a validation document has, too.
+    """
+    warnings: list[str] = []
+    if kept_apart:
+        names = ", ".join(path.name for path in kept_apart)
+        are = "is" if len(kept_apart) == 1 else "are"
+        warnings.append(
+            f"{names} {are} used for training like the other files: name the training file alone, and pass"
+            " another one with --validation-data"
+        )
+    if report.overlap:
+        warnings.append(
+            f"{count(report.overlap, 'training document is', 'training documents are')} in the validation"
+            " files, too: left out of training"
+        )
+    if prompts_shared:
+        documents = count(prompts_shared, "training document has", "training documents have")
+        warnings.append(
+            f"{documents} a prompt that the validation data has, too: the validation loss says little about"
+            " new prompts"
+        )
+    return warnings

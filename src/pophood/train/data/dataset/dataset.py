@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,16 @@ from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.dataset.cache import cached_store, line_ends
-from pophood.train.data.dataset.data_report import BadLine, DataProgress, DataReport
-from pophood.train.data.dataset.data_warnings import Counts, notes_of, warnings_of
+from pophood.train.data.dataset.data_report import (
+    BadLine,
+    DataProgress,
+    DataReport,
+    notes_of,
+    split_warnings,
+    warnings_of,
+)
 from pophood.train.data.dataset.examples import Examples
-from pophood.train.data.dataset.split import SEED, groups_of, repeats, shared, split_documents
+from pophood.train.data.dataset.split import SEED, groups_of, split_documents
 from pophood.train.data.dataset.store import Store
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.containers import CONTAINERS
@@ -106,7 +112,7 @@ def _split(
     if options.validation_paths:
         files = find_files(options.validation_paths, options).files
         other, _ = cached_store(files, encoder, options, progress)
-        both = shared(rows["digest"], other.documents["digest"])
+        both = np.isin(rows["digest"], other.documents["digest"])
         train = examples(store, rows, np.flatnonzero(~both))
         note = "validation: the files that you named"
         return _Split(train, examples(other, other.documents), int(both.sum()), note)
@@ -165,41 +171,36 @@ def _report(
     source = "detected from the first good records" if options.format == "auto" else "as requested"
     cut = train.cut_documents
     start, end, text = train.fields("start", "end", "text")
-    tokens_cut = int((end - start)[cut].sum()) - int(cut.sum()) * (options.length + 1)
-    counts = Counts(
-        documents=len(train) + len(validation),
-        validation=len(validation),
-        truncated=int(cut.sum()),
-        split=int((~cut & (end - start > options.length + 1)).sum()),
-        tokens_cut=tokens_cut,
-        duplicates=repeats(store.documents["digest"]),
-        overlap=split.overlap,
-        prompts_shared=_prompts_shared(train, validation),
-        memorised=facts["good"] if text.all() and len(files.files) == 1 else len(train) + len(validation),
-        unlearned=int((cut & (train.fields("first")[0] > start + options.length)).sum()),
-    )
-    return DataReport(
+    digests = store.documents["digest"]
+    report = DataReport(
         format=f"{', '.join(kinds)}, {source}",
         files=tuple(facts["files"]),
         good=facts["good"],
         bad_count=facts["bad_count"],
         bad=tuple(BadLine(*line) for line in facts["bad"]),
-        documents=counts.documents,
-        validation_documents=counts.validation,
+        documents=len(train) + len(validation),
+        validation_documents=len(validation),
         tokens=int((end - start).sum()) + int(np.subtract(*validation.fields("end", "start")).sum()),
         trained_tokens=_learned(train),
         validation_tokens=_learned(validation),
         longest=facts["longest"],
-        truncated=counts.truncated,
-        tokens_cut=counts.tokens_cut,
-        split=counts.split,
-        duplicates=counts.duplicates,
+        truncated=int(cut.sum()),
+        tokens_cut=int((end - start)[cut].sum()) - int(cut.sum()) * (options.length + 1),
+        split=int((~cut & (end - start > options.length + 1)).sum()),
+        duplicates=len(digests) - len(np.unique(digests)),
         overlap=split.overlap,
         unused=facts["unused"],
         completions_only=not text.all() and options.completions_only is not False,
-        notes=notes_of(facts, counts, options, split.note, files),
-        warnings=warnings_of(facts, counts, options, encoder, files.kept_apart),
+        notes=(split.note,),
+        warnings=(),
         cache=str(store.folder),
         cache_bytes=store.nbytes,
         cached=cached,
     )
+    notes = [split.note, *notes_of(report, facts, options, files)]
+    memorised = report.good if text.all() and len(files.files) == 1 else report.documents
+    unlearned = int((cut & (train.fields("first")[0] > start + options.length)).sum())
+    end_token = encoder.tokenizer.specials[encoder.end]
+    warnings = warnings_of(report, facts, options, end_token, memorised, unlearned)
+    warnings += split_warnings(report, _prompts_shared(train, validation), files.kept_apart)
+    return replace(report, notes=tuple(notes), warnings=tuple(warnings))

@@ -75,13 +75,3 @@ def mixed(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ (z >> np.uint64(31)))
-
-
-def repeats(digests: NDArray[np.uint64]) -> int:
-    """Return the number of documents that repeat another one."""
-    return len(digests) - len(np.unique(digests))
-
-
-def shared(digests: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return a mask of the `digests` that are among `others`."""
-    return np.isin(digests, others)
