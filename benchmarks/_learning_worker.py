@@ -18,7 +18,7 @@ import torch
 from _sides import Ids, say, stretches
 
 from pophood.model.bundle import Bundle, open_bundle
-from pophood.train.data.dataset.batch import Batch
+from pophood.train.data.dataset.packing import Batch
 from pophood.train.loop.optimizer import learning_rate
 from pophood.train.settings import TrainSettings
 

@@ -25,7 +25,7 @@ LINEAR = ["c_attn", "c_proj", "c_fc"]  # GPT-2's names; its c_attn holds q, k an
 def ours(method: str, batch: int, length: int, dropout: float, threads: int) -> Callable[[], object]:
     """pophood's step, by its own path."""
     from pophood.model.bundle import open_bundle
-    from pophood.train.data.dataset.batch import Batch
+    from pophood.train.data.dataset.packing import Batch
     from pophood.train.loop.trainer import Trainer
     from pophood.train.model.build import build_model
     from pophood.train.settings import TrainSettings

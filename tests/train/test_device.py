@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pophood.errors import BadInput, NotFound
-from pophood.train.data.dataset.batch import Batch
+from pophood.train.data.dataset.packing import Batch
 from pophood.train.defaults import for_device, require_device
 from pophood.train.model.batch_loss import BatchTensors, hidden_states
 from pophood.train.model.loss import CrossEntropyFunction
@@ -74,12 +74,12 @@ def packed() -> Batch:
 
 def test_a_batch_moves_whole() -> None:
     batch = BatchTensors.of(packed())
-    groups = batch.spans.groups
+    groups = batch.spans
     assert groups
     batch = batch._replace(states=torch.zeros(2, 32, 4), first=3)
     there = batch.to("meta")
     moved = [there.tokens, there.targets, there.positions, there.states]
-    moved += [x for g in there.spans.groups for x in (g.gather, g.source, g.target)]
+    moved += [x for g in there.spans for x in (g.gather, g.source, g.target)]
     assert {x.device.type for x in moved if x is not None} == {"meta"}
     assert len(moved) == 4 + 3 * len(groups)
     assert there.first == 3

@@ -9,11 +9,10 @@ sampler = PackedSampler(data.train, batch_size=4, length=256, seed=42)
 sampler.batch(epoch=0, index=0).tokens  # [B, T]
 """
 
-from pophood.train.data.dataset.batch import IGNORED, Batch
 from pophood.train.data.dataset.data_report import BadLine, DataProgress, DataReport
 from pophood.train.data.dataset.dataset import Data, open_data
 from pophood.train.data.dataset.examples import Example, Examples
-from pophood.train.data.dataset.packing import PackedSampler
+from pophood.train.data.dataset.packing import IGNORED, Batch, PackedSampler
 from pophood.train.data.dataset.preview import STATES, Preview, PreviewPiece, previews
 from pophood.train.data.encode.default_template import base_template, base_template_source, end_id
 from pophood.train.data_options import LAYOUTS, DataOptions

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from pophood.errors import PophoodError
 from pophood.system import memory_text
-from pophood.train.data.dataset.batch import Batch, PackedBatches
+from pophood.train.data.dataset.packing import Batch, PackedSampler
 from pophood.train.loop.chunk_store import Bytes, ChunkStore
 from pophood.train.model.attention import spans_of
-from pophood.train.model.batch_loss import BatchTensors
+from pophood.train.model.batch_loss import BatchTensors, evaluating
 from pophood.train.model.transformer import Model
 from pophood.train.settings import TrainSettings
 
@@ -40,13 +40,12 @@ class ActivationCache:
     Until `open` is called nothing is stored and every state is computed. Takes 12 bytes of memory per piece.
     """
 
-    def __init__(self, model: Model, batches: PackedBatches, first: int, limit: int) -> None:
+    def __init__(self, model: Model, batches: PackedSampler, first: int, limit: int) -> None:
         """`limit`: the most bytes to store."""
         self.model, self.first = model, first
         self.pieces = batches.pieces
-        self._batches = copy.copy(
-            batches
-        )  # keeps the packing of epoch 0 while the other holds a later epoch's
+        # A copy keeps the packing of epoch 0 while the original holds that of a later epoch.
+        self._batches = copy.copy(batches)
         chunks = [np.concatenate(batches.rows(0, i)) for i in range(batches.batches_per_epoch(0))]
         self._chunk = np.full(len(self.pieces), -1, np.int32)  # of each piece: its batch in epoch 0
         self._row = np.zeros(len(self.pieces), np.int64)  # of each piece: its first row among all rows
@@ -61,9 +60,8 @@ class ActivationCache:
             *(torch.zeros((1, 1), dtype=torch.int64),) * 2, np.zeros((1, 1), np.int32)
         ).dtype
         self.row_bytes = model.config.n_embd * self.dtype.itemsize
-        self.chunks = (
-            int(np.searchsorted(starts * self.row_bytes, limit, side="right")) - 1
-        )  # within the limit
+        # The number of chunks within the limit.
+        self.chunks = int(np.searchsorted(starts * self.row_bytes, limit, side="right")) - 1
         self._store: ChunkStore | None = None
 
     @property
@@ -156,18 +154,13 @@ class ActivationCache:
         computed = _bytes_of(self._run_frozen(tokens, positions, documents[None]))
         states[chosen] = computed.reshape(len(chosen), -1)
 
-    @torch.no_grad()
     def _run_frozen(
         self, tokens: torch.Tensor, positions: torch.Tensor, documents: NDArray[np.int32]
     ) -> torch.Tensor:
         """Run the frozen blocks: the hidden states before block `first`, without dropout."""
-        model, training = self.model, self.model.training
-        model.eval()
-        try:
-            x = model.embed(tokens, positions)
-            return model.from_block(x, positions, spans_of(documents), last=self.first)
-        finally:
-            model.train(training)
+        with torch.no_grad(), evaluating(self.model):
+            x = self.model.embed(tokens, positions)
+            return self.model.from_block(x, positions, spans_of(documents), last=self.first)
 
     def _key(self) -> str:
         """Hash what the states depend on: frozen weights, token ids, and the packing of epoch 0."""
@@ -194,7 +187,7 @@ class ActivationCaches:
 
     @classmethod
     def of(
-        cls, model: Model, train: PackedBatches, validation: PackedBatches | None, settings: TrainSettings
+        cls, model: Model, train: PackedSampler, validation: PackedSampler | None, settings: TrainSettings
     ) -> ActivationCaches | None:
         """Create the caches of a model whose lowest blocks are frozen; None for others or without a limit."""
         first, limit = first_trained_block(model), int((settings.cache_limit or 0) * 2**30)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from pophood.config import ModelConfig
-from pophood.train.data.dataset.batch import Batches
-from pophood.train.model.batch_loss import BatchTensors
+from pophood.train.data.dataset.packing import Batches
+from pophood.train.model.batch_loss import BatchTensors, evaluating
 from pophood.train.model.int8_linear import Arrays, float32_tensor, int8_matrix_bytes
 from pophood.train.model.loss import cross_entropy
 from pophood.train.model.transformer import DropoutRates, Model, TransformerBlock
@@ -32,7 +32,6 @@ def quantization_report(model: Model, weights: Arrays, batches: Batches) -> str:
     )
 
 
-@torch.no_grad()
 def quantized_and_full_loss(
     model: Model, weights: Arrays, batches: Sequence[BatchTensors]
 ) -> tuple[float, float]:
@@ -40,9 +39,7 @@ def quantized_and_full_loss(
 
     Only one block at a time exists in float32, so this works where the full model would not fit into memory.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with torch.no_grad(), evaluating(model):
         streams = [model.embed(batch.tokens, batch.positions) for batch in batches]
         quantised = [
             model.from_block(x, batch.positions, batch.spans)
@@ -65,8 +62,6 @@ def quantized_and_full_loss(
             )
             for outputs in (quantised, [model.final_norm(x) for x in streams])
         ]
-    finally:
-        model.train(was_training)
     return sums[0] / learned, sums[1] / learned
 
 

@@ -17,23 +17,21 @@ import torch
 
 from pophood.errors import BadInput, EngineError, OutOfMemory, PophoodError
 from pophood.train.checkpoint.save_load import TrainerState
-from pophood.train.data.dataset.batch import Batch, Batches
+from pophood.train.data.dataset.packing import Batch, Batches
 from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Saved, Started, Step
 from pophood.train.loop.activation_cache import ActivationCaches
 from pophood.train.loop.clock import keep_if_close, schedule_position
 from pophood.train.loop.optimizer import learning_rate
 from pophood.train.loop.resumable_state import ResumableState
-from pophood.train.loop.step import Gradients, LossDiverged, evaluate, train_step
+from pophood.train.loop.step import LossDiverged, evaluate, train_step
 from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.buffer_pool import release_free_memory
 from pophood.train.model.int8_linear import count_parameters
 from pophood.train.model.transformer import Model
 from pophood.train.settings import TrainSettings
 
-CUT_SHORT = (
-    0.1  # if the clock ends a run with more than this share of its steps missing, the reason is "clock"
-)
+CUT_SHORT = 0.1  # the reason is "clock" if the clock ends a run with a larger share of its steps missing
 LIMIT_FACTOR = 3.0  # the loss has diverged at this many times the loss of step 1, or of a uniform guess
 NAMED_DOCUMENTS = 8  # in the message about a loss that has diverged
 
@@ -42,7 +40,7 @@ class ComputedStep(NamedTuple):
     """Step 1 with its gradients already computed: its batches, and the run's state after computing them."""
 
     batches: list[Batch]
-    gradients: Gradients
+    gradients: tuple[float, int]  # the result of `gradients_of`
     random: torch.Tensor
     place: tuple[int, int]  # epoch and index
     seconds: float
@@ -102,7 +100,11 @@ class Trainer(ResumableState):
 
     def _run(self) -> Iterator[Event]:
         begin = time.perf_counter() - self.seconds
-        self.steps = self.steps or self._steps_of_settings()
+        self.steps = self.steps or self.requested_steps() or 0
+        if not self.steps:
+            raise BadInput(
+                "a run of minutes needs a number of steps to begin with: set `steps`, or plan the run"
+            )
         settings = self.settings
         self.every = self.every or max(1, self.steps // settings.evaluations)
         tokens = settings.batch_size * settings.length * settings.accumulation * self.group.size
@@ -135,11 +137,13 @@ class Trainer(ResumableState):
         yield from self._checkpoint()
         yield Finished(self.step, reason, self.seconds)
 
-    def _steps_of_settings(self) -> int:
-        steps = steps_of_settings(self)
-        if steps is None:
-            raise BadInput("a run of minutes needs a number of steps to begin with: call plan_steps first")
-        return steps
+    def requested_steps(self) -> int | None:
+        """Return the number of steps that the settings ask for; None if they ask for minutes."""
+        settings = self.settings
+        if settings.steps is not None or settings.minutes is not None:
+            return settings.steps
+        per_epoch = self.train.batches_per_epoch(0) / (settings.accumulation * self.group.size)
+        return max(1, round((settings.epochs or 1.0) * per_epoch))
 
     def _fix_bucket_order(self) -> None:
         """Run one throw-away backward pass, after which DDP rebuilds its gradient buckets.
@@ -323,12 +327,3 @@ class Trainer(ResumableState):
 
 class _Interrupted(Exception):
     """A stop was requested inside a step or an evaluation."""
-
-
-def steps_of_settings(trainer: Trainer) -> int | None:
-    """Return the number of steps that the settings ask for; None if they ask for minutes."""
-    settings = trainer.settings
-    if settings.steps is not None or settings.minutes is not None:
-        return settings.steps
-    per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * trainer.group.size)
-    return max(1, round((settings.epochs or 1.0) * per_epoch))

@@ -7,13 +7,15 @@ they wrap.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from pophood.train.data.dataset.batch import IGNORED, Batch
-from pophood.train.model.attention import Spans, spans_of
+from pophood.train.data.dataset.packing import IGNORED, Batch
+from pophood.train.model.attention import DocumentGroup, Spans, spans_of
 from pophood.train.model.loss import cross_entropy
 from pophood.train.model.transformer import Model
 
@@ -43,7 +45,8 @@ class BatchTensors(NamedTuple):
         """Return the batch on a device."""
         states = None if self.states is None else self.states.to(device)
         tokens, targets, positions = (x.to(device) for x in (self.tokens, self.targets, self.positions))
-        return BatchTensors(tokens, targets, positions, self.spans.to(device), states, self.first)
+        spans = tuple(DocumentGroup(*(x.to(device) for x in group)) for group in self.spans)
+        return BatchTensors(tokens, targets, positions, spans, states, self.first)
 
     @property
     def learned(self) -> int:
@@ -53,6 +56,17 @@ class BatchTensors(NamedTuple):
     def without_targets(self) -> BatchTensors:
         """Return the batch with every target ignored, so that it adds nothing to a loss."""
         return self._replace(targets=torch.full_like(self.targets, IGNORED))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a model without dropout inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 class LossModule(nn.Module):

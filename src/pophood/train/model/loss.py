@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pophood.train.data.dataset.batch import IGNORED
+from pophood.train.data.dataset.packing import IGNORED
 from pophood.train.model import torch_private
-from pophood.train.model.ops import bits, num_threads, training, uses_native
+from pophood.train.model.ops import apply, bits, num_threads, training, uses_native
 
 CHUNK_ROWS = 256  # 26 MB of logits for 50,257 tokens; with AMX, twice as many rows are a fifth slower
 ROUND_ROWS = 32  # row counts are multiples of this, because oneDNN compiles a program for every shape
@@ -90,10 +90,8 @@ def _native_chunk(
     if padding := -count % ROUND_ROWS:  # rows of zeros, which have no gradient
         rows, wanted = F.pad(rows, (0, 0, 0, padding)), F.pad(wanted, (0, padding))
     as_columns = logits_as_columns()
-    if as_columns:
-        logits = torch.mm(weight, rows.T, out=_logits_buffer(len(weight), len(rows)))
-    else:
-        logits = torch.mm(rows, weight.T, out=_logits_buffer(len(rows), len(weight)))
+    left, right = (weight, rows.T) if as_columns else (rows, weight.T)
+    logits = torch.mm(left, right, out=_logits_buffer(len(left), right.shape[1]))
     loss = np.empty(len(rows), np.float32)
     needs_gradient = d_hidden is not None or d_weight is not None
     training.cross_entropy(
@@ -131,7 +129,4 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float)
     rows = hidden.flatten(0, 1)
     if not bool(learned.all()):
         rows = rows[learned]
-    result: Tensor = CrossEntropyFunction.apply(  # type: ignore[no-untyped-call]
-        rows, weight, targets.flatten()[learned], scale
-    )
-    return result
+    return apply(CrossEntropyFunction, rows, weight, targets.flatten()[learned], scale)

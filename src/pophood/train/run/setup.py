@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pophood.errors import BadInput
 from pophood.model.lm import LM
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Data, DataOptions, PackedSampler, open_data
+from pophood.train.data import Data, DataOptions, DataProgress, PackedSampler, open_data
 from pophood.train.data.dataset.packing import SampledBatches
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.model.build import build_model
@@ -20,9 +20,7 @@ from pophood.train.settings import TrainSettings
 from pophood.train.torch_install import import_torch
 
 if TYPE_CHECKING:
-    import torch
-
-    from pophood.train.data import DataProgress
+    from pophood.train.checkpoint.save_load import TrainerState
     from pophood.train.loop.trainer import Trainer
 
 VALIDATION_POSITIONS, BRIEF_VALIDATION_POSITIONS = 8192, 2048  # at most, before anything was timed
@@ -82,17 +80,15 @@ def validation_batches(setup: RunSetup, positions: int = 0) -> SampledBatches | 
     settings = setup.settings
     if not len(setup.data.validation):
         return None
-    sampler = PackedSampler(
-        setup.data.validation, settings.batch_size, settings.length, settings.seed, shuffle=False
-    )
-    usual = BRIEF_VALIDATION_POSITIONS if settings.brief else VALIDATION_POSITIONS
-    return SampledBatches(sampler, positions or usual)
+    positions = positions or (BRIEF_VALIDATION_POSITIONS if settings.brief else VALIDATION_POSITIONS)
+    size, length, seed = settings.batch_size, settings.length, settings.seed
+    return SampledBatches(setup.data.validation, size, length, seed, positions)
 
 
 def make_trainer(
     setup: RunSetup,
     *,
-    save: Callable[[tuple[Mapping[str, torch.Tensor], Mapping[str, Any]]], str],
+    save: Callable[[TrainerState], str],
     should_stop: Callable[[], str | None],
     positions: int = 0,
 ) -> Trainer:
@@ -130,11 +126,8 @@ def quantization_message(setup: RunSetup, trainer: Trainer) -> list[str]:
     from pophood.train.loop.quantization_loss import quantization_report
 
     few = 1 if setup.settings.brief else 0  # a single batch if there is little time
-    return [
-        quantization_report(
-            trainer.model, setup.lm.bundle.weights, validation_batches(setup, few) or trainer.train
-        )
-    ]
+    batches = validation_batches(setup, few) or trainer.train
+    return [quantization_report(trainer.model, setup.lm.bundle.weights, batches)]
 
 
 def default_out(paths: Sequence[Path], kind: str) -> str:

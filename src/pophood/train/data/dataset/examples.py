@@ -6,7 +6,7 @@ An example's ids are read on access. `pieces` are the parts of documents that on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -77,11 +77,8 @@ class Examples(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         row = self._row(index)
         start, end = int(row["start"]), int(row["end"])
-        stop = end if self._splits(row) else min(end, start + self.length + 1)
+        stop = end if self._splits(row["text"]) else min(end, start + self.length + 1)
         return self._example(row, start, stop, end - stop)
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self[i] for i in range(len(self)))
 
     def whole(self, index: int) -> Example:
         """Return an example together with the ids that are cut off; its `cut` still counts them."""
@@ -91,8 +88,7 @@ class Examples(Sequence[Example]):
 
     def source(self, index: int) -> str:
         """Return the file and line of an example, such as "notes.jsonl:12"."""
-        row = self._row(index)
-        return f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
+        return self._source(self._row(index))
 
     def fields(self, *names: str) -> tuple[NDArray[Any], ...]:
         """Return columns of DOCUMENT for these examples."""
@@ -109,7 +105,7 @@ class Examples(Sequence[Example]):
     def cut_documents(self) -> NDArray[np.bool_]:
         """A mask of the examples that lose learned ids at their end."""
         start, last, text = self.fields("start", "last", "text")
-        return np.asarray((last - start > self.length) & ~self._splits_of(text))
+        return np.asarray((last - start > self.length) & ~self._splits(text))
 
     def pieces(self) -> Pieces:
         """Return the pieces of one epoch. Every learned id is the target of exactly one piece.
@@ -123,7 +119,7 @@ class Examples(Sequence[Example]):
         (learned,) = self.fields("learned")
         full = learned == end - start - 1
         count = np.minimum(last - start, self.length)
-        several = (end - start > self.length + 1) & self._splits_of(text)
+        several = (end - start > self.length + 1) & self._splits(text)
         whole = np.flatnonzero(~several & (first <= start + self.length) & (count > 0))
         parts: list[tuple[NDArray[Any], ...]] = [(start[whole], count[whole], whole)]
         parts += [
@@ -161,11 +157,9 @@ class Examples(Sequence[Example]):
             return count
         return low + int(np.flatnonzero(ends == ends.max())[-1])
 
-    def _splits(self, row: Any) -> bool:
-        return self.long == "split" or (self.long == "auto" and bool(row["text"]))
-
-    def _splits_of(self, text: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return text if self.long == "auto" else np.full(len(text), self.long == "split")
+    def _splits(self, text: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return for each document whether it is split if it is long, given whether it is plain text."""
+        return text if self.long == "auto" else np.full_like(text, self.long == "split")
 
     def _row(self, index: int) -> Any:
         index = range(len(self))[index]  # IndexError, and numbers from the end
@@ -175,5 +169,7 @@ class Examples(Sequence[Example]):
         ids = np.array(self.store.ids[start:end], np.int64)
         trained = self.store.trained(start, end)
         trained[:1] = False  # it has no predecessor, also in a part of a document
-        source = f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"
-        return Example(ids, trained, source, cut)
+        return Example(ids, trained, self._source(row), cut)
+
+    def _source(self, row: Any) -> str:
+        return f"{self.store.facts['files'][int(row['file'])]}:{int(row['line'])}"

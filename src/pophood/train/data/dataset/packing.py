@@ -9,16 +9,44 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
-from pophood.train.data.dataset.batch import IGNORED, Batch
 from pophood.train.data.dataset.examples import Examples, Pieces
 
+IGNORED = -100  # the target where nothing is learned, as in PyTorch
 WINDOW = 8192  # pieces that are packed together
 _STEP = 16  # the width of a batch is a multiple of this
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B rows of T positions. A row has one or more documents, which do not attend to each other.
+
+    `targets[b, t]` is the token after `tokens[b, t]`, or -100 if that is not learned (already shifted).
+    Positions restart with every document; `documents` numbers them within their row, and -1 is padding. The
+    last batch of an epoch may have fewer rows. T is the length of the longest row, rounded up to 16.
+    """
+
+    tokens: NDArray[np.int64]  # [B, T]
+    targets: NDArray[np.int64]  # [B, T]
+    positions: NDArray[np.int64]  # [B, T]
+    documents: NDArray[np.int32]  # [B, T]
+    sources: tuple[str, ...]  # "notes.txt:12" for every document, row by row
+    pieces: tuple[int, ...] = ()  # the number of each document's piece in the examples
+
+
+class Batches(Protocol):
+    """A source of batches, such as the packed sampler; an (epoch, index) always gives the same batch."""
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Return one batch of rows."""
+
+    def batches_per_epoch(self, epoch: int) -> int:
+        """Return the number of batches in an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,36 +145,23 @@ class PackedSampler:
         return Batch(tokens, targets, positions, documents, tuple(sources), numbers)
 
 
-class SampledBatches:
-    """A subset of a sampler's batches, spread evenly: at most `positions`, so that validation stays cheap."""
+class SampledBatches(PackedSampler):
+    """A subset of the batches of one epoch, spread evenly, so that validation stays cheap."""
 
-    def __init__(self, sampler: PackedSampler, positions: int) -> None:
-        self._sampler = sampler
-        total = sampler.batches_per_epoch(0)
-        count = min(total, max(1, positions // (sampler.batch_size * sampler.length)))
+    def __init__(self, examples: Examples, batch_size: int, length: int, seed: int, positions: int) -> None:
+        """`positions`: the most to select, but at least one batch is selected."""
+        super().__init__(examples, batch_size, length, seed, shuffle=False)
+        total = super().batches_per_epoch()
+        count = min(total, max(1, positions // (batch_size * length)))
         self._chosen = [i * total // count for i in range(count)]
 
-    @property
-    def examples(self) -> Examples:
-        """The examples that the pieces are cut from."""
-        return self._sampler.examples
-
-    @property
-    def pieces(self) -> Pieces:
-        """All pieces, including those outside the selected batches."""
-        return self._sampler.pieces
-
-    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
-        """Return the numbers of the pieces in each row of a batch."""
-        return self._sampler.rows(0, self._chosen[index])
-
-    def batch(self, epoch: int, index: int) -> Batch:
-        """Return one of the selected batches."""
-        return self._sampler.batch(0, self._chosen[index])
-
-    def batches_per_epoch(self, epoch: int) -> int:
+    def batches_per_epoch(self, epoch: int = 0) -> int:
         """Return the number of selected batches, the same in every epoch."""
         return len(self._chosen)
+
+    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
+        """Return the numbers of the pieces in each row of a selected batch."""
+        return super().rows(0, self._chosen[index])
 
 
 def pack(counts: NDArray[np.int32], length: int, random: np.random.Generator | None = None) -> EpochPacking:
