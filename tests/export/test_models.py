@@ -69,13 +69,14 @@ def test_what_trained_is_what_was_written(tmp_path: Path, family: str) -> None:
 
     from pophood.train.model.attention import WHOLE
     from pophood.train.model.lora import add_lora, lora_layers
+    from pophood.train.model.precision import load_f32
     from pophood.train.model.transformer import Model
     from pophood.train.settings import LoraSettings
 
     bundle = small(tmp_path, family, "folder")
     adapter = random_adapter(bundle.config)
     model = Model(bundle.config)
-    model.load(bundle.weights)
+    load_f32(model, bundle.weights)
     add_lora(model, LoraSettings(rank=4, alpha=6.0))
     ids = bundle.tokenizer.encode(TEXT)
     with torch.no_grad():

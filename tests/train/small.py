@@ -15,6 +15,7 @@ from pophood.train.data import Data, PackedSampler
 from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.lora import add_lora
+from pophood.train.model.precision import load_f32
 from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.settings import LoraSettings, Method, TrainSettings
 from tests.tiny import Values, tiny_config
@@ -78,7 +79,7 @@ def model_of(case: Case) -> Model:
     config = tiny_config(case.family, **SMALL, n_kv_head=KEY_HEADS[case.family])
     model = Model(config, DropoutRates(case.dropout, case.dropout, case.dropout))
     values = Values(config)
-    model.load({name: values(name) for name, _ in model.named_parameters()})
+    load_f32(model, {name: values(name) for name, _ in model.named_parameters()})
     model.recompute = case.recompute
     torch.manual_seed(1)
     if case.method == "lora":

@@ -13,6 +13,7 @@ from pophood.model.bundle import Bundle, open_bundle
 from pophood.train.model.attention import WHOLE
 from pophood.train.model.lora import LoraLinear, add_lora, lora_layers
 from pophood.train.model.loss import cross_entropy
+from pophood.train.model.precision import load_f32
 from pophood.train.model.transformer import Model
 from pophood.train.settings import LoraSettings
 from tests.tiny import tiny_folder
@@ -30,7 +31,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def adapted(bundle: Bundle, settings: LoraSettings, fill: bool = True) -> Model:
     model = Model(bundle.config)
-    model.load(bundle.weights)
+    load_f32(model, bundle.weights)
     add_lora(model, settings)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -42,7 +43,7 @@ def adapted(bundle: Bundle, settings: LoraSettings, fill: bool = True) -> Model:
 
 def test_it_starts_as_the_unchanged_model(bundle: Bundle) -> None:
     plain = Model(bundle.config)
-    plain.load(bundle.weights)
+    load_f32(plain, bundle.weights)
     model = adapted(bundle, LoraSettings(), fill=False)
     assert torch.equal(model(TOKENS, POSITIONS, WHOLE), plain(TOKENS, POSITIONS, WHOLE))
     assert {name.rsplit(".", 1)[1] for name, p in model.named_parameters() if p.requires_grad} == {
@@ -100,7 +101,7 @@ def test_fusing_changes_nothing(bundle: Bundle) -> None:
 def test_dropout_applies_to_the_branch_alone(bundle: Bundle) -> None:
     """With B at zero the branch is zero, with dropout or without; otherwise dropout changes the output."""
     plain = Model(bundle.config)
-    plain.load(bundle.weights)
+    load_f32(plain, bundle.weights)
     empty = adapted(bundle, LoraSettings(rank=4, dropout=0.5), fill=False).train()
     assert torch.allclose(empty(TOKENS, POSITIONS, WHOLE), plain(TOKENS, POSITIONS, WHOLE), atol=1e-5)
     filled = adapted(bundle, LoraSettings(rank=4, dropout=0.5))

@@ -15,7 +15,7 @@ from pophood.model.engine import Engine
 from pophood.train.model.attention import WHOLE, spans_of
 from pophood.train.model.loss import cross_entropy
 from pophood.train.model.ops import dropout_add
-from pophood.train.model.precision import to_bf16
+from pophood.train.model.precision import load_f32, to_bf16
 from pophood.train.model.transformer import DropoutRates, Model
 from tests.tiny import tiny_folder
 
@@ -32,7 +32,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def model_of(bundle: Bundle, dropout: float = 0.0) -> Model:
     model = Model(bundle.config, DropoutRates(dropout, dropout, dropout))
-    model.load(bundle.weights)
+    load_f32(model, bundle.weights)
     return model
 
 

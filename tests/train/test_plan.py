@@ -20,7 +20,7 @@ from pophood.train.loop.clock import Pace
 from pophood.train.loop.optimizer import make_optimizer
 from pophood.train.loop.trainer import Trainer
 from pophood.train.model.attention import WHOLE
-from pophood.train.model.precision import to_bf16
+from pophood.train.model.precision import load_f32, to_bf16
 from pophood.train.model.transformer import Model
 from pophood.train.run import memory, timing
 from pophood.train.run.memory import estimate_memory, refuse_unfit, remedies
@@ -227,7 +227,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(family: str, width: 
     )
     model, kept = Model(config), dict[int, int]()
     values = Values(config)
-    model.load({name: values(name) for name, _ in model.named_parameters()})
+    load_f32(model, {name: values(name) for name, _ in model.named_parameters()})
     known = {p.untyped_storage().data_ptr() for p in model.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -158,6 +158,6 @@ def test_documents_of_all_lengths_need_few_shapes() -> None:
     shapes = set()
     for _ in range(200):
         numbers = np.cumsum(random.random((4, 256)) < random.uniform(0.005, 0.2), axis=1).astype(np.int32)
-        shapes |= {tuple(group.gather.shape) for group in spans_of(numbers).groups}
+        shapes |= {tuple(group.gather.shape) for group in spans_of(numbers)}
     assert len(shapes) < 120  # out of up to a thousand
     assert {n for shape in shapes for n in shape} <= {1, 2, 3} | {k << n for k in (2, 3) for n in range(1, 9)}

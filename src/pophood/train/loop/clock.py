@@ -104,9 +104,8 @@ class Clock:
         return max(0.0, self.total - self.used())
 
 
-ScheduleChange = tuple[
-    int, float
-]  # the step where the number of steps last changed, and the share done by then
+# The step where the number of steps last changed, and the share done by then.
+ScheduleChange = tuple[int, float]
 UNCHANGED: ScheduleChange = (0, 0.0)
 
 

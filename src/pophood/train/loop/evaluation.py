@@ -10,18 +10,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.model.engine import CancelFlag, Engine
+from pophood.model.lm import LM
 from pophood.model.score import log_softmax_at, logit_rows
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.train.data import DataOptions, Examples
+from pophood.train.data import DataOptions, Examples, open_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +65,6 @@ def evaluate(
 
         pophood.evaluate(lm, "notes.txt").perplexity
     """
-    from pophood.train.data import DataOptions, open_data
-
     options = options or DataOptions(length=min(1024, lm.engine.context))
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(options, validation=0))
     return loss_of(lm.engine, data.train, progress=progress)

@@ -56,12 +56,11 @@ class ResumableState:
             if moments:
                 tensors[f"mean.{name}"] = moments["exp_avg"]
                 tensors[f"square.{name}"] = moments["exp_avg_sq"]
-        facts: dict[str, Any] = {name: getattr(self, name) for name in STATE_FIELDS}
-        ratio = self.clock.ratio if self.clock is not None else 1.0
-        facts |= {
+        facts: dict[str, Any] = {
+            **{name: getattr(self, name) for name in STATE_FIELDS},
             "every": self.every,
             "turn": list(self.schedule_change),
-            "ratio": ratio,
+            "ratio": self.clock.ratio if self.clock is not None else 1.0,
             "validation_loss": self.loss if self.evaluated == self.step else None,
             "settings": asdict(self.settings),
             "torch": torch.__version__,
@@ -91,9 +90,7 @@ class ResumableState:
         if self.clock is not None:
             self.clock.ratio, self.clock.rough = complete["ratio"], False
         self.loss, self.saved = facts["validation_loss"], self.step
-        for rank in range(
-            self.group.size
-        ):  # every rank looks up every tensor, because a lookup is a broadcast
+        for rank in range(self.group.size):  # a lookup is a broadcast, so every rank looks up every tensor
             random = tensors.get(f"random.{rank}" if rank else "random")
             if rank == self.group.rank:
                 _set_random(random, self.settings.seed + rank + self.step * self.group.size)

@@ -11,7 +11,7 @@ import torch
 from pophood.train.distributed.sharding import DistributedModel
 from pophood.train.loop.optimizer import Optimizer
 from pophood.train.loop.optimizer import clip as clip_gradients
-from pophood.train.model.batch_loss import BatchTensors
+from pophood.train.model.batch_loss import BatchTensors, evaluating
 
 
 class LossDiverged(RuntimeError):
@@ -31,13 +31,6 @@ class StepResult(NamedTuple):
     gradient: float
 
 
-class Gradients(NamedTuple):
-    """Facts about the gradients that the parameters hold: their mean loss, and the number of targets."""
-
-    loss: float
-    learned: int
-
-
 def train_step(
     model: DistributedModel,
     optimizer: Optimizer,
@@ -46,11 +39,12 @@ def train_step(
     clip: float,
     interrupt: Callable[[], None] = lambda: None,
     limit: float = math.inf,
-    ready: Gradients | None = None,
+    ready: tuple[float, int] | None = None,
 ) -> StepResult:
     """Update the model once from all batches; every target has the same weight, whichever batch it is in.
 
-    Every process brings the same number of batches. `ready` means that the gradients are computed already.
+    Every process brings the same number of batches. `ready` is the result of `gradients_of` if the gradients
+    are computed already.
     `interrupt` is called between two batches and may raise. Raises LossDiverged for a loss or gradient that
     is not finite, or a mean loss above `limit`. If anything is raised, weights and optimizer are unchanged.
     """
@@ -71,8 +65,11 @@ def gradients_of(
     optimizer: Optimizer,
     batches: Sequence[BatchTensors],
     interrupt: Callable[[], None] = lambda: None,
-) -> Gradients:
-    """Compute a step's gradients into the parameters; if anything is raised, the gradients are dropped."""
+) -> tuple[float, int]:
+    """Compute a step's gradients into the parameters; return the mean loss and the number of targets.
+
+    If anything is raised, the gradients are dropped.
+    """
     group = model.group
     learned = int(*group.sum(sum(batch.learned for batch in batches)))
     loss = 0.0
@@ -88,7 +85,7 @@ def gradients_of(
         except BaseException:
             optimizer.zero_grad()
             raise
-    return Gradients(loss, learned)
+    return loss, learned
 
 
 def evaluate(
@@ -103,18 +100,13 @@ def evaluate(
     return total / max(count, 1)
 
 
-@torch.no_grad()
 def losses_of(
     model: DistributedModel, batches: Iterable[BatchTensors], known: tuple[float, int] = (0.0, 0)
 ) -> tuple[float, int]:
     """Return the summed loss of this process's batches, in nats, and the number of their targets."""
-    training = model.model.training
-    model.model.eval()
     loss, learned = known
-    try:
+    with torch.no_grad(), evaluating(model.model):
         for batch in batches:
             loss += float(model.loss(batch, 1.0)) / model.group.size
             learned += batch.learned
-    finally:
-        model.model.train(training)
     return loss, learned

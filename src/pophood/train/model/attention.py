@@ -6,8 +6,7 @@ documents rather than of the row, and torch's fused kernel needs no mask.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pophood.train.model.buffer_pool import take, take_like
-from pophood.train.model.ops import bits, dropout_seed, num_threads, training, uses_native
+from pophood.train.model.ops import apply, bits, dropout_seed, num_threads, training, uses_native
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentGroup:
+class DocumentGroup(NamedTuple):
     """Documents of similar length: `gather` [n, length] indexes [B * T]; `_rounded` pads n and length."""
 
     gather: Tensor
@@ -28,29 +26,14 @@ class DocumentGroup:
     target: Tensor  # the rows in [B * T] that these entries come from
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """The documents of a batch, in groups; without groups, every row is one document."""
-
-    groups: tuple[DocumentGroup, ...] = ()
-
-    def to(self, device: str) -> Spans:
-        """Copy to a device."""
-        return Spans(
-            tuple(
-                DocumentGroup(g.gather.to(device), g.source.to(device), g.target.to(device))
-                for g in self.groups
-            )
-        )
-
-
-WHOLE = Spans()  # every row is one document
+Spans = tuple[DocumentGroup, ...]  # the documents of a batch
+WHOLE: Spans = ()  # every row is one document
 
 
 def spans_of(documents: NDArray[np.int32]) -> Spans:
     """Return the documents of a batch from their numbers [B, T]. Padding has number -1 and attends to itself.
 
-    >>> len(spans_of(np.zeros((2, 8), np.int32)).groups)
+    >>> len(spans_of(np.zeros((2, 8), np.int32)))
     0
     """
     rows, length = documents.shape
@@ -73,7 +56,7 @@ def spans_of(documents: NDArray[np.int32]) -> Spans:
         groups.append(
             DocumentGroup(torch.from_numpy(gather), torch.from_numpy(source), torch.from_numpy(gather[real]))
         )
-    return Spans(tuple(groups))
+    return tuple(groups)
 
 
 def _rounded(n: int) -> int:
@@ -90,12 +73,12 @@ def _rounded(n: int) -> int:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) -> Tensor:
     """softmax(q . k / sqrt(D)) . v within each document: [B, T, H|K, D] -> [B, T, H, D]."""
-    if not spans.groups:
+    if not spans:
         return _causal(q, k, v, dropout)
     b, t = q.shape[:2]
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # [B * T, H|K, D]
     z = torch.zeros_like(q)
-    for group in spans.groups:
+    for group in spans:
         part = _causal(q[group.gather], k[group.gather], v[group.gather], dropout)
         z = z.index_copy(0, group.target, part.flatten(0, 1)[group.source])
     return z.view(b, t, *z.shape[1:])
@@ -103,8 +86,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
     if uses_native(q):
-        z: Tensor = AttentionFunction.apply(q, k, v, dropout)  # type: ignore[no-untyped-call]
-        return z
+        return apply(AttentionFunction, q, k, v, dropout)
     grouped = q.shape[2] != k.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H|K, T, D]
     z = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)

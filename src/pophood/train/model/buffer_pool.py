@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,9 +66,14 @@ def release_free_memory() -> None:
     _call_glibc("malloc_trim", 0)
 
 
-def _call_glibc(name: str, *arguments: int) -> None:
+def process_function(name: str) -> Any:
+    """Return a C function of the libraries that this process has loaded, or None."""
     try:
-        function = getattr(ctypes.CDLL(None), name)
+        return getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
-        return
-    function(*arguments)
+        return None
+
+
+def _call_glibc(name: str, *arguments: int) -> None:
+    if (function := process_function(name)) is not None:
+        function(*arguments)

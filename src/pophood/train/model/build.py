@@ -60,14 +60,12 @@ def adapter_of(model: Model, settings: TrainSettings, name: str, base: Mapping[s
     """Copy what LoRA has learned so far into an adapter."""
     from pophood.train.model.lora import lora_layers
 
-    pairs = {
-        target: (
-            layer.lora_a.detach().float().cpu().numpy().copy(),
-            layer.lora_b.detach().float().cpu().numpy().copy(),
-        )
-        for target, layer in lora_layers(model).items()
-    }
+    def array(parameter: Any) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = parameter.detach().float().cpu().numpy()
+        return values.copy()
+
     lora = settings.lora
+    pairs = {name: (array(layer.lora_a), array(layer.lora_b)) for name, layer in lora_layers(model).items()}
     return Adapter(name, lora.rank, float(lora.alpha), lora.scale, pairs, dict(base))
 
 
@@ -84,9 +82,8 @@ class TrainedWeights:
 
         if name not in self._trained:
             return self._weights[name]
-        master = self._trained[name].detach().float()
-        if name in self._remainders:
-            master = join_master(self._trained[name].detach(), self._remainders[name])
+        weight = self._trained[name].detach()
+        master = join_master(weight, self._remainders[name]) if name in self._remainders else weight.float()
         values: NDArray[np.float32] = master.cpu().numpy()
         return values
 

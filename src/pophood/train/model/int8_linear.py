@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.train.model.linear import matmul
+from pophood.train.model.ops import apply
 from pophood.train.model.transformer import DropoutRates, Model
 
 GROUP = 32  # inputs per scale
@@ -80,8 +81,7 @@ def frozen_linear(x: Tensor, weight: Tensor | Int8Weight, bias: Tensor | None) -
     """x W^T + b for a frozen weight: [..., in] -> [..., out]."""
     if not isinstance(weight, Int8Weight):
         return F.linear(x, weight, bias)
-    y: Tensor = Int8LinearFunction.apply(x, weight, bias)  # type: ignore[no-untyped-call]
-    return y
+    return apply(Int8LinearFunction, x, weight, bias)
 
 
 class Int8Linear(nn.Module):

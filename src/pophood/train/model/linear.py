@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pophood.train.model.buffer_pool import take
+from pophood.train.model.ops import apply
 
 CHUNK_ROWS = 512
 WHOLE_ROWS = 2048  # from this many rows on, the whole product is as fast as its chunks
@@ -65,5 +66,4 @@ class Linear(nn.Linear):
         """[..., in] -> [..., out]."""
         if x.dtype is not torch.bfloat16:
             return F.linear(x, self.weight, self.bias)
-        y: Tensor = LinearFunction.apply(x, self.weight, self.bias)  # type: ignore[no-untyped-call]
-        return y
+        return apply(LinearFunction, x, self.weight, self.bias)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pophood.errors import BadInput
 from pophood.train.model.int8_linear import Int8Linear, Int8Weight, dense_weight, frozen_linear
 from pophood.train.model.linear import matmul
+from pophood.train.model.ops import apply
 from pophood.train.model.transformer import Model
 from pophood.train.settings import LoraSettings
 
@@ -73,10 +74,7 @@ class LoraLinear(nn.Module):
             a, b = self.lora_a.to(x.dtype), self.lora_b.to(x.dtype)
             hidden = F.dropout(x, self.dropout) @ a.T
             return frozen_linear(x, self.weight, self.bias) + (hidden @ b.T) * self.scale
-        y: Tensor = LoraFunction.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale
-        )
-        return y
+        return apply(LoraFunction, x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale)
 
     def fuse(self) -> nn.Linear:
         """Return a plain layer whose matrix includes the branch."""

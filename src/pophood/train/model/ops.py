@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pophood._native import training as training  # re-exported: no other module of train imports _native
 from pophood.train.model import torch_private
-from pophood.train.model.buffer_pool import take_like
+from pophood.train.model.buffer_pool import process_function, take_like
 
 
 def uses_native(x: Tensor) -> bool:
@@ -32,6 +32,11 @@ def bits(x: Tensor) -> NDArray[np.int16]:
     """Return a bfloat16 tensor's bits; they share its memory if it is contiguous."""
     values: NDArray[np.int16] = x.detach().contiguous().view(torch.int16).numpy()
     return values
+
+
+def apply(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
+    """Return the result of an autograd function; torch declares its `apply` without types."""
+    return function.apply(*inputs)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def num_threads() -> int:
@@ -50,11 +55,8 @@ def share_torch_threads() -> None:
     Those threads spin between two products, and a second set would compete with them for the cores. Only
     GNU's OpenMP can be shared; with another runtime the kernels keep their own threads.
     """
-    try:
-        region = ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value
-    except (AttributeError, OSError, TypeError):  # TypeError: CDLL(None) on Windows
-        return
-    training.use_openmp_threads(region or 0)
+    if (region := process_function("GOMP_parallel")) is not None:
+        training.use_openmp_threads(ctypes.cast(region, ctypes.c_void_p).value or 0)
 
 
 # Address, number of elements, and the function that recomputes the value.
@@ -118,10 +120,7 @@ class GeluFunction(torch.autograd.Function):
 
 def gelu(x: Tensor) -> Tensor:
     """GELU in the tanh form, as in GPT-2."""
-    if not uses_native(x):
-        return F.gelu(x, approximate="tanh")
-    y: Tensor = GeluFunction.apply(x)  # type: ignore[no-untyped-call]
-    return y
+    return apply(GeluFunction, x) if uses_native(x) else F.gelu(x, approximate="tanh")
 
 
 class SwigluFunction(torch.autograd.Function):
@@ -146,10 +145,7 @@ class SwigluFunction(torch.autograd.Function):
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, elementwise."""
-    if not uses_native(gate):
-        return F.silu(gate) * up
-    y: Tensor = SwigluFunction.apply(gate, up)  # type: ignore[no-untyped-call]
-    return y
+    return apply(SwigluFunction, gate, up) if uses_native(gate) else F.silu(gate) * up
 
 
 class NormFunction(torch.autograd.Function):
@@ -184,8 +180,7 @@ class NormFunction(torch.autograd.Function):
 def norm(x: Tensor, gain: Tensor, bias: Tensor | None, eps: float, rms: bool) -> Tensor:
     """Layer norm, or RMS norm if `rms`, over the last axis."""
     if uses_native(x):
-        y: Tensor = NormFunction.apply(x, gain, bias, eps, rms)  # type: ignore[no-untyped-call]
-        return y
+        return apply(NormFunction, x, gain, bias, eps, rms)
     if rms:
         return F.rms_norm(x, x.shape[-1:], gain, eps)
     return F.layer_norm(x, x.shape[-1:], gain, bias, eps)
@@ -212,8 +207,7 @@ class DropoutAddFunction(torch.autograd.Function):
 def dropout_add(x: Tensor | None, y: Tensor, rate: float) -> Tensor:
     """x + dropout(y), or dropout(y) if x is None."""
     if rate and uses_native(y):
-        out: Tensor = DropoutAddFunction.apply(x, y, rate)  # type: ignore[no-untyped-call]
-        return out
+        return apply(DropoutAddFunction, x, y, rate)
     y = F.dropout(y, rate) if rate else y
     return y if x is None else x + y
 
@@ -238,8 +232,6 @@ class RopeFunction(torch.autograd.Function):
 def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     """Rotate the pairs (i, i + D/2) of every head by its token's angles: [B, T, H, D], [B, T, 1, D/2]."""
     if uses_native(x):
-        y: Tensor = RopeFunction.apply(x.contiguous(), cosines, sines)  # type: ignore[no-untyped-call]
-        return y
+        return apply(RopeFunction, x.contiguous(), cosines, sines)
     a, b = x.chunk(2, -1)
-    rotated = torch.cat((a * cosines - b * sines, b * cosines + a * sines), -1)
-    return rotated.to(x.dtype)
+    return torch.cat((a * cosines - b * sines, b * cosines + a * sines), -1).to(x.dtype)

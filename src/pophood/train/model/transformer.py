@@ -6,17 +6,14 @@ F inner features, V vocabulary. Parameters have the canonical names of `config.t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pophood.config import ModelConfig, tensor_shapes
+from pophood.config import ModelConfig
 from pophood.train.model.attention import Spans, attend
 from pophood.train.model.linear import Linear
 from pophood.train.model.ops import apply_rope, dropout_add, gelu, norm, recompute_saved, swiglu
@@ -58,9 +55,8 @@ class SelfAttention(nn.Module):
         self.k_norm = NormLayer(d, config.norm_eps, rms=True) if config.qk_norm else None
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
-        q, k, v = (
-            m(x).unflatten(-1, (-1, self.head_dim)) for m in (self.q, self.k, self.v)
-        )  # [B, T, H|K, D]
+        # [B, T, H|K, D]
+        q, k, v = (m(x).unflatten(-1, (-1, self.head_dim)) for m in (self.q, self.k, self.v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
@@ -151,9 +147,8 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, dropout: DropoutRates = DropoutRates()) -> None:  # noqa: B008 - immutable
         super().__init__()
         self.config, self.recompute = config, False
-        self.master_remainder: dict[
-            str, Tensor
-        ] = {}  # of bfloat16 weights with float32 masters (precision.py)
+        # Of bfloat16 weights with float32 masters (precision.py).
+        self.master_remainder: dict[str, Tensor] = {}
         self.embed = Embed(config)
         self.dropout = dropout.embedding
         self.blocks = nn.ModuleList(TransformerBlock(config, dropout) for _ in range(config.n_layer))
@@ -190,9 +185,3 @@ class Model(nn.Module):
             return None
         angle = positions[..., None].float() * self.frequencies.to(positions.device)
         return angle.cos()[..., None, :], angle.sin()[..., None, :]
-
-    def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Copy every weight into the parameter of the same name."""
-        with torch.no_grad():
-            for name in tensor_shapes(self.config):
-                self.get_parameter(name).numpy()[...] = weights[name]

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = 2  # that stay on disk
 ON_THE_WAY, BRIEF_ON_THE_WAY = 0.1, 0.05  # shares of the minutes for evaluations, checkpoints and samples
-EVALUATION, LARGEST_EVALUATION = (
-    0.02,
-    0.04,
-)  # shares for one evaluation: usual; most, to reach the next number
+# Shares of the minutes for one evaluation: the usual one, and the largest, to reach the next number.
+EVALUATION, LARGEST_EVALUATION = 0.02, 0.04
 FEWEST_POSITIONS = 2048  # of an evaluation, if the larger share allows it
 WRITING, WRITING_SHARE = 2.0, 0.04  # seconds for writing a small result; at most this share of the minutes
 SAMPLING = 0.25  # time of the samples after one evaluation, relative to measuring the model before the run
@@ -55,12 +53,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Return whether there is enough memory and disk."""
-        return self.memory_missing <= 0 and self.disk <= self.free_disk
-
-    @property
-    def memory_missing(self) -> int:
-        """Bytes of memory that are needed beyond the free ones."""
-        return self.memory - self.free_memory
+        return self.memory <= self.free_memory and self.disk <= self.free_disk
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
@@ -89,8 +82,6 @@ class Timed(NamedTuple):
 
 def schedule(trainer: Trainer, timed: Timed, out: Path, elapsed: Callable[[], float]) -> Plan:
     """Plan the steps of the whole run; a run of minutes also gets its clock, which reconsiders them."""
-    from pophood.train.run.timing import plan_steps
-
     settings, group = trainer.settings, trainer.group
     parts = group.size if trainer.distributed.shard else 1
     checkpoint, result = checkpoint_bytes(trainer), _result_bytes(trainer)
@@ -113,7 +104,7 @@ def schedule(trainer: Trainer, timed: Timed, out: Path, elapsed: Callable[[], fl
         trainer.clock.ending = reserve
         trainer.clock.between = (evaluations - 1) * each / steps
     else:
-        steps = plan_steps(trainer)
+        steps = trainer.requested_steps() or 1
     steps = trainer.steps or steps
     per_epoch = trainer.train.batches_per_epoch(0) / (settings.accumulation * group.size)
     learning, often = timed.step.seconds(steps), min(evaluations, steps)
@@ -156,13 +147,9 @@ def moments_bytes(trainer: Trainer) -> int:
 
 def checkpoint_bytes(trainer: Trainer) -> int:
     """Return the bytes of a checkpoint: trained weights, the rest of their masters if any, two moments."""
-    trained = sum(p.nbytes for p in trainer.trained.values())
-    low = sum(
-        trainer.model.master_remainder[name].nbytes
-        for name in trainer.trained
-        if name in trainer.model.master_remainder
-    )
-    return trained + low + moments_bytes(trainer)
+    trained, remainders = trainer.trained, trainer.model.master_remainder
+    rest = sum(remainder.nbytes for name, remainder in remainders.items() if name in trained)
+    return sum(p.nbytes for p in trained.values()) + rest + moments_bytes(trainer)
 
 
 def _result_bytes(trainer: Trainer) -> int:

@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 import torch
 
 from pophood.train.loop.clock import Pace
 from pophood.train.loop.optimizer import NoOpOptimizer
 from pophood.train.loop.step import LossDiverged, gradients_of, losses_of, train_step
-from pophood.train.loop.trainer import ComputedStep, steps_of_settings
-
-if TYPE_CHECKING:
-    from pophood.train.loop.trainer import Trainer
+from pophood.train.loop.trainer import ComputedStep, Trainer
 
 PASSES, TIMING_SECONDS = 3, 5.0  # timed passes, after one that is not timed, and the seconds for all of them
-STEPS_SHARE = 0.9  # of the minutes; the rest is for evaluating and saving
-
-
-def plan_steps(trainer: Trainer) -> int:
-    """Return the number of steps of a run; minutes become steps by timing a few passes."""
-    steps = steps_of_settings(trainer)
-    if steps is not None:
-        return steps
-    return max(1, int((trainer.settings.minutes or 0) * 60 * STEPS_SHARE / seconds_per_step(trainer)))
 
 
 def seconds_per_step(trainer: Trainer, patience: float = TIMING_SECONDS) -> float:
