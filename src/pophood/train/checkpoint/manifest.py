@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,7 @@ class Manifest:
             "version": VERSION,
             "serial": self.serial,
             "facts": self.facts,
-            "files": {
-                name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in self.files.items()
-            },
+            "files": {name: asdict(file) for name, file in self.files.items()},
         }
         fields["check"] = _check(fields)
         return (json.dumps(fields, indent=1, allow_nan=False) + "\n").encode()

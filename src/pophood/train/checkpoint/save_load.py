@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadFile, BadInput, EngineError, NotFound, PophoodError, Unsupported, quoted
 from pophood.formats.safetensors import open_safetensors
-from pophood.formats.safetensors_write import Pending, size_of, stream_safetensors, write_safetensors
+from pophood.formats.safetensors_write import DTYPES, Pending, size_of, stream_safetensors
 from pophood.formats.tensors import Tensor
 from pophood.system import disk_errors, disk_of, free_disk, fsync_directory, rename, sync_file, unique
 from pophood.train.checkpoint import manifest as manifests
@@ -47,20 +47,8 @@ _FILE_OF = {
     "square": "optimizer.safetensors",
 }
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U64": torch.uint64,
-    "U32": torch.uint32,
-    "U16": torch.uint16,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+_DTYPES: dict[str, torch.dtype] = {  # NumPy has no bfloat16
+    name: torch.bfloat16 if name == "BF16" else getattr(torch, dtype.name) for name, dtype in DTYPES.items()
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -155,23 +143,18 @@ def _pending(name: str, tensor: torch.Tensor) -> Pending:
     return Pending(_NAMES[tensor.dtype], tuple(tensor.shape), make)
 
 
-class _Hashed:
-    """An open file that computes the SHA-256 of everything written to it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.sha256, self.name = file, hashlib.sha256(), file.name
-        self.flush, self.fileno = file.flush, file.fileno
-
-    def write(self, data: bytes | memoryview) -> int:
-        self.sha256.update(data)
-        return self.file.write(data)
-
-
 def _write(path: Path, part: Mapping[str, Pending]) -> FileFacts:
+    """Write and sync a file, and hash what is written."""
+    digest = hashlib.sha256()
     with path.open("xb") as file:
-        hashed = _Hashed(file)
-        size = write_safetensors(cast("BinaryIO", hashed), part)
-    return FileFacts(size, hashed.sha256.hexdigest())
+
+        def write(data: bytes | memoryview) -> None:
+            digest.update(data)
+            file.write(data)
+
+        size = stream_safetensors(write, part)
+        sync_file(file)
+    return FileFacts(size, digest.hexdigest())
 
 
 def _refuse_nonfinite(tensors: Mapping[str, torch.Tensor], step: int) -> None:
@@ -222,9 +205,8 @@ def _prune(folder: Path, new: Path, facts: Manifest, others: dict[Path, Manifest
     wanted = [new]
     if (lowest := _best(others | {new: facts})) is not None and lowest != new:
         wanted.append(lowest)
-    earlier = [
-        path for path, other in others.items() if other.step != facts.step
-    ]  # the same step: superseded
+    # A checkpoint of the same step is superseded.
+    earlier = [path for path, other in others.items() if other.step != facts.step]
     wanted += sorted(set(earlier) - set(wanted), key=lambda path: -others[path].serial)
     doomed = [path for path in others if path not in wanted[:keep]]
     if not doomed:
