@@ -11,7 +11,6 @@ from typing import Literal, get_args
 from pophood.errors import BadInput
 from pophood.settings import about, setting
 
-Layout = Literal["text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]
 Format = Literal["auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]
 
 LAYOUTS: dict[str, str] = {
@@ -71,16 +70,6 @@ class DataOptions:
             raise BadInput(f"columns names {unknown[0]!r}; wanted some of {', '.join(sorted(FIELDS))}")
 
 
-FIELDS = frozenset(
-    (
-        "text",
-        "prompt",
-        "completion",
-        "messages",
-        "instruction",
-        "input",
-        "output",
-        "conversations",
-        "instances",
-    )
-) | {"system"}
+# The fields of records, which `columns` may rename.
+FIELDS = {"text", "system", "prompt", "completion", "messages", "conversations"}
+FIELDS |= {"instruction", "instances", "input", "output"}

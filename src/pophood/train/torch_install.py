@@ -36,11 +36,7 @@ def torch_command(platform: str = sys.platform, python: str = sys.executable) ->
 
 def require_torch() -> None:
     """Raise NotFound, with the command that installs it, unless torch can be imported. Imports nothing."""
-    if "torch" in sys.modules:
-        installed = sys.modules["torch"] is not None
-    else:
-        installed = importlib.util.find_spec("torch") is not None
-    if not installed:
+    if importlib.util.find_spec("torch") is None:
         raise NotFound(f"training needs torch, which is not installed; a build for CPUs: {torch_command()}")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pophood.errors import BadInput
+from pophood.model.lm import LM, load
 from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Finished, Sampled, Saved, Started, Step
 from pophood.train.run.new_model import NewModel, new_model_for
@@ -15,9 +16,6 @@ from pophood.train.run.setup import default_out
 from pophood.train.run.tuning import Paths, Tuning
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.torch_install import require_torch
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 
 def tune(
@@ -47,8 +45,6 @@ def tune(
         for event in pophood.tune(None, "notes.txt", from_scratch="gpt2-tiny"): print(event)
     """
     require_torch()
-    from pophood.model import lm as models
-
     unknown = sorted(set(settings) - set(TrainSettings.__dataclass_fields__))
     if unknown:
         known = ", ".join(TrainSettings.__dataclass_fields__)
@@ -73,7 +69,7 @@ def tune(
     chosen = lora if isinstance(lora, LoraSettings) else LoraSettings(**(lora or {}))
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
-        opened = model if isinstance(model, models.LM) else models.load(model)
+        opened = model if isinstance(model, LM) else load(model)
     flags: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **flags)
 

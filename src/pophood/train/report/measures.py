@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pophood.model.engine import Engine
+from pophood.model.lm import LM
 from pophood.model.score import greedy
+from pophood.train.data import Data, Examples
 from pophood.train.loop.evaluation import log_probability
 from pophood.train.report.eval_texts import PASSAGES
 from pophood.train.report.samples import TOKENS, SamplePrompt, sample
 
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.train.data import Data, Examples
+T = TypeVar("T")
 
 GIVEN, FOLLOWED, TRIED = 16, 32, 8  # tokens of a training text as prompt, tokens after it, number of texts
 BY_HEART = 16  # equal tokens that count as knowing a training text by heart
@@ -56,21 +56,23 @@ def measure(
     lm: LM,
     data: Data,
     prompts: Sequence[SamplePrompt],
-    seconds: float | None = None,
+    seconds: float | None,
+    start: Callable[[str], T],
     like: Measures | None = None,
-) -> Generator[str, None, Measures]:
-    """Measure the model in the engine, and yield the name of each part as it starts.
+) -> Generator[T, None, Measures]:
+    """Measure the model in the engine, and yield `start(part)` before each part but the first, the samples.
 
     Takes about `seconds`; on a slow machine samples are shorter, then fewer passages are read. `like` is an
     earlier measurement, of which this one measures no more.
     """
     begin, budget = time.perf_counter(), math.inf if seconds is None else seconds
-    most, read, texts = (TOKENS, len(PASSAGES), TRIED) if like is None else _amounts(like)
-    yield SAMPLES
+    most, read, texts = TOKENS, len(PASSAGES), TRIED
+    if like is not None:
+        most, read, texts = like.tokens, len(like.passages) or read, like.texts
     samples, tokens = timed_samples(lm, prompts, budget * SHARE, most)
-    yield GENERAL
+    yield start(GENERAL)
     passages = passage_losses(lm, budget * SHARE, read)
-    yield VERBATIM
+    yield start(VERBATIM)
     known = None
     if like is None and time.perf_counter() - begin > budget:
         texts //= 2
@@ -78,10 +80,6 @@ def measure(
         known = verbatim(lm.engine, data.train, texts)
     elapsed = time.perf_counter() - begin
     return Measures(mean_loss(passages), known, tuple(samples), elapsed, passages, tokens, texts)
-
-
-def _amounts(like: Measures) -> tuple[int, int, int]:
-    return like.tokens, len(like.passages) or len(PASSAGES), like.texts
 
 
 def mean_loss(passages: Losses) -> float:

@@ -21,14 +21,19 @@ class NextCommand:
     purpose: str
     words: tuple[str, ...]
 
+    @property
+    def quoted(self) -> list[str]:
+        """The words, quoted for a shell."""
+        return [self.words[0], *map(shlex.quote, self.words[1:])]
+
     def line(self, program: str = "pophood") -> str:
         """Return the command quoted for a shell; `program` replaces the word pophood.
 
         >>> NextCommand("Continue a text", ("pophood", "run", "Dear diary,", "-m", "notes-full")).line()
         "pophood run 'Dear diary,' -m notes-full"
         """
-        first, *rest = self.words
-        return " ".join([program if first == "pophood" else first, *map(shlex.quote, rest)])
+        first, *rest = self.quoted
+        return " ".join([program if first == "pophood" else first, *rest])
 
 
 def next_commands(setup: RunSetup, reason: str) -> tuple[NextCommand, ...]:
@@ -36,11 +41,9 @@ def next_commands(setup: RunSetup, reason: str) -> tuple[NextCommand, ...]:
     place = path_word(setup.out)
     adapter = setup.settings.method == "lora"
     use = ("--adapter", scaled(place)) if adapter else ("-m", place)
-    chat = setup.template is not None and setup.data.report.completions_only
-    if chat:
+    first = NextCommand("Continue a text with it", _run(setup, use))
+    if setup.template is not None and setup.data.report.completions_only:
         first = NextCommand("Ask it something", ("pophood", "chat", "Hello!", *use))
-    else:
-        first = NextCommand("Continue a text with it", _run(setup, use))
     measured = [path_word(path) for path in setup.options.validation_paths or setup.paths]
     model = (path_word(setup.lm.name), *measured, *use) if adapter else (place, *measured)
     return (

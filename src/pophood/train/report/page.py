@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import shlex
 from typing import Any
 
 from pophood.train.report.curve import NARROW, curve
-from pophood.train.report.next_commands import NextCommand
 from pophood.train.report.report_card import Card
 from pophood.train.report.samples import SEED
 from pophood.train.run.folder import RunFolder
@@ -57,7 +55,7 @@ def page(card: Card, wide: str, narrow: str) -> str:
         seed=SEED,
         nothing=NOTHING,
         samples=[(_shortened(prompt), _sample(before), _sample(after)) for prompt, before, after in samples],
-        commands=[(command.purpose, _words(command)) for command in card.commands],
+        commands=[(command.purpose, command.quoted) for command in card.commands],
         tables=[
             ("Before and after in numbers", "Losses are in nats per token", card.losses()),
             ("What changed where", "The change of the matrices, means over blocks", card.changed()),
@@ -70,12 +68,6 @@ def _sample(text: str) -> dict[str, Any]:
     """Return a sample; a long one scrolls, and takes the focus so that keys scroll it too."""
     lines = sum(1 + len(line) // LETTERS for line in text.splitlines())
     return {"text": text.rstrip(), "long": lines > LONG}
-
-
-def _words(command: NextCommand) -> list[str]:
-    """Return the words of a command, quoted for a shell."""
-    first, *rest = command.words
-    return [first, *map(shlex.quote, rest)]
 
 
 def _shortened(text: str) -> str:

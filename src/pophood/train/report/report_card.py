@@ -138,14 +138,11 @@ class Card:
     def costs(self) -> Table:
         """Return the predicted and the actual costs as a table."""
         plan, actual = self.plan, self.actual
+        memory = memory_text(actual.memory) if actual.memory else "not measured here"
         rows = (
             ("steps", f"{plan.steps:,}", f"{actual.steps:,}"),
             ("time", f"{plan.seconds:.0f} s", f"{actual.seconds:.0f} s"),
-            (
-                "memory",
-                memory_text(plan.memory),
-                memory_text(actual.memory) if actual.memory else "not measured here",
-            ),
+            ("memory", memory_text(plan.memory), memory),
             ("disk", memory_text(plan.disk), memory_text(actual.disk)),
         )
         return Table(("cost", "predicted", "actual"), rows)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pophood.errors import EngineError
-from pophood.text.chat.chat_template import encode_chat
-
-if TYPE_CHECKING:
-    from pophood.model.bundle import Bundle
-    from pophood.model.lm import LM
-    from pophood.text.chat.chat_template import ChatTemplate
-    from pophood.train.data import Data, Example
+from pophood.model.bundle import Bundle
+from pophood.model.lm import LM
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
+from pophood.train.data import Data, Example
 
 WORDS = 12  # tokens at the start of a plain text that become a prompt
 LONGEST = 200  # tokens of a prompt from the data

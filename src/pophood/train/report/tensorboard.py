@@ -92,11 +92,7 @@ def has_board(folder: Path) -> bool:
 
 def require_tensorboard() -> None:
     """Raise NotFound, with the command that installs it, if tensorboardX is missing."""
-    if "tensorboardX" in sys.modules:
-        installed = sys.modules["tensorboardX"] is not None
-    else:
-        installed = importlib.util.find_spec("tensorboardX") is not None
-    if not installed:
+    if importlib.util.find_spec("tensorboardX") is None:
         command = shlex.join([sys.executable or "python", "-m", "pip", "install", "tensorboardX"])
         raise NotFound(f"--tensorboard needs tensorboardX, which is not installed: {command}")
 

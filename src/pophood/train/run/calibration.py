@@ -48,15 +48,19 @@ def calibrate(
     group, minutes = setup.group, setup.settings.minutes
     parts = [*((SAMPLES, GENERAL, VERBATIM) if group.is_rank_zero else ()), STEP]
     parts += [VALIDATION] if len(setup.data.validation) else []
-    start = partial(_start_part, parts, should_stop if group.alone else lambda: None)
+
+    def start(part: str) -> Measuring:
+        if group.alone and should_stop() is not None:
+            raise Cancelled(NOTHING_WRITTEN)
+        return Measuring(parts.index(part) + 1, len(parts), part)
+
     yield start(parts[0])  # before anything slow, such as importing torch
     import_torch()
     group.on_rank_zero(partial(refuse_unfit, setup.lm.config, setup.settings, group, setup.shard))
     before = None
     if group.is_rank_zero:
         seconds = None if minutes is None else minutes * 60 * MEASURING_SHARE
-        measuring = measure(setup.lm, setup.data, setup.prompts, seconds)
-        before = yield from _measuring_events(measuring, parts[0], start)
+        before = yield from measure(setup.lm, setup.data, setup.prompts, seconds, start)
         yield start(STEP)
     trainer = make_trainer()
     step, peak, rough = _time_step(trainer, setup)
@@ -111,23 +115,3 @@ def last_value(parts: Generator[object, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def _measuring_events(
-    measuring: Generator[str, None, Measures], first: str, start: Callable[[str], Measuring]
-) -> Generator[Event, None, Measures]:
-    """Turn the parts of `measuring` into events; the first part has been announced already."""
-    while True:
-        try:
-            part = next(measuring)
-        except StopIteration as end:
-            measures: Measures = end.value
-            return measures
-        if part != first:
-            yield start(part)
-
-
-def _start_part(parts: list[str], should_stop: Callable[[], str | None], part: str) -> Measuring:
-    if should_stop() is not None:
-        raise Cancelled(NOTHING_WRITTEN)
-    return Measuring(parts.index(part) + 1, len(parts), part)

@@ -60,35 +60,21 @@ class RunFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts for JSON."""
-        return {
-            "pophood": self.pophood,
-            "base": dict(self.base),
-            "from_scratch": self.from_scratch,
-            "paths": list(self.paths),
-            "settings": dict(self.settings),
-            "data": self.data,
-            "data_options": _paths_as_text(asdict(self.data_options)),
-            "format": self.format,
-            "prompts": [asdict(prompt) for prompt in self.prompts],
-            "before": self.before.as_dict() if self.before else None,
-            "plan": self.plan.as_dict(),
-        }
+        return {"pophood": self.pophood, **_paths_as_text(asdict(self)), "plan": self.plan.as_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunFacts:
         """Return the facts of which `as_dict` returned these values; raises KeyError, TypeError."""
-        options, before = dict(values["data_options"]), values["before"]
-        cache = options.pop("cache")
-        validation_paths = tuple(Path(path) for path in options.pop("validation_paths"))
+        options, before = values["data_options"], values["before"]
+        validation_paths = tuple(Path(path) for path in options["validation_paths"])
+        cache = Path(options["cache"]) if options["cache"] else None
         return cls(
             base=values["base"],
             from_scratch=values.get("from_scratch"),
             paths=tuple(values["paths"]),
             settings=values["settings"],
             data=values["data"],
-            data_options=DataOptions(
-                **options, validation_paths=validation_paths, cache=Path(cache) if cache else None
-            ),
+            data_options=DataOptions(**{**options, "validation_paths": validation_paths, "cache": cache}),
             format=values["format"],
             prompts=tuple(SamplePrompt(tuple(prompt["ids"]), prompt["text"]) for prompt in values["prompts"]),
             before=Measures(**{**before, "samples": tuple(before["samples"])}) if before else None,

@@ -54,21 +54,15 @@ def estimate_memory(config: ModelConfig, settings: TrainSettings) -> MemoryEstim
         saved = 4 * c + 2 * kv + (2 if config.gated_mlp else 1) * f
     tokens = settings.batch_size * settings.length
     saved_blocks = 2 if settings.recompute else blocks
-    activations = (
-        tokens * (saved * saved_blocks + c * config.n_layer + 4 * f) + 2**25
-    )  # and a chunk of logits
-    if bf16:  # a trained weight is stored with the other half of its float32 master; LoRA's own are float32
-        lora = settings.method == "lora"
-        weights = 2 * config.n_params + (0 if lora else 2 * trained)
-        if settings.base == "q8":
-            weights -= int((2 - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
-        return MemoryEstimate(
-            weights, (4 if lora else 2) * trained, (8 if lora else 4) * trained, 2 * activations
-        )
-    weights = 4 * config.n_params
+    chunk = 2**25  # of logits
+    activations = tokens * (saved * saved_blocks + c * config.n_layer + 4 * f) + chunk
+    halved = bf16 and settings.method != "lora"  # trained weights are bfloat16; LoRA's own are float32
+    width, trained_width = 2 if bf16 else 4, 2 if halved else 4
+    weights = width * config.n_params + (2 * trained if halved else 0)  # with the rest of float32 masters
     if settings.base == "q8":  # 36 bytes per 32 numbers of the blocks' matrices
-        weights -= int((4 - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
-    return MemoryEstimate(weights, 4 * trained, 8 * trained, 4 * activations)
+        weights -= int((width - 1.125) * (config.n_params - (1 if config.tied_output else 2) * v * c))
+    gradients = trained_width * trained
+    return MemoryEstimate(weights, gradients, 2 * gradients, width * activations)
 
 
 def refuse_unfit(

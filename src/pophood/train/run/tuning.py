@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pophood.errors import BadInput, Cancelled
-from pophood.train.data import Data, DataOptions
+from pophood.model.lm import LM
+from pophood.train.data import DataOptions, DataProgress
 from pophood.train.defaults import for_device, for_model, length_messages, with_cache_limit
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
@@ -43,9 +44,7 @@ from pophood.train.settings import TrainSettings
 from pophood.train.torch_install import import_torch, require_torch
 
 if TYPE_CHECKING:
-    from pophood.model.lm import LM
     from pophood.train.checkpoint.save_load import TrainerState
-    from pophood.train.data import DataProgress
     from pophood.train.loop.trainer import Trainer
 
 UNCHANGED = 2.0**-24  # a change below this share of a matrix is lost in the rounding of its numbers
@@ -110,6 +109,7 @@ class Tuning(Iterator[Event]):
         self.setup = RunSetup(
             lm, new_model, files, path, chosen, options, data, template, (), self.group, shard
         )
+        self.lm, self.data, self.out = lm, data, path
         self._check_same_everywhere()
         self.setup = replace(self.setup, prompts=self._prompts(prompts))
         self.plan: Plan | None = None
@@ -175,24 +175,9 @@ class Tuning(Iterator[Event]):
         self._events.close()  # type: ignore[attr-defined]
 
     @property
-    def out(self) -> Path:
-        """The folder of the run."""
-        return self.setup.out
-
-    @property
     def settings(self) -> TrainSettings:
         """The settings that the run has."""
         return self.setup.settings
-
-    @property
-    def data(self) -> Data:
-        """The data that the run trains and validates on."""
-        return self.setup.data
-
-    @property
-    def lm(self) -> LM:
-        """The model in the engine."""
-        return self.setup.lm
 
     @property
     def seconds(self) -> float:
@@ -353,7 +338,7 @@ class Tuning(Iterator[Event]):
         assert self.before is not None and self.plan is not None
         load_into_engine(setup, trainer.model)
         seconds = self._seconds_to_measure(self.before, self.plan)
-        after = last_value(measure(self.lm, self.data, setup.prompts, seconds, self.before))
+        after = last_value(measure(self.lm, self.data, setup.prompts, seconds, str, self.before))
         complete = reason in ("steps", "no better")
         if complete and trainer.caches is not None:
             trainer.caches.remove()

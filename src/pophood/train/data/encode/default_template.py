@@ -13,13 +13,10 @@ was trained. The headings are those of Alpaca (Taori et al. 2023), without its p
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from pophood.errors import BadInput
-
-if TYPE_CHECKING:
-    from pophood.text.chat.chat_template import ChatTemplate
-    from pophood.text.tokenizer import Tokenizer
+from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.tokenizer import Tokenizer
 
 BASE_TEMPLATE = (
     "{% for message in messages %}"
@@ -44,8 +41,6 @@ def base_template_source(end: str) -> str:
 
 def base_template(tokenizer: Tokenizer) -> ChatTemplate:
     """Return the template for a tokenizer. Raises BadInput if it has no end token."""
-    from pophood.text.chat.chat_template import ChatTemplate
-
     return ChatTemplate(base_template_source(tokenizer.specials[end_id(tokenizer)]), names=tokenizer.names)
 
 
