@@ -1,4 +1,4 @@
-"""The chat template for a model that has none: instructions and responses under headings.
+"""The chat template for a model that has none: two headings (small: a template is a thing of its own).
 
     ### Instruction:
     What is the capital of Spain?
