@@ -20,10 +20,9 @@ import math
 import mmap
 import struct
 from collections import Counter
-from contextlib import suppress
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +32,7 @@ from pophood.errors import BadFile, Unsupported, quoted
 from pophood.formats.parts import piece_advice
 from pophood.formats.quant import BLOCKS
 from pophood.formats.strings import read_strings
-from pophood.formats.tensors import Tensor
-from pophood.system import map_file
+from pophood.formats.tensors import MappedFile, Tensor, mapped
 
 # Limits far above every published model; they bound the Python objects that a hostile file can create.
 MAX_KEYS = 65_536
@@ -49,6 +47,7 @@ MAX_TEXT_BYTES = 64 << 20  # of one string; some files hold a whole tokenizer.js
 MAX_DIMENSIONS = 4  # as in ggml
 
 STRING, ARRAY, BOOL = 8, 9, 7
+_ARRAY_LIMITS = {STRING: ("strings", MAX_STRINGS), ARRAY: ("arrays in an array", MAX_NESTED)}
 SCALARS: dict[int, np.dtype[np.generic]] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
@@ -74,44 +73,12 @@ GGML_TYPES: dict[int, str] = {
 }
 
 
-class GGUFFile:
-    """An open GGUF file, or all parts of a split one (see gguf_split.py).
+@dataclass(slots=True, eq=False, repr=False)
+class GGUFFile(MappedFile):
+    """An open GGUF file, or all parts of a split one (see gguf_split.py)."""
 
-    Values of tensors stay valid after `close`, for as long as they are referenced.
-    """
-
-    __slots__ = ("_mappings", "metadata", "path", "tensors", "version")
-
-    path: Path
     version: int
     metadata: dict[str, object]  # int, float, bool, str; arrays: list[str], a NumPy array, a list of arrays
-    tensors: dict[str, Tensor]
-
-    def __init__(
-        self,
-        path: Path,
-        mappings: list[mmap.mmap],
-        version: int,
-        metadata: dict[str, object],
-        tensors: dict[str, Tensor],
-    ) -> None:
-        self.path, self.version, self.metadata, self.tensors = path, version, metadata, tensors
-        self._mappings = mappings
-
-    def close(self) -> None:
-        """Drop the tensors and unmap the file (as soon as the last array that views it is gone)."""
-        self.tensors = {}
-        for mapping in self._mappings:
-            with suppress(BufferError):
-                mapping.close()
-
-    def __enter__(self) -> GGUFFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
@@ -121,17 +88,12 @@ def open_gguf_file(path: str | PathLike[str]) -> GGUFFile:
     file that breaks the format, Unsupported for tensor types that pophood does not decode and for big-endian
     files.
     """
-    mapping = map_file(path)
-    try:
+    with mapped(path) as mapping:
         reader = _GGUFReader(Path(path), mapping)
         version, n_tensors, n_keys = reader.header()
         metadata = reader.keys(n_keys)
         tensors = reader.tensors(n_tensors, reader.alignment(metadata))
-    except BaseException:
-        with suppress(BufferError):
-            mapping.close()
-        raise
-    return GGUFFile(Path(path), [mapping], version, metadata, tensors)
+    return GGUFFile(Path(path), tensors, [mapping], version, metadata)
 
 
 class _TensorInfo(NamedTuple):
@@ -242,18 +204,15 @@ class _GGUFReader:
 
     def array(self, what: str, depth: int) -> object:
         kind, count = self.u32(f"the element type of {what}"), self.u64(f"the length of {what}")
+        if kind == ARRAY and depth + 1 >= MAX_DEPTH:
+            raise self.bad(f"{what} nests arrays deeper than {MAX_DEPTH}")
+        unit, most = _ARRAY_LIMITS.get(kind, ("numbers", MAX_NUMBERS))
+        if count > most:
+            raise self.bad(f"{what} claims {count:,} {unit}, wanted at most {most:,}")
         if kind == STRING:
-            if count > MAX_STRINGS:
-                raise self.bad(f"{what} claims {count:,} strings, wanted at most {MAX_STRINGS:,}")
             return self.strings(count, what)
         if kind != ARRAY:
-            if count > MAX_NUMBERS:
-                raise self.bad(f"{what} claims {count:,} numbers, wanted at most {MAX_NUMBERS:,}")
             return self.numbers(kind, count, what)
-        if depth + 1 >= MAX_DEPTH:
-            raise self.bad(f"{what} nests arrays deeper than {MAX_DEPTH}")
-        if count > MAX_NESTED:
-            raise self.bad(f"{what} claims {count:,} arrays in an array, wanted at most {MAX_NESTED:,}")
         return [self.array(what, depth + 1) for _ in range(count)]
 
     def strings(self, count: int, what: str) -> list[str]:

@@ -12,6 +12,7 @@ given, and a part whose keys contradict the first is refused.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 
@@ -36,29 +37,26 @@ def open_gguf(path: str | PathLike[str]) -> GGUFFile:
     Example: `open_gguf("model.gguf").metadata["general.architecture"]` is `"llama"`.
     """
     path = Path(path)
-    named = open_gguf_file(path)
-    if _number(named, COUNT, 0) <= 1:
+    with ExitStack() as opened:  # closes the parts if they turn out not to be one model
+        named = opened.enter_context(open_gguf_file(path))
+        files = [named]
+        if _number(named, COUNT, 0) > 1:
+            place = _place(named)
+            for number, name in enumerate(place.names, start=1):
+                if number == place.number:
+                    continue
+                other = path.with_name(name)
+                if not other.is_file():
+                    raise NotFound(
+                        f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts"
+                        " in one folder, or pull the model again"
+                    )
+                files.append(opened.enter_context(open_gguf_file(other)))
+                _place(files[-1])
+            files.sort(key=lambda file: _number(file, NUMBER, 0))
+            named = _joined(files)
+        opened.pop_all()
         return named
-    files = [named]
-    try:
-        place = _place(named)
-        for number, name in enumerate(place.names, start=1):
-            if number == place.number:
-                continue
-            other = path.with_name(name)
-            if not other.is_file():
-                raise NotFound(
-                    f"{path}: part {number} of {place.count}, {quoted(name)}, is missing: put all parts in "
-                    "one folder, or pull the model again"
-                )
-            files.append(open_gguf_file(other))
-            _place(files[-1])
-        files.sort(key=lambda file: _number(file, NUMBER, 0))
-        return _joined(files)
-    except BaseException:
-        for file in files:
-            file.close()
-        raise
 
 
 def _place(file: GGUFFile) -> Part:
@@ -111,8 +109,8 @@ def _joined(files: list[GGUFFile]) -> GGUFFile:
             f"({TENSORS}): {_ADVICE}"
         )
     metadata = {key: value for key, value in first.metadata.items() if not key.startswith("split.")}
-    mappings = [mapping for file in files for mapping in file._mappings]
-    return GGUFFile(first.path, mappings, first.version, metadata, tensors)
+    mappings = [mapping for file in files for mapping in file.mappings]
+    return GGUFFile(first.path, tensors, mappings, first.version, metadata)
 
 
 def _number(file: GGUFFile, key: str, default: int | None = None) -> int:

@@ -23,39 +23,22 @@ from pophood.errors import BadFile, Unsupported
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-CHUNK = (
-    1 << 18
-)  # values at a time (1 MiB of output): smaller chunks cost more calls, larger ones miss the caches
+# Values at a time (1 MiB of output): smaller chunks cost more calls, larger ones miss the caches.
+CHUNK = 1 << 18
 
 
 class BlockLayout(NamedTuple):
-    """The storage of a type: a block of `bytes` bytes holds `elements` values."""
+    """The storage of a type: a block of `bytes` bytes holds `elements` values, which `decode` writes out.
+
+    `scales` are the offsets of the float16 scales of a block. A value is finite if its scales are, since q is
+    a small integer.
+    """
 
     name: str
     elements: int
     bytes: int
-
-
-BLOCKS: dict[str, BlockLayout] = {
-    layout.name: layout
-    for layout in (
-        BlockLayout("F32", 1, 4),
-        BlockLayout("F16", 1, 2),
-        BlockLayout("BF16", 1, 2),
-        BlockLayout("Q8_0", 32, 34),
-        BlockLayout("Q4_0", 32, 18),
-        BlockLayout("Q4_1", 32, 20),
-        BlockLayout("Q5_0", 32, 22),
-        BlockLayout("Q5_1", 32, 24),
-        BlockLayout("Q2_K", 256, 84),
-        BlockLayout("Q3_K", 256, 110),
-        BlockLayout("Q4_K", 256, 144),
-        BlockLayout("Q5_K", 256, 176),
-        BlockLayout("Q6_K", 256, 210),
-        BlockLayout("IQ4_NL", 32, 18),
-        BlockLayout("IQ4_XS", 256, 136),
-    )
-}
+    decode: Callable[[Bytes, Floats], None]
+    scales: tuple[int, ...] = (0,)
 
 
 def decode(type: str, data: Bytes, n: int, out: Floats | None = None) -> Floats:  # noqa: A002
@@ -84,10 +67,9 @@ def decode(type: str, data: Bytes, n: int, out: Floats | None = None) -> Floats:
     stored = data.reshape(blocks, layout.bytes)
     target = values.reshape(blocks, layout.elements)
     step = CHUNK // layout.elements
-    decoder = _DECODERS[type]
     with np.errstate(all="ignore"):  # a hostile scale may be infinite or NaN; values are not checked here
         for start in range(0, blocks, step):
-            decoder(stored[start : start + step], target[start : start + step])
+            layout.decode(stored[start : start + step], target[start : start + step])
     return values
 
 
@@ -279,9 +261,8 @@ def _q6_k(blocks: Bytes, out: Floats) -> None:
 
 # IQ4 types: a nibble is an index into 16 steps, which are denser near zero ----------------------------------
 
-_STEPS = np.array(
-    (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), np.int8
-)  # kvalues_iq4nl
+# kvalues_iq4nl in ggml
+_STEPS = np.array((-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), np.int8)
 
 
 def _iq4_nl(blocks: Bytes, out: Floats) -> None:
@@ -301,38 +282,25 @@ def _iq4_xs(blocks: Bytes, out: Floats) -> None:
     _scale(out, _halves(blocks, 0) * scales.astype(np.float32), _STEPS[q])
 
 
-_DECODERS: dict[str, Callable[[Bytes, Floats], None]] = {
-    "F32": _f32,
-    "F16": _f16,
-    "BF16": _bf16,
-    "Q8_0": _q8_0,
-    "Q4_0": _q4_0,
-    "Q4_1": _q4_1,
-    "Q5_0": _q5_0,
-    "Q5_1": _q5_1,
-    "Q2_K": _q2_k,
-    "Q3_K": _q3_k,
-    "Q4_K": _q4_k,
-    "Q5_K": _q5_k,
-    "Q6_K": _q6_k,
-    "IQ4_NL": _iq4_nl,
-    "IQ4_XS": _iq4_xs,
-}
-
-# Offsets of the float16 scales of a block. A value is finite if its scales are, since q is a small integer.
-_SCALES: dict[str, tuple[int, ...]] = {
-    "Q8_0": (0,),
-    "Q4_0": (0,),
-    "Q4_1": (0, 2),
-    "Q5_0": (0,),
-    "Q5_1": (0, 2),
-    "Q2_K": (80, 82),
-    "Q3_K": (108,),
-    "Q4_K": (0, 2),
-    "Q5_K": (0, 2),
-    "Q6_K": (208,),
-    "IQ4_NL": (0,),
-    "IQ4_XS": (0,),
+BLOCKS: dict[str, BlockLayout] = {
+    layout.name: layout
+    for layout in (
+        BlockLayout("F32", 1, 4, _f32),
+        BlockLayout("F16", 1, 2, _f16),
+        BlockLayout("BF16", 1, 2, _bf16),
+        BlockLayout("Q8_0", 32, 34, _q8_0),
+        BlockLayout("Q4_0", 32, 18, _q4_0),
+        BlockLayout("Q4_1", 32, 20, _q4_1, scales=(0, 2)),
+        BlockLayout("Q5_0", 32, 22, _q5_0),
+        BlockLayout("Q5_1", 32, 24, _q5_1, scales=(0, 2)),
+        BlockLayout("Q2_K", 256, 84, _q2_k, scales=(80, 82)),
+        BlockLayout("Q3_K", 256, 110, _q3_k, scales=(108,)),
+        BlockLayout("Q4_K", 256, 144, _q4_k, scales=(0, 2)),
+        BlockLayout("Q5_K", 256, 176, _q5_k, scales=(0, 2)),
+        BlockLayout("Q6_K", 256, 210, _q6_k, scales=(208,)),
+        BlockLayout("IQ4_NL", 32, 18, _iq4_nl),
+        BlockLayout("IQ4_XS", 256, 136, _iq4_xs),
+    )
 }
 
 
@@ -364,6 +332,6 @@ def _bad_blocks(type: str, blocks: Bytes) -> int | None:  # noqa: A002
         bad = (blocks.view("<u2").reshape(-1) & 0x7F80) == 0x7F80
     else:
         bad = np.zeros(len(blocks), bool)
-        for offset in _SCALES.get(type, (0,)):
+        for offset in BLOCKS[type].scales:
             bad |= (_cut(blocks, offset, 2).view("<u2").reshape(-1) & 0x7C00) == 0x7C00
     return int(bad.argmax()) if bad.any() else None

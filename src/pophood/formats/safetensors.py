@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from pophood.errors import BadFile, Unsupported, quoted
 from pophood.formats.json_file import parse_json
 from pophood.formats.parts import MAX_PARTS, part_of
 from pophood.formats.sniff import confined, identify
-from pophood.formats.tensors import Tensor
+from pophood.formats.tensors import MappedFile, Tensor, mapped
 from pophood.system import map_file
 
 MAX_HEADER = 100_000_000  # as in the reference implementation
@@ -44,21 +44,11 @@ DTYPE_BITS: dict[str, int] = {
 }
 
 
-class SafetensorsFile:
-    """An open safetensors file, or all shards of an index. Iterating gives names, `file[name]` a Tensor.
+@dataclass(slots=True, eq=False, repr=False)
+class SafetensorsFile(MappedFile):
+    """An open safetensors file, or all shards of an index. Iterating gives names, `file[name]` a Tensor."""
 
-    Values of tensors stay valid after `close`, for as long as they are referenced.
-    """
-
-    __slots__ = ("_mappings", "metadata", "path", "tensors")
-
-    def __init__(
-        self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], mappings: list[mmap.mmap]
-    ) -> None:
-        self.path = path
-        self.tensors = tensors
-        self.metadata = metadata
-        self._mappings = mappings
+    metadata: dict[str, str]
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -69,21 +59,6 @@ class SafetensorsFile:
     def __len__(self) -> int:
         return len(self.tensors)
 
-    def close(self) -> None:
-        """Drop the tensors and unmap the files (as soon as the last array that views them is gone)."""
-        self.tensors = {}
-        for mapping in self._mappings:
-            with suppress(BufferError):
-                mapping.close()
-
-    def __enter__(self) -> SafetensorsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
     """Map one safetensors file and read its header; no weights are read.
@@ -93,14 +68,9 @@ def open_safetensors(path: str | PathLike[str]) -> SafetensorsFile:
     Example: `open_safetensors("model.safetensors").tensors["wte.weight"].shape` is `(50257, 768)`.
     """
     path = Path(path)
-    mapping = map_file(path)
-    try:
+    with mapped(path) as mapping:
         tensors, metadata = _Header(str(path)).read(mapping)
-    except BaseException:
-        with suppress(BufferError):
-            mapping.close()
-        raise
-    return SafetensorsFile(path, tensors, metadata, [mapping])
+    return SafetensorsFile(path, tensors, [mapping], metadata)
 
 
 def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
@@ -115,18 +85,17 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
     path = Path(path)
     part = part_of(path.name)
     shards: dict[str, set[str] | None] = dict.fromkeys(part.names) if part is not None else {**_shards(path)}
-    files: list[SafetensorsFile] = []
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
-    try:
+    mappings: list[mmap.mmap] = []
+    with ExitStack() as opened:  # closes the shards if they turn out not to be one model
         for shard, names in shards.items():
             place = _shard(path, shard)
             if identify(place) != "safetensors":  # `identify` itself raises for a pickle
                 raise BadFile(
                     f"{path}: the shard {quoted(shard)} is not a safetensors file: fetch the model again"
                 )
-            file = open_safetensors(place)
-            files.append(file)
+            file = opened.enter_context(open_safetensors(place))
             if names is not None:
                 _compare(file, names, path.name)
             twice = file.tensors.keys() & tensors.keys()
@@ -137,11 +106,9 @@ def open_sharded(path: str | PathLike[str]) -> SafetensorsFile:
                 )
             tensors |= file.tensors
             metadata |= file.metadata
-    except BaseException:
-        for file in files:
-            file.close()
-        raise
-    return SafetensorsFile(path, tensors, metadata, [mapping for file in files for mapping in file._mappings])
+            mappings += file.mappings
+        opened.pop_all()
+    return SafetensorsFile(path, tensors, mappings, metadata)
 
 
 def _shard(path: Path, name: str) -> Path:
@@ -151,12 +118,8 @@ def _shard(path: Path, name: str) -> Path:
     except BadFile:
         here = [part for each in sorted(path.parent.glob("*.safetensors")) if (part := part_of(each.name))]
         complete = here and all((path.parent / each).is_file() for each in here[0].names)
-        if (
-            part_of(path.name) is None
-            and complete
-            and name not in here[0].names
-            and len({p.first for p in here}) == 1
-        ):
+        foreign = complete and name not in here[0].names and len({part.first for part in here}) == 1
+        if foreign and part_of(path.name) is None:
             raise BadFile(
                 f"{path}: names {quoted(name)}, which is missing, while a complete set of {here[0].count} "
                 "other shards is here: the index belongs to another version; delete it to open them"
@@ -177,8 +140,7 @@ def _compare(file: SafetensorsFile, names: set[str], index: str) -> None:
 
 def _shards(path: Path) -> dict[str, set[str]]:
     """Read an index: shard file name -> names of its tensors."""
-    mapping = map_file(path)
-    with mapping:
+    with map_file(path) as mapping:
         if len(mapping) > MAX_HEADER:
             raise BadFile(
                 f"{path}: the index has {len(mapping):,} bytes, wanted at most {MAX_HEADER:,}: fetch it again"
@@ -234,11 +196,8 @@ class _Header:
         entries = [self.entry(name, value) for name, value in fields.items()]
         self.check_places(entries, size - 8 - length)
         data = np.frombuffer(mapping, np.uint8)[8 + length :]
-        tensors = {
-            entry.name: Tensor(entry.name, entry.dtype, entry.shape, data[entry.begin : entry.end])
-            for entry in entries
-        }
-        return tensors, metadata
+        tensors = [Tensor(e.name, e.dtype, e.shape, data[e.begin : e.end]) for e in entries]
+        return {tensor.name: tensor for tensor in tensors}, metadata
 
     def metadata(self, value: object) -> dict[str, str]:
         if value is None:  # the reference implementation reads null as absent

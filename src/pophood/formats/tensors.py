@@ -1,4 +1,4 @@
-"""Tensor: one named, typed and shaped piece of a mapped file.
+"""Tensor: one named, typed and shaped piece of a mapped file; MappedFile: an open file with its tensors.
 
 Nothing is copied until values are requested.
 """
@@ -6,14 +6,20 @@ Nothing is copied until values are requested.
 from __future__ import annotations
 
 import math
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import Unsupported, quoted
 from pophood.formats.quant import BLOCKS, decode, first_nonfinite
+from pophood.system import map_file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,3 +91,40 @@ def aligned(array: NDArray[Any]) -> NDArray[Any]:
     copy = array.copy()
     copy.flags.writeable = False
     return copy
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class MappedFile:
+    """An open file of tensors, or several that hold one model; leaving a `with` closes it.
+
+    Values of tensors stay valid after `close`, for as long as they are referenced.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    mappings: list[mmap.mmap]
+
+    def close(self) -> None:
+        """Drop the tensors and unmap the files (as soon as the last array that views them is gone)."""
+        self.tensors = {}
+        for mapping in self.mappings:
+            with suppress(BufferError):
+                mapping.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def mapped(path: str | PathLike[str]) -> Iterator[mmap.mmap]:
+    """Map a file for the caller to keep; an error in the body of the `with` unmaps it."""
+    mapping = map_file(path)
+    try:
+        yield mapping
+    except BaseException:
+        with suppress(BufferError):
+            mapping.close()
+        raise
