@@ -19,8 +19,8 @@ import numpy as np
 
 from pophood.adapters.adapter import Adapter, Pair
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.families.family import FileFormat
-from pophood.families.naming import rows_of
+from pophood.families import family_of
+from pophood.families.family import FileFormat, rows_of
 
 
 def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileFormat) -> dict[str, Pair]:
@@ -31,7 +31,7 @@ def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileForma
     """
     groups: dict[str, dict[int, Pair]] = {}
     sizes: dict[str, list[int]] = {}
-    shapes, rows = tensor_shapes(config), rows_of(config)
+    shapes, rows = tensor_shapes(config), rows_of(family_of(config), config)
     for target in (name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2):
         if f"{target}.weight" not in rows:
             continue  # an embedding, which cannot have an adapter

@@ -37,9 +37,7 @@ class TensorName:
     gguf: str
     part: tuple[int, int] = (0, 1)
     conv1d: bool = False  # Hugging Face's GPT-2 stores [in, out]; all others [out, in]
-    gguf_pairs: bool = (
-        False  # GGUF permutes the rows of each head to 0, D/2, 1, D/2+1...: RoPE pairs adjacent
-    )
+    gguf_pairs: bool = False  # GGUF permutes the rows of each head to 0, D/2, 1, D/2+1... (adjacent pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,8 @@ class Family:
     hf_keys: Mapping[str, Key]
     hf_defaults: Mapping[str, Any]  # transformers' defaults for absent keys
     hf_prefix: str  # optional before every name but lm_head
-    hf_ignored: frozenset[
-        str
-    ]  # tensors that are not parameters: masks and tables that follow from the config
-    gguf_keys: Mapping[str, Key] = field(
-        default_factory=dict
-    )  # empty: GGUF knows this family by another name
+    hf_ignored: frozenset[str]  # tensors that are not parameters: masks and tables made from the config
+    gguf_keys: Mapping[str, Key] = field(default_factory=dict)  # empty: GGUF has another name for the family
     gguf_defaults: Mapping[str, Any] = field(default_factory=dict)
     gguf_config_tensors: frozenset[str] = frozenset()  # tensors that carry configuration
     gguf_ignored: frozenset[str] = frozenset()
@@ -127,27 +121,33 @@ def locate(
     Raises BadFile, naming tensors that are missing, left over, duplicated or of the wrong shape, and
     Unsupported, naming one of a type that is not decoded.
     """
-    rows = {row.canonical: row for row in family.tensors}
     files = _by_plain_name(family, tensors) if file_format == "safetensors" else dict(tensors)
     if file_format == "safetensors" and config.tied_output:
         _settle_tied_output(family, files)
-    wanted: dict[str, tuple[str, TensorName]] = {}
-    for canonical in tensor_shapes(config):
-        pattern, i = split_block(canonical)
-        row = rows[pattern]
-        wanted[canonical] = ((row.hf if file_format == "safetensors" else row.gguf).format(i=i), row)
+    wanted = {
+        canonical: ((row.hf if file_format == "safetensors" else row.gguf).format(i=i), row)
+        for canonical, (row, i) in rows_of(family, config).items()
+    }
     used = {name for name, _ in wanted.values()}
     missing = list(dict.fromkeys(name for name, _ in wanted.values() if name not in files))
     ignored = family.hf_ignored if file_format == "safetensors" else _gguf_ignored(family, config)
     left = [name for name in files if name not in used and not _ignores(ignored, name, config.n_layer)]
     if missing or left:
-        alone = file_format == "safetensors" and missing == [rows["output.weight"].hf] and not left
+        output = wanted.get("output.weight", ("", None))[0]
+        alone = file_format == "safetensors" and missing == [output] and not left
         raise BadFile(_mismatch(missing, left, config, alone))
     shapes = tensor_shapes(config)
     return {
         canonical: _source(files[name], row, shapes[canonical], file_format, config.head_dim)
         for canonical, (name, row) in wanted.items()
     }
+
+
+def rows_of(family: Family, config: ModelConfig) -> dict[str, tuple[TensorName, int]]:
+    """Map each canonical name to its row in the family's table and the number of its block (or -1)."""
+    table = {row.canonical: row for row in family.tensors}
+    patterns = {name: split_block(name) for name in tensor_shapes(config)}
+    return {name: (table[pattern], i) for name, (pattern, i) in patterns.items()}
 
 
 def _by_plain_name(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

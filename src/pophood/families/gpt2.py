@@ -7,21 +7,9 @@ from __future__ import annotations
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile
+from pophood.families import standard
 from pophood.families.family import Family, Fields, TensorName
 from pophood.families.keys import HARMLESS, Key, Only, Used, choice, harmless, per_block
-from pophood.families.standard import (
-    GENERIC_GGUF_KEYS,
-    GENERIC_HF_KEYS,
-    N_EMBD,
-    N_HEAD,
-    N_INNER,
-    N_KV_HEAD,
-    N_LAYER,
-    N_POSITIONS,
-    NORM_EPS,
-    TIED_OUTPUT,
-    VOCAB_SIZE,
-)
 
 ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
@@ -31,21 +19,21 @@ ACTIVATIONS = {
 }
 
 HF_KEYS: dict[str, Key] = {
-    **GENERIC_HF_KEYS,
-    "n_layer": N_LAYER,
-    "num_hidden_layers": N_LAYER,
-    "n_head": N_HEAD,
-    "num_attention_heads": N_HEAD,
-    "n_embd": N_EMBD,
-    "hidden_size": N_EMBD,
-    "n_inner": N_INNER,
-    "vocab_size": VOCAB_SIZE,
-    "n_positions": N_POSITIONS,
-    "max_position_embeddings": N_POSITIONS,
-    "n_ctx": N_POSITIONS,
+    **standard.GENERIC_HF_KEYS,
+    "n_layer": standard.N_LAYER,
+    "num_hidden_layers": standard.N_LAYER,
+    "n_head": standard.N_HEAD,
+    "num_attention_heads": standard.N_HEAD,
+    "n_embd": standard.N_EMBD,
+    "hidden_size": standard.N_EMBD,
+    "n_inner": standard.N_INNER,
+    "vocab_size": standard.VOCAB_SIZE,
+    "n_positions": standard.N_POSITIONS,
+    "max_position_embeddings": standard.N_POSITIONS,
+    "n_ctx": standard.N_POSITIONS,
     "activation_function": Used("activation", choice(ACTIVATIONS)),
-    "layer_norm_epsilon": NORM_EPS,
-    "tie_word_embeddings": TIED_OUTPUT,
+    "layer_norm_epsilon": standard.NORM_EPS,
+    "tie_word_embeddings": standard.TIED_OUTPUT,
     "scale_attn_weights": Only((True,), "otherwise scores are not divided by the root of the head size"),
     "scale_attn_by_inverse_layer_idx": Only((False,), "otherwise the scores of block i are divided by i + 1"),
     "reorder_and_upcast_attn": Only((False,), "otherwise the order of the arithmetic differs"),
@@ -57,11 +45,11 @@ HF_KEYS: dict[str, Key] = {
 }
 
 GGUF_KEYS: dict[str, Key] = {
-    **GENERIC_GGUF_KEYS,
-    "attention.head_count": per_block(N_HEAD),
-    "attention.head_count_kv": per_block(N_KV_HEAD),
-    "feed_forward_length": per_block(N_INNER),
-    "attention.layer_norm_epsilon": NORM_EPS,
+    **standard.GENERIC_GGUF_KEYS,
+    "attention.head_count": per_block(standard.N_HEAD),
+    "attention.head_count_kv": per_block(standard.N_KV_HEAD),
+    "feed_forward_length": per_block(standard.N_INNER),
+    "attention.layer_norm_epsilon": standard.NORM_EPS,
     "rope.dimension_count": HARMLESS,  # some converters write it, although GPT-2 has no RoPE
 }
 
@@ -73,26 +61,20 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
         raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")
     if fields.get("n_kv_head", n_head) != n_head:
         raise BadFile(f"{fields['n_kv_head']} key heads for {n_head} query heads: GPT-2 has as many of both")
-    return ModelConfig(
-        architecture=architecture,
-        n_layer=fields["n_layer"],
-        n_head=n_head,
+    return standard.config_of(
+        architecture,
+        fields,
         n_kv_head=n_head,
-        n_embd=n_embd,
         head_dim=n_embd // n_head,
         n_inner=fields["n_inner"] or 4 * n_embd,
-        vocab_size=fields["vocab_size"],
         n_positions=fields["n_positions"],
         norm="layer",
-        norm_eps=fields["norm_eps"],
-        activation=fields["activation"],
         gated_mlp=False,
         rope=None,
         qkv_bias=True,
         attn_out_bias=True,
         mlp_bias=True,
         qk_norm=False,
-        tied_output=fields["tied_output"],
     )
 
 

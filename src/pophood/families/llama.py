@@ -8,69 +8,44 @@ qwen.py builds on the tables here.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from pophood.config import Limit, ModelConfig, Rope
 from pophood.errors import BadFile, Unsupported
+from pophood.families import standard
 from pophood.families.family import Family, Fields, TensorName
-from pophood.families.keys import (
-    HARMLESS,
-    Key,
-    Only,
-    Used,
-    choice,
-    count,
-    flag,
-    harmless,
-    per_block,
-    real,
-    words,
-)
+from pophood.families.keys import Key, Only, Used, choice, count, flag, harmless, per_block, real, words
 from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
-from pophood.families.standard import (
-    GENERIC_GGUF_KEYS,
-    GENERIC_HF_KEYS,
-    HEAD_DIM,
-    N_EMBD,
-    N_HEAD,
-    N_INNER,
-    N_KV_HEAD,
-    N_LAYER,
-    N_POSITIONS,
-    NORM_EPS,
-    TIED_OUTPUT,
-    VOCAB_SIZE,
-)
 
 WINDOW = Used("sliding_window", count(1 << 30), null=True)
 GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # 0 means none, as in llama.cpp
 UNSCALED = Only((1,), "scaling is not computed")
+UNCAPPED = Only((0,), "capping is not computed")
 _ATTENTION = ("full_attention", "sliding_attention")
 
 # Keys in the config.json of every such decoder; Llama and the Qwens add their own.
 DECODER_HF_KEYS: dict[str, Key] = {
-    **GENERIC_HF_KEYS,
-    "num_hidden_layers": N_LAYER,
-    "num_attention_heads": N_HEAD,
-    "num_key_value_heads": N_KV_HEAD,
-    "head_dim": HEAD_DIM,
-    "hidden_size": N_EMBD,
-    "intermediate_size": N_INNER,
-    "vocab_size": VOCAB_SIZE,
-    "max_position_embeddings": N_POSITIONS,
-    "rms_norm_eps": NORM_EPS,
-    "tie_word_embeddings": TIED_OUTPUT,
+    **standard.GENERIC_HF_KEYS,
+    "num_hidden_layers": standard.N_LAYER,
+    "num_attention_heads": standard.N_HEAD,
+    "num_key_value_heads": standard.N_KV_HEAD,
+    "head_dim": standard.HEAD_DIM,
+    "hidden_size": standard.N_EMBD,
+    "intermediate_size": standard.N_INNER,
+    "vocab_size": standard.VOCAB_SIZE,
+    "max_position_embeddings": standard.N_POSITIONS,
+    "rms_norm_eps": standard.NORM_EPS,
+    "tie_word_embeddings": standard.TIED_OUTPUT,
     "hidden_act": Used("activation", choice({"silu": "silu", "swish": "silu"})),
     **ROPE_HF_KEYS,
     "layer_types": Used("layer_types", words(_ATTENTION)),
-    "max_sequence_length": HARMLESS,  # the length that Llama 1 was trained on; transformers never read it
+    **harmless("max_sequence_length"),  # the length that Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
     # Factors of other families; 1 changes nothing.
     **dict.fromkeys(
         ("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"), UNSCALED
     ),
-    **dict.fromkeys(
-        ("attn_logit_softcapping", "final_logit_softcapping"), Only((0,), "capping is not computed")
-    ),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), UNCAPPED),
 }
 
 LLAMA_HF_KEYS: dict[str, Key] = {
@@ -78,21 +53,21 @@ LLAMA_HF_KEYS: dict[str, Key] = {
     "attention_bias": Used("attention_bias", flag),
     "mlp_bias": Used("mlp_bias", flag),
     "sliding_window": WINDOW,
-    "pretraining_tp": HARMLESS,  # split a matrix product into parts with the same sum
+    **harmless("pretraining_tp"),  # split a matrix product into parts with the same sum
 }
 
 DECODER_GGUF_KEYS: dict[str, Key] = {
-    **GENERIC_GGUF_KEYS,
-    "attention.head_count": per_block(N_HEAD),
-    "attention.head_count_kv": per_block(N_KV_HEAD),
-    "attention.key_length": HEAD_DIM,
+    **standard.GENERIC_GGUF_KEYS,
+    "attention.head_count": per_block(standard.N_HEAD),
+    "attention.head_count_kv": per_block(standard.N_KV_HEAD),
+    "attention.key_length": standard.HEAD_DIM,
     "attention.value_length": Used("value_dim", count(1_024)),
-    "attention.layer_norm_rms_epsilon": NORM_EPS,
+    "attention.layer_norm_rms_epsilon": standard.NORM_EPS,
     "attention.sliding_window": GGUF_WINDOW,
-    "attention.sliding_window_pattern": HARMLESS,  # which blocks slide; up to the window, none does
+    **harmless("attention.sliding_window_pattern"),  # which blocks slide; up to the window, none does
     "attention.scale": Used("attention_scale", real(0.0, 1e3)),
-    "attention.layer_norm_epsilon": HARMLESS,  # for norms that are not RMS norms
-    "feed_forward_length": per_block(N_INNER),
+    **harmless("attention.layer_norm_epsilon"),  # for norms that are not RMS norms
+    "feed_forward_length": per_block(standard.N_INNER),
     **ROPE_GGUF_KEYS,
 }
 
@@ -123,26 +98,20 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
     biased: bool = fields.get("attention_bias", False)
     rope = rope_of(fields, head_dim, fields["n_positions"])
     n_positions, limit = computed_positions(fields, rope)
-    return ModelConfig(
-        architecture=architecture,
-        n_layer=fields["n_layer"],
-        n_head=n_head,
+    return standard.config_of(
+        architecture,
+        fields,
         n_kv_head=n_kv_head,
-        n_embd=n_embd,
         head_dim=head_dim,
         n_inner=fields["n_inner"],
-        vocab_size=fields["vocab_size"],
         n_positions=n_positions,
         norm="rms",
-        norm_eps=fields["norm_eps"],
-        activation=fields["activation"],
         gated_mlp=True,
         rope=rope,
         qkv_bias=fields.get("qkv_bias", biased),
         attn_out_bias=fields.get("attn_out_bias", biased),
         mlp_bias=fields.get("mlp_bias", False),
         qk_norm=fields.get("qk_norm", False),
-        tied_output=fields["tied_output"],
         limit=limit,
     )
 
@@ -247,17 +216,15 @@ LLAMA = Family(
 )
 
 # Llama with a sliding window, computed up to the width of the window; its GGUF files say "llama".
-MISTRAL = Family(
+MISTRAL = replace(
+    LLAMA,
     name="mistral",
     classes=("MistralForCausalLM", "MistralModel"),
-    build=build,
-    tensors=decoder_tensors(gguf_pairs=True),
     hf_keys={
         **DECODER_HF_KEYS,
         "sliding_window": WINDOW,
         "attention_bias": Only((False,), "Mistral has no such bias"),
     },
     hf_defaults={**HF_DEFAULTS, "n_positions": 131_072, "n_kv_head": 8, "sliding_window": 4_096},
-    hf_prefix="model.",
-    hf_ignored=HF_IGNORED,
+    gguf_keys={},
 )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig, Rope, tensor_shapes
 from pophood.families import family_of
-from pophood.families.family import FileFormat, TensorName, split_block
+from pophood.families.family import FileFormat, TensorName, rows_of
 
 Number = TypeVar("Number", bound=np.generic)
 ARCHITECTURES = {"mistral": "llama"}  # families with another name in GGUF
@@ -55,18 +55,11 @@ def permute_rope_rows(values: NDArray[Number], head_dim: int) -> NDArray[Number]
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
-def rows_of(config: ModelConfig) -> dict[str, tuple[TensorName, int]]:
-    """Map each canonical name to its row in the family's table and the number of its block (or -1)."""
-    table = {row.canonical: row for row in family_of(config).tensors}
-    patterns = {name: split_block(name) for name in tensor_shapes(config)}
-    return {name: (table[pattern], i) for name, (pattern, i) in patterns.items()}
-
-
 def file_tensors(config: ModelConfig, file_format: FileFormat) -> list[FileTensor]:
     """List the tensors of a model's file in the order of use: `file_tensors(gpt2, "gguf")[2].parts`."""
     family, shapes = family_of(config), tensor_shapes(config)
     joined: dict[str, list[tuple[TensorName, str]]] = {}
-    for canonical, (row, i) in rows_of(config).items():
+    for canonical, (row, i) in rows_of(family, config).items():
         name = (row.gguf if file_format == "gguf" else hf_name(family.hf_prefix, row.hf)).format(i=i)
         joined.setdefault(name, []).append((row, canonical))
     tensors = []

@@ -5,6 +5,8 @@ Read from Hugging Face folders and from GGUF files of architecture qwen2 and qwe
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pophood.config import ModelConfig
 from pophood.families.family import Family, Fields
 from pophood.families.keys import Key, Only, Used, count, flag
@@ -66,15 +68,11 @@ QWEN2 = Family(
     gguf_defaults={"activation": "silu"},
 )
 
-QWEN3 = Family(
+QWEN3 = replace(
+    QWEN2,
     name="qwen3",
     classes=("Qwen3ForCausalLM", "Qwen3Model"),
     build=build_qwen3,
-    tensors=decoder_tensors(gguf_pairs=False),
     hf_keys=QWEN3_HF_KEYS,
     hf_defaults={**QWEN_DEFAULTS, "head_dim": 128},
-    hf_prefix="model.",
-    hf_ignored=HF_IGNORED,
-    gguf_keys=DECODER_GGUF_KEYS,
-    gguf_defaults={"activation": "silu"},
 )

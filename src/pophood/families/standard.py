@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pophood.config import ModelConfig
 from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
 
 # Each limit is several times that of the largest published model. A file that claims more is lying, and
@@ -18,6 +21,7 @@ NORM_EPS = Used("norm_eps", real(0.0, 1.0))
 TIED_OUTPUT = Used("tied_output", flag)
 
 NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions", "norm_eps")
+_UNCHANGED = ("n_layer", "n_head", "n_embd", "vocab_size", "norm_eps", "activation", "tied_output")
 
 MOST_PARAMETERS = 1 << 42
 
@@ -30,17 +34,9 @@ _NOT_CAUSAL = "otherwise a position sees later ones"
 # Keys that transformers (4 and 5) writes into any config.json, and that other tools leave there.
 GENERIC_HF_KEYS: dict[str, Key] = {
     # Author, tools, and the type of the numbers, which the tensors state themselves.
-    **harmless(
-        "_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "torch_dtype", "dtype"
-    ),
-    **harmless(
-        "model_type",
-        "architectures",
-        "transformers.js_config",
-        "unsloth_fixed",
-        "unsloth_version",
-        "is_llama_config",
-    ),
+    **harmless("_name_or_path", "name_or_path", "_commit_hash", "torch_dtype", "dtype", "is_llama_config"),
+    **harmless("transformers_version", "transformers.js_config", "unsloth_fixed", "unsloth_version"),
+    **harmless("model_type", "architectures"),
     # The form in which results are returned.
     **harmless("use_cache", "return_dict", "output_hidden_states", "output_attentions", "output_scores"),
     **harmless("return_dict_in_generate", "torchscript", "use_bfloat16", "tf_legacy_loss", "is_decoder"),
@@ -117,3 +113,8 @@ GGUF_FILE_KEYS: dict[str, Key] = {
     "general.type": Only(("model",), "the file is an adapter, a projector or a part of a model"),
     "adapter.type": Only((), "the file is an adapter, not a model"),
 }
+
+
+def config_of(architecture: str, fields: dict[str, Any], **others: Any) -> ModelConfig:
+    """Build a config from the fields that mean the same in every family, and from `others`."""
+    return ModelConfig(architecture=architecture, **{name: fields[name] for name in _UNCHANGED}, **others)
