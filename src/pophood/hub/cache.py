@@ -25,12 +25,19 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json"
 
 def cache_folder() -> Path:
     """Return the folder of Hugging Face's cache: HF_HUB_CACHE, HF_HOME/hub, or the default."""
-    for variable in _VARIABLES[:2]:
-        if os.environ.get(variable):
-            return Path(os.path.expandvars(os.environ[variable])).expanduser()
-    if os.environ.get("HF_HOME"):
-        return Path(os.path.expandvars(os.environ["HF_HOME"])).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+    return path_in("HF_HUB_CACHE") or path_in("HUGGINGFACE_HUB_CACHE") or hf_home() / "hub"
+
+
+def hf_home() -> Path:
+    """Return the folder of Hugging Face's cache and login: HF_HOME, or the default."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface"
+    return path_in("HF_HOME") or default
+
+
+def path_in(variable: str) -> Path | None:
+    """Return the path in an environment variable, or None if it is not set."""
+    value = os.environ.get(variable)
+    return Path(os.path.expandvars(value)).expanduser() if value else None
 
 
 def find_in_cache(name: ModelName, revision: str | None = None) -> Located | None:
@@ -40,11 +47,8 @@ def find_in_cache(name: ModelName, revision: str | None = None) -> Located | Non
     """
     if name.repo is None or not _usable(cache_folder()):
         return None
-    repos = [
-        name.repo,
-        *([name.text] if name.text in CATALOGUE else []),
-    ]  # "gpt2" was its address before 2024
-    for repo in repos:
+    older = [name.text] if name.text in CATALOGUE else []  # "gpt2" was its address before 2024
+    for repo in (name.repo, *older):
         folder = cache_folder() / f"models--{repo.replace('/', '--')}"
         for snapshot in _snapshots(folder, revision):
             model = _complete_model(snapshot, name)

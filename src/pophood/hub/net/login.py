@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pophood.hub.cache import hf_home, path_in
 from pophood.hub.net.connect import port_of, split_address
 
 MOST_TOKEN_BYTES = 10_000
@@ -47,11 +48,7 @@ def login_for(endpoint: str, hub: str) -> Login | None:
 
 def token_path() -> Path:
     """Return the file where `hf auth login` saves the token: HF_TOKEN_PATH, HF_HOME/token, or the default."""
-    if os.environ.get("HF_TOKEN_PATH"):
-        return Path(os.path.expandvars(os.environ["HF_TOKEN_PATH"])).expanduser()
-    if os.environ.get("HF_HOME"):
-        return Path(os.path.expandvars(os.environ["HF_HOME"])).expanduser() / "token"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "token"
+    return path_in("HF_TOKEN_PATH") or hf_home() / "token"
 
 
 def same_origin(one: str, other: str) -> bool:

@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote, urljoin
 
@@ -92,14 +92,6 @@ class Web:
             raise BadInput(f"HF_ENDPOINT is {endpoint!r}, wanted an address such as {HUB}")
         return cls(endpoint, login_for(endpoint, HUB))
 
-    def without_login(self) -> Web:
-        """Return the same hub without a login."""
-        return replace(self, login=None)
-
-    def with_retries(self, timeout: float, attempts: int) -> Web:
-        """Return the same hub with another time-out and number of attempts."""
-        return replace(self, timeout=timeout, attempts=attempts)
-
     @contextmanager
     def get(
         self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
@@ -135,7 +127,7 @@ class Web:
         headers: Mapping[str, str],
         hops: list[Mapping[str, str]],
     ) -> Answer:
-        parts, from_hub = split_address(url), self._is_hub(url)
+        parts, from_hub = split_address(url), same_origin(self.endpoint, url)
         wanted = {"User-Agent": "pophood", "Accept-Encoding": "identity", "Connection": "close"}
         wanted |= {**headers, **connection.headers}
         if from_hub and self.login is not None:
@@ -165,9 +157,6 @@ class Web:
         if from_hub:
             hops.append(answer_headers)
         return Answer(url, response.status, answer_headers, from_hub, hops, response)
-
-    def _is_hub(self, url: str) -> bool:
-        return same_origin(self.endpoint, url)
 
 
 def _redirect(url: str, location: str) -> str:
