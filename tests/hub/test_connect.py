@@ -10,8 +10,7 @@ import pytest
 from pophood.errors import BadInput, PophoodError
 from pophood.hub.net import connect
 from pophood.hub.net.connect import Reach, Unreachable, reach_of, split_address
-from pophood.hub.net.login import Login
-from pophood.hub.net.web import Web, _redirect
+from pophood.hub.net.web import Login, Web, _redirect
 from tests import processes
 from tests.hub.fake_hub import FakeHub
 from tests.processes import HANG_SECONDS

@@ -12,7 +12,7 @@ import pytest
 from pophood import hub as pophood_hub
 from pophood.errors import NotFound
 from pophood.hub.net import web
-from pophood.hub.net.login import Login, login_for, token_path
+from pophood.hub.net.web import Login, login_for, token_path
 from tests import processes
 from tests.hub.fake_hub import FakeHub, gpt2_files, running_hub
 

@@ -3,8 +3,9 @@
 A hub answers a file's address with a redirect to another host, so redirects are followed, at most 8. Each
 must stay http(s), must not change from https to http, and must not lead to a more private address than the
 hub's own: a public hub cannot send this program to the user's router, and a mirror on a private network
-cannot send it to this machine. A login (login.py) is sent to the hub's own origin only. There are no cookies,
-and no header describes this machine.
+cannot send it to this machine. The user's login (HF_TOKEN, or the token that `hf auth login` saved) is sent
+to the hub's own origin only, never along a redirect. There are no cookies, and no header describes this
+machine.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, urljoin
 
 from pophood.errors import BadInput, PophoodError
+from pophood.hub.cache import hf_home, path_in
 from pophood.hub.net.connect import (
     Connection,
     Reach,
@@ -28,15 +31,16 @@ from pophood.hub.net.connect import (
     bad_proxy,
     connect,
     literal_reach,
+    port_of,
     split_address,
     words_of,
 )
-from pophood.hub.net.login import Login, login_for, same_origin
 
 HUB = "https://huggingface.co"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 8
 FIRST_PAUSE = 0.5  # seconds
+MOST_TOKEN_BYTES = 10_000
 
 T = TypeVar("T")
 
@@ -72,6 +76,15 @@ class Answer:
             if size > limit:
                 raise PophoodError(f"{self.url}: the answer is longer than {limit:,} bytes: refused")
         return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A token, with its origin for messages."""
+
+    token: str = field(repr=False)
+    origin: str  # "HF_TOKEN", or "the login saved in ~/.cache/huggingface/token"
+    saved: bool = False  # read from a file, not asked for explicitly
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +202,41 @@ def with_attempts(web: Web, attempt: Callable[[], T]) -> T:
 def pause(number: int) -> None:
     """Wait before attempt `number` + 2: 0.5 s, doubling, at most 8 s."""
     time.sleep(min(8.0, FIRST_PAUSE * 2**number))
+
+
+# The login --------------------------------------------------------------------------------------------
+
+
+def login_for(endpoint: str, hub: str) -> Login | None:
+    """Return the login for the hub at an endpoint; `hub` is the address that a saved login belongs to.
+
+    HF_TOKEN is sent to the hub that HF_ENDPOINT names, since the user set both. The saved login belongs to
+    huggingface.co: for any other hub it is not even read. The file it is in, and the switch that turns it
+    off, follow huggingface_hub (constants.py, utils/_auth.py).
+    """
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        token = os.environ.get(variable, "").strip()
+        if token:
+            return Login(token, variable)
+    switched_off = os.environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "").strip().upper()
+    if switched_off in ("1", "ON", "YES", "TRUE") or not same_origin(endpoint, hub):
+        return None
+    path = token_path()
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_TOKEN_BYTES:
+            return None
+        token = "".join(path.read_text("ascii").split())
+    except (OSError, UnicodeDecodeError):  # not readable, or not a token
+        return None
+    return Login(token, f"the login saved in {path}", saved=True) if token else None
+
+
+def token_path() -> Path:
+    """Return the file where `hf auth login` saves the token: HF_TOKEN_PATH, HF_HOME/token, or the default."""
+    return path_in("HF_TOKEN_PATH") or hf_home() / "token"
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Return whether two addresses have the same scheme, host and port."""
+    ours, theirs = split_address(one), split_address(other)
+    return (ours.scheme, ours.hostname, port_of(ours)) == (theirs.scheme, theirs.hostname, port_of(theirs))
