@@ -6,10 +6,10 @@ from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.patches import Circle
 
 from pophood.look.boxes import Box
-from pophood.look.figures.parts import LABEL, SMALL, mixed, size
+from pophood.look.figures.parts import LABEL, SMALL, mixed, rounded_box, size
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
 from pophood.look.views.architecture import ArchitectureView
@@ -41,13 +41,13 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
         bottom = _stack(axes, stacks[stack], top, LEFT, theme)
         _around(axes, top, bottom, stack, theme)
         top = bottom + 29
-    _frame(axes, frame, top, theme)
+    style = {"facecolor": "none", "edgecolor": theme.muted, "linewidth": 1.0, "linestyle": (0, (4, 3))}
+    rounded_box(axes, (FRAME[0], frame), FRAME[1] - FRAME[0], top - frame, 7, **style)
     _arrow(axes, (STREAM, start), (STREAM, top + 17), theme)
     tall = _stack(axes, stacks["output"], top + 17, FRAME[0], theme) + 4
     for text in axes.texts:
         text.set_in_layout(False)  # they fit as they are
-    axes.set_xlim(0, WIDE)
-    axes.set_ylim(tall, 0)
+    axes.set(xlim=(0, WIDE), ylim=(tall, 0))
     size(figure, (WIDE + 8) / 72, (tall + 18) / 72)
 
 
@@ -61,17 +61,8 @@ def _stack(axes: Axes, boxes: list[Box], top: float, left: float, theme: Theme) 
     """Draw several steps as one box, one line each; return its lower edge."""
     accent = theme.accents[ACCENTS[boxes[0].stack]]
     tall = ROW * len(boxes) + 2 * PAD
-    axes.add_patch(
-        FancyBboxPatch(
-            (left, top),
-            RIGHT - left,
-            tall,
-            boxstyle="round,pad=0,rounding_size=5",
-            facecolor=mixed(accent, theme.background, 0.16),
-            edgecolor=accent,
-            linewidth=1.2,
-        )
-    )
+    face = mixed(accent, theme.background, 0.16)
+    rounded_box(axes, (left, top), RIGHT - left, tall, 5, facecolor=face, edgecolor=accent, linewidth=1.2)
     for number, box in enumerate(boxes):
         middle = top + PAD + ROW * (number + 0.5)
         learned = box.parameters > 0
@@ -101,18 +92,3 @@ def _around(axes: Axes, top: float, bottom: float, what: str, theme: Theme) -> N
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], theme: Theme) -> None:
     axes.annotate("", end, start, arrowprops=ARROW | {"color": theme.text})
-
-
-def _frame(axes: Axes, top: float, bottom: float, theme: Theme) -> None:
-    axes.add_patch(
-        FancyBboxPatch(
-            (FRAME[0], top),
-            FRAME[1] - FRAME[0],
-            bottom - top,
-            boxstyle="round,pad=0,rounding_size=7",
-            facecolor="none",
-            edgecolor=theme.muted,
-            linewidth=1.0,
-            linestyle=(0, (4, 3)),
-        )
-    )

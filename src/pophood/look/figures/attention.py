@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
 from pophood.look.figures import parts
+from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme, readable_on, rgb
 from pophood.look.math.heads import LABELS, LETTERS, NO_LABEL
 from pophood.look.views.attention import AttentionView
@@ -43,30 +45,23 @@ def draw(view: AttentionView, figure: Figure, theme: Theme) -> None:
 
 
 def _large(axes: Axes, view: AttentionView, theme: Theme) -> None:
-    labels = [parts.token_label(token) for token in view.source.tokens]
+    labels = [token_label(token) for token in view.source.tokens]
+    scale = "attention weight\n(blank: masked, exactly 0)"
+    pattern = view.visible(view.head)
     image = parts.heatmap(
-        axes,
-        view.visible(view.head),
-        theme,
-        rows=labels,
-        columns=labels,
-        scale="attention weight\n(blank: masked, exactly 0)",
-        low=0.0,
-        high=1.0,
+        axes, pattern, theme, rows=labels, columns=labels, scale=scale, ends=(0.0, 1.0), numbers=True
     )
     _keep_thin_lines(image, len(labels))
     axes.set_aspect("auto")  # a fixed one would leave labels out of the layout; sizes are chosen to be square
     axes.set_title(f"head {view.head}: each row sums to 1")
-    axes.set_ylabel("query: the token that attends")
-    axes.set_xlabel("key: the token attended to")
+    axes.set(ylabel="query: the token that attends", xlabel="key: the token attended to")
 
 
 def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
     weights = view.pattern[view.head, -1]
-    labels = [parts.token_label(token) for token in view.source.tokens]
+    labels = [token_label(token) for token in view.source.tokens]
     parts.bars(axes, labels, weights, theme, numbers=[f"{weight:.2f}" for weight in weights])
-    axes.set_xlim(0.0, 1.3 * max(float(weights.max()), 1e-3))
-    axes.set_xticks([])
+    axes.set(xlim=(0.0, 1.3 * max(float(weights.max()), 1e-3)), xticks=[])
     axes.spines["bottom"].set_visible(False)
     axes.set_title("the last row: weights of the last token")
 
@@ -74,60 +69,34 @@ def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
 def _keep_thin_lines(image: AxesImage, tokens: int) -> None:
     """Blend cells that are smaller than pixels, instead of leaving some out."""
     if tokens > MOST_EXACT:
-        image.set_interpolation("auto")
-        image.set_interpolation_stage("rgba")
+        image.set(interpolation="auto", interpolation_stage="rgba")
 
 
 def _small(axes: Axes, view: AttentionView, head: int, theme: Theme) -> None:
-    image = parts.heatmap(
-        axes,
-        view.visible(head),
-        theme,
-        rows=[],
-        columns=[],
-        scale="",
-        low=0.0,
-        high=1.0,
-        numbers=False,
-        bar=False,
-    )
+    image = parts.heatmap(axes, view.visible(head), theme, ends=(0.0, 1.0))
     _keep_thin_lines(image, len(view.source.tokens))
     best = view.probe.best(view.layer, head)
     score = "" if best is None else f" {view.probe.values[view.layer, head, best]:.2f}"
     axes.set_title(f"{head}: {view.probe.label(view.layer, head)}{score}", fontsize=parts.SMALL)
     if head == view.head:
-        for spine in axes.spines.values():
-            spine.set_color(theme.accents[1])
-            spine.set_linewidth(2.0)
+        axes.spines[:].set(color=theme.accents[1], linewidth=2.0)
 
 
 def _labels(axes: Axes, view: AttentionView, theme: Theme) -> None:
     layers, heads, _ = view.probe.values.shape
-    for layer in range(layers):
-        for head in range(heads):
-            best = view.probe.best(layer, head)
-            colour = theme.surface if best is None else theme.accents[best]
-            axes.add_patch(Rectangle((layer - 0.46, head - 0.46), 0.92, 0.92, facecolor=colour, linewidth=0))
-            if best is not None:
-                axes.text(
-                    layer,
-                    head,
-                    LETTERS[best],
-                    ha="center",
-                    va="center",
-                    fontsize=parts.SMALL,
-                    color=readable_on(rgb(colour)),
-                )
+    for layer, head in itertools.product(range(layers), range(heads)):
+        best = view.probe.best(layer, head)
+        colour = theme.surface if best is None else theme.accents[best]
+        axes.add_patch(Rectangle((layer - 0.46, head - 0.46), 0.92, 0.92, facecolor=colour, linewidth=0))
+        if best is not None:
+            parts.centred(axes, (layer, head), LETTERS[best], parts.SMALL, readable_on(rgb(colour)))
     shown = (view.layer - 0.5, view.head - 0.5)
     axes.add_patch(Rectangle(shown, 1, 1, facecolor="none", edgecolor=theme.text, linewidth=1.5))
-    axes.set_xlim(-0.6, layers - 0.4)
-    axes.set_ylim(heads - 0.4, -0.6)
+    axes.set(xlim=(-0.6, layers - 0.4), ylim=(heads - 0.4, -0.6), xlabel="block", ylabel="head")
     axes.set_xticks(range(layers), [str(layer) for layer in range(layers)])
     axes.set_yticks(range(heads), [str(head) for head in range(heads)])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("block")
-    axes.set_ylabel("head")
     axes.set_title("all heads of the model: the measured role of each on a repeated random text")
     counts = view.probe.counts()
     key = [
@@ -135,4 +104,4 @@ def _labels(axes: Axes, view: AttentionView, theme: Theme) -> None:
         for i, (letter, name) in enumerate(zip(LETTERS, LABELS, strict=True))
     ]
     none = Patch(facecolor=theme.surface, edgecolor=theme.line, label=f"{NO_LABEL}: {counts[NO_LABEL]}")
-    parts.legend(axes, theme, [*key, none])
+    parts.legend(axes, [*key, none])

@@ -19,21 +19,10 @@ def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:
     size(figure, 1.6 + 3.0 * len(view.rows), min(1.0 + 0.2 * tokens, 3.0 + 0.115 * tokens))
     all_axes = figure.subplots(1, len(view.rows), squeeze=False)[0].tolist()
     for axes, (name, values) in zip(all_axes, view.rows, strict=True):
-        first = axes is all_axes[0]
-        image = heatmap(
-            axes,
-            values[:, :shown],
-            theme,
-            rows=[token_label(token) for token in view.source.tokens] if first else [],
-            columns=[str(i) for i in range(shown)],
-            scale="",
-            low=-view.reach,
-            high=view.reach,
-            diverging=True,
-            numbers=False,
-            bar=False,
-        )
-        axes.set_aspect("auto")
+        rows = [token_label(token) for token in view.source.tokens] if axes is all_axes[0] else []
+        columns = [str(i) for i in range(shown)]
+        ends = (-view.reach, view.reach)
+        image = heatmap(axes, values[:, :shown], theme, rows=rows, columns=columns, ends=ends, diverging=True)
+        axes.set(aspect="auto", xlabel=f"feature, first {shown} of {features}")
         axes.set_title(SIGNS.get(name, name), fontsize=LABEL)
-        axes.set_xlabel(f"feature, first {shown} of {features}")
     colour_bar(image, all_axes, theme, "value of a feature")

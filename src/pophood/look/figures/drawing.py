@@ -32,10 +32,12 @@ def draw_view(view: View, theme: Theme) -> Figure:
         painter = importlib.import_module(f"pophood.look.figures.{view.name}")
         painter.draw(view, figure, theme)
         for note in view.notes:
-            parts.caption(figure, note, theme)
-        fit.frame(figure, printable(view.title), theme, parts.TITLE)
+            parts.caption(figure, note)
+        fit.frame(figure, printable(view.title), theme, parts.TITLE, parts.SMALL)
         fit.finish(figure)
-        _no_formulas(figure)
+        for text in figure.findobj(Text):
+            assert isinstance(text, Text)
+            text.set_parse_math(False)  # dollar signs stay, even if the figure is drawn again elsewhere
     return figure
 
 
@@ -79,10 +81,3 @@ def _settings(theme: Theme) -> Any:
         "svg.fonttype": "path",  # looks the same on machines without our font
         "svg.hashsalt": "pophood",
     }
-
-
-def _no_formulas(figure: Figure) -> None:
-    """Keep text with dollar signs from becoming formulas, even if the figure is drawn again elsewhere."""
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        text.set_parse_math(False)

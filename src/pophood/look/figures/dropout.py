@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pophood.look.figures import parts
-from pophood.look.figures.text import printable
+from pophood.look.figures.text import printable, token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.source import quoted_token
 from pophood.look.views.dropout import MASKS, SHOWN, DropoutView
@@ -34,18 +34,13 @@ def _mask(axes: Axes, view: DropoutView, features: int, theme: Theme) -> None:
     colours = (theme.accents[1], theme.surface)
     shown = view.mask[:, :features]
     axes.imshow(shown, cmap=ListedColormap(colours), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_yticks(range(len(shown)), [parts.token_label(token) for token in view.source.tokens])
+    axes.set_yticks(range(len(shown)), [token_label(token) for token in view.source.tokens])
     axes.tick_params(axis="y", length=0)
     axes.set_title(f"one mask: the first {features} of {view.mask.shape[1]:,} features of every token")
     axes.set_xlabel("feature")
-    parts.legend(
-        axes,
-        theme,
-        [
-            Patch(facecolor=colours[0], edgecolor=theme.line, label=f"zeroed ({view.zeros:.1%} of all)"),
-            Patch(facecolor=colours[1], edgecolor=theme.line, label=f"survives: / {1 - view.p:g}"),
-        ],
-    )
+    labels = (f"zeroed ({view.zeros:.1%} of all)", f"survives: / {1 - view.p:g}")
+    pairs = zip(colours, labels, strict=True)
+    parts.legend(axes, [Patch(facecolor=face, edgecolor=theme.line, label=label) for face, label in pairs])
 
 
 def _numbers(axes: Axes, view: DropoutView, features: int, theme: Theme) -> None:
@@ -57,12 +52,10 @@ def _numbers(axes: Axes, view: DropoutView, features: int, theme: Theme) -> None
     zeroed = np.flatnonzero(~mask)
     axes.plot(zeroed, np.zeros(len(zeroed)), "x", color=theme.accents[1], label="zeroed")
     shown = printable(quoted_token(view.source, -1))
-    axes.set_title(f"the last token, {shown}, before and after this mask")
-    axes.set_xlabel("feature")
-    axes.set_ylabel("value")
+    axes.set(title=f"the last token, {shown}, before and after this mask", xlabel="feature", ylabel="value")
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
-    parts.legend(axes, theme)
+    parts.legend(axes)
 
 
 def _averages(axes: Axes, view: DropoutView, theme: Theme) -> None:
@@ -76,8 +69,7 @@ def _averages(axes: Axes, view: DropoutView, theme: Theme) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title("the mean is preserved: distance between the average over many masks and the numbers")
-    axes.set_xlabel("masks averaged")
-    axes.set_ylabel("relative error")
+    axes.set(xlabel="masks averaged", ylabel="relative error")
     axes.grid(axis="y")
     axes.spines[["top", "right"]].set_visible(False)
-    parts.legend(axes, theme)
+    parts.legend(axes)

@@ -9,7 +9,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import PercentFormatter
 
 from pophood.look.figures import parts
-from pophood.look.figures.text import printable
+from pophood.look.figures.text import printable, token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.math.activations import gelu, gelu_difference, gelu_tanh, silu
 from pophood.look.source import quoted_token
@@ -20,8 +20,7 @@ LONGEST = 14  # characters of a promoted token
 
 def draw(view: FeedForwardView, figure: Figure, theme: Theme) -> None:
     """Draw the neurons with the tokens they promote, the activation functions, and the active neurons."""
-    count = len(view.neurons)
-    upper = 0.26 * count + 0.6
+    upper = 0.26 * len(view.neurons) + 0.6
     parts.size(figure, 9.5, upper + 2.9 + 2.4)
     grid = GridSpec(3, 1, figure=figure, height_ratios=(upper, 2.6, 1.9))
     _neurons(figure.add_subplot(grid[0]), view, theme)
@@ -36,11 +35,10 @@ def _neurons(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     labels = [f"neuron {neuron.number}" for neuron in view.neurons]
     parts.bars(axes, labels, lengths, theme, numbers=[f"{length:.2f}" for length in lengths])
     longest = max(lengths) or 1.0
-    axes.set_xlim(0.0, 4.0 * longest)
-    axes.set_xticks([])
+    axes.set(xlim=(0.0, 4.0 * longest), xticks=[])
     axes.spines["bottom"].set_visible(False)
     for row, neuron in enumerate(view.neurons):
-        words = "   ".join(parts.token_label(text, LONGEST) for text, _ in neuron.promoted)
+        words = "   ".join(token_label(text, LONGEST) for text, _ in neuron.promoted)
         axes.text(1.35 * longest, row, words, va="center", fontsize=parts.LABEL, color=theme.text)
     axes.set_title(
         "length of the vector that a neuron adds, and the tokens it promotes (· is a space)", loc="left"
@@ -57,8 +55,7 @@ def _curves(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
         axes.plot(x, y, line, color=theme.accents[number], linewidth=1.8, label=words)
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
     axes.axvline(0.0, color=theme.line, linewidth=0.8, zorder=0)
-    axes.set_title("the activation function")
-    axes.set_xlabel("input of the activation")
+    axes.set(title="the activation function", xlabel="input of the activation")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", labelcolor=theme.text, handlelength=3)
 
@@ -71,8 +68,7 @@ def _difference(axes: Axes, theme: Theme) -> None:
         axes.axvline(end, color=theme.muted, linewidth=0.8, linestyle=":")
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
     axes.set_title(f"tanh form minus x times Phi(x): at most {largest:.1e}, near |x| = {place:.1f}")
-    axes.set_xlabel("input of the activation")
-    axes.set_ylabel("difference, in 1/10,000")
+    axes.set(xlabel="input of the activation", ylabel="difference, in 1/10,000")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -80,7 +76,7 @@ def _active(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     at = np.arange(len(view.active))
     axes.bar(at, view.active, width=0.8, color=theme.accents[0])
     axes.bar(at[view.token], view.active[view.token], width=0.8, color=theme.accents[1])
-    axes.set_xticks(at, [parts.token_label(token) for token in view.source.tokens])
+    axes.set_xticks(at, [token_label(token) for token in view.source.tokens])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_ylim(0.0, 1.0 if view.active.max() > 0.5 else 1.2 * max(float(view.active.max()), 0.01))

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from matplotlib.axes import Axes
@@ -28,36 +29,42 @@ MARGIN = 9.0  # points left and right of title and caption
 GAP = 1.5  # points between two texts
 _LATER: WeakKeyDictionary[Figure, list[Callable[[], None]]] = WeakKeyDictionary()
 _CAPTIONS: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
-_STYLES: WeakKeyDictionary[Figure, tuple[str, float]] = WeakKeyDictionary()
 
 
 def later(axes: Axes, work: Callable[[], None]) -> None:
     """Run `work` once the layout of the axes' figure is final."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    _LATER.setdefault(figure, []).append(work)
+    _LATER.setdefault(figure_of(axes), []).append(work)
 
 
-def add_caption(figure: Figure, text: str, colour: str, size: float) -> None:
+def add_caption(figure: Figure, text: str) -> None:
     """Add a line of text below the picture."""
     _CAPTIONS.setdefault(figure, []).append(text)
-    _STYLES[figure] = (colour, size)
 
 
-def frame(figure: Figure, title: str, theme: Theme, size: float) -> None:
-    """Write title and captions, and increase the figure's height to make room for them."""
+def figure_of(artist: Axes | Text) -> Figure:
+    """Return the figure that an artist belongs to."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def points_to_pixels(artist: Axes | Text) -> float:
+    """Return the number of pixels per point in an artist's figure."""
+    return float(figure_of(artist).dpi) / 72
+
+
+def frame(figure: Figure, title: str, theme: Theme, size: float, small: float) -> None:
+    """Write title and captions in two font sizes, and increase the figure's height to make room for them."""
     width, height = figure.get_size_inches()
     room = 72 * width - 2 * MARGIN
     left = MARGIN / (72 * width)
     heading = wrap(title, room, size, bold=True)
-    top = figure.suptitle(heading, x=left, ha="left", fontsize=size, fontweight="bold", color=theme.text)
-    top.set_gid(WORDS)
+    style: dict[str, Any] = {"x": left, "ha": "left", "gid": WORDS}
+    figure.suptitle(heading, fontsize=size, fontweight="bold", color=theme.text, **style)
     extra = 72 * PAD + 1.25 * size * (heading.count("\n") + 1) + 8
     if figure in _CAPTIONS:
-        colour, small = _STYLES[figure]
         words = "\n".join(wrap(line, room, small) for line in _CAPTIONS[figure])
-        below = figure.supxlabel(words, x=left, ha="left", fontsize=small, color=colour, linespacing=1.3)
-        below.set_gid(WORDS)
+        figure.supxlabel(words, fontsize=small, color=theme.muted, linespacing=1.3, **style)
         extra += 1.35 * small * (words.count("\n") + 1) + 8
     figure.set_size_inches(width, height + extra / 72)
 
@@ -111,12 +118,10 @@ def stretch_bar(bar: Axes, beside: Sequence[Axes], across: float) -> None:
 
     matplotlib holds its proportions instead: fat beside large maps, and half as high as narrow ones.
     """
-    figure = bar.get_figure(root=True)
-    assert figure is not None
     boxes = [axes.get_position() for axes in beside]
     low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
     place = bar.get_position()
-    wide = min(place.width, across / float(figure.get_size_inches()[0]))
+    wide = min(place.width, across / float(figure_of(bar).get_size_inches()[0]))
     bar.set_aspect("auto")
     bar.set_box_aspect(None)
     bar.set_position((place.x0, low, wide, high - low))
@@ -130,11 +135,8 @@ def thin(axis: Axis) -> bool:
     labels = [tick.label1 if tick.label1.get_visible() else tick.label2 for tick in ticks]
     if len(labels) < 2 or not _touching(labels, axis):
         return False
-    if (
-        isinstance(axis, XAxis)
-        and not labels[0].get_rotation()
-        and max(len(t.get_text()) for t in labels) > 3
-    ):
+    longest = max(len(label.get_text()) for label in labels)
+    if isinstance(axis, XAxis) and not labels[0].get_rotation() and longest > 3:
         axis.set_tick_params(rotation=90)
         for label in labels:
             label.set_rotation(90)
@@ -149,15 +151,12 @@ def thin(axis: Axis) -> bool:
 def _fewer(axis: Axis) -> bool:
     """Choose fewer ticks while those of matplotlib touch; return whether anything changed."""
     changed = False
-    if not axis.axes.axison:
-        return changed
-    for bins in (4, 3, 2, 1):
-        if not isinstance(axis.get_major_locator(), MaxNLocator) or not _touching(
-            axis.get_majorticklabels(), axis
-        ):
-            break
-        axis.set_major_locator(MaxNLocator(bins))
-        changed = True
+    if axis.axes.axison and isinstance(axis.get_major_locator(), MaxNLocator):
+        for bins in (4, 3, 2, 1):
+            if not _touching(axis.get_majorticklabels(), axis):
+                break
+            axis.set_major_locator(MaxNLocator(bins))
+            changed = True
     return changed
 
 
@@ -168,7 +167,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]], theme: 
     gets a line to its point.
     """
     dots = [tuple(map(float, axes.transData.transform((x, y)))) for x, y, _ in points]
-    scale = _pixels(axes)
+    scale = points_to_pixels(axes)
     inside = axes.get_window_extent()
     taken = [Bbox.from_bounds(x - 4 * scale, y - 4 * scale, 8 * scale, 8 * scale) for x, y in dots]
     crowd = [sum(math.dist(a, b) < 60 * scale for b in dots) for a in dots]
@@ -235,15 +234,8 @@ def _touching(labels: Sequence[Text], axis: Axis) -> bool:
     """Return whether two neighbouring labels of one axis touch."""
     boxes = [label.get_window_extent() for label in labels if label.get_text()]
     spans = sorted((box.x0, box.x1) if isinstance(axis, XAxis) else (box.y0, box.y1) for box in boxes)
-    gap = GAP * _pixels(labels[0]) if labels else 0.0
+    gap = GAP * points_to_pixels(labels[0]) if labels else 0.0
     return any(before[1] + gap > after[0] for before, after in pairwise(spans))
-
-
-def _pixels(artist: Axes | Text) -> float:
-    """Return the number of pixels per point."""
-    figure = artist.get_figure(root=True)
-    assert figure is not None
-    return float(figure.dpi) / 72
 
 
 def _drop_wide_numbers(axes: Axes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from pophood.look.figures import parts
+from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.hidden import HiddenView
 
@@ -14,14 +15,7 @@ def draw(view: HiddenView, figure: Figure, theme: Theme) -> None:
     places, tokens = view.lengths.shape
     parts.size(figure, max(6.5, 2.2 + 0.34 * places), 1.2 + min(max(0.2 * tokens, 1.6), 9.0))
     axes = figure.subplots()
-    parts.heatmap(
-        axes,
-        view.log_lengths,
-        theme,
-        rows=[parts.token_label(token) for token in view.source.tokens],
-        columns=view.places,
-        scale="length of the vector,\nlog10 (2 means 100)",
-    )
-    axes.set_aspect("auto")
-    axes.set_xlabel("place in the model")
-    axes.set_ylabel("token")
+    rows = [token_label(token) for token in view.source.tokens]
+    scale = "length of the vector,\nlog10 (2 means 100)"
+    parts.heatmap(axes, view.log_lengths, theme, rows=rows, columns=view.places, scale=scale, numbers=True)
+    axes.set(aspect="auto", xlabel="place in the model", ylabel="token")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from pophood.look.figures import fit
-from pophood.look.figures.parts import SMALL, bars, caption, heatmap
+from pophood.look.figures.parts import SMALL, bars, caption, heatmap, write_in_cell
 from pophood.look.figures.text import SMALLEST, token_label, width
-from pophood.look.figures.theme import Theme, readable_on
+from pophood.look.figures.theme import Theme
 from pophood.look.views.lens import LensView
 
 WIDEST = 10  # characters of a guess
@@ -24,45 +25,25 @@ def draw(view: LensView, figure: Figure, theme: Theme) -> None:
     map_width = max(cell * places, 2.0)
     figure.set_size_inches(min(map_width + PANEL + 2.0, 40.0), min(0.2 * layers + 1.2, 40.0))
     heat, beside = figure.subplots(1, 2, width_ratios=[map_width, PANEL])
-    image = heatmap(
-        heat,
-        view.probabilities[::-1],
-        theme,
-        rows=[f"block {i}" for i in range(layers)][::-1],
-        columns=[token_label(view.source.tokens[p], WIDEST) for p in view.positions],
-        scale="probability of the guess",
-        low=0.0,
-        high=1.0,
-        numbers=False,
-    )
-    heat.set_aspect("auto")
-    heat.set_xlabel("after the token")
+    rows = [f"block {i}" for i in range(layers)][::-1]
+    columns = [token_label(view.source.tokens[p], WIDEST) for p in view.positions]
+    scale = "probability of the guess"
+    shown = view.probabilities[::-1]
+    image = heatmap(heat, shown, theme, rows=rows, columns=columns, scale=scale, ends=(0.0, 1.0))
+    heat.set(aspect="auto", xlabel="after the token")
     heat.set_title("the guess after each block", loc="left")
-    fit.later(heat, lambda: _guesses(heat, image, view, theme))
+    fit.later(heat, lambda: _guesses(heat, image, view))
     _chosen(view, beside, theme)
-    caption(figure, "· is a space.", theme)
+    caption(figure, "· is a space.")
 
 
-def _guesses(axes: Axes, image: AxesImage, view: LensView, theme: Theme) -> None:
+def _guesses(axes: Axes, image: AxesImage, view: LensView) -> None:
     """Write every guess into its cell, cut to the cell's width."""
     corner, opposite = axes.transData.transform([(0, 0), (1, 1)])
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    room = abs(opposite[0] - corner[0]) / (figure.dpi / 72) - 2
-    for row, texts in enumerate(view.guess_texts[::-1]):
-        for column, text in enumerate(texts):
-            red, green, blue, _ = image.to_rgba(
-                view.probabilities[len(view.ranks) - 1 - row, column], bytes=True
-            )
-            axes.text(
-                column,
-                row,
-                _fitting(text, room),
-                ha="center",
-                va="center",
-                fontsize=SMALLEST,
-                color=readable_on((int(red), int(green), int(blue))),
-            )
+    room = abs(opposite[0] - corner[0]) / fit.points_to_pixels(axes) - 2
+    for (row, column), probability in np.ndenumerate(view.probabilities[::-1]):
+        text = _fitting(view.guess_texts[-1 - row][column], room)
+        write_in_cell(axes, image, (column, row), probability, text, SMALLEST)
 
 
 def _fitting(text: str, room: float) -> str:
@@ -75,9 +56,7 @@ def _chosen(view: LensView, axes: Axes, theme: Theme) -> None:
     layers = len(view.ranks)
     numbers = [f"{chance:.4f}, no. {rank:,}" for chance, rank in zip(view.chances, view.ranks, strict=True)]
     bars(axes, [""] * layers, view.chances[::-1], theme, numbers=numbers[::-1], accent=1)
-    axes.set_ylim(layers - 0.5, -0.5)
-    axes.set_yticks([])
-    axes.set_xlim(0, 2.6)  # bars end at 1, numbers follow
-    axes.set_xticks([0, 0.5, 1])
+    axes.set(ylim=(layers - 0.5, -0.5), yticks=[])
+    axes.set(xlim=(0, 2.6), xticks=[0, 0.5, 1])  # bars end at 1, numbers follow
     axes.set_xlabel("probability and rank", fontsize=SMALL)
     axes.set_title(f"{token_label(view.target_text)} after position {view.position}", loc="left")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pophood.look.figures.parts import LABEL, SMALL, bars, caption
+from pophood.look.figures.parts import LABEL, SMALL, bars, caption, write_beside
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme
-from pophood.look.views.next import NextView, SettingEffect
+from pophood.look.views.next import NextView
+from pophood.table import count
 
 NARROW = 1.35  # inches of a setting's panel
 
@@ -26,30 +26,15 @@ def draw(view: NextView, figure: Figure, theme: Theme) -> None:
         raw = left is view.left[0]
         named = labels if raw else [""] * len(labels)
         bars(panel, named, left.probabilities, theme, accent=0 if raw else 2)
-        panel.set_xlim(0, highest * 1.02)
-        panel.set_xticks([])  # each bar has its number
-        _numbers(panel, left, theme)
+        panel.set(xlim=(0, highest * 1.02), xticks=[])  # each bar has its number
+        for place, probability in enumerate(left.probabilities):
+            text, colour = (f"{probability:.4f}", theme.text) if probability > 0 else ("out", theme.muted)
+            write_beside(panel, (1, place), text, colour, gap=2, xycoords=("axes fraction", "data"))
         panel.set_title("raw logits" if raw else left.setting)
-        tokens = f"{left.tokens:,} token{'s' * (left.tokens != 1)}"
+        tokens = count(left.tokens, "token")
         panel.set_xlabel(f"{tokens}\n{left.entropy:.2f} bits, like\n1 of {left.choices:,.1f}", fontsize=SMALL)
     caption(
         figure,
         "Bars: probability of the next token. Under each: the number of tokens that can be drawn, the "
         "entropy, and the number of equally likely tokens with that entropy. · is a space.",
-        theme,
     )
-
-
-def _numbers(panel: Axes, left: SettingEffect, theme: Theme) -> None:
-    """Write each probability at the right edge, `out` for a removed token."""
-    for place, probability in enumerate(left.probabilities):
-        panel.annotate(
-            f"{probability:.4f}" if probability > 0 else "out",
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(2, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL,
-            color=theme.text if probability > 0 else theme.muted,
-        )

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from pophood.look.figures import parts
+from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.norm import NormView
 
@@ -24,15 +25,12 @@ def draw(view: NormView, figure: Figure, theme: Theme) -> None:
     names = ("before", f"normalised: {middle}", f"after gain {shift}")
     for stage, (axes, name) in enumerate(zip(panels, names, strict=True)):
         _panel(axes, view, stage, theme)
-        axes.set_title(name)
-        axes.set_yticks([])
-        axes.set_ylim(len(tokens) - 0.4, -0.6)
-    panels[0].set_yticks(range(len(tokens)), [parts.token_label(token) for token in tokens])
+        axes.set(title=name, yticks=[], ylim=(len(tokens) - 0.4, -0.6))
+    panels[0].set_yticks(range(len(tokens)), [token_label(token) for token in tokens])
     parts.caption(
         figure,
         f"Each row is one token's {view.before.shape[1]:,} features: the thin line is their range, the thick "
         "one the range from 5 % to 95 %, the dot their mean.",
-        theme,
     )
 
 
@@ -48,9 +46,9 @@ def _panel(axes: Axes, view: NormView, stage: int, theme: Theme) -> None:
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     usual = float(np.median(np.maximum(-low, high)))
-    if max(-least.min(), largest.max()) > FAR * usual > 0:
+    reach = float(max(-least.min(), largest.max()))
+    if reach > FAR * usual > 0:
         axes.set_xscale("symlog", linthresh=usual)
-        reach = float(max(-least.min(), largest.max()))
         axes.set_xticks([-reach, -usual, 0.0, usual, reach], minor=False)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
         axes.xaxis.set_minor_locator(NullLocator())

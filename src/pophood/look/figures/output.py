@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pophood.look.figures.parts import LABEL, bars, caption, heatmap
+from pophood.look.figures.parts import bars, caption, heatmap, write_beside
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.output import OutputView
@@ -34,25 +34,15 @@ def draw(view: OutputView, figure: Figure, theme: Theme) -> None:
     bars(shares, nothing, [token.probability for token in view.top], theme, numbers=numbers)
     shares.set_title("divided by that sum: probability")
     shares.set_xlabel(f'greedy takes the longest bar, "{token_label(view.greedy.text)}"')
-    caption(figure, "· is a space.", theme)
+    caption(figure, "· is a space.")
 
 
 def _hidden(view: OutputView, axes: Axes, theme: Theme, rows: int) -> None:
     padded = np.full(rows * ACROSS, np.nan)
     padded[: len(view.hidden)] = view.hidden
     reach = float(np.percentile(np.abs(view.hidden), 99)) or 1.0
-    heatmap(
-        axes,
-        padded.reshape(rows, ACROSS),
-        theme,
-        rows=[],
-        columns=[],
-        scale=f"value (ends at {reach:.3g})",
-        low=-reach,
-        high=reach,
-        diverging=True,
-        numbers=False,
-    )
+    scale = f"value (ends at {reach:.3g})"
+    heatmap(axes, padded.reshape(rows, ACROSS), theme, scale=scale, ends=(-reach, reach), diverging=True)
     axes.set_aspect("auto")
     axes.set_title(f"last hidden state h_T: {len(view.hidden)} numbers, row by row", loc="left")
 
@@ -69,15 +59,7 @@ def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> No
     axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))  # no tick near the next panel's
     axes.spines[["top", "right"]].set_visible(False)
     for place, value in zip(places, values, strict=True):
-        axes.annotate(
-            f"{value:.2f}",
-            (value, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL,
-            color=theme.text,
-        )
+        write_beside(axes, (value, place), f"{value:.2f}", theme.text, gap=6)
     features, vocabulary = view.shape
     axes.set_title(f"logits = h_T × W_O ({features} × {vocabulary:,})")
     axes.set_xlabel(f"largest difference from the engine: {view.difference:.1e}")

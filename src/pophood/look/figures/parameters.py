@@ -22,17 +22,14 @@ def draw(view: ParametersView, figure: Figure, theme: Theme) -> None:
         whole.barh(0, share, left=left, height=0.8, color=colours[group], edgecolor=theme.background)
         handles.append(Patch(color=colours[group], label=f"{group} {share_text(share)}"))
         left += share
-    whole.set_xlim(0, 1)
-    whole.set_yticks([])
+    whole.set(xlim=(0, 1), yticks=[])
     whole.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
     whole.set_title("share of all parameters", loc="left", fontsize=LABEL)
-    for spine in whole.spines.values():
-        spine.set_visible(False)
-    legend(parts, theme, handles)
+    whole.spines[:].set_visible(False)
+    legend(parts, handles)
     labels = [part.name for part in view.parts]
     millions = [part.parameters / 1e6 for part in view.parts]
     bars(parts, labels, millions, theme, numbers=[f"{part.parameters:,}" for part in view.parts])
     for patch, part in zip(parts.patches, view.parts, strict=True):
         patch.set_color(colours[part.group])
-    parts.set_xlabel("millions of parameters, all blocks together")
-    parts.set_xlim(0, 1.22 * max(millions))
+    parts.set(xlabel="millions of parameters, all blocks together", xlim=(0, 1.22 * max(millions)))

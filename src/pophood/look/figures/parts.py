@@ -15,31 +15,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
 from pophood.look.figures import fit
-from pophood.look.figures.text import printable, token_label
+from pophood.look.figures.text import printable
 from pophood.look.figures.theme import SCALES, Theme, readable_on, rgb
 
-__all__ = [
-    "bars",
-    "caption",
-    "colour_bar",
-    "colour_map",
-    "heatmap",
-    "legend",
-    "log_counts",
-    "mixed",
-    "rim",
-    "scatter",
-    "size",
-    "token_label",
-]
-
 NUMBER_GID = "number"  # marks the numbers in cells, which `fit` may remove
-MOST_CELLS = 150  # of a map that shows its numbers by default
+MOST_CELLS = 150  # of a map that shows its numbers
 MARKS = "osD^vPX*<>"
 BAR = 0.16  # inches across a colour bar
 ROOM = 8.0  # most labels per inch
@@ -61,24 +47,21 @@ def heatmap(
     values: ArrayLike,
     theme: Theme,
     *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    scale: str,
-    low: float | None = None,
-    high: float | None = None,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    scale: str = "",
+    ends: tuple[float, float] | None = None,
     diverging: bool = False,
-    numbers: bool | None = None,
-    bar: bool = True,
-    decimals: int = 2,
+    numbers: bool = False,
 ) -> AxesImage:
     """Draw `values` [rows, columns] as cells, NaN and infinity blank; `scale` explains the colours.
 
-    `low` and `high` are the ends of the colours (default: those of the values, symmetric if diverging).
-    `numbers` writes the values into the cells (default: for small maps). `bar=False` omits the colour bar,
-    which `colour_bar` draws for several maps with one scale. Empty `rows` or `columns` mean no labels.
+    `ends` are the ends of the colours (default: those of the values). `numbers` writes the values into the
+    cells of a small map. Without `scale` there is no colour bar: `colour_bar` draws one for several maps.
+    Without `rows` or `columns` there are no labels.
     """
     shown = np.ma.masked_invalid(np.asarray(values, np.float64))
-    low, high = _ends(shown, low, high, diverging)
+    low, high = ends or ((float(shown.min()), float(shown.max())) if shown.count() else (0.0, 1.0))
     name = theme.diverging if diverging else theme.sequential
     tall, wide = shown.shape
     square = 0.5 <= tall / max(wide, 1) <= 2.0
@@ -86,34 +69,67 @@ def heatmap(
         shown,
         cmap=colour_map(name).with_extremes(bad=theme.background),
         vmin=low,
-        vmax=high,
+        vmax=high if high > low else low + 1.0,
         aspect="equal" if square else "auto",
         interpolation="nearest",
     )
     axes.xaxis.set_minor_locator(NullLocator())
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    across, down = (max(1, round(ROOM * inches)) for inches in figure.get_size_inches())
-    below, beside = (
-        -(-len(columns) // across),
-        -(-len(rows) // down),
-    )  # label steps; `fit` may thin them further
-    axes.set_yticks(range(len(rows))[:: beside or 1], [printable(row) for row in rows[:: beside or 1]])
-    axes.set_xticks(range(len(columns))[:: below or 1], [printable(name) for name in columns[:: below or 1]])
+    sizes = fit.figure_of(axes).get_size_inches()
+    for axis, labels, inches in zip((axes.xaxis, axes.yaxis), (columns, rows), sizes, strict=True):
+        step = -(-len(labels) // max(1, round(ROOM * inches))) or 1  # `fit` may thin the labels further
+        axis.set_ticks(range(0, len(labels), step), [printable(label) for label in labels[::step]])
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_color(theme.line)
-    if numbers or (numbers is None and 0 < shown.size <= MOST_CELLS):
-        _write_numbers(axes, image, shown, decimals)
-    if bar:
+    axes.spines[:].set_color(theme.line)
+    if numbers and shown.size <= MOST_CELLS:
+        for (row, column), value in np.ndenumerate(shown.filled(np.nan)):
+            if not np.isnan(value):
+                write_in_cell(axes, image, (column, row), value, _number(value), SMALL, gid=NUMBER_GID)
+    if scale:
         colour_bar(image, [axes], theme, scale)
     return image
 
 
+def write_in_cell(
+    axes: Axes, image: AxesImage, at: tuple[int, int], value: Any, text: str, size: float, **options: Any
+) -> None:
+    """Write `text` into the cell `at` (column, row) of a heat map, readable on the colour of `value`."""
+    red, green, blue, _ = image.to_rgba(value, bytes=True)
+    centred(axes, at, text, size, readable_on((int(red), int(green), int(blue))), **options)
+
+
+def centred(axes: Axes, at: tuple[float, float], text: str, size: float, colour: str, **options: Any) -> None:
+    """Write `text` with its centre at a point."""
+    axes.text(*at, text, ha="center", va="center", fontsize=size, color=colour, **options)
+
+
+def rounded_box(
+    axes: Axes, corner: tuple[float, float], wide: float, high: float, radius: float, **options: Any
+) -> None:
+    """Draw a box with rounded corners, measured in data coordinates from its first corner."""
+    style = f"round,pad=0,rounding_size={radius:g}"
+    axes.add_patch(FancyBboxPatch(corner, wide, high, boxstyle=style, **options))
+
+
+def write_beside(
+    axes: Axes, at: tuple[float, float], text: str, colour: str, *, gap: float = 4, **options: Any
+) -> None:
+    """Write a number `gap` points to the right of a point, even if that is outside the axes."""
+    axes.annotate(
+        text,
+        at,
+        xytext=(gap, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=LABEL,
+        color=colour,
+        annotation_clip=False,
+        **options,
+    )
+
+
 def colour_bar(image: AxesImage, all_axes: Sequence[Axes], theme: Theme, scale: str) -> None:
     """Draw the colour bar of one or several heat maps beside them; `scale` explains the colours."""
-    figure = all_axes[0].get_figure(root=True)
-    assert figure is not None
+    figure = fit.figure_of(all_axes[0])
     share = BAR / float(figure.get_size_inches()[0])
     bar = figure.colorbar(
         image, ax=list(all_axes), label=printable(scale), fraction=max(share, 0.02), pad=0.02
@@ -144,16 +160,7 @@ def bars(
         return
     axes.margins(x=0.18)  # room for the numbers
     for place, length, number in zip(places, lengths, numbers, strict=True):
-        axes.annotate(
-            printable(number),
-            (max(length, 0.0), place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=LABEL,
-            color=theme.text,
-            annotation_clip=False,
-        )
+        write_beside(axes, (max(length, 0.0), place), printable(number), theme.text)
 
 
 def scatter(
@@ -187,45 +194,12 @@ def scatter(
     named = [(x, y, printable(label)) for x, y, label, _ in points if label]
     fit.later(axes, lambda: fit.place_labels(axes, named, theme, LABEL))
     if key and len(groups) > 1:
-        legend(axes, theme)
+        legend(axes)
 
 
-def legend(axes: Axes, theme: Theme, handles: Sequence[Artist] | None = None, **options: Any) -> None:
+def legend(axes: Axes, handles: Sequence[Artist] | None = None) -> None:
     """Draw the legend to the right of the axes, where it covers nothing."""
-    explicit: dict[str, Any] = {} if handles is None else {"handles": list(handles)}
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        borderaxespad=0.0,
-        frameon=False,
-        fontsize=LABEL,
-        labelcolor=theme.text,
-        **explicit,
-        **options,
-    )
-
-
-def log_counts(axes: Axes, which: str = "y") -> None:
-    """Make an axis logarithmic, with ticks such as 100M and 1B."""
-    if which == "y":
-        axes.set_yscale("log")
-    else:
-        axes.set_xscale("log")
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    axis.set_minor_locator(NullLocator())
-
-
-def short_count(value: float) -> str:
-    """Format a large number in four characters.
-
-    >>> short_count(124_439_808), short_count(1.5e9), short_count(2e12), short_count(512)
-    ('124M', '1.5B', '2T', '512')
-    """
-    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= unit:
-            return f"{value / unit:.3g}{letter}"
-    return f"{value:.3g}"
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
 
 
 def mixed(colour: str, ground: str, share: float) -> str:
@@ -244,40 +218,11 @@ def rim(axes: Axes, theme: Theme) -> None:
         text.set_path_effects([withStroke(linewidth=2.5, foreground=theme.background)])
 
 
-def caption(figure: Figure, text: str, theme: Theme) -> None:
+def caption(figure: Figure, text: str) -> None:
     """Add a line of small text below the picture; several calls add several lines."""
-    fit.add_caption(figure, printable(text), theme.muted, SMALL)
+    fit.add_caption(figure, printable(text))
 
 
-def _ends(
-    values: np.ma.MaskedArray[Any, Any], low: float | None, high: float | None, diverging: bool
-) -> tuple[float, float]:
-    if values.count() == 0:
-        return (low if low is not None else 0.0), (high if high is not None else 1.0)
-    if diverging and low is None and high is None:
-        reach = float(np.abs(values).max()) or 1.0
-        return -reach, reach
-    low = float(values.min()) if low is None else low
-    high = float(values.max()) if high is None else high
-    return low, high if high > low else low + 1.0
-
-
-def _write_numbers(axes: Axes, image: AxesImage, values: np.ma.MaskedArray[Any, Any], decimals: int) -> None:
-    for (row, column), value in np.ndenumerate(values.filled(np.nan)):
-        if not np.isnan(value):
-            red, green, blue, _ = image.to_rgba(value, bytes=True)
-            axes.text(
-                column,
-                row,
-                _number(value, decimals),
-                ha="center",
-                va="center",
-                fontsize=SMALL,
-                color=readable_on((int(red), int(green), int(blue))),
-                gid=NUMBER_GID,
-            )
-
-
-def _number(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
+def _number(value: float) -> str:
+    text = f"{value:.2f}"
     return text.removeprefix("-") if float(text) == 0 else text

@@ -33,56 +33,32 @@ def _curve(axes: Axes, learned: Learned, theme: Theme) -> None:
     axes.plot(x, y, color=theme.line, linewidth=0.7, zorder=1)
     colours = colour_map(theme.sequential)
     dots = axes.scatter(x, y, c=np.arange(count), cmap=colours, s=9, linewidths=0, zorder=2)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.colorbar(dots, ax=axes, label="position", fraction=0.05, pad=0.02)
+    fit.figure_of(axes).colorbar(dots, ax=axes, label="position", fraction=0.05, pad=0.02)
     named = sorted({0, count // 4, count // 2, 3 * count // 4, count - 1})
     scatter(axes, [(float(x[i]), float(y[i]), str(i), "") for i in named], theme, key=False, marker_size=14)
     fit.later(axes, lambda: rim(axes, theme))
     shares = [f"{share:.1%} of the variance" for share in learned.explained]
-    axes.set_xlabel(f"first singular vector ({shares[0]})")
-    axes.set_ylabel(f"second singular vector ({shares[1]})")
+    axes.set(xlabel=f"first singular vector ({shares[0]})", ylabel=f"second singular vector ({shares[1]})")
     axes.set_title("the position vectors, joined in order", fontsize=LABEL)
 
 
 def _similarity(axes: Axes, learned: Learned, theme: Theme) -> None:
-    heatmap(
-        axes,
-        learned.similarity,
-        theme,
-        rows=[],
-        columns=[],
-        scale="cosine of two position vectors",
-        low=-1.0,
-        high=1.0,
-        diverging=True,
-        numbers=False,
-    )
+    scale = "cosine of two position vectors"
+    heatmap(axes, learned.similarity, theme, scale=scale, ends=(-1.0, 1.0), diverging=True)
     every = max(1, len(learned.places) // 8)
     ticks, labels = range(0, len(learned.places), every), [str(i) for i in learned.places[::every]]
     axes.set_xticks(ticks, labels)
     axes.set_yticks(ticks, labels)
-    axes.set_xlabel("position")
-    axes.set_ylabel("position")
+    axes.set(xlabel="position", ylabel="position")
     axes.set_title("similarity of positions", fontsize=LABEL)
 
 
 def _angles(axes: Axes, rotary: Rotary, theme: Theme) -> None:
-    heatmap(
-        axes,
-        rotary.cosines,
-        theme,
-        rows=[str(i) for i in range(rotary.cosines.shape[0])],
-        columns=[str(i) for i in range(rotary.cosines.shape[1])],
-        scale="cosine of position x frequency",
-        low=-1.0,
-        high=1.0,
-        diverging=True,
-        numbers=False,
-    )
+    waves, scale = rotary.cosines, "cosine of position x frequency"
+    rows, columns = ([str(i) for i in range(size)] for size in waves.shape)
+    heatmap(axes, waves, theme, rows=rows, columns=columns, scale=scale, ends=(-1.0, 1.0), diverging=True)
     axes.set_aspect("auto")
-    axes.set_xlabel("pair of features: fast on the left, slow on the right")
-    axes.set_ylabel("position")
+    axes.set(xlabel="pair of features: fast on the left, slow on the right", ylabel="position")
     axes.set_title("rotation of each pair", fontsize=LABEL)
 
 
@@ -99,4 +75,4 @@ def _scores(axes: Axes, rotary: Rotary, theme: Theme) -> None:
     axes.set_ylabel("score of one query and key (block 0, head 0)")
     axes.set_title("only the distance counts: the curves coincide", fontsize=LABEL)
     axes.spines[["top", "right"]].set_visible(False)
-    legend(axes, theme)
+    legend(axes)

@@ -8,6 +8,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from pophood.look.figures import parts
+from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.residual import SUBLAYERS, ResidualView
 
@@ -21,27 +22,16 @@ def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
     parts.size(figure, max(8.5, 2.5 + 0.3 * layers), 2.6 + 1.0 + lower)
     grid = GridSpec(2, 2, figure=figure, height_ratios=(2.2, lower))
     _lines(view, figure, grid, theme)
-    low, high = view.limits()
     maps = [figure.add_subplot(grid[1, s]) for s in range(2)]
-    rows = [parts.token_label(token) for token in view.source.tokens]
+    rows = [token_label(token) for token in view.source.tokens]
     step = 1 if layers <= 12 else 2 if layers <= 24 else 5  # blocks between two labels
+    columns = [str(layer) if layer % step == 0 else "" for layer in range(layers)]
     for s, axes in enumerate(maps):
+        named = rows if s == 0 else []
         image = parts.heatmap(
-            axes,
-            view.log_share(s),
-            theme,
-            rows=rows if s == 0 else [],
-            columns=[str(layer) if layer % step == 0 else "" for layer in range(layers)],
-            scale="",
-            low=low,
-            high=high,
-            diverging=True,
-            numbers=False,
-            bar=False,
+            axes, view.log_share(s), theme, rows=named, columns=columns, ends=view.limits(), diverging=True
         )
-        axes.set_aspect("auto")
-        axes.set_title(f"{SUBLAYERS[s]}, by token")
-        axes.set_xlabel("block")
+        axes.set(aspect="auto", title=f"{SUBLAYERS[s]}, by token", xlabel="block")
     parts.colour_bar(image, maps, theme, "length of dX / length of X,\nlog10 (-1: a tenth)")
 
 

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from pophood.look.figures.parts import legend, log_counts, scatter, size
+from pophood.look.figures.parts import legend, scatter, size
 from pophood.look.figures.theme import Theme
-from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ModelSize, ScaleView, short_number
+from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ScaleView, short_number
 
 
 def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
     """Draw every model; one of unknown year is a horizontal line, and estimates are marked."""
     size(figure, 8.2, 4.6)
     axes = figure.add_subplot()
-    dated = [(model, model.year) for model in view.models if model.year is not None]
-    log_counts(axes)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    points = []
     for model in view.models:
+        size_text = short_number(model.parameters)
         if model.year is None:
-            words = f"{model.name}, {short_number(model.parameters)}"
-            axes.axhline(model.parameters, color=theme.accents[3], linestyle="--", linewidth=1.2, label=words)
-    points = [(float(year), model.parameters, _label(model), model.source) for model, year in dated]
-    scatter(axes, points, theme, key=False, marker_size=36)
+            words, colour = f"{model.name}, {size_text}", theme.accents[3]
+            axes.axhline(model.parameters, color=colour, linestyle="--", linewidth=1.2, label=words)
+        else:
+            label = f"{model.name} ({size_text}{', estimate' if model.source == ESTIMATE else ''})"
+            points.append((float(model.year), model.parameters, label, model.source))
+    scatter(axes, points, theme, key=False)
     for marks in axes.collections:
         if marks.get_label() == LOCAL:  # a ring, so that a mark below it stays visible
             marks.set(facecolor="none", edgecolor=theme.text, linewidth=1.2, sizes=[84])
-    legend(axes, theme)
+    legend(axes)
     axes.margins(0.16)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
-    axes.set_xlabel(X_LABEL)
-    axes.set_ylabel(Y_LABEL)
-
-
-def _label(model: ModelSize) -> str:
-    mark = ", estimate" if model.source == ESTIMATE else ""
-    return f"{model.name} ({short_number(model.parameters)}{mark})"
+    axes.set(xlabel=X_LABEL, ylabel=Y_LABEL)

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pophood.look.figures.parts import caption, mixed
+from pophood.look.figures.parts import caption, centred, mixed
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme, readable_on
 from pophood.look.views.surprise import HIGH, SurpriseView
@@ -32,24 +32,21 @@ def draw(view: SurpriseView, figure: Figure, theme: Theme) -> None:
     figure.set_size_inches(WIDE, tall / 72 + 0.75)
     axes, key = figure.subplots(2, 1, height_ratios=[tall / 72, 0.16])
     axes.set_axis_off()
-    axes.set_xlim(0, ROOM)
-    axes.set_ylim(tall, 0)
+    axes.set(xlim=(0, ROOM), ylim=(tall, 0))
     colours = LinearSegmentedColormap.from_list(
         "surprise", [mixed(theme.accents[1], theme.background, share) for share in (0.0, 0.5, 1.0)]
     )
     scale = ScalarMappable(Normalize(0, HIGH), colours)
-    for left, top, wide, index in boxes:
-        _token(axes, scale, view, (left, top, wide, index), theme)
+    for box in boxes:
+        _token(axes, scale, view, box, theme)
     bar = figure.colorbar(scale, cax=key, orientation="horizontal")
     bar.outline.set_edgecolor(theme.line)
     bar.set_ticks(list(TICKS), labels=list(TICKS.values()))
     bar.set_label("probability of the token, given all tokens before it (the colour is linear in bits)")
-    caption(
-        figure, "Framed: no probability, since no token comes before. · is a space, \\n a line break.", theme
-    )
+    caption(figure, "Framed: no probability, since no token comes before. · is a space, \\n a line break.")
     if len(boxes) < len(view.source.tokens):
         more = len(view.source.tokens) - len(boxes)
-        caption(figure, f"{more:,} more tokens are not drawn; the table has them all.", theme)
+        caption(figure, f"{more:,} more tokens are not drawn; the table has them all.")
 
 
 def _token(axes: Axes, scale: ScalarMappable, view: SurpriseView, box: Placed, theme: Theme) -> None:
@@ -57,26 +54,12 @@ def _token(axes: Axes, scale: ScalarMappable, view: SurpriseView, box: Placed, t
     bits = float(view.bits[index])
     known = bits == bits
     face = tuple(scale.to_rgba(np.array([bits]))[0]) if known else (0.0, 0.0, 0.0, 0.0)
-    axes.add_patch(
-        Rectangle(
-            (left, top + 2),
-            wide,
-            BOX,
-            facecolor=face,
-            edgecolor="none" if known else theme.muted,
-            linewidth=0.8,
-        )
-    )
+    edge = "none" if known else theme.muted
+    axes.add_patch(Rectangle((left, top + 2), wide, BOX, facecolor=face, edgecolor=edge, linewidth=0.8))
     red, green, blue = (round(255 * part) for part in face[:3])
-    axes.text(
-        left + wide / 2,
-        top + 2 + BOX / 2,
-        token_label(view.source.tokens[index], 60),
-        fontsize=TEXT,
-        ha="center",
-        va="center",
-        color=readable_on((red, green, blue)) if known else theme.text,
-    )
+    colour = readable_on((red, green, blue)) if known else theme.text
+    shown = token_label(view.source.tokens[index], 60)
+    centred(axes, (left + wide / 2, top + 2 + BOX / 2), shown, TEXT, colour)
 
 
 def _flow(tokens: tuple[str, ...]) -> Iterator[Placed]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
 
-from pophood.look.figures.parts import LABEL, caption, mixed
+from pophood.look.figures.parts import LABEL, caption, centred, mixed, rounded_box
 from pophood.look.figures.text import printable, token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.views.tokens import Cut, TokensView
@@ -31,8 +30,7 @@ def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
     figure.set_size_inches(WIDE, min((tall + PADS) / 72, 40.0))
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set_xlim(0, ROOM)
-    axes.set_ylim(tall, 0)
+    axes.set(xlim=(0, ROOM), ylim=(tall, 0))
     top = 0.0
     for cut, boxes in zip(view.cuts, placed, strict=True):
         if headings:
@@ -40,8 +38,8 @@ def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
         _boxes(axes, cut, boxes, top + headings, theme)
         top += headings + boxes[-1][1] + STEP
         if len(cut.ids) > MOST:
-            caption(figure, f"{len(cut.ids) - MOST:,} more tokens of text {cut.label} are not drawn.", theme)
-    caption(figure, "Colours only separate the tokens; below each token is its id; · is a space.", theme)
+            caption(figure, f"{len(cut.ids) - MOST:,} more tokens of text {cut.label} are not drawn.")
+    caption(figure, "Colours only separate the tokens; below each token is its id; · is a space.")
 
 
 def _flow(cut: Cut) -> list[Placed]:
@@ -60,22 +58,11 @@ def _flow(cut: Cut) -> list[Placed]:
 def _boxes(axes: Axes, cut: Cut, boxes: list[Placed], top: float, theme: Theme) -> None:
     for left, down, wide, index in boxes:
         accent = theme.accents[index % len(theme.accents)]
-        axes.add_patch(
-            FancyBboxPatch(
-                (left + 1, top + down + 1),
-                wide - 2,
-                BOX - 2,
-                boxstyle="round,pad=0,rounding_size=3",
-                facecolor=mixed(accent, theme.background, 0.25),
-                edgecolor=accent,
-                linewidth=0.8,
-            )
-        )
+        style = {"facecolor": mixed(accent, theme.background, 0.25), "edgecolor": accent, "linewidth": 0.8}
+        rounded_box(axes, (left + 1, top + down + 1), wide - 2, BOX - 2, 3, **style)
         middle = left + wide / 2
-        shown = token_label(cut.tokens[index])
-        axes.text(middle, top + down + 9, shown, fontsize=TEXT, ha="center", va="center", color=theme.text)
-        id_ = str(cut.ids[index])
-        axes.text(middle, top + down + 19, id_, fontsize=ID, ha="center", va="center", color=theme.text)
+        centred(axes, (middle, top + down + 9), token_label(cut.tokens[index]), TEXT, theme.text)
+        centred(axes, (middle, top + down + 19), str(cut.ids[index]), ID, theme.text)
 
 
 def _heading(cut: Cut) -> str:
