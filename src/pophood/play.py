@@ -12,19 +12,16 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.look.views.surprise import place_of
+from pophood.model.lm import LM
 from pophood.model.score import logit_rows
 from pophood.sampling.randomness import uniforms
 from pophood.sampling.softmax import Floats, entropy, log_sum_exp, ranked
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 ROUNDS, MOST_ROUNDS = 10, 100
 OPENING = 24  # tokens before the first round

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.errors import BadInput, ContextOverflow
 from pophood.look.source import ViewSource
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.model.trace import Trace
+from pophood.model.lm import LM
+from pophood.model.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,8 +45,11 @@ class View:
 
     source: ViewSource
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
-    name: ClassVar[str]  # also the command: `pophood look NAME`
+    name: ClassVar[str]  # the name of the view's module, and of its command: `pophood look NAME`
     pictures: ClassVar[Pictures]
+
+    def __init_subclass__(cls) -> None:
+        cls.name = vars(cls).get("name", cls.__module__.rpartition(".")[2])
 
     @property
     def headline(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pophood.course.answers import Verdict
 from pophood.course.deck.parts import Part, formula, value_parts
@@ -17,10 +16,8 @@ from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
+from pophood.model.lm import LM
 from pophood.web import render_page, safe_html
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pophood import look, system
 from pophood.errors import PophoodError
@@ -17,10 +16,8 @@ from pophood.look.figures.page import page
 from pophood.look.figures.render import draw, svg_of
 from pophood.look.source import ViewSource
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.web import render_page
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,11 @@ Tests compare it with the engine, which cannot leave positions out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from pophood.config import ModelConfig
-    from pophood.model.bundle import Weights
+from pophood.config import ModelConfig
+from pophood.model.bundle import Weights
 
 Floats = NDArray[np.float64]
 

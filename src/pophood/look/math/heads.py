@@ -13,13 +13,11 @@ of the remaining weight, and take precedence over "first token".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
+from pophood.model.lm import LM
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]

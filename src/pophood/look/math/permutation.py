@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pophood.errors import BadInput
 from pophood.look.math.first_block import Floats, last_attention, rows_before
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 Ids = tuple[int, ...]
 STOP = "."  # appended to both sentences, so that the same token attends to the same words

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, ClassVar
 
+from pophood.config import ModelConfig
 from pophood.look.blocks import Block, Lines
 from pophood.look.boxes import Box, block_parameters, boxes_of
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.config import ModelConfig
-    from pophood.model.lm import LM
 
 # Box-drawing characters and their ASCII replacements.
 _TWINS = str.maketrans("│─┌┐└┘├┤┬┴⊕▼×", "|-++++++++@vx")
@@ -26,7 +23,6 @@ class ArchitectureView(View):
 
     config: ModelConfig
     boxes: tuple[Box, ...]
-    name: ClassVar[str] = "architecture"
 
     @property
     def headline(self) -> str:

@@ -7,7 +7,6 @@ compared with the engine's results; `math/heads.py` measures what each head does
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,9 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.math.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
 from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
+from pophood.model.lm import LM
+from pophood.model.trace import Trace
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.model.trace import Trace
 
 Floats = NDArray[np.float32]
 RESTING = 0.9  # a head with more of its weight on position 0 gets a note
@@ -50,8 +47,6 @@ class AttentionView(View):
     steps: Steps
     probe: HeadScores  # of all heads of the model, on the repeated random text
     here: Floats  # [H, 4]: the scores of this block's heads on this text
-
-    name = "attention"
 
     @property
     def pattern(self) -> Floats:

@@ -6,7 +6,6 @@ A model with rotary positions adds nothing: its first hidden state is the token 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,8 @@ from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 SHOWN = 12  # features in tables and on a terminal
 DRAWN = 32  # features in the picture
@@ -31,7 +28,6 @@ class BeforeView(View):
     token: NDArray[np.float32]
     position: NDArray[np.float32] | None  # None with rotary positions
     first: NDArray[np.float32]
-    name: ClassVar[str] = "before"
 
     @property
     def difference(self) -> float:

@@ -8,7 +8,6 @@ the survivors by 1 - p, so that the mean over many masks is the number itself.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,8 @@ from pophood.look.arguments import checked_index, trace_text
 from pophood.look.blocks import Block
 from pophood.look.source import PROMPT
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 Floats = NDArray[np.float32]
 MASKS = (1, 10, 100, 1_000, 10_000)  # how many are averaged
@@ -49,8 +46,6 @@ class DropoutView(View):
     mean_errors: tuple[float, ...]  # of the average over MASKS masks: distance to `before` over its length
     learned_positions: bool  # as in GPT-2, whose places GPT2_PLACES lists
     same_twice: bool  # whether two runs of the model gave the same bits
-
-    name = "dropout"
 
     @property
     def zeros(self) -> float:

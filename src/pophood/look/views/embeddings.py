@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,8 @@ from pophood.look.math.model_parts import shape_text
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import Pair, WordList, word_list
+from pophood.model.lm import LM
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 RANDOM_PAIRS, SEED = 1000, 42
 SHARED = 0.1  # a larger mean cosine of random pairs is explained in a note
@@ -78,7 +75,6 @@ class EmbeddingsView(View):
     controls: tuple[Control, ...]
     word: tuple[int, str]  # the token whose neighbours are listed
     neighbours: tuple[tuple[int, str, float], ...]
-    name: ClassVar[str] = "embeddings"
 
     def joined(self) -> tuple[tuple[Piece, Piece], ...]:
         """Return the pairs of points that the map joins: the first tokens of two related words."""

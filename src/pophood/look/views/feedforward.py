@@ -8,7 +8,6 @@ stream, multiplied by its activation. The output matrix shows which tokens such 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from pophood.look.math.activations import ACTIVATIONS, WRITTEN, gelu_difference
 from pophood.look.math.unembed import Unembed
 from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
+from pophood.model.lm import LM
+from pophood.model.trace import Trace
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.model.trace import Trace
 
 Floats = NDArray[np.float32]
 NEURONS, PROMOTED = 10, 4  # numbers of neurons, and of promoted tokens each
@@ -52,8 +49,6 @@ class FeedForwardView(View):
     activations: Floats  # [T, F]: input of the down matrix
     neurons: tuple[Neuron, ...]  # of the token, strongest first
     differences: tuple[float, ...]  # of the steps in NumPy from the engine's
-
-    name = "feedforward"
 
     @property
     def active(self) -> Floats:

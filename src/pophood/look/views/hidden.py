@@ -6,7 +6,6 @@ The talk's page 14: the hidden states have the same shape at every layer. `resid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +14,8 @@ from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 FIRST = 6  # features shown of each vector
 
@@ -29,8 +26,6 @@ class HiddenView(View):
 
     places: tuple[str, ...]  # [P]: "embedding", "block 0" ..., "final norm"
     states: NDArray[np.float32]  # [P, T, C]
-
-    name = "hidden"
 
     @property
     def shape(self) -> tuple[int, int, int]:

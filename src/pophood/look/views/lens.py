@@ -8,7 +8,6 @@ Source: nostalgebraist, "interpreting GPT: the logit lens", 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from pophood.look.math.unembed import Floats, Unembed, token_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.look.views.surprise import place_of
+from pophood.model.lm import LM
 from pophood.sampling.softmax import log_sum_exp
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
 MOST_POSITIONS = 32  # most columns of the map; of a longer text, some positions are left out
@@ -52,7 +49,6 @@ class LensView(View):
     ranks: NDArray[np.int64]
     chances: Floats
     difference: float
-    name: ClassVar[str] = "lens"
 
     @property
     def column(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,12 @@ from numpy.typing import NDArray
 from pophood.look.arguments import last_row, source_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.model.score import check_k, top_table
 from pophood.sampling.softmax import Floats, measures, ranked, weights
 from pophood.sampling.steps import chain
 from pophood.sampling_settings import SamplingSettings
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 OFF = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown if no setting is given
@@ -50,7 +47,6 @@ class NextView(View):
     left: tuple[SettingEffect, ...]
     logits: Floats
     asked: bool  # whether the caller gave the settings; otherwise they are examples
-    name: ClassVar[str] = "next"
 
     @property
     def headline(self) -> str:

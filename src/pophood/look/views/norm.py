@@ -7,7 +7,7 @@ The talk's pages 24 and 31. Mean 0 and variance 1 hold in the middle, before gai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,8 @@ from pophood.look.arguments import checked_index, checked_name, trace_text
 from pophood.look.blocks import Block
 from pophood.look.source import PROMPT
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 Which = Literal["ln_1", "ln_2", "final"]
 WHICH: tuple[Which, ...] = ("ln_1", "ln_2", "final")
@@ -40,8 +38,6 @@ class NormView(View):
     after: NDArray[np.float32]  # [T, C]
     gain: NDArray[np.float32]  # [C]
     shift: NDArray[np.float32] | None  # [C]; None for an RMS norm
-
-    name = "norm"
 
     @property
     def stages(self) -> tuple[NDArray[np.float32], ...]:

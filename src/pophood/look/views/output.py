@@ -6,7 +6,6 @@ h_T [C] @ W_O [C, V] = logits [V]          probability = e^logit / sum of all e^
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +14,10 @@ from pophood.look.arguments import last_row, source_of
 from pophood.look.math.unembed import Floats, Unembed
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.model.score import check_k
 from pophood.sampling.softmax import log_sum_exp, ranked
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 AGREED = 1e-3  # largest difference of logits between two computations that agree
 
@@ -48,7 +45,6 @@ class OutputView(View):
     top: tuple[Scored, ...]
     total: float  # the sum of all e^(logit - largest)
     tied: bool
-    name: ClassVar[str] = "output"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
+from pophood.config import ModelConfig
 from pophood.look.blocks import Block, Lines
 from pophood.look.math.model_parts import ModelPart, parts_of
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.config import ModelConfig
-    from pophood.model.lm import LM
 
 BAR = 50  # characters of the bar on a terminal
 
@@ -24,7 +21,6 @@ class ParametersView(View):
 
     config: ModelConfig
     parts: tuple[ModelPart, ...]
-    name: ClassVar[str] = "parameters"
 
     @property
     def total(self) -> int:

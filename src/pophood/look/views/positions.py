@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pophood.config import ModelConfig
 from pophood.look.blocks import Block, Heat, Lines, Points
 from pophood.look.math.first_block import Floats, queries_and_keys, rotate, rows_before
 from pophood.look.math.geometry import cosines, principal
@@ -21,11 +21,8 @@ from pophood.look.math.permutation import WordOrder, compare
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import MICE
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.config import ModelConfig
-    from pophood.model.lm import LM
 
 MAP = 256  # most rows and columns of the similarity map
 MAP_SHOWN = 32  # of them on a terminal
@@ -66,7 +63,6 @@ class PositionsView(View):
     order: WordOrder
     learned: Learned | None
     rotary: Rotary | None
-    name: ClassVar[str] = "positions"
 
     @property
     def headline(self) -> str:

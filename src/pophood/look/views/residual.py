@@ -6,7 +6,6 @@ The talk's page 25. The additions are checked, not assumed: `errors` holds the d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,9 @@ from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
+from pophood.model.trace import Trace
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.model.trace import Trace
 
 Floats = NDArray[np.float32]
 SUBLAYERS = ("attention", "feed-forward")
@@ -35,8 +32,6 @@ class ResidualView(View):
     cosine: Floats  # [2, L, T]: between dX and X
     errors: Floats  # [2, L]: largest |X + dX - X_new|
     largest: float  # the largest number in any X_new, for comparison with the errors
-
-    name = "residual"
 
     @property
     def share(self) -> Floats:

@@ -9,17 +9,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 from pophood.errors import BadInput
 from pophood.hub import catalogue
 from pophood.look.blocks import Block, Lines, Points
 from pophood.look.source import ViewSource, known_model, model_title
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.table import Table
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 X_LABEL = "Approximate Launch Year"
 Y_LABEL = "Number of Parameters (log scale)"
@@ -58,7 +55,6 @@ class ScaleView(View):
     """Models by year and size."""
 
     models: tuple[ModelSize, ...]
-    name: ClassVar[str] = "scale"
 
     @property
     def headline(self) -> str:

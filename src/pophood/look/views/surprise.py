@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +18,11 @@ from pophood.look.arguments import source_of
 from pophood.look.blocks import Block, Coloured
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
+from pophood.model.lm import LM
 from pophood.model.score import logit_rows
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 HIGH = 12.0  # bits at the end of the colour scale: one in 4,096
 SCALE = "surprisal in bits: 0 certain, 1 a coin toss, 10 one in a thousand"
@@ -41,7 +38,6 @@ class SurpriseView(View):
     log_probabilities: NDArray[np.float64]
     ranks: NDArray[np.int64]
     window: int
-    name: ClassVar[str] = "surprise"
 
     @property
     def bits(self) -> NDArray[np.float64]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
 
 from pophood.errors import BadInput
 from pophood.look.blocks import Block, Lines
 from pophood.look.source import PROMPT, ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import SENTENCES, count_words
+from pophood.model.lm import LM
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 BOXES_WIDTH = 76  # columns of a terminal
 
@@ -53,7 +50,6 @@ class TokensView(View):
 
     cuts: tuple[Cut, ...]
     languages: bool
-    name: ClassVar[str] = "tokens"
 
     @property
     def headline(self) -> str:
