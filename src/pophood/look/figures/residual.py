@@ -1,4 +1,4 @@
-"""The picture of `residual`: what attention and feed-forward add, by block and by token."""
+"""The picture of `residual` (small: one picture): the share that attention and feed-forward add."""
 
 from __future__ import annotations
 
