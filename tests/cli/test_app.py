@@ -59,7 +59,6 @@ def test_help_lists_every_verb_and_imports_none_of_them() -> None:
         "cli.app",
         "cli.terminal",
         "cli.terminal.console",
-        "cli.lazy",
         "errors",
     }
 

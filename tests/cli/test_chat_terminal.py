@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.cli.screens.loop_guard import WINDOW, LoopGuard
+from pophood.cli.screens.generation import WINDOW, LoopGuard
 from tests.cli.conftest import Program
 from tests.cli.terminal import CTRL_C, CTRL_D, QUICK, SLOW, Screen, terminal
 from tests.cli.test_chat import ENDLESS, SHORT

@@ -183,9 +183,9 @@ def test_every_option_of_pull_reaches_the_hub(
 def test_the_processor_is_named_as_its_maker_does(
     system: str, lines: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pophood.cli.screens.doctor_facts import processor
+    from pophood.cli.commands.doctor import processor
 
-    where = sys.modules["pophood.cli.screens.doctor_facts"]
+    where = sys.modules["pophood.cli.commands.doctor"]
     monkeypatch.setattr(where, "_cpuinfo", lambda: lines)
     monkeypatch.setattr(where, "sys", SimpleNamespace(platform=system))
     monkeypatch.setattr(where, "platform", SimpleNamespace(processor=lambda: "from the platform"))

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from pophood.cli.options.prompt import Prompt, read_prompt
-from pophood.cli.screens.conversation import Reader
+from pophood.cli.terminal.answers import Reader
 from pophood.cli.terminal.console import VERBOSE, Console
 
 

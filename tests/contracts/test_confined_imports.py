@@ -30,7 +30,6 @@ CONFINED = {
         "model/engine.py",
         "train/model/ops.py",
         "cli/commands/doctor.py",
-        "cli/screens/doctor_facts.py",
     },
 }
 

@@ -57,10 +57,10 @@ def test_the_capital_of_spain(lm: pophood.LM) -> None:
 
 def test_the_question_that_pophood_suggests_is_answered_correctly(smollm2: Path) -> None:
     """README, `pophood chat --help`, `demo` and `doctor` print these commands for a person to try."""
+    from pophood.cli.app import QUESTION
     from pophood.cli.commands.demo import suggestions
+    from pophood.cli.commands.doctor import try_it
     from pophood.cli.options.shared import ModelChoice
-    from pophood.cli.screens.doctor_facts import try_it
-    from pophood.cli.screens.welcome import QUESTION
 
     choice = ModelChoice("smollm2", "auto", None, None, None)
     pages = [(ROOT / name).read_text("utf-8") for name in ("README.md", "docs/cli.md")]

@@ -6,13 +6,13 @@ Subcommands are imported only when they are called, so that `pophood --help` is 
 from __future__ import annotations
 
 import errno
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from pophood.cli.lazy import LateGroup
 from pophood.cli.terminal.console import Console, close_quietly, one_line, prepare_streams
 from pophood.errors import BadInput, Cancelled, PophoodError
 
@@ -35,7 +35,41 @@ VERBS = {
     "talk": "Take the course: the talk, page by page, live from the model.",
 }
 
+# The chat examples' question. The small model answers it correctly, as tests/real/test_smollm2.py checks.
+QUESTION = "What is the capital of France?"
+
 DONE, FAILED, ASKED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
+
+
+class LateGroup(click.Group):
+    """A click group whose commands are defined in modules of `package`, one each, under the name `command`.
+
+    `verbs` maps a command to its line in the list of commands; a test checks that it is the first sentence
+    of the command's own help.
+    """
+
+    verbs: Mapping[str, str] = {}
+    package = ""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.verbs:
+            return None
+        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in self.verbs:
+            raise click.exceptions.NoSuchCommand(args[0], possibilities=list(self.verbs), ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.verbs.items()))
 
 
 class Verbs(LateGroup):
@@ -128,6 +162,27 @@ def pophood(ctx: click.Context) -> None:
     Example: pophood run "The capital of Spain is"
     """
     if ctx.invoked_subcommand is None:
-        from pophood.cli.screens.welcome import welcome
+        _welcome(Console())
 
-        welcome(Console())
+
+def _welcome(console: Console) -> None:
+    """Print the default model and five commands in at most twelve lines; reads only what is on disk."""
+    from importlib.metadata import version
+
+    from pophood import hub
+
+    choice = hub.default_choice()
+    here = f"Model here: {choice.name} ({choice.why})" if choice else "No model is here yet; run takes one."
+    console.out(f"pophood {version('pophood')}: run a language model on this computer, and look inside it")
+    console.out(here)
+    console.out()
+    for example, words in (
+        ("pophood demo", "what a language model does, in ten seconds"),
+        ('pophood run "The capital of Spain is"', "continue a text"),
+        ("pophood chat", "talk with a chat model"),
+        ("pophood show", "facts and figures of the model"),
+        ("pophood doctor", "is this machine ready?"),
+    ):
+        console.out(f"  {example:<39} {words}")
+    console.out()
+    console.out("All commands: pophood --help")

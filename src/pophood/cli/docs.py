@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-from pophood.cli.app import pophood
-from pophood.cli.lazy import LateGroup
+from pophood.cli.app import LateGroup, pophood
 
 WIDTH = 100
 

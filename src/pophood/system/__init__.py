@@ -27,6 +27,7 @@ from pophood.system.user import (
     folder_fault,
     home,
     model_folders,
+    nearest_folder,
     offline,
     unicode_ok,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "map_file",
     "memory_text",
     "model_folders",
+    "nearest_folder",
     "offline",
     "physical_cores",
     "rename",

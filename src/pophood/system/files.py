@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
-from pophood.system.user import home
+from pophood.system.user import home, nearest_folder
 
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
@@ -214,18 +214,13 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 def disk_of(path: str | os.PathLike[str]) -> Path:
     """Return the mount point of the disk that holds `path`, or would hold it: `/`, `/home`, `D:\\`."""
     folder = Path(os.path.realpath(path))
-    while not folder.is_mount() and folder != folder.parent:
-        folder = folder.parent
-    return folder
+    return next((place for place in (folder, *folder.parents) if place.is_mount()), Path(folder.anchor))
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:
     """Return the bytes that this user can still write to the disk of `path`."""
-    folder = Path(path).absolute()
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
-        return shutil.disk_usage(folder).free
+        return shutil.disk_usage(nearest_folder(Path(path).absolute())).free
     except OSError:
         return 0
 

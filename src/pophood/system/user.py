@@ -52,7 +52,7 @@ def check_home() -> None:
     folder, chosen = home(), bool(os.environ.get("POPHOOD_HOME"))
     reason = folder_fault(folder)
     if reason == MISSING:
-        if not chosen or _can_be_made(folder):
+        if not chosen or os.access(nearest_folder(folder), os.W_OK | os.X_OK):
             return
         reason = "does not exist and cannot be created"
     if reason:
@@ -90,12 +90,9 @@ def folder_fault(folder: Path) -> str | None:
         return f"cannot be listed ({error.strerror})"
 
 
-def _can_be_made(folder: Path) -> bool:
-    """Return whether the nearest existing parent folder can be written."""
-    parent = folder.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    return os.access(parent, os.W_OK | os.X_OK)
+def nearest_folder(path: Path) -> Path:
+    """Return `path` if it exists, else the nearest of its parents that does."""
+    return next((place for place in (path, *path.parents) if place.exists()), path)
 
 
 def offline() -> bool:

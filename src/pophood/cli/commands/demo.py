@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pophood.cli.app import INTERRUPTED
+from pophood.cli.app import INTERRUPTED, QUESTION
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, verb
 from pophood.cli.page import percent
 from pophood.cli.screens.generation import Finished, generate
-from pophood.cli.screens.welcome import QUESTION
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console, visible
 from pophood.cli.terminal.outputs import Outputs, completion

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from pophood.cli.app import DONE, FAILED
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pophood import system
+from pophood.cli.app import DONE, FAILED, QUESTION
 from pophood.cli.options.shared import json_option, option, verb
 from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.tables import count
+from pophood.system import size_text
+
+LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
+# The flags in /proc/cpuinfo that decide which kernels can run.
+TELLING = frozenset(
+    "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 amx_int8 amx_bf16 "  # noqa: SIM905
+    "asimd asimddp i8mm bf16 sve".split()
+)
+MEASURED = 1 << 28  # bytes: larger than every cache, yet read ten times in half a second
 
 
 @verb()
@@ -24,11 +43,151 @@ def command(console: Console, prove_offline: bool, as_json: bool) -> int:
         from pophood.cli.screens.offline import prove
 
         return prove(console, as_json)
-    from pophood.cli.screens.doctor_facts import examine, lines
-
-    found = examine()
+    facts = examine()
     if as_json:
-        console.json(found.as_dict())
+        console.json(facts)
     else:
-        console.out("\n".join(lines(found)))
-    return FAILED if "error" in found.engine else DONE
+        console.out("\n".join(lines(facts)))
+    return FAILED if "error" in facts["engine"] else DONE
+
+
+def examine() -> dict[str, Any]:
+    """Collect the facts for --json; sizes in bytes, bandwidth in bytes per second. Changes nothing.
+
+    It takes about a second, mostly to measure the memory's bandwidth.
+    """
+    from pophood import hub
+
+    engine, bandwidth = _engine()
+    store = system.home() / "models"
+    models = [
+        {"name": model.name, "path": str(model.path), "bytes": model.size} for model in hub.list_models()
+    ]
+    choice = hub.default_choice()
+    facts = {
+        "python": platform.python_version(),
+        "pophood": metadata.version("pophood"),
+        "numpy": metadata.version("numpy"),
+        "device": "CPU",
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "processor": processor(),
+        "features": features(),
+        "engine": engine,
+        "cores": os.cpu_count() or 1,
+        "threads": system.default_threads(),
+        "memory_free": system.available_memory(),
+        "read_bandwidth": bandwidth,
+        "store": str(store),
+        "store_writable": os.access(system.nearest_folder(store), os.W_OK),
+        "disk_free": system.free_disk(store),
+        "folders": [str(folder) for folder in system.model_folders()],
+        "models": models,
+        "default_model": choice.name if choice else None,
+        "offline": system.offline(),
+    }
+    return facts | {"advice": advice(facts)}
+
+
+def advice(facts: Mapping[str, Any]) -> list[str]:
+    """Return advice, the most urgent first; each line names the command or the setting to use."""
+    lines = []
+    if "error" in facts["engine"]:
+        lines.append(
+            f"the engine cannot be loaded ({facts['engine']['error']}): build it with `pip install .`"
+        )
+    missing = [name for name, version in facts["libraries"].items() if version is None]
+    if missing:
+        lines.append(f"missing: {', '.join(missing)}: install with `pip install {' '.join(missing)}`")
+    if not facts["store_writable"]:
+        lines.append(f"{facts['store']} cannot be written: point POPHOOD_HOME to a folder of yours")
+    if not facts["models"]:
+        lines.append("no model is here: fetch one with `pophood pull gpt2` or `pophood pull smollm2`")
+    if facts["memory_free"] < 10**9:
+        lines.append(
+            f"only {size_text(facts['memory_free'])} of memory is free: close programs before loading a model"
+        )
+    if facts["disk_free"] < 10**9:
+        lines.append(
+            f"only {size_text(facts['disk_free'])} of disk is free: remove a model with `pophood rm`"
+        )
+    if os.environ.get("POPHOOD_ISA"):
+        lines.append(f"POPHOOD_ISA={os.environ['POPHOOD_ISA']} forces an instruction set: unset it for speed")
+    if sys.stdout.encoding and not system.unicode_ok(sys.stdout):
+        lines.append(
+            f"this console uses {sys.stdout.encoding}: set PYTHONIOENCODING=utf-8 to see every character"
+        )
+    return lines
+
+
+def processor() -> str:
+    """Return the processor's name as its maker writes it."""
+    if sys.platform == "linux":
+        for line in _cpuinfo():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def features() -> list[str]:
+    """Return the processor's flags that are in TELLING; empty if the system does not list flags."""
+    for line in _cpuinfo():
+        name, _, words = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return [feature for feature in words.split() if feature in TELLING]
+    return []
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def _engine() -> tuple[dict[str, Any], float | None]:
+    try:
+        from pophood.model.engine import instruction_sets, read_bandwidth
+    except ImportError as error:
+        return {"error": str(error)}, None
+    sets = instruction_sets()
+    used = os.environ.get("POPHOOD_ISA") or sets[-1]
+    return {"instruction_sets": sets, "isa": used}, read_bandwidth(system.default_threads(), MEASURED)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def lines(facts: Mapping[str, Any]) -> list[str]:
+    """Return the report as lines of text; the first line has the form of the talk's."""
+    libraries = ", ".join(f"{name} {version or 'MISSING'}" for name, version in facts["libraries"].items())
+    engine, models, speed = facts["engine"], facts["models"], facts["read_bandwidth"]
+    kernels = engine.get("error") or f"{engine['isa']} (can run: {', '.join(engine['instruction_sets'])})"
+    bandwidth = "not measured" if speed is None else f"{speed / 1e9:.1f} GB/s"
+    stored = f"{count(len(models), 'model')}, {size_text(sum(model['bytes'] for model in models))}"
+    rows = [
+        ("Libraries", libraries),
+        ("Processor", facts["processor"]),
+        ("Features", " ".join(facts["features"]) or "not listed by this system"),
+        ("Engine", kernels),
+        ("Threads", f"{facts['threads']} of {count(facts['cores'], 'logical core')}"),
+        ("Memory free", size_text(facts["memory_free"])),
+        ("Memory reads", f"{bandwidth} with {count(facts['threads'], 'thread')}"),
+        ("Model store", f"{facts['store']} ({stored}; {size_text(facts['disk_free'])} free)"),
+        ("Default model", facts["default_model"] or "none here"),
+        ("Connections", "forbidden" if facts["offline"] else "only to fetch a model"),
+    ]
+    head = "Python {python} | pophood {pophood} | NumPy {numpy} | Device: {device}".format_map(facts)
+    body = [f"{name:<14} {value}" for name, value in rows]
+    todo = [f"To do: {line}" for line in facts["advice"]]
+    return [head, *body, *(todo or [f"Nothing to do: ready. {try_it(models)}".rstrip()])]
+
+
+def try_it(models: Sequence[Mapping[str, Any]]) -> str:
+    """Return a command to try if the small chat model is on this machine, else ""."""
+    if not any(model["name"] == "smollm2" for model in models):
+        return ""
+    return f'Try: pophood chat -m smollm2 "{QUESTION}" --greedy'

@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pophood.cli.app import DONE, FAILED, INTERRUPTED
-from pophood.cli.screens.generation import Finished, adapter_facts, generate, settings_of
-from pophood.cli.screens.loop_guard import WINDOW, LoopGuard
+from pophood.cli.screens.generation import (
+    WINDOW,
+    Finished,
+    LoopGuard,
+    adapter_facts,
+    generate,
+    settings_of,
+)
+from pophood.cli.terminal.answers import Reader
 from pophood.cli.terminal.console import Console, typing_kept
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count
 from pophood.errors import BadInput, ContextOverflow, PophoodError
-from pophood.plaintext import LineReader
 from pophood.text.chat.thoughts import opened_thought
 
 if TYPE_CHECKING:
     from pophood.cli.options.sampling import SamplingArgs
     from pophood.model.lm import LM
-
-PROMPT, MORE = ">>> ", "... "
-QUOTES = '"""'
 
 HELP = """\
 /system TEXT   tell the model something before the conversation; /system alone clears it
@@ -234,7 +237,7 @@ class Conversation:
     def _may_replace(self, path: Path) -> bool:
         if self._reader is None or not self._reader.interactive:
             raise BadInput(f"{path} exists already: choose another name")
-        answer = self._reader.line(f"{path} exists already. Overwrite it? [y/N] ")
+        answer = self._reader.ask(f"{path} exists already. Overwrite it? [y/N] ")
         return (answer or "").strip().lower() in ("y", "yes")
 
     def _as_text(self) -> str:
@@ -261,78 +264,3 @@ def _in_a_chat(error: PophoodError) -> str:
         since = f", since {error.why}" if error.why else ""
         return f"the conversation has {counts}{since}: /reset begins anew"
     return str(error)
-
-
-class Reader:
-    """Reads messages from a terminal (with a prompt and line editing) or a pipe (one per line, no prompt)."""
-
-    def __init__(self, stream: TextIO, console: Console) -> None:
-        self.interactive = stream.isatty()
-        self._stream = stream
-        self._lines = LineReader(stream.buffer)
-        self._console = console
-        if self.interactive:
-            with suppress(ImportError):  # Windows has its own line editing
-                import readline
-
-                # Python turns this off, and then each line of a pasted text would be a message of its own.
-                readline.parse_and_bind("set enable-bracketed-paste on")
-            console.say("/help lists commands, Ctrl-D leaves")
-        self._several_lines = False  # True inside a message of several lines
-
-    @property
-    def half_typed(self) -> bool:
-        """True if Ctrl-C has just cut off a message that was being typed."""
-        if self._several_lines:
-            return True
-        readline = sys.modules.get("readline")
-        return readline is not None and self._edits and bool(readline.get_line_buffer())
-
-    @property
-    def _edits(self) -> bool:
-        """True if lines are read with line editing."""
-        return self.interactive and self._stream is sys.stdin and sys.stdout.isatty()
-
-    def message(self) -> str | None:
-        """Return the next message with its lines joined; None at the end of the input."""
-        self._several_lines = False
-        line = self.line(PROMPT)
-        if line is None:
-            return None
-        if line.lstrip().startswith(QUOTES):
-            return self._quoted(line.lstrip()[len(QUOTES) :])
-        lines = [line]
-        while lines[-1].endswith("\\"):
-            self._several_lines = True
-            lines[-1] = lines[-1][:-1]
-            more = self.line(MORE)
-            if more is None:
-                break
-            lines.append(more)
-        return "\n".join(lines)
-
-    def _quoted(self, first: str) -> str:
-        self._several_lines = True
-        lines = []
-        line: str | None = first
-        while line is not None:
-            head, end, _ = line.partition(QUOTES)
-            lines.append(head)
-            if end:
-                break
-            line = self.line(MORE)
-        return "\n".join(lines).strip("\n")
-
-    def line(self, prompt: str) -> str | None:
-        """Return the next line without its line break, or None at the end. A terminal shows the prompt."""
-        if self._edits:
-            try:
-                return input(prompt)
-            except EOFError:
-                self._console.out()
-                return None
-        if self.interactive:
-            sys.stderr.write(prompt)
-            sys.stderr.flush()
-        # UTF-8 whatever the console's encoding; other bytes become surrogates, which the tokenizer rejects.
-        return self._lines.line("surrogateescape")

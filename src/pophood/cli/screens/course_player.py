@@ -7,11 +7,11 @@ of the course runs without questions.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pophood.cli.app import DONE, FAILED, INTERRUPTED
+from pophood.cli.terminal.answers import Answers
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.page_view import Sheet
 from pophood.course import Lesson, Verdict
@@ -20,7 +20,6 @@ from pophood.course.shell import with_model
 from pophood.errors import BadInput
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
-from pophood.plaintext import LineReader
 
 if TYPE_CHECKING:
     from pophood.course import Course, Page
@@ -42,14 +41,6 @@ class Wanted:
     notes: bool
 
 
-@dataclass(slots=True)
-class Progress:
-    """The verdict on each page's guess, and whether a cell failed."""
-
-    judged: dict[int, str] = field(default_factory=dict)
-    failed: bool = False
-
-
 class Left(Exception):
     """Raised when the reader leaves the course."""
 
@@ -67,15 +58,9 @@ class Walk:
         self._sheet = Sheet(console)
         self._ask = wanted.ask
         self._at = wanted.first
-        self._lines = LineReader(sys.stdin.buffer)
-        self.progress = Progress()
-        if self._person:
-            with suppress(ImportError):  # Windows has its own line editing
-                import readline  # noqa: F401
-
-    @property
-    def _person(self) -> bool:
-        return self._ask and sys.stdin.isatty()
+        self._answers = Answers(sys.stdin)
+        self._judged: dict[int, str] = {}  # page -> verdict on its guess
+        self._cell_failed = False
 
     def run(self) -> int:
         """Show the requested pages and return the exit code."""
@@ -92,12 +77,12 @@ class Walk:
             self._say_where()
             return INTERRUPTED
         if self._wanted.last == len(self._course.pages) and self._wanted.first == 1:
-            judged = list(self.progress.judged.values())
+            judged = list(self._judged.values())
             counts = {kind: judged.count(kind) for kind in ("right", "close", "wrong")}
             words = self._words["end"].format(asked=sum(counts.values()), **counts)
             if any(counts.values()):
                 self._sheet.line(words)
-        return FAILED if self.progress.failed else DONE
+        return FAILED if self._cell_failed else DONE
 
     def _contents(self) -> None:
         if self._course.contents:
@@ -177,16 +162,17 @@ class Walk:
         except CellFailed as error:
             self._failed(error)
             return
-        self.progress.judged[lesson.page.number] = verdict.judged
+        self._judged[lesson.page.number] = verdict.judged
         self._sheet.verdict(self._verdict(verdict), verdict.judged)
 
     def _verdict(self, verdict: Verdict) -> str:
-        answer = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.answer, verdict.answer)
-        given = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.given or "", verdict.given)
+        words = {word: self._words[word] for word in ("yes", "no")}
+        answer = words.get(verdict.answer, verdict.answer)
+        given = words.get(verdict.given or "", verdict.given)
         return self._words[verdict.judged].format(answer=answer, given=given)
 
     def _failed(self, error: CellFailed) -> None:
-        self.progress.failed = True
+        self._cell_failed = True
         self._console.say(f"pophood: {error}")
 
     # ---- questions ----
@@ -246,16 +232,14 @@ class Walk:
 
     def _line(self, question: str) -> str | None:
         """Return the reader's next line ("" for a bare Enter), or None if no questions are asked any more."""
-        if not self._ask:
-            return None
-        if self._person:
-            with suppress(EOFError):
-                return input(question).strip()
+        line = self._answers.ask(question) if self._ask else None
+        if line is not None:
+            return line.strip()
+        if self._ask and self._answers.interactive:
             self._console.out()
             raise Left
-        line = self._lines.line()
-        self._ask = line is not None
-        return line.strip() if line is not None else None
+        self._ask = False
+        return None
 
     def _say_where(self) -> None:
         command = f"{self._wanted.command} --from {self._at}"

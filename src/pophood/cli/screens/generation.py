@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pophood.cli.screens.loop_guard import LoopGuard
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count, seconds
@@ -27,6 +27,8 @@ ENDS = {
     "length": "at the token limit",
     "context": "at a full context",
 }
+
+WINDOW = 200  # tokens; an intended list or refrain is shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +191,39 @@ def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | No
         f"{seconds(timings.prefill_seconds)}; then {timings.decode_rate or 0:.1f} tokens/s"
     )
     return Finished(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted, loop)
+
+
+class LoopGuard:
+    """Watches the tokens of one answer for repetition.
+
+    >>> guard = LoopGuard(window=6)
+    >>> [guard.add(id_) for id_ in (5, 1, 2, 3, 1, 2, 3)]
+    [None, None, None, None, None, None, 3]
+    """
+
+    def __init__(self, window: int = WINDOW) -> None:
+        self._window = window
+        self._ids: deque[int] = deque(maxlen=window)
+
+    def add(self, id_: int) -> int | None:
+        """Add a token. Return the length of a span that fills the window at least twice, or None."""
+        self._ids.append(id_)
+        if len(self._ids) < self._window:
+            return None
+        period = _period(list(self._ids))
+        return period if 2 * period <= self._window else None
+
+
+def _period(ids: list[int]) -> int:
+    """Return the length of the shortest span whose repetition, cut off at the end, gives `ids`.
+
+    Uses the failure function of Knuth, Morris and Pratt (1977), in linear time.
+    """
+    border = [0] * len(ids)
+    length = 0
+    for at in range(1, len(ids)):
+        while length and ids[at] != ids[length]:
+            length = border[length - 1]
+        length += ids[at] == ids[length]
+        border[at] = length
+    return len(ids) - border[-1]

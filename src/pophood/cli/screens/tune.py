@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pophood.cli.terminal.console import QUIET, Console, plain
+from pophood.cli.terminal.console import QUIET, Console, plain, visible
+from pophood.cli.terminal.progress import started_bar
 from pophood.cli.terminal.tables import count, seconds
 from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
 from pophood.train.report.curve import RunningMean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.progress import Progress
 
     from pophood.train.data import DataReport
     from pophood.train.report.report_card import Card
@@ -35,7 +33,6 @@ class Screen:
     def __init__(self, console: Console, tuning: Tuning) -> None:
         self._console, self._tuning = console, tuning
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
         self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
         self._said, self._steps, self._made = 0.0, 0, 0
         self._mean, self._loss = RunningMean(), 0.0
@@ -43,6 +40,9 @@ class Screen:
 
     def __enter__(self) -> Self:
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hide_bar()
 
     def stopping(self) -> None:
         """Announce at once that Ctrl-C stops the run; called from another thread."""
@@ -54,11 +54,6 @@ class Screen:
             self._say("stopping after this batch; writing the result")
         else:
             self._say("stopping after this step; writing the result")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._hide_bar()
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -88,26 +83,23 @@ class Screen:
             self._say(words)
             return
         if self._bar is None:
-            from rich.progress import TextColumn
+            self._show_bar(event.parts)
+        self._update(completed=event.part - 1, description=words)
 
-            self._show_bar(TextColumn("{task.description}"), total=event.parts)
-        assert self._bar is not None and self._task is not None
-        self._bar.update(self._task, completed=event.part - 1, description=words)
+    def _show_bar(self, total: int) -> None:
+        from rich.progress import BarColumn, TextColumn
 
-    def _show_bar(self, *before: ProgressColumn, total: int, after: Sequence[ProgressColumn] = ()) -> None:
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, Progress
+        description, figures = TextColumn("{task.description}"), TextColumn("{task.fields[figures]}")
+        self._bar = started_bar(description, BarColumn(bar_width=20), figures, total=total, figures="")
 
-        self._hide_bar()
-        console = RichConsole(stderr=True)
-        self._bar = Progress(*before, BarColumn(bar_width=20), *after, console=console, transient=True)
-        self._task = self._bar.add_task("", total=total, figures="")
-        self._bar.start()
+    def _update(self, **values: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], **values)
 
     def _hide_bar(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-            self._bar = self._task = None
+            self._bar = None
 
     def _start(self, event: Started) -> None:
         self._hide_bar()
@@ -124,26 +116,19 @@ class Screen:
             self._say("Those are few steps: give more --minutes, or a smaller --batch-size or --length.")
         if not plan.fits:
             self._say(f"This may not fit into memory or on the disk: {'; '.join(plan.advice)}")
-        if not self._wanted:
-            return
-        from rich.progress import TextColumn
-
-        figures = TextColumn("{task.fields[figures]}")
-        self._show_bar(TextColumn("{task.description}"), total=event.steps, after=[figures])
-        if self._bar is not None and self._task is not None:
+        if self._wanted:
+            self._show_bar(event.steps)
             words = f"step {event.first_step}/{event.steps}"
-            self._bar.update(self._task, completed=event.first_step, description=words)
+            self._update(completed=event.first_step, description=words)
 
     def _step(self, event: Step) -> None:
         held = f", validation {self._held:.3f}" if self._held is not None else ""
         figures = f"loss {self._loss:.3f}{held}, {event.tokens_per_second:,.0f} tokens/s"
         figures += f", {seconds(event.left)} left"
         self._steps, self._made = event.steps, event.step
-        if self._bar is not None and self._task is not None:
+        if self._bar is not None:
             words = f"step {event.step}/{event.steps}"
-            self._bar.update(
-                self._task, completed=event.step, total=event.steps, description=words, figures=figures
-            )
+            self._update(completed=event.step, total=event.steps, description=words, figures=figures)
         elif time.monotonic() - self._said > EVERY or event.step == 1:
             self._said = time.monotonic()
             self._say(f"step {event.step} of {event.steps}: {figures}")
@@ -161,8 +146,6 @@ class Screen:
     def _say(self, text: str) -> None:
         text = plain(text, sys.stderr)
         if self._bar is not None and self._console.verbosity > QUIET:
-            from pophood.cli.terminal.console import visible
-
             self._bar.console.print(visible(text), markup=False, highlight=False)
         else:
             self._console.say(text)

@@ -4,79 +4,78 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pophood.cli.terminal.console import QUIET, Console
 from pophood.cli.terminal.tables import seconds
+from pophood.system import size_text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn
 
     from pophood.hub.progress import Progress as State
 
 PATIENCE = 1.0  # seconds before anything is shown
 
 
-class Waiting:
-    """Shows a bar with a clock on a terminal while a block runs longer than a second.
+def started_bar(
+    *columns: str | ProgressColumn, total: int | None, transient: bool = True, **fields: Any
+) -> Progress:
+    """Show a progress bar with one task on stderr; `fields` are the initial values of its own columns."""
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress
 
-    Example: `with Waiting(console, "loading gpt2") as waiting: waiting(3, 148)`
-    """
-
-    def __init__(self, console: Console, what: str) -> None:
-        self._what = what
-        self._wanted = console.verbosity > QUIET and sys.stderr.isatty()
-        self._started = time.monotonic()
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        """Update the progress; the bar appears at the first call after a second."""
-        if not self._wanted or time.monotonic() - self._started < PATIENCE:
-            return
-        if self._progress is None:
-            from rich.console import Console as RichConsole
-            from rich.markup import escape
-            from rich.progress import BarColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                escape(self._what),
-                BarColumn(bar_width=20),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                console=RichConsole(stderr=True),
-                transient=True,
-            )
-            self._task = self._progress.add_task("", total=total)
-            self._progress.start()
-        if self._task is not None:
-            self._progress.update(self._task, completed=done, total=total)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+    bar = Progress(*columns, console=RichConsole(stderr=True), transient=transient)
+    bar.add_task("", total=total, **fields)
+    bar.start()
+    return bar
 
 
-class Transfer:
-    """Shows the progress of a download: a bar with rate and time left, or lines without a terminal."""
+class _Timed:
+    """The block whose progress is shown: what it does, when it started, and its bar once there is one."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
         self._what = what
         self._started = time.monotonic()
-        self._tenth = 0
-        self._moved = False
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+
+class Waiting(_Timed):
+    """Shows a bar with a clock on a terminal while a block runs longer than a second.
+
+    Example: `with Waiting(console, "loading gpt2") as waiting: waiting(3, 148)`
+    """
+
+    def __call__(self, done: int, total: int) -> None:
+        """Update the progress; the bar appears at the first call after a second."""
+        if self._console.verbosity <= QUIET or not sys.stderr.isatty() or self._seconds < PATIENCE:
+            return
+        if self._progress is None:
+            from rich.markup import escape
+            from rich.progress import BarColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            clocks = TimeElapsedColumn(), TimeRemainingColumn()
+            self._progress = started_bar(escape(self._what), BarColumn(bar_width=20), *clocks, total=total)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
+
+
+class Transfer(_Timed):
+    """Shows the progress of a download: a bar with rate and time left, or lines without a terminal."""
+
+    _moved = False
+    _tenth = 0
 
     def __call__(self, state: State) -> None:
         """Update the progress."""
@@ -85,44 +84,29 @@ class Transfer:
             return
         if sys.stderr.isatty():
             self._bar(state)
-        elif state.size and time.monotonic() - self._started > PATIENCE:
+        elif state.size and self._seconds > PATIENCE:
             tenth = state.done * 10 // state.size
             if tenth > self._tenth:
-                from pophood.system import size_text
-
                 self._tenth = tenth
                 self._console.say(f"{self._what}: {tenth * 10} % of {size_text(state.size)}")
 
     def _bar(self, state: State) -> None:
         if self._progress is None:
-            from rich.console import Console as RichConsole
+            from rich import progress
             from rich.markup import escape
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TimeRemainingColumn,
-                TransferSpeedColumn,
-            )
 
-            self._progress = Progress(
+            self._progress = started_bar(
                 escape(self._what),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
-                console=RichConsole(stderr=True),
+                progress.BarColumn(),
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(),
+                total=state.size,
+                transient=False,
             )
-            self._task = self._progress.add_task("", total=state.size)
-            self._progress.start()
-        if self._task is not None:
-            self._progress.update(self._task, completed=state.done, total=state.size)
+        self._progress.update(self._progress.task_ids[0], completed=state.done, total=state.size)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-        took = time.monotonic() - self._started
-        if kind is None and self._moved and took > PATIENCE:
-            self._console.say(f"{self._what}: done in {seconds(took)}")
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
+        if kind is None and self._moved and self._seconds > PATIENCE:
+            self._console.say(f"{self._what}: done in {seconds(self._seconds)}")

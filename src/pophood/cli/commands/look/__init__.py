@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pophood.cli.app import LateGroup
 from pophood.cli.commands.look.views import VIEW_COMMANDS, view_command
-from pophood.cli.lazy import LateGroup
 
 VIEWS = {name: view.summary for name, view in VIEW_COMMANDS.items()} | {
     "trace": "Write the arrays of a forward pass to a file, or list them.",
