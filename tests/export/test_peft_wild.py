@@ -327,5 +327,5 @@ def test_a_base_of_another_machine_is_explained(tmp_path: Path) -> None:
         done = CliRunner().invoke(command, ["export", str(tmp_path / "tuned"), "--to", str(tmp_path / "out")])
         assert done.exit_code != 0
         assert f"{name}: there is no such file or folder" in done.stderr
-        way = f"another copy is named with `pophood export MODEL --adapter {tmp_path / 'tuned'}`"
+        way = f"to use another copy, run `pophood export MODEL --adapter {tmp_path / 'tuned'}`"
         assert way in " ".join(done.stderr.split())

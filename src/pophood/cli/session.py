@@ -13,6 +13,7 @@ from pophood.cli.terminal.progress import Transfer, Waiting
 from pophood.table import count
 
 if TYPE_CHECKING:
+    from pophood.hub import Located
     from pophood.model.lm import LM
 
 
@@ -29,22 +30,28 @@ def ask(console: Console) -> Callable[[str], bool] | None:
     return question
 
 
-def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
-    """Find, download if necessary, and load the model; print its name, precision and file on stderr."""
+def locate(console: Console, name: str | None, *, chat: bool = False, offline: bool | None = None) -> Located:
+    """Find a model, and download it if necessary, with a bar and a question before the download."""
     from pophood import hub
-    from pophood.model import lm
 
-    name = choice.name or _base_of(choice)
     with Transfer(console, name or "model") as progress:
-        found = hub.locate(
+        return hub.locate(
             name,
             chat=chat,
-            offline=choice.offline,
+            offline=offline,
             announce=console.say,
             detail=console.detail,
             confirm=ask(console),
             progress=progress,
         )
+
+
+def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
+    """Find, download if necessary, and load the model; print its name, precision and file on stderr."""
+    from pophood.model import lm
+    from pophood.system import size_text
+
+    found = locate(console, choice.name or _base_of(choice), chat=chat, offline=choice.offline)
     with Waiting(console, f"loading {found.name}") as waiting:
         model = lm.load(
             found,
@@ -65,7 +72,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
         console.say("conversations in the chat template that lies beside the adapter, not in the model's own")
     console.detail(
         f"{model.engine.isa} kernels, {count(model.engine.threads, 'thread')}, "
-        f"context {model.engine.context:,}, weights {hub.size_text(model.engine.weight_bytes)}"
+        f"context {model.engine.context:,}, weights {size_text(model.engine.weight_bytes)}"
     )
     return model
 

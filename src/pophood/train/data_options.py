@@ -41,7 +41,7 @@ class DataOptions:
     )
     completions_only: bool | None = setting(
         None,
-        "Learn only the answers (default for prompts and chats), or all text",
+        "Compute the loss on the answers only (default for prompts and chats), or on all text",
         flag="completions-only/everything",
     )
     validation: float = setting(0.1, "Share of the tokens for validation")  # 1 or more: documents

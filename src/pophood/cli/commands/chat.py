@@ -9,7 +9,7 @@ import click
 from pophood.cli.app import INTERRUPTED
 from pophood.cli.options.prompt import read_prompt, template_arg_option, template_variables, with_piped
 from pophood.cli.options.sampling import SamplingArgs, sampling_options
-from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, text_option, verb
 from pophood.cli.screens.conversation import Conversation, Manner
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
@@ -18,18 +18,16 @@ from pophood.errors import BadInput
 
 @verb()
 @click.argument("question", required=False)
-@option("--system", metavar="TEXT", section="Text", help="What the model is told before the conversation.")
-@option(
+@text_option("--system", help="System text, which the model reads before the conversation.")
+@text_option(
     "--merge-system",
     is_flag=True,
-    section="Text",
-    help="Put the system text before the first message, for templates that take none.",
+    help="Put the system text into the first message, for chat templates that take none.",
 )
-@option(
+@text_option(
     "--no-loop-guard",
     is_flag=True,
-    section="Text",
-    help="At a terminal, let an answer go on though its last 200 tokens only repeat a shorter span.",
+    help="At a terminal, let an answer continue even if its last 200 tokens only repeat a shorter span.",
 )
 @template_arg_option
 @json_option

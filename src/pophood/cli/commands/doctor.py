@@ -12,7 +12,7 @@ from typing import Any
 
 from pophood import system
 from pophood.cli.app import DONE, FAILED, QUESTION
-from pophood.cli.options.shared import json_option, option, verb
+from pophood.cli.options.shared import json_option, other_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import count
 from pophood.system import size_text
@@ -27,15 +27,14 @@ MEASURED = 1 << 28  # bytes: larger than every cache, yet read ten times in half
 
 
 @verb()
-@option(
+@other_option(
     "--prove-offline",
     is_flag=True,
-    section="Other",
-    help="Run the demo with every connection forbidden, and print what was attempted.",
+    help="Run the demo with every connection forbidden, and list the attempts.",
 )
 @json_option
 def command(console: Console, prove_offline: bool, as_json: bool) -> int:
-    """Check this machine, and say what to do.
+    """Check this machine, and suggest what to fix.
 
     Example: pophood doctor
     """

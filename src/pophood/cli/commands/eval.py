@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,15 @@ import click
 from pophood.cli.app import DONE
 from pophood.cli.options.shared import (
     ModelChoice,
-    adapter_option,
     json_option,
     offline_option,
     option,
+    threads_option,
+    use_adapter_option,
     verb,
-    with_scale,
+    with_options,
 )
-from pophood.cli.options.tune import columns_of
+from pophood.cli.options.tune import DATA_OPTIONS, typed_data
 from pophood.cli.screens.tune import data_lines
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
@@ -28,61 +30,38 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 
+READING = ("format", "columns", "completions_only", "strict")  # fields of DataOptions
+
+
 @verb()
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@adapter_option
+@use_adapter_option
 @option(
     "--length",
     type=click.IntRange(2),
-    metavar="N",
     section="Data",
-    help="Positions of a stretch (default: 1024, or the model's).",
+    help="Tokens per row (default: 1024, or the context window if it is shorter).",
 )
-@option(
-    "--completions-only/--everything",
-    default=None,
-    section="Data",
-    help="Count the answers alone (default for prompts and chats), or all text.",
-)
-@option(
-    "--format",
-    "layout",
-    default="auto",
-    metavar="NAME",
-    section="Data",
-    help="What the records are, as for tune.",
-)
-@option(
-    "--columns",
-    metavar="OURS=THEIRS,...",
-    section="Data",
-    help='Names of fields, as in "prompt=question,completion=answer".',
-)
-@option("--strict", is_flag=True, section="Data", help="Stop at the first bad line.")
-@option(
-    "--threads", type=click.IntRange(1, 1024), metavar="N", section="Model", help="Threads to compute with."
-)
+@functools.partial(with_options, options=[DATA_OPTIONS[name] for name in READING])
+@threads_option
 @json_option
 @offline_option
 def command(
     console: Console,
     model: str,
     data: tuple[Path, ...],
-    adapters: tuple[str, ...],
+    adapters: tuple[tuple[str, float], ...],
     length: int | None,
-    completions_only: bool | None,
-    layout: Any,
-    columns: str | None,
-    strict: bool,
     threads: int | None,
     as_json: bool,
     offline: bool | None,
+    **reading: Any,
 ) -> int:
     """Measure how well a model predicts your text.
 
-    Prints the mean loss in nats per token and its exponential, the perplexity. DATA are files as `pophood
-    tune` reads them; of prompts and chats only the answers count. Needs no torch.
+    Prints the mean loss in nats per token and its exponential, the perplexity. DATA are files in any format
+    that `pophood tune` reads; in prompts and chats, only the answers count. Torch is not needed.
 
     Example: pophood eval smollm2 notes.txt
 
@@ -91,16 +70,9 @@ def command(
     from pophood.train.data import DataOptions, open_data
     from pophood.train.loop.evaluation import loss_of
 
-    choice = ModelChoice(model, "auto", threads, None, offline, tuple(map(with_scale, adapters)))
-    lm = open_model(console, choice)
-    options = DataOptions(
-        format=layout,
-        columns=columns_of(columns) if columns else {},
-        length=_length(length, lm),
-        completions_only=completions_only,
-        validation=0,
-        strict=strict,
-    )
+    typed = typed_data(reading)
+    lm = open_model(console, ModelChoice(model, threads=threads, offline=offline, adapters=adapters))
+    options = DataOptions(length=_length(length, lm), validation=0, **typed)
     opened = open_data(data, lm.bundle.tokenizer, lm.chat_template, options)
     for line in data_lines(opened.report):
         if "validate" not in line and "validation" not in line:

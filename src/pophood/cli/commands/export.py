@@ -1,59 +1,50 @@
-"""`pophood export MODEL --to PLACE`: write a model or an adapter for other programs, and verify it."""
+"""`pophood export MODEL --to PLACE`: writes a model or an adapter for other programs, and verifies it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pophood.cli.options.shared import json_option, offline_option, option, verb, with_scale
-from pophood.cli.session import ask
+from pophood.cli.options.shared import (
+    adapter_option,
+    json_option,
+    offline_option,
+    output_option,
+    threads_option,
+    verb,
+)
+from pophood.cli.session import locate
 from pophood.cli.terminal.console import Console
-from pophood.cli.terminal.progress import Transfer, Waiting
+from pophood.cli.terminal.progress import Waiting
 from pophood.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
     from pophood.export.job import Receipt
     from pophood.model.bundle import Bundle
 
+Places = tuple[tuple[str, float], ...]  # of adapters, each with its scale
+
 
 @verb()
 @click.argument("model", required=False)
-@option(
+@output_option(
     "--to",
-    "to",
     required=True,
     metavar="PLACE",
-    section="Output",
-    help="A new folder (Hugging Face's layout), or a file whose name ends in .gguf.",
+    help="A new folder (in Hugging Face's layout), or a file whose name ends in .gguf.",
 )
-@option(
+@output_option(
     "--type",
     "kind",
     metavar="TYPE",
-    section="Output",
-    help="f32, f16 or bf16; in GGUF also q8_0, q4_0, q4_1 (default: what MODEL stores, f32 if quantised).",
+    help="f32, f16 or bf16; in GGUF also q8_0, q4_0, q4_1 (default: that of MODEL, f32 if quantised).",
 )
-@option(
-    "--adapter",
-    "adapters",
-    multiple=True,
-    metavar="DIR[:SCALE]",
-    section="Model",
-    help="Fold this adapter (a PEFT folder or a GGUF file) into the weights; may be repeated.",
-)
-@option("--peft", is_flag=True, section="Output", help="Write the adapter alone: a PEFT folder, or as GGUF.")
-@option("--ollama", is_flag=True, section="Output", help="Write GGUF and a Modelfile for `ollama create`.")
-@option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    section="Model",
-    help="Threads of the proof (default: the physical cores this process may use).",
-)
+@adapter_option("Merge this adapter (a PEFT folder or a GGUF file) into the weights; repeatable.")
+@output_option("--peft", is_flag=True, help="Write only the adapter, as a PEFT folder or a GGUF file.")
+@output_option("--ollama", is_flag=True, help="Write GGUF and a Modelfile for `ollama create`.")
+@threads_option
 @json_option
 @offline_option
 def command(
@@ -61,44 +52,53 @@ def command(
     model: str | None,
     to: str,
     kind: str | None,
-    adapters: tuple[str, ...],
+    adapters: Places,
     peft: bool,
     ollama: bool,
     threads: int | None,
     as_json: bool,
     offline: bool | None,
 ) -> None:
-    """Write a model for other programs, and prove it.
+    """Export a model for other programs, and verify the result.
 
-    What was written is read back: every tensor bit for bit, at f32 also the engine's logits and 64 greedy
-    tokens; in the other types the divergence of its probabilities must stay below a bound. A receipt with
-    hashes and figures lies beside it. MODEL may be the folder of an adapter, which names its base.
+    The written files are read back and compared with the original: every tensor bit for bit; at f32 also the
+    logits and 64 greedy tokens; for other types, the divergence of the predictions must stay below a bound. A
+    receipt with hashes and figures is written beside them. MODEL may also be an adapter's folder, which names
+    its base model.
 
     Example: pophood export smollm2 --adapter notes-lora --to notes.gguf --type q8_0
     """
-    from pophood import hub
+    from pophood.config import tensor_shapes
+    from pophood.export.job import export_adapter, export_model
+    from pophood.export.types import types_of_base
     from pophood.model.bundle import open_bundle
 
     check(to, kind, peft=peft, ollama=ollama)
     if model is not None and (Path(model) / "adapter_config.json").is_file() and not adapters:
-        adapters, model = (model,), base_of(model)
-    refuse_input(to, adapters)
-    with Transfer(console, model or "model") as transfer, named_by(adapters, model):
-        found = hub.locate(
-            model,
-            offline=offline,
-            announce=console.say,
-            detail=console.detail,
-            confirm=ask(console),
-            progress=transfer,
-        )
+        adapters, model = ((model, 1.0),), base_of(model)
+    check_adapters(to, adapters, alone=peft)
+    try:
+        found = locate(console, model, offline=offline)
+    except NotFound as error:
+        if not adapters or model in (None, adapters[0][0]):
+            raise
+        raise NotFound(
+            f"{error}. The adapter {adapters[0][0]} was made for it; to use another copy, run"
+            f" `pophood export MODEL --adapter {adapters[0][0]}`"
+        ) from None
     bundle = open_bundle(found.path)
     for remark in bundle.remarks:
         console.say(remark)
+    chosen, template = opened(adapters, bundle)
     if peft:
-        receipt = adapter_alone(bundle, adapters, to)
+        receipt = export_adapter(bundle.config, chosen[0][0], to, template=template)
     else:
-        receipt = whole_model(console, bundle, found.name, to, kind, adapters, ollama, threads)
+        label = kind or types_of_base(bundle.weights, tensor_shapes(bundle.config)).label
+        console.say(f"{found.name}: writing {label}, then reading it back")
+        with Waiting(console, f"writing {Path(to).name}") as waiting:
+            receipt = export_model(
+                bundle, to, kind, chosen, template=template, ollama=ollama, threads=threads, progress=waiting
+            )
     for note in receipt.notes:
         console.say(f"note: {note}")
     if as_json:
@@ -121,50 +121,16 @@ def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:
     check_destination(to)
 
 
-def whole_model(
-    console: Console,
-    bundle: Bundle,
-    name: str,
-    to: str,
-    kind: str | None,
-    adapters: tuple[str, ...],
-    ollama: bool,
-    threads: int | None,
-) -> Receipt:
-    """Write a model with these adapters merged into it, and print the type of its tensors."""
-    from pophood.config import tensor_shapes
-    from pophood.export.job import export_model
-    from pophood.export.types import types_of_base
-
-    chosen, template = opened(adapters, bundle)
-    label = kind or types_of_base(bundle.weights, tensor_shapes(bundle.config)).label
-    console.say(f"{name}: writing {label}, then reading it back")
-    with Waiting(console, f"writing {Path(to).name}") as waiting:
-        return export_model(
-            bundle, to, kind, chosen, template=template, ollama=ollama, threads=threads, progress=waiting
-        )
-
-
-def refuse_input(to: str, adapters: tuple[str, ...]) -> None:
-    """Raise BadInput for an export that would replace an adapter that it reads."""
-    for text in adapters:
-        place = Path(with_scale(text)[0]).resolve()
+def check_adapters(to: str, adapters: Places, *, alone: bool) -> None:
+    """Raise BadInput for an export over its own input, and if `alone` for other than one unscaled adapter."""
+    for text, _ in adapters:
+        place = Path(text).resolve()
         if Path(to).resolve() in (place, place.parent if place.is_file() else place):
             raise BadInput(f"{to}: is the adapter that is to be exported: name another place")
-
-
-@contextmanager
-def named_by(adapters: tuple[str, ...], model: str | None) -> Iterator[None]:
-    """Add to a NotFound error that the missing model was named by the adapter's folder."""
-    try:
-        yield
-    except NotFound as error:
-        if adapters and model is not None and model != adapters[0]:
-            raise NotFound(
-                f"{error}. The adapter {adapters[0]} was made for it; another copy is named with"
-                f" `pophood export MODEL --adapter {adapters[0]}`"
-            ) from None
-        raise
+    if alone and len(adapters) != 1:
+        raise BadInput(f"--peft writes one adapter, got {len(adapters)}: name it with --adapter DIR")
+    if alone and adapters[0][1] != 1.0:
+        raise BadInput("--peft writes an adapter as it is: leave the scale out, and give it where it is used")
 
 
 def base_of(folder: str) -> str:
@@ -174,31 +140,19 @@ def base_of(folder: str) -> str:
     name = read_adapter(folder).base.get("name")
     if not name:
         raise BadInput(
-            f"{folder}: the adapter does not name its base: `pophood export MODEL --adapter {folder}` does"
+            f"{folder}: the adapter does not name its base model: run"
+            f" `pophood export MODEL --adapter {folder}`"
         )
     return name
 
 
-def opened(adapters: tuple[str, ...], bundle: Bundle) -> tuple[list[tuple[Any, float]], str | None]:
+def opened(adapters: Places, bundle: Bundle) -> tuple[list[tuple[Any, float]], str | None]:
     """Return the adapters with their scales, and the chat template of the last adapter that has one."""
     from pophood.adapters.open import open_adapter, template_of
 
-    places = [with_scale(text) for text in adapters]
-    templates = [template for path, _ in places if (template := template_of(path)) is not None]
-    chosen = [(open_adapter(path, bundle.config), scale) for path, scale in places]
+    templates = [template for path, _ in adapters if (template := template_of(path)) is not None]
+    chosen = [(open_adapter(path, bundle.config), scale) for path, scale in adapters]
     return chosen, templates[-1] if templates else None
-
-
-def adapter_alone(bundle: Bundle, adapters: tuple[str, ...], to: str) -> Receipt:
-    """Write one adapter unmerged and unscaled."""
-    from pophood.export.job import export_adapter
-
-    if len(adapters) != 1:
-        raise BadInput(f"--peft writes one adapter, got {len(adapters)}: name it with --adapter DIR")
-    if with_scale(adapters[0])[1] != 1.0:
-        raise BadInput("--peft writes an adapter as it is: leave the scale out, and give it where it is used")
-    chosen, template = opened(adapters, bundle)
-    return export_adapter(bundle.config, chosen[0][0], to, template=template)
 
 
 def said(receipt: Receipt) -> str:
@@ -207,7 +161,7 @@ def said(receipt: Receipt) -> str:
     lines = [f"{receipt.path}: {receipt.made}, {receipt.format}, {receipt.type}, {size / 1e6:,.1f} MB"]
     proof = receipt.proof
     if proof is None:
-        lines.append("proof: read back, every matrix changes as it was meant to")
+        lines.append("proof: read back, every matrix changes as it should")
     elif proof.bits_equal:
         lines.append(
             f"proof: {proof.tensors} tensors bit-equal; logits of {proof.tokens} tokens bit-equal;"
@@ -215,7 +169,7 @@ def said(receipt: Receipt) -> str:
         )
     else:
         lines += [
-            f"proof: {proof.tensors} tensors bit-equal to what was meant; against the weights at f32, over"
+            f"proof: {proof.tensors} tensors bit-equal to what was written; against the weights at f32, over"
             f" {proof.tokens} tokens:",
             f"  divergence (KL) {proof.kl:.2g} nats per token, bound {proof.bound:g}; the same likeliest"
             f" token at {proof.same_top:.1%}; greedy text equal for {proof.greedy} of {proof.greedy_of}",

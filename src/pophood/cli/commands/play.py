@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pophood.cli.app import DONE, INTERRUPTED
-from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, text_option, verb
 from pophood.cli.screens.generation import adapter_facts
 from pophood.cli.session import open_model
 from pophood.cli.terminal.answers import Answers
@@ -32,21 +32,11 @@ which a number takes one): 1 point. Enter passes, q ends. The model reads the sa
 
 @verb()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@option(
-    "--rounds",
-    type=click.IntRange(1, 100),
-    default=10,
-    show_default=True,
-    metavar="N",
-    section="Text",
-    help="Words to guess.",
-)
-@option(
+@text_option("--rounds", type=click.IntRange(1, 100), default=10, help="Number of words to guess.")
+@text_option(
     "--seed",
     type=click.IntRange(0, 2**64 - 1),
-    metavar="N",
-    section="Text",
-    help="Deal the same game again. Drawn and printed if not given.",
+    help="Deal the same game again (default: random, and printed).",
 )
 @json_option
 @model_options
@@ -60,8 +50,9 @@ def command(
 ) -> int:
     """Guess the next word of a text, against the model.
 
-    Both see the same text. The words asked for, each one token, are those where the model is neither sure
-    nor lost. Guesses may come through a pipe. With --json the game is on stderr, the result on stdout.
+    You and the model see the same text. The words to guess are single tokens that the model finds neither
+    obvious nor hopeless. Guesses may also come through a pipe. With --json the game is printed on stderr and
+    its result on stdout.
 
     Example: pophood play notes.txt --rounds 5
     """

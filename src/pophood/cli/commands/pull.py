@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pophood.cli.options.shared import json_option, offline_option, option, verb
+from pophood.cli.options.shared import json_option, model_option, offline_option, other_option, verb
 from pophood.cli.session import ask
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.progress import Transfer
@@ -12,9 +12,9 @@ from pophood.cli.terminal.progress import Transfer
 
 @verb()
 @click.argument("name")
-@option("--revision", metavar="REV", section="Model", help="A branch, tag or commit (default: main).")
-@option("--force", is_flag=True, section="Model", help="Fetch again what is already here.")
-@option("-y", "--yes", is_flag=True, section="Other", help="Fetch without asking.")
+@model_option("--revision", metavar="REV", help="Branch, tag or commit (default: main).")
+@model_option("--force", is_flag=True, help="Download again, even if the model is already here.")
+@other_option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 @offline_option
 def command(
@@ -26,13 +26,13 @@ def command(
     as_json: bool,
     offline: bool | None,
 ) -> None:
-    """Fetch a model.
+    """Download a model.
 
-    NAME is gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id such as owner/name, or one GGUF file of
-    it: owner/name:file.gguf (of a split model all parts come). Size, target and free disk are said first; an
-    interrupted pull goes on where it stopped, and what is here already, of another revision too, is checked
-    and not fetched again; every file is checked by its hash. A login that `hf auth login` saved is sent to
-    huggingface.co alone; -v says so.
+    NAME is gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id such as owner/name, or one of its GGUF
+    files: owner/name:file.gguf (with all parts, if the file is split). The size, the destination and the free
+    disk space are shown first. An interrupted pull resumes where it stopped, and files that are already here,
+    even from another revision, are not downloaded again. Every file is verified by its hash. A login saved by
+    `hf auth login` is sent to huggingface.co only; -v says so.
 
     Example: pophood pull gpt2
     """

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import click
 
-from pophood.cli.options.shared import json_option, option, verb
+from pophood.cli.options.shared import json_option, other_option, verb
 from pophood.cli.session import ask
 from pophood.cli.terminal.console import Console
 
 
 @verb()
 @click.argument("name")
-@option("-y", "--yes", is_flag=True, section="Other", help="Delete without asking.")
+@other_option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @json_option
 def command(console: Console, name: str, yes: bool, as_json: bool) -> None:
     """Delete a model.
 
-    Asks first at a terminal. What others own (shared folders, the Hugging Face cache) is refused.
+    Asks for confirmation at a terminal. Only models in pophood's own store are deleted, never those in shared
+    folders or in the Hugging Face cache.
 
     Example: pophood rm gpt2-xl
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,15 @@ import click
 from pophood.cli.app import INTERRUPTED
 from pophood.cli.options.prompt import read_prompt, with_piped
 from pophood.cli.options.sampling import SamplingArgs, sampling_options
-from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.shared import (
+    ModelChoice,
+    file_option,
+    json_option,
+    model_options,
+    output_option,
+    text_option,
+    verb,
+)
 from pophood.cli.screens.generation import Finished, generate, settings_of
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
@@ -20,10 +27,6 @@ from pophood.cli.terminal.outputs import Outputs
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
-
-
-from_text = functools.partial(option, section="Text")
-output = functools.partial(option, section="Output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +53,27 @@ class Shape:
 
 @verb()
 @click.argument("text", required=False, metavar="[PROMPT]")
-@from_text(
-    "-f",
-    "--file",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Read the prompt from a file in UTF-8 (- is stdin).",
-)
-@from_text("--keep-newline", is_flag=True, help="Keep the line break that ends a file or piped text.")
-@from_text("--replace-invalid", is_flag=True, help="Read what is not UTF-8 as U+FFFD, and count it.")
-@from_text("--parse-special", is_flag=True, help="Read special tokens typed in the text as what they name.")
-@from_text(
+@file_option
+@text_option("--keep-newline", is_flag=True, help="Keep the line break that ends a file or piped text.")
+@text_option("--replace-invalid", is_flag=True, help="Read invalid UTF-8 as U+FFFD, and count it.")
+@text_option("--parse-special", is_flag=True, help="Read special tokens in the text as tokens, not as text.")
+@text_option(
     "--truncate",
     type=click.Choice(["error", "left", "middle"]),
     default="error",
-    show_default=True,
-    help="What to do with a prompt over the context window; what is dropped is said.",
+    help="If the prompt exceeds the context window: refuse it, or drop its left or middle part.",
 )
-@output(
-    "--samples",
-    type=click.IntRange(1, 1000),
-    default=1,
-    metavar="N",
-    help="Continue the text N times, as one batch.",
+@output_option(
+    "--samples", type=click.IntRange(1, 1000), default=1, help="Continue the text N times, as one batch."
 )
-@output("--pick", "picked", is_flag=True, help="Choose each token among the 10 likeliest; b goes back.")
-@output("--no-prompt", is_flag=True, help="Print the continuation only.")
-@output(
+@output_option("--pick", "picked", is_flag=True, help="Pick each token from the 10 likeliest; b goes back.")
+@output_option("--no-prompt", is_flag=True, help="Print the continuation only.")
+@output_option(
     "--html",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a page that shows what the model thought at every token.",
+    help="Write a page that shows the model's probabilities at every token.",
 )
-@output("--open", "open_page", is_flag=True, help="Show that page in a browser.")
+@output_option("--open", "open_page", is_flag=True, help="Show that page in a browser.")
 @json_option
 @model_options
 @sampling_options
@@ -176,7 +167,4 @@ def _write_page(console: Console, lm: LM, prompt: str, finished: Finished, shape
     system.atomic_write(shape.html, page.encode("utf-8"))
     console.say(f"page: {shape.html}")
     if shape.open_page:
-        import webbrowser
-
-        if not webbrowser.open(shape.html.absolute().as_uri()):
-            console.say(f"no browser could be opened: open {shape.html.absolute()} yourself")
+        console.open_page(shape.html)

@@ -7,30 +7,26 @@ from pathlib import Path
 
 import click
 
-from pophood.cli.options.shared import ModelChoice, model_options, option, verb
+from pophood.cli.options.shared import ModelChoice, model_options, output_option, text_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
 
 
 @verb()
-@option("--page", type=click.IntRange(1), metavar="N", section="Text", help="Show page N only.")
-@option("--from", "start", type=click.IntRange(1), metavar="N", section="Text", help="Begin at page N.")
-@option("--list", "listing", is_flag=True, section="Text", help="List the pages, and load no model.")
-@option("--yes", is_flag=True, section="Text", help="Ask nothing: run every page to the end.")
-@option("--notes", is_flag=True, section="Text", help="Show the notes for the teacher too.")
-@option("--language", default="en", show_default=True, metavar="CODE", section="Text", help="The language.")
-@option(
+@text_option("--page", type=click.IntRange(1), help="Show page N only.")
+@text_option("--from", "start", type=click.IntRange(1), help="Begin at page N.")
+@text_option("--list", "listing", is_flag=True, help="List the pages, and load no model.")
+@text_option("--yes", is_flag=True, help="Ask nothing: run every page to the end.")
+@text_option("--notes", is_flag=True, help="Show the notes for the teacher too.")
+@text_option("--language", default="en", metavar="CODE", help="The language.")
+@output_option(
     "--notebook",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    section="Output",
     help="Write the course as a Jupyter notebook instead, and load no model.",
 )
-@option(
+@output_option(
     "--slides",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    section="Output",
     help="Write the course as one HTML page of slides instead, with this model's outputs and pictures.",
 )
 @functools.partial(model_options, precision="f32")

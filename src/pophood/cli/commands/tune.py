@@ -10,7 +10,7 @@ import click
 
 from pophood.cli.app import DONE
 from pophood.cli.commands.demo import this_command
-from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.shared import ModelChoice, json_option, model_options, output_option, verb
 from pophood.cli.options.tune import TuneArgs, tune_options
 from pophood.cli.screens.tune import Screen, card_text, data_lines, plan_text
 from pophood.cli.screens.tune_preview import show
@@ -56,35 +56,26 @@ def _check(
 
 @verb()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@option(
+@output_option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    section="Output",
     help="Folder for the result (default: ./NAME-METHOD, ./NAME-scratch).",
 )
-@option(
-    "--plan", is_flag=True, section="Output", help="Print what the run would cost on this machine, and exit."
+@output_option("--plan", is_flag=True, help="Print what the run would cost on this machine, and exit.")
+@output_option(
+    "--show", "showing", is_flag=True, help="Show which tokens of some examples are learned, and exit."
 )
-@option(
-    "--show",
-    "showing",
-    is_flag=True,
-    section="Output",
-    help="Show which tokens of some examples are learned, and exit.",
-)
-@option("--resume", is_flag=True, section="Output", help="Continue a run that was stopped.")
-@option("--overwrite", is_flag=True, section="Output", help="Replace the run that is in the folder.")
-@option(
+@output_option("--resume", is_flag=True, help="Continue a run that was stopped.")
+@output_option("--overwrite", is_flag=True, help="Replace the run that is in the folder.")
+@output_option(
     "--prompt",
     "prompts",
     multiple=True,
-    metavar="TEXT",
-    section="Output",
     help="Sample from this text during the run (default: two from the data); repeatable.",
 )
-@option("--tensorboard", is_flag=True, section="Output", help="Also write an event file for TensorBoard.")
+@output_option("--tensorboard", is_flag=True, help="Also write an event file for TensorBoard.")
 @json_option
 @tune_options
 @functools.partial(model_options, precision=None)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
-from pophood.cli.options.shared import json_option, option, verb
+from pophood.cli.options.shared import json_option, other_option, verb
 from pophood.cli.terminal.console import Console
 
 
 @verb()
 @click.argument("name", required=False)
-@option("--none", "forget", is_flag=True, section="Other", help="Forget the choice.")
+@other_option("--none", "forget", is_flag=True, help="Forget the choice.")
 @json_option
 def command(console: Console, name: str | None, forget: bool, as_json: bool) -> None:
-    """Choose the model that commands take when none is named.
+    """Set the default model, for commands that name none.
 
     Example: pophood use smollm2
     """

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pophood.cli.options.shared import option
+from pophood.cli.options.shared import Decorator, option
 from pophood.settings import Setting, settings_of
-
-Decorator = Callable[[Any], Any]
 
 
 def setting_options(
@@ -32,13 +30,22 @@ def setting_options(
 
 def typed_settings(settings: type, values: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
     """Take the values of a dataclass's options out of a command's parameters; only those that were typed."""
-    taken = {one.name: values.pop(f"{prefix}{one.name}") for one in settings_of(settings)}
+    taken = {one.name: values.pop(f"{prefix}{one.name}", None) for one in settings_of(settings)}
     return {name: value for name, value in taken.items() if value not in (None, ())}
 
 
 def flags_of(settings: type, names: Iterable[str] | Mapping[str, Any]) -> dict[str, Setting]:
     """Return the settings of some fields by their options: `--last-blocks` for `last_blocks`."""
     return {_flag(one): one for one in settings_of(settings) if one.name in names}
+
+
+def joined(flags: Sequence[str], word: str = "and") -> str:
+    """Join options for a sentence.
+
+    >>> joined(["--rank", "--alpha", "--rslora"])
+    '--rank, --alpha and --rslora'
+    """
+    return f" {word} ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
 
 
 def _flag(one: Setting) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pophood.cli.options.piped import piped_bytes
-from pophood.cli.options.shared import F, option
+from pophood.cli.options.shared import text_option
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import count
 from pophood.errors import BadInput
@@ -112,17 +112,13 @@ def _bytes(argument: str) -> bytes:
         return argument.encode("utf-8", "surrogatepass")
 
 
-def template_arg_option(function: F) -> F:
-    """Add --template-arg, repeatable, as `template_args`: texts as typed, for `template_variables`."""
-    return option(
-        "--template-arg",
-        "template_args",
-        multiple=True,
-        metavar="NAME=VALUE",
-        section="Text",
-        help="Set a variable of the model's chat template, as in enable_thinking=false; VALUE is JSON, or "
-        "else text; repeatable.",
-    )(function)
+template_arg_option = text_option(
+    "--template-arg",
+    "template_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a variable of the chat template, as in enable_thinking=false (JSON, or else text); repeatable.",
+)
 
 
 def template_variables(typed: Iterable[str]) -> dict[str, Any]:

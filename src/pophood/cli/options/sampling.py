@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import click
 
-from pophood.cli.options.from_settings import setting_options, typed_settings
-from pophood.cli.options.shared import F, option
+from pophood.cli.options.from_settings import joined, setting_options, typed_settings
+from pophood.cli.options.shared import Decorator, F, option, text_option, with_options
 from pophood.sampling_settings import SEED_LIMIT, STEPS, SamplingSettings, parse_order
 
 SECTION = "Sampling"
@@ -49,18 +48,13 @@ class SamplingArgs:
             idle = [flag(name) for name in parts if name in typed]
             on = any(self.settings.get(name, defaults[name]) != defaults[name] for name in switches)
             if idle and not on:
-                either = _either([flag(name) for name in switches])
+                either = joined([flag(name) for name in switches], "or")
                 raise click.UsageError(f"{', '.join(idle)} changes nothing alone: add {either}")
 
 
 def flag(name: str) -> str:
     """Return the option of a setting: `flag("top_k") == "--top-k"`."""
     return "--" + name.replace("_", "-")
-
-
-def _either(flags: Sequence[str]) -> str:
-    """Join options with "or" before the last."""
-    return " or ".join([", ".join(flags[:-1]), flags[-1]] if len(flags) > 1 else flags)
 
 
 def sampling_options(function: F) -> F:
@@ -70,37 +64,31 @@ def sampling_options(function: F) -> F:
     def command(*args: Any, **values: Any) -> Any:
         return function(*args, sampling=_sampling_args(values), **values)
 
-    decorated: Callable[..., Any] = command
-    for decorate in reversed(_options()):
-        decorated = decorate(decorated)
-    return decorated  # type: ignore[return-value]
+    decorated: F = with_options(command, _options())
+    return decorated
 
 
-def _options() -> list[Callable[[Any], Any]]:
+def _options() -> list[Decorator]:
     """Return the decorators of all options, in the order of the help."""
-    text = functools.partial(option, section="Text")
     sample = functools.partial(option, section=SECTION)
     return [
-        text(
+        text_option(
             "-n",
             "--max-tokens",
             type=click.IntRange(0),
-            metavar="N",
-            help="New tokens at most (default 100, in a chat 0); 0 goes on to a stop or a full context.",
+            help="New tokens at most (default 100, in a chat 0); 0: until a stop or a full context.",
         ),
-        text(
+        text_option(
             "--stop",
             multiple=True,
-            metavar="TEXT",
-            help="End before this text; may be given again. A line break is $'\\n' in a shell.",
+            help="End before this text; repeatable. Write a line break as $'\\n'.",
         ),
-        text("--special", is_flag=True, help="Show special tokens such as <|endoftext|>."),
+        text_option("--special", is_flag=True, help="Show special tokens such as <|endoftext|>."),
         sample("--greedy", is_flag=True, help="Always take the likeliest token (temperature 0)."),
         sample(
             "--seed",
             type=click.IntRange(0, SEED_LIMIT - 1),
-            metavar="N",
-            help="Repeat a run: the same seed draws the same tokens. Drawn and printed if not given.",
+            help="Repeat a run: the same seed draws the same tokens (default: random, and printed).",
         ),
         sample(
             "--model-defaults",
@@ -111,15 +99,13 @@ def _options() -> list[Callable[[Any], Any]]:
         sample(
             "--dry-breaker",
             multiple=True,
-            metavar="TEXT",
-            help="DRY counts no repeat across this text; may be given again.",
+            help="DRY counts no repeat across this text; repeatable.",
         ),
         sample(
             "--logit-bias",
             multiple=True,
             metavar="TOKEN=X",
-            help="Add X to a token's logit (-inf forbids it). TOKEN is an id, or a text that is one token; "
-            "may be given again.",
+            help="Add X to the logit of TOKEN, an id or the text of one token (-inf forbids it); repeatable.",
         ),
         sample(
             "--order",

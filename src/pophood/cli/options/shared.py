@@ -14,16 +14,25 @@ from pophood.cli.terminal.console import NORMAL, QUIET, VERBOSE, Console
 
 HEADINGS = ("Text", "View", "Output", "Learning", "Data", "Model", "Sampling", "Other")
 TEXTS = frozenset({"text", "question"})  # arguments that are prose
+LOADING = ("precision", "threads", "context", "offline", "adapters")  # of ModelChoice
 SHOWN = 40  # characters of an argument in a message
+METAVARS = {
+    click.types.IntParamType: "N",
+    click.IntRange: "N",
+    click.types.FloatParamType: "X",
+    click.Path: "FILE",
+}
 F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
 
 
 class SectionOption(click.Option):
-    """An option with the heading under which `--help` lists it."""
+    """An option with the heading under which `--help` lists it, and a short name for its value."""
 
-    def __init__(self, *args: Any, section: str = "Options", **attributes: Any) -> None:
+    def __init__(self, *args: Any, section: str, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.section = section
+        self.metavar = self.metavar or METAVARS.get(type(self.type))
 
 
 class SectionCommand(click.Command):
@@ -56,7 +65,7 @@ class SectionCommand(click.Command):
 
 def verb(**attributes: Any) -> Callable[[F], click.Command]:
     """Make a function the command of its module. Its docstring, the help text, needs an "Example:"."""
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
     decorate = click.command(cls=SectionCommand, context_settings=settings, **attributes)
     return lambda function: decorate(verbosity(function))
 
@@ -66,11 +75,24 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=SectionOption, section=section, **attributes)
 
 
+text_option = functools.partial(option, section="Text")
+output_option = functools.partial(option, section="Output")
+model_option = functools.partial(option, section="Model")
+other_option = functools.partial(option, section="Other")
+
+
+def with_options(function: Any, options: Sequence[Decorator]) -> Any:
+    """Add options to a function, in the order of the help."""
+    for add in reversed(options):
+        function = add(function)
+    return function
+
+
 def verbosity(function: F) -> F:
     """Add -v and -q, and pass the function a Console of that verbosity."""
 
-    @option("-q", "--quiet", is_flag=True, section="Other", help="Print nothing but errors on stderr.")
-    @option("-v", "--verbose", is_flag=True, section="Other", help="Print more on stderr.")
+    @other_option("-q", "--quiet", is_flag=True, help="Print nothing but errors on stderr.")
+    @other_option("-v", "--verbose", is_flag=True, help="Print more on stderr.")
     @functools.wraps(function)
     def command(*args: Any, verbose: bool, quiet: bool, **values: Any) -> Any:
         if verbose and quiet:
@@ -81,22 +103,15 @@ def verbosity(function: F) -> F:
     return command  # type: ignore[return-value]
 
 
-def json_option(function: F) -> F:
-    """Add --json as the parameter `as_json`."""
-    return option(
-        "--json", "as_json", is_flag=True, section="Output", help="Print one JSON document instead of text."
-    )(function)
-
-
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
     """The model that the user chose, and how to load it."""
 
-    name: str | None
-    precision: str
-    threads: int | None
-    context: int | None
-    offline: bool | None  # None: as POPHOOD_OFFLINE says
+    name: str | None = None
+    precision: str = "auto"
+    threads: int | None = None
+    context: int | None = None
+    offline: bool | None = None  # None: as POPHOOD_OFFLINE says
     adapters: tuple[tuple[str, float], ...] = ()  # folders or files, each with its factor
 
     def typed(self, precision: str = "auto") -> str:
@@ -104,15 +119,13 @@ class ModelChoice:
 
         `precision` is the command's default. Threads change no number and are left out.
 
-        >>> ModelChoice("gpt2", "auto", None, None, None, (("notes-lora", 0.5),)).typed()
+        >>> ModelChoice("gpt2", adapters=(("notes-lora", 0.5),)).typed()
         ' -m gpt2 --adapter notes-lora:0.5'
         """
         words = ["-m", self.name] if self.name else []
         for place, scale in self.adapters:
-            words += [
-                "--adapter",
-                place if scale == 1 and with_scale(place)[1] == 1 else f"{place}:{scale:g}",
-            ]
+            plain = scale == 1 and with_scale(place)[1] == 1
+            words += ["--adapter", place if plain else f"{place}:{scale:g}"]
         words += ["--precision", self.precision] if self.precision != precision else []
         words += ["--context", str(self.context)] if self.context is not None else []
         return "".join(f" {shlex.quote(word)}" for word in words)
@@ -131,41 +144,32 @@ def with_scale(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def offline_option(function: F) -> F:
-    """Add --offline; if it is not typed, the environment decides."""
-    return option(
-        "--offline",
-        is_flag=True,
-        default=None,
-        section="Model",
-        help="Forbid every connection (POPHOOD_OFFLINE=1 does too).",
-    )(function)
+def adapter_option(help: str) -> Callable[[F], F]:  # noqa: A002
+    """Return the decorator that adds --adapter, repeatable, as `adapters`: places, each with its scale."""
+    names = ("--adapter", "adapters")
+    return model_option(*names, type=with_scale, multiple=True, metavar="DIR[:SCALE]", help=help)
 
 
-def adapter_option(function: F) -> F:
-    """Add --adapter, repeatable, as `adapters`: the texts as typed, for `with_scale`."""
-    return option(
-        "--adapter",
-        "adapters",
-        multiple=True,
-        metavar="DIR[:SCALE]",
-        section="Model",
-        help="Use an adapter from `pophood tune` or PEFT, as in notes-lora or notes-lora:0.5; repeatable.",
-    )(function)
-
-
-def precision_option(precision: str | None) -> Callable[[F], F]:
-    """Add --precision with this default; None adds nothing."""
-    if precision is None:
-        return lambda function: function
-    return option(
-        "--precision",
-        default=precision,
-        show_default=True,
-        metavar="NAME",
-        section="Model",
-        help="Precision in which the engine computes: auto or f32.",
-    )
+json_option = output_option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
+)
+file_option = text_option(
+    "-f",
+    "--file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Read the text from a file in UTF-8 (- is stdin).",
+)
+use_adapter_option = adapter_option(
+    "Use an adapter from `pophood tune` or PEFT, as in notes-lora or notes-lora:0.5; repeatable."
+)
+threads_option = model_option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads to compute with (default: the physical cores this process may use).",
+)
+offline_option = model_option(  # None if it is not typed: the environment decides
+    "--offline", is_flag=True, default=None, help="Forbid every connection (POPHOOD_OFFLINE=1 does too)."
+)
 
 
 def model_options(function: F, precision: str | None = "auto") -> F:
@@ -174,42 +178,32 @@ def model_options(function: F, precision: str | None = "auto") -> F:
     `precision` is the default of --precision; with None there is no such option, and the engine chooses.
     """
 
-    @option(
-        "-m", "--model", metavar="MODEL", section="Model", help="A name, a hub id, a folder, or a .gguf file."
-    )
-    @precision_option(precision)
-    @option(
-        "--threads",
-        type=click.IntRange(1, 1024),
-        metavar="N",
-        section="Model",
-        help="Threads to compute with (default: the physical cores this process may use).",
-    )
-    @option(
-        "--context",
-        type=click.IntRange(1),
-        metavar="N",
-        section="Model",
-        help="Tokens the context window may hold (default: the model's own).",
-    )
-    @adapter_option
-    @offline_option
     @functools.wraps(function)
-    def command(
-        *args: Any,
-        model: str | None,
-        threads: int | None,
-        context: int | None,
-        adapters: tuple[str, ...],
-        offline: bool | None,
-        **values: Any,
-    ) -> Any:
-        chosen = values.pop("precision") if precision else "auto"
-        scaled = tuple(map(with_scale, adapters))
-        choice = ModelChoice(model, chosen, threads, context, offline, scaled)
-        return function(*args, choice=choice, **values)
+    def command(*args: Any, model: str | None, **values: Any) -> Any:
+        loading = {name: values.pop(name) for name in LOADING if name in values}
+        return function(*args, choice=ModelChoice(model, **loading), **values)
 
-    return command  # type: ignore[return-value]
+    options = [
+        model_option("-m", "--model", metavar="MODEL", help="A name, a hub id, a folder, or a .gguf file."),
+        model_option(
+            "--precision",
+            default=precision,
+            metavar="NAME",
+            help="Precision in which the engine computes: auto or f32.",
+        ),
+        threads_option,
+        model_option(
+            "--context",
+            type=click.IntRange(1),
+            help="Tokens the context window may hold (default: the model's own).",
+        ),
+        use_adapter_option,
+        offline_option,
+    ]
+    if precision is None:
+        del options[1]
+    decorated: F = with_options(command, options)
+    return decorated
 
 
 def hint(error: click.UsageError, command: click.Command, path: str, args: Sequence[str]) -> str | None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-from pophood.cli.options.from_settings import flags_of, setting_options, typed_settings
-from pophood.cli.options.shared import F, option
+from pophood.cli.options.from_settings import flags_of, joined, setting_options, typed_settings
+from pophood.cli.options.shared import Decorator, F, option, with_options
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
 from pophood.train.data_options import DataOptions
 from pophood.train.settings import EVERYWHERE, LoraSettings, TrainSettings
 
-LEARNING, DATA = "Learning", "Data"
+LEARNING = "Learning"
+DATA_OPTIONS = setting_options(DataOptions, "Data", prefix="data_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class TuneArgs:
             flags = [flag for flag, needed in owners.items() if needed == owner]
             if flags and method != owner:
                 this = "from scratch everything learns" if self.from_scratch else f"this is --method {method}"
-                raise click.UsageError(f"{listed(flags)}: for --method {owner}, and {this}: leave it out")
+                raise click.UsageError(f"{joined(flags)}: for --method {owner}, and {this}: leave it out")
         if self.vocabulary is not None and self.from_scratch is None:
             raise click.UsageError(
                 "--vocabulary: for --from-scratch, and a model has its own vocabulary: leave it out"
@@ -75,7 +75,7 @@ class TuneArgs:
             )
         idle = [f"--{name}" for name in ("patience", "evaluations") if self.settings.get(name)]
         if idle and self.data.get("validation") == 0:
-            raise click.UsageError(f"{listed(idle)}: --validation 0 leaves nothing to evaluate: give one")
+            raise click.UsageError(f"{joined(idle)}: --validation 0 leaves nothing to evaluate: give one")
 
     def check_resume(self) -> None:
         """Raise UsageError for a setting that a resumed run already has."""
@@ -100,15 +100,6 @@ class TuneArgs:
         return DataOptions(**self.data, **seed)
 
 
-def listed(flags: list[str]) -> str:
-    """Join options for a sentence.
-
-    >>> listed(["--rank", "--alpha", "--rslora"])
-    '--rank, --alpha and --rslora'
-    """
-    return " and ".join([", ".join(flags[:-1]), flags[-1]] if flags[1:] else flags)
-
-
 def tune_options(function: F) -> F:
     """Add the options for learning and for reading data, as one parameter `args` of type TuneArgs."""
 
@@ -116,25 +107,28 @@ def tune_options(function: F) -> F:
     def command(*positional: Any, **values: Any) -> Any:
         settings = typed_settings(TrainSettings, values)
         lora = typed_settings(LoraSettings, values, prefix="lora_")
-        data = typed_settings(DataOptions, values, prefix="data_")
         if "targets" in lora:
             lora["targets"] = _targets(lora["targets"])
-        if "columns" in data:
-            data["columns"] = columns_of(data["columns"])
         own = {key: values.pop(key) for key in ("from_scratch", "vocabulary", "no_cache", "shard")}
         if own["no_cache"] and "cache_limit" in settings:
             raise click.UsageError(
                 "--no-cache caches nothing, --cache-limit sets the size of the cache: give one"
             )
-        return function(*positional, args=TuneArgs(settings, lora, data, **own), **values)
+        return function(*positional, args=TuneArgs(settings, lora, typed_data(values), **own), **values)
 
-    decorated: Callable[..., Any] = command
-    for decorate in reversed(_options()):
-        decorated = decorate(decorated)
-    return decorated  # type: ignore[return-value]
+    decorated: F = with_options(command, _options())
+    return decorated
 
 
-def _options() -> list[Callable[[Any], Any]]:
+def typed_data(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields of DataOptions that were typed out of a command's parameters."""
+    data = typed_settings(DataOptions, values, prefix="data_")
+    if "columns" in data:
+        data["columns"] = columns_of(data["columns"])
+    return data
+
+
+def _options() -> list[Decorator]:
     """Return the decorators of all options, in the order of the help."""
     train = setting_options(TrainSettings, LEARNING)
     lora = setting_options(LoraSettings, LEARNING, prefix="lora_")
@@ -151,7 +145,6 @@ def _options() -> list[Callable[[Any], Any]]:
         learn(
             "--vocabulary",
             type=int,
-            metavar="N",
             help="From scratch: largest number of tokens in the vocabulary (default: by size).",
         ),
         *(train.pop(name) for name in ("minutes", "steps", "epochs")),
@@ -163,7 +156,7 @@ def _options() -> list[Callable[[Any], Any]]:
         learn(
             "--shard", is_flag=True, help="Under torchrun: each process holds a part of every weight (FSDP2)."
         ),
-        *setting_options(DataOptions, DATA, prefix="data_").values(),
+        *DATA_OPTIONS.values(),
     ]
 
 

@@ -14,7 +14,10 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
@@ -114,6 +117,13 @@ class Console:
         with contextlib.suppress(OSError):  # a closed stderr must not stop the command
             sys.stderr.write(visible(text) + "\n")
             sys.stderr.flush()
+
+    def open_page(self, path: Path) -> None:
+        """Show a file in a browser, or say where it is."""
+        import webbrowser
+
+        if not webbrowser.open(path.absolute().as_uri()):
+            self.say(f"no browser could be opened: open {path.absolute()} yourself")
 
     def interactive(self) -> bool:
         """Return True if stdin and stderr are terminals, so that the user can be asked."""

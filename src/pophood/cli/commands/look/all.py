@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from pophood.cli.commands.look.options import look_model_options, output_option, text_of, text_options
-from pophood.cli.options.shared import ModelChoice, verb
+from pophood.cli.commands.look.options import look_model_options, text_of, text_options
+from pophood.cli.options.shared import ModelChoice, output_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import count
 
@@ -38,7 +38,6 @@ def command(
 
     Example: pophood look all "The capital of Spain is" --save gallery --open
     """
-    from pophood.cli.commands.look.delivery import open_page
     from pophood.cli.session import open_model
     from pophood.cli.terminal.progress import Waiting
     from pophood.look.figures import require
@@ -57,5 +56,5 @@ def command(
         console.say(f"{name}: {reason}")
     console.say(f"{count(len(gallery.written), 'view')} in {save}: open {save / 'index.html'}")
     if open_it:
-        open_page(console, save / "index.html")
+        console.open_page(save / "index.html")
     return 1 if gallery.failed else 0

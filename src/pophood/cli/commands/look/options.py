@@ -1,86 +1,91 @@
-"""The options that every `look` command has: a text, a model, and where the view goes."""
+"""The options of every `look` command: a text, a model, and where the view goes; and its delivery there."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from pophood.cli.commands.look.delivery import Destinations, deliver
 from pophood.cli.options.prompt import piped_alone, read_prompt, with_piped
-from pophood.cli.options.shared import ModelChoice, json_option, model_options, option, verb
+from pophood.cli.options.shared import (
+    file_option,
+    json_option,
+    model_options,
+    option,
+    output_option,
+    with_options,
+)
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
 from pophood.plaintext import decode
 
 if TYPE_CHECKING:
     from pophood.look.view import View
-    from pophood.model.lm import LM
 
-F = TypeVar("F", bound=Callable[..., Any])
 view_option = functools.partial(option, section="View")
-output_option = functools.partial(option, section="Output")
+text_options = functools.partial(
+    with_options, options=(click.argument("text", required=False, metavar="[TEXT]"), file_option)
+)
+look_model_options = functools.partial(model_options, precision="f32")
+OUTPUT_OPTIONS = (
+    output_option(
+        "--save",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Write .svg, .png, .html, .csv, .json or .npz, by the ending; repeatable.",
+    ),
+    output_option("--open", "open_it", is_flag=True, help="Show the view as a page in a browser."),
+    output_option("--csv", "as_csv", is_flag=True, help="Print the first table as comma-separated values."),
+    json_option,
+    output_option(
+        "--theme",
+        type=click.Choice(["light", "dark"]),
+        default="light",
+        help="Colours of .svg and .png; pages have both.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """The files, data format and browser that a view goes to; the terminal if there are none."""
+
+    save: tuple[Path, ...]
+    open_it: bool
+    as_json: bool
+    as_csv: bool
+    theme: str
+
+    def check(self) -> None:
+        """Refuse contradictions and paths that cannot be written, before a model is loaded."""
+        if self.as_json and self.as_csv:
+            raise click.UsageError("--json and --csv both take stdout: give one")
+        if self.theme != "light" and not {path.suffix.lower() for path in self.save} & {".svg", ".png"}:
+            raise click.UsageError(
+                f"--theme {self.theme} colours a picture: add --save FILE.svg or FILE.png (pages have both)"
+            )
+        if self.save or self.open_it:
+            from pophood.look.figures import require
+            from pophood.look.figures.saving import PICTURES, ending
+
+            endings = [ending(path) for path in self.save]
+            if self.open_it or set(endings) & set(PICTURES):
+                require()
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text to look at, the file that holds all of it, if there is one, and whether the user gave it."""
+    """A text to look at."""
 
-    text: str
-    file: str | None
-    given: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One `look` command as it was typed, without its view's own options."""
-
-    console: Console
-    choice: ModelChoice
-    destinations: Destinations
-    text: str  # "" for a view that reads no text
-    file: str | None  # the file that holds the whole text, if there is one
-    given: bool  # whether the text was typed, piped or read from a file; otherwise it is the talk's prompt
-
-    def show(self, make: Callable[[LM], View]) -> int:
-        """Load the model, compute the view and deliver it; returns the exit code."""
-        from pophood.cli.session import open_model
-
-        self.destinations.check()
-        lm = open_model(self.console, self.choice)
-        return deliver(self.console, make(lm), self.destinations)
-
-
-def looking(name: str, help: str, *, text: bool) -> Callable[[Callable[..., int]], click.Command]:  # noqa: A002
-    """Turn a function of a `Request` into a command; `text` says whether its view reads a text."""
-    reads = text
-
-    def decorate(function: Callable[..., int]) -> click.Command:
-        @functools.wraps(function)
-        def command(
-            console: Console,
-            choice: ModelChoice,
-            save: tuple[Path, ...],
-            open_it: bool,
-            as_json: bool,
-            as_csv: bool,
-            theme: str,
-            text: str | None = None,
-            file: str | None = None,
-            **own: Any,
-        ) -> int:
-            destinations = Destinations(save, open_it, as_json, as_csv, theme)
-            read = text_of(console, text, file) if reads else Text("", None, given=False)
-            return function(Request(console, choice, destinations, read.text, read.file, read.given), **own)
-
-        command = output_options(look_model_options(command))
-        return verb(name=name, help=help)(text_options(command) if reads else command)
-
-    return decorate
+    text: str = ""  # "" for a view that reads no text
+    file: str | None = None  # the file that holds the whole text, if there is one
+    given: bool = False  # whether it was typed, piped or read from a file; otherwise it is the talk's prompt
 
 
 def text_of(console: Console, typed: str | None, file: str | None) -> Text:
@@ -90,7 +95,7 @@ def text_of(console: Console, typed: str | None, file: str | None) -> Text:
     if typed is None and file is None:
         prompt = piped_alone(console)
         if prompt is None:
-            return Text(PROMPT, None, given=False)
+            return Text(PROMPT)
     else:
         prompt = with_piped(console, read_prompt(typed, file))
     text = decode(prompt.data, prompt.origin)
@@ -99,46 +104,38 @@ def text_of(console: Console, typed: str | None, file: str | None) -> Text:
     return Text(text, file if prompt.origin == file else None, given=True)
 
 
-def text_options(function: F) -> F:
-    """Add TEXT and --file."""
-    file = option(
-        "-f",
-        "--file",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-        section="Text",
-        help="Read the text from a file in UTF-8 (- is stdin).",
-    )
-    return click.argument("text", required=False, metavar="[TEXT]")(file(function))
+def deliver(console: Console, view: View, to: Destinations) -> int:
+    """Report the precision, then save, open and print the view; returns the exit code."""
+    source = view.source
+    console.say(f"computed at {source.precision}; run takes {source.run_precision}")
+    for path in to.save:
+        view.save(path, "dark" if to.theme == "dark" else "light")
+        console.say(f"saved: {path}{_which_table(view, path)}")
+    if to.open_it:
+        _open(console, view, to.save)
+    if to.as_json:
+        console.json(json.loads(view.to_json()))
+    elif to.as_csv:
+        console.write(view.to_csv())
+    elif not to.save and not to.open_it:
+        from pophood.cli.terminal.display import Display
+        from pophood.cli.terminal.view_screen import lay_out
+
+        console.paint(lay_out(view, Display.of(sys.stdout)))
+    return 0
 
 
-def look_model_options(function: F) -> F:
-    """Add -m and the other options of loading a model, with f32 as the default precision."""
-    return model_options(function, precision="f32")
+def _open(console: Console, view: View, saved: tuple[Path, ...]) -> None:
+    page = next((path for path in saved if path.suffix.lower() in (".html", ".svg", ".png")), None)
+    if page is None:
+        page = Path(tempfile.mkdtemp(prefix="pophood-")) / f"{view.name}.html"
+        view.save(page)
+        console.say(f"page: {page}")
+    console.open_page(page)
 
 
-def output_options(function: F) -> F:
-    """Add --save, --open, --json, --csv and --theme."""
-    for add in (
-        output_option(
-            "--theme",
-            type=click.Choice(["light", "dark"]),
-            default="light",
-            show_default=True,
-            help="Colours of .svg and .png; pages have both.",
-        ),
-        json_option,
-        output_option(
-            "--csv", "as_csv", is_flag=True, help="Print the first table as comma-separated values."
-        ),
-        output_option("--open", "open_it", is_flag=True, help="Show the view as a page in a browser."),
-        output_option(
-            "--save",
-            multiple=True,
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Write .svg, .png, .html, .csv, .json or .npz, by the ending; may be repeated.",
-        ),
-    ):
-        function = add(function)
-    return function
+def _which_table(view: View, path: Path) -> str:
+    tables = list(view.tables())
+    if path.suffix.lower() != ".csv" or len(tables) == 1:
+        return ""
+    return f" (table {tables[0]} of {', '.join(tables)}; .json has all)"

@@ -10,12 +10,11 @@ import click
 
 from pophood.cli.commands.look.options import (
     look_model_options,
-    output_option,
     text_of,
     text_options,
     view_option,
 )
-from pophood.cli.options.shared import ModelChoice, json_option, verb
+from pophood.cli.options.shared import ModelChoice, json_option, output_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
 
@@ -30,12 +29,11 @@ if TYPE_CHECKING:
     "--taps",
     multiple=True,
     metavar="PATTERN",
-    help='The arrays, as in "blocks.*.attn.pattern"; "!*.result" leaves some out; may be repeated.',
+    help='The arrays, as in "blocks.*.attn.pattern"; "!*.result" leaves some out; repeatable.',
 )
 @output_option(
     "--save",
     type=click.Path(path_type=Path),
-    metavar="FILE",
     help="Run the model, and write the arrays to this .npz file.",
 )
 @json_option

@@ -6,16 +6,28 @@ that is not given leaves the parameter at its default. Imports no view and no mo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pophood.cli.commands.look.options import Request, looking, view_option
+from pophood.cli.commands.look.options import (
+    OUTPUT_OPTIONS,
+    Destinations,
+    Text,
+    deliver,
+    look_model_options,
+    text_of,
+    text_options,
+    view_option,
+)
+from pophood.cli.options.shared import Decorator, ModelChoice, verb, with_options
+from pophood.cli.terminal.console import Console
 
-Prepare = Callable[[Request, dict[str, Any]], object]  # the text of the view; may check or change options
+Prepare = Callable[[Text, dict[str, Any]], object]  # the text of the view; may check or change options
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,53 +37,61 @@ class ViewCommand:
     summary: str
     examples: tuple[str, ...]
     details: str = ""
-    options: tuple[Callable[[Any], Any], ...] = ()
+    options: tuple[Decorator, ...] = ()
     reads_text: bool = True
-    prepare: Prepare = lambda request, options: request.text
+    prepare: Prepare = lambda read, options: read.text
 
 
 def view_command(name: str) -> click.Command:
     """Return the command `pophood look NAME`."""
     view = VIEW_COMMANDS[name]
-    examples = [f"Example: pophood look {example}" for example in view.examples]
 
-    def run(request: Request, **options: Any) -> int:
+    def command(
+        console: Console,
+        choice: ModelChoice,
+        text: str | None = None,
+        file: str | None = None,
+        **options: Any,
+    ) -> int:
         from pophood import look
+        from pophood.cli.session import open_model
 
-        text = [view.prepare(request, options)] if view.reads_text else []
+        to = Destinations(**{one.name: options.pop(one.name) for one in fields(Destinations)})
+        texts = [view.prepare(text_of(console, text, file), options)] if view.reads_text else []
         given = {option: value for option, value in options.items() if value is not None}
-        return request.show(lambda lm: getattr(look, name)(lm, *text, **given))
+        to.check()
+        lm = open_model(console, choice)
+        return deliver(console, getattr(look, name)(lm, *texts, **given), to)
 
-    for add in reversed(view.options):
-        run = add(run)
-    paragraphs = [view.summary, *([view.details] if view.details else []), *examples]
-    return looking(name, "\n\n".join(paragraphs), text=view.reads_text)(run)
+    reading: list[Decorator] = [text_options] if view.reads_text else []
+    decorators: list[Decorator] = [*reading, *OUTPUT_OPTIONS, look_model_options, *view.options]
+    paragraphs = [view.summary, view.details, *(f"Example: pophood look {one}" for one in view.examples)]
+    help_text = "\n\n".join(filter(None, paragraphs))
+    return verb(name=name, help=help_text)(with_options(command, decorators))
 
 
-def _norm(request: Request, options: dict[str, Any]) -> object:
+def _norm(read: Text, options: dict[str, Any]) -> object:
     if options["which"] == "final" and options["layer"] is not None:
         raise click.UsageError("--which final is the norm after the last block; it takes no --layer")
-    return request.text
+    return read.text
 
 
-def _surprise(request: Request, options: dict[str, Any]) -> object:
-    return Path(request.file) if request.file is not None else request.text  # a file is read in windows
+def _surprise(read: Text, options: dict[str, Any]) -> object:
+    return Path(read.file) if read.file is not None else read.text  # a file is read in windows
 
 
-def _tokens(request: Request, options: dict[str, Any]) -> object:
+def _tokens(read: Text, options: dict[str, Any]) -> object:
     compare: tuple[str, ...] = options.pop("compare")
-    if options["languages"] and (compare or request.given):
+    if options["languages"] and (compare or read.given):
         other = "--compare" if compare else "a text"
         raise click.UsageError(f"--languages compares one sentence of its own; it takes no {other}")
-    return [request.text, *compare] if compare else request.text
+    return [read.text, *compare] if compare else read.text
 
 
-LAYER = view_option(
-    "--layer", type=int, default=0, show_default=True, metavar="N", help="The block, from 0; -1 is the last."
-)
-K = view_option(
-    "-k", "--k", "k", type=int, default=10, show_default=True, metavar="N", help="How many tokens are listed."
-)
+number_option = functools.partial(view_option, type=int)
+share_option = functools.partial(view_option, type=float, metavar="P")
+LAYER = number_option("--layer", default=0, help="The block, from 0; -1 is the last.")
+K = number_option("-k", "--k", "k", default=10, help="How many tokens are listed.")
 
 # In the order of the talk.
 VIEW_COMMANDS = {
@@ -94,7 +114,7 @@ VIEW_COMMANDS = {
                 "--add",
                 multiple=True,
                 metavar="NAME,PARAMS,YEAR",
-                help="One more model, as in Mine,1.5B,2025; may be repeated.",
+                help="One more model, as in Mine,1.5B,2025; repeatable.",
             ),
         ),
         reads_text=False,
@@ -103,15 +123,8 @@ VIEW_COMMANDS = {
         "Show how the text is split into tokens.",
         ('tokens "color" --compare "colour"', "tokens --languages"),
         options=(
-            view_option(
-                "--compare",
-                multiple=True,
-                metavar="TEXT",
-                help="Another text to compare with; may be repeated.",
-            ),
-            view_option(
-                "--languages", is_flag=True, help="Compare the same sentence in five languages instead."
-            ),
+            view_option("--compare", multiple=True, help="Another text to compare with; repeatable."),
+            view_option("--languages", is_flag=True, help="Compare one sentence in five languages instead."),
         ),
         prepare=_tokens,
     ),
@@ -122,7 +135,6 @@ VIEW_COMMANDS = {
             view_option(
                 "--words",
                 default="family",
-                show_default=True,
                 metavar="LIST",
                 help="family or cities (the talk's words), or a file with one word a line.",
             ),
@@ -138,16 +150,7 @@ VIEW_COMMANDS = {
                 metavar="WORD",
                 help="The word whose nearest tokens are listed.",
             ),
-            view_option(
-                "-k",
-                "--k",
-                "k",
-                type=int,
-                default=10,
-                show_default=True,
-                metavar="N",
-                help="How many neighbours are listed.",
-            ),
+            K,
         ),
         reads_text=False,
     ),
@@ -178,13 +181,10 @@ VIEW_COMMANDS = {
         ("norm --layer 3 --which ln_2",),
         "Before, normalised (mean 0, variance 1), and after gain and shift.",
         (
-            view_option(
-                "--layer", type=int, metavar="N", help="The block, from 0 (the default); -1 is the last."
-            ),
+            number_option("--layer", help="The block, from 0 (the default); -1 is the last."),
             view_option(
                 "--which",
                 default="ln_1",
-                show_default=True,
                 metavar="NORM",
                 help="ln_1 (before attention), ln_2 (before feed-forward) or final.",
             ),
@@ -200,17 +200,8 @@ VIEW_COMMANDS = {
         ("dropout --p 0.1 --seed 42",),
         "Dropout acts only in training; inference uses none.",
         (
-            view_option(
-                "--p",
-                type=float,
-                default=0.1,
-                show_default=True,
-                metavar="P",
-                help="The share that is dropped.",
-            ),
-            view_option(
-                "--seed", type=int, default=42, show_default=True, metavar="N", help="The seed of the mask."
-            ),
+            share_option("--p", default=0.1, help="The share that is dropped."),
+            number_option("--seed", default=42, help="The seed of the mask."),
             LAYER,
         ),
     ),
@@ -218,18 +209,11 @@ VIEW_COMMANDS = {
         "Show where each token looks, head by head.",
         ('attention "The capital of Spain is" --layer 4 --head 11',),
         options=(
-            view_option(
+            number_option(
                 "--layer",
-                type=int,
-                metavar="N",
                 help="The block, from 0; -1 is the last (default: that of the most informative head).",
             ),
-            view_option(
-                "--head",
-                type=int,
-                metavar="N",
-                help="The head shown large (default: the most informative one).",
-            ),
+            number_option("--head", help="The head shown large (default: the most informative one)."),
         ),
     ),
     "feedforward": ViewCommand(
@@ -237,14 +221,7 @@ VIEW_COMMANDS = {
         ("feedforward --layer 11 --token -1",),
         options=(
             LAYER,
-            view_option(
-                "--token",
-                type=int,
-                default=-1,
-                show_default=True,
-                metavar="N",
-                help="The token's position, from 0; -1 is the last.",
-            ),
+            number_option("--token", default=-1, help="The token's position, from 0; -1 is the last."),
         ),
     ),
     "output": ViewCommand(
@@ -260,18 +237,10 @@ VIEW_COMMANDS = {
             view_option(
                 "--temperature", type=float, metavar="T", help="Show the effect of this temperature."
             ),
-            view_option("--top-k", type=int, metavar="N", help="Show the effect of keeping the N likeliest."),
-            view_option(
-                "--top-p",
-                type=float,
-                metavar="P",
-                help="Show the effect of keeping a nucleus of this probability.",
-            ),
-            view_option(
-                "--min-p",
-                type=float,
-                metavar="P",
-                help="Show the effect of keeping P times the largest probability and more.",
+            number_option("--top-k", help="Show the effect of keeping the N likeliest."),
+            share_option("--top-p", help="Show the effect of keeping a nucleus of this probability."),
+            share_option(
+                "--min-p", help="Show the effect of keeping P times the largest probability and more."
             ),
         ),
     ),
@@ -280,12 +249,7 @@ VIEW_COMMANDS = {
         ("surprise --file notes.txt --save surprise.html",),
         "The measure is surprisal: -log2 of the token's probability, in bits.",
         options=(
-            view_option(
-                "--window",
-                type=int,
-                metavar="N",
-                help="Tokens that the model reads at once (default: its context).",
-            ),
+            number_option("--window", help="Tokens that the model reads at once (default: its context)."),
         ),
         prepare=_surprise,
     ),
@@ -298,15 +262,10 @@ VIEW_COMMANDS = {
                 metavar="TOKEN",
                 help='The token that is followed, as in " Madrid" (default: the final choice).',
             ),
-            view_option(
-                "--position",
-                type=int,
-                default=-1,
-                show_default=True,
-                metavar="N",
-                help="The position after which the model guesses; -1 is the last.",
+            number_option(
+                "--position", default=-1, help="The position after which the model guesses; -1 is the last."
             ),
-            view_option("--most", type=int, metavar="N", help="The most positions that the map shows."),
+            number_option("--most", help="The most positions that the map shows."),
         ),
     ),
 }
