@@ -20,8 +20,7 @@ from pophood.cli.options.tune import TuneArgs
 from pophood.errors import BadFile, BadInput, Cancelled, ContextOverflow, NotFound, OutOfMemory
 from pophood.sampling import RANGES, STEPS, SamplingSettings
 from pophood.settings import settings_of
-from pophood.train.data_options import DataOptions
-from pophood.train.settings import LoraSettings, TrainSettings
+from pophood.train.settings import DataOptions, LoraSettings, TrainSettings
 from tests import processes
 
 PRINTS_DATA = {"run", "chat", "pull", "list", "use", "show", "rm", "doctor", "demo"}

@@ -19,7 +19,7 @@ from pophood.train.events import Evaluated, Event, Finished, Noted, Step
 from pophood.train.loop import chunk_store as states
 from pophood.train.loop.activation_cache import ActivationCache, ActivationCaches, first_trained_block
 from pophood.train.loop.trainer import Trainer
-from pophood.train.model.batch_loss import hidden_states
+from pophood.train.model.loss import hidden_states
 from pophood.train.model.precision import to_bf16
 from pophood.train.settings import TrainSettings
 from tests.train.small import Case, trainer_of

@@ -16,8 +16,7 @@ import torch
 from pophood.errors import BadInput, NotFound
 from pophood.train.data.dataset.packing import Batch
 from pophood.train.defaults import for_device, require_device
-from pophood.train.model.batch_loss import BatchTensors, hidden_states
-from pophood.train.model.loss import CrossEntropyFunction
+from pophood.train.model.loss import BatchTensors, CrossEntropyFunction, hidden_states
 from pophood.train.model.precision import dtype_of
 from pophood.train.model.transformer import Model
 from pophood.train.run.memory import refuse_unfit, remedies

@@ -22,10 +22,10 @@ from pophood.train.data import DataOptions
 from pophood.train.events import Evaluated, Event, Measuring, Noted, Started, Step
 from pophood.train.loop.quantization_loss import quantized_and_full_loss
 from pophood.train.model.attention import WHOLE
-from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.build import build_model
 from pophood.train.model.int8_linear import GROUP, Int8Linear, Int8Weight, int8_matrix_bytes, int8_model
 from pophood.train.model.lora import LoraLinear, lora_layers
+from pophood.train.model.loss import BatchTensors
 from pophood.train.model.transformer import DropoutRates
 from pophood.train.run.memory import estimate_memory, remedies
 from pophood.train.run.scratch import SIZES

@@ -25,7 +25,7 @@ from pophood.train.loop import trainer as loop
 from pophood.train.loop.optimizer import Optimizer
 from pophood.train.loop.step import StepResult, train_step
 from pophood.train.loop.trainer import Trainer
-from pophood.train.model.batch_loss import BatchTensors
+from pophood.train.model.loss import BatchTensors
 from pophood.train.model.precision import load_f32
 from pophood.train.model.transformer import DropoutRates, Model
 from pophood.train.run import timing

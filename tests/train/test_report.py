@@ -49,7 +49,7 @@ def test_the_engine_and_torch_measure_the_same_loss(lm: LM, tasks: Path, tmp_pat
     """Packed rows in torch and single documents in the engine have the same masks and boundaries."""
     from pophood.train.distributed.sharding import DistributedModel
     from pophood.train.loop.step import evaluate as torch_loss
-    from pophood.train.model.batch_loss import BatchTensors
+    from pophood.train.model.loss import BatchTensors
 
     options = DataOptions(length=96, cache=tmp_path / "cache", validation=0)
     data = open_data(tasks, lm.bundle.tokenizer, lm.chat_template, options)
@@ -106,7 +106,7 @@ def test_losses_are_compared_on_the_passages_that_both_read() -> None:
 
 
 def test_samples_are_short_where_there_is_little_time(lm: LM) -> None:
-    from pophood.train.report.samples import SamplePrompt
+    from pophood.train.report.measures import SamplePrompt
 
     prompts = [SamplePrompt(tuple(lm.tokenize(text)), text) for text in ("The sun", "The hills")]
     long, most = timed_samples(lm, prompts)

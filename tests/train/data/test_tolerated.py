@@ -387,6 +387,6 @@ def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000 and path.stat().st_size > 17 << 20 and peak < 3 << 20
-    from pophood.train.data.read.containers import FileShape, shape_of
+    from pophood.train.data.read.files import FileShape, shape_of
 
     assert shape_of(path, {"text"}, records=False) == FileShape("wrapped", "data")

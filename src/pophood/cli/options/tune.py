@@ -12,8 +12,7 @@ from pophood.cli.options.from_settings import flags_of, joined, setting_options,
 from pophood.cli.options.shared import Decorator, F, option, with_options
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
-from pophood.train.data_options import DataOptions
-from pophood.train.settings import EVERYWHERE, LoraSettings, TrainSettings
+from pophood.train.settings import EVERYWHERE, DataOptions, LoraSettings, TrainSettings
 
 LEARNING = "Learning"
 DATA_OPTIONS = setting_options(DataOptions, "Data", prefix="data_")

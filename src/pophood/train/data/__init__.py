@@ -15,7 +15,7 @@ from pophood.train.data.dataset.examples import Example, Examples
 from pophood.train.data.dataset.packing import IGNORED, Batch, PackedSampler
 from pophood.train.data.dataset.preview import STATES, Preview, PreviewPiece, previews
 from pophood.train.data.encode.default_template import base_template, base_template_source, end_id
-from pophood.train.data_options import LAYOUTS, DataOptions
+from pophood.train.settings import LAYOUTS, DataOptions
 
 __all__ = [
     "IGNORED",

@@ -149,25 +149,23 @@ class GlooGroup(ProcessGroup):
 
     def sum(self, *values: float) -> tuple[float, ...]:
         """Return each value summed over all ranks, in float64."""
-        import torch
-        import torch.distributed as dist
+        import torch.distributed
 
         tensor = torch.tensor(values, dtype=torch.float64)
         with translate_errors():
-            dist.all_reduce(tensor)
+            torch.distributed.all_reduce(tensor)
         return tuple(tensor.tolist())
 
     def broadcast(self, value: T, source: int = 0) -> T:
         """Return the value that rank `source` passes in; it must fit into JSON."""
-        import torch
-        import torch.distributed as dist
+        import torch.distributed
 
         text = json.dumps(value).encode() if self.rank == source else b""
         size = torch.tensor([len(text)])
         with translate_errors():
-            dist.broadcast(size, source)
+            torch.distributed.broadcast(size, source)
             letters = torch.frombuffer(bytearray(text or int(size)), dtype=torch.uint8)
-            dist.broadcast(letters, source)
+            torch.distributed.broadcast(letters, source)
         result: T = json.loads(letters.numpy().tobytes())
         return result
 
@@ -198,12 +196,11 @@ class GlooGroup(ProcessGroup):
 
     def all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         """Return the tensors of all ranks, which have the same shape, in the order of ranks."""
-        import torch
-        import torch.distributed as dist
+        import torch.distributed
 
         tensors = [torch.empty_like(tensor) for _ in range(self.size)]
         with translate_errors():
-            dist.all_gather(tensors, tensor)
+            torch.distributed.all_gather(tensors, tensor)
         return tensors
 
     def broadcast_tensors(self, tensors: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
@@ -220,8 +217,7 @@ class _BroadcastTensors(Mapping[str, "torch.Tensor"]):
         self._kinds = {name: (kind, shape) for name, kind, shape in group.broadcast(kinds)}
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        import torch
-        import torch.distributed as dist
+        import torch.distributed
 
         kind, shape = self._kinds[name]
         dtype: Any = getattr(torch, kind)
@@ -229,7 +225,7 @@ class _BroadcastTensors(Mapping[str, "torch.Tensor"]):
             self._tensors[name].contiguous() if self._group.is_rank_zero else torch.empty(shape, dtype=dtype)
         )
         with translate_errors():
-            dist.broadcast(tensor.view(-1).view(torch.uint8), 0)
+            torch.distributed.broadcast(tensor.view(-1).view(torch.uint8), 0)
         return tensor
 
     def __iter__(self) -> Iterator[str]:

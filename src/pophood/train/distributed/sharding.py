@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pophood.errors import BadInput
 from pophood.train.distributed.process_group import LOCAL, ProcessGroup, translate_errors
-from pophood.train.model.batch_loss import BatchTensors, LossModule
+from pophood.train.model.loss import BatchTensors, LossModule
 from pophood.train.model.transformer import Model
 
 

@@ -29,7 +29,7 @@ from pophood.system import memory_text
 from pophood.train.data.dataset.packing import Batch, PackedSampler
 from pophood.train.loop.chunk_store import Bytes, ChunkStore
 from pophood.train.model.attention import spans_of
-from pophood.train.model.batch_loss import BatchTensors, evaluating
+from pophood.train.model.loss import BatchTensors, evaluating
 from pophood.train.model.transformer import Model
 from pophood.train.settings import TrainSettings
 

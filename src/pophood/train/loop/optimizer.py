@@ -89,10 +89,11 @@ class AdamW(Optimizer):
                 parameters,
                 [p.grad for p in parameters if p.grad is not None],
                 [self.advance_state(p, p.dtype, p.dtype) for p in parameters],
-                learning_rate=group["lr"],
-                betas=self.betas,
+                lr=group["lr"],
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                eps=self.epsilon,
                 weight_decay=group["weight_decay"],
-                epsilon=self.epsilon,
             )
 
 

@@ -8,9 +8,8 @@ import torch
 
 from pophood.config import ModelConfig
 from pophood.train.data.dataset.packing import Batches
-from pophood.train.model.batch_loss import BatchTensors, evaluating
 from pophood.train.model.int8_linear import Arrays, float32_tensor, int8_matrix_bytes
-from pophood.train.model.loss import cross_entropy
+from pophood.train.model.loss import BatchTensors, cross_entropy, evaluating
 from pophood.train.model.transformer import DropoutRates, Model, TransformerBlock
 
 POSITIONS = 2048  # measured, at least

@@ -11,7 +11,7 @@ import torch
 from pophood.train.distributed.sharding import DistributedModel
 from pophood.train.loop.optimizer import Optimizer
 from pophood.train.loop.optimizer import clip as clip_gradients
-from pophood.train.model.batch_loss import BatchTensors, evaluating
+from pophood.train.model.loss import BatchTensors, evaluating
 
 
 class LossDiverged(RuntimeError):

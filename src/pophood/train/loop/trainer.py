@@ -25,9 +25,9 @@ from pophood.train.loop.clock import keep_if_close, schedule_position
 from pophood.train.loop.optimizer import learning_rate
 from pophood.train.loop.resumable_state import ResumableState
 from pophood.train.loop.step import LossDiverged, evaluate, train_step
-from pophood.train.model.batch_loss import BatchTensors
 from pophood.train.model.buffer_pool import release_free_memory
 from pophood.train.model.int8_linear import count_parameters
+from pophood.train.model.loss import BatchTensors
 from pophood.train.model.transformer import Model
 from pophood.train.settings import TrainSettings
 

@@ -1,4 +1,4 @@
-"""Cross-entropy fused with the output matrix, so that logits exist for a few rows at a time only.
+"""The loss of a batch: cross-entropy fused with the output matrix, so that few rows have logits at a time.
 
 The logits of 1,024 tokens of GPT-2 take 206 MB, and the usual implementation holds them three times. Here the
 gradient of each chunk is computed while its logits exist, which leaves nothing to compute for backward.
@@ -6,21 +6,29 @@ gradient of each chunk is computed while its logits exist, which leaves nothing 
 In bfloat16 a native kernel replaces the logits by their gradient. On processors with AMX the logits are laid
 out as columns, [V, rows]: two of the three products then run at twice the rate. On others they are laid out
 as rows, which is a fifth faster there.
+
+`LossModule` runs model and loss in one forward pass, because the output matrix is used outside the model's
+own `forward`. DDP has to see every gradient arrive and FSDP every weight that is needed, and both watch only
+the module they wrap.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from pophood.train.data.dataset.packing import IGNORED
+from pophood.train.data.dataset.packing import IGNORED, Batch
 from pophood.train.model import torch_private
+from pophood.train.model.attention import DocumentGroup, Spans, spans_of
 from pophood.train.model.ops import apply, bits, num_threads, training, uses_native
+from pophood.train.model.transformer import Model
 
 CHUNK_ROWS = 256  # 26 MB of logits for 50,257 tokens; with AMX, twice as many rows are a fifth slower
 ROUND_ROWS = 32  # row counts are multiples of this, because oneDNN compiles a program for every shape
@@ -130,3 +138,72 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float)
     if not bool(learned.all()):
         rows = rows[learned]
     return apply(CrossEntropyFunction, rows, weight, targets.flatten()[learned], scale)
+
+
+class BatchTensors(NamedTuple):
+    """A batch as tensors: token ids, targets and positions [B, T], and the spans of its documents.
+
+    With `states` [B, T, C], the cached hidden states before block `first`, the blocks below are not run.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    positions: Tensor
+    spans: Spans
+    states: Tensor | None = None
+    first: int = 0
+
+    @classmethod
+    def of(cls, batch: Batch) -> BatchTensors:
+        """Wrap a batch's NumPy arrays, without copying them."""
+        tokens, targets, positions = (
+            torch.from_numpy(array) for array in (batch.tokens, batch.targets, batch.positions)
+        )
+        return cls(tokens, targets, positions, spans_of(batch.documents))
+
+    def to(self, device: str) -> BatchTensors:
+        """Return the batch on a device."""
+        states = None if self.states is None else self.states.to(device)
+        tokens, targets, positions = (x.to(device) for x in (self.tokens, self.targets, self.positions))
+        spans = tuple(DocumentGroup(*(x.to(device) for x in group)) for group in self.spans)
+        return BatchTensors(tokens, targets, positions, spans, states, self.first)
+
+    @property
+    def learned(self) -> int:
+        """Number of targets that count."""
+        return int((self.targets != IGNORED).sum())
+
+    def without_targets(self) -> BatchTensors:
+        """Return the batch with every target ignored, so that it adds nothing to a loss."""
+        return self._replace(targets=torch.full_like(self.targets, IGNORED))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a model without dropout inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+class LossModule(nn.Module):
+    """A model and its loss as one module, for DDP and FSDP to wrap."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: BatchTensors, scale: float) -> Tensor:
+        """Return the cross-entropy summed over the batch's targets, times `scale`, in nats."""
+        hidden = hidden_states(self.model, batch)
+        return cross_entropy(hidden, self.model.output_weight, batch.targets, scale)
+
+
+def hidden_states(model: Model, batch: BatchTensors) -> Tensor:
+    """Return the hidden states [B, T, C] of a batch after the final norm."""
+    if batch.states is None:
+        return model(batch.tokens, batch.positions, batch.spans)  # type: ignore[no-any-return]
+    return model.from_block(batch.states, batch.positions, batch.spans, batch.first)

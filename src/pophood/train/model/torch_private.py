@@ -7,6 +7,7 @@ pyproject.toml bounds the versions of torch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,13 +20,12 @@ def fused_adamw(
     parameters: list[Tensor],
     gradients: list[Tensor],
     moments: list[dict[str, Tensor]],
-    *,
-    learning_rate: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    epsilon: float,
+    **options: Any,
 ) -> None:
-    """Update float32 parameters and moments in place: the operation behind torch.optim.AdamW(fused=True)."""
+    """Update float32 parameters and moments in place: the operation behind torch.optim.AdamW(fused=True).
+
+    The options are lr, beta1, beta2, eps and weight_decay.
+    """
     torch._fused_adamw_(
         parameters,
         gradients,
@@ -33,13 +33,9 @@ def fused_adamw(
         [state["exp_avg_sq"] for state in moments],
         [],
         [state["step"] for state in moments],
-        lr=learning_rate,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=weight_decay,
-        eps=epsilon,
         amsgrad=False,
         maximize=False,
+        **options,
     )
 
 

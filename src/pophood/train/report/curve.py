@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pophood.table import count
+
 WIDTH, NARROW = 880, 360  # CSS pixels; the narrow one is for a window of a phone's width
 HEIGHT, LOW = 360, 300
 LEFT, RIGHT, BOTTOM = 56, 28, 44
@@ -83,7 +85,7 @@ def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WI
         return round(x, 1), round(y, 1)
 
     parts = [f'<rect class="back" width="{width}" height="{height}"/>', *legend]
-    parts += _axes(ticks, last, (width, height, top), at)
+    parts += _axes(ticks, last, width, height, at)
     few = " few" if len(steps) <= FEW_STEPS else ""
     parts += [_line(f"steps{few}", _thinned(steps), at), _line("mean", _thinned(means), at)]
     parts.append(_line("validation", evaluations, at))
@@ -101,9 +103,8 @@ def words(steps: Sequence[Point], evaluations: Sequence[Point]) -> str:
     """Describe the picture for readers who cannot see it."""
     parts = []
     if steps:
-        end, count = smoothed(steps, beta_of(len(steps)))[-1][1], steps[-1][0]
-        several = "step" if count == 1 else "steps"
-        parts.append(f"training loss from {steps[0][1]:.3f} to {end:.3f} in {count:,} {several}")
+        end, made = smoothed(steps, beta_of(len(steps)))[-1][1], count(steps[-1][0], "step")
+        parts.append(f"training loss from {steps[0][1]:.3f} to {end:.3f} in {made}")
     if evaluations:
         best = min(evaluations, key=lambda point: point[1])
         parts.append(
@@ -142,9 +143,8 @@ def _legend(
     return parts, y + ROW + 24
 
 
-def _axes(ticks: Sequence[float], last: int, size: tuple[int, int, int], at: Place) -> list[str]:
+def _axes(ticks: Sequence[float], last: int, width: int, height: int, at: Place) -> list[str]:
     """Return grid lines and numbers of the losses, and numbers of the steps."""
-    width, height, _ = size
     parts = []
     for tick in ticks:
         _, y = at(0, tick)

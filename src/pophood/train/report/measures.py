@@ -1,31 +1,49 @@
-"""Measures of a model before and after a run, by the engine: samples, loss on general text, memorization."""
+"""Measures of a model before and after a run, by the engine: samples, loss on general text, memorization.
+
+Samples are made during the run too, from the same prompts; torch is idle meanwhile.
+"""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
+from pophood.errors import EngineError
+from pophood.model.bundle import Bundle
 from pophood.model.engine import Engine
 from pophood.model.lm import LM
 from pophood.model.score import greedy
-from pophood.train.data import Data, Examples
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
+from pophood.train.data import Data, Example, Examples
 from pophood.train.loop.evaluation import log_probability
 from pophood.train.report.eval_texts import PASSAGES
-from pophood.train.report.samples import TOKENS, SamplePrompt, sample
 
 T = TypeVar("T")
 
+WORDS = 12  # tokens at the start of a plain text that become a prompt
+LONGEST = 200  # tokens of a prompt from the data
+TOKENS = 60  # of a sample before or after the run
+GLIMPSE = 30  # of a sample during the run
+SEED = 42
 GIVEN, FOLLOWED, TRIED = 16, 32, 8  # tokens of a training text as prompt, tokens after it, number of texts
 BY_HEART = 16  # equal tokens that count as knowing a training text by heart
 FEWEST_TOKENS = 8  # of a sample, however little time there is
 SAMPLES, GENERAL, VERBATIM = "samples", "general text", "texts by heart"  # the parts in order
 SHARE = 0.4  # of the seconds for measuring: for samples, and again for general text
 Losses = Sequence[Sequence[float]]  # per passage: the sum in nats and the number of tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePrompt:
+    """The start of a sample, as ids and as text."""
+
+    ids: tuple[int, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +57,6 @@ class Measures:
     passages: Losses = ()  # the passages of general text that were read
     tokens: int = TOKENS  # at most, of a sample
     texts: int = TRIED  # at most, from the training data
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the measures for JSON."""
-        return asdict(self) | {"samples": list(self.samples)}
 
     def on(self, count: int) -> Measures:
         """Return these measures with the loss on the first `count` passages only."""
@@ -152,3 +166,61 @@ def _continue_equally(engine: Engine, prompts: Sequence[list[int]], texts: Seque
                 equal[number] = False
                 del tokens[number]
     return equal
+
+
+def prompts_of(
+    data: Data, bundle: Bundle, template: ChatTemplate | None, texts: Sequence[str] = (), n: int = 2
+) -> list[SamplePrompt]:
+    """Return the user's own prompts, or else `n` beginnings of documents, held-out ones first.
+
+    A prompt from a conversation is its question in the chat template, and one from a text its first words.
+    """
+    if texts:
+        chats = data.report.completions_only
+        return [_encoded(text, bundle, template if chats else None) for text in texts]
+    prompts: dict[tuple[int, ...], SamplePrompt] = {}
+    for examples in (data.validation, data.train):
+        for number in range(min(len(examples), 50)):
+            prompt = _beginning(examples[number], bundle)
+            if len(prompts) < n and prompt is not None:
+                prompts.setdefault(prompt.ids, prompt)
+    return list(prompts.values())
+
+
+def _encoded(text: str, bundle: Bundle, template: ChatTemplate | None) -> SamplePrompt:
+    if template is None:
+        return SamplePrompt(tuple(bundle.tokenizer.encode(text)), text)
+    ids = encode_chat(bundle.tokenizer, template, [{"role": "user", "content": text}])
+    return SamplePrompt(tuple(ids), text)
+
+
+def _beginning(example: Example, bundle: Bundle) -> SamplePrompt | None:
+    learned = np.flatnonzero(example.trained)
+    ids = example.ids.tolist()
+    if not len(learned):
+        return None
+    first = int(learned[0])
+    if first <= 1:  # a plain text, which is learned from its start
+        ids = ids[: min(WORDS, len(ids) - 1)]
+    elif first <= LONGEST:
+        ids = ids[:first]
+    else:
+        return None
+    return SamplePrompt(tuple(ids), bundle.tokenizer.decode(ids).strip()) if ids else None
+
+
+def sample(lm: LM, prompts: Sequence[SamplePrompt], max_tokens: int = TOKENS) -> list[str]:
+    """Return a continuation of every prompt, always with the same seed, so that only the model differs.
+
+    A prompt that leaves no room in the model's context is cut to its end.
+    """
+    texts, context = [], lm.engine.context
+    for prompt in prompts:
+        ids = list(prompt.ids if len(prompt.ids) < context else prompt.ids[-max(1, context // 2) :])
+        room = max(1, min(max_tokens, context - len(ids)))
+        try:
+            generation = lm.generate(ids, max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
+            texts.append(generation.completion)
+        except EngineError as error:
+            texts.append(f"({error})")
+    return texts

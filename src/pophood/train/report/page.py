@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 from pophood.train.report.curve import NARROW, curve
+from pophood.train.report.measures import SEED
 from pophood.train.report.report_card import Card
-from pophood.train.report.samples import SEED
 from pophood.train.run.folder import RunFolder
 from pophood.web import data_uri, render_page
 

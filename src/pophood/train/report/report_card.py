@@ -80,8 +80,6 @@ class Card:
     def as_dict(self) -> dict[str, Any]:
         """Return the card for JSON."""
         return asdict(self) | {
-            "before": self.before.as_dict(),
-            "after": self.after.as_dict(),
             "plan": self.plan.as_dict(),
             "perplexity_before": _perplexity(self.loss_before),
             "perplexity_after": _perplexity(self.loss_after),

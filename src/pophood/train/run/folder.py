@@ -31,8 +31,7 @@ from pophood.system import atomic_write, check_writable_target
 from pophood.train.data import DataOptions
 from pophood.train.distributed.process_group import LOCAL, ProcessGroup
 from pophood.train.events import Event, Started, as_line
-from pophood.train.report.measures import Measures
-from pophood.train.report.samples import SamplePrompt
+from pophood.train.report.measures import Measures, SamplePrompt
 from pophood.train.report.tensorboard import Board, has_board
 from pophood.train.run.plan import CHECKPOINTS, Plan
 

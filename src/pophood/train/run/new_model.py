@@ -33,6 +33,7 @@ from pophood.system import atomic_write
 from pophood.text.load import load_text_folder
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions
+from pophood.train.run.folder import FACTS, RunFolder
 from pophood.train.run.scratch import (
     LEAST_VOCABULARY,
     SIZES,
@@ -120,8 +121,6 @@ def new_model_for(
 
 def size_of_run(folder: str | PathLike[str]) -> str | None:
     """Return the size of the new model that the run in a folder trains; None if there is no such run."""
-    from pophood.train.run.folder import FACTS, RunFolder
-
     if not (Path(folder) / FACTS).is_file():
         return None
     size = RunFolder(Path(folder)).read_facts().get("from_scratch")
@@ -135,8 +134,6 @@ def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any
 
     `size` is the size that the caller expects. Raises NotFound if there is no run, BadInput if it is another.
     """
-    from pophood.train.run.folder import RunFolder
-
     place = Path(folder)
     facts = RunFolder(place).read_facts()
     own = facts.get("from_scratch")

@@ -57,7 +57,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
-        return asdict(self) | {"fits": self.fits, "advice": list(self.advice)}
+        return asdict(self) | {"fits": self.fits}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig, Rope, tensor_shapes
 from pophood.errors import BadInput
+from pophood.families import config_from_hf
 from pophood.system import atomic_write
 from pophood.table import Table
 from pophood.text.hf.hf_tokenizers import library_errors
@@ -27,7 +28,7 @@ from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.read.files import DataFile, find_files
 from pophood.train.data.read.layouts import WrongRecord, items_of
 from pophood.train.data.read.lines import read_lines, read_segments
-from pophood.train.data_options import DataOptions
+from pophood.train.settings import DataOptions
 
 END = "<|endoftext|>"
 LEAST_VOCABULARY = 257  # every byte, and the end token
@@ -35,27 +36,8 @@ MOST_READ = 512 << 20  # characters, from the start of the data, that the vocabu
 
 
 def _gpt2(n_layer: int, n_head: int, n_embd: int, n_positions: int, vocab_size: int) -> ModelConfig:
-    return ModelConfig(
-        architecture="gpt2",
-        n_layer=n_layer,
-        n_head=n_head,
-        n_kv_head=n_head,
-        n_embd=n_embd,
-        head_dim=n_embd // n_head,
-        n_inner=4 * n_embd,
-        vocab_size=vocab_size,
-        n_positions=n_positions,
-        norm="layer",
-        norm_eps=1e-5,
-        activation="gelu_tanh",
-        gated_mlp=False,
-        rope=None,
-        qkv_bias=True,
-        attn_out_bias=True,
-        mlp_bias=True,
-        qk_norm=False,
-        tied_output=True,
-    )
+    sizes = {"n_layer": n_layer, "n_head": n_head, "n_embd": n_embd, "n_positions": n_positions}
+    return config_from_hf({"model_type": "gpt2", "vocab_size": vocab_size, **sizes})
 
 
 def _llama(n_layer: int, n_head: int, n_kv_head: int, n_embd: int, n_inner: int, vocab: int) -> ModelConfig:
@@ -144,13 +126,8 @@ def train_tokenizer(
         library.train_from_iterator(_limited(_texts(files, options or DataOptions())), trainer)
         library.add_special_tokens([AddedToken(END, special=True)])
         document = library.to_str(pretty=True)
-    settings = {
-        "tokenizer_class": "GPT2Tokenizer",
-        "bos_token": END,
-        "eos_token": END,
-        "unk_token": END,
-        "add_prefix_space": False,
-    }
+    ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END)
+    settings = {"tokenizer_class": "GPT2Tokenizer", **ends, "add_prefix_space": False}
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / "tokenizer.json", document.encode())
     atomic_write(folder / "tokenizer_config.json", json.dumps(settings, indent=2).encode())

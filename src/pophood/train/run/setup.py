@@ -14,7 +14,7 @@ from pophood.train.data import Data, DataOptions, DataProgress, PackedSampler, o
 from pophood.train.data.dataset.packing import SampledBatches
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.model.build import build_model
-from pophood.train.report.samples import SamplePrompt
+from pophood.train.report.measures import SamplePrompt
 from pophood.train.run.new_model import NewModel
 from pophood.train.settings import TrainSettings
 from pophood.train.torch_install import import_torch

@@ -23,9 +23,8 @@ from pophood.train.defaults import for_device, for_model, length_messages, with_
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
 from pophood.train.loop.chunk_store import FOLDER
-from pophood.train.report.measures import Measures, measure
+from pophood.train.report.measures import GLIMPSE, Measures, SamplePrompt, measure, prompts_of, sample
 from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card
-from pophood.train.report.samples import GLIMPSE, SamplePrompt, prompts_of, sample
 from pophood.train.run.calibration import NOTHING_WRITTEN, Calibration, calibrate, last_value, resume_clock
 from pophood.train.run.folder import RunFacts, RunFolder
 from pophood.train.run.memory import PeakMemory

@@ -24,7 +24,7 @@ from pophood.train.data.dataset.store import Store, StoreWriter
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.encode.encode_files import FileEncoder, Job
 from pophood.train.data.read.files import DataFile, content_hash
-from pophood.train.data_options import DataOptions
+from pophood.train.settings import DataOptions
 
 VERSION = 3  # of the ids and the store's format; a change invalidates the cache
 _PROBES = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from pophood.table import Table, count
 from pophood.train.data.read.files import FoundFiles
-from pophood.train.data_options import DataOptions
+from pophood.train.settings import DataOptions
 
 MOST_LISTED = 10_000  # bad lines to list; all are counted
 FEW = 20  # with fewer documents or lines, a warning says that the model will memorise them

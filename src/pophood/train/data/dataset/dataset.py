@@ -27,9 +27,8 @@ from pophood.train.data.dataset.examples import Examples
 from pophood.train.data.dataset.split import SEED, groups_of, split_documents
 from pophood.train.data.dataset.store import Store
 from pophood.train.data.encode.encode import ItemEncoder
-from pophood.train.data.read.containers import CONTAINERS
-from pophood.train.data.read.files import FoundFiles, find_files
-from pophood.train.data_options import DataOptions
+from pophood.train.data.read.files import CONTAINERS, FoundFiles, find_files
+from pophood.train.settings import DataOptions
 
 LEAST_TOKENS = 64  # of a single document that is split into training and validation data
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -77,7 +78,6 @@ class PackedSampler:
             raise BadInput(f"batch_size must be at least 1, got {batch_size}")
         self.examples = examples if examples.length == length else examples.with_length(length)
         self.batch_size, self.length, self.seed, self.shuffle = batch_size, length, seed, shuffle
-        self._pieces: Pieces | None = None
         self._packed: tuple[int, EpochPacking] | None = None
 
     def batches_per_epoch(self, epoch: int = 0) -> int:
@@ -86,41 +86,7 @@ class PackedSampler:
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Return one batch. Raises BadInput for an index that the epoch does not have."""
-        return self._batch(self.rows(epoch, index))
-
-    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
-        """Return the numbers of the pieces in each row of a batch. Raises BadInput as `batch` does."""
-        packing = self.packing(epoch)
-        low = index * self.batch_size
-        if not 0 <= low < len(packing):
-            raise BadInput(f"epoch {epoch} has {self.batches_per_epoch(epoch)} batches, got index {index}")
-        return [
-            packing.pieces[packing.starts[row] : packing.starts[row + 1]]
-            for row in range(low, min(low + self.batch_size, len(packing)))
-        ]
-
-    def fill(self, epoch: int = 0) -> float:
-        """Return the share of positions that are not padding, if every row has full length."""
-        rows = len(self.packing(epoch))
-        return float(self.pieces.count.sum() / (rows * self.length)) if rows else 0.0
-
-    @property
-    def pieces(self) -> Pieces:
-        """All pieces, in the order of the documents."""
-        if self._pieces is None:
-            self._pieces = self.examples.pieces()
-        return self._pieces
-
-    def packing(self, epoch: int) -> EpochPacking:
-        """Return the rows of an epoch. Only those of the latest epoch are kept."""
-        epoch = epoch if self.shuffle else 0
-        if self._packed is None or self._packed[0] != epoch:
-            random = np.random.Generator(np.random.PCG64([self.seed % (1 << 64), epoch]))
-            self._packed = (epoch, pack(self.pieces.count, self.length, random if self.shuffle else None))
-        return self._packed[1]
-
-    def _batch(self, rows: list[NDArray[np.int64]]) -> Batch:
-        pieces, store = self.pieces, self.examples.store
+        rows, pieces, store = self.rows(epoch, index), self.pieces, self.examples.store
         longest = max(int(pieces.count[row].sum()) for row in rows)
         shape = (len(rows), min(self.length, -(-longest // _STEP) * _STEP))
         tokens = np.zeros(shape, np.int64)
@@ -143,6 +109,35 @@ class PackedSampler:
                 at += count
         numbers = tuple(int(piece) for row in rows for piece in row)
         return Batch(tokens, targets, positions, documents, tuple(sources), numbers)
+
+    def rows(self, epoch: int, index: int) -> list[NDArray[np.int64]]:
+        """Return the numbers of the pieces in each row of a batch. Raises BadInput as `batch` does."""
+        packing = self.packing(epoch)
+        low = index * self.batch_size
+        if not 0 <= low < len(packing):
+            raise BadInput(f"epoch {epoch} has {self.batches_per_epoch(epoch)} batches, got index {index}")
+        return [
+            packing.pieces[packing.starts[row] : packing.starts[row + 1]]
+            for row in range(low, min(low + self.batch_size, len(packing)))
+        ]
+
+    def fill(self, epoch: int = 0) -> float:
+        """Return the share of positions that are not padding, if every row has full length."""
+        rows = len(self.packing(epoch))
+        return float(self.pieces.count.sum() / (rows * self.length)) if rows else 0.0
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """All pieces, in the order of the documents."""
+        return self.examples.pieces()
+
+    def packing(self, epoch: int) -> EpochPacking:
+        """Return the rows of an epoch. Only those of the latest epoch are kept."""
+        epoch = epoch if self.shuffle else 0
+        if self._packed is None or self._packed[0] != epoch:
+            random = np.random.Generator(np.random.PCG64([self.seed % (1 << 64), epoch]))
+            self._packed = (epoch, pack(self.pieces.count, self.length, random if self.shuffle else None))
+        return self._packed[1]
 
 
 class SampledBatches(PackedSampler):

@@ -145,11 +145,10 @@ class Store:
             self.ids: NDArray[Any] = _mapped(folder / "ids.bin", np.dtype(kind))
             self._bits: NDArray[np.uint8] = _mapped(folder / "trained.bin", np.dtype("u1"))
             self.documents: NDArray[Any] = _mapped(folder / "documents.bin", DOCUMENT)
-            sound = len(self.ids) == self.facts["tokens"] and len(self._bits) == (len(self.ids) + 7) // 8
+            if len(self.ids) != self.facts["tokens"] or len(self._bits) != (len(self.ids) + 7) // 8:
+                raise ValueError("sizes differ")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadFile(f"{folder}: the cached ids are damaged ({error}): delete this folder") from error
-        if not sound:
-            raise BadFile(f"{folder}: the cached ids are damaged (sizes differ): delete this folder")
 
     def trained(self, start: int, end: int) -> NDArray[np.bool_]:
         """Return whether each id of start..end is learned."""

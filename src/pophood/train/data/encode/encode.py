@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -57,9 +58,6 @@ class ItemEncoder:
         self._all = completions_only is False
         self._joined, self._special = joined, special
         self._ends = {self.end, *tokenizer.stops}
-        self._lead: tuple[Atom, ...] = ()
-        self._prompt: tuple[Atom, ...] = ()
-        self._probed = False
         self._segments: dict[tuple[str | int, ...], list[int]] = {}  # a cache
         self._specials = tokenizer.specials
 
@@ -202,7 +200,6 @@ class ItemEncoder:
         self, messages: Sequence[Message], atoms: Sequence[Atom], owners: Sequence[int | None]
     ) -> list[tuple[int, int]] | None:
         """Return the learned span of each answer by the owners of atoms, or None if they are ambiguous."""
-        self._probe()
         places: dict[int, list[int]] = {}
         for place, owner in enumerate(owners):
             if owner is not None:
@@ -231,11 +228,12 @@ class ItemEncoder:
         That is after the generation prompt, if the template wrote it between `after` and `opening` and no
         words of a message follow it; otherwise before the template's fixed lead, or at the words.
         """
-        end = _rfind(atoms, self._prompt, after, opening)
-        if end is not None and all(owner is None for owner in owners[end - len(self._prompt) : opening]):
+        prompt, lead = self._opening
+        end = _rfind(atoms, prompt, after, opening)
+        if end is not None and all(owner is None for owner in owners[end - len(prompt) : opening]):
             return end
-        start = opening - len(self._lead)
-        if not self._prompt and start >= after and tuple(atoms[start:opening]) == self._lead:
+        start = opening - len(lead)
+        if not prompt and start >= after and tuple(atoms[start:opening]) == lead:
             return start
         return opening
 
@@ -274,10 +272,11 @@ class ItemEncoder:
     def _atoms_of(self, messages: Sequence[Message], prompt: bool = False) -> list[Atom]:
         return self._owned(self.template.sourced(messages, add_generation_prompt=prompt))[0]
 
-    def _probe(self) -> None:
-        """Find the template's generation prompt, and the lead that it writes between that and an answer."""
-        if self._probed:
-            return
+    @cached_property
+    def _opening(self) -> tuple[tuple[Atom, ...], tuple[Atom, ...]]:
+        """The template's generation prompt, and the lead that it writes between that and an answer."""
+        opening: tuple[Atom, ...] = ()
+        lead: tuple[Atom, ...] = ()
         question = [{"role": "user", "content": "Hi"}]
         try:
             bare = self._atoms_of(question)
@@ -285,12 +284,12 @@ class ItemEncoder:
             full = self._atoms_of([*question, {"role": "assistant", "content": _PROBE}])
             at = _rfind(full, tuple(_PROBE), 0, len(full))
             if at is not None and full[: len(prompt)] == prompt:
-                self._lead = tuple(full[len(prompt) : at - len(_PROBE)])
+                lead = tuple(full[len(prompt) : at - len(_PROBE)])
             if prompt[: len(bare)] == bare:
-                self._prompt = tuple(prompt[len(bare) :])
+                opening = tuple(prompt[len(bare) :])
         except PophoodError:
             pass  # the template wants other messages; spans then begin at the answers' own words
-        self._probed = True
+        return opening, lead
 
 
 def _unwritten(messages: Sequence[Message], text: str) -> tuple[str, ...]:

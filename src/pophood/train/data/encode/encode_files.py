@@ -26,7 +26,7 @@ from pophood.train.data.read.files import DataFile
 from pophood.train.data.read.json_records import Record
 from pophood.train.data.read.layouts import Item, WrongRecord, items_of, prompt_of, unused_fields
 from pophood.train.data.read.lines import read_segments
-from pophood.train.data_options import DataOptions
+from pophood.train.settings import DataOptions
 
 STRETCH = 1 << 16  # characters of a long text to encode at once
 GROUP = 32  # records per job

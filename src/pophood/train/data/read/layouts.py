@@ -11,10 +11,10 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pophood.train.data.read.json_records import Repeated, parse
-from pophood.train.data_options import LAYOUTS
+from pophood.train.settings import LAYOUTS
 
 Message = dict[str, Any]
 
@@ -34,21 +34,6 @@ class WrongRecord(Exception):
     """Raised for a record that does not fit its layout; the message is a predicate: "has no 'prompt'"."""
 
 
-_REQUIRED: dict[str, tuple[str, ...]] = {
-    "messages": ("messages",),
-    "sharegpt": ("conversations",),
-    "tasks": ("instruction", "instances"),
-    "alpaca": ("instruction", "output"),
-    "prompt": ("prompt", "completion"),
-    "text": ("text",),
-}
-_READ: dict[str, tuple[str, ...]] = {
-    **_REQUIRED,
-    "alpaca": ("instruction", "input", "output", "system"),
-    "prompt": ("prompt", "completion", "system"),
-    "messages": ("messages", "tools"),
-    "sharegpt": ("conversations", "system", "tools"),
-}
 # Fields that say whether a message is learned, as in OpenAI, axolotl, ms-swift and LLaMA-Factory.
 _NUMBERS, _SWITCHES = ("weight", "loss_weight", "loss_scale"), ("train", "loss")
 _WEIGHTS = frozenset((*_NUMBERS, *_SWITCHES))
@@ -80,8 +65,8 @@ def layout_of(value: Any, columns: Mapping[str, str]) -> str | None:
     """
     if not isinstance(value, Mapping):
         return None
-    for layout, names in _REQUIRED.items():
-        if all(columns.get(name, name) in value for name in names):
+    for layout, rule in _RULES.items():
+        if all(columns.get(name, name) in value for name in rule.required):
             return layout
     return None
 
@@ -90,13 +75,13 @@ def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item,
     """Return the items of one record. Raises WrongRecord for a missing field or a wrong type."""
     if not isinstance(value, Mapping):
         raise WrongRecord(f"is {_kind(value)}; wanted an object: {LAYOUTS[layout]}")
-    missing = [name for name in _REQUIRED[layout] if columns.get(name, name) not in value]
+    rule = _RULES[layout]
+    missing = [name for name in rule.required if columns.get(name, name) not in value]
     if missing:
         has = ", ".join(repr(str(key)[:30]) for key in list(value)[:6]) or "nothing"
         raise WrongRecord(f"has no {columns.get(missing[0], missing[0])!r}; it has {has}")
     _check_once(value, read_fields(layout, columns))
-    fields = {name: value.get(columns.get(name, name)) for name in _READ[layout]}
-    return _MAKERS[layout](fields)
+    return rule.make({name: value.get(columns.get(name, name)) for name in rule.fields})
 
 
 def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> None:
@@ -108,7 +93,7 @@ def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> No
 
 def read_fields(layout: str, columns: Mapping[str, str]) -> set[str]:
     """Return the fields that are read from a layout's records, by their names in the data."""
-    return {columns.get(name, name) for name in _READ[layout]}
+    return {columns.get(name, name) for name in _RULES[layout].fields}
 
 
 def unused_fields(
@@ -122,7 +107,7 @@ def unused_fields(
     read_here = read_fields(layout, columns)
     yield from (key for key in value if key not in read_here)
     for name in ("messages", "prompt", "completion", "conversations", "instances"):
-        inside = value.get(columns.get(name, name)) if name in _READ[layout] else None
+        inside = value.get(columns.get(name, name)) if name in _RULES[layout].fields else None
         keys = dict.fromkeys(
             key
             for part in (inside if isinstance(inside, list) else ())
@@ -233,13 +218,25 @@ def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
     return (_conversation(messages, weights),)
 
 
-_MAKERS: dict[str, Callable[[Mapping[str, Any]], tuple[Item, ...]]] = {
-    "text": _text,
-    "prompt": _prompt,
-    "alpaca": _alpaca,
-    "tasks": _tasks,
-    "messages": _messages,
-    "sharegpt": _sharegpt,
+class _Rule(NamedTuple):
+    """The fields of a layout, and the function that makes items of their values."""
+
+    make: Callable[[Mapping[str, Any]], tuple[Item, ...]]
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+_RULES = {  # in the order in which they are tried
+    "messages": _Rule(_messages, ("messages",), ("tools",)),
+    "sharegpt": _Rule(_sharegpt, ("conversations",), ("system", "tools")),
+    "tasks": _Rule(_tasks, ("instruction", "instances")),
+    "alpaca": _Rule(_alpaca, ("instruction", "output"), ("input", "system")),
+    "prompt": _Rule(_prompt, ("prompt", "completion"), ("system",)),
+    "text": _Rule(_text, ("text",)),
 }
 
 
