@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,24 @@ class DataReport:
         return Table(("file", "line", "why"), tuple((line.file, line.line, line.why) for line in self.bad))
 
 
-def notes_of(
+def with_remarks(
+    report: DataReport, facts: Mapping[str, Any], options: DataOptions, files: FoundFiles
+) -> DataReport:
+    """Return the report with notes on how the data was read and warnings about it.
+
+    `facts` are those of the store and: `memorised`, the lines of a single text or else the documents;
+    `unlearned`, documents with nothing to learn before the cut; `prompts_shared`, training documents with a
+    prompt that a validation document has, too; `end`, the end token.
+    """
+    notes = (*report.notes, *_notes(report, facts, options, files))
+    warnings = (*_warnings(report, facts, options), *_split_warnings(report, facts, files.kept_apart))
+    return replace(report, notes=notes, warnings=warnings)
+
+
+def _notes(
     report: DataReport, facts: Mapping[str, Any], options: DataOptions, files: FoundFiles
 ) -> list[str]:
-    """Return notes on long texts, and on fields and files that are not read; `facts` are the store's."""
+    """Return notes on long texts, and on fields and files that are not read."""
     notes = []
     if report.split:
         notes.append(
@@ -107,20 +121,9 @@ def notes_of(
     return notes
 
 
-def warnings_of(
-    report: DataReport,
-    facts: Mapping[str, Any],
-    options: DataOptions,
-    end: str,
-    memorised: int,
-    unlearned: int,
-) -> list[str]:
-    """Return warnings: bad lines, too little data, cuts, missing end tokens, repetitions.
-
-    `end` is the end token, `memorised` counts the lines of a single text or the documents, and `unlearned`
-    the documents with nothing to learn before the cut.
-    """
-    warnings: list[str] = []
+def _warnings(report: DataReport, facts: Mapping[str, Any], options: DataOptions) -> list[str]:
+    """Return warnings: bad lines, too little data, cuts, missing end tokens, repetitions."""
+    warnings, end = list[str](), facts["end"]
     if report.bad_count:
         warnings.append(f"{report.bad_count:,} of {report.total:,} lines are bad and left out")
         foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
@@ -129,9 +132,10 @@ def warnings_of(
                 f"{count(foreign, 'line is', 'lines are')} not UTF-8: convert the file (with"
                 " `iconv -f WINDOWS-1252 -t UTF-8` if it comes from an older Windows program)"
             )
-    if memorised < FEW:
+    if facts["memorised"] < FEW:
         warnings.append(
-            f"only {memorised} lines or documents (fewer than {FEW}): the model will learn them by heart"
+            f"only {facts['memorised']} lines or documents (fewer than {FEW}): the model will learn them by"
+            " heart"
         )
     if not report.validation_documents:
         warnings.append("there is no validation data: the only loss will be that of the training text")
@@ -142,8 +146,8 @@ def warnings_of(
             f" {options.length:,} positions: {report.tokens_cut:,} tokens at their ends are cut off and not"
             " learned: choose a greater length"
         )
-    if unlearned:
-        documents = count(unlearned, "document is", "documents are")
+    if facts["unlearned"]:
+        documents = count(facts["unlearned"], "document is", "documents are")
         warnings.append(f"{documents} cut before the part that is learned, and left out")
     if facts["end_added"]:
         conversations = count(facts["end_added"], "conversation", "conversations")
@@ -171,11 +175,8 @@ def warnings_of(
     return warnings
 
 
-def split_warnings(report: DataReport, prompts_shared: int, kept_apart: Sequence[Path]) -> list[str]:
-    """Return warnings about data that is on both sides, training and validation, or on the wrong one.
-
-    `prompts_shared` counts the training documents with a prompt that a validation document has, too.
-    """
+def _split_warnings(report: DataReport, facts: Mapping[str, Any], kept_apart: Sequence[Path]) -> list[str]:
+    """Return warnings about data that is on both sides, training and validation, or on the wrong one."""
     warnings: list[str] = []
     if kept_apart:
         names = ", ".join(path.name for path in kept_apart)
@@ -189,8 +190,8 @@ def split_warnings(report: DataReport, prompts_shared: int, kept_apart: Sequence
             f"{count(report.overlap, 'training document is', 'training documents are')} in the validation"
             " files, too: left out of training"
         )
-    if prompts_shared:
-        documents = count(prompts_shared, "training document has", "training documents have")
+    if facts["prompts_shared"]:
+        documents = count(facts["prompts_shared"], "training document has", "training documents have")
         warnings.append(
             f"{documents} a prompt that the validation data has, too: the validation loss says little about"
             " new prompts"

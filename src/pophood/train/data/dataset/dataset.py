@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,7 @@ from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.dataset.cache import cached_store, line_ends
-from pophood.train.data.dataset.data_report import (
-    BadLine,
-    DataProgress,
-    DataReport,
-    notes_of,
-    split_warnings,
-    warnings_of,
-)
+from pophood.train.data.dataset.data_report import BadLine, DataProgress, DataReport, with_remarks
 from pophood.train.data.dataset.examples import Examples
 from pophood.train.data.dataset.split import SEED, groups_of, split_documents
 from pophood.train.data.dataset.store import Store
@@ -196,10 +189,10 @@ def _report(
         cache_bytes=store.nbytes,
         cached=cached,
     )
-    notes = [split.note, *notes_of(report, facts, options, files)]
-    memorised = report.good if text.all() and len(files.files) == 1 else report.documents
-    unlearned = int((cut & (train.fields("first")[0] > start + options.length)).sum())
-    end_token = encoder.tokenizer.specials[encoder.end]
-    warnings = warnings_of(report, facts, options, end_token, memorised, unlearned)
-    warnings += split_warnings(report, _prompts_shared(train, validation), files.kept_apart)
-    return replace(report, notes=tuple(notes), warnings=tuple(warnings))
+    facts = facts | {
+        "memorised": report.good if text.all() and len(files.files) == 1 else report.documents,
+        "unlearned": int((cut & (train.fields("first")[0] > start + options.length)).sum()),
+        "prompts_shared": _prompts_shared(train, validation),
+        "end": encoder.tokenizer.specials[encoder.end],
+    }
+    return with_remarks(report, facts, options, files)

@@ -130,20 +130,15 @@ class Examples(Sequence[Example]):
         return Pieces(firsts[order], counts[order].astype(np.int32), documents[order].astype(np.int64))
 
     def _split(self, start: int, last: int, number: int, full: bool) -> tuple[NDArray[Any], ...]:
-        firsts, counts = [], []
+        parts = []
         while start < last:
             count = min(self.length, last - start)
             if count < last - start:
                 count = self._good_cut(start, count)
             if full or self.store.trained(start + 1, start + count + 1).any():
-                firsts.append(start)
-                counts.append(count)
+                parts.append((start, count, number))
             start += count
-        return (
-            np.array(firsts, np.int64),
-            np.array(counts, np.int64),
-            np.full(len(firsts), number, np.int64),
-        )
+        return tuple(np.array(parts, np.int64).reshape(-1, 3).T)
 
     def _good_cut(self, start: int, count: int) -> int:
         """Return the size of a piece whose last id, which starts the next piece, ends a paragraph or line."""
