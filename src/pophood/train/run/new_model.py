@@ -34,13 +34,7 @@ from pophood.text.load import load_text_folder
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions
 from pophood.train.run.folder import FACTS, RunFolder
-from pophood.train.run.scratch import (
-    LEAST_VOCABULARY,
-    SIZES,
-    initial_weights,
-    scratch_config,
-    train_tokenizer,
-)
+from pophood.train.run.scratch import initial_weights, scratch_config, train_tokenizer
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
@@ -49,7 +43,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 class NewModel:
     """A model with random weights; `files` are all files of its folder except the weights."""
 
-    size: str  # of SIZES
+    size: str  # of scratch.SIZES
     lm: LM
     files: Mapping[str, bytes]
 
@@ -74,7 +68,7 @@ def from_scratch(
     data: DataOptions | None = None,
     **engine: Any,
 ) -> NewModel:
-    """Create a model of one of SIZES: train its vocabulary on files, and draw its weights by a seed.
+    """Create a model of a size of `scratch.SIZES`: train its vocabulary on files, draw its weights by a seed.
 
     `vocabulary` is the largest number of tokens (None: the size's suggestion), `engine` are threads,
     context and precision. Raises BadInput for an unknown size and too small a vocabulary; NotFound, BadFile
@@ -83,8 +77,8 @@ def from_scratch(
         new_model = from_scratch("notes.txt", "gpt2-tiny")
         for event in Tuning(new_model, "notes.txt"): print(event)
     """
-    scratch_config(size, LEAST_VOCABULARY)  # raises for an unknown size before files are read
-    wanted = SIZES[size].vocab_size if vocabulary is None else vocabulary
+    suggested = scratch_config(size).vocab_size  # raises for an unknown size before files are read
+    wanted = suggested if vocabulary is None else vocabulary
     files = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     with TemporaryDirectory(prefix="pophood-", ignore_cleanup_errors=True) as place:
         tokenizer = train_tokenizer(files, Path(place), wanted, data)
@@ -141,9 +135,8 @@ def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any
         kind = f"trains {own} from scratch" if own else "did not begin from scratch"
         raise BadInput(f"{fspath(folder)}: the run {kind}: leave out --from-scratch {size}")
     words = {name: (place / name).read_bytes() for name in TOKENIZER}
-    return _create(
-        own, int(facts["settings"]["seed"]), load_text_folder(place).tokenizer, words, place, engine
-    )
+    seed = int(facts["settings"]["seed"])
+    return _create(own, seed, load_text_folder(place).tokenizer, words, place, engine)
 
 
 def _create(

@@ -67,11 +67,11 @@ SIZES: dict[str, ModelConfig] = {
 }
 
 
-def scratch_config(size: str, vocab_size: int) -> ModelConfig:
-    """Return the config of a size with this vocabulary: `scratch_config("gpt2-tiny", 300).n_layer == 4`."""
+def scratch_config(size: str, vocab_size: int | None = None) -> ModelConfig:
+    """Return the config of a size, with this vocabulary: `scratch_config("gpt2-tiny", 300).n_layer == 4`."""
     if size not in SIZES:
         raise BadInput(f"no size is called {size!r}; wanted one of {', '.join(SIZES)}")
-    return replace(SIZES[size], vocab_size=vocab_size)
+    return SIZES[size] if vocab_size is None else replace(SIZES[size], vocab_size=vocab_size)
 
 
 def scratch_rate(config: ModelConfig) -> float:

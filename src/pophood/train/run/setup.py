@@ -37,7 +37,6 @@ class RunSetup:
     settings: TrainSettings
     options: DataOptions
     data: Data
-    template: ChatTemplate | None
     prompts: tuple[SamplePrompt, ...]
     group: ProcessGroup
     shard: bool
@@ -48,6 +47,13 @@ class RunSetup:
         path = Path(self.lm.name)
         name = str(path.absolute()) if path.exists() else self.lm.name
         return {"name": name, "architecture": self.lm.config.architecture}
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """The model's chat template, or the one that the data was encoded with."""
+        if self.lm.chat_template is not None or self.data.template is None:
+            return self.lm.chat_template
+        return ChatTemplate(self.data.template, names=self.lm.bundle.tokenizer.names)
 
     @property
     def data_key(self) -> str:
@@ -66,13 +72,6 @@ def read_data(
             " --length, or take a model with more positions"
         )
     return data
-
-
-def template_for(lm: LM, data: Data) -> ChatTemplate | None:
-    """Return the model's chat template, or the one that the data was encoded with."""
-    if lm.chat_template is not None or data.template is None:
-        return lm.chat_template
-    return ChatTemplate(data.template, names=lm.bundle.tokenizer.names)
 
 
 def validation_batches(setup: RunSetup, positions: int = 0) -> SampledBatches | None:

@@ -31,14 +31,7 @@ from pophood.train.run.memory import PeakMemory
 from pophood.train.run.new_model import NewModel
 from pophood.train.run.plan import Plan
 from pophood.train.run.result import load_into_engine, nothing_learned, restore_engine, write_result
-from pophood.train.run.setup import (
-    RunSetup,
-    default_out,
-    make_trainer,
-    quantization_message,
-    read_data,
-    template_for,
-)
+from pophood.train.run.setup import RunSetup, default_out, make_trainer, quantization_message, read_data
 from pophood.train.settings import TrainSettings
 from pophood.train.torch_install import import_torch, require_torch
 
@@ -104,10 +97,7 @@ class Tuning(Iterator[Event]):
             chosen, options = self._settle(wanted, data_options or DataOptions(), lm, new_model, shard)
         data = read_data(lm, files, options, progress)
         self.folder.open_board(tensorboard, resume=resume)
-        template = template_for(lm, data)
-        self.setup = RunSetup(
-            lm, new_model, files, path, chosen, options, data, template, (), self.group, shard
-        )
+        self.setup = RunSetup(lm, new_model, files, path, chosen, options, data, (), self.group, shard)
         self.lm, self.data, self.out = lm, data, path
         self._check_same_everywhere()
         self.setup = replace(self.setup, prompts=self._prompts(prompts))
@@ -259,10 +249,14 @@ class Tuning(Iterator[Event]):
         if (new_model := setup.new_model) is not None:
             self.group.on_rank_zero(lambda: new_model.write(self.out))
 
+    def _noted(self, event: Event) -> Event:
+        """Write an event to the folder, and return it."""
+        self.folder.note(event)
+        return event
+
     def _passed_on(self, event: Event) -> Iterator[Event]:
         """Write an event to the folder and yield it; after an evaluation, samples too if there is time."""
-        self.folder.note(event)
-        yield event
+        yield self._noted(event)
         if isinstance(event, Evaluated) and event.step and self.group.broadcast(self._has_time_for_samples):
             yield from self._sample(event.step)
 
@@ -282,12 +276,9 @@ class Tuning(Iterator[Event]):
                 load_into_engine(self.setup, self._trainer.model)
         if not self.group.is_rank_zero:
             return
-        for prompt, text in zip(
-            self.setup.prompts, sample(self.lm, self.setup.prompts, GLIMPSE), strict=True
-        ):
-            event = Sampled(step, prompt.text, text)
-            self.folder.note(event)
-            yield event
+        prompts = self.setup.prompts
+        for prompt, text in zip(prompts, sample(self.lm, prompts, GLIMPSE), strict=True):
+            yield self._noted(Sampled(step, prompt.text, text))
 
     def _save(self, state: TrainerState) -> str:
         """Write a checkpoint; a disk that is slower than planned will be slow for the result too."""
@@ -307,9 +298,8 @@ class Tuning(Iterator[Event]):
             self._nothing_learned(reason)
         loss = trainer.loss
         if trainer.evaluated != trainer.step and (loss := trainer.validation_loss()) is not None:
-            last = Evaluated(trainer.step, loss, trainer.best is None or loss < trainer.best)
-            self.folder.note(last)
-            yield last
+            best = trainer.best is None or loss < trainer.best
+            yield self._noted(Evaluated(trainer.step, loss, best))
         step = self._load_best_weights(loss)
         with trainer.distributed.gathered():
             changes = tuple(changes_of(self.setup, trainer.model)) if self.group.is_rank_zero else ()
@@ -317,8 +307,7 @@ class Tuning(Iterator[Event]):
                 self._nothing_learned(reason)
             if self.group.is_rank_zero:
                 self._write(reason, step, memory, changes)
-        finished = Finished(trainer.step, reason, self.seconds)
-        self.folder.note(finished)
+        finished = self._noted(Finished(trainer.step, reason, self.seconds))
         self.group.barrier()
         yield finished
 
