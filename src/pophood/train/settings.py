@@ -140,10 +140,8 @@ class TrainSettings:
                 f"an adapter is written in float32, got type {self.type}: leave it out, or choose method full"
                 " or last"
             )
-        defaults = LoraSettings()
-        changed = [
-            f.name for f in fields(defaults) if getattr(self.lora, f.name) != getattr(defaults, f.name)
-        ]
+        usual = LoraSettings()
+        changed = [f.name for f in fields(usual) if getattr(self.lora, f.name) != getattr(usual, f.name)]
         self._refuse(changed, "lora")
         changed = [] if self.last_blocks == LAST_BLOCKS else ["last_blocks"]
         changed += [] if self.cache_limit is None else ["cache_limit"]

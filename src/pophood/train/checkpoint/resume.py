@@ -57,22 +57,20 @@ def settings_of(facts: Mapping[str, Any]) -> TrainSettings:
     if not isinstance(saved, dict) or not isinstance(saved.get("lora", {}), dict):
         raise BadFile("the checkpoint holds no settings: it is damaged")
     known = {f.name for f in fields(TrainSettings)} | {f"lora.{f.name}" for f in fields(LoraSettings)}
-    lora = saved.get("lora", {})
+    values = {name: _list_to_tuple(value) for name, value in saved.items()}
+    lora = {name: _list_to_tuple(value) for name, value in values.pop("lora", {}).items()}
     if unknown := sorted(({*saved} | {f"lora.{name}" for name in lora}) - known):
         raise Unsupported(
             f"the checkpoint has settings that this pophood does not know: {quoted(', '.join(unknown))}: it"
             " was made by another version; update pophood"
         )
-    values = {name: _list_to_tuple(value) for name, value in saved.items() if name != "lora"}
     # Earlier versions accepted, saved and ignored options of other methods.
     if values.get("method", "lora") != "lora":
         lora = {}
     if values.get("method", "lora") != "last":
         values = {name: value for name, value in values.items() if name not in ("last_blocks", "cache_limit")}
     try:
-        return TrainSettings(
-            **values, lora=LoraSettings(**{name: _list_to_tuple(value) for name, value in lora.items()})
-        )
+        return TrainSettings(**values, lora=LoraSettings(**lora))
     except TypeError:
         raise BadFile("the checkpoint's settings have values of a wrong type: it is damaged") from None
 

@@ -41,11 +41,7 @@ MINIMUM = 2  # the newest and the best
 
 _NAME = re.compile(r"checkpoint-\d{6,}(?:-\d+)?")
 _UNFINISHED = re.compile(r"\.checkpoint-\d{6,}(?:-\d+)?\.\d+-[0-9a-f]+\.tmp")
-_FILE_OF = {
-    "trained": "trained.safetensors",
-    "mean": "optimizer.safetensors",
-    "square": "optimizer.safetensors",
-}
+_FILE_OF = {"trained": "trained", "mean": "optimizer", "square": "optimizer"}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DTYPES: dict[str, torch.dtype] = {  # NumPy has no bfloat16
     name: torch.bfloat16 if name == "BF16" else getattr(torch, dtype.name) for name, dtype in DTYPES.items()
@@ -125,8 +121,8 @@ def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Pending]]
     """Return file name -> tensors, which are converted when they are written."""
     parts: dict[str, dict[str, Pending]] = {}
     for name, tensor in tensors.items():
-        file = _FILE_OF.get(name.split(".")[0], "rest.safetensors")
-        parts.setdefault(file, {})[name] = _pending(name, tensor)
+        file = _FILE_OF.get(name.split(".")[0], "rest")
+        parts.setdefault(f"{file}.safetensors", {})[name] = _pending(name, tensor)
     return parts
 
 

@@ -221,9 +221,8 @@ class _BroadcastTensors(Mapping[str, "torch.Tensor"]):
 
         kind, shape = self._kinds[name]
         dtype: Any = getattr(torch, kind)
-        tensor = (
-            self._tensors[name].contiguous() if self._group.is_rank_zero else torch.empty(shape, dtype=dtype)
-        )
+        own = self._group.is_rank_zero
+        tensor = self._tensors[name].contiguous() if own else torch.empty(shape, dtype=dtype)
         with translate_errors():
             torch.distributed.broadcast(tensor.view(-1).view(torch.uint8), 0)
         return tensor

@@ -56,9 +56,8 @@ class ActivationCache:
             self._row[chunk] = starts[number] + np.cumsum(counts) - counts
             starts[number + 1] = starts[number] + counts.sum()
         self._starts = starts
-        self.dtype = self._run_frozen(
-            *(torch.zeros((1, 1), dtype=torch.int64),) * 2, np.zeros((1, 1), np.int32)
-        ).dtype
+        zero = torch.zeros((1, 1), dtype=torch.int64)
+        self.dtype = self._run_frozen(zero, zero, np.zeros((1, 1), np.int32)).dtype
         self.row_bytes = model.config.n_embd * self.dtype.itemsize
         # The number of chunks within the limit.
         self.chunks = int(np.searchsorted(starts * self.row_bytes, limit, side="right")) - 1
@@ -82,9 +81,8 @@ class ActivationCache:
     def open(self, folder: Path, name: str, announce: Callable[[str], object]) -> None:
         """Store states in a folder, and use those already there; `announce` hears of any problem."""
         try:
-            self._store = ChunkStore(
-                folder, name, self._key(), self._starts[: self.chunks + 1], self.row_bytes, announce
-            )
+            starts = self._starts[: self.chunks + 1]
+            self._store = ChunkStore(folder, name, self._key(), starts, self.row_bytes, announce)
         except (PophoodError, OSError) as error:
             announce(f"cannot cache the output of the frozen blocks, so every epoch runs them: {error}")
             self.chunks = 0

@@ -39,15 +39,13 @@ class Optimizer(ABC):
         """Return all parameters, group by group."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def advance_state(
-        self, parameter: Tensor, moment1: torch.dtype, moment2: torch.dtype
-    ) -> dict[str, Tensor]:
+    def advance_state(self, parameter: Tensor, mean: torch.dtype, square: torch.dtype) -> dict[str, Tensor]:
         """Count one more step of a parameter and return its state; the moments start at zero."""
         state = self.state.setdefault(parameter, {})
         if not state:
             state["step"] = torch.tensor(0.0, device=parameter.device)
-            state["exp_avg"] = torch.zeros_like(parameter, dtype=moment1)
-            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=moment2)
+            state["exp_avg"] = torch.zeros_like(parameter, dtype=mean)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, dtype=square)
         state["step"] += 1
         return state
 

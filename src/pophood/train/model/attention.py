@@ -53,9 +53,7 @@ def spans_of(documents: NDArray[np.int32]) -> Spans:
         real = offsets < long[:, None]
         gather = np.minimum(first[:, None] + offsets, rows * length - 1)
         source = np.flatnonzero(real)
-        groups.append(
-            DocumentGroup(torch.from_numpy(gather), torch.from_numpy(source), torch.from_numpy(gather[real]))
-        )
+        groups.append(DocumentGroup(*map(torch.from_numpy, (gather, source, gather[real]))))
     return tuple(groups)
 
 

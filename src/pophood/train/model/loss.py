@@ -156,9 +156,8 @@ class BatchTensors(NamedTuple):
     @classmethod
     def of(cls, batch: Batch) -> BatchTensors:
         """Wrap a batch's NumPy arrays, without copying them."""
-        tokens, targets, positions = (
-            torch.from_numpy(array) for array in (batch.tokens, batch.targets, batch.positions)
-        )
+        arrays = (batch.tokens, batch.targets, batch.positions)
+        tokens, targets, positions = map(torch.from_numpy, arrays)
         return cls(tokens, targets, positions, spans_of(batch.documents))
 
     def to(self, device: str) -> BatchTensors:

@@ -157,9 +157,8 @@ class NormFunction(torch.autograd.Function):
         ctx.save_for_backward(x, gain)
         ctx.eps, ctx.rms = eps, rms
         y = take_like(x)
-        training.norm(
-            bits(x), bits(gain), None if bias is None else bits(bias), eps, rms, bits(y), num_threads()
-        )
+        shift = None if bias is None else bits(bias)
+        training.norm(bits(x), bits(gain), shift, eps, rms, bits(y), num_threads())
         return y
 
     @staticmethod

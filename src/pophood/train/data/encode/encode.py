@@ -85,9 +85,8 @@ class ItemEncoder:
             return self.text(item.text)
         if item.paired and self._joined:
             *_, prompt, answer = (str(message["content"]) for message in item.messages)
-            return self._assembled(
-                [*prompt, *answer, self.end], [(len(prompt), len(prompt) + len(answer) + 1)]
-            )
+            atoms = [*prompt, *answer, self.end]
+            return self._assembled(atoms, [(len(prompt), len(atoms))])
         return self.conversation(item.messages, item.weights, item.n_prompt)
 
     def conversation(

@@ -119,9 +119,8 @@ class FileEncoder:
             else:
                 job.pieces.append((segment.number, segment.text))
                 size += len(segment.text)
-            lines = max(
-                segment.number, segment.number + segment.text.count("\n") - segment.text.endswith("\n")
-            )
+            later = segment.text.count("\n") - segment.text.endswith("\n")
+            lines = segment.number + max(0, later)
             bad.add(segment.number if segment.why else 0)
             while size >= 2 * STRETCH:
                 job, rest = _cut(job)

@@ -270,10 +270,8 @@ def _lists_by_line(path: Path) -> bool:
         return False
     if not first.why and parse(first.text)[1] is None:
         return True
-    if (
-        not (first.why or more.why or first.text.rstrip().endswith((",", "[")))
-        and parse(more.text)[1] is None
-    ):
+    unfinished = first.text.rstrip().endswith((",", "["))
+    if not (first.why or more.why or unfinished) and parse(more.text)[1] is None:
         return True  # the second line is a value, and the first does not end like an unfinished list
     text = JsonText(path)
     try:
