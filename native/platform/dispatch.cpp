@@ -1,4 +1,5 @@
-// Chooses the kernels, by the processor's features and by the registers that the operating system saves. See kernels.h.
+// Dispatch: chooses the kernels, by the features of the processor and by the registers that the operating system saves.
+// See kernels.h.
 #include <cstring>
 #include <string>
 #include <vector>

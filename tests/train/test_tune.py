@@ -160,7 +160,7 @@ def test_other_data_is_refused_on_resuming(start: Callable[..., Tuning], notes: 
 
 
 def test_minutes_become_steps_and_the_clock_cuts(start: Callable[..., Tuning]) -> None:
-    tuning = start(replace(SMALL, steps=None, minutes=0.15, patience=0))
+    tuning = start(replace(SMALL, steps=None, minutes=0.08, patience=0))
     list(tuning)
     assert tuning.plan is not None
     assert tuning.plan.steps >= 1
@@ -182,7 +182,7 @@ def test_more_than_the_model_has_is_refused_at_once(start: Callable[..., Tuning]
 
 
 def test_a_disk_slower_than_assumed_is_given_time_at_the_end(start: Callable[..., Tuning]) -> None:
-    tuning = start(replace(SMALL, steps=None, minutes=0.5))
+    tuning = start(replace(SMALL, steps=None, minutes=0.2))
     save = tuning.folder.save
 
     def slowly(state: TrainerState) -> str:
