@@ -20,11 +20,7 @@ Axes = tuple[str, ...]
 FEATURE: Axes = ("token", "feature")  # [T, C]
 QUERY: Axes = ("token", "head", "dim")  # [T, H, D]
 KEY: Axes = ("token", "kv_head", "dim")  # [T, K, D]
-PAIR: Axes = (
-    "token",
-    "head",
-    "key",
-)  # [T, H, S] in the engine; a trace transposes it to ("head", "query", "key")
+PAIR: Axes = ("token", "head", "key")  # [T, H, S] here; a trace transposes it to ("head", "query", "key")
 HEAD: Axes = ("token", "head", "feature")  # [T, H, C]
 NEURON: Axes = ("token", "neuron")  # [T, F]
 SCORE: Axes = ("token", "vocabulary")  # [T, V]
@@ -99,16 +95,13 @@ def taps_of(config: ModelConfig) -> dict[str, Tap]:
     """
     absent = {"mlp.gate", "mlp.up"} if not config.gated_mlp else set()
     absent |= {"attn.rot_q", "attn.rot_k"} if config.rope is None else {"embed.position"}
-    taps = [
-        Tap(name, number, 0, axes, config) for name, (number, axes) in _FIRST.items() if name not in absent
-    ]
-    for i in range(config.n_layer):
-        taps += [
-            Tap(f"blocks.{i}.{name}", number, i, axes, config)
-            for name, (number, axes) in _BLOCK.items()
-            if name not in absent
-        ]
-    taps += [Tap(name, number, 0, axes, config) for name, (number, axes) in _LAST.items()]
+    blocks = [(f"blocks.{i}.", i, _BLOCK) for i in range(config.n_layer)]
+    taps = (
+        Tap(prefix + name, number, layer, axes, config)
+        for prefix, layer, part in [("", 0, _FIRST), *blocks, ("", 0, _LAST)]
+        for name, (number, axes) in part.items()
+        if name not in absent
+    )
     return {tap.name: tap for tap in taps}
 
 

@@ -48,13 +48,9 @@ def _embedding(config: ModelConfig) -> list[Box]:
 
 
 def _attention(config: ModelConfig) -> list[Box]:
-    q, kv = config.n_head * config.head_dim, config.n_kv_head * config.head_dim
+    joined = config.n_head * config.head_dim
     heads = f"{config.n_head} heads x {config.head_dim}, "
     heads += "masked" if config.n_kv_head == config.n_head else f"k and v {config.n_kv_head}"
-    inputs = [
-        _matrix(config, f"blocks.0.attn.{letter}", "attention", name, config.n_embd, size)
-        for letter, name, size in (("q", "query", q), ("k", "key", kv), ("v", "value", kv))
-    ]
     extra = []
     if config.qk_norm:
         norms = _count(config, "blocks.0.attn.q_norm") + _count(config, "blocks.0.attn.k_norm")
@@ -62,31 +58,27 @@ def _attention(config: ModelConfig) -> list[Box]:
         extra.append(Box("attention", "RMS norms of q, k", gains, "shapes stay", norms))
     if config.rope is not None:
         extra.append(Box("attention", "rotary positions", "q and k are rotated", "shapes stay", 0))
-    pattern = f"({config.n_head}, T, T)"
-    out = _matrix(config, "blocks.0.attn.out", "attention", "projection back", q, config.n_embd)
+    side_by_side = f"{config.n_head} x {config.head_dim} = {joined}"
     return [
         _norm(config, "attention", "blocks.0.ln_1"),
-        *inputs,
+        _matrix(config, "attention", "query", "attn.q"),
+        _matrix(config, "attention", "key", "attn.k"),
+        _matrix(config, "attention", "value", "attn.v"),
         *extra,
-        Box("attention", "scores, softmax", heads, pattern, 0),
-        Box("attention", "heads joined", f"{config.n_head} x {config.head_dim} = {q}", f"(T, {q})", 0),
-        out,
+        Box("attention", "scores, softmax", heads, f"({config.n_head}, T, T)", 0),
+        Box("attention", "heads joined", side_by_side, f"(T, {joined})", 0),
+        _matrix(config, "attention", "projection back", "attn.out"),
     ]
 
 
 def _feed_forward(config: ModelConfig) -> list[Box]:
-    c, f = config.n_embd, config.n_inner
-    gate = []
-    what = ACTIVATIONS[config.activation]
-    if config.gated_mlp:
-        gate = [_matrix(config, "blocks.0.mlp.gate", "feed-forward", "gate", c, f)]
-        what = f"{ACTIVATIONS[config.activation]}(gate) x up"
+    activation = ACTIVATIONS[config.activation] + ("(gate) x up" if config.gated_mlp else "")
     return [
         _norm(config, "feed-forward", "blocks.0.ln_2"),
-        *gate,
-        _matrix(config, "blocks.0.mlp.up", "feed-forward", "up", c, f),
-        Box("feed-forward", "activation", what, f"(T, {f})", 0),
-        _matrix(config, "blocks.0.mlp.down", "feed-forward", "down", f, c),
+        *([_matrix(config, "feed-forward", "gate", "mlp.gate")] if config.gated_mlp else []),
+        _matrix(config, "feed-forward", "up", "mlp.up"),
+        Box("feed-forward", "activation", activation, f"(T, {config.n_inner})", 0),
+        _matrix(config, "feed-forward", "down", "mlp.down"),
     ]
 
 
@@ -103,17 +95,17 @@ def _output(config: ModelConfig) -> list[Box]:
 
 def _norm(config: ModelConfig, stack: Stack, tensor: str) -> Box:
     size, stream = config.n_embd, f"(T, {config.n_embd})"
-    kind = "final " if stack == "output" else ""
-    if config.norm == "rms":
-        return Box(stack, f"{kind}RMS norm", f"gain {size}", stream, _count(config, tensor))
-    return Box(stack, f"{kind}layer norm", f"gain {size}, bias {size}", stream, _count(config, tensor))
+    kind = "RMS norm" if config.norm == "rms" else "layer norm"
+    weights = f"gain {size}" if config.norm == "rms" else f"gain {size}, bias {size}"
+    title = f"final {kind}" if stack == "output" else kind
+    return Box(stack, title, weights, stream, _count(config, tensor))
 
 
-def _matrix(config: ModelConfig, tensor: str, stack: Stack, title: str, inputs: int, outputs: int) -> Box:
-    shapes = tensor_shapes(config)
+def _matrix(config: ModelConfig, stack: Stack, title: str, name: str) -> Box:
+    tensor, shapes = f"blocks.0.{name}", tensor_shapes(config)
+    outputs, inputs = shapes[f"{tensor}.weight"]
     bias = f", bias {outputs}" if f"{tensor}.bias" in shapes else ""
-    numbers = _count(config, f"{tensor}.")
-    return Box(stack, title, f"{inputs} x {outputs}{bias}", f"(T, {outputs})", numbers)
+    return Box(stack, title, f"{inputs} x {outputs}{bias}", f"(T, {outputs})", _count(config, f"{tensor}."))
 
 
 def _count(config: ModelConfig, prefix: str) -> int:

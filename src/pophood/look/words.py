@@ -28,37 +28,21 @@ class WordList:
         return tuple(word for _, words in self.groups for word in words)
 
 
+_FAMILY = (
+    ("relatives", ("father", "mother", "brother", "sister")),
+    ("people", ("man", "woman", "boy", "girl")),
+    ("animals", ("dog", "cat", "horse", "cow")),
+)
+_CAPITALS = ("London", "Paris", "Madrid", "Rome", "Oslo", "Berlin")
+_COUNTRIES = ("UK", "France", "Spain", "Italy", "Norway", "Germany")
 WORD_LISTS = {
     "family": WordList(
-        "family",
-        (
-            ("relatives", ("father", "mother", "brother", "sister")),
-            ("people", ("man", "woman", "boy", "girl")),
-            ("animals", ("dog", "cat", "horse", "cow")),
-        ),
-        (
-            ("father", "mother"),
-            ("brother", "sister"),
-            ("man", "woman"),
-            ("boy", "girl"),
-            ("dog", "cat"),
-            ("horse", "cow"),
-        ),
+        "family", _FAMILY, tuple(pair for _, words in _FAMILY for pair in (words[:2], words[2:]))
     ),
     "cities": WordList(
         "cities",
-        (
-            ("capitals", ("London", "Paris", "Madrid", "Rome", "Oslo", "Berlin")),
-            ("countries", ("UK", "France", "Spain", "Italy", "Norway", "Germany")),
-        ),
-        (
-            ("London", "UK"),
-            ("Paris", "France"),
-            ("Madrid", "Spain"),
-            ("Rome", "Italy"),
-            ("Oslo", "Norway"),
-            ("Berlin", "Germany"),
-        ),
+        (("capitals", _CAPITALS), ("countries", _COUNTRIES)),
+        tuple(zip(_CAPITALS, _COUNTRIES, strict=True)),
     ),
 }
 """The talk's two lists. Example: `len(WORD_LISTS["family"].words) == 12`."""
@@ -116,8 +100,8 @@ def _checked(name: str, words: list[str], pairs: tuple[Pair, ...], place: str) -
 
 
 def _read(path: Path) -> str:
-    lists = ", ".join(WORD_LISTS)
     if not path.is_file():
+        lists = ", ".join(WORD_LISTS)
         raise NotFound(f"{path} is neither a file nor a list of words; the lists are {lists}")
     data = read_bytes(path)
     if len(data) > MOST_BYTES:

@@ -48,15 +48,10 @@ def write_gallery(
             system.atomic_write(folder / f"{name}.html", page(view, figure).encode("utf-8"))
         except PophoodError as error:
             gallery.failed[name] = str(error)
-        except (
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:  # a bug of ours must not stop the other views
-            gallery.failed[name] = (
-                f"a mistake inside pophood, please report it: {type(error).__name__}: {error}"
-            )
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A bug of ours must not stop the other views.
+            what = f"{type(error).__name__}: {error}"
+            gallery.failed[name] = f"a mistake inside pophood, please report it: {what}"
         else:
             gallery.written[name] = view
     progress(len(look.VIEWS), len(look.VIEWS))

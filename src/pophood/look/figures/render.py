@@ -56,14 +56,12 @@ def svg_of(figure: Figure, view: View, theme: str, *, words: bool = True) -> byt
         else:
             with wordless(figure) as part:
                 drawn = _rendered(figure, bbox_inches=part, **options)
-    inside = (
-        f'<title id="title">{_xml(view.title)}</title>\n <desc id="description">{_xml(view.alt)}</desc>\n'
-    )
+    title, alt = (html.escape(_plain(text)) for text in (view.title, view.alt))
+    inside = f'<title id="title">{title}</title>\n <desc id="description">{alt}</desc>\n'
     marked = 'role="img" aria-labelledby="title" aria-describedby="description"'
-    text = drawn.decode("utf-8")
-    return re.sub(
-        r"<svg ([^>]*)>", lambda head: f"<svg {marked} {head[1]}>\n {inside}", text, count=1
-    ).encode()
+    before, head, after = drawn.decode().partition("<svg ")
+    attributes, _, rest = after.partition(">")
+    return f"{before}{head}{marked} {attributes}>\n {inside}{rest}".encode()
 
 
 def png(view: View, theme: str) -> bytes:
@@ -80,10 +78,6 @@ def _rendered(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, **options)
     return file.getvalue()
-
-
-def _xml(text: str) -> str:
-    return html.escape(_plain(text))
 
 
 def _plain(text: str) -> str:

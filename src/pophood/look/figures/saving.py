@@ -44,19 +44,7 @@ def save(view: View, path: str | PathLike[str], theme: str = "light") -> None:
     system.atomic_write(path, write(view, theme))
 
 
-def _page(view: View, theme: str) -> bytes:
-    return page(view).encode("utf-8")
-
-
-def _csv(view: View, theme: str) -> bytes:
-    return view.to_csv().encode("utf-8")
-
-
-def _json(view: View, theme: str) -> bytes:
-    return (view.to_json() + "\n").encode("utf-8")
-
-
-def _npz(view: View, theme: str) -> bytes:
+def _npz(view: View) -> bytes:
     arrays: dict[str, Any] = view.arrays()
     if not arrays:
         raise BadInput(f"look {view.name} has tables, no arrays: save it as .csv or .json")
@@ -68,8 +56,8 @@ def _npz(view: View, theme: str) -> bytes:
 WRITERS: dict[str, Callable[[View, str], bytes]] = {
     ".svg": svg,
     ".png": png,
-    ".html": _page,
-    ".csv": _csv,
-    ".json": _json,
-    ".npz": _npz,
+    ".html": lambda view, _: page(view).encode(),
+    ".csv": lambda view, _: view.to_csv().encode(),
+    ".json": lambda view, _: f"{view.to_json()}\n".encode(),
+    ".npz": lambda view, _: _npz(view),
 }

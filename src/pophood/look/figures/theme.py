@@ -7,7 +7,6 @@ colour blindness.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,7 +115,8 @@ def colour_at(scale: str, share: float) -> Colour:
 
 def luminance(colour: Colour) -> float:
     """Return the relative luminance of a colour, 0 for black to 1 for white (WCAG 2.2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in _shares(colour)]
+    shares = [channel / 255 for channel in colour]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -133,7 +133,3 @@ def contrast(one: Colour, other: Colour) -> float:
 def readable_on(colour: Colour) -> str:
     """Return black or white, whichever is readable on this colour."""
     return "#000000" if contrast(colour, (0, 0, 0)) >= contrast(colour, (255, 255, 255)) else "#ffffff"
-
-
-def _shares(colour: Iterable[int]) -> list[float]:
-    return [channel / 255 for channel in colour]
