@@ -6,23 +6,12 @@ A refusal is one line that lists what exists.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pophood.errors import BadInput, ContextOverflow
 from pophood.look.source import ViewSource
 from pophood.model.lm import LM
 from pophood.model.trace import Trace
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LastRow:
-    """The result of one pass: `logits` [V] after the last token, and the requested taps."""
-
-    logits: NDArray[np.float32]
-    taps: dict[str, NDArray[np.float32]]
+from pophood.sampling.softmax import Floats
 
 
 def trace_text(lm: LM, text: str, taps: Sequence[str]) -> tuple[ViewSource, Trace]:
@@ -47,11 +36,11 @@ def source_of(lm: LM, text: str, *, whole: bool = True) -> ViewSource:
     return source
 
 
-def last_row(lm: LM, source: ViewSource, taps: Sequence[str] = ()) -> LastRow:
-    """Run the text through the model once and return the logits after its last token."""
+def last_row(lm: LM, source: ViewSource, taps: Sequence[str] = ()) -> tuple[Floats, dict[str, Floats]]:
+    """Run the text through the model once; return the logits [V] after its last token, and the taps."""
     with lm.engine.sequence() as sequence:
         forward = lm.engine.forward([(sequence, source.ids)], taps=taps)
-    return LastRow(forward.output[0], forward.taps)
+    return forward.output[0], forward.taps
 
 
 def checked_index(what: str, value: int, count: int, of: str) -> int:

@@ -47,6 +47,7 @@ class View:
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
     name: ClassVar[str]  # the name of the view's module, and of its command: `pophood look NAME`
     pictures: ClassVar[Pictures]
+    array_names: ClassVar[tuple[str, ...]] = ()  # the fields and properties that `arrays` returns
 
     def __init_subclass__(cls) -> None:
         cls.name = vars(cls).get("name", cls.__module__.rpartition(".")[2])
@@ -76,8 +77,9 @@ class View:
         raise NotImplementedError
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name that are too large for a table."""
-        return {}
+        """Return the arrays by name that are too large for a table, without those that the model lacks."""
+        values = {name: getattr(self, name) for name in self.array_names}
+        return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
     def picture(self) -> tuple[Block, ...]:
         """Return the blocks that a terminal shows, top to bottom; by default the tables."""
@@ -85,8 +87,7 @@ class View:
 
     def to_csv(self, table: str | None = None) -> str:
         """Return one table (default: the first) as comma-separated values."""
-        tables = self.tables()
-        return tables[table if table is not None else next(iter(tables))].to_csv()
+        return self._table(table).to_csv()
 
     def to_json(self, *, arrays: bool = False) -> str:
         """Return everything as JSON, with `arrays` as nested lists if they are wanted; NaN becomes null."""
@@ -110,8 +111,7 @@ class View:
 
     def to_pandas(self, table: str | None = None) -> pandas.DataFrame:
         """Return one table (default: the first) as a data frame; raises NotFound without pandas."""
-        tables = self.tables()
-        return tables[table if table is not None else next(iter(tables))].to_pandas()
+        return self._table(table).to_pandas()
 
     def figure(self, theme: Literal["light", "dark"] = "light") -> Figure:
         """Return the picture as a matplotlib figure; raises NotFound without matplotlib."""
@@ -120,6 +120,10 @@ class View:
     def save(self, path: str | PathLike[str], theme: Literal["light", "dark"] = "light") -> None:
         """Write .svg, .png, .html (one file, both themes), .csv, .json or .npz, by the ending of `path`."""
         self.pictures.save(self, path, theme)
+
+    def _table(self, name: str | None) -> Table:
+        tables = self.tables()
+        return next(iter(tables.values())) if name is None else tables[name]
 
     def _repr_html_(self) -> str:
         """Return the picture with its title and notes, or the tables without matplotlib."""

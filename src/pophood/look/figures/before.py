@@ -7,9 +7,7 @@ from matplotlib.figure import Figure
 from pophood.look.figures.parts import LABEL, colour_bar, heatmap, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
-from pophood.look.views.before import DRAWN, BeforeView
-
-SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden state"}
+from pophood.look.views.before import DRAWN, SIGNS, BeforeView
 
 
 def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:

@@ -14,6 +14,7 @@ from pophood.errors import BadInput
 from pophood.model.lm import LM
 
 Floats = NDArray[np.float32]
+AGREED = 1e-3  # largest difference of logits between two computations that agree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,15 @@ class Unembed:
     def logits(self, normed: Floats) -> Floats:
         """Multiply rows after the final norm by W_O: [N, C] -> [N, V]."""
         return normed @ self.matrix.T
+
+
+def agreement(difference: float) -> str:
+    """Return a difference between logits with the verdict on it.
+
+    >>> agreement(2e-5)
+    '2.0e-05, within 0.001'
+    """
+    return f"{difference:.1e}, {'within' if difference <= AGREED else 'MORE than'} {AGREED:g}"
 
 
 def token_of(lm: LM, token: str | int) -> int:

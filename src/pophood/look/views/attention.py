@@ -177,25 +177,13 @@ class AttentionView(View):
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return `scores` (unmasked), `pattern` [head, query, key], `z`, `out`, `head_scores` [L, H, 4]."""
-        return {
-            "scores": self.steps.scores,
-            "pattern": self.pattern,
-            "z": self.steps.z,
-            "out": self.steps.out,
-            "head_scores": self.probe.values,
-        }
+        steps = {name: getattr(self.steps, name) for name in ("scores", "pattern", "z", "out")}
+        return {**steps, "head_scores": self.probe.values}
 
     def picture(self) -> tuple[Block, ...]:
         tokens = self.source.tokens
-        heat = Heat(
-            f"Block {self.layer}, head {self.head}",
-            self.visible(self.head),
-            tokens,
-            tokens,
-            0.0,
-            1.0,
-            "attention weight",
-        )
+        title, pattern = f"Block {self.layer}, head {self.head}", self.visible(self.head)
+        heat = Heat(title, pattern, tokens, tokens, 0.0, 1.0, "attention weight")
         tables = self.tables()
         short = Table(
             ("head", "label", *LABELS),

@@ -19,6 +19,7 @@ from pophood.table import Table, count
 
 SHOWN = 12  # features in tables and on a terminal
 DRAWN = 32  # features in the picture
+SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden state"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,7 @@ class BeforeView(View):
     token: NDArray[np.float32]
     position: NDArray[np.float32] | None  # None with rotary positions
     first: NDArray[np.float32]
+    array_names = ("token", "first", "position")
 
     @property
     def difference(self) -> float:
@@ -92,32 +94,18 @@ class BeforeView(View):
             for i, (_, text) in enumerate(tokens)
             for feature in range(self._features(SHOWN))
         )
+        columns = ("position", "token_id", "token_text", *names)
         return {
-            "lengths": Table(
-                ("position", "token_id", "token_text", *names), lengths, title="Length of each row"
-            ),
+            "lengths": Table(columns, lengths, title="Length of each row"),
             "features": Table(("position", "token_text", "feature", *names), features),
         }
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `token`, `position` (unless rotary) and `first`: [T, C] each."""
-        arrays: dict[str, NDArray[np.generic]] = {"token": self.token, "first": self.first}
-        return arrays if self.position is None else {**arrays, "position": self.position}
 
     def picture(self) -> tuple[Block, ...]:
         count = self._features(SHOWN)
         columns = tuple(str(feature) for feature in range(count))
+        colours = (-self.reach, self.reach, f"value of each of the first {count} features", True)
         heats = tuple(
-            Heat(
-                f"{'= ' if name == 'first hidden state' else '+ ' if name == 'position row' else ''}{name}",
-                values[:, :count],
-                self.source.tokens,
-                columns,
-                -self.reach,
-                self.reach,
-                f"value of each of the first {count} features",
-                True,
-            )
+            Heat(SIGNS.get(name, name), values[:, :count], self.source.tokens, columns, *colours)
             for name, values in self.rows
         )
         return (*heats, self.tables()["lengths"])

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.look.arguments import checked_index, trace_text
-from pophood.look.blocks import Block
 from pophood.look.source import PROMPT
 from pophood.look.view import View
 from pophood.model.lm import LM
@@ -46,6 +45,7 @@ class DropoutView(View):
     mean_errors: tuple[float, ...]  # of the average over MASKS masks: distance to `before` over its length
     learned_positions: bool  # as in GPT-2, whose places GPT2_PLACES lists
     same_twice: bool  # whether two runs of the model gave the same bits
+    array_names = ("before", "mask", "after")
 
     @property
     def zeros(self) -> float:
@@ -106,13 +106,6 @@ class DropoutView(View):
                 decimals={"in_training": 1},
             ),
         }
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `before`, `mask`, `after` [token, feature]."""
-        return {"before": self.before, "mask": self.mask, "after": self.after}
-
-    def picture(self) -> tuple[Block, ...]:
-        return tuple(self.tables().values())
 
 
 def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> DropoutView:

@@ -49,6 +49,7 @@ class FeedForwardView(View):
     activations: Floats  # [T, F]: input of the down matrix
     neurons: tuple[Neuron, ...]  # of the token, strongest first
     differences: tuple[float, ...]  # of the steps in NumPy from the engine's
+    array_names = ("before", "activations", "active")
 
     @property
     def active(self) -> Floats:
@@ -165,10 +166,6 @@ class FeedForwardView(View):
             tuple((*step, difference) for step, difference in zip(steps, differences, strict=True)),
             title="each step in NumPy, and its largest difference from the engine",
         )
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `before` and `activations` [token, neuron], `active` [token]."""
-        return {"before": self.before, "activations": self.activations, "active": self.active}
 
     def picture(self) -> tuple[Block, ...]:
         tables = self.tables()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
+from pophood.look.math.model_parts import shape_text
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM
@@ -26,6 +27,7 @@ class HiddenView(View):
 
     places: tuple[str, ...]  # [P]: "embedding", "block 0" ..., "final norm"
     states: NDArray[np.float32]  # [P, T, C]
+    array_names = ("states", "lengths")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,22 +47,20 @@ class HiddenView(View):
     @property
     def headline(self) -> str:
         return (
-            f"Hidden states of {model_title(self.source.model)}: {_tuple(self.shape)} at every layer, "
+            f"Hidden states of {model_title(self.source.model)}: {shape_text(self.shape)} at every layer, "
             "and the length of each token's vector"
         )
 
     @property
     def alt(self) -> str:
         lengths, (_, tokens, features) = self.lengths, self.shape
-        blocks = len(self.places) - 2
         place, token = np.unravel_index(int(lengths.argmax()), lengths.shape)
         return (
             f"Heat map of {count(tokens, 'token')} by {count(len(self.places), 'place')} in the model "
-            f"({count(blocks, 'block')}). Every "
-            f"token is a vector of {features:,} numbers at each place. Median length "
-            f"{np.median(lengths[0]):.1f} at the {self.places[0]} and {np.median(lengths[-2]):.1f} after "
-            f"{self.places[-2]}; the longest, {lengths[place, token]:.1f}, is {self.source.tokens[token]!r} "
-            f"at {self.places[place]}."
+            f"({count(len(self.places) - 2, 'block')}). Every token is a vector of {features:,} numbers at "
+            f"each place. Median length {np.median(lengths[0]):.1f} at the {self.places[0]} and "
+            f"{np.median(lengths[-2]):.1f} after {self.places[-2]}; the longest, "
+            f"{lengths[place, token]:.1f}, is {self.source.tokens[token]!r} at {self.places[place]}."
         )
 
     @property
@@ -81,45 +81,29 @@ class HiddenView(View):
     def tables(self) -> dict[str, Table]:
         """Return `shapes` (one row per place) and `numbers` (length and first features of every token)."""
         shapes = tuple(
-            (place, _tuple(self.shape), float(np.median(row)), float(row.min()), float(row.max()))
+            (place, shape_text(self.shape), float(np.median(row)), float(row.min()), float(row.max()))
             for place, row in zip(self.places, self.lengths, strict=True)
         )
         columns = ("place", "shape", "median_length", "shortest", "longest")
         places = dict.fromkeys(columns[2:], 2)
         return {
             "shapes": Table(columns, shapes, title="(batch, sequence, features)", decimals=places),
-            "numbers": self._numbers(range(self.shape[1])),
+            "numbers": self._numbers(),
         }
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `states` [place, token, feature] and `lengths` [place, token]."""
-        return {"states": self.states, "lengths": self.lengths}
-
     def picture(self) -> tuple[Block, ...]:
-        values = self.log_lengths
-        heat = Heat(
-            "Length of each token's vector",
-            values,
-            self.source.tokens,
-            self.places,
-            float(values.min()),
-            float(values.max()),
-            "log10 of the length",
-        )
-        return (self.tables()["shapes"], heat, self._numbers([self.shape[1] - 1]))
+        values, title = self.log_lengths, "Length of each token's vector"
+        ends = (float(values.min()), float(values.max()))
+        heat = Heat(title, values, self.source.tokens, self.places, *ends, "log10 of the length")
+        return (self.tables()["shapes"], heat, self._numbers(-1))
 
-    def _numbers(self, positions: range | list[int]) -> Table:
+    def _numbers(self, start: int = 0) -> Table:
+        """Return the length and the first features of the tokens from position `start` on."""
         features = tuple(f"x{i}" for i in range(min(FIRST, self.shape[2])))
         rows = tuple(
-            (
-                place,
-                position,
-                self.source.tokens[position],
-                float(lengths[position]),
-                *(float(x) for x in state[position, :FIRST]),
-            )
+            (place, position, token, float(lengths[position]), *map(float, state[position, :FIRST]))
             for place, state, lengths in zip(self.places, self.states, self.lengths, strict=True)
-            for position in positions
+            for position, token in list(enumerate(self.source.tokens))[start:]
         )
         title = f"the first {len(features)} of {self.shape[2]:,} features"
         columns = ("place", "position", "token_text", "length", *features)
@@ -138,7 +122,3 @@ def hidden(lm: LM, text: str = PROMPT) -> HiddenView:
     states = np.concatenate([trace["blocks.0.resid_pre"][None], blocks, trace["final_norm"][None]])
     places = ("embedding", *(f"block {i}" for i in range(len(blocks))), "final norm")
     return HiddenView(source, places, states)
-
-
-def _tuple(shape: tuple[int, ...]) -> str:
-    return f"({', '.join(map(str, shape))})"

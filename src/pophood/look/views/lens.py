@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.look.arguments import checked_position, last_row, source_of
 from pophood.look.blocks import Block, Heat
-from pophood.look.math.unembed import Floats, Unembed, token_of
+from pophood.look.math.unembed import Floats, Unembed, agreement, token_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.look.views.surprise import place_of
@@ -26,7 +26,6 @@ from pophood.table import Table, count
 ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
 MOST_POSITIONS = 32  # most columns of the map; of a longer text, some positions are left out
 FEW = 8  # positions whose guesses fit a terminal
-AGREED = 1e-3  # largest difference of logits between two computations that agree
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +48,7 @@ class LensView(View):
     ranks: NDArray[np.int64]
     chances: Floats
     difference: float
+    array_names = ("positions", "guesses", "logits", "probabilities", "ranks", "chances")
 
     @property
     def column(self) -> int:
@@ -88,19 +88,17 @@ class LensView(View):
         )
         return (
             f"A map of {count(len(self.ranks), 'block')} by {count(len(self.positions), 'position')}: each"
-            f" cell has the token "
-            f"that the model would choose after that block, coloured by its probability. Beside it, the "
-            f"probability and rank of the followed token at position {self.position}: {path}."
+            " cell has the token that the model would choose after that block, coloured by its probability."
+            f" Beside it, the probability and rank of the followed token at position {self.position}: {path}."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        verdict = "within" if self.difference <= AGREED else "MORE than"
         notes = (
             "The logit lens (nostalgebraist 2020) applies the final norm and W_O to every block's output. "
             "They were trained for the last block alone, so early rows are only a reading aid.",
             f"The last row is the model's real output: the largest difference from the engine's logits is "
-            f"{self.difference:.1e}, {verdict} {AGREED:g}.",
+            f"{agreement(self.difference)}.",
         )
         if len(self.positions) == len(self.source.ids):
             return notes
@@ -134,25 +132,13 @@ class LensView(View):
             "probabilities": Table(("block", *places), shares, title="its probability"),
         }
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return guesses, logits and probabilities [L, P], and ranks and chances of the target [L]."""
-        return {
-            "positions": np.asarray(self.positions),
-            "guesses": self.guesses,
-            "logits": self.logits,
-            "probabilities": self.probabilities,
-            "ranks": self.ranks,
-            "chances": self.chances,
-        }
-
     def picture(self) -> tuple[Block, ...]:
         rows = tuple(f"block {i}" for i in range(len(self.ranks)))[::-1]
         columns = tuple(self.source.tokens[p] for p in self.positions)
         scale = "probability of the guess after that block"
         heat = Heat("logit lens", self.probabilities[::-1], rows, columns, 0.0, 1.0, scale)
         tables = self.tables()
-        few = len(self.positions) <= FEW
-        return (tables["blocks"], heat, tables["guesses"]) if few else (tables["blocks"], heat)
+        return (tables["blocks"], heat, *([tables["guesses"]] if len(self.positions) <= FEW else []))
 
 
 def lens(
@@ -177,8 +163,8 @@ def lens(
     if most < 2:
         raise BadInput(f"most must be at least 2 positions, got {most}")
     positions = _thinned(len(source.ids), most, at)
-    done = last_row(lm, source, ["blocks.*.resid_post"])
-    hidden = np.stack([block[list(positions)] for block in done.taps.values()])  # [L, P, C]
+    engine_logits, taps = last_row(lm, source, ["blocks.*.resid_post"])
+    hidden = np.stack([block[list(positions)] for block in taps.values()])  # [L, P, C]
     layers, places, features = hidden.shape
     unembed = Unembed.of(lm)
     normed = unembed.norm(hidden.reshape(-1, features))
@@ -203,7 +189,7 @@ def lens(
         chosen=token is not None,
         ranks=np.array([rank for _, rank in scored]),
         chances=np.exp(np.array([chance for chance, _ in scored], np.float32)),
-        difference=float(np.abs(last - done.logits).max()),
+        difference=float(np.abs(last - engine_logits).max()),
     )
 
 

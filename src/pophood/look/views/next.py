@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from pophood.table import Table, count
 
 OFF = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
 EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown if no setting is given
-TOGETHER = "together"
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class NextView(View):
     left: tuple[SettingEffect, ...]
     logits: Floats
     asked: bool  # whether the caller gave the settings; otherwise they are examples
+    array_names = ("logits",)  # [V]
 
     @property
     def headline(self) -> str:
@@ -107,10 +107,6 @@ class NextView(View):
             "probabilities": Table(head, rows, title="probability under each setting (0: cannot be drawn)"),
         }
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the whole row of logits [V]."""
-        return {"logits": self.logits}
-
 
 def next(  # noqa: A001
     lm: LM,
@@ -134,7 +130,7 @@ def next(  # noqa: A001
     chains = settings_of(asked)
     check_k(k, lm.config.vocab_size)
     source = source_of(lm, text)
-    row = last_row(lm, source).logits
+    row, _ = last_row(lm, source)
     top = top_table(row, k, lm.bundle.tokenizer.token_text)
     ids = ranked(row, k)
     left = tuple(_effect(name, row, settings, ids) for name, settings in chains.items())
@@ -149,15 +145,10 @@ def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:
     """
     chains = {"raw": OFF}
     for name, value in (asked or EXAMPLES).items():
-        chains[f"{name} {value:g}"] = _with({name: value})
+        chains[f"{name} {value:g}"] = replace(OFF, **{name: value})  # type: ignore[arg-type]
     if len(asked) != 1:
-        chains[TOGETHER] = _with(asked) if asked else SamplingSettings()
+        chains["together"] = replace(OFF, **asked) if asked else SamplingSettings()  # type: ignore[arg-type]
     return chains
-
-
-def _with(values: dict[str, float]) -> SamplingSettings:
-    whole = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | values
-    return SamplingSettings(**whole)  # type: ignore[arg-type]
 
 
 def _effect(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[np.intp]) -> SettingEffect:

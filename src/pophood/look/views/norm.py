@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.look.arguments import checked_index, checked_name, trace_text
-from pophood.look.blocks import Block
 from pophood.look.source import PROMPT
 from pophood.look.view import View
 from pophood.model.lm import LM
@@ -38,6 +37,7 @@ class NormView(View):
     after: NDArray[np.float32]  # [T, C]
     gain: NDArray[np.float32]  # [C]
     shift: NDArray[np.float32] | None  # [C]; None for an RMS norm
+    array_names = ("before", "normalised", "after", "gain", "shift")
 
     @property
     def stages(self) -> tuple[NDArray[np.float32], ...]:
@@ -126,15 +126,6 @@ class NormView(View):
             ),
             "parameters": Table(("learned", "numbers", "mean", "smallest", "largest"), parameters),
         }
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `before`, `normalised`, `after` [token, feature]; `gain` and `shift` [feature]."""
-        arrays: dict[str, NDArray[np.generic]] = dict(zip(STAGES, self.stages, strict=True))
-        arrays["gain"] = self.gain
-        return arrays | ({"shift": self.shift} if self.shift is not None else {})
-
-    def picture(self) -> tuple[Block, ...]:
-        return tuple(self.tables().values())
 
     def quantiles(self, stage: int) -> NDArray[np.float64]:
         """Return the QUANTILES of every token's features at a stage: [5, T]."""

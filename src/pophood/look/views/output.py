@@ -8,18 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pophood.look.arguments import last_row, source_of
-from pophood.look.math.unembed import Floats, Unembed
+from pophood.look.math.unembed import Floats, Unembed, agreement
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.lm import LM
 from pophood.model.score import check_k
 from pophood.sampling.softmax import log_sum_exp, ranked
 from pophood.table import Table
-
-AGREED = 1e-3  # largest difference of logits between two computations that agree
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,7 @@ class OutputView(View):
     top: tuple[Scored, ...]
     total: float  # the sum of all e^(logit - largest)
     tied: bool
+    array_names = ("hidden", "logits", "engine_logits")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,25 +89,20 @@ class OutputView(View):
             if self.tied
             else "W_O is a matrix of its own (not tied to the token embedding)."
         )
-        largest = f"{self.difference:.1e}"
-        verdict = "within" if self.difference <= AGREED else "MORE than"
         return (
             tied,
-            f"The {self.shape[1]:,} logits by hand and from the engine differ by at most {largest}, "
-            f"{verdict} {AGREED:g}.",
+            f"The {self.shape[1]:,} logits by hand and from the engine differ by at most "
+            f"{agreement(self.difference)}.",
             "e^(logit - largest logit) gives the same probabilities as e^logit, and cannot overflow.",
             "The talk's library decodes greedily by default: it takes the largest logit.",
         )
 
     def tables(self) -> dict[str, Table]:
         """Return `softmax` (one row per token) and `steps` (with shapes and checks)."""
-        columns = (
-            *("token_id", "token_text", "logit"),
-            *("e^(logit - largest)", "divided by their sum", "softmax of the library"),
-        )
+        computed = ("e^(logit - largest)", "divided by their sum", "softmax of the library")
         rows = tuple((t.id, t.text, t.logit, t.exponential, t.probability, t.library) for t in self.top)
         softmax = Table(
-            columns,
+            ("token_id", "token_text", "logit", *computed),
             rows,
             bars="divided by their sum",
             title=f"softmax by hand: their sum over all {self.shape[1]:,} tokens is {self.total:.4f}",
@@ -127,10 +120,6 @@ class OutputView(View):
         )
         return {"softmax": softmax, "steps": Table(("step", "value"), steps)}
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `hidden`, `logits` (by hand) and `engine_logits`."""
-        return {"hidden": self.hidden, "logits": self.logits, "engine_logits": self.engine_logits}
-
 
 def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
     """Compute the logits and the softmax after `text` by hand, and compare them with the engine's.
@@ -141,23 +130,23 @@ def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
     """
     check_k(k, lm.config.vocab_size)
     source = source_of(lm, text)
-    done = last_row(lm, source, ["final_norm"])
-    hidden = done.taps["final_norm"][-1]
+    engine_logits, taps = last_row(lm, source, ["final_norm"])
+    hidden = taps["final_norm"][-1]
     logits = Unembed.of(lm).logits(hidden[None])[0]
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     total = float(exponentials.sum())
-    log_mass = log_sum_exp(done.logits)
+    log_mass = log_sum_exp(engine_logits)
     spell = lm.bundle.tokenizer.token_text
     top = tuple(
         Scored(
             id=i,
             text=spell(i),
             logit=float(logits[i]),
-            engine_logit=float(done.logits[i]),
+            engine_logit=float(engine_logits[i]),
             exponential=float(exponentials[i]),
             probability=float(exponentials[i]) / total,
-            library=float(np.exp(done.logits[i] - log_mass)),
+            library=float(np.exp(engine_logits[i] - log_mass)),
         )
-        for i in ranked(done.logits, k).tolist()
+        for i in ranked(engine_logits, k).tolist()
     )
-    return OutputView(source, hidden, logits, done.logits, top, total, lm.config.tied_output)
+    return OutputView(source, hidden, logits, engine_logits, top, total, lm.config.tied_output)

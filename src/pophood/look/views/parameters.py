@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from pophood.config import ModelConfig
@@ -30,10 +31,10 @@ class ParametersView(View):
     @property
     def groups(self) -> dict[str, int]:
         """Parameters by group: token embedding, positions, attention, feed-forward, norms, output matrix."""
-        sums: dict[str, int] = {}
+        sums: Counter[str] = Counter()
         for part in self.parts:
-            sums[part.group] = sums.get(part.group, 0) + part.parameters
-        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+            sums[part.group] += part.parameters
+        return dict(sums.most_common())
 
     @property
     def headline(self) -> str:
@@ -41,13 +42,9 @@ class ParametersView(View):
 
     @property
     def alt(self) -> str:
-        shares = ", ".join(
-            f"{group} {numbers:,} ({share_text(numbers / self.total)})"
-            for group, numbers in self.groups.items()
-        )
-        return (
-            f"Bars of the parameters of {model_title(self.source.model)}, {self.total:,} together: {shares}."
-        )
+        model, total = model_title(self.source.model), self.total
+        shares = [f"{group} {n:,} ({share_text(n / total)})" for group, n in self.groups.items()]
+        return f"Bars of the parameters of {model}, {total:,} together: {', '.join(shares)}."
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -68,10 +65,9 @@ class ParametersView(View):
             for part in self.parts
         )
         groups = tuple((group, numbers, numbers / self.total) for group, numbers in self.groups.items())
+        columns = ("part", "tensors", "shape", "parameters", "share")
         return {
-            "parameters": Table(
-                ("part", "tensors", "shape", "parameters", "share"), rows, bars="share", title=self.title
-            ),
+            "parameters": Table(columns, rows, bars="share", title=self.title),
             "groups": Table(("group", "parameters", "share"), groups, bars="share"),
         }
 
@@ -101,10 +97,9 @@ def share_text(share: float) -> str:
 def _bar(groups: dict[str, int]) -> tuple[str, str]:
     """Return a stacked bar with its legend, in block characters and in ASCII."""
     total = sum(groups.values())
-    fancy, plain = "█▓▒░▚▞", "#=+-:."
     width = max(len(group) for group in groups)
     texts = []
-    for marks in (fancy, plain):
+    for marks in ("█▓▒░▚▞", "#=+-:."):
         cells = [round(BAR * numbers / total) for numbers in groups.values()]
         bar = "".join(mark * cell for mark, cell in zip(marks, cells, strict=False))
         legend = [

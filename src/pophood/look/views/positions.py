@@ -134,14 +134,8 @@ class PositionsView(View):
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return `curve` and `similarity`, or `frequencies`, `cosines` and `scores`."""
-        if self.learned is not None:
-            return {"curve": self.learned.curve, "similarity": self.learned.similarity}
-        assert self.rotary is not None
-        return {
-            "frequencies": self.rotary.frequencies,
-            "cosines": self.rotary.cosines,
-            "scores": self.rotary.scores,
-        }
+        names = ("curve", "similarity") if self.rotary is None else ("frequencies", "cosines", "scores")
+        return {name: getattr(self.rotary or self.learned, name) for name in names}
 
     def picture(self) -> tuple[Block, ...]:
         first = (Lines("Positions", self.facts, self.facts), self.order.rows_table(), self.order.table())

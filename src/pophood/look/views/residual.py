@@ -32,6 +32,7 @@ class ResidualView(View):
     cosine: Floats  # [2, L, T]: between dX and X
     errors: Floats  # [2, L]: largest |X + dX - X_new|
     largest: float  # the largest number in any X_new, for comparison with the errors
+    array_names = ("stream", "added", "share", "cosine")
 
     @property
     def share(self) -> Floats:
@@ -93,23 +94,11 @@ class ResidualView(View):
             "tokens": Table(by_token, tuple(tokens), decimals=places),
         }
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return `stream`, `added`, `share`, `cosine` [sublayer, layer, token]."""
-        return {"stream": self.stream, "added": self.added, "share": self.share, "cosine": self.cosine}
-
     def picture(self) -> tuple[Block, ...]:
-        low, high = self.limits()
+        blocks = tuple(str(i) for i in range(self.share.shape[1]))
+        colours = (*self.limits(), "log10 of length of dX / length of X", True)
         heats = (
-            Heat(
-                f"What {name} adds",
-                self.log_share(s),
-                self.source.tokens,
-                tuple(str(i) for i in range(self.share.shape[1])),
-                low,
-                high,
-                "log10 of length of dX / length of X",
-                diverging=True,
-            )
+            Heat(f"What {name} adds", self.log_share(s), self.source.tokens, blocks, *colours)
             for s, name in enumerate(SUBLAYERS)
         )
         return (self.tables()["layers"], *heats)

@@ -38,6 +38,7 @@ class SurpriseView(View):
     log_probabilities: NDArray[np.float64]
     ranks: NDArray[np.int64]
     window: int
+    array_names = ("bits", "ranks")
 
     @property
     def bits(self) -> NDArray[np.float64]:
@@ -64,10 +65,9 @@ class SurpriseView(View):
     def headline(self) -> str:
         if not self.scored:
             return f"{quoted_end(self.source.text)} is one token: it has no context, so it has no surprisal"
-        tokens = f"{self.scored:,} token{'s' * (self.scored != 1)}"
         return (
             f"How surprising each token was to {self.source.model}: on average {self.mean_bits:.2f} bits "
-            f"over {tokens}, perplexity {self.perplexity:,.1f}"
+            f"over {count(self.scored, 'token')}, perplexity {self.perplexity:,.1f}"
         )
 
     @property
@@ -78,8 +78,7 @@ class SurpriseView(View):
         return (
             f"The text, each token on a colour that shows its surprisal in bits, with a colour bar. "
             f"{first:,} of {count(self.scored, 'token')} {'was' if self.scored == 1 else 'were'} "
-            f"the model's first guess. "
-            f"The most surprising: {worst or 'none'}."
+            f"the model's first guess. The most surprising: {worst or 'none'}."
         )
 
     @property
@@ -100,18 +99,10 @@ class SurpriseView(View):
 
     def tables(self) -> dict[str, Table]:
         """Return `tokens` (probability, bits and rank of each) and `summary` (mean and perplexity)."""
-        rows = []
-        for i, (id_, text) in enumerate(zip(self.source.ids, self.source.tokens, strict=True)):
-            value = float(self.log_probabilities[i])
-            known = not math.isnan(value)
-            rows.append(
-                (
-                    *(i, id_, text),
-                    math.exp(value) if known else None,
-                    float(self.bits[i]) if known else None,
-                    int(self.ranks[i]) if known else None,
-                )
-            )
+        measured = zip(self.log_probabilities.tolist(), self.bits.tolist(), self.ranks.tolist(), strict=True)
+        numbers = [(None,) * 3 if math.isnan(log) else (math.exp(log), *rest) for log, *rest in measured]
+        tokens = zip(self.source.ids, self.source.tokens, numbers, strict=True)
+        rows = tuple((i, id_, text, *values) for i, (id_, text, values) in enumerate(tokens))
         columns = ("position", "token_id", "token_text", "probability", "bits", "rank")
         mean, perplexity = (self.mean_bits, self.perplexity) if self.scored else (None, None)
         summary = (
@@ -122,13 +113,9 @@ class SurpriseView(View):
             ("first guesses that were right", int(np.count_nonzero(self.ranks == 1))),
         )
         return {
-            "tokens": Table(columns, tuple(rows), bars="probability", decimals={"bits": 2}),
+            "tokens": Table(columns, rows, bars="probability", decimals={"bits": 2}),
             "summary": Table(("figure", "value"), summary),
         }
-
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return the bits and ranks of every token [T]."""
-        return {"bits": self.bits, "ranks": self.ranks}
 
     def picture(self) -> tuple[Block, ...]:
         pieces = tuple(zip(self.source.tokens, self.bits.tolist(), strict=True))

@@ -104,17 +104,10 @@ class TokensView(View):
         return (*boxes, next(iter(self.tables().values())))
 
     def _comparison(self) -> Table:
+        sizes = [(len(cut.text), count_words(cut.text), len(cut.text.encode())) for cut in self.cuts]
         rows = tuple(
-            (
-                cut.label,
-                len(cut.text),
-                count_words(cut.text),
-                len(cut.text.encode()),
-                cut.count,
-                cut.per_character,
-                cut.per_word,
-            )
-            for cut in self.cuts
+            (cut.label, *size, cut.count, cut.per_character, cut.per_word)
+            for cut, size in zip(self.cuts, sizes, strict=True)
         )
         ratios = ("tokens_per_character", "tokens_per_word")
         columns = (self._label, "characters", "words", "bytes", "tokens", *ratios)
@@ -150,15 +143,13 @@ def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = Fals
 def _cut(lm: LM, label: str, text: str) -> Cut:
     if not text:
         raise BadInput(f"text {label} is empty: give at least one character")
-    tokenizer = lm.bundle.tokenizer
-    ids = tuple(lm.tokenize(text))
-    start = len(tokenizer.start_ids)
-    return Cut(label, text, ids, tuple(tokenizer.token_text(id_) for id_ in ids), start)
+    source = ViewSource.of(lm, text)
+    return Cut(label, text, source.ids, source.tokens, len(lm.bundle.tokenizer.start_ids))
 
 
 def _token_table(cut: Cut) -> Table:
-    rows = tuple((i, id_, token) for i, (id_, token) in enumerate(zip(cut.ids, cut.tokens, strict=True)))
-    return Table(("position", "token_id", "token_text"), rows)
+    rows = zip(range(len(cut.ids)), cut.ids, cut.tokens, strict=True)
+    return Table(("position", "token_id", "token_text"), tuple(rows))
 
 
 def _quoted(text: str) -> str:
