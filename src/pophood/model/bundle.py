@@ -316,15 +316,11 @@ _GGUF_SOURCE = ("general.repo_url", "general.url", "general.source.repo_url", "g
 
 def _unusable_stops(settings: FolderSettings) -> list[str]:
     """Report the stop tokens of the JSON files that are not ids, which the tokenizer leaves out."""
-    remarks: list[str] = []
-    for name, content in (("generation_config.json", settings.generation), ("config.json", settings.config)):
-        value = content.get("eos_token_id")
-        remarks += [
-            f"{settings.folder / name} names the stop token {short(entry)}; wanted a token's id: left out"
-            for entry in (value if isinstance(value, list) else [value])
-            if entry is not None and type(entry) is not int
-        ]
-    return remarks
+    return [
+        f"{settings.folder / name} names the stop token {short(entry)}; wanted a token's id: left out"
+        for name, entry in settings.named_stops()
+        if entry is not None and type(entry) is not int
+    ]
 
 
 def _text(metadata: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:

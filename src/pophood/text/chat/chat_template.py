@@ -201,10 +201,9 @@ def load_template_folder(
             raise BadFile(f"chat_template.jinja is not UTF-8 at byte {error.start:,}") from error
     if source is None:
         source = _object(folder / "chat_template.json").get("chat_template")
-    if source is None and tokenizer_config is None:
-        tokenizer_config = _object(folder / "tokenizer_config.json")
-    if source is None and tokenizer_config is not None:
-        source = tokenizer_config.get("chat_template")
+    if source is None:
+        config = _object(folder / "tokenizer_config.json") if tokenizer_config is None else tokenizer_config
+        source = config.get("chat_template")
     return _template(source, names)
 
 

@@ -138,11 +138,9 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         try:
             return obj[argument]
         except (TypeError, LookupError, AttributeError):
-            return (
-                self._reach(obj, argument)
-                if isinstance(argument, str)
-                else self.undefined(obj=obj, name=argument)
-            )
+            if isinstance(argument, str):
+                return self._reach(obj, argument)
+            return self.undefined(obj=obj, name=argument)
 
     def _reach(self, obj: Any, name: str) -> Any:
         for kind, allowed in _METHODS.items():
@@ -236,20 +234,14 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if name in _TEXT_FILTERS and not isinstance(args[0], str):
                 args = (_as_text(self, args[0]), *args[1:])
             self._check_filter(name, args, kwargs)
-            if wanted is _PassArg.context:
-                args = (context, *args)
-            elif wanted is _PassArg.environment:
-                args = (self, *args)
-            elif wanted is _PassArg.eval_context:
-                args = (context.eval_ctx, *args)
+            if wanted is not None:  # some of Jinja's filters take one of these before the value
+                first = {"context": context, "environment": self, "eval_context": context.eval_ctx}
+                args = (first[wanted.name], *args)
             result = self.budget.checked(function(*args, **kwargs))
-            if (
-                isinstance(result, str)
-                and name not in _PASS_THROUGH
-                and not (name in _FOLLOW_SOURCES and isinstance(result, SourcedText))
-            ):
-                return tainted(result, sources_in((args, kwargs)))
-            return result
+            follows = name in _FOLLOW_SOURCES and isinstance(result, SourcedText)
+            if not isinstance(result, str) or name in _PASS_THROUGH or follows:
+                return result
+            return tainted(result, sources_in((args, kwargs)))
 
         return guarded
 

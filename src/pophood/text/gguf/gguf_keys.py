@@ -48,33 +48,23 @@ class Keys:
 
     def texts(self, key: str) -> list[str]:
         """Return a list of texts; BadFile without the key."""
-        value = self._list(key)
-        if value is None:
+        texts = self._list(key, {str}, "texts")
+        if texts is None:
             raise BadFile(f"the GGUF file has no {PREFIX}{key}: take another conversion of the model")
-        if not set(map(type, value)) <= {str}:
-            raise BadFile(f"{PREFIX}{key} of the GGUF file is not a list of texts")
-        return value
+        return texts
 
     def integers(self, key: str, size: int) -> list[int] | None:
         """Return `size` whole numbers, or None without the key."""
-        value = self._list(key, size)
-        if value is not None and not set(map(type, value)) <= {int}:
-            raise BadFile(f"{PREFIX}{key} of the GGUF file is not a list of whole numbers")
-        return value
+        return self._list(key, {int}, "whole numbers", size)
 
     def numbers(self, key: str, size: int) -> list[float] | None:
         """Return `size` finite numbers, or None without the key."""
-        value = self._list(key, size)
-        if value is None:
-            return None
-        if not set(map(type, value)) <= {int, float} or not all(map(math.isfinite, value)):
-            raise BadFile(f"{PREFIX}{key} of the GGUF file is not a list of finite numbers")
-        return value
+        return self._list(key, {int, float}, "finite numbers", size)
 
     def _get(self, key: str) -> object:
         return self._metadata.get(PREFIX + key)
 
-    def _list(self, key: str, size: int | None = None) -> list[Any] | None:
+    def _list(self, key: str, types: set[type], what: str, size: int | None = None) -> list[Any] | None:
         value = self._get(key)
         if value is None:
             return None
@@ -83,4 +73,8 @@ class Keys:
             raise BadFile(f"{PREFIX}{key} of the GGUF file is {type(value).__name__}, not a list")
         if size is not None and len(items) < size:
             raise BadFile(f"{PREFIX}{key} of the GGUF file has {len(items):,} entries for {size:,} tokens")
-        return items if size is None else items[:size]
+        items = items[:size]
+        given = set(map(type, items))
+        if not given <= types or (float in given and not all(map(math.isfinite, items))):
+            raise BadFile(f"{PREFIX}{key} of the GGUF file is not a list of {what}")
+        return items

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.gguf_keys import PREFIX, Keys
 from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS, DEFAULT, ELSEWHERE, WordCut
-from pophood.text.hf.stages import Decoding
+from pophood.text.hf.hf_tokenizers import AddedToken
 from pophood.text.hf.tokenizer_json import Merges, Parts, build_encoder
 from pophood.text.score_merges import ScoreEncoder
 from pophood.text.stop_tokens import END_NAMES, Stops, TemplateEnds, add_conventional_ends, add_stop
@@ -207,8 +207,6 @@ def _is_union(token: str, ids: Mapping[str, int]) -> bool:
 
 
 def _byte_parts(words: GgufVocabulary, cut: WordCut) -> tuple[Encoder, Vocabulary]:
-    from pophood.text.hf.hf_tokenizers import AddedToken
-
     added = tuple(
         AddedToken(token, special=kind != USER_DEFINED)
         for token, kind in zip(words.tokens, words.types, strict=True)
@@ -218,9 +216,7 @@ def _byte_parts(words: GgufVocabulary, cut: WordCut) -> tuple[Encoder, Vocabular
         vocab={token: id_ for id_, token in enumerate(words.tokens)},
         merges=words.merges,
         options={"ignore_merges": cut.ignore_merges},
-        normalizer=None,
         pre_tokenizer=cut.in_gguf,
-        decoding=Decoding("bytes", byte_tokens=False, drops_first_space=False),
         added=added,
     )
     return build_encoder(parts, [words.tokens[id_] for id_ in words.named.values() if id_ is not None])

@@ -20,16 +20,19 @@ Step = dict[str, Any]  # one pre-tokenizer, as tokenizer.json writes it
 DEFAULT = "default"  # llama.cpp's name for its behaviour without a name
 
 
-def _byte_level(use_regex: bool = False) -> Step:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+def byte_level(use_regex: bool = False, add_prefix_space: bool = False) -> Step:
+    """Return the step that spells bytes; with `use_regex` it splits words as GPT-2 does."""
+    flags = {"add_prefix_space": add_prefix_space, "trim_offsets": True, "use_regex": use_regex}
+    return {"type": "ByteLevel", **flags}
 
 
-def _split(pattern: str) -> Step:
+def split(pattern: str) -> Step:
+    """Return the step that makes every match of a pattern a word of its own."""
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
 def _splits(*patterns: str) -> tuple[Step, ...]:
-    return (*map(_split, patterns), _byte_level())
+    return (*map(split, patterns), byte_level())
 
 
 _EACH_DIGIT: Step = {"type": "Digits", "individual_digits": True}
@@ -58,15 +61,16 @@ class WordCut:
         for step in steps:
             if step["type"] == "Split":
                 step["pattern"] = {"Regex": p.spelled_out(step["pattern"]["Regex"])}
-        return _sequence(steps)
+        return sequence(steps)
 
     @property
     def in_folder(self) -> Step:
         """The pre-tokenizer to write into a tokenizer.json, so that a GGUF file's ids stay the same."""
-        return _sequence(list(self.differing or self.published))
+        return sequence(list(self.differing or self.published))
 
 
-def _sequence(steps: list[Step]) -> Step:
+def sequence(steps: list[Step]) -> Step:
+    """Return the pre-tokenizer that takes these steps in order."""
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
 
 
@@ -76,11 +80,11 @@ CUTS = (
             *("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "gigachat"),
             *("trillion", "granite-docling", "a.x-4.0", "mellum"),
         ),
-        (_byte_level(use_regex=True),),
+        (byte_level(use_regex=True),),
     ),
     WordCut(
         ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"),
-        (_EACH_DIGIT, _byte_level(use_regex=True)),
+        (_EACH_DIGIT, byte_level(use_regex=True)),
     ),
     WordCut(
         ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
@@ -114,8 +118,8 @@ CUTS = (
     WordCut(
         ("deepseek-llm",),
         (
-            *map(_split, (p.NEWLINE, p.DEEPSEEK_LETTERS, p.DEEPSEEK_PUNCTUATION, p.LAST_SPACES)),
-            *(_split(p.DEEPSEEK_EAST_ASIAN), _EACH_DIGIT, _byte_level()),
+            *map(split, (p.NEWLINE, p.DEEPSEEK_LETTERS, p.DEEPSEEK_PUNCTUATION, p.LAST_SPACES)),
+            *(split(p.DEEPSEEK_EAST_ASIAN), _EACH_DIGIT, byte_level()),
         ),
         _splits(
             *(p.NEWLINE, p.DEEPSEEK_LETTERS, p.DEEPSEEK_PUNCTUATION_IN_LLAMA_CPP, p.LAST_SPACES),
@@ -125,8 +129,8 @@ CUTS = (
     WordCut(
         ("deepseek-coder",),
         (
-            *map(_split, (p.NEWLINE, p.CODER_LETTERS, p.CODER_PUNCTUATION, p.DEEPSEEK_EAST_ASIAN)),
-            *(_EACH_DIGIT, _byte_level()),
+            *map(split, (p.NEWLINE, p.CODER_LETTERS, p.CODER_PUNCTUATION, p.DEEPSEEK_EAST_ASIAN)),
+            *(_EACH_DIGIT, byte_level()),
         ),
         _splits(
             *(p.NEWLINE, p.CODER_LETTERS, p.CODER_PUNCTUATION),
@@ -141,11 +145,11 @@ CUTS = (
     WordCut(("minicpm5",), _splits(p.THREE_DIGITS, p.MINICPM5), ignore_merges=True),
     WordCut(("jais-2",), _splits(p.JAIS2)),
     WordCut(("ufakzeka",), _splits(p.UFAKZEKA)),
-    WordCut(("viking",), (_split(p.BLOOM), _EACH_DIGIT, _byte_level())),
+    WordCut(("viking",), (split(p.BLOOM), _EACH_DIGIT, byte_level())),
     WordCut(("bloom", "poro-chat", "gpt3-finnish"), _splits(p.BLOOM)),
     WordCut(
         ("falcon",),
-        (_PUNCTUATION_RUNS, _byte_level(use_regex=True), _DIGIT_RUNS, _split(p.THREE_ASCII_DIGITS)),
+        (_PUNCTUATION_RUNS, byte_level(use_regex=True), _DIGIT_RUNS, split(p.THREE_ASCII_DIGITS)),
         _splits(p.FALCON_PUNCTUATION, p.GPT2, p.THREE_ASCII_DIGITS),
     ),
     WordCut((DEFAULT,), _splits(p.DEFAULT_PUNCTUATION, p.GPT2, p.DIGITS, p.THREE_ASCII_DIGITS)),
@@ -226,7 +230,7 @@ def with_fast_patterns(pre_tokenizer: object) -> object:
 def _names_by_steps() -> dict[tuple[tuple[str, ...], bool], WordCut]:
     cuts: dict[tuple[tuple[str, ...], bool], WordCut] = {}
     for cut in CUTS:
-        for stage in (_sequence(list(cut.published)), cut.in_gguf, cut.in_folder):
+        for stage in (sequence(list(cut.published)), cut.in_gguf, cut.in_folder):
             cuts.setdefault((steps_of(stage), cut.ignore_merges), cut)
     return cuts
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pophood.errors import BadFile, NotFound, Unsupported
 from pophood.formats.json_file import read_json
 from pophood.text.gguf.patterns import QWEN2, QWEN35
+from pophood.text.gguf.pretokenizers import byte_level, sequence, split
 from pophood.text.hf.hf_tokenizers import AddedToken
 from pophood.text.hf.settings import FolderSettings, token_text
-from pophood.text.hf.stages import Decoding
 from pophood.text.hf.tokenizer_json import (
     Parts,
     build_encoder,
@@ -138,22 +137,10 @@ def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settin
         )
     pattern = _CLASSES[kind]
     space = settings.tokenizer.get("add_prefix_space") is True
-    cut: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": space, "trim_offsets": True}
-    cut["use_regex"] = pattern is None
-    normalizer = None
-    if pattern is not None:
-        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-        cut = {"type": "Sequence", "pretokenizers": [split, cut]}
-        normalizer = {"type": "NFC"}
-    return Parts(
-        vocab=vocab,
-        merges=merges,
-        options={},
-        normalizer=normalizer,
-        pre_tokenizer=cut,
-        decoding=Decoding("bytes", byte_tokens=False, drops_first_space=False),
-        added=(),
-    )
+    spelling = byte_level(use_regex=pattern is None, add_prefix_space=space)
+    if pattern is None:
+        return Parts(vocab, merges, spelling)
+    return Parts(vocab, merges, sequence([split(pattern), spelling]), normalizer={"type": "NFC"})
 
 
 def _class_of(settings: FolderSettings) -> str:
@@ -226,14 +213,11 @@ def _start_ids(settings: FolderSettings, parts: Parts) -> tuple[tuple[int, ...],
 
 def _stops(settings: FolderSettings, vocabulary: Vocabulary, template_ends: TemplateEnds | None) -> Stops:
     stops: dict[int, str] = {}
-    for where, source in (("generation_config.json", settings.generation), ("config.json", settings.config)):
-        value = source.get("eos_token_id")
-        for id_ in value if isinstance(value, list) else [value]:
-            if type(id_) is not int:  # null, or not an id, which `open_bundle` reports
-                continue
-            # transformers writes 50256 into the config of every GPT-2, however small its vocabulary.
-            if 0 <= id_ < vocabulary.size:
-                add_stop(stops, id_, where)
+    for where, id_ in settings.named_stops():
+        # An entry that is not an id is reported by `open_bundle`. transformers writes 50256 into the config
+        # of every GPT-2, however small its vocabulary.
+        if type(id_) is int and 0 <= id_ < vocabulary.size:
+            add_stop(stops, id_, where)
     for where, source in (
         ("tokenizer_config.json", settings.tokenizer),
         ("special_tokens_map.json", settings.special_map),

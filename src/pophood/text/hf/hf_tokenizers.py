@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, one_line
@@ -26,7 +26,10 @@ NEVER_IN_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that is cut out of the text before anything else (special ones only on request)."""
+    """A token that is cut out of the text before anything else (special ones only on request).
+
+    The fields are those of the library's class of that name.
+    """
 
     content: str
     special: bool
@@ -43,10 +46,8 @@ def library_errors(kind: type[PophoodError], what: str) -> Iterator[None]:
         yield
     except PophoodError:
         raise
-    except Exception as error:
-        raise kind(f"{what}: {one_line(error)}") from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise kind(f"{what}: {one_line(error)}") from error
 
@@ -141,19 +142,7 @@ class LibraryEncoder:
         with library_errors(BadFile, "the tokenizer's parts cannot be built"):
             tokenizer = Tokenizer.from_str(self._stages)
             tokenizer.model = self._model
-            tokenizer.add_tokens(
-                [
-                    LibraryToken(
-                        token.content,
-                        special=token.special,
-                        lstrip=token.lstrip,
-                        rstrip=token.rstrip,
-                        single_word=token.single_word,
-                        normalized=token.normalized,
-                    )
-                    for token in added
-                ]
-            )
+            tokenizer.add_tokens([LibraryToken(**asdict(token)) for token in added])
         for token in added if expected else ():
             if tokenizer.token_to_id(token.content) != self._ids[token.content]:
                 raise BadFile(
@@ -164,16 +153,9 @@ class LibraryEncoder:
     def _assemble_marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
         """Build a tokenizer that knows the special tokens only by secret names, so no text can spell them."""
         secret = secrets.token_hex(8)
-        marks = {
-            self._ids[token.content]: f"\U0010fff0{secret}.{self._ids[token.content]}\U0010fff1"
-            for token in self._added
-            if token.special
-        }
-        renamed = [
-            AddedToken(marks[self._ids[token.content]], False, token.lstrip, token.rstrip)
-            for token in self._added
-            if token.special
-        ]
+        special = {self._ids[token.content]: token for token in self._added if token.special}
+        marks = {id_: f"\U0010fff0{secret}.{id_}\U0010fff1" for id_ in special}
+        renamed = [AddedToken(marks[id_], False, t.lstrip, t.rstrip) for id_, t in special.items()]
         ordinary = [token for token in self._added if not token.special]
         tokenizer = self._assemble([*ordinary, *renamed], expected=False)
         meaning = {tokenizer.token_to_id(mark): id_ for id_, mark in marks.items()}

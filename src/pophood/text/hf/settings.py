@@ -6,7 +6,7 @@ tokenizer_config.json has no `added_tokens_decoder`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,18 @@ class FolderSettings:
         for source in (self.tokenizer, self.special_map):
             for key in _LISTS:
                 value = source.get(key)
-                listed = (
-                    value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-                )
-                for entry in listed:
+                value = list(value.values()) if isinstance(value, dict) else value
+                for entry in value if isinstance(value, list) else ():
                     text = token_text(entry)
                     if text is not None:
                         entries.setdefault(text, entry)
         return entries
+
+    def named_stops(self) -> Iterator[tuple[str, object]]:
+        """Yield (file name, entry of its `eos_token_id`); an entry need not be an id."""
+        for name, content in (("generation_config.json", self.generation), ("config.json", self.config)):
+            value = content.get("eos_token_id")
+            yield from ((name, entry) for entry in (value if isinstance(value, list) else [value]))
 
     def special_entries(self) -> dict[str, object]:
         """Return every special token, named ones first: text -> entry in the file that counts."""

@@ -18,11 +18,7 @@ MOST_ADDED = 16  # characters that one stage may put in place of another
 MOST_STAGES = 32
 
 _NORMALIZERS = {
-    "NFC": set[str](),
-    "NFD": set[str](),
-    "NFKC": set[str](),
-    "NFKD": set[str](),
-    "Lowercase": set[str](),
+    **{kind: set[str]() for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")},
     "Prepend": {"prepend"},
     "Replace": {"pattern", "content"},
 }
@@ -54,6 +50,9 @@ class Decoding:
     spelling: Spelling
     byte_tokens: bool
     drops_first_space: bool
+
+
+BYTE_LEVEL = Decoding("bytes", byte_tokens=False, drops_first_space=False)
 
 
 def check_normalizer(stage: object) -> None:
@@ -97,7 +96,7 @@ def read_decoder(stage: object) -> Decoding:
     steps = _flat(stage, "decoder", "decoders", _DECODERS)
     types = [step["type"] for step in steps]
     if types == ["ByteLevel"]:
-        return Decoding("bytes", byte_tokens=False, drops_first_space=False)
+        return BYTE_LEVEL
     if "ByteLevel" in types or not steps:
         raise Unsupported(f"the decoder {' + '.join(types) or 'null'} of tokenizer.json is not understood")
     drops = False
@@ -168,9 +167,9 @@ def _flat(stage: object, what: str, plural: str, known: dict[str, set[str]]) -> 
             continue
         if not isinstance(kind, str) or kind not in known:
             raise Unsupported(f"the {what} {str(kind)[:60]!r} is not understood; known: {', '.join(known)}")
-        unknown = sorted(step.keys() - known[kind] - {"type"})
-        if unknown:
-            raise Unsupported(f"the {what} {kind} of tokenizer.json has an unknown key {unknown[0][:60]!r}")
+        refuse_unknown(
+            step, known[kind] | {"type"}, f"the {what} {kind} of tokenizer.json has an unknown key"
+        )
         steps.append(step)
     return steps
 
@@ -184,6 +183,13 @@ def _check_literal(step: dict[str, Any]) -> None:
         )
     if not isinstance(pattern.get("String"), str) or not pattern["String"]:
         raise BadFile(f"the {step['type']} of tokenizer.json has no text to look for")
+
+
+def refuse_unknown(given: dict[str, Any], known: set[str], what: str) -> None:
+    """Raise Unsupported, with the first key in alphabetical order, for keys that are not `known`."""
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        raise Unsupported(f"{what} {unknown[0][:60]!r}")
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

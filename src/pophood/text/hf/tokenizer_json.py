@@ -7,18 +7,20 @@ vocab.json with merges.txt, and from OpenAI's encoder.json with vocab.bpe.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.pretokenizers import with_fast_patterns
 from pophood.text.hf.hf_tokenizers import AddedToken, LibraryEncoder, bpe_model, missing_bytes
 from pophood.text.hf.stages import (
+    BYTE_LEVEL,
     Decoding,
     check_normalizer,
     check_pre_tokenizer,
     read_decoder,
     read_start_ids,
+    refuse_unknown,
     writes_spaces,
 )
 from pophood.text.vocabulary import Vocabulary
@@ -54,19 +56,17 @@ class Parts:
 
     vocab: dict[str, int]
     merges: Merges
-    options: dict[str, Any]
-    normalizer: object
     pre_tokenizer: object
-    decoding: Decoding
-    added: tuple[AddedToken, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    normalizer: object = None
+    decoding: Decoding = BYTE_LEVEL
+    added: tuple[AddedToken, ...] = ()
     start_ids: tuple[int, ...] = ()
 
 
 def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     """Return the parts of a parsed tokenizer.json; Unsupported if not understood, BadFile if wrong."""
-    unknown = sorted(document.keys() - _DOCUMENT_KEYS)
-    if unknown:
-        raise Unsupported(f"tokenizer.json has an unknown part {unknown[0][:60]!r}")
+    refuse_unknown(document, _DOCUMENT_KEYS, "tokenizer.json has an unknown part")
     model = document.get("model")
     if not isinstance(model, dict):
         raise BadFile("tokenizer.json has no model")
@@ -76,7 +76,7 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     decoding = read_decoder(document.get("decoder"))
     if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(document.get("normalizer")):
         # Mistral's tekken and Llama 3, saved by a SentencePiece class, have a decoder that undoes nothing.
-        decoding = Decoding("bytes", byte_tokens=False, drops_first_space=False)
+        decoding = BYTE_LEVEL
     if spells_bytes != (decoding.spelling == "bytes"):
         raise Unsupported(
             "the decoder of tokenizer.json does not undo its pre_tokenizer: one of them is ByteLevel"
@@ -110,14 +110,13 @@ def read_merges(merges: object) -> Merges:
         raise BadFile("the merges are not a list")
     pairs: Merges = []
     for merge in merges:
-        pair = (
-            tuple(merge.split(" "))
-            if isinstance(merge, str)
-            else tuple(merge)
-            if isinstance(merge, list)
-            else ()
-        )
-        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], str):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or type(pair[0]) is not str
+            or type(pair[1]) is not str
+        ):
             raise BadFile(f"merge {len(pairs) + 1:,} is {str(merge)[:60]!r}, not two tokens")
         pairs.append((pair[0], pair[1]))
     return pairs
@@ -134,13 +133,10 @@ def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder
     reachable = _reachable(wanted - declared.keys(), parts.merges)
     special = (wanted - reachable) | {token.content for token in parts.added if token.special}
     added = [
-        AddedToken(
-            token.content,
-            token.content in special,
-            token.lstrip,
-            token.rstrip,
-            token.single_word,
-            token.normalized and token.content not in wanted,
+        replace(
+            token,
+            special=token.content in special,
+            normalized=token.normalized and token.content not in wanted,
         )
         for token in parts.added
     ]
@@ -196,9 +192,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     kind = model.get("type", "BPE")
     if kind != "BPE":
         raise Unsupported(f"the tokenizer model {str(kind)[:60]!r} is not understood; BPE is")
-    unknown = sorted(model.keys() - _MODEL_KEYS)
-    if unknown:
-        raise Unsupported(f"the BPE model of tokenizer.json has an unknown key {unknown[0][:60]!r}")
+    refuse_unknown(model, _MODEL_KEYS, "the BPE model of tokenizer.json has an unknown key")
     if model.get("dropout"):
         raise Unsupported("the tokenizer has dropout: the same text would get different ids each time")
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
