@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pophood.errors import BadInput
 from pophood.generate.prefix import Decoder, PrefixCache
@@ -22,9 +22,7 @@ from pophood.generate.settings import GenerateSettings, Truncation, fit
 from pophood.generate.stops import StopStrings
 from pophood.sampling import Choice, chain, draw_seed, measures, ranked
 from pophood.sampling.softmax import Floats
-
-if TYPE_CHECKING:
-    from pophood.text.tokenizer import TextStream, Tokenizer
+from pophood.text.tokenizer import TextStream, Tokenizer
 
 Finish = Literal["stop", "length", "context", "stop_string"]
 Top = tuple[int, str, float, float]  # id, text, logit, probability
@@ -87,9 +85,8 @@ class Timings:
     @property
     def decode_rate(self) -> float | None:
         """New tokens per second over all samples."""
-        return (
-            self.decode_tokens / self.decode_seconds if self.decode_tokens and self.decode_seconds else None
-        )
+        measured = self.decode_tokens and self.decode_seconds
+        return self.decode_tokens / self.decode_seconds if measured else None
 
 
 class Run(Iterator[Token]):
@@ -254,8 +251,6 @@ class Run(Iterator[Token]):
     # ---- samples and their sequences ----
 
     def _sample(self, number: int, sequence: int) -> _Sample:
-        from pophood.text.tokenizer import TextStream
-
         specials = self._tokenizer.specials
         continues = any(token not in specials for token in self.prompt_ids)
         stream = TextStream(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,10 @@ from pophood.formats.json_file import read_json
 from pophood.formats.parts import part_of
 from pophood.formats.sniff import weights_at
 from pophood.sampling import GGUF_NAMES, HF_NAMES, read_suggestions
-
-if TYPE_CHECKING:
-    from pophood.text.chat.chat_template import ChatTemplate
-    from pophood.text.hf.settings import FolderSettings
-    from pophood.text.tokenizer import Tokenizer
+from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.hf.settings import FolderSettings
+from pophood.text.load import load_text_folder, load_text_gguf
+from pophood.text.tokenizer import Tokenizer
 
 
 class Weights(Mapping[str, NDArray[np.float32]]):
@@ -185,9 +184,7 @@ class Bundle:
     licence: str | None
     source: str | None
     precisions: dict[str, int]  # stored type -> bytes of weights
-    suggestion_faults: dict[str, str] = field(
-        default_factory=dict
-    )  # setting -> why its suggestion is left out
+    suggestion_faults: dict[str, str] = field(default_factory=dict)  # setting -> why it is left out
     remarks: tuple[str, ...] = ()  # a line about each thing in the files that is left out or doubtful
 
 
@@ -212,29 +209,25 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         bundle = open_bundle("models/gpt2")
         bundle.weights["transformer.wte.weight"][464]
     """
-    from pophood.text.load import load_text_folder, load_text_gguf
-
     path = Path(path)
     opened = open_weights(path)
     folder, metadata = opened.path.parent, opened.metadata
     with _naming(opened.path if opened.file_format == "gguf" else folder):
         if opened.file_format == "gguf":
             tokenizer, template = load_text_gguf(metadata)
-            suggestions, remarks = read_suggestions(metadata, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}"), []
+            suggestions = read_suggestions(metadata, GGUF_NAMES, f"{opened.path}: {GGUF_PLACE}")
+            name, stops = _file_name(opened.path), list[str]()
             licence, source = _text(metadata, _GGUF_LICENCE), _text(metadata, _GGUF_SOURCE)
         else:
-            from pophood.text.hf.settings import FolderSettings
-
             settings = FolderSettings(folder, metadata)
             tokenizer, template = load_text_folder(settings)
             place = str(folder / "generation_config.json")
-            suggestions, remarks = (
-                read_suggestions(settings.generation, HF_NAMES, place),
-                _unusable_stops(settings),
-            )
+            suggestions = read_suggestions(settings.generation, HF_NAMES, place)
+            name, stops = _folder_name(folder), _unusable_stops(settings)
             licence, source = _licence_of_card(folder / "README.md"), None
+    faults = (f"{fault}: left out" for fault in suggestions.faults.values())
     return Bundle(
-        name=_file_name(opened.path) if opened.file_format == "gguf" else _folder_name(folder),
+        name=name,
         path=path,
         file_format=opened.file_format,
         config=opened.config,
@@ -246,12 +239,7 @@ def open_bundle(path: str | PathLike[str]) -> Bundle:
         source=source,
         precisions=opened.weights.precisions,
         suggestion_faults=suggestions.faults,
-        remarks=(
-            *opened.remarks,
-            *tokenizer.notes,
-            *remarks,
-            *(f"{fault}: left out" for fault in suggestions.faults.values()),
-        ),
+        remarks=(*opened.remarks, *tokenizer.notes, *stops, *faults),
     )
 
 
@@ -259,29 +247,26 @@ def open_weights(path: Path) -> OpenedWeights:
     """Open configuration and weights of a folder or a .gguf file; raises the errors of `open_bundle`."""
     weights_path = weights_at(path)
     kind = identify(weights_path)
-    with _naming(weights_path if kind == "gguf" else weights_path.parent):
-        return _open_weights(weights_path, kind)
-
-
-def _open_weights(weights_path: Path, kind: str) -> OpenedWeights:
-    if kind == "gguf":
-        gguf = open_gguf(weights_path)
-        config = config_from_gguf(gguf.metadata, gguf.tensors)
-        weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
-        return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
-    config_json = read_json(weights_path.parent / "config.json")
-    config = config_from_hf(config_json)
-    sharded = kind == "index" or part_of(weights_path.name) is not None
-    tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
-    remarks: tuple[str, ...] = ()
-    if config.tied_output and has_own_output(family_of(config), tensors):
-        config = replace(config, tied_output=False)
-        remarks = (
-            f"{weights_path.parent}: config.json ties the output to the token matrix, but the file"
-            " holds another output matrix: both are used, as in transformers 5 (not so in transformers 4)",
-        )
-    weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
-    return OpenedWeights(weights_path, "safetensors", config, weights, config_json, remarks)
+    folder = weights_path.parent
+    with _naming(weights_path if kind == "gguf" else folder):
+        if kind == "gguf":
+            gguf = open_gguf(weights_path)
+            config = config_from_gguf(gguf.metadata, gguf.tensors)
+            weights = Weights(family_of(config), locate(family_of(config), config, "gguf", gguf.tensors))
+            return OpenedWeights(weights_path, "gguf", config, weights, gguf.metadata)
+        config_json = read_json(folder / "config.json")
+        config = config_from_hf(config_json)
+        sharded = kind == "index" or part_of(weights_path.name) is not None
+        tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
+        remarks: tuple[str, ...] = ()
+        if config.tied_output and has_own_output(family_of(config), tensors):
+            config = replace(config, tied_output=False)
+            remarks = (
+                f"{folder}: config.json ties the output to the token matrix, but the file holds another"
+                " output matrix: both are used, as in transformers 5 (not so in transformers 4)",
+            )
+        weights = Weights(family_of(config), locate(family_of(config), config, "safetensors", tensors))
+        return OpenedWeights(weights_path, "safetensors", config, weights, config_json, remarks)
 
 
 @contextmanager

@@ -7,28 +7,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pophood import hub
 from pophood.adapters.adapter import Adapter
+from pophood.adapters.open import open_adapter, template_of
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
+from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
 from pophood.model.bundle import Bundle, Weights, open_bundle
 from pophood.model.engine import CancelFlag, Engine, Rows
+from pophood.model.score import Score, check_k, score_ids, top_table
+from pophood.model.trace import Trace, TracePlan, plan_trace, trace
+from pophood.sampling import SamplingSettings
 from pophood.table import Table, count
-
-if TYPE_CHECKING:
-    from pophood.generate import GenerateSettings, PrefixCache, Run, Token
-    from pophood.hub import Located
-    from pophood.model.score import Score
-    from pophood.model.trace import Trace, TracePlan
-    from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat
+from pophood.text.chat.thoughts import thought_tags
 
 Text = str | Sequence[int]  # a prompt: text, or token ids
 AdapterSource = Adapter | str | PathLike[str]  # an adapter, a PEFT folder, or a .gguf file
@@ -102,9 +103,6 @@ class LM:
 
             lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
         """
-        from pophood.adapters.open import open_adapter, template_of
-        from pophood.text.chat.chat_template import ChatTemplate
-
         opened: list[tuple[Adapter, float]] = []
         places: list[tuple[str, float]] = []
         template = self._own_template
@@ -145,8 +143,6 @@ class LM:
 
     def next(self, text: Text, k: int = 10) -> Table:
         """Return a table of the k likeliest next tokens: token_id, token_text, logit, probability."""
-        from pophood.model.score import check_k, top_table
-
         check_k(k, self.config.vocab_size)
         return top_table(self._logits(text, "last")[0], k, self.bundle.tokenizer.token_text)
 
@@ -159,8 +155,6 @@ class LM:
 
         `lm.score("...").perplexity`
         """
-        from pophood.model.score import score_ids
-
         ids = self.tokenize(text) if isinstance(text, str) else list(text)
         return score_ids(self.engine, ids, window=window, overlap=overlap, **options)
 
@@ -183,8 +177,6 @@ class LM:
 
             for token in lm.stream("Once upon a time"): print(token.text, end="")
         """
-        from pophood.generate import generate
-
         ids = self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else prompt
         return generate(
             self.engine, self.bundle.tokenizer, ids, _generate_settings(settings), self._prefix, cancel
@@ -228,10 +220,6 @@ class LM:
             "".join(token.text for token in lm.chat("What is the capital of France?", temperature=0))
             lm.chat("Why?", template={"enable_thinking": False})
         """
-        from pophood.generate import generate
-        from pophood.text.chat.chat_template import encode_chat
-        from pophood.text.chat.thoughts import thought_tags
-
         if self.chat_template is None:
             raise Unsupported(
                 f"{self.name} is a completion model, without a chat template: use generate or stream"
@@ -257,20 +245,14 @@ class LM:
 
             lm.trace("The capital of Spain is", taps=["blocks.*.attn.pattern"])["blocks.0.attn.pattern"]
         """
-        from pophood.model.trace import trace
-
         return trace(self.engine, self._ids(text), taps, cancel)
 
     def plan_trace(self, text: Text, taps: Sequence[str] = ("*",)) -> TracePlan:
         """Return the memory that `trace` would need, array by array."""
-        from pophood.model.trace import plan_trace
-
         return plan_trace(self.config, len(self._ids(text)), taps)
 
     @cached_property
     def _prefix(self) -> PrefixCache:
-        from pophood.generate import PrefixCache
-
         return PrefixCache(self.engine)
 
     def _ids(self, text: Text) -> list[int]:
@@ -288,7 +270,7 @@ class LM:
 
 
 def load(
-    name: str | PathLike[str] | Located | None = None,
+    name: str | PathLike[str] | hub.Located | None = None,
     *,
     precision: str = "auto",
     refresh: bool = False,
@@ -309,8 +291,6 @@ def load(
 
         lm = pophood.load("gpt2")
     """
-    from pophood import hub
-
     if isinstance(name, hub.Located):
         located = name
     elif refresh and name is not None:
@@ -330,11 +310,6 @@ def load(
 
 def _generate_settings(settings: dict[str, Any]) -> GenerateSettings:
     """Distribute keywords over GenerateSettings and its SamplingSettings; BadInput names unknown ones."""
-    from dataclasses import fields
-
-    from pophood.generate import GenerateSettings
-    from pophood.sampling import SamplingSettings
-
     sampling = {field.name for field in fields(SamplingSettings)}
     own = {field.name for field in fields(GenerateSettings)} - {"sampling"}
     unknown = sorted(set(settings) - sampling - own)

@@ -36,11 +36,8 @@ class Score:
     @property
     def mean_nll(self) -> float:
         """Mean negative log-likelihood in nats per scored token; NaN if there is none."""
-        return (
-            -float(np.nansum(self.log_probabilities, dtype=np.float64)) / self.scored
-            if self.scored
-            else math.nan
-        )
+        total = float(np.nansum(self.log_probabilities, dtype=np.float64))
+        return -total / self.scored if self.scored else math.nan
 
     @property
     def perplexity(self) -> float:

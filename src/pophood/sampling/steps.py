@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,9 @@ class ChainStep:
     name: str
     words: str
     apply: Callable[[Candidates, StepContext], Candidates]
+
+
+Builder = Callable[[SamplingSettings], ChainStep | None]  # None for settings that switch the step off
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,27 +280,20 @@ def _dry(s: SamplingSettings) -> ChainStep | None:
     )
 
 
-def _top_k(s: SamplingSettings) -> ChainStep | None:
-    return _filter("top_k", s.top_k, lambda row: filters.top_k(row, s.top_k))
+def _filter(name: str, select: Callable[[Floats, Any], Ids]) -> Builder:
+    """Return the builder of a step that keeps `select(logits, the setting's value)`."""
 
+    def build(s: SamplingSettings) -> ChainStep | None:
+        value = getattr(s, name)
+        if value == RANGES[name].off:
+            return None
+        return ChainStep(
+            RANGES[name].step,
+            f"{name} {value:g}",
+            lambda left, context: left.keep(select(left.logits, value)),
+        )
 
-def _typical(s: SamplingSettings) -> ChainStep | None:
-    return _filter("typical_p", s.typical_p, lambda row: filters.typical(row, s.typical_p))
-
-
-def _top_p(s: SamplingSettings) -> ChainStep | None:
-    return _filter("top_p", s.top_p, lambda row: filters.top_p(row, s.top_p))
-
-
-def _min_p(s: SamplingSettings) -> ChainStep | None:
-    return _filter("min_p", s.min_p, lambda row: filters.min_p(row, s.min_p))
-
-
-def _filter(name: str, value: float, select: Callable[[Floats], Ids]) -> ChainStep | None:
-    if value == RANGES[name].off:
-        return None
-    step = RANGES[name].step
-    return ChainStep(step, f"{name} {value:g}", lambda left, context: left.keep(select(left.logits)))
+    return build
 
 
 def _xtc(s: SamplingSettings) -> ChainStep | None:
@@ -332,15 +329,15 @@ def divided(logits: Floats, temperature: float) -> Floats:
         return np.minimum(quotient, _LARGEST, out=quotient)
 
 
-_BUILDERS: Mapping[str, Callable[[SamplingSettings], ChainStep | None]] = MappingProxyType(
+_BUILDERS: Mapping[str, Builder] = MappingProxyType(
     {
         "bias": _bias,
         "penalties": _penalties,
         "dry": _dry,
-        "top_k": _top_k,
-        "typical": _typical,
-        "top_p": _top_p,
-        "min_p": _min_p,
+        "top_k": _filter("top_k", filters.top_k),
+        "typical": _filter("typical_p", filters.typical),
+        "top_p": _filter("top_p", filters.top_p),
+        "min_p": _filter("min_p", filters.min_p),
         "xtc": _xtc,
         "temperature": _temperature,
     }

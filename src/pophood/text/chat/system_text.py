@@ -7,12 +7,10 @@ usual workaround is to put its text before the first user message.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pophood.errors import BadInput, PophoodError
-
-if TYPE_CHECKING:
-    from pophood.text.chat.chat_template import ChatTemplate
+from pophood.text.chat.chat_template import ChatTemplate
 
 _PROBE = "pophood0system"
 _ROLES = frozenset({"system", "developer"})
