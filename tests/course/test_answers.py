@@ -77,12 +77,13 @@ def test_markup_is_all_that_there_is() -> None:
         "<p>&lt;script&gt;x&lt;/script&gt; &amp; <code>&lt;b&gt;</code></p>"
     )
     assert to_html('[a](https://x.y/?a=1&b="2")') == (
-        '<p><a href="https://x.y/?a=1&amp;b=&quot;2&quot;" rel="noreferrer">a</a></p>'
+        '<p><a href="https://x.y/?a=1&amp;b=%222%22" rel="noreferrer">a</a></p>'
     )
-    assert to_html("| a | b |\n|---|:-:|\n| 1 | 2 |").count("<td>") == 2
-    row = "<tr><td>a</td><td>b</td></tr>"
-    for rows in (1, 2, 3):  # without a rule below the first row there is no heading
-        text = "\n".join(["| a | b |"] * rows)
-        assert to_html(text) == f"<table><tbody>{row * rows}</tbody></table>"
+    assert to_html("[a](javascript:alert(1))") == "<p>[a](javascript:alert(1))</p>"
+    table = to_html("| a | b |\n|---|:-:|\n| 1 | 2 |")
+    assert table.count('<th scope="col">') == table.count("<td>") == 2 and "style" not in table
+    for rows in (1, 2, 3):
+        text = "\n".join(["Before.", "", *["| a | b |"] * rows])
+        assert list(check_markup(text)) == [(2, "a table needs a line such as |---|---| below its first row")]
     assert list(check_markup("fine **x** `y` *z*\n- list\n  more")) == []
     assert [line for line, _ in check_markup("ok\n**no\n1. no\n`no")] == [1, 2, 3]
