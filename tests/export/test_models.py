@@ -159,7 +159,7 @@ def test_only_an_export_is_replaced(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match="exists, but is not an export"):
         export_model(bundle, foreign, threads=1)
     (tmp_path / "base" / "receipt.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(BadInput, match="holds the model that is to be exported"):
+    with pytest.raises(BadInput, match="holds the model to export"):
         export_model(bundle, tmp_path / "base", threads=1)
 
 

@@ -28,7 +28,7 @@ from pophood.export.hf.hf_folder import write_folder
 from pophood.export.merged import Merged, source_weights
 from pophood.export.ollama import modelfile
 from pophood.export.proof import Proof, prove_bytes, prove_model
-from pophood.export.staging import RECEIPT, is_file, receipt_of, staged, staged_file
+from pophood.export.staging import is_file, receipt_of, staged
 from pophood.export.types import chosen
 from pophood.model.bundle import Bundle
 from pophood.system import atomic_write
@@ -89,7 +89,7 @@ def export_model(
     merged = Merged(bundle.config, bundle.weights, adapters)
     types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=as_file or ollama)
     _check_place(bundle, to)
-    with (staged_file if as_file else staged)(to) as folder:
+    with staged(to) as folder:
         notes: list[str] = []
         if as_file or ollama:
             path = folder / (to.name if as_file else f"{to.name}.gguf")
@@ -101,20 +101,18 @@ def export_model(
         else:
             path = folder
             digests, notes = write_folder(bundle, merged, folder, types, template, progress)
-        receipt = Receipt(
-            path=to.absolute(),
+        return _receipt(
+            to,
+            folder,
             made="model",
             format="gguf" if as_file or ollama else "safetensors",
             type=types.label,
             source=bundle.name,
-            adapters=[_facts(adapter, scale) for adapter, scale in adapters],
+            adapters=adapters,
             parameters=bundle.config.n_params,
-            files=_files(folder),
             proof=prove_model(path, types, digests, bundle, merged, template, threads),
             notes=notes,
         )
-        _write_receipt(receipt, folder, to if as_file else None)
-    return receipt
 
 
 def export_adapter(
@@ -125,7 +123,7 @@ def export_adapter(
     Raises what `export_model` raises.
     """
     to, as_file = Path(to), is_file(to)
-    with (staged_file if as_file else staged)(to) as folder:
+    with staged(to) as folder:
         notes: list[str] = []
         if as_file:
             prove_bytes(folder / to.name, write_adapter_gguf(folder / to.name, adapter, config))
@@ -137,41 +135,35 @@ def export_adapter(
         else:
             write_adapter(folder, adapter, config, template)
             back = read_adapter(folder)
-        largest = _largest_difference(adapter, back, to)
-        if largest:
+        if largest := _largest_difference(adapter, back, to):
             notes.append(
                 f"read back, the largest relative difference of a matrix is {largest:.1e} (rounding)"
             )
-        receipt = Receipt(
-            path=to.absolute(),
+        return _receipt(
+            to,
+            folder,
             made="adapter",
             format="gguf" if as_file else "peft",
             type="f32",
             source=adapter.base.get("name", ""),
-            adapters=[_facts(adapter, 1.0)],
+            adapters=[(adapter, 1.0)],
             parameters=adapter.n_params,
-            files=_files(folder),
             proof=None,
             notes=notes,
         )
-        _write_receipt(receipt, folder, to if as_file else None)
-    return receipt
 
 
 def _check_place(bundle: Bundle, to: Path) -> None:
     source = source_weights(bundle).resolve()
     if to.exists() and (to.resolve() == source or to.resolve() in source.parents):
-        raise BadInput(f"{to}: holds the model that is to be exported: name another place")
+        raise BadInput(f"{to}: holds the model to export: name another place")
 
 
 def _largest_difference(original: Adapter, written: Adapter, to: Path) -> float:
     """Return the largest relative difference of a matrix's change; BadFile if it exceeds float32 rounding."""
-    if original.targets.keys() != written.targets.keys() and any(
-        b.any() for _, b in original.targets.values()
-    ):
-        zero = {target for target, (_, b) in original.targets.items() if not b.any()}
-        if original.targets.keys() - zero != written.targets.keys() - zero:
-            raise BadFile(f"{to}: read back, the adapter changes other matrices than the original")
+    zero = {target for target, (_, b) in original.targets.items() if not b.any()}
+    if zero != original.targets.keys() and original.targets.keys() - zero != written.targets.keys() - zero:
+        raise BadFile(f"{to}: read back, the adapter changes other matrices than the original")
     largest = 0.0
     for target, (a, b) in written.targets.items():
         original_a, original_b = original.targets.get(target, (a, np.zeros_like(b)))
@@ -189,29 +181,27 @@ def _largest_difference(original: Adapter, written: Adapter, to: Path) -> float:
     return largest
 
 
-def _facts(adapter: Adapter, scale: float) -> dict[str, Any]:
-    return {
-        "name": adapter.name,
-        "scale": scale,
-        "rank": adapter.rank,
-        "alpha": adapter.alpha,
-        "matrices": len(adapter.targets),
-    }
-
-
-def _files(folder: Path) -> dict[str, dict[str, Any]]:
+def _receipt(to: Path, folder: Path, *, adapters: Adapters, **results: Any) -> Receipt:
+    """Return the receipt of what is in the hidden folder, and write it there."""
+    used = [
+        {
+            "name": adapter.name,
+            "scale": scale,
+            "rank": adapter.rank,
+            "alpha": adapter.alpha,
+            "matrices": len(adapter.targets),
+        }
+        for adapter, scale in adapters
+    ]
     files = {}
     for path in sorted(folder.iterdir()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         files[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
-    return files
-
-
-def _write_receipt(receipt: Receipt, folder: Path, file: Path | None) -> None:
-    name = RECEIPT if file is None else receipt_of(file).name
+    receipt = Receipt(path=to.absolute(), adapters=used, files=files, **results)
     document = json.dumps(receipt.as_json(), indent=2, ensure_ascii=False)
-    atomic_write(folder / name, f"{document}\n".encode())
+    atomic_write(folder / receipt_of(to).name, f"{document}\n".encode())
+    return receipt
 
 
 def __getattr__(name: str) -> Any:

@@ -69,14 +69,8 @@ def _bf16(values: Floats, out: Bytes) -> bool:
     return bool(np.isfinite(widened(bits)).all())
 
 
-def _f16(values: Floats, out: Bytes) -> bool:
-    half = values.astype("<f2")
-    out[:] = half.view(np.uint8)
-    return bool(np.isfinite(half).all())
-
-
 def _halves(values: Floats, out: Bytes) -> bool:
-    """Store one float16 per block; return whether all are finite."""
+    """Store values as float16, one in a row of bytes; return whether all are finite."""
     half = values.astype("<f2")
     out[:] = half.reshape(-1, 1).view(np.uint8)
     return bool(np.isfinite(half).all())
@@ -122,7 +116,7 @@ def _nibbles(raised: Floats, out: Bytes) -> None:
 
 
 _ENCODERS: dict[str, Callable[[Floats, Bytes], bool]] = {
-    "F16": _f16,
+    "F16": _halves,
     "BF16": _bf16,
     "Q8_0": _q8_0,
     "Q4_0": _q4_0,

@@ -38,48 +38,37 @@ def check_destination(to: str | os.PathLike[str]) -> None:
             " (Hugging Face's layout), or of a file that ends in .gguf"
         )
     check_writable_target(to, folder=not is_file(to))
-    refuse_foreign(path, receipt_of(path) if is_file(to) else path / RECEIPT)
+    refuse_foreign(path)
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder to fill; it is moved to `target` at the end of the block, or deleted on an error.
+    """Yield a hidden folder to fill; at the end of the block it becomes the export. An error deletes it.
 
-    An older export there (it has a receipt) is replaced; anything else is a BadInput.
+    The folder is moved to `target`; for a GGUF file, its files are moved there instead, the file of that name
+    first. An older export there (it has a receipt) is replaced; anything else is a BadInput.
     """
     check_destination(target)
     with _hidden(target) as folder:
         yield folder
         with disk_errors(target):
             fsync_directory(folder)
-            _swap(folder, target.absolute())
-
-
-@contextmanager
-def staged_file(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder to fill; its files are then moved beside `target`, the one of that name first.
-
-    An older export's file there (it has a receipt, see `receipt_of`) is replaced; anything else is a
-    BadInput.
-    """
-    check_destination(target)
-    with _hidden(target) as folder:
-        yield folder
-        with disk_errors(target):
-            fsync_directory(folder)
-            paths = sorted(folder.iterdir(), key=lambda path: (path.name != target.name, path.name))
-            _move(paths, target.absolute().parent)
+            if is_file(target):
+                paths = sorted(folder.iterdir(), key=lambda path: (path.name != target.name, path.name))
+                _move(paths, target.absolute().parent)
+            else:
+                _swap(folder, target.absolute())
 
 
 def receipt_of(target: Path) -> Path:
-    """Return the path of the receipt beside an exported file: `model.gguf.receipt.json`."""
-    return target.with_name(f"{target.name}.{RECEIPT}")
+    """Return the path of an export's receipt: in its folder, or `model.gguf.receipt.json` beside its file."""
+    return target.with_name(f"{target.name}.{RECEIPT}") if is_file(target) else target / RECEIPT
 
 
-def refuse_foreign(target: Path, receipt: Path) -> None:
+def refuse_foreign(target: Path) -> None:
     """Raise BadInput if `target` exists and was not written by an export."""
     empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not empty and not receipt.is_file():
+    if target.exists() and not empty and not receipt_of(target).is_file():
         raise BadInput(f"{target}: exists, but is not an export of pophood: name another place")
 
 

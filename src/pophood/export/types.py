@@ -7,6 +7,7 @@ holds every value.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,10 +56,7 @@ def types_of_base(weights: StoredTypes, shapes: Mapping[str, tuple[int, ...]]) -
     own = {name: _WHOLE.get(weights.stored_type(name), "f32") for name in shapes}
     sizes: Counter[str] = Counter()
     for name, shape in shapes.items():
-        count = 1
-        for size in shape:
-            count *= size
-        sizes[own[name]] += count * _WIDTH[own[name]]
+        sizes[own[name]] += math.prod(shape) * _WIDTH[own[name]]
     return Types(sizes.most_common(1)[0][0], own)
 
 
