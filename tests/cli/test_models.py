@@ -103,7 +103,7 @@ def test_pull_list_use_rm(program: Program, base: Path) -> None:
     assert row["licence"] and f" {row['licence']} " in listed.text
     assert program("use", str(base)).text.startswith(str(base))
     assert json.loads(program("use", "--json").text)["model"] == str(base)
-    assert program("use", "--none").text.startswith("gpt2 is taken")
+    assert program("use", "--none").text.startswith("gpt2 is the default model")
     removed = json.loads(program("rm", "gpt2", "--yes", "--json").text)
     assert removed["deleted"] is True and not Path(removed["path"]).exists()
     assert program("list").text == ""

@@ -1,4 +1,4 @@
-"""The command line: it parses and prints, and the library does the work. One file per command."""
+"""The command line: it parses and prints, and the library does the work."""
 
 from __future__ import annotations
 

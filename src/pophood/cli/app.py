@@ -42,13 +42,14 @@ DONE, FAILED, ASKED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
 
 
 class LateGroup(click.Group):
-    """A click group whose commands are defined in modules of `package`, one each, under the name `command`.
+    """A click group whose command NAME is the function `NAME_command` of the module `package`.NAME.
 
     `verbs` maps a command to its line in the list of commands; a test checks that it is the first sentence
-    of the command's own help.
+    of the command's own help. `modules` names the modules of commands that share one.
     """
 
     verbs: Mapping[str, str] = {}
+    modules: Mapping[str, str] = {}
     package = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -57,7 +58,8 @@ class LateGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.verbs:
             return None
-        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
+        module = importlib.import_module(f"{self.package}.{self.modules.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def resolve_command(
@@ -76,6 +78,7 @@ class Verbs(LateGroup):
     """The group of all `pophood` commands."""
 
     verbs = VERBS
+    modules = dict.fromkeys(("pull", "list", "use", "rm"), "store")
     package = "pophood.cli.commands"
 
     def main(  # type: ignore[override]

@@ -1,1 +1,1 @@
-"""The commands: one module each, imported when the command is called."""
+"""The commands: modules that are imported when one of their commands is called."""

@@ -33,7 +33,7 @@ from pophood.errors import BadInput
 @json_option
 @model_options
 @sampling_options
-def command(
+def chat_command(
     console: Console,
     question: str | None,
     system: str | None,

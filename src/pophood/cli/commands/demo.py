@@ -19,7 +19,7 @@ from pophood.cli.screens.generation import Finished, generate
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console, visible
 from pophood.cli.terminal.outputs import Outputs, completion
-from pophood.cli.terminal.tables import count, seconds, table, width
+from pophood.cli.terminal.tables import count, seconds, table
 
 if TYPE_CHECKING:
     from pophood.generate import Token
@@ -35,7 +35,7 @@ BAR_CELLS = 24
 @verb()
 @json_option
 @model_options
-def command(console: Console, as_json: bool, choice: ModelChoice) -> int:
+def demo_command(console: Console, as_json: bool, choice: ModelChoice) -> int:
     """Show in ten seconds what a language model does.
 
     Continues "The capital of Spain is" ten times, counts the first words beside the model's probabilities,
@@ -151,16 +151,10 @@ def _words_text(words: list[FirstWord]) -> str:
 
 
 def _with_bars(text: str, shares: Sequence[float]) -> str:
-    """Return a table with a bar at the end of each row."""
     from pophood.cli.terminal.display import Display
-    from pophood.cli.terminal.view_screen import coloured_bar
+    from pophood.cli.terminal.view_screen import with_bars
 
-    display, (head, *lines) = Display.of(sys.stdout), text.splitlines()
-    most = max(map(width, [head, *lines]))
-    padded = [line + " " * (most - width(line)) for line in lines]
-    bars = [coloured_bar(share, BAR_CELLS, display) for share in shares]
-    drawn = [f"{line}  {one}".rstrip() for line, one in zip(padded, bars, strict=True)]
-    return "\n".join([head, *drawn])
+    return with_bars(text.splitlines(), shares, BAR_CELLS, Display.of(sys.stdout))
 
 
 def _tokens_text(lm: LM) -> str:

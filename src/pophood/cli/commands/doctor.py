@@ -33,7 +33,7 @@ MEASURED = 1 << 28  # bytes: larger than every cache, yet read ten times in half
     help="Run the demo with every connection forbidden, and list the attempts.",
 )
 @json_option
-def command(console: Console, prove_offline: bool, as_json: bool) -> int:
+def doctor_command(console: Console, prove_offline: bool, as_json: bool) -> int:
     """Check this machine, and suggest what to fix.
 
     Example: pophood doctor

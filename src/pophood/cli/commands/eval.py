@@ -47,7 +47,7 @@ READING = ("format", "columns", "completions_only", "strict")  # fields of DataO
 @threads_option
 @json_option
 @offline_option
-def command(
+def eval_command(
     console: Console,
     model: str,
     data: tuple[Path, ...],

@@ -47,7 +47,7 @@ Places = tuple[tuple[str, float], ...]  # of adapters, each with its scale
 @threads_option
 @json_option
 @offline_option
-def command(
+def export_command(
     console: Console,
     model: str | None,
     to: str,

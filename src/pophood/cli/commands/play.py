@@ -11,10 +11,10 @@ import click
 
 from pophood.cli.app import DONE, INTERRUPTED
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, text_option, verb
-from pophood.cli.screens.generation import adapter_facts
+from pophood.cli.screens.generation import model_facts
 from pophood.cli.session import open_model
 from pophood.cli.terminal.answers import Answers
-from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.console import Console, facts_of
 from pophood.cli.terminal.tables import count
 from pophood.errors import BadInput
 from pophood.plaintext import read_text
@@ -40,7 +40,7 @@ which a number takes one): 1 point. Enter passes, q ends. The model reads the sa
 )
 @json_option
 @model_options
-def command(
+def play_command(
     console: Console,
     file: Path,
     rounds: int,
@@ -163,9 +163,7 @@ def _scores(turns: list[Turn], name: str) -> str:
 
 def _as_dict(lm: LM, file: Path, game: Game, turns: list[Turn], ended: str) -> dict[str, Any]:
     return {
-        "model": lm.name,
-        "precision": lm.engine.precision,
-        "adapters": adapter_facts(lm),
+        **model_facts(lm),
         "file": str(file),
         "seed": game.seed,
         "rounds": len(game.rounds),
@@ -174,12 +172,8 @@ def _as_dict(lm: LM, file: Path, game: Game, turns: list[Turn], ended: str) -> d
         "model_points": sum(turn.model_points for turn in turns),
         "turns": [
             {
-                "before": turn.round.before,
-                "answer": turn.round.answer,
-                "guess": turn.guess,
-                "helped": turn.helped,
-                "right": turn.right,
-                "points": turn.points,
+                **facts_of(turn.round, "before", "answer"),
+                **facts_of(turn, "guess", "helped", "right", "points"),
                 "model_guess": turn.round.guess.text,
                 "model_guess_probability": turn.round.guess.probability,
                 "model_points": turn.model_points,

@@ -77,7 +77,7 @@ class Shape:
 @json_option
 @model_options
 @sampling_options
-def command(
+def run_command(
     console: Console,
     text: str | None,
     file: str | None,

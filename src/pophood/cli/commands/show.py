@@ -1,30 +1,63 @@
-"""`pophood show NAME`: the facts and figures of a model, in the talk's wording where there is one."""
+"""`pophood show NAME`: the facts and figures of a model, in the talk's wording where there is one.
+
+They are collected in one dictionary, which is printed for --json or as text.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pophood.cli.options.shared import json_option, verb
-from pophood.cli.terminal.console import VERBOSE, Console
+from pophood.cli.terminal.console import VERBOSE, Console, facts_of
+from pophood.cli.terminal.tables import table
 from pophood.errors import NotFound
+from pophood.system import size_text
+
+if TYPE_CHECKING:
+    from pophood.config import ModelConfig
+    from pophood.hub import KnownModel, Located
+    from pophood.model.bundle import Bundle
+
+# Display names of architectures; any other is shown as in its config.
+WRITTEN = {"gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+# Part of the model -> pieces of the canonical names of its tensors.
+PARTS = {
+    "token embedding": ("embed.token",),
+    "position embedding": ("embed.position",),
+    "attention": (".attn.",),
+    "feed-forward": (".mlp.",),
+    "norms": (".ln_1", ".ln_2", "final_norm"),
+    "output matrix": ("output.",),
+}
+SIZES = {  # fact -> attribute of a KnownModel and of a ModelConfig
+    "parameters": "n_params",
+    "blocks": "n_layer",
+    "heads": "n_head",
+    "key_value_heads": "n_kv_head",
+    "embedding_size": "n_embd",
+    "inner_size": "n_inner",
+    "context_length": "n_positions",
+    "vocabulary_size": "vocab_size",
+}
 
 
 @verb()
 @click.argument("name", required=False)
 @json_option
-def command(console: Console, name: str | None, as_json: bool) -> None:
+def show_command(console: Console, name: str | None, as_json: bool) -> None:
     """Show the facts and figures of a model.
 
-    Parameters, blocks, heads, sizes, the precision of each part, memory, licence, source, stop tokens,
-    suggested sampling values. gpt2 (every size) and smollm2 are known without their weights. -v also looks
-    for NaN and infinity in every tensor. Fetches nothing.
+    Shows parameters, blocks, heads, sizes, the precision of each part, memory, licence, source, stop tokens
+    and suggested sampling values. Downloads nothing: gpt2 (every size) and smollm2 are known without their
+    weights. -v also checks every tensor for NaN and infinity.
 
     Example: pophood show gpt2
     """
     from pophood import hub
-    from pophood.cli.screens import model_card as portrait
 
     choice = hub.default_choice()
     wanted = name or (choice.name if choice else None)
@@ -36,16 +69,200 @@ def command(console: Console, name: str | None, as_json: bool) -> None:
     except NotFound:
         if known is None:
             raise NotFound(f"{wanted}: not on this machine: `pophood pull {wanted}` fetches it") from None
-        facts = portrait.from_catalogue(known)
+        facts = from_catalogue(known)
         console.say(f"{wanted}: not on this machine; `pophood pull {wanted}` fetches it")
     else:
         from pophood.model.bundle import open_bundle
 
         bundle = open_bundle(found.path)
-        facts = portrait.from_files(found, bundle, known)
+        facts = from_files(found, bundle, known)
         if console.verbosity >= VERBOSE:
-            facts["nonfinite"] = portrait.nonfinite(bundle)
+            facts["nonfinite"] = nonfinite(bundle)
     if as_json:
         console.json(facts)
     else:
-        console.out(portrait.text(facts, sys.stdout))
+        console.out(text(facts))
+
+
+def from_catalogue(known: KnownModel) -> dict[str, Any]:
+    """Return the facts about a known model whose weights are not on this machine."""
+    return {
+        "name": known.name,
+        "loaded": False,
+        "family": WRITTEN["gpt2"] if known.title.startswith("GPT-2") else known.title,
+        **sizes(known, *SIZES),
+        **facts_of(known, chat="chat", licence="licence", source="repo"),
+        "about": about(known),
+    }
+
+
+def sizes(source: KnownModel | ModelConfig, *names: str) -> dict[str, Any]:
+    """Return some facts of SIZES about a model."""
+    return facts_of(source, **{name: SIZES[name] for name in names})
+
+
+def about(known: KnownModel) -> dict[str, Any]:
+    """Return dates, training data, links and the other sizes of a known model."""
+    from pophood.hub import catalogue
+
+    return {
+        **facts_of(known, "title", "announced", "weights_public", "training_data"),
+        "links": list(known.links),
+        "sizes": [
+            {
+                "name": other.name,
+                **sizes(other, "parameters", "blocks", "heads", "embedding_size"),
+                "weights_public": other.weights_public,
+            }
+            for other in map(catalogue.__getitem__, known.family)
+        ],
+    }
+
+
+def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
+    """Return the facts from a model's own files, without decoding any weight."""
+    from pophood.model.engine import plan_memory
+
+    config, tokenizer = bundle.config, bundle.tokenizer
+    plan = plan_memory(config, bundle.weights.stored_type)
+    return {
+        "name": found.name,
+        "loaded": True,
+        "family": WRITTEN.get(config.architecture, config.architecture),
+        **sizes(config, "parameters", "blocks", "heads", "key_value_heads"),
+        "head_size": config.head_dim,
+        **sizes(config, "embedding_size", "inner_size", "context_length"),
+        "context_limit": config.limit.why if config.limit else None,
+        "vocabulary_size": config.vocab_size,
+        "positions": positions(config),
+        "norm": {"layer": "layer norm", "rms": "RMS norm"}[config.norm] + f", epsilon {config.norm_eps:g}",
+        "activation": config.activation + (", gated" if config.gated_mlp else ""),
+        "tied_output": config.tied_output,
+        "precision": parts(bundle),
+        "file_bytes": dict(bundle.precisions),
+        "memory": {"weights": plan.weights, "least": plan.least, "full_context": plan.full},
+        "start_tokens": {str(id_): tokenizer.token_text(id_) for id_ in tokenizer.start_ids},
+        "stop_tokens": [
+            {"id": id_, "text": tokenizer.token_text(id_), "named_by": where}
+            for id_, where in tokenizer.stops.items()
+        ],
+        "chat": bundle.chat_template is not None,
+        "suggested": dict(bundle.suggested),
+        "remarks": list(bundle.remarks),
+        "licence": bundle.licence or found.licence,
+        "source": found.source or bundle.source,
+        "revision": found.revision,
+        "file": str(found.path),
+        "about": about(known) if known else None,
+    }
+
+
+def positions(config: ModelConfig) -> str:
+    """Return how the model encodes positions."""
+    if config.rope is None:
+        return "learned vectors"
+    scaled = (
+        "" if config.rope.scaling == "none" else f", {config.rope.scaling} scaling x {config.rope.factor:g}"
+    )
+    return f"rotary, base {config.rope.theta:,.0f}{scaled}"
+
+
+def parts(bundle: Bundle) -> dict[str, list[str]]:
+    """Return, for each part of the model, the types of its tensors in the file."""
+    found: dict[str, list[str]] = {}
+    for name in bundle.weights:
+        kind = bundle.weights.stored_type(name)
+        part = next((part for part, marks in PARTS.items() if any(mark in name for mark in marks)), name)
+        if kind not in found.setdefault(part, []):
+            found[part].append(kind)
+    return found
+
+
+def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:
+    """Return every tensor with a NaN or an infinity, and the index of its first one."""
+    return [
+        {"tensor": name, "index": list(index)}
+        for name, index in bundle.weights.check_finite()
+        if index is not None
+    ]
+
+
+def text(facts: Mapping[str, Any]) -> str:
+    """Return the facts as text, beginning with the lines that the talk shows."""
+    lines = [
+        f"Model Loaded: {facts['name']}"
+        if facts["loaded"]
+        else f"Model: {facts['name']} (not on this machine)",
+        f"Number of {facts['family']} Parameters: {facts['parameters']:,}",
+        f"Transformer blocks: {facts['blocks']}",
+        f"Attention heads: {facts['heads']}",
+        f"Embedding size: {facts['embedding_size']}",
+        f"Context length: {facts['context_length']}"
+        + (f", since {facts['context_limit']}" if facts.get("context_limit") else ""),
+        f"Vocabulary size: {facts['vocabulary_size']:,}",
+        "",
+        *_shape(facts),
+        *(_files(facts) if facts["loaded"] else []),
+        f"Licence: {facts['licence'] or 'not named'}",
+        f"Source: {facts['source'] or 'unknown'}"
+        + (f", revision {facts['revision']}" if facts.get("revision") else ""),
+    ]
+    if facts["loaded"]:
+        lines.append(f"File: {facts['file']}")
+    lines += [f"Not a finite number: {bad['tensor']}{bad['index']}" for bad in facts.get("nonfinite") or []]
+    if facts.get("nonfinite") == []:
+        lines.append("Every weight is a finite number")
+    return "\n".join([*lines, *_about(facts["about"])])
+
+
+def _shape(facts: Mapping[str, Any]) -> list[str]:
+    lines = [f"Feed-forward size: {facts['inner_size']}"]
+    if facts["key_value_heads"] != facts["heads"]:
+        lines.append(f"Key/value heads: {facts['key_value_heads']}")
+    if facts["loaded"]:
+        lines += [
+            f"Head size: {facts['head_size']}",
+            f"Positions: {facts['positions']}",
+            f"Norm: {facts['norm']}",
+            f"Activation: {facts['activation']}",
+            f"Output matrix: {'the token embedding again (tied)' if facts['tied_output'] else 'its own'}",
+        ]
+    return lines
+
+
+def _files(facts: Mapping[str, Any]) -> list[str]:
+    memory = facts["memory"]
+    stored = ", ".join(f"{kind} {size_text(n)}" for kind, n in facts["file_bytes"].items())
+    starts = ", ".join(f"{id_} {text!r}" for id_, text in facts["start_tokens"].items())
+    suggested = ", ".join(f"{name} {value:g}" for name, value in facts["suggested"].items())
+    stops = [f"{stop['id']} {stop['text']!r} (named by {stop['named_by']})" for stop in facts["stop_tokens"]]
+    return [
+        f"Precision in the file: {stored}",
+        *(f"  {part}: {', '.join(kinds)}" for part, kinds in facts["precision"].items()),
+        f"Memory at f32: {size_text(memory['weights'])} for weights, {size_text(memory['least'])} at least, "
+        f"{size_text(memory['full_context'])} with a full context",
+        f"Start tokens: {starts or 'none'}",
+        f"Stop tokens: {'; '.join(stops) or 'none'}",
+        f"Chat template: {'yes' if facts['chat'] else 'none (a completion model)'}",
+        f"Suggested sampling: {suggested + ' (used with --model-defaults)' if suggested else 'none'}",
+        *(f"Note: {remark}" for remark in facts["remarks"]),
+    ]
+
+
+def _about(known: Mapping[str, Any] | None) -> list[str]:
+    if known is None:
+        return []
+    lines = [
+        "",
+        f"{known['title']}: announced {known['announced']}, weights public {known['weights_public']}",
+        f"Trained on {known['training_data']}",
+        *known["links"],
+    ]
+    if len(known["sizes"]) > 1:
+        rows = [
+            [name, f"{parameters:,}", *others]
+            for name, parameters, *others in (one.values() for one in known["sizes"])
+        ]
+        headings = ["model", "parameters", "blocks", "heads", "embedding", "weights public"]
+        lines += ["", table(headings, rows, sys.stdout, right=[1, 2, 3, 4])]
+    return lines

@@ -30,7 +30,7 @@ from pophood.errors import BadInput
     help="Write the course as one HTML page of slides instead, with this model's outputs and pictures.",
 )
 @functools.partial(model_options, precision="f32")
-def command(
+def talk_command(
     console: Console,
     page: int | None,
     start: int | None,

@@ -79,7 +79,7 @@ def _check(
 @json_option
 @tune_options
 @functools.partial(model_options, precision=None)
-def command(
+def tune_command(
     console: Console,
     data: tuple[Path, ...],
     out: Path | None,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.console import Console, facts_of
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count, seconds
 from pophood.errors import BadInput, Cancelled
@@ -69,9 +69,7 @@ class Finished:
         sampling = dataclasses.asdict(self.settings.sampling)
         sampling["logit_bias"] = {str(id_): finite(x) for id_, x in sampling["logit_bias"].items()}
         return {
-            "model": lm.name,
-            "precision": lm.engine.precision,
-            "adapters": adapter_facts(lm),
+            **model_facts(lm),
             "file": str(lm.path),
             "sampling": sampling,
             "seed": self.seed,
@@ -97,6 +95,11 @@ def adapter_facts(lm: LM) -> list[dict[str, Any]]:
     return [{"path": place, "scale": scale} for place, scale in lm.adapter_places]
 
 
+def model_facts(lm: LM) -> dict[str, Any]:
+    """Return the facts about a loaded model with which results for --json begin."""
+    return {"model": lm.name, "precision": lm.engine.precision, "adapters": adapter_facts(lm)}
+
+
 def finite(number: float) -> float | str:
     """Return a number that JSON can represent: infinities and NaN become strings."""
     return number if math.isfinite(number) else str(number)
@@ -104,17 +107,9 @@ def finite(number: float) -> float | str:
 
 def token_dict(token: Token) -> dict[str, Any]:
     """Return one token as a dictionary for --json, without the fields that were not computed."""
-    fields = {
-        "id": token.id,
-        "text": token.text,
-        "position": token.position,
-        "logit": token.logit,
-        "probability": token.probability,
-        "entropy": token.entropy,
-        "chance": token.final_probability,
-        "seconds": token.seconds,
-    }
-    made: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    fields = facts_of(token, "id", "text", "position", "logit", "probability", "entropy")
+    fields |= facts_of(token, "seconds", chance="final_probability")
+    made = {name: value for name, value in fields.items() if value is not None}
     if token.top is not None:
         names = ("id", "text", "logit", "probability")
         made["top"] = [dict(zip(names, row, strict=True)) for row in token.top]

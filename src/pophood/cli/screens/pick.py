@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pophood.cli.app import DONE, INTERRUPTED
-from pophood.cli.screens.generation import adapter_facts
+from pophood.cli.screens.generation import model_facts
 from pophood.cli.terminal.answers import Answers
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import bar, count, table
@@ -18,8 +19,6 @@ from pophood.errors import BadInput
 from pophood.table import show
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pophood.cli.options.sampling import SamplingArgs
     from pophood.model.lm import LM
     from pophood.pick import Picker, TokenOption
@@ -149,9 +148,7 @@ def _path(console: Console, picker: Picker, prompt: str, show_prompt: bool) -> N
 
 def _as_dict(lm: LM, picker: Picker, prompt: str, finish: str, interrupted: bool) -> dict[str, Any]:
     return {
-        "model": lm.name,
-        "precision": lm.engine.precision,
-        "adapters": adapter_facts(lm),
+        **model_facts(lm),
         "file": str(lm.path),
         "prompt": prompt,
         "prompt_ids": list(picker.prompt_ids),
@@ -161,16 +158,7 @@ def _as_dict(lm: LM, picker: Picker, prompt: str, finish: str, interrupted: bool
         "finish": finish,
         "interrupted": interrupted,
         "picks": [
-            {"number": pick.number, **_option(pick.option), "options": [_option(one) for one in pick.options]}
+            {"number": pick.number, **asdict(pick.option), "options": [asdict(one) for one in pick.options]}
             for pick in picker.picks
         ],
-    }
-
-
-def _option(option: TokenOption) -> dict[str, Any]:
-    return {
-        "id": option.id,
-        "text": option.text,
-        "logit": option.logit,
-        "probability": option.probability,
     }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.cli.terminal.display import Display, legend
-from pophood.cli.terminal.tables import width
+from pophood.cli.terminal.tables import padded, shortened, width
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Heat
@@ -24,7 +24,8 @@ SIGNS = "=-.+#"  # far below zero, below, near zero, above, far above
 
 def heat(block: Heat, display: Display) -> str:
     """Return the map with its row and column labels and a legend."""
-    labels = [_short(display.safe(row), LABEL, display) for row in block.rows] or [""] * len(block.values)
+    end = "…" if display.unicode else "~"
+    labels = [shortened(display.safe(row), LABEL, end) for row in block.rows] or [""] * len(block.values)
     margin = max(map(width, labels), default=0) + 1
     room = display.columns - margin
     values, columns = np.asarray(block.values, np.float64), [display.safe(name) for name in block.columns]
@@ -39,13 +40,8 @@ def heat(block: Heat, display: Display) -> str:
     pooled = _pooled(values, down, across, block.diverging)
     lines = [_axis(pooled.shape[1], cell, across, margin)] if columns else []
     for at, row in enumerate(pooled):
-        label = labels[at * down]
-        lines.append(
-            " " * (margin - 1 - width(label))
-            + label
-            + " "
-            + "".join(_cell(value, cell, block, display) for value in row).rstrip(" ")
-        )
+        cells = "".join(_cell(value, cell, block, display) for value in row)
+        lines.append(f"{padded(labels[at * down], margin - 1, right=True)} {cells.rstrip(' ')}")
     lines.append(_legend(block, display, decimals))
     if down > 1 or across > 1:
         lines.append(f"each cell: the largest of {down} x {across} values")
@@ -59,14 +55,15 @@ def _with_numbers(
     names = [display.safe(name) for name in block.columns]
     room = (display.columns - margin) // max(len(names), 1)
     number = min(max([number, *(width(name) + 1 for name in names)]), room)
-    head = "".join(_left(_short(name, number - 1, display), number) for name in names)
+    end = "…" if display.unicode else "~"
+    head = "".join(padded(shortened(name, number - 1, end), number, right=True) for name in names)
     lines = [" " * margin + head] if names else []
     for label, row in zip(labels, block.values, strict=True):
         cells = []
         for value in row:
-            text = _left(_number(value, decimals) if np.isfinite(value) else "", number)
+            text = padded(_number(value, decimals) if np.isfinite(value) else "", number, right=True)
             cells.append(display.cell(text, _colour(value, block)) if np.isfinite(value) else text)
-        lines.append(" " * (margin - 1 - width(label)) + label + " " + "".join(cells).rstrip(" "))
+        lines.append(f"{padded(label, margin - 1, right=True)} {''.join(cells).rstrip(' ')}")
     return "\n".join([*lines, _legend(block, display, decimals)])
 
 
@@ -133,16 +130,3 @@ def _share(value: float, block: Heat) -> float:
 def _number(value: float, decimals: int) -> str:
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
-
-
-def _left(text: str, room: int) -> str:
-    return " " * (room - width(text)) + text
-
-
-def _short(text: str, room: int, display: Display) -> str:
-    if width(text) <= room:
-        return text
-    end = "…" if display.unicode else "~"
-    while text and width(text) > room - 1:
-        text = text[:-1]
-    return text + end

@@ -96,7 +96,8 @@ def _places(block: Points, wide: int, high: int) -> list[tuple[int, int]]:
 
 def _write(grid: Grid, row: int, column: int, text: str) -> bool:
     """Write a label beside its point if there are enough free cells; return True if there were."""
-    length = width(text)
+    cells = _cells(text)
+    length = len(cells)
     for down, start in (
         (0, column + 2),
         (0, column - 1 - length),
@@ -114,7 +115,7 @@ def _write(grid: Grid, row: int, column: int, text: str) -> bool:
         if down == 0:
             around = grid[line][start : start + length]
         if all(cell == " " for cell in around):
-            grid[line][start : start + length] = _cells(text)
+            grid[line][start : start + length] = cells
             return True
     return False
 

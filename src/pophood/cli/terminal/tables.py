@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -25,14 +24,10 @@ def table(
     """
     cells = [[plain(visible(str(cell), keep=""), stream) for cell in row] for row in [headings, *rows]]
     widths = [max(width(row[i]) for row in cells) for i in range(len(headings))]
-    lines = (
-        "  ".join(
-            " " * (widths[i] - width(cell)) + cell if i in right else cell + " " * (widths[i] - width(cell))
-            for i, cell in enumerate(row)
-        ).rstrip()
+    return "\n".join(
+        "  ".join(padded(cell, widths[i], right=i in right) for i, cell in enumerate(row)).rstrip()
         for row in cells
     )
-    return "\n".join(lines)
 
 
 def width(text: str) -> int:
@@ -41,16 +36,24 @@ def width(text: str) -> int:
     >>> width("a日e\u0301")
     4
     """
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.combining(c) or unicodedata.category(c) == "Cf"
-        else 2
-        if unicodedata.east_asian_width(c) in "WF"
-        else 1
-        for c in text
-    )
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def padded(text: str, room: int, *, right: bool = False) -> str:
+    """Return a text with spaces behind it, or with `right` before it, that fill `room` terminal cells."""
+    space = " " * (room - width(text))
+    return space + text if right else text + space
+
+
+def shortened(text: str, room: int, end: str = "…") -> str:
+    """Cut a text to `room` terminal cells, with `end` in the place of what was cut off."""
+    if width(text) <= room:
+        return text
+    while text and width(text) > room - 1:
+        text = text[:-1]
+    return text + end
 
 
 def bar(share: float, cells: int, stream: TextIO) -> str:

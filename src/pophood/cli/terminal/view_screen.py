@@ -12,7 +12,7 @@ from pophood.cli.terminal.console import visible
 from pophood.cli.terminal.display import Display, wrapped
 from pophood.cli.terminal.heat import heat
 from pophood.cli.terminal.render import coloured, points
-from pophood.cli.terminal.tables import bar, table, width
+from pophood.cli.terminal.tables import bar, padded, shortened, table, width
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Block
@@ -65,25 +65,27 @@ def rows(block: Table, display: Display) -> str:
     narrow = _narrowed(widths, set(right), display.columns)
     if narrow is None:
         return _stacked(headings, cells, widths, right, display)
-    cells = [[_cut(cell, room) for cell, room in zip(row, narrow, strict=True)] for row in cells]
-    headings = [_cut(heading, room) for heading, room in zip(headings, narrow, strict=True)]
+    cells = [[shortened(cell, room) for cell, room in zip(row, narrow, strict=True)] for row in cells]
+    headings = [shortened(heading, room) for heading, room in zip(headings, narrow, strict=True)]
     lines = table(headings, cells, display.stream, right=right).splitlines()
     if length < SHORTEST_BAR:
         return "\n".join(lines)
-    widest = max(map(width, lines), default=0)
-    bars = [coloured_bar(block.share(row), length, display) for row in range(len(block))]
-    padded = [line + " " * (widest - width(line)) for line in lines]
-    return "\n".join(
-        [lines[0], *(f"{line}  {bar_}".rstrip() for line, bar_ in zip(padded[1:], bars, strict=True))]
-    )
+    return with_bars(lines, [block.share(row) for row in range(len(block))], length, display)
 
 
-def coloured_bar(share: float, cells: int, display: Display) -> str:
-    """Return a bar that fills `share` (0 to 1) of `cells` columns, coloured if the terminal has colours."""
+def with_bars(lines: Sequence[str], shares: Sequence[float], cells: int, display: Display) -> str:
+    """Return a table whose rows end in bars, which fill their shares (0 to 1) of `cells` columns.
+
+    `lines` are the heading and the rows. The bars are coloured if the terminal has colours.
+    """
     from pophood.look.figures.theme import DARK, rgb
 
-    drawn = bar(share, cells, display.stream)
-    return display.ink(drawn, rgb(DARK.accents[0])) if drawn else drawn
+    widest = max(map(width, lines))
+    drawn = ["", *(bar(share, cells, display.stream) for share in shares)]
+    inked = [display.ink(one, rgb(DARK.accents[0])) if one else "" for one in drawn]
+    return "\n".join(
+        f"{padded(line, widest)}  {one}".rstrip() for line, one in zip(lines, inked, strict=True)
+    )
 
 
 def _total(widths: Sequence[int]) -> int:
@@ -129,11 +131,3 @@ def _stacked(
         )
         for group in groups
     )
-
-
-def _cut(text: str, room: int) -> str:
-    if width(text) <= room:
-        return text
-    while text and width(text) > room - 1:
-        text = text[:-1]
-    return text + "…"

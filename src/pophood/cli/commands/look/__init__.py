@@ -33,7 +33,7 @@ class Views(LateGroup):
 
 
 @click.command(cls=Views, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def command() -> None:
+def look_command() -> None:
     """Look inside a model while it reads a text.
 
     Every view prints to the terminal, and saves pictures, pages and data with --save. The text defaults to

@@ -23,7 +23,7 @@ from pophood.cli.terminal.tables import count
 )
 @output_option("--open", "open_it", is_flag=True, help="Show the index page in a browser.")
 @look_model_options
-def command(
+def all_command(
     console: Console,
     choice: ModelChoice,
     text: str | None,

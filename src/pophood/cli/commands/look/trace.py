@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @look_model_options
-def command(
+def trace_command(
     console: Console,
     choice: ModelChoice,
     text: str | None,
