@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from pophood.train.checkpoint.save_load import latest, load, save, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load, save
 from tests.train.disk import Operation, watched
+from tests.train.hashes import saved_hash, state_hash
 
 BEFORE, NEW, KEEP = 20, 30, 2
 SIZES = ((7, 5), (33, 9), (4,))

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from pophood.errors import PophoodError
-from pophood.train.checkpoint.save_load import TrainerState, latest, load, state_hash
+from pophood.train.checkpoint.save_load import TrainerState, latest, load
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import as_line
 from pophood.train.loop.trainer import Trainer
+from tests.train.hashes import state_hash
 from tests.train.small import Case, trainer_of
 
 

@@ -16,9 +16,10 @@ from types import FrameType
 import torch
 
 from pophood.errors import PophoodError
-from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.events import as_line
 from pophood.train.run.stopping import Stop
+from tests.train.hashes import state_hash
 from tests.train.small import Case, trainer_of
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pophood.errors import BadInput
-from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.events import Evaluated, Event, Finished, Noted, Step
 from pophood.train.loop import chunk_store as states
 from pophood.train.loop.activation_cache import ActivationCache, ActivationCaches, first_trained_block
@@ -22,6 +22,7 @@ from pophood.train.loop.trainer import Trainer
 from pophood.train.model.loss import hidden_states
 from pophood.train.model.precision import to_bf16
 from pophood.train.settings import TrainSettings
+from tests.train.hashes import state_hash
 from tests.train.small import Case, trainer_of
 
 LAST = Case("last")

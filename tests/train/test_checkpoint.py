@@ -16,9 +16,10 @@ from pophood.errors import BadFile, BadInput, EngineError, NotFound, PophoodErro
 from pophood.formats.safetensors_write import stream_safetensors
 from pophood.train.checkpoint.manifest import NAME, VERSION, Manifest, read_manifest
 from pophood.train.checkpoint.resume import environment_differences, machine, settings_of
-from pophood.train.checkpoint.save_load import best, latest, load, save, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import best, latest, load, save
 from pophood.train.settings import LoraSettings, TrainSettings
 from tests.conftest import ROOT
+from tests.train.hashes import saved_hash, state_hash
 from tests.train.small import Case, trainer_of
 
 OLD = ROOT / "tests" / "data" / "checkpoints"

@@ -15,10 +15,11 @@ import pytest
 
 from pophood.errors import PophoodError
 from pophood.train.checkpoint import save_load as checkpoint
-from pophood.train.checkpoint.save_load import latest, load, save, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load, save
 from tests import needs, processes
 from tests.conftest import ROOT
 from tests.train.disk import Operation, watched
+from tests.train.hashes import saved_hash, state_hash
 from tests.train.kills import BEFORE, KEEP, NEW, old_checkpoints, state
 from tests.train.power import PowerDisk
 

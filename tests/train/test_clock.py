@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.events import Evaluated, Finished, Step
 from pophood.train.loop.clock import Clock, Pace, keep_if_close, schedule_position
 from pophood.train.loop.optimizer import learning_rate
 from pophood.train.loop.trainer import Trainer
 from pophood.train.run.timing import compute_first_step, evaluation_pace
 from pophood.train.settings import TrainSettings
+from tests.train.hashes import state_hash
 from tests.train.small import Case, trainer_of
 
 MINUTE = 60.0

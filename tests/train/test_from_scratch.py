@@ -156,7 +156,7 @@ def test_the_page_has_a_program(notes: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_one_clear_line_for_each_mistake(notes: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no size is called 'gpt9'; wanted one of gpt2-nano"):
         tune(None, notes, from_scratch="gpt9")
-    with pytest.raises(BadInput, match="makes a model of its own: give None for the model"):
+    with pytest.raises(BadInput, match="creates a new model: pass None as the model"):
         tune("gpt2", notes, from_scratch="gpt2-nano")
     with pytest.raises(BadInput, match="all weights are trained: leave out the method, got lora"):
         tune(None, notes, tmp_path / "out", from_scratch="gpt2-nano", method="lora")

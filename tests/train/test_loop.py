@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from pophood.errors import EngineError, OutOfMemory
-from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.data.dataset.packing import Batch
 from pophood.train.events import Evaluated, Event, Finished, Saved, Started, Step
 from pophood.train.loop import trainer as loop
@@ -32,6 +32,7 @@ from pophood.train.run import timing
 from pophood.train.run.stopping import Stop
 from pophood.train.settings import TrainSettings
 from tests.tiny import Values, tiny_config
+from tests.train.hashes import state_hash
 from tests.train.small import Case, documents, trainer_of
 
 

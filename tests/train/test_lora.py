@@ -87,17 +87,6 @@ def test_numbers_and_gradients_agree_with_peft(bundle: Bundle, rslora: bool) -> 
         assert (mine.grad - reference.grad).abs().max() <= 1e-4 * reference.grad.abs().max()
 
 
-def test_fusing_changes_nothing(bundle: Bundle) -> None:
-    model = adapted(bundle, LoraSettings(rank=4, targets=("attn.q", "mlp.down")))
-    with torch.no_grad():
-        before = model(TOKENS, POSITIONS, WHOLE)
-        for name, layer in lora_layers(model).items():
-            parent, child = name.rsplit(".", 1)
-            setattr(model.get_submodule(parent), child, layer.fuse())
-        assert not lora_layers(model)
-        assert (model(TOKENS, POSITIONS, WHOLE) - before).abs().max() < 1e-5 * before.abs().max()
-
-
 def test_dropout_applies_to_the_branch_alone(bundle: Bundle) -> None:
     """With B at zero the branch is zero, with dropout or without; otherwise dropout changes the output."""
     plain = Model(bundle.config)

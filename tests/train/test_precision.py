@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pophood.train.checkpoint.save_load import load, save, state_hash
+from pophood.train.checkpoint.save_load import load, save
 from pophood.train.events import Step
 from pophood.train.loop.optimizer import SplitMasterAdamW, clip, make_optimizer
 from pophood.train.loop.trainer import Trainer
@@ -18,6 +18,7 @@ from pophood.train.model.loss import cross_entropy
 from pophood.train.model.precision import dtype_of, join_master, split_master, to_bf16
 from pophood.train.model.torch_private import has_bf16_instructions
 from pophood.train.settings import TrainSettings
+from tests.train.hashes import state_hash
 from tests.train.small import Case, model_of, trainer_of
 
 

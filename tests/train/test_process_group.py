@@ -22,7 +22,7 @@ import pophood
 from pophood.adapters.peft import read_adapter
 from pophood.errors import BadInput
 from pophood.train.checkpoint.resume import environment_differences
-from pophood.train.checkpoint.save_load import latest, load, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.data import DataOptions
 from pophood.train.defaults import for_model
 from pophood.train.distributed.process_group import LOCAL, GlooGroup, ProcessGroup
@@ -33,6 +33,7 @@ from pophood.train.tune import Tuning
 from tests import processes
 from tests.conftest import ROOT
 from tests.tiny import tiny_folder
+from tests.train.hashes import state_hash
 from tests.train.small import Case, trainer_of
 
 pytestmark = pytest.mark.skipif(

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pophood.train.checkpoint.save_load import latest, load, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from pophood.train.events import Evaluated, Event, Finished, Step
 from pophood.train.loop.trainer import Trainer
+from tests.train.hashes import saved_hash, state_hash
 from tests.train.small import Case, trainer_of
 
 CASES = {

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from pophood.train.checkpoint.save_load import latest, load, saved_hash, state_hash
+from pophood.train.checkpoint.save_load import latest, load
 from tests import needs, processes
 from tests.conftest import ROOT
+from tests.train.hashes import saved_hash, state_hash
 from tests.train.small import Case, documents, trainer_of
 
 STEPS = 24

@@ -18,7 +18,7 @@ from pophood.train.settings import LoraSettings, TrainSettings
 
 
 def machine() -> dict[str, Any]:
-    """Return what the bits of a step depend on besides the state, such as torch and its threads."""
+    """Return the facts, besides the state, on which the bits of a step depend, such as torch's version."""
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

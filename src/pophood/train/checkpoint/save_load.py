@@ -8,7 +8,7 @@
 A save writes a folder under a temporary name, syncs every file and the folder, renames it, and syncs the
 parent folder. Only then are older checkpoints deleted. So the last checkpoint is whole at any moment, even
 after a power cut. The bytes of a file depend on its tensors alone: equal hashes mean equal weights and
-moments (`state_hash`). Only one run at a time may write into a folder.
+moments. Only one run at a time may write into a folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def save(folder: str | Path, state: TrainerState, keep: int = KEEP) -> Path:
     if keep < MINIMUM:
         raise BadInput(f"keep must be at least {MINIMUM} (the newest and the best), got {keep}")
     _refuse_nonfinite(tensors, int(facts["step"]))
-    parts = _parts(tensors)
+    parts = parts_of(tensors)
     needed = sum(map(size_of, parts.values()))
     needed += len(Manifest(0, {**facts, "machine": machine()}, {}).encode()) + 4096
     with _translate_disk_errors(folder, needed):
@@ -92,32 +92,7 @@ def save(folder: str | Path, state: TrainerState, keep: int = KEEP) -> Path:
     return target
 
 
-def state_hash(state: TrainerState) -> str:
-    """Return the SHA-256 over weights, optimizer and random state; `saved_hash` is the same of a folder.
-
-    >>> state_hash(({"trained.x": torch.zeros(2)}, {}))[:8]
-    '41c13df2'
-    """
-    return _hash_of({name: _sha256(part) for name, part in _parts(state[0]).items()})
-
-
-def saved_hash(path: str | Path) -> str:
-    """Return the `state_hash` of a checkpoint from the hashes in its manifest, which `load` verifies."""
-    return _hash_of({name: file.sha256 for name, file in read_manifest(Path(path)).files.items()})
-
-
-def _hash_of(files: Mapping[str, str]) -> str:
-    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(files.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _sha256(part: Mapping[str, Pending]) -> str:
-    digest = hashlib.sha256()
-    stream_safetensors(digest.update, part)
-    return digest.hexdigest()
-
-
-def _parts(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Pending]]:
+def parts_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Pending]]:
     """Return file name -> tensors, which are converted when they are written."""
     parts: dict[str, dict[str, Pending]] = {}
     for name, tensor in tensors.items():
@@ -140,7 +115,7 @@ def _pending(name: str, tensor: torch.Tensor) -> Pending:
 
 
 def _write(path: Path, part: Mapping[str, Pending]) -> FileFacts:
-    """Write and sync a file, and hash what is written."""
+    """Write and sync a file, and return its length and hash."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
 
