@@ -132,15 +132,9 @@ class AttentionFunction(torch.autograd.Function):
             rows, d_rows = _rows(q[:, :, chunk]), _rows(d_z[:, :, chunk])
             pattern = _bmm(rows, k[:, visible].transpose(1, 2))  # [B * K, G * queries, keys]
             d_score = _bmm(d_rows, v[:, visible].transpose(1, 2))
-            training.softmax_backward(
-                _score_bits(pattern, chunk),
-                chunk.start,
-                seed,
-                ctx.dropout,
-                _score_bits(d_score, chunk),
-                row_dot[:, :, chunk].contiguous().numpy(),
-                num_threads(),
-            )
+            own, d_own = _score_bits(pattern, chunk), _score_bits(d_score, chunk)
+            dots = row_dot[:, :, chunk].contiguous().numpy()
+            training.softmax_backward(own, chunk.start, seed, ctx.dropout, d_own, dots, num_threads())
             d_v[:, visible] += pattern.transpose(1, 2) @ d_rows
             d_q[:, :, chunk] = (d_score @ k[:, visible]).view(-1, groups, chunk.stop - chunk.start, d)
             d_k[:, visible] += d_score.transpose(1, 2) @ rows

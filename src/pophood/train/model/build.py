@@ -1,4 +1,4 @@
-"""Builds the trainable model from a bundle, and returns what it has learned as weights or as an adapter."""
+"""Builds the trainable model from a bundle, and takes the trained weights, or an adapter, out of it again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """LoRA: a small trainable branch beside each frozen matrix: y = x W^T + b + scale * (x A^T) B^T.
 
-`add_lora` wraps layers in place, and `LoraLinear.fuse` merges a branch into its matrix. A [r, in] starts
-random and B [out, r] at zero, so training starts from the unchanged model (Hu et al. 2021).
+`add_lora` wraps layers in place. A [r, in] starts random and B [out, r] at zero, so training starts from the
+unchanged model (Hu et al. 2021).
 """
 
 from __future__ import annotations
@@ -76,16 +76,6 @@ class LoraLinear(nn.Module):
             return frozen_linear(x, self.weight, self.bias) + (hidden @ b.T) * self.scale
         return apply(LoraFunction, x, self.weight, self.bias, self.lora_a, self.lora_b, self.scale)
 
-    def fuse(self) -> nn.Linear:
-        """Return a plain layer whose matrix includes the branch."""
-        out_features, in_features = self.weight.shape
-        plain = nn.Linear(in_features, out_features, bias=self.bias is not None, device="meta")
-        change = self.scale * (self.lora_b @ self.lora_a)
-        weight = dense_weight(self.weight, torch.float32)
-        plain.weight = nn.Parameter((weight + change).to(weight.dtype).detach())
-        plain.register_parameter("bias", self.bias)
-        return plain
-
 
 def add_lora(model: Model, settings: LoraSettings) -> None:
     """Freeze the model and wrap every targeted matrix, in place. Raises BadInput for an unknown target.
@@ -93,14 +83,13 @@ def add_lora(model: Model, settings: LoraSettings) -> None:
     The default targets include the gate of gated models; a model without gates ignores it.
     """
     model.requires_grad_(False)
-    known = {name.split(".", 2)[2] for name, _, _ in _linears(model)}
+    linears = list(_linears(model))
+    known = {target for target, _, _ in linears}
     if wrong := sorted(set(settings.targets) - known - {"mlp.gate"}):
         raise BadInput(f"no matrix is called {', '.join(wrong)}; there are: {', '.join(sorted(known))}")
-    for name, parent, child in _linears(model):
-        if name.split(".", 2)[2] in settings.targets:
-            layer = parent.get_submodule(child)
-            assert isinstance(layer, (nn.Linear, Int8Linear))
-            setattr(parent, child, LoraLinear(layer, settings))
+    for target, parent, layer in linears:
+        if target in settings.targets:
+            setattr(parent, target.partition(".")[2], LoraLinear(layer, settings))
 
 
 def lora_layers(model: Model) -> dict[str, LoraLinear]:
@@ -108,10 +97,11 @@ def lora_layers(model: Model) -> dict[str, LoraLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
 
 
-def _linears(model: Model) -> Iterator[tuple[str, nn.Module, str]]:
-    for i, block in enumerate(model.blocks):
+def _linears(model: Model) -> Iterator[tuple[str, nn.Module, nn.Linear | Int8Linear]]:
+    """Yield the linear layers of every block: their names as in "attn.q", their parents, and themselves."""
+    for block in model.blocks:
         for part in ("attn", "mlp"):
             parent = block.get_submodule(part)
-            for child, module in list(parent.named_children()):
-                if isinstance(module, (nn.Linear, Int8Linear, LoraLinear)):
-                    yield f"blocks.{i}.{part}.{child}", parent, child
+            for child, module in parent.named_children():
+                if isinstance(module, (nn.Linear, Int8Linear)):
+                    yield f"{part}.{child}", parent, module

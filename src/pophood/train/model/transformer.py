@@ -6,6 +6,7 @@ F inner features, V vocabulary. Parameters have the canonical names of `config.t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from pophood.config import ModelConfig
 from pophood.train.model.attention import Spans, attend
 from pophood.train.model.linear import Linear
 from pophood.train.model.ops import apply_rope, dropout_add, gelu, norm, recompute_saved, swiglu
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "gelu_tanh": gelu}
 
 
 class DropoutRates(NamedTuple):
@@ -84,13 +87,8 @@ class MLP(nn.Module):
 
     def _inner(self, gate: Tensor | None, up: Tensor) -> Tensor:
         if gate is not None:
-            return swiglu(gate, up) if self.activation == "silu" else self._activation(gate) * up
-        return self._activation(up)
-
-    def _activation(self, x: Tensor) -> Tensor:
-        if self.activation == "silu":
-            return F.silu(x)
-        return gelu(x) if self.activation == "gelu_tanh" else F.gelu(x)
+            return swiglu(gate, up) if self.activation == "silu" else ACTIVATIONS[self.activation](gate) * up
+        return ACTIVATIONS[self.activation](up)
 
 
 class TransformerBlock(nn.Module):
