@@ -65,7 +65,7 @@ def length_messages(wanted: TrainSettings, settings: TrainSettings) -> list[str]
 def with_cache_limit(settings: TrainSettings, out: Path) -> TrainSettings:
     """Set the cache limit of method "last" from the free disk space, unless it is set.
 
-    A resumed run finds the limit in its settings, and so has the same.
+    A resumed run has the limit in its settings, so it keeps the same one.
     """
     if settings.method != "last" or settings.cache_limit is not None:
         return settings
@@ -73,7 +73,7 @@ def with_cache_limit(settings: TrainSettings, out: Path) -> TrainSettings:
 
 
 def for_device(settings: TrainSettings) -> TrainSettings:
-    """Return the settings as their device allows them: on CUDA and MPS nothing is cached on disk.
+    """Adapt the settings to their device: on CUDA and MPS nothing is cached on disk.
 
     Raises BadInput for options that only the processor has, NotFound for a device that torch does not find.
     """

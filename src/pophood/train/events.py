@@ -75,7 +75,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A line about the run that its reader should know."""
+    """A remark about the run for its user."""
 
     step: int
     text: str

@@ -50,7 +50,7 @@ def tune(
         known = ", ".join(TrainSettings.__dataclass_fields__)
         raise BadInput(f"no setting is called {', '.join(unknown)}; wanted one of: {known}")
     if from_scratch is not None and model is not None:
-        raise BadInput(f"from_scratch={from_scratch!r} makes a model of its own: give None for the model")
+        raise BadInput(f"from_scratch={from_scratch!r} creates a new model: pass None as the model")
     if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
     if resume:
@@ -75,7 +75,7 @@ def tune(
 
 
 def _refuse_settings(settings: Mapping[str, Any]) -> None:
-    """Raise BadInput for settings that a resumed run already has; minutes may be given anew."""
+    """Raise BadInput for settings that a resumed run already has; only its minutes may change."""
     names = sorted(name for name, value in settings.items() if value is not None and name != "minutes")
     if names:
         raise BadInput(f"a resumed run keeps its settings: leave out {', '.join(names)}")

@@ -96,7 +96,7 @@ class ProcessGroup:
     # ---- operations that several processes override; afterwards all ranks have the same value ----
 
     def join(self) -> ProcessGroup:
-        """Wait until all processes have started, and return the group; EngineError if one does not come."""
+        """Wait until all processes have started, and return the group; EngineError if one is missing."""
         return self
 
     def sum(self, *values: float) -> tuple[float, ...]:
@@ -135,7 +135,7 @@ class GlooGroup(ProcessGroup):
     """Several processes, on one machine or more, that talk through torch.distributed and gloo."""
 
     def join(self) -> ProcessGroup:
-        """Wait until all processes have started, and return the group; EngineError if one does not come."""
+        """Wait until all processes have started, and return the group; EngineError if one is missing."""
         import atexit
 
         import_torch()

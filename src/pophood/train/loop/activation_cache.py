@@ -79,7 +79,7 @@ class ActivationCache:
         return int(self._starts[self.chunks]) * self.row_bytes
 
     def open(self, folder: Path, name: str, announce: Callable[[str], object]) -> None:
-        """Store states in a folder, and use those already there; `announce` hears of any problem."""
+        """Store states in a folder, and use those already there; `announce` is told of any problem."""
         try:
             starts = self._starts[: self.chunks + 1]
             self._store = ChunkStore(folder, name, self._key(), starts, self.row_bytes, announce)

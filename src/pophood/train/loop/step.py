@@ -43,7 +43,7 @@ def train_step(
 ) -> StepResult:
     """Update the model once from all batches; every target has the same weight, whichever batch it is in.
 
-    Every process brings the same number of batches. `ready` is the result of `gradients_of` if the gradients
+    Every process passes the same number of batches. `ready` is the result of `gradients_of` if the gradients
     are computed already.
     `interrupt` is called between two batches and may raise. Raises LossDiverged for a loss or gradient that
     is not finite, or a mean loss above `limit`. If anything is raised, weights and optimizer are unchanged.
@@ -93,7 +93,7 @@ def evaluate(
 ) -> float:
     """Return the mean loss over the targets of all batches and processes, in nats, without learning.
 
-    Every process brings the same number of batches; a batch may be without targets. `known` is the summed
+    Every process passes the same number of batches; a batch may be without targets. `known` is the summed
     loss and the number of targets of batches that were evaluated before.
     """
     total, count = model.group.sum(*losses_of(model, batches, known))

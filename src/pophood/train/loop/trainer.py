@@ -115,7 +115,7 @@ class Trainer(ResumableState):
         yield Started(self.step, self.steps, tokens, trained, total, settings.minutes)
         reason = "steps"
         try:
-            while True:  # first what is due after a step: a resumed run may have been stopped just before it
+            while True:  # what is due after a step comes first: a resumed run may have stopped just before it
                 self._replan()
                 if self._evaluation_is_due():
                     yield from self._evaluate()
@@ -157,7 +157,7 @@ class Trainer(ResumableState):
         torch.set_rng_state(random)
 
     def _replan(self) -> None:
-        """Set the number of steps to what the clock has time for, and at least one."""
+        """Set the number of steps to as many as the clock has time for, but at least one."""
         if self.clock is None:
             return
         planned = self.steps - self.step

@@ -1,4 +1,4 @@
-"""Held-out English texts: a tuned model whose loss on them rises is forgetting (small: texts alone).
+"""Held-out English texts: a tuned model whose loss on them rises is forgetting (small: only texts).
 
 The passages were written for this purpose and belong to the package (Apache-2.0), except for the two marked
 with author and year, which are in the public domain.

@@ -1,7 +1,7 @@
 """An event file with a run's numbers and samples for TensorBoard. Only this file uses tensorboardX.
 
-The file is written anew from `events.jsonl` whenever a run starts or resumes. So steps that were done again
-occur once, and a run that started without the file gets all of it.
+The file is rewritten from `events.jsonl` whenever a run starts or resumes. So repeated steps occur once, and
+a run that started without the file gets all of it.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ FACTS, EVENTS, CHECKPOINT_FOLDER, REPORT = "tune.json", "events.jsonl", "checkpo
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """The contents of tune.json: what is settled about a run before its first step."""
+    """The contents of tune.json: the facts about a run that are settled before its first step."""
 
     base: Mapping[str, str]  # name and architecture of the model
     from_scratch: str | None  # size of a new model
@@ -99,7 +99,7 @@ class RunFolder:
         except (KeyError, TypeError) as error:
             raise self.group.shared_error(
                 BadFile(
-                    f"{self.path / FACTS}: incomplete or of another version ({error}): start anew with"
+                    f"{self.path / FACTS}: incomplete or of another version ({error}): start over with"
                     " --overwrite"
                 )
             ) from None
@@ -112,9 +112,9 @@ class RunFolder:
         except FileNotFoundError:
             raise NotFound(f"{self.path}: holds no run of tune: start one without --resume") from None
         except ValueError as error:
-            raise BadFile(f"{path}: not valid JSON ({error}): start anew with --overwrite") from None
+            raise BadFile(f"{path}: not valid JSON ({error}): start over with --overwrite") from None
         if not isinstance(values, dict) or "settings" not in values:
-            raise BadFile(f"{path}: holds no settings: start anew with --overwrite")
+            raise BadFile(f"{path}: holds no settings: start over with --overwrite")
         return values
 
     def check_free(self, *, overwrite: bool) -> None:
@@ -148,7 +148,7 @@ class RunFolder:
         if facts["data"] != data:
             raise BadInput(
                 f"{self.path}: the data, or how it is read, has changed since the run began:"
-                " give it as it was, or start anew with --overwrite"
+                " restore it, or start over with --overwrite"
             )
 
     def checkpoint(self, announce: Callable[[str], object]) -> TrainerState:
@@ -165,7 +165,7 @@ class RunFolder:
         if path is None:
             why = "the run is complete" if (self.path / REPORT).is_file() else "nothing was saved yet"
             raise NotFound(
-                f"{self.path}: has no checkpoint to resume from: {why}; start anew with --overwrite"
+                f"{self.path}: has no checkpoint to resume from: {why}; start over with --overwrite"
             )
         return load(path)
 

@@ -31,7 +31,6 @@ from pophood.model.engine import Engine
 from pophood.model.lm import LM
 from pophood.system import atomic_write
 from pophood.text.load import load_text_folder
-from pophood.text.tokenizer import Tokenizer
 from pophood.train.data import DataOptions
 from pophood.train.run.folder import FACTS, RunFolder
 from pophood.train.run.scratch import initial_weights, scratch_config, train_tokenizer
@@ -81,9 +80,8 @@ def from_scratch(
     wanted = suggested if vocabulary is None else vocabulary
     files = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     with TemporaryDirectory(prefix="pophood-", ignore_cleanup_errors=True) as place:
-        tokenizer = train_tokenizer(files, Path(place), wanted, data)
-        words = {name: (Path(place) / name).read_bytes() for name in TOKENIZER}
-    return _create(size, seed, tokenizer, words, Path(place), engine)
+        train_tokenizer(files, Path(place), wanted, data)
+        return _create(size, seed, Path(place), engine)
 
 
 def new_model_for(
@@ -134,19 +132,13 @@ def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any
     if own is None or (size is not None and size != own):
         kind = f"trains {own} from scratch" if own else "did not begin from scratch"
         raise BadInput(f"{fspath(folder)}: the run {kind}: leave out --from-scratch {size}")
+    return _create(own, int(facts["settings"]["seed"]), place, engine)
+
+
+def _create(size: str, seed: int, place: Path, options: Mapping[str, Any]) -> NewModel:
+    """Create a model with the tokenizer in a folder."""
+    tokenizer = load_text_folder(place).tokenizer
     words = {name: (place / name).read_bytes() for name in TOKENIZER}
-    seed = int(facts["settings"]["seed"])
-    return _create(own, seed, load_text_folder(place).tokenizer, words, place, engine)
-
-
-def _create(
-    size: str,
-    seed: int,
-    tokenizer: Tokenizer,
-    words: Mapping[str, bytes],
-    place: Path,
-    options: Mapping[str, Any],
-) -> NewModel:
     config = scratch_config(size, tokenizer.vocab_size)
     weights = _in_memory(config, seed)
     bundle = Bundle(

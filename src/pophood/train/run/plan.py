@@ -1,6 +1,6 @@
 """The plan of a run: steps, time, memory and disk, from a few timed passes on this machine.
 
-The report compares the plan with what the run took.
+The report compares the plan with the actual costs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pophood.train.run.memory import remedies
 if TYPE_CHECKING:
     from pophood.train.loop.trainer import Trainer
 
-CHECKPOINTS = 2  # that stay on disk
+CHECKPOINTS = 2  # kept on disk
 ON_THE_WAY, BRIEF_ON_THE_WAY = 0.1, 0.05  # shares of the minutes for evaluations, checkpoints and samples
 # Shares of the minutes for one evaluation: the usual one, and the largest, to reach the next number.
 EVALUATION, LARGEST_EVALUATION = 0.02, 0.04

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_result(setup: RunSetup, model: Model) -> None:
-    """Write what was trained: an adapter as PEFT has it, or a model folder."""
+    """Write the trained weights: an adapter in PEFT's format, or a model folder."""
     bundle, settings, template = setup.lm.bundle, setup.settings, setup.data.template
     if settings.method == "lora":
         adapter = adapter_of(model, settings, setup.out.name, setup.base)
@@ -34,7 +34,7 @@ def write_result(setup: RunSetup, model: Model) -> None:
 
 
 def load_into_engine(setup: RunSetup, model: Model) -> None:
-    """Let the engine compute with what was trained so far."""
+    """Load the weights trained so far into the engine."""
     from pophood.train.model.buffer_pool import release_free_memory
 
     lm = setup.lm
@@ -47,7 +47,7 @@ def load_into_engine(setup: RunSetup, model: Model) -> None:
 
 
 def restore_engine(setup: RunSetup) -> None:
-    """Let the engine compute with the model as it was before the run."""
+    """Give the engine back the weights that it had before the run."""
     lm = setup.lm
     if setup.settings.method == "lora":
         lm.engine.use_adapters(lm.adapters)

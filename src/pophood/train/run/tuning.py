@@ -160,7 +160,7 @@ class Tuning(Iterator[Event]):
         return next(self._events)
 
     def close(self) -> None:
-        """Stop here; the last checkpoint stays."""
+        """Stop the run; its last checkpoint is kept."""
         self._events.close()  # type: ignore[attr-defined]
 
     @property

@@ -1,4 +1,4 @@
-"""The chat template for a model that has none: two headings (small: a template is a thing of its own).
+"""The chat template for a model without one: an instruction, then a response (small: one template).
 
     ### Instruction:
     What is the capital of Spain?
