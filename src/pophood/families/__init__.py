@@ -11,15 +11,7 @@ from typing import Any
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, Unsupported
-from pophood.families.family import (
-    Family,
-    Fields,
-    TensorName,
-    TensorSource,
-    has_own_output,
-    locate,
-    same_bytes,
-)
+from pophood.families.family import Family, TensorName, TensorSource, has_own_output, locate, same_bytes
 from pophood.families.gpt2 import GPT2
 from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require, short
 from pophood.families.llama import LLAMA, MISTRAL
@@ -134,7 +126,7 @@ def _token_matrix(tensors: Mapping[str, Tensor]) -> Tensor:
     return token
 
 
-def _add_tensor_facts(family: Family, fields: Fields, tensors: Mapping[str, Tensor]) -> None:
+def _add_tensor_facts(family: Family, fields: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Add the facts that GGUF states by its tensors: a tied output, which biases exist, divisors for RoPE."""
     output = tensors.get("output.weight")
     fields["tied_output"] = output is None or same_bytes(_token_matrix(tensors), output)

@@ -195,10 +195,8 @@ def same_bytes(one: Tensor, other: Tensor) -> bool:
     if (one.type, one.shape) != (other.type, other.shape):
         return False
     edges = [0, 4096, *range(1 << 20, one.nbytes, 1 << 20), one.nbytes]
-    return all(
-        np.array_equal(one.data[start:stop], other.data[start:stop])
-        for start, stop in itertools.pairwise(edges)
-    )
+    pieces = itertools.starmap(slice, itertools.pairwise(edges))
+    return all(np.array_equal(one.data[piece], other.data[piece]) for piece in pieces)
 
 
 def _gguf_ignored(family: Family, config: ModelConfig) -> frozenset[str]:
@@ -217,9 +215,8 @@ def _mismatch(missing: list[str], left: list[str], config: ModelConfig, output_a
     if missing:
         parts.append(f"the file lacks {listed(missing)}")
     if left:
-        parts.append(
-            f"it has {listed(left)}, which a {config.architecture} of {config.n_layer} blocks does not have"
-        )
+        model = f"a {config.architecture} of {config.n_layer} blocks"
+        parts.append(f"it has {listed(left)}, which {model} does not have")
     advice = "the file is incomplete, or belongs to another model: fetch it again"
     if output_alone:
         advice += ", or, if its output is the token matrix, set tie_word_embeddings to true in config.json"

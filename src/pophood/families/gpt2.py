@@ -58,7 +58,7 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
     """Build the config of a GPT-2 from these fields; BadFile if they contradict each other."""
     n_embd, n_head = fields["n_embd"], fields["n_head"]
     if n_embd % n_head:
-        raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")
+        raise BadFile(f"{n_embd} features do not divide into {n_head} heads: {standard.DAMAGED}")
     if fields.get("n_kv_head", n_head) != n_head:
         raise BadFile(f"{fields['n_kv_head']} key heads for {n_head} query heads: GPT-2 has as many of both")
     return standard.config_of(

@@ -77,16 +77,12 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
     n_embd, n_head = fields["n_embd"], fields["n_head"]
     n_kv_head = fields.get("n_kv_head") or n_head
     if n_head % n_kv_head:
-        raise BadFile(
-            f"{n_head} query heads cannot share {n_kv_head} key heads evenly: the configuration is damaged"
-        )
+        raise BadFile(f"{n_head} query heads cannot share {n_kv_head} key heads evenly: {standard.DAMAGED}")
     if "head_dim" not in fields and n_embd % n_head:
-        raise BadFile(f"{n_embd} features do not divide into {n_head} heads: the configuration is damaged")
+        raise BadFile(f"{n_embd} features do not divide into {n_head} heads: {standard.DAMAGED}")
     head_dim: int = fields.get("head_dim", n_embd // n_head)
     if head_dim % 2:
-        raise BadFile(
-            f"a head of {head_dim} features cannot be rotated in pairs: the configuration is damaged"
-        )
+        raise BadFile(f"a head of {head_dim} features cannot be rotated in pairs: {standard.DAMAGED}")
     for field, what in (("value_dim", "attention.value_length"), ("rotary_dim", "rope.dimension_count")):
         if fields.get(field, head_dim) != head_dim:
             raise Unsupported(f"{what} is {fields[field]}; pophood computes only the head size, {head_dim}")
@@ -142,8 +138,8 @@ def _window(fields: Fields) -> int | None:
     window, types = fields.get("sliding_window") or None, fields.get("layer_types")
     if types is not None and len(types) != fields["n_layer"]:
         raise BadFile(
-            f"config.json: layer_types has {len(types):,} entries for {fields['n_layer']:,} blocks: the"
-            " configuration is damaged"
+            f"config.json: layer_types has {len(types):,} entries for {fields['n_layer']:,} blocks:"
+            f" {standard.DAMAGED}"
         )
     named = types is not None and "sliding_attention" in types
     if "use_sliding_window" in fields:  # the Qwens have a switch, and say which blocks slide

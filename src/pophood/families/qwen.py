@@ -29,13 +29,6 @@ QWEN_HF_KEYS: dict[str, Key] = {
     "max_window_layers": Used("max_window_layers", count(1 << 20, least=0)),
 }
 
-QWEN2_HF_KEYS: dict[str, Key] = {
-    **QWEN_HF_KEYS,
-    "attention_bias": Only((True,), "Qwen2 has biases on q, k and v only"),
-}
-
-QWEN3_HF_KEYS: dict[str, Key] = {**QWEN_HF_KEYS, "attention_bias": Used("attention_bias", flag)}
-
 QWEN_DEFAULTS = {
     **HF_DEFAULTS,
     "n_positions": 32_768,
@@ -60,7 +53,7 @@ QWEN2 = Family(
     classes=("Qwen2ForCausalLM", "Qwen2Model"),
     build=build_qwen2,
     tensors=decoder_tensors(gguf_pairs=False),
-    hf_keys=QWEN2_HF_KEYS,
+    hf_keys={**QWEN_HF_KEYS, "attention_bias": Only((True,), "Qwen2 has biases on q, k and v only")},
     hf_defaults=QWEN_DEFAULTS,
     hf_prefix="model.",
     hf_ignored=HF_IGNORED,
@@ -73,6 +66,6 @@ QWEN3 = replace(
     name="qwen3",
     classes=("Qwen3ForCausalLM", "Qwen3Model"),
     build=build_qwen3,
-    hf_keys=QWEN3_HF_KEYS,
+    hf_keys={**QWEN_HF_KEYS, "attention_bias": Used("attention_bias", flag)},
     hf_defaults={**QWEN_DEFAULTS, "head_dim": 128},
 )

@@ -24,6 +24,7 @@ NEEDED = ("n_layer", "n_head", "n_embd", "n_inner", "vocab_size", "n_positions",
 _UNCHANGED = ("n_layer", "n_head", "n_embd", "vocab_size", "norm_eps", "activation", "tied_output")
 
 MOST_PARAMETERS = 1 << 42
+DAMAGED = "the configuration is damaged"
 
 _OWN_CODE = "the model needs Python code of its own, which pophood never runs"
 _PACKED = "otherwise the matrices are packed in another format"

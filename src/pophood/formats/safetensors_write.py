@@ -54,6 +54,8 @@ class Pending:
 
 
 Tensors = Mapping[str, "tuple[str, NDArray[Any]] | Pending"]
+Write = Callable[[bytes | memoryview], object]
+Wrote = Callable[[str, memoryview], object]  # called with the name of a tensor and a piece of its bytes
 
 
 def write_safetensors(
@@ -61,7 +63,7 @@ def write_safetensors(
     tensors: Tensors,
     metadata: Mapping[str, str] | None = None,
     *,
-    wrote: Callable[[str, memoryview], object] | None = None,
+    wrote: Wrote | None = None,
 ) -> int:
     """Write (dtype, array) or Pending tensors to a path, atomically, or to an open file; return the bytes.
 
@@ -83,11 +85,7 @@ def write_safetensors(
     return plan.total
 
 
-def stream_safetensors(
-    write: Callable[[bytes | memoryview], object],
-    tensors: Tensors,
-    metadata: Mapping[str, str] | None = None,
-) -> int:
+def stream_safetensors(write: Write, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> int:
     """Pass the bytes of a file to `write` (such as a hash's `update`) piece by piece; return their number.
 
     >>> import hashlib
@@ -130,11 +128,7 @@ class _Plan:
     def total(self) -> int:
         return len(self.header) + sum(map(nbytes, self.tensors.values()))
 
-    def write(
-        self,
-        write: Callable[[bytes | memoryview], object],
-        wrote: Callable[[str, memoryview], object] | None = None,
-    ) -> None:
+    def write(self, write: Write, wrote: Wrote | None = None) -> None:
         write(self.header)
         for name, tensor in self.tensors.items():
             _write_tensor(write, name, tensor, wrote)
@@ -176,12 +170,7 @@ def _header(tensors: dict[str, Pending], metadata: dict[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _write_tensor(
-    write: Callable[[bytes | memoryview], object],
-    name: str,
-    tensor: Pending,
-    wrote: Callable[[str, memoryview], object] | None,
-) -> None:
+def _write_tensor(write: Write, name: str, tensor: Pending, wrote: Wrote | None) -> None:
     values = np.asarray(tensor.make())
     wanted = DTYPES[tensor.dtype]
     if values.shape != tensor.shape or values.dtype.newbyteorder("<") != wanted:

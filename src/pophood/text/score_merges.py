@@ -85,9 +85,7 @@ class ScoreEncoder:
     @cached_property
     def _neighbours(self) -> frozenset[str]:
         """Every two characters that are neighbours in some token; a text can be cut between any others."""
-        return frozenset(
-            token[i : i + 2] for token in self._ids if len(token) > 1 for i in range(len(token) - 1)
-        )
+        return frozenset(token[i : i + 2] for token in self._ids for i in range(len(token) - 1))
 
     def _encode_plain(self, text: str, output: list[int]) -> None:
         neighbours, cache = self._neighbours, self._cache

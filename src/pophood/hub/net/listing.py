@@ -182,10 +182,9 @@ def check_status(answer: Answer, web: Web, repo: str, what: str) -> None:
         then = f"for the account of {web.login.origin}" if web.login else f"then {_LOG_IN}"
         raise NotAllowed(f"{repo}: its authors ask you to accept their terms: do so at {page}, {then}")
     if status in (401, 403):
-        private = f"a private one: check the name; for a private one {_LOG_IN}"
-        refused = (
-            f"{web.login.origin} is not valid or may not read it: check {page}" if web.login else private
-        )
+        refused = f"a private one: check the name; for a private one {_LOG_IN}"
+        if web.login is not None:
+            refused = f"{web.login.origin} is not valid or may not read it: check {page}"
         raise NotAllowed(f"{repo}: no such model, or {refused}")
     if status == 404 and (code == "RevisionNotFound" or (not code and what != "revision main")):
         raise NotFound(f"{repo}: has no {what}: see {page}/tree/main")

@@ -78,9 +78,8 @@ def complete_from_disk(file: RemoteFile, target: Path) -> bool:
 
 def has_full_size(file: RemoteFile, target: Path) -> bool:
     """Return whether all bytes of a file, or more, are here, so that their hash must be checked."""
-    return any(
-        path.is_file() and path.stat().st_size >= (file.size or 0) for path in (target, part_of(target))
-    )
+    places = (target, part_of(target))
+    return any(place.is_file() and place.stat().st_size >= (file.size or 0) for place in places)
 
 
 def adopt(file: RemoteFile, older: Path, target: Path) -> None:

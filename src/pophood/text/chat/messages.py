@@ -120,23 +120,22 @@ def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def writes_parts(messages: Messages, text: str) -> bool:
     """Return whether a text rendered from lists of parts holds every part's words, not a printed list."""
-    written: dict[Source, str] = {}
+    written: dict[tuple[int | None, tuple[str | int, ...]], str] = {}
     at = 0
     for length, sources in runs_of(text):
         if len(sources) == 1:
-            written[sources[0]] = written.get(sources[0], "") + str.__str__(text)[at : at + length]
+            source = (sources[0].message, sources[0].path)
+            written[source] = written.get(source, "") + str.__str__(text)[at : at + length]
         at += length
     for number, message in enumerate(messages):
         if not isinstance(message.get("content"), (list, tuple)):
             continue
         for place, part in enumerate(message["content"]):
             words = _part_text(part)
-            way = ("content", place) if isinstance(part, str) else ("content", place, "text")
-            texts = [
-                text for source, text in written.items() if (source.message, source.path) == (number, way)
-            ]
+            path = ("content", place) if isinstance(part, str) else ("content", place, "text")
+            output = written.get((number, path), "")
             # A template may change case or shorten; quotes and brackets around the words mean a printed list.
-            if words.strip() and not any(t.strip() and t.casefold() in words.casefold() for t in texts):
+            if words.strip() and not (output.strip() and output.casefold() in words.casefold()):
                 return False
     return True
 

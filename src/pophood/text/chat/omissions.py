@@ -61,10 +61,8 @@ def _of_message(number: int, message: Mapping[str, Any], written: Sequence[Sourc
     if "content" not in names and _has_words(words, role):
         yield Omission(number, role, "text")
     for at, call in enumerate(message.get("tool_calls") or ()):
-        call_is_written = any(
-            path[:2] == ("tool_calls", at) and path[2] not in ("id", "type") for path in paths
-        )
-        if not call_is_written:
+        written_keys = {path[2] for path in paths if path[:2] == ("tool_calls", at)}
+        if not written_keys - {"id", "type"}:
             function = call.get("function")
             function = function if isinstance(function, Mapping) else call
             yield Omission(number, role, "call", str(function.get("name", "a function")))

@@ -91,13 +91,8 @@ class LibraryEncoder:
         self._stages = json.dumps(
             {
                 "version": "1.0",
-                "truncation": None,
-                "padding": None,
-                "added_tokens": [],
                 "normalizer": normalizer,
                 "pre_tokenizer": pre_tokenizer,
-                "post_processor": None,
-                "decoder": None,
                 "model": {"type": "BPE", "vocab": {}, "merges": []},
             }
         )
@@ -144,10 +139,9 @@ class LibraryEncoder:
             tokenizer.model = self._model
             tokenizer.add_tokens([LibraryToken(**asdict(token)) for token in added])
         for token in added if expected else ():
-            if tokenizer.token_to_id(token.content) != self._ids[token.content]:
-                raise BadFile(
-                    f"the added token {token.content[:40]!r} cannot have id {self._ids[token.content]}"
-                )
+            id_ = self._ids[token.content]
+            if tokenizer.token_to_id(token.content) != id_:
+                raise BadFile(f"the added token {token.content[:40]!r} cannot have id {id_}")
         return tokenizer
 
     def _assemble_marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:

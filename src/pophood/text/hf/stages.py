@@ -60,10 +60,9 @@ def check_normalizer(stage: object) -> None:
     for step in _flat(stage, "normalizer", "normalizers", _NORMALIZERS):
         if step["type"] == "Replace":
             _check_literal(step)
-        if len(str(step.get("content", step.get("prepend", "")))) > MOST_ADDED:
-            raise Unsupported(
-                f"the normalizer {step['type']} adds more than {MOST_ADDED} characters at one place"
-            )
+        kind, added = step["type"], str(step.get("content", step.get("prepend", "")))
+        if len(added) > MOST_ADDED:
+            raise Unsupported(f"the normalizer {kind} adds more than {MOST_ADDED} characters at one place")
 
 
 def writes_spaces(stage: object) -> bool:
@@ -103,22 +102,18 @@ def read_decoder(stage: object) -> Decoding:
     for step in steps:
         if step["type"] == "Replace":
             _check_literal(step)
-            if (step["pattern"]["String"], step.get("content")) != (SPACE_MARK, " "):
-                raise Unsupported(
-                    f"the decoder replaces {step['pattern']['String'][:20]!r}, not U+2581 by a space"
-                )
+            text = step["pattern"]["String"]
+            if (text, step.get("content")) != (SPACE_MARK, " "):
+                raise Unsupported(f"the decoder replaces {text[:20]!r}, not U+2581 by a space")
         if step["type"] == "Strip":
             if (step.get("content"), step.get("stop")) != (" ", 0) or step.get("start") not in (0, 1):
                 raise Unsupported("the decoder Strip removes more than one leading space")
             drops |= step["start"] == 1
         if step["type"] == "Metaspace":
-            if step.get("replacement") != SPACE_MARK:
-                raise Unsupported(
-                    f"the decoder Metaspace writes spaces as {str(step.get('replacement'))[:20]!r}"
-                )
-            drops |= (
-                step.get("prepend_scheme", "always") != "never" and step.get("add_prefix_space") is not False
-            )
+            mark, scheme = step.get("replacement"), step.get("prepend_scheme", "always")
+            if mark != SPACE_MARK:
+                raise Unsupported(f"the decoder Metaspace writes spaces as {str(mark)[:20]!r}")
+            drops |= scheme != "never" and step.get("add_prefix_space") is not False
     return Decoding("spaces", byte_tokens="ByteFallback" in types, drops_first_space=drops)
 
 
@@ -167,9 +162,8 @@ def _flat(stage: object, what: str, plural: str, known: dict[str, set[str]]) -> 
             continue
         if not isinstance(kind, str) or kind not in known:
             raise Unsupported(f"the {what} {str(kind)[:60]!r} is not understood; known: {', '.join(known)}")
-        refuse_unknown(
-            step, known[kind] | {"type"}, f"the {what} {kind} of tokenizer.json has an unknown key"
-        )
+        keys = known[kind] | {"type"}
+        refuse_unknown(step, keys, f"the {what} {kind} of tokenizer.json has an unknown key")
         steps.append(step)
     return steps
 

@@ -237,11 +237,9 @@ def read_added_token(entry: object) -> tuple[AddedToken, int]:
     flags = {
         key: entry.get(key, False) for key in ("special", "lstrip", "rstrip", "single_word", "normalized")
     }
-    for key, value in flags.items():
-        if not isinstance(value, bool):
-            raise BadFile(
-                f"the added token {content[:60]!r} has {key} {str(value)[:60]!r}, not true or false"
-            )
+    for key, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise BadFile(f"the added token {content[:60]!r} has {key} {str(flag)[:60]!r}, not true or false")
     return AddedToken(content, **flags), id_
 
 
