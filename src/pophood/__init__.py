@@ -31,23 +31,18 @@ __version__ = "0.1.0"
 
 _moved.install()
 
-_WHERE = {
-    "Bundle": "model.bundle",
-    "CancelFlag": "model.engine",
-    "Engine": "model.engine",
-    "GenerateSettings": "generate",
-    "Generation": "model.lm",
-    "LM": "model.lm",
-    "ModelConfig": "config",
-    "PophoodError": "errors",
-    "SamplingSettings": "sampling",
-    "Score": "model.score",
-    "Table": "table",
-    "Token": "generate",
-    "evaluate": "train.loop.evaluation",
-    "load": "model.lm",
-    "open_bundle": "model.bundle",
-    "tune": "train.tune",
+_NAMES = {  # module, below this package -> its public names
+    "config": ("ModelConfig",),
+    "errors": ("PophoodError",),
+    "generate": ("GenerateSettings", "Token"),
+    "model.bundle": ("Bundle", "open_bundle"),
+    "model.engine": ("CancelFlag", "Engine"),
+    "model.lm": ("LM", "Generation", "load"),
+    "model.score": ("Score",),
+    "sampling": ("SamplingSettings",),
+    "table": ("Table",),
+    "train.loop.evaluation": ("evaluate",),
+    "train.tune": ("tune",),
 }
 
 __all__ = [
@@ -72,9 +67,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that `import pophood` stays fast."""
-    if name not in _WHERE:
-        raise AttributeError(f"module 'pophood' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"pophood.{_WHERE[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"pophood.{module}"), name)
+    raise AttributeError(f"module 'pophood' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,8 @@ act differently on it; the message says which file or field was wrong.
 
 from __future__ import annotations
 
+import reprlib
+
 
 class PophoodError(Exception):
     """The base class of all errors that pophood raises on purpose."""
@@ -71,6 +73,17 @@ def quoted(text: str, limit: int = 80) -> str:
     "'a\\\\x1b[2J'"
     """
     return ascii(text if len(text) <= limit else text[:limit] + "...")
+
+
+def short(value: object) -> str:
+    """Format a value for a message: one line, about 60 characters at most, control characters escaped."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 4
+_SHORT.maxlevel = 2
 
 
 def __getattr__(name: str) -> type[NotFound]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadFile, BadInput
-from pophood.text.chat.chat_template import ChatTemplate, encode_chat
-from pophood.text.chat.system_text import merge_system, takes_system
+from pophood.text.chat.chat_template import ChatTemplate, encode_chat, takes_system
+from pophood.text.chat.messages import merge_system
 from pophood.text.load import load_text_gguf
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.layouts import Item

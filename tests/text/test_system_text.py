@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pophood.errors import BadInput
-from pophood.text.chat.chat_template import ChatTemplate
-from pophood.text.chat.system_text import merge_system, takes_system
+from pophood.text.chat.chat_template import ChatTemplate, takes_system
+from pophood.text.chat.messages import merge_system
 from tests.text.templates import TEMPLATES, assistant, user
 
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -19,9 +19,8 @@ from pophood.adapters.adapter import Adapter, Pair
 from pophood.adapters.lora_parts import split
 from pophood.adapters.peft import MOST_ALPHA
 from pophood.config import ModelConfig
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, Unsupported, short
 from pophood.families.family import unpermute_rope_rows
-from pophood.families.keys import short
 from pophood.families.naming import ARCHITECTURES, file_tensors, rotary_divisors
 from pophood.formats import Tensor, open_gguf
 

@@ -19,10 +19,10 @@ from pophood.adapters.adapter import Adapter, Pair
 from pophood.adapters.lora_parts import split
 from pophood.adapters.module_pattern import ModulePatterns, PatternError
 from pophood.adapters.peft_names import halves_of
-from pophood.errors import BadFile, NotFound, PophoodError, Unsupported
+from pophood.errors import BadFile, NotFound, PophoodError, Unsupported, short
 from pophood.families import FAMILIES
 from pophood.families.family import split_block
-from pophood.families.keys import Key, Only, Used, count, flag, harmless, read_keys, real, section, short
+from pophood.families.keys import Key, Only, Used, count, flag, harmless, read_keys, real, section
 from pophood.formats import Tensor, identify, open_safetensors
 from pophood.formats.json_file import read_json
 

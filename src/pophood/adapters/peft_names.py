@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pophood.errors import BadFile, Unsupported
-from pophood.families.keys import short
+from pophood.errors import BadFile, Unsupported, short
 
 ROOT = "base_model.model."
 _HALF = re.compile(r"(.+)\.lora_(A|B)(?:\.([A-Za-z0-9_-]+))?\.weight", re.ASCII)

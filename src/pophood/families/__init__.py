@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pophood.config import ModelConfig
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, Unsupported, short
 from pophood.families.family import Family, TensorName, TensorSource, has_own_output, locate, same_bytes
 from pophood.families.gpt2 import GPT2
-from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require, short
+from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require
 from pophood.families.llama import LLAMA, MISTRAL
 from pophood.families.qwen import QWEN2, QWEN3
 from pophood.families.standard import GGUF_FILE_KEYS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS

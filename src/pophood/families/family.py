@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.errors import BadFile, Unsupported
-from pophood.families.keys import Key, short
+from pophood.errors import BadFile, Unsupported, short
+from pophood.families.keys import Key
 from pophood.formats.quant import BLOCKS
 from pophood.formats.tensors import Tensor
 

@@ -7,14 +7,13 @@ by name, so nothing is dropped silently. No family is known here, and no file is
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pophood.errors import BadFile, Unsupported
+from pophood.errors import BadFile, Unsupported, short
 
 MOST_ENTRIES = 1_024  # of a list in a configuration; as many as the most blocks that are accepted
 
@@ -227,14 +226,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist() if value.size <= MOST_ENTRIES else f"a list of {value.size:,} numbers"
     return value
-
-
-def short(value: object) -> str:
-    """Format a value for a message: one line, about 60 characters at most, control characters escaped."""
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
-_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 4
-_SHORT.maxlevel = 2

@@ -30,20 +30,17 @@ __all__ = [
     "open_sharded",
 ]
 
-_MODULES = {
-    "GGUFFile": "gguf",
-    "SafetensorsFile": "safetensors",
-    "Tensor": "tensors",
-    "confined": "sniff",
-    "find_weights": "sniff",
-    "identify": "sniff",
-    "open_gguf": "gguf_split",
-    "open_safetensors": "safetensors",
-    "open_sharded": "safetensors",
+_NAMES = {
+    "gguf": ("GGUFFile",),
+    "gguf_split": ("open_gguf",),
+    "safetensors": ("SafetensorsFile", "open_safetensors", "open_sharded"),
+    "sniff": ("confined", "find_weights", "identify"),
+    "tensors": ("Tensor",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"pophood.formats.{_MODULES[name]}"), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(import_module(f"pophood.formats.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

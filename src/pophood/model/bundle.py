@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
-from pophood.errors import BadFile, BadInput, Unsupported
+from pophood.errors import BadFile, BadInput, Unsupported, short
 from pophood.families import config_from_gguf, config_from_hf, family_of, has_own_output, locate
 from pophood.families.family import Family, FileFormat, TensorSource, split_block
-from pophood.families.keys import GGUF_PLACE, short
+from pophood.families.keys import GGUF_PLACE
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json
 from pophood.formats.parts import part_of

@@ -6,11 +6,11 @@ left out and reported. This module opens no file.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pophood.errors import short
 from pophood.sampling_settings import RANGES
 
 HF_NAMES = {
@@ -57,11 +57,7 @@ whole number from 0'})
             continue
         most = f" to {limits.high:g}" if limits.high < 1e9 else ""
         suggestions.faults[ours] = (
-            f"{place} suggests {key} {_SHORT.repr(value)}; wanted a {'whole ' if limits.whole else ''}number"
+            f"{place} suggests {key} {short(value)}; wanted a {'whole ' if limits.whole else ''}number"
             f" from {limits.low:g}{most}"
         )
     return suggestions
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60

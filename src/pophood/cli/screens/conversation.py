@@ -108,7 +108,7 @@ class Conversation:
         """Return the messages in the form that goes to the template."""
         if not self._manner.merge_system:
             return self.messages
-        from pophood.text.chat.system_text import merge_system
+        from pophood.text.chat.messages import merge_system
 
         return merge_system(self.messages)
 
@@ -246,7 +246,7 @@ class Conversation:
 
 def _leaves_out_system(lm: LM, variables: Mapping[str, Any]) -> bool:
     """Return True if the model's template accepts a user message but no system message."""
-    from pophood.text.chat.system_text import takes_system
+    from pophood.text.chat.chat_template import takes_system
 
     template = lm.chat_template
     if template is None or takes_system(template, **variables):

@@ -12,7 +12,8 @@ import json
 import re
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_SOURCE = 128 << 10  # characters; the longest published templates have about 30,000
 _RESERVED = frozenset({"messages", "add_generation_prompt"})  # set by the conversation
+_PROBE = "pophood0system"
 
 
 class ChatTemplate:
@@ -100,14 +102,14 @@ class ChatTemplate:
     def _run(self, messages: Messages, variables: Mapping[str, Any]) -> str:
         environment, template = self._compile()
         values = {**self._names, **variables, "messages": sourced_messages(messages)}
-        text: str = _guard(lambda: environment.run(template, values))
-        return text
+        with _one_line_errors():
+            return environment.run(template, values)
 
     @property
     def variables(self) -> frozenset[str]:
         """The names of the variables that the template reads: messages, tools, enable_thinking and others."""
-        names: frozenset[str] = _guard(lambda: _names_read(self.source))
-        return names
+        with _one_line_errors():
+            return _names_read(self.source)
 
     def check_variables(self, variables: Mapping[str, object]) -> None:
         """Raise BadInput for a variable that the template never reads, or that the conversation sets."""
@@ -140,9 +142,9 @@ class ChatTemplate:
         return {ids[match[0]]: "the chat template" for match in [next(matches, None)] if match is not None}
 
     def _compile(self) -> tuple[ChatEnvironment, Any]:
-        with self._lock:
+        with self._lock, _one_line_errors():
             if self._compiled is None:
-                self._compiled = _guard(lambda: _compile(self.source))
+                self._compiled = _compile(self.source)
             return self._compiled
 
 
@@ -182,6 +184,19 @@ def _way_out(omission: Omission) -> str:
     if omission.role in ("system", "developer"):
         return "remove it, or merge it into the first user message (--merge-system)"
     return "remove it"
+
+
+def takes_system(template: ChatTemplate, **variables: Any) -> bool:
+    """Return whether the template writes a system message; False if it refuses one or leaves it out.
+
+    `variables` are passed to the template, as the conversation does (`enable_thinking=False`).
+    Example: `takes_system(lm.chat_template)` is False for Gemma 2.
+    """
+    messages = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "Hi"}]
+    try:
+        return _PROBE in template.render(messages, **variables)
+    except PophoodError:
+        return False
 
 
 def load_template_folder(
@@ -292,14 +307,15 @@ def _tojson(
     )
 
 
-def _guard(action: Any) -> Any:
-    """Run a part of a template and turn whatever goes wrong into a one-line error of the right class."""
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn whatever goes wrong in a part of a template into a one-line error of the right class."""
     from jinja2.exceptions import SecurityError, TemplateAssertionError, TemplateSyntaxError
 
     from pophood.text.chat.template_budget import LimitReached
 
     try:
-        return action()
+        yield
     except PophoodError:
         raise
     except _Refusal as error:

@@ -15,6 +15,7 @@ from pophood.errors import BadInput
 from pophood.text.chat.sourced import Source, SourcedText, runs_of
 
 MOST_DEPTH = 32  # of nested lists and objects
+_SYSTEM_ROLES = frozenset({"system", "developer"})
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -138,6 +139,38 @@ def writes_parts(messages: Messages, text: str) -> bool:
             if words.strip() and not (output.strip() and output.casefold() in words.casefold()):
                 return False
     return True
+
+
+def merge_system(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Move the text of each system message to the beginning of the next user message.
+
+    This is the usual workaround for templates that refuse system messages (Gemma's and some of Mistral's) or
+    leave them out. A blank line separates the two texts. Raises BadInput if a system message is not text, or
+    if no user message follows it.
+
+    >>> merge_system([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])
+    [{'role': 'user', 'content': 'Be brief.\\n\\nHi'}]
+    """
+    merged: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    for number, message in enumerate(messages, 1):
+        role, content = message.get("role"), message.get("content")
+        if role in _SYSTEM_ROLES:
+            if not isinstance(content, str):
+                raise BadInput(f"the content of message {number} (system) is not text; wanted text to merge")
+            waiting += [content] if content.strip() else []
+        elif role == "user" and waiting:
+            if not isinstance(content, str):
+                raise BadInput(
+                    f"the content of message {number} (user) is not text; wanted text to merge with"
+                )
+            merged.append({**message, "content": "\n\n".join([*waiting, content])})
+            waiting = []
+        else:
+            merged.append(dict(message))
+    if waiting:
+        raise BadInput("no user message follows the system text, so there is nothing to merge it with")
+    return merged
 
 
 def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
