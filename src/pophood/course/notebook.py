@@ -28,9 +28,7 @@ lm"""
 
 def notebook_json(course: Course) -> str:
     """Return the whole notebook as the text of its file."""
-    cells = list(_opening(course))
-    for page in course.pages:
-        cells += _page(course, page)
+    cells = [*_opening(course), *(cell for page in course.pages for cell in _page(course, page))]
     book = {
         "cells": cells,
         "metadata": {
@@ -63,9 +61,8 @@ def _opening(course: Course) -> Iterator[dict[str, Any]]:
 def _page(course: Course, page: Page) -> Iterator[dict[str, Any]]:
     words, mark = course.words, f"page-{page.number:02}"
     number = words["page"].format(number=page.number, pages=len(course.pages), title=page.title)
-    talk = course.place(page)
     lead = "\n\n".join(_prose(course, cell) for cell in page.lead)
-    yield _markdown(mark, _joined([f"## {number}", f"*{talk}*", lead]), "slide")
+    yield _markdown(mark, _joined([f"## {number}", f"*{course.place(page)}*", lead]), "slide")
     for section in SECTIONS:
         yield from _section(course, page, section, f"{mark}-{section}")
     for i, cell in enumerate(page.cells("notes"), 1):
@@ -74,8 +71,7 @@ def _page(course: Course, page: Page) -> Iterator[dict[str, Any]]:
 
 def _section(course: Course, page: Page, section: str, mark: str) -> Iterator[dict[str, Any]]:
     """Yield a section's cells: text up to the next code cell is joined into one Markdown cell."""
-    heading = f"### {course.words[section]}"
-    texts: list[str] = [heading]
+    texts = [f"### {course.words[section]}"]
     slide: Slide = "-" if section == "predict" else "subslide"
     number = 0
     for cell in page.sections[section]:
@@ -111,16 +107,6 @@ def _prose(course: Course, cell: Cell) -> str:
     return f"```text\n{cell.text}\n```" if cell.kind == "text" else cell.text
 
 
-def _checked(source: str) -> str:
-    """Return a check cell's code with the answer compared with the guess: `check(guess, ANSWER)`."""
-    return _called("check", source, "guess")
-
-
-def _said(source: str) -> str:
-    """Return a say cell's code with the text shown as Markdown: `say(TEXT)`."""
-    return _called("say", source)
-
-
 def _called(function: str, source: str, *arguments: str) -> str:
     """Return a cell's code with a call around its last expression."""
     before, last = split_last(source)
@@ -130,8 +116,12 @@ def _called(function: str, source: str, *arguments: str) -> str:
     return f"{before}\n{function}(\n{lines.rstrip()},\n)".lstrip("\n")
 
 
-# Kind of a code cell -> its code in the notebook.
-SOURCES: dict[str, Callable[[str], str]] = {"run": str, "say": _said, "check": _checked}
+# Kind of a code cell -> a function that returns its code in the notebook.
+SOURCES: dict[str, Callable[[str], str]] = {
+    "run": str,
+    "say": lambda source: _called("say", source),
+    "check": lambda source: _called("check", source, "guess"),
+}
 
 
 def _one_line(text: str) -> str:
@@ -143,25 +133,18 @@ def _joined(texts: Iterable[str]) -> str:
 
 
 def _markdown(name: str, text: str, slide: Slide) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": name, "metadata": _slide(slide), "source": _lines(text)}
+    return _cell("markdown", name, text, slide)
 
 
 def _code(name: str, text: str, slide: Slide, needs: str = "") -> dict[str, Any]:
     """Return a code cell. One with a requirement checks it first; its failure does not stop a full run."""
-    return {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": name,
-        "metadata": _slide(slide) | ({"tags": ["raises-exception"]} if needs else {}),
-        "outputs": [],
-        "source": _lines(f'need("{needs}")\n{text}' if needs else text),
-    }
+    source = f'need("{needs}")\n{text}' if needs else text
+    cell = _cell("code", name, source, slide) | {"execution_count": None, "outputs": []}
+    if needs:
+        cell["metadata"]["tags"] = ["raises-exception"]
+    return cell
 
 
-def _slide(slide: Slide) -> dict[str, Any]:
-    return {"slideshow": {"slide_type": slide}}
-
-
-def _lines(text: str) -> list[str]:
-    """Return text as the list of lines that notebooks store."""
-    return text.splitlines(keepends=True)
+def _cell(kind: str, name: str, text: str, slide: Slide) -> dict[str, Any]:
+    metadata = {"slideshow": {"slide_type": slide}}
+    return {"cell_type": kind, "id": name, "metadata": metadata, "source": text.splitlines(keepends=True)}

@@ -31,10 +31,7 @@ PLAIN: dict[str, CellKind] = {
     "text": "text",
     "formula": "formula",
 }
-LABELLED: dict[str, tuple[CellKind, tuple[str, ...]]] = {
-    "guess": ("guess", GUESSES),
-    "differs": ("differs", tuple(KINDS)),
-}
+LABELLED: dict[CellKind, tuple[str, ...]] = {"guess": GUESSES, "differs": tuple(KINDS)}
 ALLOWED = {
     "lead": {"prose", "text"},
     "predict": {"prose", "text", "guess", "hint", "notes"},
@@ -87,15 +84,11 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
         raise BadFile(f"{language}/solutions/{stray[0]}: there is no page of that name")
     if not pages:
         raise BadFile(f"{language}: has no pages")
-    contents = parse_contents(f"{language}/{CONTENTS}", folder) if CONTENTS in found else ()
+    contents: tuple[Cell, ...] = ()
+    if CONTENTS in found:
+        text = folder.joinpath(CONTENTS).read_text("utf-8")
+        contents = _Reader(f"{language}/{CONTENTS}", text).titled("contents")
     return Course(language, linked(pages), words, contents)
-
-
-def parse_contents(path: str, folder: Traversable) -> tuple[Cell, ...]:
-    """Read the cells of `contents.md`: a title, then prose."""
-    reader = _Reader(path, folder.joinpath(CONTENTS).read_text("utf-8"))
-    reader.title()
-    return dict(reader.sections(["contents"], []))["contents"]
 
 
 def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
@@ -113,28 +106,23 @@ def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
 
 
 def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Page:
-    """Parse one page; `path` (".../NN-name.md") names it in errors."""
-    match = PAGE_NAME.fullmatch(path.rpartition("/")[2])
-    if match is None:
-        raise BadFile(f"{path}: wanted a name such as 01-tokens.md")
+    """Parse one page; `path` is ".../NN-name.md"."""
+    folder, _, file = path.rpartition("/")
+    number, _, name = file.removesuffix(".md").partition("-")
     reader = _Reader(path, text)
     talk, needs, continues = reader.front_matter()
     title = reader.title()
     headings = [words[section] for section in SECTIONS]
-    parts = list(reader.sections(["lead", *SECTIONS], headings))
-    found = dict(parts)
+    found = dict(reader.sections(["lead", *SECTIONS], headings))
     for section, wanted in WANTED.items():
         for kind, (fewest, most) in wanted.items():
             n = sum(cell.kind == kind for cell in found[section])
             if not fewest <= n <= most:
                 amount = str(fewest) if fewest == most else f"{fewest} to {most}"
                 raise BadFile(f"{path}: section {words[section]!r} has {n} {kind} cells, wanted {amount}")
-    folder, _, name = path.rpartition("/")
-    answers = _Reader(f"{folder}/solutions/{name}", solution)
-    answers.title()
-    apart = dict(answers.sections(["solution"], []))["solution"]
-    number, name, lead = int(match[1]), match[2], found.pop("lead")
-    return Page(number, name, title, talk, lead, found, apart, path, needs, continues)
+    apart = _Reader(f"{folder}/solutions/{file}", solution).titled("solution")
+    lead = found.pop("lead")
+    return Page(int(number), name, title, talk, lead, found, apart, path, needs, continues)
 
 
 class _Reader:
@@ -182,6 +170,11 @@ class _Reader:
         if line is None or not line.startswith("# ") or not line[2:].strip():
             self.fail(f"got {line!r}, wanted a title such as `# From text to tokens`")
         return line[2:].strip()
+
+    def titled(self, name: str) -> tuple[Cell, ...]:
+        """Read a file that is a title and one part."""
+        self.title()
+        return dict(self.sections([name], []))[name]
 
     def sections(self, names: list[str], headings: list[str]) -> Iterator[tuple[str, tuple[Cell, ...]]]:
         """Yield (name, cells) of each part; a part ends at the next heading."""
@@ -251,11 +244,11 @@ class _Reader:
         if info in PLAIN:
             return PLAIN[info], ""
         word, _, label = info.partition(" ")
-        if word not in LABELLED:
+        kind = next((kind for kind in LABELLED if kind == word), None)
+        if kind is None:
             self.fail(f"no cell is called {info!r}; there are: {', '.join([*PLAIN, *LABELLED])}")
-        kind, labels = LABELLED[word]
-        if label not in labels:
-            self.fail(f"got {info!r}, wanted `{word}` with one of: {', '.join(labels)}")
+        if label not in LABELLED[kind]:
+            self.fail(f"got {info!r}, wanted `{word}` with one of: {', '.join(LABELLED[kind])}")
         return kind, label
 
     def _check_python(self, text: str, begin: int, *, ends_in_value: bool) -> None:
@@ -268,8 +261,6 @@ class _Reader:
 
 
 def _words(folder: Traversable) -> dict[str, str]:
-    from importlib.resources import files as resources
-
     def read(place: Traversable) -> dict[str, object]:
         try:
             return tomllib.loads(place.joinpath("words.toml").read_text("utf-8"))
@@ -277,7 +268,7 @@ def _words(folder: Traversable) -> dict[str, str]:
             raise BadFile(f"{place.name}/words.toml: {error}") from None
 
     words = read(folder)
-    english = read(resources(__package__).joinpath("en"))
+    english = read(files(__package__).joinpath("en"))
     if missing := sorted(set(english) ^ set(words)):
         raise BadFile(f"{folder.name}/words.toml: wanted the keys of en/words.toml; differs: {missing[0]}")
     return {key: str(value) for key, value in words.items()}
