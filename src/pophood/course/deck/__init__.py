@@ -14,6 +14,7 @@ from pophood.course.deck.parts import Part, formula, value_parts
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
+from pophood.course.shell import with_model
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
 from pophood.model.lm import LM
@@ -68,14 +69,10 @@ class _Deck:
         from pophood import __version__
 
         model = self._lm.name + ViewSource.of(self._lm).with_adapters()
-        made = self._words["made_with"].format(
-            version=__version__, model=model, precision=self._lm.engine.precision
-        )
-        parts = [
-            _text("sub", self._words["subtitle"]),
-            _text("made", made),
-            _text("keys", self._words["keys"]),
-        ]
+        precision = self._lm.engine.precision
+        made = self._words["made_with"].format(version=__version__, model=model, precision=precision)
+        texts = {"sub": self._words["subtitle"], "made": made, "keys": self._words["keys"]}
+        parts = [_text(kind, text) for kind, text in texts.items()]
         return Slide("start", self._course.title, parts, first=True)
 
     def contents(self) -> Iterator[Slide]:
@@ -153,14 +150,10 @@ class _Deck:
         if cell.kind == "differs":
             return _html("differs", f"**{self._words['in_this_model'].strip()}** {cell.text}")
         if cell.kind == "sh":
-            from pophood.course.shell import with_model
-
             return _text("command", with_model(cell.text, self._model, self._options))
         if cell.kind == "formula":
             return formula(*cell.formula)
-        if cell.kind == "text":
-            return _text("text", cell.text)
-        return _html("prose", cell.text)
+        return _text("text", cell.text) if cell.kind == "text" else _html("prose", cell.text)
 
 
 def _text(kind: str, text: str) -> Part:

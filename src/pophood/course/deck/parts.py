@@ -6,12 +6,11 @@ text and a view as its tables.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from pophood.errors import NotFound
-from pophood.look.figures.page import svg_size
-from pophood.look.figures.render import draw, require, svg_of
+from pophood.look.figures.page import pictures_of
+from pophood.look.figures.render import rendered, require
 from pophood.look.view import View
 from pophood.table import Table
 from pophood.web import data_uri
@@ -20,7 +19,6 @@ Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are 
 MOST_ROWS = 40  # maximum rows of a table on a slide
 SMALL = 12, 5  # maximum rows and columns of a table beside its picture
 FORMULA_SIZE = 20  # points
-THEMES = ("light", "dark")
 
 
 def value_parts(value: object) -> list[Part]:
@@ -38,7 +36,7 @@ def formula(plain: str, tex: str) -> Part:
         require()
     except NotFound:
         return {"kind": "text", "text": plain}
-    pictures = [{"theme": theme, "uri": data_uri(formula_svg(tex, theme))} for theme in THEMES]
+    pictures = [{"theme": theme, "uri": data_uri(formula_svg(tex, theme))} for theme in ("light", "dark")]
     return {"kind": "formula", "alt": " ".join(plain.split()), "pictures": pictures}
 
 
@@ -55,24 +53,11 @@ def formula_svg(tex: str, theme: str) -> bytes:
     chosen = theme_named(theme)
     with style(chosen):
         figure = Figure()
-        figure.text(
-            0,
-            0,
-            "\n".join(f"${line}$" for line in tex.split("\n")),
-            fontsize=FORMULA_SIZE,
-            color=chosen.text,
-            parse_math=True,  # the matplotlib style sheet turns it off
-        )
-        file = io.BytesIO()
-        figure.savefig(
-            file,
-            format="svg",
-            bbox_inches="tight",
-            pad_inches=0.05,
-            transparent=True,
-            metadata={"Date": None},
-        )
-    return file.getvalue()
+        lines = "\n".join(f"${line}$" for line in tex.split("\n"))
+        # `style` turns the parsing of formulas off.
+        figure.text(0, 0, lines, fontsize=FORMULA_SIZE, color=chosen.text, parse_math=True)
+        options = {"bbox_inches": "tight", "pad_inches": 0.05, "transparent": True}
+        return rendered(figure, format="svg", metadata={"Date": None}, **options)
 
 
 def _table(table: Table, title: str) -> Part:
@@ -85,21 +70,10 @@ def _view(view: View) -> list[Part]:
     first = next(iter(tables.values()))
     small = len(first) <= SMALL[0] and len(first.columns) <= SMALL[1]
     beside = [_table(first, "" if first.title == view.title else first.title)] if small else []
-    shown: list[Part] = []
     try:
-        shown = [{"kind": "picture", "alt": view.alt, "pictures": _pictures(view)}]
+        shown = [{"kind": "picture", "alt": view.alt, "pictures": pictures_of(view)}]
     except NotFound as missing:
         shown = [_table(table, table.title or name) for name, table in tables.items()]
         beside = []
         notes.append(str(missing))
     return [{"kind": "view", "title": view.title, "shown": shown, "beside": beside, "notes": notes}]
-
-
-def _pictures(view: View) -> list[dict[str, object]]:
-    require()
-    pictures = []
-    for theme in THEMES:
-        picture = svg_of(draw(view, theme), view, theme, words=False)
-        width, height = svg_size(picture)
-        pictures.append({"theme": theme, "uri": data_uri(picture), "width": width, "height": height})
-    return pictures

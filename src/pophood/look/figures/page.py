@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pophood.errors import NotFound
 from pophood.look.figures.render import draw, require, svg_of
@@ -28,9 +28,7 @@ def page(view: View, light: Figure | None = None) -> str:
 
     Raises NotFound without matplotlib.
     """
-    picture = svg_of(light or draw(view, "light"), view, "light", words=False)
-    dark = svg_of(draw(view, "dark"), view, "dark", words=False)
-    width, height = svg_size(picture)
+    pictures = pictures_of(view, light)
     code = (view.name, view.source, view.options)
     return render_page(
         __package__,
@@ -38,13 +36,8 @@ def page(view: View, light: Figure | None = None) -> str:
         title=view.title,
         facts=_facts(view),
         view=view,
-        picture={
-            "light": data_uri(picture),
-            "dark": data_uri(dark),
-            "width": width,
-            "height": height,
-            "wide": width > WIDE,
-        },
+        pictures=pictures,
+        wide=pictures[0]["width"] > WIDE,
         tables=[(table.title or name, table, _length(table)) for name, table in view.tables().items()],
         most=MOST_ROWS,
         code={
@@ -52,6 +45,19 @@ def page(view: View, light: Figure | None = None) -> str:
             "python": ("In Python", python_code(*code)),
         },
     )
+
+
+def pictures_of(view: View, light: Figure | None = None) -> list[dict[str, Any]]:
+    """Return the picture in both themes, without title and notes: the address of the image, and its size.
+
+    `light` is the light picture, if that is already drawn. Raises NotFound without matplotlib.
+    """
+    pictures = []
+    for theme, figure in (("light", light), ("dark", None)):
+        picture = svg_of(figure or draw(view, theme), view, theme, words=False)
+        width, height = svg_size(picture)
+        pictures.append({"theme": theme, "uri": data_uri(picture), "width": width, "height": height})
+    return pictures
 
 
 def notebook_html(view: View) -> str:

@@ -52,10 +52,10 @@ def svg_of(figure: Figure, view: View, theme: str, *, words: bool = True) -> byt
     options: dict[str, Any] = {"format": "svg", "dpi": SVG_PIXELS_PER_INCH, "metadata": {"Date": None}}
     with style(theme_named(theme)):
         if words:
-            drawn = _rendered(figure, **options)
+            drawn = rendered(figure, **options)
         else:
             with wordless(figure) as part:
-                drawn = _rendered(figure, bbox_inches=part, **options)
+                drawn = rendered(figure, bbox_inches=part, **options)
     title, alt = (html.escape(_plain(text)) for text in (view.title, view.alt))
     inside = f'<title id="title">{title}</title>\n <desc id="description">{alt}</desc>\n'
     marked = 'role="img" aria-labelledby="title" aria-describedby="description"'
@@ -71,10 +71,11 @@ def png(view: View, theme: str) -> bytes:
     figure = draw(view, theme)
     words = {"Title": _plain(view.title), "Description": _plain(view.alt), "Software": "pophood"}
     with style(theme_named(theme)):
-        return _rendered(figure, format="png", dpi=PIXELS_PER_INCH, metadata=words)
+        return rendered(figure, format="png", dpi=PIXELS_PER_INCH, metadata=words)
 
 
-def _rendered(figure: Figure, **options: Any) -> bytes:
+def rendered(figure: Figure, **options: Any) -> bytes:
+    """Return what matplotlib's `savefig` writes."""
     file = io.BytesIO()
     figure.savefig(file, **options)
     return file.getvalue()
