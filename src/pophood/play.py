@@ -144,11 +144,8 @@ def deal(lm: LM, text: str, rounds: int = ROUNDS, *, seed: int = 0) -> Game:
 
 def probability_of(lm: LM, played: Round, guess: str) -> Guess | None:
     """Return the model's probability of the first token of the player's guess; None for an empty guess."""
-    words = guess.split()
-    if not words:
-        return None
     space = " " if played.answer.startswith(" ") else ""
-    ids = lm.tokenize(space + words[0], add_start=False)
+    ids = [id_ for word in guess.split()[:1] for id_ in lm.tokenize(space + word, add_start=False)]
     if not ids:
         return None
     text = lm.bundle.tokenizer.token_text(ids[0])

@@ -40,8 +40,7 @@ class Table:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[dict[str, object]]:
-        for row in self.rows:
-            yield dict(zip(self.columns, row, strict=True))
+        return map(self.__getitem__, range(len(self.rows)))
 
     def __getitem__(self, index: int) -> dict[str, object]:
         return dict(zip(self.columns, self.rows[index], strict=True))
@@ -68,9 +67,8 @@ class Table:
         try:
             import pandas
         except ImportError:
-            raise NotFound(
-                "pandas is not installed: `pip install pandas` brings it; to_csv needs nothing"
-            ) from None
+            advice = "`pip install pandas` brings it; to_csv needs nothing"
+            raise NotFound(f"pandas is not installed: {advice}") from None
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
     def cells(self, row: int) -> tuple[str, ...]:
