@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pophood.cli.commands.demo import this_command
+from pophood.cli.session import this_command
 from tests import processes
 from tests.cli.conftest import Ended, Program
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,3 +94,15 @@ def _base_of(choice: ModelChoice) -> str | None:
         except PophoodError:
             return None
     return None
+
+
+def this_command() -> str:
+    """Return the shell command for this installation: `pophood`, a path to it, or `python -m pophood`."""
+    script = Path(sys.executable).parent / ("pophood.exe" if sys.platform == "win32" else "pophood")
+    found = shutil.which("pophood")
+    if found is not None and Path(found).parent == script.parent:
+        return "pophood"
+    if not script.is_file():
+        return f"{shlex.quote(sys.executable)} -m pophood"
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))

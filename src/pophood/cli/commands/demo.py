@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pophood.cli.app import INTERRUPTED, QUESTION
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, verb
 from pophood.cli.page import percent
 from pophood.cli.screens.generation import Finished, generate
-from pophood.cli.session import open_model
+from pophood.cli.session import open_model, this_command
 from pophood.cli.terminal.console import Console, visible
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count, seconds, table
@@ -97,8 +96,7 @@ def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) ->
         console.out(f"Prompt: {PROMPT}\n")
     ten = _run(console, lm, samples=SAMPLES, silent=silent)
     if not silent and not ten.interrupted:
-        words = _words_text(first_words(ten.outputs))
-        blocks = (words, _tokens_text(lm), _next_text(lm), _speed_text(alone, ten), _try_next(lm, choice))
+        blocks = (*_tables(lm, first_words(ten.outputs)), _speed_text(alone, ten), _try_next(lm, choice))
         console.paint("\n" + "\n\n".join(blocks) + "\n")
     return Demo(lm, alone, ten)
 
@@ -142,42 +140,22 @@ def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
     return [FirstWord(word, n, *shares[word]) for word, n in counts.most_common()]
 
 
-def _words_text(words: list[FirstWord]) -> str:
-    rows = [[w.word, w.count, percent(w.chance), percent(w.probability)] for w in words]
+def _tables(lm: LM, words: list[FirstWord]) -> tuple[str, str, str]:
+    """Return the tables of first words, of the prompt's tokens, and of the likeliest next ones."""
+    from pophood.cli.terminal.display import Display
+    from pophood.cli.terminal.view_screen import rows, with_bars
+
+    display = Display.of(sys.stdout)
+    cells = [[w.word, w.count, percent(w.chance), percent(w.probability)] for w in words]
     headings = ["first word", "drawn", "its chance", "the model's probability"]
     notes = f"(its chance: after top-k {TOP_K} and temperature {TEMPERATURE:g}; the model's: before)"
-    drawn = _with_bars(table(headings, rows, sys.stdout, right=[1, 2, 3]), [w.probability for w in words])
-    return f"{drawn}\n{notes}"
-
-
-def _with_bars(text: str, shares: Sequence[float]) -> str:
-    from pophood.cli.terminal.display import Display
-    from pophood.cli.terminal.view_screen import with_bars
-
-    return with_bars(text.splitlines(), shares, BAR_CELLS, Display.of(sys.stdout))
-
-
-def _tokens_text(lm: LM) -> str:
-    rows = [[row["position"], row["token_id"], _quoted(row["token_text"])] for row in lm.tokens(PROMPT)]
-    return "The prompt as tokens:\n" + table(
-        ["position", "token_id", "token_text"], rows, sys.stdout, right=[0, 1]
+    lines = table(headings, cells, sys.stdout, right=[1, 2, 3]).splitlines()
+    likeliest = replace(lm.next(PROMPT, 10), decimals={"logit": 3})
+    return (
+        f"{with_bars(lines, [w.probability for w in words], BAR_CELLS, display)}\n{notes}",
+        f"The prompt as tokens:\n{rows(lm.tokens(PROMPT), display)}",
+        f"The ten likeliest next tokens:\n{rows(likeliest, display)}",
     )
-
-
-def _next_text(lm: LM) -> str:
-    found = list(lm.next(PROMPT, 10))
-    shares = [float(str(row["probability"])) for row in found]
-    rows = [
-        [row["token_id"], _quoted(row["token_text"]), f"{row['logit']:.3f}", f"{share:.4f}"]
-        for row, share in zip(found, shares, strict=True)
-    ]
-    headings = ["token_id", "token_text", "logit", "probability"]
-    drawn = _with_bars(table(headings, rows, sys.stdout, right=[0, 2, 3]), shares)
-    return f"The ten likeliest next tokens:\n{drawn}"
-
-
-def _quoted(text: object) -> str:
-    return f'"{text}"'
 
 
 def _speed_text(alone: Finished, ten: Finished) -> str:
@@ -195,26 +173,10 @@ def _try_next(lm: LM, choice: ModelChoice) -> str:
 
 def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:
     """Return commands to try next with the same model; `me` is the command that starts pophood."""
-    from shlex import quote
-
     model = choice.typed()
-    shown = f" {quote(choice.name)}" if choice.name else ""
+    shown = f" {shlex.quote(choice.name)}" if choice.name else ""
     return [
         f'{me} run{model} "{PROMPT}" --greedy',
         f'{me} run{model} "Once upon a time" --html story.html',
         f'{me} chat{model} "{QUESTION}" --greedy' if chat else f"{me} show{shown}",
     ]
-
-
-def this_command() -> str:
-    """Return the shell command for this installation: `pophood`, a path to it, or `python -m pophood`."""
-    from shlex import quote
-
-    script = Path(sys.executable).parent / ("pophood.exe" if sys.platform == "win32" else "pophood")
-    found = shutil.which("pophood")
-    if found is not None and Path(found).parent == script.parent:
-        return "pophood"
-    if not script.is_file():
-        return f"{quote(sys.executable)} -m pophood"
-    here = Path.cwd()
-    return quote(str(script.relative_to(here) if script.is_relative_to(here) else script))

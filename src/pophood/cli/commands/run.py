@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,35 +19,13 @@ from pophood.cli.options.shared import (
     text_option,
     verb,
 )
-from pophood.cli.screens.generation import Finished, generate, settings_of
+from pophood.cli.screens.generation import Finished, Shape, generate, settings_of
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.outputs import Outputs
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The requested form of the output."""
-
-    samples: int
-    as_json: bool
-    html: Path | None
-    open_page: bool
-    show_prompt: bool
-
-    def check(self) -> None:
-        """Raise UsageError for contradictory options, before a model is loaded."""
-        if self.open_page and self.html is None:
-            raise click.UsageError("--open shows the page that --html writes: add --html FILE")
-        if self.as_json and not self.show_prompt:
-            raise click.UsageError("--no-prompt is for text; --json has the prompt and the completion apart")
-        if self.html is not None:
-            from pophood.system import check_writable_target
-
-            check_writable_target(self.html)
 
 
 @verb()
@@ -108,10 +85,10 @@ def run_command(
     """
     from pophood.cli.screens import pick
 
-    shape = Shape(samples, as_json, html, open_page, not no_prompt)
+    shape = Shape(samples, as_json, html, open_page, not no_prompt, truncate)
     shape.check()
     if picked:
-        pick.check(file, text, samples, html, sampling)
+        pick.check(file, text, shape, sampling)
     sampling.check()
     prompt = read_prompt(text, file, keep_newline)
     lm = open_model(console, choice)
@@ -122,19 +99,19 @@ def run_command(
     tokenizer = lm.bundle.tokenizer
     ids = prompt.ids(tokenizer, console, replace_invalid=replace_invalid, parse_special=parse_special)
     if picked:
-        return pick.run(console, lm, ids, prompt.text, sampling, pick.Shown(as_json, not no_prompt, truncate))
-    return _continue(console, lm, ids, prompt.text, sampling, shape, truncate)
+        return pick.run(console, lm, ids, prompt.text, sampling, shape)
+    return _continue(console, lm, ids, prompt.text, sampling, shape)
 
 
 def _continue(
-    console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, shape: Shape, truncate: str
+    console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, shape: Shape
 ) -> int:
     """Generate, print, write the HTML page if requested, and return the exit code."""
     run = lm.stream(
         ids,
         samples=shape.samples,
         details=shape.as_json or shape.html is not None,
-        truncate=truncate,
+        truncate=shape.truncate,
         **settings_of(sampling, lm),
     )
     outputs = Outputs(console, prompt, shape.samples, show_prompt=shape.show_prompt, silent=shape.as_json)

@@ -75,7 +75,7 @@ def talk_command(
 
         _write(console, notebook, notebook_json(course))
         return 0
-    from pophood.cli.session import open_model
+    from pophood.cli.session import open_model, this_command
 
     lm = open_model(console, choice)
     if slides is not None:
@@ -83,12 +83,11 @@ def talk_command(
 
         _write(console, slides, deck_html(course, lm, choice.name or "", console.detail))
         return 0
-    from pophood.cli.commands.demo import this_command
-    from pophood.cli.screens.course_player import Walk, Wanted
+    from pophood.cli.screens.course_player import Walk
 
     last = page if page is not None else pages
     command = f"{this_command()} talk{choice.typed('f32')}"
-    return Walk(console, course, lm, Wanted(asked, last, command, choice.name or "", not yes, notes)).run()
+    return Walk(console, course, lm, asked, last, command, choice.name or "", not yes, notes).run()
 
 
 def _write(console: Console, file: Path, text: str) -> None:

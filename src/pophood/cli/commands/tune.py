@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pophood.cli.app import DONE
-from pophood.cli.commands.demo import this_command
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, output_option, verb
 from pophood.cli.options.tune import TuneArgs, tune_options
-from pophood.cli.screens.tune import Screen, card_text, data_lines, plan_text
-from pophood.cli.screens.tune_preview import show
-from pophood.cli.session import open_model
+from pophood.cli.screens.tune import Screen, card_text, data_lines, plan_text, show_examples
+from pophood.cli.session import open_model, this_command
 from pophood.cli.terminal.console import QUIET, Console
 from pophood.cli.terminal.progress import Waiting
 from pophood.errors import Cancelled
@@ -118,7 +116,7 @@ def tune_command(
     scratch = _scratch(console, data, out, args, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
-        return show(console, lm, data, settings, reading, as_json)
+        return show_examples(console, lm, data, settings, reading, as_json)
     with Waiting(console, "reading the data") as waiting:
         tuning = Tuning(
             scratch or lm,

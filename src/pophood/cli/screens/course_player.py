@@ -29,35 +29,29 @@ if TYPE_CHECKING:
 LEAVE = ("q", "quit", "exit")
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The requested pages, and the model's name in the printed commands ("" for the default model)."""
-
-    first: int
-    last: int
-    command: str  # the command that starts the course: "pophood talk -m smollm2"
-    model: str
-    ask: bool
-    notes: bool
-
-
 class Left(Exception):
     """Raised when the reader leaves the course."""
 
 
+@dataclass
 class Walk:
-    """One walk through the course with one model."""
+    """One walk through the course with one model, from the page `first` to the page `last`."""
 
-    def __init__(self, console: Console, course: Course, lm: LM, wanted: Wanted) -> None:
-        self._console = console
-        self._course = course
-        self._words = course.words
-        self._lm = lm
-        self._wanted = wanted
-        self._options = "".join(f" {word}" for word in number_options(ViewSource.of(lm)))
-        self._sheet = Sheet(console)
-        self._ask = wanted.ask
-        self._at = wanted.first
+    console: Console
+    course: Course
+    lm: LM
+    first: int
+    last: int
+    command: str  # the command that starts the course: "pophood talk -m smollm2"
+    model: str  # its name in the printed commands; "" for the default model
+    ask: bool
+    notes: bool
+
+    def __post_init__(self) -> None:
+        self._words = self.course.words
+        self._options = "".join(f" {word}" for word in number_options(ViewSource.of(self.lm)))
+        self._sheet = Sheet(self.console)
+        self._at = self.first
         self._answers = Answers(sys.stdin)
         self._judged: dict[int, str] = {}  # page -> verdict on its guess
         self._cell_failed = False
@@ -65,18 +59,18 @@ class Walk:
     def run(self) -> int:
         """Show the requested pages and return the exit code."""
         try:
-            if self._wanted.first == 1 and self._wanted.last > 1:
+            if self.first == 1 and self.last > 1:
                 self._contents()
-            while self._at <= self._wanted.last:
-                self._at = self._page(self._course.pages[self._at - 1])
+            while self._at <= self.last:
+                self._at = self._page(self.course.pages[self._at - 1])
         except Left:
             self._say_where()
             return DONE
         except KeyboardInterrupt:
-            self._console.out()
+            self.console.out()
             self._say_where()
             return INTERRUPTED
-        if self._wanted.last == len(self._course.pages) and self._wanted.first == 1:
+        if self.last == len(self.course.pages) and self.first == 1:
             judged = list(self._judged.values())
             counts = {kind: judged.count(kind) for kind in ("right", "close", "wrong")}
             words = self._words["end"].format(asked=sum(counts.values()), **counts)
@@ -85,9 +79,9 @@ class Walk:
         return FAILED if self._cell_failed else DONE
 
     def _contents(self) -> None:
-        if self._course.contents:
+        if self.course.contents:
             self._sheet.heading(self._words["contents"], 1)
-        for cell in self._course.contents:
+        for cell in self.course.contents:
             self._cell(cell)
 
     # ---- one page ----
@@ -95,7 +89,7 @@ class Walk:
     def _page(self, page: Page) -> int:
         """Show a page and return the number of the next one."""
         self._head(page)
-        lesson = Lesson(page, self._lm)
+        lesson = Lesson(page, self.lm)
         guess = self._guess(page)
         self._section(lesson, "run")
         self._section(lesson, "check", guess)
@@ -103,12 +97,12 @@ class Walk:
         return self._next(page, lesson)
 
     def _head(self, page: Page) -> None:
-        pages = len(self._course.pages)
+        pages = len(self.course.pages)
         words = self._words["page"].format(number=page.number, pages=pages, title=page.title)
-        self._sheet.heading(f"{words} ({self._course.place(page)})", 1)
+        self._sheet.heading(f"{words} ({self.course.place(page)})", 1)
         for cell in page.lead:
             self._cell(cell)
-        if self._wanted.notes:
+        if self.notes:
             for cell in page.cells("notes"):
                 self._sheet.prose(cell.text, f"{self._words['notes']}: ")
 
@@ -129,7 +123,7 @@ class Walk:
             self._sheet.prose(cell.text, self._words["in_this_model"])
         elif cell.kind == "sh":
             self._sheet.line(self._words["same_command"])
-            self._sheet.code(with_model(cell.text, self._wanted.model, self._options), "sh")
+            self._sheet.code(with_model(cell.text, self.model, self._options), "sh")
         elif cell.kind == "text":
             self._sheet.code(cell.text, "text")
         elif cell.kind == "formula":
@@ -139,14 +133,14 @@ class Walk:
 
     def _run(self, lesson: Lesson, cell: Cell) -> None:
         self._sheet.code(cell.text, "python")
-        self._console.out()
+        self.console.out()
         try:
             output = lesson.run(cell)
         except CellFailed as error:
             self._failed(error)
             return
-        self._console.write(output.printed)
-        self._console.end_line()
+        self.console.write(output.printed)
+        self.console.end_line()
         self._sheet.value(output.value)
 
     def _say(self, lesson: Lesson, cell: Cell) -> None:
@@ -173,7 +167,7 @@ class Walk:
 
     def _failed(self, error: CellFailed) -> None:
         self._cell_failed = True
-        self._console.say(f"pophood: {error}")
+        self.console.say(f"pophood: {error}")
 
     # ---- questions ----
 
@@ -204,7 +198,7 @@ class Walk:
 
     def _next(self, page: Page, lesson: Lesson) -> int:
         """Ask where to go next, and return the page number."""
-        pages = len(self._course.pages)
+        pages = len(self.course.pages)
         while (answer := self._line("\n" + self._words["ask_next"])) is not None:
             word = answer.lower()
             if word in LEAVE:
@@ -216,7 +210,7 @@ class Walk:
             elif word in ("s", "solution"):
                 self._solution(page, lesson)
             elif word in ("l", "list"):
-                self._console.out(contents(self._course))
+                self.console.out(contents(self.course))
             elif word.isdecimal() and 1 <= int(word) <= pages:
                 return int(word)
             elif word in ("", "n", "next"):
@@ -232,18 +226,18 @@ class Walk:
 
     def _line(self, question: str) -> str | None:
         """Return the reader's next line ("" for a bare Enter), or None if no questions are asked any more."""
-        line = self._answers.ask(question) if self._ask else None
+        line = self._answers.ask(question) if self.ask else None
         if line is not None:
             return line.strip()
-        if self._ask and self._answers.interactive:
-            self._console.out()
+        if self.ask and self._answers.interactive:
+            self.console.out()
             raise Left
-        self._ask = False
+        self.ask = False
         return None
 
     def _say_where(self) -> None:
-        command = f"{self._wanted.command} --from {self._at}"
-        self._console.say(self._words["left"].format(number=self._at, command=command))
+        command = f"{self.command} --from {self._at}"
+        self.console.say(self._words["left"].format(number=self._at, command=command))
 
 
 def readable(form: str, given: str) -> bool:

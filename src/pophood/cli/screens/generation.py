@@ -8,12 +8,16 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from pophood.cli.terminal.console import Console, facts_of
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count, seconds
 from pophood.errors import BadInput, Cancelled
+from pophood.system import check_writable_target
 
 if TYPE_CHECKING:
     from pophood.cli.options.sampling import SamplingArgs
@@ -29,6 +33,27 @@ ENDS = {
 }
 
 WINDOW = 200  # tokens; an intended list or refrain is shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The form of the output that `run` was asked for, and what to do with a prompt that is too long."""
+
+    samples: int
+    as_json: bool
+    html: Path | None
+    open_page: bool
+    show_prompt: bool
+    truncate: str
+
+    def check(self) -> None:
+        """Raise UsageError for contradictory options, before a model is loaded."""
+        if self.open_page and self.html is None:
+            raise click.UsageError("--open shows the page that --html writes: add --html FILE")
+        if self.as_json and not self.show_prompt:
+            raise click.UsageError("--no-prompt is for text; --json has the prompt and the completion apart")
+        if self.html is not None:
+            check_writable_target(self.html)
 
 
 @dataclass(frozen=True, slots=True)

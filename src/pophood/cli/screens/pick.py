@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pophood.cli.app import DONE, INTERRUPTED
-from pophood.cli.screens.generation import model_facts
+from pophood.cli.screens.generation import Shape, model_facts
 from pophood.cli.terminal.answers import Answers
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.tables import bar, count, table
@@ -28,23 +27,12 @@ ENDS = {"stop": "a stop token", "length": "the token limit", "context": "a full 
 KEYS = "a number takes that token, Enter the likeliest, b goes back, q ends"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The output options of `run`, and its treatment of a prompt that is too long."""
-
-    as_json: bool
-    show_prompt: bool
-    truncate: str
-
-
-def check(
-    file: str | None, text: str | None, samples: int, html: Path | None, sampling: SamplingArgs
-) -> None:
+def check(file: str | None, text: str | None, shape: Shape, sampling: SamplingArgs) -> None:
     """Raise UsageError for sampling and output options, and for a prompt from stdin, which --pick reads."""
     drawn = bool(sampling.settings or sampling.bias or sampling.breakers or sampling.model_defaults)
     refused = {
-        "--samples": samples > 1,
-        "--html": html is not None,
+        "--samples": shape.samples > 1,
+        "--html": shape.html is not None,
         "--seed": "seed" in sampling.limits,
         "--stop": "stop" in sampling.limits,
         "sampling options such as --temperature": drawn,
@@ -58,11 +46,11 @@ def check(
         )
 
 
-def run(console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, options: Shown) -> int:
+def run(console: Console, lm: LM, ids: list[int], prompt: str, sampling: SamplingArgs, shape: Shape) -> int:
     """Let the user pick a text token by token, and return the exit code."""
     from pophood.pick import Picker
 
-    planned = lm.stream(ids, truncate=options.truncate, max_tokens=sampling.limits.get("max_tokens"))
+    planned = lm.stream(ids, truncate=shape.truncate, max_tokens=sampling.limits.get("max_tokens"))
     if planned.truncation is not None:
         console.say(f"truncated: {planned.truncation}")
     with Picker(
@@ -72,13 +60,13 @@ def run(console: Console, lm: LM, ids: list[int], prompt: str, sampling: Samplin
         most=planned.settings.max_tokens,
         special=sampling.limits.get("special", False),
     ) as picker:
-        say = console.say if options.as_json else console.out
+        say = console.say if shape.as_json else console.out
         interrupted = _walk(say, picker, prompt)
         finish = picker.ended or "you"
-        if options.as_json:
+        if shape.as_json:
             console.json(_as_dict(lm, picker, prompt, finish, interrupted))
         else:
-            _path(console, picker, prompt, options.show_prompt)
+            _path(console, picker, prompt, shape.show_prompt)
         end = "by Ctrl-C" if interrupted else f"at {ENDS[finish]}" if finish in ENDS else "by you"
         console.say(f"{count(len(picker.picks), 'token')} picked; ended {end}")
     return INTERRUPTED if interrupted else DONE

@@ -1,21 +1,27 @@
-"""The output of `pophood tune`: a progress bar (plain lines in a pipe), and the report card as text."""
+"""The output of `pophood tune`: a progress bar or plain lines, the report card, examples token by token."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pophood.cli.app import DONE
 from pophood.cli.terminal.console import QUIET, Console, plain, visible
 from pophood.cli.terminal.progress import started_bar
 from pophood.cli.terminal.tables import count, seconds
+from pophood.system import colour_ok, memory_text
 from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
 from pophood.train.report.curve import RunningMean
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pophood.train.data import DataReport
+    from pophood.model.lm import LM
+    from pophood.train.data import DataOptions, DataReport, Preview
     from pophood.train.report.report_card import Card
     from pophood.train.run.plan import Plan
     from pophood.train.settings import TrainSettings
@@ -25,6 +31,9 @@ EVERY = 10.0  # seconds between two lines in a pipe
 FEW = 20  # steps; a run with fewer gets a warning
 SAMPLE = 160  # characters shown of a sample during the run
 MOST_BAD = 5  # bad lines listed
+SHOWN = 3  # examples
+COLOURS = {"trained": "32", "ignored": "2", "end": "1;35", "cut": "9;31"}  # SGR codes
+MARKS = {"trained": ("[", "]"), "ignored": ("", ""), "end": ("{", "}"), "cut": ("~", "~")}  # without colours
 
 
 class Screen:
@@ -167,8 +176,6 @@ def data_lines(report: DataReport) -> list[str]:
 
 def plan_text(plan: Plan, settings: TrainSettings) -> str:
     """Return the plan as a few lines."""
-    from pophood.system import memory_text
-
     fits = "fits" if plan.fits else "DOES NOT FIT"
     lines = [
         f"steps   {plan.steps:,} of {settings.batch_size * settings.accumulation} x {settings.length} tokens"
@@ -199,3 +206,51 @@ def card_text(card: Card) -> str:
 
 def _one(text: str) -> str:
     return " ".join(text.split()) or "(nothing: the model ended its text at once)"
+
+
+def show_examples(
+    console: Console,
+    lm: LM,
+    paths: Sequence[Path],
+    settings: TrainSettings,
+    reading: DataOptions,
+    as_json: bool,
+) -> int:
+    """Print the first examples as the model will see them, and the report on the data. Needs no torch."""
+    from pophood.train.data import STATES, open_data, previews
+    from pophood.train.defaults import for_model, length_messages
+
+    fitting = for_model(settings, lm.config)
+    for line in length_messages(settings, fitting):
+        console.say(line)
+    data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(reading, length=fitting.length))
+    shown = previews(data.train, lm.bundle.tokenizer, SHOWN)
+    if as_json:
+        examples = [
+            {"source": one.source, "counts": one.counts, "left_out": one.left_out, "tokens": list(one.table)}
+            for one in shown
+        ]
+        console.json({"data": asdict(data.report), "examples": examples})
+        return DONE
+    for line in data_lines(data.report):
+        console.say(line)
+    painted = colour_ok(sys.stdout)
+    legend = ", ".join(_painted(words, state, painted) for state, words in STATES.items())
+    console.paint(plain(legend, sys.stdout) + "\n")
+    for one in shown:
+        console.paint("\n" + plain(_example(one, painted), sys.stdout) + "\n")
+    return DONE
+
+
+def _example(preview: Preview, painted: bool) -> str:
+    counts = ", ".join(f"{n:,} {state}" for state, n in preview.counts.items() if n)
+    text = "".join(_painted(visible(piece.text), piece.state, painted) for piece in preview.pieces)
+    more = f"\n... and {count(preview.left_out, 'token')} more" if preview.left_out else ""
+    return f"{preview.source}: {counts}\n{text}{more}"
+
+
+def _painted(text: str, state: str, painted: bool) -> str:
+    if painted:
+        return f"\x1b[{COLOURS[state]}m{text}\x1b[0m"
+    before, after = MARKS[state]
+    return f"{before}{text}{after}"

@@ -5,7 +5,7 @@ Without colours, Unicode or enough columns, the same content is shown with numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pophood.cli.terminal.console import visible
@@ -15,7 +15,7 @@ from pophood.cli.terminal.render import coloured, points
 from pophood.cli.terminal.tables import bar, padded, shortened, table, width
 
 if TYPE_CHECKING:
-    from pophood.look.blocks import Block
+    from pophood.look.blocks import Block, Lines
     from pophood.look.view import View
     from pophood.table import Table
 
@@ -27,9 +27,8 @@ GAP = 2  # between the columns of a table
 def lay_out(view: View, display: Display) -> str:
     """Return the whole view as text for this terminal."""
     blocks = view.picture()
-    parts = [display.bold(line) for line in wrapped(view.title, display)]
     sections = [
-        "\n".join(parts),
+        "\n".join(display.bold(line) for line in wrapped(view.title, display)),
         *(_block(block, display, view.title) for block in blocks),
         *("\n".join(wrapped(note, display)) for note in view.notes),
     ]
@@ -39,20 +38,15 @@ def lay_out(view: View, display: Display) -> str:
 def _block(block: Block, display: Display, title: str) -> str:
     from pophood.look.blocks import Coloured, Heat, Lines, Points
 
-    if isinstance(block, Heat):
-        body = heat(block, display)
-    elif isinstance(block, Coloured):
-        body = coloured(block, display)
-    elif isinstance(block, Points):
-        body = points(block, display)
-    elif isinstance(block, Lines):
-        body = "\n".join(
-            visible(line, keep="") for line in (block.text if display.unicode else block.ascii).splitlines()
-        )
-    else:
-        body = rows(block, display)
+    draw: dict[type, Callable[..., str]] = {Heat: heat, Coloured: coloured, Points: points, Lines: _lines}
+    body = draw.get(type(block), rows)(block, display)
     heading = "" if block.title in ("", title) else display.bold(display.safe(block.title)) + "\n"
     return heading + body
+
+
+def _lines(block: Lines, display: Display) -> str:
+    text = block.text if display.unicode else block.ascii
+    return "\n".join(visible(line, keep="") for line in text.splitlines())
 
 
 def rows(block: Table, display: Display) -> str:
