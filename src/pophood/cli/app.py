@@ -142,22 +142,12 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else f"{text}."
 
 
-def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"pophood {version('pophood')}")
-        ctx.exit()
-
-
 @click.command(
     cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
-)
+@click.version_option(package_name="pophood", message="pophood %(version)s", help="Print the version.")
 @click.pass_context
 def pophood(ctx: click.Context) -> None:
     """Run a language model on this computer, and look inside it.

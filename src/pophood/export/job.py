@@ -88,7 +88,9 @@ def export_model(
     to, as_file = Path(to), is_file(to)
     merged = Merged(bundle.config, bundle.weights, adapters)
     types = chosen(kind, bundle.weights, tensor_shapes(bundle.config), gguf=as_file or ollama)
-    _check_place(bundle, to)
+    source = source_weights(bundle).resolve()
+    if to.exists() and (to.resolve() == source or to.resolve() in source.parents):
+        raise BadInput(f"{to}: holds the model to export: name another place")
     with staged(to) as folder:
         notes: list[str] = []
         if as_file or ollama:
@@ -151,12 +153,6 @@ def export_adapter(
             proof=None,
             notes=notes,
         )
-
-
-def _check_place(bundle: Bundle, to: Path) -> None:
-    source = source_weights(bundle).resolve()
-    if to.exists() and (to.resolve() == source or to.resolve() in source.parents):
-        raise BadInput(f"{to}: holds the model to export: name another place")
 
 
 def _largest_difference(original: Adapter, written: Adapter, to: Path) -> float:

@@ -88,22 +88,12 @@ def _windows_memory() -> int:
     import ctypes
 
     class Status(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
-            (name, ctypes.c_uint64)
-            for name in (
-                "total",
-                "free",
-                "total_page",
-                "free_page",
-                "total_virtual",
-                "free_virtual",
-                "extended",
-            )
-        ]
+        # The sizes: total, free, total_page, free_page, total_virtual, free_virtual, extended_virtual.
+        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32), ("sizes", ctypes.c_uint64 * 7)]
 
     status = Status(length=ctypes.sizeof(Status))
     ctypes.CDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))
-    return int(min(status.free, status.free_page))
+    return int(min(status.sizes[1], status.sizes[3]))
 
 
 # Cores ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pophood.cli.app import INTERRUPTED
 from pophood.cli.options.prompt import read_prompt, template_arg_option, template_variables, with_piped
 from pophood.cli.options.sampling import SamplingArgs, sampling_options
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, text_option, verb
-from pophood.cli.screens.conversation import Conversation, Manner
+from pophood.cli.screens.conversation import Conversation
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
@@ -71,8 +71,7 @@ def chat_command(
             f'`pophood run "..."`, or chat with `pophood chat -m smollm2`'
         )
     lm.chat_template.check_variables(variables)
-    manner = Manner(system, merge_system, not no_loop_guard, as_json, variables)
-    talk = Conversation(console, lm, sampling, manner)
+    talk = Conversation(console, lm, sampling, system, merge_system, not no_loop_guard, as_json, variables)
     if asked is not None:
         asked = with_piped(console, asked)
         asked.ids(lm.bundle.tokenizer, console)  # raises for input that is not UTF-8

@@ -43,10 +43,7 @@ def doctor_command(console: Console, prove_offline: bool, as_json: bool) -> int:
 
         return prove(console, as_json)
     facts = examine()
-    if as_json:
-        console.json(facts)
-    else:
-        console.out("\n".join(lines(facts)))
+    console.result(facts, "\n".join(lines(facts)), as_json=as_json)
     return FAILED if "error" in facts["engine"] else DONE
 
 

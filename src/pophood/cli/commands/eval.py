@@ -22,7 +22,7 @@ from pophood.cli.options.shared import (
 from pophood.cli.options.tune import DATA_OPTIONS, typed_data
 from pophood.cli.screens.tune import data_lines
 from pophood.cli.session import open_model
-from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.console import Console, facts_of
 from pophood.cli.terminal.progress import Waiting
 from pophood.errors import BadInput
 
@@ -78,23 +78,18 @@ def eval_command(
         if "validate" not in line and "validation" not in line:
             console.say(line)
     with Waiting(console, "reading") as waiting:
-        found = loss_of(lm.engine, opened.train, progress=waiting)
-    if as_json:
-        console.json(
-            {
-                "model": lm.name,
-                "adapters": [{"name": adapter.name, "scale": scale} for adapter, scale in lm.adapters],
-                "data": [str(path) for path in data],
-                "loss": found.loss,
-                "perplexity": found.perplexity,
-                "tokens": found.tokens,
-                "documents": found.documents,
-                "bad_lines": opened.report.bad_count,
-            }
-        )
-    else:
-        console.out(f"loss {found.loss:.4f} nats per token, perplexity {found.perplexity:.2f}")
-        console.say(f"over {found.tokens:,} tokens of {found.documents:,} documents")
+        result = loss_of(lm.engine, opened.train, progress=waiting)
+    facts = {
+        "model": lm.name,
+        "adapters": [{"name": adapter.name, "scale": scale} for adapter, scale in lm.adapters],
+        "data": [str(path) for path in data],
+        **facts_of(result, "loss", "perplexity", "tokens", "documents"),
+        "bad_lines": opened.report.bad_count,
+    }
+    text = f"loss {result.loss:.4f} nats per token, perplexity {result.perplexity:.2f}"
+    console.result(facts, text, as_json=as_json)
+    if not as_json:
+        console.say(f"over {result.tokens:,} tokens of {result.documents:,} documents")
     return DONE
 
 

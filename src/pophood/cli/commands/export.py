@@ -101,10 +101,7 @@ def export_command(
             )
     for note in receipt.notes:
         console.say(f"note: {note}")
-    if as_json:
-        console.json(receipt.as_json() | {"path": str(receipt.path)})
-    else:
-        console.out(said(receipt))
+    console.result(receipt.as_json() | {"path": str(receipt.path)}, said(receipt), as_json=as_json)
 
 
 def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:

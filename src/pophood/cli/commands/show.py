@@ -78,10 +78,7 @@ def show_command(console: Console, name: str | None, as_json: bool) -> None:
         facts = from_files(found, bundle, known)
         if console.verbosity >= VERBOSE:
             facts["nonfinite"] = nonfinite(bundle)
-    if as_json:
-        console.json(facts)
-    else:
-        console.out(text(facts))
+    console.result(facts, text(facts), as_json=as_json)
 
 
 def from_catalogue(known: KnownModel) -> dict[str, Any]:

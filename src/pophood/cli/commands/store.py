@@ -55,14 +55,11 @@ def pull_command(
             detail=console.detail,
             confirm=None if yes else ask(console),
         )
-    if as_json:
-        facts = facts_of(model, "source", "revision", "licence")
-        console.json({"name": model.name, "path": str(model.path)} | facts)
-    else:
-        console.out(f"{model.name} is here: {model.path}")
-        console.detail(
-            f"from {model.source}, revision {model.revision or 'none'}, {model.licence or 'no licence named'}"
-        )
+    facts = {"name": model.name, "path": str(model.path)} | facts_of(model, "source", "revision", "licence")
+    console.result(facts, f"{model.name} is here: {model.path}", as_json=as_json)
+    console.detail(
+        f"from {model.source}, revision {model.revision or 'none'}, {model.licence or 'no licence named'}"
+    )
 
 
 @verb()
@@ -112,12 +109,11 @@ def use_command(console: Console, name: str | None, forget: bool, as_json: bool)
     if forget or name is not None:
         hub.use(name)
     choice = hub.default_choice()
-    if as_json:
-        console.json({"model": choice.name if choice else None, "why": choice.why if choice else None})
-    elif choice:
-        console.out(f"{choice.name} is the default model ({choice.why})")
-    else:
-        console.out("No model is chosen and none is here: `pophood pull gpt2` fetches one")
+    facts = {"model": choice.name if choice else None, "why": choice.why if choice else None}
+    text = "No model is chosen and none is here: `pophood pull gpt2` fetches one"
+    if choice:
+        text = f"{choice.name} is the default model ({choice.why})"
+    console.result(facts, text, as_json=as_json)
 
 
 @verb()
@@ -135,9 +131,5 @@ def rm_command(console: Console, name: str, yes: bool, as_json: bool) -> None:
     from pophood import hub
 
     removed = hub.remove(name, announce=console.say, confirm=None if yes else ask(console))
-    if as_json:
-        console.json(
-            {"name": name, "deleted": removed is not None, "path": str(removed.path) if removed else None}
-        )
-    else:
-        console.out(f"{removed.name}: deleted" if removed else f"{name}: kept")
+    facts = {"name": name, "deleted": removed is not None, "path": str(removed.path) if removed else None}
+    console.result(facts, f"{removed.name}: deleted" if removed else f"{name}: kept", as_json=as_json)

@@ -184,10 +184,7 @@ def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
         console.say(note)
     if not tuning.group.is_rank_zero:
         return DONE
-    if as_json:
-        console.json(plan.as_dict())
-    else:
-        console.out(plan_text(plan, tuning.settings))
+    console.result(plan.as_dict(), plan_text(plan, tuning.settings), as_json=as_json)
     return DONE
 
 
@@ -203,11 +200,7 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
     card = tuning.card
     if card is None:  # with several processes only rank 0 has it
         return stop.exit_code
-    if as_json:
-        console.json(card.as_dict())
-    else:
-        console.out(card_text(card))
-        console.out(_next(tuning, card))
+    console.result(card.as_dict(), f"{card_text(card)}\n{_next(tuning, card)}", as_json=as_json)
     return stop.exit_code
 
 

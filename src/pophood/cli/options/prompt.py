@@ -83,17 +83,17 @@ def with_piped(console: Console, prompt: Prompt, keep_newline: bool = False) -> 
     """
     if prompt.origin == STDIN:
         return prompt
-    piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep_newline)
-    if not piped.data.strip():
+    piped = piped_alone(console, keep_newline)
+    if piped is None:
         return prompt
     console.say(f"stdin: {count(len(piped.text), 'character')} before the prompt")
     between = b"" if keep_newline else b"\n\n"
     return replace(prompt, data=piped.data + between + prompt.data, origin=f"stdin and {prompt.origin}")
 
 
-def piped_alone(console: Console) -> Prompt | None:
+def piped_alone(console: Console, keep_newline: bool = False) -> Prompt | None:
     """Return the text that was piped to a command whose prompt is optional; None if there is none."""
-    piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep=False)
+    piped = _without_newline(piped_bytes(sys.stdin, console.say), STDIN, keep_newline)
     return piped if piped.data.strip() else None
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -41,26 +41,21 @@ HELP = """\
 \"\"\"            begins and ends a message of several lines; a line ending in \\ goes on in the next"""
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """The settings of a conversation."""
-
-    system: str | None = None
-    merge_system: bool = False  # the system text goes before the first user message
-    loop_guard: bool = True  # at a terminal, stop an answer that goes in circles
-    silent: bool = False  # do not print the answers
-    template: Mapping[str, Any] = field(default_factory=dict)  # variables of the chat template
-
-
+@dataclass
 class Conversation:
     """A conversation with one model: the messages so far, and the commands that act on them."""
 
-    def __init__(self, console: Console, lm: LM, sampling: SamplingArgs, manner: Manner) -> None:
-        self.messages: list[dict[str, str]] = []
-        self._console = console
-        self._lm = lm
-        self._sampling = sampling
-        self._manner = manner
+    console: Console
+    lm: LM
+    sampling: SamplingArgs
+    system_text: InitVar[str | None]
+    merge_system: bool  # the system text goes before the first user message
+    loop_guard: bool  # at a terminal, stop an answer that goes in circles
+    silent: bool  # do not print the answers
+    template: Mapping[str, Any]  # variables of the chat template
+    messages: list[dict[str, str]] = field(default_factory=list)
+
+    def __post_init__(self, system_text: str | None) -> None:
         self._reader: Reader | None = None
         self._opened = ""  # the opening tag of a thought with which the prompt ends
         self._saved: set[Path] = set()
@@ -69,24 +64,24 @@ class Conversation:
             "/show": self.show,
             "/reset": self.reset,
             "/save": self.save,
-            "/help": lambda _: self._console.out(HELP),
+            "/help": lambda _: self.console.out(HELP),
         }
-        if manner.system is not None:
-            self._set_system(manner.system)
+        if system_text is not None:
+            self._set_system(system_text)
 
     def answer(self, question: str) -> Finished:
         """Send one message and show the answer. An interrupted answer joins the history as far as it got."""
         self.messages.append({"role": "user", "content": question})
         outputs = None
         try:
-            settings = settings_of(self._sampling, self._lm)
-            run = self._lm.chat(self._as_told(), template=self._manner.template, **settings)
-            prompt = self._lm.detokenize(run.prompt_ids, special=True)
-            self._console.detail(f"as the model reads it:\n{prompt}")
+            settings = settings_of(self.sampling, self.lm)
+            run = self.lm.chat(self._as_told(), template=self.template, **settings)
+            prompt = self.lm.detokenize(run.prompt_ids, special=True)
+            self.console.detail(f"as the model reads it:\n{prompt}")
             self._opened = prompt[prompt.rindex(tag) :] if (tag := opened_thought(prompt)) else ""
-            outputs = Outputs(self._console, self._opened, 1, silent=self._manner.silent)
+            outputs = Outputs(self.console, self._opened, 1, silent=self.silent)
             with typing_kept(sys.stdin):
-                finished = generate(self._console, run, outputs, self._guard())
+                finished = generate(self.console, run, outputs, self._guard())
         except BaseException:
             if outputs is None or not outputs.count:
                 self.messages.pop()
@@ -95,10 +90,10 @@ class Conversation:
             raise
         self._remember(outputs)
         used = len(finished.prompt_ids) + finished.count
-        window = f"{used:,} of {count(self._lm.engine.context, 'token')} of context"
-        self._console.say(f"[{finished.summary()}; {window}]")
+        window = f"{used:,} of {count(self.lm.engine.context, 'token')} of context"
+        self.console.say(f"[{finished.summary()}; {window}]")
         if finished.loop is not None:
-            self._console.say(
+            self.console.say(
                 f"stopped: the last {WINDOW} tokens only repeat the same {count(finished.loop, 'token')} "
                 "(chat --no-loop-guard lets answers go on)"
             )
@@ -106,7 +101,7 @@ class Conversation:
 
     def _as_told(self) -> list[dict[str, str]]:
         """Return the messages in the form that goes to the template."""
-        if not self._manner.merge_system:
+        if not self.merge_system:
             return self.messages
         from pophood.text.chat.messages import merge_system
 
@@ -114,7 +109,7 @@ class Conversation:
 
     def _guard(self) -> LoopGuard | None:
         """Return a loop guard at a terminal only: a program may want repetitive text."""
-        watched = self._manner.loop_guard and self._reader is not None and self._reader.interactive
+        watched = self.loop_guard and self._reader is not None and self._reader.interactive
         return LoopGuard() if watched else None
 
     def _remember(self, outputs: Outputs) -> None:
@@ -123,18 +118,18 @@ class Conversation:
 
     def loop(self, stream: TextIO) -> int:
         """Take turns until the input ends. Return the exit code: FAILED if a turn failed in a pipe."""
-        read = self._reader = Reader(stream, self._console)
+        read = self._reader = Reader(stream, self.console)
         failed = leaving = False
         while True:
             try:
                 message = read.message()
             except KeyboardInterrupt:
-                self._console.out()
+                self.console.out()
                 empty = not read.half_typed
                 if not read.interactive or (leaving and empty):
                     return INTERRUPTED
                 if empty:
-                    self._console.say(self._how_to_leave())
+                    self.console.say(self._how_to_leave())
                 leaving = empty
                 continue
             leaving = False
@@ -143,12 +138,12 @@ class Conversation:
             try:
                 finished = self._turn(message)
             except KeyboardInterrupt:  # before the first token
-                self._console.say("stopped; that message is forgotten")
+                self.console.say("stopped; that message is forgotten")
                 finished = None
                 if not read.interactive:
                     return INTERRUPTED
             except PophoodError as error:  # an error must not lose the conversation so far
-                self._console.say(f"pophood: {_in_a_chat(error)}")
+                self.console.say(f"pophood: {_in_a_chat(error)}")
                 failed = True
                 continue
             if finished is not None and finished.interrupted and not read.interactive:
@@ -175,11 +170,11 @@ class Conversation:
         """Set the system text, or clear it."""
         if text:
             self._set_system(text)
-            self._console.say("the system text holds from the next message on")
+            self.console.say("the system text holds from the next message on")
             return
         before = self._system_text()
         self._clear_system()
-        self._console.say(
+        self.console.say(
             "there is no system text: what the model's template puts there holds"
             if before is None
             else f"the system text is cleared; it was: {before}"
@@ -194,9 +189,9 @@ class Conversation:
             self.messages.pop(0)
 
     def _set_system(self, text: str) -> None:
-        if not self._manner.merge_system and _leaves_out_system(self._lm, self._manner.template):
+        if not self.merge_system and _leaves_out_system(self.lm, self.template):
             raise BadInput(
-                f"the chat template of {self._lm.name} takes no system text, so it is not used: "
+                f"the chat template of {self.lm.name} takes no system text, so it is not used: "
                 "--merge-system puts it before the first user message"
             )
         self._clear_system()
@@ -204,12 +199,12 @@ class Conversation:
 
     def show(self, _: str) -> None:
         """Print the conversation."""
-        self._console.out(self._as_text() or "(nothing yet)")
+        self.console.out(self._as_text() or "(nothing yet)")
 
     def reset(self, _: str) -> None:
         """Forget everything but the system text."""
         self.messages = [message for message in self.messages[:1] if message["role"] == "system"]
-        self._console.say("forgotten; the next message begins a new conversation")
+        self.console.say("forgotten; the next message begins a new conversation")
 
     def save(self, name: str) -> None:
         """Write the conversation to a file. Replacing a file that it did not write needs confirmation."""
@@ -220,10 +215,10 @@ class Conversation:
         path = Path(name).expanduser()
         check_writable_target(path)
         if path.exists() and path not in self._saved and not self._may_replace(path):
-            self._console.say(f"{path} is kept; the conversation is not saved")
+            self.console.say(f"{path} is kept; the conversation is not saved")
             return
         if path.suffix == ".json":
-            facts = {"model": self._lm.name, "adapters": adapter_facts(self._lm), "messages": self.messages}
+            facts = {"model": self.lm.name, "adapters": adapter_facts(self.lm), "messages": self.messages}
             content = json.dumps(facts, indent=2)
         else:
             content = self._as_text()
@@ -232,7 +227,7 @@ class Conversation:
         except OSError as error:
             raise PophoodError(f"{path}: cannot be written ({error.strerror}): name another place") from None
         self._saved.add(path)
-        self._console.say(f"saved {count(len(self.messages), 'message')} to {path}")
+        self.console.say(f"saved {count(len(self.messages), 'message')} to {path}")
 
     def _may_replace(self, path: Path) -> bool:
         if self._reader is None or not self._reader.interactive:

@@ -99,6 +99,13 @@ class Console:
         narrow = (sys.stdout.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf8sig")
         self.out(json.dumps(value, ensure_ascii=narrow, allow_nan=False, indent=2))
 
+    def result(self, value: object, text: str, *, as_json: bool) -> None:
+        """Print a result on stdout, as a JSON document or as text."""
+        if as_json:
+            self.json(value)
+        else:
+            self.out(text)
+
     def say(self, text: str) -> None:
         """Print a message on stderr, unless `-q` was given."""
         if self.verbosity > QUIET:

@@ -28,7 +28,11 @@ class Sheet:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._columns = max(20, min(shutil.get_terminal_size((80, 24)).columns, MOST_COLUMNS))
-        self._rich = self._rich_console() if colour_ok(sys.stdout) else None
+        self._rich: RichConsole | None = None
+        if colour_ok(sys.stdout):
+            from rich.console import Console as RichConsole
+
+            self._rich = RichConsole(file=sys.stdout, width=self._columns, highlight=False)
 
     def heading(self, text: str, level: int = 2) -> None:
         """Print a heading after an empty line; level 1 begins a page."""
@@ -89,11 +93,6 @@ class Sheet:
 
     def _plain(self, text: str) -> str:
         return plain(text, sys.stdout)
-
-    def _rich_console(self) -> RichConsole:
-        from rich.console import Console as RichConsole
-
-        return RichConsole(file=sys.stdout, width=self._columns, highlight=False)
 
     def _render(self, what: RenderableType) -> None:
         assert self._rich is not None

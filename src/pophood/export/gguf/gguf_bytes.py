@@ -23,7 +23,6 @@ from pophood.formats.safetensors_write import WRITE_BYTES, room
 from pophood.system import atomic_write, disk_errors
 
 ALIGNMENT = 32
-Value = "str | bool | int | float | Sequence[str] | NDArray[Any]"
 _CODES = {name: code for code, name in GGML_TYPES.items()}
 _ARRAYS = {dtype: code for code, dtype in SCALARS.items()}
 _UINT32, _INT32, _FLOAT32, _UINT64, _INT64 = 4, 5, 6, 10, 11
