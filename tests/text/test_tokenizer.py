@@ -241,7 +241,7 @@ def test_stops_are_the_union_of_what_all_files_name(tmp_path: Path) -> None:
     ).tokenizer
     # Looking up ordinary ids and known stops does not render the template.
     assert 5 not in tokenizer.stops and end in tokenizer.stops
-    assert tokenizer.stops._template_ends is not None  # type: ignore[attr-defined]
+    assert tokenizer.stops.template_ends is not None  # type: ignore[attr-defined]
     assert over in tokenizer.stops
     assert dict(tokenizer.stops) == {
         end: "generation_config.json, tokenizer_config.json, special_tokens_map.json, its name",

@@ -30,9 +30,7 @@ _TABLE_KEYS: dict[str, Key] = {
     "rope_type": _TYPE,
     "type": _TYPE,
     "rope_theta": THETA,
-    "factor": Used("factor", real(1e-3, 1e6)),
-    "low_freq_factor": Used("low_freq_factor", real(1e-3, 1e6)),
-    "high_freq_factor": Used("high_freq_factor", real(1e-3, 1e6)),
+    **{key: Used(key, real(1e-3, 1e6)) for key in ("factor", "low_freq_factor", "high_freq_factor")},
     "original_max_position_embeddings": Used("original_max_position_embeddings", count(1 << 28)),
     "partial_rotary_factor": WHOLE,
 }

@@ -13,7 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pophood.errors import BadInput
@@ -89,6 +89,7 @@ class Timings:
         return self.decode_tokens / self.decode_seconds if measured else None
 
 
+@dataclass(eq=False, repr=False)
 class Run(Iterator[Token]):
     """A running generation. Iterate over its tokens; `close` it, or leave a `with`, to stop early.
 
@@ -97,31 +98,24 @@ class Run(Iterator[Token]):
     the number of a sample to the reason why it ended.
     """
 
-    def __init__(
-        self,
-        engine: Decoder,
-        tokenizer: Tokenizer,
-        prompt_ids: tuple[int, ...],
-        truncation: Truncation | None,
-        settings: GenerateSettings,
-        prefix: PrefixCache | None,
-        cancel: Any,
-    ) -> None:
-        self.settings = settings
+    _engine: Decoder
+    _tokenizer: Tokenizer
+    prompt_ids: tuple[int, ...]
+    truncation: Truncation | None
+    settings: GenerateSettings
+    _prefix: PrefixCache | None
+    _cancel: Any
+    reused: int = 0
+    timings: Timings = field(default_factory=Timings)
+    finishes: dict[int, Finish] = field(default_factory=dict)
+    _samples: list[_Sample] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        settings, stops = self.settings, self._tokenizer.stops
         self.seed = draw_seed() if settings.seed is None else settings.seed
-        self.prompt_ids = prompt_ids
-        self.truncation = truncation
-        self.reused = 0
-        self.timings = Timings()
-        self.finishes: dict[int, Finish] = {}
         self._chain = chain(settings.sampling)
-        self._stop_ids = frozenset(tokenizer.stops if settings.stop_ids is None else settings.stop_ids)
-        self._forbidden = tuple(sorted(i for i in self._stop_ids if i < engine.config.vocab_size))
-        self._engine = engine
-        self._tokenizer = tokenizer
-        self._prefix = prefix
-        self._cancel = cancel
-        self._samples: list[_Sample] = []
+        self._stop_ids = frozenset(stops if settings.stop_ids is None else settings.stop_ids)
+        self._forbidden = tuple(sorted(i for i in self._stop_ids if i < self._engine.config.vocab_size))
         self._began = time.perf_counter()
         self._tokens = self._generate()
 

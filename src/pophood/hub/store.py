@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pophood.errors import BadInput, PophoodError
 from pophood.formats.parts import part_of, piece_advice
@@ -74,18 +74,13 @@ def read_provenance(folder: Path) -> Provenance | None:
         return None
     if not isinstance(content, dict) or content.get("format") != 1:
         return None
-    texts = {key: content.get(key) for key in ("name", "source", "revision", "licence", "note")}
+    keys = ("name", "source", "revision", "licence", "note")
+    texts: dict[str, Any] = {key: content.get(key) for key in keys}
     if not all(value is None or (isinstance(value, str) and value.isprintable()) for value in texts.values()):
         return None
     files = content.get("files")
-    return Provenance(
-        name=texts["name"] or folder.name,
-        source=texts["source"] or "",
-        revision=texts["revision"],
-        licence=texts["licence"],
-        files=files if isinstance(files, dict) else {},
-        note=texts["note"],
-    )
+    texts |= {"name": texts["name"] or folder.name, "source": texts["source"] or ""}
+    return Provenance(**texts, files=files if isinstance(files, dict) else {})
 
 
 def store() -> Path:

@@ -54,6 +54,8 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         Raises BadInput for an unknown name.
         """
         names, transposed = self._resolve(name)
+        if not names:
+            raise self._unknown(name)
         parts = [self._float32(canonical) for canonical in names]
         values = parts[0] if len(parts) == 1 else np.concatenate(parts)
         values = values.T if transposed else values
@@ -61,7 +63,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return values
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name in self._sources or bool(self._hf_names(name)[0]))
+        return isinstance(name, str) and bool(self._resolve(name)[0])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -130,15 +132,12 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return floats
 
     def _resolve(self, name: str) -> tuple[list[str], bool]:
-        """Return the canonical tensors that `name` consists of, in order, and whether it is [in, out]."""
+        """Return the canonical tensors that `name` consists of, in order, and whether it is [in, out].
+
+        There are none if the name is unknown.
+        """
         if name in self._sources:
             return [name], False
-        names, transposed = self._hf_names(name)
-        if not names:
-            raise self._unknown(name)
-        return names, transposed
-
-    def _hf_names(self, name: str) -> tuple[list[str], bool]:
         pattern, i = split_block(self._family.strip(name))
         rows = self._hf_rows.get(pattern, [])
         names = [canonical.format(i=i) for canonical, _ in rows]

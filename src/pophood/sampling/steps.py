@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -131,11 +130,8 @@ class Chain:
         largest = logits.max()
         if not math.isfinite(largest):
             raise _not_numbers(logits, position)
-        if self.settings.greedy:
-            left, number = self.candidates(logits, history, 0.0, forbidden), 0.0
-        else:
-            number, uniform = uniforms(seed, sample, position)
-            left = self.candidates(logits, history, uniform, forbidden)
+        number, uniform = (0.0, 0.0) if self.settings.greedy else uniforms(seed, sample, position)
+        left = self.candidates(logits, history, uniform, forbidden)
         if left.logits.max() == -np.inf:
             raise BadInput("every token is forbidden by logit_bias or min_tokens; allow at least one")
         if self.settings.greedy:
@@ -329,19 +325,17 @@ def divided(logits: Floats, temperature: float) -> Floats:
         return np.minimum(quotient, _LARGEST, out=quotient)
 
 
-_BUILDERS: Mapping[str, Builder] = MappingProxyType(
-    {
-        "bias": _bias,
-        "penalties": _penalties,
-        "dry": _dry,
-        "top_k": _filter("top_k", filters.top_k),
-        "typical": _filter("typical_p", filters.typical),
-        "top_p": _filter("top_p", filters.top_p),
-        "min_p": _filter("min_p", filters.min_p),
-        "xtc": _xtc,
-        "temperature": _temperature,
-    }
-)
+_BUILDERS: Mapping[str, Builder] = {
+    "bias": _bias,
+    "penalties": _penalties,
+    "dry": _dry,
+    "top_k": _filter("top_k", filters.top_k),
+    "typical": _filter("typical_p", filters.typical),
+    "top_p": _filter("top_p", filters.top_p),
+    "min_p": _filter("min_p", filters.min_p),
+    "xtc": _xtc,
+    "temperature": _temperature,
+}
 
 
 def _not_numbers(logits: Floats, position: int) -> EngineError:

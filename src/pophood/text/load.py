@@ -33,7 +33,7 @@ def load_text_folder(folder: str | Path | FolderSettings) -> ModelText:
     Example: `load_text_folder("models/gpt2").tokenizer.encode("The capital")`.
     """
     settings = folder if isinstance(folder, FolderSettings) else FolderSettings(Path(folder))
-    template = load_template_folder(settings.folder, settings.names(), settings.tokenizer)
+    template = load_template_folder(settings.folder, settings.names, settings.tokenizer)
     ends = None if template is None else template.end_ids
     return ModelText(load_folder(settings, template_ends=ends), template)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 
 from pophood.errors import BadInput
@@ -21,31 +22,23 @@ from pophood.text.vocabulary import SPACE_MARK, any_of
 MOST_CACHED = 50_000  # runs of text whose ids are cached
 
 
+@dataclass(eq=False, repr=False)
 class ScoreEncoder:
-    """Encodes text with one vocabulary whose tokens have scores."""
+    """Encodes text with one vocabulary whose tokens have scores.
 
-    def __init__(
-        self,
-        ids: Mapping[str, int],
-        scores: Sequence[float],
-        *,
-        specials: Mapping[str, int],
-        literals: Mapping[str, int],
-        byte_ids: Mapping[int, int],
-        add_space: bool,
-    ) -> None:
-        """`ids` are the tokens that merges may produce; `scores` are indexed by id; `byte_ids`: byte -> id.
+    `ids` are the tokens that merges may produce; `scores` are indexed by id; `byte_ids`: byte -> id.
+    `literals` are cut out of every text first, `specials` only on request. With `add_space` a space goes
+    before the text, and after every token that was cut out.
+    """
 
-        `literals` are cut out of every text first, `specials` only on request. With `add_space` a space goes
-        before the text, and after every token that was cut out.
-        """
-        self._ids = ids
-        self._scores = scores
-        self._specials = specials
-        self._literals = literals
-        self._byte_ids = byte_ids
-        self._add_space = add_space
-        self._cache: dict[str, list[int]] = {}
+    ids: Mapping[str, int]
+    scores: Sequence[float]
+    _: KW_ONLY
+    specials: Mapping[str, int]
+    literals: Mapping[str, int]
+    byte_ids: Mapping[int, int]
+    add_space: bool
+    _cache: dict[str, list[int]] = field(default_factory=dict)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
@@ -53,39 +46,36 @@ class ScoreEncoder:
 
     def encode_special(self, text: str) -> list[int]:
         """Return the ids of text in which special tokens are recognised."""
-        return self.encode_parts(cut_out(text, self._special_pattern, self._specials))
+        return self.encode_parts(cut_out(text, self._special_pattern, self.specials))
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
         output: list[int] = []
         fresh = True  # at the start, or just after a token that was cut out
         for part in parts:
-            if isinstance(part, int):
-                output.append(part)
-                fresh = True
-                continue
-            for piece in cut_out(part, self._literal_pattern, self._literals):
+            cut = [part] if isinstance(part, int) else cut_out(part, self._literal_pattern, self.literals)
+            for piece in cut:
                 if isinstance(piece, int):
                     output.append(piece)
                     fresh = True
                 else:
-                    spaced = " " + piece if self._add_space and fresh else piece
+                    spaced = " " + piece if self.add_space and fresh else piece
                     self._encode_plain(spaced.replace(" ", SPACE_MARK), output)
                     fresh = False
         return output
 
     @cached_property
     def _literal_pattern(self) -> re.Pattern[str]:
-        return any_of(self._literals)
+        return any_of(self.literals)
 
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
-        return any_of({**self._specials, **self._literals})
+        return any_of({**self.specials, **self.literals})
 
     @cached_property
     def _neighbours(self) -> frozenset[str]:
         """Every two characters that are neighbours in some token; a text can be cut between any others."""
-        return frozenset(token[i : i + 2] for token in self._ids for i in range(len(token) - 1))
+        return frozenset(token[i : i + 2] for token in self.ids for i in range(len(token) - 1))
 
     def _encode_plain(self, text: str, output: list[int]) -> None:
         neighbours, cache = self._neighbours, self._cache
@@ -103,11 +93,11 @@ class ScoreEncoder:
             output.extend(ids)
 
     def _encode_run(self, run: str) -> list[int]:
-        known = self._ids
+        known = self.ids
         if len(run) == 1:
             return [known[run]] if run in known else self._as_bytes(run)
         ids: list[int] = []
-        for symbol in merge_by_score(list(run), known, self._scores):
+        for symbol in merge_by_score(list(run), known, self.scores):
             if symbol in known:
                 ids.append(known[symbol])
             else:
@@ -116,7 +106,7 @@ class ScoreEncoder:
 
     def _as_bytes(self, character: str) -> list[int]:
         try:
-            return [self._byte_ids[byte] for byte in character.encode()]
+            return [self.byte_ids[byte] for byte in character.encode()]
         except KeyError as error:
             raise BadInput(
                 f"the vocabulary has neither the character U+{ord(character):04X} nor its bytes: take it out"

@@ -8,6 +8,7 @@ text without special tokens never pays for that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 # Control tokens that end a turn by their publishers' convention; GGUF files seldom name them in a key.
 END_NAMES = frozenset(
@@ -33,31 +34,22 @@ END_NAMES = frozenset(
 TemplateEnds = Callable[[Mapping[int, str]], Mapping[int, str]]  # special tokens -> ids that end a turn
 
 
+@dataclass(eq=False, repr=False)
 class Stops(Mapping[int, str]):
     """Stop ids, each with the place that names it as an end.
 
-    `id in stops` renders the template only for a special id that no file names; listing the stops always
-    does.
+    `named` are the ends that files name; `template_ends` renders the chat template, if there is one.
+    `id in stops` renders it only for a special id that no file names; listing the stops always does.
     """
 
-    def __init__(
-        self,
-        named: Mapping[int, str],
-        specials: Mapping[int, str],
-        template_ends: TemplateEnds | None,
-    ) -> None:
-        """`named` are the ends that files name.
-
-        `template_ends` renders the chat template, if there is one.
-        """
-        self._named = dict(named)
-        self._specials = specials
-        self._template_ends = template_ends
+    named: dict[int, str]
+    specials: Mapping[int, str]
+    template_ends: TemplateEnds | None
 
     def __contains__(self, id_: object) -> bool:
-        if id_ in self._named:
+        if id_ in self.named:
             return True
-        return self._template_ends is not None and id_ in self._specials and id_ in self._all()
+        return self.template_ends is not None and id_ in self.specials and id_ in self._all()
 
     def __getitem__(self, id_: int) -> str:
         return self._all()[id_]
@@ -72,11 +64,11 @@ class Stops(Mapping[int, str]):
         return f"Stops({self._all()!r})"
 
     def _all(self) -> dict[int, str]:
-        if self._template_ends is not None:
-            ends, self._template_ends = self._template_ends(self._specials), None
+        if self.template_ends is not None:
+            ends, self.template_ends = self.template_ends(self.specials), None
             for id_, where in ends.items():
-                add_stop(self._named, id_, where)
-        return self._named
+                add_stop(self.named, id_, where)
+        return self.named
 
 
 def add_stop(stops: dict[int, str], id_: int, where: str) -> None:

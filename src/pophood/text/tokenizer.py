@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Protocol
 
 from pophood.errors import BadInput
@@ -26,42 +27,33 @@ class Encoder(Protocol):
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]: ...
 
 
+@dataclass(eq=False, repr=False)
 class Tokenizer:
-    """One model's tokenizer. Example: `lm.tokenizer.encode(" Madrid") == [14708]` for GPT-2."""
+    """One model's tokenizer. Example: `lm.tokenizer.encode(" Madrid") == [14708]` for GPT-2.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        vocabulary: Vocabulary,
-        *,
-        start_ids: tuple[int, ...] = (),
-        stops: Mapping[int, str] | None = None,
-        drops_first_space: bool = False,
-        names: Mapping[str, str] | None = None,
-        notes: Sequence[str] = (),
-    ) -> None:
-        """`stops` maps an end token's id to the file that names it (see `stop_tokens`).
+    `stops` maps an end token's id to the file that names it (see `stop_tokens`). `names` maps "bos_token" and
+    the like to the token's text, for chat templates. `notes` are sentences that a user should read about how
+    the files were understood.
+    """
 
-        `names` maps "bos_token" and the like to the token's text, for chat templates. `notes` are sentences
-        that a user should read about how the files were understood.
-        """
-        self.notes = tuple(notes)
-        self._encoder = encoder
-        self._vocabulary = vocabulary
-        self.start_ids = start_ids
-        self.stops: Mapping[int, str] = {} if stops is None else stops
-        self.drops_first_space = drops_first_space
-        self.names: Mapping[str, str] = {} if names is None else names
+    encoder: Encoder
+    vocabulary: Vocabulary
+    _: KW_ONLY
+    start_ids: tuple[int, ...] = ()
+    stops: Mapping[int, str] = field(default_factory=dict)
+    drops_first_space: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def vocab_size(self) -> int:
         """The highest id plus one; the model's matrices may have more rows."""
-        return self._vocabulary.size
+        return self.vocabulary.size
 
     @property
     def specials(self) -> dict[int, str]:
         """The control tokens, which are hidden in text: id -> text."""
-        return self._vocabulary.specials
+        return self.vocabulary.specials
 
     def encode(self, text: str, *, parse_special: bool = False, add_start: bool = True) -> list[int]:
         """Return the ids of a text, after the model's start tokens; BadInput for a lone surrogate.
@@ -69,7 +61,7 @@ class Tokenizer:
         Example: `tokenizer.encode("<|endoftext|>", parse_special=True) == [50256]` for GPT-2.
         """
         check_whole(text)
-        ids = self._encoder.encode_special(text) if parse_special else self._encoder.encode(text)
+        ids = self.encoder.encode_special(text) if parse_special else self.encoder.encode(text)
         return [*self.start_ids, *ids] if add_start and self.start_ids else ids
 
     def encode_bytes(
@@ -109,31 +101,29 @@ class Tokenizer:
                 check_whole(part)
             elif part not in self.specials:
                 raise BadInput(f"id {part} is not a special token of this vocabulary")
-        return self._encoder.encode_parts(parts)
+        return self.encoder.encode_parts(parts)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """Return the text of ids, with special tokens if `special`; incomplete characters become U+FFFD."""
-        data = b"".join(map(self.token_bytes, self._visible(ids, special)))
+        visible = ids if special else (id_ for id_ in ids if id_ not in self.specials)
+        data = b"".join(map(self.token_bytes, visible))
         return self.without_first_space(data).decode("utf-8", "replace")
 
     def token_bytes(self, id_: int) -> bytes:
         """Return the bytes of one token, including a leading space; b"" for an id without a token."""
-        return self._vocabulary.piece(id_)
+        return self.vocabulary.piece(id_)
 
     def token_text(self, id_: int) -> str:
         r"""Return one token for display: " Madrid", "<|im_end|>", "\xE2" for part of a character, "[503]"."""
-        return self._vocabulary.display(id_)
+        return self.vocabulary.display(id_)
 
     def id_of(self, token_text: str) -> int | None:
         """Return the id of the token with exactly this text, as `token_text` writes it, or None."""
-        return self._vocabulary.find(token_text)
+        return self.vocabulary.find(token_text)
 
     def without_first_space(self, data: bytes) -> bytes:
         """Remove the space that `encode` put before a text, for vocabularies that add one."""
         return data[1:] if self.drops_first_space and data[:1] == b" " else data
-
-    def _visible(self, ids: Iterable[int], special: bool) -> Iterable[int]:
-        return ids if special else (id_ for id_ in ids if id_ not in self._vocabulary.specials)
 
 
 class TextStream:

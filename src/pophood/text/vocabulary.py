@@ -46,7 +46,9 @@ class Vocabulary:
         self.size = _checked_size(ids)
         self.tokens: dict[int, str] = dict(zip(ids.values(), ids, strict=True))
         if len(self.tokens) != len(ids):
-            raise BadFile(f"the vocabulary gives one id to two tokens: {_shared_id(ids)}")
+            one = next(token for token, id_ in ids.items() if self.tokens[id_] != token)
+            both = f"{one[:40]!r} and {self.tokens[ids[one]][:40]!r} have id {ids[one]}"
+            raise BadFile(f"the vocabulary gives one id to two tokens: {both}")
         self.specials: dict[int, str] = {ids[token]: token for token in specials}
         self._plain = {ids[token] for token in literals} | self.specials.keys()
         self._pieces: dict[int, bytes] = {}
@@ -113,15 +115,6 @@ def _checked_size(ids: Mapping[str, int]) -> int:
     if lowest < 0 or highest >= min(MOST_IDS, 100_000 + 4 * len(ids)):
         raise BadFile(f"the vocabulary has {len(ids):,} tokens, with ids from {lowest} to {highest}")
     return highest + 1
-
-
-def _shared_id(ids: Mapping[str, int]) -> str:
-    seen: dict[int, str] = {}
-    for token, id_ in ids.items():
-        if id_ in seen:
-            return f"{seen[id_][:40]!r} and {token[:40]!r} have id {id_}"
-        seen[id_] = token
-    return ""
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:

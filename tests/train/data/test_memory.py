@@ -51,7 +51,7 @@ def test_reading_takes_a_few_stretches(suffix: str, tmp_path: Path) -> None:
     """Reading 6 MiB takes less than that: only pieces of 64 Ki characters are in the threads."""
     path = written(tmp_path / f"a.{suffix}", SIZE)
     vocabulary = byte_level()
-    tokenizer = Tokenizer(Quick(), vocabulary._vocabulary, stops=vocabulary.stops, names=vocabulary.names)
+    tokenizer = Tokenizer(Quick(), vocabulary.vocabulary, stops=vocabulary.stops, names=vocabulary.names)
     tracemalloc.start()
     data = open_data(path, tokenizer, None, DataOptions(cache=tmp_path, length=512))
     peak = tracemalloc.get_traced_memory()[1]

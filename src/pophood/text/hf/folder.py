@@ -52,7 +52,7 @@ def load_folder(settings: FolderSettings, *, template_ends: TemplateEnds | None 
     """
     parts, specials = _read_parts(settings)
     parts = _with_declared(parts, settings)
-    specials |= set(settings.names().values()) | settings.unnamed_specials().keys()
+    specials |= set(settings.names.values()) | settings.unnamed_specials().keys()
     encoder, vocabulary = build_encoder(parts, specials)
     start_ids, notes = _start_ids(settings, parts)
     return Tokenizer(
@@ -61,7 +61,7 @@ def load_folder(settings: FolderSettings, *, template_ends: TemplateEnds | None 
         start_ids=start_ids,
         stops=_stops(settings, vocabulary, template_ends),
         drops_first_space=parts.decoding.drops_first_space,
-        names=settings.names(),
+        names=settings.names,
         notes=notes,
     )
 
@@ -202,7 +202,7 @@ def _start_ids(settings: FolderSettings, parts: Parts) -> tuple[tuple[int, ...],
     if wanted is not True:
         return (), ()
     usual = "<|endoftext|>" if _class_of(settings) == "GPT2Tokenizer" else ""
-    start = parts.vocab.get(settings.names().get("bos_token", usual))
+    start = parts.vocab.get(settings.names.get("bos_token", usual))
     if start is None:
         return (), (
             "tokenizer_config.json asks for a start token (add_bos_token), but its bos_token is not in the"

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, one_line
@@ -103,7 +104,6 @@ class LibraryEncoder:
         self._plain = self._assemble(self._added)
         self._plain.encode_special_tokens = True
         self._parsing: tokenizers.Tokenizer | None = None
-        self._marked: tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]] | None = None
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
@@ -121,8 +121,6 @@ class LibraryEncoder:
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
-        if self._marked is None:
-            self._marked = self._assemble_marked()
         tokenizer, meaning, marks = self._marked
         self._check_bytes("".join(part for part in parts if isinstance(part, str)))
         text = "".join(part if isinstance(part, str) else marks[part] for part in parts)
@@ -144,7 +142,8 @@ class LibraryEncoder:
                 raise BadFile(f"the added token {token.content[:40]!r} cannot have id {id_}")
         return tokenizer
 
-    def _assemble_marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
+    @cached_property
+    def _marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
         """Build a tokenizer that knows the special tokens only by secret names, so no text can spell them."""
         secret = secrets.token_hex(8)
         special = {self._ids[token.content]: token for token in self._added if token.special}

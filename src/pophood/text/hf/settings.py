@@ -21,7 +21,7 @@ _LISTS = ("additional_special_tokens", "extra_special_tokens")
 class FolderSettings:
     """The JSON files of a model folder, each optional: a missing file reads as {}.
 
-    Example: `FolderSettings(Path("models/gpt2")).names()["eos_token"] == "<|endoftext|>"`.
+    Example: `FolderSettings(Path("models/gpt2")).names["eos_token"] == "<|endoftext|>"`.
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
@@ -43,7 +43,8 @@ class FolderSettings:
         return "added_tokens_decoder" in self.tokenizer
 
     @cached_property
-    def _named(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
+        """The named special tokens: "bos_token" -> its text, and so on."""
         sources: tuple[Mapping[str, Any], ...] = (self.special_map, self.tokenizer)
         if self.lists_added_tokens:
             sources = (self.tokenizer, self.special_map)
@@ -54,10 +55,6 @@ class FolderSettings:
                 if text is not None:
                     texts.setdefault(name, text)
         return texts
-
-    def names(self) -> dict[str, str]:
-        """Return the named special tokens: "bos_token" -> its text, and so on."""
-        return dict(self._named)
 
     def unnamed_specials(self) -> dict[str, object]:
         """Return further special tokens that have no name: text -> entry as the file writes it."""
@@ -82,7 +79,7 @@ class FolderSettings:
         """Return every special token, named ones first: text -> entry in the file that counts."""
         entries: dict[str, object] = {}
         sources = (self.tokenizer,) if self.lists_added_tokens else (self.tokenizer, self.special_map)
-        for name, text in self._named.items():
+        for name, text in self.names.items():
             for source in sources:
                 if token_text(source.get(name)) == text:
                     entries.setdefault(text, source[name])
@@ -100,7 +97,7 @@ class FolderSettings:
                 if not isinstance(entry, dict) or not key.isdecimal():
                     raise BadFile(f"added_tokens_decoder of tokenizer_config.json has an entry {key[:60]!r}")
             return declared
-        specials = {*self._named.values(), *self.unnamed_specials()}
+        specials = {*self.names.values(), *self.unnamed_specials()}
         entries: dict[str, dict[str, object]] = {}
         for token, id_ in self.added.items():
             if type(id_) is not int or id_ < 0 or not token:

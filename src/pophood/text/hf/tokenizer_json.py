@@ -27,27 +27,11 @@ from pophood.text.vocabulary import Vocabulary
 
 Merges = list[tuple[str, str]]
 
-_DOCUMENT_KEYS = {
-    "version",
-    "truncation",
-    "padding",
-    "added_tokens",
-    "normalizer",
-    "pre_tokenizer",
-    "post_processor",
-    "decoder",
-    "model",
-}
+_STAGES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+_DOCUMENT_KEYS = {*_STAGES, "version", "truncation", "padding", "added_tokens", "model"}
 _OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
-_MODEL_KEYS = {
-    *_OPTIONS,
-    "type",
-    "dropout",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "vocab",
-    "merges",
-}
+_AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")  # refused: they mark the parts of a word
+_MODEL_KEYS = {*_OPTIONS, *_AFFIXES, "type", "dropout", "vocab", "merges"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +55,11 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     if not isinstance(model, dict):
         raise BadFile("tokenizer.json has no model")
     vocab, options = _read_model(model)
-    check_normalizer(document.get("normalizer"))
-    spells_bytes = check_pre_tokenizer(document.get("pre_tokenizer"))
-    decoding = read_decoder(document.get("decoder"))
-    if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(document.get("normalizer")):
+    normalizer, pre_tokenizer, post_processor, decoder = map(document.get, _STAGES)
+    check_normalizer(normalizer)
+    spells_bytes = check_pre_tokenizer(pre_tokenizer)
+    decoding = read_decoder(decoder)
+    if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(normalizer):
         # Mistral's tekken and Llama 3, saved by a SentencePiece class, have a decoder that undoes nothing.
         decoding = BYTE_LEVEL
     if spells_bytes != (decoding.spelling == "bytes"):
@@ -89,11 +74,11 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
         vocab=vocab,
         merges=read_merges(model.get("merges", [])),
         options=options,
-        normalizer=document.get("normalizer"),
-        pre_tokenizer=document.get("pre_tokenizer"),
+        normalizer=normalizer,
+        pre_tokenizer=pre_tokenizer,
         decoding=decoding,
         added=added,
-        start_ids=read_start_ids(document.get("post_processor")),
+        start_ids=read_start_ids(post_processor),
     )
 
 
@@ -195,7 +180,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     refuse_unknown(model, _MODEL_KEYS, "the BPE model of tokenizer.json has an unknown key")
     if model.get("dropout"):
         raise Unsupported("the tokenizer has dropout: the same text would get different ids each time")
-    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+    if any(model.get(key) for key in _AFFIXES):
         raise Unsupported(
             "the tokenizer marks the parts of a word (prefix or suffix), which is not understood"
         )
