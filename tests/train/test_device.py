@@ -19,7 +19,7 @@ from pophood.train.defaults import for_device, require_device
 from pophood.train.model.loss import BatchTensors, CrossEntropyFunction, hidden_states
 from pophood.train.model.precision import dtype_of
 from pophood.train.model.transformer import Model
-from pophood.train.run.memory import refuse_unfit, remedies
+from pophood.train.run.plan import refuse_unfit, remedies
 from pophood.train.run.scratch import scratch_config
 from pophood.train.settings import TrainSettings
 from pophood.train.tune import tune

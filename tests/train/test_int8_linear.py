@@ -27,7 +27,7 @@ from pophood.train.model.int8_linear import GROUP, Int8Linear, Int8Weight, int8_
 from pophood.train.model.lora import LoraLinear, lora_layers
 from pophood.train.model.loss import BatchTensors
 from pophood.train.model.transformer import DropoutRates
-from pophood.train.run.memory import estimate_memory, remedies
+from pophood.train.run.plan import estimate_memory, remedies
 from pophood.train.run.scratch import SIZES
 from pophood.train.settings import LoraSettings, TrainSettings
 from pophood.train.tune import Tuning

@@ -22,9 +22,19 @@ from pophood.train.loop.trainer import Trainer
 from pophood.train.model.attention import WHOLE
 from pophood.train.model.precision import load_f32, to_bf16
 from pophood.train.model.transformer import Model
-from pophood.train.run import memory, timing
-from pophood.train.run.memory import estimate_memory, refuse_unfit, remedies
-from pophood.train.run.plan import CHECKPOINTS, Plan, Timed, batches_in, checkpoint_bytes, schedule
+from pophood.train.run import plan as plans
+from pophood.train.run import timing
+from pophood.train.run.plan import (
+    CHECKPOINTS,
+    Plan,
+    Timed,
+    batches_in,
+    checkpoint_bytes,
+    estimate_memory,
+    refuse_unfit,
+    remedies,
+    schedule,
+)
 from pophood.train.run.timing import evaluation_pace
 from pophood.train.settings import TrainSettings
 from tests import processes
@@ -176,7 +186,7 @@ def test_a_run_that_cannot_fit_is_refused_with_what_to_change(monkeypatch: pytes
     config = gpt2_config("gpt2")
     settings = TrainSettings(method="full", batch_size=4, accumulation=2)
     refuse_unfit(config, replace(settings, batch_size=1, length=16))
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    monkeypatch.setattr(plans, "available_memory", lambda: 2**30)
     with pytest.raises(OutOfMemory) as raised:
         refuse_unfit(config, settings)
     words = str(raised.value)
@@ -252,7 +262,7 @@ def test_the_peak_is_seen_even_if_it_is_gone() -> None:
     linux()
     program = (
         "import numpy as np\n"
-        "from pophood.train.run.memory import PeakMemory\n"
+        "from pophood.train.run.plan import PeakMemory\n"
         "with PeakMemory(0.005) as peak:\n"
         "    before = peak.now\n"
         "    block = np.ones(30_000_000, np.float32)\n"  # 120 MB

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.train.data import Examples, previews
-from pophood.train.data.dataset.split import mixed, split_documents
+from pophood.train.data.dataset.dataset import mixed, split_documents
 from pophood.train.data.dataset.store import DOCUMENT
 from tests.train.data.samples import (
     SHAKESPEARE,

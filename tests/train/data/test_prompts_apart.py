@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pophood.train.data import Data, DataOptions, Examples
-from pophood.train.data.dataset.split import groups_of
+from pophood.train.data.dataset.dataset import groups_of
 from pophood.train.data.dataset.store import DOCUMENT
 from pophood.train.data.read.layouts import items_of, prompt_of
 from tests.conftest import ROOT

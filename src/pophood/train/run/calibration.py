@@ -13,8 +13,7 @@ from pophood.errors import Cancelled
 from pophood.train.events import Event, Measuring
 from pophood.train.loop.clock import Clock, Pace
 from pophood.train.report.measures import GENERAL, SAMPLES, VERBATIM, Measures, measure
-from pophood.train.run.memory import PeakMemory, refuse_unfit
-from pophood.train.run.plan import Plan, Timed, batches_in, schedule
+from pophood.train.run.plan import PeakMemory, Plan, Timed, batches_in, refuse_unfit, schedule
 from pophood.train.run.setup import RunSetup, validation_batches
 from pophood.train.torch_install import import_torch
 

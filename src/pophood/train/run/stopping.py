@@ -7,8 +7,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
 
 STOPPED = "stopped"
 ECHO = 2.0  # seconds within which torchrun repeats a Ctrl-C that the terminal has sent to every process
@@ -28,11 +28,9 @@ class Stop:
 
     def __init__(self, announce: Callable[[], object] | None = None) -> None:
         self.announce = announce
-        self._ends: tuple[int, int] | None = None
-        self._wakeup = -1  # the file descriptor that was woken by signals before
         self.signal: int | None = None  # the first one to arrive
         self._arrived_at = 0.0
-        self._before: dict[int, Any] = {}
+        self._undo = ExitStack()  # restores what `__enter__` changes
 
     def __call__(self) -> str | None:
         """Return why to stop, or None."""
@@ -44,19 +42,20 @@ class Stop:
         return 0 if self.signal is None else 128 + self.signal
 
     def __enter__(self) -> Stop:
+        numbers = set()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
-                self._before[number] = signal.signal(number, self._handle)
-        self._listen()
+                self._undo.callback(signal.signal, number, signal.signal(number, self._handle))
+                numbers.add(number)
+        self._listen(numbers)
         return self
 
-    def _listen(self) -> None:
+    def _listen(self, numbers: set[int]) -> None:
         """Let Python write each signal's number into a pipe, and start a thread that reads it."""
         reader, writer = os.pipe()
         if os.name != "nt":  # set_wakeup_fd demands it there
             os.set_blocking(writer, False)
-        numbers = set(self._before)
 
         def wait() -> None:
             while arrived := os.read(reader, 64):
@@ -65,22 +64,15 @@ class Stop:
                         self.announce()
                     return
 
-        self._ends = reader, writer
-        self._wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._thread = threading.Thread(target=wait, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        self._undo.callback(os.close, reader)  # the last one is called first
+        self._undo.callback(thread.join)
+        self._undo.callback(os.close, writer)  # ends the thread
+        self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))
 
     def __exit__(self, *_: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-        self._before = {}
-        if self._ends is not None:
-            signal.set_wakeup_fd(self._wakeup)
-            reader, writer = self._ends
-            os.close(writer)  # ends the thread
-            self._thread.join()
-            os.close(reader)
-            self._ends = None
+        self._undo.close()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:

@@ -27,9 +27,8 @@ from pophood.train.report.measures import GLIMPSE, Measures, SamplePrompt, measu
 from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card
 from pophood.train.run.calibration import NOTHING_WRITTEN, Calibration, calibrate, last_value, resume_clock
 from pophood.train.run.folder import RunFacts, RunFolder
-from pophood.train.run.memory import PeakMemory
 from pophood.train.run.new_model import NewModel
-from pophood.train.run.plan import Plan
+from pophood.train.run.plan import PeakMemory, Plan
 from pophood.train.run.result import load_into_engine, nothing_learned, restore_engine, write_result
 from pophood.train.run.setup import RunSetup, default_out, make_trainer, quantization_message, read_data
 from pophood.train.settings import TrainSettings
