@@ -276,8 +276,8 @@ def test_commands_of_an_adapter(tuned: Callable[..., Tuning], lm: LM) -> None:
         f"pophood tune 'my notes.txt' -m {llama} --minutes 2 -o out-longer",
     ]
     run, measure, export, tune = map(parsed, found)
-    assert (run["text"], run["adapters"]) == ("The sun sets", ("out",))
-    assert (measure["model"], measure["adapters"]) == (lm.name, ("out",))
+    assert (run["text"], run["adapters"]) == ("The sun sets", (("out", 1.0),))
+    assert (measure["model"], measure["adapters"]) == (lm.name, (("out", 1.0),))
     assert (export["model"], export["to"]) == ("out", "out.gguf")
     assert (tune["minutes"], tune["model"], str(tune["out"])) == (2, lm.name, "out-longer")
 
