@@ -6,6 +6,7 @@ output of frozen blocks is not cached.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,11 +56,10 @@ def for_model(
     return replace(settings, length=min(settings.length, config.n_positions))
 
 
-def length_messages(wanted: TrainSettings, settings: TrainSettings) -> list[str]:
-    """Return a line about the length of rows if `for_model` had to shorten it."""
-    if settings.length == wanted.length:
-        return []
-    return [f"rows have {settings.length:,} positions instead of {wanted.length:,}: the model has no more"]
+def length_messages(wanted: TrainSettings, settings: TrainSettings) -> Iterator[str]:
+    """Yield a line about the length of rows if `for_model` had to shorten it."""
+    if settings.length != wanted.length:
+        yield f"rows have {settings.length:,} positions instead of {wanted.length:,}: the model has no more"
 
 
 def with_cache_limit(settings: TrainSettings, out: Path) -> TrainSettings:

@@ -100,22 +100,25 @@ def _unpack(packed: Any) -> Tensor:
     return value
 
 
+def _output(kernel: Callable[..., object], like: Tensor, *inputs: Any) -> Tensor:
+    """Run a kernel that takes its output and the threads last; the output has the shape of `like`."""
+    out = take_like(like)
+    kernel(*inputs, bits(out), num_threads())
+    return out
+
+
 class GeluFunction(torch.autograd.Function):
     """GELU and its backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        y = take_like(x)
-        training.gelu(bits(x), bits(y), num_threads())
-        return y
+        return _output(training.gelu, x, bits(x))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        d_x = take_like(x)
-        training.gelu_backward(bits(x), bits(gradients[0]), bits(d_x), num_threads())
-        return d_x
+        return _output(training.gelu_backward, x, bits(x), bits(gradients[0]))
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -129,9 +132,7 @@ class SwigluFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        y = take_like(gate)
-        training.swiglu(bits(gate), bits(up), bits(y), num_threads())
-        return y
+        return _output(training.swiglu, gate, bits(gate), bits(up))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,10 +157,8 @@ class NormFunction(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, gain)
         ctx.eps, ctx.rms = eps, rms
-        y = take_like(x)
         shift = None if bias is None else bits(bias)
-        training.norm(bits(x), bits(gain), shift, eps, rms, bits(y), num_threads())
-        return y
+        return _output(training.norm, x, bits(x), bits(gain), shift, eps, rms)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None]:
@@ -217,15 +216,12 @@ class RopeFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         ctx.cosines, ctx.sines = cosines.numpy(), sines.numpy()
-        out = take_like(x)
-        training.rope(bits(x), ctx.cosines, ctx.sines, False, bits(out), num_threads())
-        return out
+        return _output(training.rope, x, bits(x), ctx.cosines, ctx.sines, False)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        d_x = take_like(gradients[0])
-        training.rope(bits(gradients[0]), ctx.cosines, ctx.sines, True, bits(d_x), num_threads())
-        return d_x, None, None
+        (d_y,) = gradients
+        return _output(training.rope, d_y, bits(d_y), ctx.cosines, ctx.sines, True), None, None
 
 
 def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

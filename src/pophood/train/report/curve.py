@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pophood.table import count
@@ -143,20 +143,18 @@ def _legend(
     return parts, y + ROW + 24
 
 
-def _axes(ticks: Sequence[float], last: int, width: int, height: int, at: Place) -> list[str]:
-    """Return grid lines and numbers of the losses, and numbers of the steps."""
-    parts = []
+def _axes(ticks: Sequence[float], last: int, width: int, height: int, at: Place) -> Iterator[str]:
+    """Yield grid lines and numbers of the losses, and numbers of the steps."""
     for tick in ticks:
         _, y = at(0, tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
+        yield f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y}" y2="{y}"/>'
+        yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:g}</text>'
     whole = [int(tick) for tick in _ticks(0, last) if tick == int(tick) and tick <= last]
     room = (width - LEFT - RIGHT) / max(1, len(whole) - 1) - 12
     for tick in whole[:: math.ceil(LETTER * len(f"{whole[-1]:,}") / room)]:
         x, y = at(tick, 0)[0], height - BOTTOM + 18
-        parts.append(f'<text x="{x}" y="{y}" text-anchor="middle">{tick:,}</text>')
-    parts.append(f'<text x="{width - RIGHT}" y="{height - 8}" text-anchor="end">step</text>')
-    return parts
+        yield f'<text x="{x}" y="{y}" text-anchor="middle">{tick:,}</text>'
+    yield f'<text x="{width - RIGHT}" y="{height - 8}" text-anchor="end">step</text>'
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pophood.train.model.transformer import Model
 
 LARGEST_RANK = 64  # up to which eigenvalues are faster than a singular value decomposition
+NOTICEABLE = 0.05  # rise of the loss on general text, in nats per token
 ROUNDS = 12  # of the power iteration for a matrix's largest singular value
 
 
@@ -146,32 +147,24 @@ class Card:
         return Table(("cost", "predicted", "actual"), rows)
 
     @property
-    def remarks(self) -> list[str]:
+    def remarks(self) -> Iterator[str]:
         """Lines that help to read the tables."""
-        lines = []
         if 0 < len(self.before.passages) < len(PASSAGES):
-            lines.append(
+            yield (
                 f"general text is {len(self.before.passages)} of {len(PASSAGES)} passages, for lack of time:"
                 " more --minutes read all of them"
             )
         before, after = self.loss_before, self.loss_after
         if before is not None and after is not None and after >= before:
-            lines.append(
+            yield (
                 f"the validation loss did not fall ({before:.3f} before, {after:.3f} after): what was learned"
                 " does not hold beyond the training text; try more data or fewer steps"
             )
-        return [*lines, *([self.forgotten] if self.forgotten else [])]
-
-    @property
-    def forgotten(self) -> str | None:
-        """A line about forgetting; None unless the loss on general text rose noticeably."""
-        rise = self.after.general - self.before.general
-        if rise < 0.05:
-            return None
-        return (
-            f"on general text the loss rose by {rise:.2f}: the model forgets; fewer minutes, a lower"
-            " --learning-rate or a scale below 1 (--adapter DIR:0.5) keep more"
-        )
+        if (rise := self.after.general - self.before.general) >= NOTICEABLE:
+            yield (
+                f"on general text the loss rose by {rise:.2f}: the model forgets; fewer minutes, a lower"
+                " --learning-rate or a scale below 1 (--adapter DIR:0.5) keep more"
+            )
 
 
 def make_card(
@@ -243,22 +236,20 @@ def _figures(value: float) -> str:
     return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
 
 
-def changes_of(setup: RunSetup, model: Model) -> list[Change]:
-    """Return the change of every trained matrix relative to the base model."""
+def changes_of(setup: RunSetup, model: Model) -> Iterator[Change]:
+    """Yield the change of every trained matrix relative to the base model."""
     weights = setup.lm.weights
     if setup.settings.method == "lora":
         adapter = adapter_of(model, setup.settings, setup.out.name, setup.base)
-        return [
-            _change(name, *_norms(a, b, adapter.scale), weights) for name, (a, b) in adapter.targets.items()
-        ]
+        for name, (a, b) in adapter.targets.items():
+            yield _change(name, *_norms(a, b, adapter.scale), weights)
+        return
     trained = TrainedWeights(setup.lm.bundle, model)
-    changes = []
     for name, shape in tensor_shapes(setup.lm.config).items():
         if name in trained.changed and len(shape) == 2:
             change = trained[name] - weights[name]
             norm = float(np.linalg.norm(change))
-            changes.append(_change(name.removesuffix(".weight"), norm, largest(change), weights))
-    return changes
+            yield _change(name.removesuffix(".weight"), norm, largest(change), weights)
 
 
 def _norms(a: NDArray[np.float32], b: NDArray[np.float32], scale: float) -> tuple[float, float]:

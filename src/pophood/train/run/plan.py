@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -231,21 +231,20 @@ def refuse_unfit(
         )
 
 
-def remedies(settings: TrainSettings) -> list[str]:
-    """Return options that save memory, the cheapest first."""
-    options = []
+def remedies(settings: TrainSettings) -> Iterator[str]:
+    """Yield options that save memory, the cheapest first."""
     if settings.batch_size > 1:
         half = settings.batch_size // 2
-        options.append(f"--batch-size {half} --accumulation {settings.accumulation * 2} (trains the same)")
+        yield f"--batch-size {half} --accumulation {settings.accumulation * 2} (trains the same)"
     if not settings.recompute:
-        options.append("--recompute (a third slower)")
+        yield "--recompute (a third slower)"
     if settings.method != "lora":
-        options.append("--method lora (unless from scratch)")
+        yield "--method lora (unless from scratch)"
     elif settings.base != "q8" and settings.device == "cpu":
-        options.append("--base q8 (costs a little quality)")
+        yield "--base q8 (costs a little quality)"
     if settings.length > 64:
-        options.append(f"--length {settings.length // 2}")
-    return [*options, "a smaller model"]
+        yield f"--length {settings.length // 2}"
+    yield "a smaller model"
 
 
 class PeakMemory:

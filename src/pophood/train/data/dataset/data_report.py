@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pophood.table import Table, count
@@ -85,17 +84,16 @@ def with_remarks(
     prompt that a validation document has, too; `end`, the end token.
     """
     notes = (*report.notes, *_notes(report, facts, options, files))
-    warnings = (*_warnings(report, facts, options), *_split_warnings(report, facts, files.kept_apart))
+    warnings = (*_warnings(report, facts, options), *_split_warnings(report, facts, files))
     return replace(report, notes=notes, warnings=warnings)
 
 
 def _notes(
     report: DataReport, facts: Mapping[str, Any], options: DataOptions, files: FoundFiles
-) -> list[str]:
-    """Return notes on long texts, and on fields and files that are not read."""
-    notes = []
+) -> Iterator[str]:
+    """Yield notes on long texts, and on fields and files that are not read."""
     if report.split:
-        notes.append(
+        yield (
             f"{report.split:,} of {report.documents:,} documents are longer than {options.length:,} positions"
             " and are split at blank lines or line ends; positions restart in each piece, and nothing is lost"
         )
@@ -103,97 +101,93 @@ def _notes(
         names = list(facts["unused"])
         fields = ", ".join(f"{name[:30]!r}" if name else "a column without a name" for name in names[:6])
         more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
-        notes.append(f"fields that are not used: {fields}{more}")
+        yield f"fields that are not used: {fields}{more}"
     if facts["short"]:
         rows = count(facts["short"], "row has", "rows have")
-        notes.append(f"{rows} no value in some columns, which are not read")
+        yield f"{rows} no value in some columns, which are not read"
     if files.beside:
         beside = ", ".join(f"{name[:30]!r}" for name in files.beside[:6])
-        notes.append(f"not read, beside the list of records: {beside}")
+        yield f"not read, beside the list of records: {beside}"
     if files.skipped:
         kinds = ", ".join(sorted({path.suffix or path.name for path in files.skipped})[:6])
         others = count(len(files.skipped), "other file in the folder is", "other files in the folder are")
-        notes.append(f"{others} not read ({kinds})")
+        yield f"{others} not read ({kinds})"
     if files.empty:
         some = ", ".join(str(path) for path in files.empty[:3])
         more = ", ..." if len(files.empty) > 3 else ""
-        notes.append(f"{count(len(files.empty), 'file is', 'files are')} empty ({some}{more})")
-    return notes
+        yield f"{count(len(files.empty), 'file is', 'files are')} empty ({some}{more})"
 
 
-def _warnings(report: DataReport, facts: Mapping[str, Any], options: DataOptions) -> list[str]:
-    """Return warnings: bad lines, too little data, cuts, missing end tokens, repetitions."""
-    warnings, end = list[str](), facts["end"]
+def _warnings(report: DataReport, facts: Mapping[str, Any], options: DataOptions) -> Iterator[str]:
+    """Yield warnings: bad lines, too little data, cuts, missing end tokens, repetitions."""
+    end = facts["end"]
     if report.bad_count:
-        warnings.append(f"{report.bad_count:,} of {report.total:,} lines are bad and left out")
+        yield f"{report.bad_count:,} of {report.total:,} lines are bad and left out"
         foreign = sum("is not UTF-8" in why for _, _, why in facts["bad"])
         if foreign:
-            warnings.append(
+            yield (
                 f"{count(foreign, 'line is', 'lines are')} not UTF-8: convert the file (with"
                 " `iconv -f WINDOWS-1252 -t UTF-8` if it comes from an older Windows program)"
             )
     if facts["memorised"] < FEW:
-        warnings.append(
+        yield (
             f"only {facts['memorised']} lines or documents (fewer than {FEW}): the model will learn them by"
             " heart"
         )
     if not report.validation_documents:
-        warnings.append("there is no validation data: the only loss will be that of the training text")
+        yield "there is no validation data: the only loss will be that of the training text"
     if report.truncated:
         train = report.documents - report.validation_documents
-        warnings.append(
+        yield (
             f"{report.truncated:,} of {train:,} documents ({report.truncated / train:.1%}) are longer than"
             f" {options.length:,} positions: {report.tokens_cut:,} tokens at their ends are cut off and not"
             " learned: choose a greater length"
         )
     if facts["unlearned"]:
         documents = count(facts["unlearned"], "document is", "documents are")
-        warnings.append(f"{documents} cut before the part that is learned, and left out")
+        yield f"{documents} cut before the part that is learned, and left out"
     if facts["end_added"]:
         conversations = count(facts["end_added"], "conversation", "conversations")
-        warnings.append(
+        yield (
             f"in {conversations} the chat template writes no end token after the last answer: {end!r} was"
             " added there, but not after earlier answers"
         )
     if facts["double_start"]:
         documents = count(facts["double_start"], "document begins", "documents begin")
-        warnings.append(f"{documents} with two start tokens")
+        yield f"{documents} with two start tokens"
     for name, number in facts["unwritten"].items():
         what = f"the {name} text" if name in ("system", "developer") else f"{name[:30]!r} of messages"
-        warnings.append(
+        yield (
             f"in {count(number, 'conversation', 'conversations')} the chat template leaves out {what}:"
             " the model does not see it"
         )
     if facts["typed"]:
         documents = count(facts["typed"], "document spells", "documents spell")
-        warnings.append(f"{documents} out special tokens such as {end!r}: encoded as ordinary text")
+        yield f"{documents} out special tokens such as {end!r}: encoded as ordinary text"
     if report.duplicates:
         share = report.duplicates / (report.documents + report.overlap)
         verb = "repeats" if report.duplicates == 1 else "repeat"
         documents = count(report.duplicates, "document", "documents")
-        warnings.append(f"{documents} ({share:.1%}) {verb} another one")
-    return warnings
+        yield f"{documents} ({share:.1%}) {verb} another one"
 
 
-def _split_warnings(report: DataReport, facts: Mapping[str, Any], kept_apart: Sequence[Path]) -> list[str]:
-    """Return warnings about data that is on both sides, training and validation, or on the wrong one."""
-    warnings: list[str] = []
-    if kept_apart:
-        names = ", ".join(path.name for path in kept_apart)
-        are = "is" if len(kept_apart) == 1 else "are"
-        warnings.append(
+def _split_warnings(report: DataReport, facts: Mapping[str, Any], files: FoundFiles) -> Iterator[str]:
+    """Yield warnings about data that is on both sides, training and validation, or on the wrong one."""
+    if files.kept_apart:
+        names = ", ".join(path.name for path in files.kept_apart)
+        are = "is" if len(files.kept_apart) == 1 else "are"
+        yield (
             f"{names} {are} used for training like the other files: name the training file alone, and pass"
             " another one with --validation-data"
         )
     if report.overlap:
-        warnings.append(
+        yield (
             f"{count(report.overlap, 'training document is', 'training documents are')} in the validation"
             " files, too: left out of training"
         )
     if facts["prompts_shared"]:
         documents = count(facts["prompts_shared"], "training document has", "training documents have")
-        warnings.append(
+        yield (
             f"{documents} a prompt that the validation data has, too: the validation loss says little about"
             " new prompts"
         )
-    return warnings

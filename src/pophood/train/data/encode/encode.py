@@ -9,7 +9,7 @@ Prompt and completion are tokenised separately if the vocabulary allows it, as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -99,11 +99,11 @@ class ItemEncoder:
         """
         masked = self._masked(messages, weights, n_prompt)
         text = self.template.sourced(messages, add_generation_prompt=False)
-        unwritten = _unwritten(messages, text)
+        unwritten = tuple(_unwritten(messages, text))
         atoms, owners = self._owned(text)
         spans = self._spans(messages, atoms, owners)
         if spans is None:
-            spans = self._turn_by_turn(messages, atoms)
+            spans = list(self._turn_by_turn(messages, atoms))
         added = not (spans and spans[-1][1] and atoms[spans[-1][1] - 1] in self._ends)
         if added:
             stop = spans[-1][1] if spans else len(atoms)
@@ -236,9 +236,8 @@ class ItemEncoder:
             return start
         return opening
 
-    def _turn_by_turn(self, messages: Sequence[Message], whole: list[Atom]) -> list[tuple[int, int]]:
+    def _turn_by_turn(self, messages: Sequence[Message], whole: list[Atom]) -> Iterator[tuple[int, int]]:
         """Find the spans by rendering up to each answer; WrongRecord if a later turn rewrites an answer."""
-        spans = []
         for number, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
@@ -252,8 +251,7 @@ class ItemEncoder:
                     f"has an answer in message {number + 1} that the chat template rewrites in a later turn:"
                     " the part to learn is unknown"
                 )
-            spans.append((len(before), end))
-        return spans
+            yield len(before), end
 
     def _through_end(self, atoms: Sequence[Atom], close: int, limit: int) -> int:
         """Return the place after the first end token in close..limit; `close` if there is none."""
@@ -291,17 +289,15 @@ class ItemEncoder:
         return opening, lead
 
 
-def _unwritten(messages: Sequence[Message], text: str) -> tuple[str, ...]:
-    """Return the system texts and keys that a template leaves out; WrongRecord if it leaves out more."""
-    unwritten = []
+def _unwritten(messages: Sequence[Message], text: str) -> Iterator[str]:
+    """Yield the system texts and keys that a template leaves out; WrongRecord if it leaves out more."""
     for omission in omissions(messages, text):
         if omission.kind == "field":
-            unwritten.append(omission.name)
+            yield omission.name
         elif omission.kind == "text" and omission.role in ("system", "developer"):
-            unwritten.append(omission.role)
+            yield omission.role
         else:
             raise WrongRecord(f"has content that the chat template leaves out: it writes {omission}")
-    return tuple(unwritten)
 
 
 def _blank(atom: Atom) -> bool:
