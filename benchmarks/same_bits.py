@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -113,13 +112,13 @@ def tuned(model: str, options: list[str], out: Path) -> str:
 def resumed(model: str, out: Path) -> str:
     """The weights after a run that was interrupted on its way and then resumed."""
     common = ["tune", str(DATA), "-m", model, "-o", str(out)]
-    sizes = ["--steps", "200", "--batch-size", "2", "--length", "64"]
+    sizes = ["--steps", "1000", "--batch-size", "2", "--length", "64"]
     command = [sys.executable, "-m", "pophood", *common, *sizes]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as run:
         assert run.stderr is not None
         for line in run.stderr:
-            if re.match(r"step \d+ of 200", line):
-                run.send_signal(signal.SIGINT)
+            if re.match(r"step \d+ of 1,?000", line):
+                run.terminate()  # a shell makes background processes ignore SIGINT
                 break
         run.communicate()
     pophood(*common, "--resume")
