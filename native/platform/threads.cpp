@@ -1,6 +1,7 @@
-// The thread pool: workers wait for a round, take chunks from a shared counter, and report back. See threads.h.
+// The thread pool: workers join a round, take chunks from a shared counter, and leave. See threads.h.
 #include "platform/threads.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -14,83 +15,135 @@ namespace pophood {
 namespace {
 
 using Work = std::function<void(int64_t, int64_t, int)>;
-constexpr auto spin_limit = std::chrono::microseconds(50);
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr auto spin_limit = microseconds(50);
 std::atomic<bool> spinning_allowed{true};
 
-// Waits until `value` differs from `old`. Spins first, because the next step of a forward pass is microseconds away.
-template <class T>
-void wait_for_change(const std::atomic<T>& value, T old) {
+// Calls `done` until it is true. Spins first, because the next step of a forward pass is microseconds away; then sleeps
+// until `value` changes.
+template <class T, class Done>
+void wait_until(const std::atomic<T>& value, Done done) {
     if (spinning_allowed.load(std::memory_order_relaxed)) {
-        const auto end = std::chrono::steady_clock::now() + spin_limit;
+        const auto end = Clock::now() + spin_limit;
         do {
             for (int i = 0; i < 32; ++i) {
-                if (value.load(std::memory_order_acquire) != old) return;
+                if (done(value.load(std::memory_order_acquire))) return;
                 pause_briefly();
             }
-        } while (std::chrono::steady_clock::now() < end);
+        } while (Clock::now() < end);
     }
-    while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+    for (T now = value.load(std::memory_order_acquire); !done(now); now = value.load(std::memory_order_acquire))
+        value.wait(now, std::memory_order_acquire);
 }
+
+// Decides whether workers take part. On a busy machine the system preempts a worker in the middle of a chunk, and the caller
+// would wait for milliseconds, round after round. After a late worker the caller works alone for a pause, then tries again;
+// a worker that is late soon after a pause doubles the next one.
+class Punctuality {
+   public:
+    bool alone(Clock::time_point now) const { return now < alone_until_; }
+
+    // `waited` is the time between the caller's last chunk and the end of the round, `chunk` the mean time of its chunks.
+    void record(Clock::duration waited, Clock::duration chunk, Clock::time_point now) {
+        if (waited < late + 3 * chunk) return;
+        pause_ = now - alone_until_ < soon ? std::min<Clock::duration>(2 * pause_, longest_pause) : shortest_pause;
+        alone_until_ = now + pause_;
+    }
+
+   private:
+    static constexpr Clock::duration late = microseconds(300), soon = milliseconds(50), shortest_pause = milliseconds(8),
+                                     longest_pause = milliseconds(500);
+    Clock::duration pause_ = shortest_pause;
+    Clock::time_point alone_until_{};
+};
 
 class Pool {
    public:
     ~Pool() {
         stopping_ = true;
-        round_.fetch_add(1);
-        round_.notify_all();
+        limit_ = max_threads;
+        limit_.notify_all();
+        state_.fetch_add(1u << epoch_shift);
+        state_.notify_all();
         for (auto& thread : workers_) thread.join();
     }
 
-    // Returns false if the pool is busy: with a second caller, or because `work` itself called parallel_for.
+    // Returns false if the caller should work alone: the pool is busy with a second caller or because `work` itself called
+    // parallel_for, or workers were late.
     bool try_run(int threads, int64_t items, int64_t chunk, const Work& work) {
         std::unique_lock<std::mutex> lock(busy_, std::try_to_lock);
         if (!lock.owns_lock()) return false;
+        const auto begin = Clock::now();
+        if (punctuality_.alone(begin)) return false;
         while (static_cast<int>(workers_.size()) < threads - 1)
-            workers_.emplace_back([this, number = static_cast<int>(workers_.size()) + 1,
-                                   seen = round_.load()] { serve(number, seen); });
+            workers_.emplace_back([this, number = static_cast<int>(workers_.size()) + 1] { serve(number); });
+        if (limit_.load(std::memory_order_relaxed) != threads) {
+            limit_.store(threads, std::memory_order_release);
+            limit_.notify_all();
+        }
         work_ = &work;
         items_ = items;
         chunk_ = chunk;
         next_.store(0, std::memory_order_relaxed);
-        threads_ = threads;
-        waiting_for_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-        round_.fetch_add(1, std::memory_order_release);
-        round_.notify_all();
-        take_chunks(0);
-        for (int left = waiting_for_.load(std::memory_order_acquire); left > 0;
-             left = waiting_for_.load(std::memory_order_acquire))
-            wait_for_change(waiting_for_, left);
+        // No worker is in a round now, so nobody else writes to the state.
+        const uint32_t epoch = (state_.load(std::memory_order_relaxed) >> epoch_shift) + 1;
+        state_.store(epoch << epoch_shift | open, std::memory_order_release);
+        state_.notify_all();
+        const int64_t chunks = std::max<int64_t>(1, take_chunks(0));
+        const auto done = Clock::now();
+        if ((state_.fetch_and(~open, std::memory_order_acq_rel) & joined) != 0) {
+            wait_until(state_, [](uint32_t state) { return (state & joined) == 0; });
+            const auto end = Clock::now();
+            punctuality_.record(end - done, (done - begin) / chunks, end);
+        }
         return true;
     }
 
    private:
-    void serve(int number, uint32_t seen) {
-        for (;;) {
-            wait_for_change(round_, seen);
-            seen = round_.load(std::memory_order_acquire);
+    // The state of a round: its number, whether workers may join, and how many have joined and not left. A worker that the
+    // system has not woken up yet is nobody's concern: a round ends without it.
+    static constexpr uint32_t joined = 0x7FFF, open = 0x8000, epoch_shift = 16;
+
+    void serve(int number) {
+        for (uint32_t seen = 0;;) {
+            wait_until(limit_, [&](int limit) { return number < limit; });
+            wait_until(state_, [&](uint32_t state) {
+                return (state >> epoch_shift) != seen || limit_.load(std::memory_order_relaxed) <= number;
+            });
+            uint32_t state = state_.load(std::memory_order_acquire);
             if (stopping_) return;
-            if (number < threads_) take_chunks(number);
-            if (waiting_for_.fetch_sub(1, std::memory_order_acq_rel) == 1) waiting_for_.notify_one();
+            seen = state >> epoch_shift;
+            while ((state & open) != 0 && (state >> epoch_shift) == seen)
+                if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) {
+                    if (number < limit_.load(std::memory_order_relaxed)) take_chunks(number);
+                    const uint32_t before = state_.fetch_sub(1, std::memory_order_acq_rel);
+                    if ((before & (open | joined)) == 1) state_.notify_all();
+                    break;
+                }
         }
     }
 
-    void take_chunks(int worker) {
-        for (;;) {
+    // Returns the number of chunks that this thread took.
+    int64_t take_chunks(int worker) {
+        for (int64_t taken = 0;; ++taken) {
             const int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
-            if (begin >= items_) return;
-            (*work_)(begin, begin + chunk_ < items_ ? begin + chunk_ : items_, worker);
+            if (begin >= items_) return taken;
+            (*work_)(begin, std::min(begin + chunk_, items_), worker);
         }
     }
 
     std::vector<std::thread> workers_;
     std::mutex busy_;
+    Punctuality punctuality_;
     const Work* work_ = nullptr;
     int64_t items_ = 0, chunk_ = 1;
-    int threads_ = 1;
-    bool stopping_ = false;
+    std::atomic<bool> stopping_{false};
     std::atomic<int64_t> next_{0};
-    alignas(64) std::atomic<uint32_t> round_{0};
-    alignas(64) std::atomic<int> waiting_for_{0};
+    alignas(64) std::atomic<uint32_t> state_{0};
+    alignas(64) std::atomic<int> limit_{1};
 };
 
 // A forked child has the pool's memory but none of its threads, so it makes a new pool and leaves the old one alone.
