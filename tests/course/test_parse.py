@@ -81,19 +81,19 @@ def test_a_sound_page_is_read(course: Course) -> None:
         ("16-17\n", "16-17\ncontinues: embeddings\nneeds: torch\n", 4, "wanted --- after"),
         ("# Tokens", "Tokens", 4, "wanted a title"),
         ("## Run", "## Rum", 18, "'## Rum'"),
-        ("## Check\n", "", 29, "a check cell may not stand in the part 'run'"),
-        ("```hint", "```tip", 14, "no cell is called 'tip'"),
+        ("## Check\n", "", 29, "a check cell does not belong in the part 'run'"),
+        ("```hint", "```tip", 14, "there is no cell 'tip'"),
         ("guess number", "guess colour", 10, "number, text, yes-no"),
-        ("1 + 1", "x = 2", 30, "ends with an expression"),
+        ("1 + 1", "x = 2", 30, "must end with an expression"),
         ("1 + 1", "1 +", 31, "not Python"),
         ("Count.", "", 14, "is empty"),
         ("Because.", "Be `cause.", 36, "backtick"),
-        ("Because.", "Be\n\n**cause.", 38, "two stars"),
-        ("Because.", "> Because.", 36, "begins no paragraph"),
+        ("Because.", "Be\n\n**cause.", 38, "** without its partner"),
+        ("Because.", "> Because.", 36, "begins something other than a paragraph"),
         ("Because.", "| a | b", 36, "row of a table"),
         ("Because.", "```differs llama\nx\n```", 36, "rotary"),
         ("Because.", "```text\nBecause.", 36, "never closed"),
-        ("A few words.", "```sh\nls\n```", 6, "may not stand in the part 'lead'"),
+        ("A few words.", "```sh\nls\n```", 6, "does not belong in the part 'lead'"),
         ("1 + 1", "1 + 1" + " + 1" * 30, 31, "wanted at most 100 in a line of code"),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_page_wants_all_of_its_parts(course: Course, old: str, new: str, words
 
 
 def test_a_solution_has_no_guess(course: Course) -> None:
-    with pytest.raises(BadFile, match=r"^en/solutions/01-tokens\.md:3: a hint cell may not stand"):
+    with pytest.raises(BadFile, match=r"^en/solutions/01-tokens\.md:3: a hint cell does not belong"):
         parsed(course, PAGE, "# Tokens\n\n```hint\nx\n```\n")
 
 
@@ -171,14 +171,14 @@ def test_a_page_goes_on_with_an_earlier_one(folder: Path) -> None:
     for wrong in ("more", "later", "nothing"):  # a page that continues itself, a later one, a missing one
         add("03-more-still", f"continues: {wrong}")
         with pytest.raises(
-            BadFile, match=rf"^de/03-more-still\.md: continues '{wrong}', wanted a page before"
+            BadFile, match=rf"^de/03-more-still\.md: continues '{wrong}', wanted an earlier page"
         ):
             load_course("de", folder)
 
 
 def test_an_unknown_language_lists_what_there_is() -> None:
     assert "en" in languages()
-    with pytest.raises(BadInput, match=r"not there in 'xx'; there is: en"):
+    with pytest.raises(BadInput, match=r"no course in 'xx'; the languages are: en"):
         load_course("xx")
 
 

@@ -1,4 +1,4 @@
-"""Reading a reader's guess and comparing it, leniently, with the correct answer."""
+"""Reads a guess and compares it leniently with the correct answer."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def check(given: object, right: object) -> Verdict:
     if given is None or (isinstance(given, str) and not given.strip()):
         return Verdict("answer", shown, None)
     if isinstance(right, bool):
-        said = read_yes_no(given)
-        return Verdict("right" if said == right else "wrong", shown, spell(said))
+        guess = read_yes_no(given)
+        return Verdict("right" if guess == right else "wrong", shown, spell(guess))
     if isinstance(right, (int, float)):
         number = read_number(given)
         return Verdict(_near(number, right), shown, spell(number))

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 VALUE = "_shown_"  # the variable that a cell's last expression is assigned to
-KEPT = "_names_of_pages"  # attribute of the model: page -> its variables, for pages that continue it
+NAMES = "_names_of_pages"  # attribute of the model: page -> its variables, for pages that continue it
 
 
 class CellFailed(PophoodError):
-    """Raised when a cell raises: names the page and the cell; the cause is chained."""
+    """Raised when the code of a cell fails. Its message names the page and the line of the cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class Lesson:
 
     def run(self, cell: Cell) -> Output:
         """Run one cell. Raises CellFailed; KeyboardInterrupt passes through."""
-        said = self._missing is not None
+        reported = self._missing is not None
         if not self._ready:
             self._get_ready()
         if self._missing is not None:
-            return Output(cell, "" if said else f"{self._missing}\n", None)
+            return Output(cell, "" if reported else f"{self._missing}\n", None)
         if self._unready is not None:
             raise self._unready
         output = self._run(cell)
         if self.page.kept and cell == [*self.page.cells("run", "run")][-1]:
-            vars(self.lm)[KEPT] = {self.page.path: dict(self._names)}
+            vars(self.lm)[NAMES] = {self.page.path: dict(self._names)}
         return output
 
     def _run(self, cell: Cell) -> Output:
@@ -95,11 +95,9 @@ class Lesson:
         earlier = self.page.earlier
         if earlier is None:
             return
-        kept = vars(self.lm).get(KEPT, {})
-        if earlier.path not in kept:
+        if earlier.path not in vars(self.lm).get(NAMES, {}):
             Lesson(earlier, self.lm).outputs()
-            kept = vars(self.lm)[KEPT]
-        self._names |= kept[earlier.path]
+        self._names |= vars(self.lm)[NAMES][earlier.path]
 
     def outputs(self) -> list[Output]:
         """Run every cell of the section `run`, in order."""

@@ -22,9 +22,9 @@ def check_markup(text: str) -> Iterator[tuple[int, str]]:
         if "`" in rest:
             yield number, "a backtick without its partner on the same line"
         if "**" in rest:
-            yield number, "two stars without their partners on the same line"
+            yield number, "** without its partner on the same line"
         if line.startswith(("> ", "* ", "+ ", "\t", "    ")) or re.match(r"\d+\. ", line):
-            yield number, f"{line[:12]!r} begins no paragraph, list or table that is known here"
+            yield number, f"{line[:12]!r} begins something other than a paragraph, a list or a table"
         if line.startswith("|") and not line.rstrip().endswith("|"):
             yield number, "a row of a table ends with |"
     for token in _parser().parse(text):

@@ -15,7 +15,7 @@ CellKind = Literal[
     "prose", "guess", "hint", "run", "say", "sh", "check", "differs", "formula", "notes", "text"
 ]
 
-# KIND of a ```differs KIND``` cell -> a function that tells if the cell applies to a model.
+# KIND of a ```differs KIND``` cell -> a function that returns whether the cell applies to a model.
 KINDS: dict[str, Callable[[ModelConfig], bool]] = {
     "learned-positions": lambda config: config.rope is None,
     "rotary": lambda config: config.rope is not None,

@@ -63,11 +63,11 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
     """
     if folder is None:
         if language not in languages():
-            raise BadInput(f"the course is not there in {language!r}; there is: {', '.join(languages())}")
+            raise BadInput(f"there is no course in {language!r}; the languages are: {', '.join(languages())}")
         folder = files(__package__).joinpath(language)
     words = _words(folder)
-    found = {entry.name for entry in folder.iterdir() if entry.name.endswith(".md")}
-    names = sorted(found - {CONTENTS})
+    texts = {entry.name for entry in folder.iterdir() if entry.name.endswith(".md")}
+    names = sorted(texts - {CONTENTS})
     solutions = folder.joinpath("solutions")
     apart = sorted(entry.name for entry in solutions.iterdir()) if solutions.is_dir() else []
     pages = []
@@ -85,7 +85,7 @@ def load_course(language: str = "en", folder: Traversable | None = None) -> Cour
     if not pages:
         raise BadFile(f"{language}: has no pages")
     contents: tuple[Cell, ...] = ()
-    if CONTENTS in found:
+    if CONTENTS in texts:
         text = folder.joinpath(CONTENTS).read_text("utf-8")
         contents = _Reader(f"{language}/{CONTENTS}", text).titled("contents")
     return Course(language, linked(pages), words, contents)
@@ -99,7 +99,7 @@ def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
         earlier = next((one for one in done if one.name == page.continues), None)
         if page.continues and (earlier is None or earlier.continues):
             raise BadFile(
-                f"{page.path}: continues {page.continues!r}, wanted a page before it with names of its own"
+                f"{page.path}: continues {page.continues!r}, wanted an earlier page that continues no other"
             )
         done.append(replace(page, earlier=earlier, kept=page.name in continued))
     return tuple(done)
@@ -113,16 +113,16 @@ def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Pa
     talk, needs, continues = reader.front_matter()
     title = reader.title()
     headings = [words[section] for section in SECTIONS]
-    found = dict(reader.sections(["lead", *SECTIONS], headings))
+    parts = dict(reader.sections(["lead", *SECTIONS], headings))
     for section, wanted in WANTED.items():
         for kind, (fewest, most) in wanted.items():
-            n = sum(cell.kind == kind for cell in found[section])
+            n = sum(cell.kind == kind for cell in parts[section])
             if not fewest <= n <= most:
                 amount = str(fewest) if fewest == most else f"{fewest} to {most}"
                 raise BadFile(f"{path}: section {words[section]!r} has {n} {kind} cells, wanted {amount}")
     apart = _Reader(f"{folder}/solutions/{file}", solution).titled("solution")
-    lead = found.pop("lead")
-    return Page(int(number), name, title, talk, lead, found, apart, path, needs, continues)
+    lead = parts.pop("lead")
+    return Page(int(number), name, title, talk, lead, parts, apart, path, needs, continues)
 
 
 class _Reader:
@@ -154,14 +154,14 @@ class _Reader:
                 f"got {line!r}, wanted `talk: 16`, `talk: 16-17`, or `talk: none` for a page of our own"
             )
         line = self._next() or ""
-        found = {"needs": "", "continues": ""}
+        fields = {"needs": "", "continues": ""}
         for key, wanted in (("needs", "|".join(NEEDS)), ("continues", "[a-z0-9-]+")):
             if more := re.fullmatch(rf"{key}: ({wanted})", line):
-                found[key], line = more[1], self._next() or ""
+                fields[key], line = more[1], self._next() or ""
         if line != "---":
             self.fail("wanted --- after the page of the talk, or `needs: torch`, or `continues: NAME`")
         talk = "" if match[1] == "none" else match[1]
-        return talk, found["needs"], found["continues"]
+        return talk, fields["needs"], fields["continues"]
 
     def title(self) -> str:
         line = self._next()
@@ -182,7 +182,7 @@ class _Reader:
             cells = []
             for cell in self._cells(heading):
                 if cell.kind not in ALLOWED[name]:
-                    self.fail(f"a {cell.kind} cell may not stand in the part {name!r}", cell.line - 1)
+                    self.fail(f"a {cell.kind} cell does not belong in the part {name!r}", cell.line - 1)
                 cells.append(cell)
             yield name, tuple(cells)
 
@@ -246,7 +246,7 @@ class _Reader:
         word, _, label = info.partition(" ")
         kind = next((kind for kind in LABELLED if kind == word), None)
         if kind is None:
-            self.fail(f"no cell is called {info!r}; there are: {', '.join([*PLAIN, *LABELLED])}")
+            self.fail(f"there is no cell {info!r}; the cells are: {', '.join([*PLAIN, *LABELLED])}")
         if label not in LABELLED[kind]:
             self.fail(f"got {info!r}, wanted `{word}` with one of: {', '.join(LABELLED[kind])}")
         return kind, label
@@ -257,7 +257,7 @@ class _Reader:
         except SyntaxError as error:
             self.fail(f"this is not Python: {error.msg}", begin + (error.lineno or 1))
         if ends_in_value and not (body and isinstance(body[-1], ast.Expr)):
-            self.fail("this cell ends with an expression: the right answer, or the text to say", begin)
+            self.fail("this cell must end with an expression: the right answer, or the text to say", begin)
 
 
 def _words(folder: Traversable) -> dict[str, str]:

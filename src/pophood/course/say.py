@@ -1,4 +1,4 @@
-"""`say`: shows a sentence that a notebook cell computes as text, not as a quoted string.
+"""`say`: shows the sentence that a notebook cell computes as text instead of as a quoted string.
 
 It has its own file because the notebook imports it by name; the other players show such cells themselves.
 """

@@ -1,4 +1,4 @@
-"""Shell lines of a page, changed to use a given model."""
+"""Adapts the shell commands of a page to a given model."""
 
 from __future__ import annotations
 

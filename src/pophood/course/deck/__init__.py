@@ -70,8 +70,8 @@ class _Deck:
 
         model = self._lm.name + ViewSource.of(self._lm).with_adapters()
         precision = self._lm.engine.precision
-        made = self._words["made_with"].format(version=__version__, model=model, precision=precision)
-        texts = {"sub": self._words["subtitle"], "made": made, "keys": self._words["keys"]}
+        made_with = self._words["made_with"].format(version=__version__, model=model, precision=precision)
+        texts = {"sub": self._words["subtitle"], "made": made_with, "keys": self._words["keys"]}
         parts = [_text(kind, text) for kind, text in texts.items()]
         return Slide("start", self._course.title, parts, first=True)
 
