@@ -118,8 +118,8 @@ def test_words_of_a_file_and_of_a_list(small: pophood.LM, tmp_path: Path) -> Non
     ("content", "error", "words"),
     [
         (None, NotFound, "the lists are family, cities"),
-        (b"", BadInput, "holds 0 different words"),
-        (b"one one one", BadInput, "holds 1 different words"),
+        (b"", BadInput, "has 0 different words"),
+        (b"one one one", BadInput, "has 1 different words"),
         (b"caf\xe9 au lait", BadInput, "is not UTF-8: byte 0xE9"),
         (b"x" * (1 << 20) + b" y", BadInput, "larger than"),
     ],

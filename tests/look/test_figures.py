@@ -202,14 +202,14 @@ def test_data_is_written_whole(tmp_path: Path) -> None:
 
 def test_names_that_will_not_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        BadInput, match=r"'\.pdf' says no format: end the name in \.svg, \.png, \.html, \.csv"
+        BadInput, match=r"'\.pdf' names no format: end the name in \.svg, \.png, \.html, \.csv"
     ):
         SMALL.save(tmp_path / "a.pdf")
     with pytest.raises(BadInput, match="no ending"):
         SMALL.save(tmp_path / "a")
     with pytest.raises(BadInput, match="does not exist: make it"):
         SMALL.save(tmp_path / "none" / "a.csv")
-    with pytest.raises(BadInput, match="no theme 'blue': take light or dark"):
+    with pytest.raises(BadInput, match="no theme 'blue': choose light or dark"):
         figures.draw(SMALL, "blue")
     monkeypatch.setattr(Small, "arrays", lambda self: {})
     with pytest.raises(BadInput, match=r"no arrays: save it as \.csv"):

@@ -117,7 +117,7 @@ def test_scores_at_their_place_are_the_engines(rotary: pophood.LM) -> None:
 
 @pytest.mark.parametrize("pair", [("a b", "a c"), ("a b", "a b"), ("", "")])
 def test_other_words_are_no_other_order(small: pophood.LM, pair: tuple[str, str]) -> None:
-    with pytest.raises(BadInput, match="not the same tokens in another order"):
+    with pytest.raises(BadInput, match="not the same tokens in a different order"):
         look.positions(small, sentences=pair)
 
 

@@ -1,6 +1,6 @@
 """The first steps of a view: check its arguments, read the text, run the model once.
 
-A refusal is one line that lists what exists.
+An error is one line that lists the valid values.
 """
 
 from __future__ import annotations
@@ -71,5 +71,5 @@ def checked_name(what: str, value: str, known: Sequence[str]) -> str:
     'ln_1'
     """
     if value not in known:
-        raise BadInput(f"no {what} is called {value!r}: there are {', '.join(known)}")
+        raise BadInput(f"there is no {what} {value!r}; the {what}s are {', '.join(known)}")
     return value

@@ -1,4 +1,4 @@
-"""The source of a view: model, arithmetic and text, and their form in titles."""
+"""The source of a view: the model, its precision and the text, and how titles write them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PROMPT = "The capital of Spain is"  # from the talk; the default text of every v
 
 @dataclass(frozen=True, slots=True)
 class ViewSource:
-    """The model, its arithmetic, and the text as the model reads it."""
+    """The model, the precision of its arithmetic, and the text as the model reads it."""
 
     model: str
     precision: str  # of the view's numbers
-    run_precision: str  # that `pophood run` uses for this model
+    run_precision: str  # the one that `pophood run` uses for this model
     text: str = ""
     ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()  # the text of each token, with its leading space
@@ -62,7 +62,7 @@ def known_model(model: str, parameters: int | None = None) -> KnownModel | None:
 
 
 def model_title(model: str) -> str:
-    """Return a model's name as people write it; of a path only the end.
+    """Return a model's name as people write it; for a path, only the last part.
 
     >>> model_title("gpt2"), model_title("gpt2-xl"), model_title("models/mine.gguf")
     ('GPT-2', 'GPT-2 XL', 'mine')

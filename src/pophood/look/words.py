@@ -1,4 +1,4 @@
-"""The words and sentences that come with the views, and the reading of word files. No model here."""
+"""The words and sentences that come with the views, and a reader of word files. No model here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 20  # largest word file
 
 @dataclass(frozen=True, slots=True)
 class WordList:
-    """Words in groups (each drawn with its own mark), and the pairs of related words."""
+    """Words in groups, each drawn with its own mark, and the pairs of related words."""
 
     name: str
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -93,7 +93,7 @@ def _checked(name: str, words: list[str], pairs: tuple[Pair, ...], place: str) -
     distinct = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if len(distinct) < 3:
         raise BadInput(
-            f"{place} holds {len(distinct)} different words; a map needs at least 3: add some, or choose one"
+            f"{place} has {len(distinct)} different words; a map needs at least 3: add some, or choose one"
             f" of the lists {', '.join(WORD_LISTS)}"
         )
     return WordList(name, (("words", distinct),), pairs)

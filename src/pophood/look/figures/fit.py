@@ -87,7 +87,7 @@ def wordless(figure: Figure) -> Iterator[Bbox]:
 def finish(figure: Figure) -> None:
     """Lay out the figure, then run the registered work."""
     figure.draw_without_rendering()
-    for _ in range(2):  # rotated labels take room, so that others may have to be thinned out
+    for _ in range(2):  # rotated labels take up room, so that others may need thinning
         changed = [thin(axis) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
         if not any(changed):
             break
@@ -101,7 +101,7 @@ def finish(figure: Figure) -> None:
 
 
 def _keep_inside(figure: Figure) -> None:
-    """Lay out once more in less room if something crosses the edge, as colour bars beside grids do."""
+    """Lay out again in a smaller area if something crosses the edge, as colour bars beside grids do."""
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     over = [max(0.0, reach) for reach in (-box.x0, -box.y0, box.x1 - width, box.y1 - height)]
     engine = figure.get_layout_engine()
@@ -116,7 +116,7 @@ def _keep_inside(figure: Figure) -> None:
 def stretch_bar(bar: Axes, beside: Sequence[Axes], across: float) -> None:
     """Make a colour bar as high as the axes that it is the key to, and at most `across` inches wide.
 
-    matplotlib holds its proportions instead: fat beside large maps, and half as high as narrow ones.
+    Otherwise matplotlib keeps its proportions: fat beside a large map, and half as high as a narrow one.
     """
     boxes = [axes.get_position() for axes in beside]
     low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)

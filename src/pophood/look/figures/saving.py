@@ -29,7 +29,7 @@ def ending(path: str | PathLike[str]) -> str:
     kind = target.suffix.lower()
     if kind not in WRITERS:
         got = f"the ending {target.suffix!r}" if target.suffix else "no ending"
-        raise BadInput(f"{target}: {got} says no format: end the name in {', '.join(WRITERS)}")
+        raise BadInput(f"{target}: {got} names no format: end the name in {', '.join(WRITERS)}")
     system.check_writable_target(path)
     return kind
 

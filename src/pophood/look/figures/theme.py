@@ -85,7 +85,7 @@ def theme_named(name: str) -> Theme:
     '#0d1117'
     """
     if name not in THEMES:
-        raise BadInput(f"there is no theme {name!r}: take light or dark")
+        raise BadInput(f"there is no theme {name!r}: choose light or dark")
     return THEMES[name]
 
 

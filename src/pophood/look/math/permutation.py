@@ -1,4 +1,4 @@
-"""The purpose of positions: two sentences of the same words in another order, with and without positions."""
+"""Why positions matter: two sentences of the same words in a different order, with and without positions."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ class WordOrder:
 
 
 def compare(lm: LM, sentences: tuple[str, str]) -> WordOrder:
-    """Compare two sentences; BadInput unless they are the same tokens in another order."""
+    """Compare two sentences; BadInput unless they are the same tokens in a different order."""
     first, second = (tuple(lm.tokenize(sentence)) for sentence in sentences)
     if Counter(first) != Counter(second) or first == second:
         raise BadInput(
-            f"{sentences[0]!r} and {sentences[1]!r} are not the same tokens in another order: give two"
-            " sentences that differ in order alone, and begin with the same word"
+            f"{sentences[0]!r} and {sentences[1]!r} are not the same tokens in a different order: give two"
+            " sentences that begin with the same word and differ only in the order of the others"
         )
     stop = tuple(lm.tokenize(STOP, add_start=False))
     if len(first + stop) > lm.config.n_positions:

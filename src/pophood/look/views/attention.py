@@ -90,8 +90,8 @@ class AttentionView(View):
         config = self.config
         notes = [
             f'"{config.n_head} different linguists" is an intuition (the talk: 12); here the role of a head '
-            "is measured on a random text that repeats. The weight on the first token, where heads rest, is "
-            "left out; a head gets a label for a third of the remaining weight (a convention).",
+            "is measured on a random text that repeats. The weight on the first token, where idle heads rest,"
+            " is left out; a head gets a label if a third of the remaining weight fits it (a convention).",
             *self._sink_note(),
             "A weight says how much of a value vector is taken, which is not its importance for the answer.",
             f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
@@ -126,14 +126,11 @@ class AttentionView(View):
             for h in range(self.config.n_head)
         )
         labels = tuple(
-            (layer, h, self.probe.label(layer, h), *map(float, row))
-            for layer, rows in enumerate(self.probe.values)
-            for h, row in enumerate(rows)
+            (layer, h, self.probe.label(layer, h), *self.probe.values[layer, h].tolist())
+            for layer, h in np.ndindex(self.probe.values.shape[:2])
         )
-        last = self.pattern[self.head, -1]
-        weights = tuple(
-            (position, token, float(last[position])) for position, token in enumerate(self.source.tokens)
-        )
+        tokens, last = self.source.tokens, self.pattern[self.head, -1].tolist()
+        weights = tuple(zip(range(len(tokens)), tokens, last, strict=True))
         return {
             "steps": self._steps_table(),
             "weights": Table(
@@ -158,20 +155,20 @@ class AttentionView(View):
 
     def _steps_table(self) -> Table:
         config, tokens = self.config, self.pattern.shape[1]
-        wide = f"{config.n_head} x {config.head_dim} = {config.n_head * config.head_dim:,}"
+        features = config.n_head * config.head_dim
+        wide = f"{config.n_head} x {config.head_dim} = {features:,}"
         square = f"({config.n_head}, {tokens}, {tokens})"
         rows = (
             (1, "scores", f"q . k / sqrt({config.head_dim})", square),
             (2, "mask", "-inf for later tokens", square),
             (3, "softmax", "each row sums to 1", square),
-            (4, "concatenation", f"weights @ v, heads side by side: {wide}", _pair(tokens, wide)),
+            (4, "concatenation", f"weights @ v, heads side by side: {wide}", f"({tokens}, {features})"),
             (5, "projection", f"@ W_O: back to {config.n_embd:,}", f"({tokens}, {config.n_embd})"),
         )
+        differences = (f"{d:.1e}" if d else "0" for d in self.steps.differences)
         return Table(
             ("step", "name", "computed", "shape", "difference"),
-            tuple(
-                (*row, f"{d:.1e}" if d else "0") for row, d in zip(rows, self.steps.differences, strict=True)
-            ),
+            tuple((*row, difference) for row, difference in zip(rows, differences, strict=True)),
             title="five steps in NumPy, and the largest difference from the engine",
         )
 
@@ -260,7 +257,3 @@ def _queries_and_keys(config: ModelConfig) -> tuple[str, str]:
 
 def _largest(a: Floats, b: Floats) -> float:
     return float(np.abs(a - b).max())
-
-
-def _pair(tokens: int, wide: str) -> str:
-    return f"({tokens}, {wide.rpartition(' ')[2].replace(',', '')})"

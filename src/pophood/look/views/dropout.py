@@ -20,7 +20,7 @@ from pophood.model.lm import LM
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
-MASKS = (1, 10, 100, 1_000, 10_000)  # how many are averaged
+MASKS = (1, 10, 100, 1_000, 10_000)  # numbers of masks whose average is measured
 SHOWN = 64  # features in the picture
 
 # The places of dropout in GPT-2's training, all with p = 0.1, and the names of the settings in config.json.
@@ -63,8 +63,9 @@ class DropoutView(View):
     def alt(self) -> str:
         return (
             f"Of {self.mask.size:,} numbers one mask zeroes {self.zeros:.1%}; the survivors are divided by "
-            f"{1 - self.p:g}. Averaged over {MASKS[-1]:,} masks the last token's numbers come back within "
-            f"{self.mean_errors[-1]:.1%} of their length, after one mask within {self.mean_errors[0]:.0%}."
+            f"{1 - self.p:g}. Averaged over {MASKS[-1]:,} masks, the last token's numbers differ from the "
+            f"originals by {self.mean_errors[-1]:.1%} of their length; after one mask, by "
+            f"{self.mean_errors[0]:.0%}."
         )
 
     @property

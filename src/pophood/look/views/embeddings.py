@@ -7,7 +7,7 @@ vectors (`geometry.principal` explains how their signs are fixed).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from os import PathLike
 
 import numpy as np
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from pophood.errors import BadInput
 from pophood.look.blocks import Block, Lines, Points
-from pophood.look.math.geometry import cosine, cosines, nearest, principal
+from pophood.look.math.geometry import Projection, cosine, cosines, nearest, principal
 from pophood.look.math.model_parts import shape_text
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import Pair, WordList, word_list
 from pophood.model.lm import LM
+from pophood.sampling.softmax import Floats
 from pophood.table import Table, count
 
+Ids = dict[str, tuple[int, ...]]  # word -> its tokens
 RANDOM_PAIRS, SEED = 1000, 42
 SHARED = 0.1  # a larger mean cosine of random pairs is explained in a note
 NEAREST = 10
@@ -69,7 +71,7 @@ class EmbeddingsView(View):
     words: WordList
     spaced: bool
     pieces: tuple[Piece, ...]
-    vectors: NDArray[np.float32]  # [pieces, C]
+    vectors: Floats  # [pieces, C]
     explained: tuple[float, ...]
     related: tuple[Related, ...]
     controls: tuple[Control, ...]
@@ -124,30 +126,21 @@ class EmbeddingsView(View):
 
     def tables(self) -> dict[str, Table]:
         """Return `points`, `neighbours`, `pairs` (if there are any), `controls` and `shapes`."""
-        points = tuple((p.id, p.text, p.word, p.group, p.x, p.y) for p in self.pieces)
+        points = tuple(astuple(piece) for piece in self.pieces)
         pairs = tuple((*r.pair, r.cosine, *r.tokens) for r in self.related)
-        controls = tuple((c.label, c.pairs, c.mean, c.low, c.high) for c in self.controls)
+        controls = tuple(astuple(control) for control in self.controls)
         shapes: list[tuple[object, ...]] = [("token embedding", *self.token_shape)]
         if self.position_shape is not None:
             shapes.append(("position embedding", *self.position_shape))
+        nearest_columns = ("token_id", "token_text", "cosine")
+        pair_columns = ("first", "second", "cosine", "tokens_of_first", "tokens_of_second")
+        control_columns = ("control", "pairs", "mean", "low_2.5%", "high_97.5%")
+        title = f"The nearest tokens to {self.word[1]!r} (token {self.word[0]}) by cosine"
         tables = {
             "points": Table(("token_id", "token_text", "word", "group", "x", "y"), points),
-            "neighbours": Table(
-                ("token_id", "token_text", "cosine"),
-                self.neighbours,
-                bars="cosine",
-                title=f"The nearest tokens to {self.word[1]!r} (token {self.word[0]}) by cosine",
-            ),
-            "pairs": Table(
-                ("first", "second", "cosine", "tokens_of_first", "tokens_of_second"),
-                pairs,
-                title="Cosine of related words",
-            ),
-            "controls": Table(
-                ("control", "pairs", "mean", "low_2.5%", "high_97.5%"),
-                controls,
-                title="Cosine of unrelated pairs",
-            ),
+            "neighbours": Table(nearest_columns, self.neighbours, bars="cosine", title=title),
+            "pairs": Table(pair_columns, pairs, title="Cosine of related words"),
+            "controls": Table(control_columns, controls, title="Cosine of unrelated pairs"),
             "shapes": Table(("matrix", "rows", "columns"), tuple(shapes)),
         }
         return {name: table for name, table in tables.items() if table.rows}
@@ -160,9 +153,8 @@ class EmbeddingsView(View):
     def picture(self) -> tuple[Block, ...]:
         position = self.position_shape
         second = "none (rotary positions)" if position is None else shape_text(position)
-        shapes = (
-            f"Token embedding matrix: {shape_text(self.token_shape)}\nPosition embedding matrix: {second}"
-        )
+        token = shape_text(self.token_shape)
+        shapes = f"Token embedding matrix: {token}\nPosition embedding matrix: {second}"
         points = tuple((piece.x, piece.y, piece.text, piece.group) for piece in self.pieces)
         tables = self.tables()
         shown = [tables[name] for name in ("neighbours", "pairs", "controls") if name in tables]
@@ -194,7 +186,7 @@ def embeddings(
         raise BadInput(f"k must be 1..{size - 1:,}, got {k}")
     ids = {one: _ids(lm, one, spaced) for one in chosen.words}
     target = _token_of(lm, word) if word is not None else ids[chosen.words[0]][0]
-    pieces, vectors, explained = _map(lm, chosen, ids, rows)
+    pieces, plane = _map(lm, chosen, ids, rows)
     spell = lm.bundle.tokenizer.token_text
     return EmbeddingsView(
         source=ViewSource.of(lm),
@@ -203,8 +195,8 @@ def embeddings(
         words=chosen,
         spaced=spaced,
         pieces=pieces,
-        vectors=vectors,
-        explained=explained,
+        vectors=rows[[piece.id for piece in pieces]],
+        explained=plane.explained,
         related=_related(chosen, ids, rows),
         controls=_controls(chosen, ids, rows, size),
         word=(target, spell(target)),
@@ -233,9 +225,7 @@ def _token_of(lm: LM, word: str) -> int:
     )
 
 
-def _map(
-    lm: LM, chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32]
-) -> tuple[tuple[Piece, ...], NDArray[np.float32], tuple[float, ...]]:
+def _map(lm: LM, chosen: WordList, ids: Ids, rows: Floats) -> tuple[tuple[Piece, ...], Projection]:
     """Return one point per token, in the order of the words; a token of two words is one point."""
     spell = lm.bundle.tokenizer.token_text
     tokens: dict[int, tuple[str, str]] = {}  # id -> word, group
@@ -245,33 +235,28 @@ def _map(
                 tokens.setdefault(id_, (word, group))
     if len(tokens) < 3:
         raise BadInput(f"the words are {len(tokens)} different tokens; a map needs at least 3: add words")
-    vectors = rows[list(tokens)]
-    plane = principal(vectors)
+    plane = principal(rows[list(tokens)])
     points = plane.coordinates.tolist()
     pieces = tuple(
         Piece(id_, spell(id_), word, group, x, y)
         for (id_, (word, group)), (x, y) in zip(tokens.items(), points, strict=True)
     )
-    return pieces, vectors, plane.explained
+    return pieces, plane
 
 
-def _related(
-    chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32]
-) -> tuple[Related, ...]:
+def _related(chosen: WordList, ids: Ids, rows: Floats) -> tuple[Related, ...]:
     return tuple(
         Related((a, b), (len(ids[a]), len(ids[b])), cosine(_mean(rows, ids[a]), _mean(rows, ids[b])))
         for a, b in chosen.pairs
     )
 
 
-def _mean(rows: NDArray[np.float32], ids: tuple[int, ...]) -> NDArray[np.float64]:
+def _mean(rows: Floats, ids: tuple[int, ...]) -> NDArray[np.float64]:
     mean: NDArray[np.float64] = rows[list(ids)].mean(axis=0, dtype=np.float64)
     return mean
 
 
-def _controls(
-    chosen: WordList, ids: dict[str, tuple[int, ...]], rows: NDArray[np.float32], size: int
-) -> tuple[Control, ...]:
+def _controls(chosen: WordList, ids: Ids, rows: Floats, size: int) -> tuple[Control, ...]:
     """Return the cosines of unrelated pairs: the same words paired otherwise, and random tokens (seeded)."""
     controls = []
     words = list(dict.fromkeys(word for pair in chosen.pairs for word in pair))

@@ -95,15 +95,11 @@ class FeedForwardView(View):
                 f"The talk gives GELU(x) = x * Phi(x); this model computes the {self.curve}. The tanh form "
                 f"and x * Phi(x) differ by {largest:.1e} at most, near |x| = {place:.1f}."
             )
-        gate = (
-            ("It is applied to a gate, which multiplies the up projection: down(silu(gate) * up).",)
-            if self.config.gated_mlp
-            else ()
-        )
+        gate = "It is applied to a gate, which multiplies the up projection: down(silu(gate) * up)."
         centred = "minus its mean, " if self.config.norm == "layer" else ""
         return (
             curve,
-            *gate,
+            *([gate] if self.config.gated_mlp else []),
             "A neuron is active if the input of its activation function is above 0; the strongest add the "
             "longest vectors (activation times column of the down matrix).",
             f"Promoted tokens: that vector, {centred}times the gain of the final norm, divided by the "
@@ -114,19 +110,13 @@ class FeedForwardView(View):
     def tables(self) -> dict[str, Table]:
         """Return `steps`, `neurons` (with promoted tokens) and `active` (share per token)."""
         neurons = tuple(
-            (
-                *(neuron.number, neuron.before, neuron.activation, neuron.length),
-                *(text for text, _ in neuron.promoted),
-                neuron.promoted[0][1],
-            )
-            for neuron in self.neurons
+            (n.number, n.before, n.activation, n.length, *(text for text, _ in n.promoted), n.promoted[0][1])
+            for n in self.neurons
         )
         columns = ("neuron", "input", "activation", "length")
         promoted = tuple(f"promotes_{i + 1}" for i in range(len(self.neurons[0].promoted)))
-        active = tuple(
-            (position, text, float(share))
-            for position, (text, share) in enumerate(zip(self.source.tokens, self.active, strict=True))
-        )
+        tokens = self.source.tokens
+        active = tuple(zip(range(len(tokens)), tokens, self.active.tolist(), strict=True))
         return {
             "steps": self._steps_table(),
             "neurons": Table(
@@ -147,19 +137,15 @@ class FeedForwardView(View):
     def _steps_table(self) -> Table:
         config, tokens = self.config, len(self.source.ids)
         narrow, wide = f"({tokens}, {config.n_embd})", f"({tokens}, {config.n_inner})"
-        steps = [("ln_2", "the block's second norm", narrow)]
-        if config.gated_mlp:
-            steps += [
-                ("gate", f"@ W_gate: {config.n_embd:,} -> {config.n_inner:,}", wide),
-                ("up", f"@ W_up: {config.n_embd:,} -> {config.n_inner:,}", wide),
-                (config.activation, f"{self.curve}, of the gate, times up", wide),
-            ]
-        else:
-            steps += [
-                ("up", f"@ W_up: {config.n_embd:,} -> {config.n_inner:,}", wide),
-                (config.activation, self.curve, wide),
-            ]
-        steps.append(("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}", narrow))
+        widened = f"{config.n_embd:,} -> {config.n_inner:,}"
+        gate = [("gate", f"@ W_gate: {widened}", wide)] if config.gated_mlp else []
+        steps = [
+            ("ln_2", "the block's second norm", narrow),
+            *gate,
+            ("up", f"@ W_up: {widened}", wide),
+            (config.activation, self.curve + (", of the gate, times up" if gate else ""), wide),
+            ("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}", narrow),
+        ]
         differences = ("-", *(f"{difference:.1e}" for difference in self.differences))
         return Table(
             ("step", "computed", "shape", "difference"),
@@ -189,16 +175,9 @@ def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) 
     source, trace = trace_text(lm, text, [*(f"{block}.{part}" for part in parts), last])
     position = checked_position(token, source)
     neurons = _strongest(lm, trace, index, position, trace[last][position])
-    return FeedForwardView(
-        source,
-        index,
-        position,
-        config,
-        trace[f"{block}.mlp.pre"],
-        trace[f"{block}.mlp.post"],
-        neurons,
-        _differences(lm, trace, index),
-    )
+    before, after = trace[f"{block}.mlp.pre"], trace[f"{block}.mlp.post"]
+    differences = _differences(lm, trace, index)
+    return FeedForwardView(source, index, position, config, before, after, neurons, differences)
 
 
 def _strongest(lm: LM, trace: Trace, layer: int, position: int, final: Floats) -> tuple[Neuron, ...]:

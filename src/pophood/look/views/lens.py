@@ -25,7 +25,7 @@ from pophood.table import Table, count
 
 ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
 MOST_POSITIONS = 32  # most columns of the map; of a longer text, some positions are left out
-FEW = 8  # positions whose guesses fit a terminal
+FEW = 8  # most positions whose guesses fit on a terminal
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,9 @@ class LensView(View):
     def headline(self) -> str:
         what = f"After {self.before}, {quoted(self.target_text)}"
         if self.settled is None:
-            return f"{what} has rank {self.ranks[-1]:,} in the end (logit lens of {self.source.model})"
+            return (
+                f"{what} has rank {self.ranks[-1]:,} after the last block (logit lens of {self.source.model})"
+            )
         return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
 
     @property

@@ -178,7 +178,7 @@ def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
 
     print(look.positions(lm).tables()["order"])
 
-    Raises BadInput unless the two sentences are the same tokens in another order.
+    Raises BadInput unless the two sentences are the same tokens in a different order.
     """
     config = lm.config
     compared = compare(lm, sentences)
