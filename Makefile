@@ -15,8 +15,13 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Requirements of an extra, read from pyproject.toml: the tests need them without building pophood twice.
 EXTRA = $(PY) -c 'import sys, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print("\n".join(r for n in sys.argv[1:] for r in e[n]))'
 
+# What `make quick` runs: folders whose tests are small, without their slowest files.
+QUICK := $(addprefix tests/,sampling formats families generate hub text train/data attacks) \
+  $(addprefix --ignore=tests/,text/test_authorities.py text/test_word_cuts.py text/test_tokenizer.py \
+    attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
+
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test test-full system-deps lint format typecheck mutants bench docs pictures notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo test quick test-full system-deps lint format typecheck mutants bench docs pictures notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +36,9 @@ tune-demo: $(VENV)/train-installed ## fine-tune smollm2 on a bundled text for a 
 
 test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with; WORKERS=4: four tests at a time)
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
+
+quick: $(VENV)/test-installed native ## run the unit tests of readers, tokenizers, samplers, the hub and training data: under a minute
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(QUICK)
 
 test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
 	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "full or not full" --timeout 3600 -n $(WORKERS) --dist worksteal
