@@ -14,8 +14,8 @@ from pophood.settings import about, setting
 Method = Literal["lora", "full", "last"]
 DEVICES = ("cpu", "cuda", "mps")
 LAST_BLOCKS = 4
-BRIEF_MINUTES = 3.0  # below this less is measured, and there are no samples during the run
-MOST = 1e9  # of any number; float32, in which it is used, ends at 3e38
+BRIEF_MINUTES = 3.0  # a shorter run measures less, and makes no samples on the way
+MOST = 1e9  # upper bound of every number; float32, in which they are used, ends at 3e38
 EVERYWHERE = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 Format = Literal["auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]

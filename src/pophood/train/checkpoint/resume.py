@@ -31,7 +31,7 @@ def machine() -> dict[str, Any]:
 
 
 def environment_differences(facts: Mapping[str, Any], *, shard: bool = False) -> list[str]:
-    """Return a line for each difference to the machine of the checkpoint; with none, resuming is bit-exact.
+    """Return a line for each difference from the checkpoint's machine; with none, resuming is bit-exact.
 
     >>> environment_differences({"machine": {**machine(), "threads": 64}})[0][:30]
     'threads: 64 in the checkpoint,'

@@ -93,7 +93,7 @@ def save(folder: str | Path, state: TrainerState, keep: int = KEEP) -> Path:
 
 
 def parts_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, Pending]]:
-    """Return file name -> tensors, which are converted when they are written."""
+    """Group tensors by the file that they belong to; each is converted when it is written."""
     parts: dict[str, dict[str, Pending]] = {}
     for name, tensor in tensors.items():
         file = _FILE_OF.get(name.split(".")[0], "rest")

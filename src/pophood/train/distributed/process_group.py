@@ -90,7 +90,7 @@ class ProcessGroup:
                 )
 
     def shared_error(self, error: PophoodError) -> PophoodError:
-        """Return an error that every rank has met as this rank should raise it: only rank 0 prints it."""
+        """Return what this rank should raise for an error that every rank has met: only rank 0 prints it."""
         return error if self.is_rank_zero else RaisedOnRankZero(str(error))
 
     # ---- operations that several processes override; afterwards all ranks have the same value ----

@@ -119,7 +119,7 @@ class ActivationCache:
             self._compute_uncached(states, batch, spans)
         return torch.from_numpy(states).view(self.dtype).view(rows, length, -1)
 
-    # ---- inside ----
+    # ---- internals ----
 
     def _is_cached(self, chunk: int) -> bool:
         """Return whether a chunk is stored, or will be once it is computed."""

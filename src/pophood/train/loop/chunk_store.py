@@ -98,7 +98,7 @@ class ChunkStore:
             with suppress(OSError):
                 file.close()
 
-    # ---- inside ----
+    # ---- internals ----
 
     def _prepare(self, key: str) -> None:
         """Keep the files if they have this key and the right sizes; otherwise create new ones."""

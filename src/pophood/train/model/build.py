@@ -93,11 +93,11 @@ class TrainedWeights:
         return list(self._trained)
 
     def stored(self, name: str) -> tuple[str, NDArray[Any]]:
-        """Like `Weights.stored`."""
+        """Return a weight as `Weights.stored` does; a trained one is "F32"."""
         return ("F32", self[name]) if name in self._trained else self._weights.stored(name)
 
     def stored_type(self, name: str) -> str:
-        """Like `Weights.stored_type`."""
+        """Return the type as `Weights.stored_type` does; that of a trained weight is "F32"."""
         return "F32" if name in self._trained else self._weights.stored_type(name)
 
     def as_weights(self) -> Weights:

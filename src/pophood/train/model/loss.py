@@ -162,10 +162,11 @@ class BatchTensors(NamedTuple):
 
     def to(self, device: str) -> BatchTensors:
         """Return the batch on a device."""
-        states = None if self.states is None else self.states.to(device)
-        tokens, targets, positions = (x.to(device) for x in (self.tokens, self.targets, self.positions))
+        moved: dict[str, Any] = {
+            name: x.to(device) for name, x in self._asdict().items() if isinstance(x, Tensor)
+        }
         spans = tuple(DocumentGroup(*(x.to(device) for x in group)) for group in self.spans)
-        return BatchTensors(tokens, targets, positions, spans, states, self.first)
+        return self._replace(**moved, spans=spans)
 
     @property
     def learned(self) -> int:
@@ -179,7 +180,7 @@ class BatchTensors(NamedTuple):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run a model without dropout inside the block."""
+    """Put a model into evaluation mode, without dropout, inside the block."""
     training = model.training
     model.eval()
     try:

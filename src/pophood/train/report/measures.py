@@ -53,7 +53,7 @@ class Measures:
     general: float  # loss on general text, nats per token
     verbatim: float | None  # share of some training texts that the model continues word by word
     samples: tuple[str, ...]
-    seconds: float  # that measuring took
+    seconds: float  # taken by measuring
     passages: Losses = ()  # the passages of general text that were read
     tokens: int = TOKENS  # at most, of a sample
     texts: int = TRIED  # at most, from the training data

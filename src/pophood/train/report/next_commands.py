@@ -113,7 +113,7 @@ def _reading(options: DataOptions) -> list[str]:
 
 
 def path_word(path: Path | str) -> str:
-    """Return a path that no command takes for an option.
+    """Return a path in a form that no command mistakes for an option.
 
     >>> path_word(Path("-notes.txt")), path_word("notes.txt")
     ('./-notes.txt', 'notes.txt')

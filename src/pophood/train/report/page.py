@@ -13,8 +13,8 @@ from pophood.train.run.folder import RunFolder
 from pophood.web import data_uri, render_page
 
 NOTHING = "(nothing: the model ended its text at once)"
-LONG, LETTERS = 40, 30  # lines of a sample that scrolls, letters of a line in a narrow window
-LONGEST = 160  # letters of a prompt; of a longer one the end is shown
+LONG, LETTERS = 40, 30  # lines above which a sample scrolls; letters of a line in a narrow window
+LONGEST = 160  # letters of a prompt; a longer one is cut to its end
 PERPLEXITY = (
     "Perplexity: e to the power of the validation loss, which is measured on text that the run does not"
     " learn from. Lower is better."

@@ -28,7 +28,7 @@ from pophood.train.run.setup import RunSetup
 if TYPE_CHECKING:
     from pophood.train.model.transformer import Model
 
-LARGEST_RANK = 64  # up to which eigenvalues are faster than a singular value decomposition
+LARGEST_RANK = 64  # up to this rank, eigenvalues are faster than a singular value decomposition
 NOTICEABLE = 0.05  # rise of the loss on general text, in nats per token
 ROUNDS = 12  # of the power iteration for a matrix's largest singular value
 
@@ -218,11 +218,9 @@ def headline(before: float | None, after: float | None, steps: int) -> str:
     if not (math.isfinite(before) and math.isfinite(after)):
         return f"Tuned for {steps_made}; the validation loss is not a number"
     old, new = (_figures(math.exp(min(loss, 700.0))) for loss in (before, after))
-    if old == new:
-        return f"Perplexity stayed at {old} in {steps_made}"
-    if after > before:
-        return f"Perplexity rose from {old} to {new} in {steps_made}"
-    return f"Perplexity {old} to {new} in {steps_made}"
+    rise = "rose from " if after > before else ""
+    change = f"stayed at {old}" if old == new else f"{rise}{old} to {new}"
+    return f"Perplexity {change} in {steps_made}"
 
 
 def _figures(value: float) -> str:

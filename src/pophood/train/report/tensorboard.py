@@ -48,7 +48,7 @@ class Board:
         self._began = 0.0  # wall time at which the run began
 
     def begin(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Write a new file with the events so far, in place of the present files."""
+        """Write a new file with the events so far, which replaces the present ones."""
         from tensorboardX import SummaryWriter
 
         self.close()

@@ -63,7 +63,7 @@ class RunFacts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunFacts:
-        """Return the facts of which `as_dict` returned these values; raises KeyError, TypeError."""
+        """Build the facts from the result of `as_dict`; raises KeyError, TypeError."""
         options, before = values["data_options"], values["before"]
         validation_paths = tuple(Path(path) for path in options["validation_paths"])
         cache = Path(options["cache"]) if options["cache"] else None

@@ -93,7 +93,7 @@ def new_model_for(
     vocabulary: int | None = None,
     **options: Any,
 ) -> NewModel | None:
-    """Create the new model of a run into `out`, or of the run that is resumed.
+    """Create the new model of a run that writes to `out`, or recreate the model of a resumed run.
 
     Returns None if that is not from scratch.
 
@@ -120,7 +120,7 @@ def size_of_run(folder: str | PathLike[str]) -> str | None:
 
 
 def recreate(folder: str | PathLike[str], size: str | None = None, **engine: Any) -> NewModel:
-    """Create the model again with which the run in a folder began.
+    """Recreate the model with which the run in a folder began.
 
     Its tokenizer is in the folder, its weights follow from the seed.
 

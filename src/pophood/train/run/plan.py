@@ -66,7 +66,7 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """Return the plan of which `as_dict` returned these values."""
+        """Build a plan from the result of `as_dict`."""
         fields = {name: value for name, value in values.items() if name != "fits"}
         return cls(**{**fields, "advice": tuple(values["advice"])})
 
@@ -126,7 +126,7 @@ def schedule(trainer: Trainer, timed: Timed, out: Path, elapsed: Callable[[], fl
         reserve=reserve,
         memory=memory,
         free_memory=free,
-        disk=cached + checkpoint * (CHECKPOINTS + 1) + result,  # one more while it is written
+        disk=cached + checkpoint * (CHECKPOINTS + 1) + result,  # one more exists while it is written
         free_disk=free_disk(out.absolute().parent),
         advice=tuple(remedies(settings)) if memory > free else (),
         validation_batches=batches,

@@ -28,7 +28,7 @@ VALIDATION_POSITIONS, BRIEF_VALIDATION_POSITIONS = 8192, 2048  # at most, before
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """The start of a run: its model, data, settings and processes."""
+    """All that is settled before a run starts: its model, data, settings and processes."""
 
     lm: LM
     new_model: NewModel | None  # the model if it is trained from scratch

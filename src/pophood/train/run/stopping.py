@@ -66,7 +66,7 @@ class Stop:
 
         thread = threading.Thread(target=wait, daemon=True)
         thread.start()
-        self._undo.callback(os.close, reader)  # the last one is called first
+        self._undo.callback(os.close, reader)  # these are called in reverse order
         self._undo.callback(thread.join)
         self._undo.callback(os.close, writer)  # ends the thread
         self._undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer, warn_on_full_buffer=False))

@@ -20,7 +20,7 @@ PASSES, TIMING_SECONDS = 3, 5.0  # timed passes, after one that is not timed, an
 
 
 def seconds_per_step(trainer: Trainer, patience: float = TIMING_SECONDS) -> float:
-    """Return the seconds of one step here and now; slow passes are timed less often, within `patience`.
+    """Return the seconds that a step takes on this machine; slow passes are timed less often (`patience`).
 
     Uses the first batches of the data, each once, because documents differ and the memory in use grows with
     them. Weights, optimizer and random state stay as they were.

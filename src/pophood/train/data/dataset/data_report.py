@@ -38,7 +38,7 @@ class DataProgress:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """The report. `good` and `bad_count` are lines or records, as the format has them."""
+    """The report on the data; `good` and `bad_count` count lines or records, depending on the format."""
 
     format: str  # "messages (JSONL), detected from the first good records"
     files: tuple[str, ...]

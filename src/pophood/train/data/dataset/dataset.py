@@ -27,7 +27,7 @@ from pophood.train.data.read.files import CONTAINERS, FoundFiles, find_files
 from pophood.train.settings import DataOptions
 
 SEED = 42  # the default
-FEW = 1000  # groups, up to which they are chosen one by one, to meet the share closely
+FEW = 1000  # up to this many groups are chosen one by one, to meet the share closely
 _MOST = 1.5  # times the goal: larger groups are not chosen, unless all are larger
 LEAST_TOKENS = 64  # of a single document that is split into training and validation data
 
@@ -132,7 +132,7 @@ def _split(
 def split_documents(
     rows: NDArray[Any], validation: float, seed: int, groups: NDArray[np.uint64] | None = None
 ) -> NDArray[np.bool_]:
-    """Return a mask of the validation documents: a share of the tokens below 1, else a number of documents.
+    """Return a mask of the validation documents; `validation` is a share of the tokens, or a number from 1.
 
     Groups (default: the field `group`) are ordered by a hash of their content and the seed, and chosen until
     the share is reached. If there are at least two groups, at least one is chosen, and never all.

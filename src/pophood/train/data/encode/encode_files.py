@@ -98,8 +98,7 @@ class FileEncoder:
                 while waiting:
                     yield waiting.popleft().result()
             finally:
-                for future in waiting:
-                    future.cancel()
+                pool.shutdown(cancel_futures=True)
 
     def _jobs(self) -> Iterator[Job]:
         for number, file in enumerate(self.files):
@@ -265,7 +264,7 @@ def cut_point(text: str) -> int:
 
 
 def essence(text: str) -> bytes:
-    """Return the part of a text that is compared to find repetitions: no white space, no case."""
+    """Return a text without white space and case, as it is compared to find repetitions."""
     return "".join(text.split()).casefold().encode("utf-8", "replace")
 
 

@@ -48,12 +48,12 @@ BY_SUFFIX: dict[str, Container] = {
     ".tsv": "tsv",
 }
 _PANDAS = "in pandas, DataFrame.to_json(FILE, orient='records', lines=True) writes one"
-_SNIFFED = 25  # records with a known layout that decide
-_TRIED = 2000  # records to look for these in
+_SNIFFED = 25  # records of a known layout that decide on the layout of a file
+_TRIED = 2000  # records in which they are looked for
 # Names of files that mark the parts of a data set, for mlx-lm and the hub's data sets.
 _TRAIN = frozenset(("train", "training"))
 _HELD = frozenset(("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing"))
-_OTHER_FIELDS = frozenset(("tools", "functions"))  # of records, too, though no layout requires them
+_OTHER_FIELDS = frozenset(("tools", "functions"))  # of records, although no layout requires them
 
 
 @dataclass(frozen=True, slots=True)

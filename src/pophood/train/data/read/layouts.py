@@ -81,7 +81,7 @@ def items_of(value: Any, layout: str, columns: Mapping[str, str]) -> tuple[Item,
         has = ", ".join(repr(str(key)[:30]) for key in list(value)[:6]) or "nothing"
         raise WrongRecord(f"has no {columns.get(missing[0], missing[0])!r}; it has {has}")
     _check_once(value, read_fields(layout, columns))
-    return rule.make({name: value.get(columns.get(name, name)) for name in rule.fields})
+    return tuple(rule.make({name: value.get(columns.get(name, name)) for name in rule.fields}))
 
 
 def _check_once(value: Mapping[str, Any], read: Set[str], where: str = "") -> None:
@@ -153,36 +153,35 @@ def _texts(content: object) -> Iterator[str]:
             yield from _texts(part.get("text") if isinstance(part, Mapping) else part)
 
 
-def _text(fields: Mapping[str, Any]) -> tuple[Item, ...]:
-    return (Item(text=_words(fields["text"], "text")),)
+def _text(fields: Mapping[str, Any]) -> Iterator[Item]:
+    yield Item(text=_words(fields["text"], "text"))
 
 
-def _prompt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+def _prompt(fields: Mapping[str, Any]) -> Iterator[Item]:
     if isinstance(fields["prompt"], list):  # TRL's conversational form: both sides are lists of messages
         both = [*fields["prompt"], *_list(fields["completion"], "completion")]
-        return _messages({"messages": both}, n_prompt=len(fields["prompt"]))
+        yield from _messages({"messages": both}, n_prompt=len(fields["prompt"]))
+        return
     prompt, answer = _words(fields["prompt"], "prompt"), _words(fields["completion"], "completion")
-    return (Item(messages=_exchange(fields.get("system"), prompt, answer), paired=True),)
+    yield Item(messages=_exchange(fields.get("system"), prompt, answer), paired=True)
 
 
-def _alpaca(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+def _alpaca(fields: Mapping[str, Any]) -> Iterator[Item]:
     question = _question(fields["instruction"], fields.get("input"))
     answer = _words(fields["output"], "output")
-    return (Item(messages=_exchange(fields.get("system"), question, answer), paired=True),)
+    yield Item(messages=_exchange(fields.get("system"), question, answer), paired=True)
 
 
-def _tasks(fields: Mapping[str, Any]) -> tuple[Item, ...]:
-    items = []
+def _tasks(fields: Mapping[str, Any]) -> Iterator[Item]:
     for number, instance in enumerate(_list(fields["instances"], "instances"), 1):
         if not isinstance(instance, Mapping) or "output" not in instance:
             raise WrongRecord(f"has no 'output' in instance {number}")
         question = _question(fields["instruction"], instance.get("input"))
         answer = _words(instance["output"], f"output of instance {number}")
-        items.append(Item(messages=_exchange(None, question, answer), paired=True))
-    return tuple(items)
+        yield Item(messages=_exchange(None, question, answer), paired=True)
 
 
-def _messages(fields: Mapping[str, Any], n_prompt: int = 0) -> tuple[Item, ...]:
+def _messages(fields: Mapping[str, Any], n_prompt: int = 0) -> Iterator[Item]:
     _check_tools(fields.get("tools"))
     messages: list[Message] = []
     weights: list[bool | None] = []
@@ -194,10 +193,10 @@ def _messages(fields: Mapping[str, Any], n_prompt: int = 0) -> tuple[Item, ...]:
             raise WrongRecord(f"has no 'content' in message {number}")
         weights.append(_weight(message, f"message {number}"))
         messages.append({key: value for key, value in message.items() if key not in _WEIGHTS})
-    return (_conversation(messages, weights, n_prompt),)
+    yield _conversation(messages, weights, n_prompt)
 
 
-def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
+def _sharegpt(fields: Mapping[str, Any]) -> Iterator[Item]:
     _check_tools(fields.get("tools"))
     messages = _system(fields.get("system"))
     weights: list[bool | None] = [None for _ in messages]
@@ -215,13 +214,13 @@ def _sharegpt(fields: Mapping[str, Any]) -> tuple[Item, ...]:
             continue
         weights.append(_weight(turn, f"turn {number}"))
         messages.append({"role": role, "content": _words(words, f"value of turn {number}")})
-    return (_conversation(messages, weights),)
+    yield _conversation(messages, weights)
 
 
 class _Rule(NamedTuple):
     """The fields of a layout, and the function that makes items of their values."""
 
-    make: Callable[[Mapping[str, Any]], tuple[Item, ...]]
+    make: Callable[[Mapping[str, Any]], Iterator[Item]]
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
