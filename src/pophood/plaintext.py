@@ -107,7 +107,7 @@ def read_bytes(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """Read the text of a file without a byte order mark, leaving line ends unchanged.
 
-    Raises NotFound without the file, BadInput if it cannot be read or is not UTF-8.
+    Raises NotFound if there is no such file, BadInput if it cannot be read or is not UTF-8.
     """
     return decode(read_bytes(path), str(path))
 

@@ -44,7 +44,7 @@ def check(given: object, right: object) -> Verdict:
     """Compare a guess (None or "" for no guess) with the correct answer.
 
     Numbers may be written informally ("124 million", "50 %") and are right within 1 %; whole numbers below
-    100 must be exact. Texts are compared without case and outer spaces.
+    100 must be exact. Texts are compared regardless of case and outer spaces.
 
     Raises BadInput for an unreadable guess.
 

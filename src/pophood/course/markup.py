@@ -63,7 +63,7 @@ def _inline(text: str) -> list[Token]:
 
 
 def _set_attributes(tokens: Iterable[Token]) -> None:
-    """Name the heads of columns, drop the alignment of cells, and send no address along with a link."""
+    """Mark column headings for screen readers, drop the alignment of cells, let links send no referrer."""
     for token in tokens:
         if token.type in ("th_open", "td_open"):
             token.attrs = {"scope": "col"} if token.type == "th_open" else {}

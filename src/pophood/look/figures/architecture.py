@@ -46,7 +46,7 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
     _arrow(axes, (STREAM, start), (STREAM, top + 17), theme)
     tall = _stack(axes, stacks["output"], top + 17, FRAME[0], theme) + 4
     for text in axes.texts:
-        text.set_in_layout(False)  # they fit as they are
+        text.set_in_layout(False)  # they need no room from the layout
     axes.set(xlim=(0, WIDE), ylim=(tall, 0))
     size(figure, (WIDE + 8) / 72, (tall + 18) / 72)
 

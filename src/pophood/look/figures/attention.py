@@ -20,7 +20,7 @@ from pophood.look.views.attention import AttentionView
 ACROSS = 6  # small maps in a row
 CELL = 0.19  # inches of a cell in the grid of labels
 GAP = 0.15  # inches between the parts
-MOST_BARS = 40  # tokens; of more, no weights are drawn as bars
+MOST_BARS = 40  # tokens; for a longer text, no weights are drawn as bars
 MOST_EXACT = 60  # tokens; with more, cells may be smaller than a pixel
 
 
@@ -52,7 +52,7 @@ def _large(axes: Axes, view: AttentionView, theme: Theme) -> None:
         axes, pattern, theme, rows=labels, columns=labels, scale=scale, ends=(0.0, 1.0), numbers=True
     )
     _keep_thin_lines(image, len(labels))
-    axes.set_aspect("auto")  # a fixed one would leave labels out of the layout; sizes are chosen to be square
+    axes.set_aspect("auto")  # a fixed one would leave labels out of the layout; the sizes make it square
     axes.set_title(f"head {view.head}: each row sums to 1")
     axes.set(ylabel="query: the token that attends", xlabel="key: the token attended to")
 

@@ -48,7 +48,7 @@ def _cosines(view: EmbeddingsView, figure: Figure, cosines: Axes, theme: Theme) 
 
 
 def _label(piece: Piece) -> str:
-    """A token, and where it is only a part of its word, that word."""
+    """Return a token's label, with its word if the token is only a part of one."""
     label = token_label(piece.text)
     return label if piece.text.strip() == piece.word.strip() else f"{label} (of {token_label(piece.word)})"
 

@@ -114,7 +114,7 @@ def _keep_inside(figure: Figure) -> None:
 
 
 def stretch_bar(bar: Axes, beside: Sequence[Axes], across: float) -> None:
-    """Make a colour bar as high as the axes that it is the key to, and at most `across` inches wide.
+    """Make a colour bar as high as the axes that it explains, and at most `across` inches wide.
 
     Otherwise matplotlib keeps its proportions: fat beside a large map, and half as high as a narrow one.
     """

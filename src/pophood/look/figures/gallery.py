@@ -31,7 +31,7 @@ class Gallery:
 def write_gallery(
     lm: LM, text: str, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Gallery:
-    """Write NAME.svg and NAME.html for every view, then index.html; a view that fails is left out and named.
+    """Write NAME.svg and NAME.html for every view, then index.html; a view that fails is left out and listed.
 
     `progress(done, total)` counts the views. Raises NotFound without matplotlib, OSError for a bad folder.
     """

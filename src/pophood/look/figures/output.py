@@ -56,7 +56,7 @@ def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> No
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.margins(x=0.3)
-    axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))  # no tick near the next panel's
+    axes.xaxis.set_major_locator(MaxNLocator(4, prune="both"))  # no tick close to the next panel
     axes.spines[["top", "right"]].set_visible(False)
     for place, value in zip(places, values, strict=True):
         write_beside(axes, (value, place), f"{value:.2f}", theme.text, gap=6)

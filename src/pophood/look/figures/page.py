@@ -87,7 +87,7 @@ def svg_size(picture: bytes) -> tuple[int, int]:
 
 
 def _facts(view: View) -> dict[str, str]:
-    """Return the lines under the title: model, arithmetic, text."""
+    """Return the facts under the title: model, adapters, precision, text."""
     source = view.source
     precision = source.precision
     if source.run_precision != source.precision:

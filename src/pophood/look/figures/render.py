@@ -45,7 +45,7 @@ def svg(view: View, theme: str) -> bytes:
 
 
 def svg_of(figure: Figure, view: View, theme: str, *, words: bool = True) -> bytes:
-    """Return a figure that is already drawn as SVG; without `words`, the title and notes are cut off."""
+    """Return an already drawn figure as SVG; without `words`, its title and notes are cut off."""
     from pophood.look.figures.drawing import style
     from pophood.look.figures.fit import wordless
 

@@ -1,4 +1,4 @@
-"""Views as files, by the ending of the name: pictures (.svg .png), a page (.html), data (.csv .json .npz).
+"""Writes views to files, in a format by their ending: .svg and .png, .html, .csv, .json and .npz.
 
 The same view gives the same bytes. Only pictures and pages need matplotlib.
 """

@@ -11,7 +11,7 @@ from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ScaleVie
 
 
 def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
-    """Draw every model; one of unknown year is a horizontal line, and estimates are marked."""
+    """Draw every model; one whose year is unknown is a horizontal line, and estimates are marked."""
     size(figure, 8.2, 4.6)
     axes = figure.add_subplot()
     axes.set_yscale("log")

@@ -1,8 +1,8 @@
 """Two themes and the colours of every picture, for matplotlib and terminals. Imports no matplotlib.
 
 Categories have the colours of Okabe and Ito (2008). "viridis" grows evenly from dark to bright (van der Walt
-and Smith, 2015). The diverging blue-orange scales are our own; their ends differ for every common kind of
-colour blindness.
+and Smith, 2015). The diverging blue-orange scales are our own; their ends can be told apart with every common
+kind of colour blindness.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def queries_and_keys(
 def last_attention(
     weights: Weights, config: ModelConfig, ids: tuple[int, ...], positions: bool
 ) -> tuple[Floats, Floats]:
-    """Return block 0 at the last token: weights on every token [H, T], and the output of attention [C]."""
+    """Return block 0's attention at the last token: weights on every token [H, T], and the output [C]."""
     rows = rows_before(weights, config, ids, positions)
     q, k = queries_and_keys(weights, config, rows, positions)
     normed = _norm(weights, config, rows, "blocks.0.ln_1")

@@ -25,8 +25,8 @@ LABELS = ("previous token", "first token", "same token", "induction")
 LETTERS = ("P", "F", "S", "I")
 NO_LABEL = "no label"
 SINK = LABELS.index("first token")
-# The most informative first: a previous-token head shows its pattern on every text, the next two only if
-# tokens repeat, a sink never.
+# The most informative first: a previous-token head shows its pattern on every text, the next two only where
+# tokens repeat, and a sink says nothing about the text.
 SHOWING = ("previous token", "induction", "same token", "first token")
 # Conventions; values nearby would do as well: a label needs a third of the weight that is not on the first
 # token, and a head without such a label is a sink if two thirds of all its weight is on the first token.
@@ -113,10 +113,10 @@ def head_scores(patterns: Floats, ids: NDArray[np.integer]) -> Floats:
 
 
 def probe_ids(lm: LM) -> list[int]:
-    """Return the repeated random text: a start token, then 25 different random tokens four times.
+    """Return the repeated random text: a start token, then 25 different random tokens, four times over.
 
     There are fewer if the context window or the vocabulary is small. Special tokens do not occur, except that
-    the first one is the start token of a tokenizer without its own, as the end of text is for GPT-2.
+    the first of them is the start token if the tokenizer has none of its own (end of text for GPT-2).
     """
     tokenizer = lm.bundle.tokenizer
     specials = sorted(tokenizer.specials)

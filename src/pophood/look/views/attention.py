@@ -108,7 +108,7 @@ class AttentionView(View):
         return tuple(notes)
 
     def _sink_note(self) -> tuple[str, ...]:
-        """A warning if the shown head attends almost entirely to position 0."""
+        """Return a warning if the shown head attends almost entirely to position 0."""
         share = float(self.pattern[self.head, 1:, 0].mean()) if self.pattern.shape[1] > 1 else 0.0
         if share <= RESTING:
             return ()
@@ -226,7 +226,7 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
     """Compute the five steps of one block in NumPy from its taps q, k (after RoPE, if there is one) and v."""
     config, block = lm.config, f"blocks.{layer}.attn"
     query, key = _queries_and_keys(config)
-    group = config.n_head // config.n_kv_head  # query heads h * group and following share key-value head h
+    group = config.n_head // config.n_kv_head  # so many query heads share one key-value head
     q = trace[f"{block}.{query}"]
     k, v = (np.repeat(trace[f"{block}.{name}"], group, axis=1) for name in (key, "v"))
     scores = np.einsum("qhd,khd->hqk", q, k, optimize=True) / np.float32(np.sqrt(config.head_dim))

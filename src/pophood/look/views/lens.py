@@ -24,7 +24,7 @@ from pophood.sampling.softmax import log_sum_exp
 from pophood.table import Table, count
 
 ROWS = 64  # logit rows held at once: 13 MB at GPT-2's vocabulary
-MOST_POSITIONS = 32  # most columns of the map; of a longer text, some positions are left out
+MOST_POSITIONS = 32  # most columns of the map; for a longer text, some positions are left out
 FEW = 8  # most positions whose guesses fit on a terminal
 
 
@@ -66,7 +66,7 @@ class LensView(View):
 
     @property
     def before(self) -> str:
-        """The text up to the position, in quotes; of a part of it only the tokens are known."""
+        """The text up to the position, in quotes; unless that is the whole text, joined from its tokens."""
         tokens = self.source.tokens
         whole = self.position + 1 == len(tokens)
         return quoted_end(self.source.text if whole else "".join(tokens[: self.position + 1]))

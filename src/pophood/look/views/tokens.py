@@ -85,7 +85,7 @@ class TokensView(View):
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
-        """Return `tokens` and `comparison`, in the other order for several texts."""
+        """Return `tokens` and `comparison`; for several texts, `comparison` comes first."""
         if len(self.cuts) == 1:
             return {"tokens": _token_table(self.cuts[0]), "comparison": self._comparison()}
         rows = tuple((cut.label, *row) for cut in self.cuts for row in _token_table(cut).rows)
