@@ -60,6 +60,11 @@ def harmless(*names: str) -> dict[str, Key]:
     return dict.fromkeys(names, HARMLESS)
 
 
+def only(values: tuple[object, ...], why: str, *names: str) -> dict[str, Key]:
+    """Return table entries for keys that are refused unless they have one of these values."""
+    return dict.fromkeys(names, Only(values, why))
+
+
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 GGUF_PLACE = "GGUF metadata"  # begins the name of every place that is not a text file
 

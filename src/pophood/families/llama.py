@@ -14,13 +14,12 @@ from pophood.config import Limit, ModelConfig, Rope
 from pophood.errors import BadFile, Unsupported
 from pophood.families import standard
 from pophood.families.family import Family, Fields, TensorName
-from pophood.families.keys import Key, Only, Used, choice, count, flag, harmless, per_block, real, words
+from pophood.families.keys import Key, Used, choice, count, flag, harmless, only, per_block, real, words
 from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
 
 WINDOW = Used("sliding_window", count(1 << 30), null=True)
 GGUF_WINDOW = Used("sliding_window", count(1 << 30, least=0))  # 0 means none, as in llama.cpp
-UNSCALED = Only((1,), "scaling is not computed")
-UNCAPPED = Only((0,), "capping is not computed")
+_UNSCALED = "scaling is not computed"
 _ATTENTION = ("full_attention", "sliding_attention")
 
 # Keys in the config.json of every such decoder; Llama and the Qwens add their own.
@@ -42,10 +41,8 @@ DECODER_HF_KEYS: dict[str, Key] = {
     **harmless("max_sequence_length"),  # the length that Llama 1 was trained on; transformers never read it
     **harmless("attention_dropout", "initializer_range"),
     # Factors of other families; 1 changes nothing.
-    **dict.fromkeys(
-        ("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"), UNSCALED
-    ),
-    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), UNCAPPED),
+    **only((1,), _UNSCALED, "logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"),
+    **only((0,), "capping is not computed", "attn_logit_softcapping", "final_logit_softcapping"),
 }
 
 LLAMA_HF_KEYS: dict[str, Key] = {
@@ -219,7 +216,7 @@ MISTRAL = replace(
     hf_keys={
         **DECODER_HF_KEYS,
         "sliding_window": WINDOW,
-        "attention_bias": Only((False,), "Mistral has no such bias"),
+        **only((False,), "Mistral has no such bias", "attention_bias"),
     },
     hf_defaults={**HF_DEFAULTS, "n_positions": 131_072, "n_kv_head": 8, "sliding_window": 4_096},
     gguf_keys={},

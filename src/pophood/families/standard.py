@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pophood.config import ModelConfig
-from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, real
+from pophood.families.keys import HARMLESS, Key, Only, Used, count, flag, harmless, only, real
 
 # Each limit is several times that of the largest published model. A file that claims more is lying, and
 # refusing it here keeps all later sums and tables small.
@@ -29,7 +29,7 @@ DAMAGED = "the configuration is damaged"
 _OWN_CODE = "the model needs Python code of its own, which pophood never runs"
 _PACKED = "otherwise the matrices are packed in another format"
 _ATTENTIONS = ("eager", "sdpa", "flash_attention_2")  # implementations of the same attention
-_CAPPED = "capped scores are not computed"
+_DECODERS = "only decoders are computed"
 _NOT_CAUSAL = "otherwise a position sees later ones"
 
 # Keys that transformers (4 and 5) writes into any config.json, and that other tools leave there.
@@ -59,25 +59,17 @@ GENERIC_HF_KEYS: dict[str, Key] = {
     **harmless("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
     **harmless("remove_invalid_values", "exponential_decay_length_penalty", "epsilon_cutoff", "eta_cutoff"),
     # Refused unless they have their default.
-    "auto_map": Only(({},), _OWN_CODE),
-    "custom_pipelines": Only(({},), _OWN_CODE),
-    "_attn_implementation": Only(_ATTENTIONS, _OWN_CODE),
-    "attn_implementation": Only(_ATTENTIONS, _OWN_CODE),
-    "trust_remote_code": Only((False,), _OWN_CODE),
-    "_attn_implementation_internal": Only((), _OWN_CODE),
-    "_experts_implementation_internal": Only((), _OWN_CODE),
+    **only(({},), _OWN_CODE, "auto_map", "custom_pipelines"),
+    **only(_ATTENTIONS, _OWN_CODE, "_attn_implementation", "attn_implementation"),
+    **only((False,), _OWN_CODE, "trust_remote_code"),
+    **only((), _OWN_CODE, "_attn_implementation_internal", "_experts_implementation_internal"),
     # Unless they are empty, `_refuse_packed` refuses these first.
-    "quantization": Only(({},), _PACKED),
-    "quantization_config": Only(({},), _PACKED),
-    "compression_config": Only(({},), _PACKED),
-    "is_encoder_decoder": Only((False,), "only decoders are computed"),
-    "add_cross_attention": Only((False,), "only decoders are computed"),
-    "cross_attention_hidden_size": Only((), "only decoders are computed"),
-    "tie_encoder_decoder": Only((False,), "only decoders are computed"),
-    "is_causal": Only((True,), _NOT_CAUSAL),
-    "use_bidirectional_attention": Only((False,), _NOT_CAUSAL),
-    "pruned_heads": Only(({},), "blocks that differ are not computed"),
-    "per_layer_config": Only(({},), "blocks that differ are not computed"),
+    **only(({},), _PACKED, "quantization", "quantization_config", "compression_config"),
+    **only((False,), _DECODERS, "is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder"),
+    **only((), _DECODERS, "cross_attention_hidden_size"),
+    **only((True,), _NOT_CAUSAL, "is_causal"),
+    **only((False,), _NOT_CAUSAL, "use_bidirectional_attention"),
+    **only(({},), "blocks that differ are not computed", "pruned_heads", "per_layer_config"),
 }
 
 # Not a key in the file: in most files the token matrix gives the size of the vocabulary.
@@ -94,16 +86,13 @@ GENERIC_GGUF_KEYS: dict[str, Key] = {
     "attention.max_alibi_bias": Only((0,), "positions by bias are not computed"),
     "attention.clamp_kqv": Only((0,), "clamping is not computed"),
     "use_parallel_residual": Only((False,), "attention and feed-forward are computed one after the other"),
-    "expert_count": Only((0,), "mixtures of experts are not computed"),
-    "expert_used_count": Only((0,), "mixtures of experts are not computed"),
+    **only((0,), "mixtures of experts are not computed", "expert_count", "expert_used_count"),
     # Only used by mixtures of experts, which the two keys above refuse.
     **harmless("expert_feed_forward_length", "expert_gating_func", "expert_weights_norm"),
-    "expert_weights_scale": HARMLESS,
+    **harmless("expert_weights_scale"),
     # Factors of other families; these values change nothing (0 is "off" in llama.cpp).
-    **dict.fromkeys(
-        ("logit_scale", "embedding_scale", "residual_scale"), Only((0, 1), "scaling is not computed")
-    ),
-    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), Only((0,), _CAPPED)),
+    **only((0, 1), "scaling is not computed", "logit_scale", "embedding_scale", "residual_scale"),
+    **only((0,), "capped scores are not computed", "attn_logit_softcapping", "final_logit_softcapping"),
     "pooling_type": Only((0,), "pooled embeddings are not computed"),
     "tensor_data_layout": Only(("", "Meta AI original pth"), "the order of the rows would be unknown"),
 }

@@ -249,12 +249,11 @@ class _GGUFReader:
         lengths = [self.length(entry) for entry in entries]
         self.check_places(entries, lengths, self.size - begin, alignment)
         data = self.bytes[begin:]
-        return {
-            entry.name: Tensor(
-                entry.name, GGML_TYPES[entry.type], entry.shape, data[entry.offset : entry.offset + length]
-            )
-            for entry, length in zip(entries, lengths, strict=True)
-        }
+        pairs = zip(entries, lengths, strict=True)
+        tensors = [
+            Tensor(e.name, GGML_TYPES[e.type], e.shape, data[e.offset : e.offset + n]) for e, n in pairs
+        ]
+        return {tensor.name: tensor for tensor in tensors}
 
     def entry(self, index: int) -> _TensorInfo:
         name = self.string(f"the name of tensor {index}", MAX_NAME_BYTES)

@@ -222,11 +222,8 @@ def _bias(s: SamplingSettings) -> ChainStep | None:
 
 
 def _penalties(s: SamplingSettings) -> ChainStep | None:
-    parts = (
-        ("repetition", s.repetition_penalty),
-        ("presence", s.presence_penalty),
-        ("frequency", s.frequency_penalty),
-    )
+    values = (s.repetition_penalty, s.presence_penalty, s.frequency_penalty)
+    parts = zip(("repetition", "presence", "frequency"), values, strict=True)
     active = [f"{name} {value:g}" for name, value in parts if value != RANGES[f"{name}_penalty"].off]
     if not active or s.penalty_window == 0:
         return None
@@ -234,15 +231,7 @@ def _penalties(s: SamplingSettings) -> ChainStep | None:
     def apply(left: Candidates, context: StepContext) -> Candidates:
         used, counts = np.unique(penalties.last(context.history, s.penalty_window), return_counts=True)
         places, present = left.where(used)
-        changed = penalties.penalise(
-            left.logits,
-            places,
-            counts[present],
-            s.repetition_penalty,
-            s.presence_penalty,
-            s.frequency_penalty,
-        )
-        return Candidates(left.ids, changed)
+        return Candidates(left.ids, penalties.penalise(left.logits, places, counts[present], *values))
 
     reach = "all tokens" if s.penalty_window < 0 else f"last {s.penalty_window}"
     return ChainStep("penalties", f"penalties ({', '.join(active)}; {reach})", apply)

@@ -13,20 +13,8 @@ from dataclasses import dataclass
 # Control tokens that end a turn by their publishers' convention; GGUF files seldom name them in a key.
 END_NAMES = frozenset(
     {
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<|im_end|>",
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|end|>",
-        "<end_of_turn>",
-        "</s>",
-        "<EOT>",
-        "_<EOT>",
-        "[EOT]",
-        "[EOS]",
-        "<eos>",
-        "<end_of_utterance>",
+        *("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>"),
+        *("<end_of_turn>", "<end_of_utterance>", "</s>", "<eos>", "[EOS]", "<EOT>", "_<EOT>", "[EOT]"),
         "<\uff5cend\u2581of\u2581sentence\uff5c>",
     }
 )

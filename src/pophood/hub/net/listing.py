@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pophood.errors import BadFile, BadInput, NotFound, Unsupported
 from pophood.formats.parts import Part, one_of_each, part_of
 from pophood.formats.sniff import BESIDE, INDEX, WEIGHTS
+from pophood.hub.cache import COMMIT
 from pophood.hub.names import check_revision, is_repo_file
 from pophood.hub.net.connect import ProxyFailed, Unreachable
 from pophood.hub.net.web import Answer, Web, with_attempts
@@ -24,22 +25,13 @@ from pophood.system import size_text
 LIST_ATTEMPTS = 3  # fewer than for a file: the user is waiting, and no bytes have been fetched yet
 MAX_LIST_BYTES = 32 << 20
 MAX_FILE_BYTES = 1 << 42
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "encoder.json",
-    "vocab.bpe",
-    "chat_template.jinja",
-    "chat_template.json",
+    *("config.json", "generation_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "encoder.json", "vocab.bpe"),
+    *("chat_template.jinja", "chat_template.json"),
 )
 
 
