@@ -70,9 +70,8 @@ class Rope:
         longest = np.float32(self.original_context / self.low_freq_factor)
         shortest = np.float32(self.original_context / self.high_freq_factor)
         turns = np.float32(self.original_context) / wavelength
-        smooth = (turns - np.float32(self.low_freq_factor)) / np.float32(
-            self.high_freq_factor - self.low_freq_factor
-        )
+        span = np.float32(self.high_freq_factor - self.low_freq_factor)
+        smooth = (turns - np.float32(self.low_freq_factor)) / span
         smooth = np.clip(smooth, 0, 1)  # 0 and 1 are the wavelengths that are not blended
         factor = np.float32(self.factor)
         between = np.float32(1.0) / ((np.float32(1.0) - smooth) / factor + smooth)

@@ -223,11 +223,11 @@ def _mismatch(missing: list[str], left: list[str], config: ModelConfig, output_a
     return f"tensors and configuration disagree: {'; '.join(parts)}: {advice}"
 
 
-def listed(names: Iterable[str], most: int = 4) -> str:
+def listed(names: Iterable[str]) -> str:
     """List the first few names for a message: `listed("abcdef") == "'a', 'b', 'c', 'd' and 2 more"`."""
     names = list(names)
-    shown = ", ".join(short(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+    shown = ", ".join(short(name) for name in names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4:,} more"
 
 
 def _source(

@@ -85,21 +85,21 @@ def write_safetensors(
     return plan.total
 
 
-def stream_safetensors(write: Write, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> int:
+def stream_safetensors(write: Write, tensors: Tensors) -> int:
     """Pass the bytes of a file to `write` (such as a hash's `update`) piece by piece; return their number.
 
     >>> import hashlib
     >>> stream_safetensors(hashlib.sha256().update, {"x": ("F32", np.zeros(2, np.float32))})
     72
     """
-    plan = _plan(tensors, metadata)
+    plan = _plan(tensors)
     plan.write(write)
     return plan.total
 
 
-def size_of(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> int:
+def size_of(tensors: Tensors) -> int:
     """Return the bytes that the file will have; no tensor is computed."""
-    return _plan(tensors, metadata).total
+    return _plan(tensors).total
 
 
 def room(path: Path, needed: int) -> None:
@@ -134,7 +134,7 @@ class _Plan:
             _write_tensor(write, name, tensor, wrote)
 
 
-def _plan(tensors: Tensors, metadata: Mapping[str, str] | None) -> _Plan:
+def _plan(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> _Plan:
     pending = _ordered(tensors)
     return _Plan(_header(pending, dict(metadata or {})), pending)
 

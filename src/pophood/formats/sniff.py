@@ -26,6 +26,7 @@ _INDEX_END = ".safetensors.index.json"
 BESIDE = ("adapter_", "mmproj", "optimizer", "imatrix", "training_args", "scheduler", "rng_state")
 _NO_WEIGHTS = (".json", ".jsonl", ".txt", ".md", ".jinja", ".model", ".py", ".sha256", ".yaml", ".yml")
 
+_CHECK = "check the path and its permissions"
 _ADVICE = (
     "use the .safetensors or .gguf file of the same model, or, if you trust its author, convert it with "
     'transformers: AutoModelForCausalLM.from_pretrained("FOLDER").save_pretrained("NEW")'
@@ -95,9 +96,7 @@ def _head(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{path}: there is no such file; check the path, or see `pophood list`") from None
     except OSError as error:
-        raise BadFile(
-            f"{path}: cannot be read as a file ({error.strerror}): check the path and its permissions"
-        ) from None
+        raise BadFile(f"{path}: cannot be read as a file ({error.strerror}): {_CHECK}") from None
 
 
 def _refusal(path: Path, what: str, dangerous: bool) -> Unsupported:
@@ -122,9 +121,7 @@ def find_weights(folder: str | PathLike[str]) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"{folder}: there is no such folder; check the path, or see `pophood list`") from None
     except OSError as error:
-        raise BadFile(
-            f"{folder}: cannot be listed ({error.strerror}): check the path and its permissions"
-        ) from None
+        raise BadFile(f"{folder}: cannot be listed ({error.strerror}): {_CHECK}") from None
     for name in (WEIGHTS, INDEX):
         if name in names:
             return confined(folder, name)

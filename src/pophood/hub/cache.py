@@ -40,8 +40,8 @@ def path_in(variable: str) -> Path | None:
     return Path(os.path.expandvars(value)).expanduser() if value else None
 
 
-def find_in_cache(name: ModelName, revision: str | None = None) -> Located | None:
-    """Return a complete model from the cache: of this revision, or else of main, or else the newest.
+def find_in_cache(name: ModelName) -> Located | None:
+    """Return a complete model from the cache: that of main, or else the newest.
 
     Only files that pophood reads count: a snapshot that holds just `pytorch_model.bin` is not a model here.
     """
@@ -50,7 +50,7 @@ def find_in_cache(name: ModelName, revision: str | None = None) -> Located | Non
     older = [name.text] if name.text in CATALOGUE else []  # "gpt2" was its address before 2024
     for repo in (name.repo, *older):
         folder = cache_folder() / f"models--{repo.replace('/', '--')}"
-        for snapshot in _snapshots(folder, revision):
+        for snapshot in _snapshots(folder):
             model = _complete_model(snapshot, name)
             if model is not None:
                 return model
@@ -69,7 +69,7 @@ def cached_models() -> Iterator[Located]:
         if model is not None:
             yield model
         elif name.repo is not None:
-            for snapshot in list(_snapshots(child, None))[:1]:
+            for snapshot in list(_snapshots(child))[:1]:
                 files = one_of_each(sorted(file.name for file in snapshot.glob("*.gguf")))
                 names = [ModelName(f"{repo}:{file}", repo, file) for file in files]
                 yield from (each for one in names if (each := _complete_model(snapshot, one)) is not None)
@@ -84,19 +84,16 @@ def _usable(folder: Path) -> bool:
     return fault is None
 
 
-def _snapshots(folder: Path, revision: str | None) -> Iterator[Path]:
+def _snapshots(folder: Path) -> Iterator[Path]:
     """Yield the snapshots to try, best first."""
     snapshots = folder / "snapshots"
-    if revision is not None and COMMIT.fullmatch(revision):
-        commit = revision
-    else:
-        try:
-            commit = (folder / "refs" / (revision or "main")).read_text("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            commit = ""
+    try:
+        commit = (folder / "refs" / "main").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        commit = ""
     if COMMIT.fullmatch(commit) and (snapshots / commit).is_dir():
         yield snapshots / commit
-    if revision is None and snapshots.is_dir():
+    if snapshots.is_dir():
         others = [path for path in snapshots.iterdir() if COMMIT.fullmatch(path.name) and path.name != commit]
         yield from sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
 

@@ -176,9 +176,8 @@ class LM:
             for token in lm.stream("Once upon a time"): print(token.text, end="")
         """
         ids = self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else prompt
-        return generate(
-            self.engine, self.bundle.tokenizer, ids, _generate_settings(settings), self._prefix, cancel
-        )
+        chosen = _generate_settings(settings)
+        return generate(self.engine, self.bundle.tokenizer, ids, chosen, self._prefix, cancel)
 
     def generate(self, prompt: Text, **settings: Any) -> Generation:
         """Continue a prompt until the sample ends; keywords as in `stream`.
@@ -228,9 +227,8 @@ class LM:
         tokenizer = self.bundle.tokenizer
         ids = encode_chat(tokenizer, self.chat_template, talk, **variables)
         defaults = {"max_tokens": None, "shown": tuple(thought_tags(tokenizer.specials))}
-        return generate(
-            self.engine, tokenizer, ids, _generate_settings(defaults | settings), self._prefix, cancel
-        )
+        chosen = _generate_settings(defaults | settings)
+        return generate(self.engine, tokenizer, ids, chosen, self._prefix, cancel)
 
     # ---- inside ----
 

@@ -260,9 +260,8 @@ def _dry(s: SamplingSettings) -> ChainStep | None:
         changed[places] -= np.array(list(cost.values()), dtype=np.float32)[present]
         return Candidates(left.ids, changed)
 
-    return ChainStep(
-        "dry", f"dry {s.dry_multiplier:g} (base {s.dry_base:g}, free {s.dry_allowed_length})", apply
-    )
+    words = f"dry {s.dry_multiplier:g} (base {s.dry_base:g}, free {s.dry_allowed_length})"
+    return ChainStep("dry", words, apply)
 
 
 def _filter(name: str, select: Callable[[Floats, Any], Ids]) -> Builder:
@@ -274,9 +273,8 @@ def _filter(name: str, select: Callable[[Floats, Any], Ids]) -> Builder:
         value = getattr(s, name)
         if value == allowed.off:
             return None
-        return ChainStep(
-            allowed.step, f"{name} {value:g}", lambda left, _: left.keep(select(left.logits, value))
-        )
+        words = f"{name} {value:g}"
+        return ChainStep(allowed.step, words, lambda left, _: left.keep(select(left.logits, value)))
 
     return build
 

@@ -70,7 +70,6 @@ class Tokenizer:
         *,
         replace_invalid: bool = False,
         parse_special: bool = False,
-        add_start: bool = True,
     ) -> tuple[list[int], int]:
         """Return the ids of UTF-8 bytes, and how many invalid sequences were replaced by U+FFFD.
 
@@ -89,7 +88,7 @@ class Tokenizer:
                 ) from error
             text = data.decode("utf-8", "replace")
             replaced = text.count("\ufffd") - data.count("\ufffd".encode())
-        return self.encode(text, parse_special=parse_special, add_start=add_start), replaced
+        return self.encode(text, parse_special=parse_special), replaced
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Return the ids of one text in which special tokens are given by id; no start tokens are added.
