@@ -41,29 +41,23 @@ class WordOrder:
     def rows_table(self) -> Table:
         """Return for each position the two tokens, and whether the input rows of block 0 are equal."""
         rows = zip(*self.tokens, self.same_row, strict=True)
-        return Table(
-            ("position", "first", "second", "same_row"),
-            tuple((position, *row) for position, row in enumerate(rows)),
-        )
+        numbered = tuple((position, *row) for position, row in enumerate(rows))
+        return Table(("position", "first", "second", "same_row"), numbered)
 
     def table(self) -> Table:
         """Return the measurements, with positions and with positions set to zero."""
-        here, gone = self.with_positions, self.without
         attention = "largest difference of block 0's attention at"
-        rows: list[tuple[str, object, object]] = [
-            (
-                f"rows before block 0 that both sentences have, of {len(self.same_row)}",
-                here.shared_rows,
-                gone.shared_rows,
-            ),
-            (f"{attention} a closing {STOP!r}", here.end, gone.end),
-        ]
+        measured = {
+            "shared_rows": f"rows before block 0 that both sentences have, of {len(self.same_row)}",
+            "end": f"{attention} a closing {STOP!r}",
+        }
         if self.inside is not None:
-            rows.append((f"{attention} {self.tokens[0][self.inside]!r}", here.inside, gone.inside))
-        rows.append(("largest magnitude of that attention", here.size, gone.size))
+            measured["inside"] = f"{attention} {self.tokens[0][self.inside]!r}"
+        measured["size"] = "largest magnitude of that attention"
+        pair = (self.with_positions, self.without)
         return Table(
             ("measured", "with_positions", "positions_set_to_zero"),
-            tuple(rows),
+            tuple((label, *(getattr(one, name) for one in pair)) for name, label in measured.items()),
             title=f"{self.sentences[0]!r} against {self.sentences[1]!r}",
             decimals={"with_positions": 6, "positions_set_to_zero": 6},
         )

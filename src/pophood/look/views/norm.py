@@ -75,13 +75,11 @@ class NormView(View):
 
     @property
     def alt(self) -> str:
-        what, spread = ("root mean square", np.sqrt(self.mean_squares))
-        if self.kind == "layer":
-            what, spread = "variance", self.variances
-        parts = [
-            f"{stage}: mean {_span(self.means[i])}, {what} {_span(spread[i])}"
-            for i, stage in enumerate(STAGES)
-        ]
+        what, spread = "variance", self.variances
+        if self.kind == "rms":
+            what, spread = "root mean square", np.sqrt(self.mean_squares)
+        measured = zip(STAGES, self.means, spread, strict=True)
+        parts = [f"{stage}: mean {_span(mean)}, {what} {_span(size)}" for stage, mean, size in measured]
         return f"The spread of the {self.before.shape[1]:,} features of each token. {'; '.join(parts)}."
 
     @property
@@ -102,15 +100,9 @@ class NormView(View):
 
     def tables(self) -> dict[str, Table]:
         """Return `statistics` (three rows per token) and `parameters` (the learned gain and shift)."""
+        measured = (self.means, self.variances, np.sqrt(self.mean_squares))
         rows = tuple(
-            (
-                position,
-                token,
-                stage,
-                float(self.means[i, position]),
-                float(self.variances[i, position]),
-                float(np.sqrt(self.mean_squares[i, position])),
-            )
+            (position, token, stage, *(float(values[i, position]) for values in measured))
             for position, token in enumerate(self.source.tokens)
             for i, stage in enumerate(STAGES)
         )
@@ -120,10 +112,9 @@ class NormView(View):
             (name, len(values), float(values.mean()), float(values.min()), float(values.max()))
             for name, values in learned
         )
+        title = f"over {self.before.shape[1]:,} features, token by token"
         return {
-            "statistics": Table(
-                columns, rows, title=f"over {self.before.shape[1]:,} features, token by token"
-            ),
+            "statistics": Table(columns, rows, title=title),
             "parameters": Table(("learned", "numbers", "mean", "smallest", "largest"), parameters),
         }
 

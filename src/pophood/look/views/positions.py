@@ -73,14 +73,13 @@ class PositionsView(View):
 
     @property
     def alt(self) -> str:
-        config = self.config
         if self.learned is not None:
-            near = np.diagonal(self.learned.similarity, 1)
+            places, near = self.learned.places, np.diagonal(self.learned.similarity, 1)
             return (
-                f"Left: the {config.n_positions} position vectors along their first two singular vectors,"
+                f"Left: the {len(self.learned.curve)} position vectors along their first two singular vectors,"
                 f" joined in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of"
-                f" the variance. Right: cosine of every position with every other; positions"
-                f" {self._step} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
+                " the variance. Right: cosine of every position with every other; positions"
+                f" {places[1] - places[0]} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
             )
         assert self.rotary is not None
         return (
@@ -107,26 +106,20 @@ class PositionsView(View):
     def facts(self) -> str:
         """The sizes as the talk lists them."""
         config = self.config
+        matrix = shape_text((config.n_positions, config.n_embd)) if self.learned else "none (rotary)"
         lines = [f"Context window: {config.n_positions}", f"Embedding dimension: {config.n_embd}"]
-        matrix = "none (rotary)"
-        if self.learned is not None:
-            matrix = shape_text((config.n_positions, config.n_embd))
         return "\n".join([*lines, f"Position embedding matrix: {matrix}"])
 
     def tables(self) -> dict[str, Table]:
         """Return `facts`, `order`, `rows`, and `curve` or `frequencies` and `distances`."""
         config = self.config
-        facts: list[tuple[str, int]] = [
-            ("Context window", config.n_positions),
-            ("Embedding dimension", config.n_embd),
-        ]
+        facts = [("Context window", config.n_positions), ("Embedding dimension", config.n_embd)]
         tables = {"order": self.order.table(), "rows": self.order.rows_table()}
         if self.learned is not None:
-            shares = zip("first second third".split(), self.learned.explained, strict=False)  # noqa: SIM905
-            title = ", ".join(f"{name} {share:.1%}" for name, share in shares) + " of the variance"
-            rows = tuple((i, *map(float, row)) for i, row in enumerate(self.learned.curve))
-            columns = ("position", *("first", "second", "third")[: self.learned.curve.shape[1]])
-            tables["curve"] = Table(columns, rows, title=title)
+            shares = dict(zip(("first", "second", "third"), self.learned.explained, strict=False))
+            title = ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) + " of the variance"
+            rows = tuple((i, *row) for i, row in enumerate(self.learned.curve.tolist()))
+            tables["curve"] = Table(("position", *shares), rows, title=title)
             facts += [("Rows of the position matrix", config.n_positions), ("Columns", config.n_embd)]
         if self.rotary is not None:
             tables |= {"frequencies": _frequencies(self.rotary), "distances": _distances(self.rotary)}
@@ -167,11 +160,6 @@ class PositionsView(View):
             Heat("Similarity of positions", values, labels, labels, -1.0, 1.0, "cosine", True),
         )
 
-    @property
-    def _step(self) -> int:
-        assert self.learned is not None
-        return int(self.learned.places[1] - self.learned.places[0])
-
 
 def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
     """Show how the model encodes positions, and what two sentences of the same words lose without them.
@@ -180,13 +168,10 @@ def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
 
     Raises BadInput unless the two sentences are the same tokens in a different order.
     """
-    config = lm.config
-    compared = compare(lm, sentences)
-    if config.rope is None:
-        return PositionsView(
-            ViewSource.of(lm), config, compared, _learned(lm.weights["embed.position"]), None
-        )
-    return PositionsView(ViewSource.of(lm), config, compared, None, _rotary(lm, sentences[0]))
+    order = compare(lm, sentences)
+    learned = _learned(lm.weights["embed.position"]) if lm.config.rope is None else None
+    rotary = _rotary(lm, sentences[0]) if learned is None else None
+    return PositionsView(ViewSource.of(lm), lm.config, order, learned, rotary)
 
 
 def _learned(matrix: NDArray[np.float32]) -> Learned:
