@@ -95,7 +95,7 @@ def test_what_differs_is_said(program: Program, talker: Path) -> None:
     [
         (("--page", "99"), f"there is no page 99: there are 1 to {PAGES}"),
         (("--page", "1", "--from", "2"), "give one of them"),
-        (("--language", "xx"), "there is: en"),
+        (("--language", "xx"), "the languages are: en"),
         (("--notebook", "no/such/x.ipynb"), "does not exist"),
     ],
 )

@@ -66,7 +66,7 @@ def test_three_rows_per_token(small: pophood.LM) -> None:
 
 
 def test_refusals_list_what_exists(small: pophood.LM) -> None:
-    with pytest.raises(BadInput, match=r"'ln_3': there are ln_1, ln_2, final"):
+    with pytest.raises(BadInput, match=r"'ln_3'; the norms are ln_1, ln_2, final"):
         look.norm(small, PROMPT, which="ln_3")
     with pytest.raises(BadInput, match=r"no layer 4: .* has layers 0\.\.3"):
         look.norm(small, PROMPT, layer=4)

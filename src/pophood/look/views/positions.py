@@ -76,7 +76,7 @@ class PositionsView(View):
         if self.learned is not None:
             places, near = self.learned.places, np.diagonal(self.learned.similarity, 1)
             return (
-                f"Left: the {len(self.learned.curve)} position vectors along their first two singular vectors,"
+                f"Left: the {len(self.learned.curve)} position vectors along the first two singular vectors,"
                 f" joined in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of"
                 " the variance. Right: cosine of every position with every other; positions"
                 f" {places[1] - places[0]} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
