@@ -45,9 +45,7 @@ KEYS: dict[str, Key] = {
     # From ms-swift: the type of the adapter during training, and learning rates of LoRA+.
     **harmless("lora_dtype", "lorap_lr_ratio", "lorap_emb_lr"),
     "init_lora_weights": Only((True, False, "gaussian", "eva", "orthogonal"), _REWRITES),
-    "loftq_config": Only(({},), _REWRITES),
-    "corda_config": Only(({},), _REWRITES),
-    "lora_ga_config": Only(({},), _REWRITES),
+    **dict.fromkeys(("loftq_config", "corda_config", "lora_ga_config"), Only(({},), _REWRITES)),
     "bias": Only(("none",), "biases are not adapted"),
     "modules_to_save": Only(([],), "the folder has whole modules: merge it with PEFT"),
     "layer_replication": Only(([],), "blocks are not repeated"),

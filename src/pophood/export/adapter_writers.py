@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,8 @@ def write_adapter_gguf(path: Path, adapter: Adapter, config: ModelConfig) -> dic
         outputs = permute_rope_rows(b, config.head_dim) if f"{name}.weight" in permuted else b
         scaled = outputs if factor == 1 else (outputs * np.float64(factor)).astype(np.float32)
         for half, values in zip(HALVES, (a, scaled), strict=True):
-            data = encode("F32", values, name)
-            encoded.append(EncodedTensor(f"{name}.weight{half}", "F32", values.shape, lambda d=data: d))  # type: ignore[misc]
+            make = partial(encode, "F32", values, name)
+            encoded.append(EncodedTensor(f"{name}.weight{half}", "F32", values.shape, make))
     metadata = {
         "general.architecture": ARCHITECTURES.get(config.architecture, config.architecture),
         "general.type": "adapter",

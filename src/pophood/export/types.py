@@ -17,7 +17,6 @@ from pophood.errors import BadInput
 
 FOLDER_TYPES = ("f32", "f16", "bf16")
 GGUF_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
-_WHOLE = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _WIDTH = {"f32": 4, "f16": 2, "bf16": 2}
 
 
@@ -53,7 +52,8 @@ def types_of_base(weights: StoredTypes, shapes: Mapping[str, tuple[int, ...]]) -
 
     The label is that of most bytes.
     """
-    own = {name: _WHOLE.get(weights.stored_type(name), "f32") for name in shapes}
+    kinds = {name: weights.stored_type(name).lower() for name in shapes}
+    own = {name: kind if kind in _WIDTH else "f32" for name, kind in kinds.items()}
     sizes: Counter[str] = Counter()
     for name, shape in shapes.items():
         sizes[own[name]] += math.prod(shape) * _WIDTH[own[name]]

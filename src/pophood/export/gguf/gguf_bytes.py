@@ -86,9 +86,7 @@ def _write_tensor(
         file.write(piece)
         if wrote is not None:
             wrote(tensor.name, piece)
-    padding = _up(tensor.nbytes) - tensor.nbytes
-    if padding:
-        file.write(bytes(padding))
+    file.write(bytes(_up(tensor.nbytes) - tensor.nbytes))
 
 
 def _header(metadata: Mapping[str, Any], tensors: Sequence[EncodedTensor]) -> list[bytes]:

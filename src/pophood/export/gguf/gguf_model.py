@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pophood.adapters.adapter import Floats
 from pophood.config import ModelConfig
 from pophood.export.gguf.gguf_bytes import EncodedTensor, write_gguf
 from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
@@ -52,33 +55,27 @@ def write_model(
     """
     keys, notes = tokenizer_keys(bundle, template)
     metadata = _general(bundle, types.label) | architecture_keys(bundle.config) | keys
-    plans = [
-        (tensor, stored_type(tensor, types.of(*tensor.parts)))
-        for tensor in file_tensors(bundle.config, "gguf")
-    ]
-    hashes = {tensor.name: hashlib.sha256() for tensor, _ in plans}
-    done: list[str] = []
-
-    def make(tensor: FileTensor, type_: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        if progress is not None:
-            progress(len(done), len(plans))
-        done.append(tensor.name)
-        return encode(type_, tensor.values(merged), tensor.name)
-
-    encoded = [
-        EncodedTensor(tensor.name, type_, tensor.shape, lambda t=tensor, k=type_: make(t, k))  # type: ignore[misc]
-        for tensor, type_ in plans
+    plans: list[tuple[str, str, tuple[int, ...], Callable[[], Floats]]] = [
+        (one.name, stored_type(one, types.of(*one.parts)), one.shape, partial(one.values, merged))
+        for one in file_tensors(bundle.config, "gguf")
     ]
     divisors = rotary_divisors(bundle.config)
     if divisors is not None:
-        hashes["rope_freqs.weight"] = hashlib.sha256()
-        encoded.append(
-            EncodedTensor(
-                "rope_freqs.weight", "F32", divisors.shape, lambda: encode("F32", divisors, "rope_freqs")
-            )
-        )
-    write_gguf(path, metadata, encoded, lambda name, piece: hashes[name].update(piece))
-    return {name: digest.hexdigest() for name, digest in hashes.items()}, notes + _notes(bundle.config)
+        plans.append(("rope_freqs.weight", "F32", divisors.shape, lambda: divisors))
+    done: dict[str, Any] = {}
+
+    def make(name: str, type_: str, values: Callable[[], Floats]) -> NDArray[np.uint8]:
+        if progress is not None:
+            progress(len(done), len(plans))
+        done[name] = hashlib.sha256()
+        return encode(type_, values(), name)
+
+    encoded = [
+        EncodedTensor(name, type_, shape, partial(make, name, type_, values))
+        for name, type_, shape, values in plans
+    ]
+    write_gguf(path, metadata, encoded, lambda name, piece: done[name].update(piece))
+    return {name: digest.hexdigest() for name, digest in done.items()}, notes + _notes(bundle.config)
 
 
 def stored_type(tensor: FileTensor, kind: str) -> str:

@@ -6,6 +6,7 @@ refused by name.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from typing import Any
 
@@ -130,11 +131,10 @@ def _llama3_of(rope: Rope, head_dim: int) -> Rope:
     """
     wanted = rope.frequencies(head_dim)
     factor = float(max(rope.divisors or (1.0,)))
-    for context in _CONTEXTS:
-        for low, high in ((1.0, 4.0), (1.0, 8.0), (2.0, 4.0)):
-            candidate = Rope(rope.theta, "llama3", factor, low, high, context)
-            if np.array_equal(candidate.frequencies(head_dim), wanted):
-                return candidate
+    for context, (low, high) in itertools.product(_CONTEXTS, ((1.0, 4.0), (1.0, 8.0), (2.0, 4.0))):
+        candidate = Rope(rope.theta, "llama3", factor, low, high, context)
+        if np.array_equal(candidate.frequencies(head_dim), wanted):
+            return candidate
     raise Unsupported(
         "the file stretches rotary positions by divisors (rope_freqs.weight) that no llama3 parameters give,"
         " and config.json cannot express them: export it as GGUF"

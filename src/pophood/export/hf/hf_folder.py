@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from pophood.export.hf.hf_tokenizer import write_tokenizer
 from pophood.export.merged import Merged
 from pophood.export.quantise import to_bfloat16, widened
 from pophood.export.types import Types
-from pophood.families.naming import file_tensors
+from pophood.families.naming import FileTensor, file_tensors
 from pophood.formats.safetensors_write import Pending, write_safetensors
 from pophood.model.bundle import Bundle
 from pophood.system import atomic_write
@@ -57,26 +58,17 @@ def write_weights(
     tensors = file_tensors(merged.config, "safetensors")
     done: dict[str, Any] = {}
 
-    def make(tensor_name: str) -> NDArray[Any]:
+    def make(tensor: FileTensor) -> NDArray[Any]:
         if progress is not None:
             progress(len(done), len(tensors))
-        done[tensor_name] = hashlib.sha256()
-        tensor = by_name[tensor_name]
-        return narrowed(tensor.values(merged), types.of(*tensor.parts), tensor_name)
+        done[tensor.name] = hashlib.sha256()
+        return narrowed(tensor.values(merged), types.of(*tensor.parts), tensor.name)
 
-    def wrote(name: str, piece: memoryview) -> None:
-        done[name].update(piece)
-
-    by_name = {tensor.name: tensor for tensor in tensors}
     pending = {
-        tensor.name: Pending(
-            types.of(*tensor.parts).upper(),
-            tensor.shape,
-            lambda name=tensor.name: make(name),  # type: ignore[misc]
-        )
+        tensor.name: Pending(types.of(*tensor.parts).upper(), tensor.shape, partial(make, tensor))
         for tensor in tensors
     }
-    write_safetensors(path, pending, {"format": "pt"}, wrote=wrote)
+    write_safetensors(path, pending, {"format": "pt"}, wrote=lambda name, piece: done[name].update(piece))
     return {name: digest.hexdigest() for name, digest in done.items()}
 
 
@@ -87,16 +79,11 @@ def narrowed(values: Floats, kind: str, name: str) -> NDArray[Any]:
     """
     if kind == "f32":
         return values
-    if kind == "bf16":
-        bits = to_bfloat16(values)
-        beyond = np.isinf(widened(bits)) & np.isfinite(values)
-        ends, other = "3.39e38", "f32"
-    else:
-        with np.errstate(over="ignore"):
-            bits = values.astype(np.float16)
-        beyond = np.isinf(bits) & np.isfinite(values)
-        ends, other = "65,504", "f32 or bf16"
-    if beyond.any():
+    with np.errstate(over="ignore"):
+        bits: NDArray[Any] = to_bfloat16(values) if kind == "bf16" else values.astype(np.float16)
+    infinite = np.isinf(widened(bits) if kind == "bf16" else bits)
+    if (infinite & np.isfinite(values)).any():
+        ends, other = ("3.39e38", "f32") if kind == "bf16" else ("65,504", "f32 or bf16")
         raise Unsupported(
             f"tensor {name} holds {float(np.abs(values).max()):g}; {kind} ends at {ends}: choose --type"
             f" {other}"

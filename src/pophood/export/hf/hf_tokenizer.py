@@ -42,8 +42,7 @@ def write_tokenizer(bundle: Bundle, folder: Path, template: str | None) -> list[
     if bundle.file_format == "safetensors":
         _copy(source_folder(bundle), folder)
     else:
-        metadata = source_metadata(bundle)
-        _write_json(folder / "tokenizer.json", tokenizer_json(metadata, bundle))
+        _write_json(folder / "tokenizer.json", tokenizer_json(source_metadata(bundle), bundle))
         _write_json(folder / "tokenizer_config.json", _settings(bundle))
         _write_json(folder / "generation_config.json", generation_json(bundle))
         notes.append("tokenizer.json was written from the GGUF file's vocabulary")
@@ -91,10 +90,7 @@ def tokenizer_json(metadata: Mapping[str, Any], bundle: Bundle) -> dict[str, Any
         {
             "id": id_,
             "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
+            **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
             "special": id_ in specials,
         }
         for id_, token in enumerate(tokens)
@@ -127,13 +123,8 @@ def _starts(bundle: Bundle, tokens: list[str]) -> dict[str, Any] | None:
 def _bpe(tokens: list[str], merges: list[tuple[str, str]], **options: Any) -> dict[str, Any]:
     return {
         "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+        **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
         **options,
         "vocab": {token: id_ for id_, token in enumerate(tokens)},
         "merges": [list(pair) for pair in merges],
