@@ -24,7 +24,7 @@ ATTEMPTS = {
 }
 HARNESS = """
 import sys
-from pophood.cli.screens.offline import Guard
+from pophood.cli.commands.doctor import Guard
 guard = Guard()
 sys.addaudithook(guard)
 try:

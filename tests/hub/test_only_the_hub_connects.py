@@ -43,7 +43,7 @@ def importers(modules: set[str]) -> set[str]:
 def test_two_files_import_the_network_and_one_starts_a_program() -> None:
     allowed = {"hub/net/connect.py", "hub/net/web.py"}
     assert {name for name in importers(NETWORK) if not name.startswith("serve/")} <= allowed | {
-        "cli/screens/offline.py"
+        "cli/commands/doctor.py"
     }
     assert allowed <= importers(NETWORK)
     assert {name for name in importers(CHILDREN) if name.startswith("hub/")} == {"hub/pip_fetch.py"}

@@ -126,10 +126,8 @@ def explain(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pophood"
         return error.exit_code, f"{_sentence(error.format_message())} See `{path} --help`"
-    if isinstance(error, BadInput):
-        return ASKED_WRONGLY, str(error)
     if isinstance(error, PophoodError):
-        return FAILED, str(error)
+        return (ASKED_WRONGLY if isinstance(error, BadInput) else FAILED), str(error)
     if isinstance(error, MemoryError):
         return FAILED, "the memory is used up: close other programs, or take a smaller model or --context"
     if isinstance(error, OSError):
@@ -166,16 +164,15 @@ def _welcome(console: Console) -> None:
 
     choice = hub.default_choice()
     here = f"Model here: {choice.name} ({choice.why})" if choice else "No model is here yet; run takes one."
+    examples = {
+        "pophood demo": "what a language model does, in ten seconds",
+        'pophood run "The capital of Spain is"': "continue a text",
+        "pophood chat": "talk with a chat model",
+        "pophood show": "facts and figures of the model",
+        "pophood doctor": "is this machine ready?",
+    }
     console.out(f"pophood {version('pophood')}: run a language model on this computer, and look inside it")
-    console.out(here)
-    console.out()
-    for example, words in (
-        ("pophood demo", "what a language model does, in ten seconds"),
-        ('pophood run "The capital of Spain is"', "continue a text"),
-        ("pophood chat", "talk with a chat model"),
-        ("pophood show", "facts and figures of the model"),
-        ("pophood doctor", "is this machine ready?"),
-    ):
+    console.out(f"{here}\n")
+    for example, words in examples.items():
         console.out(f"  {example:<39} {words}")
-    console.out()
-    console.out("All commands: pophood --help")
+    console.out("\nAll commands: pophood --help")

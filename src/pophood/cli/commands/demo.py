@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pophood.cli.app import INTERRUPTED, QUESTION
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, verb
 from pophood.cli.page import percent
-from pophood.cli.screens.generation import Finished, generate
+from pophood.cli.screens.generation import RunResult, generate
 from pophood.cli.session import open_model, this_command
 from pophood.cli.terminal.console import Console, visible
 from pophood.cli.terminal.outputs import Outputs, completion
@@ -63,8 +63,8 @@ class Demo:
     """The results of the demo: one text generated alone, and ten as a batch."""
 
     lm: LM
-    alone: Finished
-    ten: Finished
+    alone: RunResult
+    ten: RunResult
 
     @property
     def interrupted(self) -> bool:
@@ -96,12 +96,14 @@ def show_demo(console: Console, choice: ModelChoice, *, silent: bool = False) ->
         console.out(f"Prompt: {PROMPT}\n")
     ten = _run(console, lm, samples=SAMPLES, silent=silent)
     if not silent and not ten.interrupted:
-        blocks = (*_tables(lm, first_words(ten.outputs)), _speed_text(alone, ten), _try_next(lm, choice))
+        commands = suggestions(this_command(), choice, chat=lm.chat_template is not None)
+        try_next = "\n  ".join(["Try next:", *map(visible, commands)])
+        blocks = (*_tables(lm, first_words(ten.outputs)), _speed_text(alone, ten), try_next)
         console.paint("\n" + "\n\n".join(blocks) + "\n")
     return Demo(lm, alone, ten)
 
 
-def _run(console: Console, lm: LM, samples: int, silent: bool) -> Finished:
+def _run(console: Console, lm: LM, samples: int, silent: bool) -> RunResult:
     run = lm.stream(
         PROMPT,
         max_tokens=NEW_TOKENS,
@@ -158,17 +160,12 @@ def _tables(lm: LM, words: list[FirstWord]) -> tuple[str, str, str]:
     )
 
 
-def _speed_text(alone: Finished, ten: Finished) -> str:
+def _speed_text(alone: RunResult, ten: RunResult) -> str:
     return (
         f"Time: {seconds(alone.seconds)} (CPU) for one text of {count(alone.count, 'new token')}, "
         f"{alone.count / alone.seconds:.0f} tokens/s; the talk's: {TALK_SECONDS} s\n"
         f"All ten as one batch: {seconds(ten.seconds)}, {ten.count / ten.seconds:.0f} tokens/s"
     )
-
-
-def _try_next(lm: LM, choice: ModelChoice) -> str:
-    lines = suggestions(this_command(), choice, chat=lm.chat_template is not None)
-    return "\n  ".join(["Try next:", *map(visible, lines)])
 
 
 def suggestions(me: str, choice: ModelChoice, *, chat: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pophood import system
-from pophood.cli.app import DONE, FAILED, QUESTION
-from pophood.cli.options.shared import json_option, other_option, verb
-from pophood.cli.terminal.console import Console
+from pophood.cli.app import DONE, FAILED, INTERRUPTED, QUESTION
+from pophood.cli.options.shared import ModelChoice, json_option, other_option, verb
+from pophood.cli.terminal.console import Console, one_line
 from pophood.cli.terminal.tables import count
+from pophood.errors import PophoodError
 from pophood.system import size_text
 
 LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
@@ -24,6 +26,13 @@ TELLING = frozenset(
     "asimd asimddp i8mm bf16 sve".split()
 )
 MEASURED = 1 << 28  # bytes: larger than every cache, yet read ten times in half a second
+# Prefixes of audit events. "socket.__new__" is not an attempt: it only creates a socket.
+GUARDED = (
+    "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo",
+    "socket.gethostby", "socket.getnameinfo", "socket.getservby",
+    "urllib.", "http.", "ftplib.", "smtplib.", "imaplib.", "poplib.", "telnetlib.", "nntplib.", "webbrowser.",
+    "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile", "pty.spawn",
+)  # fmt: skip
 
 
 @verb()
@@ -39,8 +48,6 @@ def doctor_command(console: Console, prove_offline: bool, as_json: bool) -> int:
     Example: pophood doctor
     """
     if prove_offline:
-        from pophood.cli.screens.offline import prove
-
         return prove(console, as_json)
     facts = examine()
     console.result(facts, "\n".join(lines(facts)), as_json=as_json)
@@ -187,3 +194,62 @@ def try_it(models: Sequence[Mapping[str, Any]]) -> str:
     if not any(model["name"] == "smollm2" for model in models):
         return ""
     return f'Try: pophood chat -m smollm2 "{QUESTION}" --greedy'
+
+
+class Guard:
+    """An audit hook that records and refuses every event that could send data out of this process.
+
+    Python reports each connection, name look-up and child process to audit hooks before it happens (PEP 578),
+    so an attempt is noticed even if its caller hides the error. The engine's C++ code links no socket calls.
+    """
+
+    def __init__(self) -> None:
+        self.attempts: list[str] = []
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(GUARDED):
+            self.attempts.append(one_line(f"{event} {arguments!r}"[:300]))
+            raise PophoodError(f"a connection was attempted while all are forbidden: {event}")
+
+
+def prove(console: Console, as_json: bool) -> int:
+    """Run the demo under the guard, print connection attempts and open sockets, and return 0 without any.
+
+    Where the system lists the open files of a process, the sockets among them are counted.
+    """
+    from pophood.cli.commands.demo import show_demo
+
+    guard, inherited = Guard(), open_sockets()
+    sys.addaudithook(guard)  # a hook cannot be removed, so the process does nothing else
+    os.environ["POPHOOD_OFFLINE"] = "1"
+    choice = ModelChoice(offline=True)
+    failure: PophoodError | None = None
+    try:
+        demo = show_demo(console, choice, silent=as_json)
+    except PophoodError as error:
+        failure = error
+    else:
+        if demo.interrupted:
+            return INTERRUPTED
+    at_end = open_sockets()
+    sockets = None if at_end is None or inherited is None else len(at_end - inherited)
+    attempts = guard.attempts
+    known = "not listed by this system" if sockets is None else sockets or "none"
+    text = "\n  ".join([f"Connections attempted: {len(attempts) or 'none'}", *attempts])
+    facts = {"attempts": attempts, "open_sockets": sockets, "demo_ran": failure is None}
+    console.result(facts, f"{text}\nSockets open at the end: {known}", as_json=as_json)
+    if failure is not None:
+        raise failure
+    return 1 if attempts or sockets else 0
+
+
+def open_sockets() -> set[str] | None:
+    """Return the open sockets of this process; None if the system does not list open files."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        return None
+    found = set()
+    for entry in folder.iterdir():
+        with contextlib.suppress(OSError):  # the descriptor of this listing is closed by now
+            found.add(str(entry.readlink()))
+    return {name for name in found if name.startswith("socket:")}

@@ -59,7 +59,9 @@ def play_command(
     from pophood.play import deal
     from pophood.sampling import draw_seed
 
-    text = _text_of(file)
+    text = read_text(file).replace("\r\n", "\n")
+    if not text.strip():
+        raise BadInput(f"{file} is empty: give a text with a paragraph or more")
     lm = open_model(console, choice)
     game = deal(lm, text, rounds, seed=draw_seed() if seed is None else seed)
     if len(game.rounds) < rounds:
@@ -72,13 +74,6 @@ def play_command(
         console.json(_as_dict(lm, file, game, turns, ended))
     console.say(f"seed {game.seed}")
     return INTERRUPTED if ended == "interrupted" else DONE
-
-
-def _text_of(file: Path) -> str:
-    text = read_text(file)
-    if not text.strip():
-        raise BadInput(f"{file} is empty: give a text with a paragraph or more")
-    return text.replace("\r\n", "\n")
 
 
 def _play(say: Callable[[str], None], lm: LM, game: Game) -> tuple[list[Turn], str]:

@@ -19,7 +19,7 @@ from pophood.cli.options.shared import (
     text_option,
     verb,
 )
-from pophood.cli.screens.generation import Finished, Shape, generate, settings_of
+from pophood.cli.screens.generation import RunResult, Shape, generate, settings_of
 from pophood.cli.session import open_model
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.outputs import Outputs
@@ -124,7 +124,7 @@ def _continue(
     return INTERRUPTED if finished.interrupted else 0
 
 
-def _write_page(console: Console, lm: LM, prompt: str, finished: Finished, shape: Shape) -> None:
+def _write_page(console: Console, lm: LM, prompt: str, finished: RunResult, shape: Shape) -> None:
     from pophood import system
     from pophood.cli.page import render
     from pophood.look.source import ViewSource

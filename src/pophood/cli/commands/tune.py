@@ -206,7 +206,6 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
 
 def _next(tuning: Tuning, card: Card) -> str:
     """Return text that says where the result is and which commands use it."""
-    me = this_command()
-    lines = [f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)", "Try next:"]
-    lines += [f"  {command.line(me)}" for command in card.commands]
-    return "\n".join(lines)
+    commands = [f"  {command.line(this_command())}" for command in card.commands]
+    place = f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)"
+    return "\n".join([place, "Try next:", *commands])

@@ -36,12 +36,8 @@ class SamplingArgs:
         from pophood.generate import GenerateSettings
 
         GenerateSettings(sampling=SamplingSettings(**self.settings), **self.limits)
-        self._check_methods()
-
-    def _check_methods(self) -> None:
-        """Raise UsageError for an option of DRY, XTC or the penalties if the method is off."""
         if self.model_defaults:
-            return  # the model's file may switch it on
+            return  # the model's file may switch DRY, XTC or the penalties on
         typed = [*self.settings, *(["dry_breaker"] if self.breakers else [])]
         defaults = {one.name: one.default for one in fields(SamplingSettings)}
         for switches, parts in METHODS.items():

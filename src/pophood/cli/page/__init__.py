@@ -80,8 +80,7 @@ def _token(token: Token, token_text: Callable[[int], str]) -> dict[str, Any]:
         figures.append(("probability", percent(token.probability)))
     if token.entropy is not None:
         figures.append(("entropy", f"{token.entropy / math.log(2):.2f} bits"))
-    if token.logit is not None:
-        figures.append(("logit", f"{token.logit:.3f}"))
+    figures.append(("logit", f"{token.logit:.3f}"))
     return {
         "shade": shade(probability),
         "label": visible(f"{_spoken(spelled)}, probability {percent(probability)}"),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pophood.cli.app import DONE, FAILED, INTERRUPTED
 from pophood.cli.screens.generation import (
     WINDOW,
-    Finished,
     LoopGuard,
+    RunResult,
     adapter_facts,
     generate,
     settings_of,
@@ -69,7 +69,7 @@ class Conversation:
         if system_text is not None:
             self._set_system(system_text)
 
-    def answer(self, question: str) -> Finished:
+    def answer(self, question: str) -> RunResult:
         """Send one message and show the answer. An interrupted answer joins the history as far as it got."""
         self.messages.append({"role": "user", "content": question})
         outputs = None
@@ -153,7 +153,7 @@ class Conversation:
         unsaved = "; /save FILE writes the conversation first" if self.messages else ""
         return f"Ctrl-C again leaves, as Ctrl-D and /exit do{unsaved}"
 
-    def _turn(self, message: str) -> Finished | None:
+    def _turn(self, message: str) -> RunResult | None:
         if message.startswith("//"):
             message = message[1:]
         elif message.startswith("/"):
@@ -172,21 +172,17 @@ class Conversation:
             self._set_system(text)
             self.console.say("the system text holds from the next message on")
             return
-        before = self._system_text()
-        self._clear_system()
+        before = self._take_system()
         self.console.say(
             "there is no system text: what the model's template puts there holds"
             if before is None
             else f"the system text is cleared; it was: {before}"
         )
 
-    def _system_text(self) -> str | None:
-        first = self.messages[:1]
-        return first[0]["content"] if first and first[0]["role"] == "system" else None
-
-    def _clear_system(self) -> None:
-        if self._system_text() is not None:
-            self.messages.pop(0)
+    def _take_system(self) -> str | None:
+        """Remove the system text from the messages and return it; None if there is none."""
+        there = bool(self.messages) and self.messages[0]["role"] == "system"
+        return self.messages.pop(0)["content"] if there else None
 
     def _set_system(self, text: str) -> None:
         if not self.merge_system and _leaves_out_system(self.lm, self.template):
@@ -194,7 +190,7 @@ class Conversation:
                 f"the chat template of {self.lm.name} takes no system text, so it is not used: "
                 "--merge-system puts it before the first user message"
             )
-        self._clear_system()
+        self._take_system()
         self.messages.insert(0, {"role": "system", "content": text})
 
     def show(self, _: str) -> None:

@@ -109,14 +109,22 @@ class Walk:
     def _section(self, lesson: Lesson, section: str, guess: str | None = None) -> None:
         self._sheet.heading(self._words[section])
         for cell in lesson.applying(lesson.page.sections[section]):
+            self._show(lesson, cell, guess)
+
+    def _show(self, lesson: Lesson, cell: Cell, guess: str | None = None) -> None:
+        """Run a cell or print it; a cell that fails is reported."""
+        try:
             if cell.kind == "run":
                 self._run(lesson, cell)
             elif cell.kind == "say":
-                self._say(lesson, cell)
+                self._sheet.prose(lesson.say(cell))
             elif cell.kind == "check":
                 self._check(lesson, cell, guess)
             elif cell.kind != "notes":
                 self._cell(cell)
+        except CellFailed as error:
+            self._cell_failed = True
+            self.console.say(f"pophood: {error}")
 
     def _cell(self, cell: Cell) -> None:
         if cell.kind == "differs":
@@ -134,28 +142,14 @@ class Walk:
     def _run(self, lesson: Lesson, cell: Cell) -> None:
         self._sheet.code(cell.text, "python")
         self.console.out()
-        try:
-            output = lesson.run(cell)
-        except CellFailed as error:
-            self._failed(error)
-            return
+        output = lesson.run(cell)
         self.console.write(output.printed)
         self.console.end_line()
         self._sheet.value(output.value)
 
-    def _say(self, lesson: Lesson, cell: Cell) -> None:
-        try:
-            self._sheet.prose(lesson.say(cell))
-        except CellFailed as error:
-            self._failed(error)
-
     def _check(self, lesson: Lesson, cell: Cell, guess: str | None) -> None:
         self._sheet.code(cell.text, "python")
-        try:
-            verdict = lesson.check(guess)
-        except CellFailed as error:
-            self._failed(error)
-            return
+        verdict = lesson.check(guess)
         self._judged[lesson.page.number] = verdict.judged
         self._sheet.verdict(self._verdict(verdict), verdict.judged)
 
@@ -164,10 +158,6 @@ class Walk:
         answer = words.get(verdict.answer, verdict.answer)
         given = words.get(verdict.given or "", verdict.given)
         return self._words[verdict.judged].format(answer=answer, given=given)
-
-    def _failed(self, error: CellFailed) -> None:
-        self._cell_failed = True
-        self.console.say(f"pophood: {error}")
 
     # ---- questions ----
 
@@ -222,7 +212,7 @@ class Walk:
     def _solution(self, page: Page, lesson: Lesson) -> None:
         self._sheet.heading(self._words["solution"])
         for cell in lesson.applying(page.solution):
-            self._run(lesson, cell) if cell.kind == "run" else self._cell(cell)
+            self._show(lesson, cell)
 
     def _line(self, question: str) -> str | None:
         """Return the reader's next line ("" for a bare Enter), or None if no questions are asked any more."""

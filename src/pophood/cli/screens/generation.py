@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RunResult:
     """The result of a generation, complete or stopped by Ctrl-C."""
 
     outputs: list[list[Token]]
@@ -91,7 +90,7 @@ class Finished:
 
     def as_dict(self, lm: LM, prompt: str) -> dict[str, Any]:
         """Return the result as a dictionary for --json."""
-        sampling = dataclasses.asdict(self.settings.sampling)
+        sampling = asdict(self.settings.sampling)
         sampling["logit_bias"] = {str(id_): finite(x) for id_, x in sampling["logit_bias"].items()}
         return {
             **model_facts(lm),
@@ -171,10 +170,7 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
             equals = ""
         if not equals or not token:
             raise BadInput(f"--logit-bias {text!r}: wanted TOKEN=X, as in ' Madrid=-5' or 464=-inf")
-        if token.isdecimal():
-            found[int(token)] = number
-            continue
-        id_ = tokenizer.id_of(token)
+        id_ = int(token) if token.isdecimal() else tokenizer.id_of(token)
         if id_ is None:
             ids = tokenizer.encode(token, add_start=False)
             raise BadInput(
@@ -184,7 +180,7 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
     return found
 
 
-def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> Finished:
+def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> RunResult:
     """Show every token of a run and return the result, which after Ctrl-C holds the tokens so far.
 
     A `guard` ends a run of one sample that only repeats itself.
@@ -210,7 +206,7 @@ def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | No
         f"prompt: {count(len(run.prompt_ids), 'token')}, {run.reused} of them computed before, "
         f"{seconds(timings.prefill_seconds)}; then {timings.decode_rate or 0:.1f} tokens/s"
     )
-    return Finished(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted, loop)
+    return RunResult(outputs.tokens, run.prompt_ids, run.settings, run.seed, took, interrupted, loop)
 
 
 class LoopGuard:

@@ -82,7 +82,8 @@ def _walk(say: Callable[[str], None], picker: Picker, prompt: str) -> bool:
             if fresh:
                 say("")
                 say(prompt + picker.text)
-                say(_ended(picker) if picker.ended else _menu(picker.options))
+                end = picker.ended
+                say(f"the text ends here, at {ENDS[end]}" if end else _menu(picker.options))
             ends = picker.ended is not None
             answer = answers.ask("Enter to end, b to go back: " if ends else "> ")
             if answer is None or answer.strip().lower() in ("q", "quit") or (ends and not answer.strip()):
@@ -105,10 +106,6 @@ def _do(picker: Picker, answer: str) -> str:
         raise BadInput(f"{answer!r} is no choice")
     taken = picker.pick(int(answer[:9]) if answer else 1)
     return f"-> {show(taken.option.text)} ({taken.option.probability:.4f})"
-
-
-def _ended(picker: Picker) -> str:
-    return f"the text ends here, at {ENDS[picker.ended or 'stop']}"
 
 
 def _menu(options: tuple[TokenOption, ...]) -> str:

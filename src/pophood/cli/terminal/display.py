@@ -34,7 +34,8 @@ class Display:
     @classmethod
     def of(cls, stream: TextIO) -> Display:
         """Return the capabilities of `stream`; a pipe is `PIPE` columns wide and has no colours."""
-        columns = shutil.get_terminal_size((PIPE, 24)).columns if _sized(stream) else PIPE
+        sized = stream.isatty() or "COLUMNS" in os.environ
+        columns = shutil.get_terminal_size((PIPE, 24)).columns if sized else PIPE
         return cls(max(columns, NARROWEST), _depth(stream), unicode_ok(stream), stream)
 
     def cell(self, text: str, background: Colour) -> str:
@@ -70,10 +71,6 @@ def legend(scale: str, ramp: str, cells: int, display: Display) -> str:
 def wrapped(text: str, display: Display) -> list[str]:
     """Break `text` into lines of the terminal's width."""
     return textwrap.wrap(display.safe(text), display.columns, break_long_words=False) or [""]
-
-
-def _sized(stream: TextIO) -> bool:
-    return stream.isatty() or "COLUMNS" in os.environ
 
 
 def _depth(stream: TextIO) -> Literal["none", "256", "full"]:

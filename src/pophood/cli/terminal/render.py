@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import TYPE_CHECKING
 
 from pophood.cli.terminal.console import plain, visible
@@ -26,7 +26,7 @@ def coloured(block: Coloured, display: Display) -> str:
     out: list[str] = []
     column = 0
     for text, value in block.pieces:
-        for part in _lines(_piece(text, display)):
+        for part in filter(None, re.split(r"(\n)", _piece(text, display))):
             if part == "\n":
                 out.append("\n")
                 column = 0
@@ -134,15 +134,6 @@ def _cells(text: str) -> list[str]:
 def _piece(text: str, display: Display) -> str:
     mark = "⏎\n" if display.unicode else "\\n\n"
     return plain(visible(text.replace("\t", "\\t"), keep="\n"), display.stream).replace("\n", mark)
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Yield the non-empty parts of a text and its line breaks, in order."""
-    for number, part in enumerate(text.split("\n")):
-        if number:
-            yield "\n"
-        if part:
-            yield part
 
 
 def _value(value: float) -> str:

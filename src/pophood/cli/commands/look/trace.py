@@ -17,6 +17,7 @@ from pophood.cli.commands.look.options import (
 from pophood.cli.options.shared import ModelChoice, json_option, output_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
+from pophood.system import atomic_write, check_writable_target
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -54,10 +55,14 @@ def trace_command(
 
     Example: pophood look trace "The capital of Spain is" --taps "blocks.*.attn.pattern" --save trace.npz
     """
+    import numpy as np
+
     from pophood.cli.session import open_model
 
+    if save is not None and save.suffix.lower() != ".npz":
+        raise BadInput(f"{save}: a trace is written as .npz: give a name with that ending")
     if save is not None:
-        _check(save)
+        check_writable_target(save)
     whole = text_of(console, text, file).text
     lm = open_model(console, choice)
     patterns = taps or ("*",)
@@ -65,7 +70,9 @@ def trace_command(
     plan = lm.plan_trace(whole, patterns)
     console.say(f"computed at {lm.engine.precision}: {plan.describe()}")
     if save is not None:
-        _write(lm, whole, patterns, save)
+        trace = lm.trace(whole, patterns)
+        ids = np.asarray(trace.ids, np.int64)
+        atomic_write(save, lambda file: np.savez(file, allow_pickle=False, ids=ids, **trace.arrays))
         console.say(f"saved: {save}")
     if as_json:
         console.json(list(listed))
@@ -90,21 +97,3 @@ def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
             axes, shape = ("head", "query", "key"), (shape[1], shape[0], shape[2])
         listed.append((tap.name, ", ".join(axes), str(shape), tap.nbytes(length, length)))
     return Table(("name", "axes", "shape", "bytes"), tuple(listed))
-
-
-def _check(path: Path) -> None:
-    from pophood.system import check_writable_target
-
-    if path.suffix.lower() != ".npz":
-        raise BadInput(f"{path}: a trace is written as .npz: give a name with that ending")
-    check_writable_target(path)
-
-
-def _write(lm: LM, text: str, patterns: tuple[str, ...], path: Path) -> None:
-    import numpy as np
-
-    from pophood import system
-
-    trace = lm.trace(text, patterns)
-    ids = np.asarray(trace.ids, np.int64)
-    system.atomic_write(path, lambda file: np.savez(file, allow_pickle=False, ids=ids, **trace.arrays))
