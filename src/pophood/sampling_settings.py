@@ -15,7 +15,7 @@ SEED_LIMIT = 2**64  # a seed is one word of the random generator's key
 STEPS = ("bias", "penalties", "dry", "top_k", "typical", "top_p", "min_p", "xtc", "temperature")
 GREEDY = 1e-5  # at temperatures up to this one the likeliest token is taken without a draw
 
-_MANY = 2**31
+_MANY, _INF = 2**31, math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +30,29 @@ class Range:
     whole: bool = False
 
 
+def _whole(low: int, off: float | None, step: str, meaning: str) -> Range:
+    """Return the range of a whole number without an upper limit that matters."""
+    return Range(low, _MANY, off, step, meaning, whole=True)
+
+
 RANGES: Mapping[str, Range] = MappingProxyType(
     {
-        "temperature": Range(
-            0, math.inf, 1.0, "temperature", "divisor of the logits, 0 for the likeliest token"
-        ),
-        "top_k": Range(0, _MANY, 0, "top_k", "how many of the likeliest tokens to keep", whole=True),
+        "temperature": Range(0, _INF, 1.0, "temperature", "divisor of the logits, 0 for the likeliest token"),
+        "top_k": _whole(0, 0, "top_k", "how many of the likeliest tokens to keep"),
         "top_p": Range(0, 1, 1.0, "top_p", "probability that the kept likeliest tokens reach"),
         "min_p": Range(0, 1, 0.0, "min_p", "least probability kept, as a part of the largest"),
         "typical_p": Range(0, 1, 1.0, "typical", "probability that the kept typical tokens reach"),
-        "repetition_penalty": Range(0.001, math.inf, 1.0, "penalties", "divisor of used tokens' logits"),
-        "presence_penalty": Range(-math.inf, math.inf, 0.0, "penalties", "taken off used tokens' logits"),
-        "frequency_penalty": Range(
-            -math.inf, math.inf, 0.0, "penalties", "taken off the logit for every use"
-        ),
-        "penalty_window": Range(
-            -1, _MANY, None, "penalties", "newest tokens that count, -1 for all", whole=True
-        ),
-        "dry_multiplier": Range(0, math.inf, 0.0, "dry", "strength against repeated sequences"),
-        "dry_base": Range(1, math.inf, None, "dry", "growth of that strength with the length of the repeat"),
-        "dry_allowed_length": Range(
-            1, _MANY, None, "dry", "length of repeat that costs nothing yet", whole=True
-        ),
-        "dry_window": Range(
-            -1, _MANY, None, "dry", "newest tokens searched for repeats, -1 for all", whole=True
-        ),
+        "repetition_penalty": Range(0.001, _INF, 1.0, "penalties", "divisor of used tokens' logits"),
+        "presence_penalty": Range(-_INF, _INF, 0.0, "penalties", "taken off used tokens' logits"),
+        "frequency_penalty": Range(-_INF, _INF, 0.0, "penalties", "taken off the logit for every use"),
+        "penalty_window": _whole(-1, None, "penalties", "newest tokens that count, -1 for all"),
+        "dry_multiplier": Range(0, _INF, 0.0, "dry", "strength against repeated sequences"),
+        "dry_base": Range(1, _INF, None, "dry", "growth of that strength with the length of the repeat"),
+        "dry_allowed_length": _whole(1, None, "dry", "length of repeat that costs nothing yet"),
+        "dry_window": _whole(-1, None, "dry", "newest tokens searched for repeats, -1 for all"),
         "xtc_probability": Range(0, 1, 0.0, "xtc", "how often the top choices are excluded"),
         "xtc_threshold": Range(0, 0.5, None, "xtc", "probability from which a token is a top choice"),
-        "min_tokens": Range(0, _MANY, 0, "", "tokens before anything may end the text", whole=True),
+        "min_tokens": _whole(0, 0, "", "tokens before anything may end the text"),
     }
 )
 

@@ -49,17 +49,8 @@ MAX_DIMENSIONS = 4  # as in ggml
 STRING, ARRAY, BOOL = 8, 9, 7
 _ARRAY_LIMITS = {STRING: ("strings", MAX_STRINGS), ARRAY: ("arrays in an array", MAX_NESTED)}
 SCALARS: dict[int, np.dtype[np.generic]] = {
-    0: np.dtype("<u1"),
-    1: np.dtype("<i1"),
-    2: np.dtype("<u2"),
-    3: np.dtype("<i2"),
-    4: np.dtype("<u4"),
-    5: np.dtype("<i4"),
-    6: np.dtype("<f4"),
-    BOOL: np.dtype("?"),
-    10: np.dtype("<u8"),
-    11: np.dtype("<i8"),
-    12: np.dtype("<f8"),
+    **dict(enumerate(map(np.dtype, ("<u1", "<i1", "<u2", "<i2", "<u4", "<i4", "<f4", "?")))),
+    **dict(enumerate(map(np.dtype, ("<u8", "<i8", "<f8")), start=10)),
 }
 
 # enum ggml_type in ggml.h. Types outside quant.BLOCKS are refused by these names.
@@ -250,10 +241,8 @@ class _GGUFReader:
         self.check_places(entries, lengths, self.size - begin, alignment)
         data = self.bytes[begin:]
         pairs = zip(entries, lengths, strict=True)
-        tensors = [
-            Tensor(e.name, GGML_TYPES[e.type], e.shape, data[e.offset : e.offset + n]) for e, n in pairs
-        ]
-        return {tensor.name: tensor for tensor in tensors}
+        views = [Tensor(e.name, GGML_TYPES[e.type], e.shape, data[e.offset : e.offset + n]) for e, n in pairs]
+        return {tensor.name: tensor for tensor in views}
 
     def entry(self, index: int) -> _TensorInfo:
         name = self.string(f"the name of tensor {index}", MAX_NAME_BYTES)

@@ -24,14 +24,8 @@ _PIECE = re.compile(
     re.IGNORECASE,
 )
 _UNFINISHED = (
-    ".part",
-    ".partial",
-    ".incomplete",
-    ".crdownload",
-    ".download",
-    ".opdownload",
-    ".tmp",
-    ".aria2",
+    *(".part", ".partial", ".incomplete", ".tmp", ".aria2"),
+    *(".download", ".crdownload", ".opdownload"),  # of browsers
 )
 
 

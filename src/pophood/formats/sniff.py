@@ -31,23 +31,20 @@ _ADVICE = (
     "use the .safetensors or .gguf file of the same model, or, if you trust its author, convert it with "
     'transformers: AutoModelForCausalLM.from_pretrained("FOLDER").save_pretrained("NEW")'
 )
-# (first bytes, description, whether opening the file in the usual way may run a program from it)
-_MAGICS: tuple[tuple[bytes, str, bool], ...] = (
-    (b"\x80\x02", "a Python pickle", True),
-    (b"\x80\x03", "a Python pickle", True),
-    (b"\x80\x04", "a Python pickle", True),
-    (b"\x80\x05", "a Python pickle", True),
+# (possible first bytes, description, whether opening the file in the usual way may run a program from it)
+_MAGICS: tuple[tuple[bytes | tuple[bytes, ...], str, bool], ...] = (
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle", True),
     (b"PK\x03\x04", "a zip archive as torch.save and numpy.savez write, with pickles inside", True),
     (b"\x93NUMPY", "a NumPy array file, which may hold pickled objects", True),
     (b"\x89HDF\r\n", "HDF5 (Keras weights)", False),
-    (b"lmgg", "a ggml file from before GGUF", False),
-    (b"fmgg", "a ggml file from before GGUF", False),
-    (b"tjgg", "a ggml file from before GGUF", False),
+    ((b"lmgg", b"fmgg", b"tjgg"), "a ggml file from before GGUF", False),
     (b"algg", "a ggml adapter from before GGUF", False),
     (b"version https://git-lfs", "a Git LFS pointer without the weights (run git lfs pull)", False),
-    (b"<!DOCTYPE", "a web page, probably an error that was saved as a model", False),
-    (b"<!doctype", "a web page, probably an error that was saved as a model", False),
-    (b"<html", "a web page, probably an error that was saved as a model", False),
+    (
+        (b"<!DOCTYPE", b"<!doctype", b"<html"),
+        "a web page, probably an error that was saved as a model",
+        False,
+    ),
     (b"\x1f\x8b", "a gzip archive; unpack it first", False),
 )
 

@@ -33,12 +33,8 @@ def philox4x64(counter: Words4, key: tuple[int, int]) -> Words4:
     for _ in range(ROUNDS):
         product_0 = _MULTIPLIER_0 * c0
         product_1 = _MULTIPLIER_1 * c2
-        c0, c1, c2, c3 = (
-            (product_1 >> 64) ^ c1 ^ k0,
-            product_1 & _MASK,
-            (product_0 >> 64) ^ c3 ^ k1,
-            product_0 & _MASK,
-        )
+        c0, c1 = (product_1 >> 64) ^ c1 ^ k0, product_1 & _MASK
+        c2, c3 = (product_0 >> 64) ^ c3 ^ k1, product_0 & _MASK
         k0 = (k0 + _WEYL_0) & _MASK
         k1 = (k1 + _WEYL_1) & _MASK
     return c0, c1, c2, c3

@@ -75,12 +75,8 @@ class ChatTemplate:
         part, otherwise as one text.
         """
         checked = checked_messages(messages)
-        values = {
-            "tools": None,
-            "documents": None,
-            **variables,
-            "add_generation_prompt": add_generation_prompt,
-        }
+        values = {"tools": None, "documents": None} | variables
+        values["add_generation_prompt"] = add_generation_prompt
         plain = {
             key: value if key in self._names else sourced(value, (key,)) for key, value in values.items()
         }

@@ -51,13 +51,13 @@ class Instrument(NodeTransformer):
         if isinstance(node, nodes.For) and isinstance(node.iter, nodes.Expr):
             node.iter = _filtered(node.iter, "pophood_tick")
         elif isinstance(node, nodes.Output):
-            node.nodes = [
-                nodes.Const(child.data, lineno=child.lineno)
-                if isinstance(child, nodes.TemplateData)
-                else child
-                for child in node.nodes
-            ]
+            node.nodes = list(map(_as_expression, node.nodes))
         return node
+
+
+def _as_expression(node: nodes.Expr) -> nodes.Expr:
+    """Turn a template's own text into a constant, so that it is charged like any other output."""
+    return nodes.Const(node.data, lineno=node.lineno) if isinstance(node, nodes.TemplateData) else node
 
 
 def _instrumented(node: nodes.Expr) -> nodes.Expr:
