@@ -44,6 +44,7 @@ class Harmless:
 
 
 Key = Used | Only | Harmless
+Table = Mapping[str, Key]
 HARMLESS = Harmless()
 
 
@@ -80,9 +81,7 @@ def without(key: str, place: str) -> str:
     )
 
 
-def read_keys(
-    table: Mapping[str, Key], given: Mapping[str, Any], place: str, prefix: str = ""
-) -> dict[str, Any]:
+def read_keys(table: Table, given: Mapping[str, Any], place: str, prefix: str = "") -> dict[str, Any]:
     """Return the fields that the keys in `given` set, by the rules of `table`.
 
     `place` names the file in messages; `prefix` precedes every key in the file. Null asks for nothing, even
@@ -136,7 +135,7 @@ def _checked(rule: Used, key: str, value: object, place: str) -> Any:
         raise Unsupported(f"{place}: {key} is {short(value)}; pophood computes {computed}") from None
 
 
-def require(fields: Mapping[str, Any], needed: Iterable[str], table: Mapping[str, Key], place: str) -> None:
+def require(fields: Mapping[str, Any], needed: Iterable[str], table: Table, place: str) -> None:
     """Raise BadFile for `needed` fields that are absent, naming their keys as `table` spells them."""
     missing = [field for field in needed if field not in fields]
     if missing:

@@ -8,29 +8,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pophood.config import ModelConfig
+from pophood.families import llama
 from pophood.families.family import Family, Fields
 from pophood.families.keys import Key, Only, Used, count, flag
-from pophood.families.llama import (
-    DECODER_GGUF_KEYS,
-    DECODER_HF_KEYS,
-    HF_DEFAULTS,
-    HF_IGNORED,
-    WINDOW,
-    build,
-    decoder_tensors,
-)
 
 QWEN_HF_KEYS: dict[str, Key] = {
-    **DECODER_HF_KEYS,
+    **llama.DECODER_HF_KEYS,
     # Attention slides only if the switch is on, in blocks from number max_window_layers on.
     "use_sliding_window": Used("use_sliding_window", flag),
-    "sliding_window": WINDOW,
+    "sliding_window": llama.WINDOW,
     "use_mrope": Only((False,), "text has one position per token, not three"),
     "max_window_layers": Used("max_window_layers", count(1 << 20, least=0)),
 }
 
 QWEN_DEFAULTS = {
-    **HF_DEFAULTS,
+    **llama.HF_DEFAULTS,
     "n_positions": 32_768,
     "use_sliding_window": False,
     "sliding_window": 4_096,
@@ -40,24 +32,24 @@ QWEN_DEFAULTS = {
 
 def build_qwen2(architecture: str, fields: Fields) -> ModelConfig:
     """Build the config of a Qwen2 or Qwen2.5 from these fields."""
-    return build(architecture, {**fields, "qkv_bias": True, "attn_out_bias": False})
+    return llama.build(architecture, {**fields, "qkv_bias": True, "attn_out_bias": False})
 
 
 def build_qwen3(architecture: str, fields: Fields) -> ModelConfig:
     """Build the config of a Qwen3 from these fields."""
-    return build(architecture, {**fields, "qk_norm": True})
+    return llama.build(architecture, {**fields, "qk_norm": True})
 
 
 QWEN2 = Family(
     name="qwen2",
     classes=("Qwen2ForCausalLM", "Qwen2Model"),
     build=build_qwen2,
-    tensors=decoder_tensors(gguf_pairs=False),
+    tensors=llama.decoder_tensors(gguf_pairs=False),
     hf_keys={**QWEN_HF_KEYS, "attention_bias": Only((True,), "Qwen2 has biases on q, k and v only")},
     hf_defaults=QWEN_DEFAULTS,
     hf_prefix="model.",
-    hf_ignored=HF_IGNORED,
-    gguf_keys=DECODER_GGUF_KEYS,
+    hf_ignored=llama.HF_IGNORED,
+    gguf_keys=llama.DECODER_GGUF_KEYS,
     gguf_defaults={"activation": "silu"},
 )
 

@@ -43,6 +43,7 @@ FIRST_PAUSE = 0.5  # seconds
 MOST_TOKEN_BYTES = 10_000
 
 T = TypeVar("T")
+Headers = Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -51,9 +52,9 @@ class Answer:
 
     url: str
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     from_hub: bool  # whether it came from the hub's own origin
-    hops: list[Mapping[str, str]]  # headers of the hub's own answers, including redirects
+    hops: list[Headers]  # headers of the hub's own answers, including redirects
     body: http.client.HTTPResponse
 
     def hub_header(self, name: str) -> str | None:
@@ -106,16 +107,14 @@ class Web:
         return cls(endpoint, login_for(endpoint, HUB))
 
     @contextmanager
-    def get(
-        self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
-    ) -> Iterator[Answer]:
+    def get(self, path: str, headers: Headers | None = None, *, method: str = "GET") -> Iterator[Answer]:
         """Open an address below the endpoint, following checked redirects; any other status is returned.
 
         Raises Unreachable for temporary failures, NotFound for a bad certificate, PophoodError for a bad
         redirect.
         """
         url = f"{self.endpoint}{path}"
-        hops: list[Mapping[str, str]] = []
+        hops: list[Headers] = []
         hub_reach: Reach | None = None
         for _ in range(MAX_REDIRECTS + 1):
             connection = connect(split_address(url), hub_reach, self.timeout)
@@ -137,8 +136,8 @@ class Web:
         connection: Connection,
         method: str,
         url: str,
-        headers: Mapping[str, str],
-        hops: list[Mapping[str, str]],
+        headers: Headers,
+        hops: list[Headers],
     ) -> Answer:
         parts, from_hub = split_address(url), same_origin(self.endpoint, url)
         wanted = {"User-Agent": "pophood", "Accept-Encoding": "identity", "Connection": "close"}

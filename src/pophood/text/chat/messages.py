@@ -9,10 +9,10 @@ import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from pophood.errors import BadInput
-from pophood.text.chat.sourced import Source, SourcedText, runs_of
+from pophood.text.chat.sourced import KeyPath, Kind, Source, SourcedText, runs_of
 
 MOST_DEPTH = 32  # of nested lists and objects
 _SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -121,7 +121,7 @@ def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def writes_parts(messages: Messages, text: str) -> bool:
     """Return whether a text rendered from lists of parts holds every part's words, not a printed list."""
-    written: dict[tuple[int | None, tuple[str | int, ...]], str] = {}
+    written: dict[tuple[int | None, KeyPath], str] = {}
     at = 0
     for length, sources in runs_of(text):
         if len(sources) == 1:
@@ -181,7 +181,7 @@ def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
     """
     copies = []
     for number, message in enumerate(messages):
-        kind: Literal["text", "answer"] = "answer" if message.get("role") == "assistant" else "text"
+        kind: Kind = "answer" if message.get("role") == "assistant" else "text"
         reasoning = next((name for name in REASONING if message.get(name) is not None), None)
         copy: dict[str, Any] = {
             _key(name, number): _message_value(value, str(name), number, kind)
@@ -195,12 +195,7 @@ def sourced_messages(messages: Messages) -> list[dict[str, Any]]:
     return copies
 
 
-def sourced(
-    value: object,
-    path: tuple[str | int, ...],
-    message: int | None = None,
-    kind: Literal["text", "role", "answer"] = "text",
-) -> Any:
+def sourced(value: object, path: KeyPath, message: int | None = None, kind: Kind = "text") -> Any:
     """Copy plain data, with a source on every text; BadInput for other objects and for deep nesting."""
     if len(path) > MOST_DEPTH:
         raise BadInput(f"{path[0]} is nested deeper than {MOST_DEPTH} levels")
@@ -251,7 +246,7 @@ def _key(name: object, message: int | None) -> str:
     return SourcedText(text, ((len(text), (Source(message, ("key",)),)),) if text else ())
 
 
-def _message_value(value: object, name: str, number: int, kind: Literal["text", "answer"]) -> Any:
+def _message_value(value: object, name: str, number: int, kind: Kind) -> Any:
     if name == "role":
         return sourced(value, (name,), number, "role")
     copy = sourced(value, (name,), number, kind if name == "content" else "text")

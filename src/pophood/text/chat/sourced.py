@@ -16,6 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, SupportsIndex
 
+Kind = Literal["text", "role", "answer"]
+KeyPath = tuple[str | int, ...]  # keys and indices that lead to a text in a message
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -26,8 +29,8 @@ class Source:
     """
 
     message: int | None
-    path: tuple[str | int, ...]
-    kind: Literal["text", "role", "answer"] = "text"
+    path: KeyPath
+    kind: Kind = "text"
 
 
 Sources = tuple[Source, ...]  # () is the template itself; several for a text made from several sources

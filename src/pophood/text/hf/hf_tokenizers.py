@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,40 +70,31 @@ def missing_bytes(vocab: Mapping[str, int]) -> bytes:
     return bytes(byte for byte in range(256) if byte not in NEVER_IN_UTF8 and characters[byte] not in vocab)
 
 
+@dataclass(eq=False, repr=False)
 class LibraryEncoder:
-    """A BPE model of the library with its normalizer and pre-tokenizer, as tokenizer.json writes them."""
+    """A BPE model of the library with its normalizer and pre-tokenizer, as tokenizer.json writes them.
 
-    def __init__(
-        self,
-        model: Any,
-        *,
-        normalizer: object,
-        pre_tokenizer: object,
-        added: Sequence[AddedToken],
-        ids: Mapping[str, int],
-        lost: bytes = b"",
-        unknown: int | None = None,
-    ) -> None:
-        """`ids` has all tokens, added ones too; `lost` are bytes without a token.
+    `ids` has all tokens, added ones too; `lost` are bytes without a token; `unknown` is unk_token's id.
+    """
 
-        `unknown` is unk_token's id.
-        """
-        self._model = model
-        self._stages = json.dumps(
-            {
-                "version": "1.0",
-                "normalizer": normalizer,
-                "pre_tokenizer": pre_tokenizer,
-                "model": {"type": "BPE", "vocab": {}, "merges": []},
-            }
-        )
-        self._added = list(added)
-        self._ids = ids
-        self._lost = lost
-        self._special_ids = {ids[token.content] for token in added if token.special} - {unknown}
-        self._plain = self._assemble(self._added)
+    model: Any
+    _: KW_ONLY
+    normalizer: object
+    pre_tokenizer: object
+    added: Sequence[AddedToken]
+    ids: Mapping[str, int]
+    lost: bytes = b""
+    unknown: int | None = None
+
+    def __post_init__(self) -> None:
+        stages = {"normalizer": self.normalizer, "pre_tokenizer": self.pre_tokenizer}
+        model = {"type": "BPE", "vocab": {}, "merges": []}  # a placeholder
+        self._stages = json.dumps({"version": "1.0", **stages, "model": model})
+        self._special_ids = {self.ids[token.content] for token in self.added if token.special} - {
+            self.unknown
+        }
+        self._plain = self._assemble(self.added)
         self._plain.encode_special_tokens = True
-        self._parsing: tokenizers.Tokenizer | None = None
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
@@ -114,10 +105,12 @@ class LibraryEncoder:
 
     def encode_special(self, text: str) -> list[int]:
         """Return the ids of text in which special tokens are recognised."""
-        if self._parsing is None:
-            self._parsing = self._assemble(self._added)
         self._check_bytes(text)
         return self._run(self._parsing, text)
+
+    @cached_property
+    def _parsing(self) -> tokenizers.Tokenizer:
+        return self._assemble(self.added)
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
@@ -134,10 +127,10 @@ class LibraryEncoder:
 
         with library_errors(BadFile, "the tokenizer's parts cannot be built"):
             tokenizer = Tokenizer.from_str(self._stages)
-            tokenizer.model = self._model
+            tokenizer.model = self.model
             tokenizer.add_tokens([LibraryToken(**asdict(token)) for token in added])
         for token in added if expected else ():
-            id_ = self._ids[token.content]
+            id_ = self.ids[token.content]
             if tokenizer.token_to_id(token.content) != id_:
                 raise BadFile(f"the added token {token.content[:40]!r} cannot have id {id_}")
         return tokenizer
@@ -146,10 +139,10 @@ class LibraryEncoder:
     def _marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
         """Build a tokenizer that knows the special tokens only by secret names, so no text can spell them."""
         secret = secrets.token_hex(8)
-        special = {self._ids[token.content]: token for token in self._added if token.special}
+        special = {self.ids[token.content]: token for token in self.added if token.special}
         marks = {id_: f"\U0010fff0{secret}.{id_}\U0010fff1" for id_ in special}
         renamed = [AddedToken(marks[id_], False, t.lstrip, t.rstrip) for id_, t in special.items()]
-        ordinary = [token for token in self._added if not token.special]
+        ordinary = [token for token in self.added if not token.special]
         tokenizer = self._assemble([*ordinary, *renamed], expected=False)
         meaning = {tokenizer.token_to_id(mark): id_ for id_, mark in marks.items()}
         return tokenizer, {mark: id_ for mark, id_ in meaning.items() if mark is not None}, marks
@@ -161,11 +154,11 @@ class LibraryEncoder:
             return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def _check_bytes(self, text: str) -> None:
-        if not self._lost:
+        if not self.lost:
             return
         data = text.encode()
-        if len(data.translate(None, self._lost)) != len(data):
-            offset = next(i for i, byte in enumerate(data) if byte in self._lost)
+        if len(data.translate(None, self.lost)) != len(data):
+            offset = next(i for i, byte in enumerate(data) if byte in self.lost)
             raise BadInput(
                 f"the vocabulary has no token for the byte 0x{data[offset]:02X} (offset {offset:,}):"
                 " take that character out of the text"
