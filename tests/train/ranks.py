@@ -1,7 +1,7 @@
 """Runs in several processes: `python -m tests.train.ranks DATA OUT RUNS-AS-JSON` under torchrun.
 
 Every run is a case of `small.py` with changes: `shard`, `stop` (ask to stop at the n-th question, on the rank
-`asks`), `poison` (a loss that is no number at that step, on the rank `asks`), `go_on` (from OUT's newest
+`asks`), `poison` (a loss that is not a number at that step, on the rank `asks`), `go_on` (from OUT's newest
 checkpoint). Each rank writes OUT.RANK.json: of every run its events, its state's hash, and its error.
 """
 

@@ -1,6 +1,6 @@
 """A run in a process of its own: `python -m tests.train.runner DATA OUT CASE-AS-JSON`; a line per event.
 
-It goes on from the newest checkpoint of OUT, stops at Ctrl-C and SIGTERM, and ends with its state's hash.
+It resumes from the newest checkpoint of OUT, stops at Ctrl-C and SIGTERM, and ends with its state's hash.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def test_a_damaged_one_is_passed_over_aloud(damage: str, tmp_path: Path) -> None
     assert "skipped" in said[0] or "trying the one before it" in said[0]
     with pytest.raises((BadFile, NotFound)):
         load(second)
-    third = save(tmp_path, state(20))  # the run goes on and comes by again
+    third = save(tmp_path, state(20))  # the run continues and reaches the step again
     assert latest(tmp_path, said.append) == third
 
 

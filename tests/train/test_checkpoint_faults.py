@@ -61,7 +61,7 @@ def test_the_disk_is_full_at_every_write(tmp_path: Path) -> None:
         failed.append(seen[fail_at])
         renamed = "rename" in seen[:fail_at]
         assert whole(folder) == (new if renamed else old)
-        if error is None:  # only what follows the save failed: older checkpoints going
+        if error is None:  # only what follows the save failed: deleting older checkpoints
             assert renamed
         else:
             found = re.search(r"is full: needed ([\d,]+) bytes for a checkpoint, free ([\d,]+) bytes", error)
@@ -191,8 +191,10 @@ FIRST = {"into a folder that is there": "run", "into a new folder": "run/new", "
 
 @pytest.mark.parametrize("place", FIRST)
 def test_the_power_goes_during_the_first_save_of_a_run(tmp_path: Path, place: str) -> None:
-    """There is no older checkpoint to fall back to: it is all there or not at all, and there once `save` is
-    back, together with the folders that were made for it."""
+    """Without an older checkpoint to fall back to, the new one is whole or absent.
+
+    Once `save` has returned it is there, together with the folders that were made for it.
+    """
     disk_root = tmp_path / "disk"
     (disk_root / "run").mkdir(parents=True)
     folder, chance, operations = disk_root / FIRST[place], random.Random(7), list[Operation]()

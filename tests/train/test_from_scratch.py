@@ -143,7 +143,7 @@ def test_the_library_takes_a_size(notes: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_page_has_a_program(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program on the page runs, apart from its minute."""
+    """The program in docs/tune.md runs, here with one step instead of a minute."""
     monkeypatch.chdir(notes.parent)
     page = (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
     code = re.search(r"## From scratch\n.*?```python\n(.*?)```", page, re.DOTALL)

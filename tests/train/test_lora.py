@@ -1,4 +1,4 @@
-"""LoRA: it starts as the unchanged model, agrees with peft in numbers and gradients, and merges."""
+"""LoRA: it starts as the unchanged model, and agrees with peft in numbers and gradients."""
 
 from __future__ import annotations
 

@@ -53,8 +53,10 @@ def tune(
         raise BadInput(f"from_scratch={from_scratch!r} creates a new model: pass None as the model")
     if method not in (None, "lora", "full", "last"):
         raise BadInput(f"method is {method!r}; wanted lora, full or last")
-    if resume:
-        _refuse_settings({**settings, "method": method, "lora": lora, "data": data})
+    if resume:  # only the minutes may change
+        given = {**settings, "method": method, "lora": lora, "data": data, "minutes": None}
+        if names := sorted(name for name, value in given.items() if value is not None):
+            raise BadInput(f"a resumed run keeps its settings: leave out {', '.join(names)}")
     opened: LM | NewModel | None = None
     if model is None:
         files = [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
@@ -72,13 +74,6 @@ def tune(
         opened = model if isinstance(model, LM) else load(model)
     flags: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **flags)
-
-
-def _refuse_settings(settings: Mapping[str, Any]) -> None:
-    """Raise BadInput for settings that a resumed run already has; only its minutes may change."""
-    names = sorted(name for name, value in settings.items() if value is not None and name != "minutes")
-    if names:
-        raise BadInput(f"a resumed run keeps its settings: leave out {', '.join(names)}")
 
 
 __all__ = [

@@ -86,7 +86,7 @@ def test_every_bad_line_is_named_and_every_other_used(corrupted: tuple[Path, dic
 def test_strict_stops_at_the_first_bad_line(corrupted: tuple[Path, dict[int, str]], tmp_path: Path) -> None:
     path, expected = corrupted
     first = min(expected)
-    for cache in (tmp_path, path.parent / "kept"):  # read anew, and already kept
+    for cache in (tmp_path, path.parent / "kept"):  # first encoded, then read from the cache
         with pytest.raises(BadFile) as caught:
             opened(path, strict=True, cache=cache, joined=True)
         assert f"{path}:{first}: {expected[first][:20]}" in str(caught.value)

@@ -109,7 +109,7 @@ def test_a_text_without_words_is_cut_anywhere_and_kept_whole(tmp_path: Path) -> 
 
 def test_a_full_disk_at_every_write_leaves_nothing(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [{"text": f"document {i}"} for i in range(12)])
-    byte_level()  # made before, for it writes files too
+    byte_level()  # created beforehand, because it writes files too
     failed = []
     for fail_at in range(1, 100):
         kept = tmp_path / f"kept-{fail_at}"

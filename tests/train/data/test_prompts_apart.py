@@ -1,6 +1,6 @@
 """Documents with the same prompt are on one side of the split, in every layout.
 
-No answer is validated whose question was trained on.
+No question of the training side has an answer on the validation side.
 """
 
 from __future__ import annotations

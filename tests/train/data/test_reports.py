@@ -1,6 +1,6 @@
 """Data from public bug reports about similar programs, as small inputs of our own.
 
-The name of a case is the report that it has the shape of; what was right there is what is checked here.
+Each case is named after the report that it imitates, and checks what turned out to be right there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Files in the wild that other programs read: unread columns, blanks, lists around the records.
 
-What is passed over is said, and what cannot be read is told with what to do.
+What is skipped is reported, and an error about what cannot be read says what to do.
 """
 
 from __future__ import annotations
