@@ -176,7 +176,7 @@ def test_our_own_mistake_is_one_line_and_with_v_a_traceback(monkeypatch: pytest.
     brief = CliRunner().invoke(pophood, ["list"])
     assert brief.exit_code == 1
     assert brief.stderr.splitlines() == [
-        "pophood: a mistake inside pophood, please report it: KeyError: 'oops' (add -v for where)"
+        "pophood: a bug in pophood, please report it: KeyError: 'oops' (-v shows where)"
     ]
     assert "Traceback" in CliRunner().invoke(pophood, ["list", "-v"]).stderr
 

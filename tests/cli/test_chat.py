@@ -82,7 +82,7 @@ def test_commands_and_messages_with_a_slash(program: Program, talker: Path, tmp_
     talk = b"/hepl\n/help\n//etc/hosts\n/save talk.json\n/exit\nnever read\n"
     done = program("chat", "-m", str(talker), *SHORT, stdin=talk)
     assert done.code == 1
-    assert "/hepl is no command" in done.said[1]
+    assert "/hepl is not a command" in done.said[1]
     assert "/system TEXT" in done.text
     messages = json.loads((tmp_path / "talk.json").read_text("utf-8"))["messages"]
     assert [m["content"] for m in messages if m["role"] == "user"] == ["/etc/hosts"]

@@ -89,7 +89,7 @@ def test_system_alone_clears(program: Program, talker: Path, tmp_path: Path) -> 
     cleared = [line for line in done.said if "system text" in line]
     assert [line.split(":")[0] for line in cleared] == [
         "there is no system text",
-        "the system text holds from the next message on",
+        "the system text applies from the next message on",
         "the system text is cleared; it was",
         "there is no system text",
     ]

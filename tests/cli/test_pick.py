@@ -30,7 +30,7 @@ def test_a_walk_with_every_key(program: Program, base: Path) -> None:
     assert lines[-1] == told["text"], "the text that came of it stands last"
     assert lines.count(told["text"]) == 2, "and above its own options"
     assert any(line.startswith("back: ") for line in lines)
-    assert any("'x' is no choice" in line for line in lines)
+    assert any("'x' is not a choice" in line for line in lines)
     assert any("there is no number 99: wanted 1 to 10" in line for line in lines)
     assert done.said[-1] == "2 tokens picked; ended by you"
 

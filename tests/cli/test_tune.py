@@ -215,7 +215,7 @@ def test_ctrl_c_keeps_what_was_learned(model: str, notes: Path, settings: dict[s
         (("--resume", "--overwrite"), "give one"),
         (
             ("--resume", "--rank", "4"),
-            "--resume goes on with the settings that the run has: leave out --rank",
+            "--resume continues with the settings of the run: leave out --rank",
         ),
         (("--steps", "3", "--minutes", "1"), "give one of steps, epochs and minutes"),
         (("--columns", "prompt"), "wanted OURS=THEIRS"),
@@ -257,7 +257,7 @@ def test_a_device_that_is_not_here_gets_one_line(program: Program, model: str, n
 def test_from_scratch_everything_learns(program: Program, notes: Path) -> None:
     done = program("tune", "notes.txt", "--from-scratch", "gpt2-nano", "--method", "lora")
     assert done.code == 2
-    assert "from scratch everything learns (--method full): leave out --method" in done.said[-1]
+    assert "--from-scratch trains everything (--method full): leave out --method" in done.said[-1]
 
 
 def test_a_scale_of_an_adapter_is_a_number() -> None:
@@ -309,9 +309,9 @@ def test_an_option_of_another_method_is_refused_by_name(
         ),
         (
             "--from-scratch gpt2-nano --rank 4",
-            "--rank: for --method lora, and from scratch everything learns",
+            "--rank: for --method lora, and --from-scratch trains everything",
         ),
-        ("--from-scratch gpt2-nano --no-cache", "--no-cache: for --method last, and from scratch everything"),
+        ("--from-scratch gpt2-nano --no-cache", "--no-cache: for --method last, and --from-scratch trains"),
         ("--vocabulary 300", "--vocabulary: for --from-scratch, and a model has its own"),
         ("--patience 3 --validation 0", "--patience: --validation 0 leaves nothing to evaluate"),
         ("--evaluations 3 --validation 0", "--evaluations: --validation 0 leaves nothing to evaluate"),

@@ -293,7 +293,7 @@ def test_the_chat_template_of_an_adapter_is_used(
     lm.use_adapters([])
     assert template_source(lm) == own
     done = CliRunner().invoke(command, ["run", "Hi", "-m", str(base), "--adapter", str(tmp_path / "tuned")])
-    assert ("the chat template that lies beside the adapter" in done.stderr) == (family == "llama")
+    assert ("the chat template beside the adapter" in done.stderr) == (family == "llama")
 
 
 def test_a_chat_template_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ VERBS = {
 # The chat examples' question. The small model answers it correctly, as tests/real/test_smollm2.py checks.
 QUESTION = "What is the capital of France?"
 
-DONE, FAILED, ASKED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 class LateGroup(click.Group):
@@ -104,7 +104,7 @@ def report(error: BaseException, args: list[str]) -> int:
 
             traceback.print_exception(error)
         kind = f"{type(error).__name__}: {error}"
-        words = f"a mistake inside pophood, please report it: {kind} (add -v for where)"
+        words = f"a bug in pophood, please report it: {kind} (-v shows where)"
     if isinstance(error, OSError) and error.filename is None:
         close_quietly()  # stdout itself may have failed, and Python would try to flush it again at exit
     if words and not (isinstance(error, OSError) and error.errno == errno.EPIPE):
@@ -127,9 +127,9 @@ def explain(error: BaseException) -> tuple[int, str | None]:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "pophood"
         return error.exit_code, f"{_sentence(error.format_message())} See `{path} --help`"
     if isinstance(error, PophoodError):
-        return (ASKED_WRONGLY if isinstance(error, BadInput) else FAILED), str(error)
+        return (USAGE_ERROR if isinstance(error, BadInput) else FAILED), str(error)
     if isinstance(error, MemoryError):
-        return FAILED, "the memory is used up: close other programs, or take a smaller model or --context"
+        return FAILED, "out of memory: close other programs, or use a smaller model or --context"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return FAILED, f"{place}{error.strerror or error}"
@@ -157,13 +157,13 @@ def pophood(ctx: click.Context) -> None:
 
 
 def _welcome(console: Console) -> None:
-    """Print the default model and five commands in at most twelve lines; reads only what is on disk."""
+    """Print the default model and five commands in at most twelve lines; loads and downloads nothing."""
     from importlib.metadata import version
 
     from pophood import hub
 
     choice = hub.default_choice()
-    here = f"Model here: {choice.name} ({choice.why})" if choice else "No model is here yet; run takes one."
+    here = f"Model here: {choice.name} ({choice.why})" if choice else "No model here yet; run downloads one."
     examples = {
         "pophood demo": "what a language model does, in ten seconds",
         'pophood run "The capital of Spain is"': "continue a text",

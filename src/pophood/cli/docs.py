@@ -21,27 +21,27 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs`; edit the commands, not this page. -->
 
-Results go to stdout, everything said about them to stderr. `-q` silences stderr except for errors, `-v` says
-more. Commands that print data take `--json`.
+Results go to stdout, messages about them to stderr. `-q` silences stderr except for errors, `-v` prints more.
+Commands that print data take `--json`.
 
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 1 | it could not be done: a bad file, a missing model, too little memory; or a pipe's reader left |
-| 2 | asked wrongly: an unknown option or name, a value out of range, a text too long for the model |
+| 1 | failure: a bad file, a missing model, too little memory; or the reader of a pipe left |
+| 2 | usage error: an unknown option or name, a value out of range, a text too long for the model |
 | 130 | stopped by Ctrl-C; what was printed stays |
 
 | environment variable | meaning |
 |---|---|
-| `POPHOOD_MODEL` | the model when none is named |
-| `POPHOOD_HOME` | where models and settings are kept |
-| `POPHOOD_MODELS` | more folders with models, only read; separated as in `PATH` |
+| `POPHOOD_MODEL` | the default model |
+| `POPHOOD_HOME` | the folder for models and settings |
+| `POPHOOD_MODELS` | more folders with models, never written to; separated as in `PATH` |
 | `POPHOOD_OFFLINE` | `1` forbids every connection, as `--offline` does |
 | `POPHOOD_THREADS` | threads to compute with |
 | `POPHOOD_ISA` | force an instruction set: scalar, avx2, avx512, neon |
 | `HF_ENDPOINT` | another model hub than huggingface.co |
-| `HF_TOKEN` | your login for the hub; else what `hf auth login` saved is sent, to huggingface.co alone |
-| `HTTPS_PROXY`, `NO_PROXY` | a proxy to fetch through, and the hosts that need none |
+| `HF_TOKEN` | your login for the hub (default: the one saved by `hf auth login`, for huggingface.co only) |
+| `HTTPS_PROXY`, `NO_PROXY` | a proxy for downloads, and the hosts that need none |
 | `NO_COLOR` | no colours |
 """
 

@@ -71,7 +71,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
         changed = count(len(adapter.targets), "matrix", "matrices")
         console.say(f"with the adapter {adapter.name}, {changed}, scale {scale:g}")
     if model.has_template_of_adapter:
-        console.say("conversations in the chat template that lies beside the adapter, not in the model's own")
+        console.say("conversations use the chat template beside the adapter, not the model's own")
     console.detail(
         f"{model.engine.isa} kernels, {count(model.engine.threads, 'thread')}, "
         f"context {model.engine.context:,}, weights {size_text(model.engine.weight_bytes)}"

@@ -46,10 +46,10 @@ def chat_command(
 ) -> int:
     """Talk with a chat model.
 
-    With a QUESTION (- reads it from stdin) it answers once; text that is piped to it comes first, then a
-    blank line, then the QUESTION. Without, every line of input is a turn; /help lists the commands: /system,
-    /reset, /save and others. A message of several lines stands between two lines of three quotes, or has a
-    backslash at the end of each line but the last.
+    With a QUESTION (- reads it from stdin), the model answers once; piped text goes before the QUESTION,
+    separated by a blank line. Without one, every line of input is a turn, and /help lists the commands:
+    /system, /reset, /save and others. To write several lines, put them between two lines of three quotes, or
+    end each line but the last with a backslash.
 
     Example: pophood chat "What is the capital of France?" --greedy
 

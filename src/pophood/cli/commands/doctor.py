@@ -181,7 +181,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         ("Memory reads", f"{bandwidth} with {count(facts['threads'], 'thread')}"),
         ("Model store", f"{facts['store']} ({stored}; {size_text(facts['disk_free'])} free)"),
         ("Default model", facts["default_model"] or "none here"),
-        ("Connections", "forbidden" if facts["offline"] else "only to fetch a model"),
+        ("Connections", "forbidden" if facts["offline"] else "only to download a model"),
     ]
     head = "Python {python} | pophood {pophood} | NumPy {numpy} | Device: {device}".format_map(facts)
     body = [f"{name:<14} {value}" for name, value in rows]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 TAIL = 500  # characters of context that a round shows; the first round shows the whole beginning
 RULES = """\
-Type the next word of the text. Right by yourself: 3 points; after ? (the model's five likeliest words, of
-which a number takes one): 1 point. Enter passes, q ends. The model reads the same text: 3 points."""
+Type the next word of the text. A right guess is worth 3 points, or 1 point after ?, which lists the model's
+five likeliest words (a number picks one). Enter passes, q ends. The model guesses too, for 3 points."""
 
 
 @verb()

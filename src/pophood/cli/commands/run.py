@@ -73,9 +73,8 @@ def run_command(
 ) -> int:
     """Continue a text, token by token.
 
-    The prompt is the argument, a file, or stdin. Text that is piped to a command with a prompt or a file
-    comes first, then a blank line, then the prompt. The text goes to stdout as it is made, everything else to
-    stderr.
+    The prompt is the argument, a file, or stdin. If there is a prompt or a file, piped text goes before it,
+    separated by a blank line. The text goes to stdout as it is generated, everything else to stderr.
 
     Example: pophood run "The capital of Spain is" --samples 10
 

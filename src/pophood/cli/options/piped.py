@@ -34,7 +34,7 @@ def piped_bytes(stream: TextIO, say: Say) -> bytes:
         return b""
     if stat.S_ISREG(mode):
         if os.lseek(descriptor, 0, os.SEEK_CUR) > 0:
-            say("stdin is a file that another program is reading: left alone (- as the prompt reads it)")
+            say("stdin is a file that another program is reading: ignored (- as the prompt reads it)")
             return b""
         return stream.buffer.read()
     if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
@@ -63,5 +63,5 @@ def _first_bytes(descriptor: int, say: Say) -> bytes:
     try:
         return first.get(timeout=WAIT_SECONDS - SILENT_SECONDS)
     except queue.Empty:
-        say(f"nothing came through the pipe on stdin within {WAIT_SECONDS:g} s: going on without it")
+        say(f"nothing came through the pipe on stdin within {WAIT_SECONDS:g} s: continuing without it")
         return b""

@@ -43,7 +43,7 @@ class TuneArgs:
             flag = "-m" if model is not None else "--adapter"
             raise click.UsageError(f"--from-scratch makes a model of its own: leave out {flag}")
         if self.settings.get("method", "full") != "full":
-            raise click.UsageError("from scratch everything learns (--method full): leave out --method")
+            raise click.UsageError("--from-scratch trains everything (--method full): leave out --method")
 
     def check_method(self) -> None:
         """Raise UsageError for an option that the method, or a run without validation, does not use."""
@@ -54,7 +54,9 @@ class TuneArgs:
         for owner in ("lora", "last"):
             flags = [flag for flag, needed in owners.items() if needed == owner]
             if flags and method != owner:
-                this = "from scratch everything learns" if self.from_scratch else f"this is --method {method}"
+                this = (
+                    "--from-scratch trains everything" if self.from_scratch else f"this is --method {method}"
+                )
                 raise click.UsageError(f"{joined(flags)}: for --method {owner}, and {this}: leave it out")
         if self.vocabulary is not None and self.from_scratch is None:
             raise click.UsageError(
@@ -84,7 +86,7 @@ class TuneArgs:
         known = sorted(typed - {"--minutes", "--method"})
         if known:
             raise click.UsageError(
-                f"--resume goes on with the settings that the run has: leave out {', '.join(known)}"
+                f"--resume continues with the settings of the run: leave out {', '.join(known)}"
             )
 
     def train_settings(self) -> TrainSettings:

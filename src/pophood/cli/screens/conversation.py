@@ -95,7 +95,7 @@ class Conversation:
         if finished.loop is not None:
             self.console.say(
                 f"stopped: the last {WINDOW} tokens only repeat the same {count(finished.loop, 'token')} "
-                "(chat --no-loop-guard lets answers go on)"
+                "(chat --no-loop-guard lets answers continue)"
             )
         return finished
 
@@ -159,7 +159,7 @@ class Conversation:
         elif message.startswith("/"):
             name, _, rest = message.partition(" ")
             if name not in self._commands:
-                raise BadInput(f"{name} is no command: /help lists them; // begins a message with a slash")
+                raise BadInput(f"{name} is not a command: /help lists them; // begins a message with a slash")
             self._commands[name](rest.strip())
             return None
         return self.answer(message) if message.strip() else None
@@ -170,11 +170,11 @@ class Conversation:
         """Set the system text, or clear it."""
         if text:
             self._set_system(text)
-            self.console.say("the system text holds from the next message on")
+            self.console.say("the system text applies from the next message on")
             return
         before = self._take_system()
         self.console.say(
-            "there is no system text: what the model's template puts there holds"
+            "there is no system text: the default of the model's template applies"
             if before is None
             else f"the system text is cleared; it was: {before}"
         )
@@ -253,5 +253,5 @@ def _in_a_chat(error: PophoodError) -> str:
     if isinstance(error, ContextOverflow):
         counts = f"{error.got:,} tokens, and the context window holds {error.limit:,}"
         since = f", since {error.why}" if error.why else ""
-        return f"the conversation has {counts}{since}: /reset begins anew"
+        return f"the conversation has {counts}{since}: /reset starts a new one"
     return str(error)

@@ -103,7 +103,7 @@ def _do(picker: Picker, answer: str) -> str:
     if answer == "b":
         return f"back: {show(picker.back().option.text)} is undone"
     if answer and not (answer.isascii() and answer.isdigit()):
-        raise BadInput(f"{answer!r} is no choice")
+        raise BadInput(f"{answer!r} is not a choice")
     taken = picker.pick(int(answer[:9]) if answer else 1)
     return f"-> {show(taken.option.text)} ({taken.option.probability:.4f})"
 
