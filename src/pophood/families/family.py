@@ -188,10 +188,7 @@ def has_own_output(family: Family, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors have the same type, shape and bytes.
-
-    The first few bytes are compared first.
-    """
+    """Return whether two tensors have the same type, shape and bytes; the first few bytes often decide."""
     if (one.type, one.shape) != (other.type, other.shape):
         return False
     edges = [0, 4096, *range(1 << 20, one.nbytes, 1 << 20), one.nbytes]

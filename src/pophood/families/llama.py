@@ -153,10 +153,7 @@ def _window(fields: Fields) -> int | None:
 
 
 def decoder_tensors(gguf_pairs: bool) -> tuple[TensorName, ...]:
-    """Return the tensor names of a Llama-style decoder.
-
-    `gguf_pairs` if its GGUF files permute q and k rows.
-    """
+    """Return the tensor names of a Llama-style decoder; `gguf_pairs` says that GGUF permutes q and k rows."""
     names = [
         TensorName("embed.token", "embed_tokens.weight", "token_embd.weight"),
         TensorName("blocks.{i}.ln_1.weight", "layers.{i}.input_layernorm.weight", "blk.{i}.attn_norm.weight"),

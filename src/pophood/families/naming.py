@@ -32,10 +32,7 @@ class FileTensor:
     pairs: int = 0  # head_dim, if the rows are permuted for RoPE
 
     def values(self, get: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
-        """Return the values in the file's layout.
-
-        `get` returns those of a canonical name, [out, in] or [n].
-        """
+        """Return the values in the file's layout; `get` returns a canonical tensor, [out, in] or [n]."""
         whole = [get(part) for part in self.parts]
         joined = whole[0] if len(whole) == 1 else np.concatenate(whole)
         if self.pairs:

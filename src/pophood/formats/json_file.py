@@ -27,6 +27,11 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
     return value
 
 
+def optional_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file as `read_json` does; {} without the file."""
+    return read_json(path) if path.is_file() else {}
+
+
 def parse_json(text: bytes, what: str) -> Any:
     """Parse JSON from a hostile file: UTF-8, no name twice in an object, no NaN.
 

@@ -75,7 +75,7 @@ class _Sample:
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds of computing, without the time that the consumer of the tokens takes, and numbers of tokens."""
+    """Seconds spent computing, not counting what the consumer of the tokens does, and numbers of tokens."""
 
     prefill_seconds: float = 0.0
     prefill_tokens: int = 0

@@ -120,9 +120,9 @@ def _fetch(
 def _complete_files(
     name: ModelName, target: Path, places: dict[RemoteFile, Path], say: Say
 ) -> set[RemoteFile]:
-    """Return the files that need no fetching, judged by their hashes; leftovers of no use are deleted.
+    """Return the files that are here already, judged by their hashes, and delete useless leftovers.
 
-    They come from an interrupted attempt, or from another revision of the model.
+    Both come from an interrupted attempt, or from another revision of the model.
     """
     staging = next(iter(places.values())).parent
     for older in [*incoming().glob(f"{name.key}@*"), target]:

@@ -181,7 +181,7 @@ class _Question:
 def _probe(say: Say) -> Listing | None:
     """Request gpt2's list of files from the hub, for at most 3 s including name resolution.
 
-    None on failure.
+    Return None if it fails.
     """
     import threading
 

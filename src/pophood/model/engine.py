@@ -124,7 +124,7 @@ class Engine:
     ) -> None:
         if precision not in PRECISIONS:
             raise Unsupported(
-                f"precision {precision!r} is not there yet: choose one of {', '.join(PRECISIONS)}"
+                f"precision {precision!r} is not available: choose one of {', '.join(PRECISIONS)}"
             )
         self.config = config
         self.precision = "f32"

@@ -62,10 +62,7 @@ def reach_of(address: str) -> Reach:
 
 
 def literal_reach(host: str) -> Reach:
-    """Return the reach of a host that is written as an IP address.
-
-    Names other than localhost count as public.
-    """
+    """Return the reach of a host that is written as an IP address; names other than localhost are public."""
     try:
         return reach_of(host)
     except ValueError:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import BadFile, BadInput, PophoodError, Unsupported, one_line
-from pophood.formats.json_file import read_json
+from pophood.formats.json_file import optional_json
 from pophood.text.chat.messages import (
     REASONING,
     Messages,
@@ -118,10 +118,7 @@ class ChatTemplate:
                 raise BadInput(f"the chat template reads no variable {name[:40]!r}; it reads {reads}")
 
     def end_marks(self) -> tuple[str, ...]:
-        """Return the text that the template writes after an answer: `("<|im_end|>",)`.
-
-        () if there is none.
-        """
+        """Return the text written after an answer: `("<|im_end|>",)`, or () if there is none."""
         answer = "pophood0answer"
         turn = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
         try:
@@ -211,15 +208,13 @@ def load_template_folder(
         except UnicodeDecodeError as error:
             raise BadFile(f"chat_template.jinja is not UTF-8 at byte {error.start:,}") from error
     if source is None:
-        source = _object(folder / "chat_template.json").get("chat_template")
+        source = optional_json(folder / "chat_template.json").get("chat_template")
     if source is None:
-        config = _object(folder / "tokenizer_config.json") if tokenizer_config is None else tokenizer_config
+        config = (
+            optional_json(folder / "tokenizer_config.json") if tokenizer_config is None else tokenizer_config
+        )
         source = config.get("chat_template")
     return _template(source, names)
-
-
-def _object(path: Path) -> Mapping[str, Any]:
-    return read_json(path) if path.is_file() else {}
 
 
 def load_template_gguf(metadata: Mapping[str, object], names: Mapping[str, str]) -> ChatTemplate | None:
@@ -242,7 +237,7 @@ def _template(source: object, names: Mapping[str, str]) -> ChatTemplate | None:
 def _names_read(source: str) -> frozenset[str]:
     """Return the variables that a template reads.
 
-    One that it also sets counts only if it tests for it first.
+    A variable that the template also sets counts only if the template tests for it first.
     """
     from jinja2 import meta, nodes
     from jinja2.parser import Parser

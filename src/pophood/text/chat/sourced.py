@@ -195,9 +195,9 @@ class SourcedText(str):
         return tainted(str.zfill(self, width), sources_in(self))
 
     def _mapped(self, text: str) -> str:
-        """Carry sources over to a text that was made character by character.
+        """Carry the sources over to `text`, which was made from this text character by character.
 
-        No change of case shortens one.
+        No change of case shortens a text.
         """
         return SourcedText(text, self.runs) if len(text) == len(self) else tainted(text, sources_in(self))
 
@@ -205,7 +205,7 @@ class SourcedText(str):
 def join_texts(texts: Iterable[str]) -> str:
     """Join texts as `"".join` does, with the sources of every part.
 
-    An ordinary str if no part has sources.
+    The result is an ordinary str if no part has sources.
     """
     parts = list(texts)
     if not any(isinstance(part, SourcedText) for part in parts):
@@ -256,9 +256,9 @@ def sources_in(value: object) -> Sources:
 
 
 def checked(result: str, followed: str, inputs: object) -> str:
-    """Return `followed`, assembled with sources, if it equals `result`.
+    """Return `followed`, which was assembled with sources, if it equals `result`.
 
-    Else `result`, tainted by all inputs.
+    Otherwise return `result`, tainted by all inputs.
     """
     return followed if str(followed) == str(result) else tainted(result, sources_in(inputs))
 

@@ -20,10 +20,7 @@ REFUSED_NODES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, n
 
 
 class GenerationTag(Extension):
-    """The tag `{% generation %}..{% endgeneration %}`, which marks the assistant's words.
-
-    It only writes them.
-    """
+    """The tag `{% generation %}..{% endgeneration %}`, which marks the assistant's words and writes them."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by Jinja
 

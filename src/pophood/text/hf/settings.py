@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pophood.errors import BadFile
-from pophood.formats.json_file import read_json
+from pophood.formats.json_file import optional_json
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -27,15 +27,11 @@ class FolderSettings:
     def __init__(self, folder: Path, config: Mapping[str, Any] | None = None) -> None:
         """`config` is the folder's config.json, if it was read already."""
         self.folder = folder
-        self.config = self._read("config.json") if config is None else config
-        self.generation = self._read("generation_config.json")
-        self.tokenizer = self._read("tokenizer_config.json")
-        self.special_map = self._read("special_tokens_map.json")
-        self.added = self._read("added_tokens.json")
-
-    def _read(self, name: str) -> dict[str, Any]:
-        path = self.folder / name
-        return read_json(path) if path.is_file() else {}
+        self.config = optional_json(folder / "config.json") if config is None else config
+        self.generation = optional_json(folder / "generation_config.json")
+        self.tokenizer = optional_json(folder / "tokenizer_config.json")
+        self.special_map = optional_json(folder / "special_tokens_map.json")
+        self.added = optional_json(folder / "added_tokens.json")
 
     @property
     def lists_added_tokens(self) -> bool:
