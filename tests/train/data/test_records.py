@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pophood.errors import BadFile
 from pophood.train.data.read import json_records as raw
 from pophood.train.data.read.csv_records import read_table
-from pophood.train.data.read.json_records import read_array, read_jsonl
+from pophood.train.data.read.json_records import read_json, read_jsonl
 
 SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 VALUES = st.recursive(
@@ -37,7 +37,7 @@ def test_an_array_is_its_items(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "SEGMENT", size)
         patch.setattr("pophood.train.data.read.lines.SEGMENT", size)
-        found = list(read_array(path))
+        found = list(read_json(path, "array"))
     assert [item.value for item in found] == values
     assert not any(item.why for item in found)
     if indent:
@@ -61,7 +61,7 @@ def test_an_array_is_its_items(
 def test_a_broken_array_says_where_it_ends(text: str, good: int, line: int, why: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    *before, last = read_array(path)
+    *before, last = read_json(path, "array")
     assert [item.why for item in before] == [None] * good
     assert last.line == line
     assert last.why is not None and why in last.why

@@ -380,10 +380,10 @@ def test_a_wrapped_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
         file.write('{"data": [')
         file.write(",".join(json.dumps({"text": f"{number} " + "x" * 9000}) for number in range(2000)))
         file.write("]}")
-    from pophood.train.data.read.json_records import read_wrapped
+    from pophood.train.data.read.json_records import read_json
 
     tracemalloc.start()
-    count = sum(raw.why is None for raw in read_wrapped(path, "data"))
+    count = sum(raw.why is None for raw in read_json(path, "wrapped", "data"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000 and path.stat().st_size > 17 << 20 and peak < 3 << 20

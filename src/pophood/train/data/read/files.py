@@ -11,16 +11,7 @@ from typing import Any, Literal
 
 from pophood.errors import BadFile, BadInput, NotFound
 from pophood.train.data.read.csv_records import read_table, repeated_columns
-from pophood.train.data.read.json_records import (
-    BadJson,
-    JsonText,
-    Record,
-    parse,
-    read_array,
-    read_jsonl,
-    read_values,
-    read_wrapped,
-)
+from pophood.train.data.read.json_records import BadJson, JsonText, Record, parse, read_json, read_jsonl
 from pophood.train.data.read.layouts import layout_of, read_fields
 from pophood.train.data.read.lines import open_bytes, read_lines
 from pophood.train.settings import FIELDS, DataOptions
@@ -80,10 +71,11 @@ class DataFile:
         if self.container == "lines":
             lines = read_lines(self.path)
             return (Record(ln.number, ln.text, ln.why, ln.end) for ln in lines if ln.why or ln.text.strip())
-        if self.container == "wrapped":
-            return read_wrapped(self.path, self.key)
-        readers = {"jsonl": read_jsonl, "values": read_values, "array": read_array}
-        return readers.get(self.container, read_table)(self.path)
+        if self.container in ("csv", "tsv"):
+            return read_table(self.path)
+        if self.container == "jsonl":
+            return read_jsonl(self.path)
+        return read_json(self.path, self.container, self.key)
 
 
 @dataclass(frozen=True, slots=True)

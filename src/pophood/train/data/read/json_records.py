@@ -70,49 +70,49 @@ def parse(text: str) -> tuple[Any, str | None]:
         return None, f"is not usable JSON: {str(error)[:80]}"
 
 
-def read_values(path: Path) -> Iterator[Record]:
-    """Yield JSON values that follow one another, each on one line or more, with or without commas between."""
-    text = JsonText(path)
-    try:
-        while text.peek():
-            line = text.line
-            yield Record(line, text.value(), None, text.end)
-            if text.peek() == ",":
-                text.expect(",")
-    except BadJson as error:
-        yield Record(text.line, None, str(error), text.end)
+def read_json(path: Path, container: str, key: str = "") -> Iterator[Record]:
+    """Yield the records of a file that is not JSON lines; the first damaged one is the last.
 
-
-def read_array(path: Path) -> Iterator[Record]:
-    """Yield the items of a file that is one JSON list, in memory bounded by one item.
-
-    After an item that is not JSON the start of the next is unknown, so a bad item is the last.
+    `container` is "values" (one after another), "array" (a list) or "wrapped" (the list `key` of an object).
     """
     text = JsonText(path)
     try:
-        yield from text.items()
-        if text.peek():
-            yield Record(text.line, None, f"comes after the end of the list{_REST}", text.end)
+        if container == "wrapped":
+            yield from _wrapped(text, key)
+        else:
+            yield from _values(text) if container == "values" else _array(text)
     except BadJson as error:
         yield Record(text.line, None, str(error), text.end)
 
 
-def read_wrapped(path: Path, key: str) -> Iterator[Record]:
+def _values(text: JsonText) -> Iterator[Record]:
+    """Yield JSON values that follow one another, each on one line or more, with or without commas between."""
+    while text.peek():
+        line = text.line
+        yield Record(line, text.value(), None, text.end)
+        if text.peek() == ",":
+            text.expect(",")
+
+
+def _array(text: JsonText) -> Iterator[Record]:
+    """Yield the items of a file that is one JSON list."""
+    yield from text.items()
+    if text.peek():
+        yield Record(text.line, None, f"comes after the end of the list{_REST}", text.end)
+
+
+def _wrapped(text: JsonText, key: str) -> Iterator[Record]:
     """Yield the items of an object's list `key`; another list of objects is yielded as one bad record."""
-    text = JsonText(path)
-    try:
-        for name in text.fields():
-            if name == key:
-                yield from text.items()
-                continue
-            line = text.line
-            if text.at_objects():
-                why = f"begins another list, {name[:30]!r}, which is not read: put it in a file of its own"
-                yield Record(line, None, why, text.end)
-            for _ in text.items() if text.peek() == "[" else [text.value()]:
-                pass
-    except BadJson as error:
-        yield Record(text.line, None, str(error), text.end)
+    for name in text.fields():
+        if name == key:
+            yield from text.items()
+            continue
+        line = text.line
+        if text.at_objects():
+            why = f"begins another list, {name[:30]!r}, which is not read: put it in a file of its own"
+            yield Record(line, None, why, text.end)
+        for _ in text.items() if text.peek() == "[" else [text.value()]:
+            pass
 
 
 class BadJson(Exception):
