@@ -14,6 +14,7 @@ from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.encode.default_template import base_template, base_template_source
 from pophood.train.data.encode.encode import EncodedText, ItemEncoder
 from pophood.train.data.read.layouts import Item, WrongRecord
+from pophood.train.settings import DataOptions
 from tests.text.templates import CONVERSATIONS, TEMPLATES, assistant, user
 from tests.text.vocabularies import library_tokenizer
 from tests.train.data.samples import BOS, EOS, byte_level, gpt2, sentence_pieces
@@ -65,7 +66,7 @@ def reference() -> Any:
 def encoded(
     source: str, talk: list[dict[str, Any]], tokenizer: Tokenizer | None = None, **options: Any
 ) -> EncodedText:
-    encoder = ItemEncoder(tokenizer or byte_level(), ChatTemplate(source, BOS, EOS), **options)
+    encoder = ItemEncoder(tokenizer or byte_level(), ChatTemplate(source, BOS, EOS), DataOptions(**options))
     return encoder.item(Item(messages=tuple(talk)))
 
 
@@ -222,7 +223,7 @@ def test_the_base_template_is_what_transformers_renders(reference: Any) -> None:
 
 def test_prompts_joined_as_they_are() -> None:
     pair = Item(messages=(user("The sky is"), assistant(" blue.")), paired=True)
-    found = ItemEncoder(gpt2(), None, joined=True).item(pair)
+    found = ItemEncoder(gpt2(), None, DataOptions(joined=True)).item(pair)
     assert gpt2().decode(found.ids.tolist(), special=True) == "The sky is blue.<|endoftext|>"
     assert learned(found, gpt2()) == " blue.<|endoftext|>"
 
@@ -267,7 +268,7 @@ def test_start_tokens_are_not_doubled_unseen() -> None:
 
 def test_typed_special_tokens_count_only_where_asked_for() -> None:
     plain = ItemEncoder(byte_level(), None).text("a<|im_end|>")
-    parsed = ItemEncoder(byte_level(), None, special=True).text("a<|im_end|>")
+    parsed = ItemEncoder(byte_level(), None, DataOptions(special=True)).text("a<|im_end|>")
     end = byte_level().id_of("<|im_end|>")
     assert (plain.ids == end).sum() == 1 and plain.ids[-1] == end and len(plain.ids) > 3
     assert parsed.ids.tolist() == [byte_level().id_of("a"), end]  # and no second end

@@ -10,6 +10,7 @@ import pytest
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.read.layouts import WrongRecord, items_of
+from pophood.train.settings import DataOptions
 from tests.conftest import ROOT
 from tests.text.templates import TEMPLATES
 from tests.train.data.samples import (
@@ -45,7 +46,7 @@ def talk(layout: str, *said: dict[str, Any]) -> dict[str, Any]:
 
 def learned(record: Any, layout: str = "messages", template: ChatTemplate = TURNS, **options: Any) -> str:
     """Return the learned text of a record, with special tokens spelled out."""
-    encoder = ItemEncoder(byte_level(), template, **options)
+    encoder = ItemEncoder(byte_level(), template, DataOptions(**options))
     (item,) = items_of(record, layout, {})
     encoded = encoder.item(item)
     return byte_level().decode(encoded.ids[encoded.trained].tolist(), special=True)

@@ -69,13 +69,7 @@ def open_data(
     chats = any(file.layout not in ("text", "lines") for file in files.files)
     if options.completions_only and not chats:
         raise BadInput("the data is plain text, which has no completions: leave out --completions-only")
-    encoder = ItemEncoder(
-        tokenizer,
-        template,
-        completions_only=options.completions_only,
-        joined=options.joined,
-        special=options.special,
-    )
+    encoder = ItemEncoder(tokenizer, template, options)
     store, cached = cached_store(files.files, encoder, options, progress)
     split = _split(store, encoder, options, line_ends(tokenizer), progress)
     if len(split.train) == 0 and split.overlap:

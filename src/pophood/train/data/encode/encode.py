@@ -24,6 +24,7 @@ from pophood.text.chat.template_tokens import pieces_of
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.encode.default_template import base_template, end_id
 from pophood.train.data.read.layouts import Item, Message, WrongRecord
+from pophood.train.settings import DataOptions
 
 Atom = str | int  # one character, or one special token
 _PROBE = "pophood0answer"
@@ -44,19 +45,14 @@ class ItemEncoder:
     """Encodes items with a tokenizer, a template and the options that change ids. Threads may share one."""
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        template: ChatTemplate | None,
-        *,
-        completions_only: bool | None = None,
-        joined: bool = False,
-        special: bool = False,
+        self, tokenizer: Tokenizer, template: ChatTemplate | None, options: DataOptions | None = None
     ) -> None:
+        options = options or DataOptions()
         self.tokenizer = tokenizer
         self.end = end_id(tokenizer)
         self.template = base_template(tokenizer) if template is None else template
-        self._all = completions_only is False
-        self._joined, self._special = joined, special
+        self._all = options.completions_only is False
+        self._joined, self._special = options.joined, options.special
         self._ends = {self.end, *tokenizer.stops}
         self._segments: dict[tuple[str | int, ...], list[int]] = {}  # a cache
         self._specials = tokenizer.specials
