@@ -10,7 +10,7 @@ import click
 import pytest
 
 from pophood.cli.options.prompt import Prompt, read_prompt
-from pophood.cli.terminal.answers import Reader
+from pophood.cli.terminal.answers import Answers, Reader
 from pophood.cli.terminal.console import VERBOSE, Console
 
 
@@ -96,3 +96,11 @@ def test_messages_of_several_lines() -> None:
 
 def test_bytes_that_are_no_text_are_left_to_the_tokenizer() -> None:
     assert Reader(Stdin(b"caf\xe9\n"), Console()).message() == "caf\udce9"
+
+
+def test_a_question_goes_to_stderr_where_stdout_is_redirected(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin(b"7\n", terminal=True))
+    assert Answers(sys.stdin).ask("number? ") == "7"
+    assert capsys.readouterr() == ("", "number? ")

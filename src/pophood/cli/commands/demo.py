@@ -16,7 +16,7 @@ from pophood.cli.options.shared import ModelChoice, json_option, model_options, 
 from pophood.cli.page import percent
 from pophood.cli.screens.generation import RunResult, generate
 from pophood.cli.session import open_model, this_command
-from pophood.cli.terminal.console import Console, visible
+from pophood.cli.terminal.console import Console, facts_of, visible
 from pophood.cli.terminal.outputs import Outputs, completion
 from pophood.cli.terminal.tables import count, seconds, table
 
@@ -77,11 +77,7 @@ class Demo:
             "first_words": [asdict(word) for word in first_words(self.ten.outputs)],
             "tokens": list(self.lm.tokens(PROMPT)),
             "next": list(self.lm.next(PROMPT, 10)),
-            "alone": {
-                "seconds": self.alone.seconds,
-                "tokens": self.alone.count,
-                "talk_seconds": TALK_SECONDS,
-            },
+            "alone": facts_of(self.alone, seconds="seconds", tokens="count") | {"talk_seconds": TALK_SECONDS},
         }
 
 

@@ -89,7 +89,7 @@ def export_command(
     bundle = open_bundle(found.path)
     for remark in bundle.remarks:
         console.say(remark)
-    chosen, template = opened(adapters, bundle)
+    chosen, template = open_adapters(adapters, bundle)
     if peft:
         receipt = export_adapter(bundle.config, chosen[0][0], to, template=template)
     else:
@@ -101,7 +101,7 @@ def export_command(
             )
     for note in receipt.notes:
         console.say(f"note: {note}")
-    console.result(receipt.as_json() | {"path": str(receipt.path)}, said(receipt), as_json=as_json)
+    console.result(receipt.as_json() | {"path": str(receipt.path)}, summary(receipt), as_json=as_json)
 
 
 def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:
@@ -119,7 +119,10 @@ def check(to: str, kind: str | None, *, peft: bool, ollama: bool) -> None:
 
 
 def check_adapters(to: str, adapters: Places, *, alone: bool) -> None:
-    """Raise BadInput for an export over its own input, and if `alone` for other than one unscaled adapter."""
+    """Raise BadInput if the export would replace an adapter that it reads.
+
+    `alone` says that an adapter is exported by itself: there must be exactly one, without a scale.
+    """
     for text, _ in adapters:
         place = Path(text).resolve()
         if Path(to).resolve() in (place, place.parent if place.is_file() else place):
@@ -143,7 +146,7 @@ def base_of(folder: str) -> str:
     return name
 
 
-def opened(adapters: Places, bundle: Bundle) -> tuple[list[tuple[Any, float]], str | None]:
+def open_adapters(adapters: Places, bundle: Bundle) -> tuple[list[tuple[Any, float]], str | None]:
     """Return the adapters with their scales, and the chat template of the last adapter that has one."""
     from pophood.adapters.open import open_adapter, template_of
 
@@ -152,8 +155,8 @@ def opened(adapters: Places, bundle: Bundle) -> tuple[list[tuple[Any, float]], s
     return chosen, templates[-1] if templates else None
 
 
-def said(receipt: Receipt) -> str:
-    """Return the written files and the result of the verification as text."""
+def summary(receipt: Receipt) -> str:
+    """Return text about the written files and the result of their verification."""
     size = sum(facts["bytes"] for facts in receipt.files.values())
     lines = [f"{receipt.path}: {receipt.made}, {receipt.format}, {receipt.type}, {size / 1e6:,.1f} MB"]
     proof = receipt.proof

@@ -132,14 +132,14 @@ def tune_command(
             shard=args.shard,
             progress=lambda state: waiting(state.done, state.total),
         )
-    _say_what_it_is(console, tuning, args.settings.get("method") if resume else None)
+    _report_data(console, tuning, args.settings.get("method") if resume else None)
     if plan:
         return _plan(console, tuning, as_json)
     with stop:
         return _run(console, tuning, stop, as_json)
 
 
-def _say_what_it_is(console: Console, tuning: Tuning, method: str | None) -> None:
+def _report_data(console: Console, tuning: Tuning, method: str | None) -> None:
     """Print messages and the report on the data; refuse a `method` that differs from the resumed run's."""
     if method not in (None, tuning.settings.method):
         raise click.UsageError(
@@ -205,7 +205,7 @@ def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
 
 
 def _next(tuning: Tuning, card: Card) -> str:
-    """Return text that says where the result is and which commands use it."""
+    """Return the place of the result, and commands that use it, as text."""
     commands = [f"  {command.line(this_command())}" for command in card.commands]
     place = f"Written to {tuning.out} (report.html, loss.svg, events.jsonl)"
     return "\n".join([place, "Try next:", *commands])

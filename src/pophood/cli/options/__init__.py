@@ -1,1 +1,1 @@
-"""Options that commands share, and where prompts come from."""
+"""Options that commands share, and the reading of prompts."""

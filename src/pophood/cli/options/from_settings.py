@@ -1,4 +1,4 @@
-"""Options that are generated from the settings of the library, so that the two cannot differ."""
+"""Generates options from the settings of the library, so that the two cannot differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def setting_options(
 
 
 def typed_settings(settings: type, values: dict[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """Take the values of a dataclass's options out of a command's parameters; only those that were typed."""
+    """Remove a dataclass's options from a command's parameters, and return those that were typed."""
     taken = {one.name: values.pop(f"{prefix}{one.name}", None) for one in settings_of(settings)}
     return {name: value for name, value in taken.items() if value not in (None, ())}
 

@@ -23,7 +23,7 @@ METHODS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class SamplingArgs:
-    """The options that were typed; the library's defaults stand for the others."""
+    """The options that were typed; all others have the library's defaults."""
 
     settings: dict[str, Any]  # fields of SamplingSettings
     bias: tuple[str, ...] = ()  # TOKEN=NUMBER; the tokens are not yet looked up
@@ -112,7 +112,7 @@ def _options() -> list[Decorator]:
 
 
 def _sampling_args(values: dict[str, Any]) -> SamplingArgs:
-    """Take the values of these options out of a command's parameters."""
+    """Remove these options from a command's parameters, and return their values."""
     settings = typed_settings(SamplingSettings, values)
     if values.pop("greedy"):
         if settings.get("temperature", 0.0) != 0.0:

@@ -20,7 +20,7 @@ DATA_OPTIONS = setting_options(DataOptions, "Data", prefix="data_")
 
 @dataclass(frozen=True, slots=True)
 class TuneArgs:
-    """The options that were typed; the library's defaults stand for the others."""
+    """The options that were typed; all others have the library's defaults."""
 
     settings: dict[str, Any] = field(default_factory=dict)  # fields of TrainSettings
     lora: dict[str, Any] = field(default_factory=dict)  # fields of LoraSettings
@@ -122,7 +122,7 @@ def tune_options(function: F) -> F:
 
 
 def typed_data(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the fields of DataOptions that were typed out of a command's parameters."""
+    """Remove the options of DataOptions from a command's parameters, and return those that were typed."""
     data = typed_settings(DataOptions, values, prefix="data_")
     if "columns" in data:
         data["columns"] = columns_of(data["columns"])
@@ -172,7 +172,7 @@ def _list_sizes(context: click.Context, option: click.Parameter, value: str | No
 
 
 def columns_of(text: str) -> dict[str, str]:
-    """Parse --columns: with `prompt=question`, the data calls the field "prompt" of pophood "question".
+    """Parse --columns: `prompt=question` maps pophood's field "prompt" to the data's field "question".
 
     Raises BadInput for another form.
     """

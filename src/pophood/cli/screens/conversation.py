@@ -70,12 +70,12 @@ class Conversation:
             self._set_system(system_text)
 
     def answer(self, question: str) -> RunResult:
-        """Send one message and show the answer. An interrupted answer joins the history as far as it got."""
+        """Send one message and show the answer. The part of an interrupted answer joins the history."""
         self.messages.append({"role": "user", "content": question})
         outputs = None
         try:
             settings = settings_of(self.sampling, self.lm)
-            run = self.lm.chat(self._as_told(), template=self.template, **settings)
+            run = self.lm.chat(self._for_template(), template=self.template, **settings)
             prompt = self.lm.detokenize(run.prompt_ids, special=True)
             self.console.detail(f"as the model reads it:\n{prompt}")
             self._opened = prompt[prompt.rindex(tag) :] if (tag := opened_thought(prompt)) else ""
@@ -99,7 +99,7 @@ class Conversation:
             )
         return finished
 
-    def _as_told(self) -> list[dict[str, str]]:
+    def _for_template(self) -> list[dict[str, str]]:
         """Return the messages in the form that goes to the template."""
         if not self.merge_system:
             return self.messages

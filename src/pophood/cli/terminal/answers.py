@@ -68,7 +68,7 @@ class Reader(Answers):
         return readline is not None and self.edits and bool(readline.get_line_buffer())
 
     def ask(self, prompt: str) -> str | None:
-        """Return the next line as `Answers.ask` does; at its end, the terminal's line is ended, too."""
+        """Return the next line as `Answers.ask` does, and end the line on screen at the end of the input."""
         line = super().ask(prompt)
         if line is None and self.edits:
             self._console.out()

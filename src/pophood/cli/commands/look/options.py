@@ -1,4 +1,4 @@
-"""The options of every `look` command: a text, a model, and where the view goes; and its delivery there."""
+"""The options of every `look` command, and the delivery of its view to the terminal, files or a browser."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Text:
 
 
 def text_of(console: Console, typed: str | None, file: str | None) -> Text:
-    """Return the text that was piped, typed or read from a file, or the talk's; BadInput if it is empty."""
+    """Return the text that was piped, typed or read from a file, else the talk's; BadInput if it is empty."""
     from pophood.look.source import PROMPT
 
     if typed is None and file is None:

@@ -1,4 +1,4 @@
-"""The table of views on the command line: each one's help, its own options, and how they become arguments.
+"""The table of views on the command line: the help and options of each, and how they become arguments.
 
 A view's function is `pophood.look.NAME`; an option has the name of the function's parameter, and an option
 that is not given leaves the parameter at its default. Imports no view and no model.
