@@ -124,6 +124,25 @@ TEST(taps_add_up) {
     }
 }
 
+TEST(heads_parts_include_an_adapter_of_the_projection_alone) {  // no other adapter has made room for its products
+    const Config config = llama_like();
+    const int64_t heads = config.n_head, c = config.n_embd, inputs = heads * config.head_dim, rank = 3;
+    Random random(9);
+    const auto a = random.values(rank * inputs, 0.3f), b = random.values(c * rank, 0.3f);
+    const Values plain = read_all(*make(config, 2), n);
+    auto engine = make(config, 2);
+    engine->add_adapter("blocks.0.attn.out", {a.data(), WeightType::f32, 2, {rank, inputs}, {inputs * 4, 4}},
+                        {b.data(), WeightType::f32, 2, {c, rank}, {rank * 4, 4}});
+    std::vector<float> parts(static_cast<size_t>(n * heads * c)), whole(static_cast<size_t>(n * c)), total(whole.size());
+    logits(*engine, text(engine->create(), n), {{Tap::result, 0, parts.data()}, {Tap::attn_out, 0, whole.data()}});
+    for (int64_t row = 0; row < n; ++row)
+        for (int64_t head = 0; head < heads; ++head)
+            for (int64_t i = 0; i < c; ++i)
+                total[static_cast<size_t>(row * c + i)] += parts[static_cast<size_t>((row * heads + head) * c + i)];
+    CHECK(difference(total, whole) < 1e-4f);
+    CHECK(difference(whole, plain.at({Tap::attn_out, 0})) > 1e-3f);
+}
+
 TEST(a_tap_array_with_too_few_keys_is_refused) {
     auto engine = make(gpt2_like(), 1);
     std::vector<float> values(static_cast<size_t>(n * 3 * n));
