@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pophood.errors import BadInput
 from pophood.model.lm import LM
 from pophood.text.chat.chat_template import ChatTemplate
-from pophood.train.data import Data, DataOptions, DataProgress, PackedSampler, open_data
+from pophood.train.data import Data, DataOptions, PackedSampler, open_data
+from pophood.train.data.dataset.data_report import OnProgress
 from pophood.train.data.dataset.packing import SampledBatches
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.model.build import build_model
@@ -61,9 +62,7 @@ class RunSetup:
         return Path(self.data.report.cache).name
 
 
-def read_data(
-    lm: LM, paths: Sequence[Path], options: DataOptions, progress: Callable[[DataProgress], object] | None
-) -> Data:
+def read_data(lm: LM, paths: Sequence[Path], options: DataOptions, progress: OnProgress) -> Data:
     """Read the files; raises BadInput if they hold nothing to learn in rows of this length."""
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, options, progress)
     if not data.report.trained_tokens:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from pophood.errors import BadFile, BadInput
 from pophood.system import check_home, disk_errors, file_lock, home
 from pophood.text.tokenizer import Tokenizer
-from pophood.train.data.dataset.data_report import MOST_LISTED, DataProgress
+from pophood.train.data.dataset.data_report import MOST_LISTED, DataProgress, OnProgress
 from pophood.train.data.dataset.store import Store, StoreWriter
 from pophood.train.data.encode.encode import ItemEncoder
 from pophood.train.data.encode.encode_files import FileEncoder, Job
 from pophood.train.data.read.files import DataFile, content_hash
-from pophood.train.settings import DataOptions
 
 VERSION = 3  # of the ids and the store's format; a change invalidates the cache
 _PROBES = (
@@ -35,25 +34,23 @@ _PROBES = (
 
 
 def cached_store(
-    files: Sequence[DataFile],
-    encoder: ItemEncoder,
-    options: DataOptions,
-    progress: Callable[[DataProgress], object] | None = None,
+    files: Sequence[DataFile], encoder: ItemEncoder, progress: OnProgress = None
 ) -> tuple[Store, bool]:
     """Return the store with the ids of some files, and whether it was in the cache.
 
     Raises BadFile if a line is bad and `strict` is on, PophoodError for a full disk, which leaves nothing
     behind.
     """
+    options = encoder.options
     if options.cache is None:
         check_home()
-    folder = (options.cache or home() / "data") / _key(files, encoder, options)
+    folder = (options.cache or home() / "data") / _key(files, encoder)
     with file_lock(folder.with_suffix(".lock")):
         for partial in folder.parent.glob(f".{folder.name}.*.tmp"):  # of a process that was killed
             shutil.rmtree(partial, ignore_errors=True)
         cached = (folder / "facts.json").is_file()
         if not cached:
-            _write(folder, files, encoder, options, progress)
+            _write(folder, files, encoder, progress)
     store = Store(folder)
     if options.strict and store.facts["bad_count"]:
         name, line, why = store.facts["bad"][0]
@@ -87,7 +84,8 @@ def line_ends(tokenizer: Tokenizer) -> NDArray[np.uint8]:
     return np.array([piece.endswith(b"\n") + piece.endswith(b"\n\n") for piece in pieces], np.uint8)
 
 
-def _key(files: Sequence[DataFile], encoder: ItemEncoder, options: DataOptions) -> str:
+def _key(files: Sequence[DataFile], encoder: ItemEncoder) -> str:
+    options = encoder.options
     facts = [
         VERSION,
         content_hash(files),
@@ -127,13 +125,7 @@ class _Totals:
             self.unwritten.update(set(document.encoded.unwritten))
 
 
-def _write(
-    folder: Path,
-    files: Sequence[DataFile],
-    encoder: ItemEncoder,
-    options: DataOptions,
-    progress: Callable[[DataProgress], object] | None,
-) -> None:
+def _write(folder: Path, files: Sequence[DataFile], encoder: ItemEncoder, progress: OnProgress) -> None:
     """Encode the files and write the store."""
     sizes = [file.path.stat().st_size for file in files]
     done = 0
@@ -144,7 +136,7 @@ def _write(
         tokens = writer.tokens * sum(sizes) / done if done and writer.tokens else sum(sizes) / 3
         return int(tokens * (width + 1 / 8)) + 4096
 
-    encoded_files = FileEncoder(files, encoder, options)
+    encoded_files = FileEncoder(files, encoder)
     writer = StoreWriter(folder, encoder.tokenizer.vocab_size, needed)
     totals = _Totals()
     with disk_errors(folder):
@@ -152,7 +144,7 @@ def _write(
     with writer.open():
         for job in encoded_files.run():
             file = files[job.file]
-            totals.add(job, str(file.path), options.strict)
+            totals.add(job, str(file.path), encoder.options.strict)
             for line, encoded, digest, group in job.documents:
                 writer.append(encoded.ids, encoded.trained)
                 if job.items or job.closes:

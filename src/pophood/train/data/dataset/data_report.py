@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,9 @@ class DataProgress:
     total: int
     documents: int
     tokens: int
+
+
+OnProgress = Callable[[DataProgress], object] | None  # called from time to time while data is read
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ one side: a loss on answers to known questions would say nothing about new quest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,7 @@ from pophood.errors import BadInput
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.dataset.cache import cached_store, line_ends
-from pophood.train.data.dataset.data_report import BadLine, DataProgress, DataReport, with_remarks
+from pophood.train.data.dataset.data_report import BadLine, DataReport, OnProgress, with_remarks
 from pophood.train.data.dataset.examples import Examples
 from pophood.train.data.dataset.store import Store
 from pophood.train.data.encode.encode import ItemEncoder
@@ -54,7 +54,7 @@ def open_data(
     tokenizer: Tokenizer,
     template: ChatTemplate | None,
     options: DataOptions | None = None,
-    progress: Callable[[DataProgress], object] | None = None,
+    progress: OnProgress = None,
 ) -> Data:
     """Read files and folders. Their token ids are cached on disk, so that they are encoded only once.
 
@@ -70,8 +70,8 @@ def open_data(
     if options.completions_only and not chats:
         raise BadInput("the data is plain text, which has no completions: leave out --completions-only")
     encoder = ItemEncoder(tokenizer, template, options)
-    store, cached = cached_store(files.files, encoder, options, progress)
-    split = _split(store, encoder, options, line_ends(tokenizer), progress)
+    store, cached = cached_store(files.files, encoder, progress)
+    split = _split(store, encoder, line_ends(tokenizer), progress)
     if len(split.train) == 0 and split.overlap:
         raise BadInput(
             f"there is nothing to train on: all {split.overlap:,} documents are in the validation files, too:"
@@ -83,27 +83,21 @@ def open_data(
             f"the data has no document to train on: {store.facts['good']:,} good lines,"
             f" {store.facts['bad_count']:,} bad{first}"
         )
-    report = _report(files, store, split, options, encoder, cached)
+    report = _report(files, store, split, encoder, cached)
     used = encoder.template.source if template is None and chats and not options.joined else None
     return Data(split.train, split.validation, report, used)
 
 
-def _split(
-    store: Store,
-    encoder: ItemEncoder,
-    options: DataOptions,
-    ends: NDArray[np.uint8],
-    progress: Callable[[DataProgress], object] | None,
-) -> _Split:
+def _split(store: Store, encoder: ItemEncoder, ends: NDArray[np.uint8], progress: OnProgress) -> _Split:
     """Return training and validation examples: by files, the end of a single document, or by hashes."""
 
     def examples(store: Store, rows: NDArray[Any], chosen: NDArray[np.int64] | None = None) -> Examples:
         return Examples(store, rows, chosen, length=options.length, long=options.long, line_ends=ends)
 
-    rows = store.documents
+    rows, options = store.documents, encoder.options
     if options.validation_paths:
         files = find_files(options.validation_paths, options).files
-        other, _ = cached_store(files, encoder, options, progress)
+        other, _ = cached_store(files, encoder, progress)
         both = np.isin(rows["digest"], other.documents["digest"])
         train = examples(store, rows, np.flatnonzero(~both))
         note = "validation: the files that you named"
@@ -216,10 +210,8 @@ def _learned(examples: Examples) -> int:
     return total
 
 
-def _report(
-    files: FoundFiles, store: Store, split: _Split, options: DataOptions, encoder: ItemEncoder, cached: bool
-) -> DataReport:
-    facts, train, validation = store.facts, split.train, split.validation
+def _report(files: FoundFiles, store: Store, split: _Split, encoder: ItemEncoder, cached: bool) -> DataReport:
+    facts, train, validation, options = store.facts, split.train, split.validation, encoder.options
     kinds = dict.fromkeys(f"{file.layout} ({CONTAINERS[file.container]})" for file in files.files)
     source = "detected from the first good records" if options.format == "auto" else "as requested"
     cut = train.cut_documents

@@ -47,7 +47,7 @@ class ItemEncoder:
     def __init__(
         self, tokenizer: Tokenizer, template: ChatTemplate | None, options: DataOptions | None = None
     ) -> None:
-        options = options or DataOptions()
+        self.options = options = options or DataOptions()
         self.tokenizer = tokenizer
         self.end = end_id(tokenizer)
         self.template = base_template(tokenizer) if template is None else template

@@ -26,7 +26,6 @@ from pophood.train.data.read.files import DataFile
 from pophood.train.data.read.json_records import Record
 from pophood.train.data.read.layouts import Item, WrongRecord, items_of, prompt_of, unused_fields
 from pophood.train.data.read.lines import read_segments
-from pophood.train.settings import DataOptions
 
 STRETCH = 1 << 16  # characters of a long text to encode at once
 GROUP = 32  # records per job
@@ -76,8 +75,8 @@ class Job:
 class FileEncoder:
     """Encodes files as a stream of finished jobs, in the order of the files."""
 
-    def __init__(self, files: Sequence[DataFile], encoder: ItemEncoder, options: DataOptions) -> None:
-        self.files, self.encoder, self.options = files, encoder, options
+    def __init__(self, files: Sequence[DataFile], encoder: ItemEncoder) -> None:
+        self.files, self.encoder, self.options = files, encoder, encoder.options
         self.unused: Counter[str] = Counter()  # fields that nothing reads
         self.short = 0  # rows of tables that lack values in columns that are not read
         specials = encoder.tokenizer.specials
