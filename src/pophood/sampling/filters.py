@@ -12,16 +12,7 @@ import sys
 
 import numpy as np
 
-from pophood.sampling.softmax import (
-    Floats,
-    Ids,
-    block_sums,
-    log_sum_exp,
-    shifted_measures,
-    top_k,
-    total,
-    weights,
-)
+from pophood.sampling.softmax import Floats, Ids, block_sums, log_sum_exp, shifted_measures, top_k, weights
 
 __all__ = ["min_p", "top_k", "top_p", "typical", "xtc"]
 
@@ -72,7 +63,7 @@ def typical(logits: Floats, p: float) -> Ids:
     row = weights(logits)
     distance: Floats = logits - logits.max()  # becomes |surprisal - entropy| below
     np.abs(np.subtract(distance, np.float32(log_mass - entropy), out=distance), out=distance)
-    return _smallest_set(distance, row, p * total(row))
+    return _smallest_set(distance, row, p * float(row.sum(dtype=np.float64)))
 
 
 def xtc(logits: Floats, threshold: float) -> Ids:

@@ -12,17 +12,8 @@ from typing import Any
 
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.pretokenizers import with_fast_patterns
+from pophood.text.hf import stages
 from pophood.text.hf.hf_tokenizers import AddedToken, LibraryEncoder, bpe_model, missing_bytes
-from pophood.text.hf.stages import (
-    BYTE_LEVEL,
-    Decoding,
-    check_normalizer,
-    check_pre_tokenizer,
-    read_decoder,
-    read_start_ids,
-    refuse_unknown,
-    writes_spaces,
-)
 from pophood.text.vocabulary import Vocabulary
 
 Merges = list[tuple[str, str]]
@@ -43,25 +34,25 @@ class Parts:
     pre_tokenizer: object
     options: dict[str, Any] = field(default_factory=dict)
     normalizer: object = None
-    decoding: Decoding = BYTE_LEVEL
+    decoding: stages.Decoding = stages.BYTE_LEVEL
     added: tuple[AddedToken, ...] = ()
     start_ids: tuple[int, ...] = ()
 
 
 def read_tokenizer_json(document: dict[str, Any]) -> Parts:
     """Return the parts of a parsed tokenizer.json; Unsupported if not understood, BadFile if wrong."""
-    refuse_unknown(document, _DOCUMENT_KEYS, "tokenizer.json has an unknown part")
+    stages.refuse_unknown(document, _DOCUMENT_KEYS, "tokenizer.json has an unknown part")
     model = document.get("model")
     if not isinstance(model, dict):
         raise BadFile("tokenizer.json has no model")
     vocab, options = _read_model(model)
     normalizer, pre_tokenizer, post_processor, decoder = map(document.get, _STAGES)
-    check_normalizer(normalizer)
-    spells_bytes = check_pre_tokenizer(pre_tokenizer)
-    decoding = read_decoder(decoder)
-    if spells_bytes and decoding.spelling == "spaces" and not writes_spaces(normalizer):
+    stages.check_normalizer(normalizer)
+    spells_bytes = stages.check_pre_tokenizer(pre_tokenizer)
+    decoding = stages.read_decoder(decoder)
+    if spells_bytes and decoding.spelling == "spaces" and not stages.writes_spaces(normalizer):
         # Mistral's tekken and Llama 3, saved by a SentencePiece class, have a decoder that undoes nothing.
-        decoding = BYTE_LEVEL
+        decoding = stages.BYTE_LEVEL
     if spells_bytes != (decoding.spelling == "bytes"):
         raise Unsupported(
             "the decoder of tokenizer.json does not undo its pre_tokenizer: one of them is ByteLevel"
@@ -78,7 +69,7 @@ def read_tokenizer_json(document: dict[str, Any]) -> Parts:
         pre_tokenizer=pre_tokenizer,
         decoding=decoding,
         added=added,
-        start_ids=read_start_ids(post_processor),
+        start_ids=stages.read_start_ids(post_processor),
     )
 
 
@@ -177,7 +168,7 @@ def _read_model(model: dict[str, Any]) -> tuple[dict[str, int], dict[str, Any]]:
     kind = model.get("type", "BPE")
     if kind != "BPE":
         raise Unsupported(f"the tokenizer model {str(kind)[:60]!r} is not understood; BPE is")
-    refuse_unknown(model, _MODEL_KEYS, "the BPE model of tokenizer.json has an unknown key")
+    stages.refuse_unknown(model, _MODEL_KEYS, "the BPE model of tokenizer.json has an unknown key")
     if model.get("dropout"):
         raise Unsupported("the tokenizer has dropout: the same text would get different ids each time")
     if any(model.get(key) for key in _AFFIXES):
