@@ -1,4 +1,4 @@
-// The parts of the Python module that have their own file.
+// The parts of the Python module that have their own file (small: declarations only).
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,4 @@
-// Weights in the layout of the kernels: matrices in panels of 16 output rows, vectors as padded f32.
+// Weights in the layout of the kernels (small: a contract): matrices in panels of 16 output rows, vectors as padded f32.
 #pragma once
 
 #include <cstddef>

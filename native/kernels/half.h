@@ -1,5 +1,5 @@
-// Exact conversions of stored weights (F32, F16, BF16) to f32. This header has inline code, so a file that is compiled for
-// one instruction set must not include it.
+// Exact conversions of stored weights (F32, F16, BF16) to f32 (small: the only inline code). A file that is compiled for one
+// instruction set must not include this header.
 #pragma once
 
 #include <cstdint>

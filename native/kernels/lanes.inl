@@ -1,4 +1,4 @@
-// Helpers over V for simd.inl and training.inl: partial loads and stores, and exp.
+// Helpers over V (small: what simd.inl and training.inl share): partial loads and stores, and exp.
 
 // The end of an array whose length is not a multiple of 16: missing lanes are read as zero and not written.
 

@@ -1,4 +1,4 @@
-// Measures memory bandwidth. See measure.h.
+// Measures memory bandwidth (small: one function that nothing else shares). See measure.h.
 #include "platform/measure.h"
 
 #include <algorithm>

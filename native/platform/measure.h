@@ -1,4 +1,4 @@
-// Measures memory bandwidth, for `pophood doctor` and for the ceilings that benchmarks state.
+// Measures memory bandwidth (small: a contract), for `pophood doctor` and for the ceilings that benchmarks state.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Everything in native/ that differs between operating systems: large zeroed memory, pauses, fork.
+// Everything in native/ that differs between operating systems (small: a contract): large zeroed memory, pauses, fork.
 #pragma once
 
 #include <cstddef>

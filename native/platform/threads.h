@@ -1,4 +1,4 @@
-// One thread pool for the whole process, shared by all engines. The caller is worker 0.
+// One thread pool for the whole process (small: a contract), shared by all engines. The caller is worker 0.
 #pragma once
 
 #include <cstdint>

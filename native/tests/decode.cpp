@@ -1,5 +1,5 @@
-// native_tests --decode N: generates N tokens on one thread with a model of GPT-2 small's shape and a short vocabulary.
-// For counting instructions: the difference between two values of N gives the cost of a token.
+// native_tests --decode N (small: one loop): generates N tokens on one thread, with a model of GPT-2 small's shape and a
+// short vocabulary, for counting instructions. The difference between two values of N gives the cost of a token.
 #include <algorithm>
 #include <utility>
 

@@ -1,5 +1,5 @@
-// native_tests [--quick | --decode N]: tests the C++ part without Python, for sanitizers, emulators and other compilers,
-// and counts instructions (decode.cpp).
+// native_tests [--quick | --decode N] (small: the command line): tests the C++ part without Python, for sanitizers,
+// emulators and other compilers, and counts instructions (decode.cpp).
 #include "kernels/kernels.h"
 #include "check.h"
 

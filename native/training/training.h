@@ -1,5 +1,5 @@
-// Everything that training computes between two matrix products, over whole arrays in bfloat16. Numbers only; the
-// callers are in src/pophood/train. kernels/training_kernels.h declares the arithmetic of one row.
+// Everything that training computes between two matrix products (small: a contract), over whole arrays in bfloat16.
+// Numbers only; the callers are in src/pophood/train. kernels/training_kernels.h declares the arithmetic of one row.
 #pragma once
 
 #include <cstdint>

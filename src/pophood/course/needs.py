@@ -1,4 +1,4 @@
-"""Optional packages that some pages need, with the message that says how to install them."""
+"""Optional packages that some pages need (small: the notebook imports it), and how to install them."""
 
 from __future__ import annotations
 

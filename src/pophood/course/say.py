@@ -1,6 +1,6 @@
-"""`say`: shows the sentence that a notebook cell computes as text instead of as a quoted string.
+"""`say` (small: the notebook imports it): shows the sentence that a cell computes without quotation marks.
 
-It has its own file because the notebook imports it by name; the other players show such cells themselves.
+The other players show such cells themselves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Adapts the shell commands of a page to a given model."""
+"""Adapts the shell commands of a page to a given model (small: all players share it)."""
 
 from __future__ import annotations
 
