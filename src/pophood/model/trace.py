@@ -110,19 +110,12 @@ def trace(
         )
     with engine.sequence() as sequence:
         forward = engine.forward([(sequence, ids)], output="none", taps=plan.taps, cancel=cancel)
-    return Trace(
-        tuple(ids),
-        {tap.name: _head_first(tap, forward.taps[tap.name]) for tap in plan.taps},
-        {tap.name: _axes(tap) for tap in plan.taps},
-    )
-
-
-def _axes(tap: Tap) -> Axes:
-    return ("head", "query", "key") if tap.axes[-1] == "key" else tap.axes
-
-
-def _head_first(tap: Tap, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values.transpose(1, 0, 2) if tap.axes[-1] == "key" else values
+    arrays, axes = forward.taps, {tap.name: tap.axes for tap in plan.taps}
+    for tap in plan.taps:
+        if tap.axes[-1] == "key":  # the engine computes [query, head, key]
+            arrays[tap.name] = arrays[tap.name].transpose(1, 0, 2)
+            axes[tap.name] = ("head", "query", "key")
+    return Trace(tuple(ids), arrays, axes)
 
 
 def _inside_block(name: str) -> str:

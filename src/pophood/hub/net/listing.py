@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -260,11 +261,10 @@ def _all_parts(listing: Listing, files: Mapping[str, RemoteFile], part: Part) ->
 
 
 def _name_one(listing: Listing, ggufs: list[str]) -> str:
-    sizes = {file.path: file.size or 0 for file in listing.files if file.path in ggufs}
-    totals: dict[str, int] = {}
-    for path, size in sizes.items():
-        first = one_of_each([path])[0]
-        totals[first] = totals.get(first, 0) + size
+    totals: Counter[str] = Counter()
+    for file in listing.files:
+        if file.path in ggufs:
+            totals[one_of_each([file.path])[0]] += file.size or 0
     shown = [f"{path} ({size_text(size)})" for path, size in [*totals.items()][:40]]
     if not shown:
         return "it holds no GGUF files"
