@@ -238,7 +238,7 @@ def test_a_piece_of_a_file_is_called_a_piece(tmp_path: Path, name: str, words: s
         identify(tmp_path / name)
     infos, data = placed([("w", "F32", (64,), bytes(256))])
     (tmp_path / name).write_bytes(gguf([], infos, data).data[:-100])
-    with pytest.raises(BadFile, match="the file is truncated, or lies: " + words):
+    with pytest.raises(BadFile, match="the file is truncated or forged: " + words):
         open_gguf(tmp_path / name)
     with pytest.raises(BadFile, match=r"holds no \.safetensors and no \.gguf file"):
         find_weights(tmp_path)

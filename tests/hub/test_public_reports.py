@@ -213,6 +213,6 @@ def test_a_download_that_was_cut(name: str, tmp_path: Path) -> None:
     path = tiny_gguf(tmp_path / name, "llama") if name.endswith("gguf") else folder / name
     path.write_bytes(path.read_bytes()[:-5_000])
     with pytest.raises(
-        BadFile, match=r"past the end of the data.*the file is truncated, or lies: fetch it again"
+        BadFile, match=r"past the end of the data.*the file is truncated or forged: fetch it again"
     ):
         opened(path)

@@ -305,7 +305,7 @@ class _GGUFReader:
             if entry.offset + length > room:
                 raise self.bad(
                     f"{what} of {length:,} bytes at offset {entry.offset:,} reaches past the end of the "
-                    f"data, which has {room:,} bytes: the file is truncated, or lies",
+                    f"data, which has {room:,} bytes: the file is truncated or forged",
                     piece_advice(self.path.name) or "fetch it again",
                 )
             if entry.offset < end:

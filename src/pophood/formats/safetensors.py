@@ -254,7 +254,7 @@ class _Header:
             if entry.end > room:
                 raise self.bad(
                     f"{what} ends at {entry.end:,}, past the end of the data, which has {room:,} bytes: "
-                    "the file is truncated, or lies",
+                    "the file is truncated or forged",
                     "fetch it again",
                 )
             if entry.begin < end:

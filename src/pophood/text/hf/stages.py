@@ -80,7 +80,7 @@ def check_pre_tokenizer(stage: object) -> bool:
             regex = pattern.get("Regex")
             if regex is not None and canonical(str(regex)) not in KNOWN_PATTERNS:
                 raise Unsupported(
-                    f"the tokenizer splits words by a pattern that is none of the {len(KNOWN_PATTERNS)}"
+                    f"the tokenizer splits words by a pattern that is not one of the {len(KNOWN_PATTERNS)}"
                     f" known to take time in proportion to the text: {str(regex)[:120]!r}"
                 )
             if regex is None:
