@@ -53,10 +53,10 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
     from pophood.model import lm
     from pophood.system import size_text
 
-    found = locate(console, choice.name or _base_of(choice), chat=chat, offline=choice.offline)
-    with Waiting(console, f"loading {found.name}") as waiting:
+    located = locate(console, choice.name or _base_of(choice), chat=chat, offline=choice.offline)
+    with Waiting(console, f"loading {located.name}") as waiting:
         model = lm.load(
-            found,
+            located,
             precision=choice.precision,
             threads=choice.threads,
             context=choice.context,
@@ -64,7 +64,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             announce=console.say,
             progress=waiting,
         )
-    console.say(f"{found.name} at {model.engine.precision}, {found.path}")
+    console.say(f"{located.name} at {model.engine.precision}, {located.path}")
     if why := model.config.limited_by(model.engine.context):
         console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
     for adapter, scale in model.adapters:
@@ -99,8 +99,8 @@ def _base_of(choice: ModelChoice) -> str | None:
 def this_command() -> str:
     """Return the shell command for this installation: `pophood`, a path to it, or `python -m pophood`."""
     script = Path(sys.executable).parent / ("pophood.exe" if sys.platform == "win32" else "pophood")
-    found = shutil.which("pophood")
-    if found is not None and Path(found).parent == script.parent:
+    on_path = shutil.which("pophood")
+    if on_path is not None and Path(on_path).parent == script.parent:
         return "pophood"
     if not script.is_file():
         return f"{shlex.quote(sys.executable)} -m pophood"

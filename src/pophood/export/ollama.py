@@ -76,8 +76,8 @@ def recognise(chat: ChatTemplate, bundle: Bundle) -> Turns | None:
     starts = "".join(bundle.tokenizer.token_text(id_) for id_ in bundle.tokenizer.start_ids)
 
     def rendered(*messages: tuple[str, str], prompt: bool = False) -> str:
-        listed = [{"role": role, "content": words} for role, words in messages]
-        text = chat.render(listed, add_generation_prompt=prompt)
+        conversation = [{"role": role, "content": words} for role, words in messages]
+        text = chat.render(conversation, add_generation_prompt=prompt)
         return text.removeprefix(starts)
 
     try:

@@ -63,7 +63,7 @@ def chat_command(
         _refuse_idle(system, merge_system, no_loop_guard)
     sampling.check()
     variables = template_variables(template_args)
-    asked = None if question is None else read_prompt(question, None)
+    prompt = None if question is None else read_prompt(question, None)
     lm = open_model(console, choice, chat=True)
     if lm.chat_template is None:
         raise BadInput(
@@ -72,10 +72,10 @@ def chat_command(
         )
     lm.chat_template.check_variables(variables)
     talk = Conversation(console, lm, sampling, system, merge_system, not no_loop_guard, as_json, variables)
-    if asked is not None:
-        asked = with_piped(console, asked)
-        asked.ids(lm.bundle.tokenizer, console)  # raises for input that is not UTF-8
-        finished = talk.answer(asked.text)
+    if prompt is not None:
+        prompt = with_piped(console, prompt)
+        prompt.ids(lm.bundle.tokenizer, console)  # raises for input that is not UTF-8
+        finished = talk.answer(prompt.text)
         if as_json:
             console.json(finished.as_dict(lm, "") | {"messages": talk.messages})
         return INTERRUPTED if finished.interrupted else 0

@@ -121,8 +121,8 @@ def first_words(outputs: Sequence[Sequence[Token]]) -> list[FirstWord]:
     shares: dict[str, tuple[float, float]] = {}
     for tokens in outputs:
         text = completion(tokens)
-        found = re.match(r"\s*(\w[\w'’-]*|\S)", text)
-        end = found.end() if found else len(text)
+        match = re.match(r"\s*(\w[\w'’-]*|\S)", text)
+        end = match.end() if match else len(text)
         used, length = [], 0
         for token in tokens:
             if length >= end:

@@ -248,8 +248,8 @@ def open_sockets() -> set[str] | None:
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
         return None
-    found = set()
+    targets = set()
     for entry in folder.iterdir():
         with contextlib.suppress(OSError):  # the descriptor of this listing is closed by now
-            found.add(str(entry.readlink()))
-    return {name for name in found if name.startswith("socket:")}
+            targets.add(str(entry.readlink()))
+    return {name for name in targets if name.startswith("socket:")}

@@ -73,18 +73,18 @@ def eval_command(
     typed = typed_data(reading)
     lm = open_model(console, ModelChoice(model, threads=threads, offline=offline, adapters=adapters))
     options = DataOptions(length=_length(length, lm), validation=0, **typed)
-    opened = open_data(data, lm.bundle.tokenizer, lm.chat_template, options)
-    for line in data_lines(opened.report):
+    dataset = open_data(data, lm.bundle.tokenizer, lm.chat_template, options)
+    for line in data_lines(dataset.report):
         if "validate" not in line and "validation" not in line:
             console.say(line)
     with Waiting(console, "reading") as waiting:
-        result = loss_of(lm.engine, opened.train, progress=waiting)
+        result = loss_of(lm.engine, dataset.train, progress=waiting)
     facts = {
         "model": lm.name,
         "adapters": [{"name": adapter.name, "scale": scale} for adapter, scale in lm.adapters],
         "data": [str(path) for path in data],
         **facts_of(result, "loss", "perplexity", "tokens", "documents"),
-        "bad_lines": opened.report.bad_count,
+        "bad_lines": dataset.report.bad_count,
     }
     text = f"loss {result.loss:.4f} nats per token, perplexity {result.perplexity:.2f}"
     console.result(facts, text, as_json=as_json)

@@ -78,7 +78,7 @@ def export_command(
         adapters, model = ((model, 1.0),), base_of(model)
     check_adapters(to, adapters, alone=peft)
     try:
-        found = locate(console, model, offline=offline)
+        located = locate(console, model, offline=offline)
     except NotFound as error:
         if not adapters or model in (None, adapters[0][0]):
             raise
@@ -86,7 +86,7 @@ def export_command(
             f"{error}. The adapter {adapters[0][0]} was made for it; to use another copy, run"
             f" `pophood export MODEL --adapter {adapters[0][0]}`"
         ) from None
-    bundle = open_bundle(found.path)
+    bundle = open_bundle(located.path)
     for remark in bundle.remarks:
         console.say(remark)
     chosen, template = open_adapters(adapters, bundle)
@@ -94,7 +94,7 @@ def export_command(
         receipt = export_adapter(bundle.config, chosen[0][0], to, template=template)
     else:
         label = kind or types_of_base(bundle.weights, tensor_shapes(bundle.config)).label
-        console.say(f"{found.name}: writing {label}, then reading it back")
+        console.say(f"{located.name}: writing {label}, then reading it back")
         with Waiting(console, f"writing {Path(to).name}") as waiting:
             receipt = export_model(
                 bundle, to, kind, chosen, template=template, ollama=ollama, threads=threads, progress=waiting

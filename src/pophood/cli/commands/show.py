@@ -60,22 +60,22 @@ def show_command(console: Console, name: str | None, as_json: bool) -> None:
     from pophood import hub
 
     choice = hub.default_choice()
-    wanted = name or (choice.name if choice else None)
-    if wanted is None:
+    model = name or (choice.name if choice else None)
+    if model is None:
         raise click.UsageError("no model is chosen and none is here: name one, as in `pophood show gpt2`")
-    known = hub.catalogue.get(wanted)
+    known = hub.catalogue.get(model)
     try:
-        found = hub.locate(wanted, offline=True, announce=console.say)
+        located = hub.locate(model, offline=True, announce=console.say)
     except NotFound:
         if known is None:
-            raise NotFound(f"{wanted}: not on this machine: `pophood pull {wanted}` fetches it") from None
+            raise NotFound(f"{model}: not on this machine: `pophood pull {model}` fetches it") from None
         facts = from_catalogue(known)
-        console.say(f"{wanted}: not on this machine; `pophood pull {wanted}` fetches it")
+        console.say(f"{model}: not on this machine; `pophood pull {model}` fetches it")
     else:
         from pophood.model.bundle import open_bundle
 
-        bundle = open_bundle(found.path)
-        facts = from_files(found, bundle, known)
+        bundle = open_bundle(located.path)
+        facts = from_files(located, bundle, known)
         if console.verbosity >= VERBOSE:
             facts["nonfinite"] = nonfinite(bundle)
     console.result(facts, text(facts), as_json=as_json)
@@ -166,13 +166,13 @@ def positions(config: ModelConfig) -> str:
 
 def parts(bundle: Bundle) -> dict[str, list[str]]:
     """Return, for each part of the model, the types of its tensors in the file."""
-    found: dict[str, list[str]] = {}
+    kinds_of: dict[str, list[str]] = {}
     for name in bundle.weights:
         kind = bundle.weights.stored_type(name)
         part = next((part for part, marks in PARTS.items() if any(mark in name for mark in marks)), name)
-        if kind not in found.setdefault(part, []):
-            found[part].append(kind)
-    return found
+        if kind not in kinds_of.setdefault(part, []):
+            kinds_of[part].append(kind)
+    return kinds_of
 
 
 def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:

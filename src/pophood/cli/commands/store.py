@@ -80,9 +80,9 @@ def list_command(console: Console, as_json: bool) -> None:
     if as_json:
         console.json(models)
     elif models:
-        shown = ("format", "where", "licence", "path")
+        columns = ("format", "where", "licence", "path")
         rows = [
-            ["*" * one["in_use"], one["name"], size_text(one["bytes"]), *(one[key] or "" for key in shown)]
+            ["*" * one["in_use"], one["name"], size_text(one["bytes"]), *(one[key] or "" for key in columns)]
             for one in models
         ]
         headings = ["", "model", "size", "format", "where", "licence", "file"]

@@ -101,8 +101,8 @@ def _check_mode(
     listing: bool, notebook: Path | None, slides: Path | None, place: int | None, yes: bool, notes: bool
 ) -> None:
     """Raise UsageError for options that have no effect with --list, --notebook or --slides."""
-    made = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
-    modes = [name for name, given in made.items() if given]
+    outputs = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
+    modes = [name for name, given in outputs.items() if given]
     if len(modes) > 1:
         raise click.UsageError(f"{' and '.join(modes)} make different things: give one of them")
     walking = {"--page or --from": place is not None, "--yes": yes, "--notes": notes}

@@ -133,11 +133,11 @@ def token_dict(token: Token) -> dict[str, Any]:
     """Return one token as a dictionary for --json, without the fields that were not computed."""
     fields = facts_of(token, "id", "text", "position", "logit", "probability", "entropy")
     fields |= facts_of(token, "seconds", chance="final_probability")
-    made = {name: value for name, value in fields.items() if value is not None}
+    facts = {name: value for name, value in fields.items() if value is not None}
     if token.top is not None:
         names = ("id", "text", "logit", "probability")
-        made["top"] = [dict(zip(names, row, strict=True)) for row in token.top]
-    return made
+        facts["top"] = [dict(zip(names, row, strict=True)) for row in token.top]
+    return facts
 
 
 def settings_of(sampling: SamplingArgs, lm: LM) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def settings_of(sampling: SamplingArgs, lm: LM) -> dict[str, Any]:
 
 def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
     """Return token ids and biases from texts TOKEN=X, where TOKEN is an id or a text of exactly one token."""
-    found: dict[int, float] = {}
+    biases: dict[int, float] = {}
     for text in texts:
         token, equals, value = text.rpartition("=")
         try:
@@ -176,8 +176,8 @@ def bias(texts: Iterable[str], tokenizer: Tokenizer) -> Mapping[int, float]:
             raise BadInput(
                 f"--logit-bias {text!r}: {token!r} is the tokens {ids}; wanted one token, or an id"
             )
-        found[id_] = number
-    return found
+        biases[id_] = number
+    return biases
 
 
 def generate(console: Console, run: Run, outputs: Outputs, guard: LoopGuard | None = None) -> RunResult:

@@ -50,14 +50,14 @@ def run(console: Console, lm: LM, ids: list[int], prompt: str, sampling: Samplin
     """Let the user pick a text token by token, and return the exit code."""
     from pophood.pick import Picker
 
-    planned = lm.stream(ids, truncate=shape.truncate, max_tokens=sampling.limits.get("max_tokens"))
-    if planned.truncation is not None:
-        console.say(f"truncated: {planned.truncation}")
+    plan = lm.stream(ids, truncate=shape.truncate, max_tokens=sampling.limits.get("max_tokens"))
+    if plan.truncation is not None:
+        console.say(f"truncated: {plan.truncation}")
     with Picker(
         lm.engine,
         lm.bundle.tokenizer,
-        planned.prompt_ids,
-        most=planned.settings.max_tokens,
+        plan.prompt_ids,
+        most=plan.settings.max_tokens,
         special=sampling.limits.get("special", False),
     ) as picker:
         say = console.say if shape.as_json else console.out
@@ -89,11 +89,11 @@ def _walk(say: Callable[[str], None], picker: Picker, prompt: str) -> bool:
             if answer is None or answer.strip().lower() in ("q", "quit") or (ends and not answer.strip()):
                 return False
             try:
-                said = _do(picker, answer.strip().lower())
+                reply = _do(picker, answer.strip().lower())
                 fresh = True
             except BadInput as error:
-                said, fresh = f"{error}; {KEYS}", False
-            say(said)
+                reply, fresh = f"{error}; {KEYS}", False
+            say(reply)
     except KeyboardInterrupt:
         say("")
         return True
@@ -104,8 +104,8 @@ def _do(picker: Picker, answer: str) -> str:
         return f"back: {show(picker.back().option.text)} is undone"
     if answer and not (answer.isascii() and answer.isdigit()):
         raise BadInput(f"{answer!r} is not a choice")
-    taken = picker.pick(int(answer[:9]) if answer else 1)
-    return f"-> {show(taken.option.text)} ({taken.option.probability:.4f})"
+    pick = picker.pick(int(answer[:9]) if answer else 1)
+    return f"-> {show(pick.option.text)} ({pick.option.probability:.4f})"
 
 
 def _menu(options: tuple[TokenOption, ...]) -> str:

@@ -131,8 +131,8 @@ class Screen:
             self._update(completed=event.first_step, description=words)
 
     def _step(self, event: Step) -> None:
-        held = f", validation {self._held:.3f}" if self._held is not None else ""
-        figures = f"loss {self._loss:.3f}{held}, {event.tokens_per_second:,.0f} tokens/s"
+        validation = f", validation {self._held:.3f}" if self._held is not None else ""
+        figures = f"loss {self._loss:.3f}{validation}, {event.tokens_per_second:,.0f} tokens/s"
         figures += f", {seconds(event.left)} left"
         self._steps, self._made = event.steps, event.step
         if self._bar is not None:

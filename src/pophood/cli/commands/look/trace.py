@@ -66,7 +66,7 @@ def trace_command(
     whole = text_of(console, text, file).text
     lm = open_model(console, choice)
     patterns = taps or ("*",)
-    listed = list_taps(lm, whole, patterns)
+    table = list_taps(lm, whole, patterns)
     plan = lm.plan_trace(whole, patterns)
     console.say(f"computed at {lm.engine.precision}: {plan.describe()}")
     if save is not None:
@@ -75,12 +75,12 @@ def trace_command(
         atomic_write(save, lambda file: np.savez(file, allow_pickle=False, ids=ids, **trace.arrays))
         console.say(f"saved: {save}")
     if as_json:
-        console.json(list(listed))
+        console.json(list(table))
     elif save is None:
         from pophood.cli.terminal.display import Display
         from pophood.cli.terminal.view_screen import rows
 
-        console.paint(rows(listed, Display.of(sys.stdout)) + "\n")
+        console.paint(rows(table, Display.of(sys.stdout)) + "\n")
     return 0
 
 
@@ -90,10 +90,10 @@ def list_taps(lm: LM, text: str, patterns: tuple[str, ...]) -> Table:
     from pophood.taps import PAIR, match_taps
 
     length = len(lm.tokenize(text))
-    listed = []
+    rows = []
     for tap in match_taps(lm.config, patterns):
         axes, shape = tap.axes, tap.shape(length, length)
         if axes == PAIR:  # as a trace transposes it
             axes, shape = ("head", "query", "key"), (shape[1], shape[0], shape[2])
-        listed.append((tap.name, ", ".join(axes), str(shape), tap.nbytes(length, length)))
-    return Table(("name", "axes", "shape", "bytes"), tuple(listed))
+        rows.append((tap.name, ", ".join(axes), str(shape), tap.nbytes(length, length)))
+    return Table(("name", "axes", "shape", "bytes"), tuple(rows))
