@@ -45,7 +45,9 @@ def parse_json(text: bytes, what: str) -> Any:
         result = dict(pairs)
         if len(result) < len(pairs):
             name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise BadFile(f"{what} has the name {quoted(name)} twice: the file is damaged or forged")
+            raise BadFile(
+                f"{what} has the name {quoted(name)} twice: the file is damaged or forged; fetch it again"
+            )
         return result
 
     def constant(name: str) -> NoReturn:
@@ -60,6 +62,6 @@ def parse_json(text: bytes, what: str) -> Any:
     try:
         return json.loads(string, object_pairs_hook=unique, parse_constant=constant)
     except RecursionError:
-        raise BadFile(f"{what} is nested too deeply: the file is damaged or forged") from None
+        raise BadFile(f"{what} is nested too deeply: the file is damaged or forged; fetch it again") from None
     except ValueError as error:  # json.JSONDecodeError, or an integer of more than 4,300 digits
         raise BadFile(f"{what} is not JSON ({error}): the file is damaged; fetch it again") from None
