@@ -175,6 +175,16 @@ def test_a_picture_has_the_same_bytes_every_time_whatever_the_settings(painter: 
     assert render.svg(SMALL, "dark") != first
 
 
+def test_the_last_digits_of_a_layout_do_not_reach_an_svg(painter: None) -> None:
+    figure = render.draw(SMALL, "light")
+    first = render.svg_of(figure, SMALL, "light")
+    assert b"url(#clip0)" in first
+    for axes in figure.axes:
+        box = axes.get_position()
+        axes.set_position((box.x0 + 1e-12, box.y0, box.width, box.height))
+    assert render.svg_of(figure, SMALL, "light") == first
+
+
 def test_svg_and_png_say_what_they_show(painter: None, tmp_path: Path) -> None:
     SMALL.save(tmp_path / "a.svg")
     SMALL.save(tmp_path / "a.png", "dark")

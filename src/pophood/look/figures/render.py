@@ -59,9 +59,22 @@ def svg_of(figure: Figure, view: View, theme: str, *, words: bool = True) -> byt
     title, alt = (html.escape(_plain(text)) for text in (view.title, view.alt))
     inside = f'<title id="title">{title}</title>\n <desc id="description">{alt}</desc>\n'
     marked = 'role="img" aria-labelledby="title" aria-describedby="description"'
-    before, head, after = drawn.decode().partition("<svg ")
+    before, head, after = _number_clips(drawn.decode()).partition("<svg ")
     attributes, _, rest = after.partition(">")
     return f"{before}{head}{marked} {attributes}>\n {inside}{rest}".encode()
+
+
+def _number_clips(drawn: str) -> str:
+    """Number the clipping paths of an SVG.
+
+    matplotlib names them by a hash of their edges, whose last digits differ from run to run.
+    """
+    numbers: dict[str, str] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        return match[1] + numbers.setdefault(match[2], f"clip{len(numbers)}")
+
+    return re.sub(r'(id="|url\(#)(p[0-9a-f]{10})', numbered, drawn)
 
 
 def png(view: View, theme: str) -> bytes:
