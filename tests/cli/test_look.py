@@ -170,7 +170,7 @@ def test_all_writes_a_folder_and_names_what_failed(
     assert ended.code == 1
     assert ended.said == [
         "computed at f32; run takes f32",
-        "attention: a mistake inside pophood, please report it: ZeroDivisionError: division by zero",
+        "attention: a bug in pophood, please report it: ZeroDivisionError: division by zero",
         f"1 view in {Path('deep/folder')}: open {Path('deep/folder/index.html')}",
     ]
     assert {p.name for p in (tmp_path / "deep/folder").iterdir()} == {"index.html", "next.svg", "next.html"}

@@ -19,7 +19,7 @@ from pophood.cli.terminal.tables import count
 from pophood.errors import PophoodError
 from pophood.system import size_text
 
-LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs")
+LIBRARIES = ("tokenizers", "jinja2", "click", "rich", "platformdirs", "markdown-it-py")
 # The flags in /proc/cpuinfo that decide which kernels can run.
 TELLING = frozenset(
     "sse4_2 avx f16c fma avx2 avx_vnni avx512f avx512bw avx512vl avx512_vnni avx512_bf16 amx_int8 amx_bf16 "  # noqa: SIM905

@@ -51,7 +51,7 @@ def write_gallery(
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # A bug of ours must not stop the other views.
             what = f"{type(error).__name__}: {error}"
-            gallery.failed[name] = f"a mistake inside pophood, please report it: {what}"
+            gallery.failed[name] = f"a bug in pophood, please report it: {what}"
         else:
             gallery.written[name] = view
     progress(len(look.VIEWS), len(look.VIEWS))
