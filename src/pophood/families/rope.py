@@ -71,7 +71,7 @@ def _of_table(table: dict[str, Any], outer_theta: float | None, n_positions: int
     fields = read_keys(_TABLE_KEYS, table, place)
     theta = fields.pop("rope_theta", outer_theta)
     if outer_theta is not None and theta != outer_theta:
-        raise BadFile(f"{place}: rope_theta is {theta:g}, but {outer_theta:g} beside them: keep one")
+        raise BadFile(f"{place}: rope_theta is {theta:g} here, {outer_theta:g} in the file itself: keep one")
     theta = DEFAULT_THETA if theta is None else theta
     kind = fields.pop("type", "default")
     context = fields.pop("original_max_position_embeddings", n_positions)

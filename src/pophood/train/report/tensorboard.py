@@ -48,7 +48,7 @@ class Board:
         self._began = 0.0  # wall time at which the run began
 
     def begin(self, events: Iterable[Mapping[str, Any]]) -> None:
-        """Write a new file with the events so far, which replaces the present ones."""
+        """Replace the folder's event files by a new one with the events so far."""
         from tensorboardX import SummaryWriter
 
         self.close()
