@@ -149,12 +149,77 @@ inline void store_moment2(uint16_t* p, V a, I random) {
     store_16(p, round_stochastically(a.low, random.low), round_stochastically(a.high, random.high));
 }
 
+// ---- for quantised products ----
+
+constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
+
+inline V to_float(I a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+inline void store_bytes(int8_t* p, V a) {
+    const __m256i shorts = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));
+    const __m256i ordered = _mm256_permute4x64_epi64(shorts, 0xD8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+}
+inline int32_t sum_of_bytes(const int8_t* p) {
+    const __m256i biased = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
+    const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
+    const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+}
+inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
+    int four;
+    __builtin_memcpy(&four, p, 4);
+    return _mm256_set1_epi32(four);
+}
+
 #include "simd.inl"
 #include "training.inl"
+#include "quantized.inl"
+
+// `vpmaddubsw` adds two products of an unsigned and a signed byte in 16 bits and saturates. It never does here: |weight|
+// is at most 128 and |x| 127, so two products stay below 32,767; eight pairs of nibble products stay below 30,480.
+inline __m256i half_of_dot(const uint8_t* weights, const int8_t* x, EightBits) {
+    __m256i sum = _mm256_setzero_si256();
+    for (int j = 0; j < 8; ++j) {
+        const __m256i w = _mm256_xor_si256(load_bytes(weights + 64 * j), _mm256_set1_epi8(-128));
+        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four_of(x + 4 * j), w));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    }
+    return sum;
+}
+template <class Weights>
+inline __m256i half_of_dot(const uint8_t* weights, const int8_t* x, Weights) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i sum = _mm256_setzero_si256();
+    for (int j = 0; j < 4; ++j) {
+        const __m256i w = load_bytes(weights + 64 * j);
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_and_si256(w, nibble), four_of(x + 4 * j)));
+        sum = _mm256_add_epi16(
+            sum, _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), nibble), four_of(x + 16 + 4 * j)));
+    }
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
+
+template <class Weights, int T, int P>
+inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+    for (int t = 0; t < T; ++t)
+        for (int p = 0; p < P; ++p) {
+            const int8_t* x = group.x + t * group.x_stride;
+            // Nibbles are unsigned: 8 times the sum of x is taken off. Eight bits were made signed above.
+            const __m256i zero_point = _mm256_set1_epi32(
+                Weights::bits == 4 && !Weights::minimum ? group.sums[t * group.sum_stride] * 8 : 0);
+            dot[t][p].low = _mm256_sub_epi32(half_of_dot(group.weights[p], x, Weights()), zero_point);
+            dot[t][p].high = _mm256_sub_epi32(half_of_dot(group.weights[p] + 32, x, Weights()), zero_point);
+        }
+}
+
+constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
 const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
+                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training,
+                              &quantized};
 
 }  // namespace pophood

@@ -10,9 +10,12 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/quantized.h"
+
 namespace pophood {
 
-enum class WeightType : int { f32 = 0, f16 = 1, bf16 = 2 };
+// The last three are GGUF's blocks of 32 weights: int8 or 4 bits with an f16 scale, Q4_1 with an f16 minimum too.
+enum class WeightType : int { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, q4_1 = 5 };
 
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
@@ -20,11 +23,16 @@ inline constexpr int64_t k_block = 512;    // inputs that one pass of a large ma
 inline constexpr int64_t max_queries = 4;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 // out[m][r] = bias[r] + sum_k x[m][k] * w[r][k]
 //
 // Weights lie in panels: panel p holds rows 16p..16p+15 as [k][16], so a thread reads one contiguous stream and one
 // load feeds 16 outputs without a horizontal sum. Missing rows of the last panel are zero.
+//
+// A panel of a quantised type is [groups][16] f16 scales, then for Q4_1 as many minima, then per group of 32 inputs
+//   Q8_0:        [8][16][4] bytes: weight + 128 of inputs 4j..4j+3, so one 64-byte load feeds 16 outputs of `vpdpbusd`,
+//   Q4_0, Q4_1:  [4][16][4] bytes: the low nibbles are inputs 4j..4j+3, the high ones 16+4j..16+4j+3.
 struct Matmul {
     WeightType type;
     const void* panels;   // [ceil(rows/16)][panel_k][16]
@@ -35,6 +43,9 @@ struct Matmul {
     int64_t out_stride;
     int64_t m, k, rows;
     int64_t panel_k;      // inputs in a panel: k, or more when only some of them are multiplied
+    QuantizedRows quantized{};  // the activations of a quantised type, in place of x; k counts whole groups
+    int64_t panel_bytes = 0;    // of a quantised type
+    int64_t first_group = 0;    // of a quantised panel and of `quantized`: the first group that is multiplied
 };
 
 // Attention of several queries to one key/value head; each query has its own number of visible positions.
@@ -79,6 +90,7 @@ struct Kernels {
     bool (*all_finite)(const float* x, int64_t n);
     void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
     const TrainingKernels* training;                         // training_kernels.h
+    const QuantizedKernels* quantized;                       // quantized.h
 };
 
 void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: it is rare, and libm's erf has no SIMD form
@@ -86,7 +98,8 @@ void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: it 
 extern const Kernels scalar_kernels;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels avx2_kernels;
-extern const Kernels avx512_kernels;
+extern const Kernels avx512_kernels;               // its quantised products are those of avx2
+extern const QuantizedKernels avx512vnni_quantized;  // takes their place where the processor has VNNI
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_kernels;
 #endif

@@ -113,12 +113,60 @@ inline void store_moment2(uint16_t* p, V a, I random) {
         vst1_u16(p + 4 * i, vmovn_u32(vshrq_n_u32(vaddq_u32(bits_of(a.q[i]), vshrq_n_u32(random.q[i], 17)), 15)));
 }
 
+// ---- for quantised products ----
+
+constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
+
+inline V to_float(const I& a) { EACH(vcvtq_f32_s32(vreinterpretq_s32_u32(a.q[i]))); }
+inline void store_bytes(int8_t* p, V a) {
+    int16x4_t shorts[4];
+    for (int i = 0; i < 4; ++i) shorts[i] = vmovn_s32(vcvtnq_s32_f32(a.q[i]));
+    vst1_s8(p, vmovn_s16(vcombine_s16(shorts[0], shorts[1])));
+    vst1_s8(p + 8, vmovn_s16(vcombine_s16(shorts[2], shorts[3])));
+}
+inline int32_t sum_of_bytes(const int8_t* p) { return vaddlvq_s8(vld1q_s8(p)) + vaddlvq_s8(vld1q_s8(p + 16)); }
+
 #include "simd.inl"
 #include "training.inl"
+#include "quantized.inl"
+
+inline int32x4_t add_dot(int32x4_t sum, int8x16_t w, const int8_t* x) {  // four rows, four inputs of each
+    int32_t four;
+    __builtin_memcpy(&four, x, 4);
+    const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(four));
+    const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)));
+    const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(w), vget_high_s8(a)));
+    return vaddq_s32(sum, vpaddq_s32(low, high));
+}
+
+template <class Weights, int T, int P>
+inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+    const uint8x16_t nibble = vdupq_n_u8(15);
+    const int8x16_t eight = vdupq_n_s8(Weights::minimum ? 0 : 8);
+    for (int p = 0; p < P; ++p)
+        for (int t = 0; t < T; ++t)
+            for (int i = 0; i < 4; ++i) {
+                const int8_t* x = group.x + t * group.x_stride;
+                int32x4_t sum = vdupq_n_s32(0);
+                for (int j = 0; j < (Weights::bits == 8 ? 8 : 4); ++j) {
+                    const uint8x16_t w = vld1q_u8(group.weights[p] + 64 * j + 16 * i);
+                    if (Weights::bits == 8) {
+                        sum = add_dot(sum, vreinterpretq_s8_u8(veorq_u8(w, vdupq_n_u8(0x80))), x + 4 * j);
+                        continue;
+                    }
+                    sum = add_dot(sum, vsubq_s8(vreinterpretq_s8_u8(vandq_u8(w, nibble)), eight), x + 4 * j);
+                    sum = add_dot(sum, vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(w, 4)), eight), x + 16 + 4 * j);
+                }
+                dot[t][p].q[i] = vreinterpretq_u32_s32(sum);
+            }
+}
+
+constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
 const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training};
+                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training,
+                              &quantized};
 
 }  // namespace pophood

@@ -166,8 +166,10 @@ void gelu_erf(float* x, int64_t n) {
 }
 
 extern const TrainingKernels scalar_training;
+extern const QuantizedKernels scalar_quantized;
 
 const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rope, gelu_tanh,
-                                gelu_erf, silu, multiply, add, copy, all_finite, exponential, &scalar_training};
+                                gelu_erf, silu, multiply, add, copy, all_finite, exponential, &scalar_training,
+                                &scalar_quantized};
 
 }  // namespace pophood

@@ -54,7 +54,21 @@ std::vector<const Kernels*> usable_tables() {
     const bool avx2 = bit(r[1], 5);
     if (!(avx && avx2 && fma && f16c && ymm)) return tables;
     tables.push_back(&avx2_kernels);
-    if (bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 30) && bit(r[1], 31) && zmm) tables.push_back(&avx512_kernels);
+    if (!(bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 30) && bit(r[1], 31) && zmm)) return tables;
+    // Quantised products: those of avx2 without VNNI (Skylake-X), 512-bit ones with it.
+    static const Kernels avx512 = [] {
+        Kernels table = avx512_kernels;
+        table.quantized = avx2_kernels.quantized;
+        return table;
+    }();
+    static const Kernels avx512vnni = [] {
+        Kernels table = avx512_kernels;
+        table.name = "avx512vnni";
+        table.quantized = &avx512vnni_quantized;
+        return table;
+    }();
+    tables.push_back(&avx512);
+    if (bit(r[2], 11)) tables.push_back(&avx512vnni);
     return tables;
 }
 

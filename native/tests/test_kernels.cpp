@@ -1,24 +1,16 @@
 // Every SIMD kernel gives the same bits as kernels/scalar.cpp on awkward sizes, and the scalar kernels are correct.
 #include <cmath>
 #include <limits>
-#include <sstream>
 
 #include "kernels/kernels.h"
 #include "check.h"
+#include "tables.h"
 
 using namespace pophood;
 using check::Random;
 using check::same_bits;
 
 namespace {
-
-std::vector<const Kernels*> fast_tables() {
-    std::vector<const Kernels*> tables;
-    std::istringstream names(available_kernels());
-    for (std::string name; names >> name;)
-        if (name != "scalar") tables.push_back(choose_kernels(name.c_str()));
-    return tables;
-}
 
 uint16_t random_half(Random& random) {  // finite, subnormals included
     const auto bits = static_cast<uint16_t>(random.bits());

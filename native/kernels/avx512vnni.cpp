@@ -1,0 +1,72 @@
+// AVX-512 VNNI: `vpdpbusd` multiplies 64 unsigned by 64 signed bytes and adds fours of products to 16 sums. Only the
+// quantised products; everything else is in avx512.cpp.
+#include <immintrin.h>
+
+#include "kernels/kernels.h"
+
+namespace pophood {
+namespace {
+
+constexpr int64_t quantized_tokens = 6, quantized_panels = 2;  // 12 integer and 12 float sums, 2 of weights, 2 of scales
+
+#include "avx512_lanes.inl"
+#include "lanes.inl"
+
+struct I {
+    __m512i v;
+};
+
+inline V to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+inline void store_bytes(int8_t* p, V a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+inline int32_t sum_of_bytes(const int8_t* p) {
+    const __m256i biased = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
+    const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
+    const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+}
+inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
+    int four;
+    __builtin_memcpy(&four, p, 4);
+    return _mm512_set1_epi32(four);
+}
+
+#include "quantized.inl"
+
+template <class Weights, int T, int P>
+inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+    for (int t = 0; t < T; ++t) {  // stored are weight + 2^zero, so the sum starts at -2^zero times the sum of x
+        const __m512i start = Weights::zero < 0 ? _mm512_setzero_si512()
+                              : _mm512_sub_epi32(_mm512_setzero_si512(),
+                                                 _mm512_slli_epi32(_mm512_set1_epi32(group.sums[t * group.sum_stride]),
+                                                                   Weights::zero < 0 ? 0 : Weights::zero));
+        for (int p = 0; p < P; ++p) dot[t][p].v = start;
+    }
+    const __m512i nibble = _mm512_set1_epi8(15);
+    for (int j = 0; j < (Weights::bits == 8 ? 8 : 4); ++j) {
+        __m512i low[P], high[P];
+        for (int p = 0; p < P; ++p) {
+            low[p] = load_bytes(group.weights[p] + 64 * j);
+            if (Weights::bits == 8) continue;
+            high[p] = _mm512_and_si512(_mm512_srli_epi16(low[p], 4), nibble);
+            low[p] = _mm512_and_si512(low[p], nibble);
+        }
+        for (int t = 0; t < T; ++t) {
+            const __m512i x = four_of(group.x + t * group.x_stride + 4 * j);
+            for (int p = 0; p < P; ++p) dot[t][p].v = _mm512_dpbusd_epi32(dot[t][p].v, low[p], x);
+        }
+        if (Weights::bits == 8) continue;
+        for (int t = 0; t < T; ++t) {
+            const __m512i x = four_of(group.x + t * group.x_stride + 16 + 4 * j);
+            for (int p = 0; p < P; ++p) dot[t][p].v = _mm512_dpbusd_epi32(dot[t][p].v, high[p], x);
+        }
+    }
+}
+
+}  // namespace
+
+const QuantizedKernels avx512vnni_quantized = {quantize, quantized_matmul};
+
+}  // namespace pophood
