@@ -37,24 +37,35 @@ bool on_main_thread() {
     return threading.attr("current_thread")().is(threading.attr("main_thread")());
 }
 
+constexpr std::pair<const char*, WeightType> weight_types[] = {
+    {"F32", WeightType::f32},   {"F16", WeightType::f16},   {"BF16", WeightType::bf16},
+    {"Q8_0", WeightType::q8_0}, {"Q4_0", WeightType::q4_0}, {"Q4_1", WeightType::q4_1},
+};
+
 WeightType type_named(const std::string& type) {
-    if (type == "F32") return WeightType::f32;
-    if (type == "F16") return WeightType::f16;
-    if (type == "BF16") return WeightType::bf16;
-    throw nb::value_error("weights are F32, F16 or BF16");
+    for (const auto& [name, value] : weight_types)
+        if (type == name) return value;
+    throw nb::value_error("weights are F32, F16, BF16, Q8_0, Q4_0 or Q4_1");
 }
 
-void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type) {
+// A quantised tensor is an array of bytes [rows, bytes of a row's blocks].
+void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type, bool quantize) {
     TensorView view{array.data(), type_named(type), static_cast<int>(array.ndim()), {1, 1}, {0, 0}};
-    const size_t size = view.type == WeightType::f32 ? 4 : 2;
+    const size_t size = is_quantized(view.type) ? 1 : view.type == WeightType::f32 ? 4 : 2;
     if (array.itemsize() != size) throw nb::value_error("the size of the array's items does not match its type");
     if (view.dimensions < 1 || view.dimensions > 2) throw nb::value_error("a tensor has one or two dimensions");
     for (int i = 0; i < view.dimensions; ++i) {
         view.shape[i] = static_cast<int64_t>(array.shape(static_cast<size_t>(i)));
         view.stride[i] = array.stride(static_cast<size_t>(i)) * static_cast<int64_t>(size);
     }
+    if (is_quantized(view.type)) {
+        const int64_t block = view.type == WeightType::q8_0 ? 34 : view.type == WeightType::q4_0 ? 18 : 20;
+        if (view.dimensions != 2 || view.stride[1] != 1 || view.shape[1] % block != 0)
+            throw nb::value_error("blocks are rows of adjacent bytes");
+        view.shape[1] = view.shape[1] / block * quant_group;
+    }
     nb::gil_scoped_release released;
-    engine.set_tensor(name, view);
+    engine.set_tensor(name, view, quantize);
 }
 
 void add_adapter(Engine& engine, const std::string& matrix, const Constants& a, const Constants& b) {
@@ -141,8 +152,9 @@ void bind_engine(nb::module_& m) {
                  new (self) Engine(config, threads, *kernels);
              },
              nb::arg("config"), nb::arg("threads"), nb::arg("isa"))
-        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"),
-             nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str) -> None"))
+        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"), nb::arg("quantize") = false,
+             nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str, "
+                     "quantize: bool = False) -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
         .def("add_adapter", add_adapter, nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
         .def("clear_adapters", &Engine::clear_adapters, unlocked)

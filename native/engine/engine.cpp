@@ -109,12 +109,41 @@ void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows) {
 
 // out = x W^T + b, plus LoRA, for several layers that read the same x
 void Engine::project(const float* x, int64_t rows, const std::vector<Projection>& projections) {
+    const int64_t k = projections.front().linear->weight.cols();
+    Activations input{x, k, rows};
+    for (const auto& [linear, out] : projections)
+        if (linear->weight.quantized() && !input.quantized.values) input = quantized(input, k);
     std::vector<Matmul> products;
     for (const auto& [linear, out] : projections)
-        products.push_back(
-            linear->weight.times(x, linear->weight.cols(), rows, linear->bias.data(), out, linear->weight.rows()));
+        products.push_back(linear->weight.times(input, linear->bias.data(), out, linear->weight.rows()));
     matmul(products);
     for (const auto& [linear, out] : projections) add_lora(*linear, x, rows, out);
+}
+
+// out [rows, matrix.rows()] = x W^T
+void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float* out) {
+    Activations input{x, matrix.cols(), rows};
+    if (matrix.quantized()) input = quantized(input, matrix.cols());
+    matmul({matrix.times(input, nullptr, out, matrix.rows())});
+}
+
+// Adds the quantised rows to an input of k features, in buffers that the next call reuses.
+Activations Engine::quantized(Activations input, int64_t k) {
+    const int64_t groups = (k + quant_group - 1) / quant_group, n = input.m * groups;
+    const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
+        if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
+    };
+    reserve(quantized_values_, n * quant_group);
+    reserve(quantized_scales_, n * 4);
+    reserve(quantized_sums_, n * 4);
+    reserve(quantized_offsets_, n * 4);
+    input.quantized = {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
+                       static_cast<int32_t*>(quantized_sums_.get()), quantized_offsets_.floats(), groups};
+    parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row)
+            kernels_.quantized->quantize(input.x + row * input.x_stride, k, input.quantized, row);
+    });
+    return input;
 }
 
 // Computes independent products in one round of the thread pool, which deals out the panels of all of them.
@@ -127,8 +156,10 @@ void Engine::matmul(const std::vector<Matmul>& products) {
         for (const Matmul& product : products) {
             const int64_t here = (product.rows + panel_rows - 1) / panel_rows;
             const int64_t first = std::max(begin - start, int64_t{0}), last = std::min(end - start, here);
-            if (first < last) kernels_.matmul(product, first, last, scratch);
             start += here;
+            if (first >= last) continue;
+            if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last);
+            else kernels_.matmul(product, first, last, scratch);
         }
     });
 }
@@ -228,7 +259,7 @@ void Engine::output(const Request& request) {
         return;
     }
     const Matrix& matrix = config_.tied_output ? token_embedding_ : output_matrix_;
-    matmul({matrix.times(h, c, request.n_rows, nullptr, request.out, config_.vocab_size)});
+    multiply(matrix, h, request.n_rows, request.out);
     if (!kernels_.all_finite(request.out, request.n_rows * config_.vocab_size))
         throw NotFinite("the logits are not finite (NaN or infinity)");
 }

@@ -68,8 +68,9 @@ class Engine {
    public:
     Engine(const Config& config, int threads, const Kernels& kernels);
 
-    // Packs one tensor under its canonical name and keeps no reference to it. Replacing a tensor drops all sequences.
-    void set_tensor(const std::string& name, const TensorView& tensor);
+    // Packs one tensor under its canonical name and keeps no reference to it. With `quantize`, a matrix becomes Q8_0.
+    // Replacing a tensor drops all sequences.
+    void set_tensor(const std::string& name, const TensorView& tensor, bool quantize = false);
     std::vector<std::string> missing_tensors() const;
 
     // LoRA: out += b (a x) for `matrix`, such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the scale.
@@ -122,6 +123,8 @@ class Engine {
     void embed(const Request& request, const std::vector<Segment>& segments);
     void norm(const Norm& norm, const float* x, float* out, int64_t rows);
     void project(const float* x, int64_t rows, const std::vector<Projection>& projections);
+    void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
+    Activations quantized(Activations input, int64_t k);
     void matmul(const std::vector<Matmul>& products);
     void rope_and_store(const Block& block, int64_t layer, const std::vector<Segment>& segments);
     void attend(int64_t layer, const std::vector<Segment>& segments);
@@ -140,6 +143,7 @@ class Engine {
     void read_attention(const Request& request, int64_t layer, const std::vector<Segment>& segments);
     void softmax(const float* scores, float* weights, int64_t visible, int64_t keys) const;
     void read_result(const Request& request, int64_t layer);
+    void read_quantized_result(const Matrix& matrix, const Activations& z, float* out);
     void read_logits(const Request& request, const float* x);
 
     const Config config_;
@@ -159,6 +163,7 @@ class Engine {
     AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;
     std::vector<float> lora_hidden_, lora_out_;
     std::vector<float> cosines_, sines_;
+    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_offsets_;
 };
 
 }  // namespace pophood

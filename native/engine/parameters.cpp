@@ -49,7 +49,7 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     if (!config.tied_output) add_slot("output.weight", &output_matrix_, nullptr, {config.vocab_size, c});
 }
 
-void Engine::set_tensor(const std::string& name, const TensorView& tensor) {
+void Engine::set_tensor(const std::string& name, const TensorView& tensor, bool quantize) {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto entry = slots_.find(name);
     if (entry == slots_.end()) throw std::invalid_argument("unknown tensor " + name);
@@ -58,8 +58,11 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor) {
     if (shape != slot.shape) throw std::invalid_argument("wrong shape for " + name);
     const bool replaced = slot.matrix ? !slot.matrix->empty() : !slot.vector->empty();
     if (replaced) cache_.drop_all();
-    if (slot.matrix) slot.matrix->pack(tensor, threads_);
-    else slot.vector->pack(tensor);
+    if (is_quantized(tensor.type) && (!slot.matrix || tensor.shape[1] % quant_group != 0))
+        throw std::invalid_argument(name + " cannot be stored in blocks of 32");
+    if (!slot.matrix) slot.vector->pack(tensor);
+    else if (quantize && !is_quantized(tensor.type)) slot.matrix->pack_as_q8_0(tensor, threads_);
+    else slot.matrix->pack(tensor, threads_);
     complete_ = missing_tensors().empty();
 }
 
@@ -105,8 +108,8 @@ void Engine::add_lora(const Linear& linear, const float* x, int64_t rows, float*
         const int64_t rank = pair.a.rows();
         lora_hidden_.resize(static_cast<size_t>(rows * rank));
         lora_out_.resize(static_cast<size_t>(rows * width));
-        matmul({pair.a.times(x, linear.weight.cols(), rows, nullptr, lora_hidden_.data(), rank)});
-        matmul({pair.b.times(lora_hidden_.data(), rank, rows, nullptr, lora_out_.data(), width)});
+        multiply(pair.a, x, rows, lora_hidden_.data());
+        multiply(pair.b, lora_hidden_.data(), rows, lora_out_.data());
         kernels_.add(out, lora_out_.data(), rows * width);
     }
 }

@@ -90,21 +90,57 @@ void Engine::read_result(const Request& request, int64_t layer) {
     if (!reading) return;
     const Linear& linear = blocks_[static_cast<size_t>(layer)].out;
     const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, n = request.n;
-    std::vector<Matmul> products;
-    for (int64_t head = 0; head < heads; ++head)
-        products.push_back(linear.weight.times_columns(head * d, d, z_.floats() + head * d, heads * d, n, reading->out + head * c,
-                                                       heads * c));
-    matmul(products);
+    const Activations input{z_.floats(), heads * d, n};
+    const auto columns_of = [&](const Matrix& matrix, int64_t head, float* out, int64_t out_stride) {
+        Activations part = input;
+        part.x += head * d;
+        return matrix.times_columns(head * d, d, part, out, out_stride);
+    };
+    if (linear.weight.quantized()) read_quantized_result(linear.weight, quantized(input, heads * d), reading->out);
+    else {
+        std::vector<Matmul> products;
+        for (int64_t head = 0; head < heads; ++head)
+            products.push_back(columns_of(linear.weight, head, reading->out + head * c, heads * c));
+        matmul(products);
+    }
     for (const LoraPair& pair : linear.lora)
         for (int64_t head = 0; head < heads; ++head) {
             const int64_t rank = pair.a.rows();
             lora_hidden_.resize(static_cast<size_t>(n * rank));
             lora_out_.resize(static_cast<size_t>(n * c));
-            matmul({pair.a.times_columns(head * d, d, z_.floats() + head * d, heads * d, n, lora_hidden_.data(), rank)});
-            matmul({pair.b.times(lora_hidden_.data(), rank, n, nullptr, lora_out_.data(), c)});
+            matmul({columns_of(pair.a, head, lora_hidden_.data(), rank)});
+            multiply(pair.b, lora_hidden_.data(), n, lora_out_.data());
             for (int64_t row = 0; row < n; ++row)
                 kernels_.add(reading->out + (row * heads + head) * c, lora_out_.data() + row * c, c);
         }
+}
+
+// A head's part of a quantised product: the groups that hold its features, with the integers of other heads set to zero.
+void Engine::read_quantized_result(const Matrix& matrix, const Activations& z, float* out) {
+    const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, groups = z.quantized.groups;
+    std::vector<int8_t> values(static_cast<size_t>(z.m * groups * quant_group));
+    std::vector<int32_t> sums(static_cast<size_t>(z.m * groups));
+    std::vector<float> offsets(sums.size());
+    for (int64_t head = 0; head < heads; ++head) {
+        const int64_t begin = head * d, end = begin + d;
+        const int64_t first = begin / quant_group, last = (end + quant_group - 1) / quant_group;
+        for (int64_t row = 0; row < z.m; ++row)
+            for (int64_t group = first; group < last; ++group) {
+                const int64_t at = row * groups + group;
+                int32_t sum = 0;
+                for (int64_t i = 0; i < quant_group; ++i) {
+                    const int64_t feature = group * quant_group + i;
+                    const bool own = feature >= begin && feature < end;
+                    sum += values[static_cast<size_t>(at * quant_group + i)] =
+                        own ? z.quantized.values[at * quant_group + i] : int8_t{0};
+                }
+                sums[static_cast<size_t>(at)] = sum;
+                offsets[static_cast<size_t>(at)] = z.quantized.scales[at] * static_cast<float>(sum);
+            }
+        Activations part = z;
+        part.quantized = {values.data(), z.quantized.scales, sums.data(), offsets.data(), groups};
+        matmul({matrix.times_columns(first * quant_group, (last - first) * quant_group, part, out + head * c, heads * c)});
+    }
 }
 
 // The logits of every row, whatever rows and output the request has.
@@ -113,7 +149,7 @@ void Engine::read_logits(const Request& request, const float* x) {
     if (!reading) return;
     const Matrix& matrix = config_.tied_output ? token_embedding_ : output_matrix_;
     norm(final_norm_, x, h_.floats(), request.n);
-    matmul({matrix.times(h_.floats(), config_.n_embd, request.n, nullptr, reading->out, config_.vocab_size)});
+    multiply(matrix, h_.floats(), request.n, reading->out);
 }
 
 }  // namespace pophood

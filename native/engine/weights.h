@@ -10,7 +10,8 @@
 
 namespace pophood {
 
-// A tensor of the caller, with any strides. It is read while it is packed and not kept.
+// A tensor of the caller, with any strides. It is read while it is packed and not kept. A quantised one is rows of GGUF's
+// blocks: shape counts weights, stride[0] is the bytes of a row, stride[1] is unused.
 struct TensorView {
     const void* data;
     WeightType type;
@@ -19,25 +20,39 @@ struct TensorView {
     int64_t stride[2];   // in bytes
 };
 
-// A matrix [rows][cols], packed as Matmul in kernels.h describes. F16 and BF16 keep their type.
+// The input of a product: [m] rows of floats, and the same rows quantised where a quantised matrix will read them.
+struct Activations {
+    const float* x;
+    int64_t x_stride, m;
+    QuantizedRows quantized{};
+};
+
+inline constexpr bool is_quantized(WeightType type) { return type >= WeightType::q8_0; }
+
+// A matrix [rows][cols], packed as Matmul in kernels.h describes. Every type is kept, F16, BF16 and blocks included.
 class Matrix {
    public:
     void pack(const TensorView& source, int threads);
+    void pack_as_q8_0(const TensorView& source, int threads);  // quantises F32, F16 or BF16
     void row(int64_t index, float* out) const;  // one row in f32: a token's embedding
     bool empty() const { return panels_.bytes() == 0; }
     size_t bytes() const { return panels_.bytes(); }
     int64_t n_panels() const { return (rows_ + panel_rows - 1) / panel_rows; }
     int64_t rows() const { return rows_; }
     int64_t cols() const { return cols_; }
-    // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection.
-    Matmul times_columns(int64_t first, int64_t count, const float* x, int64_t x_stride, int64_t m, float* out,
-                      int64_t out_stride) const;
-    Matmul times(const float* x, int64_t x_stride, int64_t m, const float* bias, float* out, int64_t out_stride) const;
+    bool quantized() const { return is_quantized(type_); }
+    Matmul times(const Activations& input, const float* bias, float* out, int64_t out_stride) const;
+    // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection. Of a
+    // quantised matrix, `first` and `count` are whole groups.
+    Matmul times_columns(int64_t first, int64_t count, const Activations& input, float* out, int64_t out_stride) const;
 
    private:
     WeightType type_ = WeightType::f32;
     int64_t rows_ = 0, cols_ = 0;
+    int64_t groups_ = 0, panel_bytes_ = 0;  // of a quantised matrix
     AlignedBuffer panels_;
+    void reserve(WeightType type, const TensorView& source);
+    uint8_t* panel(int64_t index) const { return static_cast<uint8_t*>(panels_.get()) + index * panel_bytes_; }
 };
 
 // A gain, a bias, or the position embedding: f32, padded with zeros to a multiple of 16.

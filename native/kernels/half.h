@@ -24,6 +24,21 @@ inline float f16_to_f32(uint16_t half) {  // IEEE binary16; a NaN becomes quiet,
     return sign ? -tiny : tiny;
 }
 
+inline uint16_t f32_to_f16(float value) {  // rounds to nearest, ties to even; too large becomes infinity
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000) return static_cast<uint16_t>(sign | 0x7E00);
+    if (magnitude >= 0x47800000) return static_cast<uint16_t>(sign | 0x7C00);
+    if (magnitude < 0x38800000) {  // subnormal: the sum rounds at 2^-24, the last bit of such an f16
+        const float rounded = f32_from_bits(magnitude) + 0.5f;
+        std::memcpy(&bits, &rounded, sizeof bits);
+        return static_cast<uint16_t>(sign | (bits - 0x3F000000));
+    }
+    const uint32_t even = magnitude + 0xFFF + (magnitude >> 13 & 1);
+    return static_cast<uint16_t>(sign | ((even - 0x38000000) >> 13));
+}
+
 // Converts the value at `address`, which need not be aligned.
 inline float to_f32(WeightType type, const void* address) {
     if (type == WeightType::f32) {

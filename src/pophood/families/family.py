@@ -88,6 +88,13 @@ class TensorSource:
         values.flags.writeable = False
         return kind, values
 
+    def blocks(self) -> NDArray[np.uint8]:
+        """Return a quantised matrix as it is stored: [out, bytes of a row's blocks], read-only."""
+        rows = self.tensor.data.reshape(self.tensor.shape[0], -1)
+        rows = unpermute_rope_rows(rows, self.pairs) if self.pairs else rows
+        rows.flags.writeable = False
+        return rows
+
 
 def unpermute_rope_rows(values: NDArray[Any], head_dim: int) -> NDArray[Any]:
     """Reorder the rows of each head from 0, D/2, 1, D/2+1... (GGUF's Llama) to 0, 1, 2...; returns a copy.

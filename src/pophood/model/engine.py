@@ -23,7 +23,8 @@ from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, Ou
 from pophood.taps import Tap, match_taps
 
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
-PRECISIONS = ("auto", "f32")
+PRECISIONS = ("auto", "f32", "q8")
+BLOCKS = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}  # types that are computed as stored -> bytes of 32 weights
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
 _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
     *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
@@ -45,6 +46,9 @@ class StoredWeights(Protocol):
 
     def stored_type(self, name: str) -> str:
         """Return the type in the file, which may be a quantised one."""
+
+    def blocks(self, name: str) -> NDArray[np.uint8]:
+        """Return the blocks of a quantised matrix, [out, bytes of a row]."""
 
 
 OutputT = TypeVar("OutputT", NDArray[np.float32], None)
@@ -78,19 +82,40 @@ class MemoryPlan:
         return self.weights + self.activations + self.context * self.cache_per_position
 
 
+def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str) -> str:
+    """Return the type in which the engine holds a tensor: "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1".
+
+    Vectors are F32. A matrix of F16 or BF16 keeps its type, unless `precision` is "q8", which makes every
+    matrix that is not stored in blocks Q8_0. Blocks keep theirs unless `precision` is "f32".
+    """
+    if len(shape) != 2 or name == "embed.position":
+        return "F32"
+    if precision != "f32" and stored in BLOCKS:
+        return stored
+    if precision == "q8":
+        return "Q8_0"
+    return stored if stored in ("F16", "BF16") else "F32"
+
+
 def plan_memory(
-    config: ModelConfig, stored_type: Callable[[str], str], context: int | None = None
+    config: ModelConfig,
+    stored_type: Callable[[str], str],
+    context: int | None = None,
+    precision: str = "f32",
 ) -> MemoryPlan:
-    """Predict the memory of a model: F16 and BF16 matrices take 2 bytes a number, everything else 4.
+    """Predict the memory of a model.
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
     weights = 0
     for name, shape in tensor_shapes(config).items():
-        matrix = len(shape) == 2 and name != "embed.position"
-        size = 2 if matrix and stored_type(name) in ("F16", "BF16") else 4
-        rows = -(-shape[0] // 16) * 16 if matrix else shape[0]  # packed in panels of 16 rows
-        weights += rows * (shape[1] if len(shape) == 2 else 1) * size
+        kind = computed_type(name, shape, stored_type(name), precision)
+        rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
+        columns = shape[1] if len(shape) == 2 else 1
+        if kind in BLOCKS:  # panels of 16 rows, each a whole number of cache lines
+            weights += rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind]) // 64) * 64
+        else:
+            weights += rows * columns * (4 if kind == "F32" else 2)
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
@@ -106,9 +131,11 @@ def plan_memory(
 class Engine:
     """A model's forward pass, with the keys and values of any number of sequences.
 
-    `precision` is "auto" or "f32" (arithmetic in f32; F16 and BF16 weights keep their stored type). `threads`
-    defaults to the machine's; `context` may shorten the model's window. `POPHOOD_ISA` forces an instruction
-    set. Raises BadInput, Unsupported; `load` raises OutOfMemory.
+    `precision`: "auto" computes Q8_0, Q4_0 and Q4_1 blocks as they are stored, with activations quantised to
+    8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8" quantises the other
+    matrices too; "f32" decodes the blocks. `threads` defaults to the machine's; `context` may shorten the
+    model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput, Unsupported; `load` raises
+    OutOfMemory.
 
         engine = Engine(bundle.config); engine.load(bundle.weights)
         with engine.sequence() as sequence:
@@ -127,7 +154,7 @@ class Engine:
                 f"precision {precision!r} is not available: choose one of {', '.join(PRECISIONS)}"
             )
         self.config = config
-        self.precision = "f32"
+        self.precision = precision
         self.context = _checked_context(config, context)
         available = system.default_threads()
         self.threads = available if threads is None else threads
@@ -142,7 +169,7 @@ class Engine:
 
         `progress(done, total)` counts tensors. Raises OutOfMemory before it loads anything.
         """
-        plan = plan_memory(self.config, weights.stored_type, self.context)
+        plan = plan_memory(self.config, weights.stored_type, self.context, self.precision)
         available = system.available_memory()
         if plan.least > available:
             raise OutOfMemory(
@@ -152,14 +179,19 @@ class Engine:
             )
         shapes = tensor_shapes(self.config)
         for done, (name, shape) in enumerate(shapes.items(), 1):
-            kind, values = weights.stored(name)
-            if values.dtype == np.float16:
-                values = values.view(np.uint16)
-            if name == "embed.position":
-                values, shape = values[: self.context], (self.context, *shape[1:])
-            if values.shape != shape:
-                raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
-            self._native.set_tensor(name, values, kind)
+            stored = weights.stored_type(name)
+            computed = computed_type(name, shape, stored, self.precision)
+            if computed == stored and computed in BLOCKS:
+                self._native.set_tensor(name, weights.blocks(name), stored)
+            else:
+                kind, values = weights.stored(name)
+                if values.dtype == np.float16:
+                    values = values.view(np.uint16)
+                if name == "embed.position":
+                    values, shape = values[: self.context], (self.context, *shape[1:])
+                if values.shape != shape:
+                    raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
+                self._native.set_tensor(name, values, kind, quantize=computed == "Q8_0")
             if progress is not None:
                 progress(done, len(shapes))
 
