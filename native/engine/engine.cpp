@@ -195,7 +195,7 @@ void Engine::attend(int64_t layer, const std::vector<Segment>& segments) {
         const int64_t queries = segment.rows * group, tasks = (queries + max_queries - 1) / max_queries;
         const int64_t blocks = (segment.first_position + segment.rows + kv_block - 1) / kv_block;
         parallel_for(threads_, kv_heads * tasks, segment.rows > small_batch ? 8 : 1, [&](int64_t begin, int64_t end, int) {
-            std::vector<const float*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
+            std::vector<const void*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
             for (int64_t item = begin, current = -1; item < end; ++item) {
                 const int64_t kv_head = item / tasks, first = item % tasks * max_queries;
                 if (kv_head != current) cache_.blocks(segment.sequence, layer, current = kv_head, k.data(), v.data());
@@ -208,6 +208,7 @@ void Engine::attend(int64_t layer, const std::vector<Segment>& segments) {
                     task.out[j] = z_.floats() + offset;
                     task.visible[j] = segment.first_position + row + 1;
                 }
+                task.kv_type = cache_.type();
                 task.k_blocks = k.data();
                 task.v_blocks = v.data();
                 task.d = d;

@@ -66,7 +66,8 @@ struct NotFinite : std::runtime_error {
 
 class Engine {
    public:
-    Engine(const Config& config, int threads, const Kernels& kernels);
+    // `kv_type` is f32 or f16: the type of the keys and values that are kept.
+    Engine(const Config& config, int threads, const Kernels& kernels, WeightType kv_type = WeightType::f32);
 
     // Packs one tensor under its canonical name and keeps no reference to it. With `quantize`, a matrix becomes Q8_0.
     // Replacing a tensor drops all sequences.

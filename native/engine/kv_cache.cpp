@@ -5,20 +5,21 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/half.h"
 #include "platform/os.h"
 
 namespace pophood {
 
-KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d)
-    : layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
-    head_floats_ = kv_block * (d_padded_ + d_padded_);
-    block_floats_ = layers_ * kv_heads_ * head_floats_;
+KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d, WeightType type, const Kernels& kernels)
+    : type_(type), kernels_(kernels), layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
+    head_bytes_ = kv_block * (d_padded_ + d_padded_) * size_of(type);
+    block_bytes_ = layers_ * kv_heads_ * head_bytes_;
 }
 
 KvCache::~KvCache() {
     drop_all();
     for (Block* block : spare_) {
-        free_pages(block->data, static_cast<size_t>(block_floats_) * sizeof(float));
+        free_pages(block->data, static_cast<size_t>(block_bytes_));
         delete block;
     }
 }
@@ -72,7 +73,7 @@ void KvCache::extend(int64_t sequence, int64_t positions) {
     Sequence& s = at(sequence);
     if (positions > 0 && s.length % kv_block != 0 && s.blocks.back()->owners > 1) {
         Block* own = take_block();
-        std::memcpy(own->data, s.blocks.back()->data, static_cast<size_t>(block_floats_) * sizeof(float));
+        std::memcpy(own->data, s.blocks.back()->data, static_cast<size_t>(block_bytes_));
         release(s.blocks.back());
         s.blocks.back() = own;
     }
@@ -83,22 +84,31 @@ void KvCache::extend(int64_t sequence, int64_t positions) {
 
 void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v) {
     const Sequence& s = at(sequence);
-    float* head = s.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, kv_head);
+    char* head = s.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, kv_head);
     const int64_t lane = position % kv_block;
-    for (int64_t i = 0; i < d_; ++i) head[i * kv_block + lane] = k[i];
-    std::memcpy(head + kv_block * d_padded_ + lane * d_padded_, v, static_cast<size_t>(d_) * sizeof(float));
+    if (type_ == WeightType::f32) {
+        float *keys = reinterpret_cast<float*>(head), *values = keys + kv_block * d_padded_;
+        for (int64_t i = 0; i < d_; ++i) keys[i * kv_block + lane] = k[i];
+        std::memcpy(values + lane * d_padded_, v, static_cast<size_t>(d_) * sizeof(float));
+        return;
+    }
+    uint16_t *keys = reinterpret_cast<uint16_t*>(head), *values = keys + kv_block * d_padded_, key[max_head];
+    kernels_.to_half(key, k, d_);
+    for (int64_t i = 0; i < d_; ++i) keys[i * kv_block + lane] = key[i];
+    kernels_.to_half(values + lane * d_padded_, v, d_);
 }
 
-void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const float** k, const float** v) const {
+void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const {
     const Sequence& s = at(sequence);
     const int64_t offset = head_offset(layer, kv_head);
     for (size_t i = 0; i < s.blocks.size(); ++i) {
-        k[i] = s.blocks[i]->data + offset;
-        v[i] = k[i] + kv_block * d_padded_;
+        const char* head = s.blocks[i]->data + offset;
+        k[i] = head;
+        v[i] = head + head_bytes_ / 2;
     }
 }
 
-int64_t KvCache::bytes() const { return n_blocks_ * block_floats_ * static_cast<int64_t>(sizeof(float)); }
+int64_t KvCache::bytes() const { return n_blocks_ * block_bytes_; }
 
 KvCache::Block* KvCache::take_block() {
     if (!spare_.empty()) {
@@ -108,7 +118,7 @@ KvCache::Block* KvCache::take_block() {
         return block;
     }
     auto block = std::make_unique<Block>();
-    block->data = static_cast<float*>(allocate_pages(static_cast<size_t>(block_floats_) * sizeof(float)));
+    block->data = static_cast<char*>(allocate_pages(static_cast<size_t>(block_bytes_)));
     block->owners = 1;
     ++n_blocks_;
     return block.release();

@@ -1,7 +1,7 @@
 // The keys and values of every sequence, in reference-counted blocks of 32 positions that are allocated on demand.
 //
 // A block holds all layers: [L][K] x ( keys [D][32], values [32][d_padded] ). Keys are transposed so that one load serves
-// 16 positions. fork() shares all blocks; a shared last block is copied before one of its owners writes to it.
+// 16 positions. Numbers are f32 or f16. fork() shares all blocks; a shared last block is copied before one of its owners writes to it.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace pophood {
 
 class KvCache {
    public:
-    KvCache(int64_t layers, int64_t kv_heads, int64_t d);
+    KvCache(int64_t layers, int64_t kv_heads, int64_t d, WeightType type, const Kernels& kernels);
     ~KvCache();
     KvCache(const KvCache&) = delete;
     KvCache& operator=(const KvCache&) = delete;
@@ -31,14 +31,15 @@ class KvCache {
     void write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v);
 
     // Writes pointers to one head's keys and values in each block, in the form of AttentionTask in kernels.h.
-    void blocks(int64_t sequence, int64_t layer, int64_t kv_head, const float** k, const float** v) const;
+    void blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const;
 
     int64_t bytes() const;  // of all blocks, spare ones included
     int64_t d_padded() const { return d_padded_; }
+    WeightType type() const { return type_; }
 
    private:
     struct Block {
-        float* data;
+        char* data;
         int64_t owners;
     };
     struct Sequence {
@@ -49,9 +50,11 @@ class KvCache {
     const Sequence& at(int64_t sequence) const;
     Block* take_block();
     void release(Block* block);
-    int64_t head_offset(int64_t layer, int64_t kv_head) const { return (layer * kv_heads_ + kv_head) * head_floats_; }
+    int64_t head_offset(int64_t layer, int64_t kv_head) const { return (layer * kv_heads_ + kv_head) * head_bytes_; }
 
-    int64_t layers_, kv_heads_, d_, d_padded_, head_floats_, block_floats_;
+    WeightType type_;
+    const Kernels& kernels_;
+    int64_t layers_, kv_heads_, d_, d_padded_, head_bytes_, block_bytes_;
     int64_t next_sequence_ = 0;
     std::map<int64_t, Sequence> sequences_;
     std::vector<Block*> spare_;

@@ -7,11 +7,11 @@
 
 namespace pophood {
 
-Engine::Engine(const Config& config, int threads, const Kernels& kernels)
+Engine::Engine(const Config& config, int threads, const Kernels& kernels, WeightType kv_type)
     : config_(config),
       threads_(std::clamp(threads, 1, max_threads)),
       kernels_(kernels),
-      cache_(config.n_layer, config.n_kv_head, config.head_dim),
+      cache_(config.n_layer, config.n_kv_head, config.head_dim, kv_type, kernels),
       blocks_(static_cast<size_t>(config.n_layer)),
       scratch_(static_cast<size_t>(std::clamp(threads, 1, max_threads) * k_block * panel_rows) * sizeof(float)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;

@@ -49,7 +49,7 @@ void Engine::read_attention(const Request& request, int64_t layer, const std::ve
     for (const Segment& segment : segments) {
         const int64_t blocks = (segment.first_position + segment.rows + kv_block - 1) / kv_block;
         parallel_for(threads_, heads, 1, [&](int64_t begin, int64_t end, int) {
-            std::vector<const float*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
+            std::vector<const void*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
             for (int64_t head = begin; head < end; ++head) {
                 cache_.blocks(segment.sequence, layer, head / group, k.data(), v.data());
                 for (int64_t row = segment.first_row; row < segment.first_row + segment.rows; ++row) {
@@ -61,6 +61,7 @@ void Engine::read_attention(const Request& request, int64_t layer, const std::ve
                     task.q[0] = q_.floats() + at * d;
                     task.out[0] = raw;
                     task.visible[0] = visible;
+                    task.kv_type = cache_.type();
                     task.k_blocks = k.data();
                     task.d = d;
                     task.scale = attention_scale();

@@ -29,6 +29,10 @@ inline V load_half(const uint16_t* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
             _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
 }
+inline void store_half(uint16_t* p, V a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(a.high, _MM_FROUND_TO_NEAREST_INT));
+}
 inline __m256 bfloat_to_f32(const uint16_t* p) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
@@ -219,7 +223,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 }  // namespace
 
 const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training,
+                              gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 
 }  // namespace pophood

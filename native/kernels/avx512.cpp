@@ -58,7 +58,7 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 }  // namespace
 
 const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
-                                gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training,
+                                gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                                 nullptr};  // dispatch.cpp adds the quantised products
 
 }  // namespace pophood

@@ -54,8 +54,9 @@ struct AttentionTask {
     const float* q[max_queries];       // [D]
     float* out[max_queries];           // [D]
     int64_t visible[max_queries];      // the query attends to positions 0..visible-1
-    const float* const* k_blocks;      // per 32 positions: [D][32]
-    const float* const* v_blocks;      // per 32 positions: [32][d_padded]
+    WeightType kv_type;                // f32 or f16: of the keys and values; the arithmetic is in f32
+    const void* const* k_blocks;       // per 32 positions: [D][32]
+    const void* const* v_blocks;       // per 32 positions: [32][d_padded]
     int64_t d, d_padded;
     float scale;
 };
@@ -87,6 +88,7 @@ struct Kernels {
     void (*multiply)(float* x, const float* y, int64_t n);   // x *= y
     void (*add)(float* x, const float* y, int64_t n);        // x += y
     void (*copy)(float* out, const float* x, int64_t n);     // bypasses the caches: taps are read much later
+    void (*to_half)(uint16_t* out, const float* x, int64_t n);  // f16, rounded to nearest, ties to even
     bool (*all_finite)(const float* x, int64_t n);
     void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
     const TrainingKernels* training;                         // training_kernels.h

@@ -27,6 +27,9 @@ inline void store(float* p, V a) {
 inline void stream(float* p, V a) { store(p, a); }  // NEON has no intrinsic for a streaming store
 inline void stream_fence() {}
 inline V load_half(const uint16_t* p) { EACH(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)))); }
+inline void store_half(uint16_t* p, V a) {
+    for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.q[i])));
+}
 inline V load_bfloat(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
 inline void prefetch(const char* p) { __builtin_prefetch(p); }
 
@@ -166,7 +169,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 }  // namespace
 
 const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, all_finite, exponential, &training,
+                              gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 
 }  // namespace pophood

@@ -73,6 +73,12 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
 }
 
+struct KvBlock {
+    WeightType type;
+    const void* data;
+    float operator[](int64_t i) const { return to_f32(type, static_cast<const char*>(data) + i * size_of(type)); }
+};
+
 void attend(const AttentionTask& t) {
     for (int64_t query = 0; query < t.n_queries; ++query) {
         const float* q = t.q[query];
@@ -80,8 +86,7 @@ void attend(const AttentionTask& t) {
         float highest = minus_infinity, total = 0.0f;
         for (int64_t i = 0; i < t.d; ++i) out[i] = 0.0f;
         for (int64_t start = 0; start < t.visible[query]; start += kv_block) {
-            const float* k = t.k_blocks[start / kv_block];
-            const float* v = t.v_blocks[start / kv_block];
+            const KvBlock k{t.kv_type, t.k_blocks[start / kv_block]}, v{t.kv_type, t.v_blocks[start / kv_block]};
             const int64_t n = t.visible[query] - start < kv_block ? t.visible[query] - start : kv_block;
             float weight[kv_block];
             float peak = highest;
@@ -110,9 +115,9 @@ void attend(const AttentionTask& t) {
 void score(const AttentionTask& t) {
     for (int64_t query = 0; query < t.n_queries; ++query)
         for (int64_t pos = 0; pos < t.visible[query]; ++pos) {
-            const float* k = t.k_blocks[pos / kv_block] + pos % kv_block;
+            const KvBlock k{t.kv_type, t.k_blocks[pos / kv_block]};
             float sum = 0.0f;
-            for (int64_t i = 0; i < t.d; ++i) sum = std::fma(t.q[query][i], k[i * kv_block], sum);
+            for (int64_t i = 0; i < t.d; ++i) sum = std::fma(t.q[query][i], k[i * kv_block + pos % kv_block], sum);
             t.out[query][pos] = sum * t.scale;
         }
 }
@@ -149,6 +154,10 @@ void add(float* x, const float* y, int64_t n) {
 
 void copy(float* out, const float* x, int64_t n) { std::memcpy(out, x, static_cast<size_t>(n) * sizeof(float)); }
 
+void to_half(uint16_t* out, const float* x, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) out[i] = f32_to_f16(x[i]);
+}
+
 bool all_finite(const float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i)
         if (!std::isfinite(x[i])) return false;
@@ -169,7 +178,7 @@ extern const TrainingKernels scalar_training;
 extern const QuantizedKernels scalar_quantized;
 
 const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rope, gelu_tanh,
-                                gelu_erf, silu, multiply, add, copy, all_finite, exponential, &scalar_training,
+                                gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, &scalar_training,
                                 &scalar_quantized};
 
 }  // namespace pophood

@@ -169,6 +169,14 @@ void copy(float* out, const float* x, int64_t n) {
     stream_fence();
 }
 
+void to_half(uint16_t* out, const float* x, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) {
+        uint16_t half[16];
+        store_half(half, load_some(x + i, n - i));
+        for (int64_t j = 0; j < 16 && i + j < n; ++j) out[i + j] = half[j];
+    }
+}
+
 bool all_finite(const float* x, int64_t n) {  // x - x is 0 for a finite x, NaN otherwise
     V sum = zero();
     for (int64_t i = 0; i < n; i += 16) {
@@ -189,12 +197,15 @@ struct OnlineSoftmax {  // of one query, over the blocks so far
     float weight[kv_block];
 };
 
-template <int Q>
-inline void score_block(const float* const* q, const float* k, int64_t d, V scale, V (*score)[2]) {
+inline V load_kv(const float* p) { return load(p); }
+inline V load_kv(const uint16_t* p) { return load_half(p); }
+
+template <int Q, class Kv>
+inline void score_block(const float* const* q, const Kv* k, int64_t d, V scale, V (*score)[2]) {
     V sum[Q][2];
     for (int j = 0; j < Q; ++j) sum[j][0] = sum[j][1] = zero();
     for (int64_t i = 0; i < d; ++i) {
-        const V low = load(k + i * kv_block), high = load(k + i * kv_block + 16);
+        const V low = load_kv(k + i * kv_block), high = load_kv(k + i * kv_block + 16);
         for (int j = 0; j < Q; ++j) {
             const V x = broadcast(q[j][i]);
             sum[j][0] = fma(x, low, sum[j][0]);
@@ -224,15 +235,15 @@ inline void update(OnlineSoftmax& state, V* score, int64_t n) {
 }
 
 // out[j][0..16N) = out * rescale + sum over positions of weight * v
-template <int Q, int N>
-inline void accumulate_values(const OnlineSoftmax* state, const float* v, int64_t v_stride, int64_t n,
+template <int Q, int N, class Kv>
+inline void accumulate_values(const OnlineSoftmax* state, const Kv* v, int64_t v_stride, int64_t n,
                               float (*out)[max_head], int64_t at) {
     V sum[Q][N];
     for (int j = 0; j < Q; ++j)
         for (int c = 0; c < N; ++c) sum[j][c] = mul(load(out[j] + at + 16 * c), broadcast(state[j].rescale));
     for (int64_t pos = 0; pos < n; ++pos) {
         V row[N];
-        for (int c = 0; c < N; ++c) row[c] = load(v + pos * v_stride + at + 16 * c);
+        for (int c = 0; c < N; ++c) row[c] = load_kv(v + pos * v_stride + at + 16 * c);
         for (int j = 0; j < Q; ++j) {
             const V w = broadcast(state[j].weight[pos]);
             for (int c = 0; c < N; ++c) sum[j][c] = fma(w, row[c], sum[j][c]);
@@ -242,20 +253,22 @@ inline void accumulate_values(const OnlineSoftmax* state, const float* v, int64_
         for (int c = 0; c < N; ++c) store(out[j] + at + 16 * c, sum[j][c]);
 }
 
-template <int Q>
+template <int Q, class Kv>
 inline void attend_block(const AttentionTask& t, int64_t first, int64_t block, int64_t n, OnlineSoftmax* state,
                          float (*out)[max_head]) {
     V score[Q][2];
-    score_block<Q>(t.q + first, t.k_blocks[block], t.d, broadcast(t.scale), score);
+    const Kv *k = static_cast<const Kv*>(t.k_blocks[block]), *v = static_cast<const Kv*>(t.v_blocks[block]);
+    score_block<Q>(t.q + first, k, t.d, broadcast(t.scale), score);
     for (int j = 0; j < Q; ++j) update(state[j], score[j], n);
     int64_t at = 0;
-    for (; at + 32 <= t.d_padded; at += 32) accumulate_values<Q, 2>(state, t.v_blocks[block], t.d_padded, n, out, at);
-    for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, t.v_blocks[block], t.d_padded, n, out, at);
+    for (; at + 32 <= t.d_padded; at += 32) accumulate_values<Q, 2>(state, v, t.d_padded, n, out, at);
+    for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, v, t.d_padded, n, out, at);
 }
 
 // Two queries share the loads of a block when the same number of its positions is visible to both; otherwise each query
 // is computed alone. The arithmetic of a query is the same either way.
-void attend(const AttentionTask& t) {
+template <class Kv>
+void attend_over(const AttentionTask& t) {
     for (int64_t first = 0; first < t.n_queries; first += 2) {
         const int64_t queries = t.n_queries - first < 2 ? t.n_queries - first : 2;
         OnlineSoftmax state[2];
@@ -274,10 +287,10 @@ void attend(const AttentionTask& t) {
                 visible[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
             }
             if (queries == 2 && visible[0] == visible[1]) {
-                attend_block<2>(t, first, start / kv_block, visible[0], state, out);
+                attend_block<2, Kv>(t, first, start / kv_block, visible[0], state, out);
             } else {
                 for (int64_t j = 0; j < queries; ++j)
-                    if (visible[j] > 0) attend_block<1>(t, first + j, start / kv_block, visible[j], state + j, out + j);
+                    if (visible[j] > 0) attend_block<1, Kv>(t, first + j, start / kv_block, visible[j], state + j, out + j);
             }
         }
         for (int64_t j = 0; j < queries; ++j)
@@ -286,13 +299,24 @@ void attend(const AttentionTask& t) {
     }
 }
 
-void score(const AttentionTask& t) {
+void attend(const AttentionTask& t) {
+    if (t.kv_type == WeightType::f16) attend_over<uint16_t>(t);
+    else attend_over<float>(t);
+}
+
+template <class Kv>
+void score_over(const AttentionTask& t) {
     for (int64_t j = 0; j < t.n_queries; ++j)
         for (int64_t start = 0; start < t.visible[j]; start += kv_block) {
             V score[1][2];
-            score_block<1>(t.q + j, t.k_blocks[start / kv_block], t.d, broadcast(t.scale), score);
+            score_block<1>(t.q + j, static_cast<const Kv*>(t.k_blocks[start / kv_block]), t.d, broadcast(t.scale), score);
             const int64_t left = t.visible[j] - start;
             store_some(t.out[j] + start, score[0][0], left);
             if (left > 16) store_some(t.out[j] + start + 16, score[0][1], left - 16);
         }
+}
+
+void score(const AttentionTask& t) {
+    if (t.kv_type == WeightType::f16) score_over<uint16_t>(t);
+    else score_over<float>(t);
 }

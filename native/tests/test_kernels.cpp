@@ -58,19 +58,24 @@ void compare_elementwise(const Kernels& fast, F kernel, const char* name) {
     }
 }
 
-void compare_attention(const Kernels& fast, int64_t d, const std::vector<int64_t>& visible, uint64_t seed) {
+void compare_attention(const Kernels& fast, WeightType type, int64_t d, const std::vector<int64_t>& visible, uint64_t seed) {
     Random random(seed);
     const int64_t padded = (d + 15) / 16 * 16, blocks = 5;
     const auto keys = random.values(blocks * padded * kv_block), values = random.values(blocks * padded * kv_block);
     const auto q = random.values(max_queries * d);
-    std::vector<const float*> k, v;
+    std::vector<uint16_t> half_keys(keys.size()), half_values(values.size());
+    fast.to_half(half_keys.data(), keys.data(), static_cast<int64_t>(keys.size()));
+    scalar_kernels.to_half(half_values.data(), values.data(), static_cast<int64_t>(values.size()));
+    std::vector<const void*> k, v;
     for (int64_t i = 0; i < blocks; ++i) {
-        k.push_back(keys.data() + i * padded * kv_block);
-        v.push_back(values.data() + i * padded * kv_block);
+        const int64_t at = i * padded * kv_block;
+        k.push_back(type == WeightType::f32 ? static_cast<const void*>(keys.data() + at) : half_keys.data() + at);
+        v.push_back(type == WeightType::f32 ? static_cast<const void*>(values.data() + at) : half_values.data() + at);
     }
     const auto run = [&](const Kernels& kernels, bool together) {
         std::vector<float> out(static_cast<size_t>(max_queries * d), 7.0f);
         AttentionTask task{};
+        task.kv_type = type;
         task.k_blocks = k.data();
         task.v_blocks = v.data();
         task.d = d;
@@ -94,6 +99,7 @@ void compare_attention(const Kernels& fast, int64_t d, const std::vector<int64_t
         std::vector<float> out(static_cast<size_t>(max_queries * blocks * kv_block), 7.0f);
         AttentionTask task{};
         task.n_queries = static_cast<int64_t>(visible.size());
+        task.kv_type = type;
         task.k_blocks = k.data();
         task.d = d;
         task.scale = 0.3f;
@@ -146,13 +152,31 @@ TEST(elementwise_gives_the_bits_of_the_specification) {
 
 TEST(attention_gives_the_bits_of_the_specification) {
     for (const Kernels* fast : fast_tables())
-        for (const int64_t d : quick ? std::vector<int64_t>{8, 40} : std::vector<int64_t>{2, 8, 16, 24, 32, 40, 64, 80, 128, 256}) {
-            compare_attention(*fast, d, {1}, 1);
-            compare_attention(*fast, d, {32, 33}, 2);
-            compare_attention(*fast, d, {63, 64, 65}, 3);
-            compare_attention(*fast, d, {157, 158, 159, 160}, 4);
-            compare_attention(*fast, d, {7, 7, 7, 160}, 5);
-        }
+        for (const WeightType type : {WeightType::f32, WeightType::f16})
+            for (const int64_t d : quick ? std::vector<int64_t>{8, 40} : std::vector<int64_t>{2, 8, 16, 24, 32, 40, 64, 80, 128, 256}) {
+                compare_attention(*fast, type, d, {1}, 1);
+                compare_attention(*fast, type, d, {32, 33}, 2);
+                compare_attention(*fast, type, d, {63, 64, 65}, 3);
+                compare_attention(*fast, type, d, {157, 158, 159, 160}, 4);
+                compare_attention(*fast, type, d, {7, 7, 7, 160}, 5);
+            }
+}
+
+TEST(conversion_to_f16_rounds_as_the_specification) {
+    Random random(14);
+    std::vector<float> x = random.values(1003, 100.0f);
+    for (size_t i = 0; i < x.size(); i += 3) {  // any exponent, infinities included
+        const auto bits = static_cast<uint32_t>(random.bits());
+        if ((bits & 0x7F800000) != 0x7F800000 || (bits & 0x7FFFFF) == 0) std::memcpy(&x[i], &bits, 4);
+    }
+    x[1] = 65519.0f, x[2] = 65520.0f, x[4] = 5.9604645e-8f, x[5] = 2.9802322e-8f, x[7] = 2.9802326e-8f, x[8] = -0.0f;
+    std::vector<uint16_t> ours(x.size()), theirs(x.size());
+    scalar_kernels.to_half(theirs.data(), x.data(), static_cast<int64_t>(x.size()));
+    CHECK(theirs[1] == 0x7BFF && theirs[2] == 0x7C00 && theirs[4] == 1 && theirs[5] == 0 && theirs[7] == 1 && theirs[8] == 0x8000);
+    for (const Kernels* fast : fast_tables()) {
+        fast->to_half(ours.data(), x.data(), static_cast<int64_t>(x.size()));
+        CHECK(ours == theirs, "%s", fast->name);
+    }
 }
 
 TEST(copy_works_at_every_alignment) {
