@@ -115,7 +115,7 @@ def test_the_plan_is_what_is_taken(engine: Engine) -> None:
     assert fresh.cache_bytes == 64 * plan.cache_per_position
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512vnni", "neon"])
 def test_every_instruction_set_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if isa not in instruction_sets():
         pytest.skip(f"this processor has no {isa}")
@@ -258,4 +258,6 @@ def test_the_instruction_sets_are_those_that_the_system_names() -> None:
     has = set(flags[1].split())
     avx2 = {"avx", "avx2", "fma", "f16c"} <= has
     avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= has
-    assert instruction_sets() == ["scalar", *(["avx2"] if avx2 else []), *(["avx512"] if avx512 else [])]
+    vnni = avx512 and "avx512_vnni" in has
+    names = {"scalar": True, "avx2": avx2, "avx512": avx512, "avx512vnni": vnni}
+    assert instruction_sets() == [name for name, there in names.items() if there]

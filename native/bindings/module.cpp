@@ -156,6 +156,8 @@ void bind_engine(nb::module_& m) {
              nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str, "
                      "quantize: bool = False) -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
+        .def("set_kv_type", [](Engine& engine, const std::string& type) { engine.set_kv_type(type_named(type)); },
+             nb::arg("type"))
         .def("add_adapter", add_adapter, nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
         .def("clear_adapters", &Engine::clear_adapters, unlocked)
         .def("forward", forward, nb::arg("tokens"), nb::arg("sequences"), nb::arg("output"), nb::arg("rows"),

@@ -66,13 +66,13 @@ struct NotFinite : std::runtime_error {
 
 class Engine {
    public:
-    // `kv_type` is f32 or f16: the type of the keys and values that are kept.
-    Engine(const Config& config, int threads, const Kernels& kernels, WeightType kv_type = WeightType::f32);
+    Engine(const Config& config, int threads, const Kernels& kernels);
 
     // Packs one tensor under its canonical name and keeps no reference to it. With `quantize`, a matrix becomes Q8_0.
     // Replacing a tensor drops all sequences.
     void set_tensor(const std::string& name, const TensorView& tensor, bool quantize = false);
     std::vector<std::string> missing_tensors() const;
+    void set_kv_type(WeightType type);  // of the keys and values: f32 (the default) or f16; drops all sequences
 
     // LoRA: out += b (a x) for `matrix`, such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the scale.
     // Several adapters add up. Adding and clearing drop all sequences.

@@ -10,18 +10,31 @@
 
 namespace pophood {
 
-KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d, WeightType type, const Kernels& kernels)
-    : type_(type), kernels_(kernels), layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
-    head_bytes_ = kv_block * (d_padded_ + d_padded_) * size_of(type);
-    block_bytes_ = layers_ * kv_heads_ * head_bytes_;
+KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d, const Kernels& kernels)
+    : kernels_(kernels), layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
+    set_type(WeightType::f32);
 }
 
 KvCache::~KvCache() {
     drop_all();
+    free_spare_blocks();
+}
+
+void KvCache::set_type(WeightType type) {
+    drop_all();
+    free_spare_blocks();
+    type_ = type;
+    head_bytes_ = kv_block * (d_padded_ + d_padded_) * size_of(type);
+    block_bytes_ = layers_ * kv_heads_ * head_bytes_;
+}
+
+void KvCache::free_spare_blocks() {
     for (Block* block : spare_) {
         free_pages(block->data, static_cast<size_t>(block_bytes_));
         delete block;
     }
+    n_blocks_ -= static_cast<int64_t>(spare_.size());
+    spare_.clear();
 }
 
 KvCache::Sequence& KvCache::at(int64_t sequence) {

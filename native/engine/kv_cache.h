@@ -15,7 +15,7 @@ namespace pophood {
 
 class KvCache {
    public:
-    KvCache(int64_t layers, int64_t kv_heads, int64_t d, WeightType type, const Kernels& kernels);
+    KvCache(int64_t layers, int64_t kv_heads, int64_t d, const Kernels& kernels);
     ~KvCache();
     KvCache(const KvCache&) = delete;
     KvCache& operator=(const KvCache&) = delete;
@@ -25,6 +25,7 @@ class KvCache {
     void truncate(int64_t sequence, int64_t length);  // keeps the first `length` positions
     void drop(int64_t sequence);
     void drop_all();
+    void set_type(WeightType type);  // f32 (the default) or f16; drops all sequences
     int64_t length(int64_t sequence) const;
 
     void extend(int64_t sequence, int64_t positions);  // adds positions, which write() must fill
@@ -50,11 +51,12 @@ class KvCache {
     const Sequence& at(int64_t sequence) const;
     Block* take_block();
     void release(Block* block);
+    void free_spare_blocks();
     int64_t head_offset(int64_t layer, int64_t kv_head) const { return (layer * kv_heads_ + kv_head) * head_bytes_; }
 
-    WeightType type_;
+    WeightType type_ = WeightType::f32;
     const Kernels& kernels_;
-    int64_t layers_, kv_heads_, d_, d_padded_, head_bytes_, block_bytes_;
+    int64_t layers_, kv_heads_, d_, d_padded_, head_bytes_ = 0, block_bytes_ = 0;
     int64_t next_sequence_ = 0;
     std::map<int64_t, Sequence> sequences_;
     std::vector<Block*> spare_;

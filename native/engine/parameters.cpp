@@ -7,11 +7,11 @@
 
 namespace pophood {
 
-Engine::Engine(const Config& config, int threads, const Kernels& kernels, WeightType kv_type)
+Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     : config_(config),
       threads_(std::clamp(threads, 1, max_threads)),
       kernels_(kernels),
-      cache_(config.n_layer, config.n_kv_head, config.head_dim, kv_type, kernels),
+      cache_(config.n_layer, config.n_kv_head, config.head_dim, kernels),
       blocks_(static_cast<size_t>(config.n_layer)),
       scratch_(static_cast<size_t>(std::clamp(threads, 1, max_threads) * k_block * panel_rows) * sizeof(float)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;
@@ -64,6 +64,12 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, bool 
     else if (quantize && !is_quantized(tensor.type)) slot.matrix->pack_as_q8_0(tensor, threads_);
     else slot.matrix->pack(tensor, threads_);
     complete_ = missing_tensors().empty();
+}
+
+void Engine::set_kv_type(WeightType type) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (type != WeightType::f32 && type != WeightType::f16) throw std::invalid_argument("keys and values are f32 or f16");
+    cache_.set_type(type);
 }
 
 std::vector<std::string> Engine::missing_tensors() const {

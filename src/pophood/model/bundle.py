@@ -87,7 +87,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         return self._source(name).stored()
 
     def blocks(self, name: str) -> NDArray[np.uint8]:
-        """Return a quantised matrix of a canonical name as the file stores it: [out, bytes of a row's blocks].
+        """Return a quantised matrix as the file stores it: [out, bytes of a row's blocks].
 
         Example: `weights.blocks("blocks.0.mlp.up").shape` is [1536, 360] for rows of 576 weights in Q4_1.
         """

@@ -24,6 +24,7 @@ from pophood.taps import Tap, match_taps
 
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32", "q8")
+KV_TYPES = ("auto", "f32", "f16")
 BLOCKS = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}  # types that are computed as stored -> bytes of 32 weights
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
 _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
@@ -70,6 +71,7 @@ class MemoryPlan:
     activations: int
     cache_per_position: int
     context: int
+    kv_type: str  # of keys and values: "f32" or "f16"
 
     @property
     def least(self) -> int:
@@ -97,21 +99,30 @@ def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str
     return stored if stored in ("F16", "BF16") else "F32"
 
 
+def kv_type_of(kv: str, *, blocks: bool) -> str:
+    """Return the type of keys and values: "auto" is f16 where some matrix is computed in blocks, else f32."""
+    if kv == "auto":
+        return "f16" if blocks else "f32"
+    return kv
+
+
 def plan_memory(
     config: ModelConfig,
     stored_type: Callable[[str], str],
     context: int | None = None,
     precision: str = "f32",
+    kv: str = "auto",
 ) -> MemoryPlan:
-    """Predict the memory of a model.
+    """Predict the memory of a model at a precision, with keys and values in "f32" or "f16".
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
-    weights = 0
+    weights, blocks = 0, False
     for name, shape in tensor_shapes(config).items():
         kind = computed_type(name, shape, stored_type(name), precision)
         rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
         columns = shape[1] if len(shape) == 2 else 1
+        blocks = blocks or kind in BLOCKS
         if kind in BLOCKS:  # panels of 16 rows, each a whole number of cache lines
             weights += rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind]) // 64) * 64
         else:
@@ -120,10 +131,12 @@ def plan_memory(
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
     padded = -(-config.head_dim // 16) * 16
+    kv_type = kv_type_of(kv, blocks=blocks)
     return MemoryPlan(
         weights=weights,
         activations=activations,
-        cache_per_position=config.n_layer * config.n_kv_head * 2 * padded * 4,
+        cache_per_position=config.n_layer * config.n_kv_head * 2 * padded * (2 if kv_type == "f16" else 4),
+        kv_type=kv_type,
         context=context or config.n_positions,
     )
 
@@ -133,7 +146,8 @@ class Engine:
 
     `precision`: "auto" computes Q8_0, Q4_0 and Q4_1 blocks as they are stored, with activations quantised to
     8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8" quantises the other
-    matrices too; "f32" decodes the blocks. `threads` defaults to the machine's; `context` may shorten the
+    matrices too; "f32" decodes the blocks. `kv` is the type of keys and values: "auto" takes f16 where blocks
+    are computed as stored, else f32. `threads` defaults to the machine's; `context` may shorten the
     model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput, Unsupported; `load` raises
     OutOfMemory.
 
@@ -148,13 +162,17 @@ class Engine:
         precision: str = "auto",
         threads: int | None = None,
         context: int | None = None,
+        kv: str = "auto",
     ) -> None:
+        if kv not in KV_TYPES:
+            raise Unsupported(f"keys and values {kv!r}: choose one of {', '.join(KV_TYPES)}")
         if precision not in PRECISIONS:
             raise Unsupported(
                 f"precision {precision!r} is not available: choose one of {', '.join(PRECISIONS)}"
             )
         self.config = config
         self.precision = precision
+        self.kv = kv
         self.context = _checked_context(config, context)
         available = system.default_threads()
         self.threads = available if threads is None else threads
@@ -169,7 +187,7 @@ class Engine:
 
         `progress(done, total)` counts tensors. Raises OutOfMemory before it loads anything.
         """
-        plan = plan_memory(self.config, weights.stored_type, self.context, self.precision)
+        plan = plan_memory(self.config, weights.stored_type, self.context, self.precision, self.kv)
         available = system.available_memory()
         if plan.least > available:
             raise OutOfMemory(
@@ -177,6 +195,8 @@ class Engine:
                 f"compute, {_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a "
                 "smaller model"
             )
+        self.kv = plan.kv_type
+        self._native.set_kv_type(plan.kv_type.upper())
         shapes = tensor_shapes(self.config)
         for done, (name, shape) in enumerate(shapes.items(), 1):
             stored = weights.stored_type(name)
