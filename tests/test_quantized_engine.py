@@ -126,7 +126,7 @@ def test_q8_is_what_ggml_makes_of_the_same_weights(tmp_path: Path) -> None:
         @staticmethod
         def blocks(name: str) -> NDArray[np.uint8]:
             values = np.ascontiguousarray(plain.weights[name])
-            return gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
+            return np.asarray(gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0), np.uint8)
 
     ours, theirs = Engine(plain.config, "q8"), Engine(plain.config, "auto")
     ours.load(plain.weights)

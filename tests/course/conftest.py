@@ -50,4 +50,4 @@ def walked(course: Course, gpt2_shaped: pophood.LM) -> dict[str, Walked]:
 
 @pytest.fixture(scope="session")
 def small(smollm2: Path) -> pophood.LM:
-    return pophood.load(smollm2)
+    return pophood.load(smollm2, precision="f32")

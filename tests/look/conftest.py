@@ -34,4 +34,4 @@ def rotary(rotary_folder: Path) -> pophood.LM:
 
 @pytest.fixture(scope="session")
 def smol(smollm2: Path) -> pophood.LM:
-    return pophood.load(smollm2)
+    return pophood.load(smollm2, precision="f32")

@@ -27,6 +27,12 @@ def lm(smollm2: Path) -> pophood.LM:
 
 
 @pytest.fixture(scope="module")
+def exact(smollm2: Path) -> pophood.LM:
+    """The model with its blocks decoded, as transformers computes it."""
+    return pophood.load(smollm2, precision="f32")
+
+
+@pytest.fixture(scope="module")
 def reference(smollm2: Path) -> Any:
     """transformers' own reading of the same file, decoded to f32."""
     import torch
@@ -79,27 +85,27 @@ def test_the_question_that_pophood_suggests_is_answered_correctly(smollm2: Path)
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stdout) == (0, "The capital of France is Paris.\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "The capital of Japan is Tokyo.\n"), done.stderr
 
 
 def test_a_question_is_answered_in_the_models_format(lm: pophood.LM) -> None:
-    run = lm.chat("What is the capital of France?", temperature=0, max_tokens=40)
+    run = lm.chat("What is the capital of Japan?", temperature=0, max_tokens=40)
     answer = "".join(token.text for token in run)
     written = lm.detokenize(run.prompt_ids, special=True)
     assert written.startswith("<|im_start|>system\n") and written.endswith("<|im_start|>assistant\n")
-    assert "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n" in written
-    assert "Paris" in answer and "<|" not in answer
+    assert "<|im_start|>user\nWhat is the capital of Japan?<|im_end|>\n" in written
+    assert "Tokyo" in answer and "<|" not in answer
     assert set(run.finishes.values()) == {"stop"}
 
 
 @pytest.mark.parametrize(("characters", "length"), LENGTHS)
 def test_likelihood_of_wikitext_is_that_of_transformers(
-    lm: pophood.LM, reference: Any, characters: int, length: int
+    exact: pophood.LM, reference: Any, characters: int, length: int
 ) -> None:
     import torch
 
     text = WIKITEXT.read_text(encoding="utf-8")[:characters]
-    score = lm.score(text, window=length)
+    score = exact.score(text, window=length)
     ids = score.token_ids
     expected: list[float] = []
     with torch.no_grad():
@@ -117,14 +123,16 @@ def test_likelihood_of_wikitext_is_that_of_transformers(
     assert np.nanmax(np.abs(score.log_probabilities - truth)) < 1e-2
 
 
-def test_blocks_agree_with_transformers(lm: pophood.LM, reference: Any) -> None:
+def test_blocks_agree_with_transformers(exact: pophood.LM, reference: Any) -> None:
     import torch
 
-    ids = lm.tokenize("The capital of Spain is Madrid. It lies on the river Manzanares.")
+    ids = exact.tokenize("The capital of Spain is Madrid. It lies on the river Manzanares.")
     with torch.no_grad():
         truth = reference(torch.tensor([ids]), output_hidden_states=True)
-    result = lm.engine.forward([(lm.engine.new_sequence(), ids)], rows="all", taps=["blocks.*.resid_post"])
-    for i in range(lm.config.n_layer - 1):
+    result = exact.engine.forward(
+        [(exact.engine.new_sequence(), ids)], rows="all", taps=["blocks.*.resid_post"]
+    )
+    for i in range(exact.config.n_layer - 1):
         ours, theirs = result.taps[f"blocks.{i}.resid_post"], truth.hidden_states[i + 1][0].numpy()
         assert (np.abs(ours - theirs).max(1) / np.abs(theirs).max(1)).max() <= 1e-4, i
     assert np.abs(result.output - truth.logits[0].numpy()).max() <= 1e-3

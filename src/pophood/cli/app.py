@@ -36,7 +36,7 @@ VERBS = {
 }
 
 # The chat examples' question. The small model answers it correctly, as tests/real/test_smollm2.py checks.
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of Japan?"
 
 DONE, FAILED, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 

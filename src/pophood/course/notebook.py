@@ -22,7 +22,7 @@ from pophood import look
 from pophood.course import check, need, say
 
 MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # or "smollm2", a folder, a .gguf file
-lm = pophood.load(MODEL)
+lm = pophood.load(MODEL, precision="f32")  # every bit as published
 lm"""
 
 

@@ -31,11 +31,12 @@ class ViewSource:
     def of(cls, lm: LM, text: str | None = None) -> ViewSource:
         """Return the source of a view of `text` in `lm`; None for a view of the model alone."""
         precision, own = lm.engine.precision, lm.config.n_positions
+        run_precision = getattr(lm, "run_precision", precision)
         # look.architecture also accepts a stand-in that has only a configuration, and neither of these.
         context = getattr(lm.engine, "context", own)
         adapters = getattr(lm, "adapter_places", ())
         source = cls(
-            lm.name, precision, precision, adapters=adapters, context=None if context == own else context
+            lm.name, precision, run_precision, adapters=adapters, context=None if context == own else context
         )
         if text is None:
             return source

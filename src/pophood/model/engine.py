@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,11 @@ class StoredWeights(Protocol):
 
     def stored_type(self, name: str) -> str:
         """Return the type in the file, which may be a quantised one."""
+
+
+@runtime_checkable
+class StoredBlocks(Protocol):
+    """A source that can also hand out quantised matrices as they are stored."""
 
     def blocks(self, name: str) -> NDArray[np.uint8]:
         """Return the blocks of a quantised matrix, [out, bytes of a row]."""
@@ -99,6 +104,15 @@ def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str
     return stored if stored in ("F16", "BF16") else "F32"
 
 
+def computed_precision(config: ModelConfig, stored_type: Callable[[str], str], precision: str) -> str:
+    """Return "f32" for "auto" where nothing is stored in blocks that are computed as such."""
+    kinds = (
+        computed_type(name, shape, stored_type(name), precision)
+        for name, shape in tensor_shapes(config).items()
+    )
+    return precision if precision != "auto" or any(kind in BLOCKS for kind in kinds) else "f32"
+
+
 def kv_type_of(kv: str, *, blocks: bool) -> str:
     """Return the type of keys and values: "auto" is f16 where some matrix is computed in blocks, else f32."""
     if kv == "auto":
@@ -113,7 +127,7 @@ def plan_memory(
     precision: str = "f32",
     kv: str = "auto",
 ) -> MemoryPlan:
-    """Predict the memory of a model at a precision, with keys and values in "f32" or "f16".
+    """Predict the memory of a model at a precision, with keys and values in f32 or f16.
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
@@ -196,12 +210,13 @@ class Engine:
                 "smaller model"
             )
         self.kv = plan.kv_type
+        self.precision = computed_precision(self.config, weights.stored_type, self.precision)
         self._native.set_kv_type(plan.kv_type.upper())
         shapes = tensor_shapes(self.config)
         for done, (name, shape) in enumerate(shapes.items(), 1):
             stored = weights.stored_type(name)
             computed = computed_type(name, shape, stored, self.precision)
-            if computed == stored and computed in BLOCKS:
+            if computed == stored and computed in BLOCKS and isinstance(weights, StoredBlocks):
                 self._native.set_tensor(name, weights.blocks(name), stored)
             else:
                 kind, values = weights.stored(name)

@@ -23,7 +23,7 @@ from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
 from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
 from pophood.model.bundle import Bundle, Weights, open_bundle
-from pophood.model.engine import CancelFlag, Engine, Rows
+from pophood.model.engine import CancelFlag, Engine, Rows, computed_precision
 from pophood.model.score import Score, check_k, score_ids, top_table
 from pophood.model.trace import Trace, TracePlan, plan_trace, trace
 from pophood.sampling import SamplingSettings
@@ -69,6 +69,26 @@ class LM:
     def config(self) -> ModelConfig:
         """The architecture: n_layer, n_head, n_embd, n_positions, vocab_size and the rest."""
         return self.bundle.config
+
+    @property
+    def run_precision(self) -> str:
+        """The precision that `pophood run` computes this model at by default: "auto" or "f32"."""
+        return computed_precision(self.config, self.bundle.weights.stored_type, "auto")
+
+    def at(self, precision: str) -> LM:
+        """Return this model at a precision: itself, or another engine with the same weights and adapters.
+
+        Evaluations compute at "f32", so that their figures do not depend on how fast a model runs.
+        """
+        if self.engine.precision == precision:
+            return self
+        engine = Engine(self.config, precision, self.engine.threads, self.engine.context)
+        engine.load(self.bundle.weights)
+        other = LM(self.bundle, engine, self.name)
+        if self.adapters:
+            engine.use_adapters(self.adapters)
+            other.adapters, other.adapter_places = self.adapters, self.adapter_places
+        return other
 
     @property
     def path(self) -> Path:
@@ -214,7 +234,7 @@ class LM:
         Raises Unsupported without a template, BadInput for a variable that the template never reads and for
         messages that it leaves out.
 
-            "".join(token.text for token in lm.chat("What is the capital of France?", temperature=0))
+            "".join(token.text for token in lm.chat("What is the capital of Japan?", temperature=0))
             lm.chat("Why?", template={"enable_thinking": False})
         """
         if self.chat_template is None:

@@ -71,7 +71,7 @@ def tune(
     chosen = lora if isinstance(lora, LoraSettings) else LoraSettings(**(lora or {}))
     wanted = TrainSettings(method=kind, lora=chosen, **settings)
     if opened is None:
-        opened = model if isinstance(model, LM) else load(model)
+        opened = model.at("f32") if isinstance(model, LM) else load(model, precision="f32")
     flags: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
     return Tuning(opened, paths, out, wanted, data, **flags)
 

@@ -51,7 +51,7 @@ def chat_command(
     /system, /reset, /save and others. To write several lines, put them between two lines of three quotes, or
     end each line but the last with a backslash.
 
-    Example: pophood chat "What is the capital of France?" --greedy
+    Example: pophood chat "What is the capital of Japan?" --greedy
 
     Example: echo "Its name is Madrid." | pophood chat "Which city is named in this text?"
 

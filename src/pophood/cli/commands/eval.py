@@ -71,7 +71,9 @@ def eval_command(
     from pophood.train.loop.evaluation import loss_of
 
     typed = typed_data(reading)
-    lm = open_model(console, ModelChoice(model, threads=threads, offline=offline, adapters=adapters))
+    lm = open_model(
+        console, ModelChoice(model, precision="f32", threads=threads, offline=offline, adapters=adapters)
+    )
     options = DataOptions(length=_length(length, lm), validation=0, **typed)
     dataset = open_data(data, lm.bundle.tokenizer, lm.chat_template, options)
     for line in data_lines(dataset.report):

@@ -175,12 +175,12 @@ offline_option = model_option(  # None if it is not typed: the environment decid
 def model_options(function: F, precision: str | None = "auto") -> F:
     """Add -m and the options for loading, as one parameter `choice`.
 
-    `precision` is the default of --precision; with None there is no such option, and the engine chooses.
+    `precision` is the default of --precision; with None there is no such option, and the precision is f32.
     """
 
     @functools.wraps(function)
     def command(*args: Any, model: str | None, **values: Any) -> Any:
-        loading = {name: values.pop(name) for name in LOADING if name in values}
+        loading = {"precision": "f32"} | {name: values.pop(name) for name in LOADING if name in values}
         return function(*args, choice=ModelChoice(model, **loading), **values)
 
     options = [
@@ -189,7 +189,7 @@ def model_options(function: F, precision: str | None = "auto") -> F:
             "--precision",
             default=precision,
             metavar="NAME",
-            help="Precision in which the engine computes: auto or f32.",
+            help="Precision in which the engine computes: auto (blocks as stored), f32 or q8.",
         ),
         threads_option,
         model_option(

@@ -59,7 +59,7 @@ def evaluate(
     options: DataOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loss:
-    """Measure how well a model predicts files: the mean loss that training on them would lower.
+    """Measure how well a model predicts files, at f32: the mean loss that training on them would lower.
 
     Raises NotFound, BadFile, BadInput for the files.
 
@@ -67,7 +67,7 @@ def evaluate(
     """
     options = options or DataOptions(length=min(1024, lm.engine.context))
     data = open_data(paths, lm.bundle.tokenizer, lm.chat_template, replace(options, validation=0))
-    return loss_of(lm.engine, data.train, progress=progress)
+    return loss_of(lm.at("f32").engine, data.train, progress=progress)
 
 
 def loss_of(
