@@ -14,12 +14,12 @@ from tests.tiny import gpt2_config, tiny_folder, tiny_gguf  # noqa: E402
 KEPT = ROOT / "build" / "benchmarks"
 
 
-def gpt2_gguf() -> Path:
-    """GPT-2 small as GGUF F32."""
-    path = KEPT / "gpt2-f32.gguf"
+def gpt2_gguf(blocks: str | None = None) -> Path:
+    """GPT-2 small as GGUF in F32, or with every matrix in a type of blocks such as "Q8_0"."""
+    path = KEPT / f"gpt2-{(blocks or 'f32').lower()}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        tiny_gguf(path, "gpt2", seed=3, **asdict(gpt2_config("gpt2")))
+        tiny_gguf(path, "gpt2", seed=3, quantised=blocks, **asdict(gpt2_config("gpt2")))
     return path
 
 
