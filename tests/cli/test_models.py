@@ -54,7 +54,8 @@ def test_show_a_model_that_is_here(program: Program, base: Path, talker: Path) -
     ):
         assert line in text.splitlines()
     assert re.search(r"^Stop tokens: 50256 '<\|endoftext\|>' \(named by .+\)$", text, re.MULTILINE)
-    assert re.search(r"^Memory at f32: [\d.]+ MB for weights, ", text, re.MULTILINE)
+    assert re.search(r"^Computed at: f32, keys and values in f32$", text, re.MULTILINE)
+    assert re.search(r"^Memory: [\d.]+ MB for weights, ", text, re.MULTILINE)
     told = json.loads(program("show", str(talker), "--json").text)
     assert told["chat"] is True and told["key_value_heads"] == 2
     assert set(told["precision"]) >= {

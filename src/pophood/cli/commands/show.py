@@ -118,10 +118,10 @@ def about(known: KnownModel) -> dict[str, Any]:
 
 def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
     """Return the facts from a model's own files, without decoding any weight."""
-    from pophood.model.engine import plan_memory
+    from pophood.model.engine import computed_precision, plan_memory
 
-    config, tokenizer = bundle.config, bundle.tokenizer
-    plan = plan_memory(config, bundle.weights.stored_type)
+    config, tokenizer, stored_type = bundle.config, bundle.tokenizer, bundle.weights.stored_type
+    plan = plan_memory(config, stored_type, precision="auto")
     return {
         "name": found.name,
         "loaded": True,
@@ -137,7 +137,14 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         "tied_output": config.tied_output,
         "precision": parts(bundle),
         "file_bytes": dict(bundle.precisions),
-        "memory": {"weights": plan.weights, "least": plan.least, "full_context": plan.full},
+        "bits_per_weight": round(8 * bundle.weights.nbytes / config.n_params, 2),
+        "run_precision": computed_precision(config, stored_type, "auto"),
+        "memory": {
+            "weights": plan.weights,
+            "least": plan.least,
+            "full_context": plan.full,
+            "keys_and_values": plan.kv_type,
+        },
         "start_tokens": {str(id_): tokenizer.token_text(id_) for id_ in tokenizer.start_ids},
         "stop_tokens": [
             {"id": id_, "text": tokenizer.token_text(id_), "named_by": where}
@@ -233,10 +240,12 @@ def _files(facts: Mapping[str, Any]) -> list[str]:
     starts = ", ".join(f"{id_} {text!r}" for id_, text in facts["start_tokens"].items())
     suggested = ", ".join(f"{name} {value:g}" for name, value in facts["suggested"].items())
     stops = [f"{stop['id']} {stop['text']!r} (named by {stop['named_by']})" for stop in facts["stop_tokens"]]
+    run = "f32" if facts["run_precision"] == "f32" else "blocks as stored"
     return [
-        f"Precision in the file: {stored}",
+        f"Precision in the file: {stored} ({facts['bits_per_weight']:.2f} bits per weight)",
         *(f"  {part}: {', '.join(kinds)}" for part, kinds in facts["precision"].items()),
-        f"Memory at f32: {size_text(memory['weights'])} for weights, {size_text(memory['least'])} at least, "
+        f"Computed at: {run}, keys and values in {memory['keys_and_values']}",
+        f"Memory: {size_text(memory['weights'])} for weights, {size_text(memory['least'])} at least, "
         f"{size_text(memory['full_context'])} with a full context",
         f"Start tokens: {starts or 'none'}",
         f"Stop tokens: {'; '.join(stops) or 'none'}",
