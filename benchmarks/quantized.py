@@ -58,7 +58,7 @@ def ours(engine: Engine, prompt: int, steps: int) -> float:
 
 
 def theirs(peer: Any, prompt: int, steps: int) -> float:
-    """The same by llama.cpp, whose tokens are not chosen but given."""
+    """Tokens/s of llama.cpp for the same work; its tokens are given instead of chosen."""
     peer.reset()
     start = time.perf_counter()
     peer.eval([100 + i % 20_000 for i in range(prompt)])

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pophood import system
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
-from pophood.model.engine import CancelFlag, Engine, instruction_sets, plan_memory, read_bandwidth
+from pophood.model.engine import CancelFlag, Engine, instruction_sets, read_bandwidth
+from pophood.model.memory import plan_memory
 from tests import processes
 from tests.needs import linux
 from tests.tiny import Values, gpt2_config, tiny_config

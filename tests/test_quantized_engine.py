@@ -14,7 +14,8 @@ import pophood
 from pophood.config import tensor_shapes
 from pophood.errors import Unsupported
 from pophood.model.bundle import open_weights
-from pophood.model.engine import BLOCKS, Engine, instruction_sets, plan_memory
+from pophood.model.engine import Engine, instruction_sets
+from pophood.model.memory import COMPUTED_BLOCKS, plan_memory
 from tests.tiny import tiny_gguf
 
 IDS = [3 + 7 * i % 400 for i in range(75)]  # two blocks of keys and values, and a part of a third
@@ -26,10 +27,10 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[*BLOCKS, "F32 as q8"])
+@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, "F32 as q8"])
 def opened(family: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A function that loads one file into a new engine; the file stores one type of blocks, or F32."""
-    kind = request.param if request.param in BLOCKS else None
+    kind = request.param if request.param in COMPUTED_BLOCKS else None
     path = tiny_gguf(tmp_path_factory.mktemp("q") / "model.gguf", family, quantised=kind)
 
     def load(**options: object) -> Engine:
@@ -102,7 +103,7 @@ def test_the_plan_is_what_is_taken(opened: Opened) -> None:
     assert 0 < distance(rows(wide), rows(engine)) < 0.03
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", COMPUTED_BLOCKS)
 def test_memory_is_planned_for_blocks(kind: str, tmp_path: Path) -> None:
     opened = open_weights(tiny_gguf(tmp_path / "model.gguf", "llama", quantised=kind))
     engine = Engine(opened.config)

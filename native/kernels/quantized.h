@@ -1,4 +1,4 @@
-// Products of quantised weights with quantised activations, as one table of functions per instruction set.
+// Products of quantised weights and activations (small: a contract), as one table of functions per instruction set.
 //
 // The inputs of a product lie in groups of 32. The weights of a row and a group share a scale (and, in Q4_1, a minimum);
 // the activations of a token and a group share a scale. With q and a for the stored integers:

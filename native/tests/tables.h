@@ -1,4 +1,4 @@
-// The tables of kernels that can run here and are compared with the scalar one.
+// The tables of kernels that can run here and are compared with the scalar one (small: two tests share it).
 #pragma once
 
 #include <sstream>

@@ -20,7 +20,7 @@ from tests import processes
 from tests.conftest import ROOT
 from tests.needs import linux, tool
 
-KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f"}
+KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f", "avx512vnni": "-mavx512vnni"}
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
 FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
 
@@ -148,4 +148,5 @@ def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
     symbols = [line.split() for line in run(["nm", "--defined-only", "-C", str(objects[0])]).splitlines()]
     exported = {" ".join(words[2:]) for words in symbols if words[1].isupper() or words[1] in "vwu"}
     shared = {"pophood::gelu_erf(float*, long)"} if kernel == "scalar" else set()
-    assert exported == {f"pophood::{kernel}_kernels"} | shared
+    table = "quantized" if kernel == "avx512vnni" else "kernels"
+    assert exported == {f"pophood::{kernel}_{table}"} | shared

@@ -20,12 +20,17 @@ from pophood import _native, system
 from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+from pophood.model.memory import (
+    CHUNK,
+    COMPUTED_BLOCKS,
+    KV_TYPES,
+    PRECISIONS,
+    computed_precision,
+    computed_type,
+    plan_memory,
+)
 from pophood.taps import Tap, match_taps
 
-CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
-PRECISIONS = ("auto", "f32", "q8")
-KV_TYPES = ("auto", "f32", "f16")
-BLOCKS = {"Q8_0": 34, "Q4_0": 18, "Q4_1": 20}  # types that are computed as stored -> bytes of 32 weights
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
 _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
     *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
@@ -66,93 +71,6 @@ class Forward(Generic[OutputT]):
 
     output: OutputT
     taps: dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Bytes that a model needs: weights, activations of one chunk, keys and values per position."""
-
-    weights: int
-    activations: int
-    cache_per_position: int
-    context: int
-    kv_type: str  # of keys and values: "f32" or "f16"
-
-    @property
-    def least(self) -> int:
-        """Bytes of the weights, the activations and the first block of keys and values."""
-        return self.weights + self.activations + 32 * self.cache_per_position
-
-    @property
-    def full(self) -> int:
-        """Bytes of the weights, the activations and one sequence that fills the context window."""
-        return self.weights + self.activations + self.context * self.cache_per_position
-
-
-def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str) -> str:
-    """Return the type in which the engine holds a tensor: "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1".
-
-    Vectors are F32. A matrix of F16 or BF16 keeps its type, unless `precision` is "q8", which makes every
-    matrix that is not stored in blocks Q8_0. Blocks keep theirs unless `precision` is "f32".
-    """
-    if len(shape) != 2 or name == "embed.position":
-        return "F32"
-    if precision != "f32" and stored in BLOCKS:
-        return stored
-    if precision == "q8":
-        return "Q8_0"
-    return stored if stored in ("F16", "BF16") else "F32"
-
-
-def computed_precision(config: ModelConfig, stored_type: Callable[[str], str], precision: str) -> str:
-    """Return "f32" for "auto" where nothing is stored in blocks that are computed as such."""
-    kinds = (
-        computed_type(name, shape, stored_type(name), precision)
-        for name, shape in tensor_shapes(config).items()
-    )
-    return precision if precision != "auto" or any(kind in BLOCKS for kind in kinds) else "f32"
-
-
-def kv_type_of(kv: str, *, blocks: bool) -> str:
-    """Return the type of keys and values: "auto" is f16 where some matrix is computed in blocks, else f32."""
-    if kv == "auto":
-        return "f16" if blocks else "f32"
-    return kv
-
-
-def plan_memory(
-    config: ModelConfig,
-    stored_type: Callable[[str], str],
-    context: int | None = None,
-    precision: str = "f32",
-    kv: str = "auto",
-) -> MemoryPlan:
-    """Predict the memory of a model at a precision, with keys and values in f32 or f16.
-
-    Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
-    """
-    weights, blocks = 0, False
-    for name, shape in tensor_shapes(config).items():
-        kind = computed_type(name, shape, stored_type(name), precision)
-        rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
-        columns = shape[1] if len(shape) == 2 else 1
-        blocks = blocks or kind in BLOCKS
-        if kind in BLOCKS:  # panels of 16 rows, each a whole number of cache lines
-            weights += rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind]) // 64) * 64
-        else:
-            weights += rows * columns * (4 if kind == "F32" else 2)
-    heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
-    inner = config.n_inner * (2 if config.gated_mlp else 1)
-    activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
-    padded = -(-config.head_dim // 16) * 16
-    kv_type = kv_type_of(kv, blocks=blocks)
-    return MemoryPlan(
-        weights=weights,
-        activations=activations,
-        cache_per_position=config.n_layer * config.n_kv_head * 2 * padded * (2 if kv_type == "f16" else 4),
-        kv_type=kv_type,
-        context=context or config.n_positions,
-    )
 
 
 class Engine:
@@ -216,7 +134,7 @@ class Engine:
         for done, (name, shape) in enumerate(shapes.items(), 1):
             stored = weights.stored_type(name)
             computed = computed_type(name, shape, stored, self.precision)
-            if computed == stored and computed in BLOCKS and isinstance(weights, StoredBlocks):
+            if computed == stored and computed in COMPUTED_BLOCKS and isinstance(weights, StoredBlocks):
                 self._native.set_tensor(name, weights.blocks(name), stored)
             else:
                 kind, values = weights.stored(name)

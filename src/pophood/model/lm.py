@@ -23,7 +23,8 @@ from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
 from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
 from pophood.model.bundle import Bundle, Weights, open_bundle
-from pophood.model.engine import CancelFlag, Engine, Rows, computed_precision
+from pophood.model.engine import CancelFlag, Engine, Rows
+from pophood.model.memory import computed_precision
 from pophood.model.score import Score, check_k, score_ids, top_table
 from pophood.model.trace import Trace, TracePlan, plan_trace, trace
 from pophood.sampling import SamplingSettings

@@ -118,7 +118,7 @@ def about(known: KnownModel) -> dict[str, Any]:
 
 def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
     """Return the facts from a model's own files, without decoding any weight."""
-    from pophood.model.engine import computed_precision, plan_memory
+    from pophood.model.memory import computed_precision, plan_memory
 
     config, tokenizer, stored_type = bundle.config, bundle.tokenizer, bundle.weights.stored_type
     plan = plan_memory(config, stored_type, precision="auto")
