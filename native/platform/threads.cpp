@@ -48,13 +48,13 @@ class Punctuality {
 
     // `waited` is the time between the caller's last chunk and the end of the round, `chunk` the mean time of its chunks.
     void record(Clock::duration waited, Clock::duration chunk, Clock::time_point now) {
-        if (waited < late + 3 * chunk) return;
+        if (waited < late + 4 * chunk) return;
         pause_ = now - alone_until_ < soon ? std::min<Clock::duration>(2 * pause_, longest_pause) : shortest_pause;
         alone_until_ = now + pause_;
     }
 
    private:
-    static constexpr Clock::duration late = microseconds(300), soon = milliseconds(50), shortest_pause = milliseconds(8),
+    static constexpr Clock::duration late = microseconds(800), soon = milliseconds(50), shortest_pause = milliseconds(8),
                                      longest_pause = milliseconds(500);
     Clock::duration pause_ = shortest_pause;
     Clock::time_point alone_until_{};
