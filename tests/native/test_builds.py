@@ -22,6 +22,8 @@ from tests.needs import linux, tool
 
 KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f", "avx512vnni": "-mavx512vnni"}
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
+# Sanitizers and emulation are two to twenty times slower: only the full run tries every size there.
+EXTENTS = pytest.mark.parametrize("extent", [("--quick",), pytest.param((), marks=pytest.mark.full)])
 FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
 
 
@@ -81,21 +83,22 @@ def test_the_release_build_passes() -> None:
     run([str(build("release") / "native_tests")])
 
 
-def test_clang_with_address_and_undefined_behaviour_sanitizers() -> None:
+@EXTENTS
+def test_clang_with_address_and_undefined_behaviour_sanitizers(extent: tuple[str, ...]) -> None:
     clang = tool("clang++", package="clang")
     options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=address,undefined"]
-    run([str(build("clang-sanitized", *options) / "native_tests")])
+    run([str(build("clang-sanitized", *options) / "native_tests"), *extent])
 
 
-def test_the_thread_sanitizer_reports_nothing() -> None:
+@EXTENTS
+def test_the_thread_sanitizer_reports_nothing(extent: tuple[str, ...]) -> None:
     clang = tool("clang++", package="clang")
     options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=thread"]
-    run([str(build("clang-threads", *options) / "native_tests")])
+    run([str(build("clang-threads", *options) / "native_tests"), *extent])
 
 
-@pytest.mark.parametrize("extent", [("--quick",), pytest.param((), marks=pytest.mark.full)])
+@EXTENTS
 def test_aarch64_under_emulation(extent: tuple[str, ...]) -> None:
-    """Emulation is some twenty times slower, so only the full run tries every size of each kernel."""
     linux()
     compiler = tool("aarch64-linux-gnu-g++", package="g++-aarch64-linux-gnu")
     emulator = tool("qemu-aarch64", package="qemu-user")
