@@ -20,6 +20,7 @@ import pophood
 from tests import processes
 from tests.cli.conftest import Program
 from tests.cli.terminal import SLOW
+from tests.tiny import tiny_gguf
 
 SPAIN = "The capital of Spain is"
 
@@ -35,6 +36,33 @@ def test_text_goes_to_stdout_and_talk_to_stderr(program: Program, base: Path) ->
     assert summary is not None and len(done.said) == 2
     again = program("run", SPAIN, "-m", str(base), "-n", "5", "--seed", summary[1], "-q")
     assert (again.out, again.err) == (done.out, b"")
+
+
+def test_blocks_are_computed_as_stored_unless_f32_is_asked_for(program: Program, tmp_path: Path) -> None:
+    model = tiny_gguf(tmp_path / "model.gguf", "llama", quantised="Q8_0")
+    common = ("run", SPAIN, "-m", str(model), "-n", "8", "--greedy", "--json")
+    told = {}
+    for options in ((), ("--kv", "f32"), ("--precision", "f32"), ("--precision", "q8")):
+        done = program(*common, *options)
+        assert done.code == 0, done.err
+        told[" ".join(options)] = json.loads(done.out)
+    assert [facts["precision"] for facts in told.values()] == ["auto", "auto", "f32", "q8"]
+    logits = [facts["outputs"][0]["tokens"][-1]["logit"] for facts in told.values()]
+    assert logits[0] == logits[3], "every matrix is stored in blocks"
+    assert len({*logits}) == 3
+    assert program(*common[:-1]).said[0] == f"{model} at auto (blocks as stored), {model}"
+    refused = program("look", "next", "-m", str(model), "--kv", "f16")
+    assert refused.code == 2 and "No such option" in refused.err.decode()
+
+
+def test_q8_is_suggested_where_it_would_be_faster(
+    program: Program, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pophood.cli.session.WORTH_QUANTISING", 1000)
+    line = "--precision q8 would be faster and take less memory, with slightly different numbers"
+    assert line in program("run", SPAIN, "-m", str(base), "-n", "1").said
+    assert line not in program("run", SPAIN, "-m", str(base), "-n", "1", "--precision", "q8").said
+    assert line not in program("run", SPAIN, "-m", str(base), "-n", "1", "--precision", "f32").said
 
 
 def test_the_same_text_from_argument_file_and_stdin(program: Program, base: Path, tmp_path: Path) -> None:

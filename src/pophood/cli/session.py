@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pophood.model.lm import LM
 
 
+WORTH_QUANTISING = 200 << 20  # bytes of weights from which q8 is suggested
+
+
 def ask(console: Console) -> Callable[[str], bool] | None:
     """Return a function that asks the user a yes-no question, or None if there is no terminal."""
     if not console.interactive():
@@ -58,13 +61,17 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
         model = lm.load(
             located,
             precision=choice.precision,
+            kv=choice.kv,
             threads=choice.threads,
             context=choice.context,
             adapters=choice.adapters,
             announce=console.say,
             progress=waiting,
         )
-    console.say(f"{located.name} at {model.engine.precision}, {located.path}")
+    stored = " (blocks as stored)" if model.engine.precision == "auto" else ""
+    console.say(f"{located.name} at {model.engine.precision}{stored}, {located.path}")
+    if choice.precision == "auto" and not stored and model.engine.weight_bytes > WORTH_QUANTISING:
+        console.say("--precision q8 would be faster and take less memory, with slightly different numbers")
     if why := model.config.limited_by(model.engine.context):
         console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
     for adapter, scale in model.adapters:

@@ -290,6 +290,7 @@ def load(
     name: str | PathLike[str] | hub.Located | None = None,
     *,
     precision: str = "auto",
+    kv: str = "auto",
     refresh: bool = False,
     threads: int | None = None,
     context: int | None = None,
@@ -302,9 +303,9 @@ def load(
 
     A model that is not on this machine is downloaded. `announce` receives a line about that, and about each
     value in its files that is left out; by default they are warnings on stderr. `refresh` downloads the model
-    again; `offline` forbids every connection. `threads` and `context` default to the machine's and the
-    model's. `adapters` are as in `LM.use_adapters`. `progress(done, total)` counts tensors while they are
-    packed. Raises subclasses of PophoodError.
+    again; `offline` forbids every connection. `precision` and `kv` are as in `Engine`. `threads` and
+    `context` default to the machine's and the model's. `adapters` are as in `LM.use_adapters`.
+    `progress(done, total)` counts tensors while they are packed. Raises subclasses of PophoodError.
 
         lm = pophood.load("gpt2")
     """
@@ -317,7 +318,7 @@ def load(
     bundle = open_bundle(located.path)
     for remark in bundle.remarks:
         (announce or hub.say_to_log)(remark)
-    engine = Engine(bundle.config, precision, threads, context)
+    engine = Engine(bundle.config, precision, threads, context, kv)
     engine.load(bundle.weights, progress)
     lm = LM(bundle, engine, located.name)
     if adapters:

@@ -14,7 +14,7 @@ from pophood.cli.terminal.console import NORMAL, QUIET, VERBOSE, Console
 
 HEADINGS = ("Text", "View", "Output", "Learning", "Data", "Model", "Sampling", "Other")
 TEXTS = frozenset({"text", "question"})  # arguments that are prose
-LOADING = ("precision", "threads", "context", "offline", "adapters")  # of ModelChoice
+LOADING = ("precision", "kv", "threads", "context", "offline", "adapters")  # of ModelChoice
 SHOWN = 40  # characters of an argument in a message
 METAVARS = {
     click.types.IntParamType: "N",
@@ -113,6 +113,7 @@ class ModelChoice:
     context: int | None = None
     offline: bool | None = None  # None: as POPHOOD_OFFLINE says
     adapters: tuple[tuple[str, float], ...] = ()  # folders or files, each with its factor
+    kv: str = "auto"
 
     def typed(self, precision: str = "auto") -> str:
         """Return the options that choose the same model and numbers, with a space before each.
@@ -127,6 +128,7 @@ class ModelChoice:
             plain = scale == 1 and with_scale(place)[1] == 1
             words += ["--adapter", place if plain else f"{place}:{scale:g}"]
         words += ["--precision", self.precision] if self.precision != precision else []
+        words += ["--kv", self.kv] if self.kv != "auto" else []
         words += ["--context", str(self.context)] if self.context is not None else []
         return "".join(f" {shlex.quote(word)}" for word in words)
 
@@ -191,6 +193,12 @@ def model_options(function: F, precision: str | None = "auto") -> F:
             metavar="NAME",
             help="Precision in which the engine computes: auto (blocks as stored), f32 or q8.",
         ),
+        model_option(
+            "--kv",
+            type=click.Choice(["auto", "f32", "f16"]),
+            default="auto",
+            help="Type of keys and values (auto: f16 where blocks are computed as stored).",
+        ),
         threads_option,
         model_option(
             "--context",
@@ -201,7 +209,9 @@ def model_options(function: F, precision: str | None = "auto") -> F:
         offline_option,
     ]
     if precision is None:
-        del options[1]
+        del options[1:3]
+    elif precision != "auto":
+        del options[2]  # at f32, keys and values are f32
     decorated: F = with_options(command, options)
     return decorated
 
