@@ -123,6 +123,18 @@ def test_likelihood_of_wikitext_is_that_of_transformers(
     assert np.nanmax(np.abs(score.log_probabilities - truth)) < 1e-2
 
 
+@pytest.mark.parametrize(
+    ("characters", "bound"), [(5_000, 0.01), pytest.param(20_000, 0.005, marks=pytest.mark.full)]
+)
+def test_blocks_as_stored_cost_little_perplexity(
+    lm: pophood.LM, exact: pophood.LM, characters: int, bound: float
+) -> None:
+    text = WIKITEXT.read_text(encoding="utf-8")[:characters]
+    ours, theirs = (model.score(text, window=1024).mean_nll for model in (lm, exact))
+    assert (lm.engine.precision, exact.engine.precision) == ("auto", "f32")
+    assert 0 < abs(ours - theirs) < bound, (ours, theirs)
+
+
 def test_blocks_agree_with_transformers(exact: pophood.LM, reference: Any) -> None:
     import torch
 
