@@ -123,14 +123,14 @@ def test_an_element_has_the_same_bits_in_a_full_and_in_a_partial_vector(kernel: 
 @pytest.mark.parametrize("kernel", ["gelu", "gelu_backward", "swiglu", "swiglu_backward"])
 def test_an_array_of_many_chunks_is_that_of_its_pieces(kernel: str) -> None:
     """A long array is shared out in chunks of 2^15 elements, each at its own place in every argument."""
-    count, call = BY_ELEMENT[kernel]
+    count, on_threads = BY_ELEMENT[kernel][0], getattr(kernels, kernel)
     numbers = np.random.default_rng(3).standard_normal((count, 3 * 2**15 + 17)).astype(np.float32)
     inputs = [(row.view(np.uint32) >> 16).astype(np.uint16).view(np.int16) for row in numbers]
     whole = [array.copy() for array in inputs]
-    call(*whole)
+    on_threads(*whole, 3)
     for start in range(0, numbers.shape[1], 5_000):
         pieces = [array[start : start + 5_000].copy() for array in inputs]
-        call(*pieces)
+        on_threads(*pieces, 1)
         for piece, array in zip(pieces, whole, strict=True):
             assert piece.tobytes() == array[start : start + 5_000].tobytes(), start
 
