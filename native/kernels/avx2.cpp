@@ -1,5 +1,6 @@
 // AVX2, FMA and F16C: sixteen floats are two 256-bit registers. The kernels are in simd.inl and training.inl.
 #include <immintrin.h>
+#include <string.h>  // memcpy, without the inline functions of <cstring>
 
 #include "kernels/kernels.h"
 #include "kernels/training_kernels.h"
@@ -173,7 +174,7 @@ inline int32_t sum_of_bytes(const int8_t* p) {
 inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
     int four;
-    __builtin_memcpy(&four, p, 4);
+    memcpy(&four, p, sizeof four);
     return _mm256_set1_epi32(four);
 }
 

@@ -1,6 +1,7 @@
 // AVX-512 VNNI: `vpdpbusd` multiplies 64 unsigned by 64 signed bytes and adds fours of products to 16 sums. Only the
 // quantised products; everything else is in avx512.cpp.
 #include <immintrin.h>
+#include <string.h>  // memcpy, without the inline functions of <cstring>
 
 #include "kernels/kernels.h"
 
@@ -29,7 +30,7 @@ inline int32_t sum_of_bytes(const int8_t* p) {
 inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
     int four;
-    __builtin_memcpy(&four, p, 4);
+    memcpy(&four, p, sizeof four);
     return _mm512_set1_epi32(four);
 }
 

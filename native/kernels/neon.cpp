@@ -1,5 +1,6 @@
 // NEON (aarch64): sixteen floats are four registers. The kernels are in simd.inl and training.inl.
 #include <arm_neon.h>
+#include <string.h>  // memcpy, without the inline functions of <cstring>
 
 #include "kernels/kernels.h"
 #include "kernels/training_kernels.h"
@@ -135,7 +136,7 @@ inline int32_t sum_of_bytes(const int8_t* p) { return vaddlvq_s8(vld1q_s8(p)) + 
 
 inline int32x4_t add_dot(int32x4_t sum, int8x16_t w, const int8_t* x) {  // four rows, four inputs of each
     int32_t four;
-    __builtin_memcpy(&four, x, 4);
+    memcpy(&four, x, sizeof four);
     const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(four));
     const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)));
     const int32x4_t high = vpaddlq_s16(vmull_s8(vget_high_s8(w), vget_high_s8(a)));
