@@ -99,8 +99,8 @@ def _smallest_set(cost: Floats, row: Floats, wanted: float) -> Ids:
     crossing = min(int(np.searchsorted(mass, wanted, side="left")), _BINS - 1)
     before = float(mass[crossing - 1]) if crossing else 0.0
     inside = np.flatnonzero(bins == crossing)
-    kept = inside[_cheapest_first(cost[inside], row[inside], wanted - before)]
-    return np.sort(np.concatenate((np.flatnonzero(bins < crossing), kept)))
+    last = inside[_cheapest_first(cost[inside], row[inside], wanted - before)]
+    return np.sort(np.concatenate((np.flatnonzero(bins < crossing), last)))
 
 
 def _cheapest_first(cost: Floats, row: Floats, wanted: float) -> Ids:

@@ -113,8 +113,8 @@ class Conversation:
         return LoopGuard() if watched else None
 
     def _remember(self, outputs: Outputs) -> None:
-        said = self._opened + completion(outputs.tokens[0])
-        self.messages.append({"role": "assistant", "content": said})
+        answer = self._opened + completion(outputs.tokens[0])
+        self.messages.append({"role": "assistant", "content": answer})
 
     def loop(self, stream: TextIO) -> int:
         """Take turns until the input ends. Return the exit code: FAILED if a turn failed in a pipe."""

@@ -156,20 +156,20 @@ def _effect(setting: str, row: Floats, settings: SamplingSettings, ids: NDArray[
     raw = weights(row)
     raw /= raw.sum(dtype=np.float64)
     if settings.greedy:
-        kept, probabilities = ids[:1], np.ones(1, np.float32)
+        survivors, probabilities = ids[:1], np.ones(1, np.float32)
         entropy = 0.0
     else:
         candidates = chain(settings).candidates(row, ())
-        kept = np.arange(len(row)) if candidates.ids is None else candidates.ids
+        survivors = np.arange(len(row)) if candidates.ids is None else candidates.ids
         probabilities = weights(candidates.logits)
         probabilities /= probabilities.sum(dtype=np.float64)
         entropy = measures(candidates.logits)[1] / math.log(2)
     whole = np.zeros(len(row), np.float32)
-    whole[kept] = probabilities
+    whole[survivors] = probabilities
     return SettingEffect(
         setting=setting,
         probabilities=tuple(whole[ids].tolist()),
-        tokens=len(kept),
-        kept=float(raw[kept].sum(dtype=np.float64)),
+        tokens=len(survivors),
+        kept=float(raw[survivors].sum(dtype=np.float64)),
         entropy=entropy,
     )
