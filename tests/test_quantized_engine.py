@@ -141,6 +141,15 @@ def test_what_is_stored_unquantised_is_not_quantised_unasked(tmp_path: Path) -> 
     assert rows(auto.engine).tobytes() == rows(exact.engine).tobytes() and auto.engine.kv == "f32"
 
 
+def test_evaluations_decode_the_blocks_and_keep_wide_keys(tmp_path: Path) -> None:
+    path = tiny_gguf(tmp_path / "model.gguf", "llama", quantised="Q4_0")
+    exact = pophood.load(path, precision="f32")
+    assert exact.at("f32") is exact
+    for other in (pophood.load(path), pophood.load(path, precision="f32", kv="f16")):
+        assert rows(other.engine).tobytes() != rows(exact.engine).tobytes()
+        assert rows(other.at("f32").engine).tobytes() == rows(exact.engine).tobytes()
+
+
 def test_an_adapter_works_beside_blocks(opened: Opened) -> None:
     from pophood.adapters.adapter import Adapter
 

@@ -89,7 +89,7 @@ class Weights(Mapping[str, NDArray[np.float32]]):
     def blocks(self, name: str) -> NDArray[np.uint8]:
         """Return a quantised matrix as the file stores it: [out, bytes of a row's blocks].
 
-        Example: `weights.blocks("blocks.0.mlp.up").shape` is [1536, 360] for rows of 576 weights in Q4_1.
+        Example: `weights.blocks("blocks.0.mlp.up.weight").shape == (1536, 360)`: rows of 576 in Q4_1.
         """
         return self._source(name).blocks()
 

@@ -81,7 +81,7 @@ class LM:
 
         Evaluations compute at "f32", so that their figures do not depend on how fast a model runs.
         """
-        if self.engine.precision == precision:
+        if self.engine.precision == precision and (precision != "f32" or self.engine.kv == "f32"):
             return self
         engine = Engine(self.config, precision, self.engine.threads, self.engine.context)
         engine.load(self.bundle.weights)
