@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pophood import system
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
-from pophood.model.engine import CancelFlag, Engine, instruction_sets, read_bandwidth
+from pophood.model.engine import CancelFlag, Engine, instruction_sets, multiply_rate, read_bandwidth
 from pophood.model.memory import plan_memory
 from tests import processes
 from tests.needs import linux
@@ -247,6 +247,15 @@ def test_a_forked_child_gets_a_pool_of_its_own() -> None:
 
 def test_bandwidth_is_a_number_of_this_world() -> None:
     assert 1e8 < read_bandwidth(1, size=1 << 26, rounds=2) < 1e13
+
+
+def test_the_multiply_rate_is_that_of_the_chosen_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {}
+    for isa in instruction_sets():
+        monkeypatch.setenv("POPHOOD_ISA", isa)
+        rates[isa] = multiply_rate(1, rounds=2)
+    assert all(1e7 < rate < 1e14 for rate in rates.values())
+    assert rates["scalar"] == min(rates.values())
 
 
 def test_the_instruction_sets_are_those_that_the_system_names() -> None:

@@ -193,6 +193,14 @@ NB_MODULE(_native, m) {
     m.def("allow_spinning", allow_spinning, nb::arg("allowed"));
     m.def("read_bandwidth", read_bandwidth, nb::arg("threads"), nb::arg("bytes"), nb::arg("rounds"),
           nb::call_guard<nb::gil_scoped_release>());
+    m.def("multiply_rate",
+          [](int threads, int rounds, const std::string& isa) {
+              const Kernels* kernels = choose_kernels(isa.c_str());
+              if (!kernels) throw nb::value_error("this processor cannot run the requested instruction set");
+              nb::gil_scoped_release released;
+              return multiply_rate(*kernels, threads, rounds);
+          },
+          nb::arg("threads"), nb::arg("rounds"), nb::arg("isa") = "");
 
     nb::module_ training = m.def_submodule("training");
     bind_training(training);

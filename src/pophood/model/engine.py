@@ -306,6 +306,14 @@ def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float
     return float(_native.read_bandwidth(threads, size, rounds))
 
 
+def multiply_rate(threads: int, rounds: int = 10) -> float:
+    """Measure the operations per second of 8-bit products from the caches: the best of `rounds`.
+
+    A multiplication and an addition are two operations. `POPHOOD_ISA` forces an instruction set.
+    """
+    return float(_native.multiply_rate(threads, rounds, _forced_isa()))
+
+
 def instruction_sets() -> list[str]:
     """Return the instruction sets that can run here, the fastest last: ["scalar", "avx2"]."""
     return str(_native.available_isa()).split()
