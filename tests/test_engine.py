@@ -90,6 +90,10 @@ def test_what_a_wrong_engine_says(monkeypatch: pytest.MonkeyPatch) -> None:
         Engine(config, context=257)
     with pytest.raises(BadInput, match="threads must be at least 1, got 0"):
         Engine(config, threads=0)
+    engine = Engine(config, threads=1)
+    with pytest.raises(BadInput, match="threads must be at least 1, got -1"):
+        engine.use_threads(-1)
+    assert engine.threads == 1
     monkeypatch.setenv("POPHOOD_ISA", "altivec")
     with pytest.raises(BadInput, match="POPHOOD_ISA=altivec cannot run here; there are: scalar"):
         Engine(config)

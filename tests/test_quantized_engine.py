@@ -77,6 +77,8 @@ def test_a_rows_bits_depend_on_its_history_only(opened: Opened, monkeypatch: pyt
     assert tapped.output.tobytes() == expected, "taps"
     for threads in (2, 3):
         assert rows(opened(threads=threads)).tobytes() == expected, "threads"
+        engine.use_threads(threads)
+        assert rows(engine).tobytes() == expected, "threads of the same engine"
     for isa in instruction_sets():
         monkeypatch.setenv("POPHOOD_ISA", isa)
         assert rows(opened()).tobytes() == expected, isa

@@ -156,6 +156,7 @@ void bind_engine(nb::module_& m) {
              nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str, "
                      "quantize: bool = False) -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
+        .def("set_threads", &Engine::set_threads, nb::arg("threads"), unlocked)
         .def("set_kv_type", [](Engine& engine, const std::string& type) { engine.set_kv_type(type_named(type)); },
              nb::arg("type"))
         .def("add_adapter", add_adapter, nb::arg("matrix"), nb::arg("a"), nb::arg("b"))

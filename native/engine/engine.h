@@ -72,6 +72,7 @@ class Engine {
     // Replacing a tensor drops all sequences.
     void set_tensor(const std::string& name, const TensorView& tensor, bool quantize = false);
     std::vector<std::string> missing_tensors() const;
+    void set_threads(int threads);            // from the next call on; no result depends on it
     void set_kv_type(WeightType type);  // of the keys and values: f32 (the default) or f16; drops all sequences
 
     // LoRA: out += b (a x) for `matrix`, such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the scale.
@@ -148,7 +149,7 @@ class Engine {
     void read_logits(const Request& request, const float* x);
 
     const Config config_;
-    const int threads_;
+    int threads_;
     const Kernels& kernels_;
     std::mutex mutex_;
     KvCache cache_;

@@ -6,6 +6,11 @@
 #include "platform/threads.h"
 
 namespace pophood {
+namespace {
+
+size_t scratch_bytes(int threads) { return static_cast<size_t>(threads * k_block * panel_rows) * sizeof(float); }
+
+}  // namespace
 
 Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     : config_(config),
@@ -13,7 +18,7 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
       kernels_(kernels),
       cache_(config.n_layer, config.n_kv_head, config.head_dim, kernels),
       blocks_(static_cast<size_t>(config.n_layer)),
-      scratch_(static_cast<size_t>(std::clamp(threads, 1, max_threads) * k_block * panel_rows) * sizeof(float)) {
+      scratch_(scratch_bytes(threads_)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;
     if (d > max_head) throw std::invalid_argument("head size " + std::to_string(d) + " is over " + std::to_string(max_head));
     if (config.n_head % config.n_kv_head != 0) throw std::invalid_argument("query heads do not divide over key/value heads");
@@ -70,6 +75,12 @@ void Engine::set_kv_type(WeightType type) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (type != WeightType::f32 && type != WeightType::f16) throw std::invalid_argument("keys and values are f32 or f16");
     cache_.set_type(type);
+}
+
+void Engine::set_threads(int threads) {
+    const std::lock_guard lock(mutex_);
+    threads_ = std::clamp(threads, 1, max_threads);
+    scratch_ = AlignedBuffer(scratch_bytes(threads_));
 }
 
 std::vector<std::string> Engine::missing_tensors() const {

@@ -106,11 +106,7 @@ class Engine:
         self.precision = precision
         self.kv = kv
         self.context = _checked_context(config, context)
-        available = system.default_threads()
-        self.threads = available if threads is None else threads
-        if self.threads < 1:
-            raise BadInput(f"threads must be at least 1, got {self.threads}")
-        _native.allow_spinning(self.threads <= available)
+        self.threads = _checked_threads(threads)
         self._native = _native.Engine(_native_config(config, self.context), self.threads, _forced_isa())
         self.isa: str = self._native.facts["isa"]
 
@@ -147,6 +143,11 @@ class Engine:
                 self._native.set_tensor(name, values, kind, quantize=computed == "Q8_0")
             if progress is not None:
                 progress(done, len(shapes))
+
+    def use_threads(self, threads: int | None) -> None:
+        """Compute with this many threads from now on (None: the machine's); no number depends on it."""
+        self.threads = _checked_threads(threads)
+        self._native.set_threads(self.threads)
 
     def use_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
         """Compute with these adapters, each scaled by its factor, instead of the present ones; [] clears.
@@ -324,6 +325,16 @@ def _forced_isa() -> str:
     if forced and forced not in instruction_sets():
         raise BadInput(f"POPHOOD_ISA={forced} cannot run here; there are: {', '.join(instruction_sets())}")
     return forced
+
+
+def _checked_threads(threads: int | None) -> int:
+    """Return the number of threads; idle ones may spin only if each has a processor of its own."""
+    available = system.default_threads()
+    chosen = available if threads is None else threads
+    if chosen < 1:
+        raise BadInput(f"threads must be at least 1, got {chosen}")
+    _native.allow_spinning(chosen <= available)
+    return chosen
 
 
 def _checked_context(config: ModelConfig, context: int | None) -> int:
