@@ -14,12 +14,16 @@ from tests.tiny import gpt2_config, tiny_folder, tiny_gguf  # noqa: E402
 KEPT = ROOT / "build" / "benchmarks"
 
 
-def gpt2_gguf(blocks: str | None = None) -> Path:
-    """GPT-2 small as GGUF in F32, or with every matrix in a type of blocks such as "Q8_0"."""
-    path = KEPT / f"gpt2-{(blocks or 'f32').lower()}.gguf"
+def gpt2_gguf(blocks: str | None = None, *, output: bool = False) -> Path:
+    """GPT-2 small as GGUF in F32, or with every matrix in a type of blocks such as "Q8_0".
+
+    `output` writes the token matrix once more as the output matrix, for ik_llama.cpp, which wants one.
+    """
+    path = KEPT / f"gpt2-{(blocks or 'f32').lower()}{'-output' if output else ''}.gguf"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        tiny_gguf(path, "gpt2", seed=3, quantised=blocks, **asdict(gpt2_config("gpt2")))
+        shape = asdict(gpt2_config("gpt2"))
+        tiny_gguf(path, "gpt2", seed=3, quantised=blocks, duplicate_output=output, **shape)
     return path
 
 

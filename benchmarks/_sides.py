@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +23,20 @@ Ids = NDArray[np.int64]
 
 
 class Side:
-    """One process: it says a line when it is ready, then a line for every line that it gets."""
+    """One process: it says a line when it is ready, then a line for every line that it gets.
 
-    def __init__(self, worker: str, **facts: Any) -> None:
+    `environment` is added to that of this process.
+    """
+
+    def __init__(self, worker: str, environment: Mapping[str, str] | None = None, **facts: Any) -> None:
         command = [sys.executable, str(Path(__file__).with_name(worker)), json.dumps(facts)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | dict(environment or {}),
+        )
         self.ready = self.answer()
 
     def ask(self, **what: Any) -> dict[str, Any]:
@@ -43,6 +54,10 @@ class Side:
                 said: dict[str, Any] = json.loads(line)
                 return said
         sys.exit("a side of the benchmark has ended: its words are above")
+
+    def turn(self, prompt: int, steps: int) -> Callable[[], float]:
+        """One turn of `_speed_worker.py`, to be called as often as it is timed: tokens/s."""
+        return lambda: float(self.ask(prompt=prompt, steps=steps)["rate"])
 
     def end(self) -> None:
         """No more turns."""

@@ -1,15 +1,16 @@
-"""Code that the benchmarks share: interleaved runs, medians with their spread, one JSON line."""
+"""Code that the benchmarks share: interleaved runs, medians with their spread, bars, one JSON line."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import platform
-import re
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from _machine import description, slug
 
 RESULTS = Path(__file__).parent / "results"
 Work = Callable[[], float]  # runs once, returns a rate (the larger, the better) or seconds
@@ -43,13 +44,10 @@ def paired_ratio(figures: dict[str, list[float]], a: str, b: str) -> dict[str, f
     return summary([x / y for x, y in zip(figures[a], figures[b], strict=True)])
 
 
-def machine() -> str:
-    """The processor's name, or what the platform says."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        found = None
-    return found.group(1) if found else platform.processor() or platform.machine()
+def judged(ratio: dict[str, float], bar: float, aim: float, *, most: bool = False) -> dict[str, float | bool]:
+    """A figure with its bar and aim: it is met if the median is at least the bar, or at most with `most`."""
+    met = ratio["median"] <= bar if most else ratio["median"] >= bar
+    return ratio | {"bar": bar, "aim": aim, "at_most": most, "met": met}
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -58,19 +56,35 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def report(name: str, unit: str, figures: dict[str, list[float]], **facts: object) -> None:
-    """Print a table, keep the figures in results/, and end with one JSON line."""
+    """Print a table, keep the figures in results/, and end with one JSON line.
+
+    `bars` among the facts maps what was compared to what `judged` returned.
+    """
     print(f"\n{name} ({unit})")
     for work, values in figures.items():
         s = summary(values)
         print(f"  {work:34} median {s['median']:10.2f}   min {s['min']:10.2f}   max {s['max']:10.2f}")
     for fact, value in facts.items():
-        print(f"  {fact}: {value}")
-    record = {"benchmark": name, "unit": unit, "machine": machine(), "python": platform.python_version()}
+        if isinstance(value, dict) and fact in ("bars", "ratios"):
+            for what, ratio in value.items():
+                print(f"  {what}: {verdict(ratio)}")
+        else:
+            print(f"  {fact}: {value}")
+    machine = description()
+    record = {"benchmark": name, "unit": unit, "machine": machine, "python": platform.python_version()}
     record |= {"figures": {work: summary(values) for work, values in figures.items()}} | facts
     RESULTS.mkdir(exist_ok=True)
-    slug = re.sub(r"[^a-z0-9]+", "-", machine().lower()).strip("-")
-    path = RESULTS / f"{slug}.json"
+    path = RESULTS / f"{slug()}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = record
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     print(json.dumps(record))
+
+
+def verdict(ratio: dict[str, float]) -> str:
+    """A ratio as one line: median, spread and, if it was judged, bar, aim and "missed" where it is."""
+    spread = f"{ratio['median']:.3g} ({ratio['min']:.3g} to {ratio['max']:.3g})"
+    if "bar" not in ratio:
+        return spread
+    side = "at most" if ratio["at_most"] else "at least"
+    return f"{spread}, {side} {ratio['bar']:g}, aim {ratio['aim']:g}{'' if ratio['met'] else ': missed'}"
