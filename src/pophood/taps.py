@@ -114,6 +114,8 @@ def match_taps(config: ModelConfig, patterns: Sequence[str]) -> list[Tap]:
 
     Example: `match_taps(config, ["blocks.*.attn.*", "!*.result"])`.
     """
+    if not patterns:
+        return []  # a forward pass without taps must not list them all
     known = taps_of(config)
     chosen: set[str] = set()
     for pattern in sorted(patterns, key=lambda pattern: pattern.startswith("!")):
