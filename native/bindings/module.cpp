@@ -59,7 +59,7 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
         view.stride[i] = array.stride(static_cast<size_t>(i)) * static_cast<int64_t>(size);
     }
     if (is_quantized(view.type)) {
-        const int64_t block = view.type == WeightType::q8_0 ? 34 : view.type == WeightType::q4_0 ? 18 : 20;
+        const int64_t block = layout_of(view.type).bytes;
         if (view.dimensions != 2 || view.stride[1] != 1 || view.shape[1] % block != 0)
             throw nb::value_error("blocks are rows of adjacent bytes");
         view.shape[1] = view.shape[1] / block * quant_group;

@@ -310,7 +310,7 @@ std::vector<Engine::Segment> Engine::plan(const Request& request) const {
     for (int64_t i = 0; i < request.n_rows; ++i)
         if (request.rows[i] < 0 || request.rows[i] >= request.n)
             throw std::invalid_argument("output row " + std::to_string(request.rows[i]) + " is outside the request");
-    if (!complete_) throw std::logic_error("no weights for " + missing_tensors().front());
+    if (filled_ != slots_.size()) throw std::logic_error("no weights for " + missing_tensors().front());
     return segments;
 }
 

@@ -159,7 +159,7 @@ class Engine {
     Norm final_norm_;
     std::map<std::string, Slot> slots_;
     std::map<std::string, Linear*> linears_;
-    bool complete_ = false;  // every slot is filled
+    size_t filled_ = 0;  // slots that have their tensor
     // Activations of the current call, [N][...]. Their buffers grow and are kept for the next call.
     int64_t capacity_ = 0;
     AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;

@@ -68,7 +68,7 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, bool 
     if (!slot.matrix) slot.vector->pack(tensor);
     else if (quantize && !is_quantized(tensor.type)) slot.matrix->pack_as_q8_0(tensor, threads_);
     else slot.matrix->pack(tensor, threads_);
-    complete_ = missing_tensors().empty();
+    if (!replaced) ++filled_;
 }
 
 void Engine::set_kv_type(WeightType type) {

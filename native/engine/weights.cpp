@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernels/half.h"
 #include "platform/threads.h"
@@ -34,53 +35,64 @@ void pack_panel(const TensorView& source, int64_t row, T* out) {
 
 // ---- quantised panels ----
 
-struct BlockLayout {  // one of GGUF's blocks of 32 weights: an f16 scale, an f16 minimum or none, then the weights
-    int64_t bytes, weights, group_bytes;
-};
-constexpr BlockLayout layout_of(WeightType type) {
-    return type == WeightType::q8_0 ? BlockLayout{34, 2, 512} : type == WeightType::q4_0 ? BlockLayout{18, 2, 256}
-                                                                                        : BlockLayout{20, 4, 256};
+// Writes the blocks of up to 16 rows, which begin at `from`, as one panel in the layout of Matmul in kernels.h.
+template <WeightType type>
+void pack_blocks(const uint8_t* const* from, int64_t rows, int64_t groups, uint8_t* panel) {
+    constexpr BlockLayout layout = layout_of(type);
+    constexpr int64_t heads = layout.weights / 2;  // the scale, and in Q4_1 the minimum
+    constexpr int64_t words = layout.group_bytes / panel_rows / 4;
+    constexpr uint32_t flip = type == WeightType::q8_0 ? 0x80808080u : 0;  // 8-bit weights are stored as weight + 128
+    uint8_t* out = panel + groups * heads * panel_rows * 2;
+    for (int64_t group = 0; group < groups; ++group, out += layout.group_bytes)
+        for (int64_t lane = 0; lane < rows; ++lane) {
+            const uint8_t* block = from[lane] + group * layout.bytes;
+            for (int64_t head = 0; head < heads; ++head)
+                std::memcpy(panel + ((head * groups + group) * panel_rows + lane) * 2, block + 2 * head, 2);
+            for (int64_t word = 0; word < words; ++word) {
+                uint32_t four;
+                std::memcpy(&four, block + layout.weights + 4 * word, 4);
+                four ^= flip;
+                std::memcpy(out + (word * panel_rows + lane) * 4, &four, 4);
+            }
+        }
 }
 
-// Writes one block to its lane of a panel. `panel` has the layout of Matmul in kernels.h.
-void put_block(WeightType type, const uint8_t* block, int64_t groups, int64_t group, int64_t lane, uint8_t* panel) {
-    const BlockLayout layout = layout_of(type);
-    const bool minimum = type == WeightType::q4_1;
-    std::memcpy(panel + (group * panel_rows + lane) * 2, block, 2);
-    if (minimum) std::memcpy(panel + ((groups + group) * panel_rows + lane) * 2, block + 2, 2);
-    uint8_t* out = panel + groups * (minimum ? 64 : 32) + group * layout.group_bytes + lane * 4;
-    for (int64_t j = 0; j < layout.group_bytes / 64; ++j) {
-        uint32_t four;
-        std::memcpy(&four, block + layout.weights + 4 * j, 4);
-        if (type == WeightType::q8_0) four ^= 0x80808080u;  // stored as weight + 128
-        std::memcpy(out + 64 * j, &four, 4);
-    }
+void pack_blocks(WeightType type, const uint8_t* const* from, int64_t rows, int64_t groups, uint8_t* panel) {
+    if (type == WeightType::q8_0) pack_blocks<WeightType::q8_0>(from, rows, groups, panel);
+    else if (type == WeightType::q4_0) pack_blocks<WeightType::q4_0>(from, rows, groups, panel);
+    else pack_blocks<WeightType::q4_1>(from, rows, groups, panel);
 }
 
-// Quantises 32 weights as ggml's Q8_0 does: the scale max|w| / 127 in f16, rounding halves away from zero.
+// Quantises 32 weights as ggml's Q8_0 does: the scale max|w| / 127 in f16, rounding halves away from zero. The loops are
+// over integers where floats could be NaN, so that compilers can use SIMD.
 void quantize_block(const float* w, uint8_t* block) {
-    float largest = 0.0f;
-    bool finite = true;
+    uint32_t bits[quant_group], largest_bits = 0;
+    std::memcpy(bits, w, sizeof bits);
+    for (int64_t i = 0; i < quant_group; ++i) largest_bits = std::max(largest_bits, bits[i] & 0x7FFFFFFFu);
+    const bool finite = largest_bits < 0x7F800000u;
+    const float scale = finite ? f32_from_bits(largest_bits) / 127.0f : not_a_number;
+    const float inverse = scale > 3e-39f ? 1.0f / scale : 0.0f;  // an infinity for less, where the f16 scale is 0
+    const uint16_t half = f32_to_f16(scale);
+    std::memcpy(block, &half, 2);
     for (int64_t i = 0; i < quant_group; ++i) {
-        largest = std::max(largest, std::fabs(w[i]));
-        finite = finite && std::isfinite(w[i]);
+        const float exact = finite ? w[i] * inverse : 0.0f;
+        const int32_t whole = static_cast<int32_t>(exact);
+        const float rest = exact - static_cast<float>(whole);
+        block[2 + i] = static_cast<uint8_t>(whole + (rest >= 0.5f) - (rest <= -0.5f));
     }
-    const float scale = finite ? largest / 127.0f : not_a_number, inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-    const uint16_t bits = f32_to_f16(scale);
-    std::memcpy(block, &bits, 2);
-    for (int64_t i = 0; i < quant_group; ++i)
-        block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(finite ? std::lround(w[i] * inverse) : 0));
 }
 
 }  // namespace
 
 void Matrix::reserve(WeightType type, const TensorView& source) {
+    if (!empty() && type == type_ && source.shape[0] == rows_ && source.shape[1] == cols_) return;
     type_ = type;
     rows_ = source.shape[0];
     cols_ = source.shape[1];
-    groups_ = is_quantized(type) ? (cols_ + quant_group - 1) / quant_group : 0;
-    const int64_t group = layout_of(type).group_bytes + (type == WeightType::q4_1 ? 64 : 32);
-    panel_bytes_ = is_quantized(type) ? (groups_ * group + 63) / 64 * 64 : cols_ * panel_rows * size_of(type);
+    groups_ = quantized() ? (cols_ + quant_group - 1) / quant_group : 0;
+    const BlockLayout layout = layout_of(type);
+    const int64_t group_bytes = layout.group_bytes + panel_rows * layout.weights;
+    panel_bytes_ = quantized() ? (groups_ * group_bytes + 63) / 64 * 64 : cols_ * panel_rows * size_of(type);
     panels_ = AlignedBuffer();  // frees the old memory first
     panels_ = AlignedBuffer(static_cast<size_t>(n_panels() * panel_bytes_));
 }
@@ -92,29 +104,39 @@ void Matrix::pack(const TensorView& source, int threads) {
             const int64_t row = index * panel_rows, rows = std::min(panel_rows, rows_ - row);
             if (type_ == WeightType::f32) pack_panel(source, row, reinterpret_cast<float*>(panel(index)));
             else if (!quantized()) pack_panel(source, row, reinterpret_cast<uint16_t*>(panel(index)));
-            else
-                for (int64_t group = 0; group < groups_; ++group)
-                    for (int64_t lane = 0; lane < rows; ++lane)
-                        put_block(type_, static_cast<const uint8_t*>(source.data) + (row + lane) * source.stride[0] +
-                                             group * layout_of(type_).bytes,
-                                  groups_, group, lane, panel(index));
+            else {
+                const uint8_t* from[panel_rows];
+                for (int64_t lane = 0; lane < rows; ++lane)
+                    from[lane] = static_cast<const uint8_t*>(source.data) + (row + lane) * source.stride[0];
+                pack_blocks(type_, from, rows, groups_, panel(index));
+            }
         }
     });
 }
 
 void Matrix::pack_as_q8_0(const TensorView& source, int threads) {
     reserve(WeightType::q8_0, source);
+    const int64_t row_bytes = groups_ * layout_of(WeightType::q8_0).bytes;
     parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin * panel_rows; row < std::min(end * panel_rows, rows_); ++row)
-            for (int64_t group = 0; group < groups_; ++group) {
-                float w[quant_group] = {};
-                uint8_t block[2 + quant_group];
-                for (int64_t i = 0; i < std::min(quant_group, cols_ - group * quant_group); ++i)
-                    w[i] = to_f32(source.type, static_cast<const char*>(source.data) + row * source.stride[0] +
-                                                   (group * quant_group + i) * source.stride[1]);
-                quantize_block(w, block);
-                put_block(type_, block, groups_, group, row % panel_rows, panel(row / panel_rows));
-            }
+        std::vector<uint8_t> blocks(static_cast<size_t>(panel_rows * row_bytes));
+        const uint8_t* from[panel_rows];
+        for (int64_t lane = 0; lane < panel_rows; ++lane) from[lane] = blocks.data() + lane * row_bytes;
+        for (int64_t index = begin; index < end; ++index) {
+            const int64_t row = index * panel_rows, rows = std::min(panel_rows, rows_ - row);
+            for (int64_t group = 0; group < groups_; ++group)  // of 16 rows: in [inputs, outputs] they share cache lines
+                for (int64_t lane = 0; lane < rows; ++lane) {
+                    float w[quant_group] = {};
+                    const int64_t count = std::min(quant_group, cols_ - group * quant_group);
+                    const char* values = static_cast<const char*>(source.data) + (row + lane) * source.stride[0] +
+                                         group * quant_group * source.stride[1];
+                    if (source.type == WeightType::f32 && source.stride[1] == sizeof(float))
+                        std::memcpy(w, values, static_cast<size_t>(count) * sizeof(float));
+                    else
+                        for (int64_t i = 0; i < count; ++i) w[i] = to_f32(source.type, values + i * source.stride[1]);
+                    quantize_block(w, blocks.data() + lane * row_bytes + group * layout_of(type_).bytes);
+                }
+            pack_blocks(type_, from, rows, groups_, panel(index));
+        }
     });
 }
 

@@ -1,9 +1,8 @@
-// Weights in the layout of the kernels (small: a contract): matrices in panels of 16 output rows, vectors as padded f32.
+// Weights in the layout of the kernels: matrices in panels of 16 output rows, vectors as padded f32.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 
 #include "kernels/kernels.h"
 #include "platform/os.h"
@@ -29,7 +28,19 @@ struct Activations {
 
 inline constexpr bool is_quantized(WeightType type) { return type >= WeightType::q8_0; }
 
+// One of GGUF's blocks of 32 weights: an f16 scale, an f16 minimum (Q4_1) or none, then the weights.
+struct BlockLayout {
+    int64_t bytes;        // of a block in a file
+    int64_t weights;      // where they begin in it
+    int64_t group_bytes;  // of the weights of 16 blocks, one per row of a panel
+};
+inline constexpr BlockLayout layout_of(WeightType type) {
+    return type == WeightType::q8_0 ? BlockLayout{34, 2, 512} : type == WeightType::q4_0 ? BlockLayout{18, 2, 256}
+                                                                                        : BlockLayout{20, 4, 256};
+}
+
 // A matrix [rows][cols], packed as Matmul in kernels.h describes. Every type is kept, F16, BF16 and blocks included.
+// Packing again with the same type and shape reuses the memory.
 class Matrix {
    public:
     void pack(const TensorView& source, int threads);
@@ -49,7 +60,8 @@ class Matrix {
    private:
     WeightType type_ = WeightType::f32;
     int64_t rows_ = 0, cols_ = 0;
-    int64_t groups_ = 0, panel_bytes_ = 0;  // of a quantised matrix
+    int64_t groups_ = 0;       // of a quantised matrix
+    int64_t panel_bytes_ = 0;
     AlignedBuffer panels_;
     void reserve(WeightType type, const TensorView& source);
     uint8_t* panel(int64_t index) const { return static_cast<uint8_t*>(panels_.get()) + index * panel_bytes_; }

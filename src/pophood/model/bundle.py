@@ -93,6 +93,10 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         """
         return self._source(name).blocks()
 
+    def drop_pages(self, name: str) -> None:
+        """Take a tensor's part of the mapped file out of memory; reading it again brings it back."""
+        self._source(name).drop_pages()
+
     def stored_type(self, name: str) -> str:
         """Return the type of a canonical name in the file: "F32", "BF16", "Q4_1"..."""
         return self._source(name).tensor.type

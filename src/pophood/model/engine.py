@@ -62,6 +62,14 @@ class StoredBlocks(Protocol):
         """Return the blocks of a quantised matrix, [out, bytes of a row]."""
 
 
+@runtime_checkable
+class MappedWeights(Protocol):
+    """A source that reads a mapped file."""
+
+    def drop_pages(self, name: str) -> None:
+        """Take a tensor's part of the file out of memory."""
+
+
 OutputT = TypeVar("OutputT", NDArray[np.float32], None)
 
 
@@ -111,7 +119,7 @@ class Engine:
         self.isa: str = self._native.facts["isa"]
 
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
-        """Pack every tensor of the model; keeps no reference to `weights`.
+        """Pack every tensor of the model; keeps no reference to `weights`, and no page of a mapped file.
 
         `progress(done, total)` counts tensors. Raises OutOfMemory before it loads anything.
         """
@@ -127,6 +135,7 @@ class Engine:
         self.precision = computed_precision(self.config, weights.stored_type, self.precision)
         self._native.set_kv_type(plan.kv_type.upper())
         shapes = tensor_shapes(self.config)
+        mapped = weights if isinstance(weights, MappedWeights) else None
         for done, (name, shape) in enumerate(shapes.items(), 1):
             stored = weights.stored_type(name)
             computed = computed_type(name, shape, stored, self.precision)
@@ -141,6 +150,8 @@ class Engine:
                 if values.shape != shape:
                     raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
                 self._native.set_tensor(name, values, kind, quantize=computed == "Q8_0")
+            if mapped is not None:
+                mapped.drop_pages(name)
             if progress is not None:
                 progress(done, len(shapes))
 

@@ -17,6 +17,8 @@ from typing import IO, BinaryIO
 from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
 from pophood.system.user import home, nearest_folder
 
+PAGES_AT_ONCE = 2 << 20  # bytes that Linux may map when one of them is read: a huge page of the cache
+
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file read-only; the caller must close it (Windows cannot replace a mapped file).
@@ -45,6 +47,18 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
         if error.errno == errno.ENOMEM:
             raise OutOfMemory(f"{path}: not enough address space is left to map it") from None
         raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def drop_pages(mapping: mmap.mmap, start: int, length: int) -> None:
+    """Take a part of a mapped file out of this process's memory; reading it again brings it back.
+
+    Linux maps the pages around one that is read, so these go as well. Does nothing on Windows, which has no
+    such call.
+    """
+    if sys.platform == "win32":
+        return
+    first = start - start % PAGES_AT_ONCE
+    mapping.madvise(mmap.MADV_DONTNEED, first, min(start + length + PAGES_AT_ONCE, len(mapping)) - first)
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
