@@ -9,6 +9,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 6;  // 12 sums, 2 of weights, 1 broadcast: 15 of 16 registers
+constexpr int score_tile = 2, value_columns = 2;
 
 struct V {
     __m256 low, high;
@@ -159,17 +160,26 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
 
 inline V to_float(I a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
-inline void store_bytes(int8_t* p, V a) {
-    const __m256i shorts = _mm256_packs_epi32(_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high));
-    const __m256i ordered = _mm256_permute4x64_epi64(shorts, 0xD8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+inline __m256i max_magnitude(V a) {  // bits without the sign are in the order of the numbers, infinities and NaNs last
+    const __m256i magnitude = all(0x7FFFFFFF);
+    return _mm256_max_epi32(_mm256_and_si256(bits_of(a.low), magnitude), _mm256_and_si256(bits_of(a.high), magnitude));
 }
-inline int32_t sum_of_bytes(const int8_t* p) {
-    const __m256i biased = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
-    const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
-    const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+inline float largest_magnitude(V a, V b) {
+    const __m256i eight = _mm256_max_epi32(max_magnitude(a), max_magnitude(b));
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
+}
+inline int32_t store_rounded(int8_t* p, V low, V high) {
+    const __m256i a = _mm256_cvtps_epi32(low.low), b = _mm256_cvtps_epi32(low.high);
+    const __m256i c = _mm256_cvtps_epi32(high.low), d = _mm256_cvtps_epi32(high.high);
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));  // fours in a mixed order
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permutevar8x32_epi32(bytes, order));
+    const __m256i eight = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m256i four_of(const int8_t* p) {  // four bytes in every lane

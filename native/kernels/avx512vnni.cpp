@@ -18,14 +18,24 @@ struct I {
 };
 
 inline V to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
-inline void store_bytes(int8_t* p, V a) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+inline float largest_magnitude(V a, V b) {  // bits without the sign are in the order of the numbers, infinities and NaNs last
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    const __m512i bits = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(a.v), magnitude),
+                                          _mm512_and_si512(_mm512_castps_si512(b.v), magnitude));
+    const __m256i eight = _mm256_max_epi32(_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64(bits, 1));
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
 }
-inline int32_t sum_of_bytes(const int8_t* p) {
-    const __m256i biased = _mm256_xor_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_set1_epi8(-128));
-    const __m256i sums = _mm256_sad_epu8(biased, _mm256_setzero_si256());
-    const __m128i two = _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
-    return _mm_cvtsi128_si32(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two))) - 32 * 128;
+inline int32_t store_rounded(int8_t* p, V low, V high) {
+    const __m512i a = _mm512_cvtps_epi32(low.v), b = _mm512_cvtps_epi32(high.v);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(b));
+    const __m512i both = _mm512_add_epi32(a, b);
+    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline __m512i four_of(const int8_t* p) {  // four bytes in every lane

@@ -20,7 +20,7 @@ enum class WeightType : int { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, q4
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
 inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
-inline constexpr int64_t max_queries = 4;  // query rows that share one walk over a key/value head
+inline constexpr int64_t max_queries = 8;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();

@@ -9,6 +9,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 6;  // 24 sums, 4 of weights, 1 broadcast: 29 of 32 registers
+constexpr int score_tile = 2, value_columns = 2;
 
 struct V {
     float32x4_t q[4];
@@ -122,13 +123,31 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
 
 inline V to_float(const I& a) { EACH(vcvtq_f32_s32(vreinterpretq_s32_u32(a.q[i]))); }
-inline void store_bytes(int8_t* p, V a) {
-    int16x4_t shorts[4];
-    for (int i = 0; i < 4; ++i) shorts[i] = vmovn_s32(vcvtnq_s32_f32(a.q[i]));
-    vst1_s8(p, vmovn_s16(vcombine_s16(shorts[0], shorts[1])));
-    vst1_s8(p + 8, vmovn_s16(vcombine_s16(shorts[2], shorts[3])));
+inline uint32x4_t max_magnitude(V a) {  // bits without the sign are in the order of the numbers, infinities and NaNs last
+    uint32x4_t most = vdupq_n_u32(0);
+    for (int i = 0; i < 4; ++i) most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(a.q[i]), vdupq_n_u32(0x7FFFFFFF)));
+    return most;
 }
-inline int32_t sum_of_bytes(const int8_t* p) { return vaddlvq_s8(vld1q_s8(p)) + vaddlvq_s8(vld1q_s8(p + 16)); }
+inline float largest_magnitude(V a, V b) {
+    const uint32_t bits = vmaxvq_u32(vmaxq_u32(max_magnitude(a), max_magnitude(b)));
+    return vgetq_lane_f32(vreinterpretq_f32_u32(vdupq_n_u32(bits)), 0);
+}
+inline int32_t store_rounded(int8_t* p, V low, V high) {
+    int32_t sum = 0;
+    const V halves[] = {low, high};
+    for (const V& half : halves) {
+        int16x4_t shorts[4];
+        for (int i = 0; i < 4; ++i) {
+            const int32x4_t rounded = vcvtnq_s32_f32(half.q[i]);
+            sum += vaddvq_s32(rounded);
+            shorts[i] = vmovn_s32(rounded);
+        }
+        vst1_s8(p, vmovn_s16(vcombine_s16(shorts[0], shorts[1])));
+        vst1_s8(p + 8, vmovn_s16(vcombine_s16(shorts[2], shorts[3])));
+        p += 16;
+    }
+    return sum;
+}
 
 #include "simd.inl"
 #include "training.inl"

@@ -1,6 +1,8 @@
 // The SIMD form of kernels/scalar_quantized.cpp, written once over V and I (sixteen floats, sixteen int32). A file that
 // includes it defines, beside V's operations,
-//   I, to_float(I), store_bytes(int8_t*, V), sum_of_bytes(const int8_t*)
+//   I, to_float(I)
+//   largest_magnitude(V, V): of 32 values; an infinity or a NaN if there is one
+//   store_rounded(int8_t*, V, V): writes 32 values rounded to nearest, ties to even, and returns their sum
 //   dots<Weights, T, P>(group, dot): the exact integer sums of one group for T tokens and P panels
 //   quantized_tokens, quantized_panels: the size of the register tile.
 
@@ -105,15 +107,15 @@ void quantize(const float* x, int64_t k, const QuantizedRows& out, int64_t row) 
     for (int64_t g = 0; g < out.groups; ++g) {
         const int64_t at = g * 32, index = row * out.groups + g;
         const V low = load_some(x + at, k - at), high = k - at > 16 ? load_some(x + at + 16, k - at - 16) : zero();
-        const float largest = reduce_max(max(max(low, negate(low)), max(high, negate(high))));
-        const bool finite = reduce(add(sub(low, low), sub(high, high))) == 0.0f;  // x - x is NaN for an infinity
-        const bool none = !finite || largest < 1e-30f;
-        const V inverse = broadcast(none ? 0.0f : 127.0f / largest);
-        int8_t* values = out.values + index * 32;
-        store_bytes(values, none ? zero() : round_even(mul(low, inverse)));
-        store_bytes(values + 16, none ? zero() : round_even(mul(high, inverse)));
-        const int32_t sum = sum_of_bytes(values);
-        const float scale = finite ? (none ? 0.0f : largest / 127.0f) : not_a_number;
+        const float largest = largest_magnitude(low, high);
+        const bool finite = largest <= 3.4028235e38f, none = !finite || largest < 1e-30f;
+        const float inverse = none ? 0.0f : 127.0f / largest, scale = finite ? (none ? 0.0f : largest / 127.0f) : not_a_number;
+        int32_t sum = 0;
+        if (none) {
+            for (int i = 0; i < 32; ++i) out.values[index * 32 + i] = 0;
+        } else {
+            sum = store_rounded(out.values + index * 32, mul(low, broadcast(inverse)), mul(high, broadcast(inverse)));
+        }
         out.scales[index] = scale;
         out.sums[index] = sum;
         out.offsets[index] = scale * static_cast<float>(sum);

@@ -1,7 +1,7 @@
 // The SIMD form of kernels/scalar.cpp, written once over V: sixteen floats in whatever registers the instruction set has.
-// One file per instruction set includes it inside an anonymous namespace, after defining V, its operations and
-// `tile_tokens`. It must not include a header with inline functions: the linker could keep the copy that was compiled
-// for a newer CPU, which would crash an older one.
+// One file per instruction set includes it inside an anonymous namespace, after defining V, its operations and the sizes of
+// its register tiles: `tile_tokens`, `score_tile`, `value_columns`. It must not include a header with inline functions: the
+// linker could keep the copy that was compiled for a newer CPU, which would crash an older one.
 
 #include "lanes.inl"
 
@@ -171,6 +171,10 @@ void copy(float* out, const float* x, int64_t n) {
 
 void to_half(uint16_t* out, const float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) {
+        if (n - i >= 16) {
+            store_half(out + i, load(x + i));
+            continue;
+        }
         uint16_t half[16];
         store_half(half, load_some(x + i, n - i));
         for (int64_t j = 0; j < 16 && i + j < n; ++j) out[i + j] = half[j];
@@ -190,7 +194,7 @@ void exponential(float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) store_some(x + i, exp_of(load_some(x + i, n - i)), n - i);
 }
 
-// ---- attention: Q queries against one key/value head, block by block of 32 positions --------------------------------
+// ---- attention: queries of one key/value head, block by block of 32 positions ---------------------------------------
 
 struct OnlineSoftmax {  // of one query, over the blocks so far
     float maximum, total, rescale;
@@ -200,48 +204,57 @@ struct OnlineSoftmax {  // of one query, over the blocks so far
 inline V load_kv(const float* p) { return load(p); }
 inline V load_kv(const uint16_t* p) { return load_half(p); }
 
-template <int Q, class Kv>
-inline void score_block(const float* const* q, const Kv* k, int64_t d, V scale, V (*score)[2]) {
-    V sum[Q][2];
-    for (int j = 0; j < Q; ++j) sum[j][0] = sum[j][1] = zero();
-    for (int64_t i = 0; i < d; ++i) {
-        const V low = load_kv(k + i * kv_block), high = load_kv(k + i * kv_block + 16);
-        for (int j = 0; j < Q; ++j) {
-            const V x = broadcast(q[j][i]);
-            sum[j][0] = fma(x, low, sum[j][0]);
-            sum[j][1] = fma(x, high, sum[j][1]);
+// The scores of Q queries in B blocks: one FMA chain per position, so few queries need several blocks to fill the FMA units.
+template <int Q, int B, class Kv>
+inline void score_blocks(const float* const* q, const void* const* k_blocks, int64_t d, V scale, V (*score)[Q][2]) {
+    for (int b = 0; b < B; ++b)
+        for (int j = 0; j < Q; ++j) score[b][j][0] = score[b][j][1] = zero();
+    const Kv* k[B];
+    for (int b = 0; b < B; ++b) k[b] = static_cast<const Kv*>(k_blocks[b]);
+    for (int64_t i = 0; i < d; ++i)
+        for (int b = 0; b < B; ++b) {
+            const V low = load_kv(k[b] + i * kv_block), high = load_kv(k[b] + i * kv_block + 16);
+            for (int j = 0; j < Q; ++j) {
+                const V x = broadcast(q[j][i]);
+                score[b][j][0] = fma(x, low, score[b][j][0]);
+                score[b][j][1] = fma(x, high, score[b][j][1]);
+            }
         }
-    }
-    for (int j = 0; j < Q; ++j) {
-        score[j][0] = mul(sum[j][0], scale);
-        score[j][1] = mul(sum[j][1], scale);
-    }
+    for (int b = 0; b < B; ++b)
+        for (int j = 0; j < Q; ++j)
+            for (V& part : score[b][j]) part = mul(part, scale);
 }
 
+// Takes in the scores of a block, of whose positions the first n are visible.
 inline void update(OnlineSoftmax& state, V* score, int64_t n) {
     if (n < kv_block) {
         score[0] = minus_infinity_after(score[0], n);
         score[1] = minus_infinity_after(score[1], n - 16);
     }
     const float peak_here = reduce_max(max(score[0], score[1]));
-    const float peak = peak_here > state.maximum ? peak_here : state.maximum;
-    state.rescale = first_lane(exp_of(broadcast(state.maximum - peak)));
-    const V low = exp_of(sub(score[0], broadcast(peak)));
-    const V high = exp_of(sub(score[1], broadcast(peak)));
+    state.rescale = 1.0f;
+    if (peak_here > state.maximum) {
+        state.rescale = first_lane(exp_of(broadcast(state.maximum - peak_here)));
+        state.maximum = peak_here;
+    }
+    const V peak = broadcast(state.maximum);
+    const V low = exp_of(sub(score[0], peak)), high = exp_of(sub(score[1], peak));
     store(state.weight, low);
     store(state.weight + 16, high);
     state.total = fma_scalar(state.total, state.rescale, reduce(add(low, high)));
-    state.maximum = peak;
 }
 
-// out[j][0..16N) = out * rescale + sum over positions of weight * v
+// out[j][0..16N) = out * rescale + sum over the visible positions n[j] of weight * v
 template <int Q, int N, class Kv>
-inline void accumulate_values(const OnlineSoftmax* state, const Kv* v, int64_t v_stride, int64_t n,
+inline void accumulate_values(const OnlineSoftmax* state, const Kv* v, int64_t v_stride, const int64_t* n,
                               float (*out)[max_head], int64_t at) {
     V sum[Q][N];
-    for (int j = 0; j < Q; ++j)
+    int64_t common = kv_block;
+    for (int j = 0; j < Q; ++j) {
+        if (n[j] < common) common = n[j];
         for (int c = 0; c < N; ++c) sum[j][c] = mul(load(out[j] + at + 16 * c), broadcast(state[j].rescale));
-    for (int64_t pos = 0; pos < n; ++pos) {
+    }
+    for (int64_t pos = 0; pos < common; ++pos) {
         V row[N];
         for (int c = 0; c < N; ++c) row[c] = load_kv(v + pos * v_stride + at + 16 * c);
         for (int j = 0; j < Q; ++j) {
@@ -249,54 +262,68 @@ inline void accumulate_values(const OnlineSoftmax* state, const Kv* v, int64_t v
             for (int c = 0; c < N; ++c) sum[j][c] = fma(w, row[c], sum[j][c]);
         }
     }
-    for (int j = 0; j < Q; ++j)
+    for (int j = 0; j < Q; ++j) {
+        for (int64_t pos = common; pos < n[j]; ++pos)
+            for (int c = 0; c < N; ++c)
+                sum[j][c] = fma(broadcast(state[j].weight[pos]), load_kv(v + pos * v_stride + at + 16 * c), sum[j][c]);
         for (int c = 0; c < N; ++c) store(out[j] + at + 16 * c, sum[j][c]);
+    }
+}
+
+// Takes Q queries, from query `first` on, over B blocks. A block that a query does not see leaves it as it is.
+template <int Q, int B, class Kv>
+void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, OnlineSoftmax* state, float (*out)[max_head]) {
+    V score[B][Q][2];
+    score_blocks<Q, B, Kv>(t.q + first, t.k_blocks + block, t.d, broadcast(t.scale), score);
+    for (int b = 0; b < B; ++b) {
+        int64_t n[Q];
+        for (int j = 0; j < Q; ++j) {
+            const int64_t left = t.visible[first + j] - (block + b) * kv_block;
+            n[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
+            update(state[j], score[b][j], n[j]);
+        }
+        const Kv* v = static_cast<const Kv*>(t.v_blocks[block + b]);
+        int64_t at = 0;
+        for (; at + 16 * value_columns <= t.d_padded; at += 16 * value_columns)
+            accumulate_values<Q, value_columns>(state, v, t.d_padded, n, out, at);
+        for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, v, t.d_padded, n, out, at);
+    }
 }
 
 template <int Q, class Kv>
-inline void attend_block(const AttentionTask& t, int64_t first, int64_t block, int64_t n, OnlineSoftmax* state,
-                         float (*out)[max_head]) {
-    V score[Q][2];
-    const Kv *k = static_cast<const Kv*>(t.k_blocks[block]), *v = static_cast<const Kv*>(t.v_blocks[block]);
-    score_block<Q>(t.q + first, k, t.d, broadcast(t.scale), score);
-    for (int j = 0; j < Q; ++j) update(state[j], score[j], n);
-    int64_t at = 0;
-    for (; at + 32 <= t.d_padded; at += 32) accumulate_values<Q, 2>(state, v, t.d_padded, n, out, at);
-    for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, v, t.d_padded, n, out, at);
+void attend_some(int64_t queries, int64_t blocks, const AttentionTask& t, int64_t first, int64_t block, OnlineSoftmax* state,
+                 float (*out)[max_head]) {
+    if (queries != Q) {
+        if constexpr (Q > 1) attend_some<Q - 1, Kv>(queries, blocks, t, first, block, state, out);
+    } else if (blocks == score_tile / Q) {
+        attend_blocks<Q, score_tile / Q, Kv>(t, first, block, state, out);
+    } else {
+        for (int64_t b = 0; b < blocks; ++b) attend_blocks<Q, 1, Kv>(t, first, block + b, state, out);
+    }
 }
 
-// Two queries share the loads of a block when the same number of its positions is visible to both; otherwise each query
-// is computed alone. The arithmetic of a query is the same either way.
+// Each block serves all queries, `score_tile` of them at a time, while it is in the L1 cache.
 template <class Kv>
 void attend_over(const AttentionTask& t) {
-    for (int64_t first = 0; first < t.n_queries; first += 2) {
-        const int64_t queries = t.n_queries - first < 2 ? t.n_queries - first : 2;
-        OnlineSoftmax state[2];
-        float out[2][max_head];
-        int64_t most = 0;
-        for (int64_t j = 0; j < queries; ++j) {
-            state[j].maximum = minus_infinity;
-            state[j].total = 0.0f;
-            for (int64_t i = 0; i < t.d_padded; i += 16) store(out[j] + i, zero());
-            if (t.visible[first + j] > most) most = t.visible[first + j];
-        }
-        for (int64_t start = 0; start < most; start += kv_block) {
-            int64_t visible[2];
-            for (int64_t j = 0; j < queries; ++j) {
-                const int64_t left = t.visible[first + j] - start;
-                visible[j] = left < 0 ? 0 : left < kv_block ? left : kv_block;
-            }
-            if (queries == 2 && visible[0] == visible[1]) {
-                attend_block<2, Kv>(t, first, start / kv_block, visible[0], state, out);
-            } else {
-                for (int64_t j = 0; j < queries; ++j)
-                    if (visible[j] > 0) attend_block<1, Kv>(t, first + j, start / kv_block, visible[j], state + j, out + j);
-            }
-        }
-        for (int64_t j = 0; j < queries; ++j)
-            for (int64_t i = 0; i < t.d; i += 16)
-                store_some(t.out[first + j] + i, div(load(out[j] + i), broadcast(state[j].total)), t.d - i);
+    OnlineSoftmax state[max_queries];
+    float out[max_queries][max_head];
+    int64_t most = 0;
+    for (int64_t j = 0; j < t.n_queries; ++j) {
+        state[j].maximum = minus_infinity;
+        state[j].total = 0.0f;
+        for (int64_t i = 0; i < t.d_padded; i += 16) store(out[j] + i, zero());
+        if (t.visible[j] > most) most = t.visible[j];
     }
+    const int64_t step = t.n_queries < score_tile ? score_tile / t.n_queries : 1, blocks = (most + kv_block - 1) / kv_block;
+    for (int64_t block = 0; block < blocks; block += step)
+        for (int64_t first = 0; first < t.n_queries; first += score_tile) {
+            const int64_t left = t.n_queries - first;
+            attend_some<score_tile, Kv>(left < score_tile ? left : score_tile, blocks - block < step ? blocks - block : step, t,
+                                        first, block, state + first, out + first);
+        }
+    for (int64_t j = 0; j < t.n_queries; ++j)
+        for (int64_t i = 0; i < t.d; i += 16)
+            store_some(t.out[j] + i, div(load(out[j] + i), broadcast(state[j].total)), t.d - i);
 }
 
 void attend(const AttentionTask& t) {
@@ -308,11 +335,11 @@ template <class Kv>
 void score_over(const AttentionTask& t) {
     for (int64_t j = 0; j < t.n_queries; ++j)
         for (int64_t start = 0; start < t.visible[j]; start += kv_block) {
-            V score[1][2];
-            score_block<1>(t.q + j, static_cast<const Kv*>(t.k_blocks[start / kv_block]), t.d, broadcast(t.scale), score);
+            V score[1][1][2];
+            score_blocks<1, 1, Kv>(t.q + j, t.k_blocks + start / kv_block, t.d, broadcast(t.scale), score);
             const int64_t left = t.visible[j] - start;
-            store_some(t.out[j] + start, score[0][0], left);
-            if (left > 16) store_some(t.out[j] + start + 16, score[0][1], left - 16);
+            store_some(t.out[j] + start, score[0][0][0], left);
+            if (left > 16) store_some(t.out[j] + start + 16, score[0][0][1], left - 16);
         }
 }
 

@@ -159,6 +159,9 @@ TEST(attention_gives_the_bits_of_the_specification) {
                 compare_attention(*fast, type, d, {63, 64, 65}, 3);
                 compare_attention(*fast, type, d, {157, 158, 159, 160}, 4);
                 compare_attention(*fast, type, d, {7, 7, 7, 160}, 5);
+                compare_attention(*fast, type, d, {160}, 5);
+                compare_attention(*fast, type, d, {97, 130, 31, 64, 65, 66}, 5);
+                compare_attention(*fast, type, d, {153, 154, 155, 156, 157, 158, 159, 160}, 5);
             }
 }
 
