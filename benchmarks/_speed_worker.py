@@ -39,6 +39,16 @@ def adapter_of(lm: Any, rank: int) -> Any:
     return Adapter("random", rank, rank, 1.0, targets)
 
 
+def parameters_of_blocks(config: Any) -> int:
+    """Values of the matrices that every token of a prompt is multiplied with."""
+    from pophood.config import tensor_shapes
+
+    shapes = tensor_shapes(config).items()
+    return sum(
+        shape[0] * shape[1] for name, shape in shapes if name.startswith("blocks.") and len(shape) == 2
+    )
+
+
 class Ours:
     """pophood, as a program that uses the library runs it."""
 
@@ -54,6 +64,7 @@ class Ours:
             "threads": engine.threads,
             "weight_bytes": engine.weight_bytes,
             "adapter_bytes": sum(4 * one.n_params for one in chosen),
+            "operations": 2 * parameters_of_blocks(self.lm.config),
         }
 
     def turn(self, prompt: list[int], steps: int) -> float:

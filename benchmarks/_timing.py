@@ -46,7 +46,7 @@ def paired_ratio(figures: dict[str, list[float]], a: str, b: str) -> dict[str, f
 
 def judged(ratio: dict[str, float], bar: float, aim: float, *, most: bool = False) -> dict[str, float | bool]:
     """A figure with its bar and aim: it is met if the median is at least the bar, or at most with `most`."""
-    met = ratio["median"] <= bar if most else ratio["median"] >= bar
+    met = bool(ratio["median"] <= bar if most else ratio["median"] >= bar)
     return ratio | {"bar": bar, "aim": aim, "at_most": most, "met": met}
 
 
@@ -63,11 +63,13 @@ def report(name: str, unit: str, figures: dict[str, list[float]], **facts: objec
     print(f"\n{name} ({unit})")
     for work, values in figures.items():
         s = summary(values)
-        print(f"  {work:34} median {s['median']:10.2f}   min {s['min']:10.2f}   max {s['max']:10.2f}")
+        print(f"  {work:34} median {s['median']:10.5g}   min {s['min']:10.5g}   max {s['max']:10.5g}")
     for fact, value in facts.items():
         if isinstance(value, dict) and fact in ("bars", "ratios"):
             for what, ratio in value.items():
                 print(f"  {what}: {verdict(ratio)}")
+        elif isinstance(value, dict) and "median" in value:
+            print(f"  {fact}: {verdict(value)}")
         else:
             print(f"  {fact}: {value}")
     machine = description()

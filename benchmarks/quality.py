@@ -134,7 +134,7 @@ def log_softmax(logits: Floats) -> NDArray[np.float64]:
 
 def single(value: float) -> dict[str, float]:
     """A figure without a spread, since the numbers do not change from run to run."""
-    return {"median": value, "min": value, "max": value}
+    return {"median": float(value), "min": float(value), "max": float(value)}
 
 
 def compare(name: str, folder: Path, bars: dict[str, Any]) -> dict[str, list[float]]:

@@ -21,9 +21,11 @@ from _sides import Side
 from _timing import interleaved, judged, paired_ratio, report, summary
 
 from pophood import hub
-from pophood.model.engine import read_bandwidth
+from pophood.model.engine import multiply_rate, read_bandwidth
 
 WORKS = {"decode": (16, 128), "decode at 800": (800, 128), "prefill": (512, 0)}  # prompt, steps
+DECODE_CEILING = "ceiling (bandwidth / weights)"
+PREFILL_CEILING = "ceiling (8-bit products)"
 Pair = tuple[float, float]  # bar and aim of a ratio
 Figures = dict[str, list[float]]
 
@@ -80,12 +82,17 @@ def compare(name: str, row: Comparison, rounds: int, threads: int) -> None:
     ik = row.for_ik() if row.for_ik is not None and ik_folder() else None
     commit = ik_commit(ik) if ik else None
     bandwidth: list[float] = []
+    products: list[float] = []
 
-    def ceiling() -> float:
+    def memory_ceiling() -> float:
         bandwidth.append(read_bandwidth(threads, rounds=10))
         return bandwidth[-1] / float(ours.ready["weight_bytes"])
 
-    works = {"ceiling (bandwidth / weights)": ceiling}
+    def product_ceiling() -> float:
+        products.append(multiply_rate(threads))
+        return products[-1] / float(ours.ready["operations"])
+
+    works = {DECODE_CEILING: memory_ceiling, PREFILL_CEILING: product_ceiling}
     for work, (prompt, steps) in WORKS.items():
         works[f"pophood {work}"] = ours.turn(prompt, steps)
         works[f"llama.cpp {work}"] = theirs.turn(prompt, steps)
@@ -107,7 +114,9 @@ def compare(name: str, row: Comparison, rounds: int, threads: int) -> None:
         threads=threads,
         isa=ours.ready["isa"],
         bandwidth_gb_per_s=round(summary(bandwidth)["median"] / 1e9, 1),
-        share_of_bandwidth=paired_ratio(figures, "pophood decode", "ceiling (bandwidth / weights)"),
+        int8_tops=round(summary(products)["median"] / 1e12, 2),
+        share_of_bandwidth=paired_ratio(figures, "pophood decode", DECODE_CEILING),
+        share_of_int8_rate=paired_ratio(figures, "pophood prefill", PREFILL_CEILING),
         **facts,
     )
     ours.end()
