@@ -32,11 +32,14 @@ struct Group {
 template <class Weights, int T, int P>
 void dots(const Group<P>& group, I (&dot)[T][P]);
 
+constexpr int64_t prefetch_distance = 8192;  // bytes; 4096 is slower, 16384 not faster
+
 template <class Weights, int T, int P>
 inline void quantized_tile(const Matmul& m, int64_t token, int64_t panel) {
     const QuantizedRows& a = m.quantized;
     const int64_t panel_groups = m.panel_k / 32, bytes = m.panel_bytes;
     const int64_t last = m.first_group + m.k / 32;
+    constexpr int64_t group_bytes = Weights::bytes + (Weights::minimum ? 64 : 32);
     const uint8_t* start = static_cast<const uint8_t*>(m.panels) + panel * bytes;
     const uint16_t* scales[P];
     const uint8_t* weights[P];
@@ -54,10 +57,11 @@ inline void quantized_tile(const Matmul& m, int64_t token, int64_t panel) {
         for (int p = 0; p < P; ++p) now.weights[p] = weights[p] + g * Weights::bytes;
         now.x += g * 32;
         now.sums += g;
-        if (T == 1)
-            for (int p = 0; p < P; ++p)
-                for (int64_t line = 0; line < Weights::bytes; line += 64)
-                    prefetch(reinterpret_cast<const char*>(now.weights[p]) + 4096 + line);
+        if (token == 0)
+            for (int p = 0; p < P; ++p) {  // panels follow one another: the same share of all their bytes for every group
+                const char* ahead = reinterpret_cast<const char*>(start) + p * bytes + g * group_bytes + prefetch_distance;
+                for (int64_t line = 0; line < group_bytes; line += 64) prefetch(ahead + line);
+            }
         I dot[T][P];
         dots<Weights, T, P>(now, dot);
         for (int p = 0; p < P; ++p) {
