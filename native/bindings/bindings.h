@@ -1,6 +1,9 @@
-// The parts of the Python module that have their own file (small: declarations only).
+// What the files of the Python module share (small: a contract).
 #pragma once
 
 #include <nanobind/nanobind.h>
 
-void bind_training(nanobind::module_& m);
+#include "engine/engine.h"
+
+void bind_forward(nanobind::module_& m, nanobind::class_<pophood::Engine>& engine);
+void bind_training(nanobind::module_& training);

@@ -1,13 +1,10 @@
 // The Python module pophood._native: passes arrays to the engine and decides nothing. Only bindings/ includes Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
 #include <cstring>
-#include <optional>
 
 #include "bindings/bindings.h"
 #include "engine/engine.h"
@@ -19,23 +16,10 @@ using namespace pophood;
 
 namespace {
 
-using Ids = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Indices = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Floats = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Constants = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using TapArray = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
-using ReadingTuple = nb::typed<nb::tuple, int, int64_t, TapArray>;  // tap number, layer, array [N, ...] to fill
 using Tensor = nb::ndarray<nb::ro, nb::device::cpu>;
-
-// Any thread may set it; a forward pass that was given the flag stops within one block.
-struct CancelFlag {
-    std::atomic<bool> set{false};
-};
-
-bool on_main_thread() {
-    const nb::object threading = nb::module_::import_("threading");
-    return threading.attr("current_thread")().is(threading.attr("main_thread")());
-}
+using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ConstantBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 constexpr std::pair<const char*, WeightType> weight_types[] = {
     {"F32", WeightType::f32},   {"F16", WeightType::f16},   {"BF16", WeightType::bf16},
@@ -68,50 +52,32 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
     engine.set_tensor(name, view, quantize);
 }
 
-void add_adapter(Engine& engine, const std::string& matrix, const Constants& a, const Constants& b) {
+int64_t whole_positions(Engine& engine, int64_t bytes) {
+    if (bytes % engine.position_bytes() != 0) throw nb::value_error("the array does not hold whole positions");
+    return bytes / engine.position_bytes();
+}
+
+void set_adapter_pair(Engine& engine, int64_t adapter, const std::string& matrix, const Constants& a, const Constants& b) {
     const auto view = [](const Constants& array) -> TensorView {
         const auto rows = static_cast<int64_t>(array.shape(0)), cols = static_cast<int64_t>(array.shape(1));
         return {array.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}};
     };
     const TensorView view_a = view(a), view_b = view(b);
     nb::gil_scoped_release released;
-    engine.add_adapter(matrix, view_a, view_b);
+    engine.set_adapter_pair(adapter, matrix, view_a, view_b);
 }
 
-// The last dimension of the arrays of scores and pattern is the number of keys.
-void forward(Engine& engine, const Ids& tokens, const Indices& sequences, int output, const Indices& rows,
-             std::optional<Floats> out, const std::vector<ReadingTuple>& readings, CancelFlag* cancel) {
-    const auto n = static_cast<int64_t>(tokens.shape(0));
-    if (static_cast<int64_t>(sequences.shape(0)) != n) throw nb::value_error("one sequence per token is needed");
-    Request request{tokens.data(), sequences.data(), n, static_cast<Output>(output), rows.data(),
-                    static_cast<int64_t>(rows.shape(0)), out ? out->data() : nullptr, {}, nullptr};
-    const int64_t width = output == 1 ? engine.config().vocab_size : engine.config().n_embd;
-    if (output != 0 && (!out || static_cast<int64_t>(out->shape(0)) != request.n_rows ||
-                        static_cast<int64_t>(out->shape(1)) != width))
-        throw nb::value_error("the output array has the wrong shape");
-    for (const ReadingTuple& reading : readings) {
-        const auto values = nb::cast<TapArray>(reading[2]);
-        const auto tap = static_cast<Tap>(nb::cast<int>(reading[0]));
-        const int64_t keys = values.ndim() ? static_cast<int64_t>(values.shape(values.ndim() - 1)) : 0;
-        if (static_cast<int64_t>(values.size()) != n * engine.tap_width(tap, keys))
-            throw nb::value_error("a tap's array has the wrong shape");
-        request.readings.push_back({tap, nb::cast<int64_t>(reading[1]), values.data(), keys});
-    }
-    const bool signals = on_main_thread();
-    bool interrupted = false;
-    request.stop = [&] {
-        if (cancel && cancel->set.load(std::memory_order_relaxed)) return true;
-        if (!signals) return false;
-        nb::gil_scoped_acquire acquired;
-        return interrupted = PyErr_CheckSignals() != 0;
-    };
-    try {
-        nb::gil_scoped_release released;
-        engine.forward(request);
-    } catch (const Stopped&) {
-        if (interrupted) throw nb::python_error();
-        throw;
-    }
+// The keys and values of the first positions of a sequence, in the layout of kv_cache.h.
+void export_kv(Engine& engine, int64_t sequence, Bytes out) {
+    const int64_t positions = whole_positions(engine, static_cast<int64_t>(out.shape(0)));
+    nb::gil_scoped_release released;
+    engine.export_kv(sequence, positions, out.data());
+}
+
+int64_t import_kv(Engine& engine, const std::vector<int64_t>& adapters, const ConstantBytes& data) {
+    const int64_t positions = whole_positions(engine, static_cast<int64_t>(data.shape(0)));
+    nb::gil_scoped_release released;
+    return engine.import_kv(adapters, positions, data.data());
 }
 
 nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
@@ -144,7 +110,8 @@ void bind_engine(nb::module_& m) {
     // A call that waits for the engine's lock releases the GIL, which the running forward pass needs to check for signals.
     const nb::call_guard<nb::gil_scoped_release> unlocked;
     const auto sequence = nb::arg("sequence");
-    nb::class_<Engine>(m, "Engine")
+    nb::class_<Engine> engine(m, "Engine");
+    engine
         .def("__init__",
              [](Engine* self, const Config& config, int threads, const std::string& isa) {
                  const Kernels* kernels = choose_kernels(isa.c_str());
@@ -159,17 +126,20 @@ void bind_engine(nb::module_& m) {
         .def("set_threads", &Engine::set_threads, nb::arg("threads"), unlocked)
         .def("set_kv_type", [](Engine& engine, const std::string& type) { engine.set_kv_type(type_named(type)); },
              nb::arg("type"))
-        .def("add_adapter", add_adapter, nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
-        .def("clear_adapters", &Engine::clear_adapters, unlocked)
-        .def("forward", forward, nb::arg("tokens"), nb::arg("sequences"), nb::arg("output"), nb::arg("rows"),
-             nb::arg("out").none(), nb::arg("readings"), nb::arg("cancel").none())
-        .def("create", &Engine::create, unlocked)
+        .def("create_adapter", &Engine::create_adapter, unlocked)
+        .def("set_adapter_pair", set_adapter_pair, nb::arg("adapter"), nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
+        .def("drop_adapter", &Engine::drop_adapter, nb::arg("adapter"), unlocked)
+        .def("create", &Engine::create, nb::arg("adapters"), unlocked)
+        .def("export_kv", export_kv, sequence, nb::arg("out"))
+        .def("import_kv", import_kv, nb::arg("adapters"), nb::arg("data"))
+        .def("position_bytes", &Engine::position_bytes, unlocked)
         .def("fork", &Engine::fork, sequence, unlocked)
         .def("truncate", &Engine::truncate, sequence, nb::arg("length"), unlocked)
         .def("drop", &Engine::drop, sequence, unlocked)
         .def("length", &Engine::length, sequence, unlocked)
         .def("cache_bytes", &Engine::cache_bytes, unlocked)
         .def_prop_ro("facts", facts);
+    bind_forward(m, engine);
 }
 
 }  // namespace
@@ -180,12 +150,6 @@ NB_MODULE(_native, m) {
 
     nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);
     nb::exception<NotFinite>(m, "NotFinite", PyExc_RuntimeError);
-
-    nb::class_<CancelFlag>(m, "CancelFlag", "Stops a forward pass within one block. Any thread may set it; clear() resets it.")
-        .def(nb::init<>())
-        .def("set", [](CancelFlag& flag) { flag.set = true; })
-        .def("clear", [](CancelFlag& flag) { flag.set = false; })
-        .def_prop_ro("is_set", [](const CancelFlag& flag) { return flag.set.load(); });
 
     bind_config(m);
     bind_engine(m);

@@ -5,14 +5,15 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
-#include <stdexcept>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "engine/kv_cache.h"
+#include "engine/request.h"
 #include "engine/weights.h"
 
 namespace pophood {
@@ -29,41 +30,6 @@ struct Config {
     std::vector<float> frequencies;  // RoPE: radians per position of each pair [D/2]; empty: learned positions
 };
 
-enum class Output : int { none = 0, logits = 1, hidden = 2 };  // hidden: after the final norm
-// The values that can be read, in order of execution. src/pophood/taps.py names them in the same order.
-enum class Tap : int {
-    embed_token, embed_position,
-    resid_pre, ln_1_normalized, ln_1, q, k, v, rot_q, rot_k, scores, pattern, z, result, attn_out,
-    resid_mid, ln_2_normalized, ln_2, mlp_pre, mlp_gate, mlp_up, mlp_post, mlp_out, resid_post,
-    final_norm_normalized, final_norm, logits,
-};
-
-struct Reading {  // copies one tap's values of every row to [N][tap_width]
-    Tap tap;
-    int64_t layer;  // 0 outside the blocks
-    float* out;
-    int64_t keys = 0;  // scores and pattern: positions per row, no fewer than the longest row attends to
-};
-
-struct Request {
-    const int32_t* tokens;      // [N]
-    const int64_t* sequences;   // [N]; rows of one sequence are adjacent and continue it
-    int64_t n;
-    Output output;
-    const int64_t* rows;        // the rows to output, ascending
-    int64_t n_rows;
-    float* out;                 // [n_rows][V] logits, or [n_rows][C] hidden
-    std::vector<Reading> readings;
-    std::function<bool()> stop;  // polled before every block; true ends the call
-};
-
-struct Stopped : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-struct NotFinite : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
 class Engine {
    public:
     Engine(const Config& config, int threads, const Kernels& kernels);
@@ -75,23 +41,29 @@ class Engine {
     void set_threads(int threads);            // from the next call on; no result depends on it
     void set_kv_type(WeightType type);  // of the keys and values: f32 (the default) or f16; drops all sequences
 
-    // LoRA: out += b (a x) for `matrix`, such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the scale.
-    // Several adapters add up. Adding and clearing drop all sequences.
-    void add_adapter(const std::string& matrix, const TensorView& a, const TensorView& b);
-    void clear_adapters();
+    // A LoRA adapter: out += b (a x) for a matrix such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the
+    // scale. It must be complete before a sequence is created with it. Sequences keep what they use after it is dropped.
+    int64_t create_adapter();
+    void set_adapter_pair(int64_t adapter, const std::string& matrix, const TensorView& a, const TensorView& b);
+    void drop_adapter(int64_t adapter);
 
     // Appends tokens to their sequences and computes the requested output. After a stop, an error or a NaN every sequence
-    // has its former length. A row's bits depend on that row's history only.
-    void forward(const Request& request);
+    // has its former length. A row's bits depend on that row's history only. Returns the sequences that were cancelled.
+    std::vector<int64_t> forward(const Request& request);
 
-    int64_t create();
+    // A sequence is computed with its adapters, which add up in this order; sequences with different ones share a batch.
+    int64_t create(const std::vector<int64_t>& adapters = {});
     int64_t fork(int64_t sequence);                       // shares all blocks, copies on write
     void truncate(int64_t sequence, int64_t length);      // keeps the first `length` positions
     void drop(int64_t sequence);
     int64_t length(int64_t sequence);
+    void export_kv(int64_t sequence, int64_t positions, void* out);           // kv_cache.h has the layout
+    int64_t import_kv(const std::vector<int64_t>& adapters, int64_t positions, const void* data);  // a new sequence
+    int64_t position_bytes();                             // of one position's keys and values
     int64_t cache_bytes();
     int64_t weight_bytes() const;
     int64_t tap_width(Tap tap, int64_t keys) const;       // floats per row
+    int64_t edit_width(const Edit& edit) const;           // floats per row that an edit changes
 
     const Config& config() const { return config_; }
     const Kernels& kernels() const { return kernels_; }
@@ -99,8 +71,10 @@ class Engine {
 
    private:
     struct Norm { Vector weight, bias; };
+    struct Linear { Matrix weight; Vector bias; size_t number = 0; };
     struct LoraPair { Matrix a, b; };
-    struct Linear { Matrix weight; Vector bias; std::vector<LoraPair> lora; };
+    using Adapter = std::vector<LoraPair>;  // by the number of a Linear; empty where it changes nothing
+    using Adapters = std::vector<std::shared_ptr<const Adapter>>;
     struct Projection { const Linear* linear; float* out; };  // out [N, rows of the matrix]
     struct Block {
         Norm ln_1, ln_2;
@@ -114,38 +88,71 @@ class Engine {
     };
     struct Segment {  // the rows of one sequence within a request
         int64_t sequence, first_row, rows, first_position;
+        const Adapters* adapters;
+    };
+    struct LoraProduct {  // b (a x) of one pair for some rows, added to the product with the pair's matrix
+        size_t product;       // index of that product in its round
+        Matmul b;
+        int64_t first_row;
     };
 
     void add_slot(const std::string& name, Matrix* matrix, Vector* vector, std::vector<int64_t> shape) {
         slots_[name] = {matrix, vector, std::move(shape)};
     }
-    std::vector<Segment> plan(const Request& request) const;
+    using Segments = std::vector<Segment>;
+    Segments plan(const Request& request) const;
+    void check(const Request& request, const Segments& segments) const;
     void reserve(int64_t rows);
-    void compute(const Request& request, const std::vector<Segment>& segments);
-    void embed(const Request& request, const std::vector<Segment>& segments);
+    void drop_all();
+    void compute(Request& request, Segments& segments);
+    void embed(const Request& request, const Segments& segments);
+    bool drop_cancelled(Request& request, Segments& segments);
     void norm(const Norm& norm, const float* x, float* out, int64_t rows);
-    void project(const float* x, int64_t rows, const std::vector<Projection>& projections);
+    void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
     Activations quantized(Activations input, int64_t k);
-    void matmul(const std::vector<Matmul>& products);
-    void rope_and_store(const Block& block, int64_t layer, const std::vector<Segment>& segments);
-    void attend(int64_t layer, const std::vector<Segment>& segments);
+    void matmul(const std::vector<Matmul>& products, const std::vector<LoraProduct>& lora = {});
+    void rope(const Block& block, const Segments& segments);
+    void store(int64_t layer, const Segments& segments);
+    void attend(int64_t layer, const Segments& segments);
     void activate(int64_t rows);
     void add(float* x, const float* y, int64_t rows);
+
+    // outputs.cpp
     void output(const Request& request);
+    void summarize(const Request& request, const float* hidden);
+    void summarize_rows(const Summary& summary, int64_t first, int64_t rows, const float* logits) const;
+    const Matrix& output_matrix() const { return config_.tied_output ? token_embedding_ : output_matrix_; }
     float attention_scale() const { return 1.0f / std::sqrt(static_cast<float>(config_.head_dim)); }
 
-    // parameters.cpp
-    void add_lora(const Linear& linear, const float* x, int64_t rows, float* out);
+    // adapters.cpp
+    Adapters adapters_of(const std::vector<int64_t>& numbers) const;
+    std::vector<LoraProduct> lora_products(const float* x, const Segments& segments,
+                                           const std::vector<Projection>& projections);
+    void add_lora(const LoraProduct& lora, const Matmul& product, int64_t first, int64_t last, int worker);
+
+    // edits.cpp
+    bool edited(const Request& request, Tap tap, int64_t layer) const;
+    void edit(const Request& request, Tap tap, int64_t layer, float* values) const;
+    void edit_logits(const Request& request, int64_t first, int64_t rows, float* values) const;
+    void normalize(const Request& request, Tap tap, int64_t layer, const Norm& norm, const float* x, float* out);
+    void edit_attention(const Request& request, int64_t layer, const Segments& segments);
+    void edit_result(const Request& request, int64_t layer, const Segments& segments, float* attn_out);
+    void activate(const Request& request, int64_t layer);
+    void edit_attention_row(const Request& request, Tap tap, int64_t layer, int64_t row, int64_t head, float* values,
+                            int64_t visible) const;
 
     // taps.cpp
     const Reading* find_reading(const Request& request, Tap tap, int64_t layer) const;
     void read(const Request& request, Tap tap, int64_t layer, const float* values) const;
     void read_normalized(const Request& request, Tap tap, int64_t layer, const float* x);
-    void read_attention(const Request& request, int64_t layer, const std::vector<Segment>& segments);
-    void softmax(const float* scores, float* weights, int64_t visible, int64_t keys) const;
-    void read_result(const Request& request, int64_t layer);
-    void read_quantized_result(const Matrix& matrix, const Activations& z, float* out);
+    void read_attention(const Request& request, int64_t layer, const Segments& segments);
+    void attention_row(const Request& request, int64_t layer, const Segment& segment, int64_t row, int64_t head,
+                       float* scores, float* pattern) const;
+    void softmax(const float* scores, float* weights, int64_t visible) const;
+    void read_result(const Request& request, int64_t layer, const Segments& segments);
+    void results(int64_t layer, int64_t rows, const Segments& segments, float* out);
+    void quantized_results(const Matrix& matrix, const Activations& z, float* out);
     void read_logits(const Request& request, const float* x);
 
     const Config config_;
@@ -160,10 +167,16 @@ class Engine {
     std::map<std::string, Slot> slots_;
     std::map<std::string, Linear*> linears_;
     size_t filled_ = 0;  // slots that have their tensor
+    std::map<int64_t, std::shared_ptr<Adapter>> adapters_;
+    std::map<int64_t, Adapters> sequence_adapters_;
+    int64_t next_adapter_ = 0;
+    std::set<int64_t> cancelled_;        // in the current call
+    std::vector<int64_t> output_rows_;   // of the current call, after sequences were cancelled
     // Activations of the current call, [N][...]. Their buffers grow and are kept for the next call.
     int64_t capacity_ = 0;
     AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;
-    std::vector<float> lora_hidden_, lora_out_;
+    std::vector<float> lora_hidden_, lora_out_, output_logits_;
+    int64_t lora_stride_ = 0;  // floats of lora_out_ per thread
     std::vector<float> cosines_, sines_;
     AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_offsets_;
 };

@@ -10,8 +10,7 @@
 
 namespace pophood {
 
-KvCache::KvCache(int64_t layers, int64_t kv_heads, int64_t d, const Kernels& kernels)
-    : kernels_(kernels), layers_(layers), kv_heads_(kv_heads), d_(d), d_padded_((d + 15) / 16 * 16) {
+KvCache::KvCache(std::vector<KvGeometry> layers, const Kernels& kernels) : kernels_(kernels), layers_(std::move(layers)) {
     set_type(WeightType::f32);
 }
 
@@ -24,9 +23,15 @@ void KvCache::set_type(WeightType type) {
     drop_all();
     free_spare_blocks();
     type_ = type;
-    head_bytes_ = kv_block * (d_padded_ + d_padded_) * size_of(type);
-    block_bytes_ = layers_ * kv_heads_ * head_bytes_;
+    layer_offsets_.clear();
+    block_bytes_ = 0;
+    for (size_t layer = 0; layer < layers_.size(); ++layer) {
+        layer_offsets_.push_back(block_bytes_);
+        block_bytes_ += layers_[layer].kv_heads * 2 * values_offset(static_cast<int64_t>(layer));
+    }
 }
+
+int64_t KvCache::values_offset(int64_t layer) const { return kv_block * geometry(layer).d_padded() * size_of(type_); }
 
 void KvCache::free_spare_blocks() {
     for (Block* block : spare_) {
@@ -97,18 +102,18 @@ void KvCache::extend(int64_t sequence, int64_t positions) {
 
 void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v) {
     const Sequence& s = at(sequence);
+    const int64_t d = geometry(layer).d, d_padded = geometry(layer).d_padded(), lane = position % kv_block;
     char* head = s.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, kv_head);
-    const int64_t lane = position % kv_block;
     if (type_ == WeightType::f32) {
-        float *keys = reinterpret_cast<float*>(head), *values = keys + kv_block * d_padded_;
-        for (int64_t i = 0; i < d_; ++i) keys[i * kv_block + lane] = k[i];
-        std::memcpy(values + lane * d_padded_, v, static_cast<size_t>(d_) * sizeof(float));
+        float *keys = reinterpret_cast<float*>(head), *values = keys + kv_block * d_padded;
+        for (int64_t i = 0; i < d; ++i) keys[i * kv_block + lane] = k[i];
+        std::memcpy(values + lane * d_padded, v, static_cast<size_t>(d) * sizeof(float));
         return;
     }
-    uint16_t *keys = reinterpret_cast<uint16_t*>(head), *values = keys + kv_block * d_padded_, key[max_head];
-    kernels_.to_half(key, k, d_);
-    for (int64_t i = 0; i < d_; ++i) keys[i * kv_block + lane] = key[i];
-    kernels_.to_half(values + lane * d_padded_, v, d_);
+    uint16_t *keys = reinterpret_cast<uint16_t*>(head), *values = keys + kv_block * d_padded, key[max_head];
+    kernels_.to_half(key, k, d);
+    for (int64_t i = 0; i < d; ++i) keys[i * kv_block + lane] = key[i];
+    kernels_.to_half(values + lane * d_padded, v, d);
 }
 
 void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const {
@@ -117,8 +122,58 @@ void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const voi
     for (size_t i = 0; i < s.blocks.size(); ++i) {
         const char* head = s.blocks[i]->data + offset;
         k[i] = head;
-        v[i] = head + head_bytes_ / 2;
+        v[i] = head + values_offset(layer);
     }
+}
+
+// ---- export and import ----
+
+// Calls copy(number in the block, stride between numbers, place in the array, count), all in bytes, for every key and value.
+template <class Copy>
+void KvCache::each_vector(const Sequence& sequence, int64_t positions, Copy copy) const {
+    const int64_t size = size_of(type_);
+    int64_t place = 0;
+    for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {
+        const KvGeometry& own = geometry(layer);
+        for (const bool values : {false, true})
+            for (int64_t head = 0; head < own.kv_heads; ++head)
+                for (int64_t position = 0; position < positions; ++position, place += own.d * size) {
+                    char* data = sequence.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, head);
+                    const int64_t lane = position % kv_block;
+                    if (values) copy(data + values_offset(layer) + lane * own.d_padded() * size, size, place, own.d);
+                    else copy(data + lane * size, kv_block * size, place, own.d);
+                }
+    }
+}
+
+int64_t KvCache::position_bytes() const {
+    int64_t numbers = 0;
+    for (const KvGeometry& layer : layers_) numbers += 2 * layer.kv_heads * layer.d;
+    return numbers * size_of(type_);
+}
+
+void KvCache::export_from(int64_t sequence, int64_t positions, void* out) const {
+    const Sequence& s = at(sequence);
+    if (positions < 0 || positions > s.length)
+        throw std::out_of_range("cannot export " + std::to_string(positions) + " positions: the sequence has " +
+                                std::to_string(s.length));
+    const int64_t size = size_of(type_);
+    each_vector(s, positions, [&](const char* data, int64_t stride, int64_t place, int64_t count) {
+        char* to = static_cast<char*>(out) + place;
+        for (int64_t i = 0; i < count; ++i)
+            std::memcpy(to + i * size, data + i * stride, static_cast<size_t>(size));
+    });
+}
+
+void KvCache::import_to(int64_t sequence, int64_t positions, const void* data) {
+    if (length(sequence) != 0) throw std::invalid_argument("keys and values are imported to an empty sequence");
+    extend(sequence, positions);
+    const int64_t size = size_of(type_);
+    each_vector(at(sequence), positions, [&](char* to, int64_t stride, int64_t place, int64_t count) {
+        const char* from = static_cast<const char*>(data) + place;
+        for (int64_t i = 0; i < count; ++i)
+            std::memcpy(to + i * stride, from + i * size, static_cast<size_t>(size));
+    });
 }
 
 int64_t KvCache::bytes() const { return n_blocks_ * block_bytes_; }

@@ -1,4 +1,4 @@
-// The engine's parameters: the slots for its tensors, and the LoRA pairs beside its matrices. See engine.h.
+// The engine's parameters: the slots for its tensors. See engine.h.
 #include "engine/engine.h"
 
 #include <algorithm>
@@ -16,7 +16,7 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     : config_(config),
       threads_(std::clamp(threads, 1, max_threads)),
       kernels_(kernels),
-      cache_(config.n_layer, config.n_kv_head, config.head_dim, kernels),
+      cache_(std::vector<KvGeometry>(static_cast<size_t>(config.n_layer), {config.n_kv_head, config.head_dim}), kernels),
       blocks_(static_cast<size_t>(config.n_layer)),
       scratch_(scratch_bytes(threads_)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;
@@ -25,6 +25,7 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     const auto linear = [&](const std::string& name, Linear& part, int64_t rows, int64_t cols, bool bias) {
         add_slot(name + ".weight", &part.weight, nullptr, {rows, cols});
         if (bias) add_slot(name + ".bias", nullptr, &part.bias, {rows});
+        part.number = linears_.size();
         linears_[name] = &part;
     };
     const auto norm = [&](const std::string& name, Norm& part) {
@@ -62,7 +63,7 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, bool 
     const std::vector<int64_t> shape(tensor.shape, tensor.shape + tensor.dimensions);
     if (shape != slot.shape) throw std::invalid_argument("wrong shape for " + name);
     const bool replaced = slot.matrix ? !slot.matrix->empty() : !slot.vector->empty();
-    if (replaced) cache_.drop_all();
+    if (replaced) drop_all();
     if (is_quantized(tensor.type) && (!slot.matrix || tensor.shape[1] % quant_group != 0))
         throw std::invalid_argument(name + " cannot be stored in blocks of 32");
     if (!slot.matrix) slot.vector->pack(tensor);
@@ -74,6 +75,7 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, bool 
 void Engine::set_kv_type(WeightType type) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (type != WeightType::f32 && type != WeightType::f16) throw std::invalid_argument("keys and values are f32 or f16");
+    drop_all();
     cache_.set_type(type);
 }
 
@@ -81,6 +83,11 @@ void Engine::set_threads(int threads) {
     const std::lock_guard lock(mutex_);
     threads_ = std::clamp(threads, 1, max_threads);
     scratch_ = AlignedBuffer(scratch_bytes(threads_));
+}
+
+void Engine::drop_all() {
+    cache_.drop_all();
+    sequence_adapters_.clear();
 }
 
 std::vector<std::string> Engine::missing_tensors() const {
@@ -94,41 +101,6 @@ int64_t Engine::weight_bytes() const {
     size_t bytes = 0;
     for (const auto& [name, slot] : slots_) bytes += slot.matrix ? slot.matrix->bytes() : slot.vector->bytes();
     return static_cast<int64_t>(bytes);
-}
-
-// ---- LoRA -----------------------------------------------------------------------------------------------------------
-
-void Engine::add_adapter(const std::string& matrix, const TensorView& a, const TensorView& b) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    const auto entry = linears_.find(matrix);
-    if (entry == linears_.end()) throw std::invalid_argument("no matrix is called " + matrix);
-    const std::vector<int64_t>& shape = slots_.at(matrix + ".weight").shape;
-    if (a.dimensions != 2 || b.dimensions != 2 || a.shape[0] != b.shape[1] || a.shape[1] != shape[1] || b.shape[0] != shape[0])
-        throw std::invalid_argument("an adapter's matrices do not fit " + matrix);
-    LoraPair pair;
-    pair.a.pack(a, threads_);
-    pair.b.pack(b, threads_);
-    entry->second->lora.push_back(std::move(pair));
-    cache_.drop_all();  // their keys and values were computed without this adapter
-}
-
-void Engine::clear_adapters() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [name, linear] : linears_) linear->lora.clear();
-    cache_.drop_all();
-}
-
-// out += b (a x), for every adapter of this layer
-void Engine::add_lora(const Linear& linear, const float* x, int64_t rows, float* out) {
-    const int64_t width = linear.weight.rows();
-    for (const LoraPair& pair : linear.lora) {
-        const int64_t rank = pair.a.rows();
-        lora_hidden_.resize(static_cast<size_t>(rows * rank));
-        lora_out_.resize(static_cast<size_t>(rows * width));
-        multiply(pair.a, x, rows, lora_hidden_.data());
-        multiply(pair.b, lora_hidden_.data(), rows, lora_out_.data());
-        kernels_.add(out, lora_out_.data(), rows * width);
-    }
 }
 
 }  // namespace pophood

@@ -41,83 +41,103 @@ void Engine::read_normalized(const Request& request, Tap tap, int64_t layer, con
 }
 
 // The engine never holds the scores or weights of a whole row (see attend in kernels.h), so they are computed again here:
-// the same products in the same order, then a softmax in two passes.
-void Engine::read_attention(const Request& request, int64_t layer, const std::vector<Segment>& segments) {
-    const Reading *scores = find_reading(request, Tap::scores, layer), *pattern = find_reading(request, Tap::pattern, layer);
-    if (!scores && !pattern) return;
-    const int64_t d = config_.head_dim, heads = config_.n_head, group = heads / config_.n_kv_head;
-    for (const Segment& segment : segments) {
-        const int64_t blocks = (segment.first_position + segment.rows + kv_block - 1) / kv_block;
-        parallel_for(threads_, heads, 1, [&](int64_t begin, int64_t end, int) {
-            std::vector<const void*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
-            for (int64_t head = begin; head < end; ++head) {
-                cache_.blocks(segment.sequence, layer, head / group, k.data(), v.data());
-                for (int64_t row = segment.first_row; row < segment.first_row + segment.rows; ++row) {
-                    const int64_t at = row * heads + head, visible = segment.first_position + row - segment.first_row + 1;
-                    const Reading& first = scores ? *scores : *pattern;
-                    float* raw = first.out + at * first.keys;
-                    AttentionTask task{};
-                    task.n_queries = 1;
-                    task.q[0] = q_.floats() + at * d;
-                    task.out[0] = raw;
-                    task.visible[0] = visible;
-                    task.kv_type = cache_.type();
-                    task.k_blocks = k.data();
-                    task.d = d;
-                    task.scale = attention_scale();
-                    kernels_.score(task);
-                    std::fill(raw + visible, raw + first.keys, minus_infinity);
-                    if (pattern) softmax(raw, pattern->out + at * pattern->keys, visible, pattern->keys);
-                }
-            }
-        });
-    }
+// the same products in the same order, then a softmax in two passes. scores and pattern: [visible], after edits.
+void Engine::attention_row(const Request& request, int64_t layer, const Segment& segment, int64_t row, int64_t head,
+                           float* scores, float* pattern) const {
+    const int64_t d = config_.head_dim, heads = config_.n_head, visible = segment.first_position + row - segment.first_row + 1;
+    const auto blocks = static_cast<size_t>((segment.first_position + segment.rows + kv_block - 1) / kv_block);
+    std::vector<const void*> k(blocks), v(blocks);
+    cache_.blocks(segment.sequence, layer, head * config_.n_kv_head / heads, k.data(), v.data());
+    AttentionTask task{};
+    task.n_queries = 1;
+    task.q[0] = q_.floats() + (row * heads + head) * d;
+    task.out[0] = scores;
+    task.visible[0] = visible;
+    task.kv_type = cache_.type();
+    task.k_blocks = k.data();
+    task.d = d;
+    task.scale = attention_scale();
+    kernels_.score(task);
+    edit_attention_row(request, Tap::scores, layer, row, head, scores, visible);
+    softmax(scores, pattern, visible);
+    edit_attention_row(request, Tap::pattern, layer, row, head, pattern, visible);
 }
 
-// weights = softmax(scores) over the visible positions and exactly 0 at the masked ones. `weights` may be `scores`.
-void Engine::softmax(const float* scores, float* weights, int64_t visible, int64_t keys) const {
+void Engine::read_attention(const Request& request, int64_t layer, const Segments& segments) {
+    const Reading *scores = find_reading(request, Tap::scores, layer), *pattern = find_reading(request, Tap::pattern, layer);
+    if (!scores && !pattern) return;
+    const int64_t heads = config_.n_head;
+    for (const Segment& segment : segments)
+        parallel_for(threads_, heads, 1, [&](int64_t begin, int64_t end, int) {
+            std::vector<float> row_scores(static_cast<size_t>(segment.first_position + segment.rows)), weights(row_scores.size());
+            const auto write = [&](const Reading* reading, const float* values, int64_t at, int64_t visible, float masked) {
+                if (!reading) return;
+                float* out = reading->out + at * reading->keys;
+                std::copy(values, values + visible, out);
+                std::fill(out + visible, out + reading->keys, masked);
+            };
+            for (int64_t head = begin; head < end; ++head)
+                for (int64_t i = 0; i < segment.rows; ++i) {
+                    const int64_t row = segment.first_row + i, visible = segment.first_position + i + 1;
+                    attention_row(request, layer, segment, row, head, row_scores.data(), weights.data());
+                    write(scores, row_scores.data(), row * heads + head, visible, minus_infinity);
+                    write(pattern, weights.data(), row * heads + head, visible, 0.0f);
+                }
+        });
+}
+
+// weights = softmax(scores) over the visible positions
+void Engine::softmax(const float* scores, float* weights, int64_t visible) const {
     const float highest = *std::max_element(scores, scores + visible);
     for (int64_t i = 0; i < visible; ++i) weights[i] = scores[i] - highest;
     kernels_.exponential(weights, visible);
     float total = 0.0f;
     for (int64_t i = 0; i < visible; ++i) total += weights[i];
     for (int64_t i = 0; i < visible; ++i) weights[i] /= total;
-    std::fill(weights + visible, weights + keys, 0.0f);
+}
+
+void Engine::read_result(const Request& request, int64_t layer, const Segments& segments) {
+    const Reading* reading = find_reading(request, Tap::result, layer);
+    if (!reading) return;
+    results(layer, request.n, segments, reading->out);
+    edit(request, Tap::result, layer, reading->out);
 }
 
 // Each head's contribution to attn.out: its z times its columns of the projection, without the bias. [N, H, C]
-void Engine::read_result(const Request& request, int64_t layer) {
-    const Reading* reading = find_reading(request, Tap::result, layer);
-    if (!reading) return;
+void Engine::results(int64_t layer, int64_t n, const Segments& segments, float* out) {
     const Linear& linear = blocks_[static_cast<size_t>(layer)].out;
-    const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, n = request.n;
-    const Activations input{z_.floats(), heads * d, n};
-    const auto columns_of = [&](const Matrix& matrix, int64_t head, float* out, int64_t out_stride) {
-        Activations part = input;
-        part.x += head * d;
-        return matrix.times_columns(head * d, d, part, out, out_stride);
+    const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head;
+    const auto columns_of = [&](const Matrix& matrix, Activations z, int64_t head, float* to, int64_t stride) {
+        z.x += head * d;
+        return matrix.times_columns(head * d, d, z, to, stride);
     };
-    if (linear.weight.quantized()) read_quantized_result(linear.weight, quantized(input, heads * d), reading->out);
+    const Activations input{z_.floats(), heads * d, n};
+    if (linear.weight.quantized()) quantized_results(linear.weight, quantized(input, heads * d), out);
     else {
         std::vector<Matmul> products;
         for (int64_t head = 0; head < heads; ++head)
-            products.push_back(columns_of(linear.weight, head, reading->out + head * c, heads * c));
+            products.push_back(columns_of(linear.weight, input, head, out + head * c, heads * c));
         matmul(products);
     }
-    for (const LoraPair& pair : linear.lora)
-        for (int64_t head = 0; head < heads; ++head) {
-            const int64_t rank = pair.a.rows();
-            lora_hidden_.resize(static_cast<size_t>(n * rank));
-            lora_out_.resize(static_cast<size_t>(n * c));
-            matmul({columns_of(pair.a, head, lora_hidden_.data(), rank)});
-            multiply(pair.b, lora_hidden_.data(), n, lora_out_.data());
-            for (int64_t row = 0; row < n; ++row)
-                kernels_.add(reading->out + (row * heads + head) * c, lora_out_.data() + row * c, c);
+    for (const Segment& segment : segments)
+        for (const auto& adapter : *segment.adapters) {
+            const LoraPair& pair = (*adapter)[linear.number];
+            if (pair.a.empty()) continue;
+            const int64_t rank = pair.a.rows(), rows = segment.rows;
+            lora_hidden_.resize(static_cast<size_t>(rows * rank));
+            lora_out_.resize(static_cast<size_t>(rows * c));
+            const Activations own{z_.floats() + segment.first_row * heads * d, heads * d, rows};
+            for (int64_t head = 0; head < heads; ++head) {
+                matmul({columns_of(pair.a, own, head, lora_hidden_.data(), rank)});
+                multiply(pair.b, lora_hidden_.data(), rows, lora_out_.data());
+                for (int64_t row = 0; row < rows; ++row)
+                    kernels_.add(out + ((segment.first_row + row) * heads + head) * c, lora_out_.data() + row * c, c);
+            }
         }
 }
 
 // A head's part of a quantised product: the groups that hold its features, with the integers of other heads set to zero.
-void Engine::read_quantized_result(const Matrix& matrix, const Activations& z, float* out) {
+void Engine::quantized_results(const Matrix& matrix, const Activations& z, float* out) {
     const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, groups = z.quantized.groups;
     std::vector<int8_t> values(static_cast<size_t>(z.m * groups * quant_group));
     std::vector<int32_t> sums(static_cast<size_t>(z.m * groups));
@@ -144,13 +164,12 @@ void Engine::read_quantized_result(const Matrix& matrix, const Activations& z, f
     }
 }
 
-// The logits of every row, whatever rows and output the request has.
-void Engine::read_logits(const Request& request, const float* x) {
+// The logits of every row, whatever rows and output the request has; h: [N, C] after the final norm.
+void Engine::read_logits(const Request& request, const float* h) {
     const Reading* reading = find_reading(request, Tap::logits, 0);
     if (!reading) return;
-    const Matrix& matrix = config_.tied_output ? token_embedding_ : output_matrix_;
-    norm(final_norm_, x, h_.floats(), request.n);
-    multiply(matrix, h_.floats(), request.n, reading->out);
+    multiply(output_matrix(), h, request.n, reading->out);
+    edit(request, Tap::logits, 0, reading->out);
 }
 
 }  // namespace pophood

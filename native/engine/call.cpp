@@ -1,0 +1,183 @@
+// The call around the forward pass: checks, memory, cancelled sequences; and the sequences' lives. See engine.h.
+#include <algorithm>
+#include <cstring>
+
+#include "engine/engine.h"
+
+namespace pophood {
+
+std::vector<int64_t> Engine::forward(const Request& original) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const Segments all = plan(original);
+    reserve(original.n);
+    cancelled_.clear();
+    const auto restore = [&](const Segment& segment) {
+        if (cache_.length(segment.sequence) > segment.first_position)
+            cache_.truncate(segment.sequence, segment.first_position);
+    };
+    try {
+        for (const Segment& segment : all) cache_.extend(segment.sequence, segment.rows);
+        Request request = original;
+        Segments segments = all;
+        compute(request, segments);
+    } catch (...) {
+        for (const Segment& segment : all) restore(segment);
+        throw;
+    }
+    for (const Segment& segment : all)
+        if (cancelled_.count(segment.sequence)) restore(segment);
+    return {cancelled_.begin(), cancelled_.end()};
+}
+
+// Moves the rows of x that go on over those of cancelled sequences; false if none goes on. Only x and the angles are live
+// between two blocks.
+bool Engine::drop_cancelled(Request& request, Segments& segments) {
+    const size_t before = cancelled_.size();
+    for (const Segment& segment : segments)
+        if (!cancelled_.count(segment.sequence) && request.cancelled(segment.sequence)) cancelled_.insert(segment.sequence);
+    if (std::all_of(segments.begin(), segments.end(), [&](const Segment& s) { return cancelled_.count(s.sequence) != 0; }))
+        return false;
+    if (cancelled_.size() == before || !request.readings.empty() || !request.edits.empty()) return true;
+    const auto move = [](float* values, int64_t width, int64_t from, int64_t to, int64_t rows) {
+        std::memmove(values + to * width, values + from * width, static_cast<size_t>(rows * width) * sizeof(float));
+    };
+    std::vector<int64_t> place(static_cast<size_t>(request.n), 0);  // of every row; an output of a cancelled one reads row 0
+    Segments left;
+    int64_t n = 0;
+    for (Segment segment : segments) {
+        if (cancelled_.count(segment.sequence)) continue;
+        move(x_.floats(), config_.n_embd, segment.first_row, n, segment.rows);
+        const auto half = static_cast<int64_t>(config_.frequencies.size());
+        move(cosines_.data(), half, segment.first_row, n, segment.rows);
+        move(sines_.data(), half, segment.first_row, n, segment.rows);
+        for (int64_t i = 0; i < segment.rows; ++i) place[static_cast<size_t>(segment.first_row + i)] = n + i;
+        segment.first_row = n;
+        n += segment.rows;
+        left.push_back(segment);
+    }
+    std::vector<int64_t> rows;
+    for (int64_t i = 0; i < request.n_rows; ++i) rows.push_back(place[static_cast<size_t>(request.rows[i])]);
+    output_rows_ = std::move(rows);
+    request.rows = output_rows_.data();
+    request.n = n;
+    segments = std::move(left);
+    return true;
+}
+
+// Checks a request before anything changes and groups its rows by sequence.
+Engine::Segments Engine::plan(const Request& request) const {
+    Segments segments;
+    std::set<int64_t> sequences;
+    for (int64_t row = 0; row < request.n; ++row) {
+        if (request.tokens[row] < 0 || request.tokens[row] >= config_.vocab_size)
+            throw std::invalid_argument("token id " + std::to_string(request.tokens[row]) + " is outside 0.." +
+                                        std::to_string(config_.vocab_size - 1));
+        const int64_t sequence = request.sequences[row];
+        if (!segments.empty() && segments.back().sequence == sequence) {
+            ++segments.back().rows;
+            continue;
+        }
+        if (!sequences.insert(sequence).second)
+            throw std::invalid_argument("rows of sequence " + std::to_string(sequence) + " are not adjacent");
+        const int64_t length = cache_.length(sequence);
+        segments.push_back({sequence, row, 1, length, &sequence_adapters_.at(sequence)});
+    }
+    check(request, segments);
+    return segments;
+}
+
+void Engine::check(const Request& request, const Segments& segments) const {
+    int64_t longest = 0;
+    for (const Segment& segment : segments) longest = std::max(longest, segment.first_position + segment.rows);
+    if (longest > config_.n_positions)
+        throw std::length_error("sequence would have " + std::to_string(longest) + " positions; the context window holds " +
+                                std::to_string(config_.n_positions));
+    const auto attention = [](Tap tap) { return tap == Tap::scores || tap == Tap::pattern; };
+    for (const Reading& reading : request.readings)
+        if (attention(reading.tap) && reading.keys < longest) throw std::invalid_argument("a tap's array has too few keys");
+    for (const Edit& edit : request.edits) {
+        if (attention(edit.tap) && edit.keys < longest) throw std::invalid_argument("an edit's values have too few keys");
+        for (const int64_t row : edit.rows)
+            if (row < 0 || row >= request.n) throw std::invalid_argument("an edit's row is outside the request");
+    }
+    if (request.n_rows > request.n) throw std::invalid_argument("more output rows than rows");
+    for (int64_t i = 0; i < request.n_rows; ++i) {
+        if (request.rows[i] < 0 || request.rows[i] >= request.n)
+            throw std::invalid_argument("output row " + std::to_string(request.rows[i]) + " is outside the request");
+        const int32_t* target = request.summary.targets ? request.summary.targets + i : nullptr;
+        if (target && (*target < 0 || *target >= config_.vocab_size))
+            throw std::invalid_argument("token id " + std::to_string(*target) + " to score is outside the vocabulary");
+    }
+    if (filled_ != slots_.size()) throw std::logic_error("no weights for " + missing_tensors().front());
+}
+
+void Engine::reserve(int64_t rows) {
+    if (rows <= capacity_) return;
+    const auto resize = [&](AlignedBuffer& buffer, int64_t width) {
+        buffer = AlignedBuffer();  // frees the old memory first
+        buffer = AlignedBuffer(static_cast<size_t>(rows * width) * sizeof(float));
+    };
+    capacity_ = 0;
+    resize(x_, config_.n_embd);
+    resize(h_, config_.n_embd);
+    resize(q_, config_.n_head * config_.head_dim);
+    resize(k_, config_.n_kv_head * config_.head_dim);
+    resize(v_, config_.n_kv_head * config_.head_dim);
+    resize(z_, config_.n_head * config_.head_dim);
+    resize(up_, config_.n_inner);
+    if (config_.gated_mlp) resize(gate_, config_.n_inner);
+    capacity_ = rows;
+}
+
+int64_t Engine::create(const std::vector<int64_t>& adapters) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    Adapters used = adapters_of(adapters);
+    const int64_t sequence = cache_.create();
+    sequence_adapters_[sequence] = std::move(used);
+    return sequence;
+}
+int64_t Engine::fork(int64_t sequence) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const int64_t copy = cache_.fork(sequence);
+    sequence_adapters_[copy] = sequence_adapters_.at(sequence);
+    return copy;
+}
+int64_t Engine::import_kv(const std::vector<int64_t>& adapters, int64_t positions, const void* data) {
+    if (positions < 0 || positions > config_.n_positions) throw std::length_error("the context window is shorter than that");
+    const int64_t sequence = create(adapters);
+    try {
+        std::lock_guard<std::mutex> lock(mutex_);
+        cache_.import_to(sequence, positions, data);
+    } catch (...) {
+        drop(sequence);
+        throw;
+    }
+    return sequence;
+}
+void Engine::export_kv(int64_t sequence, int64_t positions, void* out) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cache_.export_from(sequence, positions, out);
+}
+int64_t Engine::position_bytes() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.position_bytes();
+}
+void Engine::truncate(int64_t sequence, int64_t length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cache_.truncate(sequence, length);
+}
+void Engine::drop(int64_t sequence) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cache_.drop(sequence);
+    sequence_adapters_.erase(sequence);
+}
+int64_t Engine::length(int64_t sequence) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.length(sequence);
+}
+int64_t Engine::cache_bytes() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.bytes();
+}
+
+}  // namespace pophood
