@@ -74,12 +74,14 @@ def test_looking_inside_sees_the_adapter(lm: pophood.LM) -> None:
     assert np.abs(trace["blocks.0.attn.q"] - lm.trace(TEXT)["blocks.0.attn.q"]).max() > 1e-3
 
 
-def test_new_adapters_drop_what_the_old_ones_computed(lm: pophood.LM) -> None:
-    sequence = lm.engine.new_sequence()
-    lm.engine.logits([(sequence, lm.tokenize(TEXT))])
+def test_a_sequence_keeps_the_adapters_that_it_began_with(lm: pophood.LM) -> None:
+    ids = lm.tokenize(TEXT)
+    sequence, other = lm.engine.new_sequence(), lm.engine.new_sequence()
+    expected = lm.engine.logits([(other, ids)])
+    lm.engine.use_adapters([(random_adapter(lm, 4), 1.0)])
+    assert np.array_equal(lm.engine.logits([(sequence, ids)]), expected)
+    assert not np.array_equal(lm.logits(TEXT)[-1], expected[0])
     lm.engine.use_adapters([])
-    with pytest.raises(IndexError):
-        lm.engine.length(sequence)
 
 
 def test_one_of_another_model_is_refused(lm: pophood.LM) -> None:

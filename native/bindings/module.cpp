@@ -110,8 +110,8 @@ void bind_engine(nb::module_& m) {
     // A call that waits for the engine's lock releases the GIL, which the running forward pass needs to check for signals.
     const nb::call_guard<nb::gil_scoped_release> unlocked;
     const auto sequence = nb::arg("sequence");
-    nb::class_<Engine> engine(m, "Engine");
-    engine
+    nb::class_<Engine> engine_class(m, "Engine");
+    engine_class
         .def("__init__",
              [](Engine* self, const Config& config, int threads, const std::string& isa) {
                  const Kernels* kernels = choose_kernels(isa.c_str());
@@ -139,7 +139,7 @@ void bind_engine(nb::module_& m) {
         .def("length", &Engine::length, sequence, unlocked)
         .def("cache_bytes", &Engine::cache_bytes, unlocked)
         .def_prop_ro("facts", facts);
-    bind_forward(m, engine);
+    bind_forward(m, engine_class);
 }
 
 }  // namespace

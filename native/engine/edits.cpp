@@ -110,7 +110,10 @@ void Engine::edit_attention(const Request& request, int64_t layer, const Segment
         if (edit.layer == layer && (edit.tap == Tap::scores || edit.tap == Tap::pattern))
             for (const int64_t row : edit.rows)
                 for (int64_t head = 0; head < config_.n_head; ++head)
-                    if (edit.head < 0 || edit.head == head) any = rows[static_cast<size_t>(row * config_.n_head + head)] = true;
+                    if (edit.head < 0 || edit.head == head) {
+                        rows[static_cast<size_t>(row * config_.n_head + head)] = 1;
+                        any = true;
+                    }
     if (!any) return;
     const int64_t d = config_.head_dim, heads = config_.n_head, group = heads / config_.n_kv_head;
     const int64_t d_padded = cache_.geometry(layer).d_padded(), size = size_of(cache_.type());

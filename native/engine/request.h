@@ -59,13 +59,13 @@ struct Request {
     const int64_t* rows;        // the rows to output, ascending
     int64_t n_rows;
     float* out;                 // [n_rows][V] logits, or [n_rows][C] hidden
-    std::vector<Reading> readings;
-    std::function<bool()> stop;  // polled before every block; true ends the call
-    Summary summary;
-    std::vector<Edit> edits;     // in the order in which they apply at a place
+    std::vector<Reading> readings{};
+    std::function<bool()> stop{};  // polled before every block; true ends the call
+    Summary summary{};
+    std::vector<Edit> edits{};     // in the order in which they apply at a place
     // Polled per sequence before every block; true ends that sequence alone: it gets its former length back, and its
     // outputs are undefined. Its rows are dropped at once, unless readings or edits refer to rows.
-    std::function<bool(int64_t sequence)> cancelled;
+    std::function<bool(int64_t sequence)> cancelled{};
 };
 
 struct Stopped : std::runtime_error {

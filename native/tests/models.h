@@ -70,6 +70,16 @@ inline std::vector<float> logits(Engine& engine, const std::vector<Row>& rows, s
     return out;
 }
 
+// Creates an adapter of one matrix; a: [rank, inputs], b: [outputs, rank].
+inline int64_t add_adapter(Engine& engine, const std::string& matrix, const std::vector<float>& a, const std::vector<float>& b,
+                           int64_t rank) {
+    const int64_t inputs = static_cast<int64_t>(a.size()) / rank, outputs = static_cast<int64_t>(b.size()) / rank;
+    const int64_t adapter = engine.create_adapter();
+    engine.set_adapter_pair(adapter, matrix, {a.data(), WeightType::f32, 2, {rank, inputs}, {inputs * 4, 4}},
+                            {b.data(), WeightType::f32, 2, {outputs, rank}, {rank * 4, 4}});
+    return adapter;
+}
+
 inline std::vector<Row> text(int64_t sequence, int32_t n, int32_t seed = 3) {
     std::vector<Row> rows;
     for (int32_t i = 0; i < n; ++i) rows.push_back({sequence, (i * i * 7 + seed * 13 + i) % 97});

@@ -131,10 +131,9 @@ TEST(heads_parts_include_an_adapter_of_the_projection_alone) {  // no other adap
     const auto a = random.values(rank * inputs, 0.3f), b = random.values(c * rank, 0.3f);
     const Values plain = read_all(*make(config, 2), n);
     auto engine = make(config, 2);
-    engine->add_adapter("blocks.0.attn.out", {a.data(), WeightType::f32, 2, {rank, inputs}, {inputs * 4, 4}},
-                        {b.data(), WeightType::f32, 2, {c, rank}, {rank * 4, 4}});
+    const int64_t adapter = add_adapter(*engine, "blocks.0.attn.out", a, b, rank);
     std::vector<float> parts(static_cast<size_t>(n * heads * c)), whole(static_cast<size_t>(n * c)), total(whole.size());
-    logits(*engine, text(engine->create(), n), {{Tap::result, 0, parts.data()}, {Tap::attn_out, 0, whole.data()}});
+    logits(*engine, text(engine->create({adapter}), n), {{Tap::result, 0, parts.data()}, {Tap::attn_out, 0, whole.data()}});
     for (int64_t row = 0; row < n; ++row)
         for (int64_t head = 0; head < heads; ++head)
             for (int64_t i = 0; i < c; ++i)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
+from pophood.sampling import measures, ranked
 
 LETTERS = "abcdefgh"
 
@@ -64,6 +66,7 @@ class MockDecoder:
 
     def __init__(self, vocab_size: int = 16, context: int = 64) -> None:
         self.context = context
+        self.adapters: tuple[int, ...] = ()
         self.config = ModelConfig(
             architecture="mock",
             n_layer=1,
@@ -128,6 +131,17 @@ class MockDecoder:
         if len(self.calls) == self.nan_at:
             rows[-1, 0] = np.nan
         return rows
+
+    def summary(self, batch: Sequence[tuple[int, Sequence[int]]], k: int = 0, cancel: Any = None) -> Any:
+        rows = self.logits(batch, cancel)
+        ids = np.stack([ranked(row, k) for row in rows]).astype(np.int32)
+        both = np.array([measures(row) for row in rows])
+        logits = np.take_along_axis(rows, ids.astype(np.intp), axis=1)
+        return SimpleNamespace(ids=ids, logits=logits, log_mass=both[:, 0], entropy=both[:, 1])
+
+    def adapters_of(self, sequence: int) -> tuple[int, ...]:
+        self._of(sequence)
+        return self.adapters
 
     def _of(self, sequence: int) -> list[int]:
         if sequence not in self.sequences:

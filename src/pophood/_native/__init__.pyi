@@ -2,7 +2,7 @@
 The C++ engine, called by pophood.model.engine, and the training kernels, called by pophood.train.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy
@@ -16,17 +16,6 @@ class Stopped(RuntimeError):
 
 class NotFinite(RuntimeError):
     pass
-
-class CancelFlag:
-    """
-    Stops a forward pass within one block. Any thread may set it; clear() resets it.
-    """
-
-    def __init__(self) -> None: ...
-    def set(self) -> None: ...
-    def clear(self) -> None: ...
-    @property
-    def is_set(self) -> bool: ...
 
 class Config:
     def __init__(
@@ -60,8 +49,10 @@ class Engine:
     def missing_tensors(self) -> list[str]: ...
     def set_threads(self, threads: int) -> None: ...
     def set_kv_type(self, type: str) -> None: ...
-    def add_adapter(
+    def create_adapter(self) -> int: ...
+    def set_adapter_pair(
         self,
+        adapter: int,
         matrix: str,
         a: Annotated[
             NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
@@ -70,7 +61,26 @@ class Engine:
             NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
         ],
     ) -> None: ...
-    def clear_adapters(self) -> None: ...
+    def drop_adapter(self, adapter: int) -> None: ...
+    def create(self, adapters: Sequence[int]) -> int: ...
+    def export_kv(
+        self,
+        sequence: int,
+        out: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order="C", device="cpu")],
+    ) -> None: ...
+    def import_kv(
+        self,
+        adapters: Sequence[int],
+        data: Annotated[NDArray[numpy.uint8], dict(shape=(None,), order="C", device="cpu", writable=False)],
+    ) -> int: ...
+    def position_bytes(self) -> int: ...
+    def fork(self, sequence: int) -> int: ...
+    def truncate(self, sequence: int, length: int) -> None: ...
+    def drop(self, sequence: int) -> None: ...
+    def length(self, sequence: int) -> int: ...
+    def cache_bytes(self) -> int: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
     def forward(
         self,
         tokens: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)],
@@ -82,15 +92,56 @@ class Engine:
         out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")] | None,
         readings: Sequence[tuple[int, int, Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")]]],
         cancel: CancelFlag | None,
-    ) -> None: ...
-    def create(self) -> int: ...
-    def fork(self, sequence: int) -> int: ...
-    def truncate(self, sequence: int, length: int) -> None: ...
-    def drop(self, sequence: int) -> None: ...
-    def length(self, sequence: int) -> int: ...
-    def cache_bytes(self) -> int: ...
+        summary: Summary | None = None,
+        edits: Sequence[
+            tuple[
+                int,
+                int,
+                int,
+                int,
+                Annotated[NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)],
+                Annotated[
+                    NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+                ],
+                int,
+            ]
+        ] = [],
+        flags: Mapping[int, CancelFlag] = {},
+    ) -> list[int]: ...
+
+class CancelFlag:
+    """
+    Stops a forward pass within one block. Any thread may set it; clear() resets it.
+    """
+
+    def __init__(self) -> None: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
     @property
-    def facts(self) -> dict[str, Any]: ...
+    def is_set(self) -> bool: ...
+
+class Summary:
+    """
+    Arrays that a forward pass fills with the distribution of every output row.
+    """
+
+    def __init__(
+        self,
+        ids: Annotated[NDArray[numpy.int32], dict(shape=(None, None), order="C", device="cpu")],
+        logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")],
+        logsumexp: Annotated[NDArray[numpy.float64], dict(shape=(None,), order="C", device="cpu")],
+        entropy: Annotated[NDArray[numpy.float64], dict(shape=(None,), order="C", device="cpu")],
+        allowed: Annotated[
+            NDArray[numpy.uint32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ]
+        | None = None,
+        targets: Annotated[NDArray[numpy.int32], dict(shape=(None,), order="C", device="cpu", writable=False)]
+        | None = None,
+        target_logits: Annotated[NDArray[numpy.float32], dict(shape=(None,), order="C", device="cpu")]
+        | None = None,
+        target_ranks: Annotated[NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu")]
+        | None = None,
+    ) -> None: ...
 
 def available_isa() -> str: ...
 def allow_spinning(allowed: bool) -> None: ...

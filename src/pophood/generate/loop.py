@@ -20,13 +20,14 @@ from pophood.errors import BadInput
 from pophood.generate.prefix import Decoder, PrefixCache
 from pophood.generate.settings import GenerateSettings, Truncation, fit
 from pophood.generate.stops import StopStrings
-from pophood.sampling import Choice, chain, draw_seed, measures, ranked
+from pophood.sampling import Choice, Likeliest, chain, draw_seed, measures, ranked
 from pophood.sampling.softmax import Floats
 from pophood.text.tokenizer import TextStream, Tokenizer
 
 Finish = Literal["stop", "length", "context", "stop_string"]
 Top = tuple[int, str, float, float]  # id, text, logit, probability
 
+MOST_LIKELIEST = 1_024  # beyond, a whole row is as cheap
 END_OF_TEXT = "<|endoftext|>"  # stands before every document that GPT-2 learned from, and for an empty prompt
 
 
@@ -116,6 +117,7 @@ class Run(Iterator[Token]):
         self._chain = chain(settings.sampling)
         self._stop_ids = frozenset(stops if settings.stop_ids is None else settings.stop_ids)
         self._forbidden = tuple(sorted(i for i in self._stop_ids if i < self._engine.config.vocab_size))
+        self._likeliest = self._count_likeliest()
         self._began = time.perf_counter()
         self._tokens = self._generate()
 
@@ -151,30 +153,48 @@ class Run(Iterator[Token]):
         finally:
             self._release()
 
-    def _prefill(self) -> list[Floats]:
-        """Compute the prompt once, fork it for every sample, and return the first row of logits of each."""
+    def _prefill(self) -> list[Floats | Likeliest]:
+        """Compute the prompt once, fork it for every sample, and return the first row of each."""
         ids, settings, began = self.prompt_ids, self.settings, time.perf_counter()
         if self._prefix is None:
             sequence = self._engine.new_sequence()
         else:
             sequence, self.reused = self._prefix.take(ids)
         self._samples = [self._sample(settings.first_sample, sequence)]
-        row = self._engine.logits([(sequence, ids[self.reused :])], cancel=self._cancel)[0]
+        row = self._rows([(sequence, ids[self.reused :])])[0]
         for number in range(settings.first_sample + 1, settings.first_sample + settings.samples):
             self._samples.append(self._sample(number, self._engine.fork(sequence)))
         self.timings.prefill_seconds = time.perf_counter() - began
         self.timings.prefill_tokens = len(ids) - self.reused
         return [row] * settings.samples
 
-    def _decode(self, live: list[_Sample]) -> list[Floats]:
-        """Feed every live sample its last token and return the next row of logits of each, [V]."""
+    def _decode(self, live: list[_Sample]) -> list[Floats | Likeliest]:
+        """Feed every live sample its last token and return the next row of each."""
         began = time.perf_counter()
-        batch = [(sample.sequence, sample.ids[-1:]) for sample in live]
-        rows = self._engine.logits(batch, cancel=self._cancel)
+        batch: list[tuple[int, Sequence[int]]] = [(sample.sequence, sample.ids[-1:]) for sample in live]
+        rows = self._rows(batch)
         self.timings.decode_seconds += time.perf_counter() - began
-        return list(rows)
+        return rows
 
-    def _next_token(self, sample: _Sample, row: Floats) -> Token:
+    def _count_likeliest(self) -> int | None:
+        """Return how many of each row's likeliest tokens the run needs; None if it needs whole rows."""
+        reach = self._chain.reach
+        if reach is None:
+            return None
+        forbidden = len(self._forbidden) if self.settings.sampling.min_tokens else 0
+        shown = self.settings.top if self.settings.details == "top" else 0
+        needed = min(max(reach + forbidden, shown), self._engine.config.vocab_size)
+        return needed if needed <= MOST_LIKELIEST else None
+
+    def _rows(self, batch: list[tuple[int, Sequence[int]]]) -> list[Floats | Likeliest]:
+        """Append tokens to sequences; return the logits [V] after the last of each, or the likeliest."""
+        if self._likeliest is None:
+            return list(self._engine.logits(batch, cancel=self._cancel))
+        found = self._engine.summary(batch, self._likeliest, cancel=self._cancel)
+        measured = zip(found.ids, found.logits, found.log_mass.tolist(), found.entropy.tolist(), strict=True)
+        return [Likeliest(*row) for row in measured]
+
+    def _next_token(self, sample: _Sample, row: Floats | Likeliest) -> Token:
         began = time.perf_counter()
         position = len(sample.ids)
         choice = self._chain.choose(
@@ -216,17 +236,17 @@ class Run(Iterator[Token]):
             self.finishes[sample.number] = sample.finish
         return text
 
-    def _record(self, sample: _Sample, row: Floats, choice: Choice, text: str, position: int) -> Token:
+    def _record(
+        self, sample: _Sample, row: Floats | Likeliest, choice: Choice, text: str, position: int
+    ) -> Token:
         probability = entropy = top = None
         if self.settings.details != "plain":
-            log_mass, entropy = measures(row)
+            log_mass, entropy = (row.log_mass, row.entropy) if isinstance(row, Likeliest) else measures(row)
             probability = math.exp(choice.logit - log_mass)
             if self.settings.details == "top":
-                likeliest = ranked(row, self.settings.top).tolist()
-                spell = self._tokenizer.token_text
-                logits = [float(row[i]) for i in likeliest]
                 top = tuple(
-                    (i, spell(i), x, math.exp(x - log_mass)) for i, x in zip(likeliest, logits, strict=True)
+                    (i, self._tokenizer.token_text(i), x, math.exp(x - log_mass))
+                    for i, x in _top(row, self.settings.top)
                 )
         return Token(
             id=choice.id,
@@ -290,6 +310,14 @@ def generate(
     why = engine.config.limited_by(engine.context)
     ids, truncation = fit(ids, engine.context, settings, tokenizer.start_ids, limited_by=why)
     return Run(engine, tokenizer, ids, truncation, settings, prefix, cancel)
+
+
+def _top(row: Floats | Likeliest, k: int) -> list[tuple[int, float]]:
+    """Return the ids and logits of the k likeliest tokens of a row."""
+    if isinstance(row, Likeliest):
+        return list(zip(row.ids[:k].tolist(), row.logits[:k].tolist(), strict=True))
+    places = ranked(row, k)
+    return list(zip(places.tolist(), row[places].tolist(), strict=True))
 
 
 def _start(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -12,6 +12,26 @@ from numpy.typing import NDArray
 from pophood.config import ModelConfig
 
 
+class Distribution(Protocol):
+    """The distribution of the next token in each of R rows, as `Decoder.summary` returns it."""
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The k likeliest tokens [R, k], the likeliest first, ties by ascending id."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Their logits, [R, k]."""
+
+    @property
+    def log_mass(self) -> NDArray[np.float64]:
+        """Log-sum-exp of all logits, [R]."""
+
+    @property
+    def entropy(self) -> NDArray[np.float64]:
+        """Entropy in nats, [R]."""
+
+
 class Decoder(Protocol):
     """A model that keeps sequences and appends tokens to them, such as `engine.Engine`.
 
@@ -29,6 +49,12 @@ class Decoder(Protocol):
 
     def fork(self, sequence: int, /) -> int: ...
 
+    @property
+    def adapters(self) -> tuple[int, ...]:
+        """The adapters that a new sequence is computed with."""
+
+    def adapters_of(self, sequence: int, /) -> tuple[int, ...]: ...
+
     def truncate(self, sequence: int, length: int, /) -> None: ...
 
     def drop(self, sequence: int, /) -> None: ...
@@ -37,6 +63,11 @@ class Decoder(Protocol):
 
     def logits(self, batch: Sequence[tuple[int, Sequence[int]]], cancel: Any = None) -> NDArray[np.float32]:
         """Append tokens to sequences; return the logits [len(batch), V] after the last token of each."""
+
+    def summary(
+        self, batch: Sequence[tuple[int, Sequence[int]]], k: int = 0, cancel: Any = None
+    ) -> Distribution:
+        """Append tokens to sequences; return the k likeliest tokens after the last token of each."""
 
 
 class PrefixCache:
@@ -66,8 +97,10 @@ class PrefixCache:
         if sequence is not None:
             shared = min(common_length(cached, ids), len(ids) - 1)
             with contextlib.suppress(IndexError):  # the engine has dropped it
-                self._engine.truncate(sequence, shared)
-                return sequence, shared
+                if self._engine.adapters_of(sequence) == self._engine.adapters:
+                    self._engine.truncate(sequence, shared)
+                    return sequence, shared
+                self._engine.drop(sequence)
         return self._engine.new_sequence(), 0
 
     def keep(self, sequence: int, ids: Sequence[int]) -> None:

@@ -25,8 +25,8 @@ class Edit:
     """A change of one tap, or of all taps that a wildcard matches, before later steps see its values.
 
     `value` is added, multiplied or put in place: a number, or an array with the tap's axes (docs/taps.md)
-    without "token", and without the head if `head` selects one; with one more axis in front it has a value per
-    position. `positions` count in each sequence from its beginning; None edits every token of the call.
+    without "token", and without the head if `head` selects one; with one more axis in front it has a value
+    per position. `positions` count in each sequence from its beginning; None edits every token of the call.
     `sequence` restricts the edit to one sequence of a batch. The default replaces by 0, which switches a head
     or a neuron off. Keys and values keep an edit's effect for later calls. Raises BadInput when it is used.
 
@@ -43,7 +43,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class PreparedEdit:
-    """One edit of one tap in one call: `place` [N] is the index in `values` of each row, -1 where it does not apply."""
+    """One edit of one tap in one call: `place` [N] is each row's index in `values`, -1 where none applies."""
 
     tap: Tap
     kind: int
@@ -69,7 +69,7 @@ def prepare(
     positions: NDArray[np.int64],
     keys: int,
 ) -> list[PreparedEdit]:
-    """Check edits against a model and a call: the sequence and position of each row [N], the longest sequence."""
+    """Check edits against a model and a call: each row's sequence and position [N], the longest sequence."""
     return [
         _prepared(edit, tap, sequences, positions, keys)
         for edit in edits
@@ -82,7 +82,9 @@ def _prepared(
 ) -> PreparedEdit:
     if edit.kind not in _KINDS:
         raise BadInput(f"an edit's kind is {edit.kind!r}; wanted one of {', '.join(_KINDS)}")
-    wanted = np.arange(positions.max() + 1) if edit.positions is None else np.asarray(edit.positions, np.int64)
+    wanted = (
+        np.arange(positions.max() + 1) if edit.positions is None else np.asarray(edit.positions, np.int64)
+    )
     if wanted.ndim != 1 or (len(wanted) and wanted.min() < 0):
         raise BadInput(f"an edit's positions are {edit.positions!r}; wanted a list of numbers from 0 on")
     place = np.full(int(max(positions.max(), wanted.max(initial=0))) + 1, -1, np.int64)
@@ -99,7 +101,7 @@ def _prepared(
 
 
 def _row_shape(edit: Edit, tap: Tap, keys: int) -> tuple[int, ...]:
-    """Return the shape of one row's value: the tap's axes without "token", and without the head if one is chosen."""
+    """Return the shape of one row's value: without "token", and without the head if one is chosen."""
     shape = tap.shape(1, keys)[1:]
     if edit.head is None:
         return shape
@@ -118,8 +120,8 @@ def _values(edit: Edit, tap: Tap, shape: tuple[int, ...], positions: int) -> NDA
         values = np.broadcast_to(given, whole)
     except ValueError:
         raise BadInput(
-            f"the value of an edit of {tap.name} has shape {given.shape}; wanted a number, {shape}, or one of "
-            f"these per position"
+            f"the value of an edit of {tap.name} has shape {given.shape}; "
+            f"wanted a number, {shape}, or one of these per position"
         ) from None
     rows = 1 if len(whole) == len(shape) else positions
     return np.ascontiguousarray(values.reshape(rows, -1))

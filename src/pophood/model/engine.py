@@ -6,20 +6,33 @@ token ids in and logits, hidden states and taps out. `sampling` chooses tokens, 
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pophood import _native, system
-from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+from pophood.model.call import (
+    Batch,
+    Forward,
+    Rows,
+    Summary,
+    arrays,
+    flatten,
+    new_summary,
+    positions,
+)
+from pophood.model.edits import Edit, prepare
+from pophood.model.machine import (
+    checked_threads,
+    forced_isa,
+    instruction_sets,
+    multiply_rate,
+    read_bandwidth,
+)
 from pophood.model.memory import (
     CHUNK,
     COMPUTED_BLOCKS,
@@ -29,18 +42,30 @@ from pophood.model.memory import (
     computed_type,
     plan_memory,
 )
+from pophood.model.sequences import Sequences
 from pophood.taps import Tap, match_taps
+
+__all__ = [
+    "Batch",
+    "CancelFlag",
+    "Edit",
+    "Engine",
+    "Forward",
+    "Rows",
+    "Summary",
+    "instruction_sets",
+    "multiply_rate",
+    "read_bandwidth",
+]
 
 _ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
 _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
     *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
     *("gated_mlp", "qkv_bias", "attn_out_bias", "mlp_bias", "qk_norm", "tied_output"),
 )
-_OUTPUTS = {"none": 0, "logits": 1, "hidden": 2}
+_OUTPUTS = {"none": 0, "logits": 1, "hidden": 2, "summary": 3}
 
 CancelFlag = _native.CancelFlag
-Batch = Sequence[tuple[int, Sequence[int]]]
-Rows = Literal["last", "all"]
 Taps = Sequence[str] | Sequence[Tap]  # patterns of `match_taps`, or what it returned
 
 
@@ -70,18 +95,7 @@ class MappedWeights(Protocol):
         """Take a tensor's part of the file out of memory."""
 
 
-OutputT = TypeVar("OutputT", NDArray[np.float32], None)
-
-
-@dataclass(frozen=True, slots=True)
-class Forward(Generic[OutputT]):
-    """The results of a pass: `output` [rows, V] or [rows, C], None for "none"; `taps`: name -> [N, ...]."""
-
-    output: OutputT
-    taps: dict[str, NDArray[np.float32]]
-
-
-class Engine:
+class Engine(Sequences):
     """A model's forward pass, with the keys and values of any number of sequences.
 
     `precision`: "auto" computes Q8_0, Q4_0 and Q4_1 blocks as they are stored, with activations quantised to
@@ -114,8 +128,8 @@ class Engine:
         self.precision = precision
         self.kv = kv
         self.context = _checked_context(config, context)
-        self.threads = _checked_threads(threads)
-        self._native = _native.Engine(_native_config(config, self.context), self.threads, _forced_isa())
+        self.threads = checked_threads(threads)
+        super().__init__(_native.Engine(_native_config(config, self.context), self.threads, forced_isa()))
         self.isa: str = self._native.facts["isa"]
 
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
@@ -157,56 +171,8 @@ class Engine:
 
     def use_threads(self, threads: int | None) -> None:
         """Compute with this many threads from now on (None: the machine's); no number depends on it."""
-        self.threads = _checked_threads(threads)
+        self.threads = checked_threads(threads)
         self._native.set_threads(self.threads)
-
-    def use_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
-        """Compute with these adapters, each scaled by its factor, instead of the present ones; [] clears.
-
-        The weights do not change. Every sequence is dropped, since another model computed its keys and
-        values. Raises BadInput for an adapter that does not fit.
-
-            engine.use_adapters([(adapter, 1.0)])
-        """
-        shapes = tensor_shapes(self.config)
-        for adapter, _ in adapters:
-            adapter.check(shapes)
-        self._native.clear_adapters()
-        for adapter, factor in adapters:
-            for name, (a, b) in adapter.targets.items():
-                scaled = b * np.float32(adapter.scale * factor)
-                self._native.add_adapter(name, np.ascontiguousarray(a), np.ascontiguousarray(scaled))
-
-    # ---- sequences ----
-
-    @contextmanager
-    def sequence(self) -> Iterator[int]:
-        """Create an empty sequence for the duration of a `with`, and drop it at the end."""
-        sequence = self.new_sequence()
-        try:
-            yield sequence
-        finally:
-            self.drop(sequence)
-
-    def new_sequence(self) -> int:
-        """Create an empty sequence, which lives until `drop`."""
-        return int(self._native.create())
-
-    def fork(self, sequence: int) -> int:
-        """Copy a sequence in O(1): both share keys and values until one of them grows."""
-        return int(self._native.fork(sequence))
-
-    def truncate(self, sequence: int, length: int) -> None:
-        """Remove everything after the first `length` positions."""
-        self._native.truncate(sequence, length)
-
-    def drop(self, sequence: int) -> None:
-        """Remove a sequence and free its memory."""
-        self._native.drop(sequence)
-
-    def length(self, sequence: int) -> int:
-        """Return the number of positions in a sequence."""
-        return int(self._native.length(sequence))
 
     @property
     def weight_bytes(self) -> int:
@@ -230,6 +196,29 @@ class Engine:
         """
         return self.forward(batch, rows=rows, cancel=cancel).output
 
+    def summary(
+        self,
+        batch: Batch,
+        k: int = 0,
+        cancel: CancelFlag | None = None,
+        *,
+        rows: Rows = "last",
+        allowed: NDArray[np.uint32] | None = None,
+        targets: Sequence[int] | None = None,
+    ) -> Summary:
+        """Append tokens to sequences; return the distribution of the next token, without rows of logits.
+
+        It has log-sum-exp, entropy and the `k` likeliest tokens of each output row; with `targets`, a token
+        per row, their logits and ranks too. `allowed` [rows, ceil(V / 32)] is a bitmask of the tokens that
+        take part, bit i % 32 of word i / 32. Raises as `logits`.
+
+            engine.summary([(sequence, [464])], k=5).ids       # [1, 5], the likeliest first
+        """
+        result: Summary = self._forward(
+            batch, "summary", rows, k=k, allowed=allowed, targets=targets, cancel=cancel
+        ).output
+        return result
+
     @overload
     def forward(
         self,
@@ -237,7 +226,9 @@ class Engine:
         *,
         output: Literal["none"],
         taps: Taps = ...,
+        edits: Sequence[Edit] = ...,
         cancel: CancelFlag | None = ...,
+        cancels: Mapping[int, CancelFlag] = ...,
         chunk: int = ...,
     ) -> Forward[None]: ...
 
@@ -249,7 +240,9 @@ class Engine:
         output: Literal["logits", "hidden"] = ...,
         rows: Rows = ...,
         taps: Taps = ...,
+        edits: Sequence[Edit] = ...,
         cancel: CancelFlag | None = ...,
+        cancels: Mapping[int, CancelFlag] = ...,
         chunk: int = ...,
     ) -> Forward[NDArray[np.float32]]: ...
 
@@ -260,7 +253,9 @@ class Engine:
         output: Literal["none", "logits", "hidden"] = "logits",
         rows: Rows = "last",
         taps: Taps = (),
+        edits: Sequence[Edit] = (),
         cancel: CancelFlag | None = None,
+        cancels: Mapping[int, CancelFlag] = {},
         chunk: int = CHUNK,
     ) -> Forward[Any]:
         """Append tokens to sequences and return the requested output and taps.
@@ -268,34 +263,67 @@ class Engine:
         `rows` selects the last token of each sequence or every token; "hidden" is [rows, C] after the final
         norm. `taps` are names or wildcards of read taps (`pophood.taps`), or what `match_taps` returned;
         their arrays cover all N tokens of the batch: [N, C], [N, H, D], ...; scores and pattern are [N, H,
-        longest sequence]. The size of a chunk does not change a bit of the results.
+        longest sequence]. `edits` change values in between, in their order. `cancels` holds flags that end
+        one sequence each, the others go on; `Forward.cancelled` names those, whose lengths are as before and
+        whose output is NaN. The size of a chunk does not change a bit of the results.
         """
-        tokens, sequences, selected = _flatten(self.config, batch, rows)
+        return self._forward(
+            batch, output, rows, taps=taps, edits=edits, cancel=cancel, cancels=cancels, chunk=chunk
+        )
+
+    def _forward(
+        self,
+        batch: Batch,
+        output: str,
+        rows: Rows,
+        *,
+        k: int = 0,
+        allowed: NDArray[np.uint32] | None = None,
+        targets: Sequence[int] | None = None,
+        taps: Taps = (),
+        edits: Sequence[Edit] = (),
+        cancel: CancelFlag | None = None,
+        cancels: Mapping[int, CancelFlag] = {},
+        chunk: int = CHUNK,
+    ) -> Forward[Any]:
+        tokens, sequences, selected = flatten(self.config, batch, rows)
         self._check_room(batch)
-        n, width = len(tokens), self.config.vocab_size if output == "logits" else self.config.n_embd
-        keys = max(self.length(sequence) + len(ids) for sequence, ids in batch)
+        n, before = len(tokens), {sequence: self.length(sequence) for sequence, _ in batch}
+        keys = max(before[sequence] + len(ids) for sequence, ids in batch)
         patterns = [tap for tap in taps if isinstance(tap, str)]
         matched = [tap for tap in taps if isinstance(tap, Tap)] or match_taps(self.config, patterns)
-        readings = dict(zip(matched, _arrays([tap.shape(n, keys) for tap in matched]), strict=True))
-        out = None if output == "none" else np.empty((len(selected), width), np.float32)
-        before = [(sequence, self.length(sequence)) for sequence, _ in batch]
+        readings = dict(zip(matched, arrays([tap.shape(n, keys) for tap in matched]), strict=True))
+        prepared = prepare(self.config, edits, sequences, positions(batch, before), keys) if edits else []
+        width = {"logits": self.config.vocab_size, "hidden": self.config.n_embd}.get(output)
+        out = None if width is None else np.empty((len(selected), width), np.float32)
+        summary = (
+            new_summary(self.config, len(selected), k, allowed, targets) if output == "summary" else None
+        )
+        cancelled: set[int] = set()
+        start = 0
         try:
-            for start in range(0, n, chunk):
+            while start < n:
                 stop = min(start + chunk, n)
                 first, last = np.searchsorted(selected, [start, stop])
-                self._native.forward(
-                    tokens[start:stop],
-                    sequences[start:stop],
-                    _OUTPUTS[output],
-                    selected[first:last] - start,
-                    None if out is None else out[first:last],
-                    [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
-                    cancel,
+                cancelled |= set(
+                    self._native.forward(
+                        tokens[start:stop],
+                        sequences[start:stop],
+                        _OUTPUTS[output],
+                        selected[first:last] - start,
+                        None if out is None else out[first:last],
+                        [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
+                        cancel,
+                        None if summary is None else summary.native(first, last),
+                        [part for edit in prepared if (part := edit.rows(start, stop)) is not None],
+                        dict(cancels),
+                    )
                 )
+                while stop < n and sequences[stop] in cancelled:  # the rest of one that was cancelled
+                    stop += 1
+                start = stop
         except BaseException as error:
-            for sequence, length in before:
-                if self.length(sequence) > length:
-                    self.truncate(sequence, length)
+            self._restore(before)
             if isinstance(error, _native.NotFinite):
                 raise EngineError(
                     f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
@@ -303,7 +331,19 @@ class Engine:
             if isinstance(error, _native.Stopped):
                 raise Cancelled("the forward pass was cancelled") from None
             raise
-        return Forward(out, {tap.name: values for tap, values in readings.items()})
+        self._restore({sequence: before[sequence] for sequence in cancelled})
+        ended = np.isin(sequences[selected], list(cancelled)) if cancelled else None
+        if out is not None and ended is not None:
+            out[ended] = np.nan
+        result = summary if summary is not None else out
+        return Forward(
+            result, {tap.name: values for tap, values in readings.items()}, tuple(sorted(cancelled))
+        )
+
+    def _restore(self, lengths: Mapping[int, int]) -> None:
+        for sequence, length in lengths.items():
+            if self.length(sequence) > length:
+                self.truncate(sequence, length)
 
     def _check_room(self, batch: Batch) -> None:
         for sequence, ids in batch:
@@ -311,41 +351,6 @@ class Engine:
                 raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
             if (total := self.length(sequence) + len(ids)) > self.context:
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
-
-
-def read_bandwidth(threads: int, size: int = 1 << 30, rounds: int = 10) -> float:
-    """Measure the bytes per second that some threads read: the best of `rounds` sums over `size` bytes."""
-    return float(_native.read_bandwidth(threads, size, rounds))
-
-
-def multiply_rate(threads: int, rounds: int = 10) -> float:
-    """Measure the operations per second of 8-bit products from the caches: the best of `rounds`.
-
-    A multiplication and an addition are two operations. `POPHOOD_ISA` forces an instruction set.
-    """
-    return float(_native.multiply_rate(threads, rounds, _forced_isa()))
-
-
-def instruction_sets() -> list[str]:
-    """Return the instruction sets that can run here, the fastest last: ["scalar", "avx2"]."""
-    return str(_native.available_isa()).split()
-
-
-def _forced_isa() -> str:
-    forced = os.environ.get("POPHOOD_ISA", "")
-    if forced and forced not in instruction_sets():
-        raise BadInput(f"POPHOOD_ISA={forced} cannot run here; there are: {', '.join(instruction_sets())}")
-    return forced
-
-
-def _checked_threads(threads: int | None) -> int:
-    """Return the number of threads; idle ones may spin only if each has a processor of its own."""
-    available = system.default_threads()
-    chosen = available if threads is None else threads
-    if chosen < 1:
-        raise BadInput(f"threads must be at least 1, got {chosen}")
-    _native.allow_spinning(chosen <= available)
-    return chosen
 
 
 def _checked_context(config: ModelConfig, context: int | None) -> int:
@@ -365,26 +370,6 @@ def _native_config(config: ModelConfig, context: int) -> _native.Config:
         activation=_ACTIVATIONS[config.activation],
         frequencies=[] if config.rope is None else config.rope.frequencies(config.head_dim).tolist(),
     )
-
-
-def _flatten(
-    config: ModelConfig, batch: Batch, rows: Rows
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the tokens [N], the sequence of each [N], and the indices of the output rows."""
-    lengths = [len(ids) for _, ids in batch]
-    tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
-    sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
-    if rows == "all":
-        return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
-    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
-
-
-def _arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
-    """Return arrays that share one allocation, which the system can then back with huge pages."""
-    sizes = [math.prod(shape) for shape in shapes]
-    arena = np.empty(sum(sizes), np.float32)
-    parts = np.split(arena, np.cumsum(sizes[:-1])) if sizes else []
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _gib(size: int) -> str:

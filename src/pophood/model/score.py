@@ -69,9 +69,13 @@ def score_ids(
     for start in range(0, len(ids), window - overlap):
         end = min(start + window, len(ids))
         first = max(1, overlap) if start else 1  # the window before scored the tokens below
-        for place, rows in logit_rows(engine, ids[start:end], first=first, cancel=cancel):
-            at = start + place
-            values[at : at + len(rows)] = log_softmax_at(rows, np.asarray(ids[at : at + len(rows)]))
+        with engine.sequence() as sequence:
+            if first > 1:
+                engine.forward([(sequence, ids[start : start + first - 1])], output="none", cancel=cancel)
+            if end - start > first:
+                read, targets = ids[start + first - 1 : end - 1], ids[start + first : end]
+                summary = engine.summary([(sequence, read)], cancel=cancel, rows="all", targets=targets)
+                values[start + first : end] = summary.target_log_probabilities
         if progress is not None:
             progress(end, len(ids))
         if end == len(ids):
@@ -106,8 +110,8 @@ def greedy(engine: Engine, prompts: Sequence[Sequence[int]], steps: int) -> Iter
         sequences = [stack.enter_context(engine.sequence()) for _ in prompts]
         fed: dict[int, Sequence[int]] = dict(enumerate(prompts))
         for _ in range(steps):
-            rows = engine.logits([(sequences[i], ids) for i, ids in fed.items()])
-            tokens = dict(zip(fed, rows.argmax(axis=1).tolist(), strict=True))
+            likeliest = engine.summary([(sequences[i], ids) for i, ids in fed.items()], k=1).ids[:, 0]
+            tokens = dict(zip(fed, likeliest.tolist(), strict=True))
             yield tokens
             if not tokens:
                 return

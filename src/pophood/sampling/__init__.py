@@ -2,7 +2,7 @@
 
 from pophood.sampling.penalties import breakers_of
 from pophood.sampling.randomness import draw_seed, philox4x64, uniforms
-from pophood.sampling.softmax import entropy, log_sum_exp, measures, ranked, weights
+from pophood.sampling.softmax import Likeliest, entropy, log_sum_exp, measures, ranked, weights
 from pophood.sampling.steps import Candidates, Chain, ChainStep, Choice, chain, draw, sample
 from pophood.sampling.suggestions import GGUF_NAMES, HF_NAMES, Suggestions, read_suggestions
 from pophood.sampling_settings import GREEDY, RANGES, SEED_LIMIT, STEPS, Range, SamplingSettings, parse_order
@@ -18,6 +18,7 @@ __all__ = [
     "Chain",
     "ChainStep",
     "Choice",
+    "Likeliest",
     "Range",
     "SamplingSettings",
     "Suggestions",

@@ -7,6 +7,7 @@ are; sums are float64.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ BLOCK = 512  # draws look at sums over blocks of this size first
 PIECE = 32 * BLOCK  # exponentials computed at a time: 64 KiB stay in cache and cause no page faults
 
 _LOWEST = np.finfo(np.float32).min
+
+
+@dataclass(frozen=True, slots=True)
+class Likeliest:
+    """A row of which only the k largest logits are held: their ids and values, the largest first, ties by id.
+
+    `log_mass` is the log-sum-exp and `entropy` the entropy of the whole row, in nats.
+    """
+
+    ids: NDArray[np.int32]
+    logits: Floats
+    log_mass: float
+    entropy: float
 
 
 def weights(logits: Floats) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput, EngineError
 from pophood.sampling import filters, penalties
 from pophood.sampling.randomness import uniforms
-from pophood.sampling.softmax import BLOCK, Floats, Ids, block_sums
+from pophood.sampling.softmax import BLOCK, Floats, Ids, Likeliest, block_sums
 from pophood.sampling_settings import RANGES, SamplingSettings
 
 _LARGEST = np.float32(1e37)  # the difference of two such numbers is still finite
@@ -98,22 +98,50 @@ class Chain:
         end = "greedy" if self.settings.greedy else "draw"
         return " -> ".join(["logits", *(step.words for step in self.steps), end])
 
+    @property
+    def reach(self) -> int | None:
+        """The number of likeliest tokens that the chain chooses from; None if it reads whole rows."""
+        if self.settings.greedy:
+            return None if self.steps else 1
+        return self.settings.top_k if self.steps and self.steps[0].name == "top_k" else None
+
     def candidates(
-        self, logits: Floats, history: Sequence[int], uniform: float = 0.0, forbidden: Sequence[int] = ()
+        self,
+        logits: Floats | Likeliest,
+        history: Sequence[int],
+        uniform: float = 0.0,
+        forbidden: Sequence[int] = (),
     ) -> Candidates:
-        """Run the steps on a row [V] and return the candidates left; `forbidden` ids are removed first."""
-        if forbidden:
-            logits = logits.copy()
-            logits[list(forbidden)] = -np.inf
-        left = Candidates(None, logits)
+        """Run the steps on a row and return the candidates left; `forbidden` ids are removed first.
+
+        The row is all logits [V], or the `reach` likeliest of those that are not forbidden, and more.
+        """
+        steps = self.steps
+        if isinstance(logits, Likeliest):
+            left = self._of_likeliest(logits, forbidden)
+            steps = steps[1:]  # top_k, if there is one
+        else:
+            if forbidden:
+                logits = logits.copy()
+                logits[list(forbidden)] = -np.inf
+            left = Candidates(None, logits)
         context = StepContext(history, uniform)
-        for step in self.steps:
+        for step in steps:
             left = step.apply(left, context)
         return left
 
+    def _of_likeliest(self, row: Likeliest, forbidden: Sequence[int]) -> Candidates:
+        ids, logits = row.ids, row.logits
+        if forbidden:
+            allowed = ~np.isin(ids, forbidden)
+            ids, logits = ids[allowed], logits[allowed]
+        ids, logits = ids[: self.reach], logits[: self.reach]
+        order = ids.argsort()
+        return Candidates(ids[order].astype(np.intp), logits[order])
+
     def choose(
         self,
-        logits: Floats,
+        logits: Floats | Likeliest,
         history: Sequence[int],
         *,
         seed: int,
@@ -121,18 +149,18 @@ class Chain:
         position: int,
         forbidden: Sequence[int] = (),
     ) -> Choice:
-        """Choose a token from logits [V] after the tokens `history`.
+        """Choose a token from a row, as in `candidates`, after the tokens `history`.
 
         `position` is the token's index in the whole text, so that a text continued later draws the same
         tokens as one long run. Raises EngineError for logits that are not finite, BadInput when no token is
         left.
         """
-        largest = logits.max()
-        if not math.isfinite(largest):
-            raise _not_numbers(logits, position)
+        row = logits.logits if isinstance(logits, Likeliest) else logits
+        if not math.isfinite(row.max()):
+            raise _not_numbers(row, position)
         number, uniform = (0.0, 0.0) if self.settings.greedy else uniforms(seed, sample, position)
         left = self.candidates(logits, history, uniform, forbidden)
-        if left.logits.max() == -np.inf:
+        if left.logits.max(initial=-np.inf) == -np.inf:
             raise BadInput("every token is forbidden by logit_bias or min_tokens; allow at least one")
         if self.settings.greedy:
             place, probability, count = int(np.argmax(left.logits)), 1.0, 1
@@ -140,7 +168,8 @@ class Chain:
             place, probability = draw(left.logits, number)
             count = int(np.count_nonzero(left.logits > -np.inf))
         token = place if left.ids is None else int(left.ids[place])
-        return Choice(token, float(logits[token]), probability, count)
+        at = int((logits.ids == token).argmax()) if isinstance(logits, Likeliest) else token
+        return Choice(token, float(row[at]), probability, count)
 
 
 def sample(

@@ -1,0 +1,146 @@
+"""The arrays that go into a forward pass, and what comes out: outputs, taps, summaries, keys and values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood import _native
+from pophood.config import ModelConfig
+from pophood.errors import BadInput
+
+Batch = Sequence[tuple[int, Sequence[int]]]  # a sequence and the tokens that continue it
+Rows = Literal["last", "all"]
+OutputT = TypeVar("OutputT")
+
+
+def positions(batch: Batch, before: Mapping[int, int]) -> NDArray[np.int64]:
+    """Return the position of each row in its sequence, [N]."""
+    return np.concatenate([before[sequence] + np.arange(len(ids)) for sequence, ids in batch])
+
+
+def flatten(
+    config: ModelConfig, batch: Batch, rows: Rows
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tokens [N], the sequence of each [N], and the indices of the output rows."""
+    lengths = [len(ids) for _, ids in batch]
+    tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
+    sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
+    if rows == "all":
+        return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
+    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
+
+
+def arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
+    """Return arrays that share one allocation, which the system can then back with huge pages."""
+    sizes = [math.prod(shape) for shape in shapes]
+    arena = np.empty(sum(sizes), np.float32)
+    parts = np.split(arena, np.cumsum(sizes[:-1])) if sizes else []
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward(Generic[OutputT]):
+    """The results of a pass: `output` [rows, V] or [rows, C], None for "none"; `taps`: name -> [N, ...].
+
+    `cancelled` are the sequences that their own flags ended.
+    """
+
+    output: OutputT
+    taps: dict[str, NDArray[np.float32]]
+    cancelled: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The distribution softmax(logits) of R rows over the tokens that are allowed.
+
+    `ids` and `logits` [R, k] are the likeliest tokens, the likeliest first, ties by ascending id; where fewer
+    are allowed, -1 and -inf. `log_mass` [R] is log-sum-exp and `entropy` [R] the entropy, in nats.
+    `target_logits` and `target_ranks` [R] belong to the targets that were asked for; rank 1 is the likeliest.
+    """
+
+    ids: NDArray[np.int32]
+    logits: NDArray[np.float32]
+    log_mass: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+    target_logits: NDArray[np.float32] | None = None
+    target_ranks: NDArray[np.int64] | None = None
+    _allowed: NDArray[np.uint32] | None = None
+    _targets: NDArray[np.int32] | None = None
+
+    @property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """Log-probabilities of `ids` in nats, [R, k]."""
+        return self.logits - self.log_mass[:, None]
+
+    @property
+    def target_log_probabilities(self) -> NDArray[np.float64]:
+        """Log-probabilities of the targets in nats, [R]."""
+        if self.target_logits is None:
+            raise BadInput("this summary was made without targets")
+        return self.target_logits - self.log_mass
+
+    def native(self, first: int, last: int) -> _native.Summary:
+        """Return rows first..last-1 as arrays that the engine fills."""
+
+        def part(array: NDArray[Any] | None) -> Any:
+            return None if array is None else array[first:last]
+
+        return _native.Summary(
+            part(self.ids),
+            part(self.logits),
+            part(self.log_mass),
+            part(self.entropy),
+            part(self._allowed),
+            part(self._targets),
+            part(self.target_logits),
+            part(self.target_ranks),
+        )
+
+
+def new_summary(
+    config: ModelConfig,
+    rows: int,
+    k: int,
+    allowed: NDArray[np.uint32] | None,
+    targets: Sequence[int] | None,
+) -> Summary:
+    """Return a summary of `rows` rows for the engine to fill. Raises BadInput for sizes that do not fit."""
+    words = -(-config.vocab_size // 32)
+    if not 0 <= k <= config.vocab_size:
+        raise BadInput(f"k must be 0..{config.vocab_size:,}, got {k:,}")
+    if allowed is not None and (allowed.shape != (rows, words) or allowed.dtype != np.uint32):
+        raise BadInput(
+            f"allowed must be uint32 [{rows:,}, {words:,}], got {allowed.dtype} {list(allowed.shape)}"
+        )
+    if targets is not None and len(targets) != rows:
+        raise BadInput(f"wanted a target for each of {rows:,} rows, got {len(targets):,}")
+    return Summary(
+        np.full((rows, k), -1, np.int32),
+        np.full((rows, k), -np.inf, np.float32),
+        np.full(rows, np.nan),
+        np.full(rows, np.nan),
+        None if targets is None else np.full(rows, np.nan, np.float32),
+        None if targets is None else np.zeros(rows, np.int64),
+        None if allowed is None else np.ascontiguousarray(allowed),
+        None if targets is None else np.array(config.check_ids(targets), np.int32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KvState:
+    """Exported keys and values of one sequence, which continue in an engine with the same `geometry`.
+
+    `data` holds per layer the keys [K, positions, D], then the values [K, positions, D], in the engine's
+    type.
+    """
+
+    geometry: str
+    positions: int
+    data: NDArray[np.uint8]
