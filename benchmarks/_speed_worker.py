@@ -2,7 +2,8 @@
 
 Every turn names its work: `prompt` tokens are read, then `steps` greedy tokens are generated one by one. With
 steps it answers their tokens/s, the first one not counted, since it comes from the prompt; with 0 steps the
-tokens/s of the prompt. pophood is driven through `LM.stream`, llama.cpp through `Llama.generate`.
+tokens/s of the prompt. pophood is driven through `LM.stream`, llama.cpp through `Llama.generate`, with its
+defaults or with flash attention.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Ours:
 class Theirs:
     """llama.cpp, as a program that uses llama-cpp-python runs it."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, flash: bool) -> None:
         from llama_cpp import Llama, __version__, llama_print_system_info
 
         self.model: Any = Llama(
@@ -92,6 +93,7 @@ class Theirs:
             n_ubatch=512,
             n_threads=threads,
             n_threads_batch=threads,
+            flash_attn=flash,
             verbose=False,
         )
         self.facts = {"version": __version__, "system": llama_print_system_info().decode()}
@@ -119,7 +121,7 @@ def main() -> None:
     if said["side"] == "pophood":
         side: Any = Ours(said["path"], said.get("precision", "auto"), said["threads"], said.get("adapter", 0))
     else:
-        side = Theirs(said["path"], said["threads"])
+        side = Theirs(said["path"], said["threads"], said.get("flash", False))
     say(**side.facts)
     for turn, line in enumerate(sys.stdin):
         what = json.loads(line)

@@ -57,7 +57,7 @@ def main() -> None:
     if not folder or not (Path(folder) / "llama_cpp").is_dir():
         print(f"left out: {PLACE} names no folder with llama_cpp ({folder or 'not set'})")
         return
-    if not _native.available_isa().startswith("avx"):
+    if "avx2" not in _native.available_isa().split():
         print("left out: this processor has no AVX2")
         return
     for blocks in ("Q8_0", "Q4_0"):

@@ -2,7 +2,8 @@
 
 SmolLM2-135M in Q4_1 (its own file), GPT-2 small's shape in Q8_0, Q4_0 and F32, and its F32 file at precision
 q8 beside llama.cpp's Q8_0. Decoding is 128 greedy tokens after a prompt of 16, and again after 800; prefill
-is 512 tokens. Every side is a process of its own. ik_llama.cpp counts at its better one of -rtr 0 and 1.
+is 512 tokens. Every side is a process of its own. llama.cpp runs with its defaults, which the bars speak of,
+and with flash attention; ik_llama.cpp counts at its better one of -rtr 0 and 1.
 Ceilings: of decoding, read bandwidth / bytes of weights; of prefill, the rate of 8-bit products.
 Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/quantized.py [--rounds 5] [--threads 2] [NAME...]
 """
@@ -24,6 +25,7 @@ from pophood import hub
 from pophood.model.engine import multiply_rate, read_bandwidth
 
 WORKS = {"decode": (16, 128), "decode at 800": (800, 128), "prefill": (512, 0)}  # prompt, steps
+LLAMA = {"llama.cpp": False, "llama.cpp with flash attention": True}  # the bars speak of its defaults
 DECODE_CEILING = "ceiling (bandwidth / weights)"
 PREFILL_CEILING = "ceiling (8-bit products)"
 Pair = tuple[float, float]  # bar and aim of a ratio
@@ -78,7 +80,10 @@ def compare(name: str, row: Comparison, rounds: int, threads: int) -> None:
     """Time one file, interleaved with the peers."""
     path = row.path()
     ours = Side("_speed_worker.py", side="pophood", path=str(path), precision=row.precision, threads=threads)
-    theirs = Side("_speed_worker.py", side="llama.cpp", path=str(row.theirs()), threads=threads)
+    theirs = {
+        name: Side("_speed_worker.py", side="llama.cpp", path=str(row.theirs()), threads=threads, flash=flash)
+        for name, flash in LLAMA.items()
+    }
     ik = row.for_ik() if row.for_ik is not None and ik_folder() else None
     commit = ik_commit(ik) if ik else None
     bandwidth: list[float] = []
@@ -92,17 +97,22 @@ def compare(name: str, row: Comparison, rounds: int, threads: int) -> None:
         products.append(multiply_rate(threads))
         return products[-1] / float(ours.ready["operations"])
 
-    works = {DECODE_CEILING: memory_ceiling, PREFILL_CEILING: product_ceiling}
+    works = {DECODE_CEILING: memory_ceiling}
+    if row.precision != "f32":
+        works[PREFILL_CEILING] = product_ceiling
     for work, (prompt, steps) in WORKS.items():
         works[f"pophood {work}"] = ours.turn(prompt, steps)
-        works[f"llama.cpp {work}"] = theirs.turn(prompt, steps)
+        works |= {f"{name} {work}": side.turn(prompt, steps) for name, side in theirs.items()}
         for repack in REPACKED if commit else ():
             works[f"ik -rtr {repack} {work}"] = lambda r=repack, p=prompt, s=steps: ik_rate(
                 ik, threads, r, p, s
             )
     figures = interleaved(works, rounds)
     ratios, bars = ratios_of(name, row, figures)
-    facts: dict[str, Any] = {"peers": {"llama-cpp-python": theirs.ready["version"]}}
+    facts: dict[str, Any] = {"peers": {"llama-cpp-python": theirs["llama.cpp"].ready["version"]}}
+    if products:
+        facts["int8_tops"] = round(summary(products)["median"] / 1e12, 2)
+        facts["share_of_int8_rate"] = paired_ratio(figures, "pophood prefill", PREFILL_CEILING)
     if commit:
         facts["peers"]["ik_llama.cpp"] = commit
     report(
@@ -114,13 +124,11 @@ def compare(name: str, row: Comparison, rounds: int, threads: int) -> None:
         threads=threads,
         isa=ours.ready["isa"],
         bandwidth_gb_per_s=round(summary(bandwidth)["median"] / 1e9, 1),
-        int8_tops=round(summary(products)["median"] / 1e12, 2),
         share_of_bandwidth=paired_ratio(figures, "pophood decode", DECODE_CEILING),
-        share_of_int8_rate=paired_ratio(figures, "pophood prefill", PREFILL_CEILING),
         **facts,
     )
-    ours.end()
-    theirs.end()
+    for side in (ours, *theirs.values()):
+        side.end()
 
 
 def ratios_of(
@@ -130,7 +138,7 @@ def ratios_of(
     ratios, bars = {}, {}
     for work in WORKS:
         bar, aim = row.prefill if work == "prefill" else row.decode
-        peers = {"llama.cpp": f"llama.cpp {work}"}
+        peers = {name: f"{name} {work}" for name in LLAMA}
         repacked = [f"ik -rtr {repack} {work}" for repack in REPACKED]
         if repacked[0] in figures:
             peers["ik"] = max(repacked, key=lambda side: summary(figures[side])["median"])
