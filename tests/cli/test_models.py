@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -171,23 +170,3 @@ def test_every_option_of_pull_reaches_the_hub(
     assert done.code == 0 and str(tmp_path) in done.text, done.said
     assert told["name"] == "gpt2"
     assert {name: told[name] for name in wanted} == wanted
-
-
-@pytest.mark.parametrize(
-    ("system", "lines", "name"),
-    [
-        ("linux", ["processor\t: 0", "model name\t: A Chip: 9000", "flags\t: fpu"], "A Chip: 9000"),
-        ("linux", ["processor\t: 0", "Features\t: fp"], "from the platform"),
-        ("darwin", ["model name\t: A Chip: 9000"], "from the platform"),
-    ],
-)
-def test_the_processor_is_named_as_its_maker_does(
-    system: str, lines: list[str], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pophood.cli.commands.doctor import processor
-
-    where = sys.modules["pophood.cli.commands.doctor"]
-    monkeypatch.setattr(where, "_cpuinfo", lambda: lines)
-    monkeypatch.setattr(where, "sys", SimpleNamespace(platform=system))
-    monkeypatch.setattr(where, "platform", SimpleNamespace(processor=lambda: "from the platform"))
-    assert processor() == name

@@ -20,6 +20,7 @@ from pophood.system.files import (
 )
 from pophood.system.machine import available_memory, default_threads, memory_text, physical_cores
 from pophood.system.targets import check_writable_target
+from pophood.system.usage import busy_seconds, cpu_info, others_seconds, peak_memory, processor_name
 from pophood.system.user import (
     MISSING,
     check_folders,
@@ -37,10 +38,12 @@ __all__ = [
     "MISSING",
     "atomic_write",
     "available_memory",
+    "busy_seconds",
     "check_folders",
     "check_home",
     "check_writable_target",
     "colour_ok",
+    "cpu_info",
     "default_threads",
     "disk_errors",
     "disk_of",
@@ -55,7 +58,10 @@ __all__ = [
     "model_folders",
     "nearest_folder",
     "offline",
+    "others_seconds",
+    "peak_memory",
     "physical_cores",
+    "processor_name",
     "rename",
     "replace",
     "size_text",

@@ -73,7 +73,7 @@ def examine() -> dict[str, Any]:
         "numpy": metadata.version("numpy"),
         "device": "CPU",
         "libraries": {name: _version(name) for name in LIBRARIES},
-        "processor": processor(),
+        "processor": system.processor_name(),
         "features": features(),
         "engine": engine,
         "cores": os.cpu_count() or 1,
@@ -122,29 +122,13 @@ def advice(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def processor() -> str:
-    """Return the processor's name as its maker writes it."""
-    if sys.platform == "linux":
-        for line in _cpuinfo():
-            if line.lower().startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def features() -> list[str]:
     """Return the processor's flags that are in TELLING; empty if the system does not list flags."""
-    for line in _cpuinfo():
+    for line in system.cpu_info():
         name, _, words = line.partition(":")
         if name.strip() in ("flags", "Features"):
             return [feature for feature in words.split() if feature in TELLING]
     return []
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return []
 
 
 def _engine() -> tuple[dict[str, Any], float | None]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pophood import system
 from pophood.errors import BadFile, Unsupported, quoted
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.settings import LoraSettings, TrainSettings
@@ -23,7 +22,7 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "processes": ProcessGroup.from_environment().size,
-        "processor": _processor(),
+        "processor": system.processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}",
         "numpy": np.__version__,
@@ -77,11 +76,3 @@ def settings_of(facts: Mapping[str, Any]) -> TrainSettings:
 
 def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.lower().startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
