@@ -1,6 +1,7 @@
-"""The blocks that a view shows on a terminal, as data: heat maps, coloured text, points, plain lines.
+"""The blocks that a view shows on a terminal, as data: heat maps, coloured text, points, plain lines,
+sentences.
 
-`Table` (pophood.table) is the fifth kind. `cli/terminal` turns each into coloured cells, or into plain text
+`Table` (pophood.table) is the sixth kind. `cli/terminal` turns each into coloured cells, or into plain text
 for a terminal without colours.
 """
 
@@ -58,4 +59,12 @@ class Lines:
     ascii: str
 
 
-Block = Table | Heat | Coloured | Points | Lines
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Sentences, each on lines of its own, which are broken where the terminal ends."""
+
+    title: str
+    sentences: tuple[str, ...]
+
+
+Block = Table | Heat | Coloured | Points | Lines | Prose

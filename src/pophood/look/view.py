@@ -46,11 +46,13 @@ class View:
     source: ViewSource
     options: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
     name: ClassVar[str]  # the name of the view's module, and of its command: `pophood look NAME`
+    painter: ClassVar[str]  # the module whose `draw` makes the picture
     pictures: ClassVar[Pictures]
     array_names: ClassVar[tuple[str, ...]] = ()  # the fields and properties that `arrays` returns
 
     def __init_subclass__(cls) -> None:
         cls.name = vars(cls).get("name", cls.__module__.rpartition(".")[2])
+        cls.painter = vars(cls).get("painter", f"pophood.look.figures.{cls.name}")
 
     @property
     def headline(self) -> str:
@@ -71,6 +73,14 @@ class View:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the numbers: where a picture simplifies, where a figure comes from."""
         return ()
+
+    def shell_command(self) -> str:
+        """Return the command that computes this view again."""
+        return shell_command(self.name, self.source, self.options)
+
+    def python_code(self) -> str:
+        """Return the lines of Python that compute this view again."""
+        return python_code(self.name, self.source, self.options)
 
     def tables(self) -> dict[str, Table]:
         """Return the tables by name; `to_csv` returns the first one."""
@@ -101,8 +111,8 @@ class View:
             "adapters": [{"path": place, "scale": scale} for place, scale in self.source.adapters],
             "text": self.source.text,
             "notes": self.notes,
-            "command": shell_command(self.name, self.source, self.options),
-            "python": python_code(self.name, self.source, self.options),
+            "command": self.shell_command(),
+            "python": self.python_code(),
             "tables": {name: list(table) for name, table in self.tables().items()},
         }
         if arrays:

@@ -15,7 +15,7 @@ from pophood.cli.terminal.render import coloured, points
 from pophood.cli.terminal.tables import bar, padded, shortened, table, width
 
 if TYPE_CHECKING:
-    from pophood.look.blocks import Block, Lines
+    from pophood.look.blocks import Block, Lines, Prose
     from pophood.look.view import View
     from pophood.table import Table
 
@@ -36,9 +36,15 @@ def lay_out(view: View, display: Display) -> str:
 
 
 def _block(block: Block, display: Display, title: str) -> str:
-    from pophood.look.blocks import Coloured, Heat, Lines, Points
+    from pophood.look.blocks import Coloured, Heat, Lines, Points, Prose
 
-    draw: dict[type, Callable[..., str]] = {Heat: heat, Coloured: coloured, Points: points, Lines: _lines}
+    draw: dict[type, Callable[..., str]] = {
+        Heat: heat,
+        Coloured: coloured,
+        Points: points,
+        Lines: _lines,
+        Prose: _prose,
+    }
     body = draw.get(type(block), rows)(block, display)
     heading = "" if block.title in ("", title) else display.bold(display.safe(block.title)) + "\n"
     return heading + body
@@ -47,6 +53,10 @@ def _block(block: Block, display: Display, title: str) -> str:
 def _lines(block: Lines, display: Display) -> str:
     text = block.text if display.unicode else block.ascii
     return "\n".join(visible(line, keep="") for line in text.splitlines())
+
+
+def _prose(block: Prose, display: Display) -> str:
+    return "\n".join(line for sentence in block.sentences for line in wrapped(sentence, display))
 
 
 def rows(block: Table, display: Display) -> str:

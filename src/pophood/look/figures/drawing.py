@@ -29,7 +29,7 @@ def draw_view(view: View, theme: Theme) -> Figure:
         layout = ConstrainedLayoutEngine(compress=True, w_pad=fit.PAD, h_pad=fit.PAD)
         figure = Figure(figsize=(7.0, 4.5), layout=layout)
         FigureCanvasAgg(figure)
-        painter = importlib.import_module(f"pophood.look.figures.{view.name}")
+        painter = importlib.import_module(view.painter)
         painter.draw(view, figure, theme)
         for note in view.notes:
             parts.caption(figure, note)

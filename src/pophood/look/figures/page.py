@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pophood.errors import NotFound
 from pophood.look.figures.render import draw, require, svg_of
-from pophood.look.reproduce import python_code, shell_command
 from pophood.look.view import View
 from pophood.table import Table, count
 from pophood.web import data_uri, render_page
@@ -29,7 +28,6 @@ def page(view: View, light: Figure | None = None) -> str:
     Raises NotFound without matplotlib.
     """
     pictures = pictures_of(view, light)
-    code = (view.name, view.source, view.options)
     return render_page(
         __package__,
         document=True,
@@ -41,8 +39,8 @@ def page(view: View, light: Figure | None = None) -> str:
         tables=[(table.title or name, table, _length(table)) for name, table in view.tables().items()],
         most=MOST_ROWS,
         code={
-            "command": ("In a terminal", shell_command(*code)),
-            "python": ("In Python", python_code(*code)),
+            "command": ("In a terminal", view.shell_command()),
+            "python": ("In Python", view.python_code()),
         },
     )
 

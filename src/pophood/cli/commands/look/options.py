@@ -108,21 +108,28 @@ def deliver(console: Console, view: View, to: Destinations) -> int:
     """Report the precision, then save, open and print the view; returns the exit code."""
     source = view.source
     console.say(f"computed at {source.precision}; run takes {source.run_precision}")
-    for path in to.save:
-        view.save(path, "dark" if to.theme == "dark" else "light")
-        console.say(f"saved: {path}{_which_table(view, path)}")
-    if to.open_it:
-        _open(console, view, to.save)
-    if to.as_json:
-        console.json(json.loads(view.to_json()))
-    elif to.as_csv:
-        console.write(view.to_csv())
-    elif not to.save and not to.open_it:
-        from pophood.cli.terminal.display import Display
-        from pophood.cli.terminal.view_screen import lay_out
-
-        console.paint(lay_out(view, Display.of(sys.stdout)))
+    hand_out(console, view, to, text=not to.save and not to.open_it)
     return 0
+
+
+def hand_out(console: Console, view: View, to: Destinations, *, text: bool) -> None:
+    """Save and open the view, and print it: as data if that was asked for, else with `text` as text."""
+    try:
+        for path in to.save:
+            view.save(path, "dark" if to.theme == "dark" else "light")
+            console.say(f"saved: {path}{_which_table(view, path)}")
+        if to.open_it:
+            _open(console, view, to.save)
+    finally:  # a full disk does not cost what was computed
+        if to.as_json:
+            console.json(json.loads(view.to_json()))
+        elif to.as_csv:
+            console.write(view.to_csv())
+        elif text:
+            from pophood.cli.terminal.display import Display
+            from pophood.cli.terminal.view_screen import lay_out
+
+            console.paint(lay_out(view, Display.of(sys.stdout)))
 
 
 def _open(console: Console, view: View, saved: tuple[Path, ...]) -> None:
