@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pophood import _moved
 
 if TYPE_CHECKING:
+    from pophood.bench.measure import benchmark
     from pophood.config import ModelConfig
     from pophood.errors import PophoodError
     from pophood.generate import GenerateSettings, Token
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _moved.install()
 
 _NAMES = {  # module, below this package -> its public names
+    "bench.measure": ("benchmark",),
     "config": ("ModelConfig",),
     "errors": ("PophoodError",),
     "generate": ("GenerateSettings", "Token"),
@@ -58,6 +60,7 @@ __all__ = [
     "Score",
     "Table",
     "Token",
+    "benchmark",
     "evaluate",
     "load",
     "open_bundle",

@@ -25,6 +25,7 @@ VERBS = {
     "export": "Export a model for other programs, and verify the result.",
     "tune": "Fine-tune a model on your text.",
     "eval": "Measure how well a model predicts your text.",
+    "bench": "Measure how fast a model runs on this machine.",
     "pull": "Download a model.",
     "list": "List the models on this machine.",
     "use": "Set the default model, for commands that name none.",

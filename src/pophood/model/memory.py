@@ -66,6 +66,15 @@ def kv_type_of(kv: str, *, blocks: bool) -> str:
     return kv
 
 
+def tensor_bytes(name: str, shape: tuple[int, ...], kind: str) -> int:
+    """Return the bytes that a tensor takes in the engine, as one of the types of `computed_type`."""
+    rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
+    columns = shape[1] if len(shape) == 2 else 1
+    if kind in COMPUTED_BLOCKS:  # panels of 16 rows, each a whole number of cache lines
+        return rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind].bytes) // 64) * 64
+    return rows * columns * (4 if kind == "F32" else 2)
+
+
 def plan_memory(
     config: ModelConfig,
     stored_type: Callable[[str], str],
@@ -80,13 +89,8 @@ def plan_memory(
     weights, blocks = 0, False
     for name, shape in tensor_shapes(config).items():
         kind = computed_type(name, shape, stored_type(name), precision)
-        rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
-        columns = shape[1] if len(shape) == 2 else 1
         blocks = blocks or kind in COMPUTED_BLOCKS
-        if kind in COMPUTED_BLOCKS:  # panels of 16 rows, each a whole number of cache lines
-            weights += rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind].bytes) // 64) * 64
-        else:
-            weights += rows * columns * (4 if kind == "F32" else 2)
+        weights += tensor_bytes(name, shape, kind)
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     activations = CHUNK * (2 * config.n_embd + heads + inner) * 4

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import click
 
 from pophood.cli.options.shared import Decorator, option
 from pophood.settings import Setting, settings_of
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Parse whole numbers with commas between them; any other text is a usage error.
+
+    >>> numbers("1,2,4")
+    (1, 2, 4)
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers, as in 1,2,4.") from None
 
 
 def setting_options(
@@ -62,6 +74,8 @@ def _type(one: Setting) -> dict[str, Any]:
         return {"is_flag": True, "default": None}
     if one.choices:
         return {"type": click.Choice(one.choices)}
+    if get_origin(one.kind) is tuple:
+        return {"type": numbers, "metavar": one.metavar}
     if one.kind is Path:
         return {"type": click.Path(exists=True, path_type=Path), "metavar": one.metavar, "multiple": True}
     return {"type": one.kind, "metavar": one.metavar}

@@ -12,7 +12,7 @@ import click
 
 from pophood.cli.terminal.console import NORMAL, QUIET, VERBOSE, Console
 
-HEADINGS = ("Text", "View", "Output", "Learning", "Data", "Model", "Sampling", "Other")
+HEADINGS = ("Text", "View", "Measurement", "Output", "Learning", "Data", "Model", "Sampling", "Other")
 TEXTS = frozenset({"text", "question"})  # arguments that are prose
 LOADING = ("precision", "kv", "threads", "context", "offline", "adapters")  # of ModelChoice
 SHOWN = 40  # characters of an argument in a message
@@ -174,15 +174,18 @@ offline_option = model_option(  # None if it is not typed: the environment decid
 )
 
 
-def model_options(function: F, precision: str | None = "auto") -> F:
+def model_options(function: F, precision: str | None = "auto", *, threads: bool = True) -> F:
     """Add -m and the options for loading, as one parameter `choice`.
 
     `precision` is the default of --precision; with None there is no such option, and the precision is f32.
+    Without `threads` there is no --threads among them, and the machine's number is taken.
     """
+
+    taken = [name for name in LOADING if threads or name != "threads"]
 
     @functools.wraps(function)
     def command(*args: Any, model: str | None, **values: Any) -> Any:
-        loading = {"precision": "f32"} | {name: values.pop(name) for name in LOADING if name in values}
+        loading = {"precision": "f32"} | {name: values.pop(name) for name in taken if name in values}
         return function(*args, choice=ModelChoice(model, **loading), **values)
 
     options = [
@@ -199,7 +202,7 @@ def model_options(function: F, precision: str | None = "auto") -> F:
             default="auto",
             help="Type of keys and values (auto: f16 where blocks are computed as stored).",
         ),
-        threads_option,
+        *([threads_option] if threads else []),
         model_option(
             "--context",
             type=click.IntRange(1),
