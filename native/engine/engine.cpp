@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -12,7 +13,34 @@ namespace {
 
 constexpr int64_t small_batch = 4;  // up to this many rows, element-wise work stays on the calling thread
 
-int64_t matmul_chunk(int64_t panels, int64_t threads) { return std::max<int64_t>(1, panels / (threads * 6)); }
+// Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do.
+int64_t matmul_chunk(int64_t panels, int64_t threads, int64_t rows) {
+    const int64_t chunk = std::max<int64_t>(1, panels / (threads * 6));
+    return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
+}
+
+// Deals out pieces of work so that each worker first takes those of a share of its own, in order: it then reads one stream of
+// weights. A worker that is done helps with what is left of the others' shares.
+class Shares {
+   public:
+    Shares(int64_t pieces, int workers) : shares_(static_cast<size_t>(workers)) {
+        for (int w = 0; w < workers; ++w) {
+            shares_[static_cast<size_t>(w)].next = pieces * w / workers;
+            shares_[static_cast<size_t>(w)].end = pieces * (w + 1) / workers;
+        }
+    }
+    int64_t take(int worker) {  // may be called once for every piece
+        for (size_t i = static_cast<size_t>(worker);; i = (i + 1) % shares_.size())
+            if (const int64_t piece = shares_[i].next.fetch_add(1, std::memory_order_relaxed); piece < shares_[i].end) return piece;
+    }
+
+   private:
+    struct alignas(64) Share {
+        std::atomic<int64_t> next;
+        int64_t end;
+    };
+    std::vector<Share> shares_;
+};
 
 }  // namespace
 
@@ -157,9 +185,12 @@ Activations Engine::quantized(Activations input, int64_t k) {
 // Computes independent products in one round of the thread pool, which deals out the panels of all of them, and adds the
 // products of adapters to the panels of theirs.
 void Engine::matmul(const std::vector<Matmul>& products, const std::vector<LoraProduct>& lora) {
+    if (products.empty()) return;
     int64_t panels = 0;
     for (const Matmul& product : products) panels += (product.rows + panel_rows - 1) / panel_rows;
-    parallel_for(threads_, panels, matmul_chunk(panels, threads_), [&](int64_t begin, int64_t end, int worker) {
+    const int64_t chunk = matmul_chunk(panels, threads_, products.front().m), pieces = (panels + chunk - 1) / chunk;
+    Shares shares(pieces, threads_);
+    const auto compute = [&](int64_t begin, int64_t end, int worker) {
         float* scratch = scratch_.floats() + worker * k_block * panel_rows;
         int64_t start = 0;
         for (size_t i = 0; i < products.size(); ++i) {
@@ -172,6 +203,12 @@ void Engine::matmul(const std::vector<Matmul>& products, const std::vector<LoraP
             else kernels_.matmul(product, first, last, scratch);
             for (const LoraProduct& part : lora)
                 if (part.product == i) add_lora(part, product, first, last, worker);
+        }
+    };
+    parallel_for(threads_, pieces, 1, [&](int64_t begin, int64_t end, int worker) {
+        for (; begin < end; ++begin) {
+            const int64_t first = shares.take(worker) * chunk;
+            compute(first, std::min(first + chunk, panels), worker);
         }
     });
 }
@@ -199,12 +236,12 @@ void Engine::rope(const Block& block, const Segments& segments) {
 void Engine::store(int64_t layer, const Segments& segments) {
     const int64_t d = config_.head_dim, kv_heads = config_.n_kv_head;
     for (const Segment& segment : segments)
-        parallel_for(segment.rows > small_batch ? threads_ : 1, segment.rows, 16, [&](int64_t begin, int64_t end, int) {
-            for (int64_t row = segment.first_row + begin; row < segment.first_row + end; ++row)
-                for (int64_t head = 0; head < kv_heads; ++head) {
-                    const int64_t at = (row * kv_heads + head) * d, position = segment.first_position + row - segment.first_row;
-                    cache_.write(segment.sequence, layer, head, position, k_.floats() + at, v_.floats() + at);
-                }
+        parallel_for(segment.rows > small_batch ? threads_ : 1, segment.rows, kv_block, [&](int64_t begin, int64_t end, int) {
+            for (int64_t head = 0; head < kv_heads; ++head) {
+                const int64_t at = ((segment.first_row + begin) * kv_heads + head) * d;
+                cache_.write(segment.sequence, layer, head, segment.first_position + begin, end - begin, k_.floats() + at,
+                             v_.floats() + at, kv_heads * d);
+            }
         });
 }
 

@@ -1,6 +1,7 @@
 // Allocation, sharing and copying of the KV cache's blocks. See kv_cache.h.
 #include "engine/kv_cache.h"
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -100,20 +101,32 @@ void KvCache::extend(int64_t sequence, int64_t positions) {
     s.length += positions;
 }
 
-void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v) {
+void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, int64_t count, const float* k,
+                    const float* v, int64_t stride) {
     const Sequence& s = at(sequence);
-    const int64_t d = geometry(layer).d, d_padded = geometry(layer).d_padded(), lane = position % kv_block;
-    char* head = s.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, kv_head);
-    if (type_ == WeightType::f32) {
-        float *keys = reinterpret_cast<float*>(head), *values = keys + kv_block * d_padded;
-        for (int64_t i = 0; i < d; ++i) keys[i * kv_block + lane] = k[i];
-        std::memcpy(values + lane * d_padded, v, static_cast<size_t>(d) * sizeof(float));
-        return;
+    const int64_t d = geometry(layer).d, d_padded = geometry(layer).d_padded(), offset = head_offset(layer, kv_head);
+    for (int64_t done = 0, rows = 0; done < count; done += rows) {  // block by block
+        const int64_t lane = (position + done) % kv_block;
+        rows = std::min(count - done, kv_block - lane);
+        char* head = s.blocks[static_cast<size_t>((position + done) / kv_block)]->data + offset;
+        const float *key = k + done * stride, *value = v + done * stride;
+        if (type_ == WeightType::f32) {
+            float *block = reinterpret_cast<float*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
+            for (int64_t i = 0; i < d; ++i)
+                for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = key[row * stride + i];
+            for (int64_t row = 0; row < rows; ++row)
+                std::memcpy(values + row * d_padded, value + row * stride, static_cast<size_t>(d) * sizeof(float));
+            continue;
+        }
+        uint16_t *block = reinterpret_cast<uint16_t*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
+        uint16_t half[kv_block][max_head];
+        for (int64_t row = 0; row < rows; ++row) {
+            kernels_.to_half(half[row], key + row * stride, d);
+            kernels_.to_half(values + row * d_padded, value + row * stride, d);
+        }
+        for (int64_t i = 0; i < d; ++i)
+            for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = half[row][i];
     }
-    uint16_t *keys = reinterpret_cast<uint16_t*>(head), *values = keys + kv_block * d_padded, key[max_head];
-    kernels_.to_half(key, k, d);
-    for (int64_t i = 0; i < d; ++i) keys[i * kv_block + lane] = key[i];
-    kernels_.to_half(values + lane * d_padded, v, d);
 }
 
 void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const {

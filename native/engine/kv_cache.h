@@ -35,7 +35,9 @@ class KvCache {
     int64_t length(int64_t sequence) const;
 
     void extend(int64_t sequence, int64_t positions);  // adds positions, which write() must fill
-    void write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, const float* k, const float* v);
+    // Writes `count` positions from `position` on; their keys and values lie `stride` floats apart.
+    void write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, int64_t count, const float* k, const float* v,
+               int64_t stride);
 
     // Writes pointers to one head's keys and values in each block, in the form of AttentionTask in kernels.h.
     void blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const;
