@@ -157,7 +157,7 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 
 // ---- for quantised products ----
 
-constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
+constexpr int64_t quantized_tokens = 6, quantized_panels = 1;
 
 inline V to_float(I a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
 inline __m256i max_magnitude(V a) {  // bits without the sign are in the order of the numbers, infinities and NaNs last
@@ -194,39 +194,64 @@ inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
 
 // `vpmaddubsw` adds two products of an unsigned and a signed byte in 16 bits and saturates. It never does here: |weight|
 // is at most 128 and |x| 127, so two products stay below 32,767; eight pairs of nibble products stay below 30,480.
-inline __m256i half_of_dot(const uint8_t* weights, const int8_t* x, EightBits) {
-    __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < 8; ++j) {
-        const __m256i w = _mm256_xor_si256(load_bytes(weights + 64 * j), _mm256_set1_epi8(-128));
-        const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(four_of(x + 4 * j), w));
-        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+
+// Adds the products of weights 4j..4j+3 (nibbles: and 16+4j..16+4j+3) of eight rows with T tokens to their sums.
+template <int T>
+inline void add_products(const uint8_t* weights, int j, const int8_t* x, int64_t x_stride, __m256i (&sum)[T], EightBits) {
+    const __m256i w = _mm256_xor_si256(load_bytes(weights), _mm256_set1_epi8(-128)), magnitude = _mm256_abs_epi8(w);
+    for (int t = 0; t < T; ++t) {
+        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four_of(x + t * x_stride + 4 * j), w));
+        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     }
-    return sum;
 }
-template <class Weights>
-inline __m256i half_of_dot(const uint8_t* weights, const int8_t* x, Weights) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i sum = _mm256_setzero_si256();
-    for (int j = 0; j < 4; ++j) {
-        const __m256i w = load_bytes(weights + 64 * j);
-        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(_mm256_and_si256(w, nibble), four_of(x + 4 * j)));
-        sum = _mm256_add_epi16(
-            sum, _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), nibble), four_of(x + 16 + 4 * j)));
+template <int T, class Nibbles>
+inline void add_products(const uint8_t* weights, int j, const int8_t* x, int64_t x_stride, __m256i (&sum)[T], Nibbles) {
+    const __m256i nibble = _mm256_set1_epi8(15), w = load_bytes(weights);
+    const __m256i low = _mm256_and_si256(w, nibble), high = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
+    for (int t = 0; t < T; ++t) {
+        const int8_t* four = x + t * x_stride + 4 * j;
+        sum[t] = _mm256_add_epi16(sum[t], _mm256_maddubs_epi16(low, four_of(four)));
+        sum[t] = _mm256_add_epi16(sum[t], _mm256_maddubs_epi16(high, four_of(four + 16)));
     }
-    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
 }
+
+// Unrolled, GCC loads the activations of all steps first, and has registers for none of them.
+#if defined(__clang__)
+#define POPHOOD_KEEP_LOOP _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__)
+#define POPHOOD_KEEP_LOOP _Pragma("GCC unroll 1")
+#else
+#define POPHOOD_KEEP_LOOP
+#endif
+
+// Eight rows of a group: the sums of T tokens and the weights then fit into the registers.
+template <class Weights, int T, int P>
+inline void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i (&sum)[T]) {
+    for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_si256();
+    constexpr int steps = Weights::bits == 8 ? 8 : 4;
+    if constexpr (T <= 2) {
+        for (int j = 0; j < steps; ++j) add_products(weights + 64 * j, j, group.x, group.x_stride, sum, Weights());
+    } else {
+        POPHOOD_KEEP_LOOP
+        for (int j = 0; j < steps; ++j) add_products(weights + 64 * j, j, group.x, group.x_stride, sum, Weights());
+    }
+    if (Weights::bits == 8) return;
+    for (int t = 0; t < T; ++t) {
+        sum[t] = _mm256_madd_epi16(sum[t], _mm256_set1_epi16(1));
+        if (!Weights::minimum)  // stored are weight + 8
+            sum[t] = _mm256_sub_epi32(sum[t], _mm256_set1_epi32(group.sums[t * group.sum_stride] * 8));
+    }
+}
+#undef POPHOOD_KEEP_LOOP
 
 template <class Weights, int T, int P>
 inline void dots(const Group<P>& group, I (&dot)[T][P]) {
-    for (int t = 0; t < T; ++t)
-        for (int p = 0; p < P; ++p) {
-            const int8_t* x = group.x + t * group.x_stride;
-            // Nibbles are unsigned: 8 times the sum of x is taken off. Eight bits were made signed above.
-            const __m256i zero_point = _mm256_set1_epi32(
-                Weights::bits == 4 && !Weights::minimum ? group.sums[t * group.sum_stride] * 8 : 0);
-            dot[t][p].low = _mm256_sub_epi32(half_of_dot(group.weights[p], x, Weights()), zero_point);
-            dot[t][p].high = _mm256_sub_epi32(half_of_dot(group.weights[p] + 32, x, Weights()), zero_point);
-        }
+    for (int p = 0; p < P; ++p) {
+        __m256i low[T], high[T];
+        half_of_dots<Weights, T>(group, group.weights[p], low);
+        half_of_dots<Weights, T>(group, group.weights[p] + 32, high);
+        for (int t = 0; t < T; ++t) dot[t][p] = {low[t], high[t]};
+    }
 }
 
 constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
