@@ -43,12 +43,8 @@ class Vocabulary:
         self.ids = ids
         self.spelling = spelling
         self.byte_tokens = byte_tokens
-        self.size = _checked_size(ids)
-        self.tokens: dict[int, str] = dict(zip(ids.values(), ids, strict=True))
-        if len(self.tokens) != len(ids):
-            one = next(token for token, id_ in ids.items() if self.tokens[id_] != token)
-            both = f"{one[:40]!r} and {self.tokens[ids[one]][:40]!r} have id {ids[one]}"
-            raise BadFile(f"the vocabulary gives one id to two tokens: {both}")
+        self.tokens = _by_id(ids)
+        self.size = max(self.tokens) + 1 if isinstance(self.tokens, dict) else len(self.tokens)
         self.specials: dict[int, str] = {ids[token]: token for token in specials}
         self._plain = {ids[token] for token in literals} | self.specials.keys()
         self._pieces: dict[int, bytes] = {}
@@ -69,7 +65,7 @@ class Vocabulary:
         r"""Return one token for display: " Madrid", \xE2 for part of a character, [503] for an unused id."""
         if id_ in self.specials:
             return self.specials[id_]
-        if id_ not in self.tokens:
+        if self.spelling_of(id_) is None:
             self.piece(id_)  # raises for a negative id
             return f"[{id_}]"
         shown = self.piece(id_).decode("utf-8", "surrogateescape")
@@ -86,8 +82,14 @@ class Vocabulary:
             id_or_none = self._find_bytes(_ESCAPE.sub(lambda byte: bytes([int(byte[1], 16)]), data))
         return id_or_none
 
+    def spelling_of(self, id_: int) -> str | None:
+        """Return a token as the file spells it, or None for an id without one."""
+        if isinstance(self.tokens, dict):
+            return self.tokens.get(id_)
+        return self.tokens[id_] if 0 <= id_ < self.size else None
+
     def _spelled_out(self, id_: int) -> bytes:
-        token = self.tokens.get(id_, "")
+        token = self.spelling_of(id_) or ""
         if id_ in self._plain:
             return token.encode("utf-8", "replace")
         if self.spelling == "bytes":
@@ -108,13 +110,21 @@ class Vocabulary:
         return None
 
 
-def _checked_size(ids: Mapping[str, int]) -> int:
+def _by_id(ids: Mapping[str, int]) -> dict[int, str] | list[str]:
+    """Return the tokens by id: as a list where they stand in order, without unused ids."""
     if not ids:
         raise BadFile("the vocabulary is empty")
+    if len(ids) < MOST_IDS and list(ids.values()) == list(range(len(ids))):
+        return list(ids)
     lowest, highest = min(ids.values()), max(ids.values())
     if lowest < 0 or highest >= min(MOST_IDS, 100_000 + 4 * len(ids)):
         raise BadFile(f"the vocabulary has {len(ids):,} tokens, with ids from {lowest} to {highest}")
-    return highest + 1
+    tokens = dict(zip(ids.values(), ids, strict=True))
+    if len(tokens) != len(ids):
+        one = next(token for token, id_ in ids.items() if tokens[id_] != token)
+        both = f"{one[:40]!r} and {tokens[ids[one]][:40]!r} have id {ids[one]}"
+        raise BadFile(f"the vocabulary gives one id to two tokens: {both}")
+    return tokens
 
 
 def any_of(texts: Iterable[str]) -> re.Pattern[str]:

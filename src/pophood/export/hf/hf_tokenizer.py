@@ -120,7 +120,7 @@ def _starts(bundle: Bundle, tokens: list[str]) -> dict[str, Any] | None:
     }
 
 
-def _bpe(tokens: list[str], merges: list[tuple[str, str]], **options: Any) -> dict[str, Any]:
+def _bpe(tokens: list[str], merges: Sequence[tuple[str, str]], **options: Any) -> dict[str, Any]:
     return {
         "type": "BPE",
         **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),

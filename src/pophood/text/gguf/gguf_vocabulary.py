@@ -22,6 +22,7 @@ import numpy as np
 
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.pretokenizers import CUT_BY_NAME, CUTS, DEFAULT, ELSEWHERE, WordCut
+from pophood.text.hf.bpe import MergeLines
 from pophood.text.hf.hf_tokenizers import AddedToken
 from pophood.text.hf.tokenizer_json import Merges, Parts, build_encoder
 from pophood.text.score_merges import ScoreEncoder
@@ -131,6 +132,7 @@ class GgufVocabulary:
 
     kind: str  # "gpt2" or "llama"
     tokens: list[str]
+    ids: dict[str, int]  # of every token
     types: list[int]
     named: dict[str, int | None]  # "bos_token_id" -> id, and so on
     merges: Merges  # only "gpt2", in order of rank
@@ -195,14 +197,13 @@ def read_vocabulary(metadata: Mapping[str, object]) -> GgufVocabulary:
         raise BadFile(f"the GGUF file lists the token {twice[:60]!r} twice")
     named = {key: keys.id(key, len(tokens)) for key in {*_END_KEYS, *_NAME_KEYS}}
     notes: list[str] = []
-    merges: Merges = []
+    merges: Merges = ()
     scores: list[float] = []
     cut: WordCut | None = None
     if kind == "gpt2":
         cut = word_cut(keys.text("pre"), notes)
-        merges = _merges(keys.texts("merges"))
-        merged = {left + right for left, right in merges}
-        types = _types(keys, tokens, named, merged.__contains__, notes)
+        lines = MergeLines(keys.texts("merges"))
+        types, merges = _types(keys, ids, named, lines.makes, notes), lines
     else:
         for key, default in _SPM_DEFAULTS.items():
             if named[key] is None and default < len(tokens):
@@ -210,8 +211,8 @@ def read_vocabulary(metadata: Mapping[str, object]) -> GgufVocabulary:
         stored = keys.numbers("scores", len(tokens))
         scores = [0.0] * len(tokens) if stored is None else stored
         notes += [NO_SCORES] if stored is None else []
-        types = _types(keys, tokens, named, lambda token: _is_union(token, ids), notes)
-    return GgufVocabulary(kind, tokens, types, named, merges, cut, scores, tuple(notes))
+        types = _types(keys, ids, named, lambda token: _is_union(token, ids), notes)
+    return GgufVocabulary(kind, tokens, ids, types, named, merges, cut, scores, tuple(notes))
 
 
 def word_cut(pre: str | None, notes: list[str]) -> WordCut:
@@ -237,7 +238,7 @@ def word_cut(pre: str | None, notes: list[str]) -> WordCut:
 
 def _types(
     keys: Keys,
-    tokens: list[str],
+    ids: Mapping[str, int],
     named: Mapping[str, int | None],
     is_merged: Callable[[str], bool],
     notes: list[str],
@@ -247,6 +248,7 @@ def _types(
     Where a file gives no types, a token is a control token if a key names it, or if it looks like one
     (`<|x|>`) and no merge produces it. llama.cpp then takes all tokens but the ends for text.
     """
+    tokens = list(ids)
     stored = keys.integers("token_type", len(tokens))
     control = END_NAMES
     types = [NORMAL] * len(tokens) if stored is None else stored
@@ -254,8 +256,9 @@ def _types(
         notes.append(NO_TYPES)
         control |= {tokens[id_] for id_ in named.values() if id_ is not None}
         control |= {token for token in tokens if _CONTROL_LOOK.fullmatch(token)}
-    for id_, token in enumerate(tokens):
-        if token in control and types[id_] in (NORMAL, USER_DEFINED) and not is_merged(token):
+    for token in control & ids.keys():
+        id_ = ids[token]
+        if types[id_] in (NORMAL, USER_DEFINED) and not is_merged(token):
             types[id_] = CONTROL
     if keys.text("model") == "llama":
         _mark_bytes(tokens, types)
@@ -281,29 +284,16 @@ def _byte_parts(words: GgufVocabulary, cut: WordCut) -> tuple[Encoder, Vocabular
     added = tuple(
         AddedToken(token, special=kind != USER_DEFINED)
         for token, kind in zip(words.tokens, words.types, strict=True)
-        if kind in (CONTROL, UNKNOWN, USER_DEFINED)
+        if kind != NORMAL and kind in (CONTROL, UNKNOWN, USER_DEFINED)
     )
     parts = Parts(
-        vocab={token: id_ for id_, token in enumerate(words.tokens)},
+        vocab=words.ids,
         merges=words.merges,
         options={"ignore_merges": cut.ignore_merges},
         pre_tokenizer=cut.in_gguf,
         added=added,
     )
     return build_encoder(parts, [words.tokens[id_] for id_ in words.named.values() if id_ is not None])
-
-
-def _merges(lines: list[str]) -> Merges:
-    """Return pairs of tokens in order of rank.
-
-    If a pair is listed twice, the first counts, as in llama.cpp.
-    """
-    lines = list(dict.fromkeys(lines))
-    fields = " \n ".join(lines).split(" ") if lines else []
-    if len(fields) != max(3 * len(lines) - 1, 0) or fields[2::3].count("\n") != max(len(lines) - 1, 0):
-        bad = next(line for line in lines if line.count(" ") != 1 or "\n" in line)
-        raise BadFile(f"the merge {bad[:60]!r} of the GGUF file is not two tokens with a space between them")
-    return list(zip(fields[0::3], fields[1::3], strict=True))
 
 
 def _score_parts(words: GgufVocabulary, add_space: bool) -> tuple[Encoder, Vocabulary]:
@@ -321,6 +311,5 @@ def _score_parts(words: GgufVocabulary, add_space: bool) -> tuple[Encoder, Vocab
     encoder = ScoreEncoder(
         text, words.scores, specials=specials, literals=literals, byte_ids=byte_ids, add_space=add_space
     )
-    ids = {token: id_ for id_, token in enumerate(words.tokens)}
-    vocabulary = Vocabulary(ids, "spaces", specials=specials, literals=literals, byte_tokens=bool(byte_ids))
-    return encoder, vocabulary
+    named = {"specials": specials, "literals": literals}
+    return encoder, Vocabulary(words.ids, "spaces", **named, byte_tokens=bool(byte_ids))

@@ -19,6 +19,7 @@ from pophood.text.gguf.pretokenizers import byte_level, sequence, split
 from pophood.text.hf.hf_tokenizers import AddedToken
 from pophood.text.hf.settings import FolderSettings, token_text
 from pophood.text.hf.tokenizer_json import (
+    Merges,
     Parts,
     build_encoder,
     check_vocab,
@@ -116,7 +117,7 @@ def _merge_lines(path: Path) -> list[str]:
     return lines
 
 
-def _vocab_of_merges(merges: list[tuple[str, str]]) -> dict[str, int]:
+def _vocab_of_merges(merges: Merges) -> dict[str, int]:
     """Build the vocabulary by OpenAI's rule: 256 bytes, printable ones first, the merges, <|endoftext|>."""
     characters = byte_characters()
     printed = [character for byte, character in enumerate(characters) if ord(character) == byte]
@@ -128,7 +129,7 @@ def _vocab_of_merges(merges: list[tuple[str, str]]) -> dict[str, int]:
     return vocab
 
 
-def _parts_of_pairs(vocab: dict[str, int], merges: list[tuple[str, str]], settings: FolderSettings) -> Parts:
+def _parts_of_pairs(vocab: dict[str, int], merges: Merges, settings: FolderSettings) -> Parts:
     """Combine a vocabulary and merges with the word pattern of the class that tokenizer_config.json names."""
     kind = _class_of(settings)
     if kind not in _CLASSES:

@@ -8,20 +8,22 @@ the library is a BaseException; it leaves here as one typed error.
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import BadFile, BadInput, PophoodError, one_line
-from pophood.text.vocabulary import byte_characters
+from pophood.errors import BadFile, BadInput
+from pophood.text.hf.bpe import BpeTables, library_errors
+from pophood.text.vocabulary import byte_characters, spell
 
 if TYPE_CHECKING:
     import tokenizers
 
 LONG_TEXT = 20_000  # characters; beyond this, the offsets that `encode` also computes cost more than the ids
+# What may be encoded with models of single texts before the whole model is built, which costs as much.
+FEW_CHARACTERS, CHARACTERS_OF_CALL = 4_000, 200
 NEVER_IN_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
 
 
@@ -40,30 +42,6 @@ class AddedToken:
     normalized: bool = False
 
 
-@contextmanager
-def library_errors(kind: type[PophoodError], what: str) -> Iterator[None]:
-    """Turn whatever the library raises, panics included, into a one-line error of class `kind`."""
-    try:
-        yield
-    except PophoodError:
-        raise
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise kind(f"{what}: {one_line(error)}") from error
-
-
-def bpe_model(vocab: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> Any:
-    """Build the library's BPE from a vocabulary and its merges by rank; BadFile if they do not fit together.
-
-    Its constructor builds 49,000 tokens in 50 ms, while parsing the same as JSON takes 110 ms.
-    """
-    from tokenizers.models import BPE
-
-    with library_errors(BadFile, "the vocabulary and the merges do not fit together"):
-        return BPE(vocab, merges, **options)
-
-
 def missing_bytes(vocab: Mapping[str, int]) -> bytes:
     """Return the bytes of UTF-8 text for which a byte-level vocabulary has no token (SmolLM2's lacks 8)."""
     characters = byte_characters()
@@ -74,10 +52,12 @@ def missing_bytes(vocab: Mapping[str, int]) -> bytes:
 class LibraryEncoder:
     """A BPE model of the library with its normalizer and pre-tokenizer, as tokenizer.json writes them.
 
-    `ids` has all tokens, added ones too; `lost` are bytes without a token; `unknown` is unk_token's id.
+    `ids` has all tokens, added ones too; `lost` are bytes without a token; `unknown` is unk_token's id. With
+    `spells_bytes`, words are pieces of the text's bytes in GPT-2's alphabet, and nothing else. The first
+    short texts then take a model of their own tokens, instead of waiting for the whole one.
     """
 
-    model: Any
+    tables: BpeTables
     _: KW_ONLY
     normalizer: object
     pre_tokenizer: object
@@ -85,6 +65,7 @@ class LibraryEncoder:
     ids: Mapping[str, int]
     lost: bytes = b""
     unknown: int | None = None
+    spells_bytes: bool = False
 
     def __post_init__(self) -> None:
         stages = {"normalizer": self.normalizer, "pre_tokenizer": self.pre_tokenizer}
@@ -93,41 +74,54 @@ class LibraryEncoder:
         self._special_ids = {self.ids[token.content] for token in self.added if token.special} - {
             self.unknown
         }
-        self._plain = self._assemble(self.added)
-        self._plain.encode_special_tokens = True
+        self._few = FEW_CHARACTERS if self.spells_bytes else 0
+        self._assemble(self._part("") or self.tables.whole, self.added)  # raises for parts that do not fit
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ordinary text; a special token typed in it is read as plain letters."""
         self._check_bytes(text)
-        ids = self._run(self._plain, text)
+        part = self._part(text)
+        ids = self._run(self._plain if part is None else self._assemble_plain(part), text)
         self._check_specials(ids)
         return ids
 
     def encode_special(self, text: str) -> list[int]:
         """Return the ids of text in which special tokens are recognised."""
         self._check_bytes(text)
-        return self._run(self._parsing, text)
-
-    @cached_property
-    def _parsing(self) -> tokenizers.Tokenizer:
-        return self._assemble(self.added)
+        part = self._part(text)
+        return self._run(self._parsing if part is None else self._assemble(part, self.added), text)
 
     def encode_parts(self, parts: Sequence[str | int]) -> list[int]:
         """Return the ids of one text in which special tokens are given by id; the rest is ordinary text."""
-        tokenizer, meaning, marks = self._marked
-        self._check_bytes("".join(part for part in parts if isinstance(part, str)))
-        text = "".join(part if isinstance(part, str) else marks[part] for part in parts)
+        written = "".join(part for part in parts if isinstance(part, str))
+        self._check_bytes(written)
+        text = "".join(part if isinstance(part, str) else self._marks[part] for part in parts)
+        part = self._part(written)
+        tokenizer = self._marked if part is None else self._assemble_marked(part)
+        meaning = {tokenizer.token_to_id(mark): id_ for id_, mark in self._marks.items()}
         ids = self._run(tokenizer, text)
         self._check_specials(ids)
         return [meaning.get(id_, id_) for id_ in ids]
 
-    def _assemble(self, added: Sequence[AddedToken], expected: bool = True) -> tokenizers.Tokenizer:
+    def _part(self, text: str) -> Any | None:
+        """Return a model of this text's tokens while only a few characters were encoded, else None."""
+        self._few -= len(text) + CHARACTERS_OF_CALL
+        if self._few < 0 or not self.spells_bytes:
+            return None
+        more = {token.content: self.ids[token.content] for token in self.added}
+        # The library would number the marks from the length of this small vocabulary.
+        more |= {mark: len(self.tables.vocab) + id_ for id_, mark in self._marks.items()}
+        return self.tables.part(spell(text.encode()), more)
+
+    def _assemble(
+        self, model: Any, added: Sequence[AddedToken], expected: bool = True
+    ) -> tokenizers.Tokenizer:
         from tokenizers import AddedToken as LibraryToken
         from tokenizers import Tokenizer
 
         with library_errors(BadFile, "the tokenizer's parts cannot be built"):
             tokenizer = Tokenizer.from_str(self._stages)
-            tokenizer.model = self.model
+            tokenizer.model = model
             tokenizer.add_tokens([LibraryToken(**asdict(token)) for token in added])
         for token in added if expected else ():
             id_ = self.ids[token.content]
@@ -135,17 +129,35 @@ class LibraryEncoder:
                 raise BadFile(f"the added token {token.content[:40]!r} cannot have id {id_}")
         return tokenizer
 
-    @cached_property
-    def _marked(self) -> tuple[tokenizers.Tokenizer, dict[int, int], dict[int, str]]:
+    def _assemble_plain(self, model: Any) -> tokenizers.Tokenizer:
+        tokenizer = self._assemble(model, self.added)
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    def _assemble_marked(self, model: Any) -> tokenizers.Tokenizer:
         """Build a tokenizer that knows the special tokens only by secret names, so no text can spell them."""
-        secret = secrets.token_hex(8)
         special = {self.ids[token.content]: token for token in self.added if token.special}
-        marks = {id_: f"\U0010fff0{secret}.{id_}\U0010fff1" for id_ in special}
-        renamed = [AddedToken(marks[id_], False, t.lstrip, t.rstrip) for id_, t in special.items()]
+        renamed = [AddedToken(self._marks[id_], False, t.lstrip, t.rstrip) for id_, t in special.items()]
         ordinary = [token for token in self.added if not token.special]
-        tokenizer = self._assemble([*ordinary, *renamed], expected=False)
-        meaning = {tokenizer.token_to_id(mark): id_ for id_, mark in marks.items()}
-        return tokenizer, {mark: id_ for mark, id_ in meaning.items() if mark is not None}, marks
+        return self._assemble(model, [*ordinary, *renamed], expected=False)
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        secret = os.urandom(8).hex()
+        ids = (self.ids[token.content] for token in self.added if token.special)
+        return {id_: f"\U0010fff0{secret}.{id_}\U0010fff1" for id_ in ids}
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        return self._assemble_plain(self.tables.whole)
+
+    @cached_property
+    def _parsing(self) -> tokenizers.Tokenizer:
+        return self._assemble(self.tables.whole, self.added)
+
+    @cached_property
+    def _marked(self) -> tokenizers.Tokenizer:
+        return self._assemble_marked(self.tables.whole)
 
     def _run(self, tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
         with library_errors(BadInput, "the tokenizer cannot take this text (a run of millions of spaces?)"):

@@ -90,6 +90,14 @@ def check_pre_tokenizer(stage: object) -> bool:
     return any(step["type"] == "ByteLevel" for step in steps)
 
 
+def spells_bytes_only(stage: object) -> bool:
+    """Return whether a checked pre-tokenizer cuts a text and spells its bytes, and adds nothing."""
+    steps = _flat(stage, "pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS)
+    types = [step["type"] for step in steps]
+    spaces = [step.get("add_prefix_space", True) for step in steps if step["type"] == "ByteLevel"]
+    return spaces == [False] and "Metaspace" not in types
+
+
 def read_decoder(stage: object) -> Decoding:
     """Return how the decoder says that tokens are spelled; a clean-up of spaces is not carried out."""
     steps = _flat(stage, "decoder", "decoders", _DECODERS)

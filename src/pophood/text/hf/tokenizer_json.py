@@ -13,10 +13,11 @@ from typing import Any
 from pophood.errors import BadFile, Unsupported
 from pophood.text.gguf.pretokenizers import with_fast_patterns
 from pophood.text.hf import stages
-from pophood.text.hf.hf_tokenizers import AddedToken, LibraryEncoder, bpe_model, missing_bytes
+from pophood.text.hf.bpe import BpeTables, bpe_model
+from pophood.text.hf.hf_tokenizers import AddedToken, LibraryEncoder, missing_bytes
 from pophood.text.vocabulary import Vocabulary
 
-Merges = list[tuple[str, str]]
+Merges = Sequence[tuple[str, str]]
 
 _STAGES = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 _DOCUMENT_KEYS = {*_STAGES, "version", "truncation", "padding", "added_tokens", "model"}
@@ -84,7 +85,7 @@ def read_merges(merges: object) -> Merges:
     """Return merges, written as ["a b", ...] or [["a", "b"], ...], as pairs; BadFile for anything else."""
     if not isinstance(merges, list):
         raise BadFile("the merges are not a list")
-    pairs: Merges = []
+    pairs: list[tuple[str, str]] = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if (
@@ -127,13 +128,14 @@ def build_encoder(parts: Parts, specials: Iterable[str]) -> tuple[LibraryEncoder
     unknown = parts.options.get("unk_token")
     by_bytes = parts.decoding.spelling == "bytes" and unknown is None
     encoder = LibraryEncoder(
-        bpe_model(_without_holes(vocabulary), parts.merges, **parts.options),
+        BpeTables(_without_holes(vocabulary), parts.merges, **parts.options),
         normalizer=parts.normalizer,
         pre_tokenizer=with_fast_patterns(parts.pre_tokenizer),
         added=added,
         ids=parts.vocab,
         lost=missing_bytes(parts.vocab) if by_bytes else b"",
         unknown=parts.vocab.get(unknown) if unknown is not None else None,
+        spells_bytes=by_bytes and parts.normalizer is None and stages.spells_bytes_only(parts.pre_tokenizer),
     )
     return encoder, vocabulary
 
@@ -149,7 +151,8 @@ def merges_reach_every_word(parts: Parts) -> bool:
     added = {token.content for token in parts.added}
     plain = {token: id_ for token, id_ in parts.vocab.items() if token not in added}
     vocabulary = Vocabulary(parts.vocab, parts.decoding.spelling)
-    model = bpe_model(_without_holes(vocabulary), parts.merges, **{**parts.options, "ignore_merges": False})
+    options = {**parts.options, "ignore_merges": False}
+    model = bpe_model(_without_holes(vocabulary), list(parts.merges), **options)
     return all([piece.id for piece in model.tokenize(token)] == [id_] for token, id_ in plain.items())
 
 
@@ -226,5 +229,5 @@ def _without_holes(vocabulary: Vocabulary) -> dict[str, int]:
     """
     if vocabulary.size == len(vocabulary.ids):
         return vocabulary.ids
-    holes = (id_ for id_ in range(vocabulary.size) if id_ not in vocabulary.tokens)
+    holes = (id_ for id_ in range(vocabulary.size) if vocabulary.spelling_of(id_) is None)
     return vocabulary.ids | {f"\U0010fff0unused {id_}": id_ for id_ in holes}

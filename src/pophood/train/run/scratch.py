@@ -22,7 +22,7 @@ from pophood.errors import BadInput
 from pophood.families import config_from_hf
 from pophood.system import atomic_write
 from pophood.table import Table
-from pophood.text.hf.hf_tokenizers import library_errors
+from pophood.text.hf.bpe import library_errors
 from pophood.text.load import load_text_folder
 from pophood.text.tokenizer import Tokenizer
 from pophood.train.data.read.files import DataFile, find_files
