@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from pophood.errors import Cancelled, EngineError
 from pophood.generate import GenerateSettings, PrefixCache, Token, generate
-from tests.generate.mock import MockDecoder
-from tests.generate.runs import PROMPT, TOKENIZER, by_sample, run
+from pophood.sampling import SamplingSettings
+from tests.generate.mock import MockDecoder, MockTokenizer
+from tests.generate.runs import END, LETTERS, PROMPT, TOKENIZER, by_sample, run
 
 
 def test_nothing_happens_before_the_first_token_is_asked_for() -> None:
@@ -114,3 +116,19 @@ def test_any_run_stopped_anywhere_is_a_beginning_of_the_whole(
     for sample, tokens in by_sample(part).items():
         assert whole[sample][: len(tokens)] == tokens
     assert len(engine.sequences) == int(with_prefix)
+
+
+def test_stops_are_asked_for_and_not_listed() -> None:
+    """Listing them renders the chat template, which costs more than reading a short prompt."""
+
+    class Unlisted(dict[int, str]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("the stops were listed")
+
+    tokenizer: Any = MockTokenizer([*LETTERS, b"", b"\xc3"], specials={END: "<end>"})
+    tokenizer.stops = Unlisted({END: "eos_token"})
+    engine = MockDecoder()
+    engine.script, engine.prompt_length = [1, 2, END, 3], len(PROMPT)
+    greedy = GenerateSettings(sampling=SamplingSettings(temperature=0), max_tokens=4)
+    tokens = list(generate(engine, tokenizer, PROMPT, greedy))
+    assert [token.id for token in tokens] == [1, 2, END] and tokens[-1].finish == "stop"

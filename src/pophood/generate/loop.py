@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from pophood.errors import BadInput
@@ -115,8 +116,8 @@ class Run(Iterator[Token]):
         settings, stops = self.settings, self._tokenizer.stops
         self.seed = draw_seed() if settings.seed is None else settings.seed
         self._chain = chain(settings.sampling)
-        self._stop_ids = frozenset(stops if settings.stop_ids is None else settings.stop_ids)
-        self._forbidden = tuple(sorted(i for i in self._stop_ids if i < self._engine.config.vocab_size))
+        # Not a set of all stops: listing them renders the chat template, which most texts never need.
+        self._stop_ids: Collection[int] = stops if settings.stop_ids is None else frozenset(settings.stop_ids)
         self._likeliest = self._count_likeliest()
         self._began = time.perf_counter()
         self._tokens = self._generate()
@@ -261,6 +262,11 @@ class Run(Iterator[Token]):
             finish=sample.finish,
             final_probability=choice.final_probability,
         )
+
+    @cached_property
+    def _forbidden(self) -> tuple[int, ...]:
+        """The stops that cannot be drawn before `min_tokens`."""
+        return tuple(sorted(i for i in self._stop_ids if i < self._engine.config.vocab_size))
 
     # ---- samples and their sequences ----
 

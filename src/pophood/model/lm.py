@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from pophood import hub
 from pophood.adapters.adapter import Adapter
-from pophood.adapters.open import open_adapter, template_of
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
 from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
@@ -124,6 +123,8 @@ class LM:
 
             lm.use_adapters(["notes-lora", ("style-lora", 0.5)])
         """
+        from pophood.adapters.open import open_adapter, template_of
+
         opened: list[tuple[Adapter, float]] = []
         places: list[tuple[str, float]] = []
         template = self._own_template
