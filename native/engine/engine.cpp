@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -18,29 +17,6 @@ int64_t matmul_chunk(int64_t panels, int64_t threads, int64_t rows) {
     const int64_t chunk = std::max<int64_t>(1, panels / (threads * 6));
     return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
 }
-
-// Deals out pieces of work so that each worker first takes those of a share of its own, in order: it then reads one stream of
-// weights. A worker that is done helps with what is left of the others' shares.
-class Shares {
-   public:
-    Shares(int64_t pieces, int workers) : shares_(static_cast<size_t>(workers)) {
-        for (int w = 0; w < workers; ++w) {
-            shares_[static_cast<size_t>(w)].next = pieces * w / workers;
-            shares_[static_cast<size_t>(w)].end = pieces * (w + 1) / workers;
-        }
-    }
-    int64_t take(int worker) {  // may be called once for every piece
-        for (size_t i = static_cast<size_t>(worker);; i = (i + 1) % shares_.size())
-            if (const int64_t piece = shares_[i].next.fetch_add(1, std::memory_order_relaxed); piece < shares_[i].end) return piece;
-    }
-
-   private:
-    struct alignas(64) Share {
-        std::atomic<int64_t> next;
-        int64_t end;
-    };
-    std::vector<Share> shares_;
-};
 
 }  // namespace
 
@@ -188,9 +164,8 @@ void Engine::matmul(const std::vector<Matmul>& products, const std::vector<LoraP
     if (products.empty()) return;
     int64_t panels = 0;
     for (const Matmul& product : products) panels += (product.rows + panel_rows - 1) / panel_rows;
-    const int64_t chunk = matmul_chunk(panels, threads_, products.front().m), pieces = (panels + chunk - 1) / chunk;
-    Shares shares(pieces, threads_);
-    const auto compute = [&](int64_t begin, int64_t end, int worker) {
+    const int64_t chunk = matmul_chunk(panels, threads_, products.front().m);
+    parallel_for(threads_, panels, chunk, [&](int64_t begin, int64_t end, int worker) {
         float* scratch = scratch_.floats() + worker * k_block * panel_rows;
         int64_t start = 0;
         for (size_t i = 0; i < products.size(); ++i) {
@@ -203,12 +178,6 @@ void Engine::matmul(const std::vector<Matmul>& products, const std::vector<LoraP
             else kernels_.matmul(product, first, last, scratch);
             for (const LoraProduct& part : lora)
                 if (part.product == i) add_lora(part, product, first, last, worker);
-        }
-    };
-    parallel_for(threads_, pieces, 1, [&](int64_t begin, int64_t end, int worker) {
-        for (; begin < end; ++begin) {
-            const int64_t first = shares.take(worker) * chunk;
-            compute(first, std::min(first + chunk, panels), worker);
         }
     });
 }

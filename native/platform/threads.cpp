@@ -1,7 +1,8 @@
-// The thread pool: workers join a round, take chunks from a shared counter, and leave. See threads.h.
+// The thread pool: workers join a round, take chunks from shares of its work, and leave. See threads.h.
 #include "platform/threads.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -85,9 +86,14 @@ class Pool {
             limit_.notify_all();
         }
         work_ = &work;
-        items_ = items;
         chunk_ = chunk;
-        next_.store(0, std::memory_order_relaxed);
+        sharing_ = threads;
+        const int64_t chunks_of_all = (items + chunk - 1) / chunk;
+        for (int w = 0; w < threads; ++w) {
+            Share& share = shares_[static_cast<size_t>(w)];
+            share.next.store(chunks_of_all * w / threads * chunk, std::memory_order_relaxed);
+            share.end = std::min(chunks_of_all * (w + 1) / threads * chunk, items);
+        }
         // No worker is in a round now, so nobody else writes to the state.
         const uint32_t epoch = (state_.load(std::memory_order_relaxed) >> epoch_shift) + 1;
         state_.store(epoch << epoch_shift | open, std::memory_order_release);
@@ -126,24 +132,38 @@ class Pool {
         }
     }
 
+    // Works on chunks until there are none, first those of the worker's own share, in order, then what is left of others'.
     // Returns the number of chunks that this thread took.
     int64_t take_chunks(int worker) {
-        for (int64_t taken = 0;; ++taken) {
-            const int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
-            if (begin >= items_) return taken;
-            (*work_)(begin, std::min(begin + chunk_, items_), worker);
+        int64_t taken = 0;
+        for (int i = 0; i < sharing_; ++i) {
+            Share& share = shares_[static_cast<size_t>((worker + i) % sharing_)];
+            while (share.next.load(std::memory_order_relaxed) < share.end) {
+                const int64_t begin = share.next.fetch_add(chunk_, std::memory_order_relaxed);
+                if (begin >= share.end) break;
+                (*work_)(begin, std::min(begin + chunk_, share.end), worker);
+                ++taken;
+            }
         }
+        return taken;
     }
+
+    // Neighbouring chunks go to the same thread, which then reads one stream of weights.
+    struct alignas(64) Share {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
 
     std::vector<std::thread> workers_;
     std::mutex busy_;
     Punctuality punctuality_;
     const Work* work_ = nullptr;
-    int64_t items_ = 0, chunk_ = 1;
+    int64_t chunk_ = 1;
+    int sharing_ = 1;  // threads that have a share
     std::atomic<bool> stopping_{false};
-    std::atomic<int64_t> next_{0};
     alignas(64) std::atomic<uint32_t> state_{0};
     alignas(64) std::atomic<int> limit_{1};
+    std::array<Share, max_threads> shares_;
 };
 
 // A forked child has the pool's memory but none of its threads, so it makes a new pool and leaves the old one alone.
@@ -173,6 +193,7 @@ void allow_spinning(bool allowed) { spinning_allowed = allowed; }
 void parallel_for(int threads, int64_t items, int64_t chunk, const Work& work) {
     if (items <= 0) return;
     if (chunk < 1) chunk = 1;
+    threads = std::min(threads, max_threads);
     if (threads > 1 && items > chunk && pool().try_run(threads, items, chunk, work)) return;
     work(0, items, 0);
 }

@@ -7,7 +7,8 @@
 namespace pophood {
 
 // Calls work(begin, end, worker) for chunks that cover 0..items-1, on at most `threads` workers, and returns when all are
-// done. Workers take a chunk when they become free, so a slow core does less; results must not depend on the worker.
+// done. Every worker has a share of neighbouring chunks; one that is done with its own takes from the others', so a slow
+// core does less. Results must not depend on the worker.
 // `work` must not throw. Only one call at a time runs in parallel; a second caller works alone.
 void parallel_for(int threads, int64_t items, int64_t chunk,
                   const std::function<void(int64_t begin, int64_t end, int worker)>& work);
