@@ -47,6 +47,10 @@ TEST(bits_do_not_depend_on_threads_chunks_batches_or_instruction_sets) {
                 const auto all = logits(*engine, batch);
                 const auto width = static_cast<std::ptrdiff_t>(expected.size());
                 CHECK(same_bits({all.begin() + 2 * width, all.begin() + 3 * width}, expected), "batch");
+                for (const int other : {threads + 2, 1}) {
+                    engine->set_threads(other);
+                    CHECK(same_bits(in_chunks(*engine, text(engine->create(), n), 64), expected), "%d threads later", other);
+                }
             }
     }
 }

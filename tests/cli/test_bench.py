@@ -21,20 +21,7 @@ from tests.cli.conftest import Program
 from tests.cli.terminal import CTRL_C, QUICK, terminal
 from tests.conftest import ROOT
 
-FEW = (
-    "--prompt",
-    "8",
-    "--tokens",
-    "2",
-    "--depth",
-    "1,4",
-    "--batch",
-    "1,2",
-    "--threads",
-    "1",
-    "--rounds",
-    "2",
-)
+FEW = ("--prompt", "8", "--tokens", "2", "--depth", "1,4", "--batch", "1,2", "-t", "1", "-r", "2")
 SHORT = (*FEW, "--no-start")
 
 
@@ -144,14 +131,20 @@ def test_ctrl_c_prints_the_figures_so_far(
     assert "Decode after 4" not in done.text and "Stopped early" in done.text
 
 
-def test_ctrl_c_at_a_terminal_ends_it_at_once(base: Path, settings: dict[str, str], tmp_path: Path) -> None:
-    words = ["bench", str(base), "--tokens", "64", "--rounds", "100", "--no-start"]
-    with terminal(words, settings, tmp_path, program=QUICK) as screen:
-        screen.until("round 1 of 100")
+@pytest.mark.parametrize(
+    ("moment", "more"), [("round 1 of 100", ["--no-start"]), ("warming up: a new process", [])]
+)
+def test_ctrl_c_at_a_terminal_ends_it_at_once(
+    moment: str, more: list[str], base: Path, settings: dict[str, str], tmp_path: Path
+) -> None:
+    """A terminal sends Ctrl-C to the new process too, which is not left behind (tests/conftest.py)."""
+    with terminal(["bench", str(base), "-r", "100", *more], settings, tmp_path, program=QUICK) as screen:
+        screen.until(moment)
         screen.type(CTRL_C)
         screen.until("stopped; the figures so far:")
         screen.until("Stopped early")
-        assert screen.process.wait() == 130
+        assert screen.ended() == 130
+        assert "Traceback" not in screen.text
 
 
 def test_a_busy_machine_is_told_of_at_once_and_at_the_end(

@@ -39,7 +39,9 @@ OUTPUTS = (  # those of `look`, without arrays
     ),
     *OUTPUT_OPTIONS[1:],
 )
-MEASURING = setting_options(BenchSettings, SECTION)
+# The letters of llama.cpp's llama-bench, whose -b is something else.
+SHORT = {"prompt": "-p", "tokens": "-n", "depth": "-d", "threads": "-t", "rounds": "-r"}
+MEASURING = setting_options(BenchSettings, SECTION, short=SHORT)
 
 
 @verb()

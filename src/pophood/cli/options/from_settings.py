@@ -25,16 +25,25 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def setting_options(
-    settings: type, section: str, *, prefix: str = "", default: str = "(default: {})"
+    settings: type,
+    section: str,
+    *,
+    prefix: str = "",
+    default: str = "(default: {})",
+    short: Mapping[str, str] | None = None,
 ) -> dict[str, Decorator]:
     """Return for each setting of a dataclass the decorator that adds its option, by the field's name.
 
     The parameter of a command is called `prefix` and the field's name, and is None if the option was not
-    typed. `default` is the form in which the help text tells the default.
+    typed. `default` is the form in which the help text tells the default. `short` has
+    the short options by field.
     """
     return {
         one.name: option(
-            _flag(one), f"{prefix}{one.name}", section=section, help=_help(one, default), **_type(one)
+            *filter(None, [(short or {}).get(one.name), _flag(one), f"{prefix}{one.name}"]),
+            section=section,
+            help=_help(one, default),
+            **_type(one),
         )
         for one in settings_of(settings)
     }
