@@ -22,7 +22,7 @@ def description() -> dict[str, object]:
     processor = _processor()
     flags = processor.get("flags", processor.get("Features", "")).split()
     return {
-        "processor": name(),
+        "processor": system.processor_name(),
         "family": processor.get("cpu family", ""),
         "model": processor.get("model", ""),
         "extensions": [flag for flag in (*USED, *NOTED) if flag in flags],
@@ -35,11 +35,6 @@ def description() -> dict[str, object]:
     }
 
 
-def name() -> str:
-    """The processor's name, or what the platform says."""
-    return _processor().get("model name") or platform.processor() or platform.machine()
-
-
 def best_isa() -> str:
     """The instruction set that the engine takes on its own."""
     return _native.available_isa().split()[-1]
@@ -47,17 +42,35 @@ def best_isa() -> str:
 
 def slug() -> str:
     """The name of this machine's file of results: one name is sold with several instruction sets."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{name()} {best_isa()}".lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", f"{system.processor_name()} {best_isa()}".lower()).strip("-")
 
 
 def _processor() -> dict[str, str]:
-    """The first processor in /proc/cpuinfo, {} on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    """Linux's facts about the processors, of the last one where they differ; {} on other systems."""
+    lines = (line.partition(":") for line in system.cpu_info())
     return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def others_seconds() -> float:
+    """Processor seconds that other programs took since the start, this process's children not among them.
+
+    A virtual machine's host counts as one. 0 where the system does not say.
+    """
+    others = system.others_seconds()
+    return 0.0 if others is None else others - _seconds_of_children()
+
+
+def _seconds_of_children() -> float:
+    """Processor seconds of the children that are still running."""
+    ticks = 0
+    for task in Path("/proc/self/task").glob("*/children"):
+        for child in task.read_text(encoding="ascii").split():
+            try:
+                words = Path(f"/proc/{child}/stat").read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                continue  # it has just ended, and counts among ours
+            ticks += sum(map(int, words.rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_gb() -> float | None:
