@@ -221,7 +221,7 @@ void Engine::attend(int64_t layer, const Segments& segments) {
     for (const Segment& segment : segments) {
         const int64_t queries = segment.rows * group, tasks = (queries + max_queries - 1) / max_queries;
         const int64_t blocks = (segment.first_position + segment.rows + kv_block - 1) / kv_block;
-        parallel_for(threads_, kv_heads * tasks, segment.rows > small_batch ? 8 : 1, [&](int64_t begin, int64_t end, int) {
+        parallel_for(threads_, kv_heads * tasks, segment.rows > small_batch ? 4 : 1, [&](int64_t begin, int64_t end, int) {
             std::vector<const void*> k(static_cast<size_t>(blocks)), v(static_cast<size_t>(blocks));
             for (int64_t item = begin, current = -1; item < end; ++item) {
                 const int64_t kv_head = item / tasks, first = item % tasks * max_queries;

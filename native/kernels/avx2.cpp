@@ -9,7 +9,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 6;  // 12 sums, 2 of weights, 1 broadcast: 15 of 16 registers
-constexpr int score_tile = 2, value_columns = 2;
+constexpr int query_tile = 2, score_tile = 2, value_columns = 2;
 
 struct V {
     __m256 low, high;

@@ -8,7 +8,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 14;  // 14 sums, 1 of weights; activations are broadcast from memory by the FMA
-constexpr int score_tile = 4, value_columns = 4;
+constexpr int query_tile = 4, score_tile = 8, value_columns = 4;
 
 #include "avx512_lanes.inl"
 

@@ -1,7 +1,8 @@
 // The SIMD form of kernels/scalar.cpp, written once over V: sixteen floats in whatever registers the instruction set has.
 // One file per instruction set includes it inside an anonymous namespace, after defining V, its operations and the sizes of
-// its register tiles: `tile_tokens`, `score_tile`, `value_columns`. It must not include a header with inline functions: the
-// linker could keep the copy that was compiled for a newer CPU, which would crash an older one.
+// its register tiles: `tile_tokens` rows of x, `query_tile` queries, `score_tile` pairs of a query and a block, and
+// `value_columns` vectors of values. It must not include a header with inline functions: the linker could keep the copy that
+// was compiled for a newer CPU, which would crash an older one.
 
 #include "lanes.inl"
 
@@ -270,9 +271,15 @@ inline void accumulate_values(const OnlineSoftmax* state, const Kv* v, int64_t v
     }
 }
 
+struct Walk {  // of all queries of a task
+    OnlineSoftmax state[max_queries];
+    float out[max_queries][max_head];
+};
+
 // Takes Q queries, from query `first` on, over B blocks. A block that a query does not see leaves it as it is.
 template <int Q, int B, class Kv>
-void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, OnlineSoftmax* state, float (*out)[max_head]) {
+void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, Walk& walk) {
+    OnlineSoftmax* state = walk.state + first;
     V score[B][Q][2];
     score_blocks<Q, B, Kv>(t.q + first, t.k_blocks + block, t.d, broadcast(t.scale), score);
     for (int b = 0; b < B; ++b) {
@@ -285,45 +292,44 @@ void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, OnlineS
         const Kv* v = static_cast<const Kv*>(t.v_blocks[block + b]);
         int64_t at = 0;
         for (; at + 16 * value_columns <= t.d_padded; at += 16 * value_columns)
-            accumulate_values<Q, value_columns>(state, v, t.d_padded, n, out, at);
-        for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, v, t.d_padded, n, out, at);
+            accumulate_values<Q, value_columns>(state, v, t.d_padded, n, walk.out + first, at);
+        for (; at < t.d_padded; at += 16) accumulate_values<Q, 1>(state, v, t.d_padded, n, walk.out + first, at);
     }
 }
+
+constexpr int blocks_at_once(int queries) { return 4 * queries <= score_tile ? 4 : 2 * queries <= score_tile ? 2 : 1; }
 
 template <int Q, class Kv>
-void attend_some(int64_t queries, int64_t blocks, const AttentionTask& t, int64_t first, int64_t block, OnlineSoftmax* state,
-                 float (*out)[max_head]) {
+void attend_some(int64_t queries, const AttentionTask& t, int64_t first, int64_t block, int64_t end, Walk& walk) {
     if (queries != Q) {
-        if constexpr (Q > 1) attend_some<Q - 1, Kv>(queries, blocks, t, first, block, state, out);
-    } else if (blocks == score_tile / Q) {
-        attend_blocks<Q, score_tile / Q, Kv>(t, first, block, state, out);
-    } else {
-        for (int64_t b = 0; b < blocks; ++b) attend_blocks<Q, 1, Kv>(t, first, block + b, state, out);
+        if constexpr (Q > 1) attend_some<Q - 1, Kv>(queries, t, first, block, end, walk);
+        return;
     }
+    constexpr int step = blocks_at_once(Q);
+    for (; block + step <= end; block += step) attend_blocks<Q, step, Kv>(t, first, block, walk);
+    for (; block < end; ++block) attend_blocks<Q, 1, Kv>(t, first, block, walk);
 }
 
-// Each block serves all queries, `score_tile` of them at a time, while it is in the L1 cache.
 template <class Kv>
 void attend_over(const AttentionTask& t) {
-    OnlineSoftmax state[max_queries];
-    float out[max_queries][max_head];
+    Walk walk;
     int64_t most = 0;
     for (int64_t j = 0; j < t.n_queries; ++j) {
-        state[j].maximum = minus_infinity;
-        state[j].total = 0.0f;
-        for (int64_t i = 0; i < t.d_padded; i += 16) store(out[j] + i, zero());
+        walk.state[j].maximum = minus_infinity;
+        walk.state[j].total = 0.0f;
+        for (int64_t i = 0; i < t.d_padded; i += 16) store(walk.out[j] + i, zero());
         if (t.visible[j] > most) most = t.visible[j];
     }
-    const int64_t step = t.n_queries < score_tile ? score_tile / t.n_queries : 1, blocks = (most + kv_block - 1) / kv_block;
+    // A few blocks serve all queries, `query_tile` of them at a time, while they are in the L1 cache.
+    const int64_t blocks = (most + kv_block - 1) / kv_block, step = t.n_queries > query_tile ? blocks_at_once(query_tile) : blocks;
     for (int64_t block = 0; block < blocks; block += step)
-        for (int64_t first = 0; first < t.n_queries; first += score_tile) {
-            const int64_t left = t.n_queries - first;
-            attend_some<score_tile, Kv>(left < score_tile ? left : score_tile, blocks - block < step ? blocks - block : step, t,
-                                        first, block, state + first, out + first);
+        for (int64_t first = 0; first < t.n_queries; first += query_tile) {
+            const int64_t queries = t.n_queries - first < query_tile ? t.n_queries - first : query_tile;
+            attend_some<query_tile, Kv>(queries, t, first, block, block + step < blocks ? block + step : blocks, walk);
         }
     for (int64_t j = 0; j < t.n_queries; ++j)
         for (int64_t i = 0; i < t.d; i += 16)
-            store_some(t.out[j] + i, div(load(out[j] + i), broadcast(state[j].total)), t.d - i);
+            store_some(t.out[j] + i, div(load(walk.out[j] + i), broadcast(walk.state[j].total)), t.d - i);
 }
 
 void attend(const AttentionTask& t) {

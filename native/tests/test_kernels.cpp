@@ -165,6 +165,19 @@ TEST(attention_gives_the_bits_of_the_specification) {
             }
 }
 
+TEST(attention_of_any_size_gives_the_bits_of_the_specification) {
+    for (const Kernels* fast : fast_tables()) {
+        Random random(24);
+        for (int trial = 0; trial < (quick ? 100 : 10'000); ++trial) {
+            const auto below = [&](uint64_t n) { return static_cast<int64_t>(random.bits() % n); };
+            const int64_t first = 1 + below(120), step = below(3);  // neighbouring rows, or several heads of one row
+            std::vector<int64_t> visible;
+            for (int64_t j = 0, queries = 1 + below(max_queries); j < queries; ++j) visible.push_back(first + j * step / 2);
+            compare_attention(*fast, below(2) == 0 ? WeightType::f32 : WeightType::f16, 2 * (1 + below(24)), visible, random.bits());
+        }
+    }
+}
+
 TEST(conversion_to_f16_rounds_as_the_specification) {
     Random random(14);
     std::vector<float> x = random.values(1003, 100.0f);
