@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,36 +14,17 @@ import pytest
 
 import pophood
 from pophood import system
-from pophood.bench import measure, timing
+from pophood.bench import measure
 from pophood.bench.ceilings import ModelCost
 from pophood.bench.measure import Benchmark, benchmark
 from pophood.bench.record import FORMAT, read_earlier
 from pophood.bench.settings import BenchSettings, Work, plan
-from pophood.bench.timing import Timer, run_process, start_command
-from pophood.errors import BadInput, NotFound, PophoodError
-from tests.tiny import gpt2_config, tiny_config, tiny_folder, tiny_gguf
+from pophood.bench.timing import Timer
+from pophood.errors import BadInput, NotFound
+from tests.bench.conftest import assert_no_sequence
+from tests.tiny import gpt2_config, tiny_config, tiny_folder
 
 SMALL: dict[str, Any] = {"prompt": 8, "tokens": 3, "depth": (2,), "batch": (1, 2), "rounds": 2}
-
-
-@pytest.fixture(scope="module")
-def lm(tmp_path_factory: pytest.TempPathFactory) -> pophood.LM:
-    path = tmp_path_factory.mktemp("bench") / "small.gguf"
-    tiny_gguf(path, "llama")
-    return pophood.load(path, threads=2)
-
-
-@pytest.fixture(autouse=True)
-def small_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "READ_BYTES", 1 << 22)
-
-
-def assert_no_sequence(lm: pophood.LM) -> None:
-    """Check that every sequence of the engine was dropped."""
-    with lm.engine.sequence() as newest:
-        for sequence in range(newest):
-            with pytest.raises(IndexError):
-                lm.engine.length(sequence)
 
 
 # What is measured -------------------------------------------------------------------------------------
@@ -152,90 +132,6 @@ def test_ceilings_by_hand() -> None:
     assert cost.ceiling(decode, None, None) is None
 
 
-# Timing -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("work", "tokens"),
-    [
-        (Work("prefill", 1, 9), 9),
-        (Work("decode", 2, 5, 0), 5),
-        (Work("decode", 1, 4, 7), 4),
-        (Work("decode", 1, 4, 7, 3), 12),
-    ],
-)
-def test_tokens_are_counted_without_the_prompt(
-    work: Work, tokens: int, lm: pophood.LM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticks = iter(range(100))
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
-    timer = Timer(lm)
-    assert [timer.rate(work) for _ in range(2)] == [tokens, tokens], "in one second of this clock"
-    assert lm.engine.threads == work.threads
-    timer.close()
-    assert_no_sequence(lm)
-
-
-def test_what_stands_before_is_computed_once(lm: pophood.LM, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    logits = lm.engine.logits
-
-    def counted(batch: Any, *args: Any, **options: Any) -> Any:
-        sizes.append(sum(len(ids) for _, ids in batch))
-        return logits(batch, *args, **options)
-
-    monkeypatch.setattr(lm.engine, "logits", counted)
-    timer = Timer(lm)
-    for _ in range(2):
-        timer.rate(Work("decode", 1, 2, 40))
-        timer.rate(Work("decode", 1, 2, 10, 2))
-    assert sizes == [40, 1, 1, 10, 2, 2, 1, 1, 1, 1, 2, 2]
-    timer.close()
-
-
-def test_a_new_process_is_timed_and_its_memory_known(lm: pophood.LM) -> None:
-    command = start_command(lm, 1)
-    assert command is not None and command[:3] == ["run", "-m", str(lm.path)]
-    assert command[command.index("--threads") + 1] == "1"
-    done = run_process(command)
-    assert done.seconds > 0 and 20e6 < done.peak_memory < 2e9
-
-
-def test_a_process_that_fails_says_why(tmp_path: Path) -> None:
-    with pytest.raises(PophoodError, match=r"--no-start.*pophood: .*gone\.gguf"):
-        run_process(["run", "-m", str(tmp_path / "gone.gguf"), "x"])
-
-
-def test_a_process_ends_when_its_timing_is_interrupted(
-    lm: pophood.LM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[Any] = []
-
-    class Interrupted(subprocess.Popen[str]):
-        def communicate(self, *args: Any, **options: Any) -> Any:
-            started.append(self)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    monkeypatch.setattr(timing, "PROGRAM", "import time; time.sleep(3600)")
-    with pytest.raises(KeyboardInterrupt):
-        run_process([])
-    assert started[0].returncode not in (None, 0)
-    started[0].stderr.close()
-
-
-def test_an_adapter_that_is_not_on_the_disk_starts_no_process(tmp_path: Path) -> None:
-    here: Any = SimpleNamespace(
-        path=tmp_path,
-        engine=SimpleNamespace(precision="f32", kv="f32", context=9),
-        adapter_places=((str(tmp_path), 0.5),),
-    )
-    words = start_command(here, 2)
-    assert words is not None and words[words.index("--adapter") + 1] == f"{tmp_path}:0.5"
-    here.adapter_places = (("in-memory", 1.0),)
-    assert start_command(here, 2) is None
-
-
 # Rounds -----------------------------------------------------------------------------------------------
 
 
@@ -294,6 +190,21 @@ def test_rounds_are_interleaved_and_stop_where_they_are(
     assert [one.rate.median for one in record.rates] == [(4 + 7) / 2, 5.0, 6.0]
     assert whole.view().notes[1] == "Stopped early: these are the figures so far."
     assert lm.engine.threads == 2
+
+
+def test_no_process_is_started_where_there_can_be_none(
+    lm: pophood.LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "a new process" in [what for what, _ in Benchmark(lm)._jobs()]
+    monkeypatch.setattr(system, "available_memory", lambda: 1000)
+    whole = Benchmark(lm)
+    assert "a new process" not in [what for what, _ in whole._jobs()]
+    needed = "No new process was measured, since the model does not fit into memory twice: it needs"
+    assert whole.view().notes[1].startswith(needed)
+    monkeypatch.setattr(lm, "adapter_places", (("in-memory", 1.0),))
+    assert Benchmark(lm).record().remarks == (
+        "No new process was measured, since an adapter is not on the disk.",
+    )
 
 
 def test_nothing_measured_is_no_error(lm: pophood.LM) -> None:

@@ -30,6 +30,7 @@ from pophood.errors import BadInput
 from pophood.look.source import ViewSource
 from pophood.model.engine import CancelFlag, multiply_rate, read_bandwidth
 from pophood.model.lm import LM, load
+from pophood.model.memory import plan_memory
 from pophood.table import count
 
 READ_BYTES = 1 << 30  # of the array for the read bandwidth; larger than every cache
@@ -71,7 +72,8 @@ class Benchmark:
         self.settings = settings or BenchSettings()
         self.plan: BenchPlan = plan(self.settings, lm.engine.context, lm.engine.threads)
         self._timer = Timer(lm, cancel)
-        self._start = start_command(lm, self.plan.usual) if self.plan.start else None
+        self._remarks: list[str] = []
+        self._start = self._start_command() if self.plan.start else None
         self._rates: defaultdict[Work, list[float]] = defaultdict(list)
         self._bandwidth: dict[int, float] = {}  # by threads
         self._multiply: dict[int, float] = {}
@@ -130,6 +132,23 @@ class Benchmark:
             jobs.append(("warming up: a new process", partial(run_process, self._start)))
         return jobs
 
+    def _start_command(self) -> list[str] | None:
+        """Return the arguments for a new process, or None, with a remark, if there can be none."""
+        engine, stored_type = self.lm.engine, self.lm.bundle.weights.stored_type
+        command = start_command(self.lm, self.plan.usual)
+        if command is None:
+            self._remarks.append("No new process was measured, since an adapter is not on the disk.")
+            return None
+        needed = plan_memory(self.lm.config, stored_type, engine.context, engine.precision, engine.kv).least
+        free = system.available_memory()
+        if needed > free:
+            self._remarks.append(
+                f"No new process was measured, since the model does not fit into memory twice: it needs "
+                f"{system.memory_text(needed)}, and {system.memory_text(free)} is free."
+            )
+            return None
+        return command
+
     def _measure_machine(self, threads: int) -> None:
         """Keep the best rates of all rounds: a ceiling is what the machine can do undisturbed."""
         size = READ_BYTES if system.available_memory() > 4 * READ_BYTES else READ_BYTES_SMALL
@@ -171,7 +190,14 @@ class Benchmark:
             if n in self._multiply
         )
         return BenchRecord(
-            self._setup(cost), self.plan.rounds, self._complete, tuple(rates), machine, start, self._others
+            self._setup(cost),
+            self.plan.rounds,
+            self._complete,
+            tuple(rates),
+            machine,
+            start,
+            self._others,
+            tuple(self._remarks),
         )
 
     def view(self) -> BenchView:

@@ -101,6 +101,7 @@ class BenchRecord:
     machine: tuple[MachineRate, ...]
     start: StartCost | None
     others: float | None
+    remarks: tuple[str, ...] = ()  # sentences about what was left out
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document: plain dictionaries, lists and numbers."""

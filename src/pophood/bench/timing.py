@@ -23,10 +23,13 @@ from pophood.model.engine import CancelFlag
 from pophood.model.lm import LM
 from pophood.sampling import SamplingSettings
 
+PACKAGES = Path(__file__).resolve().parents[2]
 STARTING = ("The capital of Spain is", "--greedy", "--max-tokens", "10")
-# `python -m pophood`, which at its end writes the memory that it took as the last word on stderr.
+# `python -m pophood`, which at its end writes the memory that it took as the last word on stderr. Its first
+# argument is the folder of this package; with -P, no module in the working folder takes the place of another.
 PROGRAM = """
 import runpy, sys
+sys.path.append(sys.argv.pop(1))
 try:
     runpy.run_module("pophood", run_name="__main__", alter_sys=True)
 finally:
@@ -111,7 +114,7 @@ def run_process(arguments: list[str]) -> ProcessRun:
     environment = os.environ | {"POPHOOD_OFFLINE": "1"}
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
+        [sys.executable, "-P", "-c", PROGRAM, str(PACKAGES), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

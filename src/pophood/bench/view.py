@@ -56,6 +56,7 @@ class BenchView(View):
             f"{setup.precision}{stored}, keys and values in {setup.kv}, with {setup.isa} kernels on "
             f"{setup.processor}."
         ]
+        notes += record.remarks
         if not record.complete:
             notes.append("Stopped early: these are the figures so far.")
         if record.others is not None and (warning := busy_warning(record.others, setup.cores)):
