@@ -12,12 +12,6 @@ namespace {
 
 constexpr int64_t small_batch = 4;  // up to this many rows, element-wise work stays on the calling thread
 
-// Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do.
-int64_t matmul_chunk(int64_t panels, int64_t threads, int64_t rows) {
-    const int64_t chunk = std::max<int64_t>(1, panels / (threads * 6));
-    return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
-}
-
 }  // namespace
 
 // ---- one forward pass -----------------------------------------------------------------------------------------------
@@ -122,14 +116,14 @@ void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows) {
 // out = x W^T + b, plus LoRA, for several layers that read the same x
 void Engine::project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections) {
     const int64_t k = projections.front().linear->weight.cols();
-    const std::vector<LoraProduct> lora = lora_products(x, segments, projections);
     Activations input{x, k, rows};
     for (const auto& [linear, out] : projections)
         if (linear->weight.quantized() && !input.quantized.values) input = quantized(input, k);
     std::vector<Matmul> products;
     for (const auto& [linear, out] : projections)
         products.push_back(linear->weight.times(input, linear->bias.data(), out, linear->weight.rows()));
-    matmul(products, lora);
+    if (prepare_lora(x, segments, projections)) matmul_with_lora(products);
+    else matmul(products);
 }
 
 // out [rows, matrix.rows()] = x W^T
@@ -158,28 +152,32 @@ Activations Engine::quantized(Activations input, int64_t k) {
     return input;
 }
 
-// Computes independent products in one round of the thread pool, which deals out the panels of all of them, and adds the
-// products of adapters to the panels of theirs.
-void Engine::matmul(const std::vector<Matmul>& products, const std::vector<LoraProduct>& lora) {
+// Computes independent products in one round of the thread pool, which deals out the panels of all of them.
+void Engine::matmul(const std::vector<Matmul>& products) {
     if (products.empty()) return;
     int64_t panels = 0;
-    for (const Matmul& product : products) panels += (product.rows + panel_rows - 1) / panel_rows;
-    const int64_t chunk = matmul_chunk(panels, threads_, products.front().m);
+    for (const Matmul& product : products) panels += panels_of(product);
+    const int64_t chunk = matmul_chunk(panels, products.front().m);
     parallel_for(threads_, panels, chunk, [&](int64_t begin, int64_t end, int worker) {
-        float* scratch = scratch_.floats() + worker * k_block * panel_rows;
         int64_t start = 0;
-        for (size_t i = 0; i < products.size(); ++i) {
-            const Matmul& product = products[i];
-            const int64_t here = (product.rows + panel_rows - 1) / panel_rows;
+        for (const Matmul& product : products) {
+            const int64_t here = panels_of(product);
             const int64_t first = std::max(begin - start, int64_t{0}), last = std::min(end - start, here);
             start += here;
-            if (first >= last) continue;
-            if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last);
-            else kernels_.matmul(product, first, last, scratch);
-            for (const LoraProduct& part : lora)
-                if (part.product == i) add_lora(part, product, first, last, worker);
+            if (first < last) multiply_panels(product, first, last, worker);
         }
     });
+}
+
+// Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do.
+int64_t Engine::matmul_chunk(int64_t panels, int64_t rows) const {
+    const int64_t chunk = std::max<int64_t>(1, panels / (threads_ * 6));
+    return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
+}
+
+void Engine::multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker) {
+    if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last);
+    else kernels_.matmul(product, first, last, scratch_.floats() + worker * k_block * panel_rows);
 }
 
 // Applies the norm per head (if the model has one) and RoPE to queries and keys.

@@ -95,6 +95,19 @@ class Engine {
         Matmul b;
         int64_t first_row;
     };
+    struct LoraPart {         // the same before its matrices are known: `place` is that of a x in lora_hidden_
+        size_t product;
+        const LoraPair* pair;
+        int64_t first_row, rows, place;
+    };
+    struct LoraPiece {        // panels of a product that wait for a x
+        size_t product;
+        int64_t first, last;
+    };
+    struct LoraProducts {     // of one round
+        std::vector<Matmul> inner;  // a x
+        std::vector<LoraProduct> outer;
+    };
 
     void add_slot(const std::string& name, Matrix* matrix, Vector* vector, std::vector<int64_t> shape) {
         slots_[name] = {matrix, vector, std::move(shape)};
@@ -111,7 +124,9 @@ class Engine {
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
     Activations quantized(Activations input, int64_t k);
-    void matmul(const std::vector<Matmul>& products, const std::vector<LoraProduct>& lora = {});
+    void matmul(const std::vector<Matmul>& products);
+    int64_t matmul_chunk(int64_t panels, int64_t rows) const;
+    void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
     void rope(const Block& block, const Segments& segments);
     void store(int64_t layer, const Segments& segments);
     void attend(int64_t layer, const Segments& segments);
@@ -127,9 +142,8 @@ class Engine {
 
     // adapters.cpp
     Adapters adapters_of(const std::vector<int64_t>& numbers) const;
-    std::vector<LoraProduct> lora_products(const float* x, const Segments& segments,
-                                           const std::vector<Projection>& projections);
-    void add_lora(const LoraProduct& lora, const Matmul& product, int64_t first, int64_t last, int worker);
+    bool prepare_lora(const float* x, const Segments& segments, const std::vector<Projection>& projections);
+    void matmul_with_lora(const std::vector<Matmul>& products);
 
     // edits.cpp
     bool edited(const Request& request, Tap tap, int64_t layer) const;
@@ -175,8 +189,10 @@ class Engine {
     // Activations of the current call, [N][...]. Their buffers grow and are kept for the next call.
     int64_t capacity_ = 0;
     AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;
+    LoraProducts lora_;
+    std::vector<LoraPart> lora_parts_;
+    std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
-    int64_t lora_stride_ = 0;  // floats of lora_out_ per thread
     std::vector<float> cosines_, sines_;
     AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_offsets_;
 };

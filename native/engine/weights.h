@@ -67,6 +67,8 @@ class Matrix {
     uint8_t* panel(int64_t index) const { return static_cast<uint8_t*>(panels_.get()) + index * panel_bytes_; }
 };
 
+inline int64_t panels_of(const Matmul& product) { return (product.rows + panel_rows - 1) / panel_rows; }
+
 // A gain, a bias, or the position embedding: f32, padded with zeros to a multiple of 16.
 class Vector {
    public:

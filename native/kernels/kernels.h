@@ -46,6 +46,7 @@ struct Matmul {
     QuantizedRows quantized{};  // the activations of a quantised type, in place of x; k counts whole groups
     int64_t panel_bytes = 0;    // of a quantised type
     int64_t first_group = 0;    // of a quantised panel and of `quantized`: the first group that is multiplied
+    bool accumulate = false;    // the sums go on from `out` instead of the bias; not of a quantised type
 };
 
 // Attention of several queries to one key/value head; each query has its own number of visible positions.

@@ -41,7 +41,7 @@ void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
     for (int64_t row = first * panel_rows; row < last * panel_rows && row < t.rows; ++row) {
         const int64_t panel = row / panel_rows, lane = row % panel_rows;
         for (int64_t m = 0; m < t.m; ++m) {
-            float sum = t.bias ? t.bias[row] : 0.0f;
+            float sum = t.accumulate ? t.out[m * t.out_stride + row] : t.bias ? t.bias[row] : 0.0f;
             for (int64_t k = 0; k < t.k; ++k) {
                 const int64_t index = (panel * t.panel_k + k) * panel_rows + lane;
                 const float w = to_f32(t.type, static_cast<const char*>(t.panels) + index * size_of(t.type));

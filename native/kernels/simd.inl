@@ -78,7 +78,7 @@ void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
             for (int64_t panel = first; panel < last; ++panel) {
                 const int64_t start = (panel * m.panel_k + k) * 16, rows = m.rows - panel * 16;
                 const Tile t = {m.x + token * m.x_stride + k, m.x_stride, m.out + token * m.out_stride + panel * 16,
-                                m.out_stride, inputs, rows < 16 ? rows : 16, k > 0,
+                                m.out_stride, inputs, rows < 16 ? rows : 16, k > 0 || m.accumulate,
                                 m.bias ? m.bias + panel * 16 : nullptr};
                 if (m.type == WeightType::f32) {
                     all_tokens(FloatWeights{static_cast<const float*>(m.panels) + start}, t, tokens);

@@ -103,7 +103,7 @@ class SharedRegions {
     }
 
    private:
-    static constexpr size_t smallest = 64 << 10, region = size_t{16} << 20, whole = 4 * region;
+    static constexpr size_t smallest = 4 << 10, region = size_t{16} << 20, whole = 4 * region;
     struct Region {
         size_t used;     // bytes from the start on that were given out, and are not given out again while a block lives
         int64_t blocks;  // that are not freed
