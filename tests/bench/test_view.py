@@ -54,7 +54,9 @@ RECORD = BenchRecord(
     start=StartCost(Spread(0.5, 0.45, 0.62), 185_000_000),
     others=0.1,
 )
-EARLIER = EarlierRun("before.json", {"precision": "f32"}, {DECODES[1]: 100.0, DEEP: 197.52}, 0.25)
+EARLIER = EarlierRun(
+    "before.json", {"precision": "f32", "adapters": "notes"}, {DECODES[1]: 100.0, DEEP: 197.52}, 0.25
+)
 
 
 def view_of(record: BenchRecord = RECORD, earlier: EarlierRun | None = None, **options: object) -> BenchView:
@@ -90,7 +92,8 @@ def test_the_sentences_beside_an_earlier_run() -> None:
     assert sentences[2].endswith("tokens/s (88.9 to 109); 0.50 times the earlier 198.")
     assert "tenth token; 2.00 times the earlier 0.25 s; 185.0 MB" in sentences[5]
     assert view.notes[1] == "Compared with before.json."
-    assert "Another precision: f32 there, auto here." in view.notes
+    assert "Different precision: f32 there, auto here." in view.notes
+    assert "Different adapters: notes there, none here." in view.notes
     rows = {(row["work"], row["threads"]): row for row in view.tables()["speed"]}
     assert rows["decode after 16", 2]["ratio"] == 2.0
     assert rows["decode after 16", 1]["ratio"] is None, "the earlier run has no such work"

@@ -65,7 +65,7 @@ def test_data_goes_to_stdout_and_files_and_is_compared_with(
     assert all(float(row["ratio"]) > 0 for row in rows)
     assert "Compared with a.json." in again.said, "notes do not get lost beside data"
     text = program("bench", str(base), *SHORT, "--compare", "a.json", "--precision", "q8").text
-    assert "times the earlier" in text and "Another precision: f32 there, q8 here." in text
+    assert "times the earlier" in text and "Different precision: f32 there, q8 here." in text
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,16 @@ def test_the_lines_of_the_course_keep_it() -> None:
         "pophood show gpt2",
         "pophood run 'a b' -m gpt2 --adapter notes-lora",
     ]
+
+
+def test_a_benchmark_names_its_adapters_and_starts_a_process_with_them(
+    program: Program, base: Path, tuned: Path
+) -> None:
+    one, two = tuned / "notes-lora", tuned / "it's mine: v2"
+    options = ("-m", str(base), "--adapter", str(one), "--adapter", f"{two}:0.5", "--context", "64")
+    words = ("-p", "8", "-n", "2", "-d", "1", "--batch", "1", "-t", "1", "-r", "1")
+    shown = told(program, "bench", *options, *words)
+    assert shown["setup"]["adapters"] == f"{one}, {two} x 0.5"
+    assert shown["start"]["seconds"]["median"] > 0 and shown["remarks"] == []
+    text = program("bench", *options, *words, "--no-start", COLUMNS="400").text
+    assert f"with the adapters {one} and {two} x 0.5" in " ".join(text.split())

@@ -108,8 +108,7 @@ class Benchmark:
     def _jobs(self) -> list[Job]:
         """Return the jobs of one round, each with its name."""
         jobs: list[Job] = [
-            (f"what this machine can do, {_threads(n)}", partial(self._measure_machine, n))
-            for n in self.plan.threads
+            (f"this machine, {_threads(n)}", partial(self._measure_machine, n)) for n in self.plan.threads
         ]
         jobs += [
             (f"{work.name}, {_threads(work.threads)}", partial(self._measure, work))
@@ -221,6 +220,7 @@ class Benchmark:
             processor=system.processor_name(),
             cores=os.cpu_count() or 1,
             usual_threads=self.plan.usual,
+            adapters=", ".join(ViewSource.of(self.lm).adapter_names()),
         )
 
 

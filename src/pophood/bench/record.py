@@ -85,6 +85,7 @@ class Setup:
     processor: str
     cores: int
     usual_threads: int  # those that other commands take by default
+    adapters: str = ""  # each with its scale, unless that is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,13 @@ class EarlierRun:
 
     def differences(self, setup: Setup) -> list[str]:
         """Return a remark for each part of the setup that differs: `"precision: f32 there, auto here"`."""
-        names = ("pophood", "model", "precision", "kv", "isa", "processor")
+        names = ("pophood", "model", "adapters", "precision", "kv", "isa", "processor")
         pairs = [(name, self.setup.get(name), getattr(setup, name)) for name in names]
-        return [f"{name}: {there} there, {here} here" for name, there, here in pairs if there != here]
+        return [
+            f"{name}: {there or 'none'} there, {here or 'none'} here"
+            for name, there, here in pairs
+            if there != here
+        ]
 
 
 def read_earlier(path: str | os.PathLike[str]) -> EarlierRun:

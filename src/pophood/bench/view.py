@@ -63,7 +63,7 @@ class BenchView(View):
             notes.append(f"{warning}.")
         if self.earlier is not None:
             notes.append(f"Compared with {self.earlier.place}.")
-            notes += [f"Another {difference}." for difference in self.earlier.differences(setup)]
+            notes += [f"Different {difference}." for difference in self.earlier.differences(setup)]
         return tuple(notes)
 
     def best(self, kind: str) -> WorkRate | None:

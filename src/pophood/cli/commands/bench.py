@@ -163,7 +163,7 @@ class _Screen:
 
     def _left(self, step: BenchStep) -> str:
         """Return the time that the other steps will take if they are like those that are done."""
-        passed = time.monotonic() - self._began
         if step.done < 3:
             return ""
-        return f"about {seconds(passed / step.done * (step.total - step.done))} left"
+        left = (time.monotonic() - self._began) / step.done * (step.total - step.done)
+        return f"about {seconds(left) if left >= 60 else f'{max(1, round(left))} s'} left"
