@@ -95,11 +95,6 @@ class TensorSource:
         rows.flags.writeable = False
         return rows
 
-    def drop_pages(self) -> None:
-        """Take the tensor out of memory, unless its last columns belong to tensors that come later."""
-        if self.columns is None or self.columns.stop == self.tensor.shape[-1]:
-            self.tensor.drop_pages()
-
 
 def unpermute_rope_rows(values: NDArray[Any], head_dim: int) -> NDArray[Any]:
     """Reorder the rows of each head from 0, D/2, 1, D/2+1... (GGUF's Llama) to 0, 1, 2...; returns a copy.

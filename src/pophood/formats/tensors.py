@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pophood.errors import Unsupported, quoted
 from pophood.formats.quant import BLOCKS, decode, first_nonfinite
-from pophood.system import drop_pages, map_file
+from pophood.system import map_file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,15 +67,15 @@ class Tensor:
             )
         return decode(self.type, self.data, self.size).reshape(self.shape)
 
-    def drop_pages(self) -> None:
-        """Take the tensor's part of the mapped file out of memory; reading it again brings it back."""
+    @property
+    def mapping(self) -> mmap.mmap | None:
+        """The mapped file that the tensor is a part of, if it is."""
         whole = self.data
         while isinstance(whole.base, np.ndarray):
             whole = whole.base
         base: object = whole.base
         mapping = base.obj if isinstance(base, memoryview) else None
-        if isinstance(mapping, mmap.mmap):  # which `whole` views from its first byte
-            drop_pages(mapping, _address(self.data) - _address(whole), self.nbytes)
+        return mapping if isinstance(mapping, mmap.mmap) else None
 
     def nonfinite(self) -> tuple[int, ...] | None:
         """Return the index of the first NaN or infinite value, or None; quantised types are checked by scale.
@@ -86,11 +86,6 @@ class Tensor:
             self.decode()
         flat = first_nonfinite(self.type, self.data)
         return None if flat is None else tuple(int(i) for i in np.unravel_index(flat, self.shape))
-
-
-def _address(array: NDArray[np.uint8]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 _VIEWS: dict[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}

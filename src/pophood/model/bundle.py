@@ -28,6 +28,7 @@ from pophood.formats.json_file import read_json
 from pophood.formats.parts import part_of
 from pophood.formats.sniff import weights_at
 from pophood.sampling import GGUF_NAMES, HF_NAMES, read_suggestions
+from pophood.system import drop_pages
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.hf.settings import FolderSettings
 from pophood.text.load import load_text_folder, load_text_gguf
@@ -93,9 +94,13 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         """
         return self._source(name).blocks()
 
-    def drop_pages(self, name: str) -> None:
-        """Take a tensor's part of the mapped file out of memory; reading it again brings it back."""
-        self._source(name).drop_pages()
+    def drop_pages(self) -> None:
+        """Take what was read of the mapped files out of memory; reading it again brings it back."""
+        mappings = {
+            id(mapping): mapping for source in self._sources.values() if (mapping := source.tensor.mapping)
+        }
+        for mapping in mappings.values():
+            drop_pages(mapping)
 
     def stored_type(self, name: str) -> str:
         """Return the type of a canonical name in the file: "F32", "BF16", "Q4_1"..."""

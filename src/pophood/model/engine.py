@@ -6,6 +6,7 @@ token ids in and logits, hidden states and taps out. `sampling` chooses tokens, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
@@ -65,6 +66,8 @@ _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes un
 )
 _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2, "summary": 3}
 
+DROP_AFTER = 16 << 20  # weights that are packed before their pages leave memory; each time takes 0.1 ms
+
 CancelFlag = _native.CancelFlag
 Taps = Sequence[str] | Sequence[Tap]  # patterns of `match_taps`, or what it returned
 
@@ -89,10 +92,10 @@ class StoredBlocks(Protocol):
 
 @runtime_checkable
 class MappedWeights(Protocol):
-    """A source that reads a mapped file."""
+    """A source that reads mapped files."""
 
-    def drop_pages(self, name: str) -> None:
-        """Take a tensor's part of the file out of memory."""
+    def drop_pages(self) -> None:
+        """Take what was read of the files out of memory."""
 
 
 class Engine(Sequences):
@@ -150,6 +153,7 @@ class Engine(Sequences):
         self._native.set_kv_type(plan.kv_type.upper())
         shapes = tensor_shapes(self.config)
         mapped = weights if isinstance(weights, MappedWeights) else None
+        read = 0  # weights since the last drop
         for done, (name, shape) in enumerate(shapes.items(), 1):
             stored = weights.stored_type(name)
             computed = computed_type(name, shape, stored, self.precision)
@@ -164,8 +168,10 @@ class Engine(Sequences):
                 if values.shape != shape:
                     raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
                 self._native.set_tensor(name, values, kind, quantize=computed == "Q8_0")
-            if mapped is not None:
-                mapped.drop_pages(name)
+            read += math.prod(shape)
+            if mapped is not None and (read >= DROP_AFTER or done == len(shapes)):
+                mapped.drop_pages()
+                read = 0
             if progress is not None:
                 progress(done, len(shapes))
 

@@ -17,8 +17,6 @@ from typing import IO, BinaryIO
 from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
 from pophood.system.user import home, nearest_folder
 
-PAGES_AT_ONCE = 2 << 20  # bytes that Linux may map when one of them is read: a huge page of the cache
-
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file read-only; the caller must close it (Windows cannot replace a mapped file).
@@ -49,16 +47,13 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
         raise BadFile(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def drop_pages(mapping: mmap.mmap, start: int, length: int) -> None:
-    """Take a part of a mapped file out of this process's memory; reading it again brings it back.
+def drop_pages(mapping: mmap.mmap) -> None:
+    """Take a mapped file out of this process's memory; reading a part of it again brings that part back.
 
-    Linux maps the pages around one that is read, so these go as well. Does nothing on Windows, which has no
-    such call.
+    Does nothing on Windows, which has no such call.
     """
-    if sys.platform == "win32":
-        return
-    first = start - start % PAGES_AT_ONCE
-    mapping.madvise(mmap.MADV_DONTNEED, first, min(start + length + PAGES_AT_ONCE, len(mapping)) - first)
+    if sys.platform != "win32":
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
