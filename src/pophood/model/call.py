@@ -28,8 +28,11 @@ def flatten(
     config: ModelConfig, batch: Batch, rows: Rows
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Return the tokens [N], the sequence of each [N], and the indices of the output rows."""
-    lengths = [len(ids) for _, ids in batch]
     tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
+    lengths = [len(ids) for _, ids in batch]
+    if lengths == [1] * len(batch):
+        selected = np.arange(len(batch))
+        return tokens, np.array([sequence for sequence, _ in batch], np.int64), selected
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
     if rows == "all":
         return tokens, sequences, np.arange(len(tokens), dtype=np.int64)

@@ -298,7 +298,8 @@ class Engine(Sequences):
         keys = max(before[sequence] + len(ids) for sequence, ids in batch)
         patterns = [tap for tap in taps if isinstance(tap, str)]
         matched = [tap for tap in taps if isinstance(tap, Tap)] or match_taps(self.config, patterns)
-        readings = dict(zip(matched, arrays([tap.shape(n, keys) for tap in matched]), strict=True))
+        shapes = [tap.shape(n, keys) for tap in matched]
+        readings = dict(zip(matched, arrays(shapes), strict=True)) if shapes else {}
         prepared = prepare(self.config, edits, sequences, positions(batch, before), keys) if edits else []
         width = {"logits": self.config.vocab_size, "hidden": self.config.n_embd}.get(output)
         out = None if width is None else np.empty((len(selected), width), np.float32)
@@ -310,7 +311,8 @@ class Engine(Sequences):
         try:
             while start < n:
                 stop = min(start + chunk, n)
-                first, last = np.searchsorted(selected, [start, stop])
+                whole = start == 0 and stop == n
+                first, last = (0, len(selected)) if whole else np.searchsorted(selected, [start, stop])
                 cancelled |= set(
                     self._native.forward(
                         tokens[start:stop],

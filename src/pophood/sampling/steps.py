@@ -130,6 +130,13 @@ class Chain:
             left = step.apply(left, context)
         return left
 
+    def _first(self, row: Likeliest, forbidden: Sequence[int]) -> Choice | None:
+        """Return the likeliest token that is not forbidden, if there is one: greedy decoding."""
+        for token, logit in zip(row.ids.tolist(), row.logits.tolist(), strict=True):
+            if token not in forbidden:
+                return Choice(token, logit, 1.0, 1) if logit > -math.inf else None
+        return None
+
     def _of_likeliest(self, row: Likeliest, forbidden: Sequence[int]) -> Candidates:
         ids, logits = row.ids, row.logits
         if forbidden:
@@ -158,6 +165,9 @@ class Chain:
         row = logits.logits if isinstance(logits, Likeliest) else logits
         if not math.isfinite(row.max()):
             raise _not_numbers(row, position)
+        likeliest = logits if isinstance(logits, Likeliest) else None
+        if self.settings.greedy and likeliest is not None and (first := self._first(likeliest, forbidden)):
+            return first
         number, uniform = (0.0, 0.0) if self.settings.greedy else uniforms(seed, sample, position)
         left = self.candidates(logits, history, uniform, forbidden)
         if left.logits.max(initial=-np.inf) == -np.inf:
@@ -210,9 +220,9 @@ def draw(logits: Floats, number: float) -> tuple[int, float]:
             block = int(np.flatnonzero(blocks)[-1])
         start, before = block * BLOCK, float(running[block - 1]) if block else 0.0
     row = np.exp(logits[start : start + BLOCK] - largest)
-    inside = np.cumsum(row, dtype=np.float64)
+    inside = row.cumsum(dtype=np.float64)
     mass = float(inside[-1]) if mass is None else mass
-    place = int(np.searchsorted(inside, number * mass - before, side="right"))
+    place = int(inside.searchsorted(number * mass - before, side="right"))
     if place == len(row):
         place = int(np.flatnonzero(row)[-1])
     return start + place, float(row[place]) / mass
