@@ -63,10 +63,11 @@ void Engine::edit_logits(const Request& request, int64_t first, int64_t rows, fl
 }
 
 // out = norm(x). Where the normalised values are edited, gain and shift follow as the kernel would apply them.
-void Engine::normalize(const Request& request, Tap tap, int64_t layer, const Norm& norm, const float* x, float* out) {
+void Engine::normalize(const Request& request, Tap tap, int64_t layer, const Norm& norm, const float* x, float* out,
+                       const Matrix* reader) {
     if (!edited(request, tap, layer)) {
         read_normalized(request, tap, layer, x);
-        return this->norm(norm, x, out, request.n);
+        return this->norm(norm, x, out, request.n, request.edits.empty() ? reader : nullptr);
     }
     this->norm(Norm{}, x, out, request.n);
     edit(request, tap, layer, out);
@@ -81,7 +82,8 @@ void Engine::normalize(const Request& request, Tap tap, int64_t layer, const Nor
 
 // up = activation(up), or activation(gate) * up; the gate is edited in between.
 void Engine::activate(const Request& request, int64_t layer) {
-    if (!config_.gated_mlp || !edited(request, Tap::mlp_gate, layer)) return activate(request.n);
+    if (!config_.gated_mlp || !edited(request, Tap::mlp_gate, layer))
+        return activate(request.n, request.edits.empty() ? &blocks_[static_cast<size_t>(layer)].down.weight : nullptr);
     const int64_t count = request.n * config_.n_inner;
     const std::vector<float> before(up_.floats(), up_.floats() + count);
     activate(request.n);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "platform/threads.h"
 
@@ -32,7 +33,7 @@ void Engine::compute(Request& request, Segments& segments) {
         };
 
         tap(Tap::resid_pre, x);
-        normalize(request, Tap::ln_1_normalized, layer, block.ln_1, x, h);                      // h: [N, C]
+        normalize(request, Tap::ln_1_normalized, layer, block.ln_1, x, h, &block.q.weight);     // h: [N, C]
         tap(Tap::ln_1, h);
         project(h, n, segments, {{&block.q, q}, {&block.k, k}, {&block.v, v}});                 // q: [N, H*D], k, v: [N, K*D]
         tap(Tap::q, q);
@@ -53,7 +54,7 @@ void Engine::compute(Request& request, Segments& segments) {
         add(x, h, n);                                                                           // x + attention
 
         tap(Tap::resid_mid, x);
-        normalize(request, Tap::ln_2_normalized, layer, block.ln_2, x, h);                      // h: [N, C]
+        normalize(request, Tap::ln_2_normalized, layer, block.ln_2, x, h, &block.up.weight);    // h: [N, C]
         tap(Tap::ln_2, h);
         if (config_.gated_mlp) project(h, n, segments, {{&block.gate, gate}, {&block.up, up}});  // gate, up: [N, F]
         else project(h, n, segments, {{&block.up, up}});                                        // up: [N, F]
@@ -104,13 +105,18 @@ void Engine::embed(const Request& request, const Segments& segments) {
             }
 }
 
-void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows) {
+void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader) {
     const int64_t c = config_.n_embd;
+    const bool quantize = reader && reader->quantized();
+    const QuantizedRows quantized = quantize ? quantized_rows(rows, c) : QuantizedRows{};
     parallel_for(rows > small_batch ? threads_ : 1, rows, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row)
+        for (int64_t row = begin; row < end; ++row) {
             kernels_.norm(x + row * c, norm.weight.data(), norm.bias.data(), config_.norm_eps, config_.rms_norm,
                           out + row * c, c);
+            if (quantize) kernels_.quantized->quantize(out + row * c, c, quantized, row);
+        }
     });
+    quantized_already_ = quantize ? out : nullptr;
 }
 
 // out = x W^T + b, plus LoRA, for several layers that read the same x
@@ -133,9 +139,9 @@ void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float*
     matmul({matrix.times(input, nullptr, out, matrix.rows())});
 }
 
-// Adds the quantised rows to an input of k features, in buffers that the next call reuses.
-Activations Engine::quantized(Activations input, int64_t k) {
-    const int64_t groups = (k + quant_group - 1) / quant_group, n = input.m * groups;
+// The buffers for quantised rows of k features, which the next product reuses.
+QuantizedRows Engine::quantized_rows(int64_t rows, int64_t k) {
+    const int64_t groups = (k + quant_group - 1) / quant_group, n = rows * groups;
     const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
         if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
     };
@@ -143,8 +149,14 @@ Activations Engine::quantized(Activations input, int64_t k) {
     reserve(quantized_scales_, n * 4);
     reserve(quantized_sums_, n * 4);
     reserve(quantized_offsets_, n * 4);
-    input.quantized = {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
-                       static_cast<int32_t*>(quantized_sums_.get()), quantized_offsets_.floats(), groups};
+    return {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
+            static_cast<int32_t*>(quantized_sums_.get()), quantized_offsets_.floats(), groups};
+}
+
+// Adds the quantised rows to an input of k features.
+Activations Engine::quantized(Activations input, int64_t k) {
+    input.quantized = quantized_rows(input.m, k);
+    if (std::exchange(quantized_already_, nullptr) == input.x) return input;
     parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row)
             kernels_.quantized->quantize(input.x + row * input.x_stride, k, input.quantized, row);
@@ -254,17 +266,22 @@ void Engine::attend(int64_t layer, const Segments& segments) {
 }
 
 // up = activation(up), or activation(gate) * up
-void Engine::activate(int64_t rows) {
+void Engine::activate(int64_t rows, const Matrix* reader) {
     const auto function = config_.activation == Activation::gelu_tanh ? kernels_.gelu_tanh
                           : config_.activation == Activation::gelu    ? kernels_.gelu_erf
                                                                       : kernels_.silu;
     const int64_t f = config_.n_inner;
+    const bool quantize = reader && reader->quantized();
+    const QuantizedRows quantized = quantize ? quantized_rows(rows, f) : QuantizedRows{};
     parallel_for(rows > small_batch ? threads_ : 1, rows, 4, [&](int64_t begin, int64_t end, int) {
-        const int64_t at = begin * f, count = (end - begin) * f;
-        float* up = up_.floats() + at;
-        function(config_.gated_mlp ? gate_.floats() + at : up, count);
-        if (config_.gated_mlp) kernels_.multiply(up, gate_.floats() + at, count);
+        for (int64_t row = begin; row < end; ++row) {
+            float* up = up_.floats() + row * f;
+            function(config_.gated_mlp ? gate_.floats() + row * f : up, f);
+            if (config_.gated_mlp) kernels_.multiply(up, gate_.floats() + row * f, f);
+            if (quantize) kernels_.quantized->quantize(up, f, quantized, row);
+        }
     });
+    quantized_already_ = quantize ? up_.floats() : nullptr;
 }
 
 void Engine::add(float* x, const float* y, int64_t rows) {

@@ -120,17 +120,19 @@ class Engine {
     void compute(Request& request, Segments& segments);
     void embed(const Request& request, const Segments& segments);
     bool drop_cancelled(Request& request, Segments& segments);
-    void norm(const Norm& norm, const float* x, float* out, int64_t rows);
+    // `reader` is the matrix that multiplies the result next: if it is quantised, each row is quantised while it is in the cache.
+    void norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader = nullptr);
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
     Activations quantized(Activations input, int64_t k);
+    QuantizedRows quantized_rows(int64_t rows, int64_t k);
     void matmul(const std::vector<Matmul>& products);
     int64_t matmul_chunk(int64_t panels, int64_t rows) const;
     void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
     void rope(const Block& block, const Segments& segments);
     void store(int64_t layer, const Segments& segments);
     void attend(int64_t layer, const Segments& segments);
-    void activate(int64_t rows);
+    void activate(int64_t rows, const Matrix* reader = nullptr);
     void add(float* x, const float* y, int64_t rows);
 
     // outputs.cpp
@@ -149,7 +151,8 @@ class Engine {
     bool edited(const Request& request, Tap tap, int64_t layer) const;
     void edit(const Request& request, Tap tap, int64_t layer, float* values) const;
     void edit_logits(const Request& request, int64_t first, int64_t rows, float* values) const;
-    void normalize(const Request& request, Tap tap, int64_t layer, const Norm& norm, const float* x, float* out);
+    void normalize(const Request& request, Tap tap, int64_t layer, const Norm& norm, const float* x, float* out,
+                   const Matrix* reader = nullptr);
     void edit_attention(const Request& request, int64_t layer, const Segments& segments);
     void edit_result(const Request& request, int64_t layer, const Segments& segments, float* attn_out);
     void activate(const Request& request, int64_t layer);
@@ -195,6 +198,7 @@ class Engine {
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
     std::vector<float> cosines_, sines_;
     AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_offsets_;
+    const float* quantized_already_ = nullptr;  // the input whose rows these buffers hold, until a product takes them
 };
 
 }  // namespace pophood
