@@ -27,7 +27,10 @@ CONFINED = {
     "shelve": set(),
     "tensorboardX": {"train/report/tensorboard.py"},
     "pophood._native": {
+        "model/call.py",
         "model/engine.py",
+        "model/machine.py",
+        "model/sequences.py",
         "train/model/ops.py",
         "cli/commands/doctor.py",
     },

@@ -7,7 +7,8 @@ token ids in and logits, hidden states and taps out. `sampling` chooses tokens, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -306,38 +307,28 @@ class Engine(Sequences):
         summary = (
             new_summary(self.config, len(selected), k, allowed, targets) if output == "summary" else None
         )
-        cancelled: set[int] = set()
-        start = 0
+
+        def run(start: int, stop: int) -> list[int]:
+            whole = start == 0 and stop == n
+            first, last = (0, len(selected)) if whole else np.searchsorted(selected, [start, stop])
+            return self._native.forward(
+                tokens[start:stop],
+                sequences[start:stop],
+                _OUTPUTS[output],
+                selected[first:last] - start,
+                None if out is None else out[first:last],
+                [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
+                cancel,
+                None if summary is None else summary.native(first, last),
+                [part for edit in prepared if (part := edit.rows(start, stop)) is not None],
+                dict(cancels),
+            )
+
         try:
-            while start < n:
-                stop = min(start + chunk, n)
-                whole = start == 0 and stop == n
-                first, last = (0, len(selected)) if whole else np.searchsorted(selected, [start, stop])
-                cancelled |= set(
-                    self._native.forward(
-                        tokens[start:stop],
-                        sequences[start:stop],
-                        _OUTPUTS[output],
-                        selected[first:last] - start,
-                        None if out is None else out[first:last],
-                        [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
-                        cancel,
-                        None if summary is None else summary.native(first, last),
-                        [part for edit in prepared if (part := edit.rows(start, stop)) is not None],
-                        dict(cancels),
-                    )
-                )
-                while stop < n and sequences[stop] in cancelled:  # the rest of one that was cancelled
-                    stop += 1
-                start = stop
-        except BaseException as error:
+            with _native_errors():
+                cancelled = _in_chunks(run, sequences, chunk)
+        except BaseException:
             self._restore(before)
-            if isinstance(error, _native.NotFinite):
-                raise EngineError(
-                    f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
-                ) from None
-            if isinstance(error, _native.Stopped):
-                raise Cancelled("the forward pass was cancelled") from None
             raise
         self._restore({sequence: before[sequence] for sequence in cancelled})
         ended = np.isin(sequences[selected], list(cancelled)) if cancelled else None
@@ -359,6 +350,31 @@ class Engine(Sequences):
                 raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
             if (total := self.length(sequence) + len(ids)) > self.context:
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
+
+
+def _in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64], chunk: int) -> set[int]:
+    """Run rows [N] in chunks; return the sequences that were cancelled, whose other rows are left out."""
+    cancelled: set[int] = set()
+    start = 0
+    while start < len(sequences):
+        stop = min(start + chunk, len(sequences))
+        cancelled.update(run(start, stop))
+        while stop < len(sequences) and sequences[stop] in cancelled:
+            stop += 1
+        start = stop
+    return cancelled
+
+
+@contextmanager
+def _native_errors() -> Iterator[None]:
+    try:
+        yield
+    except _native.NotFinite as error:
+        raise EngineError(
+            f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
+        ) from None
+    except _native.Stopped:
+        raise Cancelled("the forward pass was cancelled") from None
 
 
 def _checked_context(config: ModelConfig, context: int | None) -> int:
