@@ -206,14 +206,22 @@ inline V load_kv(const float* p) { return load(p); }
 inline V load_kv(const uint16_t* p) { return load_half(p); }
 
 // The scores of Q queries in B blocks: one FMA chain per position, so few queries need several blocks to fill the FMA units.
+// What will be read soon is prefetched meanwhile, if there is anything: 2B streams of as many bytes as the keys.
 template <int Q, int B, class Kv>
-inline void score_blocks(const float* const* q, const void* const* k_blocks, int64_t d, V scale, V (*score)[Q][2]) {
+inline void score_blocks(const float* const* q, const void* const* k_blocks, int64_t d, V scale, V (*score)[Q][2],
+                         const char* const* soon = nullptr) {
     for (int b = 0; b < B; ++b)
         for (int j = 0; j < Q; ++j) score[b][j][0] = score[b][j][1] = zero();
     const Kv* k[B];
     for (int b = 0; b < B; ++b) k[b] = static_cast<const Kv*>(k_blocks[b]);
+    constexpr int64_t bytes = kv_block * sizeof(Kv);  // of one feature's keys
     for (int64_t i = 0; i < d; ++i)
         for (int b = 0; b < B; ++b) {
+            if (soon)
+                for (int64_t line = i * bytes; line < (i + 1) * bytes; line += 64) {
+                    prefetch(soon[b] + line);
+                    prefetch(soon[B + b] + line);
+                }
             const V low = load_kv(k[b] + i * kv_block), high = load_kv(k[b] + i * kv_block + 16);
             for (int j = 0; j < Q; ++j) {
                 const V x = broadcast(q[j][i]);
@@ -278,10 +286,16 @@ struct Walk {  // of all queries of a task
 
 // Takes Q queries, from query `first` on, over B blocks. A block that a query does not see leaves it as it is.
 template <int Q, int B, class Kv>
-void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, Walk& walk) {
+void attend_blocks(const AttentionTask& t, int64_t first, int64_t block, int64_t blocks, Walk& walk) {
     OnlineSoftmax* state = walk.state + first;
     V score[B][Q][2];
-    score_blocks<Q, B, Kv>(t.q + first, t.k_blocks + block, t.d, broadcast(t.scale), score);
+    const char* soon[2 * B];  // the values of these blocks and the keys of the next
+    for (int b = 0; b < B; ++b) {
+        soon[b] = static_cast<const char*>(t.v_blocks[block + b]);
+        soon[B + b] = static_cast<const char*>(t.k_blocks[block + B + b < blocks ? block + B + b : block + b]);
+    }
+    score_blocks<Q, B, Kv>(t.q + first, t.k_blocks + block, t.d, broadcast(t.scale), score,
+                           t.n_queries <= query_tile ? soon : nullptr);
     for (int b = 0; b < B; ++b) {
         int64_t n[Q];
         for (int j = 0; j < Q; ++j) {
@@ -306,8 +320,8 @@ void attend_some(int64_t queries, const AttentionTask& t, int64_t first, int64_t
         return;
     }
     constexpr int step = blocks_at_once(Q);
-    for (; block + step <= end; block += step) attend_blocks<Q, step, Kv>(t, first, block, walk);
-    for (; block < end; ++block) attend_blocks<Q, 1, Kv>(t, first, block, walk);
+    for (; block + step <= end; block += step) attend_blocks<Q, step, Kv>(t, first, block, end, walk);
+    for (; block < end; ++block) attend_blocks<Q, 1, Kv>(t, first, block, end, walk);
 }
 
 template <class Kv>
