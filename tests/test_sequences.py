@@ -1,20 +1,27 @@
-"""Sequences: adapters of their own in one batch, exported keys and values, one cancelled beside others."""
+"""Sequences: adapters of their own in one batch, exported keys and values, one cancelled beside others.
+
+The Python of docs/kernels.md runs here too.
+"""
 
 from __future__ import annotations
 
+import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import pophood
 from pophood.adapters.adapter import Adapter
 from pophood.errors import BadInput
 from pophood.generate import PrefixCache
 from pophood.model.engine import CancelFlag, Engine
 from tests.test_engine import Random
 from tests.tiny import tiny_config
+from tests.tiny_folder import tiny_folder
 
 IDS = [5, 1, 33, 7, 7, 20, 2, 9, 11, 4]
 PRECISIONS = ["f32", "q8"]
@@ -229,3 +236,16 @@ def test_flags_that_are_set_meanwhile_leave_every_sequence_whole() -> None:
                 assert np.array_equal(result.output[place], expected[place])
             engine.drop(sequence)
     assert cancelled < 40
+
+
+def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "model", "gpt2")
+    lm = pophood.load(tmp_path / "model")
+    page = (Path(__file__).parent.parent / "docs" / "kernels.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert code
+    for block in code:
+        values: dict[str, Any] = {"lm": lm}
+        exec(block, values)
+        assert len(values["likeliest"]) == 3
+        assert values["state"].positions == len(lm.tokenize("The capital of Spain is"))

@@ -11,7 +11,7 @@ from pophood.errors import BadInput
 from pophood.taps import alias, match_taps, taps_of
 from tests.tiny import FAMILIES, tiny_config
 
-ENGINE = Path(__file__).resolve().parents[1] / "native" / "engine" / "engine.h"
+ENGINE = Path(__file__).resolve().parents[1] / "native" / "engine" / "request.h"
 
 
 def test_numbers_are_those_of_the_engine() -> None:

@@ -3,7 +3,7 @@
     embed.token  embed.position  blocks.i.{...}  final_norm.normalized  final_norm  logits
 
 docs/taps.md shows where each tap is. The order below is the order of execution; a tap's number is its value
-in the enumeration of native/engine/engine.h. The engine reads the arrays.
+in the enumeration of native/engine/request.h. The engine reads the arrays.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,11 @@ def test_the_code_runs(tmp_path: Path) -> None:
     pattern, axes, stream, plan = results
     assert (pattern.shape, stream.shape) == ((4, 5, 5), (2, 5, 64))
     assert axes == ("head", "query", "key") and "MiB" in plan
+
+
+def test_the_code_of_edits_runs(tmp_path: Path) -> None:
+    lm = load(tiny_folder(tmp_path / "model", "gpt2"))
+    names: dict[str, Any] = {"lm": lm}
+    exec(re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[1], names)
+    assert names["before"].shape == names["after"].shape
+    assert (names["before"] != names["after"]).any()

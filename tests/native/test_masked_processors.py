@@ -1,4 +1,4 @@
-"""Processors without AVX-512, and without AVX2, under emulation: no illegal instruction, and the same text."""
+"""Processors without AVX-512, and without AVX2, under emulation: nothing illegal, and the same text."""
 
 from __future__ import annotations
 
