@@ -11,16 +11,29 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.model.engine import Edit, Engine
 from pophood.taps import PAIR, taps_of
-from tests.test_engine import Random, engine_of
+from tests.test_engine import Random
 from tests.tiny import tiny_config
 
 IDS = [5, 1, 33, 7, 7, 20, 2]
 FAMILIES = ["gpt2", "llama"]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module", params=[(family, precision) for family in FAMILIES for precision in ("f32", "q8")]
+)
 def engine(request: pytest.FixtureRequest) -> Engine:
-    return engine_of(request.param, threads=2)
+    family, precision = request.param
+    sizes = {
+        "n_embd": 64,
+        "n_head": 4,
+        "n_kv_head": 4 if family == "gpt2" else 2,
+        "head_dim": 16,
+        "n_inner": 96,
+    }
+    config = tiny_config(family, **sizes)
+    engine = Engine(config, precision, threads=2)
+    engine.load(Random(config))
+    return engine
 
 
 def run(engine: Engine, edits: list[Edit], taps: list[str] | None = None, ids: list[int] = IDS) -> Any:
@@ -28,8 +41,8 @@ def run(engine: Engine, edits: list[Edit], taps: list[str] | None = None, ids: l
         return engine.forward([(sequence, ids)], rows="all", edits=edits, taps=taps or [])
 
 
-def near(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return bool(np.abs(a - b).max() <= 1e-5 * max(np.abs(b).max(), 1e-3))
+def near(a: NDArray[Any], b: NDArray[Any], tolerance: float = 1e-5) -> bool:
+    return bool(np.abs(a - b).max() <= tolerance * max(np.abs(b).max(), 1e-3))
 
 
 def test_putting_back_what_was_read_changes_nothing(engine: Engine) -> None:
@@ -75,12 +88,13 @@ def test_switching_a_head_off_is_zeroing_its_columns(engine: Engine) -> None:
     matrix = np.array(changed.stored(name)[1], np.float32)
     matrix[:, head * config.head_dim : (head + 1) * config.head_dim] = 0
     changed.replaced[name] = matrix
-    other = Engine(config, threads=1)
+    other = Engine(config, engine.precision, threads=1)
     other.load(changed)
     expected = run(other, []).output
+    tolerance = 1e-5 if engine.precision == "f32" else 0.03  # a group of 32 features has two heads
     for edit in (Edit("blocks.0.attn.z", head=head), Edit("blocks.0.attn.result", head=head)):
-        assert near(run(engine, [edit]).output, expected)
-    assert near(run(engine, [Edit("blocks.0.attn.pattern", head=head)]).output, expected)
+        assert near(run(engine, [edit]).output, expected, tolerance)
+    assert near(run(engine, [Edit("blocks.0.attn.pattern", head=head)]).output, expected, tolerance)
 
 
 def test_a_pattern_that_is_edited_mixes_the_values(engine: Engine) -> None:
@@ -90,7 +104,8 @@ def test_a_pattern_that_is_edited_mixes_the_values(engine: Engine) -> None:
     pattern[0] = 1
     edit = Edit("blocks.0.attn.pattern", "replace", pattern, head=0, positions=[last])
     inside = run(engine, [edit], ["blocks.0.attn.z", "blocks.0.attn.v", "blocks.0.attn.pattern"]).taps
-    assert np.array_equal(inside["blocks.0.attn.z"][last, 0], inside["blocks.0.attn.v"][0, 0])
+    value = inside["blocks.0.attn.v"][0, 0].astype(np.float32 if engine.kv == "f32" else np.float16)
+    assert np.array_equal(inside["blocks.0.attn.z"][last, 0], value.astype(np.float32))
     assert np.array_equal(inside["blocks.0.attn.pattern"][last, 0], pattern)
     masked = Edit(
         "blocks.0.attn.scores", "replace", np.where(pattern > 0, 0, -1e30), head=0, positions=[last]
