@@ -2,7 +2,8 @@
 
 SmolLM2-135M in Q4_1, GPT-2 small's shape in Q8_0 and F32. Bars: at most 1.1 times llama-cpp-python to the
 tenth token (F32: printed); `pophood --help` within 0.3 s. Ceiling: starting Python, and reading the file
-once at read bandwidth.
+once at read bandwidth. Python may keep its compiled modules (PYTHONDONTWRITEBYTECODE is not passed on): in
+an editable checkout every process would compile a hundred files otherwise, which no installation does.
 Run: python benchmarks/start.py [--rounds 5]
 """
 
@@ -33,7 +34,8 @@ print(model(sys.argv[2], max_tokens=int(sys.argv[3]), temperature=0.0)["choices"
 
 def process(*command: str) -> float:
     """Seconds that a command takes from start to end."""
-    environment = os.environ | {"POPHOOD_OFFLINE": "1"}
+    environment = dict(os.environ, POPHOOD_OFFLINE="1")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return timed(
         lambda: subprocess.run(
             command, check=True, capture_output=True, env=environment, stdin=subprocess.DEVNULL
