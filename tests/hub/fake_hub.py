@@ -243,8 +243,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             if large and wrong.cuts:
                 body = body[: wrong.cuts.pop(0)]
+            hub.sent += len(body) if large else 0  # before the client can see the end
             self.wfile.write(body)
-            hub.sent += len(body) if large else 0
 
 
 def tree_entry(name: str, data: bytes) -> dict[str, Any]:
