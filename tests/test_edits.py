@@ -12,6 +12,7 @@ from pophood.errors import BadInput
 from pophood.model.engine import Edit, Engine
 from pophood.taps import PAIR, taps_of
 from tests.test_engine import Random
+from tests.test_sequences import engine_at
 from tests.tiny import tiny_config
 
 IDS = [5, 1, 33, 7, 7, 20, 2]
@@ -23,17 +24,7 @@ FAMILIES = ["gpt2", "llama"]
 )
 def engine(request: pytest.FixtureRequest) -> Engine:
     family, precision = request.param
-    sizes = {
-        "n_embd": 64,
-        "n_head": 4,
-        "n_kv_head": 4 if family == "gpt2" else 2,
-        "head_dim": 16,
-        "n_inner": 96,
-    }
-    config = tiny_config(family, **sizes)
-    engine = Engine(config, precision, threads=2)
-    engine.load(Random(config))
-    return engine
+    return engine_at(precision, family, threads=2)
 
 
 def run(engine: Engine, edits: list[Edit], taps: list[str] | None = None, ids: list[int] = IDS) -> Any:

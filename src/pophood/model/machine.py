@@ -27,6 +27,7 @@ def instruction_sets() -> list[str]:
 
 
 def forced_isa() -> str:
+    """Return the instruction set that `POPHOOD_ISA` names, "" for none; BadInput if it cannot run here."""
     forced = os.environ.get("POPHOOD_ISA", "")
     if forced and forced not in instruction_sets():
         raise BadInput(f"POPHOOD_ISA={forced} cannot run here; there are: {', '.join(instruction_sets())}")
