@@ -102,7 +102,7 @@ def report(name: str, unit: str, figures: dict[str, list[float]], **facts: objec
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = record
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    print(json.dumps(record))
+    print(json.dumps(record), flush=True)
 
 
 def verdict(ratio: dict[str, float]) -> str:
