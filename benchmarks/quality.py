@@ -27,6 +27,7 @@ from _timing import judged, report, versions
 from numpy.typing import NDArray
 
 import pophood
+from pophood.bench.quality import divergence, log_softmax
 from pophood.model.score import logit_rows
 
 FOLDER = KEPT / "quality"
@@ -116,20 +117,10 @@ def theirs(path: Path, rows: list[list[int]]) -> Iterator[Floats]:
     model.close()
 
 
-def divergence(exact: Iterator[Floats], other: Iterator[Floats]) -> NDArray[np.float64]:
+def divergences(exact: Iterator[Floats], other: Iterator[Floats]) -> NDArray[np.float64]:
     """KL(exact || other) of every token in nats."""
-    values = []
-    for a, b in zip(exact, other, strict=True):
-        log_p, log_q = log_softmax(a), log_softmax(b)
-        values.append((np.exp(log_p) * (log_p - log_q)).sum(-1))
-    return np.concatenate(values)
-
-
-def log_softmax(logits: Floats) -> NDArray[np.float64]:
-    """Rows of log-probabilities in float64."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
+    pairs = zip(exact, other, strict=True)
+    return np.concatenate([divergence(log_softmax(a), log_softmax(b)) for a, b in pairs])
 
 
 def single(value: float) -> dict[str, float]:
@@ -141,9 +132,9 @@ def compare(name: str, folder: Path, bars: dict[str, Any]) -> dict[str, list[flo
     """Measure one model on both sides."""
     plain, blocks = as_gguf(folder)
     rows = windows(plain)
-    q8 = divergence(ours(plain, "f32", rows), ours(plain, "q8", rows))
-    peer = divergence(theirs(plain, rows), theirs(blocks, rows))
-    cross = divergence(theirs(plain, rows), ours(plain, "f32", rows))
+    q8 = divergences(ours(plain, "f32", rows), ours(plain, "q8", rows))
+    peer = divergences(theirs(plain, rows), theirs(blocks, rows))
+    cross = divergences(theirs(plain, rows), ours(plain, "f32", rows))
     assert cross.mean() < 1e-4, "the two programs compute different models"
     if name == "as trained":
         bars[f"q8, {name}: KL in nats"] = judged(single(q8.mean()), 0.002, 0.002, most=True)

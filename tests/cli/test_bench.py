@@ -195,47 +195,62 @@ COMMANDS = [
 ]
 
 
+TEXTS = re.findall(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def forms_of(text: str) -> list[str]:
+    """Return the lines of a text with every number as 0, without units and names that may differ."""
+    lines = [re.sub(r"[\d.,]+\d|\d", "0", line) for line in text.splitlines()]
+    lines = [re.sub(r"e[+-]0|^\S+ generates|(?<=0) (?:[kMG]B|bytes)|(?<=0) tokens?", "", x) for x in lines]
+    lines = [re.sub(r"\([+-]", "(", line) for line in lines]
+    lines = [line.replace(" 0 threads", " 0 thread") for line in lines]  # one may be the fastest
+    return [line for line in lines if line and not line.startswith("Best")]
+
+
 def test_the_commands_of_the_page_do_what_it_says(program: Program, base: Path, tmp_path: Path) -> None:
     assert len(COMMANDS) >= 8
+    (tmp_path / "notes.txt").write_text("Notes on a small model, and more of them.", encoding="utf-8")
     quick = {"prompt": "8", "tokens": "2", "depth": "1", "threads": "1", "rounds": "1"}
     for command in COMMANDS:
         command, _, target = command.partition(" > ")
         words = [str(base) if word == "smollm2" else word for word in shlex.split(command)]
-        words += [word for name, value in quick.items() if f"--{name}" not in words
-                  for word in (f"--{name}", value)]  # fmt: skip
-        done = program(*words[1:], *([] if "--no-start" in words else ["--no-start"]))
+        if "--quality" not in words:
+            words += [word for name, value in quick.items() if f"--{name}" not in words
+                      for word in (f"--{name}", value)]  # fmt: skip
+            words += [] if "--no-start" in words else ["--no-start"]
+        done = program(*words[1:])
         assert done.code == 0, (command, done.said)
         if target:
             (tmp_path / target).write_bytes(done.out)
+        if "--quality" in words:
+            assert forms_of(done.text)[1:] == forms_of(TEXTS[1])[1:]
     assert {"before.json", "bench.svg", "bench.html"} <= {path.name for path in tmp_path.iterdir()}
     assert "times the earlier" in done.text
 
 
 def test_the_text_of_the_page_has_the_form_of_what_is_printed(program: Program, base: Path) -> None:
-    shown = re.search(r"^```text\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert shown is not None
     words = ("--prompt", "9", "--tokens", "2", "--depth", "1,4", "--batch", "4,8", "--threads", "1,2")
     printed = program("bench", str(base), *words, "--rounds", "2", "--precision", "q8", COLUMNS="400").text
 
-    def forms(text: str) -> list[str]:
-        lines = [re.sub(r"[\d.,]+\d|\d", "0", line) for line in text.splitlines()]
-        lines = [re.sub(r"^\S+ generates|(?<=0) (?:[kMG]B|bytes)|(?<=0) tokens?", "", line) for line in lines]
-        lines = [line.replace(" 0 threads", " 0 thread") for line in lines]  # one may be the fastest
-        return [line for line in lines if line and not line.startswith("Best")]
-
-    wanted = forms(shown[1])
-    assert len(wanted) == 9 and forms(printed)[: len(wanted)] == wanted
+    wanted = forms_of(TEXTS[0])
+    assert len(wanted) == 9 and forms_of(printed)[: len(wanted)] == wanted
 
 
 def test_the_program_of_the_page_runs(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = re.search(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert code is not None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(measure, "load", lambda name: pophood_load(base) if name == "smollm2" else None)
     names: dict[str, Any] = {}
-    exec(code[1], names)
+    exec(PROGRAMS[1], names)
     out = capsys.readouterr().out
     assert out.startswith(names["view"].title) and "prefill of 64" in out
     assert (tmp_path / "bench.svg").stat().st_size > 1000
+
+
+def test_the_program_about_quality_on_the_page_runs(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lm = pophood_load(base, precision="q8")
+    exec(PROGRAMS[0], {"lm": lm, "text": "Notes on a small model, and more of them."})
+    steps, figures = capsys.readouterr().out.splitlines()
+    assert steps.startswith("0 of") and 0 < float(figures.split()[0]) < 1

@@ -24,7 +24,9 @@ class BenchSettings:
         None, "Tokens of the prompt that is read", usual="512, or half the context window if that is less"
     )
     tokens: int | None = setting(
-        None, "Tokens that are generated", usual="128, or a quarter of the window if that is less"
+        None,
+        "Tokens that are generated, or with --quality compared",
+        usual="128, or a quarter of the window if that is less; 4,096",
     )
     depth: tuple[int, ...] | None = setting(
         None, "Tokens before the generated ones; each depth is measured", usual="16,800", metavar="N,N..."

@@ -75,15 +75,16 @@ class LM:
         """The precision that `pophood run` computes this model at by default: "auto" or "f32"."""
         return computed_precision(self.config, self.bundle.weights.stored_type, "auto")
 
-    def at(self, precision: str) -> LM:
+    def at(self, precision: str, progress: Callable[[int, int], None] | None = None) -> LM:
         """Return this model at a precision: itself, or another engine with the same weights and adapters.
 
         Evaluations compute at "f32", so that their figures do not depend on how fast a model runs.
+        `progress` is as in `load`.
         """
         if self.engine.precision == precision and (precision != "f32" or self.engine.kv == "f32"):
             return self
         engine = Engine(self.config, precision, self.engine.threads, self.engine.context)
-        engine.load(self.bundle.weights)
+        engine.load(self.bundle.weights, progress)
         other = LM(self.bundle, engine, self.name)
         if self.adapters:
             engine.use_adapters(self.adapters)
