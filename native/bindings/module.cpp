@@ -24,12 +24,14 @@ using ConstantBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::
 constexpr std::pair<const char*, WeightType> weight_types[] = {
     {"F32", WeightType::f32},   {"F16", WeightType::f16},   {"BF16", WeightType::bf16},
     {"Q8_0", WeightType::q8_0}, {"Q4_0", WeightType::q4_0}, {"Q4_1", WeightType::q4_1},
+    {"Q5_0", WeightType::q5_0}, {"Q5_1", WeightType::q5_1}, {"Q4_K", WeightType::q4_k},
+    {"Q5_K", WeightType::q5_k}, {"Q6_K", WeightType::q6_k}, {"IQ4_NL", WeightType::iq4_nl},
 };
 
 WeightType type_named(const std::string& type) {
     for (const auto& [name, value] : weight_types)
         if (type == name) return value;
-    throw nb::value_error("weights are F32, F16, BF16, Q8_0, Q4_0 or Q4_1");
+    throw nb::value_error(("the engine holds no weights of type " + type).c_str());
 }
 
 // A quantised tensor is an array of bytes [rows, bytes of a row's blocks].
@@ -43,10 +45,10 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
         view.stride[i] = array.stride(static_cast<size_t>(i)) * static_cast<int64_t>(size);
     }
     if (is_quantized(view.type)) {
-        const int64_t block = layout_of(view.type).bytes;
-        if (view.dimensions != 2 || view.stride[1] != 1 || view.shape[1] % block != 0)
+        const QuantFormat& format = format_of(view.type);
+        if (view.dimensions != 2 || view.stride[1] != 1 || view.shape[1] % format.block_bytes != 0)
             throw nb::value_error("blocks are rows of adjacent bytes");
-        view.shape[1] = view.shape[1] / block * quant_group;
+        view.shape[1] = view.shape[1] / format.block_bytes * format.block;
     }
     nb::gil_scoped_release released;
     engine.set_tensor(name, view, quantize);

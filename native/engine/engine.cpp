@@ -148,9 +148,11 @@ QuantizedRows Engine::quantized_rows(int64_t rows, int64_t k) {
     reserve(quantized_values_, n * quant_group);
     reserve(quantized_scales_, n * 4);
     reserve(quantized_sums_, n * 4);
+    reserve(quantized_low_sums_, n * 4);
     reserve(quantized_offsets_, n * 4);
     return {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
-            static_cast<int32_t*>(quantized_sums_.get()), quantized_offsets_.floats(), groups};
+            static_cast<int32_t*>(quantized_sums_.get()), static_cast<int32_t*>(quantized_low_sums_.get()),
+            quantized_offsets_.floats(), groups};
 }
 
 // Adds the quantised rows to an input of k features.

@@ -197,7 +197,7 @@ class Engine {
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
     std::vector<float> cosines_, sines_;
-    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_offsets_;
+    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_;
     const float* quantized_already_ = nullptr;  // the input whose rows these buffers hold, until a product takes them
 };
 

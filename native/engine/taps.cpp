@@ -140,7 +140,7 @@ void Engine::results(int64_t layer, int64_t n, const Segments& segments, float* 
 void Engine::quantized_results(const Matrix& matrix, const Activations& z, float* out) {
     const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, groups = z.quantized.groups;
     std::vector<int8_t> values(static_cast<size_t>(z.m * groups * quant_group));
-    std::vector<int32_t> sums(static_cast<size_t>(z.m * groups));
+    std::vector<int32_t> sums(static_cast<size_t>(z.m * groups)), low_sums(sums);
     std::vector<float> offsets(sums.size());
     for (int64_t head = 0; head < heads; ++head) {
         const int64_t begin = head * d, end = begin + d;
@@ -148,18 +148,20 @@ void Engine::quantized_results(const Matrix& matrix, const Activations& z, float
         for (int64_t row = 0; row < z.m; ++row)
             for (int64_t group = first; group < last; ++group) {
                 const int64_t at = row * groups + group;
-                int32_t sum = 0;
+                int32_t sum = 0, low_sum = 0;
                 for (int64_t i = 0; i < quant_group; ++i) {
+                    if (i == quant_group / 2) low_sum = sum;
                     const int64_t feature = group * quant_group + i;
                     const bool own = feature >= begin && feature < end;
                     sum += values[static_cast<size_t>(at * quant_group + i)] =
                         own ? z.quantized.values[at * quant_group + i] : int8_t{0};
                 }
                 sums[static_cast<size_t>(at)] = sum;
+                low_sums[static_cast<size_t>(at)] = low_sum;
                 offsets[static_cast<size_t>(at)] = z.quantized.scales[at] * static_cast<float>(sum);
             }
         Activations part = z;
-        part.quantized = {values.data(), z.quantized.scales, sums.data(), offsets.data(), groups};
+        part.quantized = {values.data(), z.quantized.scales, sums.data(), low_sums.data(), offsets.data(), groups};
         matmul({matrix.times_columns(first * quant_group, (last - first) * quant_group, part, out + head * c, heads * c)});
     }
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/panels.h"
 #include "platform/os.h"
 
 namespace pophood {
@@ -25,19 +26,6 @@ struct Activations {
     int64_t x_stride, m;
     QuantizedRows quantized{};
 };
-
-inline constexpr bool is_quantized(WeightType type) { return type >= WeightType::q8_0; }
-
-// One of GGUF's blocks of 32 weights: an f16 scale, an f16 minimum (Q4_1) or none, then the weights.
-struct BlockLayout {
-    int64_t bytes;        // of a block in a file
-    int64_t weights;      // where they begin in it
-    int64_t group_bytes;  // of the weights of 16 blocks, one per row of a panel
-};
-inline constexpr BlockLayout layout_of(WeightType type) {
-    return type == WeightType::q8_0 ? BlockLayout{34, 2, 512} : type == WeightType::q4_0 ? BlockLayout{18, 2, 256}
-                                                                                        : BlockLayout{20, 4, 256};
-}
 
 // A matrix [rows][cols], packed as Matmul in kernels.h describes. Every type is kept, F16, BF16 and blocks included.
 // Packing again with the same type and shape reuses the memory.

@@ -40,6 +40,17 @@ inline __m256 bfloat_to_f32(const uint16_t* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 inline V load_bfloat(const uint16_t* p) { return {bfloat_to_f32(p), bfloat_to_f32(p + 8)}; }
+inline __m256 bytes_to_f32(__m128i eight_bytes, bool is_signed) {
+    return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(eight_bytes) : _mm256_cvtepu8_epi32(eight_bytes));
+}
+inline V load_unsigned(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {bytes_to_f32(bytes, false), bytes_to_f32(_mm_unpackhi_epi64(bytes, bytes), false)};
+}
+inline V load_signed(const int8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {bytes_to_f32(bytes, true), bytes_to_f32(_mm_unpackhi_epi64(bytes, bytes), true)};
+}
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }
@@ -170,16 +181,19 @@ inline float largest_magnitude(V a, V b) {
     const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
 }
-inline int32_t store_rounded(int8_t* p, V low, V high) {
+inline int32_t sum_of(__m256i a, __m256i b) {
+    const __m256i eight = _mm256_add_epi32(a, b);
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline HalfSums store_rounded(int8_t* p, V low, V high) {
     const __m256i a = _mm256_cvtps_epi32(low.low), b = _mm256_cvtps_epi32(low.high);
     const __m256i c = _mm256_cvtps_epi32(high.low), d = _mm256_cvtps_epi32(high.high);
     const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));  // fours in a mixed order
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permutevar8x32_epi32(bytes, order));
-    const __m256i eight = _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d));
-    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-    const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+    return {sum_of(a, b), sum_of(c, d)};
 }
 inline __m256i load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
@@ -192,28 +206,30 @@ inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
 #include "training.inl"
 #include "quantized.inl"
 
-// `vpmaddubsw` adds two products of an unsigned and a signed byte in 16 bits and saturates. It never does here: |weight|
-// is at most 128 and |x| 127, so two products stay below 32,767; eight pairs of nibble products stay below 30,480.
+// `vpmaddubsw` adds two products of an unsigned and a signed byte in 16 bits and saturates. It never does here, and neither do
+// the sums in 16 bits: with |x| at most 127, two products with weights of 8 bits (as magnitude and sign) are at most 32,512;
+// eight pairs with 4 bits 30,480, four with 5 bits 31,496, two with 6 bits 32,004. Then the sums become 32 bits wide.
 
-// Adds the products of weights 4j..4j+3 (nibbles: and 16+4j..16+4j+3) of eight rows with T tokens to their sums.
-template <int T>
-inline void add_products(const uint8_t* weights, int j, const int8_t* x, int64_t x_stride, __m256i (&sum)[T], EightBits) {
-    const __m256i w = _mm256_xor_si256(load_bytes(weights), _mm256_set1_epi8(-128)), magnitude = _mm256_abs_epi8(w);
-    for (int t = 0; t < T; ++t) {
-        const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four_of(x + t * x_stride + 4 * j), w));
-        sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+// The weights of step j of a half of a group, of eight rows: unsigned, or signed where they have 8 bits. `plane` holds the high
+// bits of step j in 0x01 (and, of the second half, in 0x10) or 0x03.
+template <class W, int half>
+inline __m256i weights_of(const uint8_t* group, int j, __m256i plane) {
+    if constexpr (W::format.bits == 8)
+        return _mm256_xor_si256(load_bytes(group + 64 * (4 * half + j)), _mm256_set1_epi8(-128));
+    const __m256i line = load_bytes(group + 64 * j);
+    const __m256i nibbles = _mm256_and_si256(half == 0 ? line : _mm256_srli_epi16(line, 4), _mm256_set1_epi8(15));
+    if constexpr (W::format.steps) {
+        const __m256i steps = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_steps)));
+        return _mm256_xor_si256(_mm256_shuffle_epi8(steps, nibbles), _mm256_set1_epi8(-128));
     }
+    if constexpr (W::format.high_bits == 0) return nibbles;
+    const bool shifted = W::format.high_bits == 1 && half == 1;
+    const __m256i high = _mm256_and_si256(shifted ? plane : _mm256_slli_epi16(plane, 4),
+                                          _mm256_set1_epi8(W::format.high_bits == 1 ? 0x10 : 0x30));
+    return _mm256_or_si256(nibbles, high);
 }
-template <int T, class Nibbles>
-inline void add_products(const uint8_t* weights, int j, const int8_t* x, int64_t x_stride, __m256i (&sum)[T], Nibbles) {
-    const __m256i nibble = _mm256_set1_epi8(15), w = load_bytes(weights);
-    const __m256i low = _mm256_and_si256(w, nibble), high = _mm256_and_si256(_mm256_srli_epi16(w, 4), nibble);
-    for (int t = 0; t < T; ++t) {
-        const int8_t* four = x + t * x_stride + 4 * j;
-        sum[t] = _mm256_add_epi16(sum[t], _mm256_maddubs_epi16(low, four_of(four)));
-        sum[t] = _mm256_add_epi16(sum[t], _mm256_maddubs_epi16(high, four_of(four + 16)));
-    }
-}
+
+inline __m256i widened(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)); }
 
 // Unrolled, GCC loads the activations of all steps first, and has registers for none of them.
 #if defined(__clang__)
@@ -224,32 +240,71 @@ inline void add_products(const uint8_t* weights, int j, const int8_t* x, int64_t
 #define POPHOOD_KEEP_LOOP
 #endif
 
-// Eight rows of a group: the sums of T tokens and the weights then fit into the registers.
-template <class Weights, int T, int P>
-inline void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i (&sum)[T]) {
-    for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_si256();
-    constexpr int steps = Weights::bits == 8 ? 8 : 4;
-    if constexpr (T <= 2) {
-        for (int j = 0; j < steps; ++j) add_products(weights + 64 * j, j, group.x, group.x_stride, sum, Weights());
+// Adds the products of one step to the sums of T tokens: in 16 bits, or in 32 where the weights have 8.
+template <class W, int half, int T, int P>
+inline void add_step(const Group<P>& group, const uint8_t* weights, int j, __m256i plane, __m256i (&sum)[T]) {
+    const __m256i w = weights_of<W, half>(weights, j, plane);
+    const int8_t* x = group.x + 16 * half + 4 * j;
+    if constexpr (W::format.bits == 8 || W::format.steps) {
+        const __m256i magnitude = _mm256_abs_epi8(w);
+        for (int t = 0; t < T; ++t) {
+            const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(four_of(x + t * group.x_stride), w));
+            sum[t] = _mm256_add_epi32(sum[t], widened(pairs));
+        }
     } else {
+        for (int t = 0; t < T; ++t)
+            sum[t] = _mm256_add_epi16(sum[t], _mm256_maddubs_epi16(w, four_of(x + t * group.x_stride)));
+    }
+}
+
+// Eight rows of a group, or of a half of it: the sums of T tokens and the weights then fit into the registers.
+template <class W, int first, int T, int P>
+inline void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i (&sum)[T]) {
+    constexpr bool wide = W::format.bits == 8 || W::format.steps;
+    constexpr int high_bits = W::format.high_bits, steps_in_16_bits = high_bits == 2 ? 2 : 4;
+    for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_si256();
+    __m256i plane = _mm256_setzero_si256();
+    if constexpr (high_bits != 0) plane = load_bytes(weights + 256 + (high_bits == 2 ? first * 16 : 0));
+    const auto next_plane = [&] {
+        if constexpr (high_bits != 0) plane = _mm256_srli_epi16(plane, high_bits);
+    };
+    if constexpr (wide || high_bits == 0) {
         POPHOOD_KEEP_LOOP
-        for (int j = 0; j < steps; ++j) add_products(weights + 64 * j, j, group.x, group.x_stride, sum, Weights());
+        for (int j = 0; j < 4; ++j) {
+            add_step<W, 0>(group, weights, j, plane, sum);
+            add_step<W, 1>(group, weights, j, plane, sum);
+        }
+        if constexpr (!wide)
+            for (int t = 0; t < T; ++t) sum[t] = widened(sum[t]);
+    } else {
+        const auto add_half = [&](auto add) {
+            for (int j = 0; j < 4; j += steps_in_16_bits) {
+                __m256i pairs[T];
+                for (int t = 0; t < T; ++t) pairs[t] = _mm256_setzero_si256();
+                for (int step = j; step < j + steps_in_16_bits; ++step) {
+                    add(step, pairs);
+                    next_plane();
+                }
+                for (int t = 0; t < T; ++t) sum[t] = _mm256_add_epi32(sum[t], widened(pairs[t]));
+            }
+        };
+        const __m256i whole = plane;
+        if constexpr (first == 0) add_half([&](int j, __m256i (&pairs)[T]) { add_step<W, 0>(group, weights, j, plane, pairs); });
+        if constexpr (W::steps == 8) plane = whole;
+        if constexpr (first + W::steps == 8) add_half([&](int j, __m256i (&pairs)[T]) { add_step<W, 1>(group, weights, j, plane, pairs); });
     }
-    if (Weights::bits == 8) return;
-    for (int t = 0; t < T; ++t) {
-        sum[t] = _mm256_madd_epi16(sum[t], _mm256_set1_epi16(1));
-        if (!Weights::minimum)  // stored are weight + 8
-            sum[t] = _mm256_sub_epi32(sum[t], _mm256_set1_epi32(group.sums[t * group.sum_stride] * 8));
-    }
+    if constexpr (!wide && W::format.zero != 0)
+        for (int t = 0; t < T; ++t)
+            sum[t] = _mm256_sub_epi32(sum[t], _mm256_set1_epi32(group.sum(t, first, W::steps) * W::format.zero));
 }
 #undef POPHOOD_KEEP_LOOP
 
-template <class Weights, int T, int P>
+template <class W, int T, int P, int first>
 inline void dots(const Group<P>& group, I (&dot)[T][P]) {
     for (int p = 0; p < P; ++p) {
         __m256i low[T], high[T];
-        half_of_dots<Weights, T>(group, group.weights[p], low);
-        half_of_dots<Weights, T>(group, group.weights[p] + 32, high);
+        half_of_dots<W, first>(group, group.weights[p], low);
+        half_of_dots<W, first>(group, group.weights[p] + 32, high);
         for (int t = 0; t < T; ++t) dot[t][p] = {low[t], high[t]};
     }
 }

@@ -27,15 +27,17 @@ inline float largest_magnitude(V a, V b) {  // bits without the sign are in the 
     const __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
     return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
 }
-inline int32_t store_rounded(int8_t* p, V low, V high) {
-    const __m512i a = _mm512_cvtps_epi32(low.v), b = _mm512_cvtps_epi32(high.v);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(b));
-    const __m512i both = _mm512_add_epi32(a, b);
-    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(both), _mm512_extracti64x4_epi64(both, 1));
+inline int32_t sum_of(__m512i a) {
+    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
     const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     const __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+inline HalfSums store_rounded(int8_t* p, V low, V high) {
+    const __m512i a = _mm512_cvtps_epi32(low.v), b = _mm512_cvtps_epi32(high.v);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(b));
+    return {sum_of(a), sum_of(b)};
 }
 inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
@@ -46,34 +48,53 @@ inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
 
 #include "quantized.inl"
 
-template <class Weights, int T, int P>
+// What a plane of one or two more bits per weight adds to the nibbles of a step: the bits of each byte in 0x10 or 0x30. The
+// shifts are over 16 bits; what crosses from one byte to the next is masked away.
+template <class W, int step>
+inline __m512i with_high_bits(__m512i nibbles, __m512i plane) {
+    constexpr int up = W::format.high_bits == 1 ? 4 - step : 4 - 2 * (step % 4);
+    const __m512i mask = _mm512_set1_epi8(W::format.high_bits == 1 ? 0x10 : 0x30);
+    const __m512i moved = up > 0 ? _mm512_slli_epi16(plane, up > 0 ? up : 0) : _mm512_srli_epi16(plane, up > 0 ? 0 : -up);
+    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
+}
+
+// The weights of inputs 4 * step.. of 16 rows, as unsigned bytes.
+template <class W, int step>
+inline __m512i weights_of(const uint8_t* group) {
+    if constexpr (W::format.bits == 8) return load_bytes(group + 64 * step);
+    const __m512i line = load_bytes(group + 64 * (step % 4));
+    const __m512i nibbles = _mm512_and_si512(step < 4 ? line : _mm512_srli_epi16(line, 4), _mm512_set1_epi8(15));
+    if constexpr (W::format.steps)
+        return _mm512_shuffle_epi8(
+            _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_steps))), nibbles);
+    if constexpr (W::format.high_bits == 0) return nibbles;
+    return with_high_bits<W, step>(nibbles, load_bytes(group + 256 + (W::format.high_bits == 2 ? step / 4 * 64 : 0)));
+}
+
+// Steps are taken in the order 0, 4, 1, 5, ..., so that one load serves both nibbles, or in half a group in ascending order.
+template <class W, int T, int P, int first, int index = 0>
+inline void add_steps(const Group<P>& group, I (&dot)[T][P]) {
+    constexpr int step = W::format.scales == 1 && W::format.bits == 4 ? index % 2 * 4 + index / 2 : first + index;
+    __m512i w[P];
+    for (int p = 0; p < P; ++p) w[p] = weights_of<W, step>(group.weights[p]);
+    for (int t = 0; t < T; ++t) {
+        const __m512i x = four_of(group.x + t * group.x_stride + 4 * step);
+        for (int p = 0; p < P; ++p) dot[t][p].v = _mm512_dpbusd_epi32(dot[t][p].v, w[p], x);
+    }
+    if constexpr (index + 1 < W::steps) add_steps<W, T, P, first, index + 1>(group, dot);
+}
+
+constexpr int log2_of(int power) { return power <= 1 ? 0 : 1 + log2_of(power / 2); }
+
+template <class W, int T, int P, int first>
 inline void dots(const Group<P>& group, I (&dot)[T][P]) {
-    for (int t = 0; t < T; ++t) {  // stored are weight + 2^zero, so the sum starts at -2^zero times the sum of x
-        const __m512i start = Weights::zero < 0 ? _mm512_setzero_si512()
-                              : _mm512_sub_epi32(_mm512_setzero_si512(),
-                                                 _mm512_slli_epi32(_mm512_set1_epi32(group.sums[t * group.sum_stride]),
-                                                                   Weights::zero < 0 ? 0 : Weights::zero));
+    for (int t = 0; t < T; ++t) {  // stored are weight + zero, so the sum starts at -zero times the sum of x
+        __m512i start = _mm512_setzero_si512();
+        if constexpr (W::format.zero != 0)
+            start = _mm512_sub_epi32(start, _mm512_slli_epi32(_mm512_set1_epi32(group.sum(t, first, W::steps)), log2_of(W::format.zero)));
         for (int p = 0; p < P; ++p) dot[t][p].v = start;
     }
-    const __m512i nibble = _mm512_set1_epi8(15);
-    for (int j = 0; j < (Weights::bits == 8 ? 8 : 4); ++j) {
-        __m512i low[P], high[P];
-        for (int p = 0; p < P; ++p) {
-            low[p] = load_bytes(group.weights[p] + 64 * j);
-            if (Weights::bits == 8) continue;
-            high[p] = _mm512_and_si512(_mm512_srli_epi16(low[p], 4), nibble);
-            low[p] = _mm512_and_si512(low[p], nibble);
-        }
-        for (int t = 0; t < T; ++t) {
-            const __m512i x = four_of(group.x + t * group.x_stride + 4 * j);
-            for (int p = 0; p < P; ++p) dot[t][p].v = _mm512_dpbusd_epi32(dot[t][p].v, low[p], x);
-        }
-        if (Weights::bits == 8) continue;
-        for (int t = 0; t < T; ++t) {
-            const __m512i x = four_of(group.x + t * group.x_stride + 16 + 4 * j);
-            for (int p = 0; p < P; ++p) dot[t][p].v = _mm512_dpbusd_epi32(dot[t][p].v, high[p], x);
-        }
-    }
+    add_steps<W, T, P, first>(group, dot);
 }
 
 }  // namespace

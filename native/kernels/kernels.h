@@ -14,8 +14,8 @@
 
 namespace pophood {
 
-// The last three are GGUF's blocks of 32 weights: int8 or 4 bits with an f16 scale, Q4_1 with an f16 minimum too.
-enum class WeightType : int { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, q4_1 = 5 };
+// From q8_0 on they are GGUF's blocks, which quant_formats describes.
+enum class WeightType : int { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl };
 
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
@@ -30,9 +30,14 @@ inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 // Weights lie in panels: panel p holds rows 16p..16p+15 as [k][16], so a thread reads one contiguous stream and one
 // load feeds 16 outputs without a horizontal sum. Missing rows of the last panel are zero.
 //
-// A panel of a quantised type is [groups][16] f16 scales, then for Q4_1 as many minima, then per group of 32 inputs
-//   Q8_0:        [8][16][4] bytes: weight + 128 of inputs 4j..4j+3, so one 64-byte load feeds 16 outputs of `vpdpbusd`,
-//   Q4_0, Q4_1:  [4][16][4] bytes: the low nibbles are inputs 4j..4j+3, the high ones 16+4j..16+4j+3.
+// A panel of a quantised type begins with its scales: [groups][16] in f16, then as many minima if the type has them. In the K
+// types these are one per 256 inputs, and integers of 8 bits follow: scales [groups][1 or 2][16], then minima [groups][16].
+// The weights come last, per group of 32 inputs in planes whose 64-byte lines hold four inputs of 16 rows, [16][4] bytes, so
+// that one load feeds 16 outputs of `vpdpbusd`:
+//   8 bits    eight lines: line s holds inputs 4s..4s+3,
+//   4 bits    four lines: the low nibbles of line j are inputs 4j..4j+3, the high ones 16+4j..16+4j+3,
+//   + 1 bit   one line: bit s of its bytes belongs to inputs 4s..4s+3,
+//   + 2 bits  two lines: bits 2j and 2j+1 of the first belong to inputs 4j..4j+3, those of the second to 16+4j..16+4j+3.
 struct Matmul {
     WeightType type;
     const void* panels;   // [ceil(rows/16)][panel_k][16]

@@ -33,6 +33,18 @@ inline void store_half(uint16_t* p, V a) {
     for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.q[i])));
 }
 inline V load_bfloat(const uint16_t* p) { EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16))); }
+inline V load_unsigned(const uint8_t* p) {
+    const uint8x16_t bytes = vld1q_u8(p);
+    const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_u8(vget_high_u8(bytes));
+    return {{vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
+             vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))), vcvtq_f32_u32(vmovl_u16(vget_high_u16(high)))}};
+}
+inline V load_signed(const int8_t* p) {
+    const int8x16_t bytes = vld1q_s8(p);
+    const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+             vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
 inline void prefetch(const char* p) { __builtin_prefetch(p); }
 
 inline V fma(V a, V b, V c) { EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
@@ -132,21 +144,20 @@ inline float largest_magnitude(V a, V b) {
     const uint32_t bits = vmaxvq_u32(vmaxq_u32(max_magnitude(a), max_magnitude(b)));
     return vgetq_lane_f32(vreinterpretq_f32_u32(vdupq_n_u32(bits)), 0);
 }
-inline int32_t store_rounded(int8_t* p, V low, V high) {
-    int32_t sum = 0;
+inline HalfSums store_rounded(int8_t* p, V low, V high) {
+    int32_t sums[2] = {0, 0};
     const V halves[] = {low, high};
-    for (const V& half : halves) {
+    for (int part = 0; part < 2; ++part, p += 16) {
         int16x4_t shorts[4];
         for (int i = 0; i < 4; ++i) {
-            const int32x4_t rounded = vcvtnq_s32_f32(half.q[i]);
-            sum += vaddvq_s32(rounded);
+            const int32x4_t rounded = vcvtnq_s32_f32(halves[part].q[i]);
+            sums[part] += vaddvq_s32(rounded);
             shorts[i] = vmovn_s32(rounded);
         }
         vst1_s8(p, vmovn_s16(vcombine_s16(shorts[0], shorts[1])));
         vst1_s8(p + 8, vmovn_s16(vcombine_s16(shorts[2], shorts[3])));
-        p += 16;
     }
-    return sum;
+    return {sums[0], sums[1]};
 }
 
 #include "simd.inl"
@@ -162,26 +173,33 @@ inline int32x4_t add_dot(int32x4_t sum, int8x16_t w, const int8_t* x) {  // four
     return vaddq_s32(sum, vpaddq_s32(low, high));
 }
 
-template <class Weights, int T, int P>
+// The weights of step s of four rows.
+template <class W>
+inline int8x16_t weights_of(const uint8_t* group, int s) {
+    if constexpr (W::format.bits == 8) return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(group + 64 * s), vdupq_n_u8(0x80)));
+    const uint8x16_t line = vld1q_u8(group + 64 * (s % 4));
+    uint8x16_t q = s < 4 ? vandq_u8(line, vdupq_n_u8(15)) : vshrq_n_u8(line, 4);
+    if constexpr (W::format.steps) return vreinterpretq_s8_u8(veorq_u8(vqtbl1q_u8(vld1q_u8(iq4_steps), q), vdupq_n_u8(0x80)));
+    if constexpr (W::format.high_bits == 1)
+        q = vorrq_u8(q, vandq_u8(vshlq_u8(vld1q_u8(group + 256), vdupq_n_s8(static_cast<int8_t>(4 - s))), vdupq_n_u8(0x10)));
+    if constexpr (W::format.high_bits == 2)
+        q = vorrq_u8(q, vandq_u8(vshlq_u8(vld1q_u8(group + 256 + s / 4 * 64), vdupq_n_s8(static_cast<int8_t>(4 - s % 4 * 2))),
+                                 vdupq_n_u8(0x30)));
+    return vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(W::format.zero));
+}
+
+template <class W, int T, int P, int first>
 inline void dots(const Group<P>& group, I (&dot)[T][P]) {
-    const uint8x16_t nibble = vdupq_n_u8(15);
-    const int8x16_t eight = vdupq_n_s8(Weights::minimum ? 0 : 8);
     for (int p = 0; p < P; ++p)
-        for (int t = 0; t < T; ++t)
-            for (int i = 0; i < 4; ++i) {
-                const int8_t* x = group.x + t * group.x_stride;
-                int32x4_t sum = vdupq_n_s32(0);
-                for (int j = 0; j < (Weights::bits == 8 ? 8 : 4); ++j) {
-                    const uint8x16_t w = vld1q_u8(group.weights[p] + 64 * j + 16 * i);
-                    if (Weights::bits == 8) {
-                        sum = add_dot(sum, vreinterpretq_s8_u8(veorq_u8(w, vdupq_n_u8(0x80))), x + 4 * j);
-                        continue;
-                    }
-                    sum = add_dot(sum, vsubq_s8(vreinterpretq_s8_u8(vandq_u8(w, nibble)), eight), x + 4 * j);
-                    sum = add_dot(sum, vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(w, 4)), eight), x + 16 + 4 * j);
-                }
-                dot[t][p].q[i] = vreinterpretq_u32_s32(sum);
+        for (int i = 0; i < 4; ++i) {
+            int32x4_t sum[T];
+            for (int t = 0; t < T; ++t) sum[t] = vdupq_n_s32(0);
+            for (int s = first; s < first + W::steps; ++s) {
+                const int8x16_t w = weights_of<W>(group.weights[p] + 16 * i, s);
+                for (int t = 0; t < T; ++t) sum[t] = add_dot(sum[t], w, group.x + t * group.x_stride + 4 * s);
             }
+            for (int t = 0; t < T; ++t) dot[t][p].q[i] = vreinterpretq_u32_s32(sum[t]);
+        }
 }
 
 constexpr QuantizedKernels quantized = {quantize, quantized_matmul};

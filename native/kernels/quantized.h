@@ -1,10 +1,11 @@
 // Products of quantised weights and activations (small: a contract), as one table of functions per instruction set.
 //
-// The inputs of a product lie in groups of 32. The weights of a row and a group share a scale (and, in Q4_1, a minimum);
-// the activations of a token and a group share a scale. With q and a for the stored integers:
+// The inputs of a product lie in groups of 32. The weights of a row and a group share a scale (and, in some types, a
+// minimum; in Q6_K each half of a group has its own scale); the activations of a token and a group share a scale. With q and
+// a for the integers:
 //
 //   out[m][r] = bias[r] + sum over groups, ascending, of  (scale[r][g] * s[m][g]) * dot(q[r][g], a[m][g])
-//                                                        + minimum[r][g] * (s[m][g] * sum(a[m][g]))      (Q4_1 only)
+//                                                        + minimum[r][g] * (s[m][g] * sum(a[m][g]))
 //
 // The integer sums are exact and the f32 operations have one order, so every instruction set gives the same bits.
 #pragma once
@@ -15,14 +16,48 @@ namespace pophood {
 
 inline constexpr int64_t quant_group = 32;  // inputs in one group
 
+// How a type stores its weights: in GGUF's blocks, and in our panels (kernels.h draws them).
+struct QuantFormat {
+    int block, block_bytes;  // weights and bytes of a block in a file
+    int bits;                // of a weight in the first plane: 8 or 4
+    int high_bits;           // of a weight in the second plane: 0, 1 or 2
+    int zero;                // what the panel stores for the weight 0: 2^n or 0
+    bool minimum;            // a group has one
+    bool nested;             // scales and minima are integers of 8 bits, each 256 weights having an f16 for each of both
+    int scales;              // in a group: 1, or one for each half of it
+    bool steps;              // a weight of 4 bits is an index into iq4_steps
+    int group_bytes;         // in a panel: the weights of 16 rows
+};
+
+// In the order of WeightType from q8_0 on.
+inline constexpr QuantFormat quant_formats[] = {
+    {32, 34, 8, 0, 128, false, false, 1, false, 512},   // Q8_0
+    {32, 18, 4, 0, 8, false, false, 1, false, 256},     // Q4_0
+    {32, 20, 4, 0, 0, true, false, 1, false, 256},      // Q4_1
+    {32, 22, 4, 1, 16, false, false, 1, false, 320},    // Q5_0
+    {32, 24, 4, 1, 0, true, false, 1, false, 320},      // Q5_1
+    {256, 144, 4, 0, 0, true, true, 1, false, 256},     // Q4_K
+    {256, 176, 4, 1, 0, true, true, 1, false, 320},     // Q5_K
+    {256, 210, 4, 2, 32, false, true, 2, false, 384},   // Q6_K
+    {32, 18, 4, 0, 128, false, false, 1, true, 256},    // IQ4_NL
+};
+
+inline constexpr uint8_t iq4_steps[16] = {1,   24,  45,  63,  79,  93,  106, 118,  // kvalues_iq4nl in ggml, plus 128
+                                          129, 141, 153, 166, 181, 197, 217, 241};
+
 // Rows of activations: a = round_even(x * (127 / max|x|)) with the scale max|x| / 127, in groups of 32. Inputs after the
 // end of a row are zero. A group that holds an infinity or a NaN has the scale NaN, which the products then pass on.
 struct QuantizedRows {
     int8_t* values;   // [m][groups * 32]
     float* scales;    // [m][groups]
     int32_t* sums;    // [m][groups]: of the values
+    int32_t* low_sums;  // [m][groups]: of the first 16 of them
     float* offsets;   // [m][groups]: scale * sum
     int64_t groups;
+};
+
+struct HalfSums {  // of the first and the last 16 values of a group
+    int32_t low, high;
 };
 
 struct Matmul;

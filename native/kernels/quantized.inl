@@ -2,21 +2,20 @@
 // includes it defines, beside V's operations,
 //   I, to_float(I)
 //   largest_magnitude(V, V): of 32 values; an infinity or a NaN if there is one
-//   store_rounded(int8_t*, V, V): writes 32 values rounded to nearest, ties to even, and returns their sum
-//   dots<Weights, T, P>(group, dot): the exact integer sums of one group for T tokens and P panels
+//   store_rounded(int8_t*, V, V): writes 32 values rounded to nearest, ties to even, and returns the sums of both halves
+//   load_unsigned, load_signed: sixteen integers of 8 bits as floats
+//   dots<Weights, T, P, first>(group, dot): the exact integer sums of T tokens and P panels over a group, or over a half of
+//     it from step `first` on (a step is four inputs), with planes as in kernels.h
 //   quantized_tokens, quantized_panels: the size of the register tile.
 
-struct EightBits {  // Q8_0
-    static constexpr int64_t bytes = 512, bits = 8, zero = 7;  // stored are weight + 2^zero
-    static constexpr bool minimum = false;
-};
-struct FourBits {  // Q4_0
-    static constexpr int64_t bytes = 256, bits = 4, zero = 3;
-    static constexpr bool minimum = false;
-};
-struct FourBitsAndMinimum {  // Q4_1
-    static constexpr int64_t bytes = 256, bits = 4, zero = -1;  // stored are the weights themselves
-    static constexpr bool minimum = true;
+template <WeightType type>
+struct Weights {
+    static constexpr QuantFormat format = quant_formats[static_cast<int>(type) - static_cast<int>(WeightType::q8_0)];
+    static constexpr int steps = 8 / format.scales;  // that share a scale
+    // Bytes of a panel for each of its groups, scales included.
+    static constexpr int64_t bytes =
+        format.group_bytes + (format.nested ? 16 * (format.scales + format.minimum) + 4 * (1 + format.minimum)
+                                            : 32 * (1 + format.minimum));
 };
 
 // One group of one tile: the weights of each panel, and the activations of the first token.
@@ -25,86 +24,130 @@ struct Group {
     const uint8_t* weights[P];
     const int8_t* x;     // [T][x_stride], 32 of them
     int64_t x_stride;
-    const int32_t* sums;  // [T][sum_stride]
+    const int32_t *sums, *low_sums;  // [T][sum_stride]
     int64_t sum_stride;
+
+    int32_t sum(int t, int first, int count) const {  // of the activations of `count` steps
+        const int64_t at = t * sum_stride;
+        return count == 8 ? sums[at] : first == 0 ? low_sums[at] : sums[at] - low_sums[at];
+    }
 };
 
-template <class Weights, int T, int P>
+template <class W, int T, int P, int first>
 void dots(const Group<P>& group, I (&dot)[T][P]);
+
+// The scales of one panel.
+template <class W>
+struct Scales {
+    const uint16_t* halves;
+    const uint8_t* bytes;
+    int64_t groups;
+
+    void point_to(const uint8_t* panel, int64_t panel_groups) {
+        halves = reinterpret_cast<const uint16_t*>(panel);
+        bytes = panel + panel_groups / 8 * 32 * (1 + W::format.minimum);  // if nested
+        groups = panel_groups;
+    }
+    V scale(int64_t g, int half) const {
+        if constexpr (!W::format.nested) return load_half(halves + g * 16);
+        const V d = load_half(halves + g / 8 * 16);
+        if constexpr (W::format.minimum) return mul(d, load_unsigned(bytes + g * 16));
+        return mul(d, load_signed(reinterpret_cast<const int8_t*>(bytes) + (g * W::format.scales + half) * 16));
+    }
+    V minimum(int64_t g) const {
+        if constexpr (!W::format.nested) return load_half(halves + (groups + g) * 16);
+        return negate(mul(load_half(halves + (groups + g) / 8 * 16), load_unsigned(bytes + (groups + g) * 16)));
+    }
+    const uint8_t* weights() const {
+        if constexpr (!W::format.nested) return reinterpret_cast<const uint8_t*>(halves + groups * 16 * (1 + W::format.minimum));
+        return bytes + groups * 16 * (W::format.scales + W::format.minimum);
+    }
+};
 
 constexpr int64_t prefetch_distance = 8192;  // bytes; 4096 is slower, 16384 not faster
 
-template <class Weights, int T, int P>
+// The part of a group whose steps begin at `first`, and after it the rest of the group.
+template <class W, int T, int P, int first = 0>
+inline void add_scaled(const Group<P>& group, const Scales<W> (&scales)[P], int64_t g, const float* s, V (&sum)[T][P]) {
+    I dot[T][P];
+    dots<W, T, P, first>(group, dot);
+    for (int p = 0; p < P; ++p) {
+        const V scale = scales[p].scale(g, first / 4);
+        for (int t = 0; t < T; ++t)
+            sum[t][p] = fma(to_float(dot[t][p]), mul(scale, broadcast(s[t * group.sum_stride])), sum[t][p]);
+    }
+    if constexpr (first + W::steps < 8) add_scaled<W, T, P, first + W::steps>(group, scales, g, s, sum);
+}
+
+template <class W, int T, int P>
 inline void quantized_tile(const Matmul& m, int64_t token, int64_t panel) {
     const QuantizedRows& a = m.quantized;
-    const int64_t panel_groups = m.panel_k / 32, bytes = m.panel_bytes;
-    const int64_t last = m.first_group + m.k / 32;
-    constexpr int64_t group_bytes = Weights::bytes + (Weights::minimum ? 64 : 32);
-    const uint8_t* start = static_cast<const uint8_t*>(m.panels) + panel * bytes;
-    const uint16_t* scales[P];
-    const uint8_t* weights[P];
+    const int64_t panel_groups = m.panel_k / 32, last = m.first_group + m.k / 32;
+    const uint8_t* start = static_cast<const uint8_t*>(m.panels) + panel * m.panel_bytes;
+    Scales<W> scales[P];
     V sum[T][P];
     for (int p = 0; p < P; ++p) {
-        scales[p] = reinterpret_cast<const uint16_t*>(start + p * bytes);
-        weights[p] = start + p * bytes + panel_groups * (Weights::minimum ? 64 : 32);
+        scales[p].point_to(start + p * m.panel_bytes, panel_groups);
         const V bias = m.bias ? load(m.bias + (panel + p) * 16) : zero();
         for (int t = 0; t < T; ++t) sum[t][p] = bias;
     }
-    const float *s = a.scales + token * a.groups, *offsets = a.offsets + token * a.groups;
-    Group<P> group{{}, a.values + token * a.groups * 32, a.groups * 32, a.sums + token * a.groups, a.groups};
     for (int64_t g = m.first_group; g < last; ++g) {
-        Group<P> now = group;
-        for (int p = 0; p < P; ++p) now.weights[p] = weights[p] + g * Weights::bytes;
-        now.x += g * 32;
-        now.sums += g;
+        const int64_t at = token * a.groups + g;
+        Group<P> group{{}, a.values + at * 32, a.groups * 32, a.sums + at, a.low_sums + at, a.groups};
+        for (int p = 0; p < P; ++p) group.weights[p] = scales[p].weights() + g * W::format.group_bytes;
         if (token == 0)
             for (int p = 0; p < P; ++p) {  // panels follow one another: the same share of all their bytes for every group
-                const char* ahead = reinterpret_cast<const char*>(start) + p * bytes + g * group_bytes + prefetch_distance;
-                for (int64_t line = 0; line < group_bytes; line += 64) prefetch(ahead + line);
+                const char* ahead = reinterpret_cast<const char*>(start) + p * m.panel_bytes + g * W::bytes + prefetch_distance;
+                for (int64_t line = 0; line < W::bytes; line += 64) prefetch(ahead + line);
             }
-        I dot[T][P];
-        dots<Weights, T, P>(now, dot);
-        for (int p = 0; p < P; ++p) {
-            const V scale = load_half(scales[p] + g * 16);
-            for (int t = 0; t < T; ++t)
-                sum[t][p] = fma(to_float(dot[t][p]), mul(scale, broadcast(s[t * a.groups + g])), sum[t][p]);
-            if (!Weights::minimum) continue;
-            const V minimum = load_half(scales[p] + (panel_groups + g) * 16);
-            for (int t = 0; t < T; ++t) sum[t][p] = fma(minimum, broadcast(offsets[t * a.groups + g]), sum[t][p]);
-        }
+        add_scaled<W, T, P>(group, scales, g, a.scales + at, sum);
+        if constexpr (W::format.minimum)
+            for (int p = 0; p < P; ++p) {
+                const V minimum = scales[p].minimum(g);
+                for (int t = 0; t < T; ++t) sum[t][p] = fma(minimum, broadcast(a.offsets[at + t * a.groups]), sum[t][p]);
+            }
     }
     for (int p = 0; p < P; ++p)
         for (int t = 0; t < T; ++t)
             store_some(m.out + (token + t) * m.out_stride + (panel + p) * 16, sum[t][p], m.rows - (panel + p) * 16);
 }
 
-template <class Weights, int T, int P>
+template <class W, int T, int P>
 inline void quantized_tile_of(int64_t tokens, const Matmul& m, int64_t token, int64_t panel) {
-    if (tokens == T) return quantized_tile<Weights, T, P>(m, token, panel);
-    if constexpr (T > 1) quantized_tile_of<Weights, T - 1, P>(tokens, m, token, panel);
+    if (tokens == T) return quantized_tile<W, T, P>(m, token, panel);
+    if constexpr (T > 1) quantized_tile_of<W, T - 1, P>(tokens, m, token, panel);
 }
 
-template <class Weights, int P>
+template <class W, int P>
 void all_tokens_of(const Matmul& m, int64_t panel) {
     for (int64_t token = 0; token < m.m; token += quantized_tokens) {
         const int64_t left = m.m - token;
-        quantized_tile_of<Weights, quantized_tokens, P>(left < quantized_tokens ? left : quantized_tokens, m, token, panel);
+        quantized_tile_of<W, quantized_tokens, P>(left < quantized_tokens ? left : quantized_tokens, m, token, panel);
     }
 }
 
 // A panel, or a pair of them, stays in the L1 or L2 cache while all tokens pass by.
-template <class Weights>
+template <WeightType type>
 void matmul_of(const Matmul& m, int64_t first, int64_t last) {
+    using W = Weights<type>;
     int64_t panel = first;
     if (m.m > 1)
-        for (; panel + quantized_panels <= last; panel += quantized_panels) all_tokens_of<Weights, quantized_panels>(m, panel);
-    for (; panel < last; ++panel) all_tokens_of<Weights, 1>(m, panel);
+        for (; panel + quantized_panels <= last; panel += quantized_panels) all_tokens_of<W, quantized_panels>(m, panel);
+    for (; panel < last; ++panel) all_tokens_of<W, 1>(m, panel);
 }
 
 void quantized_matmul(const Matmul& m, int64_t first, int64_t last) {
-    if (m.type == WeightType::q8_0) return matmul_of<EightBits>(m, first, last);
-    if (m.type == WeightType::q4_0) return matmul_of<FourBits>(m, first, last);
-    matmul_of<FourBitsAndMinimum>(m, first, last);
+    switch (m.type) {
+        case WeightType::q8_0: return matmul_of<WeightType::q8_0>(m, first, last);
+        case WeightType::q4_0: return matmul_of<WeightType::q4_0>(m, first, last);
+        case WeightType::q4_1: return matmul_of<WeightType::q4_1>(m, first, last);
+        case WeightType::q5_0: return matmul_of<WeightType::q5_0>(m, first, last);
+        case WeightType::q5_1: return matmul_of<WeightType::q5_1>(m, first, last);
+        case WeightType::q4_k: return matmul_of<WeightType::q4_k>(m, first, last);
+        case WeightType::q5_k: return matmul_of<WeightType::q5_k>(m, first, last);
+        case WeightType::q6_k: return matmul_of<WeightType::q6_k>(m, first, last);
+        default: return matmul_of<WeightType::iq4_nl>(m, first, last);
+    }
 }
 
 void quantize(const float* x, int64_t k, const QuantizedRows& out, int64_t row) {
@@ -114,14 +157,15 @@ void quantize(const float* x, int64_t k, const QuantizedRows& out, int64_t row) 
         const float largest = largest_magnitude(low, high);
         const bool finite = largest <= 3.4028235e38f, none = !finite || largest < 1e-30f;
         const float inverse = none ? 0.0f : 127.0f / largest, scale = finite ? (none ? 0.0f : largest / 127.0f) : not_a_number;
-        int32_t sum = 0;
+        HalfSums sums{0, 0};
         if (none) {
             for (int i = 0; i < 32; ++i) out.values[index * 32 + i] = 0;
         } else {
-            sum = store_rounded(out.values + index * 32, mul(low, broadcast(inverse)), mul(high, broadcast(inverse)));
+            sums = store_rounded(out.values + index * 32, mul(low, broadcast(inverse)), mul(high, broadcast(inverse)));
         }
         out.scales[index] = scale;
-        out.sums[index] = sum;
-        out.offsets[index] = scale * static_cast<float>(sum);
+        out.low_sums[index] = sums.low;
+        out.sums[index] = sums.low + sums.high;
+        out.offsets[index] = scale * static_cast<float>(out.sums[index]);
     }
 }

@@ -53,8 +53,8 @@ double multiply_rate(const Kernels& kernels, int threads, int rounds) {
     constexpr int64_t inputs = groups * quant_group, outputs = panels * panel_rows;
     std::vector<int8_t> values(tokens * inputs);
     std::vector<float> x(inputs), scales(tokens * groups), offsets(tokens * groups), out(tokens * outputs);
-    std::vector<int32_t> sums(tokens * groups);
-    const QuantizedRows rows = {values.data(), scales.data(), sums.data(), offsets.data(), groups};
+    std::vector<int32_t> sums(tokens * groups), low_sums(sums);
+    const QuantizedRows rows = {values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups};
     for (int64_t token = 0; token < tokens; ++token) {
         for (int64_t i = 0; i < inputs; ++i) x[static_cast<size_t>(i)] = static_cast<float>((i * 37 + token) % 255 - 127);
         kernels.quantized->quantize(x.data(), inputs, rows, token);

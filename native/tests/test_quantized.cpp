@@ -1,10 +1,11 @@
 // Quantised products: every instruction set gives the bits of kernels/scalar_quantized.cpp, which computes what quantized.h
 // says.
 #include <cmath>
+#include <iterator>
 
 #include "check.h"
-#include "kernels/half.h"
 #include "kernels/kernels.h"
+#include "kernels/panels.h"
 #include "tables.h"
 
 using namespace pophood;
@@ -13,12 +14,13 @@ using check::same_bits;
 
 namespace {
 
-constexpr WeightType types[] = {WeightType::q8_0, WeightType::q4_0, WeightType::q4_1};
+constexpr WeightType types[] = {WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q5_0, WeightType::q5_1,
+                                WeightType::q4_k, WeightType::q5_k, WeightType::q6_k, WeightType::iq4_nl};
 
 struct Rows {  // owns what a QuantizedRows points to
     std::vector<int8_t> values;
     std::vector<float> scales, offsets;
-    std::vector<int32_t> sums;
+    std::vector<int32_t> sums, low_sums;
     QuantizedRows rows;
 
     Rows(int64_t m, int64_t groups)
@@ -26,7 +28,8 @@ struct Rows {  // owns what a QuantizedRows points to
           scales(static_cast<size_t>(m * groups), 99.0f),
           offsets(scales),
           sums(scales.size(), 99),
-          rows{values.data(), scales.data(), sums.data(), offsets.data(), groups} {}
+          low_sums(sums),
+          rows{values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups} {}
 };
 
 uint16_t random_scale(Random& random) { return static_cast<uint16_t>(0x2000 + random.bits() % 0x1000); }  // 2^-7..2^-3
@@ -34,19 +37,19 @@ uint16_t random_scale(Random& random) { return static_cast<uint16_t>(0x2000 + ra
 // One product with random weights, all of them at the extremes if `extreme`.
 struct Case {
     WeightType type;
-    int64_t m, groups, rows, first_group, panels, group_bytes, panel_bytes;
+    int64_t m, groups, rows, first_group, panels;
+    PanelParts parts;
     std::vector<uint8_t> weights;
     std::vector<float> x, bias;
 
     Case(Random& random, WeightType t, int64_t m_, int64_t groups_, int64_t rows_, int64_t first, bool extreme)
         : type(t), m(m_), groups(groups_), rows(rows_), first_group(first), panels((rows_ + 15) / 16),
-          group_bytes(t == WeightType::q8_0 ? 544 : t == WeightType::q4_0 ? 288 : 320),
-          panel_bytes((groups_ * group_bytes + 63) / 64 * 64), weights(static_cast<size_t>(panels * panel_bytes + 8192)) {
+          parts(parts_of(format_of(t), groups_)), weights(static_cast<size_t>(panels * parts.size + 8192)) {
         for (uint8_t& byte : weights) byte = extreme ? (random.bits() & 1 ? 255 : 0) : static_cast<uint8_t>(random.bits());
-        for (int64_t panel = 0; panel < panels; ++panel)
-            for (int64_t i = 0; i < groups * (type == WeightType::q4_1 ? 32 : 16); ++i) {
+        for (int64_t panel = 0; panel < panels; ++panel)  // the scales and minima in f16, where any bits could be a NaN
+            for (int64_t at = 0; at < parts.byte_scales; at += 2) {
                 const uint16_t scale = random_scale(random);
-                std::memcpy(weights.data() + panel * panel_bytes + i * 2, &scale, 2);
+                std::memcpy(weights.data() + panel * parts.size + at, &scale, 2);
             }
         x = random.values(m * groups * quant_group);
         if (extreme)
@@ -74,7 +77,7 @@ struct Case {
         task.rows = rows;
         task.panel_k = groups * quant_group;
         task.quantized = activations.rows;
-        task.panel_bytes = panel_bytes;
+        task.panel_bytes = parts.size;
         task.first_group = first_group;
         kernels.quantized->matmul(task, 0, cut);
         kernels.quantized->matmul(task, cut, panels);
@@ -89,11 +92,12 @@ TEST(quantized_products_give_the_bits_of_the_specification) {
         Random random(21);
         for (int trial = 0; trial < (quick ? 200 : 10'000); ++trial) {
             const auto below = [&](uint64_t n) { return static_cast<int64_t>(random.bits() % n); };
-            const int64_t groups = 1 + below(5);
-            const Case one(random, types[below(3)], 1 + below(15), groups, 1 + below(70), below(static_cast<uint64_t>(groups)),
-                           trial % 8 == 0);
+            const WeightType type = types[static_cast<uint64_t>(trial) % std::size(types)];
+            const int64_t groups = format_of(type).nested ? 8 * (1 + below(2)) : 1 + below(5);
+            const Case one(random, type, 1 + below(15), groups, 1 + below(70), below(static_cast<uint64_t>(groups)),
+                           trial % 16 < 2);
             const Rows ours = one.quantized(*fast), theirs = one.quantized(scalar_kernels);
-            CHECK(ours.values == theirs.values && ours.sums == theirs.sums && same_bits(ours.scales, theirs.scales) &&
+            CHECK(ours.values == theirs.values && ours.sums == theirs.sums && ours.low_sums == theirs.low_sums && same_bits(ours.scales, theirs.scales) &&
                       same_bits(ours.offsets, theirs.offsets),
                   "%s, trial %d: the activations", fast->name, trial);
             CHECK(same_bits(one.run(*fast, theirs, below(static_cast<uint64_t>(one.panels + 1))),
@@ -107,24 +111,17 @@ TEST(quantized_products_give_the_bits_of_the_specification) {
 TEST(quantized_products_are_close_to_the_products_of_the_decoded_numbers) {
     Random random(22);
     for (const WeightType type : types) {
-        const Case one(random, type, 3, 4, 20, 0, false);
+        const Case one(random, type, 3, 8, 20, 0, false);
         const Rows a = one.quantized(scalar_kernels);
         const auto out = one.run(scalar_kernels, a, 1);
         for (int64_t m = 0; m < one.m; ++m)
             for (int64_t row = 0; row < one.rows; ++row) {
-                const uint8_t* panel = one.weights.data() + row / 16 * one.panel_bytes;
+                const PanelRow w(type, one.groups, one.weights.data() + row / 16 * one.parts.size, row % 16);
                 double sum = one.bias[static_cast<size_t>(row)];
                 for (int64_t i = 0; i < one.groups * quant_group; ++i) {
-                    const int64_t g = i / quant_group, at = i % quant_group, lane = row % 16;
-                    const uint8_t* group = panel + one.groups * (type == WeightType::q4_1 ? 64 : 32) +
-                                           g * (type == WeightType::q8_0 ? 512 : 256);
-                    const auto f16 = [&](int64_t index) { return to_f32(WeightType::f16, panel + index * 2); };
-                    double weight;
-                    if (type == WeightType::q8_0) weight = group[at / 4 * 64 + lane * 4 + at % 4] - 128;
-                    else weight = group[at % 16 / 4 * 64 + lane * 4 + at % 4] >> (at < 16 ? 0 : 4) & 15;
-                    if (type == WeightType::q4_0) weight -= 8;
-                    weight *= f16(g * 16 + lane);
-                    if (type == WeightType::q4_1) weight += f16((one.groups + g) * 16 + lane);
+                    const int64_t g = i / quant_group, at = i % quant_group;
+                    double weight = static_cast<double>(w.scale(g, at)) * w.weight(g, at);
+                    if (w.format.minimum) weight += w.minimum(g);
                     const auto index = static_cast<size_t>(m * one.groups + g);
                     sum += weight * a.values[index * quant_group + static_cast<size_t>(at)] * a.scales[index];
                 }

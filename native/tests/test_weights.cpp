@@ -1,11 +1,11 @@
 // Packed weights: what a row returns after packing, quantising, and packing again in the same memory.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "check.h"
 #include "engine/weights.h"
-#include "kernels/half.h"
 
 using namespace pophood;
 using check::Random;
@@ -13,35 +13,66 @@ using check::same_bits;
 
 namespace {
 
-constexpr WeightType block_types[] = {WeightType::q8_0, WeightType::q4_0, WeightType::q4_1};
+constexpr WeightType block_types[] = {WeightType::q8_0, WeightType::q4_0, WeightType::q4_1, WeightType::q5_0, WeightType::q5_1,
+                                      WeightType::q4_k, WeightType::q5_k, WeightType::q6_k, WeightType::iq4_nl};
+
+// One weight of a block, as ggml's dequantize_row functions compute it.
+float weight_of_32(WeightType type, const uint8_t* block, int64_t i) {
+    const auto half = [&](int64_t at) { return to_f32(WeightType::f16, block + at); };
+    const auto nibble = [&](int64_t start) { return block[start + i % 16] >> (i < 16 ? 0 : 4) & 15; };
+    const auto fifth = [&](int64_t start) { return (block[start + i / 8] >> i % 8 & 1) << 4; };
+    const auto times = [&](int q) { return half(0) * static_cast<float>(q); };
+    constexpr int steps[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    switch (type) {
+        case WeightType::q8_0: return times(static_cast<int8_t>(block[2 + i]));
+        case WeightType::q4_0: return times(nibble(2) - 8);
+        case WeightType::q4_1: return times(nibble(4)) + half(2);
+        case WeightType::q5_0: return times((nibble(6) | fifth(2)) - 16);
+        case WeightType::q5_1: return times(nibble(8) | fifth(4)) + half(2);
+        default: return times(steps[nibble(2)]);
+    }
+}
+
+float weight_of_256(WeightType type, const uint8_t* block, int64_t i) {
+    const auto half = [&](int64_t at) { return to_f32(WeightType::f16, block + at); };
+    const int64_t group = i / 32, at = i % 32;
+    if (type == WeightType::q6_k) {
+        const int64_t low = i / 128 * 64 + i % 64, high = 128 + i / 128 * 32 + at;
+        const int q = (block[low] >> (i % 128 < 64 ? 0 : 4) & 15) | (block[high] >> i % 128 / 32 * 2 & 3) << 4;
+        return half(208) * static_cast<float>(static_cast<int8_t>(block[192 + i / 16])) * static_cast<float>(q - 32);
+    }
+    const uint8_t* six = block + 4;
+    const int scale = group < 4 ? six[group] & 63 : (six[group + 4] & 15) | six[group - 4] >> 6 << 4;
+    const int minimum = group < 4 ? six[group + 4] & 63 : six[group + 4] >> 4 | six[group] >> 6 << 4;
+    int q = block[(type == WeightType::q4_k ? 16 : 48) + group / 2 * 32 + at] >> group % 2 * 4 & 15;
+    if (type == WeightType::q5_k) q |= (block[16 + at] >> group & 1) << 4;
+    return half(0) * static_cast<float>(scale) * static_cast<float>(q) - half(2) * static_cast<float>(minimum);
+}
 
 // Rows of random blocks as a file stores them, and the weights that they stand for.
 struct Blocks {
-    int64_t rows, groups, row_bytes;
     WeightType type;
+    const QuantFormat& format;
+    int64_t rows, cols, row_bytes;
     std::vector<uint8_t> bytes;
 
-    Blocks(Random& random, WeightType t, int64_t rows_, int64_t groups_)
-        : rows(rows_), groups(groups_), row_bytes(groups_ * layout_of(t).bytes), type(t),
+    Blocks(Random& random, WeightType t, int64_t rows_, int64_t blocks)
+        : type(t), format(format_of(t)), rows(rows_), cols(blocks * format.block), row_bytes(blocks * format.block_bytes),
           bytes(static_cast<size_t>(rows_ * row_bytes)) {
         for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.bits());
-        for (int64_t block = 0; block < rows * groups; ++block)
-            for (int64_t at = 0; at < layout_of(type).weights; at += 2) {
+        const int64_t first = type == WeightType::q6_k ? 208 : 0;
+        for (int64_t block = 0; block < rows * blocks; ++block)
+            for (int64_t at = first; at < first + (format.minimum ? 4 : 2); at += 2) {
                 const uint16_t scale = f32_to_f16(random.values(1)[0]);
-                std::memcpy(bytes.data() + block * layout_of(type).bytes + at, &scale, 2);
+                std::memcpy(bytes.data() + block * format.block_bytes + at, &scale, 2);
             }
     }
 
-    TensorView view() const { return {bytes.data(), type, 2, {rows, groups * quant_group}, {row_bytes, 1}}; }
+    TensorView view() const { return {bytes.data(), type, 2, {rows, cols}, {row_bytes, 1}}; }
 
     float value(int64_t row, int64_t k) const {
-        const uint8_t* block = bytes.data() + row * row_bytes + k / quant_group * layout_of(type).bytes;
-        const int64_t i = k % quant_group;
-        const float scale = to_f32(WeightType::f16, block);
-        if (type == WeightType::q8_0) return scale * static_cast<float>(static_cast<int8_t>(block[2 + i]));
-        const int nibble = block[layout_of(type).weights + i % 16] >> (i < 16 ? 0 : 4) & 15;
-        return type == WeightType::q4_0 ? scale * static_cast<float>(nibble - 8)
-                                        : scale * static_cast<float>(nibble) + to_f32(WeightType::f16, block + 2);
+        const uint8_t* block = bytes.data() + row * row_bytes + k / format.block * format.block_bytes;
+        return format.block == 32 ? weight_of_32(type, block, k % 32) : weight_of_256(type, block, k % 256);
     }
 };
 
@@ -59,12 +90,13 @@ bool holds(const Matrix& matrix, const Blocks& blocks) {
 
 TEST(blocks_are_packed_as_stored_and_again_in_the_same_memory) {
     Random random(1);
-    std::vector<Matrix> matrices(3);
+    constexpr size_t n = std::size(block_types);
+    std::vector<Matrix> matrices(n);
     for (int round = 0; round < 2; ++round) {
         std::vector<Blocks> sources;
-        for (size_t i = 0; i < 3; ++i) sources.emplace_back(random, block_types[i], 37 - static_cast<int64_t>(i), 5);
-        for (size_t i = 0; i < 3; ++i) matrices[i].pack(sources[i].view(), 2);
-        for (size_t i = 0; i < 3; ++i) CHECK(holds(matrices[i], sources[i]));
+        for (size_t i = 0; i < n; ++i) sources.emplace_back(random, block_types[i], 37 - static_cast<int64_t>(i), 3);
+        for (size_t i = 0; i < n; ++i) matrices[i].pack(sources[i].view(), 2);
+        for (size_t i = 0; i < n; ++i) CHECK(holds(matrices[i], sources[i]), "type %d", static_cast<int>(block_types[i]));
     }
     const Blocks other(random, WeightType::q4_0, 50, 7);
     matrices[0].pack(other.view(), 1);  // another type and shape
