@@ -15,7 +15,7 @@ from pophood.config import tensor_shapes
 from pophood.errors import Unsupported
 from pophood.model.bundle import open_weights
 from pophood.model.engine import Engine, instruction_sets
-from pophood.model.memory import COMPUTED_BLOCKS, plan_memory
+from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS, computed_type, plan_memory
 from tests.tiny import tiny_gguf
 
 IDS = [3 + 7 * i % 400 for i in range(75)]  # two blocks of keys and values, and a part of a third
@@ -27,10 +27,10 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, "F32 as q8"])
+@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, *WIDENED_BLOCKS, "F32 as q8"])
 def opened(family: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A function that loads one file into a new engine; the file stores one type of blocks, or F32."""
-    kind = request.param if request.param in COMPUTED_BLOCKS else None
+    kind = None if request.param == "F32 as q8" else request.param
     path = tiny_gguf(tmp_path_factory.mktemp("q") / "model.gguf", family, quantised=kind)
 
     def load(**options: object) -> Engine:
@@ -105,13 +105,24 @@ def test_the_plan_is_what_is_taken(opened: Opened) -> None:
     assert 0 < distance(rows(wide), rows(engine)) < 0.03
 
 
-@pytest.mark.parametrize("kind", COMPUTED_BLOCKS)
+@pytest.mark.parametrize("kind", [*COMPUTED_BLOCKS, *WIDENED_BLOCKS])
 def test_memory_is_planned_for_blocks(kind: str, tmp_path: Path) -> None:
     opened = open_weights(tiny_gguf(tmp_path / "model.gguf", "llama", quantised=kind))
     engine = Engine(opened.config)
     engine.load(opened.weights)
     plan = plan_memory(opened.config, opened.weights.stored_type, precision="auto")
     assert abs(plan.weights - engine.weight_bytes) < 0.02 * plan.weights
+
+
+@pytest.mark.parametrize("kind", COMPUTED_BLOCKS)
+def test_stored_values_are_exact(kind: str, tmp_path: Path) -> None:
+    """A token's embedding is a row of a packed matrix: it has the bits that ggml decodes from the block."""
+    opened = open_weights(tiny_gguf(tmp_path / "model.gguf", "llama", quantised=kind))
+    engine = Engine(opened.config)
+    engine.load(opened.weights)
+    assert computed_type("embed.token", opened.weights["embed.token"].shape, kind, "auto") == kind
+    tapped = engine.forward([(engine.new_sequence(), IDS)], output="none", taps=["embed.token"]).taps
+    assert tapped["embed.token"].tobytes() == opened.weights["embed.token"][IDS].tobytes()
 
 
 def test_q8_is_what_ggml_makes_of_the_same_weights(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from pophood.config import ModelConfig, Rope, tensor_shapes
+from pophood.formats.quant import BLOCKS
 from tests.tiny_values import Entry, Floats, Values, narrowed, style_of, tiny_config
+from tests.tiny_values import quantised as ggml_blocks
 from tests.tiny_vocabulary import vocabulary
 
 _GGUF = {
@@ -32,6 +34,8 @@ _GGUF = {
     "blocks.": "blk.",
 }
 
+WIDE = {"n_embd": 256, "n_head": 4, "head_dim": 64, "n_inner": 256}  # for blocks of 256 weights
+
 
 def tiny_gguf(
     path: Path,
@@ -50,9 +54,12 @@ def tiny_gguf(
 
     `duplicate_output` writes a tied output matrix twice, as older converters did; `keys` are metadata.
     `part_tensors` splits the model into parts of so many tensors, STEM-00001-of-...; `path` is not written.
+    Blocks of 256 weights get the sizes of WIDE.
     """
     import gguf
 
+    if quantised in BLOCKS and BLOCKS[quantised].elements == 256:
+        overrides = WIDE | overrides
     config = tiny_config(family, **overrides)
     writer = gguf.GGUFWriter(path, config.architecture, split_max_tensors=part_tensors)
     write_metadata(writer, config)
@@ -74,7 +81,7 @@ def tiny_gguf(
         if kind in ("F32", "F16", "BF16"):
             writer.write_tensor_data(np.ascontiguousarray(narrowed(values, kind)))
         else:
-            writer.write_tensor_data(gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind]))
+            writer.write_tensor_data(ggml_blocks(values, kind))
     writer.close()
     return path
 

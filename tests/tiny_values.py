@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig, Rope, tensor_shapes
+from tests.llama import ggml_quantize
 
 Floats = NDArray[np.float32]
 FAMILIES = ("gpt2", "llama", "llama-untied", "qwen2", "qwen3")
@@ -124,7 +125,7 @@ class Values:
             values += np.float32(1.0)
         if self.quantised is None or len(shape) == 1:
             return widened(narrowed(values, self.dtype))
-        return _dequantised(_quantised(values, self.quantised), self.quantised)
+        return _dequantised(quantised(values, self.quantised), self.quantised)
 
     def items(self) -> Iterator[tuple[str, Floats]]:
         """Yield all tensors in the order of use."""
@@ -156,9 +157,12 @@ def widened(values: NDArray[Any]) -> Floats:
     return values.astype(np.float32, copy=False)
 
 
-def _quantised(values: Floats, kind: str) -> NDArray[np.uint8]:
+def quantised(values: Floats, kind: str) -> NDArray[np.uint8]:
+    """Quantise rows as ggml does; its Python package knows the simple types, its library the others too."""
     import gguf
 
+    if kind.endswith("_K") or kind.startswith("IQ"):
+        return ggml_quantize(values, kind)
     blocks: NDArray[np.uint8] = gguf.quants.quantize(values, gguf.GGMLQuantizationType[kind])
     return blocks
 

@@ -55,6 +55,13 @@ def test_blocks_are_computed_as_stored_unless_f32_is_asked_for(program: Program,
     assert refused.code == 2 and "No such option" in refused.err.decode()
 
 
+def test_show_says_which_blocks_are_widened(tmp_path: Path, program: Program) -> None:
+    for kind, said in (("Q3_K", "blocks as stored (Q3_K widened to 8 bits)"), ("Q6_K", "blocks as stored")):
+        model = tiny_gguf(tmp_path / f"{kind}.gguf", "llama", quantised=kind)
+        shown = program("show", str(model))
+        assert f"Computed at: {said}, keys and values in f16\n" in shown.out.decode(), shown
+
+
 def test_q8_is_suggested_where_it_would_be_faster(
     program: Program, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,12 +102,12 @@ class MappedWeights(Protocol):
 class Engine(Sequences):
     """A model's forward pass, with the keys and values of any number of sequences.
 
-    `precision`: "auto" computes Q8_0, Q4_0 and Q4_1 blocks as they are stored, with activations quantised to
-    8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8" quantises the other
-    matrices too; "f32" decodes the blocks. `kv` is the type of keys and values: "auto" takes f16 where blocks
-    are computed as stored, else f32. `threads` defaults to the machine's; `context` may shorten the
-    model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput, Unsupported; `load` raises
-    OutOfMemory.
+    `precision`: "auto" computes GGUF's blocks as they are stored (`memory.COMPUTED_BLOCKS`), with activations
+    quantised to 8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8"
+    quantises the other matrices too; "f32" decodes the blocks. `kv` is the type of keys and values: "auto"
+    takes f16 where blocks are computed as stored, else f32. `threads` defaults to the machine's; `context`
+    may shorten the model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput, Unsupported;
+    `load` raises OutOfMemory.
 
         engine = Engine(bundle.config); engine.load(bundle.weights)
         with engine.sequence() as sequence:

@@ -11,7 +11,9 @@ from pophood.formats.quant import BLOCKS
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32", "q8")
 KV_TYPES = ("auto", "f32", "f16")
-COMPUTED_BLOCKS = ("Q8_0", "Q4_0", "Q4_1")  # types that are computed as stored
+# Types that are computed as stored, and those whose decoded values are quantised to Q8_0.
+COMPUTED_BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL")
+WIDENED_BLOCKS = ("Q2_K", "Q3_K", "IQ4_XS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +38,17 @@ class MemoryPlan:
 
 
 def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str) -> str:
-    """Return the type in which the engine holds a tensor: "F32", "F16", "BF16", "Q8_0", "Q4_0" or "Q4_1".
+    """Return the type in which the engine holds a tensor: "F32", "F16", "BF16" or one of COMPUTED_BLOCKS.
 
     Vectors are F32. A matrix of F16 or BF16 keeps its type, unless `precision` is "q8", which makes every
-    matrix that is not stored in blocks Q8_0. Blocks keep theirs unless `precision` is "f32".
+    matrix that is not stored in blocks Q8_0. Blocks keep theirs unless `precision` is "f32"; those of
+    WIDENED_BLOCKS become Q8_0.
     """
     if len(shape) != 2 or name == "embed.position":
         return "F32"
     if precision != "f32" and stored in COMPUTED_BLOCKS:
         return stored
-    if precision == "q8":
+    if precision == "q8" or (precision == "auto" and stored in WIDENED_BLOCKS):
         return "Q8_0"
     return stored if stored in ("F16", "BF16") else "F32"
 
@@ -71,7 +74,9 @@ def tensor_bytes(name: str, shape: tuple[int, ...], kind: str) -> int:
     rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
     columns = shape[1] if len(shape) == 2 else 1
     if kind in COMPUTED_BLOCKS:  # panels of 16 rows, each a whole number of cache lines
-        return rows // 16 * -(-(-(-columns // 32) * 16 * BLOCKS[kind].bytes) // 64) * 64
+        block = BLOCKS[kind]
+        size = block.bytes + (4 if kind in ("Q4_K", "Q5_K") else 0)  # 16 scales of 6 bits take 8 bits each
+        return rows // 16 * -(-(-(-columns // block.elements) * 16 * size) // 64) * 64
     return rows * columns * (4 if kind == "F32" else 2)
 
 

@@ -118,7 +118,7 @@ def about(known: KnownModel) -> dict[str, Any]:
 
 def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict[str, Any]:
     """Return the facts from a model's own files, without decoding any weight."""
-    from pophood.model.memory import computed_precision, plan_memory
+    from pophood.model.memory import WIDENED_BLOCKS, computed_precision, plan_memory
 
     config, tokenizer, stored_type = bundle.config, bundle.tokenizer, bundle.weights.stored_type
     plan = plan_memory(config, stored_type, precision="auto")
@@ -139,6 +139,7 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         "file_bytes": dict(bundle.precisions),
         "bits_per_weight": round(8 * bundle.weights.nbytes / config.n_params, 2),
         "run_precision": computed_precision(config, stored_type, "auto"),
+        "widened": sorted(set(bundle.precisions) & set(WIDENED_BLOCKS)),
         "memory": {
             "weights": plan.weights,
             "least": plan.least,
@@ -241,6 +242,8 @@ def _files(facts: Mapping[str, Any]) -> list[str]:
     suggested = ", ".join(f"{name} {value:g}" for name, value in facts["suggested"].items())
     stops = [f"{stop['id']} {stop['text']!r} (named by {stop['named_by']})" for stop in facts["stop_tokens"]]
     run = "f32" if facts["run_precision"] == "f32" else "blocks as stored"
+    if facts["widened"]:
+        run += f" ({', '.join(facts['widened'])} widened to 8 bits)"
     return [
         f"Precision in the file: {stored} ({facts['bits_per_weight']:.2f} bits per weight)",
         *(f"  {part}: {', '.join(kinds)}" for part, kinds in facts["precision"].items()),
