@@ -14,7 +14,7 @@
 
 #include "engine/kv_cache.h"
 #include "engine/request.h"
-#include "engine/weights.h"
+#include "weights/weights.h"
 
 namespace pophood {
 

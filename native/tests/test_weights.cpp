@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "check.h"
-#include "engine/weights.h"
+#include "weights/weights.h"
 
 using namespace pophood;
 using check::Random;

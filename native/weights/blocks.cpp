@@ -1,7 +1,7 @@
 // The layouts of blocks are drawn in src/pophood/formats/quant.py. See blocks.h.
 //
 // Weights are moved in words of four bytes, four inputs of one row: a group of 32 has eight.
-#include "engine/blocks.h"
+#include "weights/blocks.h"
 
 #include <algorithm>
 #include <cstring>

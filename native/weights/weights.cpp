@@ -1,11 +1,11 @@
 // Packs weights. See weights.h.
-#include "engine/weights.h"
+#include "weights/weights.h"
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "engine/blocks.h"
+#include "weights/blocks.h"
 #include "kernels/panels.h"
 #include "platform/threads.h"
 
