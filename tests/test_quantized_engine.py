@@ -27,15 +27,16 @@ def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, *WIDENED_BLOCKS, "F32 as q8"])
+@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, *WIDENED_BLOCKS, "F32 as q8", "F32 as q4"])
 def opened(family: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A function that loads one file into a new engine; the file stores one type of blocks, or F32."""
-    kind = None if request.param == "F32 as q8" else request.param
+    _, _, precision = request.param.partition(" as ")
+    kind = None if precision else request.param
     path = tiny_gguf(tmp_path_factory.mktemp("q") / "model.gguf", family, quantised=kind)
 
     def load(**options: object) -> Engine:
         opened = open_weights(path)
-        engine = Engine(opened.config, **{"precision": "auto" if kind else "q8"} | options)  # type: ignore[arg-type]
+        engine = Engine(opened.config, **{"precision": precision or "auto"} | options)  # type: ignore[arg-type]
         engine.load(opened.weights)
         return engine
 

@@ -35,7 +35,8 @@ WeightType type_named(const std::string& type) {
 }
 
 // A quantised tensor is an array of bytes [rows, bytes of a row's blocks].
-void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type, bool quantize) {
+void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type,
+                const std::string& quantized) {
     TensorView view{array.data(), type_named(type), static_cast<int>(array.ndim()), {1, 1}, {0, 0}};
     const size_t size = is_quantized(view.type) ? 1 : view.type == WeightType::f32 ? 4 : 2;
     if (array.itemsize() != size) throw nb::value_error("the size of the array's items does not match its type");
@@ -50,8 +51,9 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
             throw nb::value_error("blocks are rows of adjacent bytes");
         view.shape[1] = view.shape[1] / format.block_bytes * format.block;
     }
+    const WeightType as = quantized.empty() ? WeightType::f32 : type_named(quantized);
     nb::gil_scoped_release released;
-    engine.set_tensor(name, view, quantize);
+    engine.set_tensor(name, view, as);
 }
 
 int64_t whole_positions(Engine& engine, int64_t bytes) {
@@ -121,9 +123,9 @@ void bind_engine(nb::module_& m) {
                  new (self) Engine(config, threads, *kernels);
              },
              nb::arg("config"), nb::arg("threads"), nb::arg("isa"))
-        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"), nb::arg("quantize") = false,
+        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"), nb::arg("quantized") = "",
              nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str, "
-                     "quantize: bool = False) -> None"))
+                     "quantized: str = '') -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
         .def("set_threads", &Engine::set_threads, nb::arg("threads"), unlocked)
         .def("set_kv_type", [](Engine& engine, const std::string& type) { engine.set_kv_type(type_named(type)); },

@@ -190,8 +190,9 @@ int64_t Engine::matmul_chunk(int64_t panels, int64_t rows) const {
 }
 
 void Engine::multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker) {
-    if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last);
-    else kernels_.matmul(product, first, last, scratch_.floats() + worker * k_block * panel_rows);
+    uint8_t* scratch = static_cast<uint8_t*>(scratch_.get()) + worker * worker_scratch;
+    if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last, scratch);
+    else kernels_.matmul(product, first, last, reinterpret_cast<float*>(scratch));
 }
 
 // Applies the norm per head (if the model has one) and RoPE to queries and keys.

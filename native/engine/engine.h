@@ -34,9 +34,10 @@ class Engine {
    public:
     Engine(const Config& config, int threads, const Kernels& kernels);
 
-    // Packs one tensor under its canonical name and keeps no reference to it. With `quantize`, a matrix becomes Q8_0.
+    // Packs one tensor under its canonical name and keeps no reference to it. With `quantized`, a matrix that is not
+    // yet in blocks becomes Q8_0 or IQ4_NL.
     // Replacing a tensor drops all sequences.
-    void set_tensor(const std::string& name, const TensorView& tensor, bool quantize = false);
+    void set_tensor(const std::string& name, const TensorView& tensor, WeightType quantized = WeightType::f32);
     std::vector<std::string> missing_tensors() const;
     void set_threads(int threads);            // from the next call on; no result depends on it
     void set_kv_type(WeightType type);  // of the keys and values: f32 (the default) or f16; drops all sequences

@@ -204,6 +204,9 @@ inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
 
 #include "simd.inl"
 #include "training.inl"
+template <class W>
+constexpr bool expands = false;
+
 #include "quantized.inl"
 
 // `vpmaddubsw` adds two products of an unsigned and a signed byte in 16 bits and saturates. It never does here, and neither do
@@ -213,7 +216,7 @@ inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
 // The weights of step j of a half of a group, of eight rows: unsigned, or signed where they have 8 bits. `plane` holds the high
 // bits of step j in 0x01 (and, of the second half, in 0x10) or 0x03.
 template <class W, int half>
-inline __m256i weights_of(const uint8_t* group, int j, __m256i plane) {
+POPHOOD_INLINE __m256i weights_of(const uint8_t* group, int j, __m256i plane) {
     if constexpr (W::format.bits == 8)
         return _mm256_xor_si256(load_bytes(group + 64 * (4 * half + j)), _mm256_set1_epi8(-128));
     const __m256i line = load_bytes(group + 64 * j);
@@ -242,7 +245,7 @@ inline __m256i widened(__m256i pairs) { return _mm256_madd_epi16(pairs, _mm256_s
 
 // Adds the products of one step to the sums of T tokens: in 16 bits, or in 32 where the weights have 8.
 template <class W, int half, int T, int P>
-inline void add_step(const Group<P>& group, const uint8_t* weights, int j, __m256i plane, __m256i (&sum)[T]) {
+POPHOOD_INLINE void add_step(const Group<P>& group, const uint8_t* weights, int j, __m256i plane, __m256i (&sum)[T]) {
     const __m256i w = weights_of<W, half>(weights, j, plane);
     const int8_t* x = group.x + 16 * half + 4 * j;
     if constexpr (W::format.bits == 8 || W::format.steps) {
@@ -259,7 +262,7 @@ inline void add_step(const Group<P>& group, const uint8_t* weights, int j, __m25
 
 // Eight rows of a group, or of a half of it: the sums of T tokens and the weights then fit into the registers.
 template <class W, int first, int T, int P>
-inline void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i (&sum)[T]) {
+POPHOOD_INLINE void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i (&sum)[T]) {
     constexpr bool wide = W::format.bits == 8 || W::format.steps;
     constexpr int high_bits = W::format.high_bits, steps_in_16_bits = high_bits == 2 ? 2 : 4;
     for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_si256();
@@ -300,7 +303,7 @@ inline void half_of_dots(const Group<P>& group, const uint8_t* weights, __m256i 
 #undef POPHOOD_KEEP_LOOP
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     for (int p = 0; p < P; ++p) {
         __m256i low[T], high[T];
         half_of_dots<W, first>(group, group.weights[p], low);

@@ -46,12 +46,15 @@ inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
     return _mm512_set1_epi32(four);
 }
 
+template <class W>
+constexpr bool expands = W::format.high_bits != 0 || W::format.nested || W::format.steps;  // plain nibbles gain nothing
+
 #include "quantized.inl"
 
 // What a plane of one or two more bits per weight adds to the nibbles of a step: the bits of each byte in 0x10 or 0x30. The
 // shifts are over 16 bits; what crosses from one byte to the next is masked away.
 template <class W, int step>
-inline __m512i with_high_bits(__m512i nibbles, __m512i plane) {
+POPHOOD_INLINE __m512i with_high_bits(__m512i nibbles, __m512i plane) {
     constexpr int up = W::format.high_bits == 1 ? 4 - step : 4 - 2 * (step % 4);
     const __m512i mask = _mm512_set1_epi8(W::format.high_bits == 1 ? 0x10 : 0x30);
     const __m512i moved = up > 0 ? _mm512_slli_epi16(plane, up > 0 ? up : 0) : _mm512_srli_epi16(plane, up > 0 ? 0 : -up);
@@ -60,7 +63,7 @@ inline __m512i with_high_bits(__m512i nibbles, __m512i plane) {
 
 // The weights of inputs 4 * step.. of 16 rows, as unsigned bytes.
 template <class W, int step>
-inline __m512i weights_of(const uint8_t* group) {
+POPHOOD_INLINE __m512i weights_of(const uint8_t* group) {
     if constexpr (W::format.bits == 8) return load_bytes(group + 64 * step);
     const __m512i line = load_bytes(group + 64 * (step % 4));
     const __m512i nibbles = _mm512_and_si512(step < 4 ? line : _mm512_srli_epi16(line, 4), _mm512_set1_epi8(15));
@@ -71,9 +74,15 @@ inline __m512i weights_of(const uint8_t* group) {
     return with_high_bits<W, step>(nibbles, load_bytes(group + 256 + (W::format.high_bits == 2 ? step / 4 * 64 : 0)));
 }
 
+template <class W, int step>
+POPHOOD_INLINE void expand(const uint8_t* group, uint8_t* to) {
+    _mm512_storeu_si512(to + 64 * step, weights_of<W, step>(group));
+    if constexpr (step < 7) expand<W, step + 1>(group, to);
+}
+
 // Steps are taken in the order 0, 4, 1, 5, ..., so that one load serves both nibbles, or in half a group in ascending order.
 template <class W, int T, int P, int first, int index = 0>
-inline void add_steps(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void add_steps(const Group<P>& group, I (&dot)[T][P]) {
     constexpr int step = W::format.scales == 1 && W::format.bits == 4 ? index % 2 * 4 + index / 2 : first + index;
     __m512i w[P];
     for (int p = 0; p < P; ++p) w[p] = weights_of<W, step>(group.weights[p]);
@@ -87,7 +96,7 @@ inline void add_steps(const Group<P>& group, I (&dot)[T][P]) {
 constexpr int log2_of(int power) { return power <= 1 ? 0 : 1 + log2_of(power / 2); }
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     for (int t = 0; t < T; ++t) {  // stored are weight + zero, so the sum starts at -zero times the sum of x
         __m512i start = _mm512_setzero_si512();
         if constexpr (W::format.zero != 0)

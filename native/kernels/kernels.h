@@ -22,6 +22,9 @@ inline constexpr int64_t kv_block = 32;    // positions in one block of the KV c
 inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
 inline constexpr int64_t max_queries = 8;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
+// Bytes that a thread needs for the products: k_block inputs of a panel in f32, or expanded blocks.
+inline constexpr int64_t worker_scratch =
+    k_block * panel_rows * 4 > quantized_scratch ? k_block * panel_rows * 4 : quantized_scratch;
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 

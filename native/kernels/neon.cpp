@@ -162,6 +162,9 @@ inline HalfSums store_rounded(int8_t* p, V low, V high) {
 
 #include "simd.inl"
 #include "training.inl"
+template <class W>
+constexpr bool expands = false;
+
 #include "quantized.inl"
 
 inline int32x4_t add_dot(int32x4_t sum, int8x16_t w, const int8_t* x) {  // four rows, four inputs of each
@@ -175,7 +178,7 @@ inline int32x4_t add_dot(int32x4_t sum, int8x16_t w, const int8_t* x) {  // four
 
 // The weights of step s of four rows.
 template <class W>
-inline int8x16_t weights_of(const uint8_t* group, int s) {
+POPHOOD_INLINE int8x16_t weights_of(const uint8_t* group, int s) {
     if constexpr (W::format.bits == 8) return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(group + 64 * s), vdupq_n_u8(0x80)));
     const uint8x16_t line = vld1q_u8(group + 64 * (s % 4));
     uint8x16_t q = s < 4 ? vandq_u8(line, vdupq_n_u8(15)) : vshrq_n_u8(line, 4);
@@ -189,7 +192,7 @@ inline int8x16_t weights_of(const uint8_t* group, int s) {
 }
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     for (int p = 0; p < P; ++p)
         for (int i = 0; i < 4; ++i) {
             int32x4_t sum[T];

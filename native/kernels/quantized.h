@@ -56,6 +56,9 @@ struct QuantizedRows {
     int64_t groups;
 };
 
+inline constexpr int64_t expanded_groups = 64;  // of a panel that are expanded to bytes at a time, for many tokens
+inline constexpr int64_t quantized_scratch = 2 * expanded_groups * (512 + 2 * 64);
+
 struct HalfSums {  // of the first and the last 16 values of a group
     int32_t low, high;
 };
@@ -66,8 +69,9 @@ struct QuantizedKernels {
     // Quantises one row of k inputs to row `row` of `out`.
     void (*quantize)(const float* x, int64_t k, const QuantizedRows& out, int64_t row);
 
-    // Computes panels first..last-1 of a product whose type is one of the quantised ones.
-    void (*matmul)(const Matmul&, int64_t first, int64_t last);
+    // Computes panels first..last-1 of a product whose type is one of the quantised ones. `scratch` holds quantized_scratch
+    // bytes, is aligned to 64 of them, and belongs to the calling thread.
+    void (*matmul)(const Matmul&, int64_t first, int64_t last, uint8_t* scratch);
 };
 
 }  // namespace pophood

@@ -2,7 +2,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "kernels/fused.h"
 #include "kernels/half.h"
 #include "kernels/kernels.h"
 #include "kernels/training_kernels.h"
@@ -24,15 +23,15 @@ float reduce(const float* lane) {
 float exp_of(float x) {
     const float clamped = x > 88.37626f ? 88.37626f : (x < -87.33654f ? -87.33654f : x);
     const float n = std::nearbyintf(clamped * 1.44269504088896341f);
-    float r = fused(n, -0.693359375f, clamped);
-    r = fused(n, 2.12194440e-4f, r);
+    float r = std::fma(n, -0.693359375f, clamped);
+    r = std::fma(n, 2.12194440e-4f, r);
     float p = 1.9875691500e-4f;
-    p = fused(p, r, 1.3981999507e-3f);
-    p = fused(p, r, 8.3334519073e-3f);
-    p = fused(p, r, 4.1665795894e-2f);
-    p = fused(p, r, 1.6666665459e-1f);
-    p = fused(p, r, 5.0000001201e-1f);
-    const float y = fused(p, r * r, r) + 1.0f;
+    p = std::fma(p, r, 1.3981999507e-3f);
+    p = std::fma(p, r, 8.3334519073e-3f);
+    p = std::fma(p, r, 4.1665795894e-2f);
+    p = std::fma(p, r, 1.6666665459e-1f);
+    p = std::fma(p, r, 5.0000001201e-1f);
+    const float y = std::fma(p, r * r, r) + 1.0f;
     if (x != x) return x;
     const float power = f32_from_bits(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);  // 2^n
     return x < -87.33654f ? 0.0f : y * power;
@@ -46,7 +45,7 @@ void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
             for (int64_t k = 0; k < t.k; ++k) {
                 const int64_t index = (panel * t.panel_k + k) * panel_rows + lane;
                 const float w = to_f32(t.type, static_cast<const char*>(t.panels) + index * size_of(t.type));
-                sum = fused(t.x[m * t.x_stride + k], w, sum);
+                sum = std::fma(t.x[m * t.x_stride + k], w, sum);
             }
             t.out[m * t.out_stride + row] = sum;
         }
@@ -63,13 +62,13 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
     for (int64_t i = 0; i < n; ++i) {
         const float centred = x[i] - mean;
-        lane[i % lanes] = fused(centred, centred, lane[i % lanes]);
+        lane[i % lanes] = std::fma(centred, centred, lane[i % lanes]);
     }
     const float variance = reduce(lane) / static_cast<float>(n);
     const float factor = 1.0f / std::sqrt(variance + eps);
     for (int64_t i = 0; i < n; ++i) {
         float y = (x[i] - mean) * factor;
-        if (gain) y = bias ? fused(y, gain[i], bias[i]) : y * gain[i];
+        if (gain) y = bias ? std::fma(y, gain[i], bias[i]) : y * gain[i];
         out[i] = y;
     }
 }
@@ -93,7 +92,7 @@ void attend(const AttentionTask& t) {
             float peak = highest;
             for (int64_t pos = 0; pos < kv_block; ++pos) {
                 float score = 0.0f;
-                for (int64_t i = 0; i < t.d; ++i) score = fused(q[i], k[i * kv_block + pos], score);
+                for (int64_t i = 0; i < t.d; ++i) score = std::fma(q[i], k[i * kv_block + pos], score);
                 weight[pos] = pos < n ? score * t.scale : minus_infinity;
                 peak = weight[pos] > peak ? weight[pos] : peak;
             }
@@ -101,10 +100,10 @@ void attend(const AttentionTask& t) {
             for (int64_t pos = 0; pos < kv_block; ++pos) weight[pos] = exp_of(weight[pos] - peak);
             float lane[lanes];
             for (int i = 0; i < lanes; ++i) lane[i] = weight[i] + weight[i + lanes];
-            total = fused(total, rescale, reduce(lane));
+            total = std::fma(total, rescale, reduce(lane));
             for (int64_t i = 0; i < t.d; ++i) {
                 float sum = out[i] * rescale;
-                for (int64_t pos = 0; pos < n; ++pos) sum = fused(weight[pos], v[pos * t.d_padded + i], sum);
+                for (int64_t pos = 0; pos < n; ++pos) sum = std::fma(weight[pos], v[pos * t.d_padded + i], sum);
                 out[i] = sum;
             }
             highest = peak;
@@ -118,7 +117,7 @@ void score(const AttentionTask& t) {
         for (int64_t pos = 0; pos < t.visible[query]; ++pos) {
             const KvBlock k{t.kv_type, t.k_blocks[pos / kv_block]};
             float sum = 0.0f;
-            for (int64_t i = 0; i < t.d; ++i) sum = fused(t.q[query][i], k[i * kv_block + pos % kv_block], sum);
+            for (int64_t i = 0; i < t.d; ++i) sum = std::fma(t.q[query][i], k[i * kv_block + pos % kv_block], sum);
             t.out[query][pos] = sum * t.scale;
         }
 }
@@ -127,8 +126,8 @@ void rope(float* head, const float* cosines, const float* sines, int64_t d) {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
         const float a = head[i], b = head[i + half];
-        head[i] = fused(a, cosines[i], -(b * sines[i]));
-        head[i + half] = fused(b, cosines[i], a * sines[i]);
+        head[i] = std::fma(a, cosines[i], -(b * sines[i]));
+        head[i + half] = std::fma(b, cosines[i], a * sines[i]);
     }
 }
 
@@ -136,7 +135,7 @@ float sigmoid_times(float x, float u) { return x / (1.0f + exp_of(-u)); }  // x 
 
 void gelu_tanh(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
-        const float cubic = fused(x[i] * x[i], x[i] * 0.044715f, x[i]);
+        const float cubic = std::fma(x[i] * x[i], x[i] * 0.044715f, x[i]);
         x[i] = sigmoid_times(x[i], cubic * 1.59576912160573f);  // 2 sqrt(2/pi)
     }
 }

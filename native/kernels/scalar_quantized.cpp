@@ -1,7 +1,6 @@
 // The specification of the quantised products. See quantized.h.
 #include <cmath>
 
-#include "kernels/fused.h"
 #include "kernels/kernels.h"
 #include "kernels/panels.h"
 
@@ -37,7 +36,7 @@ void quantize(const float* x, int64_t k, const QuantizedRows& out, int64_t row) 
     }
 }
 
-void matmul(const Matmul& t, int64_t first, int64_t last) {
+void matmul(const Matmul& t, int64_t first, int64_t last, uint8_t*) {
     const int64_t panel_groups = t.panel_k / quant_group, groups = t.k / quant_group;
     const QuantizedRows& a = t.quantized;
     for (int64_t row = first * panel_rows; row < last * panel_rows && row < t.rows; ++row) {
@@ -51,9 +50,9 @@ void matmul(const Matmul& t, int64_t first, int64_t last) {
                 for (int64_t start = 0; start < quant_group; start += run) {
                     int32_t dot = 0;
                     for (int64_t i = start; i < start + run; ++i) dot += w.weight(g, i) * x[i];
-                    sum = fused(static_cast<float>(dot), w.scale(g, start) * a.scales[m * a.groups + g], sum);
+                    sum = std::fma(static_cast<float>(dot), w.scale(g, start) * a.scales[m * a.groups + g], sum);
                 }
-                if (w.format.minimum) sum = fused(w.minimum(g), a.offsets[m * a.groups + g], sum);
+                if (w.format.minimum) sum = std::fma(w.minimum(g), a.offsets[m * a.groups + g], sum);
             }
             t.out[m * t.out_stride + row] = sum;
         }

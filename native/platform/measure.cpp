@@ -66,7 +66,9 @@ double multiply_rate(const Kernels& kernels, int threads, int rounds) {
     const Matmul task{WeightType::q8_0, bytes,   nullptr, nullptr, 0,    out.data(), outputs,
                       tokens,           inputs,  outputs, inputs,  rows, per_panel,  0};
     return best_rate(rounds, 2.0 * static_cast<double>(tokens * inputs * outputs), [&] {
-        parallel_for(threads, panels, 8, [&](int64_t begin, int64_t end, int) { kernels.quantized->matmul(task, begin, end); });
+        parallel_for(threads, panels, 8, [&](int64_t begin, int64_t end, int) {
+            kernels.quantized->matmul(task, begin, end, nullptr);  // weights of 8 bits need no scratch
+        });
     });
 }
 

@@ -114,8 +114,8 @@ TEST(quantised_weights_are_those_of_ggml) {
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t k = 0; k < cols; ++k) transposed[static_cast<size_t>(k * rows + r)] = values[static_cast<size_t>(r * cols + k)];
     Matrix plain, from_transposed;
-    plain.pack_as_q8_0({values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
-    from_transposed.pack_as_q8_0({transposed.data(), WeightType::f32, 2, {rows, cols}, {4, rows * 4}}, 2);
+    plain.pack_as(WeightType::q8_0, {values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
+    from_transposed.pack_as(WeightType::q8_0, {transposed.data(), WeightType::f32, 2, {rows, cols}, {4, rows * 4}}, 2);
     std::vector<float> row(static_cast<size_t>(cols)), other(row), expected(row);
     for (int64_t r = 0; r < rows; ++r) {
         const float* w = values.data() + r * cols;
@@ -133,7 +133,7 @@ TEST(quantised_weights_are_those_of_ggml) {
         CHECK(same_bits(row, other));
     }
     values[40] = std::numeric_limits<float>::infinity();
-    plain.pack_as_q8_0({values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
+    plain.pack_as(WeightType::q8_0, {values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
     plain.row(0, row.data());
     CHECK(std::isnan(row[32]) && std::isnan(row[63]) && !std::isnan(row[31]) && !std::isnan(row[64]));
 }

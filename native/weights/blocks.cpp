@@ -3,7 +3,6 @@
 // Weights are moved in words of four bytes, four inputs of one row: a group of 32 has eight.
 #include "weights/blocks.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/panels.h"
@@ -132,24 +131,6 @@ void pack_blocks(WeightType type, const uint8_t* const* from, int64_t rows, int6
         case WeightType::q5_k: return pack(pack_panel<WeightType::q5_k>);
         case WeightType::q6_k: return pack(pack_panel<WeightType::q6_k>);
         default: return pack(pack_panel<WeightType::iq4_nl>);
-    }
-}
-
-// The loops are over integers where floats could be NaN, so that compilers can use SIMD.
-void quantize_to_q8_0(const float* w, uint8_t* block) {
-    uint32_t bits[quant_group], largest_bits = 0;
-    std::memcpy(bits, w, sizeof bits);
-    for (int64_t i = 0; i < quant_group; ++i) largest_bits = std::max(largest_bits, bits[i] & 0x7FFFFFFFu);
-    const bool finite = largest_bits < 0x7F800000u;
-    const float scale = finite ? f32_from_bits(largest_bits) / 127.0f : not_a_number;
-    const float inverse = scale > 3e-39f ? 1.0f / scale : 0.0f;  // an infinity for less, where the f16 scale is 0
-    const uint16_t half = f32_to_f16(scale);
-    std::memcpy(block, &half, 2);
-    for (int64_t i = 0; i < quant_group; ++i) {
-        const float exact = finite ? w[i] * inverse : 0.0f;
-        const int32_t whole = static_cast<int32_t>(exact);
-        const float rest = exact - static_cast<float>(whole);
-        block[2 + i] = static_cast<uint8_t>(whole + (rest >= 0.5f) - (rest <= -0.5f));
     }
 }
 

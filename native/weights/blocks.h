@@ -11,7 +11,4 @@ namespace pophood {
 // memory is zero before.
 void pack_blocks(WeightType type, const uint8_t* const* from, int64_t rows, int64_t groups, uint8_t* panel);
 
-// Quantises 32 weights as one block of Q8_0, as ggml does: the scale max|w| / 127 in f16, rounding halves away from zero.
-void quantize_to_q8_0(const float* w, uint8_t* block);
-
 }  // namespace pophood

@@ -5,9 +5,10 @@
 #include <cstring>
 #include <vector>
 
-#include "weights/blocks.h"
 #include "kernels/panels.h"
 #include "platform/threads.h"
+#include "weights/blocks.h"
+#include "weights/quantize.h"
 
 namespace pophood {
 namespace {
@@ -63,9 +64,10 @@ void Matrix::pack(const TensorView& source, int threads) {
     });
 }
 
-void Matrix::pack_as_q8_0(const TensorView& source, int threads) {
-    reserve(WeightType::q8_0, source);
-    const int64_t row_bytes = groups_ * format_of(WeightType::q8_0).block_bytes;
+void Matrix::pack_as(WeightType type, const TensorView& source, int threads) {
+    reserve(type, source);
+    const auto quantize = type == WeightType::q8_0 ? quantize_to_q8_0 : quantize_to_iq4_nl;
+    const int64_t block_bytes = format_of(type).block_bytes, row_bytes = groups_ * block_bytes;
     parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
         std::vector<uint8_t> blocks(static_cast<size_t>(panel_rows * row_bytes));
         const uint8_t* from[panel_rows];
@@ -82,7 +84,7 @@ void Matrix::pack_as_q8_0(const TensorView& source, int threads) {
                         std::memcpy(w, values, static_cast<size_t>(count) * sizeof(float));
                     else
                         for (int64_t i = 0; i < count; ++i) w[i] = to_f32(source.type, values + i * source.stride[1]);
-                    quantize_to_q8_0(w, blocks.data() + lane * row_bytes + group * format_of(type_).block_bytes);
+                    quantize(w, blocks.data() + lane * row_bytes + group * block_bytes);
                 }
             pack_blocks(type_, from, rows, groups_, panel(index));
         }

@@ -32,7 +32,7 @@ struct Activations {
 class Matrix {
    public:
     void pack(const TensorView& source, int threads);
-    void pack_as_q8_0(const TensorView& source, int threads);  // quantises F32, F16 or BF16
+    void pack_as(WeightType type, const TensorView& source, int threads);  // quantises F32, F16 or BF16 to Q8_0 or IQ4_NL
     void row(int64_t index, float* out) const;  // one row in f32: a token's embedding
     bool empty() const { return panels_.bytes() == 0; }
     size_t bytes() const { return panels_.bytes(); }

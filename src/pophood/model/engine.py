@@ -103,11 +103,11 @@ class Engine(Sequences):
     """A model's forward pass, with the keys and values of any number of sequences.
 
     `precision`: "auto" computes GGUF's blocks as they are stored (`memory.COMPUTED_BLOCKS`), with activations
-    quantised to 8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8"
-    quantises the other matrices too; "f32" decodes the blocks. `kv` is the type of keys and values: "auto"
-    takes f16 where blocks are computed as stored, else f32. `threads` defaults to the machine's; `context`
-    may shorten the model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput, Unsupported;
-    `load` raises OutOfMemory.
+    quantised to 8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8" and
+    "q4" quantise the other matrices too; "f32" decodes the blocks. `kv` is the type of keys and values:
+    "auto" takes f16 where blocks are computed as stored, else f32. `threads` defaults to the machine's;
+    `context` may shorten the model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput,
+    Unsupported; `load` raises OutOfMemory.
 
         engine = Engine(bundle.config); engine.load(bundle.weights)
         with engine.sequence() as sequence:
@@ -168,7 +168,7 @@ class Engine(Sequences):
                     values, shape = values[: self.context], (self.context, *shape[1:])
                 if values.shape != shape:
                     raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
-                self._native.set_tensor(name, values, kind, quantize=computed == "Q8_0")
+                self._native.set_tensor(name, values, kind, computed if computed in COMPUTED_BLOCKS else "")
             read += math.prod(shape)
             if mapped is not None and (read >= DROP_AFTER or done == len(shapes)):
                 mapped.drop_pages()

@@ -9,7 +9,7 @@ from pophood.config import ModelConfig, tensor_shapes
 from pophood.formats.quant import BLOCKS
 
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
-PRECISIONS = ("auto", "f32", "q8")
+PRECISIONS = ("auto", "f32", "q8", "q4")
 KV_TYPES = ("auto", "f32", "f16")
 # Types that are computed as stored, and those whose decoded values are quantised to Q8_0.
 COMPUTED_BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL")
@@ -41,15 +41,18 @@ def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str
     """Return the type in which the engine holds a tensor: "F32", "F16", "BF16" or one of COMPUTED_BLOCKS.
 
     Vectors are F32. A matrix of F16 or BF16 keeps its type, unless `precision` is "q8", which makes every
-    matrix that is not stored in blocks Q8_0. Blocks keep theirs unless `precision` is "f32"; those of
-    WIDENED_BLOCKS become Q8_0.
+    matrix that is not stored in blocks Q8_0, or "q4", which makes it IQ4_NL, except those that embed tokens
+    and give logits: they become Q8_0. Blocks keep theirs unless `precision` is "f32"; those of WIDENED_BLOCKS
+    become Q8_0.
     """
     if len(shape) != 2 or name == "embed.position":
         return "F32"
     if precision != "f32" and stored in COMPUTED_BLOCKS:
         return stored
-    if precision == "q8" or (precision == "auto" and stored in WIDENED_BLOCKS):
+    if precision == "q8" or (precision != "f32" and stored in WIDENED_BLOCKS):
         return "Q8_0"
+    if precision == "q4":
+        return "Q8_0" if name in ("embed.token", "output.weight") else "IQ4_NL"
     return stored if stored in ("F16", "BF16") else "F32"
 
 

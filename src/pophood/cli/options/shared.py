@@ -194,7 +194,7 @@ def model_options(function: F, precision: str | None = "auto", *, threads: bool 
             "--precision",
             default=precision,
             metavar="NAME",
-            help="Precision in which the engine computes: auto (blocks as stored), f32 or q8.",
+            help="Precision in which the engine computes: auto (blocks as stored), f32, q8 or q4.",
         ),
         model_option(
             "--kv",
