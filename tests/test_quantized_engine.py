@@ -204,5 +204,5 @@ def test_a_poisoned_scale_is_an_error_not_a_number(tmp_path: Path) -> None:
 def test_unknown_precisions_are_refused() -> None:
     from tests.tiny import tiny_config
 
-    with pytest.raises(Unsupported, match=r"keys and values 'q4': choose one of auto, f32, f16"):
+    with pytest.raises(Unsupported, match=r"keys and values 'q4': choose one of auto, f32, f16, q8"):
         Engine(tiny_config("llama"), kv="q4")

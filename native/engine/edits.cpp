@@ -118,13 +118,12 @@ void Engine::edit_attention(const Request& request, int64_t layer, const Segment
                     }
     if (!any) return;
     const int64_t d = config_.head_dim, heads = config_.n_head, group = heads / config_.n_kv_head;
-    const int64_t d_padded = cache_.geometry(layer).d_padded(), size = size_of(cache_.type());
     for (const Segment& segment : segments)
         parallel_for(threads_, heads, 1, [&](int64_t begin, int64_t end, int) {
             const int64_t longest = segment.first_position + segment.rows;
             const auto blocks = static_cast<size_t>((longest + kv_block - 1) / kv_block);
             std::vector<const void*> k(blocks), v(blocks);
-            std::vector<float> scores(static_cast<size_t>(longest)), pattern(scores.size());
+            std::vector<float> scores(static_cast<size_t>(longest)), pattern(scores.size()), value(static_cast<size_t>(d));
             for (int64_t head = begin; head < end; ++head) {
                 cache_.blocks(segment.sequence, layer, head / group, k.data(), v.data());
                 for (int64_t row = segment.first_row; row < segment.first_row + segment.rows; ++row) {
@@ -133,10 +132,9 @@ void Engine::edit_attention(const Request& request, int64_t layer, const Segment
                     float* z = z_.floats() + (row * heads + head) * d;
                     std::fill(z, z + d, 0.0f);
                     for (int64_t key = 0; key <= segment.first_position + row - segment.first_row; ++key) {
-                        const auto* from = static_cast<const char*>(v[static_cast<size_t>(key / kv_block)]) +
-                                           key % kv_block * d_padded * size;
+                        cache_.values_at(layer, v[static_cast<size_t>(key / kv_block)], key % kv_block, value.data());
                         for (int64_t i = 0; i < d; ++i)
-                            z[i] = std::fma(pattern[static_cast<size_t>(key)], to_f32(cache_.type(), from + i * size), z[i]);
+                            z[i] = std::fma(pattern[static_cast<size_t>(key)], value[static_cast<size_t>(i)], z[i]);
                     }
                 }
             }

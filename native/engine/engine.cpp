@@ -227,47 +227,6 @@ void Engine::store(int64_t layer, const Segments& segments) {
         });
 }
 
-// z = softmax(q . k / sqrt(D), itself and earlier positions only) . v, for every query head; one round for all sequences
-void Engine::attend(int64_t layer, const Segments& segments) {
-    const int64_t d = config_.head_dim, heads = config_.n_head, kv_heads = config_.n_kv_head, group = heads / kv_heads;
-    const auto per_head = [&](const Segment& segment) { return (segment.rows * group + max_queries - 1) / max_queries; };
-    int64_t tasks = 0;
-    for (const Segment& segment : segments) tasks += kv_heads * per_head(segment);
-    const int64_t chunk = tasks > 64 * threads_ ? 4 : 1;
-    parallel_for(threads_, tasks, chunk, [&](int64_t begin, int64_t end, int) {
-        std::vector<const void*> k, v;
-        int64_t start = 0;  // the first task of a segment
-        for (const Segment& segment : segments) {
-            const int64_t here = per_head(segment), first_item = std::max(begin - start, int64_t{0}),
-                          last_item = std::min(end - start, kv_heads * here);
-            start += kv_heads * here;
-            if (first_item >= last_item) continue;
-            k.resize(static_cast<size_t>((segment.first_position + segment.rows + kv_block - 1) / kv_block));
-            v.resize(k.size());
-            for (int64_t item = first_item, current = -1; item < last_item; ++item) {
-                const int64_t kv_head = item / here, first = item % here * max_queries;
-                if (kv_head != current) cache_.blocks(segment.sequence, layer, current = kv_head, k.data(), v.data());
-                AttentionTask task{};
-                task.n_queries = std::min(max_queries, segment.rows * group - first);
-                for (int64_t j = 0; j < task.n_queries; ++j) {
-                    const int64_t row = (first + j) / group, head = kv_head * group + (first + j) % group;
-                    const int64_t offset = ((segment.first_row + row) * heads + head) * d;
-                    task.q[j] = q_.floats() + offset;
-                    task.out[j] = z_.floats() + offset;
-                    task.visible[j] = segment.first_position + row + 1;
-                }
-                task.kv_type = cache_.type();
-                task.k_blocks = k.data();
-                task.v_blocks = v.data();
-                task.d = d;
-                task.d_padded = cache_.geometry(layer).d_padded();
-                task.scale = attention_scale();
-                kernels_.attend(task);
-            }
-        }
-    });
-}
-
 // up = activation(up), or activation(gate) * up
 void Engine::activate(int64_t rows, const Matrix* reader) {
     const auto function = config_.activation == Activation::gelu_tanh ? kernels_.gelu_tanh

@@ -40,7 +40,7 @@ class Engine {
     void set_tensor(const std::string& name, const TensorView& tensor, WeightType quantized = WeightType::f32);
     std::vector<std::string> missing_tensors() const;
     void set_threads(int threads);            // from the next call on; no result depends on it
-    void set_kv_type(WeightType type);  // of the keys and values: f32 (the default) or f16; drops all sequences
+    void set_kv_type(WeightType type);  // of the keys and values: f32 (the default), f16 or q8_0; drops all sequences
 
     // A LoRA adapter: out += b (a x) for a matrix such as "blocks.0.attn.q"; a [r, in], b [out, r], which includes the
     // scale. It must be complete before a sequence is created with it. Sequences keep what they use after it is dropped.
@@ -132,7 +132,16 @@ class Engine {
     void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
     void rope(const Block& block, const Segments& segments);
     void store(int64_t layer, const Segments& segments);
+
+    // attention.cpp
+    struct Queries {              // up to eight of one sequence and key/value head: those from `first` on of rows * group
+        const Segment* segment;
+        int64_t kv_head, first, count;
+        int64_t ranges;           // of positions that the last of them sees
+    };
     void attend(int64_t layer, const Segments& segments);
+    void attend_in_ranges(int64_t layer, const std::vector<Queries>& all);
+    AttentionTask attention_task(int64_t layer, const Queries& queries) const;
     void activate(int64_t rows, const Matrix* reader = nullptr);
     void add(float* x, const float* y, int64_t rows);
 
@@ -192,7 +201,7 @@ class Engine {
     std::vector<int64_t> output_rows_;   // of the current call, after sequences were cancelled
     // Activations of the current call, [N][...]. Their buffers grow and are kept for the next call.
     int64_t capacity_ = 0;
-    AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_;
+    AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_, attention_parts_;
     LoraProducts lora_;
     std::vector<LoraPart> lora_parts_;
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread

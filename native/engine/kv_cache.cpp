@@ -32,7 +32,9 @@ void KvCache::set_type(WeightType type) {
     }
 }
 
-int64_t KvCache::values_offset(int64_t layer) const { return kv_block * geometry(layer).d_padded() * size_of(type_); }
+int64_t KvCache::values_offset(int64_t layer) const {
+    return scales_bytes(layer) + kv_block * geometry(layer).d_padded() * number_bytes();
+}
 
 void KvCache::free_spare_blocks() {
     for (Block* block : spare_) {
@@ -104,65 +106,124 @@ void KvCache::extend(int64_t sequence, int64_t positions) {
 void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, int64_t count, const float* k,
                     const float* v, int64_t stride) {
     const Sequence& s = at(sequence);
-    const int64_t d = geometry(layer).d, d_padded = geometry(layer).d_padded(), offset = head_offset(layer, kv_head);
     for (int64_t done = 0, rows = 0; done < count; done += rows) {  // block by block
         const int64_t lane = (position + done) % kv_block;
         rows = std::min(count - done, kv_block - lane);
-        char* head = s.blocks[static_cast<size_t>((position + done) / kv_block)]->data + offset;
+        char* head = s.blocks[static_cast<size_t>((position + done) / kv_block)]->data + head_offset(layer, kv_head);
         const float *key = k + done * stride, *value = v + done * stride;
-        if (type_ == WeightType::f32) {
-            float *block = reinterpret_cast<float*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
-            for (int64_t i = 0; i < d; ++i)
-                for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = key[row * stride + i];
-            for (int64_t row = 0; row < rows; ++row)
-                std::memcpy(values + row * d_padded, value + row * stride, static_cast<size_t>(d) * sizeof(float));
-            continue;
-        }
-        uint16_t *block = reinterpret_cast<uint16_t*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
-        uint16_t half[kv_block][max_head];
-        for (int64_t row = 0; row < rows; ++row) {
-            kernels_.to_half(half[row], key + row * stride, d);
-            kernels_.to_half(values + row * d_padded, value + row * stride, d);
-        }
-        for (int64_t i = 0; i < d; ++i)
-            for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = half[row][i];
+        if (type_ == WeightType::f32) write_floats(geometry(layer), head, lane, rows, key, value, stride);
+        else if (type_ == WeightType::f16) write_halves(geometry(layer), head, lane, rows, key, value, stride);
+        else write_bytes(geometry(layer), head, lane, rows, key, value, stride);
     }
 }
 
-void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v) const {
+// Each writes `rows` positions of one head, from position `lane` of the block on.
+void KvCache::write_floats(const KvGeometry& own, char* head, int64_t lane, int64_t rows, const float* k, const float* v,
+                           int64_t stride) {
+    const int64_t d_padded = own.d_padded();
+    float *block = reinterpret_cast<float*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
+    for (int64_t i = 0; i < own.d; ++i)
+        for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = k[row * stride + i];
+    for (int64_t row = 0; row < rows; ++row)
+        std::memcpy(values + row * d_padded, v + row * stride, static_cast<size_t>(own.d) * sizeof(float));
+}
+
+void KvCache::write_halves(const KvGeometry& own, char* head, int64_t lane, int64_t rows, const float* k, const float* v,
+                           int64_t stride) {
+    const int64_t d_padded = own.d_padded();
+    uint16_t *block = reinterpret_cast<uint16_t*>(head), *keys = block + lane, *values = block + (kv_block + lane) * d_padded;
+    uint16_t half[kv_block][max_head];
+    for (int64_t row = 0; row < rows; ++row) {
+        kernels_.to_half(half[row], k + row * stride, own.d);
+        kernels_.to_half(values + row * d_padded, v + row * stride, own.d);
+    }
+    for (int64_t i = 0; i < own.d; ++i)
+        for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = half[row][i];
+}
+
+void KvCache::write_bytes(const KvGeometry& own, char* head, int64_t lane, int64_t rows, const float* k, const float* v,
+                          int64_t stride) {
+    const int64_t groups = own.groups(), d_padded = own.d_padded(), scales = groups * kv_block * 2;
+    constexpr int64_t most_groups = max_head / quant_group;
+    int8_t numbers[kv_block][max_head];
+    float scale[most_groups], offsets[most_groups];
+    int32_t sums[most_groups], low_sums[most_groups];
+    uint16_t half[most_groups];
+    const auto quantize = [&](const float* x, int64_t row, uint16_t* to) {
+        kernels_.quantized->quantize(x, own.d, {numbers[row], scale, sums, low_sums, offsets, groups}, 0);
+        kernels_.to_half(half, scale, groups);
+        for (int64_t group = 0; group < groups; ++group) to[group * kv_block] = half[group];
+    };
+    uint16_t* scales_of_keys = reinterpret_cast<uint16_t*>(head) + lane;
+    for (int64_t row = 0; row < rows; ++row) quantize(k + row * stride, row, scales_of_keys + row);
+    int8_t* keys = reinterpret_cast<int8_t*>(head + scales) + lane;
+    for (int64_t i = 0; i < own.d; ++i)
+        for (int64_t row = 0; row < rows; ++row) keys[i * kv_block + row] = numbers[row][i];
+    head += scales + kv_block * d_padded;  // the values
+    int8_t* values = reinterpret_cast<int8_t*>(head + scales) + lane * d_padded;
+    for (int64_t row = 0; row < rows; ++row) {
+        quantize(v + row * stride, row, reinterpret_cast<uint16_t*>(head) + lane + row);
+        std::memcpy(values + row * d_padded, numbers[row], static_cast<size_t>(own.d));
+    }
+}
+
+void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v, int64_t first,
+                     int64_t last) const {
     const Sequence& s = at(sequence);
     const int64_t offset = head_offset(layer, kv_head);
-    for (size_t i = 0; i < s.blocks.size(); ++i) {
-        const char* head = s.blocks[i]->data + offset;
+    last = std::min(last, static_cast<int64_t>(s.blocks.size()));
+    for (int64_t i = first; i < last; ++i) {
+        const char* head = s.blocks[static_cast<size_t>(i)]->data + offset;
         k[i] = head;
         v[i] = head + values_offset(layer);
     }
 }
 
+void KvCache::values_at(int64_t layer, const void* block, int64_t lane, float* out) const {
+    const KvGeometry& own = geometry(layer);
+    const char* numbers = static_cast<const char*>(block) + scales_bytes(layer) + lane * own.d_padded() * number_bytes();
+    for (int64_t i = 0; i < own.d; ++i) {
+        if (type_ != WeightType::q8_0) {
+            out[i] = to_f32(type_, numbers + i * number_bytes());
+            continue;
+        }
+        const char* scale = static_cast<const char*>(block) + (i / quant_group * kv_block + lane) * 2;
+        out[i] = static_cast<float>(static_cast<int8_t>(numbers[i])) * to_f32(WeightType::f16, scale);
+    }
+}
+
 // ---- export and import ----
 
-// Calls copy(number in the block, stride between numbers, place in the array, count), all in bytes, for every key and value.
+// Calls copy(item in the block, its bytes, bytes between items, place in the array, number of items) for the numbers and
+// the scales of every key and value.
 template <class Copy>
 void KvCache::each_vector(const Sequence& sequence, int64_t positions, Copy copy) const {
-    const int64_t size = size_of(type_);
+    const int64_t size = number_bytes();
     int64_t place = 0;
     for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {
         const KvGeometry& own = geometry(layer);
         for (const bool values : {false, true})
             for (int64_t head = 0; head < own.kv_heads; ++head)
-                for (int64_t position = 0; position < positions; ++position, place += own.d * size) {
+                for (int64_t position = 0; position < positions; ++position) {
                     char* data = sequence.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, head);
+                    if (values) data += values_offset(layer);
+                    char* numbers = data + scales_bytes(layer);
                     const int64_t lane = position % kv_block;
-                    if (values) copy(data + values_offset(layer) + lane * own.d_padded() * size, size, place, own.d);
-                    else copy(data + lane * size, kv_block * size, place, own.d);
+                    if (values) copy(numbers + lane * own.d_padded() * size, size, size, place, own.d);
+                    else copy(numbers + lane * size, size, kv_block * size, place, own.d);
+                    place += own.d * size;
+                    if (type_ != WeightType::q8_0) continue;
+                    copy(data + lane * 2, 2, kv_block * 2, place, own.groups());
+                    place += own.groups() * 2;
                 }
     }
 }
 
 int64_t KvCache::position_bytes() const {
-    int64_t numbers = 0;
-    for (const KvGeometry& layer : layers_) numbers += 2 * layer.kv_heads * layer.d;
-    return numbers * size_of(type_);
+    int64_t bytes = 0;
+    for (const KvGeometry& layer : layers_)
+        bytes += 2 * layer.kv_heads * (layer.d * number_bytes() + (type_ == WeightType::q8_0 ? layer.groups() * 2 : 0));
+    return bytes;
 }
 
 void KvCache::export_from(int64_t sequence, int64_t positions, void* out) const {
@@ -170,8 +231,7 @@ void KvCache::export_from(int64_t sequence, int64_t positions, void* out) const 
     if (positions < 0 || positions > s.length)
         throw std::out_of_range("cannot export " + std::to_string(positions) + " positions: the sequence has " +
                                 std::to_string(s.length));
-    const int64_t size = size_of(type_);
-    each_vector(s, positions, [&](const char* data, int64_t stride, int64_t place, int64_t count) {
+    each_vector(s, positions, [&](const char* data, int64_t size, int64_t stride, int64_t place, int64_t count) {
         char* to = static_cast<char*>(out) + place;
         for (int64_t i = 0; i < count; ++i)
             std::memcpy(to + i * size, data + i * stride, static_cast<size_t>(size));
@@ -181,8 +241,7 @@ void KvCache::export_from(int64_t sequence, int64_t positions, void* out) const 
 void KvCache::import_to(int64_t sequence, int64_t positions, const void* data) {
     if (length(sequence) != 0) throw std::invalid_argument("keys and values are imported to an empty sequence");
     extend(sequence, positions);
-    const int64_t size = size_of(type_);
-    each_vector(at(sequence), positions, [&](char* to, int64_t stride, int64_t place, int64_t count) {
+    each_vector(at(sequence), positions, [&](char* to, int64_t size, int64_t stride, int64_t place, int64_t count) {
         const char* from = static_cast<const char*>(data) + place;
         for (int64_t i = 0; i < count; ++i)
             std::memcpy(to + i * stride, from + i * size, static_cast<size_t>(size));

@@ -74,7 +74,8 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, Weigh
 
 void Engine::set_kv_type(WeightType type) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (type != WeightType::f32 && type != WeightType::f16) throw std::invalid_argument("keys and values are f32 or f16");
+    if (type != WeightType::f32 && type != WeightType::f16 && type != WeightType::q8_0)
+        throw std::invalid_argument("keys and values are f32, f16 or q8_0");
     drop_all();
     cache_.set_type(type);
 }

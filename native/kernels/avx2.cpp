@@ -203,6 +203,7 @@ inline __m256i four_of(const int8_t* p) {  // four bytes in every lane
 }
 
 #include "simd.inl"
+#include "attention.inl"
 #include "training.inl"
 template <class W>
 constexpr bool expands = false;
@@ -316,7 +317,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
+const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 

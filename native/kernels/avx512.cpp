@@ -54,11 +54,12 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 }
 
 #include "simd.inl"
+#include "attention.inl"
 #include "training.inl"
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
+const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
                                 gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                                 nullptr};  // dispatch.cpp adds the quantised products
 

@@ -19,6 +19,7 @@ enum class WeightType : int { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k
 
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
+inline constexpr int64_t kv_range = 256;   // positions whose attention has one maximum; see AttentionTask
 inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
 inline constexpr int64_t max_queries = 8;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
@@ -58,17 +59,27 @@ struct Matmul {
 };
 
 // Attention of several queries to one key/value head; each query has its own number of visible positions.
+//
+// Positions are taken in ranges of 256 at absolute places. A range has a part of its own for each query: the largest score
+// m, the total of exp(score - m), and the sum of exp(score - m) * v. Parts add up in ascending order. So a range may be
+// computed anywhere, and no bit depends on it.
+//
+// A block of keys is [D][32], one of values [32][d_padded]. In q8_0 the numbers are int8, and before them are f16 scales,
+// [ceil(D/32)][32]: one per position and group of 32 features.
 struct AttentionTask {
     int64_t n_queries;                 // 1..max_queries
     const float* q[max_queries];       // [D]
     float* out[max_queries];           // [D]
     int64_t visible[max_queries];      // the query attends to positions 0..visible-1
-    WeightType kv_type;                // f32 or f16: of the keys and values; the arithmetic is in f32
-    const void* const* k_blocks;       // per 32 positions: [D][32]
-    const void* const* v_blocks;       // per 32 positions: [32][d_padded]
+    WeightType kv_type;                // f32, f16 or q8_0: of the keys and values; the arithmetic is in f32
+    const void* const* k_blocks;       // per 32 positions
+    const void* const* v_blocks;
     int64_t d, d_padded;
     float scale;
 };
+
+// Floats of one range's part of a query: m, the total, 14 unused ones, and the sum [d_padded].
+inline constexpr int64_t part_size(int64_t d_padded) { return 16 + d_padded; }
 
 struct TrainingKernels;
 
@@ -82,8 +93,14 @@ struct Kernels {
     // Layer norm with bias, or RMS norm if `rms`. A null gain gives the normalised values alone.
     void (*norm)(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n);
 
-    // softmax(q . k * scale) . v in one walk over blocks of 32 positions, with a running maximum.
+    // out = softmax(q . k * scale) . v
     void (*attend)(const AttentionTask&);
+
+    // One range of it: writes the parts of the queries that see some of it to parts[n_queries][part_size].
+    void (*attend_range)(const AttentionTask&, int64_t range, float* parts);
+
+    // out [d] = what the parts of one query, `stride` floats apart, add up to; overwrites the first.
+    void (*combine)(float* parts, int64_t ranges, int64_t stride, float* out, int64_t d);
 
     // The scores alone: out[j][0..visible-1] = q . k * scale. Used by taps; does not read v_blocks.
     void (*score)(const AttentionTask&);

@@ -161,6 +161,7 @@ inline HalfSums store_rounded(int8_t* p, V low, V high) {
 }
 
 #include "simd.inl"
+#include "attention.inl"
 #include "training.inl"
 template <class W>
 constexpr bool expands = false;
@@ -209,7 +210,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, score, rope, gelu_tanh,
+const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 

@@ -1,6 +1,7 @@
 // The specification of the kernels: plain loops, in the order that defines the bits of every result. Not meant to be fast.
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernels/half.h"
 #include "kernels/kernels.h"
@@ -73,53 +74,96 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
 }
 
-struct KvBlock {
+struct KvBlock {  // of keys, or of values
     WeightType type;
-    const void* data;
-    float operator[](int64_t i) const { return to_f32(type, static_cast<const char*>(data) + i * size_of(type)); }
+    const char* data;
+    int64_t d;
+    float at(int64_t index) const {
+        if (type != WeightType::q8_0) return to_f32(type, data + index * size_of(type));
+        return static_cast<int8_t>(data[scales() + index]);
+    }
+    float scale(int64_t group, int64_t position) const {
+        return to_f32(WeightType::f16, data + (group * kv_block + position) * 2);
+    }
+    int64_t scales() const { return (d + quant_group - 1) / quant_group * kv_block * 2; }
 };
 
-void attend(const AttentionTask& t) {
+float score_of(const AttentionTask& t, const float* q, int64_t position) {
+    const KvBlock k{t.kv_type, static_cast<const char*>(t.k_blocks[position / kv_block]), t.d};
+    const int64_t lane = position % kv_block;
+    float sum = 0.0f;
+    if (t.kv_type != WeightType::q8_0) {
+        for (int64_t i = 0; i < t.d; ++i) sum = std::fma(q[i], k.at(i * kv_block + lane), sum);
+        return sum * t.scale;
+    }
+    for (int64_t first = 0; first < t.d; first += quant_group) {
+        float part = 0.0f;
+        for (int64_t i = first; i < t.d && i < first + quant_group; ++i) part = std::fma(q[i], k.at(i * kv_block + lane), part);
+        sum = std::fma(part, k.scale(first / quant_group, lane), sum);
+    }
+    return sum * t.scale;
+}
+
+void attend_range(const AttentionTask& t, int64_t range, float* parts) {
+    const int64_t start = range * kv_range;
     for (int64_t query = 0; query < t.n_queries; ++query) {
-        const float* q = t.q[query];
-        float* out = t.out[query];
-        float highest = minus_infinity, total = 0.0f;
-        for (int64_t i = 0; i < t.d; ++i) out[i] = 0.0f;
-        for (int64_t start = 0; start < t.visible[query]; start += kv_block) {
-            const KvBlock k{t.kv_type, t.k_blocks[start / kv_block]}, v{t.kv_type, t.v_blocks[start / kv_block]};
-            const int64_t n = t.visible[query] - start < kv_block ? t.visible[query] - start : kv_block;
-            float weight[kv_block];
-            float peak = highest;
-            for (int64_t pos = 0; pos < kv_block; ++pos) {
-                float score = 0.0f;
-                for (int64_t i = 0; i < t.d; ++i) score = std::fma(q[i], k[i * kv_block + pos], score);
-                weight[pos] = pos < n ? score * t.scale : minus_infinity;
-                peak = weight[pos] > peak ? weight[pos] : peak;
-            }
-            const float rescale = exp_of(highest - peak);
-            for (int64_t pos = 0; pos < kv_block; ++pos) weight[pos] = exp_of(weight[pos] - peak);
-            float lane[lanes];
-            for (int i = 0; i < lanes; ++i) lane[i] = weight[i] + weight[i + lanes];
-            total = std::fma(total, rescale, reduce(lane));
-            for (int64_t i = 0; i < t.d; ++i) {
-                float sum = out[i] * rescale;
-                for (int64_t pos = 0; pos < n; ++pos) sum = std::fma(weight[pos], v[pos * t.d_padded + i], sum);
-                out[i] = sum;
-            }
-            highest = peak;
+        float *part = parts + query * part_size(t.d_padded), *out = part + 16;
+        const int64_t n = t.visible[query] - start < kv_range ? t.visible[query] - start : kv_range;
+        if (n <= 0) continue;
+        float weight[kv_range], lane[lanes] = {};
+        float peak = minus_infinity;
+        for (int64_t i = 0; i < n; ++i) {
+            weight[i] = score_of(t, t.q[query], start + i);
+            peak = weight[i] > peak ? weight[i] : peak;
         }
-        for (int64_t i = 0; i < t.d; ++i) out[i] = out[i] / total;
+        for (int64_t i = 0; i < n; ++i) {
+            weight[i] = exp_of(weight[i] - peak);
+            lane[i % lanes] += weight[i];
+        }
+        for (int64_t i = 0; i < t.d; ++i) {
+            float sum = 0.0f;
+            for (int64_t pos = start; pos < start + n; ++pos) {
+                const KvBlock v{t.kv_type, static_cast<const char*>(t.v_blocks[pos / kv_block]), t.d};
+                float w = weight[pos - start];
+                if (t.kv_type == WeightType::q8_0) w *= v.scale(i / quant_group, pos % kv_block);
+                sum = std::fma(w, v.at(pos % kv_block * t.d_padded + i), sum);
+            }
+            out[i] = sum;
+        }
+        part[0] = peak;
+        part[1] = reduce(lane);
+    }
+}
+
+void combine(float* parts, int64_t ranges, int64_t stride, float* out, int64_t d) {
+    for (int64_t range = 1; range < ranges; ++range) {
+        const float* part = parts + range * stride;
+        const float highest = part[0] > parts[0] ? part[0] : parts[0];
+        const float before = exp_of(parts[0] - highest), here = exp_of(part[0] - highest);
+        parts[1] = std::fma(part[1], here, parts[1] * before);
+        for (int64_t i = 16; i < 16 + d; ++i) parts[i] = std::fma(part[i], here, parts[i] * before);
+        parts[0] = highest;
+    }
+    for (int64_t i = 0; i < d; ++i) out[i] = parts[16 + i] / parts[1];
+}
+
+void attend(const AttentionTask& t) {
+    const int64_t size = part_size(t.d_padded);
+    for (int64_t query = 0; query < t.n_queries; ++query) {
+        AttentionTask one = t;
+        one.n_queries = 1;
+        one.q[0] = t.q[query];
+        one.visible[0] = t.visible[query];
+        const int64_t ranges = (t.visible[query] + kv_range - 1) / kv_range;
+        std::vector<float> parts(static_cast<size_t>(ranges * size));
+        for (int64_t range = 0; range < ranges; ++range) attend_range(one, range, parts.data() + range * size);
+        combine(parts.data(), ranges, size, t.out[query], t.d);
     }
 }
 
 void score(const AttentionTask& t) {
     for (int64_t query = 0; query < t.n_queries; ++query)
-        for (int64_t pos = 0; pos < t.visible[query]; ++pos) {
-            const KvBlock k{t.kv_type, t.k_blocks[pos / kv_block]};
-            float sum = 0.0f;
-            for (int64_t i = 0; i < t.d; ++i) sum = std::fma(t.q[query][i], k[i * kv_block + pos % kv_block], sum);
-            t.out[query][pos] = sum * t.scale;
-        }
+        for (int64_t pos = 0; pos < t.visible[query]; ++pos) t.out[query][pos] = score_of(t, t.q[query], pos);
 }
 
 void rope(float* head, const float* cosines, const float* sines, int64_t d) {
@@ -177,7 +221,7 @@ void gelu_erf(float* x, int64_t n) {
 extern const TrainingKernels scalar_training;
 extern const QuantizedKernels scalar_quantized;
 
-const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, score, rope, gelu_tanh,
+const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, attend_range, combine, score, rope, gelu_tanh,
                                 gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, &scalar_training,
                                 &scalar_quantized};
 

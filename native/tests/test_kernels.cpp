@@ -58,62 +58,6 @@ void compare_elementwise(const Kernels& fast, F kernel, const char* name) {
     }
 }
 
-void compare_attention(const Kernels& fast, WeightType type, int64_t d, const std::vector<int64_t>& visible, uint64_t seed) {
-    Random random(seed);
-    const int64_t padded = (d + 15) / 16 * 16, blocks = 5;
-    const auto keys = random.values(blocks * padded * kv_block), values = random.values(blocks * padded * kv_block);
-    const auto q = random.values(max_queries * d);
-    std::vector<uint16_t> half_keys(keys.size()), half_values(values.size());
-    fast.to_half(half_keys.data(), keys.data(), static_cast<int64_t>(keys.size()));
-    scalar_kernels.to_half(half_values.data(), values.data(), static_cast<int64_t>(values.size()));
-    std::vector<const void*> k, v;
-    for (int64_t i = 0; i < blocks; ++i) {
-        const int64_t at = i * padded * kv_block;
-        k.push_back(type == WeightType::f32 ? static_cast<const void*>(keys.data() + at) : half_keys.data() + at);
-        v.push_back(type == WeightType::f32 ? static_cast<const void*>(values.data() + at) : half_values.data() + at);
-    }
-    const auto run = [&](const Kernels& kernels, bool together) {
-        std::vector<float> out(static_cast<size_t>(max_queries * d), 7.0f);
-        AttentionTask task{};
-        task.kv_type = type;
-        task.k_blocks = k.data();
-        task.v_blocks = v.data();
-        task.d = d;
-        task.d_padded = padded;
-        task.scale = 0.3f;
-        for (size_t j = 0; j < visible.size(); ++j) {
-            const int64_t at = together ? static_cast<int64_t>(j) : 0;
-            task.q[at] = q.data() + static_cast<int64_t>(j) * d;
-            task.out[at] = out.data() + static_cast<int64_t>(j) * d;
-            task.visible[at] = visible[j];
-            task.n_queries = at + 1;
-            if (!together) kernels.attend(task);
-        }
-        if (together) kernels.attend(task);
-        return out;
-    };
-    const auto expected = run(scalar_kernels, false);
-    CHECK(same_bits(run(fast, true), expected), "%s d %d", fast.name, static_cast<int>(d));
-    CHECK(same_bits(run(fast, false), expected), "%s d %d, one by one", fast.name, static_cast<int>(d));
-    const auto scores = [&](const Kernels& kernels) {
-        std::vector<float> out(static_cast<size_t>(max_queries * blocks * kv_block), 7.0f);
-        AttentionTask task{};
-        task.n_queries = static_cast<int64_t>(visible.size());
-        task.kv_type = type;
-        task.k_blocks = k.data();
-        task.d = d;
-        task.scale = 0.3f;
-        for (size_t j = 0; j < visible.size(); ++j) {
-            task.q[j] = q.data() + static_cast<int64_t>(j) * d;
-            task.out[j] = out.data() + static_cast<int64_t>(j) * blocks * kv_block;
-            task.visible[j] = visible[j];
-        }
-        kernels.score(task);
-        return out;
-    };
-    CHECK(same_bits(scores(fast), scores(scalar_kernels)), "%s d %d, scores", fast.name, static_cast<int>(d));
-}
-
 }  // namespace
 
 TEST(matmul_gives_the_bits_of_the_specification) {
@@ -147,34 +91,6 @@ TEST(elementwise_gives_the_bits_of_the_specification) {
             *fast, [&](const Kernels& t, float* x, int64_t n) { t.norm(x, gain.data(), nullptr, 1e-5f, true, x, n); }, "rms norm");
         compare_elementwise(
             *fast, [&](const Kernels& t, float* x, int64_t n) { t.rope(x, angle.data(), gain.data(), n / 2 * 2); }, "rope");
-    }
-}
-
-TEST(attention_gives_the_bits_of_the_specification) {
-    for (const Kernels* fast : fast_tables())
-        for (const WeightType type : {WeightType::f32, WeightType::f16})
-            for (const int64_t d : quick ? std::vector<int64_t>{8, 40} : std::vector<int64_t>{2, 8, 16, 24, 32, 40, 64, 80, 128, 256}) {
-                compare_attention(*fast, type, d, {1}, 1);
-                compare_attention(*fast, type, d, {32, 33}, 2);
-                compare_attention(*fast, type, d, {63, 64, 65}, 3);
-                compare_attention(*fast, type, d, {157, 158, 159, 160}, 4);
-                compare_attention(*fast, type, d, {7, 7, 7, 160}, 5);
-                compare_attention(*fast, type, d, {160}, 5);
-                compare_attention(*fast, type, d, {97, 130, 31, 64, 65, 66}, 5);
-                compare_attention(*fast, type, d, {153, 154, 155, 156, 157, 158, 159, 160}, 5);
-            }
-}
-
-TEST(attention_of_any_size_gives_the_bits_of_the_specification) {
-    for (const Kernels* fast : fast_tables()) {
-        Random random(24);
-        for (int trial = 0; trial < (quick ? 100 : 10'000); ++trial) {
-            const auto below = [&](uint64_t n) { return static_cast<int64_t>(random.bits() % n); };
-            const int64_t first = 1 + below(120), step = below(3);  // neighbouring rows, or several heads of one row
-            std::vector<int64_t> visible;
-            for (int64_t j = 0, queries = 1 + below(max_queries); j < queries; ++j) visible.push_back(first + j * step / 2);
-            compare_attention(*fast, below(2) == 0 ? WeightType::f32 : WeightType::f16, 2 * (1 + below(24)), visible, random.bits());
-        }
     }
 }
 

@@ -175,7 +175,7 @@ TEST(a_cancelled_sequence_leaves_the_batch_between_blocks) {
 }
 
 TEST(copied_keys_and_values_continue_as_before) {
-    for (const WeightType type : {WeightType::f32, WeightType::f16}) {
+    for (const WeightType type : {WeightType::f32, WeightType::f16, WeightType::q8_0}) {
         auto engine = make(llama_like(), 2), other = make(llama_like(), 1);
         engine->set_kv_type(type);
         other->set_kv_type(type);

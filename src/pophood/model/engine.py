@@ -65,6 +65,7 @@ _SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes un
     *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
     *("gated_mlp", "qkv_bias", "attn_out_bias", "mlp_bias", "qk_norm", "tied_output"),
 )
+_KV_NAMES = {"f32": "F32", "f16": "F16", "q8": "Q8_0"}  # of the native engine
 _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2, "summary": 3}
 
 DROP_AFTER = 16 << 20  # weights that are packed before their pages leave memory; each time takes 0.1 ms
@@ -151,7 +152,7 @@ class Engine(Sequences):
             )
         self.kv = plan.kv_type
         self.precision = computed_precision(self.config, weights.stored_type, self.precision)
-        self._native.set_kv_type(plan.kv_type.upper())
+        self._native.set_kv_type(_KV_NAMES[plan.kv_type])
         shapes = tensor_shapes(self.config)
         mapped = weights if isinstance(weights, MappedWeights) else None
         read = 0  # weights since the last drop

@@ -10,7 +10,7 @@ from pophood.formats.quant import BLOCKS
 
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32", "q8", "q4")
-KV_TYPES = ("auto", "f32", "f16")
+KV_TYPES = ("auto", "f32", "f16", "q8")
 # Types that are computed as stored, and those whose decoded values are quantised to Q8_0.
 COMPUTED_BLOCKS = ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL")
 WIDENED_BLOCKS = ("Q2_K", "Q3_K", "IQ4_XS")
@@ -24,7 +24,7 @@ class MemoryPlan:
     activations: int
     cache_per_position: int
     context: int
-    kv_type: str  # of keys and values: "f32" or "f16"
+    kv_type: str  # of keys and values: "f32", "f16" or "q8"
 
     @property
     def least(self) -> int:
@@ -72,6 +72,17 @@ def kv_type_of(kv: str, *, blocks: bool) -> str:
     return kv
 
 
+def head_bytes(head_dim: int, kv_type: str) -> int:
+    """Return the bytes that the keys, or the values, of one position and head take in the engine.
+
+    "q8" is a byte per feature and two bytes of scale per group of 32 features.
+    """
+    padded = -(-head_dim // 16) * 16
+    if kv_type == "q8":
+        return padded + 2 * -(-head_dim // 32)
+    return padded * (2 if kv_type == "f16" else 4)
+
+
 def tensor_bytes(name: str, shape: tuple[int, ...], kind: str) -> int:
     """Return the bytes that a tensor takes in the engine, as one of the types of `computed_type`."""
     rows = -(-shape[0] // 16) * 16 if len(shape) == 2 and name != "embed.position" else shape[0]
@@ -90,7 +101,7 @@ def plan_memory(
     precision: str = "f32",
     kv: str = "auto",
 ) -> MemoryPlan:
-    """Predict the memory of a model at a precision, with keys and values in f32 or f16.
+    """Predict the memory of a model at a precision, with keys and values of one of `KV_TYPES`.
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
@@ -102,12 +113,11 @@ def plan_memory(
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
-    padded = -(-config.head_dim // 16) * 16
     kv_type = kv_type_of(kv, blocks=blocks)
     return MemoryPlan(
         weights=weights,
         activations=activations,
-        cache_per_position=config.n_layer * config.n_kv_head * 2 * padded * (2 if kv_type == "f16" else 4),
+        cache_per_position=config.n_layer * config.n_kv_head * 2 * head_bytes(config.head_dim, kv_type),
         kv_type=kv_type,
         context=context or config.n_positions,
     )

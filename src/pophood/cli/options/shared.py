@@ -198,9 +198,9 @@ def model_options(function: F, precision: str | None = "auto", *, threads: bool 
         ),
         model_option(
             "--kv",
-            type=click.Choice(["auto", "f32", "f16"]),
+            type=click.Choice(["auto", "f32", "f16", "q8"]),
             default="auto",
-            help="Type of keys and values (auto: f16 where blocks are computed as stored).",
+            help="Type of keys and values (auto: f16 where blocks are computed as stored, else f32).",
         ),
         *([threads_option] if threads else []),
         model_option(
