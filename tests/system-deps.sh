@@ -12,14 +12,15 @@ qemu-aarch64          qemu-user
 x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
 valgrind              valgrind
 '
-# Fonts have no command: the file to look for, then the package that brings it.
-fonts='
+# These have no command on the path: the file to look for, then the package that brings it.
+files='
+/usr/lib/wine/wine64 wine64
 /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc fonts-noto-cjk
 '
 packages=$(printf '%s' "$wanted" | while read -r tool names; do
     [ -z "$tool" ] || command -v "$tool" > /dev/null || echo "$names"
 done
-printf '%s' "$fonts" | while read -r file names; do
+printf '%s' "$files" | while read -r file names; do
     [ -z "$file" ] || [ -e "$file" ] || echo "$names"
 done)
 [ -n "$packages" ] || exit 0

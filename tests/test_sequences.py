@@ -243,9 +243,9 @@ def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
     lm = pophood.load(tmp_path / "model")
     page = (Path(__file__).parent.parent / "docs" / "kernels.md").read_text(encoding="utf-8")
     code = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert code
+    values: dict[str, Any] = {"lm": lm}
     for block in code:
-        values: dict[str, Any] = {"lm": lm}
         exec(block, values)
-        assert len(values["likeliest"]) == 3
-        assert values["state"].positions == len(lm.tokenize("The capital of Spain is"))
+    assert len(values["likeliest"]) == 3
+    assert values["state"].positions == len(lm.tokenize("The capital of Spain is"))
+    assert len(values["texts"]) == 3

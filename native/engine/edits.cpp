@@ -1,9 +1,9 @@
 // Edits: changes a tap's values before later steps see them. See Edit in request.h. A request without edits costs nothing.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "engine/engine.h"
+#include "kernels/fused.h"
 #include "kernels/half.h"
 #include "platform/threads.h"
 
@@ -76,7 +76,7 @@ void Engine::normalize(const Request& request, Tap tap, int64_t layer, const Nor
     for (int64_t row = 0; row < request.n; ++row)
         for (int64_t i = 0; i < config_.n_embd; ++i) {
             float& value = out[row * config_.n_embd + i];
-            value = bias ? std::fma(value, gain[i], bias[i]) : value * gain[i];
+            value = bias ? fused(value, gain[i], bias[i]) : value * gain[i];
         }
 }
 
@@ -134,7 +134,7 @@ void Engine::edit_attention(const Request& request, int64_t layer, const Segment
                     for (int64_t key = 0; key <= segment.first_position + row - segment.first_row; ++key) {
                         cache_.values_at(layer, v[static_cast<size_t>(key / kv_block)], key % kv_block, value.data());
                         for (int64_t i = 0; i < d; ++i)
-                            z[i] = std::fma(pattern[static_cast<size_t>(key)], value[static_cast<size_t>(i)], z[i]);
+                            z[i] = fused(pattern[static_cast<size_t>(key)], value[static_cast<size_t>(i)], z[i]);
                     }
                 }
             }

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/fused.h"
 #include "kernels/half.h"
 #include "kernels/kernels.h"
 #include "kernels/training_kernels.h"
@@ -24,15 +25,15 @@ float reduce(const float* lane) {
 float exp_of(float x) {
     const float clamped = x > 88.37626f ? 88.37626f : (x < -87.33654f ? -87.33654f : x);
     const float n = std::nearbyintf(clamped * 1.44269504088896341f);
-    float r = std::fma(n, -0.693359375f, clamped);
-    r = std::fma(n, 2.12194440e-4f, r);
+    float r = fused(n, -0.693359375f, clamped);
+    r = fused(n, 2.12194440e-4f, r);
     float p = 1.9875691500e-4f;
-    p = std::fma(p, r, 1.3981999507e-3f);
-    p = std::fma(p, r, 8.3334519073e-3f);
-    p = std::fma(p, r, 4.1665795894e-2f);
-    p = std::fma(p, r, 1.6666665459e-1f);
-    p = std::fma(p, r, 5.0000001201e-1f);
-    const float y = std::fma(p, r * r, r) + 1.0f;
+    p = fused(p, r, 1.3981999507e-3f);
+    p = fused(p, r, 8.3334519073e-3f);
+    p = fused(p, r, 4.1665795894e-2f);
+    p = fused(p, r, 1.6666665459e-1f);
+    p = fused(p, r, 5.0000001201e-1f);
+    const float y = fused(p, r * r, r) + 1.0f;
     if (x != x) return x;
     const float power = f32_from_bits(static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23);  // 2^n
     return x < -87.33654f ? 0.0f : y * power;
@@ -46,7 +47,7 @@ void matmul(const Matmul& t, int64_t first, int64_t last, float*) {
             for (int64_t k = 0; k < t.k; ++k) {
                 const int64_t index = (panel * t.panel_k + k) * panel_rows + lane;
                 const float w = to_f32(t.type, static_cast<const char*>(t.panels) + index * size_of(t.type));
-                sum = std::fma(t.x[m * t.x_stride + k], w, sum);
+                sum = fused(t.x[m * t.x_stride + k], w, sum);
             }
             t.out[m * t.out_stride + row] = sum;
         }
@@ -63,13 +64,13 @@ void norm(const float* x, const float* gain, const float* bias, float eps, bool 
     }
     for (int64_t i = 0; i < n; ++i) {
         const float centred = x[i] - mean;
-        lane[i % lanes] = std::fma(centred, centred, lane[i % lanes]);
+        lane[i % lanes] = fused(centred, centred, lane[i % lanes]);
     }
     const float variance = reduce(lane) / static_cast<float>(n);
     const float factor = 1.0f / std::sqrt(variance + eps);
     for (int64_t i = 0; i < n; ++i) {
         float y = (x[i] - mean) * factor;
-        if (gain) y = bias ? std::fma(y, gain[i], bias[i]) : y * gain[i];
+        if (gain) y = bias ? fused(y, gain[i], bias[i]) : y * gain[i];
         out[i] = y;
     }
 }
@@ -93,13 +94,13 @@ float score_of(const AttentionTask& t, const float* q, int64_t position) {
     const int64_t lane = position % kv_block;
     float sum = 0.0f;
     if (t.kv_type != WeightType::q8_0) {
-        for (int64_t i = 0; i < t.d; ++i) sum = std::fma(q[i], k.at(i * kv_block + lane), sum);
+        for (int64_t i = 0; i < t.d; ++i) sum = fused(q[i], k.at(i * kv_block + lane), sum);
         return sum * t.scale;
     }
     for (int64_t first = 0; first < t.d; first += quant_group) {
         float part = 0.0f;
-        for (int64_t i = first; i < t.d && i < first + quant_group; ++i) part = std::fma(q[i], k.at(i * kv_block + lane), part);
-        sum = std::fma(part, k.scale(first / quant_group, lane), sum);
+        for (int64_t i = first; i < t.d && i < first + quant_group; ++i) part = fused(q[i], k.at(i * kv_block + lane), part);
+        sum = fused(part, k.scale(first / quant_group, lane), sum);
     }
     return sum * t.scale;
 }
@@ -126,7 +127,7 @@ void attend_range(const AttentionTask& t, int64_t range, float* parts) {
                 const KvBlock v{t.kv_type, static_cast<const char*>(t.v_blocks[pos / kv_block]), t.d};
                 float w = weight[pos - start];
                 if (t.kv_type == WeightType::q8_0) w *= v.scale(i / quant_group, pos % kv_block);
-                sum = std::fma(w, v.at(pos % kv_block * t.d_padded + i), sum);
+                sum = fused(w, v.at(pos % kv_block * t.d_padded + i), sum);
             }
             out[i] = sum;
         }
@@ -140,8 +141,8 @@ void combine(float* parts, int64_t ranges, int64_t stride, float* out, int64_t d
         const float* part = parts + range * stride;
         const float highest = part[0] > parts[0] ? part[0] : parts[0];
         const float before = exp_of(parts[0] - highest), here = exp_of(part[0] - highest);
-        parts[1] = std::fma(part[1], here, parts[1] * before);
-        for (int64_t i = 16; i < 16 + d; ++i) parts[i] = std::fma(part[i], here, parts[i] * before);
+        parts[1] = fused(part[1], here, parts[1] * before);
+        for (int64_t i = 16; i < 16 + d; ++i) parts[i] = fused(part[i], here, parts[i] * before);
         parts[0] = highest;
     }
     for (int64_t i = 0; i < d; ++i) out[i] = parts[16 + i] / parts[1];
@@ -170,8 +171,8 @@ void rope(float* head, const float* cosines, const float* sines, int64_t d) {
     const int64_t half = d / 2;
     for (int64_t i = 0; i < half; ++i) {
         const float a = head[i], b = head[i + half];
-        head[i] = std::fma(a, cosines[i], -(b * sines[i]));
-        head[i + half] = std::fma(b, cosines[i], a * sines[i]);
+        head[i] = fused(a, cosines[i], -(b * sines[i]));
+        head[i + half] = fused(b, cosines[i], a * sines[i]);
     }
 }
 
@@ -179,7 +180,7 @@ float sigmoid_times(float x, float u) { return x / (1.0f + exp_of(-u)); }  // x 
 
 void gelu_tanh(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) {
-        const float cubic = std::fma(x[i] * x[i], x[i] * 0.044715f, x[i]);
+        const float cubic = fused(x[i] * x[i], x[i] * 0.044715f, x[i]);
         x[i] = sigmoid_times(x[i], cubic * 1.59576912160573f);  // 2 sqrt(2/pi)
     }
 }

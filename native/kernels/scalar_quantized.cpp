@@ -1,6 +1,7 @@
 // The specification of the quantised products. See quantized.h.
 #include <cmath>
 
+#include "kernels/fused.h"
 #include "kernels/kernels.h"
 #include "kernels/panels.h"
 
@@ -50,9 +51,9 @@ void matmul(const Matmul& t, int64_t first, int64_t last, uint8_t*) {
                 for (int64_t start = 0; start < quant_group; start += run) {
                     int32_t dot = 0;
                     for (int64_t i = start; i < start + run; ++i) dot += w.weight(g, i) * x[i];
-                    sum = std::fma(static_cast<float>(dot), w.scale(g, start) * a.scales[m * a.groups + g], sum);
+                    sum = fused(static_cast<float>(dot), w.scale(g, start) * a.scales[m * a.groups + g], sum);
                 }
-                if (w.format.minimum) sum = std::fma(w.minimum(g), a.offsets[m * a.groups + g], sum);
+                if (w.format.minimum) sum = fused(w.minimum(g), a.offsets[m * a.groups + g], sum);
             }
             t.out[m * t.out_stride + row] = sum;
         }

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/fused.h"
 #include "kernels/half.h"
 #include "kernels/kernels.h"
 #include "kernels/training_kernels.h"
@@ -32,7 +33,7 @@ V broadcast(float x) { EACH(V, x); }
 V load(const float* p) { EACH(V, p[i]); }
 void store(float* p, V a) { std::memcpy(p, a.lane, sizeof a.lane); }
 V load_bfloat(const uint16_t* p) { EACH(V, f32_from_bits(static_cast<uint32_t>(p[i]) << 16)); }
-V fma(V a, V b, V c) { EACH(V, std::fma(a.lane[i], b.lane[i], c.lane[i])); }
+V fma(V a, V b, V c) { EACH(V, fused(a.lane[i], b.lane[i], c.lane[i])); }
 V add(V a, V b) { EACH(V, a.lane[i] + b.lane[i]); }
 V sub(V a, V b) { EACH(V, a.lane[i] - b.lane[i]); }
 V mul(V a, V b) { EACH(V, a.lane[i] * b.lane[i]); }

@@ -35,6 +35,12 @@ void free_pages(void* memory, size_t) noexcept {
 }
 void on_fork_in_child(void (*)()) {}
 
+// Not std::atomic's own wait: mingw-w64's (GCC 12) tests the value before it locks, and a wake-up in between is lost.
+void sleep_while(const std::atomic<uint32_t>& value, uint32_t now) {
+    WaitOnAddress(const_cast<std::atomic<uint32_t>*>(&value), &now, sizeof now, INFINITE);
+}
+void wake_all(std::atomic<uint32_t>& value) { WakeByAddressAll(&value); }
+
 #else
 
 namespace {
@@ -132,6 +138,8 @@ void free_pages(void* memory, size_t bytes) noexcept {
     munmap(memory, size);
 }
 void on_fork_in_child(void (*function)()) { pthread_atfork(nullptr, nullptr, function); }
+void sleep_while(const std::atomic<uint32_t>& value, uint32_t now) { value.wait(now, std::memory_order_acquire); }
+void wake_all(std::atomic<uint32_t>& value) { value.notify_all(); }
 
 #endif
 

@@ -1,7 +1,10 @@
-// Everything in native/ that differs between operating systems (small: a contract): large zeroed memory, pauses, fork.
+// Everything in native/ that differs between operating systems (small: a contract): large zeroed memory, pauses,
+// sleeping until a number changes, fork.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 namespace pophood {
 
@@ -28,6 +31,10 @@ class AlignedBuffer {
 
 // Tells the processor that this is a spin loop.
 void pause_briefly();
+
+// Sleeps until wake_all is called for `value`, unless that is no longer `now`. May also return for no reason.
+void sleep_while(const std::atomic<uint32_t>& value, uint32_t now);
+void wake_all(std::atomic<uint32_t>& value);
 
 // Calls `function` in every child process right after fork(). Does nothing on Windows.
 void on_fork_in_child(void (*function)());

@@ -25,8 +25,8 @@ std::atomic<bool> spinning_allowed{true};
 
 // Calls `done` until it is true. Spins first, because the next step of a forward pass is microseconds away; then sleeps
 // until `value` changes.
-template <class T, class Done>
-void wait_until(const std::atomic<T>& value, Done done) {
+template <class Done>
+void wait_until(const std::atomic<uint32_t>& value, Done done) {
     if (spinning_allowed.load(std::memory_order_relaxed)) {
         const auto end = Clock::now() + spin_limit;
         do {
@@ -36,8 +36,8 @@ void wait_until(const std::atomic<T>& value, Done done) {
             }
         } while (Clock::now() < end);
     }
-    for (T now = value.load(std::memory_order_acquire); !done(now); now = value.load(std::memory_order_acquire))
-        value.wait(now, std::memory_order_acquire);
+    for (uint32_t now = value.load(std::memory_order_acquire); !done(now); now = value.load(std::memory_order_acquire))
+        sleep_while(value, now);
 }
 
 // Decides whether workers take part. On a busy machine the system preempts a worker in the middle of a chunk, and the caller
@@ -65,10 +65,10 @@ class Pool {
    public:
     ~Pool() {
         stopping_ = true;
-        limit_ = max_threads;
-        limit_.notify_all();
+        limit_ = static_cast<uint32_t>(max_threads);
+        wake_all(limit_);
         state_.fetch_add(1u << epoch_shift);
-        state_.notify_all();
+        wake_all(state_);
         for (auto& thread : workers_) thread.join();
     }
 
@@ -81,9 +81,9 @@ class Pool {
         if (punctuality_.alone(begin)) return false;
         while (static_cast<int>(workers_.size()) < threads - 1)
             workers_.emplace_back([this, number = static_cast<int>(workers_.size()) + 1] { serve(number); });
-        if (limit_.load(std::memory_order_relaxed) != threads) {
-            limit_.store(threads, std::memory_order_release);
-            limit_.notify_all();
+        if (limit() != threads) {
+            limit_.store(static_cast<uint32_t>(threads), std::memory_order_release);
+            wake_all(limit_);
         }
         work_ = &work;
         chunk_ = chunk;
@@ -97,7 +97,7 @@ class Pool {
         // No worker is in a round now, so nobody else writes to the state.
         const uint32_t epoch = (state_.load(std::memory_order_relaxed) >> epoch_shift) + 1;
         state_.store(epoch << epoch_shift | open, std::memory_order_release);
-        state_.notify_all();
+        wake_all(state_);
         const int64_t chunks = std::max<int64_t>(1, take_chunks(0));
         const auto done = Clock::now();
         if ((state_.fetch_and(~open, std::memory_order_acq_rel) & joined) != 0) {
@@ -113,20 +113,22 @@ class Pool {
     // system has not woken up yet is nobody's concern: a round ends without it.
     static constexpr uint32_t joined = 0x7FFF, open = 0x8000, epoch_shift = 16;
 
+    int limit() const { return static_cast<int>(limit_.load(std::memory_order_relaxed)); }
+
     void serve(int number) {
         for (uint32_t seen = 0;;) {
-            wait_until(limit_, [&](int limit) { return number < limit; });
+            wait_until(limit_, [&](uint32_t limit) { return number < static_cast<int>(limit); });
             wait_until(state_, [&](uint32_t state) {
-                return (state >> epoch_shift) != seen || limit_.load(std::memory_order_relaxed) <= number;
+                return (state >> epoch_shift) != seen || limit() <= number;
             });
             uint32_t state = state_.load(std::memory_order_acquire);
             if (stopping_) return;
             seen = state >> epoch_shift;
             while ((state & open) != 0 && (state >> epoch_shift) == seen)
                 if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) {
-                    if (number < limit_.load(std::memory_order_relaxed)) take_chunks(number);
+                    if (number < limit()) take_chunks(number);
                     const uint32_t before = state_.fetch_sub(1, std::memory_order_acq_rel);
-                    if ((before & (open | joined)) == 1) state_.notify_all();
+                    if ((before & (open | joined)) == 1) wake_all(state_);
                     break;
                 }
         }
@@ -162,7 +164,7 @@ class Pool {
     int sharing_ = 1;  // threads that have a share
     std::atomic<bool> stopping_{false};
     alignas(64) std::atomic<uint32_t> state_{0};
-    alignas(64) std::atomic<int> limit_{1};
+    alignas(64) std::atomic<uint32_t> limit_{1};
     std::array<Share, max_threads> shares_;
 };
 

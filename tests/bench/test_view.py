@@ -27,7 +27,9 @@ from pophood.look import figures
 from pophood.look.source import ViewSource
 from tests.look.pictures import faults
 
-SETUP = Setup("0.1.0", "smollm2", "auto", "f16", "avx2", 8192, 97_000_000, 23_040, "A Chip", 8, 2)
+SETUP = Setup(
+    "0.1.0", "smollm2", "auto", "f16", "avx2", 8192, 97_000_000, 23_040, "A Chip", 8, 2, default_threads=2
+)
 
 
 def rate(work: Work, median: float, ceiling: float | None = None) -> WorkRate:
@@ -71,8 +73,7 @@ def test_the_sentences() -> None:
         "deliver.",
         "Decode after 800 tokens: 98.8 tokens/s (88.9 to 109).",
         "Decode of 8 texts together: 900 tokens/s (810 to 990), 4.5 times one sequence.",
-        "Best number of threads: 1 to generate, 2 to read a prompt; other commands take 2, which `--threads` "
-        "changes.",
+        "Best number of threads: 1 to generate, 2 to read a prompt; the default, 2, is within 5 % of that.",
         "Start: 0.50 s (0.45 to 0.62) from a new process to its tenth token; 185.0 MB of memory at most.",
         "Memory: 97.0 MB of weights, 23.0 kB of keys and values per token, 188.7 MB for the whole window of "
         "8,192.",
@@ -114,6 +115,42 @@ def test_the_best_number_of_threads_is_the_least_that_is_as_fast(one: float, two
     record = replace(RECORD, rates=(rate(DECODES[0], one), rate(DECODES[1], two), rate(EIGHT, 9e9)))
     assert view_of(record).best_threads("decode") == best
     assert view_of(record).best_threads("prefill") is None
+
+
+@pytest.mark.parametrize(
+    ("prefills", "decodes", "default", "words"),
+    [
+        ((100.0, 200.0), (100.0, 105.0), 2, "Best number of threads: 2."),
+        (
+            (100.0, 200.0),
+            (100.0, 96.0),
+            2,
+            "Best number of threads: 1 to generate, 2 to read a prompt; the default, 2, is within 5 % of "
+            "that.",
+        ),
+        (
+            (100.0, 200.0),
+            (100.0, 94.0),
+            2,
+            "Best number of threads: 1 to generate, 2 to read a prompt; the default, 2, is 6 % slower to "
+            "generate: `--threads 1` is better here.",
+        ),
+        (
+            (100.0, 200.0),
+            (100.0, 125.0),
+            1,
+            "Best number of threads: 2; the default, 1, is 20 % slower to generate and 50 % slower to read a "
+            "prompt: `--threads 2` is better here.",
+        ),
+        ((100.0, 200.0), (100.0, 125.0), 4, "Best number of threads: 2; the default, 4, was not tried."),
+    ],
+)
+def test_the_default_number_of_threads_is_advised_against_from_5_percent_on(
+    prefills: tuple[float, float], decodes: tuple[float, float], default: int, words: str
+) -> None:
+    rates = [rate(work, one) for work, one in zip((*PREFILLS, *DECODES), (*prefills, *decodes), strict=True)]
+    setup = replace(SETUP, default_threads=default)
+    assert words in view_of(replace(RECORD, setup=setup, rates=tuple(rates))).sentences()
 
 
 def test_a_busy_machine_is_told_of() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pophood
-from pophood.generate import loop
+from pophood.generate import choose
 from pophood.sampling import Likeliest, SamplingSettings, chain, measures, ranked
 from tests.tiny import tiny_folder
 
@@ -57,7 +57,7 @@ def test_tokens_are_those_of_whole_rows(
     monkeypatch.setattr(lm.engine, "summary", counted)
     short = records(lm, values)
     assert asked, "no row of logits was needed"
-    monkeypatch.setattr(loop, "MOST_LIKELIEST", 0)
+    monkeypatch.setattr(choose, "MOST_LIKELIEST", 0)
     asked.clear()
     whole = records(lm, values)
     assert not asked

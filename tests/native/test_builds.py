@@ -1,23 +1,13 @@
-"""Builds native/ without Python: with sanitizers, with other compilers, and for other processors.
-
-Each build has its own folder below build/native/, which later runs reuse.
-"""
+"""Builds native/ without Python and runs its tests: with sanitizers, other compilers, and emulators."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import sys
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from pophood.system import file_lock
-from tests import processes
-from tests.conftest import ROOT
+from tests.native.cmake import build, compile_commands, configure, cross, run
 from tests.needs import linux, tool
 
 KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f", "avx512vnni": "-mavx512vnni"}
@@ -25,58 +15,6 @@ pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the othe
 # Sanitizers and emulation are two to twenty times slower: only the full run tries every size there.
 EXTENTS = pytest.mark.parametrize("extent", [("--quick",), pytest.param((), marks=pytest.mark.full)])
 FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
-
-
-def configure(name: str, *options: str) -> Path:
-    """Configure a build without Python, in which warnings are errors; return its folder."""
-    folder = ROOT / "build" / "native" / name
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    cmake = shutil.which("cmake", path=path)
-    assert cmake is not None, "cmake is installed by make"
-    common = ["-G", "Ninja", "-DPOPHOOD_PYTHON=OFF", "-DPOPHOOD_WERROR=ON", *options]
-    with build_lock(folder):
-        run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
-    return folder
-
-
-def build(name: str, *options: str, target: str = "native_tests") -> Path:
-    """Configure and build a target; return the folder."""
-    folder = configure(name, *options)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    with build_lock(folder):
-        run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
-    return folder
-
-
-def build_lock(folder: Path) -> AbstractContextManager[None]:
-    """Lock a build folder, because two builds at the same time would damage ninja's records."""
-    return file_lock(folder.with_name(f"{folder.name}.lock"), timeout=processes.HANG_SECONDS)
-
-
-def run(command: list[str], *, path: str | None = None, timeout: float = 3_000) -> str:
-    """Run a command to its end and return its output; a failure shows the end of the output."""
-    environment = os.environ | ({"PATH": path} if path else {})
-    result = processes.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    output = result.stdout + result.stderr
-    assert result.returncode == 0, f"{' '.join(command)}: exit {result.returncode}\n{output[-6000:]}"
-    return output
-
-
-def cross(compiler: str, system: str, processor: str) -> list[str]:
-    """Return CMake options for a cross compiler."""
-    return [
-        f"-DCMAKE_SYSTEM_NAME={system}",
-        f"-DCMAKE_SYSTEM_PROCESSOR={processor}",
-        f"-DCMAKE_CXX_COMPILER={compiler}",
-    ]
 
 
 def test_the_release_build_passes() -> None:
@@ -106,13 +44,6 @@ def test_aarch64_under_emulation(extent: tuple[str, ...]) -> None:
     run([emulator, str(folder / "native_tests"), *extent])
 
 
-def test_windows_compiles() -> None:
-    """Compile with mingw-w64, without optimisation; the result is not run."""
-    compiler = tool("x86_64-w64-mingw32-g++-posix", package="g++-mingw-w64-x86-64-posix")
-    folder = build("mingw", "-DCMAKE_BUILD_TYPE=Debug", *cross(compiler, "Windows", "AMD64"))
-    assert (folder / "native_tests.exe").is_file()
-
-
 @pytest.mark.full
 def test_valgrind_reports_nothing() -> None:
     """Run the scalar kernels, compiled without optimisation, under memcheck."""
@@ -120,12 +51,6 @@ def test_valgrind_reports_nothing() -> None:
     valgrind = tool("valgrind")
     folder = build("debug", "-DCMAKE_BUILD_TYPE=Debug")
     run([valgrind, "--error-exitcode=9", "--quiet", str(folder / "native_tests"), "--quick"])
-
-
-def compile_commands(folder: Path) -> dict[str, str]:
-    """Return the command that compiles each source file, by its path from the root."""
-    entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
-    return {Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"] for entry in entries}
 
 
 def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:

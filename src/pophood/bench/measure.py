@@ -70,6 +70,7 @@ class Benchmark:
     ) -> None:
         self.lm, self.earlier = lm, earlier
         self.settings = settings or BenchSettings()
+        self._default_threads = lm.engine.threads
         self.plan: BenchPlan = plan(self.settings, lm.engine.context, lm.engine.threads)
         self._timer = Timer(lm, cancel)
         self._remarks: list[str] = []
@@ -221,6 +222,7 @@ class Benchmark:
             cores=os.cpu_count() or 1,
             usual_threads=self.plan.usual,
             adapters=", ".join(ViewSource.of(self.lm).adapter_names()),
+            default_threads=self._default_threads,
         )
 
 

@@ -84,8 +84,9 @@ class Setup:
     cache_per_position: int  # bytes of keys and values
     processor: str
     cores: int
-    usual_threads: int  # those that other commands take by default
+    usual_threads: int  # those that depths and batches were measured with
     adapters: str = ""  # each with its scale, unless that is 1
+    default_threads: int = 0  # those that other commands take
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ LIMITS = {  # limit of a work -> what could be faster
 }
 BUSY = 0.25  # processors that other programs may use without a warning
 NEAR = 0.03  # a rate within this share of the best one is as good
+SLOW = 0.05  # by more than this share below the best, a number of threads is advised against
+DOING = {"decode": "to generate", "prefill": "to read a prompt"}
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,27 @@ class BenchView(View):
         rates = [one for one in self.record.rates if one.work.kind == kind and one.work.batch == 1]
         return next((one for one in rates if one.work.threads == usual), next(iter(rates), None))
 
-    def best_threads(self, kind: str) -> int | None:
-        """Return the least number of threads that is as fast as any, or None if only one was tried."""
+    def rates_by_threads(self, kind: str) -> dict[int, float]:
+        """Return the median rates of a kind of work by number of threads, at the least depth, alone."""
         first = self.best(kind)
-        if first is None:
-            return None
-        rates = {
+        return {
             one.work.threads: one.rate.median
             for one in self.record.rates
-            if (one.work.kind, one.work.depth, one.work.batch) == (kind, first.work.depth, 1)
+            if first is not None
+            and (one.work.kind, one.work.depth, one.work.batch) == (kind, first.work.depth, 1)
         }
-        most = max(rates.values()) * (1 - NEAR)
+
+    def best_threads(self, kind: str) -> int | None:
+        """Return the least number of threads that is as fast as any, or None if only one was tried."""
+        rates = self.rates_by_threads(kind)
+        most = max(rates.values(), default=0.0) * (1 - NEAR)
         return min(n for n, rate in rates.items() if rate >= most) if len(rates) > 1 else None
+
+    def slower_by(self, kind: str) -> float:
+        """Return how much slower the default number of threads is than the best, 0 to 1; 0 if untried."""
+        rates = self.rates_by_threads(kind)
+        default = self.record.setup.default_threads
+        return 1 - rates[default] / max(rates.values()) if default in rates else 0.0
 
     def sentences(self) -> list[str]:
         """Return what was measured, in plain sentences."""
@@ -171,15 +182,21 @@ class BenchView(View):
         return f"; {one.rate.median / median:.2f} times the earlier {rate_text(median)}" if median else ""
 
     def _threads(self) -> Iterator[str]:
-        found = {kind: self.best_threads(kind) for kind in ("decode", "prefill")}
+        found = {kind: self.best_threads(kind) for kind in DOING}
         decode, prefill = found["decode"], found["prefill"]
         if decode is None or prefill is None:
             return
-        usual = self.record.setup.usual_threads
+        default = self.record.setup.default_threads
         words = str(decode) if decode == prefill else f"{decode} to generate, {prefill} to read a prompt"
-        change = f"; other commands take {usual}, which `--threads` changes"
-        change = "" if decode == prefill == usual else change
-        yield f"Best number of threads: {words}{change}."
+        slow = [kind for kind in DOING if self.slower_by(kind) > SLOW]
+        if slow:
+            much = " and ".join(f"{100 * self.slower_by(kind):.0f} % slower {DOING[kind]}" for kind in slow)
+            words += f"; the default, {default}, is {much}: `--threads {found[slow[0]]}` is better here"
+        elif default not in self.rates_by_threads("decode"):
+            words += f"; the default, {default}, was not tried"
+        elif not decode == prefill == default:
+            words += f"; the default, {default}, is within {100 * SLOW:.0f} % of that"
+        yield f"Best number of threads: {words}."
 
     def _start(self) -> Iterator[str]:
         record, setup = self.record, self.record.setup

@@ -1,11 +1,14 @@
 """Generation: the loop from prompt tokens to a stream of tokens, its settings, stop strings, prefix reuse."""
 
-from pophood.generate.loop import Finish, Run, Timings, Token, Top, generate
+from pophood.generate.batch import BatchRun, generate_batch
+from pophood.generate.choose import Finish, Timings, Token, Top
+from pophood.generate.loop import Run, generate
 from pophood.generate.prefix import Decoder, PrefixCache
 from pophood.generate.settings import Details, GenerateSettings, Truncate, Truncation
 from pophood.generate.stops import StopStrings
 
 __all__ = [
+    "BatchRun",
     "Decoder",
     "Details",
     "Finish",
@@ -19,4 +22,5 @@ __all__ = [
     "Truncate",
     "Truncation",
     "generate",
+    "generate_batch",
 ]

@@ -20,7 +20,16 @@ from pophood import hub
 from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
-from pophood.generate import GenerateSettings, PrefixCache, Run, Token, generate
+from pophood.generate import (
+    BatchRun,
+    GenerateSettings,
+    PrefixCache,
+    Run,
+    Token,
+    generate,
+    generate_batch,
+)
+from pophood.generate.batch import TOGETHER
 from pophood.model.bundle import Bundle, Weights, open_bundle
 from pophood.model.engine import CancelFlag, Engine, Rows
 from pophood.model.memory import computed_precision
@@ -212,14 +221,42 @@ class LM:
     def samples(self, prompt: Text, n: int, **settings: Any) -> list[Generation]:
         """Return n continuations of one prompt, computed as one batch; sample i is the same as alone."""
         run = self.stream(prompt, samples=n, **settings)
-        samples: list[list[Token]] = [[] for _ in range(n)]
+        return self._collect(run, [prompt] * n, run.settings.first_sample)
+
+    def batch(
+        self,
+        prompts: Sequence[Text],
+        *,
+        together: int = TOGETHER,
+        parse_special: bool = False,
+        cancel: CancelFlag | None = None,
+        **settings: Any,
+    ) -> list[Generation]:
+        """Continue several prompts in one batch; the result i is what `generate` gives for prompt i alone.
+
+        Each pass over the weights serves all of them, `together` at a time: when one ends, the next prompt
+        takes its place. Keywords as in `stream`, but for `samples`; nothing of earlier calls is reused.
+
+            [one.completion for one in lm.batch(["The capital of Spain is", "Once upon a time"], seed=1)]
+        """
+        ids = [
+            self.tokenize(prompt, parse_special=parse_special) if isinstance(prompt, str) else prompt
+            for prompt in prompts
+        ]
+        chosen = _generate_settings(settings)
+        run = generate_batch(self.engine, self.bundle.tokenizer, ids, chosen, cancel, together=together)
+        return self._collect(run, prompts)
+
+    def _collect(self, run: Run | BatchRun, prompts: Sequence[Text], first: int = 0) -> list[Generation]:
+        """Run to the end and return a result for each prompt; the tokens of prompt 0 have sample `first`."""
+        samples: list[list[Token]] = [[] for _ in prompts]
         for token in run:
-            samples[token.sample - run.settings.first_sample].append(token)
-        start = prompt if isinstance(prompt, str) else self.detokenize(prompt)
+            samples[token.sample - first].append(token)
+        starts = [prompt if isinstance(prompt, str) else self.detokenize(prompt) for prompt in prompts]
         texts = ["".join(token.text for token in tokens) for tokens in samples]
         return [
             Generation(start + text, text, tokens, tokens[-1].seconds, run.seed)
-            for text, tokens in zip(texts, samples, strict=True)
+            for start, text, tokens in zip(starts, texts, samples, strict=True)
         ]
 
     def chat(
