@@ -40,13 +40,15 @@ def ik_commit(path: Path) -> str | None:
         return None
 
 
-def ik_rate(path: Path, threads: int, repack: int, prompt: int, steps: int) -> float:
+def ik_rate(
+    path: Path, threads: int, repack: int, prompt: int, steps: int, options: tuple[str, ...] = ()
+) -> float:
     """Tokens/s of `steps` tokens after a prompt, or of the prompt itself if there are no steps.
 
     A process of its own, which loads the file; -gp leaves the prompt out of the time.
     """
     work = ["-n", "0", "-p", "0", "-gp", f"{prompt},{steps}"] if steps else ["-n", "0", "-p", str(prompt)]
-    row = _bench(path, "-t", str(threads), "-rtr", str(repack), *work)
+    row = _bench(path, "-t", str(threads), "-rtr", str(repack), *work, *options)
     assert (row["n_gen"], row["n_prompt"]) == (steps, prompt), row
     return float(row["avg_ts"])
 

@@ -42,14 +42,14 @@ def test_blocks_are_computed_as_stored_unless_f32_is_asked_for(program: Program,
     model = tiny_gguf(tmp_path / "model.gguf", "llama", quantised="Q8_0")
     common = ("run", SPAIN, "-m", str(model), "-n", "8", "--greedy", "--json")
     told = {}
-    for options in ((), ("--kv", "f32"), ("--precision", "f32"), ("--precision", "q8")):
+    for options in ((), ("--kv", "f32"), ("--precision", "f32"), ("--precision", "q8"), ("--kv", "q8")):
         done = program(*common, *options)
         assert done.code == 0, done.err
         told[" ".join(options)] = json.loads(done.out)
-    assert [facts["precision"] for facts in told.values()] == ["auto", "auto", "f32", "q8"]
+    assert [facts["precision"] for facts in told.values()] == ["auto", "auto", "f32", "q8", "auto"]
     logits = [facts["outputs"][0]["tokens"][-1]["logit"] for facts in told.values()]
     assert logits[0] == logits[3], "every matrix is stored in blocks"
-    assert len({*logits}) == 3
+    assert len({*logits}) == 4
     assert program(*common[:-1]).said[0] == f"{model} at auto (blocks as stored), {model}"
     refused = program("look", "next", "-m", str(model), "--kv", "f16")
     assert refused.code == 2 and "No such option" in refused.err.decode()
