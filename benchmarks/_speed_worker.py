@@ -55,14 +55,19 @@ class Ours:
 
     def __init__(self, path: str, precision: str, threads: int | None, adapter: int) -> None:
         import pophood
+        from pophood.system import peak_memory
 
+        begin = time.perf_counter()
         self.lm = pophood.load(path, precision=precision, threads=threads, context=CONTEXT)
+        loaded = time.perf_counter() - begin
         chosen = [adapter_of(self.lm, adapter)] if adapter else []
         self.lm.use_adapters(chosen)
         engine = self.lm.engine
         self.facts: dict[str, Any] = {
             "isa": engine.isa,
             "threads": engine.threads,
+            "load_seconds": loaded,
+            "peak_memory": peak_memory(),
             "weight_bytes": engine.weight_bytes,
             "adapter_bytes": sum(4 * one.n_params for one in chosen),
             "operations": 2 * parameters_of_blocks(self.lm.config),

@@ -69,6 +69,7 @@ _KV_NAMES = {"f32": "F32", "f16": "F16", "q8": "Q8_0"}  # of the native engine
 _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2, "summary": 3}
 
 DROP_AFTER = 16 << 20  # weights that are packed before their pages leave memory; each time takes 0.1 ms
+LARGE = 64 << 20  # tensors of so many weights are packed first, while their pages are not yet the most memory
 
 CancelFlag = _native.CancelFlag
 Taps = Sequence[str] | Sequence[Tap]  # patterns of `match_taps`, or what it returned
@@ -140,7 +141,7 @@ class Engine(Sequences):
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
         """Pack every tensor of the model; keeps no reference to `weights`, and no page of a mapped file.
 
-        `progress(done, total)` counts tensors. Raises OutOfMemory before it loads anything.
+        `progress(done, total)` counts weights. Raises OutOfMemory before it loads anything.
         """
         plan = plan_memory(self.config, weights.stored_type, self.context, self.precision, self.kv)
         available = system.available_memory()
@@ -155,9 +156,9 @@ class Engine(Sequences):
         self._native.set_kv_type(_KV_NAMES[plan.kv_type])
         shapes = tensor_shapes(self.config)
         mapped = weights if isinstance(weights, MappedWeights) else None
-        read = 0  # weights since the last drop
-        for done, (name, shape) in enumerate(shapes.items(), 1):
-            stored = weights.stored_type(name)
+        done, total, read = 0, self.config.n_params, 0  # weights: packed, of all, and since the last drop
+        for name, shape in sorted(shapes.items(), key=lambda item: math.prod(item[1]) < LARGE):
+            stored, size = weights.stored_type(name), math.prod(shape)
             computed = computed_type(name, shape, stored, self.precision)
             if computed == stored and computed in COMPUTED_BLOCKS and isinstance(weights, StoredBlocks):
                 self._native.set_tensor(name, weights.blocks(name), stored)
@@ -170,12 +171,12 @@ class Engine(Sequences):
                 if values.shape != shape:
                     raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
                 self._native.set_tensor(name, values, kind, computed if computed in COMPUTED_BLOCKS else "")
-            read += math.prod(shape)
-            if mapped is not None and (read >= DROP_AFTER or done == len(shapes)):
+            done, read = done + size, read + size
+            if mapped is not None and (read >= DROP_AFTER or done == total):
                 mapped.drop_pages()
                 read = 0
             if progress is not None:
-                progress(done, len(shapes))
+                progress(done, total)
 
     def use_threads(self, threads: int | None) -> None:
         """Compute with this many threads from now on (None: the machine's); no number depends on it."""

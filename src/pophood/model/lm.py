@@ -344,7 +344,7 @@ def load(
     value in its files that is left out; by default they are warnings on stderr. `refresh` downloads the model
     again; `offline` forbids every connection. `precision` and `kv` are as in `Engine`. `threads` and
     `context` default to the machine's and the model's. `adapters` are as in `LM.use_adapters`.
-    `progress(done, total)` counts tensors while they are packed. Raises subclasses of PophoodError.
+    `progress(done, total)` counts weights while they are packed. Raises subclasses of PophoodError.
 
         lm = pophood.load("gpt2")
     """

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 from pophood.cli.terminal.console import QUIET, Console
-from pophood.cli.terminal.progress import started_bar
+from pophood.cli.terminal.progress import EVERY, started_bar
 from pophood.cli.terminal.tables import seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from pophood.bench.measure import BenchStep
-
-EVERY = 5.0  # seconds between two lines of progress in a pipe
 
 
 class StepScreen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pophood.hub.progress import Progress as State
 
 PATIENCE = 1.0  # seconds before anything is shown
+EVERY = 5.0  # seconds between two lines of progress in a pipe
 
 
 def started_bar(
@@ -53,22 +55,58 @@ class _Timed:
 
 
 class Waiting(_Timed):
-    """Shows a bar with a clock on a terminal while a block runs longer than a second.
+    """Shows that a block runs which takes longer than a second, and says so if Ctrl-C ends it.
+
+    On a terminal a bar with a clock appears after a second, even if the block has not counted anything yet;
+    in a pipe, a line every five seconds.
 
     Example: `with Waiting(console, "loading gpt2") as waiting: waiting(3, 148)`
     """
 
-    def __call__(self, done: int, total: int) -> None:
-        """Update the progress; the bar appears at the first call after a second."""
-        if self._console.verbosity <= QUIET or not sys.stderr.isatty() or self._seconds < PATIENCE:
-            return
-        if self._progress is None:
-            from rich.markup import escape
-            from rich.progress import BarColumn, TimeElapsedColumn, TimeRemainingColumn
+    def __init__(self, console: Console, what: str) -> None:
+        super().__init__(console, what)
+        self._said = self._started
+        self._counted: tuple[int, int | None] = (0, None)
+        self._lock = threading.Lock()  # of the bar, which the timer's thread makes
+        self._timer = threading.Timer(PATIENCE, self._begin)
+        self._timer.daemon = True
 
+    def __enter__(self) -> Self:
+        if self._console.verbosity > QUIET and sys.stderr.isatty():
+            self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            super().__exit__(kind, *rest)
+        if kind is KeyboardInterrupt:
+            self._console.say(f"stopped while {self._what}")
+
+    def __call__(self, done: int, total: int) -> None:
+        """Update the progress."""
+        self._counted = done, total
+        with self._lock:
+            if self._progress is not None:
+                self._update(self._progress)
+        if not sys.stderr.isatty() and time.monotonic() - self._said > EVERY:
+            self._said = time.monotonic()
+            self._console.say(f"{self._what}: {100 * done // max(total, 1)} %")
+
+    def _begin(self) -> None:
+        from rich.markup import escape
+        from rich.progress import BarColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        with self._lock:
+            if self._timer.finished.is_set():  # the block has ended meanwhile
+                return
             clocks = TimeElapsedColumn(), TimeRemainingColumn()
-            self._progress = started_bar(escape(self._what), BarColumn(bar_width=20), *clocks, total=total)
-        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
+            self._progress = started_bar(escape(self._what), BarColumn(bar_width=20), *clocks, total=None)
+            self._update(self._progress)
+
+    def _update(self, bar: Progress) -> None:
+        done, total = self._counted
+        bar.update(bar.task_ids[0], completed=done, total=total)
 
 
 class Transfer(_Timed):
