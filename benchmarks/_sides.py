@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,20 @@ Ids = NDArray[np.int64]
 class Side:
     """One process: it says a line when it is ready, then a line for every line that it gets.
 
-    `environment` is added to that of this process.
+    `environment` is added to that of this process; `words` stand before the facts on its command line.
     """
 
-    def __init__(self, worker: str, environment: Mapping[str, str] | None = None, **facts: Any) -> None:
-        command = [sys.executable, str(Path(__file__).with_name(worker)), json.dumps(facts)]
-        self._process = subprocess.Popen(
+    def __init__(
+        self,
+        worker: str,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python: Path | str = sys.executable,
+        words: Sequence[str] = (),
+        **facts: Any,
+    ) -> None:
+        command = [str(python), str(Path(__file__).with_name(worker)), *words, json.dumps(facts)]
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -41,15 +49,15 @@ class Side:
 
     def ask(self, **what: Any) -> dict[str, Any]:
         """One turn, and what it gave."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
         """The next line that it says."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             if line.startswith("{"):
                 said: dict[str, Any] = json.loads(line)
                 return said
@@ -61,9 +69,9 @@ class Side:
 
     def end(self) -> None:
         """No more turns."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def say(**what: Any) -> None:

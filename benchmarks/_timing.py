@@ -77,8 +77,10 @@ def versions(*packages: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def report(name: str, unit: str, figures: dict[str, list[float]], **facts: object) -> None:
-    """Print a table, keep the figures in results/, and end with one JSON line.
+def report(
+    name: str, unit: str, figures: dict[str, list[float]], *, place: Path | None = None, **facts: object
+) -> None:
+    """Print a table, keep the figures in results/ (else in the file `place`), and end with one JSON line.
 
     `bars` among the facts maps what was compared to what `judged` returned.
     """
@@ -97,8 +99,8 @@ def report(name: str, unit: str, figures: dict[str, list[float]], **facts: objec
     machine = description()
     record = {"benchmark": name, "unit": unit, "machine": machine, "python": platform.python_version()}
     record |= {"figures": {work: summary(values) for work, values in figures.items()}} | facts
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{slug()}.json"
+    path = place or RESULTS / f"{slug()}.json"
+    path.parent.mkdir(exist_ok=True)
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     kept[name] = record
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
