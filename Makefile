@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test quick test-full system-deps lint format typecheck mutants bench docs pictures notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo test quick test-full system-deps lint format typecheck mutants bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ docs: $(VENV)/installed native ## write the generated pages (docs/cli.md)
 
 pictures: $(VENV)/test-installed $(VENV)/train-installed native ## make the README's pictures anew with smollm2 (needs Chromium; minutes)
 	@$(PY) -m docs.pictures
+
+picture-peers: $(VENV)/test-installed native ## draw the README's comparison with other engines from benchmarks/results
+	@$(PY) -m docs.pictures peers
 
 notebook: $(VENV)/installed native ## write notebooks/talk.ipynb from the course
 	@$(BIN)/pophood talk --notebook notebooks/talk.ipynb

@@ -1,10 +1,11 @@
 """Write the README's pictures into docs/images, all by the program itself with smollm2: `make pictures`.
 
-    python -m docs.pictures [terminal] [report] [attention] [run]
+    python -m docs.pictures [terminal] [report] [attention] [run] [peers]
 
 The terminal is recorded first (docs/pictures/recorder.py): one shell that runs COMMANDS, with a fine-tuning
 of a minute among them, whose report is then photographed. Without names everything is written; a report needs
-the terminal's run, which stays in build/pictures.
+the terminal's run, which stays in build/pictures. `peers` is drawn from
+benchmarks/results in a second, without a model or Chromium.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.pictures import animation, photograph
+from docs.pictures import animation, peers, photograph
 from docs.pictures.recorder import record
 from pophood.hub import pull
 from pophood.system import home
@@ -40,7 +41,7 @@ ATTENTION_COMMAND = (
     "-q",
 )
 TITLE = "pophood in a terminal"
-NAMES = ("terminal", "report", "attention", "run")
+NAMES = ("terminal", "report", "attention", "run", "peers")
 
 
 def main(names: list[str]) -> None:
@@ -48,12 +49,16 @@ def main(names: list[str]) -> None:
     wrong = [name for name in names if name not in NAMES]
     if wrong:
         sys.exit(f"there is no picture {wrong[0]!r}: there are {', '.join(NAMES)}")
-    photograph.require()
-    pull("smollm2")  # otherwise the recorded shell would ask whether to fetch it, and wait for an answer
+    if names != ["peers"]:
+        photograph.require()
+        pull("smollm2")  # otherwise the recorded shell would ask whether to fetch it, and wait for an answer
     FOLDER.mkdir(parents=True, exist_ok=True)
+    makers = {
+        "terminal": terminal, "report": report, "attention": attention, "run": run, "peers": beside_peers
+    }  # fmt: skip
     for name in NAMES:
         if name in names or not names:
-            for path in {"terminal": terminal, "report": report, "attention": attention, "run": run}[name]():
+            for path in makers[name]():
                 sys.stdout.write(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes\n")
 
 
@@ -93,6 +98,11 @@ def run() -> list[Path]:
     page = FOLDER / "run.html"
     pophood(*PAGE_COMMAND, "--html", str(page))
     return photograph.both_themes(page, IMAGES / "run", FOLDER, high=560, click="a.t:nth-of-type(3)")
+
+
+def beside_peers() -> list[Path]:
+    """Draw what benchmarks/peers.py measured, in both themes."""
+    return peers.write(sorted((ROOT / "benchmarks" / "results").glob("*.json")), IMAGES / "peers")
 
 
 def pophood(*arguments: str) -> None:
