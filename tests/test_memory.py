@@ -1,4 +1,4 @@
-"""The memory of a loaded model: packed weights, and no page of their file (small: one promise)."""
+"""The memory of a loaded model: packed weights, and no page of their file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pophood.config import tensor_shapes
+from pophood.model import engine as engine_module
 from pophood.model.bundle import Weights, open_weights
 from pophood.model.engine import Engine
 from tests.needs import linux
@@ -58,3 +59,25 @@ def test_what_was_packed_leaves_memory_and_can_be_read_again(kind: str, tmp_path
     engine.load(opened.weights)
     assert resident(file) <= 2 << 20, "the header, which may lie in a huge page"
     assert totals(opened.weights, names) == before
+
+
+def test_the_largest_tensors_are_packed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the last one is packed, the pages of its file are in memory beside all that was packed before."""
+    monkeypatch.setattr(engine_module, "LARGE", 512 * 64)
+    opened = open_weights(tiny_gguf(tmp_path / "m.gguf", "llama-untied", tokenizer=False))
+    read: list[str] = []
+    counted: list[tuple[int, int]] = []
+    stored = Weights.stored
+
+    def watched(self: Weights, name: str) -> Any:
+        read.append(name)
+        return stored(self, name)
+
+    monkeypatch.setattr(Weights, "stored", watched)
+    Engine(opened.config).load(opened.weights, lambda done, total: counted.append((done, total)))
+    names = list(tensor_shapes(opened.config))
+    assert read[:2] == ["embed.token", "output.weight"]
+    assert read[2:] == [name for name in names if name not in read[:2]], "the others keep their order"
+    total = opened.config.n_params
+    assert counted[0] == (512 * 64, total) and counted[-1] == (total, total), "weights are counted"
+    assert [done for done, _ in counted] == sorted({done for done, _ in counted})
