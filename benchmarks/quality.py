@@ -1,10 +1,11 @@
-"""Quality of 8-bit products: how far predictions move from float32's, ours and llama.cpp's, and a perplexity.
+"""Quality of 8- and 4-bit products: how far predictions move from float32's, ours and llama.cpp's.
 
 A GPT-2 of 6 x 384 is trained on tinyshakespeare by `pophood tune --from-scratch`, kept in build/. The other
 model is the same function with outliers: in front of every attention and MLP three channels of the norm are
 64 times as large, and the columns that read them 64 times as small. On held-out text: the mean over tokens
-of KL(f32 || 8 bits) in nats, pophood's q8 against its f32 and llama.cpp's Q8_0 of the same weights against
-its F32. Bars: 0.002 nats without outliers; 1.1 times llama.cpp's with and without. Then SmolLM2 in Q4_1,
+of KL(f32 || fewer bits) in nats, pophood's q8 and q4 against its f32, and llama.cpp's Q8_0 and Q4_0 (tokens
+and output in Q8_0) of the same weights against its F32. Bars: q8 0.002 nats without outliers; 1.1 times
+llama.cpp's with and without; q4 at most llama.cpp's, at no more bits per weight. Then SmolLM2 in Q4_1,
 computed as stored: its perplexity on WikiText-2 within 0.5 % of f32's.
 Run: python benchmarks/quality.py [--text FILE] (by default the 20,000 characters of WikiText-2 in tests/data)
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import math
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,10 @@ from numpy.typing import NDArray
 
 import pophood
 from pophood.bench.quality import divergence, log_softmax
+from pophood.config import tensor_shapes
+from pophood.formats.quant import BLOCKS
+from pophood.model.bundle import open_weights
+from pophood.model.memory import computed_type
 from pophood.model.score import logit_rows
 
 FOLDER = KEPT / "quality"
@@ -75,16 +81,17 @@ def with_outliers(folder: Path) -> Path:
     return path
 
 
-def as_gguf(folder: Path) -> tuple[Path, Path]:
-    """The model as GGUF in F32, and in Q8_0 as llama.cpp quantises it."""
+def as_gguf(folder: Path, kind: str) -> tuple[Path, Path]:
+    """The model as GGUF in F32, and as llama.cpp quantises it: in Q8_0, or Q4_0 with the tokens in Q8_0."""
     import llama_cpp
 
-    plain, blocks = (FOLDER / f"{folder.name}-{kind}.gguf" for kind in ("f32", "q8_0"))
+    plain, blocks = (FOLDER / f"{folder.name}-{name}.gguf" for name in ("f32", kind.lower()))
     if not plain.exists():
         pophood_command("export", str(folder), "--to", str(plain), "--type", "f32")
     if not blocks.exists():
         options = llama_cpp.llama_model_quantize_default_params()
-        options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+        options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+        options.token_embedding_type = options.output_tensor_type = 8  # GGML_TYPE_Q8_0
         failed = llama_cpp.llama_model_quantize(
             str(plain).encode(), str(blocks).encode(), ctypes.byref(options)
         )
@@ -130,23 +137,43 @@ def single(value: float) -> dict[str, float]:
 
 def compare(name: str, folder: Path, bars: dict[str, Any]) -> dict[str, list[float]]:
     """Measure one model on both sides."""
-    plain, blocks = as_gguf(folder)
-    rows = windows(plain)
-    q8 = divergences(ours(plain, "f32", rows), ours(plain, "q8", rows))
-    peer = divergences(theirs(plain, rows), theirs(blocks, rows))
-    cross = divergences(theirs(plain, rows), ours(plain, "f32", rows))
-    assert cross.mean() < 1e-4, "the two programs compute different models"
-    if name == "as trained":
-        bars[f"q8, {name}: KL in nats"] = judged(single(q8.mean()), 0.002, 0.002, most=True)
-    ratio = single(q8.mean() / peer.mean())
-    bars[f"q8, {name}: KL against llama.cpp's Q8_0"] = judged(ratio, 1.1, 1.0, most=True)
-    return {
-        f"{name}: pophood q8 against f32": [float(q8.mean())],
-        f"{name}: llama.cpp Q8_0 against F32": [float(peer.mean())],
-        f"{name}: pophood f32 against llama.cpp F32": [float(cross.mean())],
-        f"{name}: pophood q8, 99th percentile": [float(np.percentile(q8, 99))],
-        f"{name}: llama.cpp Q8_0, 99th percentile": [float(np.percentile(peer, 99))],
-    }
+    figures: dict[str, list[float]] = {}
+    for kind, precision in (("Q8_0", "q8"), ("Q4_0", "q4")):
+        plain, blocks = as_gguf(folder, kind)
+        rows = windows(plain)
+        q = divergences(ours(plain, "f32", rows), ours(plain, precision, rows))
+        peer = divergences(theirs(plain, rows), theirs(blocks, rows))
+        cross = divergences(theirs(plain, rows), ours(plain, "f32", rows))
+        assert cross.mean() < 1e-4, "the two programs compute different models"
+        if name == "as trained" and kind == "Q8_0":
+            bars[f"q8, {name}: KL in nats"] = judged(single(q.mean()), 0.002, 0.002, most=True)
+        bar = 1.1 if kind == "Q8_0" else 1.0
+        ratio = single(q.mean() / peer.mean())
+        bars[f"{precision}, {name}: KL against llama.cpp's {kind}"] = judged(ratio, bar, 1.0, most=True)
+        bits = bits_per_weight(plain, precision), bits_per_weight(blocks, "auto")
+        assert bits[0] <= bits[1], bits
+        figures |= {
+            f"{name}: pophood {precision} against f32": [float(q.mean())],
+            f"{name}: llama.cpp {kind} against F32": [float(peer.mean())],
+            f"{name}: pophood f32 against llama.cpp F32": [float(cross.mean())],
+            f"{name}: pophood {precision}, 99th percentile": [float(np.percentile(q, 99))],
+            f"{name}: llama.cpp {kind}, 99th percentile": [float(np.percentile(peer, 99))],
+            f"{name}: bits per weight, pophood {precision}": [bits[0]],
+            f"{name}: bits per weight, llama.cpp {kind}": [bits[1]],
+        }
+    return figures
+
+
+def bits_per_weight(path: Path, precision: str) -> float:
+    """The bits of the matrices of a model as they are computed, without padding."""
+    model = open_weights(path)
+    bits = weights = 0
+    for name, shape in tensor_shapes(model.config).items():
+        if len(shape) == 2 and name != "embed.position":
+            layout = BLOCKS[computed_type(name, shape, model.weights.stored_type(name), precision)]
+            bits += 8 * layout.bytes * math.prod(shape) // layout.elements
+            weights += math.prod(shape)
+    return bits / weights
 
 
 def perplexity(text: str, bars: dict[str, Any]) -> dict[str, list[float]]:
@@ -172,7 +199,9 @@ def main() -> None:
     figures = compare("as trained", folder, bars) | compare("with outliers", with_outliers(folder), bars)
     figures |= perplexity(options.text.read_text(encoding="utf-8"), bars)
     print(*(f"{what}: {values[0]:.3g}" for what, values in figures.items()), sep="\n")
-    report("quality of 8 bits", "nats per token", figures, bars=bars, peers=versions("llama-cpp-python"))
+    report(
+        "quality of 8 and 4 bits", "nats per token", figures, bars=bars, peers=versions("llama-cpp-python")
+    )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_the_plan_is_what_is_taken(engine: Engine) -> None:
     assert fresh.cache_bytes == 64 * plan.cache_per_position
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512vnni", "neon"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"])
 def test_every_instruction_set_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if isa not in instruction_sets():
         pytest.skip(f"this processor has no {isa}")
@@ -274,4 +274,5 @@ def test_the_instruction_sets_are_those_that_the_system_names() -> None:
     avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= has
     vnni = avx512 and "avx512_vnni" in has
     names = {"scalar": True, "avx2": avx2, "avx512": avx512, "avx512vnni": vnni}
+    names["avx512bf16"] = vnni and "avx512_bf16" in has
     assert instruction_sets() == [name for name, there in names.items() if there]

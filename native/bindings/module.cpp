@@ -23,6 +23,7 @@ using ConstantBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::
 
 constexpr std::pair<const char*, WeightType> weight_types[] = {
     {"F32", WeightType::f32},   {"F16", WeightType::f16},   {"BF16", WeightType::bf16},
+    {"BF16_PAIRS", WeightType::bf16_pairs},
     {"Q8_0", WeightType::q8_0}, {"Q4_0", WeightType::q4_0}, {"Q4_1", WeightType::q4_1},
     {"Q5_0", WeightType::q5_0}, {"Q5_1", WeightType::q5_1}, {"Q4_K", WeightType::q4_k},
     {"Q5_K", WeightType::q5_k}, {"Q6_K", WeightType::q6_k}, {"IQ4_NL", WeightType::iq4_nl},
@@ -36,7 +37,7 @@ WeightType type_named(const std::string& type) {
 
 // A quantised tensor is an array of bytes [rows, bytes of a row's blocks].
 void set_tensor(Engine& engine, const std::string& name, const Tensor& array, const std::string& type,
-                const std::string& quantized) {
+                const std::string& held) {
     TensorView view{array.data(), type_named(type), static_cast<int>(array.ndim()), {1, 1}, {0, 0}};
     const size_t size = is_quantized(view.type) ? 1 : view.type == WeightType::f32 ? 4 : 2;
     if (array.itemsize() != size) throw nb::value_error("the size of the array's items does not match its type");
@@ -51,7 +52,7 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
             throw nb::value_error("blocks are rows of adjacent bytes");
         view.shape[1] = view.shape[1] / format.block_bytes * format.block;
     }
-    const WeightType as = quantized.empty() ? WeightType::f32 : type_named(quantized);
+    const WeightType as = held.empty() ? WeightType::f32 : type_named(held);
     nb::gil_scoped_release released;
     engine.set_tensor(name, view, as);
 }
@@ -87,6 +88,7 @@ int64_t import_kv(Engine& engine, const std::vector<int64_t>& adapters, const Co
 nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
     nb::dict d;
     d["isa"] = engine.kernels().name;
+    d["bf16_products"] = engine.kernels().bf16 != nullptr;
     d["threads"] = engine.threads();
     d["weight_bytes"] = engine.weight_bytes();
     return nb::typed<nb::dict, nb::str, nb::any>(d);
@@ -123,9 +125,9 @@ void bind_engine(nb::module_& m) {
                  new (self) Engine(config, threads, *kernels);
              },
              nb::arg("config"), nb::arg("threads"), nb::arg("isa"))
-        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"), nb::arg("quantized") = "",
+        .def("set_tensor", set_tensor, nb::arg("name"), nb::arg("array"), nb::arg("type"), nb::arg("held") = "",
              nb::sig("def set_tensor(self, name: str, array: numpy.typing.NDArray[typing.Any], type: str, "
-                     "quantized: str = '') -> None"))
+                     "held: str = '') -> None"))
         .def("missing_tensors", &Engine::missing_tensors)
         .def("set_threads", &Engine::set_threads, nb::arg("threads"), unlocked)
         .def("set_kv_type", [](Engine& engine, const std::string& type) { engine.set_kv_type(type_named(type)); },

@@ -107,16 +107,15 @@ void Engine::embed(const Request& request, const Segments& segments) {
 
 void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader) {
     const int64_t c = config_.n_embd;
-    const bool quantize = reader && reader->quantized();
-    const QuantizedRows quantized = quantize ? quantized_rows(rows, c) : QuantizedRows{};
+    const PreparedRows prepared = prepared_rows(reader, rows, c);
     parallel_for(rows > small_batch ? threads_ : 1, rows, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
             kernels_.norm(x + row * c, norm.weight.data(), norm.bias.data(), config_.norm_eps, config_.rms_norm,
                           out + row * c, c);
-            if (quantize) kernels_.quantized->quantize(out + row * c, c, quantized, row);
+            prepare(prepared, out + row * c, c, row);
         }
     });
-    quantized_already_ = quantize ? out : nullptr;
+    prepared_already_ = prepared.any() ? out : nullptr;
 }
 
 // out = x W^T + b, plus LoRA, for several layers that read the same x
@@ -124,7 +123,7 @@ void Engine::project(const float* x, int64_t rows, const Segments& segments, con
     const int64_t k = projections.front().linear->weight.cols();
     Activations input{x, k, rows};
     for (const auto& [linear, out] : projections)
-        if (linear->weight.quantized() && !input.quantized.values) input = quantized(input, k);
+        if (linear->weight.prepares() && !input.prepared.any()) input = prepared_for(linear->weight, input);
     std::vector<Matmul> products;
     for (const auto& [linear, out] : projections)
         products.push_back(linear->weight.times(input, linear->bias.data(), out, linear->weight.rows()));
@@ -135,33 +134,42 @@ void Engine::project(const float* x, int64_t rows, const Segments& segments, con
 // out [rows, matrix.rows()] = x W^T
 void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float* out) {
     Activations input{x, matrix.cols(), rows};
-    if (matrix.quantized()) input = quantized(input, matrix.cols());
+    if (matrix.prepares()) input = prepared_for(matrix, input);
     matmul({matrix.times(input, nullptr, out, matrix.rows())});
 }
 
-// The buffers for quantised rows of k features, which the next product reuses.
-QuantizedRows Engine::quantized_rows(int64_t rows, int64_t k) {
-    const int64_t groups = (k + quant_group - 1) / quant_group, n = rows * groups;
+// The buffers for rows of k features in the form that `reader` needs, if any. The next product reuses them.
+PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k) {
+    if (!reader || !reader->prepares()) return {};
     const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
         if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
     };
-    reserve(quantized_values_, n * quant_group);
-    reserve(quantized_scales_, n * 4);
-    reserve(quantized_sums_, n * 4);
-    reserve(quantized_low_sums_, n * 4);
-    reserve(quantized_offsets_, n * 4);
-    return {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
-            static_cast<int32_t*>(quantized_sums_.get()), static_cast<int32_t*>(quantized_low_sums_.get()),
-            quantized_offsets_.floats(), groups};
+    const int64_t groups = (k + quant_group - 1) / quant_group, n = rows * groups;
+    if (!reader->quantized()) {
+        reserve(prepared_values_, n * quant_group * 2);
+        return {{}, static_cast<uint16_t*>(prepared_values_.get()), groups * quant_group};
+    }
+    reserve(prepared_values_, n * quant_group);
+    reserve(prepared_scales_, n * 4);
+    reserve(prepared_sums_, n * 4);
+    reserve(prepared_low_sums_, n * 4);
+    reserve(prepared_offsets_, n * 4);
+    return {{static_cast<int8_t*>(prepared_values_.get()), prepared_scales_.floats(), static_cast<int32_t*>(prepared_sums_.get()),
+             static_cast<int32_t*>(prepared_low_sums_.get()), prepared_offsets_.floats(), groups}};
 }
 
-// Adds the quantised rows to an input of k features.
-Activations Engine::quantized(Activations input, int64_t k) {
-    input.quantized = quantized_rows(input.m, k);
-    if (std::exchange(quantized_already_, nullptr) == input.x) return input;
+void Engine::prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row) {
+    if (prepared.quantized.values) kernels_.quantized->quantize(x, k, prepared.quantized, row);
+    else if (prepared.bf16) kernels_.bf16->round(x, k, prepared.bf16 + row * prepared.bf16_stride);
+}
+
+// Adds the rows that `matrix` reads to an input.
+Activations Engine::prepared_for(const Matrix& matrix, Activations input) {
+    const int64_t k = matrix.cols();
+    input.prepared = prepared_rows(&matrix, input.m, k);
+    if (std::exchange(prepared_already_, nullptr) == input.x) return input;
     parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row)
-            kernels_.quantized->quantize(input.x + row * input.x_stride, k, input.quantized, row);
+        for (int64_t row = begin; row < end; ++row) prepare(input.prepared, input.x + row * input.x_stride, k, row);
     });
     return input;
 }
@@ -192,6 +200,7 @@ int64_t Engine::matmul_chunk(int64_t panels, int64_t rows) const {
 void Engine::multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker) {
     uint8_t* scratch = static_cast<uint8_t*>(scratch_.get()) + worker * worker_scratch;
     if (is_quantized(product.type)) kernels_.quantized->matmul(product, first, last, scratch);
+    else if (product.type == WeightType::bf16_pairs) kernels_.bf16->matmul(product, first, last);
     else kernels_.matmul(product, first, last, reinterpret_cast<float*>(scratch));
 }
 
@@ -233,17 +242,16 @@ void Engine::activate(int64_t rows, const Matrix* reader) {
                           : config_.activation == Activation::gelu    ? kernels_.gelu_erf
                                                                       : kernels_.silu;
     const int64_t f = config_.n_inner;
-    const bool quantize = reader && reader->quantized();
-    const QuantizedRows quantized = quantize ? quantized_rows(rows, f) : QuantizedRows{};
+    const PreparedRows prepared = prepared_rows(reader, rows, f);
     parallel_for(rows > small_batch ? threads_ : 1, rows, 4, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
             float* up = up_.floats() + row * f;
             function(config_.gated_mlp ? gate_.floats() + row * f : up, f);
             if (config_.gated_mlp) kernels_.multiply(up, gate_.floats() + row * f, f);
-            if (quantize) kernels_.quantized->quantize(up, f, quantized, row);
+            prepare(prepared, up, f, row);
         }
     });
-    quantized_already_ = quantize ? up_.floats() : nullptr;
+    prepared_already_ = prepared.any() ? up_.floats() : nullptr;
 }
 
 void Engine::add(float* x, const float* y, int64_t rows) {

@@ -34,10 +34,9 @@ class Engine {
    public:
     Engine(const Config& config, int threads, const Kernels& kernels);
 
-    // Packs one tensor under its canonical name and keeps no reference to it. With `quantized`, a matrix that is not
-    // yet in blocks becomes Q8_0 or IQ4_NL.
-    // Replacing a tensor drops all sequences.
-    void set_tensor(const std::string& name, const TensorView& tensor, WeightType quantized = WeightType::f32);
+    // Packs one tensor under its canonical name and keeps no reference to it. With `held`, a matrix that is not in
+    // blocks is held as Q8_0, IQ4_NL or, from BF16, as bf16_pairs. Replacing a tensor drops all sequences.
+    void set_tensor(const std::string& name, const TensorView& tensor, WeightType held = WeightType::f32);
     std::vector<std::string> missing_tensors() const;
     void set_threads(int threads);            // from the next call on; no result depends on it
     void set_kv_type(WeightType type);  // of the keys and values: f32 (the default), f16 or q8_0; drops all sequences
@@ -125,8 +124,9 @@ class Engine {
     void norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader = nullptr);
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
-    Activations quantized(Activations input, int64_t k);
-    QuantizedRows quantized_rows(int64_t rows, int64_t k);
+    Activations prepared_for(const Matrix& matrix, Activations input);
+    PreparedRows prepared_rows(const Matrix* reader, int64_t rows, int64_t k);
+    void prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row);
     void matmul(const std::vector<Matmul>& products);
     int64_t matmul_chunk(int64_t panels, int64_t rows) const;
     void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
@@ -207,8 +207,8 @@ class Engine {
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
     std::vector<float> cosines_, sines_;
-    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_;
-    const float* quantized_already_ = nullptr;  // the input whose rows these buffers hold, until a product takes them
+    AlignedBuffer prepared_values_, prepared_scales_, prepared_sums_, prepared_low_sums_, prepared_offsets_;
+    const float* prepared_already_ = nullptr;  // the input whose rows these buffers hold, until a product takes them
 };
 
 }  // namespace pophood

@@ -55,7 +55,7 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     if (!config.tied_output) add_slot("output.weight", &output_matrix_, nullptr, {config.vocab_size, c});
 }
 
-void Engine::set_tensor(const std::string& name, const TensorView& tensor, WeightType quantized) {
+void Engine::set_tensor(const std::string& name, const TensorView& tensor, WeightType held) {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto entry = slots_.find(name);
     if (entry == slots_.end()) throw std::invalid_argument("unknown tensor " + name);
@@ -67,7 +67,9 @@ void Engine::set_tensor(const std::string& name, const TensorView& tensor, Weigh
     if (is_quantized(tensor.type) && (!slot.matrix || tensor.shape[1] % quant_group != 0))
         throw std::invalid_argument(name + " cannot be stored in blocks of 32");
     if (!slot.matrix) slot.vector->pack(tensor);
-    else if (is_quantized(quantized) && !is_quantized(tensor.type)) slot.matrix->pack_as(quantized, tensor, threads_);
+    else if (is_quantized(held) && !is_quantized(tensor.type)) slot.matrix->pack_as(held, tensor, threads_);
+    else if (held == WeightType::bf16_pairs && tensor.type == WeightType::bf16 && kernels_.bf16)
+        slot.matrix->pack_in_pairs(tensor, threads_);
     else slot.matrix->pack(tensor, threads_);
     if (!replaced) ++filled_;
 }

@@ -111,8 +111,9 @@ void Engine::results(int64_t layer, int64_t n, const Segments& segments, float* 
         z.x += head * d;
         return matrix.times_columns(head * d, d, z, to, stride);
     };
-    const Activations input{z_.floats(), heads * d, n};
-    if (linear.weight.quantized()) quantized_results(linear.weight, quantized(input, heads * d), out);
+    Activations input{z_.floats(), heads * d, n};
+    if (linear.weight.prepares()) input = prepared_for(linear.weight, input);
+    if (linear.weight.quantized()) quantized_results(linear.weight, input, out);
     else {
         std::vector<Matmul> products;
         for (int64_t head = 0; head < heads; ++head)
@@ -138,7 +139,7 @@ void Engine::results(int64_t layer, int64_t n, const Segments& segments, float* 
 
 // A head's part of a quantised product: the groups that hold its features, with the integers of other heads set to zero.
 void Engine::quantized_results(const Matrix& matrix, const Activations& z, float* out) {
-    const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, groups = z.quantized.groups;
+    const int64_t c = config_.n_embd, d = config_.head_dim, heads = config_.n_head, groups = z.prepared.quantized.groups;
     std::vector<int8_t> values(static_cast<size_t>(z.m * groups * quant_group));
     std::vector<int32_t> sums(static_cast<size_t>(z.m * groups)), low_sums(sums);
     std::vector<float> offsets(sums.size());
@@ -154,14 +155,14 @@ void Engine::quantized_results(const Matrix& matrix, const Activations& z, float
                     const int64_t feature = group * quant_group + i;
                     const bool own = feature >= begin && feature < end;
                     sum += values[static_cast<size_t>(at * quant_group + i)] =
-                        own ? z.quantized.values[at * quant_group + i] : int8_t{0};
+                        own ? z.prepared.quantized.values[at * quant_group + i] : int8_t{0};
                 }
                 sums[static_cast<size_t>(at)] = sum;
                 low_sums[static_cast<size_t>(at)] = low_sum;
-                offsets[static_cast<size_t>(at)] = z.quantized.scales[at] * static_cast<float>(sum);
+                offsets[static_cast<size_t>(at)] = z.prepared.quantized.scales[at] * static_cast<float>(sum);
             }
         Activations part = z;
-        part.quantized = {values.data(), z.quantized.scales, sums.data(), low_sums.data(), offsets.data(), groups};
+        part.prepared.quantized = {values.data(), z.prepared.quantized.scales, sums.data(), low_sums.data(), offsets.data(), groups};
         matmul({matrix.times_columns(first * quant_group, (last - first) * quant_group, part, out + head * c, heads * c)});
     }
 }

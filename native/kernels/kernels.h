@@ -14,8 +14,8 @@
 
 namespace pophood {
 
-// From q8_0 on they are GGUF's blocks, which quant_formats describes.
-enum class WeightType : int { f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl };
+// bf16_pairs is BF16 for kernels that multiply in it. From q8_0 on they are GGUF's blocks, which quant_formats describes.
+enum class WeightType : int { f32, f16, bf16, bf16_pairs, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl };
 
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
@@ -33,6 +33,8 @@ inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 //
 // Weights lie in panels: panel p holds rows 16p..16p+15 as [k][16], so a thread reads one contiguous stream and one
 // load feeds 16 outputs without a horizontal sum. Missing rows of the last panel are zero.
+//
+// A panel of bf16_pairs is [ceil(panel_k / 2)][16][2].
 //
 // A panel of a quantised type begins with its scales: [groups][16] in f16, then as many minima if the type has them. In the K
 // types these are one per 256 inputs, and integers of 8 bits follow: scales [groups][1 or 2][16], then minima [groups][16].
@@ -55,6 +57,8 @@ struct Matmul {
     QuantizedRows quantized{};  // the activations of a quantised type, in place of x; k counts whole groups
     int64_t panel_bytes = 0;    // of a quantised type
     int64_t first_group = 0;    // of a quantised panel and of `quantized`: the first group that is multiplied
+    const uint16_t* x_bf16 = nullptr;  // [m][x_bf16_stride]: the activations of bf16_pairs, in place of x
+    int64_t x_bf16_stride = 0;
     bool accumulate = false;    // the sums go on from `out` instead of the bias; not of a quantised type
 };
 
@@ -82,6 +86,13 @@ struct AttentionTask {
 inline constexpr int64_t part_size(int64_t d_padded) { return 16 + d_padded; }
 
 struct TrainingKernels;
+
+// Products in bfloat16 with sums in f32: for each pair of inputs, ascending, two products are added to the sum as `vdpbf16ps`
+// does it. They have no scalar twin: their bits depend on the instruction, though not on threads, batches or chunks.
+struct Bf16Kernels {
+    void (*round)(const float* x, int64_t k, uint16_t* out);  // a row; `out` has room for a multiple of 16, zero after the end
+    void (*matmul)(const Matmul&, int64_t first, int64_t last);
+};
 
 struct Kernels {
     const char* name;
@@ -119,6 +130,7 @@ struct Kernels {
     void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
     const TrainingKernels* training;                         // training_kernels.h
     const QuantizedKernels* quantized;                       // quantized.h
+    const Bf16Kernels* bf16 = nullptr;                       // null where the processor cannot multiply bfloat16
 };
 
 void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: it is rare, and libm's erf has no SIMD form
@@ -128,6 +140,7 @@ extern const Kernels scalar_kernels;
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;               // its quantised products are those of avx2
 extern const QuantizedKernels avx512vnni_quantized;  // takes their place where the processor has VNNI
+extern const Bf16Kernels avx512bf16_kernels;        // beside those of VNNI, where the processor has both
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_kernels;
 #endif

@@ -142,8 +142,10 @@ inline void quantized_tile(const Groups& some, int64_t token, int64_t panel) {
         Group<P> group{{}, a.values + at * 32, a.groups * 32, a.sums + at, a.low_sums + at, a.groups};
         for (int p = 0; p < P; ++p) group.weights[p] = scales[p].weights() + g * group_stride<W>;
         if (some.prefetches && token == 0)
-            for (int p = 0; p < P; ++p) {  // panels follow one another: the same share of all their bytes for every group
-                const uint8_t* ahead = some.panels + p * some.panel_bytes + g * W::bytes + prefetch_distance;
+            for (int p = 0; p < P; ++p) {  // the same share of all bytes of a panel for every group; behind it begins the next pair
+                const int64_t place = g * W::bytes + prefetch_distance;
+                const uint8_t* ahead =
+                    some.panels + p * some.panel_bytes + place + (place < some.panel_bytes ? 0 : (P - 1) * some.panel_bytes);
                 for (int64_t line = 0; line < W::bytes; line += 64) prefetch(reinterpret_cast<const char*>(ahead + line));
             }
         add_scaled<W, T, P>(group, scales, g, a.scales + at, sum);

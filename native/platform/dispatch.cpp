@@ -18,13 +18,13 @@ namespace {
 
 #if defined(__x86_64__) || defined(_M_X64)
 
-void cpuid(unsigned leaf, unsigned r[4]) {
+void cpuid(unsigned leaf, unsigned r[4], unsigned subleaf = 0) {
 #if defined(_MSC_VER) && defined(_M_X64)
     int out[4];
-    __cpuidex(out, static_cast<int>(leaf), 0);
+    __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
     for (int i = 0; i < 4; ++i) r[i] = static_cast<unsigned>(out[i]);
 #else
-    __cpuid_count(leaf, 0, r[0], r[1], r[2], r[3]);
+    __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]);
 #endif
 }
 
@@ -67,8 +67,17 @@ std::vector<const Kernels*> usable_tables() {
         table.quantized = &avx512vnni_quantized;
         return table;
     }();
+    static const Kernels avx512bf16 = [] {
+        Kernels table = avx512vnni;
+        table.name = "avx512bf16";
+        table.bf16 = &avx512bf16_kernels;
+        return table;
+    }();
     tables.push_back(&avx512);
-    if (bit(r[2], 11)) tables.push_back(&avx512vnni);
+    if (!bit(r[2], 11)) return tables;
+    tables.push_back(&avx512vnni);
+    cpuid(7, r, 1);
+    if (bit(r[0], 5)) tables.push_back(&avx512bf16);
     return tables;
 }
 

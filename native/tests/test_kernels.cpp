@@ -2,9 +2,11 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/half.h"
 #include "kernels/kernels.h"
 #include "check.h"
 #include "tables.h"
+#include "weights/weights.h"
 
 using namespace pophood;
 using check::Random;
@@ -168,5 +170,49 @@ TEST(activations_are_close_to_their_definitions) {
         CHECK(std::abs(tanh_form - tanh_truth) < 2e-6, "gelu_tanh(%g) = %g", x, tanh_form);
         CHECK(std::abs(silu - u / (1 + std::exp(-u))) < 2e-6, "silu(%g)", x);
         CHECK(std::abs(erf_form - 0.5 * u * (1 + std::erf(u * std::sqrt(0.5)))) < 2e-6, "gelu(%g)", x);
+    }
+}
+
+TEST(bfloat16_products_are_near_the_exact_ones_and_the_same_in_any_batch) {
+    for (const Kernels* table : fast_tables()) {
+        if (!table->bf16) continue;
+        Random random(31);
+        for (int trial = 0; trial < (quick ? 20 : 300); ++trial) {
+            const auto below = [&](uint64_t n) { return static_cast<int64_t>(random.bits() % n); };
+            const int64_t m = 1 + below(40), k = trial % 5 == 0 ? 1024 + below(300) : 1 + below(80), rows = 1 + below(70);
+            const auto w = random.values(rows * k), x = random.values(m * k), bias = random.values((rows + 15) / 16 * 16);
+            std::vector<uint16_t> stored(w.size());
+            for (size_t i = 0; i < w.size(); ++i) std::memcpy(&stored[i], reinterpret_cast<const char*>(&w[i]) + 2, 2);
+            Matrix matrix;
+            matrix.pack_in_pairs({stored.data(), WeightType::bf16, 2, {rows, k}, {k * 2, 2}}, 2);
+            const int64_t stride = (k + 31) / 32 * 32;
+            std::vector<uint16_t> rounded(static_cast<size_t>(m * stride), 0xFFFF);
+            for (int64_t row = 0; row < m; ++row) table->bf16->round(x.data() + row * k, k, rounded.data() + row * stride);
+            std::vector<float> out(static_cast<size_t>(m * rows)), alone(static_cast<size_t>(rows));
+            const auto input = [&](int64_t first, int64_t n) -> Activations {
+                return {nullptr, k, n, {{}, rounded.data() + first * stride, stride}};
+            };
+            table->bf16->matmul(matrix.times(input(0, m), bias.data(), out.data(), rows), 0, matrix.n_panels());
+            for (int64_t row = 0; row < m; ++row) {
+                const Matmul one = matrix.times(input(row, 1), bias.data(), alone.data(), rows);
+                table->bf16->matmul(one, 0, 1);
+                table->bf16->matmul(one, 1, matrix.n_panels());
+                CHECK(std::memcmp(alone.data(), out.data() + row * rows, alone.size() * 4) == 0, "row %d of %d", static_cast<int>(row),
+                      static_cast<int>(m));
+                for (int64_t r = 0; r < rows; ++r) {
+                    double sum = bias[static_cast<size_t>(r)], size = std::abs(sum);
+                    for (int64_t i = 0; i < k; ++i) {
+                        const double product = static_cast<double>(to_f32(WeightType::bf16, &stored[static_cast<size_t>(r * k + i)])) *
+                                               to_f32(WeightType::bf16, &rounded[static_cast<size_t>(row * stride + i)]);
+                        sum += product;
+                        size += std::abs(product);
+                    }
+                    CHECK(std::abs(alone[static_cast<size_t>(r)] - sum) < 1e-5 * size, "%g, wanted %g", alone[static_cast<size_t>(r)], sum);
+                }
+            }
+            for (int64_t i = 0; i < k; ++i)  // half a unit in the last place of 8 bits
+                CHECK(std::abs(to_f32(WeightType::bf16, &rounded[static_cast<size_t>(i)]) - x[static_cast<size_t>(i)]) <=
+                      std::abs(x[static_cast<size_t>(i)]) / 256);
+        }
     }
 }

@@ -42,7 +42,8 @@ void Matrix::reserve(WeightType type, const TensorView& source) {
     rows_ = source.shape[0];
     cols_ = source.shape[1];
     groups_ = quantized() ? (cols_ + quant_group - 1) / quant_group : 0;
-    panel_bytes_ = quantized() ? parts_of(format_of(type), groups_).size : cols_ * panel_rows * size_of(type);
+    const int64_t inputs = type == WeightType::bf16_pairs ? (cols_ + 1) / 2 * 2 : cols_;
+    panel_bytes_ = quantized() ? parts_of(format_of(type), groups_).size : inputs * panel_rows * size_of(type);
     panels_ = AlignedBuffer();  // frees the old memory first
     panels_ = AlignedBuffer(static_cast<size_t>(n_panels() * panel_bytes_));
 }
@@ -60,6 +61,20 @@ void Matrix::pack(const TensorView& source, int threads) {
                     from[lane] = static_cast<const uint8_t*>(source.data) + (row + lane) * source.stride[0];
                 pack_blocks(type_, from, rows, groups_, panel(index));
             }
+        }
+    });
+}
+
+void Matrix::pack_in_pairs(const TensorView& source, int threads) {
+    reserve(WeightType::bf16_pairs, source);
+    parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
+        std::vector<uint16_t> rows(static_cast<size_t>(cols_ * panel_rows));
+        for (int64_t index = begin; index < end; ++index) {
+            pack_panel(source, index * panel_rows, rows.data());
+            auto* out = reinterpret_cast<uint16_t*>(panel(index));
+            for (int64_t k = 0; k < cols_; ++k)
+                for (int64_t lane = 0; lane < panel_rows; ++lane)
+                    out[(k / 2 * panel_rows + lane) * 2 + k % 2] = rows[static_cast<size_t>(k * panel_rows + lane)];
         }
     });
 }
@@ -96,7 +111,9 @@ void Matrix::row(int64_t index, float* out) const {
     const uint8_t* from = panel(index / panel_rows);
     if (!quantized()) {
         const int64_t size = size_of(type_);
-        for (int64_t k = 0; k < cols_; ++k) out[k] = to_f32(type_, from + (k * panel_rows + lane) * size);
+        const bool pairs = type_ == WeightType::bf16_pairs;
+        for (int64_t k = 0; k < cols_; ++k)
+            out[k] = to_f32(type_, from + (pairs ? (k / 2 * panel_rows + lane) * 2 + k % 2 : k * panel_rows + lane) * size);
         return;
     }
     const PanelRow w(type_, groups_, from, lane);
@@ -109,8 +126,11 @@ void Matrix::row(int64_t index, float* out) const {
 
 Matmul Matrix::times(const Activations& input, const float* bias, float* out, int64_t out_stride) const {
     const int64_t k = quantized() ? groups_ * quant_group : cols_;
-    return {type_, panels_.get(), bias, input.x, input.x_stride, out, out_stride, input.m, k, rows_, k, input.quantized,
-            panel_bytes_, 0};
+    Matmul product{type_, panels_.get(), bias, input.x, input.x_stride, out, out_stride, input.m, k, rows_, k,
+                   input.prepared.quantized, panel_bytes_, 0};
+    product.x_bf16 = input.prepared.bf16;
+    product.x_bf16_stride = input.prepared.bf16_stride;
+    return product;
 }
 
 Matmul Matrix::times_columns(int64_t first, int64_t count, const Activations& input, float* out, int64_t out_stride) const {
@@ -118,6 +138,7 @@ Matmul Matrix::times_columns(int64_t first, int64_t count, const Activations& in
     product.k = count;
     if (quantized()) product.first_group = first / quant_group;
     else product.panels = static_cast<const char*>(panels_.get()) + first * panel_rows * size_of(type_);
+    if (product.x_bf16) product.x_bf16 += first;
     return product;
 }
 

@@ -20,11 +20,19 @@ struct TensorView {
     int64_t stride[2];   // in bytes
 };
 
-// The input of a product: [m] rows of floats, and the same rows quantised where a quantised matrix will read them.
+// Rows of floats in the form that a matrix of some type reads: quantised, or rounded to bfloat16.
+struct PreparedRows {
+    QuantizedRows quantized{};
+    uint16_t* bf16 = nullptr;  // [m][bf16_stride]
+    int64_t bf16_stride = 0;
+    bool any() const { return quantized.values || bf16; }
+};
+
+// The input of a product: [m] rows of floats, and the same rows prepared where the matrix needs it.
 struct Activations {
     const float* x;
     int64_t x_stride, m;
-    QuantizedRows quantized{};
+    PreparedRows prepared{};
 };
 
 // A matrix [rows][cols], packed as Matmul in kernels.h describes. Every type is kept, F16, BF16 and blocks included.
@@ -32,14 +40,17 @@ struct Activations {
 class Matrix {
    public:
     void pack(const TensorView& source, int threads);
-    void pack_as(WeightType type, const TensorView& source, int threads);  // quantises F32, F16 or BF16 to Q8_0 or IQ4_NL
+    void pack_as(WeightType type, const TensorView& source, int threads);  // F32, F16 or BF16 to Q8_0 or IQ4_NL
+    void pack_in_pairs(const TensorView& source, int threads);  // BF16, for kernels that multiply in it
     void row(int64_t index, float* out) const;  // one row in f32: a token's embedding
     bool empty() const { return panels_.bytes() == 0; }
     size_t bytes() const { return panels_.bytes(); }
     int64_t n_panels() const { return (rows_ + panel_rows - 1) / panel_rows; }
     int64_t rows() const { return rows_; }
     int64_t cols() const { return cols_; }
+    WeightType type() const { return type_; }
     bool quantized() const { return is_quantized(type_); }
+    bool prepares() const { return quantized() || type_ == WeightType::bf16_pairs; }  // reads PreparedRows
     Matmul times(const Activations& input, const float* bias, float* out, int64_t out_stride) const;
     // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection. Of a
     // quantised matrix, `first` and `count` are whole groups.

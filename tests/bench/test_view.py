@@ -80,7 +80,7 @@ def test_the_sentences() -> None:
         "Machine: with 2 threads, memory is read at 48.5 GB/s, and 800 billion 8-bit operations/s are made.",
     ]
     assert view_of().notes == (
-        "Medians of 3 rounds, with the range. Computed at auto (blocks as stored), keys and values in f16, "
+        "Medians of 3 rounds, with the range. Computed at auto, keys and values in f16, "
         "with avx2 kernels on A Chip.",
     )
     assert all(sentence in view_of().alt for sentence in view_of().sentences())

@@ -10,7 +10,9 @@ import pytest
 from tests.native.cmake import build, compile_commands, configure, cross, run
 from tests.needs import linux, tool
 
-KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f", "avx512vnni": "-mavx512vnni"}
+KERNEL_FLAGS = {"avx2": "-mavx2", "avx512": "-mavx512f", "avx512vnni": "-mavx512vnni"} | {
+    "avx512bf16": "-mavx512bf16"
+}
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
 # Sanitizers and emulation are two to twenty times slower: only the full run tries every size there.
 EXTENTS = pytest.mark.parametrize("extent", [("--quick",), pytest.param((), marks=pytest.mark.full)])

@@ -51,11 +51,10 @@ class BenchView(View):
     @property
     def notes(self) -> tuple[str, ...]:
         record, setup = self.record, self.record.setup
-        stored = " (blocks as stored)" if setup.precision == "auto" else ""
         rounds = count(record.rounds, "round") if record.complete else f"at most {record.rounds} rounds"
         notes = [
             f"Medians of {rounds}{', with the range' if record.rounds > 1 else ''}. Computed at "
-            f"{setup.precision}{stored}, keys and values in {setup.kv}, with {setup.isa} kernels on "
+            f"{setup.precision}, keys and values in {setup.kv}, with {setup.isa} kernels on "
             f"{setup.processor}."
         ]
         notes += record.remarks

@@ -68,9 +68,12 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             announce=console.say,
             progress=waiting,
         )
-    stored = " (blocks as stored)" if model.engine.precision == "auto" else ""
-    console.say(f"{located.name} at {model.engine.precision}{stored}, {located.path}")
-    if choice.precision == "auto" and not stored and model.engine.weight_bytes > WORTH_QUANTISING:
+    console.say(f"{located.name} at {model.how_computed}, {located.path}")
+    if (
+        choice.precision == "auto"
+        and model.engine.precision == "f32"
+        and model.engine.weight_bytes > WORTH_QUANTISING
+    ):
         console.say("--precision q8 would be faster and take less memory, with slightly different numbers")
     if why := model.config.limited_by(model.engine.context):
         console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")

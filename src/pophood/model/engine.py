@@ -40,9 +40,11 @@ from pophood.model.memory import (
     COMPUTED_BLOCKS,
     KV_TYPES,
     PRECISIONS,
+    checked_context,
     computed_precision,
     computed_type,
     plan_memory,
+    rounds_inputs,
 )
 from pophood.model.sequences import Sequences
 from pophood.taps import Tap, match_taps
@@ -105,7 +107,7 @@ class Engine(Sequences):
     """A model's forward pass, with the keys and values of any number of sequences.
 
     `precision`: "auto" computes GGUF's blocks as they are stored (`memory.COMPUTED_BLOCKS`), with activations
-    quantised to 8 bits, and everything else in f32 (F16 and BF16 weights keep their stored type); "q8" and
+    quantised to 8 bits, BF16 in bfloat16 where the processor can, and everything else in f32; "q8" and
     "q4" quantise the other matrices too; "f32" decodes the blocks. `kv` is the type of keys and values:
     "auto" takes f16 where blocks are computed as stored, else f32. `threads` defaults to the machine's;
     `context` may shorten the model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput,
@@ -133,7 +135,7 @@ class Engine(Sequences):
         self.config = config
         self.precision = precision
         self.kv = kv
-        self.context = _checked_context(config, context)
+        self.context = checked_context(config, context)
         self.threads = checked_threads(threads)
         super().__init__(_native.Engine(_native_config(config, self.context), self.threads, forced_isa()))
         self.isa: str = self._native.facts["isa"]
@@ -170,7 +172,9 @@ class Engine(Sequences):
                     values, shape = values[: self.context], (self.context, *shape[1:])
                 if values.shape != shape:
                     raise BadInput(f"{name}: wanted shape {shape}, got {values.shape}")
-                self._native.set_tensor(name, values, kind, computed if computed in COMPUTED_BLOCKS else "")
+                rounds = rounds_inputs(computed, self.precision)
+                held = "BF16_PAIRS" if rounds and kind == computed else computed if rounds else ""
+                self._native.set_tensor(name, values, kind, held)
             done, read = done + size, read + size
             if mapped is not None and (read >= DROP_AFTER or done == total):
                 mapped.drop_pages()
@@ -377,15 +381,6 @@ def _native_errors() -> Iterator[None]:
         ) from None
     except _native.Stopped:
         raise Cancelled("the forward pass was cancelled") from None
-
-
-def _checked_context(config: ModelConfig, context: int | None) -> int:
-    if context is None:
-        return config.n_positions
-    if not 1 <= context <= config.n_positions:
-        since = f": longer ones are not computed, since {config.limit.why}" if config.limit else ""
-        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}{since}")
-    return context
 
 
 def _native_config(config: ModelConfig, context: int) -> _native.Config:

@@ -32,7 +32,7 @@ from pophood.generate import (
 from pophood.generate.batch import TOGETHER
 from pophood.model.bundle import Bundle, Weights, open_bundle
 from pophood.model.engine import CancelFlag, Engine, Rows
-from pophood.model.memory import computed_precision
+from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS, computed_precision
 from pophood.model.score import Score, check_k, score_ids, top_table
 from pophood.model.trace import Trace, TracePlan, plan_trace, trace
 from pophood.sampling import SamplingSettings
@@ -99,6 +99,14 @@ class LM:
             engine.use_adapters(self.adapters)
             other.adapters, other.adapter_places = self.adapters, self.adapter_places
         return other
+
+    @property
+    def how_computed(self) -> str:
+        """The precision in words: "auto (blocks as stored)", "auto (products in bfloat16)", "f32", "q8"."""
+        if self.engine.precision != "auto":
+            return self.engine.precision
+        blocks = set(self.bundle.precisions) & {*COMPUTED_BLOCKS, *WIDENED_BLOCKS}
+        return f"auto ({'blocks as stored' if blocks else 'products in bfloat16'})"
 
     @property
     def path(self) -> Path:

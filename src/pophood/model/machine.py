@@ -34,6 +34,11 @@ def forced_isa() -> str:
     return forced
 
 
+def multiplies_bf16() -> bool:
+    """Return whether matrices in BF16 are multiplied in it here, with sums in f32, under "auto"."""
+    return (forced_isa() or instruction_sets()[-1]) == "avx512bf16"
+
+
 def checked_threads(threads: int | None) -> int:
     """Return the number of threads; idle ones may spin only if each has a processor of its own."""
     available = system.default_threads()

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pophood.config import ModelConfig, tensor_shapes
+from pophood.errors import BadInput
 from pophood.formats.quant import BLOCKS
+from pophood.model.machine import multiplies_bf16
 
 CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32", "q8", "q4")
@@ -57,18 +59,24 @@ def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str
 
 
 def computed_precision(config: ModelConfig, stored_type: Callable[[str], str], precision: str) -> str:
-    """Return "f32" for "auto" where nothing is stored in blocks that are computed as such."""
+    """Return "f32" for "auto" where every matrix is computed in f32."""
     kinds = (
         computed_type(name, shape, stored_type(name), precision)
         for name, shape in tensor_shapes(config).items()
     )
-    return precision if precision != "auto" or any(kind in COMPUTED_BLOCKS for kind in kinds) else "f32"
+    rounds = precision != "auto" or any(rounds_inputs(kind, precision) for kind in kinds)
+    return precision if rounds else "f32"
 
 
-def kv_type_of(kv: str, *, blocks: bool) -> str:
-    """Return the type of keys and values: "auto" is f16 where some matrix is computed in blocks, else f32."""
+def rounds_inputs(kind: str, precision: str) -> bool:
+    """Return whether a matrix of `computed_type` rounds its inputs: to 8 bits for blocks, or to bfloat16."""
+    return kind in COMPUTED_BLOCKS or (kind == "BF16" and precision == "auto" and multiplies_bf16())
+
+
+def kv_type_of(kv: str, *, rounded: bool) -> str:
+    """Return the type of keys and values: "auto" is f16 where some matrix rounds its inputs, else f32."""
     if kv == "auto":
-        return "f16" if blocks else "f32"
+        return "f16" if rounded else "f32"
     return kv
 
 
@@ -105,15 +113,15 @@ def plan_memory(
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
-    weights, blocks = 0, False
+    weights, rounded = 0, False
     for name, shape in tensor_shapes(config).items():
         kind = computed_type(name, shape, stored_type(name), precision)
-        blocks = blocks or kind in COMPUTED_BLOCKS
+        rounded = rounded or rounds_inputs(kind, precision)
         weights += tensor_bytes(name, shape, kind)
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
-    kv_type = kv_type_of(kv, blocks=blocks)
+    kv_type = kv_type_of(kv, rounded=rounded)
     return MemoryPlan(
         weights=weights,
         activations=activations,
@@ -121,3 +129,13 @@ def plan_memory(
         kv_type=kv_type,
         context=context or config.n_positions,
     )
+
+
+def checked_context(config: ModelConfig, context: int | None) -> int:
+    """Return the positions that an engine computes, the model's or fewer; BadInput for other numbers."""
+    if context is None:
+        return config.n_positions
+    if not 1 <= context <= config.n_positions:
+        since = f": longer ones are not computed, since {config.limit.why}" if config.limit else ""
+        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}{since}")
+    return context

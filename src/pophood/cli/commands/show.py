@@ -236,12 +236,17 @@ def _shape(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _files(facts: Mapping[str, Any]) -> list[str]:
+    from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS
+
     memory = facts["memory"]
     stored = ", ".join(f"{kind} {size_text(n)}" for kind, n in facts["file_bytes"].items())
     starts = ", ".join(f"{id_} {text!r}" for id_, text in facts["start_tokens"].items())
     suggested = ", ".join(f"{name} {value:g}" for name, value in facts["suggested"].items())
     stops = [f"{stop['id']} {stop['text']!r} (named by {stop['named_by']})" for stop in facts["stop_tokens"]]
-    run = "f32" if facts["run_precision"] == "f32" else "blocks as stored"
+    blocks = {*COMPUTED_BLOCKS, *WIDENED_BLOCKS} & set(facts["file_bytes"])
+    run = (
+        "blocks as stored" if blocks else "f32" if facts["run_precision"] == "f32" else "products in bfloat16"
+    )
     if facts["widened"]:
         run += f" ({', '.join(facts['widened'])} widened to 8 bits)"
     return [
