@@ -71,13 +71,14 @@ class Engine:
         return f"{self.name} {self.precision}"
 
 
+OURS = "pophood"
 GGUF = "_peer_gguf.py"
 GROUPS = {  # of activations that share a scale; its default is 32
     f", groups of {size}": {"options": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}} for size in (64, 128)
 }
 FLASH = {"": {"flash": False}, ", flash attention": {"flash": True}}
 ENGINES = {
-    "pophood": [Engine("pophood", kind, (GGUF, "pophood")) for kind in ("int8", "int4", "bf16")],
+    "pophood": [Engine(OURS, kind, (GGUF, "pophood")) for kind in ("int8", "int4", "bf16")],
     "llama.cpp": [
         Engine("llama.cpp", kind, (GGUF, "llama.cpp"), settings=FLASH, ggml=True) for kind in ("int8", "int4")
     ],
@@ -157,10 +158,15 @@ def started(engine: Engine, key: str, model: Model, threads: int) -> dict[str, P
         if not output.exists() and not _converted(engine, engine.convert(python, path, output), output):
             return {}
         path = output
-    return {
-        f"{engine.title}{words}": PeerSide(engine, python, path, threads, settings)
-        for words, settings in engine.settings.items()
-    }
+    sides = {}
+    for words, settings in engine.settings.items():
+        try:
+            sides[f"{engine.title}{words}"] = PeerSide(engine, python, path, threads, settings)
+        except SystemExit:  # it ended, and said why
+            if engine.name == OURS:
+                raise
+            print(f"{engine.title}{words} is left out: it cannot run {model.title}")
+    return sides
 
 
 def _converted(engine: Engine, command: list[str], output: Path) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from _ik import REPACKED, ik_commit, ik_rate
 from _peer_models import MODELS, Model
-from _peer_sides import ENGINES, Engine, PeerSide, started
+from _peer_sides import ENGINES, OURS, Engine, PeerSide, started
 from _timing import Work, interleaved, judged, paired_ratio, report, summary
 
 import pophood
@@ -31,7 +31,6 @@ import pophood
 WORKS = {"prefill": (512, 0), "decode": (16, 128)}  # prompt, steps
 CHECKED = 8  # greedy tokens that are looked up
 FIRST_RANK, RANK = 5, 10  # of the first token, and of the middle one of all, among f32's: 0 is the likeliest
-OURS = "pophood"
 
 
 def rank_of_choices(lm: pophood.LM, prompt: Sequence[int], tokens: Sequence[int]) -> list[int]:
