@@ -83,7 +83,15 @@ ENGINES = {
         Engine("llama.cpp", kind, (GGUF, "llama.cpp"), settings=FLASH, ggml=True) for kind in ("int8", "int4")
     ],
     "ik": [Engine("ik_llama.cpp", kind, (), ggml=True) for kind in ("int8", "int4")],
-    "transformers": [Engine("transformers", "bf16", ("_peer_transformers.py",), "POPHOOD_PEER_TRANSFORMERS")],
+    "transformers": [
+        Engine(
+            "transformers",
+            "bf16",
+            ("_peer_transformers.py",),
+            "POPHOOD_PEER_TRANSFORMERS",
+            settings={"": {}, ", compiled": {"compiled": True}},
+        )
+    ],
     "ctranslate2": [
         Engine(
             "CTranslate2",

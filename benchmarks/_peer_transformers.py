@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+import torch._inductor.config
 import transformers
 from _peer_protocol import serve
 
@@ -18,7 +19,10 @@ class Transformers:
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.bfloat16, attn_implementation="sdpa"
         ).eval()
-        self.run = torch.compile(self.model, dynamic=True) if compiled else self.model
+        self.run = self.model
+        if compiled:  # freezing packs the weights for oneDNN
+            torch._inductor.config.freezing = True
+            self.run = torch.compile(self.model, dynamic=True)
         self.facts: dict[str, Any] = {
             "version": f"{transformers.__version__}, torch {torch.__version__}",
             "precision": "bfloat16",
