@@ -60,7 +60,7 @@ def test_the_numbers_are_near_those_of_f32(opened: Opened) -> None:
     engine = opened()
     ours, exact = rows(engine), rows(opened(precision="f32"))
     assert not np.array_equal(ours, exact)
-    assert distance(ours, exact) < (0.3 if engine.precision == "q4" else 0.1)  # there weights are rounded too
+    assert distance(ours, exact) < (0.5 if engine.precision == "q4" else 0.1)  # there weights are rounded too
 
 
 def test_a_rows_bits_depend_on_its_history_only(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "check.h"
+#include "weights/quantize.h"
 #include "weights/weights.h"
 
 using namespace pophood;
@@ -136,4 +137,35 @@ TEST(quantised_weights_are_those_of_ggml) {
     plain.pack_as(WeightType::q8_0, {values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
     plain.row(0, row.data());
     CHECK(std::isnan(row[32]) && std::isnan(row[63]) && !std::isnan(row[31]) && !std::isnan(row[64]));
+}
+
+TEST(four_bits_lose_less_than_with_the_largest_weight_as_the_scale) {
+    Random random(3);
+    double ours = 0.0, simple = 0.0;
+    for (int group = 0; group < 500; ++group) {
+        auto w = random.values(quant_group);
+        if (group % 5 == 0) w[7] *= 6.0f;
+        uint8_t block[18];
+        quantize_to_iq4_nl(w.data(), block);
+        float largest = 0.0f;  // Q4_0: its scale is the largest weight / -8
+        for (const float value : w) largest = std::fabs(value) > std::fabs(largest) ? value : largest;
+        for (int64_t i = 0; i < quant_group; ++i) {
+            const float value = w[static_cast<size_t>(i)], scale = largest / -8.0f;
+            const float other = scale * (static_cast<float>(std::min(15, static_cast<int>(value / scale + 8.5f))) - 8.0f);
+            ours += std::pow(value - weight_of_32(WeightType::iq4_nl, block, i), 2.0);
+            simple += std::pow(value - other, 2.0);
+        }
+    }
+    CHECK(ours < 0.85 * simple, "%g and %g", ours, simple);
+    for (const float special : {0.0f, 1e-38f, 1e-44f}) {  // groups too small for an f16 scale become zero
+        uint8_t block[18];
+        std::vector<float> w(quant_group, special);
+        quantize_to_iq4_nl(w.data(), block);
+        for (int64_t i = 0; i < quant_group; ++i) CHECK(std::fabs(weight_of_32(WeightType::iq4_nl, block, i)) <= special);
+    }
+    std::vector<float> w(quant_group, 1.0f);
+    w[3] = std::numeric_limits<float>::infinity();
+    uint8_t block[18];
+    quantize_to_iq4_nl(w.data(), block);
+    CHECK(std::isnan(weight_of_32(WeightType::iq4_nl, block, 0)));
 }
