@@ -20,7 +20,7 @@ from tests.tiny import tiny_config
 from tests.tiny_gguf import tiny_gguf
 
 TYPES = [kv for kv in KV_TYPES if kv != "auto"]
-IDS = [3 + 7 * i % 90 for i in range(530)]  # two ranges of 256 positions, and a part of a third
+IDS = [3 + 7 * i % 90 for i in range(530)]  # a range of 512 positions, and a part of another
 SIZES = {"n_embd": 64, "n_head": 6, "n_kv_head": 2, "head_dim": 40, "n_inner": 96, "n_positions": 640}
 
 

@@ -1,4 +1,4 @@
-// Attention over V: queries of one key/value head, range by range of 256 positions. See attend in scalar.cpp, whose bits
+// Attention over V: queries of one key/value head, range by range of 512 positions. See attend in scalar.cpp, whose bits
 // these kernels give. A file that includes it defines the sizes of its register tiles: `query_tile` queries, `score_tile`
 // pairs of a query and a block, and `value_columns` vectors of values.
 

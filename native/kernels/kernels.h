@@ -19,7 +19,7 @@ enum class WeightType : int { f32, f16, bf16, bf16_pairs, q8_0, q4_0, q4_1, q5_0
 
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
-inline constexpr int64_t kv_range = 256;   // positions whose attention has one maximum; see AttentionTask
+inline constexpr int64_t kv_range = 512;   // positions whose attention has one maximum; see AttentionTask
 inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
 inline constexpr int64_t max_queries = 8;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
@@ -64,7 +64,7 @@ struct Matmul {
 
 // Attention of several queries to one key/value head; each query has its own number of visible positions.
 //
-// Positions are taken in ranges of 256 at absolute places. A range has a part of its own for each query: the largest score
+// Positions are taken in ranges of 512 at absolute places. A range has a part of its own for each query: the largest score
 // m, the total of exp(score - m), and the sum of exp(score - m) * v. Parts add up in ascending order. So a range may be
 // computed anywhere, and no bit depends on it.
 //
