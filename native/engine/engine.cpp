@@ -193,6 +193,7 @@ void Engine::matmul(const std::vector<Matmul>& products) {
 
 // Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do.
 int64_t Engine::matmul_chunk(int64_t panels, int64_t rows) const {
+    if (rows > 4 * small_batch) return 2;  // takes long enough, and the threads end together
     const int64_t chunk = std::max<int64_t>(1, panels / (threads_ * 6));
     return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
 }
