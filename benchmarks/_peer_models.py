@@ -41,6 +41,7 @@ class Model:
     kinds: dict[str, str]  # "int8" -> "Q8_0"
     prompt: tuple[int, ...]
     bar: Pair | None
+    learned: bool = False
 
     def gguf(self, precision: str) -> Path:
         """The file of a precision; pophood and those built on ggml read it."""
@@ -56,6 +57,7 @@ MODELS = {
         {"int8": "Q8_0", "int4": "Q4_1", "bf16": "BF16"},
         SPAIN,
         (1.2, 2.0),
+        learned=True,
     ),
     "qwen": Model(
         "Qwen2.5-0.5B's shape",
