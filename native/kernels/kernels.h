@@ -138,15 +138,18 @@ void gelu_erf(float* x, int64_t n);  // in scalar.cpp, shared by all tables: it 
 extern const Kernels scalar_kernels;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels avx2_kernels;
+extern const QuantizedKernels avxvnni_quantized;     // takes the place of avx2's where the processor has AVX-VNNI
 extern const Kernels avx512_kernels;               // its quantised products are those of avx2
 extern const QuantizedKernels avx512vnni_quantized;  // takes their place where the processor has VNNI
 extern const Bf16Kernels avx512bf16_kernels;        // beside those of VNNI, where the processor has both
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_kernels;
+extern const QuantizedKernels dotprod_quantized;     // take the place of neon's where the processor has them, the last first
+extern const QuantizedKernels i8mm_quantized;
 #endif
 
-// Returns the best table that this CPU and its operating system can run, or the one that `forced` names ("scalar",
-// "avx2", "avx512", "neon"); null if `forced` is unknown or cannot run here.
+// Returns the best table that this CPU and its operating system can run, or the one that `forced` names ("scalar", "avx2",
+// "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"); null if `forced` is unknown or cannot run here.
 const Kernels* choose_kernels(const char* forced);
 
 // Returns the names of the tables that can run here, separated by spaces, the fastest last.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "platform/os.h"
 
 #if defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
@@ -15,6 +16,13 @@
 
 namespace pophood {
 namespace {
+
+// A table with other quantised products, and a name of its own.
+[[maybe_unused]] Kernels with_quantized(Kernels table, const char* name, const QuantizedKernels& quantized) {
+    table.name = name;
+    table.quantized = &quantized;
+    return table;
+}
 
 #if defined(__x86_64__) || defined(_M_X64)
 
@@ -54,19 +62,14 @@ std::vector<const Kernels*> usable_tables() {
     const bool avx2 = bit(r[1], 5);
     if (!(avx && avx2 && fma && f16c && ymm)) return tables;
     tables.push_back(&avx2_kernels);
+    static const Kernels avxvnni = with_quantized(avx2_kernels, "avxvnni", avxvnni_quantized);
+    unsigned more[4] = {};
+    if (r[0] >= 1) cpuid(7, more, 1);
+    if (bit(more[0], 4)) tables.push_back(&avxvnni);
     if (!(bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 30) && bit(r[1], 31) && zmm)) return tables;
     // Quantised products: those of avx2 without VNNI (Skylake-X), 512-bit ones with it.
-    static const Kernels avx512 = [] {
-        Kernels table = avx512_kernels;
-        table.quantized = avx2_kernels.quantized;
-        return table;
-    }();
-    static const Kernels avx512vnni = [] {
-        Kernels table = avx512_kernels;
-        table.name = "avx512vnni";
-        table.quantized = &avx512vnni_quantized;
-        return table;
-    }();
+    static const Kernels avx512 = with_quantized(avx512_kernels, "avx512", *avx2_kernels.quantized);
+    static const Kernels avx512vnni = with_quantized(avx512_kernels, "avx512vnni", avx512vnni_quantized);
     static const Kernels avx512bf16 = [] {
         Kernels table = avx512vnni;
         table.name = "avx512bf16";
@@ -83,7 +86,15 @@ std::vector<const Kernels*> usable_tables() {
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
 
-std::vector<const Kernels*> usable_tables() { return {&scalar_kernels, &neon_kernels}; }
+std::vector<const Kernels*> usable_tables() {
+    static const Kernels dotprod = with_quantized(neon_kernels, "dotprod", dotprod_quantized);
+    static const Kernels i8mm = with_quantized(neon_kernels, "i8mm", i8mm_quantized);
+    std::vector<const Kernels*> tables = {&scalar_kernels, &neon_kernels};
+    const ArmFeatures features = arm_features();
+    if (features.dotprod) tables.push_back(&dotprod);
+    if (features.dotprod && features.i8mm) tables.push_back(&i8mm);
+    return tables;
+}
 
 #else
 

@@ -19,6 +19,10 @@
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace pophood {
@@ -154,6 +158,37 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
 AlignedBuffer::~AlignedBuffer() {
     if (memory_) free_pages(memory_, bytes_);
 }
+
+#if defined(__APPLE__) && defined(__aarch64__)
+
+ArmFeatures arm_features() {
+    const auto has = [](const char* name) {
+        int value = 0;
+        size_t size = sizeof value;
+        return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+    };
+    return {has("hw.optional.arm.FEAT_DotProd"), has("hw.optional.arm.FEAT_I8MM")};
+}
+
+#elif defined(__linux__) && defined(__aarch64__)
+
+ArmFeatures arm_features() {
+    constexpr unsigned long dot_products = 1ul << 20, matrix_products = 1ul << 13;  // HWCAP_ASIMDDP, HWCAP2_I8MM
+    return {(getauxval(AT_HWCAP) & dot_products) != 0, (getauxval(AT_HWCAP2) & matrix_products) != 0};
+}
+
+#elif defined(_WIN32) && defined(_M_ARM64)
+
+ArmFeatures arm_features() {
+    constexpr DWORD dot_products = 43, matrix_products = 66;  // PF_ARM_V82_..._INSTRUCTIONS_AVAILABLE of newer headers
+    return {IsProcessorFeaturePresent(dot_products) != 0, IsProcessorFeaturePresent(matrix_products) != 0};
+}
+
+#else
+
+ArmFeatures arm_features() { return {}; }
+
+#endif
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(_M_X64)

@@ -1,5 +1,5 @@
 // Everything in native/ that differs between operating systems (small: a contract): large zeroed memory, pauses,
-// sleeping until a number changes, fork.
+// sleeping until a number changes, fork, features of Arm processors.
 #pragma once
 
 #include <atomic>
@@ -38,5 +38,12 @@ void wake_all(std::atomic<uint32_t>& value);
 
 // Calls `function` in every child process right after fork(). Does nothing on Windows.
 void on_fork_in_child(void (*function)());
+
+// Instructions that only some Arm processors have, as the operating system reports them: dot products of bytes (FEAT_DotProd)
+// and their matrix products (FEAT_I8MM). None on other processors.
+struct ArmFeatures {
+    bool dotprod = false, i8mm = false;
+};
+ArmFeatures arm_features();
 
 }  // namespace pophood
