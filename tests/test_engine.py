@@ -120,7 +120,9 @@ def test_the_plan_is_what_is_taken(engine: Engine) -> None:
     assert fresh.cache_bytes == 64 * plan.cache_per_position
 
 
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"])
+@pytest.mark.parametrize(
+    "isa", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "dotprod", "i8mm"]
+)
 def test_every_instruction_set_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if isa not in instruction_sets():
         pytest.skip(f"this processor has no {isa}")
@@ -273,6 +275,7 @@ def test_the_instruction_sets_are_those_that_the_system_names() -> None:
     avx2 = {"avx", "avx2", "fma", "f16c"} <= has
     avx512 = avx2 and {"avx512f", "avx512dq", "avx512bw", "avx512vl"} <= has
     vnni = avx512 and "avx512_vnni" in has
-    names = {"scalar": True, "avx2": avx2, "avx512": avx512, "avx512vnni": vnni}
+    avxvnni = avx2 and "avx_vnni" in has
+    names = {"scalar": True, "avx2": avx2, "avxvnni": avxvnni, "avx512": avx512, "avx512vnni": vnni}
     names["avx512bf16"] = vnni and "avx512_bf16" in has
     assert instruction_sets() == [name for name, there in names.items() if there]

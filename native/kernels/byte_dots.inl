@@ -1,12 +1,12 @@
 // The integer sums of quantized.inl for instruction sets that add fours of products of bytes: written once over B, a line of 64
 // bytes (four inputs of sixteen rows; kernels.h draws the planes). A file that includes it, after quantized.inl, defines
-//   B, load_line(const uint8_t*), low_nibbles(B), high_nibbles(B), and steps_of(B): iq4_steps at these nibbles
+//   B, load_line(const uint8_t*), store_line(uint8_t*, B), low_nibbles(B), high_nibbles(B), and steps_of(B): iq4_steps at these nibbles
 //   with_bits<up, mask>(B nibbles, B plane): nibbles | (each byte of the plane moved `up` bits to the left, or right if `up` is
 //     negative, & mask)
 //   add_products<step>(I sum, B weights, const int8_t* x): adds the products of each row's four weights and x[4 * step]..
 //   all_lanes<factor>(int32_t): factor times a number in every lane; the factor is 0 or a negative power of two
 //   signed_bytes: whether add_products takes signed weights; then steps_of returns iq4_steps - 128, and
-//   load_weights(const uint8_t*): a line of weights of 8 bits, less 128 if signed_bytes.
+//   less_128(B): unsigned bytes less 128, as signed ones.
 
 // What `weights_of` returns for the weight 0.
 template <class W>
@@ -14,9 +14,11 @@ constexpr int zero_of = signed_bytes && W::format.zero == 128 ? 0 : W::format.ze
 
 // The weights of inputs 4 * step.. of 16 rows.
 template <class W, int step>
-inline B weights_of(const uint8_t* group) {
+POPHOOD_INLINE B weights_of(const uint8_t* group) {
     if constexpr (W::format.bits == 8) {
-        return load_weights(group + 64 * step);
+        const B line = load_line(group + 64 * step);
+        if constexpr (zero_of<W> != W::format.zero) return less_128(line);
+        else return line;
     } else {
         const B line = load_line(group + 64 * (step % 4));
         B nibbles;
@@ -30,9 +32,16 @@ inline B weights_of(const uint8_t* group) {
     }
 }
 
+template <class W, int step>
+POPHOOD_INLINE void expand(const uint8_t* group, uint8_t* to) {
+    static_assert(!signed_bytes || W::format.zero < 128, "expanded weights are unsigned");
+    store_line(to + 64 * step, weights_of<W, step>(group));
+    if constexpr (step < 7) expand<W, step + 1>(group, to);
+}
+
 // Steps are taken in the order 0, 4, 1, 5, ..., so that one load serves both nibbles, or in half a group in ascending order.
 template <class W, int T, int P, int first, int index = 0>
-inline void add_steps(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void add_steps(const Group<P>& group, I (&dot)[T][P]) {
     constexpr int step = W::steps == 8 && W::format.bits == 4 ? index % 2 * 4 + index / 2 : first + index;
     for (int p = 0; p < P; ++p) {
         const B w = weights_of<W, step>(group.weights[p]);
@@ -42,7 +51,7 @@ inline void add_steps(const Group<P>& group, I (&dot)[T][P]) {
 }
 
 template <class W, int T, int P, int first>
-inline void all_dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void all_dots(const Group<P>& group, I (&dot)[T][P]) {
     for (int t = 0; t < T; ++t) {  // stored are weight + zero, so the sum starts at -zero times the sum of x
         const I start = all_lanes<-zero_of<W>>(zero_of<W> ? group.sum(t, first, W::steps) : 0);
         for (int p = 0; p < P; ++p) dot[t][p] = start;

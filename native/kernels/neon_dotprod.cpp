@@ -13,10 +13,13 @@ constexpr bool signed_bytes = true;
 
 #include "neon_lanes.inl"
 #include "lanes.inl"
+
+template <class W>
+constexpr bool expands = W::format.high_bits != 0 || W::format.nested;
+
 #include "quantized.inl"
 #include "neon_lines.inl"
 
-inline B load_weights(const uint8_t* p) { EACH_B(veorq_u8(vld1q_u8(p + 16 * i), vdupq_n_u8(0x80))); }
 inline B steps_of(B nibbles) {
     const uint8x16_t steps = veorq_u8(vld1q_u8(iq4_steps), vdupq_n_u8(0x80));
     EACH_B(vqtbl1q_u8(steps, nibbles.q[i]));
@@ -31,7 +34,7 @@ inline I add_products(I sum, B weights, const int8_t* x) {
 #include "byte_dots.inl"
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     all_dots<W, T, P, first>(group, dot);
 }
 

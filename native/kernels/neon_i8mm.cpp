@@ -13,10 +13,13 @@ constexpr bool signed_bytes = false;
 
 #include "neon_lanes.inl"
 #include "lanes.inl"
+
+template <class W>
+constexpr bool expands = W::format.high_bits != 0 || W::format.nested || W::format.steps;
+
 #include "quantized.inl"
 #include "neon_lines.inl"
 
-inline B load_weights(const uint8_t* p) { return load_line(p); }
 inline B steps_of(B nibbles) { EACH_B(vqtbl1q_u8(vld1q_u8(iq4_steps), nibbles.q[i])); }
 template <int step>
 inline I add_products(I sum, B weights, const int8_t* x) {
@@ -33,7 +36,7 @@ struct Pair {
 
 // Steps are taken in pairs, eight inputs of each row.
 template <class W, int T, int P, int first, int index = 0>
-inline void add_pairs(const Group<P>& group, const uint8_t* panel, Pair (&sum)[(T + 1) / 2]) {
+POPHOOD_INLINE void add_pairs(const Group<P>& group, const uint8_t* panel, Pair (&sum)[(T + 1) / 2]) {
     constexpr int step = W::steps == 8 && W::format.bits == 4 ? index % 2 * 4 + index / 2 * 2 : first + 2 * index;
     const B even = weights_of<W, step>(panel), odd = weights_of<W, step + 1>(panel);
     int8x16_t x[(T + 1) / 2];
@@ -53,7 +56,7 @@ inline void add_pairs(const Group<P>& group, const uint8_t* panel, Pair (&sum)[(
 }
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     if constexpr (T == 1) return all_dots<W, T, P, first>(group, dot);
     for (int p = 0; p < P; ++p) {
         Pair sum[(T + 1) / 2];

@@ -10,6 +10,10 @@ struct B {
     return r
 
 inline B load_line(const uint8_t* p) { EACH_B(vld1q_u8(p + 16 * i)); }
+inline void store_line(uint8_t* p, B a) {
+    for (int i = 0; i < 4; ++i) vst1q_u8(p + 16 * i, a.q[i]);
+}
+inline B less_128(B a) { EACH_B(veorq_u8(a.q[i], vdupq_n_u8(0x80))); }
 inline B low_nibbles(B a) { EACH_B(vandq_u8(a.q[i], vdupq_n_u8(15))); }
 inline B high_nibbles(B a) { EACH_B(vshrq_n_u8(a.q[i], 4)); }
 

@@ -5,6 +5,10 @@ constexpr int64_t quantized_tokens = 6, quantized_panels = 1;  // 12 integer sum
 
 #include "avx2_lanes.inl"
 #include "lanes.inl"
+
+template <class W>
+constexpr bool expands = W::format.high_bits != 0 || W::format.nested || W::format.steps;
+
 #include "quantized.inl"
 
 constexpr bool signed_bytes = false;
@@ -14,7 +18,14 @@ struct B {
 };
 
 inline B load_line(const uint8_t* p) { return {load_bytes(p), load_bytes(p + 32)}; }
-inline B load_weights(const uint8_t* p) { return load_line(p); }
+inline void store_line(uint8_t* p, B a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.high);
+}
+inline B less_128(B a) {
+    const __m256i highest = _mm256_set1_epi8(-128);
+    return {_mm256_xor_si256(a.low, highest), _mm256_xor_si256(a.high, highest)};
+}
 inline B low_nibbles(B a) {
     const __m256i mask = _mm256_set1_epi8(15);
     return {_mm256_and_si256(a.low, mask), _mm256_and_si256(a.high, mask)};
@@ -50,6 +61,6 @@ inline I all_lanes(int32_t a) {
 #include "byte_dots.inl"
 
 template <class W, int T, int P, int first>
-inline void dots(const Group<P>& group, I (&dot)[T][P]) {
+POPHOOD_INLINE void dots(const Group<P>& group, I (&dot)[T][P]) {
     all_dots<W, T, P, first>(group, dot);
 }
