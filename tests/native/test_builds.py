@@ -63,7 +63,7 @@ def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:
         assert (own in machine) if own else not machine, f"{name}: {machine}"
 
 
-@pytest.mark.parametrize("kernel", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni"])
+@pytest.mark.parametrize("kernel", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"])
 def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
     """The linker could keep a weak symbol that was compiled for a newer processor."""
     linux()

@@ -57,7 +57,7 @@ def kernels(output: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("kernel", ["avx2", "avxvnni", "avx512", "avx512vnni"])
+@pytest.mark.parametrize("kernel", ["avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"])
 def test_no_kernel_expects_an_aligned_stack(kernel: str) -> None:
     """GCC for Windows aligns the stack to 16 bytes and spills registers of 32 and 64 (GCC bug 54412)."""
     folder = windows_build() / "CMakeFiles/pophood_core.dir/native/kernels"
