@@ -38,7 +38,7 @@ Commands that print data take `--json`.
 | `POPHOOD_MODELS` | more folders with models, never written to; separated as in `PATH` |
 | `POPHOOD_OFFLINE` | `1` forbids every connection, as `--offline` does |
 | `POPHOOD_THREADS` | threads to compute with |
-| `POPHOOD_ISA` | force an instruction set: scalar, avx2, avxvnni, avx512, avx512vnni, avx512bf16, neon, dotprod, i8mm |
+| `POPHOOD_ISA` | force an instruction set; `pophood doctor` lists those of this machine |
 | `HF_ENDPOINT` | another model hub than huggingface.co |
 | `HF_TOKEN` | your login for the hub (default: the one saved by `hf auth login`, for huggingface.co only) |
 | `HTTPS_PROXY`, `NO_PROXY` | a proxy for downloads, and the hosts that need none |
