@@ -1,5 +1,5 @@
-// NEON with dot products (FEAT_DotProd): `sdot` adds fours of products of signed bytes to four sums. Only the quantised products;
-// everything else is in neon.cpp.
+// NEON with dot products (small: one instruction), FEAT_DotProd: `sdot` adds fours of products of signed bytes to four sums. Only
+// the quantised products; everything else is in neon.cpp.
 #include <arm_neon.h>
 #include <string.h>  // memcpy, without the inline functions of <cstring>
 
