@@ -31,9 +31,7 @@ import pophood
 WORKS = {"prefill": (512, 0), "decode": (16, 128)}  # prompt, steps
 CHECKED = 8  # greedy tokens that are looked up
 FIRST_RANK, RANK = 5, 10  # of the first token, and of the middle one of all, among f32's: 0 is the likeliest
-RANDOM_SHARE = (
-    0.01  # of the vocabulary, for the middle one, where weights are random: 4 bits change much there
-)
+RANDOM_SHARE = 0.1  # of the vocabulary, for the middle one, with random weights: 4 bits change much there
 
 
 def rank_of_choices(lm: pophood.LM, prompt: Sequence[int], tokens: Sequence[int]) -> list[int]:
