@@ -139,7 +139,7 @@ def test_one_file_and_one_folder_are_one_model(lm: pophood.LM, tmp_path: Path) -
         ),
         (lambda lm: lm.weights["wte.wieght"], BadInput, "no tensor is called 'wte.wieght'.*wte.weight"),
         (lambda lm: pophood.load(lm.path / "missing"), NotFound, "there is no such file or folder"),
-        (lambda lm: pophood.load(lm.path, precision="q4"), Unsupported, "precision 'q4' is not available"),
+        (lambda lm: pophood.load(lm.path, precision="q3"), Unsupported, "precision 'q3' is not available"),
     ],
 )
 def test_one_clear_line_for_each_mistake(
