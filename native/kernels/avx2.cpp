@@ -9,7 +9,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 6;  // 12 sums, 2 of weights, 1 broadcast: 15 of 16 registers
-constexpr int64_t quantized_tokens = 6, quantized_panels = 1;
+constexpr int64_t quantized_tokens = tile_size<6>, quantized_panels = 1;
 constexpr int query_tile = 2, score_tile = 2, value_columns = 2;
 
 #include "avx2_lanes.inl"

@@ -11,7 +11,7 @@ namespace {
 #include "avx512_lanes.inl"
 #include "lanes.inl"
 
-constexpr int64_t tokens_in_tile = 12, panels_in_tile = 2;  // 24 sums, 2 of weights, 1 of activations
+constexpr int64_t tokens_in_tile = tile_size<12>, panels_in_tile = 2;  // 24 sums, 2 of weights, 1 of activations
 constexpr int64_t pairs_in_pass = 512;                      // weights and activations of a pass stay in the L2 cache
 
 #if defined(_MSC_VER) && !defined(__clang__)

@@ -8,7 +8,7 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t quantized_tokens = 6, quantized_panels = 2;  // 12 integer and 12 float sums, 2 of weights, 2 of scales
+constexpr int64_t quantized_tokens = tile_size<6>, quantized_panels = 2;  // 12 integer and 12 float sums, 2 of weights, 2 of scales
 
 #include "avx512_lanes.inl"
 #include "lanes.inl"

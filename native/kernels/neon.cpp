@@ -9,7 +9,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t tile_tokens = 6;  // 24 sums, 4 of weights, 1 broadcast: 29 of 32 registers
-constexpr int64_t quantized_tokens = 4, quantized_panels = 1;
+constexpr int64_t quantized_tokens = tile_size<4>, quantized_panels = 1;
 constexpr int query_tile = 2, score_tile = 2, value_columns = 2;
 
 #include "neon_lanes.inl"

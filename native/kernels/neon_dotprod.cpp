@@ -8,7 +8,7 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t quantized_tokens = 4, quantized_panels = 1;  // 16 integer sums, 4 of weights, 8 of inputs: 28 of 32 registers
+constexpr int64_t quantized_tokens = tile_size<4>, quantized_panels = 1;  // 16 integer sums, 4 of weights, 8 of inputs: 28 of 32 registers
 constexpr bool signed_bytes = true;
 
 #include "neon_lanes.inl"

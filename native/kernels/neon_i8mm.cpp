@@ -8,7 +8,7 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t quantized_tokens = 6, quantized_panels = 1;  // 24 integer sums, 3 of inputs, 2 of weights
+constexpr int64_t quantized_tokens = tile_size<6>, quantized_panels = 1;  // 24 integer sums, 3 of inputs, 2 of weights
 constexpr bool signed_bytes = false;
 
 #include "neon_lanes.inl"

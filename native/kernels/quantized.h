@@ -56,6 +56,15 @@ struct QuantizedRows {
     int64_t groups;
 };
 
+// Rows of activations in a register tile. Every size up to it is compiled by itself, so builds with sanitizers, which instrument
+// every instruction, take small tiles.
+template <int64_t rows>
+#if defined(POPHOOD_SMALL_TILES)
+inline constexpr int64_t tile_size = rows < 2 ? rows : 2;
+#else
+inline constexpr int64_t tile_size = rows;
+#endif
+
 inline constexpr int64_t expanded_groups = 64;  // of a panel that are expanded to bytes at a time, for many tokens
 inline constexpr int64_t quantized_scratch = 2 * expanded_groups * (512 + 2 * 64);
 

@@ -100,6 +100,12 @@ constexpr int64_t group_stride = W::format.group_bytes;
 template <class W>
 constexpr int64_t group_stride<Expanded<W>> = Expanded<W>::bytes;
 
+// The smallest tile. Expanded weights meet more than four tiles of tokens, which are of equal size as far as possible.
+template <class W>
+constexpr int64_t least_tokens = 1;
+template <class W>
+constexpr int64_t least_tokens<Expanded<W>> = quantized_tokens * 4 / 5;
+
 constexpr int64_t prefetch_distance = 8192;  // bytes; 4096 is slower, 16384 not faster
 
 // Products of some groups: those from `first` on of panels whose weights begin at `panels`, with those from `x_first` on of the
@@ -162,7 +168,7 @@ inline void quantized_tile(const Groups& some, int64_t token, int64_t panel) {
 template <class W, int T, int P>
 inline void quantized_tile_of(int64_t tokens, const Groups& some, int64_t token, int64_t panel) {
     if (tokens == T) return quantized_tile<W, T, P>(some, token, panel);
-    if constexpr (T > 1) quantized_tile_of<W, T - 1, P>(tokens, some, token, panel);
+    if constexpr (T > least_tokens<W>) quantized_tile_of<W, T - 1, P>(tokens, some, token, panel);
 }
 
 // Tiles of equal size, as far as possible: eight tokens are four and four.

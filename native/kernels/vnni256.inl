@@ -1,7 +1,7 @@
 // The quantised products with `vpdpbusd` on registers of 256 bits. A file that includes it, inside an anonymous namespace, defines
 // add_fours(__m256i sum, __m256i unsigned_bytes, __m256i signed_bytes), the intrinsic of its encoding.
 
-constexpr int64_t quantized_tokens = 6, quantized_panels = 1;  // 12 integer sums, 2 of weights, 1 of inputs: 15 of 16 registers
+constexpr int64_t quantized_tokens = tile_size<6>, quantized_panels = 1;  // 12 integer sums, 2 of weights, 1 of inputs: 15 of 16 registers
 
 #include "avx2_lanes.inl"
 #include "lanes.inl"

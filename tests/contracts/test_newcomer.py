@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 MOST_LINES = 20  # that one reads to find the place
 PLACES = {  # pattern of grep -E, the place that answers
     "attention in training": ("class Attention.*", "src/pophood/train/model/attention.py"),
-    "attention in the engine": ("void (Engine::)?attend", "native/engine/engine.cpp"),
+    "attention in the engine": ("void (Engine::)?attend", "native/engine/attention.cpp"),
     "RoPE in training": ("def .*rope.*|class .*rope.*", "src/pophood/train/model/ops.py"),
     "RoPE in the engine": ("void rope", "native/kernels/simd.inl"),
     "the int8 layer": ("class Int8Linear", "src/pophood/train/model/int8_linear.py"),
