@@ -56,8 +56,8 @@ struct QuantizedRows {
     int64_t groups;
 };
 
-// Rows of activations in a register tile. Every size up to it is compiled by itself, so builds with sanitizers, which instrument
-// every instruction, take small tiles.
+// Rows of activations in a register tile. Every size up to it is compiled by itself, so builds that only run tests
+// (sanitizers, which instrument every instruction, and cross compilers) take small tiles.
 template <int64_t rows>
 #if defined(POPHOOD_SMALL_TILES)
 inline constexpr int64_t tile_size = rows < 2 ? rows : 2;
