@@ -23,16 +23,18 @@ IDS = [3 + 7 * i % 400 for i in range(75)]  # two blocks of keys and values, and
 Opened = Callable[..., Engine]
 
 
-@pytest.fixture(scope="module", params=["gpt2", "llama", "qwen3"])
-def family(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+ALL = (*COMPUTED_BLOCKS, *WIDENED_BLOCKS, "F32 as q8", "F32 as q4")
+FILES = [("llama", kind) for kind in ALL] + [
+    (family, kind) for family in ("gpt2", "qwen3") for kind in ("Q8_0", "Q4_1", "Q6_K", "F32 as q8")
+]
 
 
-@pytest.fixture(scope="module", params=[*COMPUTED_BLOCKS, *WIDENED_BLOCKS, "F32 as q8", "F32 as q4"])
-def opened(family: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+@pytest.fixture(scope="module", params=FILES, ids=lambda file: " ".join(file))
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
     """A function that loads one file into a new engine; the file stores one type of blocks, or F32."""
-    _, _, precision = request.param.partition(" as ")
-    kind = None if precision else request.param
+    family, stored = request.param
+    _, _, precision = stored.partition(" as ")
+    kind = None if precision else stored
     path = tiny_gguf(tmp_path_factory.mktemp("q") / "model.gguf", family, quantised=kind)
 
     def load(**options: object) -> Engine:

@@ -82,7 +82,7 @@ def engine_of(path: Path, threads: int | None = None) -> Engine:
 
 def loaded(config: ModelConfig, weights: StoredWeights, threads: int | None = None) -> Engine:
     """An engine with these weights."""
-    engine = Engine(config, threads=threads)
+    engine = Engine(config, "f32", threads)
     engine.load(weights)
     return engine
 
