@@ -109,7 +109,7 @@ class Engine(Sequences):
     `precision`: "auto" computes GGUF's blocks as they are stored (`memory.COMPUTED_BLOCKS`), with activations
     quantised to 8 bits, BF16 in bfloat16 where the processor can, and everything else in f32; "q8" and
     "q4" quantise the other matrices too; "f32" decodes the blocks. `kv` is the type of keys and values:
-    "auto" takes f16 where blocks are computed as stored, else f32. `threads` defaults to the machine's;
+    "auto" takes f16 where some matrix rounds its inputs, else f32. `threads` defaults to the machine's;
     `context` may shorten the model's window. `POPHOOD_ISA` forces an instruction set. Raises BadInput,
     Unsupported; `load` raises OutOfMemory.
 
