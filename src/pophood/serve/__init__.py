@@ -1,0 +1,1 @@
+"""The local server: HTTP and security around the scheduler, which only messages reach."""

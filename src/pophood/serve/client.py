@@ -1,0 +1,151 @@
+"""The asyncio side of the worker: it submits requests and hands each one's events to whoever waits for them.
+
+    reply = client.submit(ids, settings)
+    async with reply:                    # leaving the block cancels what is not done
+        async for event in reply: ...    # the last event is Ended or Failed
+
+Everything here runs in the thread of the event loop. The worker calls `loop.call_soon_threadsafe(receive,
+events)` once per step, however many requests and tokens that step had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from pophood.generate import GenerateSettings
+from pophood.serve.messages import (
+    AdapterPair,
+    Answered,
+    Cancel,
+    Ended,
+    Event,
+    Failed,
+    Gauges,
+    Message,
+    Submit,
+)
+
+
+class Reply(AsyncIterator[Answered]):
+    """The events of one request, in order. The iteration ends after Ended or Failed, or when it is closed.
+
+    For one reader at a time.
+    """
+
+    def __init__(self, number: int, leave: Callable[[Reply], None]) -> None:
+        self.id = number
+        self.ended = False  # True once Ended or Failed has arrived; it may not have been read yet
+        self._leave = leave
+        self._events: deque[Answered] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def ready(self) -> bool:
+        """True if the next event is here already, so that it can be written together with the last one."""
+        return bool(self._events)
+
+    async def __anext__(self) -> Answered:
+        while not self._events:
+            if self._closed or self.ended:
+                raise StopAsyncIteration
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._events.popleft()
+
+    def push(self, event: Answered) -> None:
+        """Take the next event; what comes after `close` is dropped."""
+        if self._closed:
+            return
+        self._events.append(event)
+        self.ended = isinstance(event, Ended | Failed)
+        self._wake()
+
+    def close(self) -> None:
+        """Drain: a request that is not done is cancelled, and a reader that waits gets no more events."""
+        if not self._closed:
+            self._closed = True
+            self._events.clear()
+            self._leave(self)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EngineClient:
+    """Submits requests to a worker through `post`, which any thread may call, and sorts what comes back.
+
+    `gauges` is the state of the worker that was reported last. `fault` is None, or why the worker ended.
+    """
+
+    def __init__(self, post: Callable[[Message], object]) -> None:
+        self._post = post
+        self._numbers = count(1)
+        self._open: dict[int, Reply] = {}
+        self.gauges = Gauges()
+        self.fault: str | None = None
+
+    def submit(
+        self,
+        prompt: Sequence[int],
+        settings: GenerateSettings,
+        *,
+        client: Hashable = None,
+        adapters: Sequence[AdapterPair] = (),
+        scores: int | None = None,
+        generates: bool = True,
+    ) -> Reply:
+        """Send a request and return its reply, whose events arrive later. Arguments are those of `Submit`.
+
+        It raises nothing: a prompt that is too long, or a queue that is full, is an event `Failed`.
+        """
+        reply = Reply(next(self._numbers), self._close)
+        if self.fault is not None:
+            reply.push(Failed(reply.id, "dead", self.fault))
+            return reply
+        self._open[reply.id] = reply
+        self._post(Submit(reply.id, client, tuple(prompt), settings, tuple(adapters), scores, generates))
+        return reply
+
+    def receive(self, events: Sequence[Event]) -> None:
+        """Take the events of one step, in the thread of the event loop."""
+        for event in events:
+            if isinstance(event, Gauges):
+                self.gauges = event
+            elif (reply := self._open.get(event.id)) is not None:
+                reply.push(event)
+                if reply.ended:
+                    del self._open[event.id]
+
+    def worker_ended(self, why: str) -> None:
+        """End every open request with Failed, and refuse new ones: the worker is no more."""
+        self.fault = why
+        for number in list(self._open):
+            self.receive([Failed(number, "dead", why)])
+
+    @property
+    def open_requests(self) -> int:
+        """The number of requests that have not ended."""
+        return len(self._open)
+
+    def _close(self, reply: Reply) -> None:
+        if self._open.pop(reply.id, None) is not None:
+            self._post(Cancel(reply.id))

@@ -1,0 +1,135 @@
+"""What crosses between the HTTP side and the worker: frozen records of plain values, which can be pickled.
+
+    HTTP side ── Submit, Cancel, Drain ──► worker
+              ◄── Begun, PromptRead, PromptScored, Tokens, Ended, Failed, Gauges ──
+
+No engine, scheduler or connection crosses, so that the worker can be a thread or a process. The events of one
+request come in this order: Begun, any number of PromptRead, PromptScored if scores were asked for, any number
+of Tokens, and Ended. Failed takes the place of all that would follow it. Nothing comes after Ended or Failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pophood.generate import Finish, GenerateSettings, Timings, Token
+
+# Why a request failed, and what the HTTP side answers:
+#   overflow   the prompt is longer than the window                    400, with both counts
+#   invalid    a value that is out of range, an adapter that is unknown 400
+#   full       too many requests wait                                  429
+#   engine     the engine met a NaN, or ran out of memory              500
+#   internal   a bug                                                   500
+#   stopping   the server is ending                                    503
+#   dead       the worker has ended by an error                        503
+FailureKind = Literal["overflow", "invalid", "full", "engine", "internal", "stopping", "dead"]
+AdapterPair = tuple[str, float]  # name and scale
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """A request to continue a prompt.
+
+    `id` is new for every request; a `client` with many requests delays others no more than one with few.
+    `scores`: None, or how many of the likeliest tokens to report beside the log-probability of each token of
+    the prompt. With `generates` False the prompt is scored and nothing more.
+    """
+
+    id: int
+    client: Hashable
+    prompt: tuple[int, ...]
+    settings: GenerateSettings
+    adapters: tuple[AdapterPair, ...] = ()
+    scores: int | None = None
+    generates: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The client of a request has gone: stop computing it. Nothing more is sent about it."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """End: refuse new requests, let those that run go on for `grace` seconds, then end them with Failed."""
+
+    grace: float = 0.0
+
+
+Message = Submit | Cancel | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request has left the queue.
+
+    `cached` of its `prompt_tokens` are in the cache already; `seed` repeats its draws.
+    """
+
+    id: int
+    cached: int
+    prompt_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """`read` of the `total` tokens of the prompt have been computed, those from the cache included."""
+
+    id: int
+    read: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """The scores of the prompt's tokens (`generate.TokenScore`); the first has no log-probability."""
+
+    id: int
+    scores: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The tokens of one step: one for each sample that goes on, in the order of samples."""
+
+    id: int
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The request is done. `finishes` maps the number of a sample to the reason why it ended."""
+
+    id: int
+    finishes: Mapping[int, Finish]
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request ended without all of its answer. `got` and `limit` are the counts of an overflow."""
+
+    id: int
+    kind: FailureKind
+    message: str
+    got: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """The state of the worker after a step: numbers of requests, and of blocks of keys and values."""
+
+    running: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
+
+
+Answered = Begun | PromptRead | PromptScored | Tokens | Ended | Failed  # an event of one request
+Event = Answered | Gauges
