@@ -1,1 +1,4 @@
-"""The local server: HTTP and security around the scheduler, which only messages reach."""
+"""The local server: OpenAI's protocol and security around the scheduler, which only messages reach.
+
+Needs the extra `[serve]`: fastapi, starlette, uvicorn and pydantic.
+"""
