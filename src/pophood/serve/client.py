@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from pophood.generate import GenerateSettings
+from pophood.serve.guard.access import Access, present
 from pophood.serve.messages import (
     AdapterPair,
     Answered,
     Cancel,
+    Drain,
     Ended,
     Event,
     Failed,
@@ -37,14 +39,14 @@ class Reply(AsyncIterator[Answered]):
     For one reader at a time.
     """
 
-    def __init__(self, number: int, leave: Callable[[Reply], None]) -> None:
+    def __init__(self, number: int, leave: Callable[[Reply], None], access: Access | None = None) -> None:
         self.id = number
+        self.access = access
         self.ended = False  # True once Ended or Failed has arrived; it may not have been read yet
         self._leave = leave
         self._events: deque[Answered] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._closed = False
-        self.notify: Callable[[], object] | None = None  # called for every event, by a reader of several
 
     @property
     def ready(self) -> bool:
@@ -67,6 +69,8 @@ class Reply(AsyncIterator[Answered]):
         if self._closed:
             return
         self._events.append(event)
+        if self.access is not None:
+            self.access.count(event)
         self.ended = isinstance(event, Ended | Failed)
         self._wake()
 
@@ -74,6 +78,8 @@ class Reply(AsyncIterator[Answered]):
         """Drain: a request that is not done is cancelled, and a reader that waits gets no more events."""
         if not self._closed:
             self._closed = True
+            if self.access is not None and not self.ended:
+                self.access.cancelled = True
             self._events.clear()
             self._leave(self)
             self._wake()
@@ -81,8 +87,6 @@ class Reply(AsyncIterator[Answered]):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
-        if self.notify is not None:
-            self.notify()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +100,8 @@ class Reply(AsyncIterator[Answered]):
 class EngineClient:
     """Submits requests to a worker through `post`, which any thread may call, and sorts what comes back.
 
-    `gauges` is the state of the worker that was reported last. `fault` is None, or why the worker ended.
+    `gauges` is the state of the worker that was reported last. `fault` is None, or why the worker ended;
+    `stopping` is True once the server ends.
     """
 
     def __init__(self, post: Callable[[Message], object]) -> None:
@@ -105,6 +110,7 @@ class EngineClient:
         self._open: dict[int, Reply] = {}
         self.gauges = Gauges()
         self.fault: str | None = None
+        self.stopping = False
 
     def submit(
         self,
@@ -118,11 +124,17 @@ class EngineClient:
     ) -> Reply:
         """Send a request and return its reply, whose events arrive later. Arguments are those of `Submit`.
 
-        It raises nothing: a prompt that is too long, or a queue that is full, is an event `Failed`.
+        `client` None is whoever the calling task answers (`guard.access`); its tokens are counted. Nothing is
+        raised: a prompt that is too long, or a queue that is full, is an event `Failed`.
         """
-        reply = Reply(next(self._numbers), self._close)
+        access = present()
+        client = access.client if client is None and access is not None else client
+        reply = Reply(next(self._numbers), self._close, access)
         if self.fault is not None:
             reply.push(Failed(reply.id, "dead", self.fault))
+            return reply
+        if self.stopping:
+            reply.push(Failed(reply.id, "stopping", "the server is ending"))
             return reply
         self._open[reply.id] = reply
         self._post(Submit(reply.id, client, tuple(prompt), settings, tuple(adapters), scores, generates))
@@ -143,6 +155,11 @@ class EngineClient:
         self.fault = why
         for number in list(self._open):
             self.receive([Failed(number, "dead", why)])
+
+    def drain(self, grace: float) -> None:
+        """Refuse new requests; the others have `grace` seconds."""
+        self.stopping = True
+        self._post(Drain(grace))
 
     @property
     def open_requests(self) -> int:

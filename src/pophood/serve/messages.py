@@ -1,4 +1,4 @@
-"""What crosses between the HTTP side and the worker: frozen records of plain values, which can be pickled.
+"""Messages between the HTTP side and the worker: frozen records of plain values, which can be pickled.
 
     HTTP side ── Submit, Cancel, Drain ──► worker
               ◄── Begun, PromptRead, PromptScored, Tokens, Ended, Failed, Gauges ──
@@ -60,7 +60,14 @@ class Drain:
     grace: float = 0.0
 
 
-Message = Submit | Cancel | Drain
+@dataclass(frozen=True, slots=True)
+class UseThreads:
+    """Compute with so many threads from the next step on."""
+
+    threads: int
+
+
+Message = Submit | Cancel | Drain | UseThreads
 
 
 @dataclass(frozen=True, slots=True)
