@@ -97,6 +97,20 @@ def test_a_reader_waits_for_its_events() -> None:
     run(test())
 
 
+def test_a_reader_of_several_replies_is_told_of_every_event() -> None:
+    async def test() -> None:
+        client, _ = pair()
+        one, two = client.submit([1], SETTINGS), client.submit([2], SETTINGS)
+        told: list[int] = []
+        one.notify, two.notify = (lambda: told.append(1)), (lambda: told.append(2))
+        client.receive([Begun(two.id, 0, 1, 9), Begun(one.id, 0, 1, 9), Failed(two.id, "engine", "a NaN")])
+        one.close()
+        assert told == [2, 1, 2, 1]
+        assert await rest(two) == [Begun(two.id, 0, 1, 9), Failed(two.id, "engine", "a NaN")]
+
+    run(test())
+
+
 def test_closing_cancels_once_and_ends_a_reader() -> None:
     async def test() -> None:
         client, posted = pair()

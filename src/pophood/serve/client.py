@@ -47,6 +47,7 @@ class Reply(AsyncIterator[Answered]):
         self._events: deque[Answered] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._closed = False
+        self.notify: Callable[[], object] | None = None  # called for every event, by a reader of several
 
     @property
     def ready(self) -> bool:
@@ -87,6 +88,8 @@ class Reply(AsyncIterator[Answered]):
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+        if self.notify is not None:
+            self.notify()
 
     async def __aenter__(self) -> Self:
         return self
