@@ -73,7 +73,7 @@ class Counting:
 @given(moves=st.lists(st.one_of(st.integers(1, 10), st.just("b")), max_size=12))
 def test_any_walk_back_and_forth_is_the_text_that_stands(lm: pophood.LM, moves: list[Any]) -> None:
     """After every move the options have the bits of a fresh pass, and going back computes nothing."""
-    counted = Counting(lm.engine)
+    counted: Any = Counting(lm.engine)
     stack: list[int] = []
     with Picker(counted, lm.bundle.tokenizer, lm.tokenize(PROMPT)) as picker:
         for move in moves:

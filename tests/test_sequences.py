@@ -108,13 +108,11 @@ def test_a_prefix_that_another_adapter_computed_is_not_reused() -> None:
     engine.logits([(sequence, IDS)])
     prefix.keep(sequence, IDS)
     engine.use_adapters([(adapter(engine, 1), 1.0)])
-    fresh, reused = prefix.take(IDS)
-    assert (reused, engine.length(fresh)) == (0, 0)
-    with pytest.raises(IndexError):
-        engine.length(sequence)
-    engine.logits([(fresh, IDS)])
-    prefix.keep(fresh, IDS)
-    assert prefix.take(IDS) == (fresh, len(IDS) - 1)
+    fresh = prefix.take(IDS)
+    assert (fresh.length, engine.length(fresh.sequence)) == (0, 0)
+    engine.logits([(fresh.sequence, IDS)])
+    prefix.keep(fresh.sequence, IDS)
+    assert prefix.take(IDS).length == len(IDS) - 1
 
 
 # ---- export and import ----

@@ -103,8 +103,8 @@ std::vector<int64_t> forward(Engine& engine, const Array<const int32_t, 1>& toke
     Request request{tokens.data(), sequences.data(), n, static_cast<Output>(output), rows.data(),
                     static_cast<int64_t>(rows.shape(0)), out ? out->data() : nullptr, {}, nullptr, {}, {}, nullptr};
     const int64_t vocabulary = engine.config().vocab_size;
-    const int64_t width = request.output == Output::logits ? vocabulary : engine.config().n_embd;
-    if (request.output == Output::logits || request.output == Output::hidden)
+    const int64_t width = request.output == Output::hidden ? engine.config().n_embd : vocabulary;
+    if (request.output == Output::logits || request.output == Output::hidden || out)
         if (!out || static_cast<int64_t>(out->shape(0)) != request.n_rows || static_cast<int64_t>(out->shape(1)) != width)
             throw nb::value_error("the output array has the wrong shape");
     if (request.output == Output::summary) {

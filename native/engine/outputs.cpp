@@ -150,6 +150,7 @@ void Engine::summarize(const Request& request, const float* hidden) {
         edit_logits(request, first, rows, logits);
         if (!kernels_.all_finite(logits, rows * vocabulary))
             throw NotFinite("the logits are not finite (NaN or infinity)");
+        if (request.out) std::memcpy(request.out + first * vocabulary, logits, size * sizeof(float));
         summarize_rows(request.summary, first, rows, logits);
     }
 }

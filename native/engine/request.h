@@ -8,7 +8,7 @@
 
 namespace pophood {
 
-// hidden: after the final norm; summary: what Summary asks for, without the rows of logits.
+// hidden: after the final norm; summary: what Summary asks for.
 enum class Output : int { none = 0, logits = 1, hidden = 2, summary = 3 };
 // The places that can be read and edited, in order of execution. src/pophood/taps.py names them in the same order.
 enum class Tap : int {
@@ -58,7 +58,7 @@ struct Request {
     Output output;
     const int64_t* rows;        // the rows to output, ascending
     int64_t n_rows;
-    float* out;                 // [n_rows][V] logits, or [n_rows][C] hidden
+    float* out;                 // [n_rows][V] logits, or [n_rows][C] hidden; with a summary the logits too, or null
     std::vector<Reading> readings{};
     std::function<bool()> stop{};  // polled before every block; true ends the call
     Summary summary{};

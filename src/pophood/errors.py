@@ -52,6 +52,10 @@ class EngineError(PophoodError):
     """An error inside the engine: a NaN in the activations, or an impossible state."""
 
 
+class QueueFull(PophoodError):
+    """A request that would have to wait behind more requests than the scheduler keeps."""
+
+
 class Cancelled(PophoodError):
     """A forward pass that the caller's cancel flag ended; the sequences are as they were before the call."""
 

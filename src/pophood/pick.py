@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pophood.errors import BadInput
-from pophood.generate.prefix import Decoder
+from pophood.model.engine import Engine
 from pophood.sampling.softmax import Floats, log_sum_exp, ranked
 from pophood.text.tokenizer import TextStream, Tokenizer
 
@@ -56,7 +56,7 @@ class Picker:
 
     def __init__(
         self,
-        engine: Decoder,
+        engine: Engine,
         tokenizer: Tokenizer,
         prompt_ids: Sequence[int],
         *,

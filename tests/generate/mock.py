@@ -56,12 +56,22 @@ class MockTokenizer:
         return kept.decode(errors="replace")
 
 
+class MockFlag:
+    """A flag that ends a sequence."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
+
+
 class MockDecoder:
     """A decoder whose logits depend on the whole history only.
 
     Once the history is `prompt_length` long, the tokens of `script` get by far the largest logit, one after
-    the other. Call number `fail_at` raises `failure` and leaves every sequence unchanged, as the engine does;
-    call number `nan_at` returns a NaN in its last row.
+    the other. Calls from number `fail_at` on raise `failure` and leave every sequence unchanged, as the
+    engine does; call number `nan_at` returns a NaN in its last row.
     """
 
     def __init__(self, vocab_size: int = 16, context: int = 64) -> None:
@@ -89,6 +99,8 @@ class MockDecoder:
             tied_output=True,
         )
         self.sequences: dict[int, list[int]] = {}
+        self._adapters: dict[int, tuple[int, ...]] = {}
+        self.cancels: list[Any] = []  # the flag of each call
         self.script: list[int] = []
         self.prompt_length = 0
         self.calls: list[list[int]] = []  # tokens given to each sequence, call by call
@@ -97,15 +109,19 @@ class MockDecoder:
         self.nan_at = 0
         self._next = 0
 
-    def new_sequence(self) -> int:
+    def new_sequence(self, adapters: Sequence[int] | None = None) -> int:
         self._next += 1
         self.sequences[self._next] = []
+        self._adapters[self._next] = self.adapters if adapters is None else tuple(adapters)
         return self._next
 
     def fork(self, sequence: int) -> int:
-        copy = self.new_sequence()
+        copy = self.new_sequence(self.adapters_of(sequence))
         self.sequences[copy] = list(self._of(sequence))
         return copy
+
+    def cancel_flag(self) -> MockFlag:
+        return MockFlag()
 
     def truncate(self, sequence: int, length: int) -> None:
         assert 0 <= length <= len(self._of(sequence))
@@ -118,30 +134,60 @@ class MockDecoder:
     def length(self, sequence: int) -> int:
         return len(self._of(sequence))
 
-    def logits(self, batch: Sequence[tuple[int, Sequence[int]]], cancel: Any = None) -> NDArray[np.float32]:
+    def logits(self, batch: Sequence[tuple[int, Sequence[int]]]) -> NDArray[np.float32]:
+        """Append tokens; return the logits after the last of each sequence."""
+        whole = self.summary(batch, rows=[1] * len(batch), whole=True).whole
+        assert isinstance(whole, np.ndarray)
+        return whole
+
+    def summary(
+        self,
+        batch: Sequence[tuple[int, Sequence[int]]],
+        k: int = 0,
+        cancel: Any = None,
+        *,
+        rows: Sequence[int],
+        targets: Sequence[int] | None = None,
+        whole: bool = False,
+        cancels: Mapping[int, Any] = {},
+    ) -> Any:
         assert len({sequence for sequence, _ in batch}) == len(batch)
         self.calls.append([len(ids) for _, ids in batch])
-        if self.failure is not None and len(self.calls) == self.fail_at:
+        self.cancels.append(cancel)
+        if self.failure is not None and len(self.calls) >= self.fail_at:
             raise self.failure
-        for sequence, ids in batch:
-            assert ids
-            assert len(self._of(sequence)) + len(ids) <= self.context
-            self.sequences[sequence].extend(ids)
-        rows = np.stack([self._row(self.sequences[sequence]) for sequence, _ in batch])
+        cancelled = tuple(i for i, _ in batch if i in cancels and cancels[i].is_set)
+        logits = np.empty((sum(rows), self.config.vocab_size), np.float32)
+        place = 0
+        for (sequence, ids), n in zip(batch, rows, strict=True):
+            history = [*self._of(sequence), *ids]
+            assert ids and len(history) <= self.context
+            if sequence not in cancelled:
+                self.sequences[sequence] = history
+            for length in range(len(history) - n + 1, len(history) + 1):
+                logits[place] = self._row(
+                    [*history[: length - 1], *self._adapters[sequence], history[length - 1]]
+                )
+                place += 1
         if len(self.calls) == self.nan_at:
-            rows[-1, 0] = np.nan
-        return rows
-
-    def summary(self, batch: Sequence[tuple[int, Sequence[int]]], k: int = 0, cancel: Any = None) -> Any:
-        rows = self.logits(batch, cancel)
-        ids = np.stack([ranked(row, k) for row in rows]).astype(np.int32)
-        both = np.array([measures(row) for row in rows])
-        logits = np.take_along_axis(rows, ids.astype(np.intp), axis=1)
-        return SimpleNamespace(ids=ids, logits=logits, log_mass=both[:, 0], entropy=both[:, 1])
+            logits[-1, 0] = np.nan
+        likeliest = np.array([ranked(row, k) for row in logits] if k else [], np.int32).reshape(-1, k or 1)
+        likeliest = likeliest if k else np.empty((len(logits), 0), np.int32)
+        both = np.array([measures(row) for row in logits]).reshape(len(logits), 2)
+        own = None if targets is None else logits[np.arange(len(logits)), np.array(targets, np.intp)]
+        return SimpleNamespace(
+            ids=likeliest,
+            logits=np.take_along_axis(logits, likeliest.astype(np.intp), axis=1),
+            log_mass=both[:, 0],
+            entropy=both[:, 1],
+            target_logits=own,
+            whole=logits if whole else None,
+            cancelled=cancelled,
+        )
 
     def adapters_of(self, sequence: int) -> tuple[int, ...]:
         self._of(sequence)
-        return self.adapters
+        return self._adapters[sequence]
 
     def _of(self, sequence: int) -> list[int]:
         if sequence not in self.sequences:

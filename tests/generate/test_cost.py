@@ -19,7 +19,7 @@ TOKENS = 40
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "greedy": {"temperature": 0},
-    "whole rows": {"top_k": 0, "top_p": 0.9},
+    "whole rows": {"top_k": 0},  # how many tokens a filter keeps varies by more than a copy of the ids
     "details": {"details": "top"},
     "penalties": {"repetition_penalty": 1.2, "frequency_penalty": 0.1},
     "stop strings": {"stop": ("\n\n", "User:")},

@@ -76,17 +76,17 @@ def test_prefix_reuse_changes_no_token(samples: int) -> None:
     first = list(run(engine, prefix=prefix, samples=samples, stop_ids=()))
     assert len(engine.sequences) == 1
     made = [t.id for t in first if t.sample == 0]
-    assert prefix.ids == (*PROMPT, *made[:-1])
+    assert list(engine.sequences.values()) == [[*PROMPT, *made[:-1]]]
     prompts = [[*PROMPT, *made, 5], [*PROMPT, *made[:3], 9], [3, 3], [3, 3], PROMPT[:2]]
     reused = []
     for prompt in prompts:
         again = run(engine, prompt, prefix=prefix, samples=samples, seed=3)
         fresh = run(MockDecoder(), prompt, samples=samples, seed=3)
         assert by_sample(list(again)) == by_sample(list(fresh))
-        assert len(engine.sequences) == 1
+        assert len(engine.sequences) == len(prefix)
         reused.append(again.reused)
     # the last generated token was never fed, and the last of a prompt is always computed
-    assert reused == [len(PROMPT) + len(made) - 1, len(PROMPT) + 3, 0, 1, 0]
+    assert reused == [len(PROMPT) + len(made) - 1, len(PROMPT) + 3, 0, 1, 1]
 
 
 def test_a_second_run_may_begin_before_the_first_has_ended() -> None:
@@ -97,8 +97,8 @@ def test_a_second_run_may_begin_before_the_first_has_ended() -> None:
     assert len(tokens) == 3
     first.close()
     second.close()
-    assert len(engine.sequences) == 1
-    assert prefix.ids[:2] == (5, 6)
+    assert len(engine.sequences) == len(prefix) == 2
+    assert run(engine, [5, 6, 7], prefix=prefix).prompt_ids and prefix.take([5, 6, 7]).length == 2
 
 
 # ---- stops ----

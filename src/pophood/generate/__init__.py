@@ -1,9 +1,12 @@
-"""Generation: the loop from prompt tokens to a stream of tokens, its settings, stop strings, prefix reuse."""
+"""Generation: the scheduler (the loop), one prompt, several prompts, settings, stops, the prefix cache."""
 
 from pophood.generate.batch import BatchRun, generate_batch
 from pophood.generate.choose import Finish, Timings, Token, Top
+from pophood.generate.decoder import Decoder
 from pophood.generate.loop import Run, generate
-from pophood.generate.prefix import Decoder, PrefixCache
+from pophood.generate.prefix import PrefixCache, TokenScore
+from pophood.generate.request import Request, Running
+from pophood.generate.scheduler import Scheduler
 from pophood.generate.settings import Details, GenerateSettings, Truncate, Truncation
 from pophood.generate.stops import StopStrings
 
@@ -14,10 +17,14 @@ __all__ = [
     "Finish",
     "GenerateSettings",
     "PrefixCache",
+    "Request",
     "Run",
+    "Running",
+    "Scheduler",
     "StopStrings",
     "Timings",
     "Token",
+    "TokenScore",
     "Top",
     "Truncate",
     "Truncation",

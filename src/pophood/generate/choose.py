@@ -1,7 +1,6 @@
-"""Choosing a token for each row that the engine returned: records, samples, and the base of both loops.
+"""Choosing a token from a row of the model's output, and what becomes of it: text, a record, an end.
 
-`loop.py` continues one prompt, in one or several samples; `batch.py` continues several prompts. Both feed the
-engine; here a row becomes a token with its text, and a sample ends.
+`Chooser` does this for the samples of one request; `scheduler.py` is the loop that feeds the engine.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal, NamedTuple
 
-from pophood.generate.prefix import Decoder
 from pophood.generate.settings import GenerateSettings
 from pophood.generate.stops import StopStrings
-from pophood.sampling import Choice, Likeliest, chain, draw_seed, measures, ranked
+from pophood.sampling import Choice, Likeliest, chain, draw_seed, ranked
 from pophood.sampling.softmax import Floats
 from pophood.text.tokenizer import TextStream, Tokenizer
 
@@ -34,7 +32,8 @@ class Token:
 
     `text` can be shown at once: text that may still become a stop string, or part of a character, comes with
     a later token. `position` is the token's index in the sequence, `sample` the number of its sample.
-    `logit`, `probability`, `entropy` (nats) and `top` are the model's, before any sampling step;
+    `logit`, `probability`, `entropy` (nats) and `top` are the model's, before any sampling step, and
+    `log_mass` is the log-sum-exp of its logits: a logit minus `log_mass` is a log-probability.
     `final_probability` is the one that the token was drawn with. `seconds` count from the beginning of the
     run. `finish` is set on the last token of a sample.
     """
@@ -50,6 +49,12 @@ class Token:
     seconds: float
     finish: Finish | None
     final_probability: float
+    log_mass: float | None = None
+
+    @property
+    def log_probability(self) -> float | None:
+        """The model's log-probability of the token in nats; None unless details were asked for."""
+        return None if self.log_mass is None else self.logit - self.log_mass
 
     @property
     def chance(self) -> float:
@@ -62,11 +67,10 @@ class Token:
 class Sample:
     """One unfinished sample: the prompt and the tokens that were chosen, and the engine's sequence of them.
 
-    `number` is the one that its tokens have, `drawn_as` the one that its random numbers belong to.
+    Its random numbers belong to its `number`.
     """
 
     number: int
-    drawn_as: int
     sequence: int
     ids: list[int]
     stream: TextStream
@@ -91,75 +95,50 @@ class Timings:
         return self.decode_tokens / self.decode_seconds if measured else None
 
 
-@dataclass(eq=False, repr=False)
-class Chooser(Iterator[Token]):
-    """A running generation without its loop, which `_generate` is in a subclass.
+class Row(NamedTuple):
+    """The distribution after a token: its likeliest tokens, and all logits [V] where they are needed."""
 
-    Iterate over its tokens; `close` it, or leave a `with`, to stop early. `seed` repeats the run. `timings`
-    grow during the run. `finishes` maps the number of a sample to the reason why it ended.
+    likeliest: Likeliest
+    whole: Floats | None
+
+
+class Chooser:
+    """Chooses the tokens of one request's samples. `seed` repeats its choices.
+
+    `likeliest` is how many of a row's likeliest tokens it needs, `whole` whether it needs all logits.
     """
 
-    _engine: Decoder
-    _tokenizer: Tokenizer
-    settings: GenerateSettings
-    _cancel: Any
-    timings: Timings = field(default_factory=Timings, kw_only=True)
-    finishes: dict[int, Finish] = field(default_factory=dict, kw_only=True)
-
-    def __post_init__(self) -> None:
-        settings, stops = self.settings, self._tokenizer.stops
+    def __init__(
+        self, tokenizer: Tokenizer, settings: GenerateSettings, vocab_size: int, context: int
+    ) -> None:
+        self.settings = settings
+        self.timings = Timings()
+        self.finishes: dict[int, Finish] = {}
         self.seed = draw_seed() if settings.seed is None else settings.seed
+        self.began = time.perf_counter()
+        self._tokenizer = tokenizer
+        self._vocab_size, self._context = vocab_size, context
         self._chain = chain(settings.sampling)
         # Not a set of all stops: listing them renders the chat template, which most texts never need.
-        self._stop_ids: Collection[int] = stops if settings.stop_ids is None else frozenset(settings.stop_ids)
-        self._likeliest = self._count_likeliest()
-        self._began = time.perf_counter()
-        self._tokens = self._generate()
-
-    def _generate(self) -> Generator[Token, None, None]:
-        raise NotImplementedError
-
-    def __next__(self) -> Token:
-        return next(self._tokens)
-
-    def close(self) -> None:
-        """Stop, and drop every sequence of the run, except one that the prefix cache keeps."""
-        self._tokens.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- rows and tokens ----
-
-    def _count_likeliest(self) -> int | None:
-        """Return how many of each row's likeliest tokens the run needs; None if it needs whole rows."""
+        self._stop_ids: Collection[int] = (
+            tokenizer.stops if settings.stop_ids is None else frozenset(settings.stop_ids)
+        )
+        shown = settings.top if settings.details == "top" else 0
+        forbidden = len(self._forbidden) if settings.sampling.min_tokens else 0
         reach = self._chain.reach
-        if reach is None:
-            return None
-        forbidden = len(self._forbidden) if self.settings.sampling.min_tokens else 0
-        shown = self.settings.top if self.settings.details == "top" else 0
-        needed = min(max(reach + forbidden, shown), self._engine.config.vocab_size)
-        return needed if needed <= MOST_LIKELIEST else None
+        needed = min(max(0 if reach is None else reach + forbidden, shown), vocab_size)
+        self.whole = reach is None or needed > MOST_LIKELIEST
+        self.likeliest = min(shown if self.whole else needed, MOST_LIKELIEST)
 
-    def rows(self, batch: list[tuple[int, Sequence[int]]]) -> list[Floats | Likeliest]:
-        """Append tokens to sequences; return the logits [V] after the last of each, or the likeliest."""
-        if self._likeliest is None:
-            return list(self._engine.logits(batch, cancel=self._cancel))
-        found = self._engine.summary(batch, self._likeliest, cancel=self._cancel)
-        measured = zip(found.ids, found.logits, found.log_mass.tolist(), found.entropy.tolist(), strict=True)
-        return [Likeliest(*row) for row in measured]
-
-    def next_token(self, sample: Sample, row: Floats | Likeliest) -> Token:
+    def next_token(self, sample: Sample, row: Row) -> Token:
+        """Choose the next token of a sample from the row after its last one."""
         began = time.perf_counter()
         position = len(sample.ids)
         choice = self._chain.choose(
-            row,
+            row.likeliest if row.whole is None else row.whole,
             sample.ids,
             seed=self.seed,
-            sample=sample.drawn_as,
+            sample=sample.number,
             position=position,
             forbidden=self._forbidden if sample.length < self.settings.sampling.min_tokens else (),
         )
@@ -180,7 +159,7 @@ class Chooser(Iterator[Token]):
             sample.finish = "stop"
         elif sample.length == self.settings.max_tokens:
             sample.finish = "length"
-        elif len(sample.ids) > self._engine.context:
+        elif len(sample.ids) > self._context:
             sample.finish = "context"
         if sample.finish is not None:
             text += sample.stream.flush()
@@ -194,18 +173,15 @@ class Chooser(Iterator[Token]):
             self.finishes[sample.number] = sample.finish
         return text
 
-    def _record(
-        self, sample: Sample, row: Floats | Likeliest, choice: Choice, text: str, position: int
-    ) -> Token:
-        probability = entropy = top = None
+    def _record(self, sample: Sample, row: Row, choice: Choice, text: str, position: int) -> Token:
+        probability = entropy = top = log_mass = None
         if self.settings.details != "plain":
-            log_mass, entropy = (row.log_mass, row.entropy) if isinstance(row, Likeliest) else measures(row)
+            log_mass, entropy = row.likeliest.log_mass, row.likeliest.entropy
             probability = math.exp(choice.logit - log_mass)
-            if self.settings.details == "top":
-                top = tuple(
-                    (i, self._tokenizer.token_text(i), x, math.exp(x - log_mass))
-                    for i, x in _top(row, self.settings.top)
-                )
+        if self.settings.details == "top" and log_mass is not None:
+            spell = self._tokenizer.token_text
+            likeliest = _top(row, self.settings.top)
+            top = tuple((i, spell(i), x, math.exp(x - log_mass)) for i, x in likeliest)
         return Token(
             id=choice.id,
             text=text,
@@ -215,29 +191,30 @@ class Chooser(Iterator[Token]):
             probability=probability,
             entropy=entropy,
             top=top,
-            seconds=time.perf_counter() - self._began,
+            seconds=time.perf_counter() - self.began,
             finish=sample.finish,
             final_probability=choice.final_probability,
+            log_mass=log_mass,
         )
 
-    def new_sample(self, number: int, drawn_as: int, sequence: int, prompt: Sequence[int]) -> Sample:
+    def new_sample(self, number: int, sequence: int, prompt: Sequence[int]) -> Sample:
         """Return a sample that continues a prompt."""
         specials = self._tokenizer.specials
         continues = any(token not in specials for token in prompt)
         stream = TextStream(
             self._tokenizer, self.settings.special, continues=continues, shown=self.settings.shown
         )
-        return Sample(number, drawn_as, sequence, list(prompt), stream, StopStrings(self.settings.stop))
+        return Sample(number, sequence, list(prompt), stream, StopStrings(self.settings.stop))
 
     @cached_property
     def _forbidden(self) -> tuple[int, ...]:
         """The stops that cannot be drawn before `min_tokens`."""
-        return tuple(sorted(i for i in self._stop_ids if i < self._engine.config.vocab_size))
+        return tuple(sorted(i for i in self._stop_ids if i < self._vocab_size))
 
 
-def _top(row: Floats | Likeliest, k: int) -> list[tuple[int, float]]:
+def _top(row: Row, k: int) -> list[tuple[int, float]]:
     """Return the ids and logits of the k likeliest tokens of a row."""
-    if isinstance(row, Likeliest):
-        return list(zip(row.ids[:k].tolist(), row.logits[:k].tolist(), strict=True))
-    places = ranked(row, k)
-    return list(zip(places.tolist(), row[places].tolist(), strict=True))
+    if row.whole is None or len(row.likeliest.ids) >= min(k, len(row.whole)):
+        return list(zip(row.likeliest.ids[:k].tolist(), row.likeliest.logits[:k].tolist(), strict=True))
+    places = ranked(row.whole, k)
+    return list(zip(places.tolist(), row.whole[places].tolist(), strict=True))

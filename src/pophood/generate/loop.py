@@ -1,100 +1,83 @@
-"""The generation loop: prompt tokens in, a stream of `Token` records out.
+"""Continues one prompt: a stream of `Token` records from a scheduler of its own.
 
-    prefill once -> fork per sample -> [choose a token per sample -> show its text -> finish, or feed it back]
-
-Samples are computed as one batch. Each draws its own random numbers and leaves the batch when it ends.
 However a run ends (normally, by an error, by Ctrl-C, by closing the generator), every sequence is dropped but
-the one that the PrefixCache keeps. The loop prints nothing and builds no prompts; `choose.py` turns rows into
-tokens.
+the one that the PrefixCache keeps. Nothing is printed here, and no prompt is built; `scheduler.py` is the
+loop.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Self
 
 from pophood.errors import BadInput
-from pophood.generate.choose import Chooser, Sample, Token
-from pophood.generate.prefix import Decoder, PrefixCache
+from pophood.generate.choose import END_OF_TEXT, Finish, Timings, Token
+from pophood.generate.decoder import Decoder
+from pophood.generate.prefix import PrefixCache
+from pophood.generate.request import Request, Running
+from pophood.generate.scheduler import Scheduler
 from pophood.generate.settings import GenerateSettings, Truncation, fit
-from pophood.sampling import Likeliest
-from pophood.sampling.softmax import Floats
 from pophood.text.tokenizer import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"  # stands before every document that GPT-2 learned from, and for an empty prompt
 
-
-@dataclass(eq=False, repr=False)
-class Run(Chooser):
+class Run(Iterator[Token]):
     """A running generation that continues one prompt. Iterate over its tokens.
 
-    `prompt_ids` is the prompt as computed, `truncation` what was cut from it, `reused` how many of its tokens
-    had been computed before.
+    `close` it, or leave a `with`, to stop early. `seed` repeats the run. `prompt_ids` is the prompt as
+    computed, `truncation` what was cut from it, `reused` how many of its tokens had been computed before.
+    `timings` grow during the run. `finishes` maps the number of a sample to the reason why it ended.
     """
 
-    prompt_ids: tuple[int, ...]
-    truncation: Truncation | None
-    _prefix: PrefixCache | None
-    reused: int = 0
-    _samples: list[Sample] = field(default_factory=list)
+    def __init__(self, scheduler: Scheduler, running: Running, truncation: Truncation | None = None) -> None:
+        self._running = running
+        self.settings, self.prompt_ids = running.request.settings, running.request.prompt
+        self.truncation = truncation
+        self._tokens = stepped(scheduler)
 
-    def _generate(self) -> Generator[Token, None, None]:
-        self._began = time.perf_counter()
-        try:
-            rows = self._prefill()
-            live = list(self._samples)
-            while live:
-                for sample, row in zip(live, rows, strict=True):
-                    yield self.next_token(sample, row)
-                for sample in live:
-                    if sample.finish is not None:
-                        self._leave(sample)
-                live = [sample for sample in live if sample.finish is None]
-                if live:
-                    rows = self._decode(live)
-        finally:
-            self._release()
+    def __next__(self) -> Token:
+        return next(self._tokens)[1]
 
-    def _prefill(self) -> list[Floats | Likeliest]:
-        """Compute the prompt once, fork it for every sample, and return the first row of each."""
-        ids, settings, began = self.prompt_ids, self.settings, time.perf_counter()
-        if self._prefix is None:
-            sequence = self._engine.new_sequence()
-        else:
-            sequence, self.reused = self._prefix.take(ids)
-        first = settings.first_sample
-        self._samples = [self.new_sample(first, first, sequence, ids)]
-        row = self.rows([(sequence, ids[self.reused :])])[0]
-        for number in range(first + 1, first + settings.samples):
-            self._samples.append(self.new_sample(number, number, self._engine.fork(sequence), ids))
-        self.timings.prefill_seconds = time.perf_counter() - began
-        self.timings.prefill_tokens = len(ids) - self.reused
-        return [row] * settings.samples
+    @property
+    def seed(self) -> int:
+        return self._running.seed
 
-    def _decode(self, live: list[Sample]) -> list[Floats | Likeliest]:
-        """Feed every live sample its last token and return the next row of each."""
-        began = time.perf_counter()
-        batch: list[tuple[int, Sequence[int]]] = [(sample.sequence, sample.ids[-1:]) for sample in live]
-        rows = self.rows(batch)
-        self.timings.decode_seconds += time.perf_counter() - began
-        return rows
+    @property
+    def reused(self) -> int:
+        return self._running.reused
 
-    def _leave(self, sample: Sample) -> None:
-        """Drop the sequence of a finished sample, unless the prefix cache will keep it."""
-        if sample is self._samples[0] and self._prefix is not None:
-            return
-        self._samples = [other for other in self._samples if other is not sample]
-        self._engine.drop(sample.sequence)
+    @property
+    def timings(self) -> Timings:
+        return self._running.timings
 
-    def _release(self) -> None:
-        """End the run: give the first sequence to the prefix cache, if there is one, and drop the others."""
-        samples, self._samples = self._samples, []
-        for sample in samples[0 if self._prefix is None else 1 :]:
-            self._engine.drop(sample.sequence)
-        if samples and self._prefix is not None:
-            self._prefix.keep(samples[0].sequence, samples[0].ids)
+    @property
+    def finishes(self) -> dict[int, Finish]:
+        return self._running.finishes
+
+    def close(self) -> None:
+        """Stop, and drop every sequence of the run, except one that the prefix cache keeps."""
+        self._tokens.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def stepped(scheduler: Scheduler) -> Generator[tuple[Running, Token], None, None]:
+    """Yield the tokens of a scheduler until it is idle. Raises the first error of a request.
+
+    The scheduler is closed however this ends.
+    """
+    try:
+        while not scheduler.idle:
+            step = scheduler.step()
+            yield from step.tokens
+            for running in step.ended:
+                if running.error is not None:
+                    raise running.error
+    finally:
+        scheduler.close()
 
 
 def generate(
@@ -116,7 +99,8 @@ def generate(
     """
     settings = settings or GenerateSettings()
     ids, truncation = prepared(engine, tokenizer, prompt_ids, settings)
-    return Run(engine, tokenizer, settings, cancel, ids, truncation, prefix)
+    scheduler = Scheduler(engine, tokenizer, prefix, cancel=cancel)
+    return Run(scheduler, scheduler.submit(Request(ids, settings)), truncation)
 
 
 def prepared(

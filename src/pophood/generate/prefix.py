@@ -1,119 +1,224 @@
-"""PrefixCache: keeps keys and values of the last generation for prompts that begin with the same tokens."""
+"""PrefixCache: keys and values of earlier prompts and answers, for prompts that begin with the same tokens.
+
+A radix tree over token ids, one for each combination of adapters. Every node holds a sequence of the engine
+with all tokens from the root to the node's end; sequences share blocks of 32 positions, so that a node costs
+only the blocks of its own tokens. The least recently used leaf goes first when there are too many blocks.
+
+    root ── "You are helpful. " ─┬─ "What is 2 + 2? ..."          two conversations with one system prompt
+                                 └─ "Translate: ..." ── "Now ..."
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pophood.config import ModelConfig
+from pophood.generate.decoder import BLOCK, Decoder
 
 
-class Distribution(Protocol):
-    """The distribution of the next token in each of R rows, as `Decoder.summary` returns it."""
+class TokenScore(NamedTuple):
+    """A token of a prompt as the tokens before it predict it.
 
-    @property
-    def ids(self) -> NDArray[np.int32]:
-        """The k likeliest tokens [R, k], the likeliest first, ties by ascending id."""
-
-    @property
-    def logits(self) -> NDArray[np.float32]:
-        """Their logits, [R, k]."""
-
-    @property
-    def log_mass(self) -> NDArray[np.float64]:
-        """Log-sum-exp of all logits, [R]."""
-
-    @property
-    def entropy(self) -> NDArray[np.float64]:
-        """Entropy in nats, [R]."""
-
-
-class Decoder(Protocol):
-    """A model that keeps sequences and appends tokens to them, such as `engine.Engine`.
-
-    Its methods raise IndexError for a sequence that does not exist or was dropped.
+    `log_probability` in nats is None for the first token. `top` are the likeliest tokens there, the likeliest
+    first: (id, log-probability).
     """
 
-    @property
-    def config(self) -> ModelConfig: ...
+    id: int
+    log_probability: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Reused(NamedTuple):
+    """A sequence that holds the first `length` tokens of a prompt, and the scores of `length` + 1 of them.
+
+    The scores are empty unless they were asked for.
+    """
+
+    sequence: int
+    length: int
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(eq=False, slots=True)
+class _Node:
+    ids: tuple[int, ...]  # from `start` on
+    start: int
+    sequence: int
+    parent: _Node | None
+    scores: tuple[TokenScore, ...] = ()  # of `ids`, or empty
+    top: int = 0  # likeliest tokens in each score
+    children: dict[int, _Node] = field(default_factory=dict)  # by the first token
 
     @property
-    def context(self) -> int:
-        """The number of positions that a sequence can hold."""
-
-    def new_sequence(self) -> int: ...
-
-    def fork(self, sequence: int, /) -> int: ...
+    def end(self) -> int:
+        return self.start + len(self.ids)
 
     @property
-    def adapters(self) -> tuple[int, ...]:
-        """The adapters that a new sequence is computed with."""
-
-    def adapters_of(self, sequence: int, /) -> tuple[int, ...]: ...
-
-    def truncate(self, sequence: int, length: int, /) -> None: ...
-
-    def drop(self, sequence: int, /) -> None: ...
-
-    def length(self, sequence: int, /) -> int: ...
-
-    def logits(self, batch: Sequence[tuple[int, Sequence[int]]], cancel: Any = None) -> NDArray[np.float32]:
-        """Append tokens to sequences; return the logits [len(batch), V] after the last token of each."""
-
-    def summary(
-        self, batch: Sequence[tuple[int, Sequence[int]]], k: int = 0, cancel: Any = None
-    ) -> Distribution:
-        """Append tokens to sequences; return the k likeliest tokens after the last token of each."""
+    def blocks(self) -> int:
+        """KV blocks that no other node holds: the first may be a copy of the parent's last."""
+        return blocks_of(self.end) - self.start // BLOCK
 
 
 class PrefixCache:
-    """Keeps one sequence of an engine with its tokens, so that the next prompt computes only what differs.
+    """Keeps what was computed, up to `blocks` KV blocks (None: as many as one context window has).
 
-    A conversation is then computed once, instead of once per turn. The caller of `take` owns the sequence
-    until `keep`. The engine drops all sequences when its weights change; the cache then starts with a new
-    one.
+    `take` hands out a sequence that the caller owns; `keep` takes one back. The engine drops all sequences
+    when its weights change; the cache then starts anew.
 
     Example: `prefix = PrefixCache(engine)`, then pass it to every `generate`.
     """
 
-    def __init__(self, engine: Decoder) -> None:
+    def __init__(self, engine: Decoder, blocks: int | None = None) -> None:
         self._engine = engine
-        self._sequence: int | None = None
-        self._ids: tuple[int, ...] = ()
+        self.limit = blocks_of(engine.context) if blocks is None else blocks
+        self.blocks = 0  # held at present
+        self._roots: dict[tuple[int, ...], dict[int, _Node]] = {}
+        self._nodes: OrderedDict[_Node, tuple[int, ...]] = OrderedDict()  # least recently used first
 
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The tokens in the cached sequence."""
-        return self._ids
+    def __len__(self) -> int:
+        """The number of sequences that are held."""
+        return len(self._nodes)
 
-    def take(self, ids: Sequence[int]) -> tuple[int, int]:
-        """Return a sequence that holds the first n of `ids`, and n, which is less than len(ids)."""
-        sequence, cached = self._sequence, self._ids
-        self._sequence, self._ids = None, ()
-        if sequence is not None:
-            shared = min(common_length(cached, ids), len(ids) - 1)
-            with contextlib.suppress(IndexError):  # the engine has dropped it
-                if self._engine.adapters_of(sequence) == self._engine.adapters:
-                    self._engine.truncate(sequence, shared)
-                    return sequence, shared
-                self._engine.drop(sequence)
-        return self._engine.new_sequence(), 0
+    def take(
+        self, ids: Sequence[int], adapters: tuple[int, ...] | None = None, scores: int | None = None
+    ) -> Reused:
+        """Return a sequence that holds the first n of `ids`, n < len(ids), computed with these adapters.
 
-    def keep(self, sequence: int, ids: Sequence[int]) -> None:
-        """Keep a sequence, which holds the first of `ids`, and drop the one kept before."""
-        self.forget()
-        self._sequence, self._ids = sequence, tuple(ids[: self._engine.length(sequence)])
+        With `scores`, only tokens count whose scores are known with so many likeliest tokens.
+        """
+        key = self._engine.adapters if adapters is None else adapters
+        path, shared = self._match(ids, key)
+        found: list[TokenScore] = []
+        if scores is not None:
+            for node in path:
+                if not node.scores or node.top < scores:
+                    break
+                found += (score._replace(top=score.top[:scores]) for score in node.scores)
+            shared = min(shared - 1, len(found) - 1)  # a score needs the row before its token
+        shared = max(min(shared, len(ids) - 1), 0)
+        holder = next((node for node in path if node.end >= shared), None) if shared > 0 else None
+        if holder is not None:
+            try:
+                sequence = self._engine.fork(holder.sequence)
+            except IndexError:  # the engine has dropped it, and all others
+                self.forget()
+            else:
+                self._engine.truncate(sequence, shared)
+                self._touch(path[path.index(holder)])
+                return Reused(sequence, shared, tuple(found[: shared + 1]))
+        return Reused(self._engine.new_sequence(key), 0)
+
+    def keep(
+        self, sequence: int, ids: Sequence[int], scores: Sequence[TokenScore] = (), top: int = 0
+    ) -> None:
+        """Take over a sequence, which holds the first of `ids`; `scores` are those of its first tokens."""
+        try:
+            ids = tuple(ids[: self._engine.length(sequence)])
+            key = self._engine.adapters_of(sequence)
+        except IndexError:  # the engine has dropped it, and all others
+            self.forget()
+            return
+        if 0 < len(scores) < len(ids):
+            prompt = self._engine.fork(sequence)
+            self._engine.truncate(prompt, len(scores))
+            self.keep(prompt, ids, scores, top)
+            scores = ()
+        path, shared = self._match(ids, key)
+        if path and shared < path[-1].end and (scores or shared < len(ids)):
+            path[-1] = self._split(path[-1], shared - path[-1].start, key)
+        if shared < len(ids):
+            path.append(self._add(sequence, ids[shared:], shared, path[-1] if path else None, key))
+        else:
+            self._engine.drop(sequence)
+        for node in path:
+            if len(scores) >= node.end and (not node.scores or node.top < top):
+                node.scores, node.top = tuple(scores[node.start : node.end]), top
+        if path:
+            self._touch(path[-1])
+        self.shrink(self.limit)
+
+    def shrink(self, blocks: int) -> None:
+        """Drop the least recently used sequences until at most `blocks` blocks are held."""
+        while self.blocks > max(blocks, 0) and self._nodes:
+            self._remove(next(iter(self._nodes)))
 
     def forget(self) -> None:
-        """Drop the cached sequence."""
-        sequence, self._sequence, self._ids = self._sequence, None, ()
-        if sequence is not None:
+        """Drop everything."""
+        for node in self._nodes:
             with contextlib.suppress(IndexError):  # the engine has dropped it
-                self._engine.drop(sequence)
+                self._engine.drop(node.sequence)
+        self._nodes.clear()
+        self._roots.clear()
+        self.blocks = 0
+
+    def forget_adapter(self, number: int) -> None:
+        """Drop what was computed with an adapter."""
+        for node in [node for node, key in self._nodes.items() if number in key]:  # leaves come first
+            self._remove(node)
+
+    def _match(self, ids: Sequence[int], key: tuple[int, ...]) -> tuple[list[_Node], int]:
+        """Return the nodes along `ids`, the last of them perhaps in part, and the number of tokens shared."""
+        path: list[_Node] = []
+        shared, children = 0, self._roots.get(key, {})
+        while shared < len(ids) and (node := children.get(ids[shared])) is not None:
+            length = common_length(node.ids, ids[shared : shared + len(node.ids)])
+            path.append(node)
+            shared += length
+            if length < len(node.ids):
+                break
+            children = node.children
+        return path, shared
+
+    def _add(
+        self, sequence: int, ids: tuple[int, ...], start: int, parent: _Node | None, key: tuple[int, ...]
+    ) -> _Node:
+        node = _Node(ids, start, sequence, parent)
+        self._children_of(parent, key)[ids[0]] = node
+        self._nodes[node] = key
+        self.blocks += node.blocks
+        return node
+
+    def _split(self, node: _Node, length: int, key: tuple[int, ...]) -> _Node:
+        """Put a node with the first `length` tokens of a node above it, and return that."""
+        self.blocks -= node.blocks
+        upper = self._engine.fork(node.sequence)
+        self._engine.truncate(upper, node.start + length)
+        above = self._add(upper, node.ids[:length], node.start, node.parent, key)
+        above.scores, above.top = node.scores[:length], node.top
+        above.children[node.ids[length]] = node
+        node.ids, node.start, node.parent = node.ids[length:], node.start + length, above
+        node.scores = node.scores[length:]
+        self.blocks += node.blocks
+        return above
+
+    def _children_of(self, node: _Node | None, key: tuple[int, ...]) -> dict[int, _Node]:
+        return self._roots.setdefault(key, {}) if node is None else node.children
+
+    def _touch(self, node: _Node) -> None:
+        """Note the use of a node; its ancestors come later in the order, so that the oldest is a leaf."""
+        above: _Node | None = node
+        while above is not None:
+            self._nodes.move_to_end(above)
+            above = above.parent
+
+    def _remove(self, leaf: _Node) -> None:
+        key = self._nodes.pop(leaf)
+        del self._children_of(leaf.parent, key)[leaf.ids[0]]
+        self.blocks -= leaf.blocks
+        with contextlib.suppress(IndexError):  # the engine has dropped it
+            self._engine.drop(leaf.sequence)
+
+
+def blocks_of(positions: int) -> int:
+    """Return the number of KV blocks that hold so many positions.
+
+    >>> [blocks_of(n) for n in (0, 1, 32, 33)]
+    [0, 1, 1, 2]
+    """
+    return -(-positions // BLOCK)
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:
@@ -122,6 +227,8 @@ def common_length(one: Sequence[int], other: Sequence[int]) -> int:
     >>> common_length([1, 2, 3], [1, 2, 4, 5])
     2
     """
+    if one == other:  # of two tuples, many times as fast
+        return len(one)
     for i, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
             return i

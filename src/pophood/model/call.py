@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -25,18 +25,38 @@ def positions(batch: Batch, before: Mapping[int, int]) -> NDArray[np.int64]:
 
 
 def flatten(
-    config: ModelConfig, batch: Batch, rows: Rows
+    config: ModelConfig, batch: Batch, rows: Rows | Sequence[int]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the tokens [N], the sequence of each [N], and the indices of the output rows."""
+    """Return the tokens [N], the sequence of each [N], and the indices of the output rows.
+
+    `rows` may also be how many of the last tokens of each sequence have an output row.
+    """
     tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
     lengths = [len(ids) for _, ids in batch]
-    if lengths == [1] * len(batch):
+    if lengths == [1] * len(batch) and rows in ("last", "all"):
         selected = np.arange(len(batch))
         return tokens, np.array([sequence for sequence, _ in batch], np.int64), selected
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
     if rows == "all":
         return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
-    return tokens, sequences, np.cumsum(lengths, dtype=np.int64) - 1
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if rows == "last":
+        return tokens, sequences, ends - 1
+    chosen = [np.arange(end - n, end) for end, n in zip(ends.tolist(), rows, strict=True)]
+    return tokens, sequences, np.concatenate(chosen)
+
+
+def in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64], chunk: int) -> set[int]:
+    """Run rows [N] in chunks; return the sequences that were cancelled, whose other rows are left out."""
+    cancelled: set[int] = set()
+    start = 0
+    while start < len(sequences):
+        stop = min(start + chunk, len(sequences))
+        cancelled.update(run(start, stop))
+        while stop < len(sequences) and sequences[stop] in cancelled:
+            stop += 1
+        start = stop
+    return cancelled
 
 
 def arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
@@ -66,6 +86,8 @@ class Summary:
     `ids` and `logits` [R, k] are the likeliest tokens, the likeliest first, ties by ascending id; where fewer
     are allowed, -1 and -inf. `log_mass` [R] is log-sum-exp and `entropy` [R] the entropy, in nats.
     `target_logits` and `target_ranks` [R] belong to the targets that were asked for; rank 1 is the likeliest.
+    `whole` are all logits [R, V], if they were asked for. `cancelled` names the sequences that their own
+    flags ended: their rows mean nothing.
     """
 
     ids: NDArray[np.int32]
@@ -74,6 +96,8 @@ class Summary:
     entropy: NDArray[np.float64]
     target_logits: NDArray[np.float32] | None = None
     target_ranks: NDArray[np.int64] | None = None
+    whole: NDArray[np.float32] | None = None
+    cancelled: tuple[int, ...] = ()
     _allowed: NDArray[np.uint32] | None = None
     _targets: NDArray[np.int32] | None = None
 
@@ -113,6 +137,7 @@ def new_summary(
     k: int,
     allowed: NDArray[np.uint32] | None,
     targets: Sequence[int] | None,
+    whole: bool,
 ) -> Summary:
     """Return a summary of `rows` rows for the engine to fill. Raises BadInput for sizes that do not fit."""
     words = -(-config.vocab_size // 32)
@@ -131,6 +156,8 @@ def new_summary(
         np.full(rows, np.nan),
         None if targets is None else np.full(rows, np.nan, np.float32),
         None if targets is None else np.zeros(rows, np.int64),
+        np.empty((rows, config.vocab_size), np.float32) if whole else None,
+        (),
         None if allowed is None else np.ascontiguousarray(allowed),
         None if targets is None else np.array(config.check_ids(targets), np.int32),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,7 @@ from pophood.model.call import (
     Summary,
     arrays,
     flatten,
+    in_chunks,
     new_summary,
     positions,
 )
@@ -215,22 +217,34 @@ class Engine(Sequences):
         k: int = 0,
         cancel: CancelFlag | None = None,
         *,
-        rows: Rows = "last",
+        rows: Rows | Sequence[int] = "last",
         allowed: NDArray[np.uint32] | None = None,
         targets: Sequence[int] | None = None,
+        whole: bool = False,
+        cancels: Mapping[int, CancelFlag] = {},
     ) -> Summary:
         """Append tokens to sequences; return the distribution of the next token, without rows of logits.
 
         It has log-sum-exp, entropy and the `k` likeliest tokens of each output row; with `targets`, a token
-        per row, their logits and ranks too. `allowed` [rows, ceil(V / 32)] is a bitmask of the tokens that
-        take part, bit i % 32 of word i / 32. Raises as `logits`.
+        per row, their logits and ranks too; with `whole` all logits. `rows` may be how many of the last
+        tokens of each sequence have a row. `allowed` [rows, ceil(V / 32)] is a bitmask of the tokens that
+        take part, bit i % 32 of word i / 32. `cancels` are as in `forward`. Raises as `logits`.
 
             engine.summary([(sequence, [464])], k=5).ids       # [1, 5], the likeliest first
         """
-        result: Summary = self._forward(
-            batch, "summary", rows, k=k, allowed=allowed, targets=targets, cancel=cancel
-        ).output
-        return result
+        made = self._forward(
+            batch,
+            "summary",
+            rows,
+            k=k,
+            allowed=allowed,
+            targets=targets,
+            whole=whole,
+            cancel=cancel,
+            cancels=cancels,
+        )
+        found: Summary = made.output
+        return replace(found, cancelled=made.cancelled) if made.cancelled else found
 
     @overload
     def forward(
@@ -288,11 +302,12 @@ class Engine(Sequences):
         self,
         batch: Batch,
         output: str,
-        rows: Rows,
+        rows: Rows | Sequence[int],
         *,
         k: int = 0,
         allowed: NDArray[np.uint32] | None = None,
         targets: Sequence[int] | None = None,
+        whole: bool = False,
         taps: Taps = (),
         edits: Sequence[Edit] = (),
         cancel: CancelFlag | None = None,
@@ -310,9 +325,10 @@ class Engine(Sequences):
         prepared = prepare(self.config, edits, sequences, positions(batch, before), keys) if edits else []
         width = {"logits": self.config.vocab_size, "hidden": self.config.n_embd}.get(output)
         out = None if width is None else np.empty((len(selected), width), np.float32)
-        summary = (
-            new_summary(self.config, len(selected), k, allowed, targets) if output == "summary" else None
-        )
+        summary = None
+        if output == "summary":
+            summary = new_summary(self.config, len(selected), k, allowed, targets, whole)
+            out = summary.whole
 
         def run(start: int, stop: int) -> list[int]:
             whole = start == 0 and stop == n
@@ -332,7 +348,7 @@ class Engine(Sequences):
 
         try:
             with _native_errors():
-                cancelled = _in_chunks(run, sequences, chunk)
+                cancelled = in_chunks(run, sequences, chunk)
         except BaseException:
             self._restore(before)
             raise
@@ -340,7 +356,7 @@ class Engine(Sequences):
         ended = np.isin(sequences[selected], list(cancelled)) if cancelled else None
         if out is not None and ended is not None:
             out[ended] = np.nan
-        result = summary if summary is not None else out
+        result = out if summary is None else summary
         return Forward(
             result, {tap.name: values for tap, values in readings.items()}, tuple(sorted(cancelled))
         )
@@ -356,19 +372,6 @@ class Engine(Sequences):
                 raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
             if (total := self.length(sequence) + len(ids)) > self.context:
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
-
-
-def _in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64], chunk: int) -> set[int]:
-    """Run rows [N] in chunks; return the sequences that were cancelled, whose other rows are left out."""
-    cancelled: set[int] = set()
-    start = 0
-    while start < len(sequences):
-        stop = min(start + chunk, len(sequences))
-        cancelled.update(run(start, stop))
-        while stop < len(sequences) and sequences[stop] in cancelled:
-            stop += 1
-        start = stop
-    return cancelled
 
 
 @contextmanager

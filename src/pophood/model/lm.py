@@ -29,7 +29,7 @@ from pophood.generate import (
     generate,
     generate_batch,
 )
-from pophood.generate.batch import TOGETHER
+from pophood.generate.scheduler import TOGETHER
 from pophood.model.bundle import Bundle, Weights, open_bundle
 from pophood.model.engine import CancelFlag, Engine, Rows
 from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS, computed_precision
@@ -158,6 +158,7 @@ class LM:
             own = template_of(fspath(source))
             if own is not None and (template is None or own != template.source):
                 template = ChatTemplate(own, names=self.bundle.tokenizer.names)
+        self._prefix.forget()
         self.engine.use_adapters(opened)
         self.adapters = tuple(opened)
         self.adapter_places = tuple(places)

@@ -127,6 +127,10 @@ class Sequences:
         heads = f"{self.config.n_kv_head} heads of {self.config.head_dim}"
         return f"{self.config.n_layer} layers with {heads} in {self.kv}"
 
+    def cancel_flag(self) -> _native.CancelFlag:
+        """Return a new flag for `forward`."""
+        return _native.CancelFlag()
+
     def truncate(self, sequence: int, length: int) -> None:
         """Remove everything after the first `length` positions."""
         self._native.truncate(sequence, length)

@@ -1,0 +1,103 @@
+"""Decoder: what generation needs of a model, as a protocol. `model.engine.Engine` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.config import ModelConfig
+
+BLOCK = 32  # positions whose keys and values lie together; sequences share whole blocks
+
+
+class Flag(Protocol):
+    """Ends a pass, or one sequence of it, within one block of the model. Any thread may set it."""
+
+    def set(self) -> None: ...
+
+    @property
+    def is_set(self) -> bool: ...
+
+
+class Distribution(Protocol):
+    """The distribution of the next token in each of R rows, as `Decoder.summary` returns it."""
+
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """The k likeliest tokens [R, k], the likeliest first, ties by ascending id."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Their logits, [R, k]."""
+
+    @property
+    def log_mass(self) -> NDArray[np.float64]:
+        """Log-sum-exp of all logits, [R]."""
+
+    @property
+    def entropy(self) -> NDArray[np.float64]:
+        """Entropy in nats, [R]."""
+
+    @property
+    def target_logits(self) -> NDArray[np.float32] | None:
+        """Logits of the targets, [R]; None if there were none."""
+
+    @property
+    def whole(self) -> NDArray[np.float32] | None:
+        """All logits [R, V], if they were asked for."""
+
+    @property
+    def cancelled(self) -> tuple[int, ...]:
+        """Sequences that their own flags ended: their lengths are as before, their rows mean nothing."""
+
+
+class Decoder(Protocol):
+    """A model that keeps sequences and appends tokens to them.
+
+    Its methods raise IndexError for a sequence that does not exist or was dropped.
+    """
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def context(self) -> int:
+        """The number of positions that a sequence can hold."""
+
+    @property
+    def adapters(self) -> tuple[int, ...]:
+        """The adapters that a new sequence is computed with."""
+
+    def new_sequence(self, adapters: Sequence[int] | None = None, /) -> int: ...
+
+    def adapters_of(self, sequence: int, /) -> tuple[int, ...]: ...
+
+    def fork(self, sequence: int, /) -> int: ...
+
+    def truncate(self, sequence: int, length: int, /) -> None: ...
+
+    def drop(self, sequence: int, /) -> None: ...
+
+    def length(self, sequence: int, /) -> int: ...
+
+    def cancel_flag(self) -> Flag: ...
+
+    def summary(
+        self,
+        batch: Sequence[tuple[int, Sequence[int]]],
+        k: int = 0,
+        cancel: Any = None,
+        *,
+        rows: Sequence[int],
+        targets: Sequence[int] | None = None,
+        whole: bool = False,
+        cancels: Mapping[int, Any] = {},
+    ) -> Distribution:
+        """Append tokens to sequences; return the distributions after the last `rows[i]` tokens of each.
+
+        `k` likeliest tokens, the logits of `targets` (one per row), and all logits if `whole`. `cancel` ends
+        the call with Cancelled, a flag of `cancels` one sequence. After an error every sequence is as before.
+        """

@@ -1,0 +1,91 @@
+"""A request for the scheduler, and its state while it waits, is computed, and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from pophood.errors import PophoodError
+from pophood.generate.choose import Chooser, Finish, Sample, Timings
+from pophood.generate.decoder import BLOCK, Decoder, Flag
+from pophood.generate.prefix import TokenScore, blocks_of
+from pophood.generate.settings import GenerateSettings
+from pophood.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to continue, to score, or both.
+
+    `prompt` is computed as it is: `loop.prepared` checks it. `adapters` are numbers of the engine's (None:
+    the engine's own choice). Requests of one `client` wait for each other, those of several take turns. With
+    `scores` every token of the prompt is scored, with so many of the likeliest tokens beside it. With
+    `generates` False nothing is generated.
+    """
+
+    prompt: tuple[int, ...]
+    settings: GenerateSettings = field(default_factory=GenerateSettings)
+    adapters: tuple[int, ...] | None = None
+    client: Hashable = None
+    scores: int | None = None
+    generates: bool = True
+
+
+class Running:
+    """A request that was submitted. Any thread may `cancel` it and read its state.
+
+    `reused` of its prompt's tokens were not computed again, `read` are in the engine. `scores` are those of
+    the prompt's tokens so far. It has ended when `ended` is true: normally, by `cancel`, or by `error`.
+    """
+
+    def __init__(self, request: Request, engine: Decoder, tokenizer: Tokenizer) -> None:
+        self.request = request
+        self.chooser = Chooser(tokenizer, request.settings, engine.config.vocab_size, engine.context)
+        self.samples: list[Sample] = []  # those that are being written
+        self.first: Sample | None = None  # whose sequence reads the prompt
+        self.read = self.reused = 0
+        self.scores: list[TokenScore] = []
+        self.error: PophoodError | None = None
+        self.ended = False
+        self.blocks = self._blocks(engine.context)  # of keys and values, at most
+        self.flag: Flag = engine.cancel_flag()
+
+    def cancel(self) -> None:
+        """End it at the next block of the model."""
+        self.flag.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self.flag.is_set
+
+    @property
+    def seed(self) -> int:
+        return self.chooser.seed
+
+    @property
+    def timings(self) -> Timings:
+        return self.chooser.timings
+
+    @property
+    def finishes(self) -> dict[int, Finish]:
+        """Why each sample ended, by its number."""
+        return self.chooser.finishes
+
+    @property
+    def to_read(self) -> int:
+        """Tokens of the prompt that are fed. Without an answer the last one is not: its row says nothing."""
+        return len(self.request.prompt) - (not self.request.generates)
+
+    @property
+    def reading(self) -> bool:
+        return self.read < self.to_read
+
+    def _blocks(self, context: int) -> int:
+        """Return the KV blocks that all samples need together when each has its full length."""
+        request, prompt = self.request, len(self.request.prompt)
+        if not request.generates:
+            return blocks_of(self.to_read)
+        new = context if request.settings.max_tokens is None else request.settings.max_tokens
+        whole = min(prompt + new - 1, context)  # the last token is never fed
+        own = blocks_of(whole) - prompt // BLOCK  # of a sample that shares the whole blocks of the prompt
+        return blocks_of(whole) + (request.settings.samples - 1) * own

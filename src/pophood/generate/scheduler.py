@@ -1,0 +1,348 @@
+"""The generation loop: any number of requests in one continuous batch.
+
+    submit -> wait -> admit (blocks reserved, prefix reused) -> read the prompt -> fork per sample -> write
+
+Each `step` is one pass over the weights: one token of every text that is being written and, in the room that
+is left, tokens of prompts that are being read. Nothing is padded, and since a row's bits depend on that row's
+history only, every result is the one that its request gives alone. Requests join and leave between steps.
+There is no other loop: `loop.py`, `batch.py` and the server stand on this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pophood.errors import BadInput, EngineError, QueueFull
+from pophood.generate.choose import Row, Sample, Token
+from pophood.generate.decoder import Decoder, Distribution
+from pophood.generate.pace import Pace
+from pophood.generate.prefix import PrefixCache, TokenScore
+from pophood.generate.request import Request, Running
+from pophood.sampling import Likeliest
+from pophood.text.tokenizer import Tokenizer
+
+TOGETHER, MOST_TOGETHER = 16, 256  # texts that are written at a time
+
+
+class Piece(NamedTuple):
+    """Tokens of one sequence in a step: the newest of a sample, or some of a prompt."""
+
+    running: Running
+    sample: Sample
+    ids: Sequence[int]
+    rows: int  # of its last tokens whose distribution is needed
+
+
+class Step(NamedTuple):
+    """What one pass gave: new tokens in the order of their requests, and the requests that have ended."""
+
+    tokens: list[tuple[Running, Token]]
+    ended: list[Running]
+
+
+class Scheduler:
+    """Computes requests together: `submit` them, then `step` until it is `idle`.
+
+    `blocks` bounds the keys and values of all requests and of the prefix cache together (None: no bound): a
+    request is admitted when its largest need is free, so that it can always finish. At most `together` texts
+    are written at a time, at most `queue` requests wait. Methods belong to one thread; `Running.cancel` to
+    any. `cancel` is a flag that ends a step with Cancelled.
+    """
+
+    def __init__(
+        self,
+        engine: Decoder,
+        tokenizer: Tokenizer,
+        prefix: PrefixCache | None = None,
+        *,
+        blocks: int | None = None,
+        together: int = TOGETHER,
+        queue: int | None = None,
+        pace: Pace | None = None,
+        cancel: Any = None,
+    ) -> None:
+        if not 1 <= together <= MOST_TOGETHER:
+            raise BadInput(f"together is {together:,}; wanted 1 to {MOST_TOGETHER}")
+        self._engine, self._tokenizer, self._prefix = engine, tokenizer, prefix
+        self._blocks, self._together, self._queue = blocks, together, queue
+        self._pace = pace or Pace()
+        self._cancel = cancel
+        self._waiting: dict[Hashable, deque[Running]] = {}  # by client, the next one to be served first
+        self.running: list[Running] = []
+        self.reserved = 0  # blocks
+        self._served: dict[Hashable, int] = {}  # the pass that last read a prompt of a client
+        self._passes = 0
+        self._ended: list[Running] = []  # since the last step
+
+    # ---- requests come and go ----
+
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait for admission."""
+        return sum(map(len, self._waiting.values()))
+
+    @property
+    def idle(self) -> bool:
+        return not self.running and not self._waiting and not self._ended
+
+    def submit(self, request: Request) -> Running:
+        """Let a request wait for its turn. Raises QueueFull, and BadInput for one that can never fit."""
+        running = Running(request, self._engine, self._tokenizer)
+        samples = request.settings.samples if request.generates else 1
+        if self._blocks is not None and samples > self._together:
+            raise BadInput(f"{samples:,} samples of one request; wanted at most {self._together:,}")
+        if self._blocks is not None and running.blocks > self._blocks:
+            raise BadInput(
+                f"the request needs {running.blocks:,} blocks of keys and values, and {self._blocks:,} are "
+                "there: ask for fewer samples or tokens"
+            )
+        if self._queue is not None and self.waiting >= self._queue:
+            raise QueueFull(f"{self.waiting:,} requests wait already: try again later")
+        self._waiting.setdefault(request.client, deque()).append(running)
+        return running
+
+    def cancel(self, running: Running) -> None:
+        """End a request now if it waits, else at the beginning of the next step."""
+        running.cancel()
+        if running not in self.running:
+            self._end(running)
+
+    def step(self) -> Step:
+        """Make one pass over the weights.
+
+        An error of one request is its `error`, and ends it alone. What concerns all is raised: Cancelled,
+        KeyboardInterrupt, MemoryError; `close` must follow.
+        """
+        for running in list(self.running):
+            if running.cancelled:
+                self._end(running)
+        self._admit()
+        pieces = self._pieces()
+        tokens = self._compute_safely(pieces) if pieces else []
+        ended, self._ended = self._ended, []
+        return Step(tokens, ended)
+
+    def _compute_safely(self, pieces: Sequence[Piece]) -> list[tuple[Running, Token]]:
+        try:
+            return self._compute(pieces)
+        except EngineError as error:  # a NaN in one of them: each alone, and no other notices
+            tokens = []
+            for running in {id(piece.running): piece.running for piece in pieces}.values():
+                own = [piece for piece in pieces if piece.running is running]
+                try:
+                    if len(own) == len(pieces):
+                        raise error
+                    tokens += self._compute(own)
+                except EngineError as its:
+                    running.error = its
+                    self._end(running)
+            return tokens
+
+    def close(self) -> None:
+        """End everything: what was computed goes to the prefix cache, if there is one."""
+        for running in [*self.running, *(one for queue in self._waiting.values() for one in queue)]:
+            self._end(running)
+
+    def _admit(self) -> None:
+        """Admit the first request of each client in turn, as long as there is room for the next one."""
+        while self._waiting:
+            client, queue = next(iter(self._waiting.items()))
+            running = queue[0]
+            if running.cancelled:
+                self._end(running)
+                continue
+            texts = sum(one.request.settings.samples for one in self.running)
+            if texts and texts + running.request.settings.samples > self._together:
+                return
+            if self._blocks is not None and self.reserved + running.blocks > self._blocks:
+                return
+            queue.popleft()
+            del self._waiting[client]
+            if queue:
+                self._waiting[client] = queue  # behind the other clients
+            self._begin(running)
+
+    def _begin(self, running: Running) -> None:
+        request = running.request
+        if self._prefix is None:
+            sequence = self._engine.new_sequence(request.adapters)
+        else:
+            taken = self._prefix.take(request.prompt, request.adapters, request.scores)
+            sequence, running.reused = taken.sequence, taken.length
+            running.scores = list(taken.scores)
+        if request.scores is not None and not running.scores:
+            running.scores = [TokenScore(request.prompt[0], None)]
+        running.read = running.reused
+        running.first = running.chooser.new_sample(request.settings.first_sample, sequence, request.prompt)
+        self.running.append(running)
+        self.reserved += running.blocks
+        self._make_room()
+        if not running.reading and not request.generates:
+            self._end(running)
+
+    def _make_room(self) -> None:
+        if self._blocks is not None and self._prefix is not None:
+            self._prefix.shrink(self._blocks - self.reserved)
+
+    def _end(self, running: Running) -> None:
+        """Give the first sequence to the prefix cache, drop the others, and free what was reserved."""
+        if running.ended:
+            return
+        running.ended = True
+        self._ended.append(running)
+        for client, queue in list(self._waiting.items()):
+            if running in queue:
+                queue.remove(running)
+                if not queue:
+                    del self._waiting[client]
+        if running not in self.running:
+            return
+        self.running.remove(running)
+        self.reserved -= running.blocks
+        if all(other.request.client != running.request.client for other in self.running):
+            self._served.pop(running.request.client, None)
+        first, running.first = running.first, None
+        for sample in running.samples:
+            if sample is not first:
+                self._engine.drop(sample.sequence)
+        running.samples = []
+        if first is not None and self._prefix is not None:
+            self._prefix.keep(first.sequence, first.ids, running.scores, running.request.scores or 0)
+            self._make_room()
+        elif first is not None:
+            self._engine.drop(first.sequence)
+
+    # ---- one pass ----
+
+    def _pieces(self) -> list[Piece]:
+        """Divide a pass: a token for every text that is being written, then prompts, client by client."""
+        pieces = [
+            Piece(running, sample, sample.ids[-1:], 1)
+            for running in self.running
+            for sample in running.samples
+        ]
+        room = self._pace.room(len(pieces)) if any(running.reading for running in self.running) else 0
+        self._passes += 1
+        reading = [running for running in self.running if running.reading]
+        for running in sorted(reading, key=lambda one: self._served.get(one.request.client, 0)):
+            n = min(room, running.to_read - running.read)
+            if not n or running.first is None:
+                break
+            room -= n
+            self._served[running.request.client] = self._passes
+            ids = running.request.prompt[running.read : running.read + n]
+            last = running.request.generates and running.read + n == running.to_read
+            pieces.append(
+                Piece(running, running.first, ids, n if running.request.scores is not None else int(last))
+            )
+        return pieces
+
+    def _compute(self, pieces: Sequence[Piece]) -> list[tuple[Running, Token]]:
+        """Feed the pieces in one call, and choose the next token of every sample that has a row for it."""
+        began = time.perf_counter()
+        targets = [target for piece in pieces for target in _targets(piece)]
+        found = self._engine.summary(
+            [(piece.sample.sequence, piece.ids) for piece in pieces],
+            max(max(piece.running.chooser.likeliest, piece.running.request.scores or 0) for piece in pieces),
+            self._cancel,
+            rows=[piece.rows for piece in pieces],
+            targets=targets if any(piece.running.request.scores is not None for piece in pieces) else None,
+            whole=any(piece.running.chooser.whole for piece in pieces if piece.rows),
+            cancels={piece.sample.sequence: piece.running.flag for piece in pieces},
+        )
+        self._note(pieces, time.perf_counter() - began)
+        tokens: list[tuple[Running, Token]] = []
+        place = 0
+        for piece in pieces:
+            place += piece.rows
+            if piece.running.ended:
+                continue
+            if piece.sample.sequence in found.cancelled:
+                self._end(piece.running)
+                continue
+            try:
+                tokens += self._advance(piece, found, place)
+            except (EngineError, BadInput) as error:
+                piece.running.error = error
+                self._end(piece.running)
+        for running in {id(piece.running): piece.running for piece in pieces}.values():
+            if not running.reading and not running.samples and not running.ended:
+                self._end(running)
+        return tokens
+
+    def _advance(self, piece: Piece, found: Distribution, place: int) -> list[tuple[Running, Token]]:
+        """Take over the results of a piece, whose rows end before `place`: scores, or new tokens."""
+        running, sample = piece.running, piece.sample
+        if not running.reading:
+            return self._write(running, [sample], found, place - 1)
+        if running.request.scores is not None:
+            running.scores += _scores(piece, found, place - piece.rows, running.request.scores)
+        running.read += len(piece.ids)
+        if running.read < running.to_read or not running.request.generates:
+            return []
+        settings = running.request.settings
+        numbers = range(settings.first_sample + 1, settings.first_sample + settings.samples)
+        running.samples = [sample] + [
+            running.chooser.new_sample(number, self._engine.fork(sample.sequence), running.request.prompt)
+            for number in numbers
+        ]
+        return self._write(running, list(running.samples), found, place - 1)
+
+    def _write(
+        self, running: Running, samples: Sequence[Sample], found: Distribution, at: int
+    ) -> list[tuple[Running, Token]]:
+        """Choose the next token of samples from one row; those that end leave the batch."""
+        likeliest = Likeliest(
+            found.ids[at], found.logits[at], float(found.log_mass[at]), float(found.entropy[at])
+        )
+        row = Row(likeliest, found.whole[at] if found.whole is not None and running.chooser.whole else None)
+        tokens = []
+        for sample in samples:
+            tokens.append((running, running.chooser.next_token(sample, row)))
+            if sample.finish is not None:
+                running.samples.remove(sample)
+                if sample is not running.first:
+                    self._engine.drop(sample.sequence)
+        return tokens
+
+    def _note(self, pieces: Sequence[Piece], seconds: float) -> None:
+        """Divide the seconds of a pass among its requests by their tokens."""
+        total = sum(len(piece.ids) for piece in pieces)
+        reading = sum(len(piece.ids) for piece in pieces if piece.running.reading)
+        self._pace.note(total - reading, reading, seconds)
+        for piece in pieces:
+            timings, share = piece.running.timings, seconds * len(piece.ids) / total
+            if piece.running.reading:
+                timings.prefill_seconds += share
+                timings.prefill_tokens += len(piece.ids)
+            else:
+                timings.decode_seconds += share
+
+
+def _targets(piece: Piece) -> list[int]:
+    """Return the token that follows each row in its prompt, 0 where none does."""
+    if piece.running.request.scores is None:
+        return [0] * piece.rows
+    start = piece.running.read + 1
+    following = piece.running.request.prompt[start : start + piece.rows]
+    return [*following, *[0] * (piece.rows - len(following))]
+
+
+def _scores(piece: Piece, found: Distribution, start: int, k: int) -> list[TokenScore]:
+    """Return the scores of the prompt's tokens that the rows predict, rounded to f32 as `LM.score` does."""
+    following = piece.running.request.prompt[piece.running.read + 1 : piece.running.read + 1 + piece.rows]
+    if not following or found.target_logits is None:
+        return []
+    rows = slice(start, start + len(following))
+    own = (found.target_logits[rows] - found.log_mass[rows]).astype(np.float32).tolist()
+    top = (found.logits[rows, :k] - found.log_mass[rows, None]).astype(np.float32).tolist()
+    ids = found.ids[rows, :k].tolist()
+    return [
+        TokenScore(token, value, tuple(zip(i, x, strict=True)))
+        for token, value, i, x in zip(following, own, ids, top, strict=True)
+    ]
