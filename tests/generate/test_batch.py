@@ -10,7 +10,7 @@ import pytest
 
 import pophood
 from pophood.errors import BadInput, ContextOverflow, EngineError
-from pophood.generate import GenerateSettings, generate_batch, pace
+from pophood.generate import GenerateSettings, generate_batch, passes
 from pophood.generate.batch import BatchRun
 from pophood.sampling import SamplingSettings
 from tests.generate.mock import MockDecoder
@@ -76,7 +76,7 @@ def test_results_of_the_engine_have_the_bits_of_their_own_runs(
     lm: pophood.LM, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces of long prompts are read beside the tokens of the others, in calls of `room` tokens."""
-    monkeypatch.setattr(pace, "ROOM", room)
+    monkeypatch.setattr(passes, "ROOM", room)
     values: dict[str, Any] = {"seed": 5, "max_tokens": 12, "details": "top", "stop_ids": ()}
     found = lm.batch(TEXTS, together=3, **values)
     for prompt, one in zip(TEXTS, found, strict=True):
@@ -112,7 +112,7 @@ def test_the_next_prompt_takes_the_place_of_one_that_ended() -> None:
 def test_long_prompts_are_read_in_pieces_beside_the_tokens_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "ROOM", 4)
+    monkeypatch.setattr(passes, "ROOM", 4)
     engine = MockDecoder()
     run_ = batched(engine, [[1], [2] * 7, [3] * 4], stop_ids=(), max_tokens=4)
     tokens = list(run_)

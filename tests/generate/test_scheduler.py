@@ -11,8 +11,8 @@ import pytest
 
 import pophood
 from pophood.errors import BadInput, EngineError, QueueFull
-from pophood.generate import GenerateSettings, PrefixCache, Request, Running, Scheduler, Token, pace
-from pophood.generate.pace import Pace
+from pophood.generate import GenerateSettings, PrefixCache, Request, Running, Scheduler, Token, passes
+from pophood.generate.passes import PrefillPace
 from pophood.sampling import SamplingSettings
 from tests.generate.mock import MockDecoder
 from tests.generate.runs import END, TOKENIZER, WILD
@@ -95,12 +95,13 @@ def run_mixed(lm: pophood.LM, n: int) -> None:
     alone = []
     for one in requests:
         scheduler = Scheduler(engine, tokenizer)
-        running = scheduler.submit(one)
-        alone.append((tokens_of(scheduler, [running])[running], list(running.scores), running.finishes))
+        single = scheduler.submit(one)
+        alone.append((tokens_of(scheduler, [single])[single], list(single.scores), single.finishes))
     cache = PrefixCache(engine, 60)
     scheduler = Scheduler(engine, tokenizer, cache, blocks=90, together=12)
     draw = np.random.default_rng(1)
-    waiting, running, cancelled = list(requests), [], set()
+    waiting, running = list(requests), list[Running]()
+    cancelled: set[Running] = set()
     found: dict[Running, list[Record]] = {}
     while waiting or not scheduler.idle:
         for _ in range(draw.integers(0, 4)):
@@ -114,15 +115,15 @@ def run_mixed(lm: pophood.LM, n: int) -> None:
             if draw.random() < 0.3:
                 scheduler.cancel(other)
                 cancelled.discard(other)
-        for one, token in scheduler.step().tokens:
-            if one in found:
-                found[one].append(record(token))
+        for owner, token in scheduler.step().tokens:
+            if owner in found:
+                found[owner].append(record(token))
         assert scheduler.reserved + cache.blocks <= 90
         assert engine.cache_bytes <= 90 * block
-    assert any(one.reused for one in running), "the prefix cache was of use"
-    for one, (tokens, scores, finishes) in zip(running, alone, strict=True):
-        assert sorted(found[one], key=lambda token: token[0]) == tokens
-        assert (list(one.scores), one.finishes, one.error) == (scores, finishes, None)
+    assert any(owner.reused for owner in running), "the prefix cache was of use"
+    for owner, (tokens, scores, finishes) in zip(running, alone, strict=True):
+        assert sorted(found[owner], key=lambda token: token[0]) == tokens
+        assert (list(owner.scores), owner.finishes, owner.error) == (scores, finishes, None)
     cache.forget()
     assert scheduler.reserved == 0 and engine._sequence_adapters == {}
     for number in adapters:
@@ -200,7 +201,7 @@ def test_clients_take_turns() -> None:
 
 
 def test_prompts_of_several_clients_are_read_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "ROOM", 8)
+    monkeypatch.setattr(passes, "ROOM", 8)
     engine, scheduler = mock()
     for client in "ab":
         scheduler.submit(request([1] * 20, client))
@@ -210,13 +211,13 @@ def test_prompts_of_several_clients_are_read_in_turns(monkeypatch: pytest.Monkey
 
 
 def test_prompts_do_not_hold_up_texts_that_are_being_written() -> None:
-    own = Pace()
+    own = PrefillPace()
     own.note(1, 0, 0.010)  # a pass that writes takes 10 ms
     own.note(0, 100, 0.050)  # a token of a prompt 0.5 ms
     assert own.room(0) == 512 and own.room(1) == 30, "10 ms and 30 tokens are 2.5 times 10 ms"
-    assert Pace(None, 0.010, 0.0005).room(1) == 511, "a batch that nobody watches"
-    assert Pace(None, 0.010, 0.1).room(0) == 20, "a large model: two seconds"
-    assert Pace(2.5, 0.001, 1.0).room(1) == 8
+    assert PrefillPace(None, 0.010, 0.0005).room(1) == 511, "a batch that nobody watches"
+    assert PrefillPace(None, 0.010, 0.1).room(0) == 20, "a large model: two seconds"
+    assert PrefillPace(2.5, 0.001, 1.0).room(1) == 8
 
 
 # Endings ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pophood.errors import BadInput
 from pophood.generate.choose import Finish, Timings, Token
 from pophood.generate.decoder import Decoder
 from pophood.generate.loop import prepared, stepped
-from pophood.generate.pace import Pace
+from pophood.generate.passes import PrefillPace
 from pophood.generate.request import Request, Running
 from pophood.generate.scheduler import TOGETHER, Scheduler
 from pophood.generate.settings import GenerateSettings
@@ -90,6 +90,8 @@ def generate_batch(
     if settings.seed is None:
         settings = replace(settings, seed=draw_seed())
     ready = [prepared(engine, tokenizer, ids, settings)[0] for ids in prompts]
-    scheduler = Scheduler(engine, tokenizer, together=together, pace=Pace(slowdown=None), cancel=cancel)
+    scheduler = Scheduler(
+        engine, tokenizer, together=together, pace=PrefillPace(slowdown=None), cancel=cancel
+    )
     running = [scheduler.submit(Request(ids, settings)) for ids in ready]
     return BatchRun(scheduler, running, settings)

@@ -15,12 +15,10 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pophood.errors import BadInput, EngineError, QueueFull
 from pophood.generate.choose import Row, Sample, Token
 from pophood.generate.decoder import Decoder, Distribution
-from pophood.generate.pace import Pace
+from pophood.generate.passes import Fed, PrefillPace, scores_of, targets_of
 from pophood.generate.prefix import PrefixCache, TokenScore
 from pophood.generate.request import Request, Running
 from pophood.sampling import Likeliest
@@ -29,17 +27,8 @@ from pophood.text.tokenizer import Tokenizer
 TOGETHER, MOST_TOGETHER = 16, 256  # texts that are written at a time
 
 
-class Piece(NamedTuple):
-    """Tokens of one sequence in a step: the newest of a sample, or some of a prompt."""
-
-    running: Running
-    sample: Sample
-    ids: Sequence[int]
-    rows: int  # of its last tokens whose distribution is needed
-
-
-class Step(NamedTuple):
-    """What one pass gave: new tokens in the order of their requests, and the requests that have ended."""
+class Computed(NamedTuple):
+    """The new tokens of a pass, in the order of their requests, and the requests that have ended."""
 
     tokens: list[tuple[Running, Token]]
     ended: list[Running]
@@ -63,14 +52,14 @@ class Scheduler:
         blocks: int | None = None,
         together: int = TOGETHER,
         queue: int | None = None,
-        pace: Pace | None = None,
+        pace: PrefillPace | None = None,
         cancel: Any = None,
     ) -> None:
         if not 1 <= together <= MOST_TOGETHER:
             raise BadInput(f"together is {together:,}; wanted 1 to {MOST_TOGETHER}")
         self._engine, self._tokenizer, self._prefix = engine, tokenizer, prefix
         self._blocks, self._together, self._queue = blocks, together, queue
-        self._pace = pace or Pace()
+        self._pace = pace or PrefillPace()
         self._cancel = cancel
         self._waiting: dict[Hashable, deque[Running]] = {}  # by client, the next one to be served first
         self.running: list[Running] = []
@@ -112,7 +101,7 @@ class Scheduler:
         if running not in self.running:
             self._end(running)
 
-    def step(self) -> Step:
+    def step(self) -> Computed:
         """Make one pass over the weights.
 
         An error of one request is its `error`, and ends it alone. What concerns all is raised: Cancelled,
@@ -125,9 +114,9 @@ class Scheduler:
         pieces = self._pieces()
         tokens = self._compute_safely(pieces) if pieces else []
         ended, self._ended = self._ended, []
-        return Step(tokens, ended)
+        return Computed(tokens, ended)
 
-    def _compute_safely(self, pieces: Sequence[Piece]) -> list[tuple[Running, Token]]:
+    def _compute_safely(self, pieces: Sequence[Fed]) -> list[tuple[Running, Token]]:
         try:
             return self._compute(pieces)
         except EngineError as error:  # a NaN in one of them: each alone, and no other notices
@@ -219,12 +208,10 @@ class Scheduler:
 
     # ---- one pass ----
 
-    def _pieces(self) -> list[Piece]:
+    def _pieces(self) -> list[Fed]:
         """Divide a pass: a token for every text that is being written, then prompts, client by client."""
         pieces = [
-            Piece(running, sample, sample.ids[-1:], 1)
-            for running in self.running
-            for sample in running.samples
+            Fed(running, sample, sample.ids[-1:], 1) for running in self.running for sample in running.samples
         ]
         room = self._pace.room(len(pieces)) if any(running.reading for running in self.running) else 0
         self._passes += 1
@@ -238,14 +225,14 @@ class Scheduler:
             ids = running.request.prompt[running.read : running.read + n]
             last = running.request.generates and running.read + n == running.to_read
             pieces.append(
-                Piece(running, running.first, ids, n if running.request.scores is not None else int(last))
+                Fed(running, running.first, ids, n if running.request.scores is not None else int(last))
             )
         return pieces
 
-    def _compute(self, pieces: Sequence[Piece]) -> list[tuple[Running, Token]]:
+    def _compute(self, pieces: Sequence[Fed]) -> list[tuple[Running, Token]]:
         """Feed the pieces in one call, and choose the next token of every sample that has a row for it."""
         began = time.perf_counter()
-        targets = [target for piece in pieces for target in _targets(piece)]
+        targets = [target for piece in pieces for target in targets_of(piece)]
         found = self._engine.summary(
             [(piece.sample.sequence, piece.ids) for piece in pieces],
             max(max(piece.running.chooser.likeliest, piece.running.request.scores or 0) for piece in pieces),
@@ -275,13 +262,13 @@ class Scheduler:
                 self._end(running)
         return tokens
 
-    def _advance(self, piece: Piece, found: Distribution, place: int) -> list[tuple[Running, Token]]:
+    def _advance(self, piece: Fed, found: Distribution, place: int) -> list[tuple[Running, Token]]:
         """Take over the results of a piece, whose rows end before `place`: scores, or new tokens."""
         running, sample = piece.running, piece.sample
         if not running.reading:
             return self._write(running, [sample], found, place - 1)
         if running.request.scores is not None:
-            running.scores += _scores(piece, found, place - piece.rows, running.request.scores)
+            running.scores += scores_of(piece, found, place - piece.rows, running.request.scores)
         running.read += len(piece.ids)
         if running.read < running.to_read or not running.request.generates:
             return []
@@ -310,7 +297,7 @@ class Scheduler:
                     self._engine.drop(sample.sequence)
         return tokens
 
-    def _note(self, pieces: Sequence[Piece], seconds: float) -> None:
+    def _note(self, pieces: Sequence[Fed], seconds: float) -> None:
         """Divide the seconds of a pass among its requests by their tokens."""
         total = sum(len(piece.ids) for piece in pieces)
         reading = sum(len(piece.ids) for piece in pieces if piece.running.reading)
@@ -322,27 +309,3 @@ class Scheduler:
                 timings.prefill_tokens += len(piece.ids)
             else:
                 timings.decode_seconds += share
-
-
-def _targets(piece: Piece) -> list[int]:
-    """Return the token that follows each row in its prompt, 0 where none does."""
-    if piece.running.request.scores is None:
-        return [0] * piece.rows
-    start = piece.running.read + 1
-    following = piece.running.request.prompt[start : start + piece.rows]
-    return [*following, *[0] * (piece.rows - len(following))]
-
-
-def _scores(piece: Piece, found: Distribution, start: int, k: int) -> list[TokenScore]:
-    """Return the scores of the prompt's tokens that the rows predict, rounded to f32 as `LM.score` does."""
-    following = piece.running.request.prompt[piece.running.read + 1 : piece.running.read + 1 + piece.rows]
-    if not following or found.target_logits is None:
-        return []
-    rows = slice(start, start + len(following))
-    own = (found.target_logits[rows] - found.log_mass[rows]).astype(np.float32).tolist()
-    top = (found.logits[rows, :k] - found.log_mass[rows, None]).astype(np.float32).tolist()
-    ids = found.ids[rows, :k].tolist()
-    return [
-        TokenScore(token, value, tuple(zip(i, x, strict=True)))
-        for token, value, i, x in zip(following, own, ids, top, strict=True)
-    ]

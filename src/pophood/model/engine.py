@@ -331,8 +331,8 @@ class Engine(Sequences):
             out = summary.whole
 
         def run(start: int, stop: int) -> list[int]:
-            whole = start == 0 and stop == n
-            first, last = (0, len(selected)) if whole else np.searchsorted(selected, [start, stop])
+            every = start == 0 and stop == n
+            first, last = (0, len(selected)) if every else np.searchsorted(selected, [start, stop])
             return self._native.forward(
                 tokens[start:stop],
                 sequences[start:stop],
@@ -353,13 +353,10 @@ class Engine(Sequences):
             self._restore(before)
             raise
         self._restore({sequence: before[sequence] for sequence in cancelled})
-        ended = np.isin(sequences[selected], list(cancelled)) if cancelled else None
-        if out is not None and ended is not None:
-            out[ended] = np.nan
-        result = out if summary is None else summary
-        return Forward(
-            result, {tap.name: values for tap, values in readings.items()}, tuple(sorted(cancelled))
-        )
+        if out is not None and cancelled:
+            out[np.isin(sequences[selected], list(cancelled))] = np.nan
+        taken = {tap.name: values for tap, values in readings.items()}
+        return Forward(out if summary is None else summary, taken, tuple(sorted(cancelled)))
 
     def _restore(self, lengths: Mapping[int, int]) -> None:
         for sequence, length in lengths.items():

@@ -1,8 +1,17 @@
-"""Pace: how many tokens of prompts one pass reads, so that texts that are being written do not wait long."""
+"""One pass of the scheduler: the tokens that are fed, how many are of prompts, the scores of a prompt."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pophood.generate.choose import Sample
+from pophood.generate.decoder import Distribution
+from pophood.generate.prefix import TokenScore
+from pophood.generate.request import Running
 
 ROOM = 512  # tokens of one pass: enough for the full speed of the matrix products
 LEAST = 8
@@ -12,7 +21,7 @@ NEW = 0.25  # weight of the newest measurement
 
 
 @dataclass(slots=True)
-class Pace:
+class PrefillPace:
     """Learns the seconds of a pass and of a token of a prompt from the passes that were made.
 
     With `slowdown` None prompts are read at full speed whatever waits: a batch whose texts nobody watches. No
@@ -45,3 +54,36 @@ class Pace:
 
 def _average(old: float, new: float) -> float:
     return new if old == 0 else old + NEW * (new - old)
+
+
+class Fed(NamedTuple):
+    """Tokens of one sequence in a step: the newest of a sample, or some of a prompt."""
+
+    running: Running
+    sample: Sample
+    ids: Sequence[int]
+    rows: int  # of its last tokens whose distribution is needed
+
+
+def targets_of(piece: Fed) -> list[int]:
+    """Return the token that follows each row in its prompt, 0 where none does."""
+    if piece.running.request.scores is None:
+        return [0] * piece.rows
+    start = piece.running.read + 1
+    following = piece.running.request.prompt[start : start + piece.rows]
+    return [*following, *[0] * (piece.rows - len(following))]
+
+
+def scores_of(piece: Fed, found: Distribution, start: int, k: int) -> list[TokenScore]:
+    """Return the scores of the prompt's tokens that the rows predict, rounded to f32 as `LM.score` does."""
+    following = piece.running.request.prompt[piece.running.read + 1 : piece.running.read + 1 + piece.rows]
+    if not following or found.target_logits is None:
+        return []
+    rows = slice(start, start + len(following))
+    own = (found.target_logits[rows] - found.log_mass[rows]).astype(np.float32).tolist()
+    top = (found.logits[rows, :k] - found.log_mass[rows, None]).astype(np.float32).tolist()
+    ids = found.ids[rows, :k].tolist()
+    return [
+        TokenScore(token, value, tuple(zip(i, x, strict=True)))
+        for token, value, i, x in zip(following, own, ids, top, strict=True)
+    ]
