@@ -232,13 +232,13 @@ class Scheduler:
     def _compute(self, pieces: Sequence[Fed]) -> list[tuple[Running, Token]]:
         """Feed the pieces in one call, and choose the next token of every sample that has a row for it."""
         began = time.perf_counter()
-        targets = [target for piece in pieces for target in targets_of(piece)]
+        scoring = any(piece.running.request.scores is not None for piece in pieces)
         found = self._engine.summary(
             [(piece.sample.sequence, piece.ids) for piece in pieces],
             max(max(piece.running.chooser.likeliest, piece.running.request.scores or 0) for piece in pieces),
             self._cancel,
             rows=[piece.rows for piece in pieces],
-            targets=targets if any(piece.running.request.scores is not None for piece in pieces) else None,
+            targets=[target for piece in pieces for target in targets_of(piece)] if scoring else None,
             whole=any(piece.running.chooser.whole for piece in pieces if piece.rows),
             cancels={piece.sample.sequence: piece.running.flag for piece in pieces},
         )
@@ -257,9 +257,8 @@ class Scheduler:
             except (EngineError, BadInput) as error:
                 piece.running.error = error
                 self._end(piece.running)
-        for running in {id(piece.running): piece.running for piece in pieces}.values():
-            if not running.reading and not running.samples and not running.ended:
-                self._end(running)
+            if not piece.running.samples and not piece.running.reading:
+                self._end(piece.running)
         return tokens
 
     def _advance(self, piece: Fed, found: Distribution, place: int) -> list[tuple[Running, Token]]:

@@ -33,7 +33,7 @@ def flatten(
     """
     tokens = np.array([token for _, ids in batch for token in config.check_ids(ids)], np.int32)
     lengths = [len(ids) for _, ids in batch]
-    if lengths == [1] * len(batch) and rows in ("last", "all"):
+    if lengths == [1] * len(batch) and (isinstance(rows, str) or rows == lengths):  # decoding
         selected = np.arange(len(batch))
         return tokens, np.array([sequence for sequence, _ in batch], np.int64), selected
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
