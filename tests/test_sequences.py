@@ -148,6 +148,26 @@ def test_the_first_positions_can_be_exported_alone() -> None:
     assert np.array_equal(first[1], keys["blocks.0.attn.v"][:3].transpose(1, 0, 2))
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_sequence_is_put_together_from_pieces_and_shares_its_beginning(precision: str) -> None:
+    """The first piece ends inside a block of 32, which the fork that continues it has to copy."""
+    engine = engine_at(precision)
+    ids = [(i * 7) % 97 for i in range(70)]
+    sequence = engine.new_sequence()
+    engine.logits([(sequence, ids)])
+    base = engine.import_kv(engine.export_kv(sequence, 40))
+    rest = engine.fork(base)
+    engine.append_kv(rest, engine.export_kv(sequence, first=40))
+    assert np.array_equal(engine.export_kv(rest).data, engine.export_kv(sequence).data)
+    assert engine.length(base) == 40
+    fork = engine.fork(sequence)
+    engine.truncate(fork, 40)
+    assert np.array_equal(engine.logits([(base, IDS)]), engine.logits([(fork, IDS)]))
+    assert np.array_equal(engine.logits([(rest, IDS)]), engine.logits([(sequence, IDS)]))
+    with pytest.raises(BadInput, match="begin at position 0; the sequence ends at 80"):
+        engine.append_kv(rest, engine.export_kv(sequence, 3))
+
+
 def test_keys_and_values_of_another_engine_are_refused() -> None:
     engine = engine_at("f32")
     with engine.sequence() as sequence:

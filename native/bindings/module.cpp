@@ -72,17 +72,17 @@ void set_adapter_pair(Engine& engine, int64_t adapter, const std::string& matrix
     engine.set_adapter_pair(adapter, matrix, view_a, view_b);
 }
 
-// The keys and values of the first positions of a sequence, in the layout of kv_cache.h.
-void export_kv(Engine& engine, int64_t sequence, Bytes out) {
+// The keys and values of positions from `first` on, in the layout of kv_cache.h.
+void export_kv(Engine& engine, int64_t sequence, int64_t first, Bytes out) {
     const int64_t positions = whole_positions(engine, static_cast<int64_t>(out.shape(0)));
     nb::gil_scoped_release released;
-    engine.export_kv(sequence, positions, out.data());
+    engine.export_kv(sequence, first, positions, out.data());
 }
 
-int64_t import_kv(Engine& engine, const std::vector<int64_t>& adapters, const ConstantBytes& data) {
+void append_kv(Engine& engine, int64_t sequence, const ConstantBytes& data) {
     const int64_t positions = whole_positions(engine, static_cast<int64_t>(data.shape(0)));
     nb::gil_scoped_release released;
-    return engine.import_kv(adapters, positions, data.data());
+    engine.append_kv(sequence, positions, data.data());
 }
 
 nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
@@ -136,8 +136,8 @@ void bind_engine(nb::module_& m) {
         .def("set_adapter_pair", set_adapter_pair, nb::arg("adapter"), nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
         .def("drop_adapter", &Engine::drop_adapter, nb::arg("adapter"), unlocked)
         .def("create", &Engine::create, nb::arg("adapters"), unlocked)
-        .def("export_kv", export_kv, sequence, nb::arg("out"))
-        .def("import_kv", import_kv, nb::arg("adapters"), nb::arg("data"))
+        .def("export_kv", export_kv, sequence, nb::arg("first"), nb::arg("out"))
+        .def("append_kv", append_kv, sequence, nb::arg("data"))
         .def("position_bytes", &Engine::position_bytes, unlocked)
         .def("fork", &Engine::fork, sequence, unlocked)
         .def("truncate", &Engine::truncate, sequence, nb::arg("length"), unlocked)

@@ -142,21 +142,15 @@ int64_t Engine::fork(int64_t sequence) {
     sequence_adapters_[copy] = sequence_adapters_.at(sequence);
     return copy;
 }
-int64_t Engine::import_kv(const std::vector<int64_t>& adapters, int64_t positions, const void* data) {
-    if (positions < 0 || positions > config_.n_positions) throw std::length_error("the context window is shorter than that");
-    const int64_t sequence = create(adapters);
-    try {
-        std::lock_guard<std::mutex> lock(mutex_);
-        cache_.import_to(sequence, positions, data);
-    } catch (...) {
-        drop(sequence);
-        throw;
-    }
-    return sequence;
-}
-void Engine::export_kv(int64_t sequence, int64_t positions, void* out) {
+void Engine::append_kv(int64_t sequence, int64_t positions, const void* data) {
     std::lock_guard<std::mutex> lock(mutex_);
-    cache_.export_from(sequence, positions, out);
+    if (positions < 0 || positions > config_.n_positions - cache_.length(sequence))
+        throw std::length_error("the context window is shorter than that");
+    cache_.append(sequence, positions, data);
+}
+void Engine::export_kv(int64_t sequence, int64_t first, int64_t positions, void* out) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cache_.export_from(sequence, first, positions, out);
 }
 int64_t Engine::position_bytes() {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -57,8 +57,8 @@ class Engine {
     void truncate(int64_t sequence, int64_t length);      // keeps the first `length` positions
     void drop(int64_t sequence);
     int64_t length(int64_t sequence);
-    void export_kv(int64_t sequence, int64_t positions, void* out);           // kv_cache.h has the layout
-    int64_t import_kv(const std::vector<int64_t>& adapters, int64_t positions, const void* data);  // a new sequence
+    void export_kv(int64_t sequence, int64_t first, int64_t positions, void* out);  // kv_cache.h has the layout
+    void append_kv(int64_t sequence, int64_t positions, const void* data);
     int64_t position_bytes();                             // of one position's keys and values
     int64_t cache_bytes();
     int64_t weight_bytes() const;

@@ -197,14 +197,14 @@ void KvCache::values_at(int64_t layer, const void* block, int64_t lane, float* o
 // Calls copy(item in the block, its bytes, bytes between items, place in the array, number of items) for the numbers and
 // the scales of every key and value.
 template <class Copy>
-void KvCache::each_vector(const Sequence& sequence, int64_t positions, Copy copy) const {
+void KvCache::each_vector(const Sequence& sequence, int64_t first, int64_t positions, Copy copy) const {
     const int64_t size = number_bytes();
     int64_t place = 0;
     for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {
         const KvGeometry& own = geometry(layer);
         for (const bool values : {false, true})
             for (int64_t head = 0; head < own.kv_heads; ++head)
-                for (int64_t position = 0; position < positions; ++position) {
+                for (int64_t position = first; position < first + positions; ++position) {
                     char* data = sequence.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, head);
                     if (values) data += values_offset(layer);
                     char* numbers = data + scales_bytes(layer);
@@ -226,22 +226,22 @@ int64_t KvCache::position_bytes() const {
     return bytes;
 }
 
-void KvCache::export_from(int64_t sequence, int64_t positions, void* out) const {
+void KvCache::export_from(int64_t sequence, int64_t first, int64_t positions, void* out) const {
     const Sequence& s = at(sequence);
-    if (positions < 0 || positions > s.length)
-        throw std::out_of_range("cannot export " + std::to_string(positions) + " positions: the sequence has " +
-                                std::to_string(s.length));
-    each_vector(s, positions, [&](const char* data, int64_t size, int64_t stride, int64_t place, int64_t count) {
+    if (first < 0 || positions < 0 || first > s.length || positions > s.length - first)
+        throw std::out_of_range("cannot export " + std::to_string(positions) + " positions from " + std::to_string(first) +
+                                " on: the sequence has " + std::to_string(s.length));
+    each_vector(s, first, positions, [&](const char* data, int64_t size, int64_t stride, int64_t place, int64_t count) {
         char* to = static_cast<char*>(out) + place;
         for (int64_t i = 0; i < count; ++i)
             std::memcpy(to + i * size, data + i * stride, static_cast<size_t>(size));
     });
 }
 
-void KvCache::import_to(int64_t sequence, int64_t positions, const void* data) {
-    if (length(sequence) != 0) throw std::invalid_argument("keys and values are imported to an empty sequence");
+void KvCache::append(int64_t sequence, int64_t positions, const void* data) {
+    const int64_t first = length(sequence);
     extend(sequence, positions);
-    each_vector(at(sequence), positions, [&](char* to, int64_t size, int64_t stride, int64_t place, int64_t count) {
+    each_vector(at(sequence), first, positions, [&](char* to, int64_t size, int64_t stride, int64_t place, int64_t count) {
         const char* from = static_cast<const char*>(data) + place;
         for (int64_t i = 0; i < count; ++i)
             std::memcpy(to + i * stride, from + i * size, static_cast<size_t>(size));

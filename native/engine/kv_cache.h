@@ -49,11 +49,11 @@ class KvCache {
     // The values [D] of one position of a block of values.
     void values_at(int64_t layer, const void* block, int64_t lane, float* out) const;
 
-    // Copies the keys and values of the first `positions` to or from one array: per layer keys [K][positions][D], then
-    // values [K][positions][D], in the cache's type; in q8_0 the scales of a vector follow its D numbers. import_to()
-    // continues an empty sequence.
-    void export_from(int64_t sequence, int64_t positions, void* out) const;
-    void import_to(int64_t sequence, int64_t positions, const void* data);
+    // Copies the keys and values of `positions` positions to or from one array: per layer keys [K][positions][D], then
+    // values [K][positions][D], in the cache's type; in q8_0 the scales of a vector follow its D numbers. append() adds
+    // the positions to a sequence.
+    void export_from(int64_t sequence, int64_t first, int64_t positions, void* out) const;
+    void append(int64_t sequence, int64_t positions, const void* data);
     int64_t position_bytes() const;  // of one position in such an array
 
     int64_t bytes() const;  // of all blocks, spare ones included
@@ -84,7 +84,7 @@ class KvCache {
         return layer_offsets_[static_cast<size_t>(layer)] + kv_head * 2 * values_offset(layer);
     }
     template <class Copy>
-    void each_vector(const Sequence& sequence, int64_t positions, Copy copy) const;
+    void each_vector(const Sequence& sequence, int64_t first, int64_t positions, Copy copy) const;
 
     WeightType type_ = WeightType::f32;
     const Kernels& kernels_;

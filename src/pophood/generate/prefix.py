@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,6 +40,19 @@ class Reused(NamedTuple):
     sequence: int
     length: int
     scores: tuple[TokenScore, ...] = ()
+
+
+class Span(NamedTuple):
+    """The tokens from the root to the end of a node, whose own begin at `start`, and its sequence."""
+
+    ids: tuple[int, ...]
+    start: int
+    sequence: int
+    adapters: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(eq=False, slots=True)
@@ -139,6 +152,14 @@ class PrefixCache:
         if path:
             self._touch(path[-1])
         self.shrink(self.limit)
+
+    def spans(self) -> Iterator[Span]:
+        """Yield everything that is held, the least recently used first, parents after their children."""
+        for node, key in list(self._nodes.items()):
+            ids, above = node.ids, node.parent
+            while above is not None:
+                ids, above = above.ids + ids, above.parent
+            yield Span(ids, node.start, node.sequence, key)
 
     def shrink(self, blocks: int) -> None:
         """Drop the least recently used sequences until at most `blocks` blocks are held."""

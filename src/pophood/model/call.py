@@ -167,10 +167,11 @@ def new_summary(
 class KvState:
     """Exported keys and values of one sequence, which continue in an engine with the same `geometry`.
 
-    `data` holds per layer the keys [K, positions, D], then the values [K, positions, D], in the engine's
-    type.
+    They are those of `positions` positions from `first` on. `data` holds per layer the keys [K, positions,
+    D], then the values [K, positions, D], in the engine's type.
     """
 
     geometry: str
     positions: int
     data: NDArray[np.uint8]
+    first: int = 0

@@ -93,15 +93,15 @@ class Sequences:
         self._sequence_adapters[copy] = self._sequence_adapters[sequence]
         return copy
 
-    def export_kv(self, sequence: int, positions: int | None = None) -> KvState:
-        """Copy the keys and values of the first `positions` of a sequence, by default of all."""
+    def export_kv(self, sequence: int, positions: int | None = None, first: int = 0) -> KvState:
+        """Copy the keys and values of `positions` positions from `first` on, by default of all."""
         length = self.length(sequence)
-        positions = length if positions is None else positions
-        if not 0 <= positions <= length:
-            raise BadInput(f"positions must be 0..{length:,}, got {positions:,}")
+        positions = length - first if positions is None else positions
+        if not 0 <= first <= first + positions <= length:
+            raise BadInput(f"positions must be 0..{length - first:,} from {first:,} on, got {positions:,}")
         data = np.empty(positions * int(self._native.position_bytes()), np.uint8)
-        self._native.export_kv(sequence, data)
-        return KvState(self._kv_geometry(), positions, data)
+        self._native.export_kv(sequence, first, data)
+        return KvState(self._kv_geometry(), positions, data, first)
 
     def import_kv(self, state: KvState, adapters: Sequence[int] | None = None) -> int:
         """Create a sequence from exported keys and values; it continues with the same bits.
@@ -109,19 +109,34 @@ class Sequences:
         `adapters` are as in `new_sequence`, and must be those that the keys and values were computed with.
         Raises BadInput for the keys and values of another model, another type, or over the window.
         """
-        if state.geometry != self._kv_geometry() or state.positions > self.context:
+        sequence = self.new_sequence(adapters)
+        try:
+            self.append_kv(sequence, state)
+        except BaseException:
+            self.drop(sequence)
+            raise
+        return sequence
+
+    def append_kv(self, sequence: int, state: KvState) -> None:
+        """Continue a sequence with exported keys and values that follow its last position.
+
+        Raises BadInput as `import_kv`.
+        """
+        length = self.length(sequence)
+        if state.geometry != self._kv_geometry() or state.first + state.positions > self.context:
             raise BadInput(
                 f"these keys and values are {state.positions:,} positions of {state.geometry}; "
-                f"wanted at most {self.context:,} of {self._kv_geometry()}"
+                f"wanted at most {self.context - state.first:,} of {self._kv_geometry()}"
+            )
+        if state.first != length:
+            raise BadInput(
+                f"these keys and values begin at position {state.first:,}; the sequence ends at {length:,}"
             )
         if state.data.nbytes != state.positions * int(self._native.position_bytes()):
             raise BadInput(
                 f"{state.positions:,} positions of keys and values do not have {state.data.nbytes:,} bytes"
             )
-        chosen = self.adapters if adapters is None else tuple(adapters)
-        sequence = int(self._native.import_kv(list(chosen), np.ascontiguousarray(state.data)))
-        self._sequence_adapters[sequence] = chosen
-        return sequence
+        self._native.append_kv(sequence, np.ascontiguousarray(state.data))
 
     def _kv_geometry(self) -> str:
         heads = f"{self.config.n_kv_head} heads of {self.config.head_dim}"
