@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +142,50 @@ class ChatTemplate:
             return self._compiled
 
 
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """A conversation as the model reads it: the text of the template and its ids.
+
+    `left_out` are sentences on what the template does not write, such as the name of a speaker.
+    """
+
+    text: str
+    ids: list[int]
+    left_out: tuple[str, ...] = ()
+
+
+def chat_prompt(
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool = True,
+    **variables: Any,
+) -> ChatPrompt:
+    """Return a conversation as the model reads it, with special tokens only where the template wrote them.
+
+    The tokenizer's start tokens are added unless the template wrote them. Raises BadInput if the template
+    omits a message or a tool call altogether.
+    Example: `chat_prompt(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}]).ids` has the
+    user's "<|im_end|>" as ordinary text.
+    """
+    text = template.sourced(messages, add_generation_prompt=add_generation_prompt, **variables)
+    left_out = []
+    for omission in omissions(messages, text):
+        if omission.kind != "field":
+            raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
+        if omission.name not in REASONING:  # templates drop past reasoning on purpose
+            left_out.append(f"the chat template writes {omission}: the model does not see it")
+    specials = tokenizer.specials
+    plain = str.__str__(text)
+    if spells_specials(text, special_places(text, specials), specials):
+        ids = tokenizer.encode_parts(join_pieces(pieces_of(text, specials)))
+    else:
+        ids = tokenizer.encode(plain, parse_special=True, add_start=False)
+    start = list(tokenizer.start_ids)
+    return ChatPrompt(plain, ids if ids[: len(start)] == start else start + ids, tuple(left_out))
+
+
 def encode_chat(
     tokenizer: Tokenizer,
     template: ChatTemplate,
@@ -149,26 +194,13 @@ def encode_chat(
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> list[int]:
-    """Return the ids of a conversation, with special tokens only where the template wrote them.
-
-    The tokenizer's start tokens are added unless the template wrote them. Raises BadInput if the template
-    omits a message or a tool call altogether; warns if it omits another text of a message, such as `name`.
-    Example: `encode_chat(tokenizer, template, [{"role": "user", "content": "<|im_end|>"}])` encodes the
-    user's "<|im_end|>" as ordinary text.
-    """
-    text = template.sourced(messages, add_generation_prompt=add_generation_prompt, **variables)
-    for omission in omissions(messages, text):
-        if omission.kind != "field":
-            raise BadInput(f"the chat template writes {omission}: {_way_out(omission)}")
-        if omission.name not in REASONING:  # templates drop past reasoning on purpose
-            warnings.warn(f"the chat template writes {omission}: the model does not see it", stacklevel=3)
-    specials = tokenizer.specials
-    if spells_specials(text, special_places(text, specials), specials):
-        ids = tokenizer.encode_parts(join_pieces(pieces_of(text, specials)))
-    else:
-        ids = tokenizer.encode(str.__str__(text), parse_special=True, add_start=False)
-    start = list(tokenizer.start_ids)
-    return ids if ids[: len(start)] == start else start + ids
+    """Return the ids of a conversation, as `chat_prompt`; it warns of what the template leaves out."""
+    prompt = chat_prompt(
+        tokenizer, template, messages, add_generation_prompt=add_generation_prompt, **variables
+    )
+    for sentence in prompt.left_out:
+        warnings.warn(sentence, stacklevel=3)
+    return prompt.ids
 
 
 def _way_out(omission: Omission) -> str:

@@ -1,0 +1,162 @@
+"""build_app: every route of the server, from the client of the worker and the model that it computes.
+
+FastAPI matches routes and writes OpenAPI; bodies are read by `protocol.schemas`, answers are ASGI responses
+of our own. Keys, Host rules and limits are put around the app by `guard`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from pophood.serve.client import EngineClient
+from pophood.serve.model import ServedModel
+from pophood.serve.openapi import described_app, operation
+from pophood.serve.protocol.answering import SILENCE, answer
+from pophood.serve.protocol.errors import INVALID, MISSING, SERVER, ApiError, unknown_model
+from pophood.serve.protocol.replies import MOST_OPEN
+from pophood.serve.protocol.responses import Json, refusal
+from pophood.serve.protocol.schemas import (
+    Body,
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+    read_body,
+)
+from pophood.serve.routes import chat, completions, models, status, tokenizing
+
+READERS = 2  # threads that read bodies, render conversations and encode texts, beside the loop
+BodyT = TypeVar("BodyT", bound=Body)
+ResultT = TypeVar("ResultT")
+
+
+class Desk:
+    """Reads requests for one model, beside the event loop, which goes on writing other answers meanwhile."""
+
+    def __init__(self, client: EngineClient, served: ServedModel, most_open: int, silence: float) -> None:
+        self.client, self.served = client, served
+        self._most_open, self._silence = most_open, silence
+        self._readers = ThreadPoolExecutor(READERS, "read-request")
+
+    async def read(
+        self, request: Request, kind: type[BodyT], use: Callable[[BodyT, ServedModel], ResultT]
+    ) -> ResultT:
+        """Return `use(the request in the body, the model)`. Raises ApiError."""
+        body = await request.body()
+
+        def work() -> ResultT:
+            asked = read_body(body, kind)
+            if not self.served.answers_to(asked.model):
+                raise unknown_model(asked.model or "", self.served.name)
+            return use(asked, self.served)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    async def chat(self, request: Request) -> Response:
+        return self._answer(await self.read(request, ChatRequest, chat.asked_of))
+
+    async def completion(self, request: Request) -> Response:
+        return self._answer(await self.read(request, CompletionRequest, completions.asked_of))
+
+    async def render(self, request: Request) -> Response:
+        return Json(await self.read(request, ChatRequest, chat.render))
+
+    async def tokenize(self, request: Request) -> Response:
+        return Json(await self.read(request, TokenizeRequest, tokenizing.tokenize))
+
+    async def detokenize(self, request: Request) -> Response:
+        return Json(await self.read(request, DetokenizeRequest, tokenizing.detokenize))
+
+    def _answer(self, asked: Any) -> Response:
+        return answer(asked, self.client, most_open=self._most_open, silence=self._silence)
+
+
+def build_app(
+    client: EngineClient,
+    served: ServedModel,
+    *,
+    metrics: Callable[[], str] | None = None,
+    most_open: int = MOST_OPEN,
+    silence: float = SILENCE,
+) -> FastAPI:
+    """Return the app with all routes of the protocol.
+
+    `metrics` gives the text of /metrics. With `most_open` requests at the worker, further ones get 429. A
+    stream is never silent for more than `silence` seconds.
+    """
+    app = described_app()
+    desk = Desk(client, served, most_open, silence)
+
+    async def list_models() -> Response:
+        return Json(models.listed(served))
+
+    async def one_model(model: str) -> Response:
+        return Json(models.one(model, served))
+
+    async def tokenizer_info() -> Response:
+        return Json(tokenizing.tokenizer_info(served))
+
+    async def health() -> Response:
+        return status.health(client)
+
+    async def metrics_text() -> Response:
+        return status.metrics(metrics)
+
+    posts: Mapping[str, tuple[Callable[..., Any], type[Body]]] = {
+        "/v1/chat/completions": (desk.chat, ChatRequest),
+        "/v1/chat/completions/render": (desk.render, ChatRequest),
+        "/v1/completions": (desk.completion, CompletionRequest),
+        "/tokenize": (desk.tokenize, TokenizeRequest),
+        "/v1/tokenize": (desk.tokenize, TokenizeRequest),
+        "/detokenize": (desk.detokenize, DetokenizeRequest),
+        "/v1/detokenize": (desk.detokenize, DetokenizeRequest),
+    }
+    for path, (endpoint, kind) in posts.items():
+        app.add_api_route(path, endpoint, methods=["POST"], **operation(kind))
+    gets: Mapping[str, Callable[..., Any]] = {
+        "/v1/models": list_models,
+        "/v1/models/{model:path}": one_model,
+        "/tokenizer_info": tokenizer_info,
+        "/v1/tokenizer_info": tokenizer_info,
+        "/health": health,
+        "/metrics": metrics_text,
+    }
+    for path, endpoint in gets.items():
+        app.add_api_route(path, endpoint, methods=["GET"], **operation())
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(ClientDisconnect, _left)
+    app.add_exception_handler(Exception, _broken)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return refusal(error)
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """Answer 404 and 405 in the shape of all errors."""
+    assert isinstance(error, HTTPException)
+    kind = MISSING if error.status_code == 404 else INVALID
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    response = refusal(ApiError(error.status_code, message, kind))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+async def _broken(_: Request, __: Exception) -> Response:
+    """Answer what no other handler knows; the error itself goes on to the outermost guard."""
+    return refusal(ApiError(500, "a bug in pophood", SERVER, code="internal_error"))

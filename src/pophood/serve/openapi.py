@@ -1,0 +1,89 @@
+"""The description of the server as OpenAPI, at /openapi.json, and FastAPI without what the server leaves out.
+
+Bodies are read without FastAPI, so their schemas are added to its description here. Its documentation loads
+scripts from elsewhere, and its telemetry can send figures where the environment says: both are off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
+
+from pophood import __version__
+from pophood.serve.protocol.schemas import Body, as_schema
+
+TELEMETRY_OFF: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+STATUSES = {
+    400: "a wrong field, or a prompt that is too long",
+    401: "no key, or a wrong one",
+    403: "a Host or Origin that is not served",
+    404: "an unknown model or adapter",
+    429: "too many requests wait",
+    500: "the model gave a number that is none, or a bug",
+    503: "the server is ending, or its model is gone",
+}
+
+
+class DescribedApp(FastAPI):
+    """FastAPI whose description has the schemas of the bodies too."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schema = get_openapi(title=self.title, version=self.version, routes=self.routes)
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            for kind in Body.__subclasses__():
+                for one in (kind, *kind.__subclasses__()):
+                    own, others = as_schema(one)
+                    schemas |= {one.__name__: own, **others}
+            schemas["Error"] = ERROR_SCHEMA
+            self.openapi_schema = schema
+        return self.openapi_schema
+
+
+def described_app() -> FastAPI:
+    """Return an app without routes."""
+    return DescribedApp(
+        title="pophood serve",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=TELEMETRY_OFF,
+    )
+
+
+def operation(kind: type[Body] | None = None) -> dict[str, Any]:
+    """Return the arguments of a route: the schema of its body and of its errors."""
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    responses = {status: {"description": text, "content": error} for status, text in STATUSES.items()}
+    arguments: dict[str, Any] = {"response_model": None, "responses": responses}
+    if kind is not None:
+        reference = {"$ref": f"#/components/schemas/{kind.__name__}"}
+        body = {"required": True, "content": {"application/json": {"schema": reference}}}
+        arguments["openapi_extra"] = {"requestBody": body}
+    return arguments

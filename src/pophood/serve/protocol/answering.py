@@ -1,0 +1,110 @@
+"""Answering a request: the worker's events become one JSON answer, or a stream of pieces.
+
+    submit ─► [each choice opened] ─► progress, text, log-probabilities ─► [how each ended, usage] ─► [DONE]
+
+A failure before the first byte is a status; after it, an error event ends the stream without [DONE].
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from starlette.types import Send
+
+from pophood.serve.client import EngineClient
+from pophood.serve.protocol import sse
+from pophood.serve.protocol.assembly import Asked, Assembly, Growth
+from pophood.serve.protocol.choices import ChoiceText
+from pophood.serve.protocol.errors import BUSY, SERVER, ApiError
+from pophood.serve.protocol.replies import MOST_OPEN, Replies
+from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
+
+SILENCE = 10.0  # seconds after which a comment keeps the connection open
+PATIENCE = 0.025  # seconds in which a refusal becomes a status; after that the stream is opened
+
+
+def answer(
+    asked: Asked, client: EngineClient, *, most_open: int = MOST_OPEN, silence: float = SILENCE
+) -> Watched:
+    """Return the response to a request, computed while it is written, for as long as its client is there.
+
+    Raises ApiError, 429, if `most_open` requests are at the worker already.
+    """
+    if client.open_requests >= most_open:
+        message = f"{client.open_requests:,} requests wait or are computed already: try again later"
+        raise ApiError(429, message, BUSY, code="queue_full")
+
+    async def answering(send: Send) -> None:
+        stream = EventStream(send)
+        try:
+            async with Replies(client, asked.jobs, most_open=most_open) as replies:
+                if asked.stream:
+                    await _stream(asked, replies, stream, silence)
+                else:
+                    await respond(send, Json(await _whole(asked, replies)))
+        except ApiError as error:
+            if stream.opened:
+                await stream.close(sse.event(error.body))
+            else:
+                await respond(send, refusal(error))
+        except Exception:
+            if stream.opened:  # before that, the outermost guard answers with a 500
+                bug = ApiError(500, "a bug in pophood ended this answer", SERVER, code="internal_error")
+                await stream.close(sse.event(bug.body))
+            raise
+
+    return Watched(answering)
+
+
+async def _whole(asked: Asked, replies: Replies) -> dict[str, object]:
+    """Wait for all events and return the answer."""
+    assembly = Assembly(asked)
+    choices = [ChoiceText(index) for index in range(asked.size)]
+    while not replies.done:
+        for index, growth in assembly.take(await replies.next()).items():
+            choices[index].text += growth.text
+            choices[index].entries += growth.entries
+    for index, reason in assembly.ends:
+        choices[index].finish = reason
+    return asked.shape.whole(choices, assembly.counts.usage, assembly.details)
+
+
+async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: float) -> None:
+    """Write the stream of an answer. Raises ApiError, before anything is written if it can."""
+    assembly, shape = Assembly(asked), asked.shape
+    grown = assembly.take(await replies.next(PATIENCE))
+    await stream.open()
+    lines = [sse.event(shape.piece([shape.opening(index)])) for index in range(asked.size)]
+    ended = 0  # choices whose end was written
+    quiet_since = time.monotonic()
+    while True:
+        lines += map(sse.event, _pieces(assembly, grown))
+        # The last end of all waits until it is known how long everything took.
+        ends = assembly.ends if replies.done else assembly.ends[: asked.size - 1]
+        for index, reason in ends[ended:]:
+            last = replies.done and index == ends[-1][0]
+            more = assembly.details if last else {}
+            lines.append(sse.event(shape.piece([shape.ended(index, reason)], **more)))
+        ended = len(ends)
+        if replies.done:
+            break
+        if not lines and time.monotonic() - quiet_since >= silence:
+            lines.append(sse.KEEP_ALIVE)
+        if lines:
+            await stream.write(b"".join(lines))
+            lines, quiet_since = [], time.monotonic()
+        grown = assembly.take(await replies.next(max(quiet_since + silence - time.monotonic(), 0)))
+    if asked.usage_later:
+        lines.append(sse.event(shape.piece([], usage=assembly.counts.usage)))
+    await stream.close(b"".join([*lines, sse.DONE]))
+
+
+def _pieces(assembly: Assembly, grown: Mapping[int, Growth]) -> Iterator[dict[str, Any]]:
+    """Yield the pieces of a stream that new events make."""
+    shape = assembly.asked.shape
+    if assembly.moved and assembly.asked.progress:
+        yield shape.piece([], prompt_progress=assembly.progress)
+    for index, growth in grown.items():
+        yield shape.piece([shape.grown(index, growth.text, growth.entries)])

@@ -1,0 +1,113 @@
+"""The prompts of one HTTP request: submitted a few at a time, their events read as one series."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pophood.generate import GenerateSettings
+from pophood.serve.client import EngineClient, Reply
+from pophood.serve.messages import AdapterPair, Answered
+
+MOST_OPEN = 256  # requests that wait at the worker or are computed
+AT_ONCE = 16  # prompts of one request that wait or are computed; the rest take no place in the queue
+
+
+@dataclass(frozen=True, slots=True)
+class PromptJob:
+    """One prompt of a request, as it is submitted: the arguments of `EngineClient.submit`."""
+
+    prompt: tuple[int, ...]
+    settings: GenerateSettings
+    adapters: tuple[AdapterPair, ...] = ()
+    scores: int | None = None
+    generates: bool = True
+
+
+class Replies:
+    """The replies to several prompts. Leaving the block cancels what is not done.
+
+    async with Replies(client, jobs) as replies:
+        while not replies.done:
+            for number, event in await replies.next(seconds=10): ...
+    """
+
+    def __init__(
+        self, client: EngineClient, jobs: Sequence[PromptJob], *, most_open: int = MOST_OPEN
+    ) -> None:
+        """With `most_open` requests at the worker, the first is submitted all the same, others wait here."""
+        self._client, self._most_open = client, most_open
+        self._waiting = deque(enumerate(jobs))
+        self._open: dict[int, Reply] = {}
+        self._arrived: asyncio.Future[None] | None = None
+
+    @property
+    def done(self) -> bool:
+        """True when every event has been read."""
+        return not self._waiting and not self._open
+
+    async def next(self, seconds: float | None = None) -> list[tuple[int, Answered]]:
+        """Return the events that have arrived, each with the number of its prompt.
+
+        If there are none, wait for some, `seconds` at most: the list is empty then.
+        """
+        events = await self._take()
+        if events or self.done:
+            return events
+        self._arrived = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._arrived
+        except TimeoutError:
+            return []
+        finally:
+            self._arrived = None
+        return await self._take()
+
+    def close(self) -> None:
+        """Cancel what is not done."""
+        self._waiting.clear()
+        while self._open:
+            self._open.popitem()[1].close()
+
+    async def __aenter__(self) -> Self:
+        self._submit()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _take(self) -> list[tuple[int, Answered]]:
+        events = []
+        for number, reply in list(self._open.items()):
+            while reply.ready:
+                events.append((number, await anext(reply)))
+            if reply.ended:
+                del self._open[number]
+        self._submit()
+        return events
+
+    def _submit(self) -> None:
+        while self._waiting and len(self._open) < AT_ONCE:
+            if self._open and self._client.open_requests >= self._most_open:
+                return
+            number, job = self._waiting.popleft()
+            reply = self._client.submit(
+                job.prompt,
+                job.settings,
+                adapters=job.adapters,
+                scores=job.scores,
+                generates=job.generates,
+            )
+            reply.notify = self._wake
+            self._open[number] = reply
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)

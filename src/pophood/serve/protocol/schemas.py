@@ -1,0 +1,235 @@
+"""Requests as pydantic reads them: names, types and ranges, strictly; and the reading of a body.
+
+Ranges of samplers are those of `SamplingSettings`, checked when the settings are made (`sampling.py`). Fields
+that are not here are refused or ignored by `fields.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from pophood.errors import one_line, short
+from pophood.serve.protocol.errors import ApiError, invalid
+from pophood.serve.protocol.fields import check_others
+
+LARGEST = 2**31 - 1  # of counts and token ids
+SmallInt = Annotated[int, Field(ge=-1, le=LARGEST)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]  # single precision holds any sum of it
+Ids: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+# Long lists are checked by hand (`prompts.py`): pydantic would try each of them as every type in turn.
+PromptField = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                {**Ids, "minItems": 1},
+                {"type": "array", "items": {**Ids, "minItems": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+IdsField = Annotated[Any, WithJsonSchema(Ids)]
+TextsField = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+]
+BiasField = Annotated[
+    Any,
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"anyOf": [{"type": "number"}, {"const": False}]}}
+    ),
+]
+Conversation = Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class Body(BaseModel):
+    """The base of every request: strict types, and other fields kept for `check_others`."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str | None = None
+
+
+class AdapterRequest(BaseModel):
+    """One adapter by name, with the factor of its change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    scale: Number = 1.0
+
+
+class StreamOptions(BaseModel):
+    """Options of a stream."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    include_usage: bool | None = None
+
+
+class Generating(Body):
+    """The fields that chat and completions share. None is the same as leaving a field out."""
+
+    # how much, how often, where it ends
+    max_tokens: SmallInt | None = None
+    n_predict: SmallInt | None = None
+    min_tokens: SmallInt | None = None
+    n: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    seed: Annotated[int, Field(ge=-1, lt=2**64)] | None = None
+    first_sample: Annotated[int, Field(ge=0, le=LARGEST)] | None = None
+    stop: TextsField = None
+    stop_token_ids: IdsField = None
+    ignore_eos: bool | None = None
+    skip_special_tokens: bool | None = None
+    # samplers, in pophood's names and llama.cpp's
+    temperature: Number | None = None
+    top_k: SmallInt | None = None
+    top_p: Number | None = None
+    min_p: Number | None = None
+    typical_p: Number | None = None
+    repetition_penalty: Number | None = None
+    repeat_penalty: Number | None = None
+    presence_penalty: Number | None = None
+    frequency_penalty: Number | None = None
+    penalty_window: SmallInt | None = None
+    repeat_last_n: SmallInt | None = None
+    dry_multiplier: Number | None = None
+    dry_base: Number | None = None
+    dry_allowed_length: SmallInt | None = None
+    dry_window: SmallInt | None = None
+    dry_penalty_last_n: SmallInt | None = None
+    dry_breakers: TextsField = None
+    dry_sequence_breakers: TextsField = None
+    xtc_probability: Number | None = None
+    xtc_threshold: Number | None = None
+    logit_bias: BiasField = None
+    order: TextsField = None
+    samplers: TextsField = None
+    # the answer
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    return_progress: bool | None = None
+    adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
+
+
+class ChatRequest(Generating):
+    """POST /v1/chat/completions, and its dry run."""
+
+    messages: Conversation
+    max_completion_tokens: SmallInt | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+
+
+class CompletionRequest(Generating):
+    """POST /v1/completions."""
+
+    prompt: PromptField
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    add_special_tokens: bool | None = None
+    parse_special: bool | None = None
+    best_of: SmallInt | None = None
+
+
+class TokenizeRequest(Body):
+    """POST /tokenize: a text, or a conversation."""
+
+    prompt: str | None = None
+    messages: Conversation | None = None
+    add_special_tokens: bool | None = None
+    parse_special: bool | None = None
+    add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
+    return_token_strs: bool | None = None
+
+
+class DetokenizeRequest(Body):
+    """POST /detokenize."""
+
+    tokens: IdsField
+
+
+RequestT = TypeVar("RequestT", bound=Body)
+
+
+def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
+    """Return the request in a body. Raises ApiError, 400, that names the first field that is wrong."""
+    try:
+        data = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
+    except ApiError:
+        raise
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError, numbers of 5,000 digits too
+        raise invalid(f"the body is not JSON: {one_line(error)}", code="invalid_json") from error
+    if not isinstance(data, dict):
+        raise invalid("the body is not a JSON object", code="invalid_json")
+    try:
+        request = kind.model_validate(data)
+    except ValidationError as error:
+        raise _of_validation(error) from error
+    check_others(request.model_extra or {}, kind.model_fields)
+    return request
+
+
+def read_ids(value: object, param: str, vocab_size: int) -> tuple[int, ...]:
+    """Return a list of token ids. Raises ApiError for anything else, and for ids that the model lacks."""
+    if not isinstance(value, list) or any(type(id_) is not int for id_ in value):
+        raise invalid(f"{param}: wanted a list of token ids", param)
+    if value and (min(value) < 0 or max(value) >= vocab_size):
+        wrong = next(id_ for id_ in value if not 0 <= id_ < vocab_size)
+        raise invalid(
+            f"{param}: token id {short(wrong)} is not in the vocabulary (0 to {vocab_size - 1:,})", param
+        )
+    return tuple(value)
+
+
+def read_texts(value: object, param: str, most: int, characters: int) -> tuple[str, ...]:
+    """Return a text or a list of texts as a tuple; None gives none. Raises ApiError over the bounds."""
+    if value is None:
+        return ()
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or any(not isinstance(text, str) or not text for text in texts):
+        raise invalid(f"{param}: wanted a text, or a list of texts, of one character or more each", param)
+    if len(texts) > most or sum(map(len, texts)) > characters:
+        raise invalid(f"{param}: wanted at most {most:,} texts of {characters:,} characters together", param)
+    return tuple(texts)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise invalid(f"the number {text[:30]} is too large", code="invalid_json")
+    return value
+
+
+def _no_constant(name: str) -> float:
+    raise invalid(f"the body is not JSON: {name} is no number of JSON", code="invalid_json")
+
+
+def _of_validation(error: ValidationError) -> ApiError:
+    """Return what is wrong with the first field, with its place as in `messages[0].content`."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ""
+    for part in first["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    place = place[:120]
+    if first["type"] == "missing":
+        return invalid(f"Missing required parameter: '{place}'.", place, "missing_required_parameter")
+    said = first["msg"].removeprefix("Input should be ")
+    got = short(first["input"])
+    return invalid(f"{place}: got {got}; wanted {said}", place, "invalid_value")
+
+
+def as_schema(kind: type[Body]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Return the JSON schema of a request, and the schemas that it refers to, for OpenAPI."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    return schema, schema.pop("$defs", {})

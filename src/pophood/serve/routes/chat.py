@@ -1,0 +1,118 @@
+"""POST /v1/chat/completions, and its dry run: the conversation as the model reads it, nothing computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pophood.errors import PophoodError
+from pophood.sampling import draw_seed
+from pophood.serve.messages import AdapterPair
+from pophood.serve.model import ServedModel
+from pophood.serve.protocol.assembly import Asked
+from pophood.serve.protocol.choices import ChatShape
+from pophood.serve.protocol.errors import invalid, of_pophood, overflow
+from pophood.serve.protocol.logprobs import Speller
+from pophood.serve.protocol.replies import PromptJob
+from pophood.serve.protocol.sampling import adapters_of, limit_of, settings_of
+from pophood.serve.protocol.schemas import ChatRequest
+from pophood.text.chat.chat_template import ChatPrompt, chat_prompt
+
+
+def asked_of(request: ChatRequest, served: ServedModel) -> Asked:
+    """Return what a request asks for. Raises ApiError for a wrong field, or a conversation too long."""
+    limit = limit_of(request, ("max_completion_tokens", request.max_completion_tokens))
+    if limit == 0:
+        raise invalid("max_tokens is 0; wanted 1 or more, or none to the end of the window", "max_tokens")
+    if request.top_logprobs and not request.logprobs:
+        raise invalid("top_logprobs needs `logprobs: true`", "top_logprobs")
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    adapters = adapters_of(request.adapters, served)
+    seed = draw_seed() if request.seed in (None, -1) else request.seed
+    assert seed is not None
+    settings = settings_of(
+        request,
+        served,
+        max_tokens=None if limit in (None, -1) else limit,
+        logprobs=top,
+        seed=seed,
+        kind="chat",
+    )
+    prompt = conversation(
+        served,
+        request.messages,
+        adapters,
+        request.chat_template_kwargs,
+        add_generation_prompt=request.add_generation_prompt is not False,
+    )
+    if len(prompt.ids) > served.window:
+        raise overflow(len(prompt.ids), served.window, "messages")
+    hidden = () if settings.special else served.tokenizer.specials.keys() - set(settings.shown)
+    speller = None if top is None else Speller(served.tokenizer, hidden)
+    stream = bool(request.stream)
+    later = stream and request.stream_options is not None and bool(request.stream_options.include_usage)
+    return Asked(
+        (PromptJob(tuple(prompt.ids), settings, adapters),),
+        ChatShape(served.name, served.fingerprint, speller, usage_later=later),
+        "messages",
+        seed,
+        speller=speller,
+        top=top or 0,
+        stops=served.tokenizer.stops if settings.stop_ids is None else settings.stop_ids,
+        stream=stream,
+        usage_later=later,
+        progress=bool(request.return_progress),
+        left_out=prompt.left_out,
+    )
+
+
+def conversation(
+    served: ServedModel,
+    messages: Sequence[Mapping[str, Any]],
+    adapters: Sequence[AdapterPair],
+    variables: Mapping[str, Any] | None,
+    *,
+    add_generation_prompt: bool,
+) -> ChatPrompt:
+    """Return a conversation as the model reads it. Raises ApiError, 400, for one that it cannot read."""
+    template = served.template_of(adapters)
+    if template is None:
+        message = f"{served.name} is a completion model, without a chat template: use /v1/completions"
+        raise invalid(message, "messages", "no_chat_template")
+    values = dict(variables or {})
+    try:
+        template.check_variables(values)
+    except PophoodError as error:
+        raise of_pophood(error, "chat_template_kwargs") from error
+    try:
+        return chat_prompt(
+            served.tokenizer, template, messages, add_generation_prompt=add_generation_prompt, **values
+        )
+    except PophoodError as error:
+        raise of_pophood(error, "messages") from error
+
+
+def render(request: ChatRequest, served: ServedModel) -> dict[str, Any]:
+    """Return the conversation as text and ids, with its length beside the window; nothing is computed.
+
+    A conversation that is too long is no error here.
+    """
+    adapters = adapters_of(request.adapters, served)
+    prompt = conversation(
+        served,
+        request.messages,
+        adapters,
+        request.chat_template_kwargs,
+        add_generation_prompt=request.add_generation_prompt is not False,
+    )
+    return {
+        "object": "chat.completion.render",
+        "model": served.name,
+        "prompt": prompt.text,
+        "prompt_token_ids": prompt.ids,
+        "token_strs": [served.tokenizer.token_text(id_) for id_ in prompt.ids],
+        "prompt_tokens": len(prompt.ids),
+        "max_model_len": served.window,
+        "fits": len(prompt.ids) <= served.window,
+        "warnings": list(prompt.left_out),
+    }
