@@ -168,7 +168,8 @@ def test_all_writes_a_folder_and_names_what_failed(
     monkeypatch.setattr(look, "attention", lambda lm: 1 / 0)
     ended = looks("all", "Hello there", "--save", "deep/folder")
     assert ended.code == 1
-    assert ended.said == [
+    said = [line for line in ended.said if not line.startswith("drawing: ")]  # progress on a busy machine
+    assert said == [
         "computed at f32; run takes f32",
         "attention: a bug in pophood, please report it: ZeroDivisionError: division by zero",
         f"1 view in {Path('deep/folder')}: open {Path('deep/folder/index.html')}",
