@@ -189,7 +189,7 @@ def file_lock(
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     start = time.monotonic()
     try:
-        while not _try_lock(descriptor, path):
+        while not try_lock(descriptor, path):
             if waiting is not None:
                 waiting()
                 waiting = None
@@ -201,7 +201,8 @@ def file_lock(
         os.close(descriptor)  # closing releases the lock on every system
 
 
-def _try_lock(descriptor: int, path: Path) -> bool:
+def try_lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file if nobody else has, and return whether that succeeded; closing it unlocks it."""
     if sys.platform == "win32":
         import msvcrt
 

@@ -16,6 +16,7 @@ from pophood.cli.session import open_model, this_command
 from pophood.cli.terminal.console import QUIET, Console
 from pophood.cli.terminal.progress import Waiting
 from pophood.errors import Cancelled
+from pophood.system.programs import announced
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.torch_install import require_torch
 
@@ -190,7 +191,7 @@ def _plan(console: Console, tuning: Tuning, as_json: bool) -> int:
 
 def _run(console: Console, tuning: Tuning, stop: Stop, as_json: bool) -> int:
     try:
-        with Screen(console, tuning) as screen:
+        with announced("tune"), Screen(console, tuning) as screen:  # `pophood serve` leaves it a thread
             stop.announce = screen.stopping
             for event in tuning:
                 screen.show(event)
