@@ -10,9 +10,11 @@ import platform
 import re
 from pathlib import Path
 
+from _amx import amx_refused, without_amx
+
 from pophood import _native, system
 
-# The extensions that some kernel of pophood or of a peer uses; AMX by oneDNN and llama.cpp only.
+# The extensions that some kernel of pophood or of a peer uses.
 USED = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni")
 NOTED = ("avx512_bf16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm")
 
@@ -25,7 +27,8 @@ def description() -> dict[str, object]:
         "processor": system.processor_name(),
         "family": processor.get("cpu family", ""),
         "model": processor.get("model", ""),
-        "extensions": [flag for flag in (*USED, *NOTED) if flag in flags],
+        "extensions": without_amx([flag for flag in (*USED, *NOTED) if flag in flags]),
+        "amx_refused": amx_refused(),  # by --no-amx
         "isa": best_isa(),
         "cores": system.physical_cores(),
         "threads": os.cpu_count(),

@@ -40,6 +40,15 @@ def gpt2_gguf(blocks: str | None = None, *, output: bool = False) -> Path:
     return path
 
 
+def gpt2_short_gguf() -> Path:
+    """GPT-2 small in F32 with the vocabulary that native_tests decodes with."""
+    path = KEPT / "gpt2-short-f32.gguf"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tiny_gguf(path, "gpt2", seed=3, **asdict(gpt2_config("gpt2")) | {"vocab_size": 5003})
+    return path
+
+
 def gpt2_folder() -> Path:
     """Write the model as a Hugging Face folder."""
     path = KEPT / "gpt2-folder"
@@ -78,15 +87,19 @@ def gpt2_large_gguf(size: str) -> Path:
     return path
 
 
-def quantised_gguf(plain: Path, kind: str) -> Path:
-    """A GGUF file as `llama-quantize PLAIN KIND` writes it, such as "Q4_K_M", through llama.cpp's library."""
+def quantised_gguf(plain: Path, kind: str, *, pure: bool = False) -> Path:
+    """A GGUF file as `llama-quantize PLAIN KIND` writes it, such as "Q4_K_M", through llama.cpp's library.
+
+    `pure` gives every matrix that type, the tokens' too.
+    """
     import llama_cpp
 
     name = plain.stem.rpartition("-")[0]
-    path = KEPT / f"{name}-{kind.lower()}.gguf"
+    path = KEPT / f"{name}-{kind.lower()}{'-pure' if pure else ''}.gguf"
     if not path.exists():
         options = llama_cpp.llama_model_quantize_default_params()
         options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{'ALL' if kind == 'F32' else 'MOSTLY'}_{kind}")
+        options.pure = pure
         silent = llama_cpp.llama_log_callback(lambda *_: None)
         llama_cpp.llama_log_set(silent, ctypes.c_void_p(0))
         part = path.with_suffix(".part")

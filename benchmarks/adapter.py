@@ -4,7 +4,7 @@ SmolLM2-135M in Q4_1 and GPT-2 small's shape in Q8_0; 128 greedy tokens through 
 16. Ceiling: the adapter's own bytes, which are read in float32. At rank 8 they are 10 MB beside SmolLM2's 97
 and 5 MB beside GPT-2's 132, which is 0.91 and 0.96 where bandwidth is what limits decoding. Bar: 0.9 times
 the speed without.
-Run: python benchmarks/adapter.py [--rounds 5] [--threads 2]
+Run: python benchmarks/adapter.py [--rounds 5] [--threads 2] [--no-amx]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from _amx import add_no_amx
 from _models import gpt2_gguf
 from _sides import Side
 from _timing import interleaved, judged, paired_ratio, report
@@ -52,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_no_amx(parser)
     options = parser.parse_args()
     compare("GPT-2 Q8_0", gpt2_gguf("Q8_0"), options.rounds, options.threads)
     compare("SmolLM2 Q4_1", hub.locate("smollm2").path, options.rounds, options.threads)

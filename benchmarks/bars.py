@@ -1,9 +1,10 @@
 """The bars of all benchmarks on this machine, from its file in results/, as a Markdown table.
 
 It measures nothing: run the benchmarks first, each alone on the machine. Those with bars are quantized.py,
-stored_types.py, stored_quality.py, batch.py, avx2.py, adapter.py, busy.py, start.py, memory.py, outside.py
-and quality.py. The table shows medians and, in brackets, the smallest and largest of the rounds.
-Run: python benchmarks/bars.py [--missed]
+stored_types.py, stored_quality.py, peers.py, depth.py, large.py, batch.py, avx2.py, adapter.py, busy.py,
+start.py, memory.py, outside.py and quality.py. The table shows medians and, in brackets, the smallest and
+largest of the rounds.
+Run: python benchmarks/bars.py [--missed] [--no-amx]
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from _amx import add_no_amx
 from _machine import slug
 from _timing import RESULTS
 
@@ -45,6 +47,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--missed", action="store_true")
+    add_no_amx(parser)
     options = parser.parse_args()
     print("| work | bar | aim | measured | |\n|---|---|---|---|---|")
     for what, figure in bars(options.missed):

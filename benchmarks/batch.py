@@ -6,6 +6,7 @@ with flash attention, ik_llama.cpp its llama-batched-bench, with repacked weight
 faster. Every side is a process of its own. Bars: 3.5 times one sequence; 1.3 times the better peer.
 Ceilings: as `pophood bench --batch 8` has them, 8 x bandwidth / weights or the rate of 8-bit products.
 Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/batch.py [--rounds 5] [--threads 2] [--shapes smollm2]
+[--no-amx]
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from _amx import add_no_amx
 from _ik import PLACE, REPACKED, ik_commit
 from _models import KEPT, gpt2_gguf, quantised_gguf, smollm2_gguf
 from _sides import Side
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_no_amx(parser)
     options = parser.parse_args()
     for shape in options.shapes:
         compare(shape, options.rounds, options.threads)

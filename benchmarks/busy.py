@@ -5,7 +5,7 @@ tokens after a prompt of 16. Bars: with one core taken 0.9 times our better of o
 taken 0.8 times; 1.0 times llama.cpp's better of the two in either case. Ceiling: the processor time that is
 left, half of one thread's speed at two taken cores. A side that a trial shows to be slower than half of
 its better one is not timed again: llama.cpp generates one token a second where both cores are taken.
-Run: python benchmarks/busy.py [--rounds 5] [--taken 1] [--taken 2]
+Run: python benchmarks/busy.py [--rounds 5] [--taken 1] [--taken 2] [--no-amx]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from _amx import add_no_amx
 from _sides import Side
 from _timing import Work, interleaved, judged, paired_ratio, report, summary
 
@@ -88,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--taken", type=int, action="append", choices=list(BARS))
+    add_no_amx(parser)
     options = parser.parse_args()
     path = str(hub.locate("smollm2").path)
     sides = {

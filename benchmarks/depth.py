@@ -5,7 +5,7 @@ values / read bandwidth), and decoding at 8,000 against the better of llama.cpp,
 attention (it quantises values only with it), and ik_llama.cpp, at its best settings, with the same type.
 Sides are processes of their own, interleaved, the shallow turn before the deep one; ik_llama.cpp reads
 its prompt anew in every turn. The peers' speed of reading 8,000 tokens is printed beside ours.
-Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/depth.py [f16] [q8] [--rounds 5] [--threads 2]
+Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/depth.py [f16] [q8] [--rounds 5] [--threads 2] [--no-amx]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _amx import add_no_amx
 from _ik import REPACKED, ik_commit, ik_rate
 from _sides import Side
 from _timing import interleaved, judged, paired_ratio, report, summary
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", metavar="TYPE", help="f16, q8")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_no_amx(parser)
     options = parser.parse_args()
     for kv in options.kinds or COST:
         compare(kv, options.rounds, options.threads)

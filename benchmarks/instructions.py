@@ -3,9 +3,16 @@
 qemu's user emulation counts them (`_instructions.c`), on one thread; the difference of two lengths is the
 cost of a token, without start and loading. On x86-64 an emulated Haswell runs both sides with SmolLM2, as
 `_speed_worker.py` does, with the Python around the engine; POPHOOD_PEER_LLAMA_AVX2 names the peer (avx2.py
-says how it is built). qemu 7 has no AVX-VNNI, so that set cannot be counted. On aarch64 native_tests decodes
-with GPT-2 small's shape; there is no peer.
+says how it is built). qemu 7 has no AVX-VNNI, so that set cannot be counted. On aarch64 native_tests and
+llama.cpp's llama-bench decode with GPT-2 small's shape and a short vocabulary, every matrix in one type.
+POPHOOD_PEER_LLAMA_AARCH64 names a folder with llama-bench for each set, FOLDER/neon, FOLDER/dotprod and
+FOLDER/i8mm, cross-compiled from the vendor/llama.cpp of llama-cpp-python's sdist, with the set's march:
+cmake -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc
+-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static -DBUILD_SHARED_LIBS=OFF
+-DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DLLAMA_OPENSSL=OFF -DGGML_CPU_ARM_ARCH=armv8-a (neon),
+armv8.2-a+dotprod (dotprod), armv8.6-a+dotprod+i8mm (i8mm); target llama-bench.
 Run: POPHOOD_PEER_LLAMA_AVX2=FOLDER python benchmarks/instructions.py [--aarch64 PATH/native_tests]
+[--types Q8_0]; --types without a value leaves x86-64 out.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _models import KEPT, quantised_gguf, smollm2_gguf
+from _models import KEPT, gpt2_short_gguf, quantised_gguf, smollm2_gguf
 
 HERE = Path(__file__).parent
 BAR = 0.8  # ours divided by theirs
@@ -67,6 +74,29 @@ def of_program(program: str, isa: str, kind: str) -> float:
     return (counts[1] - counts[0]) / (LONG - SHORT)
 
 
+def of_llama_bench(folder: Path, path: Path) -> float:
+    """Return the instructions of a token of llama.cpp's own benchmark program."""
+    counts = []
+    for steps in (SHORT, LONG):
+        command = ["qemu-aarch64", "-cpu", "max", "-plugin", str(plugin()), str(folder / "llama-bench")]
+        options = ["-m", str(path), "-t", "1", "-p", "0", "-n", str(steps), "-r", "1", "--no-warmup"]
+        counts.append(executed([*command, *options], {}))
+    return (counts[1] - counts[0]) / (LONG - SHORT)
+
+
+def on_aarch64(program: str, peer: str | None) -> None:
+    """Print both sides for every set and type."""
+    for kind in ("Q8_0", "IQ4_NL"):
+        for isa in ("neon", "dotprod", "i8mm"):
+            ours = of_program(program, isa, kind.lower())
+            figures = {"set": isa, "model": f"GPT-2 small's shape, {kind}", "ours": round(ours)}
+            if peer:
+                path = quantised_gguf(gpt2_short_gguf(), kind, pure=True)
+                theirs = of_llama_bench(Path(peer) / isa, path)
+                figures |= {"theirs": round(theirs), "ratio": round(ours / theirs, 3), "aim": BAR}
+            print(json.dumps(figures), flush=True)
+
+
 def main() -> None:
     """Print what can be counted here."""
     parser = argparse.ArgumentParser()
@@ -84,11 +114,8 @@ def main() -> None:
             theirs = of_python("llama.cpp", path, {"PYTHONPATH": peer})
             figures |= {"theirs": round(theirs), "ratio": round(ours / theirs, 3), "aim": BAR}
         print(json.dumps(figures), flush=True)
-    for kind in ("q8_0", "iq4_nl") if options.aarch64 else ():
-        for isa in ("neon", "dotprod", "i8mm"):
-            ours = of_program(options.aarch64, isa, kind)
-            figures = {"set": isa, "model": f"GPT-2 small's shape, {kind}", "ours": round(ours)}
-            print(json.dumps(figures), flush=True)
+    if options.aarch64:
+        on_aarch64(options.aarch64, os.environ.get("POPHOOD_PEER_LLAMA_AARCH64"))
 
 
 if __name__ == "__main__":

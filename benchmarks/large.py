@@ -8,7 +8,7 @@ is 32 greedy tokens after a prompt of 16. llama.cpp runs with its defaults, ik_l
 Bars: the largest resident memory (VmHWM, anonymous and file pages) at most 1.1 times the file; decoding at
 least as fast as the better peer's. Ceiling of decoding: read bandwidth / bytes of weights.
 Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/large.py [--rounds 3] [--threads 2]
-[--keep] [--load-only] [--layers 32]
+[--keep] [--load-only] [--layers 32] [--no-amx]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _amx import add_no_amx
 from _ik import REPACKED, ik_commit, ik_rate
 from _models import KEPT
 from _sides import Side
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the file for the next run")
     parser.add_argument("--load-only", action="store_true", help="without the peers")
     parser.add_argument("--layers", type=int, default=SHAPE["n_layer"], help="a smaller model, to try this")
+    add_no_amx(parser)
     options = parser.parse_args()
     config = tiny_config("llama", **(SHAPE | {"n_layer": options.layers}))
     path = KEPT / f"llama-8b-{options.layers}-q4_k_m.gguf"

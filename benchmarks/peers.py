@@ -8,6 +8,7 @@ greedy tokens after a text are looked up in pophood's predictions at f32, so tha
 something else (ik_llama.cpp's own program never chooses a token, so it is not looked up).
 Ceiling: pophood's own ceilings are in quantized.py; here the peers are the measure.
 Run: python benchmarks/peers.py [--models smollm2,qwen] [--peers pophood,openvino] [--rounds 5] [--json FILE]
+[--no-amx]
 docs/peers.md says how the environments are made, and has the table.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _amx import add_no_amx
 from _ik import REPACKED, ik_commit, ik_rate
 from _peer_models import MODELS, Model
 from _peer_sides import ENGINES, OURS, Engine, PeerSide, started
@@ -150,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="keep the figures in this file instead of results/")
+    add_no_amx(parser)
     options = parser.parse_args()
     for key in options.models.split(","):
         compare(key, options.peers.split(","), options.rounds, options.threads, options.json)

@@ -4,6 +4,7 @@ SmolLM2-135M in Q4_1 (its own file), GPT-2 small's shape in Q8_0, Q4_0 and F32, 
 q8 beside llama.cpp's Q8_0. Decoding is 128 greedy tokens after a prompt of 16, and again after 800; prefill
 is 512 tokens. `_beside.py` says how the sides run, and what the ceilings are.
 Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/quantized.py [--rounds 5] [--threads 2] [NAME...]
+[--no-amx]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from _amx import add_no_amx
 from _beside import Comparison, compare
 from _models import gpt2_gguf
 
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    add_no_amx(parser)
     options = parser.parse_args()
     for name in options.names or ROWS:
         title = f"{name} beside llama.cpp and ik_llama.cpp"

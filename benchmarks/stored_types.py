@@ -8,8 +8,8 @@ Left out are the types that need an importance matrix (IQ1_S, IQ1_M, IQ2_XXS, IQ
 Q2_K_S) and those of other blocks that pophood does not read (IQ3_S, IQ3_XS, IQ3_M, TQ1_0, TQ2_0, MXFP4,
 NVFP4, Q1_0, Q2_0). The _S and _L mixtures hold the same blocks as the _M ones.
 Run: POPHOOD_PEER_IK=.../build/bin python benchmarks/stored_types.py [--shapes smollm2 qwen2.5-0.5b]
-[--types Q4_K_M Q6_K] [--works decode prefill] [--rounds 5] [--threads 2]; without --shapes and --types, the
-combinations that have a bar. --list says what is in each file instead.
+[--types Q4_K_M Q6_K] [--works decode prefill] [--rounds 5] [--threads 2] [--no-amx]; without --shapes
+and --types, the combinations that have a bar. --list says what is in each file instead.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from _amx import add_no_amx
 from _beside import BETTER, WORKS, Comparison, Pair, compare
 from _models import gpt2_gguf, gpt2_large_gguf, quantised_gguf, qwen_gguf, smollm2_gguf
 from _timing import verdict
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--list", action="store_true")
+    add_no_amx(parser)
     options = parser.parse_args()
     pairs = chosen(options.shapes, options.types)
     for shape, kind in pairs:  # before anything is timed
