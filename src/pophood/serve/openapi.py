@@ -61,6 +61,12 @@ class DescribedApp(FastAPI):
                     own, others = as_schema(one)
                     schemas |= {one.__name__: own, **others}
             schemas["Error"] = ERROR_SCHEMA
+            # FastAPI's own errors of validation never come.
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for path in schema["paths"].values():
+                for one in path.values():
+                    one["responses"].pop("422", None)
             self.openapi_schema = schema
         return self.openapi_schema
 

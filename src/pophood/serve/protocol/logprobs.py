@@ -129,7 +129,8 @@ class Aligner:
         if token.finish is not None:
             return self._rest(token.finish == "stop_string")
         ready = []
-        while self._waiting and self._waiting[0][1] <= self._out:
+        # An entry that ends inside a character waits for the whole of it.
+        while self._waiting and self._waiting[0][1] + bool(self._waiting[0][2]) <= self._out:
             entry, self._done, self._part = self._waiting.popleft()
             ready.append(entry)
         return ready

@@ -78,7 +78,7 @@ def settings_of(
             shown=served.shown if kind == "chat" else (),
         )
     except BadInput as error:
-        raise of_pophood(error, _field_of(error)) from error
+        raise of_pophood(error, _field_of(error, request)) from error
 
 
 def limit_of(request: Generating, *others: tuple[str, int | None]) -> int | None:
@@ -131,7 +131,7 @@ def _sampling(request: Generating, served: ServedModel, stop_ids: tuple[int, ...
             given["dry_breakers"] = served.breakers(breakers)
         return replace(served.sampling, **given)
     except BadInput as error:
-        raise of_pophood(error, _field_of(error)) from error
+        raise of_pophood(error, _field_of(error, request)) from error
 
 
 def _agreed(fields: list[tuple[str, Any]]) -> Any:
@@ -189,7 +189,12 @@ def _order(request: Generating) -> tuple[str, ...] | None:
     return order
 
 
-def _field_of(error: BadInput) -> str | None:
-    """Return the field that a message of the library is about: its first word, if that is one."""
+def _field_of(error: BadInput, request: Generating) -> str | None:
+    """Return the field that a message of the library is about, under the name that the request gives it."""
+    if str(error).startswith("the order"):
+        return "order" if request.samplers is None else "samplers"
     first = str(error).partition(" ")[0]
+    other = OTHER_NAMES.get(first, first)
+    if other != first and getattr(request, other) is not None and getattr(request, first) is None:
+        return other
     return first if first in Generating.model_fields else None
