@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,12 +15,16 @@ import pophood
 from pophood.adapters.adapter import Adapter
 from pophood.serve.app import build_app
 from pophood.serve.client import EngineClient
+from pophood.serve.guard.connections import GuardedProtocol
+from pophood.serve.guard.listening import listen
 from pophood.serve.messages import Drain, Event
 from pophood.serve.model import ServedAdapter, ServedModel
+from pophood.serve.server import HttpServer
 from pophood.serve.worker import Worker
 from tests.processes import HANG_SECONDS
 
 BLOCKS = 2048
+LOCAL = "127.0.0.1"
 T = TypeVar("T")
 
 
@@ -154,6 +159,20 @@ class Service:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(HANG_SECONDS)
         self.loop.close()
+
+    @contextmanager
+    def listening(self) -> Iterator[int]:
+        """Serve at a port of this machine, without keys, and give the port."""
+        ready = threading.Event()
+        server = HttpServer(self.app, GuardedProtocol, ready.set)
+        opened = listen(LOCAL, 0)
+        ended = asyncio.run_coroutine_threadsafe(server.serve(sockets=[opened.socket]), self.loop)
+        assert ready.wait(HANG_SECONDS)
+        try:
+            yield opened.port
+        finally:
+            server.should_exit = True
+            ended.result(HANG_SECONDS)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, and return its result."""
