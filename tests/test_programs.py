@@ -13,7 +13,12 @@ from pophood.system.programs import announced, is_running
 from tests import processes
 from tests.needs import linux
 
-CHILD = "import sys, pophood.system.programs as s\nwith s.announced('tune'): print('here', flush=True); sys.stdin.read()"
+CHILD = """
+import sys, pophood.system.programs as programs
+with programs.announced('tune'):
+    print('here', flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(autouse=True)

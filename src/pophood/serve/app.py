@@ -31,7 +31,7 @@ from pophood.serve.protocol.schemas import (
     TokenizeRequest,
     read_body,
 )
-from pophood.serve.routes import chat, completions, models, status, tokenizing
+from pophood.serve.routes import chat, completions, models, start, status, tokenizing
 
 READERS = 2  # threads that read bodies, render conversations and encode texts, beside the loop
 BodyT = TypeVar("BodyT", bound=Body)
@@ -74,6 +74,9 @@ class Desk:
 
     async def detokenize(self, request: Request) -> Response:
         return Json(await self.read(request, DetokenizeRequest, tokenizing.detokenize))
+
+    async def page(self) -> Response:
+        return start.start(self.served)
 
     def _answer(self, asked: Any) -> Response:
         return answer(asked, self.client, most_open=self._most_open, silence=self._silence)
@@ -121,6 +124,7 @@ def build_app(
     }
     for path, (endpoint, kind) in posts.items():
         app.add_api_route(path, endpoint, methods=["POST"], **operation(kind))
+
     gets: Mapping[str, Callable[..., Any]] = {
         "/v1/models": list_models,
         "/v1/models/{model:path}": one_model,
@@ -131,6 +135,7 @@ def build_app(
     }
     for path, endpoint in gets.items():
         app.add_api_route(path, endpoint, methods=["GET"], **operation())
+    app.add_api_route("/", desk.page, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(ClientDisconnect, _left)

@@ -77,6 +77,12 @@ class HttpServer(uvicorn.Server):
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
 
+    def stop(self) -> None:
+        """Take no more connections, and end when the present ones have."""
+        self.should_exit = True
+        for listener in self.servers:
+            listener.close()
+
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         self._ready()
@@ -117,7 +123,7 @@ class Life:
     def stop(self) -> None:
         """End as a signal would, without one. For the thread of the loop."""
         self._client.drain(self._grace)
-        self._http.should_exit = True
+        self._http.stop()
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from tests.serve.protocol.service import Asking, Service
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/v1", 404),
         ("GET", "/v1/nothing", 404),
         ("GET", "/docs", 404),
         ("GET", "/redoc", 404),

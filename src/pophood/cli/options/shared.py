@@ -12,7 +12,9 @@ import click
 
 from pophood.cli.terminal.console import NORMAL, QUIET, VERBOSE, Console
 
-HEADINGS = ("Text", "View", "Measurement", "Output", "Learning", "Data", "Model", "Sampling", "Other")
+HEADINGS = (
+    *("Text", "View", "Measurement", "Network", "Output", "Learning", "Data", "Model", "Sampling", "Other"),
+)
 TEXTS = frozenset({"text", "question"})  # arguments that are prose
 LOADING = ("precision", "kv", "threads", "context", "offline", "adapters")  # of ModelChoice
 SHOWN = 40  # characters of an argument in a message
@@ -77,6 +79,7 @@ def option(*names: str, section: str, **attributes: Any) -> Callable[[F], F]:
 
 text_option = functools.partial(option, section="Text")
 output_option = functools.partial(option, section="Output")
+network_option = functools.partial(option, section="Network")
 model_option = functools.partial(option, section="Model")
 other_option = functools.partial(option, section="Other")
 
@@ -164,6 +167,12 @@ file_option = text_option(
 use_adapter_option = adapter_option(
     "Use an adapter from `pophood tune` or PEFT, as in notes-lora or notes-lora:0.5; repeatable."
 )
+kv_option = model_option(
+    "--kv",
+    type=click.Choice(["auto", "f32", "f16", "q8"]),
+    default="auto",
+    help="Type of keys and values (auto: f16 where blocks are computed as stored, else f32).",
+)
 threads_option = model_option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -174,14 +183,17 @@ offline_option = model_option(  # None if it is not typed: the environment decid
 )
 
 
-def model_options(function: F, precision: str | None = "auto", *, threads: bool = True) -> F:
+def model_options(
+    function: F, precision: str | None = "auto", *, threads: bool = True, adapters: bool = True
+) -> F:
     """Add -m and the options for loading, as one parameter `choice`.
 
     `precision` is the default of --precision; with None there is no such option, and the precision is f32.
-    Without `threads` there is no --threads among them, and the machine's number is taken.
+    Without `threads` there is no --threads among them, and the machine's number is taken; without `adapters`
+    no --adapter.
     """
-
-    taken = [name for name in LOADING if threads or name != "threads"]
+    left_out = {name for name, there in (("threads", threads), ("adapters", adapters)) if not there}
+    taken = [name for name in LOADING if name not in left_out]
 
     @functools.wraps(function)
     def command(*args: Any, model: str | None, **values: Any) -> Any:
@@ -190,33 +202,28 @@ def model_options(function: F, precision: str | None = "auto", *, threads: bool 
 
     options = [
         model_option("-m", "--model", metavar="MODEL", help="A name, a hub id, a folder, or a .gguf file."),
-        model_option(
-            "--precision",
-            default=precision,
-            metavar="NAME",
-            help="Precision in which the engine computes: auto (blocks as stored), f32, q8 or q4.",
-        ),
-        model_option(
-            "--kv",
-            type=click.Choice(["auto", "f32", "f16", "q8"]),
-            default="auto",
-            help="Type of keys and values (auto: f16 where blocks are computed as stored, else f32).",
-        ),
+        *([] if precision is None else [_precision_option(precision)]),
+        *([kv_option] if precision == "auto" else []),  # at f32, keys and values are f32
         *([threads_option] if threads else []),
         model_option(
             "--context",
             type=click.IntRange(1),
             help="Tokens the context window may hold (default: the model's own).",
         ),
-        use_adapter_option,
+        *([use_adapter_option] if adapters else []),
         offline_option,
     ]
-    if precision is None:
-        del options[1:3]
-    elif precision != "auto":
-        del options[2]  # at f32, keys and values are f32
     decorated: F = with_options(command, options)
     return decorated
+
+
+def _precision_option(default: str) -> Callable[[F], F]:
+    return model_option(
+        "--precision",
+        default=default,
+        metavar="NAME",
+        help="Precision in which the engine computes: auto (blocks as stored), f32, q8 or q4.",
+    )
 
 
 def hint(error: click.UsageError, command: click.Command, path: str, args: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import shlex
 import stat
 import sys
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ class Key:
         """
         if self.origin == "environment":
             return f"${VARIABLE}"
-        return f"$(cat {self.path})" if self.origin == "file" else self.text
+        return f"$(cat {shlex.quote(str(self.path))})" if self.origin == "file" else self.text
 
     def matches(self, text: str) -> bool:
         """Compare in a time that does not depend on how much of `text` is right, nor on its length."""
@@ -65,7 +66,7 @@ def choose_key(path: Path | None = None, environment: Mapping[str, str] = os.env
     Raises NotFound, BadFile for a file that others can read, BadInput for a key that no header can carry.
     """
     if path is not None:
-        return Key(_checked(_read(path), str(path)), "file", path)
+        return Key(_checked(_read(path), str(path)), "file", path.absolute())
     if environment.get(VARIABLE):
         return Key(_checked(environment[VARIABLE], VARIABLE), "environment")
     return Key(secrets.token_hex(RANDOM_BYTES), "random")

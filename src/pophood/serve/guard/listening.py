@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from pophood.errors import BadInput, PophoodError
 
-PORT = 8321
 TRIES = 20  # ports from the one that was asked for
 BACKLOG = 256  # connections that wait while the model loads
 
@@ -23,6 +22,11 @@ class Listening:
     host: str
     port: int
     taken: int | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """True if only this machine reaches it."""
+        return is_loopback(self.host)
 
     @property
     def url(self) -> str:

@@ -1,0 +1,193 @@
+"""`pophood serve [MODEL]`: a server for other programs, in OpenAI's protocol."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pophood.cli.options.shared import (
+    ModelChoice,
+    json_option,
+    model_option,
+    model_options,
+    network_option,
+    verb,
+)
+from pophood.cli.session import locate, open_model
+from pophood.cli.terminal.console import Console
+from pophood.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from pophood.serve.capacity import Capacity
+    from pophood.serve.guard.keys import Key
+    from pophood.serve.guard.listening import Listening
+
+PORT = 8321
+PARALLEL = 16
+
+
+def named(text: str) -> tuple[str, str]:
+    """Parse NAME=PATH.
+
+    >>> named("notes=notes-lora")
+    ('notes', 'notes-lora')
+    """
+    name, equals, place = text.partition("=")
+    if not (name.strip() and equals and place):
+        raise click.BadParameter(f"{text!r}; wanted NAME=PATH, as in notes=notes-lora")
+    return name.strip(), place
+
+
+@verb()
+@click.argument("model_name", required=False, metavar="[MODEL]")
+@network_option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=PORT,
+    help="Port to listen at; the next free one if it is taken.",
+)
+@network_option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address to listen at.")
+@network_option(
+    "--key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Take the key from a file that only you can read (default: POPHOOD_API_KEY, else a new one).",
+)
+@network_option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name of this machine that requests may be addressed to; repeatable.",
+)
+@network_option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="URL",
+    help="Let pages of this origin read answers, if they have the key; repeatable.",
+)
+@model_option(
+    "--adapter",
+    "adapters",
+    type=named,
+    multiple=True,
+    metavar="NAME=DIR",
+    help="Load an adapter that requests can name; repeatable.",
+)
+@model_option(
+    "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the model; repeatable."
+)
+@model_option(
+    "--parallel",
+    type=click.IntRange(1, 256),
+    default=PARALLEL,
+    help="Texts that are written at the same time.",
+)
+@model_option(
+    "--memory",
+    metavar="SIZE",
+    help="Memory for keys and values, as in 512M or 2G (default: 1G, or what one window needs).",
+)
+@json_option
+@functools.partial(model_options, adapters=False)
+def serve_command(
+    console: Console,
+    model_name: str | None,
+    port: int,
+    host: str,
+    key_file: Path | None,
+    hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    adapters: tuple[tuple[str, str], ...],
+    aliases: tuple[str, ...],
+    parallel: int,
+    memory: str | None,
+    as_json: bool,
+    choice: ModelChoice,
+) -> int:
+    """Serve a model to other programs on this machine.
+
+    It speaks OpenAI's protocol (docs/serve.md). Every request needs the key, and nothing beyond this machine
+    is reached or listened to unless you name it. With --json the facts are one line. -v prints a line for
+    each request, without its text. Ctrl-C lets running answers finish for five seconds.
+
+    Example: pophood serve smollm2
+
+    Example: pophood serve smollm2 --port 9000 --alias gpt-4o-mini --adapter notes=notes-lora
+    """
+    require_server()
+    if model_name is not None and choice.name is not None:
+        raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
+    choice = replace(choice, name=model_name or choice.name)
+    from pophood.cli.screens.serve import Banner
+    from pophood.cli.serving import Serving, Wishes, public_name
+    from pophood.serve.guard.security import rules_of
+
+    if len({name for name, _ in adapters}) < len(adapters):
+        raise BadInput("two adapters have the same name: give each its own")
+    listening, key = _listen(console, host, port, key_file)
+    with listening.socket:
+        address = None if listening.loopback else listening.host
+        rules = rules_of(key, hosts, origins, address)
+        capacity = _capacity(console, choice, memory)
+        lm = open_model(console, replace(choice, context=capacity.context))
+
+        def ready() -> None:
+            banner = Banner(
+                *(lm, public_name(lm), listening, key, capacity, parallel, aliases),
+                tuple(name for name, _ in adapters),
+                rules.sessions.link_token,
+            )
+            console.out(banner.line() if as_json else banner.text())
+
+        wishes = Wishes(parallel, aliases, adapters)
+        return Serving(console, lm, capacity, listening, rules, wishes, ready).run()
+
+
+def require_server() -> None:
+    """Raise NotFound, with the command that installs it, unless the server's libraries are here."""
+    missing = [name for name in ("fastapi", "uvicorn", "pydantic") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise NotFound(
+            f"the server needs {', '.join(missing)}, not installed here: pip install 'pophood[serve]'"
+        )
+
+
+def _listen(console: Console, host: str, port: int, key_file: Path | None) -> tuple[Listening, Key]:
+    """Open the socket and choose the key, before anything that takes time. Raises BadInput."""
+    from pophood.serve.guard.keys import check_open, choose_key
+    from pophood.serve.guard.listening import is_loopback, listen, numeric
+
+    address, key = numeric(host), choose_key(key_file)
+    if not is_loopback(address):
+        check_open(key, address)
+        console.say(f"other machines can reach {address}; what they send and get is not encrypted")
+    return listen(address, port), key
+
+
+def _capacity(console: Console, choice: ModelChoice, memory: str | None) -> Capacity:
+    """Find the model and divide the memory that is free beside its weights. Raises BadInput, OutOfMemory."""
+    from pophood import system
+    from pophood.model.bundle import open_weights
+    from pophood.model.memory import checked_context, plan_memory
+    from pophood.serve.capacity import parse_size, plan_capacity
+
+    wanted = None if memory is None else parse_size(memory)
+    opened = open_weights(locate(console, choice.name, offline=choice.offline).path)
+    context = None if choice.context is None else checked_context(opened.config, choice.context)
+    plan = plan_memory(opened.config, opened.weights.stored_type, context, choice.precision, choice.kv)
+    free = system.available_memory() - plan.weights - plan.activations
+    capacity = plan_capacity(
+        plan.cache_per_position, opened.config.n_positions, free, memory=wanted, context=context
+    )
+    if context is None and capacity.context < opened.config.n_positions:
+        console.say(
+            f"the window is {capacity.context:,} tokens instead of {opened.config.n_positions:,}: more do "
+            "not fit into memory (see --memory)"
+        )
+    return capacity
