@@ -95,6 +95,7 @@ def build_app(
     `metrics` gives the text of /metrics. With `most_open` requests at the worker, further ones get 429. A
     stream is never silent for more than `silence` seconds.
     """
+    served.warm_up()
     app = described_app()
     desk = Desk(client, served, most_open, silence)
 

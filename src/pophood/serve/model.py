@@ -97,6 +97,10 @@ class ServedModel:
         ends = (specials[id_] for id_ in self.stop_ids if id_ in specials)
         return self.tokenizer.names.get("eos_token") or next(ends, "")
 
+    def warm_up(self) -> None:
+        """Compile the chat template and find the stops, so that the first request does not wait for it."""
+        _ = self.stop_ids, self.shown, self.end_token
+
     def breakers(self, strings: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences at which DRY starts anew; the newest 32 lists of strings are kept."""
         key = tuple(strings)

@@ -143,8 +143,15 @@ FAILURES: list[tuple[FailureKind, int, str | None]] = [
 @pytest.mark.parametrize(("kind", "status", "code"), FAILURES)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_refusal_is_a_status(
-    played: Any, kind: FailureKind, status: int, code: str | None, stream: bool
+    played: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: FailureKind,
+    status: int,
+    code: str | None,
+    stream: bool,
 ) -> None:
+    monkeypatch.setattr("pophood.serve.protocol.answering.PATIENCE", HANG_SECONDS)
+
     async def play(scene: Played) -> None:
         asking, call = scene.begin(CHAT, TALK | {"stream": stream})
         (one,) = await scene.submitted()

@@ -7,13 +7,15 @@ A failure before the first byte is a status; after it, an error event ends the s
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.types import Send
 
 from pophood.serve.client import EngineClient
+from pophood.serve.messages import Answered, PromptScored
 from pophood.serve.protocol import sse
 from pophood.serve.protocol.assembly import Asked, Assembly, Growth
 from pophood.serve.protocol.choices import ChoiceText
@@ -22,7 +24,8 @@ from pophood.serve.protocol.replies import MOST_OPEN, Replies
 from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
 
 SILENCE = 10.0  # seconds after which a comment keeps the connection open
-PATIENCE = 0.025  # seconds in which a refusal becomes a status; after that the stream is opened
+PATIENCE = 0.01  # seconds in which a refusal becomes a status; after that the stream is opened
+HEAVY = 500  # entries of log-probabilities whose JSON is made beside the loop, which others need meanwhile
 
 
 def answer(
@@ -43,7 +46,7 @@ def answer(
                 if asked.stream:
                     await _stream(asked, replies, stream, silence)
                 else:
-                    await respond(send, Json(await _whole(asked, replies)))
+                    await respond(send, await _whole(asked, replies))
         except ApiError as error:
             if stream.opened:
                 await stream.close(sse.event(error.body))
@@ -58,23 +61,34 @@ def answer(
     return Watched(answering)
 
 
-async def _whole(asked: Asked, replies: Replies) -> dict[str, object]:
+async def _whole(asked: Asked, replies: Replies) -> Json:
     """Wait for all events and return the answer."""
     assembly = Assembly(asked)
     choices = [ChoiceText(index) for index in range(asked.size)]
     while not replies.done:
-        for index, growth in assembly.take(await replies.next()).items():
+        for index, growth in (await _take(assembly, await replies.next())).items():
             choices[index].text += growth.text
             choices[index].entries += growth.entries
     for index, reason in assembly.ends:
         choices[index].finish = reason
-    return asked.shape.whole(choices, assembly.counts.usage, assembly.details)
+
+    def made() -> Json:
+        return Json(asked.shape.whole(choices, assembly.counts.usage, assembly.details))
+
+    heavy = sum(len(choice.entries) for choice in choices) > HEAVY
+    return await asyncio.to_thread(made) if heavy else made()
+
+
+async def _take(assembly: Assembly, events: Sequence[tuple[int, Answered]]) -> dict[int, Growth]:
+    """Give events to the assembly, beside the loop if they are the scores of a long prompt."""
+    heavy = any(isinstance(event, PromptScored) and len(event.scores) > HEAVY for _, event in events)
+    return await asyncio.to_thread(assembly.take, events) if heavy else assembly.take(events)
 
 
 async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: float) -> None:
     """Write the stream of an answer. Raises ApiError, before anything is written if it can."""
     assembly, shape = Assembly(asked), asked.shape
-    grown = assembly.take(await replies.next(PATIENCE))
+    grown = await _take(assembly, await replies.next(PATIENCE))
     await stream.open()
     lines = [sse.event(shape.piece([shape.opening(index)])) for index in range(asked.size)]
     ended = 0  # choices whose end was written
@@ -95,7 +109,7 @@ async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: 
         if lines:
             await stream.write(b"".join(lines))
             lines, quiet_since = [], time.monotonic()
-        grown = assembly.take(await replies.next(max(quiet_since + silence - time.monotonic(), 0)))
+        grown = await _take(assembly, await replies.next(max(quiet_since + silence - time.monotonic(), 0)))
     if asked.usage_later:
         lines.append(sse.event(shape.piece([], usage=assembly.counts.usage)))
     await stream.close(b"".join([*lines, sse.DONE]))

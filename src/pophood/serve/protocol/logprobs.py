@@ -185,14 +185,17 @@ def top_of(token: Token, k: int) -> tuple[Likely, ...]:
 def prompt_entries(
     speller: Speller, ids: Sequence[int], scores: Sequence[TokenScore], text: str, *, added: int
 ) -> list[TokenEntry]:
-    """Return the entries of a prompt whose text is `text`; its first `added` tokens are not part of that."""
+    """Return the entries of a prompt whose text is `text`; its first `added` tokens are not part of that.
+
+    Scores are at single precision already.
+    """
     stream = TextStream(speller.tokenizer, special=True)
     characters = 0
     entries = []
     for place, (id_, score) in enumerate(zip(ids, scores, strict=True)):
         data = b"" if place < added else speller.tokenizer.token_bytes(id_)
-        value = None if score.log_probability is None else rounded(score.log_probability)
-        top = tuple((other, rounded(x)) for other, x in score.top)
+        value = None if score.log_probability is None else max(score.log_probability, LEAST)
+        top = tuple((other, max(x, LEAST)) for other, x in score.top)
         entries.append(TokenEntry(id_, data, min(characters, len(text)), value, top))
         if place >= added:
             characters += len(stream.push(id_))
