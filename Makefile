@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test quick test-full system-deps lint format typecheck mutants bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo test quick test-full test-clients system-deps lint format typecheck mutants bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ quick: $(VENV)/test-installed native ## run the unit tests of readers, tokenizer
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(QUICK)
 
 test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
-	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "full or not full" --timeout 3600 -n $(WORKERS) --dist worksteal
+	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "not clients" --timeout 3600 -n $(WORKERS) --dist worksteal
+
+test-clients: $(VENV)/test-installed native ## try the server with real clients, in environments of their own (needs a network at the first time)
+	@$(PY) -m pytest -m clients tests/clients
 
 system-deps: ## Debian, as root: the tools that only the system can bring
 	@sh tests/system-deps.sh
