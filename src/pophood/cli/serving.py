@@ -17,6 +17,7 @@ from pophood.adapters.adapter import Adapter
 from pophood.adapters.open import open_adapter, template_of
 from pophood.cli.terminal.console import Console
 from pophood.errors import one_line
+from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.app import build_app
 from pophood.serve.capacity import Capacity
 from pophood.serve.client import EngineClient
@@ -26,7 +27,6 @@ from pophood.serve.guard.listening import Listening
 from pophood.serve.guard.security import Rules
 from pophood.serve.messages import UseThreads
 from pophood.serve.metrics import Metrics
-from pophood.serve.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.server import GRACE, HttpServer, Life
 from pophood.serve.worker import Worker
 from pophood.system.programs import is_running

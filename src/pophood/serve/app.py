@@ -16,11 +16,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from pophood.openai import chat, completions
+from pophood.openai.asked import Asked
+from pophood.openai.errors import INVALID, MISSING, SERVER, ApiError, unknown_model
+from pophood.openai.model import ServedModel
+from pophood.openai.requests import ChatFields, CompletionFields
 from pophood.serve.client import EngineClient
-from pophood.serve.model import ServedModel
 from pophood.serve.openapi import described_app, operation
 from pophood.serve.protocol.answering import SILENCE, answer
-from pophood.serve.protocol.errors import INVALID, MISSING, SERVER, ApiError, unknown_model
 from pophood.serve.protocol.replies import MOST_OPEN
 from pophood.serve.protocol.responses import Json, refusal
 from pophood.serve.protocol.schemas import (
@@ -29,9 +32,10 @@ from pophood.serve.protocol.schemas import (
     CompletionRequest,
     DetokenizeRequest,
     TokenizeRequest,
+    fields_of,
     read_body,
 )
-from pophood.serve.routes import chat, completions, models, start, status, tokenizing
+from pophood.serve.routes import models, start, status, tokenizing
 
 READERS = 2  # threads that read bodies, render conversations and encode texts, beside the loop
 BodyT = TypeVar("BodyT", bound=Body)
@@ -61,13 +65,13 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def chat(self, request: Request) -> Response:
-        return self._answer(await self.read(request, ChatRequest, chat.asked_of))
+        return self._answer(await self.read(request, ChatRequest, _chat))
 
     async def completion(self, request: Request) -> Response:
-        return self._answer(await self.read(request, CompletionRequest, completions.asked_of))
+        return self._answer(await self.read(request, CompletionRequest, _completion))
 
     async def render(self, request: Request) -> Response:
-        return Json(await self.read(request, ChatRequest, chat.render))
+        return Json(await self.read(request, ChatRequest, _rendered))
 
     async def tokenize(self, request: Request) -> Response:
         return Json(await self.read(request, TokenizeRequest, tokenizing.tokenize))
@@ -78,7 +82,7 @@ class Desk:
     async def page(self) -> Response:
         return start.start(self.served)
 
-    def _answer(self, asked: Any) -> Response:
+    def _answer(self, asked: Asked) -> Response:
         return answer(asked, self.client, most_open=self._most_open, silence=self._silence)
 
 
@@ -142,6 +146,18 @@ def build_app(
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
     return app
+
+
+def _chat(request: ChatRequest, served: ServedModel) -> Asked:
+    return chat.asked_of(fields_of(request, ChatFields), served)
+
+
+def _completion(request: CompletionRequest, served: ServedModel) -> Asked:
+    return completions.asked_of(fields_of(request, CompletionFields), served)
+
+
+def _rendered(request: ChatRequest, served: ServedModel) -> dict[str, Any]:
+    return chat.render(fields_of(request, ChatFields), served)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pophood.generate import Finish, GenerateSettings, Timings, Token
+from pophood.openai.model import AdapterPair as AdapterPair
 
 # Why a request failed, and what the HTTP side answers:
 #   overflow   the prompt is longer than the window                    400, with both counts
@@ -25,7 +26,6 @@ from pophood.generate import Finish, GenerateSettings, Timings, Token
 #   stopping   the server is ending                                    503
 #   dead       the worker has ended by an error                        503
 FailureKind = Literal["overflow", "invalid", "full", "engine", "internal", "stopping", "dead"]
-AdapterPair = tuple[str, float]  # name and scale
 
 
 @dataclass(frozen=True, slots=True)

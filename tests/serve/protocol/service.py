@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 
 import pophood
 from pophood.adapters.adapter import Adapter
+from pophood.openai.model import ServedAdapter, ServedModel
 from pophood.serve.app import build_app
 from pophood.serve.client import EngineClient
 from pophood.serve.guard.connections import GuardedProtocol
 from pophood.serve.guard.listening import listen
 from pophood.serve.messages import Drain, Event
-from pophood.serve.model import ServedAdapter, ServedModel
 from pophood.serve.server import HttpServer
 from pophood.serve.worker import Worker
 from tests.processes import HANG_SECONDS

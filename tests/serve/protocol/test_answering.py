@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pophood.generate import Timings
+from pophood.openai.model import ServedModel
 from pophood.serve.app import build_app
 from pophood.serve.client import EngineClient
 from pophood.serve.messages import (
@@ -25,7 +26,6 @@ from pophood.serve.messages import (
     Submit,
     Tokens,
 )
-from pophood.serve.model import ServedModel
 from tests.processes import HANG_SECONDS
 from tests.serve.protocol.reader import read_stream
 from tests.serve.protocol.service import Asking, Service, Told
@@ -311,7 +311,7 @@ def test_a_bug_ends_a_stream_with_an_error(played: Any, monkeypatch: pytest.Monk
         (one,) = await scene.submitted()
         scene.say(Begun(one.id, 0, 9, 1))
         await wrote(asking, 1)
-        monkeypatch.setattr("pophood.serve.protocol.assembly.Assembly._grow", lambda *_: 1 // 0)
+        monkeypatch.setattr("pophood.openai.assembly.Assembly.grow", lambda *_: 1 // 0)
         scene.say(Tokens(one.id, (token(5, "a"),)))
         with pytest.raises(ZeroDivisionError):
             await call

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pophood.openai.model import fingerprint
 from pophood.serve.app import build_app
-from pophood.serve.model import fingerprint
 from tests import processes
 from tests.conftest import ROOT
 from tests.serve.protocol.service import Asking, Service

@@ -192,7 +192,7 @@ def test_an_empty_prompt_is_the_start_token(service: Service, started: Service) 
 
 def test_undecodable_tokens_and_equal_names() -> None:
     from pophood.generate import TokenScore
-    from pophood.serve.protocol.logprobs import Speller, prompt_entries
+    from pophood.openai.logprobs import Speller, prompt_entries
     from tests.generate.mock import MockTokenizer
 
     tokenizer: Any = MockTokenizer([b"a", b"\xe2\x80", b"a", b"\xff", b"b"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pophood.serve.protocol.fields import HARMLESS_VALUES, IGNORED, REFUSED
+from pophood.openai.fields import HARMLESS_VALUES, IGNORED, REFUSED
 from pophood.serve.protocol.schemas import ChatRequest, CompletionRequest
 from tests.serve.protocol.service import Service
 
@@ -207,7 +207,7 @@ def test_an_unknown_model_is_404(service: Service, path: str) -> None:
     body = bodies.get(path, BASE[TEXT if path == TEXT else CHAT])
     told = service.ask(path, body | {"model": "gpt-4o"})
     assert (told.status, told.error["code"]) == (404, "model_not_found")
-    assert told.error["message"] == "The model 'gpt-4o' does not exist; this server has 'tiny/random'."
+    assert told.error["message"] == "The model 'gpt-4o' does not exist; 'tiny/random' is loaded."
     for name in ("tiny/random", "tiny", None):
         assert service.ask(path, body | {"model": name}).status == 200
 

@@ -12,9 +12,9 @@ from typing import get_args
 import pytest
 
 import pophood
+from pophood.openai.fields import IGNORED, REFUSED
 from pophood.serve.messages import Failed, FailureKind
-from pophood.serve.protocol.errors import of_failure
-from pophood.serve.protocol.fields import IGNORED, REFUSED
+from pophood.serve.protocol.assembly import of_failure
 from pophood.serve.protocol.schemas import (
     ChatRequest,
     CompletionRequest,

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from pophood.generate import GenerateSettings
+from pophood.openai.errors import ApiError
+from pophood.openai.model import ServedModel
+from pophood.openai.requests import ChatFields, read_fields
+from pophood.openai.settings import OTHER_NAMES, limit_of, settings_of
 from pophood.sampling import SamplingSettings, breakers_of
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.errors import ApiError
-from pophood.serve.protocol.sampling import OTHER_NAMES, limit_of, settings_of
-from pophood.serve.protocol.schemas import ChatRequest
 from tests.serve.protocol.service import Service
 
 TALK = [{"role": "user", "content": "Hi"}]
 
 
-def request(**fields: Any) -> ChatRequest:
-    return ChatRequest.model_validate({"messages": TALK} | fields)
+def request(**fields: Any) -> ChatFields:
+    return read_fields({"messages": TALK} | fields, ChatFields)
 
 
 def settings(served: ServedModel, **fields: Any) -> GenerateSettings:

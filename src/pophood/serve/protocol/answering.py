@@ -14,12 +14,14 @@ from typing import Any
 
 from starlette.types import Send
 
+from pophood.openai.asked import Asked
+from pophood.openai.assembly import Growth
+from pophood.openai.choices import ChoiceText
+from pophood.openai.errors import BUSY, SERVER, ApiError
 from pophood.serve.client import EngineClient
 from pophood.serve.messages import Answered, PromptScored
 from pophood.serve.protocol import sse
-from pophood.serve.protocol.assembly import Asked, Assembly, Growth
-from pophood.serve.protocol.choices import ChoiceText
-from pophood.serve.protocol.errors import BUSY, SERVER, ApiError
+from pophood.serve.protocol.assembly import EventAssembly
 from pophood.serve.protocol.replies import MOST_OPEN, Replies
 from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
 
@@ -63,7 +65,7 @@ def answer(
 
 async def _whole(asked: Asked, replies: Replies) -> Json:
     """Wait for all events and return the answer."""
-    assembly = Assembly(asked)
+    assembly = EventAssembly(asked)
     choices = [ChoiceText(index) for index in range(asked.size)]
     while not replies.done:
         for index, growth in (await _take(assembly, await replies.next())).items():
@@ -79,7 +81,7 @@ async def _whole(asked: Asked, replies: Replies) -> Json:
     return await asyncio.to_thread(made) if heavy else made()
 
 
-async def _take(assembly: Assembly, events: Sequence[tuple[int, Answered]]) -> dict[int, Growth]:
+async def _take(assembly: EventAssembly, events: Sequence[tuple[int, Answered]]) -> dict[int, Growth]:
     """Give events to the assembly, beside the loop if they are the scores of a long prompt."""
     heavy = any(isinstance(event, PromptScored) and len(event.scores) > HEAVY for _, event in events)
     return await asyncio.to_thread(assembly.take, events) if heavy else assembly.take(events)
@@ -87,7 +89,7 @@ async def _take(assembly: Assembly, events: Sequence[tuple[int, Answered]]) -> d
 
 async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: float) -> None:
     """Write the stream of an answer. Raises ApiError, before anything is written if it can."""
-    assembly, shape = Assembly(asked), asked.shape
+    assembly, shape = EventAssembly(asked), asked.shape
     grown = await _take(assembly, await replies.next(PATIENCE))
     await stream.open()
     lines = [sse.event(shape.piece([shape.opening(index)])) for index in range(asked.size)]
@@ -115,7 +117,7 @@ async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: 
     await stream.close(b"".join([*lines, sse.DONE]))
 
 
-def _pieces(assembly: Assembly, grown: Mapping[int, Growth]) -> Iterator[dict[str, Any]]:
+def _pieces(assembly: EventAssembly, grown: Mapping[int, Growth]) -> Iterator[dict[str, Any]]:
     """Yield the pieces of a stream that new events make."""
     shape = assembly.asked.shape
     if assembly.moved and assembly.asked.progress:

@@ -5,27 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pophood.generate import GenerateSettings
+from pophood.openai.asked import PromptJob
 from pophood.serve.client import EngineClient, Reply
-from pophood.serve.messages import AdapterPair, Answered
+from pophood.serve.messages import Answered
 
 MOST_OPEN = 256  # requests that wait at the worker or are computed
 AT_ONCE = 16  # prompts of one request that wait or are computed; the rest take no place in the queue
-
-
-@dataclass(frozen=True, slots=True)
-class PromptJob:
-    """One prompt of a request, as it is submitted: the arguments of `EngineClient.submit`."""
-
-    prompt: tuple[int, ...]
-    settings: GenerateSettings
-    adapters: tuple[AdapterPair, ...] = ()
-    scores: int | None = None
-    generates: bool = True
 
 
 class Replies:

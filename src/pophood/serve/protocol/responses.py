@@ -13,8 +13,8 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from pophood.openai.errors import ApiError
 from pophood.serve.protocol import sse
-from pophood.serve.protocol.errors import ApiError
 
 Answering = Callable[[Send], Awaitable[None]]
 

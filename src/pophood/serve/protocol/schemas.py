@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from pophood.errors import one_line, short
-from pophood.serve.protocol.errors import ApiError, invalid
-from pophood.serve.protocol.fields import check_others
+from pophood.openai.errors import ApiError, invalid
+from pophood.openai.fields import check_others
+from pophood.openai.requests import FieldsT
 
 LARGEST = 2**31 - 1  # of counts and token ids
 SmallInt = Annotated[int, Field(ge=-1, le=LARGEST)]
@@ -180,28 +182,12 @@ def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
     return request
 
 
-def read_ids(value: object, param: str, vocab_size: int) -> tuple[int, ...]:
-    """Return a list of token ids. Raises ApiError for anything else, and for ids that the model lacks."""
-    if not isinstance(value, list) or any(type(id_) is not int for id_ in value):
-        raise invalid(f"{param}: wanted a list of token ids", param)
-    if value and (min(value) < 0 or max(value) >= vocab_size):
-        wrong = next(id_ for id_ in value if not 0 <= id_ < vocab_size)
-        raise invalid(
-            f"{param}: token id {short(wrong)} is not in the vocabulary (0 to {vocab_size - 1:,})", param
-        )
-    return tuple(value)
-
-
-def read_texts(value: object, param: str, most: int, characters: int) -> tuple[str, ...]:
-    """Return a text or a list of texts as a tuple; None gives none. Raises ApiError over the bounds."""
-    if value is None:
-        return ()
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or any(not isinstance(text, str) or not text for text in texts):
-        raise invalid(f"{param}: wanted a text, or a list of texts, of one character or more each", param)
-    if len(texts) > most or sum(map(len, texts)) > characters:
-        raise invalid(f"{param}: wanted at most {most:,} texts of {characters:,} characters together", param)
-    return tuple(texts)
+def fields_of(request: Generating, kind: type[FieldsT]) -> FieldsT:
+    """Return the fields of a request as the plain record that everything behind reads."""
+    values = {one.name: getattr(request, one.name) for one in fields(kind)}
+    if request.stream_options is not None:
+        values["stream_options"] = request.stream_options.model_dump(exclude_unset=True)
+    return kind(**values)
 
 
 def _finite(text: str) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from pophood.openai.errors import unknown_model
+from pophood.openai.model import ServedModel
 from pophood.sampling import SamplingSettings
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.errors import unknown_model
 
 
 def listed(served: ServedModel) -> dict[str, Any]:

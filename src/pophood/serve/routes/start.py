@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import HTMLResponse, Response
 
-from pophood.serve.model import ServedModel
+from pophood.openai.model import ServedModel
 from pophood.web import render_page
 
 PLACES = {

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse, Response
 
+from pophood.openai.errors import MISSING, ApiError
 from pophood.serve.client import EngineClient
-from pophood.serve.protocol.errors import MISSING, ApiError
 from pophood.serve.protocol.responses import Json
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus's text format

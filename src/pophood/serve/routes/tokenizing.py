@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pophood.errors import PophoodError
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.errors import invalid, of_pophood
-from pophood.serve.protocol.sampling import adapters_of
-from pophood.serve.protocol.schemas import DetokenizeRequest, TokenizeRequest, read_ids
-from pophood.serve.routes.chat import conversation
+from pophood.openai.chat import conversation
+from pophood.openai.errors import invalid, of_pophood
+from pophood.openai.model import ServedModel
+from pophood.openai.requests import read_ids
+from pophood.openai.settings import adapters_of
+from pophood.serve.protocol.schemas import DetokenizeRequest, TokenizeRequest
 
 # Fields that belong to one form of /tokenize alone.
 TEXT_FIELDS = ("prompt", "parse_special")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pophood.errors import PophoodError
+from pophood.openai.asked import Asked, Echo, PromptJob, wants_usage
+from pophood.openai.choices import CompletionShape
+from pophood.openai.errors import invalid, of_pophood, overflow
+from pophood.openai.logprobs import Speller
+from pophood.openai.model import ServedModel
+from pophood.openai.requests import CompletionFields, read_ids
+from pophood.openai.settings import adapters_of, limit_of, settings_of
 from pophood.sampling import draw_seed
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.assembly import Asked, Echo
-from pophood.serve.protocol.choices import CompletionShape
-from pophood.serve.protocol.errors import invalid, of_pophood, overflow
-from pophood.serve.protocol.logprobs import Speller
-from pophood.serve.protocol.replies import PromptJob
-from pophood.serve.protocol.sampling import adapters_of, limit_of, settings_of
-from pophood.serve.protocol.schemas import CompletionRequest, read_ids
 
 USUAL_TOKENS = 16  # OpenAI's max_tokens for completions
 MOST_PROMPTS, MOST_CHOICES = 2_048, 4_096
@@ -19,7 +18,7 @@ MOST_PROMPTS, MOST_CHOICES = 2_048, 4_096
 Prompt = tuple[tuple[int, ...], Echo]
 
 
-def asked_of(request: CompletionRequest, served: ServedModel) -> Asked:
+def asked_of(request: CompletionFields, served: ServedModel) -> Asked:
     """Return what a request asks for. Raises ApiError for a wrong field and a prompt that is too long."""
     limit = limit_of(request)
     limit = USUAL_TOKENS if limit is None else limit
@@ -50,7 +49,7 @@ def asked_of(request: CompletionRequest, served: ServedModel) -> Asked:
     hidden = () if settings.special else served.tokenizer.specials.keys()
     stream = bool(request.stream)
     speller = None if request.logprobs is None else Speller(served.tokenizer, hidden)
-    later = stream and request.stream_options is not None and bool(request.stream_options.include_usage)
+    later = stream and wants_usage(request.stream_options)
     return Asked(
         jobs,
         CompletionShape(served.name, served.fingerprint, speller, usage_later=later),
@@ -66,7 +65,7 @@ def asked_of(request: CompletionRequest, served: ServedModel) -> Asked:
     )
 
 
-def prompts_of(request: CompletionRequest, served: ServedModel) -> list[Prompt]:
+def prompts_of(request: CompletionFields, served: ServedModel) -> list[Prompt]:
     """Return the prompts of a request, each with its text for `echo`. Raises ApiError."""
     value = request.prompt
     if isinstance(value, str):
@@ -94,7 +93,7 @@ def _check_number(prompts: list[object]) -> None:
         raise invalid(f"{len(prompts):,} prompts; wanted {MOST_PROMPTS:,} at most", "prompt")
 
 
-def _of_text(text: str, request: CompletionRequest, served: ServedModel, param: str) -> Prompt:
+def _of_text(text: str, request: CompletionFields, served: ServedModel, param: str) -> Prompt:
     add_start = request.add_special_tokens is not False
     try:
         ids = served.encode(text, parse_special=request.parse_special is not False, add_start=add_start)

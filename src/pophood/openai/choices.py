@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pophood.generate import Finish, Timings
-from pophood.serve.protocol.logprobs import Speller, TokenEntry
+from pophood.openai.logprobs import Speller, TokenEntry
 
 Reason = Literal["stop", "length"]
 REASONS: Mapping[Finish, Reason] = {
@@ -91,6 +91,10 @@ class AnswerShape:
             "model": model,
             "system_fingerprint": fingerprint,
         }
+
+    def stamp(self, id_: str, created: int) -> None:
+        """Set what makes an answer unlike others: its id, and when it was made in seconds since 1970."""
+        self._head |= {"id": f"{self.prefix}-{id_}", "created": created}
 
     def whole(
         self, choices: Sequence[ChoiceText], usage: Mapping[str, Any], details: Mapping[str, Any]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pophood.errors import ContextOverflow, PophoodError, one_line, quoted
-from pophood.serve.messages import Failed, FailureKind
 
 INVALID, MISSING, BUSY, SERVER = (
     "invalid_request_error",
@@ -19,16 +18,6 @@ INVALID, MISSING, BUSY, SERVER = (
     "rate_limit_error",
     "server_error",
 )
-# What the worker reports -> status, type, code.
-_FAILURES: Mapping[FailureKind, tuple[int, str, str | None]] = {
-    "overflow": (400, INVALID, "context_length_exceeded"),
-    "invalid": (400, INVALID, None),
-    "full": (429, BUSY, "queue_full"),
-    "engine": (500, SERVER, "engine_error"),
-    "internal": (500, SERVER, "internal_error"),
-    "stopping": (503, SERVER, "server_stopping"),
-    "dead": (503, SERVER, "engine_dead"),
-}
 RETRIED = (429, 503)
 
 
@@ -79,23 +68,15 @@ Please reduce the length of the messages."
 
 def unknown_model(asked: str, loaded: str) -> ApiError:
     """Return a 404 that names the model that is there: no name is silently another model's."""
-    message = f"The model {quoted(asked)} does not exist; this server has {quoted(loaded)}."
+    message = f"The model {quoted(asked)} does not exist; {quoted(loaded)} is loaded."
     return ApiError(404, message, MISSING, "model", "model_not_found")
 
 
 def unknown_adapter(asked: str, present: Sequence[str], param: str) -> ApiError:
     """Return a 404 that names the adapters that are there."""
     there = ", ".join(map(quoted, present)) or "none"
-    message = f"The adapter {quoted(asked)} does not exist; this server has {there}."
+    message = f"The adapter {quoted(asked)} does not exist; loaded: {there}."
     return ApiError(404, message, MISSING, param, "adapter_not_found")
-
-
-def of_failure(failed: Failed, param: str) -> ApiError:
-    """Return the error of a request that the worker ended; `param` names what a prompt was made of."""
-    if failed.kind == "overflow" and failed.got is not None and failed.limit is not None:
-        return overflow(failed.got, failed.limit, param)
-    status, kind, code = _FAILURES[failed.kind]
-    return ApiError(status, failed.message, kind, code=code)
 
 
 def of_pophood(error: PophoodError, param: str | None = None) -> ApiError:

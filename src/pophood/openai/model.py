@@ -14,11 +14,11 @@ from functools import cached_property
 from pophood.errors import BadInput
 from pophood.generate.choose import END_OF_TEXT
 from pophood.sampling import SamplingSettings, breakers_of
-from pophood.serve.messages import AdapterPair
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.chat.thoughts import thought_tags
 from pophood.text.tokenizer import Tokenizer
 
+AdapterPair = tuple[str, float]  # name and scale
 MOST_SAMPLES = 16  # of one prompt, computed side by side
 
 

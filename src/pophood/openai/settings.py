@@ -6,18 +6,17 @@ A sampler has the name that the command line gives it, or llama.cpp's. Given bot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pophood.errors import BadInput, short
 from pophood.generate import GenerateSettings
+from pophood.openai.errors import invalid, of_pophood, unknown_adapter
+from pophood.openai.model import AdapterPair, ServedModel
+from pophood.openai.requests import GeneratingFields, NamedAdapter, read_ids, read_texts
 from pophood.sampling import SamplingSettings, parse_order
-from pophood.serve.messages import AdapterPair
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.errors import invalid, of_pophood, unknown_adapter
-from pophood.serve.protocol.schemas import AdapterRequest, Generating, read_ids, read_texts
 
 # Our name -> llama.cpp's, where it differs.
 OTHER_NAMES: Mapping[str, str] = MappingProxyType(
@@ -46,7 +45,7 @@ Kind = Literal["chat", "completion"]
 
 
 def settings_of(
-    request: Generating,
+    request: GeneratingFields,
     served: ServedModel,
     *,
     max_tokens: int | None,
@@ -81,17 +80,17 @@ def settings_of(
         raise of_pophood(error, _field_of(error, request)) from error
 
 
-def limit_of(request: Generating, *others: tuple[str, int | None]) -> int | None:
+def limit_of(request: GeneratingFields, *others: tuple[str, int | None]) -> int | None:
     """Return the largest number of new tokens; None if no field says one, -1 for the end of the window.
 
     The fields are `max_tokens`, llama.cpp's `n_predict`, and `others`. Raises ApiError if they differ.
     """
-    fields = [("max_tokens", request.max_tokens), ("n_predict", request.n_predict), *others]
-    limit: int | None = _agreed(fields)
+    given = [("max_tokens", request.max_tokens), ("n_predict", request.n_predict), *others]
+    limit: int | None = _agreed(given)
     return limit
 
 
-def adapters_of(asked: list[AdapterRequest] | None, served: ServedModel) -> tuple[AdapterPair, ...]:
+def adapters_of(asked: Sequence[NamedAdapter] | None, served: ServedModel) -> tuple[AdapterPair, ...]:
     """Return the adapters of a request: those that it names, or the usual ones if it says nothing."""
     if asked is None:
         return served.usual_adapters
@@ -101,14 +100,14 @@ def adapters_of(asked: list[AdapterRequest] | None, served: ServedModel) -> tupl
     return tuple((one.name, one.scale) for one in asked)
 
 
-def _sampling(request: Generating, served: ServedModel, stop_ids: tuple[int, ...]) -> SamplingSettings:
+def _sampling(request: GeneratingFields, served: ServedModel, stop_ids: tuple[int, ...]) -> SamplingSettings:
     """Return the samplers: the server's usual ones, changed by the request."""
     given: dict[str, Any] = {}
     for name in NUMBERS:
-        fields = [(name, getattr(request, name))]
+        asked = [(name, getattr(request, name))]
         if name in OTHER_NAMES:
-            fields.append((OTHER_NAMES[name], getattr(request, OTHER_NAMES[name])))
-        value = _agreed(fields)
+            asked.append((OTHER_NAMES[name], getattr(request, OTHER_NAMES[name])))
+        value = _agreed(asked)
         if value is not None:
             given[name] = value
     if given.get("top_k") == -1:
@@ -146,7 +145,7 @@ def _agreed(fields: list[tuple[str, Any]]) -> Any:
     return given[0][1]
 
 
-def _stop_ids(request: Generating, served: ServedModel) -> tuple[int, ...] | None:
+def _stop_ids(request: GeneratingFields, served: ServedModel) -> tuple[int, ...] | None:
     """Return the tokens that end a text: None for the model's own, these and further ones if asked."""
     if request.stop_token_ids in (None, []):
         return None
@@ -173,7 +172,7 @@ def _bias(value: object, served: ServedModel) -> dict[int, float]:
     return bias
 
 
-def _order(request: Generating) -> tuple[str, ...] | None:
+def _order(request: GeneratingFields) -> tuple[str, ...] | None:
     """Return the order of the samplers, with the bias first if the list does not name it."""
     orders = []
     for name in ("order", "samplers"):
@@ -189,7 +188,7 @@ def _order(request: Generating) -> tuple[str, ...] | None:
     return order
 
 
-def _field_of(error: BadInput, request: Generating) -> str | None:
+def _field_of(error: BadInput, request: GeneratingFields) -> str | None:
     """Return the field that a message of the library is about, under the name that the request gives it."""
     if str(error).startswith("the order"):
         return "order" if request.samplers is None else "samplers"
@@ -197,4 +196,4 @@ def _field_of(error: BadInput, request: Generating) -> str | None:
     other = OTHER_NAMES.get(first, first)
     if other != first and getattr(request, other) is not None and getattr(request, first) is None:
         return other
-    return first if first in Generating.model_fields else None
+    return first if first in {one.name for one in fields(GeneratingFields)} else None

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pophood.errors import quoted
-from pophood.serve.protocol.errors import ApiError, invalid
+from pophood.openai.errors import ApiError, invalid
 
 LATER = "this version does not compute it"
 # Fields that would change the answer -> what to do instead, or why not.

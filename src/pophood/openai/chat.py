@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pophood.errors import PophoodError
+from pophood.openai.asked import Asked, PromptJob, wants_usage
+from pophood.openai.choices import ChatShape
+from pophood.openai.errors import invalid, of_pophood, overflow
+from pophood.openai.logprobs import Speller
+from pophood.openai.model import AdapterPair, ServedModel
+from pophood.openai.requests import ChatFields
+from pophood.openai.settings import adapters_of, limit_of, settings_of
 from pophood.sampling import draw_seed
-from pophood.serve.messages import AdapterPair
-from pophood.serve.model import ServedModel
-from pophood.serve.protocol.assembly import Asked
-from pophood.serve.protocol.choices import ChatShape
-from pophood.serve.protocol.errors import invalid, of_pophood, overflow
-from pophood.serve.protocol.logprobs import Speller
-from pophood.serve.protocol.replies import PromptJob
-from pophood.serve.protocol.sampling import adapters_of, limit_of, settings_of
-from pophood.serve.protocol.schemas import ChatRequest
 from pophood.text.chat.chat_template import ChatPrompt, chat_prompt
 
 
-def asked_of(request: ChatRequest, served: ServedModel) -> Asked:
+def asked_of(request: ChatFields, served: ServedModel) -> Asked:
     """Return what a request asks for. Raises ApiError for a wrong field, or a conversation too long."""
     limit = limit_of(request, ("max_completion_tokens", request.max_completion_tokens))
     if limit == 0:
@@ -50,7 +48,7 @@ def asked_of(request: ChatRequest, served: ServedModel) -> Asked:
     hidden = () if settings.special else served.tokenizer.specials.keys() - set(settings.shown)
     speller = None if top is None else Speller(served.tokenizer, hidden)
     stream = bool(request.stream)
-    later = stream and request.stream_options is not None and bool(request.stream_options.include_usage)
+    later = stream and wants_usage(request.stream_options)
     return Asked(
         (PromptJob(tuple(prompt.ids), settings, adapters),),
         ChatShape(served.name, served.fingerprint, speller, usage_later=later),
@@ -92,7 +90,7 @@ def conversation(
         raise of_pophood(error, "messages") from error
 
 
-def render(request: ChatRequest, served: ServedModel) -> dict[str, Any]:
+def render(request: ChatFields, served: ServedModel) -> dict[str, Any]:
     """Return the conversation as text and ids, with its length beside the window; nothing is computed.
 
     A conversation that is too long is no error here.

@@ -1,0 +1,98 @@
+"""Assembly: what was computed for a request, put together choice by choice.
+
+Choice i of prompt p has the number p * n + i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pophood.generate import Timings, Token
+from pophood.generate.prefix import TokenScore
+from pophood.openai.asked import Asked
+from pophood.openai.choices import REASONS, ChoiceText, Counts, Reason
+from pophood.openai.logprobs import Aligner, TokenEntry, prompt_entries, top_of
+
+
+@dataclass(slots=True)
+class Growth:
+    """New text of one choice, with the tokens that it consists of."""
+
+    text: str = ""
+    entries: list[TokenEntry] = field(default_factory=list)
+
+
+Grown = dict[int, Growth]  # the new text of each choice that has some
+
+
+class Assembly:
+    """The state of an answer while its tokens arrive.
+
+    `counts` are complete when all prompts are done. `ends` are the choices that have ended, in that order.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.counts = Counts()
+        self.ends: list[tuple[int, Reason]] = []
+        self._aligners: dict[int, Aligner] = {}
+
+    def begin(self, prompt: int, tokens: int, cached: int, grown: Grown) -> None:
+        """Note that a prompt of so many tokens is being read, `cached` of them computed before."""
+        self.counts.prompt += tokens
+        self.counts.cached += cached
+        if self.asked.jobs[prompt].scores is None:
+            self.repeat(prompt, (), grown)
+
+    def repeat(self, prompt: int, scores: Sequence[TokenScore], grown: Grown) -> None:
+        """Begin the choices of a prompt with its own text, if that was asked for."""
+        if not self.asked.echoes:
+            return
+        echo, job = self.asked.echoes[prompt], self.asked.jobs[prompt]
+        entries: list[TokenEntry] = []
+        if self.asked.speller is not None and scores:
+            entries = prompt_entries(self.asked.speller, job.prompt, scores, echo.text, added=echo.added)
+        for index in self.asked.indices(prompt):
+            grown[index] = Growth(echo.text, list(entries))
+
+    def grow(self, prompt: int, token: Token, grown: Grown) -> None:
+        """Add a token to its choice."""
+        asked = self.asked
+        index = prompt * asked.samples + token.sample - asked.jobs[prompt].settings.first_sample
+        self.counts.generated += 1
+        entries = self._entries(prompt, index, token) if asked.speller is not None else []
+        if token.text or entries:
+            growth = grown.setdefault(index, Growth())
+            growth.text += token.text
+            growth.entries += entries
+        if token.finish is not None:
+            self.ends.append((index, REASONS[token.finish]))
+
+    def end(self, prompt: int, timings: Timings) -> None:
+        """Note that a prompt's choices are complete."""
+        self.counts.add(timings)
+        if not self.asked.jobs[prompt].generates:
+            self.ends += [(index, "length") for index in self.asked.indices(prompt)]
+
+    def choices(self, grown: Grown) -> list[ChoiceText]:
+        """Return all choices when everything has arrived; `grown` holds everything that grew."""
+        choices = [ChoiceText(index) for index in range(self.asked.size)]
+        for index, growth in grown.items():
+            choices[index].text, choices[index].entries = growth.text, growth.entries
+        for index, reason in self.ends:
+            choices[index].finish = reason
+        return choices
+
+    def _entries(self, prompt: int, index: int, token: Token) -> list[TokenEntry]:
+        asked = self.asked
+        assert asked.speller is not None
+        aligner = self._aligners.get(index)
+        if aligner is None:
+            specials = asked.speller.tokenizer.specials
+            continues = any(id_ not in specials for id_ in asked.jobs[prompt].prompt)
+            offset = len(asked.echoes[prompt].text) if asked.echoes else 0
+            stops = () if asked.jobs[prompt].settings.special else asked.stops
+            aligner = Aligner(asked.speller, stops, continues=continues, offset=offset)
+            self._aligners[index] = aligner
+        return aligner.push(token, top_of(token, asked.top))
