@@ -73,8 +73,14 @@ class Engine:
 
 OURS = "pophood"
 GGUF = "_peer_gguf.py"
+REST = {
+    "": {},
+    ", float32": {"INFERENCE_PRECISION_HINT": "f32"},
+}  # by default bfloat16, if there are instructions
 GROUPS = {  # of activations that share a scale; its default is 32
-    f", groups of {size}": {"options": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)}} for size in (64, 128)
+    f", groups of {size}{rest}": {"options": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(size)} | hint}
+    for size in (64, 128)
+    for rest, hint in REST.items()
 }
 FLASH = {"": {"flash": False}, ", flash attention": {"flash": True}}
 ENGINES = {
