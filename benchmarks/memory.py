@@ -4,7 +4,7 @@ SmolLM2-135M in Q4_1. Resident memory counts the mapped file on both sides. Anon
 files) is read every millisecond; what exceeds the weights, the keys and values and the activations that
 `plan_memory` predicts is Python, its modules, the vocabulary and buffers. Bars: at most 80 MB of that; 1.1
 times llama-cpp-python's resident memory. Ceiling: Python alone, which is printed.
-Run: python benchmarks/memory.py [--rounds 5]
+Run: python benchmarks/memory.py [--rounds 5] [--no-amx]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from _amx import add_no_amx
 from _timing import judged, paired_ratio, report, summary, versions
 from start import PROMPT, ours, theirs
 
@@ -87,6 +88,7 @@ def main() -> None:
     """Measure both in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
+    add_no_amx(parser)
     options = parser.parse_args()
     path = hub.locate("smollm2").path
     parts = planned(path)

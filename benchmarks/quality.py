@@ -7,7 +7,8 @@ of KL(f32 || fewer bits) in nats, pophood's q8 and q4 against its f32, and llama
 and output in Q8_0) of the same weights against its F32. Bars: q8 0.002 nats without outliers; 1.1 times
 llama.cpp's with and without; q4 at most llama.cpp's, at no more bits per weight. Then SmolLM2 in Q4_1,
 computed as stored: its perplexity on WikiText-2 within 0.5 % of f32's.
-Run: python benchmarks/quality.py [--text FILE] (by default the 20,000 characters of WikiText-2 in tests/data)
+Run: python benchmarks/quality.py [--text FILE] [--no-amx]; by default the 20,000 characters of WikiText-2 in
+tests/data
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _amx import add_no_amx
 from _models import KEPT, ROOT
 from _sides import TEXT
 from _timing import judged, report, versions
@@ -193,6 +195,7 @@ def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--text", type=Path, default=WIKITEXT)
+    add_no_amx(parser)
     options = parser.parse_args()
     bars: dict[str, Any] = {}
     folder = trained_folder()

@@ -4,7 +4,7 @@ SmolLM2-135M in Q4_1, GPT-2 small's shape in Q8_0 and F32. Bars: at most 1.1 tim
 tenth token (F32: printed); `pophood --help` within 0.3 s. Ceiling: starting Python, and reading the file
 once at read bandwidth. Python may keep its compiled modules (PYTHONDONTWRITEBYTECODE is not passed on): in
 an editable checkout every process would compile a hundred files otherwise, which no installation does.
-Run: python benchmarks/start.py [--rounds 5]
+Run: python benchmarks/start.py [--rounds 5] [--no-amx]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from _amx import add_no_amx
 from _models import gpt2_gguf
 from _timing import Work, interleaved, judged, paired_ratio, report, timed, versions
 
@@ -58,6 +59,7 @@ def main() -> None:
     """Time all, interleaved."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
+    add_no_amx(parser)
     options = parser.parse_args()
     files = {
         "SmolLM2 Q4_1": hub.locate("smollm2").path,

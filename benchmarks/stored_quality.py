@@ -5,6 +5,7 @@ and llama.cpp. KL divergence and flipped tokens are those of pophood against the
 made of, so they hold what the type costs as well as what the arithmetic does. The bar: the perplexity is
 within 1 % of llama.cpp's.
 Run: python benchmarks/stored_quality.py [--text FILE] [--tokens 16384] [--window 512] [--types Q4_K_M Q6_K]
+[--no-amx]
 By default the text is the 20,000 characters of WikiText-2's validation text in tests/data.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _amx import add_no_amx
 from _models import ROOT, quantised_gguf, smollm2_gguf
 from _timing import judged, report, versions
 from stored_types import TYPES
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--types", nargs="+", choices=TYPES, metavar="TYPE", default=TYPES)
+    add_no_amx(parser)
     options = parser.parse_args()
     text = options.text.read_text(encoding="utf-8")
     ids = pophood.load(smollm2_gguf()).tokenize(text)[: options.tokens]
