@@ -43,7 +43,9 @@ class PeersView(View):
 
     @property
     def headline(self) -> str:
-        return f"Tokens per second beside every engine, {count(self.records[0]['threads'], 'thread')} each"
+        record = self.records[0]
+        threads = count(record["threads"], "thread")
+        return f"Tokens per second beside every engine: {machine_of(record)}, {threads} each"
 
     @property
     def alt(self) -> str:
@@ -62,8 +64,9 @@ class PeersView(View):
         cores = count(machine["cores"], "core")
         versions = ", ".join(f"{name} {release(version)}" for name, version in self._versions().items())
         return (
-            f"{machine['processor']} ({machine['isa']}), {cores}. Medians of one interleaved run, thin lines "
-            "from the smallest to the largest. Every engine at its best settings; bits are those of weights.",
+            f"{machine_of(self.records[0])} ({machine['isa']}), {cores}. Medians of one interleaved run, thin "
+            "lines from the smallest to the largest. Every engine at its best settings; bits are those of "
+            "weights.",
             f"{versions}. docs/peers.md says how it is measured.",
         )
 
@@ -103,6 +106,14 @@ def write(results: Iterable[Path], stem: Path) -> list[Path]:
         view.save(path, theme)
         paths.append(path)
     return paths
+
+
+def machine_of(record: Record) -> str:
+    """The processor by its short name, and whether AMX was refused to all engines."""
+    machine = record["machine"]
+    words = str(machine["processor"]).replace("(R)", "").replace("(TM)", "").split()
+    name = " ".join(word for word in words if word not in ("CPU", "Processor"))
+    return f"{name} without AMX" if machine.get("amx_refused") else name
 
 
 def model_of(record: Record) -> str:
