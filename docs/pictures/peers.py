@@ -64,10 +64,9 @@ class PeersView(View):
         cores = count(machine["cores"], "core")
         versions = ", ".join(f"{name} {release(version)}" for name, version in self._versions().items())
         return (
-            f"{machine_of(self.records[0])} ({machine['isa']}), {cores}. Medians of one interleaved run, thin "
-            "lines from the smallest to the largest. Every engine at its best settings; bits are those of "
-            "weights.",
-            f"{versions}. docs/peers.md says how it is measured.",
+            f"{machine_of(self.records[0])} ({machine['isa']}), {cores}. Medians of one interleaved run, "
+            "thin lines from the smallest to the largest; bits are those of weights.",
+            f"{versions}. Settings: docs/peers.md.",
         )
 
     def tables(self) -> dict[str, Table]:
