@@ -53,7 +53,9 @@ class Talk:
     def ask(self, prompt: Sequence[int], *, sampling: Any = None, **values: Any) -> int:
         """Submit a request with fields of `GenerateSettings` and `Submit`; return its number."""
         own = {
-            name: values.pop(name) for name in ("client", "adapters", "scores", "generates") if name in values
+            name: values.pop(name)
+            for name in ("client", "adapters", "scores", "generates", "gathered")
+            if name in values
         }
         fields: dict[str, Any] = {"seed": 1, "max_tokens": 8, "stop_ids": ()}
         settings = GenerateSettings(sampling=sampling or SamplingSettings(), **fields | values)

@@ -124,6 +124,7 @@ class EngineClient:
         adapters: Sequence[AdapterPair] = (),
         scores: int | None = None,
         generates: bool = True,
+        gathered: bool = False,
     ) -> Reply:
         """Send a request and return its reply, whose events arrive later. Arguments are those of `Submit`.
 
@@ -140,7 +141,9 @@ class EngineClient:
             reply.push(Failed(reply.id, "stopping", "the server is ending"))
             return reply
         self._open[reply.id] = reply
-        self._post(Submit(reply.id, client, tuple(prompt), settings, tuple(adapters), scores, generates))
+        self._post(
+            Submit(reply.id, client, tuple(prompt), settings, tuple(adapters), scores, generates, gathered)
+        )
         return reply
 
     def receive(self, events: Sequence[Event]) -> None:

@@ -34,7 +34,8 @@ class Submit:
 
     `id` is new for every request; a `client` with many requests delays others no more than one with few.
     `scores`: None, or how many of the likeliest tokens to report beside the log-probability of each token of
-    the prompt. With `generates` False the prompt is scored and nothing more.
+    the prompt. With `generates` False the prompt is scored and nothing more. `gathered` says that nobody
+    watches the answer grow: its tokens are told many at a time, and its progress is not told.
     """
 
     id: int
@@ -44,6 +45,7 @@ class Submit:
     adapters: tuple[AdapterPair, ...] = ()
     scores: int | None = None
     generates: bool = True
+    gathered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class PromptScored:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of one step: one for each sample that goes on, in the order of samples."""
+    """New tokens. Of one step: one for each sample that goes on, in the order of samples; or of several."""
 
     id: int
     tokens: tuple[Token, ...]

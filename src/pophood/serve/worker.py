@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pophood.adapters.adapter import Adapter
 from pophood.errors import BadInput, ContextOverflow, EngineError, PophoodError, QueueFull, one_line
@@ -43,6 +43,7 @@ from pophood.serve.messages import (
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
+GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
 PACKED = 16  # pairs of adapter and scale that stay packed while no request uses them
 
 
@@ -56,6 +57,7 @@ class Computing:
     begun: bool = False
     read: int = 0
     scored: bool = False
+    tokens: list[Token] = field(default_factory=list)  # that are not told yet
 
     @property
     def settled(self) -> bool:
@@ -284,15 +286,22 @@ class Worker:
         for computing in self._unsettled[:]:
             if computing.running.first is not None or computing.running.ended:  # it was admitted
                 self._tell_progress(computing)
-        tokens: dict[Running, list[Token]] = {}
+        grown: dict[Computing, None] = {}
         for running, token in computed.tokens:
-            tokens.setdefault(running, []).append(token)
-        for running, its in tokens.items():
             if (found := self._by_running.get(running)) is not None:
-                self._events.append(Tokens(found.submit.id, tuple(its)))
+                found.tokens.append(token)
+                grown[found] = None
+        for computing in grown:
+            if not computing.submit.gathered or len(computing.tokens) >= GATHERED:
+                self._tell_tokens(computing)
         for running in computed.ended:
             if (found := self._by_running.get(running)) is not None:
                 self._tell_end(found)
+
+    def _tell_tokens(self, computing: Computing) -> None:
+        if computing.tokens:
+            self._events.append(Tokens(computing.submit.id, tuple(computing.tokens)))
+            computing.tokens = []
 
     def _tell_progress(self, computing: Computing) -> None:
         running, number = computing.running, computing.submit.id
@@ -304,7 +313,8 @@ class Worker:
             self._events.append(Begun(number, running.reused, total, running.seed))
         if running.read > computing.read:
             computing.read = running.read
-            self._events.append(PromptRead(number, running.read, total))
+            if not computing.submit.gathered:
+                self._events.append(PromptRead(number, running.read, total))
         if computing.submit.scores is not None and not computing.scored and not running.reading:
             computing.scored = True
             self._events.append(PromptScored(number, tuple(running.scores)))
@@ -317,6 +327,7 @@ class Worker:
         if running.error is not None:
             self._events.append(failure(number, running.error))
         elif not running.cancelled or len(running.finishes) == running.request.settings.samples:
+            self._tell_tokens(computing)
             self._events.append(Ended(number, dict(running.finishes), running.timings))
         elif self._deadline is not None:
             self._events.append(Failed(number, "stopping", "the server is ending"))

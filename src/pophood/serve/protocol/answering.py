@@ -44,7 +44,8 @@ def answer(
     async def answering(send: Send) -> None:
         stream = EventStream(send)
         try:
-            async with Replies(client, asked.jobs, most_open=most_open) as replies:
+            whole = not asked.stream
+            async with Replies(client, asked.jobs, most_open=most_open, gathered=whole) as replies:
                 if asked.stream:
                     await _stream(asked, replies, stream, silence)
                 else:

@@ -25,13 +25,22 @@ class Replies:
     """
 
     def __init__(
-        self, client: EngineClient, jobs: Sequence[PromptJob], *, most_open: int = MOST_OPEN
+        self,
+        client: EngineClient,
+        jobs: Sequence[PromptJob],
+        *,
+        most_open: int = MOST_OPEN,
+        gathered: bool = False,
     ) -> None:
-        """With `most_open` requests at the worker, the first is submitted all the same, others wait here."""
-        self._client, self._most_open = client, most_open
+        """With `most_open` requests at the worker, the first is submitted all the same, others wait here.
+
+        `gathered` is as in `Submit`.
+        """
+        self._client, self._most_open, self._gathered = client, most_open, gathered
         self._waiting = deque(enumerate(jobs))
         self._open: dict[int, Reply] = {}
         self._arrived: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def done(self) -> bool:
@@ -46,19 +55,36 @@ class Replies:
         events = await self._take()
         if events or self.done:
             return events
-        self._arrived = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(seconds):
+        loop = asyncio.get_running_loop()
+        end = None if seconds is None else loop.time() + seconds
+        while not events and (end is None or loop.time() < end):
+            self._arrived = loop.create_future()
+            if end is not None:
+                self._wake_at(loop, end)
+            try:
                 await self._arrived
-        except TimeoutError:
-            return []
-        finally:
-            self._arrived = None
-        return await self._take()
+            finally:
+                self._arrived = None
+            events = await self._take()
+        return events
+
+    def _wake_at(self, loop: asyncio.AbstractEventLoop, end: float) -> None:
+        """Let a timer wake `next` at `end` or before.
+
+        A timer of an earlier call is left to run, since a new one for every token would cost more than that
+        it wakes too soon now and then.
+        """
+        if self._timer is not None and loop.time() < self._timer.when() <= end:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(end, self._wake)
 
     def close(self) -> None:
         """Cancel what is not done."""
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
         while self._open:
             self._open.popitem()[1].close()
 
@@ -92,6 +118,7 @@ class Replies:
                 adapters=job.adapters,
                 scores=job.scores,
                 generates=job.generates,
+                gathered=self._gathered,
             )
             reply.notify = self._wake
             self._open[number] = reply

@@ -16,6 +16,7 @@ HEADERS = {
 }
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
 def event(data: Any) -> bytes:
@@ -29,4 +30,4 @@ def event(data: Any) -> bytes:
 
 def compact(data: Any) -> bytes:
     """Return JSON in ASCII, without spaces."""
-    return json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _encode(data).encode("ascii")
