@@ -1,9 +1,9 @@
 """The bars of all benchmarks on this machine, from its file in results/, as a Markdown table.
 
 It measures nothing: run the benchmarks first, each alone on the machine. Those with bars are quantized.py,
-stored_types.py, stored_quality.py, peers.py, depth.py, large.py, batch.py, serve.py, avx2.py, adapter.py, busy.py,
-start.py, memory.py, outside.py and quality.py. The table shows medians and, in brackets, the smallest and
-largest of the rounds.
+stored_types.py, stored_quality.py, peers.py, depth.py, large.py, batch.py, serve.py, avx2.py, adapter.py,
+busy.py, start.py, memory.py, outside.py and quality.py. The table shows medians and, in brackets, the
+smallest and largest of the rounds.
 Run: python benchmarks/bars.py [--missed] [--no-amx]
 """
 

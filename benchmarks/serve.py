@@ -89,6 +89,9 @@ class Server:
         os.kill(self.process.pid, signal.SIGINT)
         self.process.wait()
 
+    def __del__(self) -> None:
+        self.process.kill()  # a benchmark that was cut short leaves no server behind
+
 
 def _exchange(client: socket.socket, request: bytes) -> list[float]:
     """Send a request and read its response; return the time of each piece with text."""
