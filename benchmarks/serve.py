@@ -110,14 +110,16 @@ def _exchange(client: socket.socket, request: bytes) -> list[float]:
 
 
 def _complete(received: bytearray) -> bool:
-    """Return whether a response has ended: by its last chunk, or by its length."""
-    if received.endswith(b"0\r\n\r\n"):
-        return True
+    """Return whether a response has ended: by its last chunk, or by its length.
+
+    >>> _complete(bytearray(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nX-Request-Id: a0\\r\\n\\r\\n"))
+    False
+    """
     head, end, body = received.partition(b"\r\n\r\n")
-    for line in head.lower().split(b"\r\n"):
-        if end and line.startswith(b"content-length:"):
+    for line in head.lower().split(b"\r\n") if end else ():
+        if line.startswith(b"content-length:"):
             return len(body) >= int(line.partition(b":")[2])
-    return False
+    return bool(end) and body.endswith(b"0\r\n\r\n")
 
 
 def streamed_seconds(lm: pophood.LM) -> float:
