@@ -90,7 +90,7 @@ def on_aarch64(program: str, peer: str | None) -> None:
         for isa in ("neon", "dotprod", "i8mm"):
             ours = of_program(program, isa, kind.lower())
             figures = {"set": isa, "model": f"GPT-2 small's shape, {kind}", "ours": round(ours)}
-            if peer:
+            if peer and (Path(peer) / isa / "llama-bench").exists():
                 path = quantised_gguf(gpt2_short_gguf(), kind, pure=True)
                 theirs = of_llama_bench(Path(peer) / isa, path)
                 figures |= {"theirs": round(theirs), "ratio": round(ours / theirs, 3), "aim": BAR}
