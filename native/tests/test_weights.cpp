@@ -87,6 +87,14 @@ bool holds(const Matrix& matrix, const Blocks& blocks) {
     return matrix.rows() == blocks.rows;
 }
 
+// A weight of 32 as llama.cpp's Q4_0 holds it, but for the rounding of the scale: the largest weight / -8.
+float simple_weight(const float* w, int64_t i) {
+    float largest = 0.0f;
+    for (int64_t k = 0; k < quant_group; ++k) largest = std::fabs(w[k]) > std::fabs(largest) ? w[k] : largest;
+    const float scale = largest / -8.0f;
+    return scale * (static_cast<float>(std::min(15, static_cast<int>(w[i] / scale + 8.5f))) - 8.0f);
+}
+
 }  // namespace
 
 TEST(blocks_are_packed_as_stored_and_again_in_the_same_memory) {
@@ -142,30 +150,72 @@ TEST(quantised_weights_are_those_of_ggml) {
 TEST(four_bits_lose_less_than_with_the_largest_weight_as_the_scale) {
     Random random(3);
     double ours = 0.0, simple = 0.0;
+    uint8_t block[18];
+    const std::vector<float> alike(quant_group, 1.0f);
     for (int group = 0; group < 500; ++group) {
         auto w = random.values(quant_group);
         if (group % 5 == 0) w[7] *= 6.0f;
-        uint8_t block[18];
-        quantize_to_iq4_nl(w.data(), block);
-        float largest = 0.0f;  // Q4_0: its scale is the largest weight / -8
-        for (const float value : w) largest = std::fabs(value) > std::fabs(largest) ? value : largest;
+        quantize_to_iq4_nl(w.data(), alike.data(), block);
         for (int64_t i = 0; i < quant_group; ++i) {
-            const float value = w[static_cast<size_t>(i)], scale = largest / -8.0f;
-            const float other = scale * (static_cast<float>(std::min(15, static_cast<int>(value / scale + 8.5f))) - 8.0f);
+            const float value = w[static_cast<size_t>(i)];
             ours += std::pow(value - weight_of_32(WeightType::iq4_nl, block, i), 2.0);
-            simple += std::pow(value - other, 2.0);
+            simple += std::pow(value - simple_weight(w.data(), i), 2.0);
         }
     }
     CHECK(ours < 0.85 * simple, "%g and %g", ours, simple);
     for (const float special : {0.0f, 1e-38f, 1e-44f}) {  // groups too small for an f16 scale become zero
-        uint8_t block[18];
         std::vector<float> w(quant_group, special);
-        quantize_to_iq4_nl(w.data(), block);
+        quantize_to_iq4_nl(w.data(), alike.data(), block);
         for (int64_t i = 0; i < quant_group; ++i) CHECK(std::fabs(weight_of_32(WeightType::iq4_nl, block, i)) <= special);
     }
-    std::vector<float> w(quant_group, 1.0f);
-    w[3] = std::numeric_limits<float>::infinity();
-    uint8_t block[18];
-    quantize_to_iq4_nl(w.data(), block);
-    CHECK(std::isnan(weight_of_32(WeightType::iq4_nl, block, 0)));
+    for (const float special : {std::numeric_limits<float>::infinity(), not_a_number}) {
+        std::vector<float> w(quant_group, 1.0f);
+        w[3] = special;
+        quantize_to_iq4_nl(w.data(), alike.data(), block);
+        CHECK(std::isnan(weight_of_32(WeightType::iq4_nl, block, 0)));
+    }
+}
+
+TEST(four_bits_keep_the_small_weights_of_large_inputs) {
+    Random random(4);
+    const int64_t rows = 53, cols = 3 * quant_group - 7, dead = 40;
+    auto values = random.values(rows * cols);
+    std::vector<float> inputs(static_cast<size_t>(cols), 1.0f);
+    for (const int64_t k : {5, 70}) inputs[static_cast<size_t>(k)] = 64.0f;
+    inputs[dead] = 0.0f;
+    for (int64_t r = 0; r < rows; ++r) {
+        for (const int64_t k : {5, 70}) values[static_cast<size_t>(r * cols + k)] /= 64.0f;
+        values[static_cast<size_t>(r * cols + dead)] *= 1e-6f;
+    }
+    std::vector<float> transposed(values.size());
+    for (int64_t i = 0; i < rows * cols; ++i)
+        transposed[static_cast<size_t>(i % cols * rows + i / cols)] = values[static_cast<size_t>(i)];
+    Matrix plain, from_transposed;
+    plain.pack_as(WeightType::iq4_nl, {values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
+    from_transposed.pack_as(WeightType::iq4_nl, {transposed.data(), WeightType::f32, 2, {rows, cols}, {4, rows * 4}}, 1);
+    std::vector<float> row(static_cast<size_t>(cols)), other(row);
+    double ours[3] = {}, simple[3] = {};  // errors times the inputs, in each group of inputs
+    for (int64_t r = 0; r < rows; ++r) {
+        plain.row(r, row.data());
+        from_transposed.row(r, other.data());
+        CHECK(same_bits(row, other));
+        for (int64_t k = 0; k < cols; ++k) {
+            const int64_t start = k / quant_group * quant_group;
+            float w[quant_group] = {};
+            std::copy_n(values.data() + r * cols + start, std::min(quant_group, cols - start), w);
+            const float input = inputs[static_cast<size_t>(k)], exact = w[k - start];
+            ours[k / quant_group] += std::pow((exact - row[static_cast<size_t>(k)]) * input, 2.0);
+            simple[k / quant_group] += std::pow((exact - simple_weight(w, k - start)) * input, 2.0);
+        }
+    }
+    CHECK(ours[0] < 0.6 * simple[0] && ours[2] < 0.6 * simple[2], "%g and %g, %g and %g", ours[0], simple[0], ours[2], simple[2]);
+    CHECK(ours[1] < simple[1], "a dead input's group: %g and %g", ours[1], simple[1]);
+    values[5] = std::numeric_limits<float>::infinity();  // one infinity spoils its own group only
+    plain.pack_as(WeightType::iq4_nl, {values.data(), WeightType::f32, 2, {rows, cols}, {cols * 4, 4}}, 2);
+    for (const int64_t r : {0, 1}) {
+        plain.row(r, row.data());
+        from_transposed.row(r, other.data());
+        CHECK(std::isnan(row[0]) == (r == 0) && std::isnan(row[31]) == (r == 0));
+        for (size_t k = 32; k < row.size(); ++k) CHECK(std::fabs(row[k] - other[k]) < 0.2f);
+    }
 }

@@ -2,7 +2,9 @@
 #include "weights/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "kernels/panels.h"
@@ -32,6 +34,41 @@ void pack_panel(const TensorView& source, int64_t row, T* out) {
             for (int64_t k = start; k < end; ++k) std::memcpy(out + k * panel_rows + lane, from + k * source.stride[1], sizeof(T));
         }
     }
+}
+
+// The weights of one row and group of inputs; zeros after the end of the row.
+void read_group(const TensorView& source, int64_t row, int64_t group, float* w) {
+    const int64_t start = group * quant_group, count = std::min(quant_group, source.shape[1] - start);
+    const char* values = static_cast<const char*>(source.data) + row * source.stride[0] + start * source.stride[1];
+    std::fill(w + count, w + quant_group, 0.0f);
+    if (source.type == WeightType::f32 && source.stride[1] == sizeof(float))
+        std::memcpy(w, values, static_cast<size_t>(count) * sizeof(float));
+    else
+        for (int64_t i = 0; i < count; ++i) w[i] = to_f32(source.type, values + i * source.stride[1]);
+}
+
+// The sizes of a matrix's inputs relative to one another, [groups * 32], estimated from its weights: training gives an input
+// that is large in every token, such as an outlier channel behind a norm, small weights. So the size is one over the root mean
+// square of a column, relative to that of the matrix; at most 16, since a dead input has tiny weights too and must not decide
+// the scales of its groups.
+std::vector<float> estimate_inputs(const TensorView& source, int64_t groups, int threads) {
+    std::vector<double> squares(static_cast<size_t>(groups * quant_group));  // sums over rows; those of f32 cannot overflow
+    parallel_for(threads, groups, 16, [&](int64_t begin, int64_t end, int) {  // 2 KiB of a row in f32 at a time
+        for (int64_t row = 0; row < source.shape[0]; ++row)
+            for (int64_t group = begin; group < end; ++group) {
+                float w[quant_group];
+                read_group(source, row, group, w);
+                for (int64_t i = 0; i < quant_group; ++i) {
+                    const double value = std::isfinite(w[i]) ? static_cast<double>(w[i]) : 0.0;
+                    squares[static_cast<size_t>(group * quant_group + i)] += value * value;
+                }
+            }
+    });
+    const double mean = std::accumulate(squares.begin(), squares.end(), 0.0) / static_cast<double>(source.shape[1]);
+    std::vector<float> inputs(squares.size());  // zeros after the end of a row
+    for (size_t k = 0; k < static_cast<size_t>(source.shape[1]); ++k)
+        inputs[k] = static_cast<float>(std::min(16.0, std::sqrt(mean / squares[k])));
+    return inputs;
 }
 
 }  // namespace
@@ -81,7 +118,8 @@ void Matrix::pack_in_pairs(const TensorView& source, int threads) {
 
 void Matrix::pack_as(WeightType type, const TensorView& source, int threads) {
     reserve(type, source);
-    const auto quantize = type == WeightType::q8_0 ? quantize_to_q8_0 : quantize_to_iq4_nl;
+    std::vector<float> inputs;
+    if (type == WeightType::iq4_nl) inputs = estimate_inputs(source, groups_, threads);
     const int64_t block_bytes = format_of(type).block_bytes, row_bytes = groups_ * block_bytes;
     parallel_for(threads, n_panels(), 8, [&](int64_t begin, int64_t end, int) {
         std::vector<uint8_t> blocks(static_cast<size_t>(panel_rows * row_bytes));
@@ -91,15 +129,11 @@ void Matrix::pack_as(WeightType type, const TensorView& source, int threads) {
             const int64_t row = index * panel_rows, rows = std::min(panel_rows, rows_ - row);
             for (int64_t group = 0; group < groups_; ++group)  // of 16 rows: in [inputs, outputs] they share cache lines
                 for (int64_t lane = 0; lane < rows; ++lane) {
-                    float w[quant_group] = {};
-                    const int64_t count = std::min(quant_group, cols_ - group * quant_group);
-                    const char* values = static_cast<const char*>(source.data) + (row + lane) * source.stride[0] +
-                                         group * quant_group * source.stride[1];
-                    if (source.type == WeightType::f32 && source.stride[1] == sizeof(float))
-                        std::memcpy(w, values, static_cast<size_t>(count) * sizeof(float));
-                    else
-                        for (int64_t i = 0; i < count; ++i) w[i] = to_f32(source.type, values + i * source.stride[1]);
-                    quantize(w, blocks.data() + lane * row_bytes + group * block_bytes);
+                    float w[quant_group];
+                    read_group(source, row + lane, group, w);
+                    uint8_t* block = blocks.data() + lane * row_bytes + group * block_bytes;
+                    if (type == WeightType::q8_0) quantize_to_q8_0(w, block);
+                    else quantize_to_iq4_nl(w, inputs.data() + group * quant_group, block);
                 }
             pack_blocks(type_, from, rows, groups_, panel(index));
         }
