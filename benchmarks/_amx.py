@@ -59,7 +59,7 @@ def add_no_amx(parser: argparse.ArgumentParser) -> None:
 
 
 def amx_refused() -> bool:
-    """Whether this program and its sides run without AMX."""
+    """Return True if this program and its sides run without AMX."""
     return REFUSED in os.environ
 
 

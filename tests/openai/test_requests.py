@@ -30,7 +30,7 @@ VALUES: list[Any] = [
 
 
 def verdict(read: Callable[[], Any], name: str) -> tuple[str, Any]:
-    """Whether a value is taken, and what is read; or the field that an error names."""
+    """Return that a value is taken, with what is read, or that it is refused, with the field that is named."""
     try:
         value = getattr(read(), name)
     except ApiError as error:
