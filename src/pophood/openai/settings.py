@@ -36,7 +36,7 @@ STEP_NAMES: Mapping[str, str] = MappingProxyType(
     {"typ_p": "typical", "typical_p": "typical", "temp": "temperature"}
 )
 IDLE_STEPS = ("top_n_sigma",)
-MOST_STOPS, MOST_STOP_TEXT = 1_024, 1 << 16  # texts, and characters of all
+MOST_STOPS, MOST_STOP_TEXT = 1_024, 1 << 14  # texts, and characters of all
 MOST_BREAKERS, MOST_BREAKER_TEXT = 32, 1 << 10
 MOST_ORDER, MOST_ORDER_TEXT = 32, 1 << 10
 LARGEST_BIAS = 1e9
