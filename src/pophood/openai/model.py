@@ -98,8 +98,10 @@ class ServedModel:
         return self.tokenizer.names.get("eos_token") or next(ends, "")
 
     def warm_up(self) -> None:
-        """Compile the chat template and find the stops, so that the first request does not wait for it."""
+        """Do what a first request would wait for: compile the template, find the stops, make encoders."""
         _ = self.stop_ids, self.shown, self.end_token
+        for parse_special in (True, False):
+            self.tokenizer.encode("a", parse_special=parse_special)
 
     def breakers(self, strings: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """Return the token sequences at which DRY starts anew; the newest 32 lists of strings are kept."""

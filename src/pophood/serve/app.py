@@ -49,6 +49,7 @@ class Desk:
         self.client, self.served = client, served
         self._most_open, self._silence = most_open, silence
         self._readers = ThreadPoolExecutor(READERS, "read-request")
+        self._readers.submit(served.warm_up)
 
     async def read(
         self, request: Request, kind: type[BodyT], use: Callable[[BodyT, ServedModel], ResultT]
@@ -99,7 +100,6 @@ def build_app(
     `metrics` gives the text of /metrics. With `most_open` requests at the worker, further ones get 429. A
     stream is never silent for more than `silence` seconds.
     """
-    served.warm_up()
     app = described_app()
     desk = Desk(client, served, most_open, silence)
 
