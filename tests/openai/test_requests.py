@@ -30,7 +30,7 @@ VALUES: list[Any] = [
 
 
 def verdict(read: Callable[[], Any], name: str) -> tuple[str, Any]:
-    """Return that a value is taken, with what is read, or that it is refused, with the field that is named."""
+    """Return that a value is taken, with what is read, or refused, with the field that is named."""
     try:
         value = getattr(read(), name)
     except ApiError as error:
