@@ -1,4 +1,4 @@
-"""Hooks that run before every disk operation of a save, and may let it fail or kill the process."""
+"""Hooks that run before every disk operation, and may let it fail or kill the process."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ REAL_OPEN = Path.open
 
 @dataclass(frozen=True)
 class Operation:
-    """`kind` is create, write, fsync, mkdir, rename, unlink or rmdir."""
+    """`kind` is create, write, truncate, fsync, mkdir, rename, unlink or rmdir."""
 
     kind: str
     path: Path
     data: bytes = b""  # of a write
     to: Path | None = None  # of a rename
     file: Any = None  # of a write: the open file, unbuffered
+    size: int = 0  # of a truncate
 
 
 class _Writing:
     """An unbuffered file that reports each write before it happens."""
 
     def __init__(self, path: Path, mode: str, tell: Callable[[Operation], None]) -> None:
-        tell(Operation("create", path))
+        if mode[0] != "a" or not path.exists():
+            tell(Operation("create", path))
         self.path, self.tell, self.file = path, tell, REAL_OPEN(path, mode, buffering=0)
 
     def __enter__(self) -> _Writing:
@@ -39,6 +41,10 @@ class _Writing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
+
+    def truncate(self, size: int) -> int:
+        self.tell(Operation("truncate", self.path, size=size))
+        return self.file.truncate(size)
 
     def write(self, data: bytes | memoryview) -> int:
         self.tell(Operation("write", self.path, bytes(data), file=self.file))
@@ -61,14 +67,24 @@ def watched(tell: Callable[[Operation], None]) -> Iterator[None]:
 
     def wrapped(kind: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(name: Any, *rest: Any, dir_fd: int | None = None, **named: Any) -> Any:
-            tell(Operation(kind, _path(name, dir_fd), to=Path(rest[0]) if kind == "rename" else None))
+            path = _path(name, dir_fd)
+            if kind != "mkdir" or not path.exists():
+                tell(Operation(kind, path, to=Path(rest[0]) if kind == "rename" else None))
             return real(name, *rest, **({} if dir_fd is None else {"dir_fd": dir_fd}), **named)
 
         return call
 
+    real_open = os.open
+
+    def opened_low(name: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if flags & os.O_CREAT and not Path(name).exists():
+            tell(Operation("create", Path(name)))
+        return real_open(name, flags, *rest, **named)
+
     names = {"fsync": "fsync", "mkdir": "mkdir", "replace": "rename", "unlink": "unlink", "rmdir": "rmdir"}
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Path, "open", opened))
+        stack.enter_context(mock.patch.object(os, "open", opened_low))
         for name, kind in names.items():
             stack.enter_context(mock.patch.object(os, name, wrapped(kind, getattr(os, name))))
         yield

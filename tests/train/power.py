@@ -87,6 +87,10 @@ class PowerDisk:
             node = self._at(path)
             assert isinstance(node, _File)
             node.now += operation.data
+        elif kind == "truncate":
+            node = self._at(path)
+            assert isinstance(node, _File)
+            node.now = node.now[: operation.size]
         elif kind == "rename":
             assert operation.to is not None
             folder = self._folder(path.parent)
@@ -119,7 +123,7 @@ class PowerDisk:
             return node.now
         if how == "some" and node.now != node.synced:
             size = len(node.now)
-            cut = chance.randint(len(node.synced), size)
+            cut = chance.randint(min(len(node.synced), size), size)
             ways = (node.now, node.synced, node.now[:cut], node.now[:cut] + bytes(size - cut))
             return chance.choice(ways)
         return node.synced

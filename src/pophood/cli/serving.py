@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pophood import __version__
@@ -17,6 +15,7 @@ from pophood.adapters.adapter import Adapter
 from pophood.adapters.open import open_adapter, template_of
 from pophood.cli.terminal.console import Console
 from pophood.errors import one_line
+from pophood.model.identity import public_name, weights_digest
 from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.app import build_app
 from pophood.serve.capacity import Capacity
@@ -34,9 +33,6 @@ from pophood.text.chat.chat_template import ChatTemplate
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
-
-SAMPLED = 1 << 16  # bytes of each piece of a file that its digest covers
-PIECES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,37 +138,10 @@ def served_model(lm: LM, capacity: Capacity, wishes: Wishes) -> ServedModel:
         template=lm.chat_template,
         window=capacity.context,
         vocab_size=lm.config.vocab_size,
-        fingerprint=fingerprint(__version__, digest(lm.path), lm.engine.precision, lm.engine.isa),
+        fingerprint=fingerprint(__version__, weights_digest(lm.path), lm.engine.precision, lm.engine.isa),
         aliases=wishes.aliases,
         adapters=adapters,
         most_samples=min(wishes.parallel, MOST_SAMPLES),
         trained_window=lm.config.n_positions,
         parameters=lm.n_params,
     )
-
-
-def public_name(lm: LM) -> str:
-    """Return the name that clients use: that of the model, or of its folder or file, never a path."""
-    return lm.bundle.name if Path(lm.name).absolute() == lm.path.absolute() else lm.name
-
-
-def digest(path: Path) -> str:
-    """Return a digest of a model's files from their sizes and 64 pieces of each.
-
-    It tells models and their versions apart in milliseconds; it is no proof against a change on purpose.
-    """
-    whole = hashlib.sha256()
-    for file in _files(path):
-        size = file.stat().st_size
-        whole.update(f"{file.name}\0{size}\0".encode())
-        with file.open("rb") as stream:
-            for place in sorted({i * max(size - SAMPLED, 0) // (PIECES - 1) for i in range(PIECES)}):
-                stream.seek(place)
-                whole.update(stream.read(SAMPLED))
-    return whole.hexdigest()
-
-
-def _files(path: Path) -> Sequence[Path]:
-    if path.is_file():
-        return [path]
-    return sorted(one for one in path.iterdir() if one.suffix in (".safetensors", ".json") and one.is_file())

@@ -129,6 +129,11 @@ class LM:
         return self.bundle.chat_template
 
     @property
+    def own_template(self) -> ChatTemplate | None:
+        """The template in the model's own files, whatever adapters are used."""
+        return self._own_template
+
+    @property
     def has_template_of_adapter(self) -> bool:
         """True if an adapter's chat template replaces the model's own."""
         return self._own_template is not None and self.bundle.chat_template is not self._own_template

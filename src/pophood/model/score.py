@@ -60,15 +60,8 @@ def score_ids(
     first token of each window has no probability (NaN). `progress(done, total)` counts tokens. Raises
     BadInput for a window that does not fit.
     """
-    window = engine.context if window is None else window
-    if not 2 <= window <= engine.context:
-        raise BadInput(f"window must be 2..{engine.context:,} tokens, got {window:,}")
-    if not 0 <= overlap < window:
-        raise BadInput(f"overlap must be 0..{window - 1:,} tokens, got {overlap:,}")
     values = np.full(len(ids), np.nan, np.float32)
-    for start in range(0, len(ids), window - overlap):
-        end = min(start + window, len(ids))
-        first = max(1, overlap) if start else 1  # the window before scored the tokens below
+    for start, end, first in windows_of(len(ids), engine.context, window, overlap):
         with engine.sequence() as sequence:
             if first > 1:
                 engine.forward([(sequence, ids[start : start + first - 1])], output="none", cancel=cancel)
@@ -78,9 +71,29 @@ def score_ids(
                 values[start + first : end] = summary.target_log_probabilities
         if progress is not None:
             progress(end, len(ids))
-        if end == len(ids):
-            break
     return Score(list(ids), values)
+
+
+def windows_of(
+    n: int, context: int, window: int | None = None, overlap: int = 0
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, first) of each window of n tokens; those before `start + first` are only read.
+
+    Raises BadInput for a window that does not fit the context.
+
+    >>> list(windows_of(10, 4)), list(windows_of(10, 6, overlap=2))
+    ([(0, 4, 1), (4, 8, 1), (8, 10, 1)], [(0, 6, 1), (4, 10, 2)])
+    """
+    window = context if window is None else window
+    if not 2 <= window <= context:
+        raise BadInput(f"window must be 2..{context:,} tokens, got {window:,}")
+    if not 0 <= overlap < window:
+        raise BadInput(f"overlap must be 0..{window - 1:,} tokens, got {overlap:,}")
+    for start in range(0, n, window - overlap):
+        end = min(start + window, n)
+        yield start, end, max(1, overlap) if start else 1  # the window before scored the tokens below
+        if end == n:
+            break
 
 
 def logit_rows(

@@ -23,8 +23,8 @@ from pophood.generate.prefix import PrefixCache
 from pophood.generate.request import Request, Running
 from pophood.generate.scheduler import Computed, Scheduler
 from pophood.model.engine import Engine
+from pophood.model.packed_adapters import PackedAdapters
 from pophood.serve.messages import (
-    AdapterPair,
     Begun,
     Cancel,
     Drain,
@@ -44,7 +44,6 @@ from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
 GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
-PACKED = 16  # pairs of adapter and scale that stay packed while no request uses them
 
 
 @dataclass(eq=False, slots=True)
@@ -63,37 +62,6 @@ class Computing:
     def settled(self) -> bool:
         """True if nothing but tokens and the end is left to tell."""
         return self.begun and not self.running.reading and (self.scored or self.submit.scores is None)
-
-
-class PackedAdapters:
-    """Adapters in the engine, packed once for each pair of name and scale; the oldest unused ones go."""
-
-    def __init__(self, engine: Engine, prefix: PrefixCache, adapters: Mapping[str, Adapter]) -> None:
-        self._engine, self._prefix, self._adapters = engine, prefix, adapters
-        self._packed: dict[AdapterPair, int] = {}  # least recently used first
-
-    def numbers(self, pairs: Sequence[AdapterPair]) -> tuple[int, ...]:
-        """Return the engine's numbers of adapters. Raises BadInput for a name that is unknown."""
-        found = []
-        for name, scale in pairs:
-            adapter = self._adapters.get(name)
-            if adapter is None:
-                there = ", ".join(self._adapters) or "none"
-                raise BadInput(f"no adapter is called {name[:80]!r}; there is {there}")
-            number = self._packed.pop((name, scale), None)
-            if number is None:
-                number = self._engine.add_adapter(adapter, scale)
-            self._packed[name, scale] = number
-            found.append(number)
-        return tuple(found)
-
-    def forget_unused(self, used: set[int]) -> None:
-        """Unpack the oldest adapters beyond PACKED that are not `used`, with what was computed with them."""
-        spare = [pair for pair, number in self._packed.items() if number not in used]
-        for pair in spare[: max(len(spare) - PACKED, 0)]:
-            number = self._packed.pop(pair)
-            self._prefix.forget_adapter(number)
-            self._engine.remove_adapter(number)
 
 
 class Worker:

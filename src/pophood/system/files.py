@@ -17,6 +17,8 @@ from typing import IO, BinaryIO
 from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
 from pophood.system.user import home, nearest_folder
 
+LOCKED_BYTE = 2**31 - 2  # on Windows, where what is locked cannot be written: behind what a file holds
+
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file read-only; the caller must close it (Windows cannot replace a mapped file).
@@ -206,6 +208,7 @@ def try_lock(descriptor: int, path: Path) -> bool:
     if sys.platform == "win32":
         import msvcrt
 
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:

@@ -53,7 +53,7 @@ def test_every_refused_and_ignored_field_stands_where_it_belongs() -> None:
 
 
 def test_every_code_is_named() -> None:
-    sources = [*(ROOT / "src/pophood/serve").rglob("*.py")]
+    sources = [path for name in ("serve", "openai") for path in (ROOT / "src/pophood" / name).rglob("*.py")]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     codes = set(re.findall(r'"(\w+_(?:parameter|value|json|template|found|full|exceeded))"', text))
     kinds: tuple[FailureKind, ...] = get_args(FailureKind)

@@ -125,7 +125,8 @@ def serve_command(
         raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
     choice = replace(choice, name=model_name or choice.name)
     from pophood.cli.screens.serve import Banner
-    from pophood.cli.serving import Serving, Wishes, public_name
+    from pophood.cli.serving import Serving, Wishes
+    from pophood.model.identity import public_name
     from pophood.serve.guard.security import rules_of
 
     if len({name for name, _ in adapters}) < len(adapters):

@@ -1,0 +1,51 @@
+"""PackedAdapters: adapters that requests choose by name and scale, packed while in use (small: one class)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pophood.adapters.adapter import Adapter
+from pophood.errors import BadInput
+from pophood.generate.prefix import PrefixCache
+from pophood.model.engine import Engine
+
+PACKED = 16  # pairs of adapter and scale that stay packed while no request uses them
+Pair = tuple[str, float]  # name and scale
+
+
+class PackedAdapters:
+    """Adapters in the engine, packed once for each pair of name and scale; the oldest unused ones go."""
+
+    def __init__(self, engine: Engine, prefix: PrefixCache, adapters: Mapping[str, Adapter]) -> None:
+        self._engine, self._prefix, self._adapters = engine, prefix, adapters
+        self._packed: dict[Pair, int] = {}  # least recently used first
+
+    def numbers(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
+        """Return the engine's numbers of adapters. Raises BadInput for a name that is unknown."""
+        found = []
+        for name, scale in pairs:
+            adapter = self._adapters.get(name)
+            if adapter is None:
+                there = ", ".join(self._adapters) or "none"
+                raise BadInput(f"no adapter is called {name[:80]!r}; there is {there}")
+            number = self._packed.pop((name, scale), None)
+            if number is None:
+                number = self._engine.add_adapter(adapter, scale)
+            self._packed[name, scale] = number
+            found.append(number)
+        return tuple(found)
+
+    def forget(self) -> None:
+        """Unpack all of them, and forget what was computed with them."""
+        while self._packed:
+            number = self._packed.popitem()[1]
+            self._prefix.forget_adapter(number)
+            self._engine.remove_adapter(number)
+
+    def forget_unused(self, used: set[int]) -> None:
+        """Unpack the oldest adapters beyond PACKED that are not `used`, with what was computed with them."""
+        spare = [pair for pair, number in self._packed.items() if number not in used]
+        for pair in spare[: max(len(spare) - PACKED, 0)]:
+            number = self._packed.pop(pair)
+            self._prefix.forget_adapter(number)
+            self._engine.remove_adapter(number)
