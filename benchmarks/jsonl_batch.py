@@ -1,8 +1,8 @@
 """A file of prompts: `pophood batch` against a loop over `LM.generate`, with the real SmolLM2.
 
-Prompts are pieces of 4 to 24 words of a text, each continued by 8 to 48 tokens with the usual sampler; both sides
-give the same texts, which is checked. The loop has one prefix after another, as a user would write it. The time
-of `pophood batch` is that of the lines: reading, computing, writing and syncing the file, without loading the
+Prompts are pieces of 4 to 24 words of a text, each continued by 8 to 48 tokens with the usual sampler; both
+sides give the same texts, which is checked. The loop has one prefix after another, as a user would write it.
+The time of `pophood batch` is that of the lines: reading, computing, writing and syncing the file, without loading the
 model, which both sides have loaded. Turns alternate; each takes a part of the prompts, so that a turn is
 short: the rates are those of all prompts. Bar: 3 times the loop. Ceiling: weights are read once for all texts
 that are written at a time, so 16 times the loop if nothing but reading weights took time.
@@ -53,7 +53,7 @@ def loop(lm: pophood.LM, lines: list[Line]) -> tuple[list[str], int, float]:
 
 
 def batch(lm: pophood.LM, lines: list[Line], together: int, folder: Path) -> tuple[list[str], int, float]:
-    """The same by the run of `pophood batch`, from a file's bytes to a file on disk."""
+    """Answer them by the run of `pophood batch`, from a file's bytes to a file on disk."""
     data, path = "".join(json.dumps(line) + "\n" for line in lines).encode(), folder / "answers.jsonl"
     model = BatchModel(lm, LineDefaults(), most_samples=together)
     facts = model.facts()  # hashes the model's file: once in a run of any length

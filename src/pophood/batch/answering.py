@@ -28,7 +28,7 @@ from pophood.openai.errors import SERVER, ApiError, of_pophood
 AHEAD = 64  # lines for each text that is written at a time: so far may answers run ahead of a long one
 
 
-class Source(Protocol):
+class RequestLines(Protocol):
     """Lines to answer; `lines.LineSource` is one."""
 
     @property
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What was done: lines, those of them with an error, tokens of prompts read, tokens written."""
+    """Counts of lines, those of them with an error, tokens of prompts read, tokens written."""
 
     lines: int = 0
     failed: int = 0
@@ -83,7 +83,9 @@ class Answering:
         )
         self._open: dict[Running, tuple[OpenLine, JobResult]] = {}
 
-    def records(self, source: Source, progress: Callable[[Tally], object] | None = None) -> Iterator[Record]:
+    def records(
+        self, source: RequestLines, progress: Callable[[Tally], object] | None = None
+    ) -> Iterator[Record]:
         """Yield the answer of every line, in order. `progress` is called after each pass.
 
         Raises Cancelled, KeyboardInterrupt and MemoryError; `close` must follow.
@@ -125,7 +127,7 @@ class Answering:
 
     # ---- lines ----
 
-    def _fill(self, source: Source, lines: deque[OpenLine]) -> None:
+    def _fill(self, source: RequestLines, lines: deque[OpenLine]) -> None:
         """Submit lines as long as the scheduler soon takes them; wait for one if there is nothing else."""
         while len(lines) < AHEAD * self._together and self._scheduler.waiting < self._together:
             line = source.next(wait=not lines)

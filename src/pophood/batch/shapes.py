@@ -23,7 +23,7 @@ ID_DIGITS = 24
 
 
 class JobResult(NamedTuple):
-    """What was computed for one prompt of a line: its scores are in `running`."""
+    """The result for one prompt of a line: its scores are in `running`."""
 
     running: Running
     tokens: list[Token]
