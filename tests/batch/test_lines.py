@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pophood.batch import lines
@@ -40,6 +40,7 @@ def wanted(data: bytes) -> list[InputLine]:
 PARTS = [b"", b" ", b"\r", b"{}", b'{"a": 1}\r', b"x" * 40]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PARTS)), st.booleans(), st.data())
 def test_lines_are_those_between_line_feeds(parts: list[bytes], ends: bool, data: st.DataObject) -> None:
     text = b"\n".join(parts) + b"\n" * ends

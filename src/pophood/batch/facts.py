@@ -32,7 +32,7 @@ _FREE = ("format", "version", "created", "model")  # may differ: they change no 
 
 @dataclass(frozen=True, slots=True)
 class BatchFacts:
-    """Everything that answers depend on. `created` counts seconds since 1970; `settings` are as JSON has them."""
+    """All that answers depend on. `created` counts seconds since 1970; `settings` are as JSON has them."""
 
     version: str
     created: int

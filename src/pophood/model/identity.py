@@ -1,8 +1,8 @@
 """Names and hashes that tell models and adapters apart, for whatever must not mix the results of two.
 
 Hashing a whole model would take seconds per gigabyte at every start. The beginning of its files (all of their
-metadata, tokenizer and template) and pieces all over the rest do: other weights differ everywhere. The server's
-fingerprint, batches that go on after an interruption, and stored prefixes depend on them.
+metadata, tokenizer and template) and pieces all over the rest do: other weights differ everywhere. The
+server's fingerprint, batches that go on after an interruption, and stored prefixes depend on them.
 """
 
 from __future__ import annotations
