@@ -2,10 +2,11 @@
 
 Prompts are pieces of 4 to 24 words of a text, each continued by 8 to 48 tokens with the usual sampler; both
 sides give the same texts, which is checked. The loop has one prefix after another, as a user would write it.
-The time of `pophood batch` is that of the lines: reading, computing, writing and syncing the file, without
-loading the model, which both sides have loaded. Turns alternate; each takes a part of the prompts, so that a turn is
-short: the rates are those of all prompts. Bar: 3 times the loop. Ceiling: weights are read once for all texts
-that are written at a time, so 16 times the loop if nothing but reading weights took time.
+The time of `pophood batch` is that of the lines: reading, computing, writing and syncing the file,
+without loading the model, which both sides have loaded. Turns alternate; each takes a part of the
+prompts, so that a turn is short: the rates are those of all prompts. Bar: 3 times the loop. Ceiling:
+weights are read once for all texts that are written at a time, so 16 times the loop if nothing but
+reading weights took time.
 Run: python benchmarks/jsonl_batch.py [--prompts 2000] [--part 100] [--threads 2] [--together 16]
 """
 
