@@ -11,8 +11,8 @@ import pytest
 
 import pophood
 from pophood.errors import EngineError
+from pophood.model import packed_adapters
 from pophood.sampling import SamplingSettings
-from pophood.serve import worker as worker_module
 from pophood.serve.messages import (
     Begun,
     Drain,
@@ -304,7 +304,7 @@ def test_adapters_by_name_and_scale(talk: Talk, lm: pophood.LM) -> None:
 
 
 def test_pairs_that_nobody_uses_are_unpacked(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "PACKED", 2)
+    monkeypatch.setattr(packed_adapters, "PACKED", 2)
     removed: list[int] = []
     remove = talk.lm.engine.remove_adapter
 

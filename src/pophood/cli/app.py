@@ -20,7 +20,7 @@ from pophood.errors import BadInput, Cancelled, PophoodError
 VERBS = {
     "run": "Continue a text, token by token.",
     "chat": "Talk with a chat model.",
-    "batch": "Answer a file of prompts, conversations and texts to score, a line each.",
+    "batch": "Answer a file of prompts, one on each line.",
     "serve": "Serve a model to other programs on this machine.",
     "play": "Guess the next word of a text, against the model.",
     "look": "Look inside a model while it reads a text.",

@@ -60,7 +60,7 @@ def batch_command(
     choice: ModelChoice,
     sampling: SamplingArgs,
 ) -> int:
-    """Answer a file of prompts, conversations and texts to score, a line each.
+    """Answer a file of prompts, one on each line.
 
     Every line of FILE (- is stdin) is a JSON object with `prompt`, `messages`, or `text` and `"score": true`,
     and perhaps an `id` and settings of its own; or a line of OpenAI's batches. Answers have the order of the
