@@ -12,6 +12,7 @@ from typing import Any, Self
 import pophood
 from pophood.adapters.adapter import Adapter
 from pophood.generate import GenerateSettings
+from pophood.model.prefix_files import PrefixFiles
 from pophood.sampling import SamplingSettings
 from pophood.serve.messages import Cancel, Drain, Ended, Event, Failed, Gauges, Submit, Tokens
 from pophood.serve.worker import Worker
@@ -28,6 +29,8 @@ class Talk:
         settings = {"blocks": BLOCKS, "together": 8, "waiting": 16} | settings
         self.lm = lm
         self.worker = Worker(lm.engine, lm.bundle.tokenizer, adapters=adapters, **settings)
+        self.files: PrefixFiles | None = settings.get("files")
+        self.said: list[str] = []  # of the files
         self.died: str | None = None
         self.gauges = Gauges()
         self.steps: list[Sequence[Event]] = []  # as they were delivered

@@ -8,6 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pophood import __version__
@@ -15,7 +16,8 @@ from pophood.adapters.adapter import Adapter
 from pophood.adapters.open import open_adapter, template_of
 from pophood.cli.terminal.console import Console
 from pophood.errors import one_line
-from pophood.model.identity import public_name, weights_digest
+from pophood.model.identity import kv_identity, public_name, weights_digest
+from pophood.model.prefix_files import CHUNK, PrefixFiles
 from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.app import build_app
 from pophood.serve.capacity import Capacity
@@ -42,6 +44,7 @@ class Wishes:
     parallel: int
     aliases: tuple[str, ...] = ()
     adapters: tuple[tuple[str, str], ...] = ()  # name and place
+    files: PrefixFiles | None = None
     grace: float = GRACE
 
 
@@ -122,6 +125,14 @@ def _worker_of(lm: LM, capacity: Capacity, wishes: Wishes, adapters: Mapping[str
         blocks=capacity.blocks,
         together=wishes.parallel,
         adapters=adapters,
+        files=wishes.files,
+    )
+
+
+def prefix_files(console: Console, lm: LM, folder: Path, limit: int) -> PrefixFiles:
+    """Return the stored prefixes of a model. Raises PophoodError, BadInput for a folder that is not right."""
+    return PrefixFiles(
+        folder.absolute(), kv_identity(lm), CHUNK * lm.engine.position_bytes, limit, say=console.say
     )
 
 

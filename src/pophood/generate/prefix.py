@@ -124,6 +124,10 @@ class PrefixCache:
                 return Reused(sequence, shared, tuple(found[: shared + 1]))
         return Reused(self._engine.new_sequence(key), 0)
 
+    def known(self, ids: Sequence[int], adapters: tuple[int, ...]) -> int:
+        """Return how many of the first tokens are here, computed with these adapters."""
+        return self._match(ids, adapters)[1]
+
     def keep(
         self, sequence: int, ids: Sequence[int], scores: Sequence[TokenScore] = (), top: int = 0
     ) -> None:

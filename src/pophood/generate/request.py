@@ -47,6 +47,7 @@ class Running:
         self.scores: list[TokenScore] = []
         self.error: PophoodError | None = None
         self.ended = False
+        self.held = False  # True: not to be admitted yet
         self.blocks = self._blocks(engine.context)  # of keys and values, at most
         self.flag: Flag = engine.cancel_flag()
 

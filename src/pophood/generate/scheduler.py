@@ -79,6 +79,19 @@ class Scheduler:
     def idle(self) -> bool:
         return not self.running and not self._waiting and not self._ended
 
+    @property
+    def stalled(self) -> bool:
+        """True if it is idle, or all that it could begin is held back."""
+        heads = (waiting[0] for waiting in self._waiting.values())
+        return not self.running and not self._ended and all(one.held and not one.cancelled for one in heads)
+
+    def make_room(self, blocks: int) -> bool:
+        """Let the prefix cache free so many blocks; return False if running requests need them."""
+        if self._blocks is None or self._prefix is None:
+            return True
+        self._prefix.shrink(self._blocks - self.reserved - blocks)
+        return self._blocks - self.reserved >= blocks
+
     def submit(self, request: Request) -> Running:
         """Let a request wait for its turn. Raises QueueFull, and BadInput for one that can never fit."""
         running = Running(request, self._engine, self._tokenizer)
@@ -139,8 +152,12 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Admit the first request of each client in turn, as long as there is room for the next one."""
-        while self._waiting:
-            client, queue = next(iter(self._waiting.items()))
+        for running in [queue[0] for queue in self._waiting.values()]:
+            if running.cancelled:
+                self._end(running)
+        while ready := [client for client, queue in self._waiting.items() if not queue[0].held]:
+            client = ready[0]
+            queue = self._waiting[client]
             running = queue[0]
             if running.cancelled:
                 self._end(running)

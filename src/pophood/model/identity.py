@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from pophood import __version__, _native
 from pophood.adapters.adapter import Adapter
 from pophood.model.lm import LM
 
@@ -47,6 +48,17 @@ def weights_digest(path: Path) -> str:
                 file.seek(size - PIECE)
                 digest.update(file.read(PIECE))
     return digest.hexdigest()[:DIGITS]
+
+
+def kv_identity(lm: LM) -> str:
+    """Return a text that names all that the bits of a model's keys and values depend on, adapters excepted.
+
+    The build of the engine is among it: another one may round differently.
+    """
+    engine = lm.engine
+    build = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:DIGITS]
+    computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}"
+    return f"{__version__} {build} {weights_digest(lm.path)} {computed}"
 
 
 def adapter_digest(adapter: Adapter) -> str:

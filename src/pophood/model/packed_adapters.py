@@ -8,6 +8,7 @@ from pophood.adapters.adapter import Adapter
 from pophood.errors import BadInput
 from pophood.generate.prefix import PrefixCache
 from pophood.model.engine import Engine
+from pophood.model.identity import adapter_digest
 
 PACKED = 16  # pairs of adapter and scale that stay packed while no request uses them
 Pair = tuple[str, float]  # name and scale
@@ -19,6 +20,7 @@ class PackedAdapters:
     def __init__(self, engine: Engine, prefix: PrefixCache, adapters: Mapping[str, Adapter]) -> None:
         self._engine, self._prefix, self._adapters = engine, prefix, adapters
         self._packed: dict[Pair, int] = {}  # least recently used first
+        self._digests: dict[str, str] = {}  # by name, once they were asked for
 
     def numbers(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
         """Return the engine's numbers of adapters. Raises BadInput for a name that is unknown."""
@@ -34,6 +36,13 @@ class PackedAdapters:
             self._packed[name, scale] = number
             found.append(number)
         return tuple(found)
+
+    def identity(self, numbers: Sequence[int]) -> str:
+        """Return a text that names the content and scales of packed adapters, in their order."""
+        pairs = {number: pair for pair, number in self._packed.items()}
+        for name in {pairs[number][0] for number in numbers} - self._digests.keys():
+            self._digests[name] = adapter_digest(self._adapters[name])
+        return " ".join(f"{self._digests[name]}:{scale!r}" for name, scale in map(pairs.__getitem__, numbers))
 
     def forget(self) -> None:
         """Unpack all of them, and forget what was computed with them."""

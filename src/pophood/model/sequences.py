@@ -99,9 +99,9 @@ class Sequences:
         positions = length - first if positions is None else positions
         if not 0 <= first <= first + positions <= length:
             raise BadInput(f"positions must be 0..{length - first:,} from {first:,} on, got {positions:,}")
-        data = np.empty(positions * int(self._native.position_bytes()), np.uint8)
+        data = np.empty(positions * self.position_bytes, np.uint8)
         self._native.export_kv(sequence, first, data)
-        return KvState(self._kv_geometry(), positions, data, first)
+        return KvState(self.kv_geometry, positions, data, first)
 
     def import_kv(self, state: KvState, adapters: Sequence[int] | None = None) -> int:
         """Create a sequence from exported keys and values; it continues with the same bits.
@@ -123,22 +123,29 @@ class Sequences:
         Raises BadInput as `import_kv`.
         """
         length = self.length(sequence)
-        if state.geometry != self._kv_geometry() or state.first + state.positions > self.context:
+        if state.geometry != self.kv_geometry or state.first + state.positions > self.context:
             raise BadInput(
                 f"these keys and values are {state.positions:,} positions of {state.geometry}; "
-                f"wanted at most {self.context - state.first:,} of {self._kv_geometry()}"
+                f"wanted at most {self.context - state.first:,} of {self.kv_geometry}"
             )
         if state.first != length:
             raise BadInput(
                 f"these keys and values begin at position {state.first:,}; the sequence ends at {length:,}"
             )
-        if state.data.nbytes != state.positions * int(self._native.position_bytes()):
+        if state.data.nbytes != state.positions * self.position_bytes:
             raise BadInput(
                 f"{state.positions:,} positions of keys and values do not have {state.data.nbytes:,} bytes"
             )
         self._native.append_kv(sequence, np.ascontiguousarray(state.data))
 
-    def _kv_geometry(self) -> str:
+    @property
+    def position_bytes(self) -> int:
+        """Bytes of the keys and values of one position."""
+        return int(self._native.position_bytes())
+
+    @property
+    def kv_geometry(self) -> str:
+        """The shape and type of exported keys and values."""
         heads = f"{self.config.n_kv_head} heads of {self.config.head_dim}"
         return f"{self.config.n_layer} layers with {heads} in {self.kv}"
 

@@ -24,6 +24,7 @@ from pophood.generate.request import Request, Running
 from pophood.generate.scheduler import Computed, Scheduler
 from pophood.model.engine import Engine
 from pophood.model.packed_adapters import PackedAdapters
+from pophood.model.prefix_files import PrefixFiles
 from pophood.serve.messages import (
     Begun,
     Cancel,
@@ -40,6 +41,7 @@ from pophood.serve.messages import (
     Tokens,
     UseThreads,
 )
+from pophood.serve.prefix_disk import ChunkRead, ChunkWritten, PrefixDisk
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
@@ -67,7 +69,8 @@ class Computing:
 class Worker:
     """The thread. `start` it once; it ends after `Drain`, or by an error that is reported.
 
-    `blocks` bounds keys and values, `together` the texts that are written at a time.
+    `blocks` bounds keys and values, `together` the texts that are written at a time. `files` keep prefixes
+    beyond the end.
     """
 
     def __init__(
@@ -79,13 +82,17 @@ class Worker:
         together: int,
         adapters: Mapping[str, Adapter] | None = None,
         waiting: int = QUEUE,
+        files: PrefixFiles | None = None,
     ) -> None:
         self._engine, self._tokenizer = engine, tokenizer
         self._blocks, self._together, self._queue = blocks, together, waiting
         self._prefix = PrefixCache(engine, blocks)
         self._scheduler = self._new_scheduler()
         self._packed = PackedAdapters(engine, self._prefix, adapters or {})
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Message | ChunkRead | ChunkWritten] = queue.SimpleQueue()
+        self._disk = (
+            None if files is None else PrefixDisk(engine, self._prefix, self._packed, files, self._inbox.put)
+        )
         self._open: dict[int, Computing] = {}
         self._by_running: dict[Running, Computing] = {}
         self._unsettled: list[Computing] = []
@@ -153,14 +160,19 @@ class Worker:
                 self._step()
                 self._send()
             self._scheduler.close()
+            if self._disk is not None:
+                self._disk.close()
         except BaseException as error:  # a bug: every open request must hear of it
             self._ended(f"{type(error).__name__}: {one_line(error)}")
         finally:
             self._timer.cancel()
 
     def _take_messages(self) -> None:
-        """Take what has arrived; wait for a message if there is nothing to compute."""
-        waits = self._scheduler.idle and self._deadline is None
+        """Take what has arrived; wait for a message if there is nothing to do."""
+        waits = self._scheduler.stalled and self._deadline is None
+        if self._disk is not None:
+            waits = waits and not self._disk.busy
+            self._disk.copy_one()
         while True:
             try:
                 message = self._inbox.get(block=waits)
@@ -173,8 +185,13 @@ class Worker:
                 self._cancel(message.id)
             elif isinstance(message, UseThreads):
                 self._engine.use_threads(message.threads)
-            else:
+            elif isinstance(message, Drain):
                 self._drain(message.grace)
+            elif self._disk is not None:
+                if isinstance(message, ChunkRead):
+                    self._disk.take(message, self._scheduler)
+                    return  # a step comes before the next one
+                self._disk.written(message)
             self._send()
 
     def _submit(self, submit: Submit) -> None:
@@ -195,6 +212,8 @@ class Worker:
         computing = Computing(submit, running, adapters)
         self._open[submit.id] = self._by_running[running] = computing
         self._unsettled.append(computing)
+        if self._disk is not None and submit.scores is None:
+            self._disk.fetch(submit.id, running, adapters)
         if submit.id in self._gone:
             running.cancel()
 
@@ -279,6 +298,8 @@ class Worker:
         if not computing.begun:
             computing.begun, computing.read = True, running.reused
             self._events.append(Begun(number, running.reused, total, running.seed))
+            if self._disk is not None and computing.submit.scores is None:
+                self._disk.note(running.request.prompt[: running.reused], computing.adapters)
         if running.read > computing.read:
             computing.read = running.read
             if not computing.submit.gathered:

@@ -93,6 +93,12 @@ def named(text: str) -> tuple[str, str]:
     metavar="SIZE",
     help="Memory for keys and values, as in 512M or 2G (default: 1G, or what one window needs).",
 )
+@model_option(
+    "--cache-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the beginnings of prompts in a folder of your own, so that they survive a restart.",
+)
+@model_option("--cache-size", metavar="SIZE", help="What that folder may hold, as in 512M (default: 2G).")
 @json_option
 @functools.partial(model_options, adapters=False)
 def serve_command(
@@ -107,6 +113,8 @@ def serve_command(
     aliases: tuple[str, ...],
     parallel: int,
     memory: str | None,
+    cache_dir: Path | None,
+    cache_size: str | None,
     as_json: bool,
     choice: ModelChoice,
 ) -> int:
@@ -118,6 +126,8 @@ def serve_command(
 
     Example: pophood serve smollm2
 
+    Example: pophood serve smollm2 --cache-dir ~/.cache/pophood-prefixes
+
     Example: pophood serve smollm2 --port 9000 --alias gpt-4o-mini --adapter notes=notes-lora
     """
     require_server()
@@ -125,28 +135,31 @@ def serve_command(
         raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
     choice = replace(choice, name=model_name or choice.name)
     from pophood.cli.screens.serve import Banner
-    from pophood.cli.serving import Serving, Wishes
+    from pophood.cli.serving import Serving, Wishes, prefix_files
     from pophood.model.identity import public_name
     from pophood.serve.guard.security import rules_of
 
     if len({name for name, _ in adapters}) < len(adapters):
         raise BadInput("two adapters have the same name: give each its own")
+    limit = _cache_limit(cache_dir, cache_size)
     listening, key = _listen(console, host, port, key_file)
     with listening.socket:
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
         capacity = _capacity(console, choice, memory)
         lm = open_model(console, replace(choice, context=capacity.context))
+        files = None if cache_dir is None else prefix_files(console, lm, cache_dir, limit)
 
         def ready() -> None:
             banner = Banner(
                 *(lm, public_name(lm), listening, key, capacity, parallel, aliases),
                 tuple(name for name, _ in adapters),
                 rules.sessions.link_token,
+                files,
             )
             console.out(banner.line() if as_json else banner.text())
 
-        wishes = Wishes(parallel, aliases, adapters)
+        wishes = Wishes(parallel, aliases, adapters, files)
         return Serving(console, lm, capacity, listening, rules, wishes, ready).run()
 
 
@@ -169,6 +182,16 @@ def _listen(console: Console, host: str, port: int, key_file: Path | None) -> tu
         check_open(key, address)
         console.say(f"other machines can reach {address}; what they send and get is not encrypted")
     return listen(address, port), key
+
+
+def _cache_limit(folder: Path | None, size: str | None) -> int:
+    """Return the bytes that a folder of prefixes may hold. Raises BadInput, UsageError."""
+    from pophood.model.prefix_files import LIMIT
+    from pophood.serve.capacity import parse_size
+
+    if size is not None and folder is None:
+        raise click.UsageError("--cache-size needs --cache-dir, the folder that it bounds")
+    return LIMIT if size is None else parse_size(size)
 
 
 def _capacity(console: Console, choice: ModelChoice, memory: str | None) -> Capacity:

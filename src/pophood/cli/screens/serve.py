@@ -16,6 +16,7 @@ from pophood.system import memory_text
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
+    from pophood.model.prefix_files import PrefixFiles
     from pophood.serve.capacity import Capacity
     from pophood.serve.guard.listening import Listening
 
@@ -35,6 +36,7 @@ class Banner:
     aliases: tuple[str, ...]
     adapters: tuple[str, ...]
     link_token: str | None
+    files: PrefixFiles | None = None
 
     @property
     def base_url(self) -> str:
@@ -58,6 +60,8 @@ class Banner:
             "parallel": self.parallel,
             "kv_bytes": self.capacity.memory,
             "kv_tokens": self.capacity.tokens,
+            "cache_dir": None if self.files is None else str(self.files.folder),
+            "cache_bytes": None if self.files is None else self.files.limit,
             "weight_bytes": engine.weight_bytes,
             "precision": engine.precision,
             "kv": engine.kv,
@@ -94,6 +98,10 @@ class Banner:
             f"{memory_text(engine.weight_bytes)} of weights, at most {memory_text(capacity.memory)} of keys "
             f"and values ({capacity.tokens:,} tokens)",
         )
+        if self.files is not None:
+            number, size = self.files.count()
+            held = f"{count(number, 'file')}, {memory_text(size)}, there" if number else "empty"
+            yield "Cache", f"{self.files.folder}, at most {memory_text(self.files.limit)} ({held})"
 
     def _place(self) -> str:
         return VARIABLE if self.key.origin == "environment" else str(self.key.path)
