@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pophood import __version__, _native
+from pophood import __version__
 from pophood.adapters.adapter import Adapter
 from pophood.model.lm import LM
 
@@ -56,9 +56,8 @@ def kv_identity(lm: LM) -> str:
     The build of the engine is among it: another one may round differently.
     """
     engine = lm.engine
-    build = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:DIGITS]
     computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}"
-    return f"{__version__} {build} {weights_digest(lm.path)} {computed}"
+    return f"{__version__} {engine.build} {weights_digest(lm.path)} {computed}"
 
 
 def adapter_digest(adapter: Adapter) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -137,6 +139,11 @@ class Sequences:
                 f"{state.positions:,} positions of keys and values do not have {state.data.nbytes:,} bytes"
             )
         self._native.append_kv(sequence, np.ascontiguousarray(state.data))
+
+    @property
+    def build(self) -> str:
+        """A hash of the compiled engine: another build may round differently."""
+        return hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:32]
 
     @property
     def position_bytes(self) -> int:
