@@ -111,7 +111,7 @@ def test_the_example_of_the_page_says_what_the_page_shows(tiny_chat: Path, tmp_p
             process.terminate()
             assert process.wait(HANG_SECONDS) == 143
         rows += [line for line in printed if line.startswith("Cache")]
-    assert rows[0] == found[2].replace("/home/me", str(tmp_path))
+    assert rows[0] == found[2].replace("/data", str(tmp_path))
     number = len(files_of(tmp_path / "prefixes"))
     assert number and f"({number} files, " in rows[1]
 
