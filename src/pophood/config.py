@@ -132,7 +132,8 @@ class ModelConfig:
     def check_ids(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Return token ids as whole numbers; raise BadInput unless each is a row of the token embedding."""
         try:
-            whole = tuple(operator.index(token) for token in ids)
+            # Python cuts the tuple of a generator to its length, and keeps 2,000 freed ones of each length.
+            whole = tuple([operator.index(token) for token in ids])
         except TypeError:
             raise BadInput(
                 "the prompt is neither text nor a sequence of token ids: encode it first"

@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 import random
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.needs import linux
-from tests.processes import HANG_SECONDS
 from tests.serve.command import Command, command
+from tests.serve.counting import descriptors, reserved, resident, server_errors, settled
 from tests.serve.hosts import REFUSED_HOSTS
-from tests.serve.test_metrics import read
 from tests.serve.wire import LOCAL, connect, head, read_response, request, unchunked
 from tests.tiny import tiny_folder
 
 WINDOW = 60_000  # tokens: nobody waits for an answer that fills it
-OWN_SOCKETS = 3  # the one that listens, and the pair with which another thread wakes the loop
-GAUGES = ("pophood_requests_running", "pophood_requests_waiting")
 
 
 @pytest.fixture(scope="module")
@@ -74,38 +69,6 @@ def leave(server: Command, seed: int) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def figures(server: Command) -> dict[str, Any]:
-    return read(request(server.port, "/metrics", key=server.key).body.decode())
-
-
-def settled(server: Command) -> dict[str, Any]:
-    """Wait until nothing is computed, and return the figures."""
-    end = time.monotonic() + HANG_SECONDS
-    while time.monotonic() < end:
-        found = figures(server)
-        if not any(found[name] for name in GAUGES) and found["pophood_connections"] == 1:
-            return found
-        time.sleep(0.05)
-    raise TimeoutError(f"requests are computed that nobody waits for: {found}")
-
-
-def descriptors(server: Command) -> int:
-    """Return the number of open files and sockets of a server without connections."""
-    end, found = time.monotonic() + HANG_SECONDS, [""]
-    while time.monotonic() < end:
-        places = list(Path(f"/proc/{server.process.pid}/fd").iterdir())
-        found = [str(place.readlink()) for place in places if place.is_symlink()]
-        if sum(name.startswith("socket:") for name in found) == OWN_SOCKETS:
-            return len(found)
-        time.sleep(0.05)
-    raise TimeoutError(f"connections stay open: {found}")
-
-
-def resident(server: Command) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) << 10
-
-
 def test_a_hundred_that_leave_change_nothing_for_those_that_stay(server: Command) -> None:
     linux()
     expected = {
@@ -132,8 +95,8 @@ def test_a_hundred_that_leave_change_nothing_for_those_that_stay(server: Command
     assert len(seen) > 0
     assert after["pophood_cancelled_total"] > before["pophood_cancelled_total"]
     assert after["pophood_kv_blocks_used"] <= after["pophood_kv_blocks_total"]
-    assert descriptors(server) == open_before
-    assert not [name for name in after if "status=5" in name]
+    assert reserved(after) == 0 and descriptors(server) == open_before
+    assert server_errors(after) == []
 
 
 @pytest.mark.parametrize("requests", [6, pytest.param(200, marks=pytest.mark.full)])
@@ -159,8 +122,8 @@ def test_32_clients_of_which_half_leave(server: Command, requests: int) -> None:
     with ThreadPoolExecutor(32) as pool:
         list(pool.map(client, range(32)))
     after = settled(server)
-    assert descriptors(server) == open_before
-    assert not [name for name in after if "status=5" in name]
+    assert reserved(after) == 0 and descriptors(server) == open_before
+    assert server_errors(after) == []
     assert text_of(server, 1, stream=True) == text_of(server, 1, stream=False)
 
 
@@ -203,7 +166,7 @@ def test_bodies_that_are_huge_deep_or_slow_cost_little_memory(server: Command) -
         for stream in slow:
             stream.close()
     assert grown <= 32 << 20
-    assert not [name for name in settled(server) if "status=5" in name]
+    assert server_errors(settled(server)) == []
 
 
 def large(server: Command, size: int) -> int:
@@ -216,37 +179,6 @@ def large(server: Command, size: int) -> int:
             stream.sendall(chunk)
         stream.sendall(b"0\r\n\r\n")
         return read_response(stream).status
-
-
-ALONE = """
-import sys
-sys.path.insert(0, {root!r})
-from pathlib import Path
-from tests.serve.command import command
-from tests.serve.wire import request
-with command(Path({model!r}), home=Path({home!r})) as running:
-    body = {{"prompt": "the cat", "max_tokens": 3}}
-    print(request(running.port, "/v1/completions", key=running.key, body=body).status)
-"""
-
-
-def test_it_works_where_there_is_no_network_but_loopback(tmp_path: Path) -> None:
-    linux()
-    from tests import processes
-    from tests.conftest import ROOT
-    from tests.needs import tool
-
-    unshare, ip = tool("unshare", "util-linux"), tool("ip", "iproute2")
-    allowed = processes.run([unshare, "-rn", ip, "link", "set", "lo", "up"], capture_output=True)
-    if allowed.returncode:
-        pytest.skip("needs tool: network namespaces, which this user may not make")
-    model = tiny_folder(tmp_path / "tiny", "llama")
-    script = ALONE.format(root=str(ROOT), model=str(model), home=str(tmp_path))
-    inside = f'"{ip}" link set lo up && exec "$0" -c "$1"'
-    done = processes.run(
-        [unshare, "-rn", "sh", "-c", inside, sys.executable, script], capture_output=True, text=True
-    )
-    assert done.stdout.strip() == "200", done.stderr
 
 
 def test_a_text_that_came_in_chunks_is_whole() -> None:

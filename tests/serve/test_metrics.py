@@ -47,7 +47,7 @@ def test_prometheus_reads_what_was_counted() -> None:
     metrics.note(access(prompt_tokens=10, cached_tokens=8, generated_tokens=5, first_token=0.02, seconds=0.3))
     metrics.note(access(prompt_tokens=1, seconds=1000.0, cancelled=True))
     metrics.note(access(route="/health", seconds=0.01))
-    found = read(metrics.text(Gauges(1, 2, 3, 40), up=True, open_connections=6))
+    found = read(metrics.text(Gauges(1, 2, 3, 40, 2), up=True, open_connections=6))
     assert found['pophood_info|model=a "quoted"\\\nname|version=0.1'] == 1
     assert found["pophood_requests_total|route=/v1/completions|status=200"] == 2
     assert found["pophood_requests_total|route=/health|status=200"] == 1
@@ -58,11 +58,12 @@ def test_prometheus_reads_what_was_counted() -> None:
         "requests_running",
         "requests_waiting",
         "kv_blocks_used",
+        "kv_blocks_cached",
         "kv_blocks_total",
         "connections",
         "up",
     )
-    assert [found[f"pophood_{name}"] for name in gauges] == [1, 2, 3, 40, 6, 1]
+    assert [found[f"pophood_{name}"] for name in gauges] == [1, 2, 3, 2, 40, 6, 1]
     assert found["pophood_request_seconds_count"] == 3
     assert found["pophood_request_seconds_sum"] == pytest.approx(1000.31)
     buckets = [

@@ -138,6 +138,7 @@ class Gauges:
     waiting: int = 0
     blocks_used: int = 0
     blocks_total: int = 0
+    blocks_cached: int = 0  # of those in use, kept for later prompts
 
 
 Answered = Begun | PromptRead | PromptScored | Tokens | Ended | Failed  # an event of one request

@@ -102,6 +102,11 @@ class Metrics:
             ("pophood_requests_running", "Requests that are computed.", gauges.running),
             ("pophood_requests_waiting", "Requests that wait for room.", gauges.waiting),
             ("pophood_kv_blocks_used", "Blocks of keys and values in use.", gauges.blocks_used),
+            (
+                "pophood_kv_blocks_cached",
+                "Blocks of those in use that are kept for later prompts.",
+                gauges.blocks_cached,
+            ),
             ("pophood_kv_blocks_total", "Blocks of keys and values that may be used.", gauges.blocks_total),
         ):
             lines += [*_head(name, help_text, "gauge"), _sample(name, (), value)]

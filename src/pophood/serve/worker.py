@@ -327,6 +327,7 @@ class Worker:
             self._scheduler.waiting,
             self._scheduler.reserved + self._prefix.blocks,
             self._blocks,
+            self._prefix.blocks,
         )
         if gauges != self._gauges:
             self._gauges = gauges
