@@ -11,6 +11,7 @@ aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 qemu-aarch64          qemu-user
 x86_64-w64-mingw32-g++-posix g++-mingw-w64-x86-64-posix
 valgrind              valgrind
+strace                strace
 '
 # These have no command on the path: the file to look for, then the package that brings it.
 files='
