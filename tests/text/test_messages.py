@@ -72,6 +72,15 @@ def test_several_parts_stand_on_lines_of_their_own() -> None:
     assert "user\nOneTwo<|im_end|>" in ChatTemplate(TAKES_PARTS).render(talk)
 
 
+@pytest.mark.parametrize("source", [TURNS, TRIMS, TAKES_PARTS])
+@pytest.mark.parametrize("content", [[""], [{"text": ""}], [{"type": "text", "text": None}, ""]])
+def test_parts_without_any_text_are_no_text(content: Any, source: str) -> None:
+    """A template that prints lists would print the list itself."""
+    template = ChatTemplate(source)
+    wanted = template.render([user(""), assistant("Yes?")])
+    assert template.render([{"role": "user", "content": content}, assistant("Yes?")]) == wanted
+
+
 def test_a_template_that_takes_parts_renders_them_as_transformers_does() -> None:
     from transformers import PreTrainedTokenizerFast
 

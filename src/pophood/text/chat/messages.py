@@ -76,11 +76,12 @@ def text_of_parts(content: object, where: str = "a message") -> str:
 def renderings(messages: Messages) -> Iterator[Messages]:
     """Yield the messages in the forms that templates accept, skipping a form that changes nothing.
 
-    First unchanged; then with every list of text parts joined to one text; then with missing content as "",
-    for templates that concatenate it; then with the arguments of tool calls as objects where they are JSON
-    text, as in OpenAI's protocol.
+    First unchanged, except that a list of empty texts is "": only their texts would show a template that
+    writes lists as lists. Then with every list of text parts joined to one text; then with missing content as
+    "", for templates that concatenate it; then with the arguments of tool calls as objects where they are
+    JSON text, as in OpenAI's protocol.
     """
-    forms = [messages]
+    forms: list[Messages] = [[_empty_parts(message) for message in messages]]
     for change in (_joined_parts, _empty_content, _parsed_arguments):
         forms.append([change(message) for message in forms[-1]])
     yield forms[0]
@@ -90,6 +91,12 @@ def renderings(messages: Messages) -> Iterator[Messages]:
 def has_parts(messages: Messages) -> bool:
     """Return whether the content of any message is a list."""
     return any(isinstance(message.get("content"), (list, tuple)) for message in messages)
+
+
+def _empty_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    content = message.get("content")
+    empty = isinstance(content, (list, tuple)) and not any(map(_part_text, content))
+    return {**message, "content": ""} if empty else message
 
 
 def _joined_parts(message: Mapping[str, Any]) -> Mapping[str, Any]:
