@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pophood.errors import PophoodError
+from pophood.generate import GenerateSettings
 from pophood.openai.asked import Asked, PromptJob, wants_usage
 from pophood.openai.choices import ChatShape
 from pophood.openai.errors import invalid, of_pophood, overflow
@@ -19,23 +20,10 @@ from pophood.text.chat.chat_template import ChatPrompt, chat_prompt
 
 def asked_of(request: ChatFields, served: ServedModel) -> Asked:
     """Return what a request asks for. Raises ApiError for a wrong field, or a conversation too long."""
-    limit = limit_of(request, ("max_completion_tokens", request.max_completion_tokens))
-    if limit == 0:
-        raise invalid("max_tokens is 0; wanted 1 or more, or none to the end of the window", "max_tokens")
-    if request.top_logprobs and not request.logprobs:
-        raise invalid("top_logprobs needs `logprobs: true`", "top_logprobs")
+    settings = _settings(request, served)
+    assert settings.seed is not None
     top = (request.top_logprobs or 0) if request.logprobs else None
     adapters = adapters_of(request.adapters, served)
-    seed = draw_seed() if request.seed in (None, -1) else request.seed
-    assert seed is not None
-    settings = settings_of(
-        request,
-        served,
-        max_tokens=None if limit in (None, -1) else limit,
-        logprobs=top,
-        seed=seed,
-        kind="chat",
-    )
     prompt = conversation(
         served,
         request.messages,
@@ -53,7 +41,7 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         (PromptJob(tuple(prompt.ids), settings, adapters),),
         ChatShape(served.name, served.fingerprint, speller, usage_later=later),
         "messages",
-        seed,
+        settings.seed,
         speller=speller,
         top=top or 0,
         stops=served.tokenizer.stops if settings.stop_ids is None else settings.stop_ids,
@@ -61,6 +49,23 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         usage_later=later,
         progress=bool(request.return_progress),
         left_out=prompt.left_out,
+    )
+
+
+def _settings(request: ChatFields, served: ServedModel) -> GenerateSettings:
+    """Return how the answer is made, with its seed. Raises ApiError for a wrong field."""
+    limit = limit_of(request, ("max_completion_tokens", request.max_completion_tokens))
+    if limit == 0:
+        raise invalid("max_tokens is 0; wanted 1 or more, or none to the end of the window", "max_tokens")
+    if request.top_logprobs and not request.logprobs:
+        raise invalid("top_logprobs needs `logprobs: true`", "top_logprobs")
+    return settings_of(
+        request,
+        served,
+        max_tokens=None if limit in (None, -1) else limit,
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        seed=draw_seed() if request.seed is None or request.seed == -1 else request.seed,
+        kind="chat",
     )
 
 
@@ -93,8 +98,9 @@ def conversation(
 def render(request: ChatFields, served: ServedModel) -> dict[str, Any]:
     """Return the conversation as text and ids, with its length beside the window; nothing is computed.
 
-    A conversation that is too long is no error here.
+    A conversation that is too long is no error here; what else is wrong is one, as if it were computed.
     """
+    _settings(request, served)
     adapters = adapters_of(request.adapters, served)
     prompt = conversation(
         served,

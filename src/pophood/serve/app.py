@@ -128,7 +128,7 @@ def build_app(
         "/v1/detokenize": (desk.detokenize, DetokenizeRequest),
     }
     for path, (endpoint, kind) in posts.items():
-        app.add_api_route(path, endpoint, methods=["POST"], **operation(kind))
+        app.add_api_route(path, endpoint, methods=["POST"], **operation(path, kind))
 
     gets: Mapping[str, Callable[..., Any]] = {
         "/v1/models": list_models,
@@ -139,7 +139,7 @@ def build_app(
         "/metrics": metrics_text,
     }
     for path, endpoint in gets.items():
-        app.add_api_route(path, endpoint, methods=["GET"], **operation())
+        app.add_api_route(path, endpoint, methods=["GET"], **operation(path))
     app.add_api_route("/", desk.page, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _unrouted)

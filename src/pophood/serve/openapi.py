@@ -11,8 +11,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
+from starlette.responses import Response
 
 from pophood import __version__
+from pophood.serve.described import ANSWERS
 from pophood.serve.protocol.schemas import Body, as_schema
 
 TELEMETRY_OFF: TelemetryConfig = {
@@ -43,6 +45,11 @@ STATUSES = {
     401: "no key, or a wrong one",
     403: "a Host or Origin that is not served",
     404: "an unknown model or adapter",
+    405: "another method",
+    408: "the headers or the body did not arrive in time",
+    413: "a body that is too large",
+    415: "a body that is not JSON",
+    431: "headers that are too large",
     429: "too many requests wait",
     500: "the model gave a number that is none, or a bug",
     503: "the server is ending, or its model is gone",
@@ -83,11 +90,19 @@ def described_app() -> FastAPI:
     )
 
 
-def operation(kind: type[Body] | None = None) -> dict[str, Any]:
-    """Return the arguments of a route: the schema of its body and of its errors."""
+def operation(path: str, kind: type[Body] | None = None) -> dict[str, Any]:
+    """Return the arguments of a route: the schemas of its body, of its answer and of its errors."""
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    responses = {status: {"description": text, "content": error} for status, text in STATUSES.items()}
-    arguments: dict[str, Any] = {"response_model": None, "responses": responses}
+    responses: dict[int, Any] = {
+        status: {"description": text, "content": error} for status, text in STATUSES.items()
+    }
+    content = {one: {"schema": schema} for one, schema in ANSWERS[path].items()}
+    responses[200] = {"description": "the answer", "content": content}
+    arguments: dict[str, Any] = {
+        "response_model": None,
+        "response_class": Response,
+        "responses": responses,
+    }
     if kind is not None:
         reference = {"$ref": f"#/components/schemas/{kind.__name__}"}
         body = {"required": True, "content": {"application/json": {"schema": reference}}}

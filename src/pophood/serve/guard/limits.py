@@ -45,7 +45,7 @@ class Limits:
                 send, 431, f"the headers are larger than {HEADER_BYTES:,} bytes", "headers_too_large"
             )
             return
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["method"] != "POST":  # no route reads the body of another method
             await self._app(scope, receive, send)
             return
         if not is_json(header(scope, b"content-type")):

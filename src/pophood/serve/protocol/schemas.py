@@ -47,7 +47,38 @@ BiasField = Annotated[
         {"type": "object", "additionalProperties": {"anyOf": [{"type": "number"}, {"const": False}]}}
     ),
 ]
-Conversation = Annotated[list[dict[str, Any]], Field(min_length=1)]
+# Messages are read by the chat template; what is described here is what every template reads.
+Text: dict[str, Any] = {
+    "type": "object",
+    "required": ["text"],
+    "properties": {
+        "type": {"enum": [None, "text", "input_text", "output_text"]},
+        "text": {"type": ["string", "null"]},
+    },
+}
+Conversation = Annotated[
+    list[dict[str, Any]],
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role", "content"],
+                "properties": {
+                    "role": {"type": "string", "minLength": 1},
+                    "content": {
+                        "anyOf": [
+                            {"type": "string"},
+                            {"type": "array", "items": {"anyOf": [Text, {"type": "string"}]}},
+                        ]
+                    },
+                },
+            },
+        }
+    ),
+]
 
 
 class Body(BaseModel):

@@ -1,0 +1,134 @@
+"""Schemas of the answers of each route, for the description of the server as OpenAPI.
+
+What is described is what clients may rely on; answers have more fields (docs/serve.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+Schema = dict[str, Any]
+JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
+
+COUNT: Schema = {"type": "integer", "minimum": 0}
+STRING: Schema = {"type": "string"}
+LOG_PROBABILITY: Schema = {"type": "number", "maximum": 0}
+FINISH: Schema = {"enum": ["stop", "length"]}
+
+
+def _object(**fields: Schema) -> Schema:
+    """Return the schema of an object with these fields, and perhaps others."""
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_BYTES = _or_null(_list({"type": "integer", "minimum": 0, "maximum": 255}))
+_LIKELY = _object(token=STRING, logprob=LOG_PROBABILITY, bytes=_BYTES)
+_ENTRY = _object(
+    token=STRING, logprob=LOG_PROBABILITY, bytes=_BYTES, top_logprobs=_list(_LIKELY, maxItems=20)
+)
+_LISTS = _object(
+    tokens=_list(STRING),
+    token_logprobs=_list(_or_null(LOG_PROBABILITY)),
+    top_logprobs=_or_null(
+        _list(_or_null({"type": "object", "additionalProperties": LOG_PROBABILITY})),
+    ),
+    text_offset=_list(COUNT),
+)
+_USAGE = _object(
+    prompt_tokens=COUNT,
+    completion_tokens=COUNT,
+    total_tokens=COUNT,
+    prompt_tokens_details=_object(cached_tokens=COUNT),
+)
+_TIMINGS = _object(
+    cache_n=COUNT,
+    prompt_n=COUNT,
+    prompt_ms={"type": "number", "minimum": 0},
+    prompt_per_second=_or_null({"type": "number", "minimum": 0}),
+    predicted_n=COUNT,
+    predicted_ms={"type": "number", "minimum": 0},
+    predicted_per_second=_or_null({"type": "number", "minimum": 0}),
+)
+_CHAT_CHOICE = _object(
+    index=COUNT,
+    message=_object(role={"const": "assistant"}, content=STRING, refusal={"type": "null"}),
+    logprobs=_or_null(_object(content=_list(_ENTRY), refusal={"type": "null"})),
+    finish_reason=FINISH,
+)
+_TEXT_CHOICE = _object(index=COUNT, text=STRING, logprobs=_or_null(_LISTS), finish_reason=FINISH)
+_MODEL = _object(
+    id=STRING,
+    object={"const": "model"},
+    created=COUNT,
+    owned_by=STRING,
+    name=STRING,
+    max_model_len=COUNT,
+    context_length=COUNT,
+    system_fingerprint=STRING,
+    capabilities={"type": "object", "additionalProperties": {"type": "boolean"}},
+    adapters=_list(_object(id=STRING, usual={"type": "boolean"})),
+)
+_TOKENS = _object(count=COUNT, max_model_len=COUNT, tokens=_list(COUNT), token_strs=_or_null(_list(STRING)))
+_TOKENIZER = _object(
+    eos_token=STRING,
+    bos_token=_or_null(STRING),
+    pad_token=_or_null(STRING),
+    chat_template=_or_null(STRING),
+    model_max_length=COUNT,
+    vocab_size=COUNT,
+)
+_RENDERED = _object(
+    object={"const": "chat.completion.render"},
+    model=STRING,
+    prompt=STRING,
+    prompt_token_ids=_list(COUNT),
+    token_strs=_list(STRING),
+    prompt_tokens=COUNT,
+    max_model_len=COUNT,
+    fits={"type": "boolean"},
+    warnings=_list(STRING),
+)
+
+
+def _answer(name: str, choice: Schema) -> Schema:
+    return _object(
+        id=STRING,
+        object={"const": name},
+        created=COUNT,
+        model=STRING,
+        system_fingerprint=STRING,
+        choices=_list(choice, minItems=1),
+        usage=_USAGE,
+        timings=_TIMINGS,
+        seed=COUNT,
+    )
+
+
+# Path -> content type -> schema of an answer with the status 200.
+ANSWERS: Mapping[str, Mapping[str, Schema]] = MappingProxyType(
+    {
+        "/v1/chat/completions": {JSON: _answer("chat.completion", _CHAT_CHOICE), EVENTS: STRING},
+        "/v1/chat/completions/render": {JSON: _RENDERED},
+        "/v1/completions": {JSON: _answer("text_completion", _TEXT_CHOICE), EVENTS: STRING},
+        "/tokenize": {JSON: _TOKENS},
+        "/v1/tokenize": {JSON: _TOKENS},
+        "/detokenize": {JSON: _object(prompt=STRING)},
+        "/v1/detokenize": {JSON: _object(prompt=STRING)},
+        "/v1/models": {JSON: _object(object={"const": "list"}, data=_list(_MODEL))},
+        "/v1/models/{model:path}": {JSON: _MODEL},
+        "/tokenizer_info": {JSON: _TOKENIZER},
+        "/v1/tokenizer_info": {JSON: _TOKENIZER},
+        "/health": {JSON: _object(status=STRING)},
+        "/metrics": {TEXT: STRING},
+    }
+)
