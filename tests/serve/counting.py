@@ -60,5 +60,23 @@ def threads(server: Command) -> int:
 
 def resident(server: Command) -> int:
     """Return the anonymous resident memory of a server in bytes: pages of files come and go by themselves."""
+    return _status(server, "RssAnon")
+
+
+class Peak:
+    """The most resident memory of a server, pages of files among it, above what it has now."""
+
+    def __init__(self, server: Command) -> None:
+        self._server = server
+        Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak begins anew
+        self._before = _status(server, "VmRSS")
+
+    @property
+    def grown(self) -> int:
+        """Bytes above the beginning."""
+        return _status(self._server, "VmHWM") - self._before
+
+
+def _status(server: Command, field: str) -> int:
     status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) << 10
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")) << 10

@@ -15,7 +15,7 @@ import pytest
 
 from tests.needs import linux
 from tests.serve.command import Command, command
-from tests.serve.counting import descriptors, reserved, resident, server_errors, settled
+from tests.serve.counting import Peak, descriptors, reserved, server_errors, settled
 from tests.serve.hosts import REFUSED_HOSTS
 from tests.serve.wire import LOCAL, connect, head, read_response, request, unchunked
 from tests.tiny import tiny_folder
@@ -133,6 +133,7 @@ def test_every_route_refuses_every_foreign_host(server: Command) -> None:
         (path.replace("{model}", "tiny"), method.upper()) for path in routes for method in routes[path]
     ]
     assert len(targets) > 10
+    print(f"{len(REFUSED_HOSTS)} values of Host at {len(targets) + 2} routes")
     for host in REFUSED_HOSTS:
         with_port = host.replace("PORT", str(server.port))
         for path, method in [*targets, ("/", "GET"), ("/openapi.json", "GET")]:
@@ -144,7 +145,7 @@ def test_every_route_refuses_every_foreign_host(server: Command) -> None:
 def test_bodies_that_are_huge_deep_or_slow_cost_little_memory(server: Command) -> None:
     linux()
     assert text_of(server, 0, stream=True)
-    before = resident(server)
+    peak = Peak(server)
     slow = [connect(server.port) for _ in range(100)]
     try:
         for stream in slow:
@@ -161,10 +162,11 @@ def test_bodies_that_are_huge_deep_or_slow_cost_little_memory(server: Command) -
         ):
             assert request(server.port, "/v1/chat/completions", key=server.key, body=body).status == status
         assert text_of(server, 0, stream=True)
-        grown = resident(server) - before
+        grown = peak.grown
     finally:
         for stream in slow:
             stream.close()
+    print(f"the peak of memory grew by {grown >> 10:,} KiB")
     assert grown <= 32 << 20
     assert server_errors(settled(server)) == []
 

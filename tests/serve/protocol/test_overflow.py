@@ -6,17 +6,21 @@ from typing import Any
 
 import pytest
 
+from tests.serve.protocol.conftest import WINDOW
 from tests.serve.protocol.service import Service, Told
+
+RENDER = "/v1/chat/completions/render"
+
+
+def conversation_of(service: Service, tokens: int) -> list[dict[str, str]]:
+    """Return a conversation of exactly so many tokens."""
+    around = service.ask(RENDER, {"messages": [{"role": "user", "content": "\x01"}]}).json["prompt_tokens"]
+    # A byte that no merge has: one token each.
+    return [{"role": "user", "content": "\x01" * (tokens - around + 1)}]
 
 
 def chat_with(service: Service, tokens: int, **fields: Any) -> Told:
-    """Ask with a conversation of exactly so many tokens."""
-    path = "/v1/chat/completions"
-    around = service.ask(f"{path}/render", {"messages": [{"role": "user", "content": "\x01"}]}).json[
-        "prompt_tokens"
-    ]
-    content = "\x01" * (tokens - around + 1)  # a byte that no merge has: one token each
-    return service.chat(content, **fields)
+    return service.ask("/v1/chat/completions", {"messages": conversation_of(service, tokens)} | fields)
 
 
 def ids_with(service: Service, tokens: int, **fields: Any) -> Told:
@@ -60,6 +64,22 @@ def test_the_limit_is_exact(service: Service, way: str, stream: bool) -> None:
         assert told.json["usage"]["prompt_tokens"] == own
     new = told.json["usage"]["completion_tokens"]
     assert new == (51 if way == "lists" else 1), "a prompt that fills the window has one new token"
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 9 * WINDOW])
+def test_routes_that_compute_nothing_count_what_is_too_long(service: Service, beyond: int) -> None:
+    tokens = service.served.window + beyond
+    messages = conversation_of(service, tokens)
+    rendered = service.ask(RENDER, {"messages": messages}).json
+    assert (rendered["prompt_tokens"], rendered["max_model_len"]) == (tokens, WINDOW)
+    assert rendered["fits"] == (beyond <= 0)
+    for path in ("/tokenize", "/v1/tokenize"):
+        for asked in ({"messages": messages}, {"prompt": "\x01" * tokens}):
+            told = service.ask(path, asked).json
+            assert (told["count"], told["max_model_len"]) == (tokens, WINDOW)
+            assert len(told["tokens"]) == tokens
+        whole = service.ask(path.replace("tokenize", "detokenize"), {"tokens": told["tokens"]})
+        assert whole.json["prompt"] == "\x01" * tokens
 
 
 def test_a_prompt_of_the_whole_window_can_be_scored(service: Service) -> None:
