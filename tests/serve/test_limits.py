@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pophood.serve.guard import guarded_app
-from pophood.serve.guard.connections import AHEAD_BYTES, guarded
+from pophood.serve.guard.connections import AHEAD_BYTES, GuardedProtocol, guarded
 from pophood.serve.guard.keys import Key
 from pophood.serve.guard.limits import BodyLimits, nesting_fault
 from pophood.serve.guard.security import rules_of
@@ -249,6 +250,24 @@ def test_too_many_connections_are_503_until_others_leave() -> None:
         assert request(port).status == 200
 
 
+# ---- packets ----
+
+
+def test_no_packet_waits_for_the_acknowledgement_of_the_one_before() -> None:
+    """The headers and the body of an answer are two writes, and so is every piece of a stream."""
+    seen: list[int] = []
+
+    class Noted(GuardedProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            accepted = transport.get_extra_info("socket")
+            seen.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            super().connection_made(transport)
+
+    with serving(echo, Noted) as port:
+        assert request(port).status == 200
+    assert seen and all(seen)
+
+
 # ---- what a client sends ahead ----
 
 
@@ -275,7 +294,6 @@ def read_one(stream: socket.socket) -> str:
 
 
 def test_a_client_that_sends_ahead_is_still_seen_to_leave() -> None:
-    import asyncio
     import threading
 
     from pophood.serve.guard.asgi import Receive, Scope, Send
