@@ -38,11 +38,13 @@ def answered(
     lines: Sequence[Mapping[str, Any] | str | bytes],
     *,
     together: int = 6,
+    most_samples: int = 6,
     aliases: Sequence[str] = (),
     **defaults: Any,
 ) -> list[dict[str, Any]]:
     """Return the answers of lines."""
-    model = BatchModel(lm, LineDefaults(**{"seed": SEED, **defaults}), aliases=aliases, most_samples=together)
+    settings = LineDefaults(**{"seed": SEED, **defaults})
+    model = BatchModel(lm, settings, aliases=aliases, most_samples=most_samples)
     with Answering(model, together=together) as answering:
         return list(answering.records(source_of(lines)))
 

@@ -187,3 +187,12 @@ def test_facts_name_what_answers_depend_on(lm: pophood.LM, folder: Path) -> None
     assert json.loads(facts.encode())["adapters"][0][:2] == ["a", 0.5]
     plain = BatchModel(pophood.load(folder), LineDefaults(seed=SEED)).facts()
     assert (plain.weights, plain.adapters) == (facts.weights, [])
+
+
+def test_more_samples_than_texts_at_a_time(lm: pophood.LM) -> None:
+    lines = [{"prompt": "the cat", "n": n, "max_tokens": 5} for n in (1, 20, 2)]
+    few, many = (answered(lm, lines, together=together, most_samples=256) for together in (2, 32))
+    assert few == many and len(few[1]["outputs"]) == 20
+    (refused,) = answered(lm, [lines[0] | {"n": 257}], most_samples=256)
+    assert (refused["line"], refused["error"]["param"]) == (1, "n")
+    assert refused["error"]["message"] == "n is 257; wanted at most 256"

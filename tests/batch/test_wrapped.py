@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,10 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion
 
 import pophood
-from tests.batch.answered import SEED, answered
+from pophood.batch.answering import Answering
+from pophood.batch.answers import AnswerFile
+from pophood.batch.model import BatchModel, LineDefaults
+from tests.batch.answered import SEED, answered, source_of
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TALK: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
@@ -77,7 +83,7 @@ def test_openais_defaults_hold_unless_the_run_has_others(lm: pophood.LM) -> None
 
 
 def test_nothing_is_random_in_an_answer(lm: pophood.LM) -> None:
-    lines = [line(CHAT, TALK | {"max_tokens": 5}), line(COMPLETIONS, {"prompt": "a"})]
+    lines = [line(CHAT, TALK | {"max_tokens": 5}), line(COMPLETIONS, {"prompt": "a"}, {"custom_id": "q8"})]
     one, other = answered(lm, lines), answered(lm, lines, together=2)
     assert one == other
     assert one[0]["id"] != one[1]["id"] != answered(lm, lines, seed=SEED + 1)[1]["id"]
@@ -123,6 +129,38 @@ def test_what_is_wrong_with_a_frame(lm: pophood.LM, more: dict[str, Any], said: 
 
 
 def test_aliases_are_names_too(lm: pophood.LM) -> None:
-    asked = [line(COMPLETIONS, {"prompt": "a", "model": name}) for name in ("gpt-4o-mini", lm.name, "other")]
+    asked = [
+        line(COMPLETIONS, {"prompt": "a", "model": name}, {"custom_id": name})
+        for name in ("gpt-4o-mini", lm.name, "other")
+    ]
     told = [record["response"]["status_code"] for record in answered(lm, asked, aliases=["gpt-4o-mini"])]
     assert told == [200, 200, 404]
+
+
+def test_a_custom_id_that_comes_again_is_refused_and_both_lines_are_named(
+    lm: pophood.LM, tmp_path: Path
+) -> None:
+    """The answers are the same if the run was stopped between the two lines."""
+    ids = ["a", "b", "a", "\ud800", "\ud800", "b"]
+    lines = [
+        line(COMPLETIONS, {"prompt": f"the {i}", "max_tokens": 2}, {"custom_id": one})
+        for i, one in enumerate(ids)
+    ]
+    records = answered(lm, lines)
+    assert [record["response"]["status_code"] for record in records] == [200, 200, 400, 200, 400, 400]
+    errors = [record["response"]["body"].get("error") for record in records]
+    assert errors[5]["message"] == "custom_id: 'b' of line 6 is that of line 2 already"
+    assert {(one["param"], one["code"]) for one in errors if one} == {("custom_id", "duplicate_custom_id")}
+    assert len(answered(lm, [{"prompt": "a", "custom_id": "a"}] * 2)) == 2, "lines of our own may repeat ids"
+    model = BatchModel(lm, LineDefaults(seed=SEED))
+    path, kept = tmp_path / "answers.jsonl", 0
+    for more in (1, 2, 2, 1):
+        with AnswerFile(path) as answers:
+            source = source_of(lines)
+            answers.begin(model.facts(), source)
+            assert answers.done == kept
+            with Answering(model, ids=answers.custom_ids) as answering:
+                for record in islice(answering.records(source), more):
+                    answers.write(record)
+        kept += more
+    assert [json.loads(text) for text in path.read_text().splitlines()] == records

@@ -184,11 +184,20 @@ def test_what_can_never_fit_is_refused_and_a_full_queue_says_so() -> None:
     _, scheduler = mock(blocks=2, queue=1, context=200)
     with pytest.raises(BadInput, match="needs 3 blocks of keys and values, and 2 are there"):
         scheduler.submit(request([1] * 60, max_tokens=20))
-    with pytest.raises(BadInput, match="17 samples of one request; wanted at most 16"):
-        scheduler.submit(request([1], samples=17))
     scheduler.submit(request([1]))
     with pytest.raises(QueueFull, match="1 requests wait already"):
         scheduler.submit(request([1]))
+
+
+def test_more_samples_than_together_are_computed_alone() -> None:
+    _, scheduler = mock(together=2)
+    before, many, after = (scheduler.submit(request([1], max_tokens=2, samples=n)) for n in (1, 5, 1))
+    beside = []
+    while not scheduler.idle:
+        scheduler.step()
+        beside.append([one for one in (before, many, after) if one in scheduler.running])
+    assert [many] in beside and len(many.finishes) == 5
+    assert not any(many in some and len(some) > 1 for some in beside)
 
 
 def test_clients_take_turns() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from pophood.batch.custom_ids import CustomIds
 from pophood.batch.lines import InputLine
 from pophood.batch.model import BatchModel
 from pophood.batch.parse import bug, read_line
@@ -65,8 +66,16 @@ class Answering:
             answers.write(record)
     """
 
-    def __init__(self, model: BatchModel, *, together: int = TOGETHER, cancel: Any = None) -> None:
-        """`cancel` is a flag that ends a pass with Cancelled."""
+    def __init__(
+        self,
+        model: BatchModel,
+        *,
+        together: int = TOGETHER,
+        ids: CustomIds | None = None,
+        cancel: Any = None,
+    ) -> None:
+        """`ids` are those of lines that were answered before; `cancel` ends a pass with Cancelled."""
+        self._ids = ids or CustomIds()
         self.model, self.tally = model, Tally()
         self._together = together
         blocks = model.blocks(together)
@@ -106,7 +115,7 @@ class Answering:
                 progress(self.tally)
 
     def answer(self, line: InputLine) -> Record:
-        """Return the answer of one line."""
+        """Return the answer that one line has alone."""
         one = self._begin(line)
         while one.record is None:
             self._step()
@@ -133,11 +142,11 @@ class Answering:
             line = source.next(wait=not lines)
             if line is None:
                 return
-            lines.append(self._begin(line))
+            lines.append(self._begin(line, self._ids))
 
-    def _begin(self, line: InputLine) -> OpenLine:
+    def _begin(self, line: InputLine, ids: CustomIds | None = None) -> OpenLine:
         """Submit the prompts of a line; what is wrong with it is its answer."""
-        request = read_line(line, self.model)
+        request = read_line(line, self.model, ids)
         if not isinstance(request, LineRequest):
             return OpenLine(None, record=request)
         one = OpenLine(request)

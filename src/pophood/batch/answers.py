@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from pophood.batch.custom_ids import CustomIds
 from pophood.batch.facts import BatchFacts, check_same, place_of, read_facts, write_facts
 from pophood.batch.lines import LineSource
 from pophood.batch.shapes import failed
@@ -38,6 +39,7 @@ class KeptAnswer:
     digest: str
     failed: bool
     end: int
+    custom_id: str | None  # of a line of OpenAI's
 
 
 class AnswerFile:
@@ -58,6 +60,7 @@ class AnswerFile:
         """
         self.path = path
         self.done = self.failed = 0  # lines that `begin` found answered, and those of them with an error
+        self.custom_ids = CustomIds()  # of those lines
         self._end = 0  # of the last whole line
         self._synced = time.monotonic()
         self._stack = ExitStack()
@@ -113,6 +116,8 @@ class AnswerFile:
                     f"{self.path}: answers line {kept.number:,}, and the input {got}: the input was changed "
                     "since; name another file for the answers, or start anew with --overwrite"
                 )
+            if kept.custom_id is not None:
+                self.custom_ids.add(kept.custom_id, kept.number)
             self.done, self.failed, self._end = self.done + 1, self.failed + kept.failed, kept.end
 
     def _whole_answers(self) -> Iterator[KeptAnswer]:
@@ -176,6 +181,8 @@ class AnswerFile:
 class AnswerStream:
     """Answers to stdout: nothing is kept, and nothing can be resumed."""
 
+    custom_ids = None
+
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stdout.buffer
 
@@ -211,4 +218,7 @@ def _kept(data: bytes, start: int) -> KeptAnswer | None:
     number, digest = record.get("line"), record.get("hash")
     if type(number) is not int or not isinstance(digest, str):
         return None
-    return KeptAnswer(number, digest, failed(record), start + len(data))
+    custom_id = record.get("custom_id")
+    return KeptAnswer(
+        number, digest, failed(record), start + len(data), custom_id if isinstance(custom_id, str) else None
+    )

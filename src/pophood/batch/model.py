@@ -15,6 +15,7 @@ from pophood.errors import BadInput
 from pophood.generate import PrefixCache
 from pophood.generate.decoder import BLOCK
 from pophood.generate.prefix import blocks_of
+from pophood.generate.scheduler import MOST_TOGETHER
 from pophood.model.identity import adapter_digest, public_name, weights_digest
 from pophood.model.lm import LM
 from pophood.model.memory import plan_memory
@@ -63,7 +64,7 @@ class BatchModel:
         defaults: LineDefaults | None = None,
         *,
         aliases: Sequence[str] = (),
-        most_samples: int = 16,
+        most_samples: int = MOST_TOGETHER,
     ) -> None:
         """`aliases` are further names for which lines may ask. Raises BadInput for adapters of one name."""
         self.lm, self.defaults = lm, defaults or LineDefaults()

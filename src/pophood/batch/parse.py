@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pophood.batch.custom_ids import CustomIds
 from pophood.batch.lines import MOST_BYTES, InputLine
 from pophood.batch.model import BatchModel
 from pophood.batch.own import generated
@@ -27,13 +28,18 @@ KINDS = ("prompt", "messages", "text")  # one of them says what a line of pophoo
 LATER = "embeddings come with a later version"
 
 
-def read_line(line: InputLine, model: BatchModel) -> LineRequest | Record:
-    """Return what a line asks for, or the answer that says what is wrong with it."""
+def read_line(line: InputLine, model: BatchModel, ids: CustomIds | None = None) -> LineRequest | Record:
+    """Return what a line asks for, or the answer that says what is wrong with it.
+
+    `ids` are those of the lines before it in the same batch.
+    """
     shape: OwnShape | BatchShape = OwnShape(line)
     try:
         data = _object(line)
         shape = _shape(data, line, model)
         if isinstance(shape, BatchShape):
+            if ids is not None and (again := ids.add(shape.custom_id, line.number)) is not None:
+                return shape.error(again)
             return wrapped(data, shape, model)
         fields = {name: value for name, value in data.items() if name not in ("id", "custom_id")}
         return _own(fields, shape, model)

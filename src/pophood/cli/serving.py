@@ -24,10 +24,12 @@ from pophood.serve.capacity import Capacity
 from pophood.serve.client import EngineClient
 from pophood.serve.guard import guarded_app
 from pophood.serve.guard.access import Access
+from pophood.serve.guard.connections import CONNECTIONS
 from pophood.serve.guard.listening import Listening
 from pophood.serve.guard.security import Rules
 from pophood.serve.messages import UseThreads
 from pophood.serve.metrics import Metrics
+from pophood.serve.protocol.replies import MOST_OPEN
 from pophood.serve.server import GRACE, HttpServer, Life
 from pophood.serve.worker import Worker
 from pophood.system.programs import is_running
@@ -125,6 +127,7 @@ def _worker_of(lm: LM, capacity: Capacity, wishes: Wishes, adapters: Mapping[str
         blocks=capacity.blocks,
         together=wishes.parallel,
         adapters=adapters,
+        waiting=MOST_OPEN + CONNECTIONS,  # the HTTP side refuses before: here it would be too late for a 429
         files=wishes.files,
     )
 
@@ -154,5 +157,6 @@ def served_model(lm: LM, capacity: Capacity, wishes: Wishes) -> ServedModel:
         adapters=adapters,
         most_samples=min(wishes.parallel, MOST_SAMPLES),
         trained_window=lm.config.n_positions,
+        blocks=capacity.blocks,
         parameters=lm.n_params,
     )

@@ -48,7 +48,7 @@ class Running:
         self.error: PophoodError | None = None
         self.ended = False
         self.held = False  # True: not to be admitted yet
-        self.blocks = self._blocks(engine.context)  # of keys and values, at most
+        self.blocks = blocks_needed(len(request.prompt), request.settings, request.generates, engine.context)
         self.flag: Flag = engine.cancel_flag()
 
     def cancel(self) -> None:
@@ -81,12 +81,12 @@ class Running:
     def reading(self) -> bool:
         return self.read < self.to_read
 
-    def _blocks(self, context: int) -> int:
-        """Return the KV blocks that all samples need together when each has its full length."""
-        request, prompt = self.request, len(self.request.prompt)
-        if not request.generates:
-            return blocks_of(self.to_read)
-        new = context if request.settings.max_tokens is None else request.settings.max_tokens
-        whole = min(prompt + new - 1, context)  # the last token is never fed
-        own = blocks_of(whole) - prompt // BLOCK  # of a sample that shares the whole blocks of the prompt
-        return blocks_of(whole) + (request.settings.samples - 1) * own
+
+def blocks_needed(prompt: int, settings: GenerateSettings, generates: bool, context: int) -> int:
+    """Return the KV blocks that all samples of a prompt need together when each has its full length."""
+    if not generates:
+        return blocks_of(prompt - 1)
+    new = context if settings.max_tokens is None else settings.max_tokens
+    whole = min(prompt + new - 1, context)  # the last token is never fed
+    own = blocks_of(whole) - prompt // BLOCK  # of a sample that shares the whole blocks of the prompt
+    return blocks_of(whole) + (settings.samples - 1) * own

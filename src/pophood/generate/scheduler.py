@@ -39,8 +39,8 @@ class Scheduler:
 
     `blocks` bounds the keys and values of all requests and of the prefix cache together (None: no bound): a
     request is admitted when its largest need is free, so that it can always finish. At most `together` texts
-    are written at a time, at most `queue` requests wait. Methods belong to one thread; `Running.cancel` to
-    any. `cancel` is a flag that ends a step with Cancelled.
+    are written at a time (a request with more samples is computed alone), at most `queue` requests wait.
+    Methods belong to one thread; `Running.cancel` to any. `cancel` is a flag that ends a step with Cancelled.
     """
 
     def __init__(
@@ -95,9 +95,6 @@ class Scheduler:
     def submit(self, request: Request) -> Running:
         """Let a request wait for its turn. Raises QueueFull, and BadInput for one that can never fit."""
         running = Running(request, self._engine, self._tokenizer)
-        samples = request.settings.samples if request.generates else 1
-        if self._blocks is not None and samples > self._together:
-            raise BadInput(f"{samples:,} samples of one request; wanted at most {self._together:,}")
         if self._blocks is not None and running.blocks > self._blocks:
             raise BadInput(
                 f"the request needs {running.blocks:,} blocks of keys and values, and {self._blocks:,} are "

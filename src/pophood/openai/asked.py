@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pophood.generate import GenerateSettings
+from pophood.generate.request import blocks_needed
 from pophood.openai.choices import AnswerShape
+from pophood.openai.errors import invalid, overflow
 from pophood.openai.logprobs import Speller
-from pophood.openai.model import AdapterPair
+from pophood.openai.model import AdapterPair, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,34 @@ class Asked:
     def indices(self, prompt: int) -> range:
         """Return the numbers of a prompt's choices."""
         return range(prompt * self.samples, (prompt + 1) * self.samples)
+
+
+def check_jobs(jobs: Sequence[PromptJob], served: ServedModel, param: str) -> None:
+    """Raise ApiError for all that can be known to be impossible, before a stream has begun.
+
+    The worker would refuse the same, but after a delay that may depend on others.
+    """
+    for job in jobs:
+        tokens, highest = len(job.prompt), max(job.prompt, default=0)
+        if tokens > served.window:
+            raise overflow(tokens, served.window, param)
+        if highest >= served.vocab_size:
+            raise invalid(
+                f"{param}: token id {highest} is not in the vocabulary (0 to {served.vocab_size - 1:,})",
+                param,
+            )
+        needed = blocks_needed(tokens, job.settings, job.generates, served.window)
+        if served.blocks is not None and needed > served.blocks:
+            raise invalid(
+                f"n = {job.settings.samples} needs {needed:,} blocks of keys and values, and "
+                f"{served.blocks:,} are there: ask for fewer choices or tokens",
+                "n",
+            )
+    sampling, forbidden = jobs[0].settings.sampling, jobs[0].settings.sampling.logit_bias
+    if len(forbidden) + len(served.stop_ids) >= served.vocab_size:
+        none = {id_ for id_, bias in forbidden.items() if bias == -math.inf}
+        if len(none.union(served.stop_ids if sampling.min_tokens else ())) >= served.vocab_size:
+            raise invalid("every token is forbidden by logit_bias or min_tokens: allow one", "logit_bias")
 
 
 def wants_usage(stream_options: Mapping[str, Any] | None) -> bool:

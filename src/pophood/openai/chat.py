@@ -7,9 +7,9 @@ from typing import Any
 
 from pophood.errors import PophoodError
 from pophood.generate import GenerateSettings
-from pophood.openai.asked import Asked, PromptJob, wants_usage
+from pophood.openai.asked import Asked, PromptJob, check_jobs, wants_usage
 from pophood.openai.choices import ChatShape
-from pophood.openai.errors import invalid, of_pophood, overflow
+from pophood.openai.errors import invalid, of_pophood
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import AdapterPair, ServedModel
 from pophood.openai.requests import ChatFields
@@ -31,14 +31,14 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         request.chat_template_kwargs,
         add_generation_prompt=request.add_generation_prompt is not False,
     )
-    if len(prompt.ids) > served.window:
-        raise overflow(len(prompt.ids), served.window, "messages")
+    jobs = (PromptJob(tuple(prompt.ids), settings, adapters),)
+    check_jobs(jobs, served, "messages")
     hidden = () if settings.special else served.tokenizer.specials.keys() - set(settings.shown)
     speller = None if top is None else Speller(served.tokenizer, hidden)
     stream = bool(request.stream)
     later = stream and wants_usage(request.stream_options)
     return Asked(
-        (PromptJob(tuple(prompt.ids), settings, adapters),),
+        jobs,
         ChatShape(served.name, served.fingerprint, speller, usage_later=later),
         "messages",
         settings.seed,

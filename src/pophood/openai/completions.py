@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pophood.errors import PophoodError
-from pophood.openai.asked import Asked, Echo, PromptJob, wants_usage
+from pophood.openai.asked import Asked, Echo, PromptJob, check_jobs, wants_usage
 from pophood.openai.choices import CompletionShape
-from pophood.openai.errors import invalid, of_pophood, overflow
+from pophood.openai.errors import invalid, of_pophood
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import ServedModel
 from pophood.openai.requests import CompletionFields, read_ids
@@ -46,6 +46,7 @@ def asked_of(request: CompletionFields, served: ServedModel) -> Asked:
         )
     scores = request.logprobs if request.echo else None
     jobs = tuple(PromptJob(ids, settings, adapters, scores, limit != 0) for ids, _ in prompts)
+    check_jobs(jobs, served, "prompt")
     hidden = () if settings.special else served.tokenizer.specials.keys()
     stream = bool(request.stream)
     speller = None if request.logprobs is None else Speller(served.tokenizer, hidden)
@@ -99,7 +100,6 @@ def _of_text(text: str, request: CompletionFields, served: ServedModel, param: s
         ids = served.encode(text, parse_special=request.parse_special is not False, add_start=add_start)
     except PophoodError as error:
         raise of_pophood(error, param) from error
-    _check_fits(ids, served)
     added = len(served.tokenizer.start_ids) if add_start else 0
     return tuple(ids), Echo(text, added if text else len(ids))
 
@@ -108,10 +108,4 @@ def _of_ids(value: object, served: ServedModel, param: str) -> Prompt:
     ids = read_ids(value, param, served.vocab_size)
     if not ids:
         raise invalid(f"{param}: wanted one token id or more", param)
-    _check_fits(ids, served)
     return ids, Echo(served.tokenizer.decode(ids, special=True))
-
-
-def _check_fits(ids: tuple[int, ...] | list[int], served: ServedModel) -> None:
-    if len(ids) > served.window:
-        raise overflow(len(ids), served.window, "prompt")

@@ -35,7 +35,8 @@ class ServedModel:
     """One loaded model.
 
     `window` is the number of tokens that a prompt and its answer may have together, guaranteed to every
-    request; `trained_window` the one that the model's files name. `adapters` can be named by requests,
+    request; `trained_window` the one that the model's files name; `blocks` of keys and values are there for
+    all requests together (None: no bound). `adapters` can be named by requests,
     `usual_adapters` are used by those that name none. `sampling` holds the settings of requests that give
     none. `fingerprint` tells apart computations that may differ in a bit.
     """
@@ -52,6 +53,7 @@ class ServedModel:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     most_samples: int = MOST_SAMPLES
     trained_window: int | None = None
+    blocks: int | None = None
     parameters: int | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -292,6 +292,61 @@ def test_a_full_server_says_when_to_come_back(played: Any) -> None:
     played(play, most_open=2)
 
 
+ALL_BUT_STOPS = "every token but those that end a text"
+FORESEEN: list[tuple[str, dict[str, Any], int, str | None]] = [
+    (TEXT, {"prompt": [5] * 300}, 400, "context_length_exceeded"),
+    (TEXT, {"prompt": [[5], [5] * 300]}, 400, "context_length_exceeded"),
+    (CHAT, {"messages": [{"role": "user", "content": "a " * 900}]}, 400, "context_length_exceeded"),
+    (TEXT, {"prompt": [5, 100_000]}, 400, None),
+    (CHAT, TALK | {"n": 16, "max_tokens": -1}, 400, None),
+    (TEXT, {"prompt": "a", "n": 16, "max_tokens": 200}, 400, None),
+    (CHAT, TALK | {"logit_bias": {str(id_): False for id_ in range(512)}}, 400, None),
+    (TEXT, {"prompt": "a", "logit_bias": ALL_BUT_STOPS, "min_tokens": 1}, 400, None),
+    (CHAT, TALK | {"adapters": [{"name": "nobody"}]}, 404, "adapter_not_found"),
+    (CHAT, TALK | {"model": "another"}, 404, "model_not_found"),
+    (CHAT, TALK | {"temperature": -1}, 400, None),
+    (CHAT, TALK | {"tools": [{}]}, 400, "unsupported_parameter"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "status", "code"), FORESEEN)
+def test_what_can_be_known_is_refused_before_the_worker_hears_of_it(
+    service: Service, played: Any, path: str, body: dict[str, Any], status: int, code: str | None
+) -> None:
+    async def play(scene: Played) -> None:
+        scene.served.blocks = 64
+        stops = scene.served.stop_ids
+        if body.get("logit_bias") == ALL_BUT_STOPS:
+            body["logit_bias"] = {str(id_): False for id_ in range(512) if id_ not in stops}
+        asking, call = scene.begin(path, body | {"stream": True})
+        await call
+        assert (asking.told.status, asking.told.error["code"]) == (status, code), asking.told.body
+        assert not scene.posted
+
+    before = service.served.blocks
+    try:
+        played(play)
+    finally:
+        service.served.blocks = before
+
+
+def test_a_burst_over_the_bound_is_refused_at_once(played: Any) -> None:
+    """All arrive before any is computed; the worker never says a word."""
+
+    async def play(scene: Played) -> None:
+        calls = [scene.begin(CHAT, TALK | {"stream": True}) for _ in range(12)]
+        while sum(asking.told.status == 429 for asking, _ in calls) < 9:
+            await asyncio.sleep(0.001)
+        while sum(asking.told.status == 200 for asking, _ in calls) < 3:
+            await asyncio.sleep(0.001)
+        assert len(await scene.submitted(3)) == 3
+        for asking, call in calls:
+            asking.leave()
+            await call
+
+    played(play, most_open=3)
+
+
 def test_a_dead_worker_is_503_and_unhealthy(played: Any) -> None:
     async def play(scene: Played) -> None:
         scene.client.worker_ended("out of luck")

@@ -92,7 +92,7 @@ def batch_command(
             earlier = answers.earlier
             seed = earlier.seed if sampling.limits.get("seed") is None else defaults.seed
             defaults = replace(defaults, seed=seed, created=earlier.created)
-        model = BatchModel(lm, defaults, aliases=aliases, most_samples=together)
+        model = BatchModel(lm, defaults, aliases=aliases)
         screen = BatchScreen(console, origin, output, count_lines(requests))
         if isinstance(answers, AnswerFile):
             answers.begin(model.facts(), source)
@@ -118,7 +118,7 @@ def _answer(
     from pophood.errors import Cancelled
 
     try:
-        with screen, Answering(model, together=together) as answering:
+        with screen, Answering(model, together=together, ids=answers.custom_ids) as answering:
             for record in answering.records(source, screen.update):
                 answers.write(record)
                 screen.written(record)

@@ -17,7 +17,7 @@ from starlette.types import Send
 from pophood.openai.asked import Asked
 from pophood.openai.assembly import Growth
 from pophood.openai.choices import ChoiceText
-from pophood.openai.errors import BUSY, SERVER, ApiError
+from pophood.openai.errors import SERVER, ApiError
 from pophood.serve.client import EngineClient
 from pophood.serve.messages import Answered, PromptScored
 from pophood.serve.protocol import sse
@@ -26,7 +26,9 @@ from pophood.serve.protocol.replies import MOST_OPEN, Replies
 from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
 
 SILENCE = 10.0  # seconds after which a comment keeps the connection open
-PATIENCE = 0.01  # seconds in which a refusal becomes a status; after that the stream is opened
+# Seconds in which a failure becomes a status; after that the stream is opened. What can be known of a
+# request is refused before the worker hears of it (`openai.asked.check_jobs`, `Replies`), whatever the time.
+PATIENCE = 0.01
 HEAVY = 500  # entries of log-probabilities whose JSON is made beside the loop, which others need meanwhile
 
 
@@ -35,11 +37,8 @@ def answer(
 ) -> Watched:
     """Return the response to a request, computed while it is written, for as long as its client is there.
 
-    Raises ApiError, 429, if `most_open` requests are at the worker already.
+    With `most_open` requests at the worker it is a 429.
     """
-    if client.open_requests >= most_open:
-        message = f"{client.open_requests:,} requests wait or are computed already: try again later"
-        raise ApiError(429, message, BUSY, code="queue_full")
 
     async def answering(send: Send) -> None:
         stream = EventStream(send)

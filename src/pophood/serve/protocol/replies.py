@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from pophood.openai.asked import PromptJob
+from pophood.openai.errors import BUSY, ApiError
 from pophood.serve.client import EngineClient, Reply
 from pophood.serve.messages import Answered
 
@@ -32,9 +33,9 @@ class Replies:
         most_open: int = MOST_OPEN,
         gathered: bool = False,
     ) -> None:
-        """With `most_open` requests at the worker, the first is submitted all the same, others wait here.
+        """With `most_open` requests at the worker entering the block raises ApiError, 429.
 
-        `gathered` is as in `Submit`.
+        Later prompts wait here then, unless no other one is open. `gathered` is as in `Submit`.
         """
         self._client, self._most_open, self._gathered = client, most_open, gathered
         self._waiting = deque(enumerate(jobs))
@@ -89,6 +90,10 @@ class Replies:
             self._open.popitem()[1].close()
 
     async def __aenter__(self) -> Self:
+        # Checked in the same turn of the loop as it is submitted: no burst of requests slips through.
+        if self._client.open_requests >= self._most_open:
+            message = f"{self._client.open_requests:,} requests wait or are computed already: try again later"
+            raise ApiError(429, message, BUSY, code="queue_full")
         self._submit()
         return self
 
