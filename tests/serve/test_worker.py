@@ -210,7 +210,7 @@ def test_refusals_say_why_and_harm_nobody(talk: Talk) -> None:
     unknown = failed(talk.until(talk.ask(prompt(3), adapters=(("three", 1.0),))))
     assert unknown.kind == "invalid"
     assert "one, two" in unknown.message
-    assert failed(talk.until(talk.ask(prompt(3), samples=9))).kind == "invalid"
+    assert failed(talk.until(talk.ask(prompt(3), samples=20, max_tokens=4000))).kind == "invalid"
     assert kinds(talk.until(running))[-1] is Ended
 
 

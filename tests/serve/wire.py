@@ -114,7 +114,9 @@ def read_response(stream: socket.socket) -> Response:
     while status not in (204, 304) and missing() and (part := stream.recv(65536)):
         body += part
     whole = bytes(body)
-    return Response(status, headers, unchunked(whole) if "content-length" not in headers else whole)
+    if "content-length" in headers:  # the next response may have come already
+        return Response(status, headers, whole[: int(headers["content-length"])])
+    return Response(status, headers, unchunked(whole))
 
 
 def unchunked(body: bytes) -> bytes:
