@@ -121,7 +121,8 @@ def test_the_plan_is_what_is_taken(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    "isa", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "neon", "dotprod", "i8mm"]
+    "isa",
+    ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "dotprod", "i8mm"],
 )
 def test_every_instruction_set_gives_the_same_bits(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if isa not in instruction_sets():
@@ -278,4 +279,5 @@ def test_the_instruction_sets_are_those_that_the_system_names() -> None:
     avxvnni = avx2 and "avx_vnni" in has
     names = {"scalar": True, "avx2": avx2, "avxvnni": avxvnni, "avx512": avx512, "avx512vnni": vnni}
     names["avx512bf16"] = vnni and "avx512_bf16" in has
+    names["amx"] = names["avx512bf16"] and {"amx_tile", "amx_int8", "amx_bf16"} <= has
     assert instruction_sets() == [name for name, there in names.items() if there]

@@ -15,7 +15,7 @@ from pophood.config import tensor_shapes
 from pophood.errors import Unsupported
 from pophood.model.bundle import open_weights
 from pophood.model.engine import Engine, instruction_sets
-from pophood.model.machine import multiplies_bf16
+from pophood.model.machine import instruction_sets, multiplies_bf16
 from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS, computed_type, plan_memory
 from tests.tiny import tiny_gguf
 
@@ -163,8 +163,14 @@ BFLOAT16 = pytest.mark.skipif(not multiplies_bf16(), reason="this processor mult
 
 
 @BFLOAT16
-def test_bfloat16_weights_are_multiplied_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("isa", ["avx512bf16", "amx"])
+def test_bfloat16_weights_are_multiplied_in_it(
+    isa: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows keep their bits over threads, batches and chunks, and stay near those of f32."""
+    if isa not in instruction_sets():
+        pytest.skip(f"this processor has no {isa}")
+    monkeypatch.setenv("POPHOOD_ISA", isa)
     path = tiny_gguf(tmp_path / "model.gguf", "qwen2", dtype="BF16", n_embd=96, n_inner=130)
     auto, exact = (pophood.load(path, precision=precision).engine for precision in ("auto", "f32"))
     assert (auto.precision, auto.kv, exact.precision, exact.kv) == ("auto", "f16", "f32", "f32")

@@ -138,16 +138,19 @@ void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float*
     matmul({matrix.times(input, nullptr, out, matrix.rows())});
 }
 
-// The buffers for rows of k features in the form that `reader` needs, if any. The next product reuses them.
-PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k) {
+// The buffers for rows of k features in the form that `reader` needs, if any, and in tiles if the kernels like that. The next
+// product reuses them.
+PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles) {
     if (!reader || !reader->prepares()) return {};
     const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
         if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
     };
-    const int64_t groups = (k + quant_group - 1) / quant_group, n = rows * groups;
+    const int64_t best = reader->quantized() ? kernels_.quantized->tile : kernels_.bf16->tile;
+    const int64_t tile = in_tiles && rows >= least_tiles * best ? best : 1;
+    const int64_t groups = (k + quant_group - 1) / quant_group, n = (rows + tile - 1) / tile * tile * groups;
     if (!reader->quantized()) {
         reserve(prepared_values_, n * quant_group * 2);
-        return {{}, static_cast<uint16_t*>(prepared_values_.get()), groups * quant_group};
+        return {{}, {static_cast<uint16_t*>(prepared_values_.get()), groups, tile}};
     }
     reserve(prepared_values_, n * quant_group);
     reserve(prepared_scales_, n * 4);
@@ -155,18 +158,18 @@ PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k
     reserve(prepared_low_sums_, n * 4);
     reserve(prepared_offsets_, n * 4);
     return {{static_cast<int8_t*>(prepared_values_.get()), prepared_scales_.floats(), static_cast<int32_t*>(prepared_sums_.get()),
-             static_cast<int32_t*>(prepared_low_sums_.get()), prepared_offsets_.floats(), groups}};
+             static_cast<int32_t*>(prepared_low_sums_.get()), prepared_offsets_.floats(), groups, tile}};
 }
 
 void Engine::prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row) {
     if (prepared.quantized.values) kernels_.quantized->quantize(x, k, prepared.quantized, row);
-    else if (prepared.bf16) kernels_.bf16->round(x, k, prepared.bf16 + row * prepared.bf16_stride);
+    else if (prepared.rounded.values) kernels_.bf16->round(x, k, prepared.rounded, row);
 }
 
 // Adds the rows that `matrix` reads to an input.
-Activations Engine::prepared_for(const Matrix& matrix, Activations input) {
+Activations Engine::prepared_for(const Matrix& matrix, Activations input, bool in_tiles) {
     const int64_t k = matrix.cols();
-    input.prepared = prepared_rows(&matrix, input.m, k);
+    input.prepared = prepared_rows(&matrix, input.m, k, in_tiles);
     if (std::exchange(prepared_already_, nullptr) == input.x) return input;
     parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) prepare(input.prepared, input.x + row * input.x_stride, k, row);

@@ -124,8 +124,8 @@ class Engine {
     void norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader = nullptr);
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
-    Activations prepared_for(const Matrix& matrix, Activations input);
-    PreparedRows prepared_rows(const Matrix* reader, int64_t rows, int64_t k);
+    Activations prepared_for(const Matrix& matrix, Activations input, bool in_tiles = true);
+    PreparedRows prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles = true);
     void prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row);
     void matmul(const std::vector<Matmul>& products);
     int64_t matmul_chunk(int64_t panels, int64_t rows) const;

@@ -31,10 +31,11 @@ inline __m512bh pair_of(const uint16_t* p) {  // in every lane
 }
 
 // Rounds to nearest, ties to even; numbers too small for a normal bfloat16 become zero.
-void round_row(const float* x, int64_t k, uint16_t* out) {
-    for (int64_t i = 0; i < k; i += 16) {
+void round_row(const float* x, int64_t k, const RoundedRows& out, int64_t row) {
+    uint16_t* to = out.values + (row / out.tile * out.groups * out.tile + row % out.tile) * 32;
+    for (int64_t i = 0; i < out.groups * 32; i += 16) {
         const __m256i half = (__m256i)_mm512_cvtneps_pbh(load_some(x + i, k - i).v);
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), half);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i / 32 * out.tile * 32 + i % 32), half);
     }
 }
 
@@ -43,7 +44,8 @@ template <int T, int P>
 POPHOOD_INLINE void tile(const Matmul& m, int64_t first, int64_t last, int64_t token, int64_t panel) {
     const int64_t panel_pairs = (m.panel_k + 1) / 2;
     const uint16_t* w = static_cast<const uint16_t*>(m.panels) + panel * panel_pairs * 32;
-    const uint16_t* x = m.x_bf16 + token * m.x_bf16_stride;
+    const int64_t x_stride = m.rounded.groups * 32;
+    const uint16_t* x = m.rounded.values + token * x_stride;
     float* out = m.out + token * m.out_stride + panel * panel_rows;
     __m512 sum[T][P];
     for (int p = 0; p < P; ++p)
@@ -59,7 +61,7 @@ POPHOOD_INLINE void tile(const Matmul& m, int64_t first, int64_t last, int64_t t
             if (T == 1) prefetch(reinterpret_cast<const char*>(at) + 4096);
         }
         for (int t = 0; t < T; ++t) {
-            const __m512bh pair = pair_of(x + t * m.x_bf16_stride + 2 * i);
+            const __m512bh pair = pair_of(x + t * x_stride + 2 * i);
             for (int p = 0; p < P; ++p) sum[t][p] = _mm512_dpbf16_ps(sum[t][p], weights[p], pair);
         }
     }

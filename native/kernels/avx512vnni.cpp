@@ -39,7 +39,6 @@ inline HalfSums store_rounded(int8_t* p, V low, V high) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(b));
     return {sum_of(a), sum_of(b)};
 }
-inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline __m512i four_of(const int8_t* p) {  // four bytes in every lane
     int four;
     memcpy(&four, p, sizeof four);
@@ -51,34 +50,7 @@ constexpr bool expands = W::format.high_bits != 0 || W::format.nested || W::form
 
 #include "quantized.inl"
 
-// What a plane of one or two more bits per weight adds to the nibbles of a step: the bits of each byte in 0x10 or 0x30. The
-// shifts are over 16 bits; what crosses from one byte to the next is masked away.
-template <class W, int step>
-POPHOOD_INLINE __m512i with_high_bits(__m512i nibbles, __m512i plane) {
-    constexpr int up = W::format.high_bits == 1 ? 4 - step : 4 - 2 * (step % 4);
-    const __m512i mask = _mm512_set1_epi8(W::format.high_bits == 1 ? 0x10 : 0x30);
-    const __m512i moved = up > 0 ? _mm512_slli_epi16(plane, up > 0 ? up : 0) : _mm512_srli_epi16(plane, up > 0 ? 0 : -up);
-    return _mm512_ternarylogic_epi32(nibbles, moved, mask, 0xF8);  // nibbles | (moved & mask)
-}
-
-// The weights of inputs 4 * step.. of 16 rows, as unsigned bytes.
-template <class W, int step>
-POPHOOD_INLINE __m512i weights_of(const uint8_t* group) {
-    if constexpr (W::format.bits == 8) return load_bytes(group + 64 * step);
-    const __m512i line = load_bytes(group + 64 * (step % 4));
-    const __m512i nibbles = _mm512_and_si512(step < 4 ? line : _mm512_srli_epi16(line, 4), _mm512_set1_epi8(15));
-    if constexpr (W::format.steps)
-        return _mm512_shuffle_epi8(
-            _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(iq4_steps))), nibbles);
-    if constexpr (W::format.high_bits == 0) return nibbles;
-    return with_high_bits<W, step>(nibbles, load_bytes(group + 256 + (W::format.high_bits == 2 ? step / 4 * 64 : 0)));
-}
-
-template <class W, int step>
-POPHOOD_INLINE void expand(const uint8_t* group, uint8_t* to) {
-    _mm512_storeu_si512(to + 64 * step, weights_of<W, step>(group));
-    if constexpr (step < 7) expand<W, step + 1>(group, to);
-}
+#include "avx512_bytes.inl"
 
 // Steps are taken in the order 0, 4, 1, 5, ..., so that one load serves both nibbles, or in half a group in ascending order.
 template <class W, int T, int P, int first, int index = 0>

@@ -29,6 +29,12 @@ inline constexpr int64_t worker_scratch =
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
+// Rows of activations in bfloat16, in tiles like those of QuantizedRows, with zeros after the end of a row.
+struct RoundedRows {
+    uint16_t* values = nullptr;  // [ceil(m / tile)][groups][tile][32]
+    int64_t groups = 0, tile = 1;
+};
+
 // out[m][r] = bias[r] + sum_k x[m][k] * w[r][k]
 //
 // Weights lie in panels: panel p holds rows 16p..16p+15 as [k][16], so a thread reads one contiguous stream and one
@@ -57,8 +63,7 @@ struct Matmul {
     QuantizedRows quantized{};  // the activations of a quantised type, in place of x; k counts whole groups
     int64_t panel_bytes = 0;    // of a quantised type
     int64_t first_group = 0;    // of a quantised panel and of `quantized`: the first group that is multiplied
-    const uint16_t* x_bf16 = nullptr;  // [m][x_bf16_stride]: the activations of bf16_pairs, in place of x
-    int64_t x_bf16_stride = 0;
+    RoundedRows rounded{};      // the activations of bf16_pairs, in place of x
     bool accumulate = false;    // the sums go on from `out` instead of the bias; not of a quantised type
 };
 
@@ -90,8 +95,12 @@ struct TrainingKernels;
 // Products in bfloat16 with sums in f32: for each pair of inputs, ascending, two products are added to the sum as `vdpbf16ps`
 // does it. They have no scalar twin: their bits depend on the instruction, though not on threads, batches or chunks.
 struct Bf16Kernels {
-    void (*round)(const float* x, int64_t k, uint16_t* out);  // a row; `out` has room for a multiple of 16, zero after the end
+    // Rounds one row of k inputs to row `row` of `out`, to nearest, ties to even.
+    void (*round)(const float* x, int64_t k, const RoundedRows& out, int64_t row);
+
     void (*matmul)(const Matmul&, int64_t first, int64_t last);
+
+    int64_t tile = 1;  // as in QuantizedKernels
 };
 
 struct Kernels {
@@ -142,6 +151,8 @@ extern const QuantizedKernels avxvnni_quantized;     // takes the place of avx2'
 extern const Kernels avx512_kernels;               // its quantised products are those of avx2
 extern const QuantizedKernels avx512vnni_quantized;  // takes their place where the processor has VNNI
 extern const Bf16Kernels avx512bf16_kernels;        // beside those of VNNI, where the processor has both
+extern const QuantizedKernels amxint8_quantized;   // these two take their place where the processor and the system have AMX
+extern const Bf16Kernels amxbf16_kernels;
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const Kernels neon_kernels;
 extern const QuantizedKernels dotprod_quantized;     // take the place of neon's where the processor has them, the last first

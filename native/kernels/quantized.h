@@ -47,13 +47,16 @@ inline constexpr uint8_t iq4_steps[16] = {1,   24,  45,  63,  79,  93,  106, 118
 
 // Rows of activations: a = round_even(x * (127 / max|x|)) with the scale max|x| / 127, in groups of 32. Inputs after the
 // end of a row are zero. A group that holds an infinity or a NaN has the scale NaN, which the products then pass on.
+//
+// Rows lie in tiles, in which the same group of all rows lies together; a tile of one row is that row.
 struct QuantizedRows {
-    int8_t* values;   // [m][groups * 32]
-    float* scales;    // [m][groups]
-    int32_t* sums;    // [m][groups]: of the values
-    int32_t* low_sums;  // [m][groups]: of the first 16 of them
-    float* offsets;   // [m][groups]: scale * sum
+    int8_t* values;     // [ceil(m / tile)][groups][tile][32]
+    float* scales;      // [ceil(m / tile)][groups][tile]
+    int32_t* sums;      // likewise: of the values
+    int32_t* low_sums;  // of the first 16 of them
+    float* offsets;     // scale * sum
     int64_t groups;
+    int64_t tile = 1;   // rows in a tile
 };
 
 // Rows of activations in a register tile. Every size up to it is compiled by itself, so builds that only run tests
@@ -74,6 +77,8 @@ struct HalfSums {  // of the first and the last 16 values of a group
 
 struct Matmul;
 
+inline constexpr int64_t least_tiles = 3;  // with fewer, unpacking the weights takes longer than tiles save
+
 struct QuantizedKernels {
     // Quantises one row of k inputs to row `row` of `out`.
     void (*quantize)(const float* x, int64_t k, const QuantizedRows& out, int64_t row);
@@ -81,6 +86,8 @@ struct QuantizedKernels {
     // Computes panels first..last-1 of a product whose type is one of the quantised ones. `scratch` holds quantized_scratch
     // bytes, is aligned to 64 of them, and belongs to the calling thread.
     void (*matmul)(const Matmul&, int64_t first, int64_t last, uint8_t* scratch);
+
+    int64_t tile = 1;  // rows in a tile of the activations of a batch that is best given in tiles: one of least_tiles and more
 };
 
 }  // namespace pophood

@@ -3,28 +3,13 @@
 //   I, to_float(I)
 //   largest_magnitude(V, V): of 32 values; an infinity or a NaN if there is one
 //   store_rounded(int8_t*, V, V): writes 32 values rounded to nearest, ties to even, and returns the sums of both halves
-//   load_unsigned, load_signed: sixteen integers of 8 bits as floats
+//   load_unsigned, load_signed: see quantized_panels.inl
 //   dots<Weights, T, P, first>(group, dot): the exact integer sums of T tokens and P panels over a group, or over a half of
 //     it from step `first` on (a step is four inputs), with planes as in kernels.h
 //   quantized_tokens, quantized_panels: the size of the register tile
 //   expands<W>: whether many tokens are faster with weights that expand<W>(group, to) has written out as bytes.
 
-// Without it GCC leaves a tile's recursive templates as calls, and the sums in memory: less than half as fast.
-#if defined(_MSC_VER) && !defined(__clang__)
-#define POPHOOD_INLINE __forceinline
-#else
-#define POPHOOD_INLINE inline __attribute__((always_inline))
-#endif
-
-template <WeightType type>
-struct Weights {
-    static constexpr QuantFormat format = quant_formats[static_cast<int>(type) - static_cast<int>(WeightType::q8_0)];
-    static constexpr int steps = 8 / format.scales;  // that share a scale
-    // Bytes of a panel for each of its groups, scales included.
-    static constexpr int64_t bytes =
-        format.group_bytes + (format.nested ? 16 * (format.scales + format.minimum) + 4 * (1 + format.minimum)
-                                            : 32 * (1 + format.minimum));
-};
+#include "quantized_panels.inl"
 
 // One group of one tile: the weights of each panel, and the activations of the first token.
 template <int P>
@@ -41,64 +26,8 @@ struct Group {
     }
 };
 
-template <class W, int step = 0>
-void expand(const uint8_t* group, uint8_t* to);  // lines of unsigned bytes, one per step from `step` on
-
 template <class W, int T, int P, int first>
 void dots(const Group<P>& group, I (&dot)[T][P]);
-
-// The scales of one panel.
-template <class W>
-struct Scales {
-    const uint16_t* halves;
-    const uint8_t* bytes;
-    int64_t groups;
-
-    void point_to(const uint8_t* panel, int64_t panel_groups) {
-        halves = reinterpret_cast<const uint16_t*>(panel);
-        bytes = panel + panel_groups / 8 * 32 * (1 + W::format.minimum);  // if nested
-        groups = panel_groups;
-    }
-    V scale(int64_t g, int half) const {
-        if constexpr (!W::format.nested) return load_half(halves + g * 16);
-        const V d = load_half(halves + g / 8 * 16);
-        if constexpr (W::format.minimum) return mul(d, load_unsigned(bytes + g * 16));
-        return mul(d, load_signed(reinterpret_cast<const int8_t*>(bytes) + (g * W::format.scales + half) * 16));
-    }
-    V minimum(int64_t g) const {
-        if constexpr (!W::format.nested) return load_half(halves + (groups + g) * 16);
-        return negate(mul(load_half(halves + (groups + g) / 8 * 16), load_unsigned(bytes + (groups + g) * 16)));
-    }
-    const uint8_t* weights() const {
-        if constexpr (!W::format.nested) return reinterpret_cast<const uint8_t*>(halves + groups * 16 * (1 + W::format.minimum));
-        return bytes + groups * 16 * (W::format.scales + W::format.minimum);
-    }
-};
-
-// Groups of a panel whose weights were expanded to bytes and whose scales to f32, for many tokens: per group the weights, the
-// scales, the minimum.
-template <class W>
-struct Expanded {
-    static constexpr QuantFormat format = {32, 0, 8, 0, W::format.zero, W::format.minimum, false, W::format.scales, false, 512};
-    static constexpr int steps = W::steps;
-    static constexpr int64_t bytes = 512 + 64 * (format.scales + format.minimum);
-};
-template <class W>
-struct Scales<Expanded<W>> {
-    const uint8_t* start;
-
-    void point_to(const uint8_t* panel, int64_t) { start = panel; }
-    const float* floats(int64_t g, int64_t index) const {
-        return reinterpret_cast<const float*>(start + g * Expanded<W>::bytes + 512) + index * 16;
-    }
-    V scale(int64_t g, int half) const { return load(floats(g, half)); }
-    V minimum(int64_t g) const { return load(floats(g, W::format.scales)); }
-    const uint8_t* weights() const { return start; }
-};
-template <class W>
-constexpr int64_t group_stride = W::format.group_bytes;
-template <class W>
-constexpr int64_t group_stride<Expanded<W>> = Expanded<W>::bytes;
 
 // The smallest tile. Expanded weights meet more than four tiles of tokens, which are of equal size as far as possible.
 template <class W>
@@ -135,6 +64,8 @@ inline void quantized_tile(const Groups& some, int64_t token, int64_t panel) {
     const Matmul& m = some.m;
     const QuantizedRows& a = m.quantized;
     float* out = m.out + token * m.out_stride + panel * 16;
+    const int64_t x_start = (token / a.tile * a.groups + some.x_first) * a.tile + token % a.tile;
+    const int64_t stride = a.tile == 1 ? a.groups : 1;  // from one token's group to the next token's
     Scales<W> scales[P];
     V sum[T][P];
     for (int p = 0; p < P; ++p) {
@@ -144,8 +75,8 @@ inline void quantized_tile(const Groups& some, int64_t token, int64_t panel) {
             sum[t][p] = some.accumulate ? load_some(out + t * m.out_stride + p * 16, m.rows - (panel + p) * 16) : bias;
     }
     for (int64_t i = 0; i < some.count; ++i) {
-        const int64_t g = some.first + i, at = token * a.groups + some.x_first + i;
-        Group<P> group{{}, a.values + at * 32, a.groups * 32, a.sums + at, a.low_sums + at, a.groups};
+        const int64_t g = some.first + i, at = x_start + i * a.tile;
+        Group<P> group{{}, a.values + at * 32, stride * 32, a.sums + at, a.low_sums + at, stride};
         for (int p = 0; p < P; ++p) group.weights[p] = scales[p].weights() + g * group_stride<W>;
         if (some.prefetches && token == 0)
             for (int p = 0; p < P; ++p) {  // the same share of all bytes of a panel for every group; behind it begins the next pair
@@ -158,7 +89,7 @@ inline void quantized_tile(const Groups& some, int64_t token, int64_t panel) {
         if constexpr (W::format.minimum)
             for (int p = 0; p < P; ++p) {
                 const V minimum = scales[p].minimum(g);
-                for (int t = 0; t < T; ++t) sum[t][p] = fma(minimum, broadcast(a.offsets[at + t * a.groups]), sum[t][p]);
+                for (int t = 0; t < T; ++t) sum[t][p] = fma(minimum, broadcast(a.offsets[at + t * stride]), sum[t][p]);
             }
     }
     for (int p = 0; p < P; ++p)
@@ -171,20 +102,26 @@ inline void quantized_tile_of(int64_t tokens, const Groups& some, int64_t token,
     if constexpr (T > least_tokens<W>) quantized_tile_of<W, T - 1, P>(tokens, some, token, panel);
 }
 
-// Tiles of equal size, as far as possible: eight tokens are four and four.
+// How many register tiles some tokens need.
+inline int64_t register_tiles(int64_t tokens) { return (tokens + quantized_tokens - 1) / quantized_tokens; }
+
+// Tokens first..last-1 in register tiles of equal size, as far as possible: eight tokens are four and four. They lie within a
+// tile of activations.
 template <class W, int P>
-void all_tokens_of(const Groups& some, int64_t panel) {
-    for (int64_t token = 0; token < some.m.m;) {
-        const int64_t left = some.m.m - token, tiles = (left + quantized_tokens - 1) / quantized_tokens;
-        const int64_t now = (left + tiles - 1) / tiles;
+void tokens_of(const Groups& some, int64_t first, int64_t last, int64_t panel) {
+    const int64_t tile = some.m.quantized.tile;
+    for (int64_t token = first; token < last;) {
+        const int64_t end = token / tile * tile + tile, left = (tile == 1 || end > last ? last : end) - token;
+        const int64_t tiles = register_tiles(left), now = (left + tiles - 1) / tiles;
         quantized_tile_of<W, quantized_tokens, P>(now, some, token, panel);
         token += now;
     }
 }
 
-// Expands the weights and scales of P panels, some groups at a time, which then stay in the L2 cache while all tokens pass by.
+// Expands the weights and scales of P panels, some groups at a time, which then stay in the L2 cache while all tokens up to
+// `last` pass by.
 template <class W, int P>
-void expanded_tokens_of(const Matmul& m, int64_t panel, uint8_t* scratch) {
+void expanded_tokens_of(const Matmul& m, int64_t last, int64_t panel, uint8_t* scratch) {
     const int64_t groups = m.k / 32, panel_groups = m.panel_k / 32;
     constexpr int64_t stride = expanded_groups * Expanded<W>::bytes;
     for (int64_t start = 0; start < groups; start += expanded_groups) {
@@ -204,16 +141,29 @@ void expanded_tokens_of(const Matmul& m, int64_t panel, uint8_t* scratch) {
                 if constexpr (W::format.minimum) store(floats + 16, scales.minimum(g));
             }
         }
-        all_tokens_of<Expanded<W>, P>({m, scratch, stride, expanded_groups, 0, m.first_group + start, count, start > 0, false}, panel);
+        tokens_of<Expanded<W>, P>({m, scratch, stride, expanded_groups, 0, m.first_group + start, count, start > 0, false}, 0, last,
+                                  panel);
     }
+}
+
+// The tokens that expanded weights are worth while for: all of them, or those of whole tiles of activations.
+template <class W>
+int64_t tokens_of_expanded(const Matmul& m) {
+    const int64_t tile = m.quantized.tile;
+    if (m.m <= 4 * quantized_tokens) return 0;
+    if (tile == 1) return m.m;
+    return tile / register_tiles(tile) < least_tokens<Expanded<W>> ? 0 : m.m / tile * tile;
 }
 
 template <class W, int P>
 void panels_of(const Matmul& m, int64_t panel, uint8_t* scratch) {
-    if constexpr (expands<W>)
-        if (m.m > 4 * quantized_tokens) return expanded_tokens_of<W, P>(m, panel, scratch);
-    all_tokens_of<W, P>({m, static_cast<const uint8_t*>(m.panels) + panel * m.panel_bytes, m.panel_bytes, m.panel_k / 32,
-                         m.first_group, m.first_group, m.k / 32, false, true}, panel);
+    int64_t first = 0;
+    if constexpr (expands<W>) {
+        first = tokens_of_expanded<W>(m);
+        if (first > 0) expanded_tokens_of<W, P>(m, first, panel, scratch);
+    }
+    tokens_of<W, P>({m, static_cast<const uint8_t*>(m.panels) + panel * m.panel_bytes, m.panel_bytes, m.panel_k / 32,
+                     m.first_group, m.first_group, m.k / 32, false, true}, first, m.m, panel);
 }
 
 // A panel, or a pair of them, stays in the L1 or L2 cache while all tokens pass by.
@@ -242,7 +192,7 @@ void quantized_matmul(const Matmul& m, int64_t first, int64_t last, uint8_t* scr
 
 void quantize(const float* x, int64_t k, const QuantizedRows& out, int64_t row) {
     for (int64_t g = 0; g < out.groups; ++g) {
-        const int64_t at = g * 32, index = row * out.groups + g;
+        const int64_t at = g * 32, index = (row / out.tile * out.groups + g) * out.tile + row % out.tile;
         const V low = load_some(x + at, k - at), high = k - at > 16 ? load_some(x + at + 16, k - at - 16) : zero();
         const float largest = largest_magnitude(low, high);
         const bool finite = largest <= 3.4028235e38f, none = !finite || largest < 1e-30f;

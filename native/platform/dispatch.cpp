@@ -79,8 +79,22 @@ std::vector<const Kernels*> usable_tables() {
     tables.push_back(&avx512);
     if (!bit(r[2], 11)) return tables;
     tables.push_back(&avx512vnni);
+    const bool tiles = bit(r[3], 22) && bit(r[3], 24) && bit(r[3], 25) && (state & 0x60000) == 0x60000;
     cpuid(7, r, 1);
-    if (bit(r[0], 5)) tables.push_back(&avx512bf16);
+    if (!bit(r[0], 5)) return tables;
+    tables.push_back(&avx512bf16);
+#if defined(POPHOOD_AMX)
+    static const Kernels amx = [] {
+        Kernels table = avx512bf16;
+        table.name = "amx";
+        table.quantized = &amxint8_quantized;
+        table.bf16 = &amxbf16_kernels;
+        return table;
+    }();
+    if (tiles && allow_tiles()) tables.push_back(&amx);
+#else
+    static_cast<void>(tiles);
+#endif
     return tables;
 }
 

@@ -49,12 +49,13 @@ double read_bandwidth(int threads, int64_t bytes, int rounds) {
 }
 
 double multiply_rate(const Kernels& kernels, int threads, int rounds) {
-    constexpr int64_t tokens = 120, groups = 24, panels = 192, per_panel = groups * (panel_rows * 2 + 512);
+    constexpr int64_t tokens = 192, groups = 24, panels = 192, per_panel = groups * (panel_rows * 2 + 512);
     constexpr int64_t inputs = groups * quant_group, outputs = panels * panel_rows;
-    std::vector<int8_t> values(tokens * inputs);
+    std::vector<int8_t> values(tokens * inputs);  // 192 tokens are whole tiles
     std::vector<float> x(inputs), scales(tokens * groups), offsets(tokens * groups), out(tokens * outputs);
     std::vector<int32_t> sums(tokens * groups), low_sums(sums);
-    const QuantizedRows rows = {values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups};
+    const QuantizedRows rows = {values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups, kernels.quantized->tile};
+    const AlignedBuffer scratch(static_cast<size_t>(threads * worker_scratch));
     for (int64_t token = 0; token < tokens; ++token) {
         for (int64_t i = 0; i < inputs; ++i) x[static_cast<size_t>(i)] = static_cast<float>((i * 37 + token) % 255 - 127);
         kernels.quantized->quantize(x.data(), inputs, rows, token);
@@ -66,8 +67,8 @@ double multiply_rate(const Kernels& kernels, int threads, int rounds) {
     const Matmul task{WeightType::q8_0, bytes,   nullptr, nullptr, 0,    out.data(), outputs,
                       tokens,           inputs,  outputs, inputs,  rows, per_panel,  0};
     return best_rate(rounds, 2.0 * static_cast<double>(tokens * inputs * outputs), [&] {
-        parallel_for(threads, panels, 8, [&](int64_t begin, int64_t end, int) {
-            kernels.quantized->matmul(task, begin, end, nullptr);  // weights of 8 bits need no scratch
+        parallel_for(threads, panels, 8, [&](int64_t begin, int64_t end, int worker) {
+            kernels.quantized->matmul(task, begin, end, static_cast<uint8_t*>(scratch.get()) + worker * worker_scratch);
         });
     });
 }

@@ -17,6 +17,10 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #endif
+#if defined(__linux__) && defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #elif defined(__APPLE__)
@@ -187,6 +191,22 @@ ArmFeatures arm_features() {
 #else
 
 ArmFeatures arm_features() { return {}; }
+
+#endif
+
+#if defined(__linux__) && defined(__x86_64__)
+
+bool allow_tiles() {
+    static const bool allowed = [] {
+        constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM and XFEATURE_XTILEDATA, since Linux 5.16
+        return syscall(SYS_arch_prctl, request, tile_data) == 0;
+    }();
+    return allowed;
+}
+
+#else
+
+bool allow_tiles() { return false; }
 
 #endif
 

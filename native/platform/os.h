@@ -46,4 +46,8 @@ struct ArmFeatures {
 };
 ArmFeatures arm_features();
 
+// Asks the operating system to save AMX's tile registers for this process and its children. Returns whether it does; on
+// systems other than Linux it is not asked.
+bool allow_tiles();
+
 }  // namespace pophood

@@ -185,14 +185,22 @@ TEST(bfloat16_products_are_near_the_exact_ones_and_the_same_in_any_batch) {
             for (size_t i = 0; i < w.size(); ++i) std::memcpy(&stored[i], reinterpret_cast<const char*>(&w[i]) + 2, 2);
             Matrix matrix;
             matrix.pack_in_pairs({stored.data(), WeightType::bf16, 2, {rows, k}, {k * 2, 2}}, 2);
-            const int64_t stride = (k + 31) / 32 * 32;
+            const int64_t groups = (k + 31) / 32, stride = groups * 32;
             std::vector<uint16_t> rounded(static_cast<size_t>(m * stride), 0xFFFF);
-            for (int64_t row = 0; row < m; ++row) table->bf16->round(x.data() + row * k, k, rounded.data() + row * stride);
-            std::vector<float> out(static_cast<size_t>(m * rows)), alone(static_cast<size_t>(rows));
+            std::vector<uint16_t> in_tiles(static_cast<size_t>((m + table->bf16->tile) * stride), 0xFFFF);  // the last tile may have free rows
+            const RoundedRows tiled = {in_tiles.data(), groups, table->bf16->tile};
+            for (int64_t row = 0; row < m; ++row) {
+                table->bf16->round(x.data() + row * k, k, {rounded.data(), groups}, row);
+                table->bf16->round(x.data() + row * k, k, tiled, row);
+            }
+            std::vector<float> out(static_cast<size_t>(m * rows)), alone(static_cast<size_t>(rows)), from_tiles(out);
             const auto input = [&](int64_t first, int64_t n) -> Activations {
-                return {nullptr, k, n, {{}, rounded.data() + first * stride, stride}};
+                return {nullptr, k, n, {{}, {rounded.data() + first * stride, groups}}};
             };
             table->bf16->matmul(matrix.times(input(0, m), bias.data(), out.data(), rows), 0, matrix.n_panels());
+            table->bf16->matmul(matrix.times({nullptr, k, m, {{}, tiled}}, bias.data(), from_tiles.data(), rows), 0, matrix.n_panels());
+            CHECK(same_bits(out, from_tiles), "%s, m %d k %d rows %d in tiles", table->name, static_cast<int>(m), static_cast<int>(k),
+                  static_cast<int>(rows));
             for (int64_t row = 0; row < m; ++row) {
                 const Matmul one = matrix.times(input(row, 1), bias.data(), alone.data(), rows);
                 table->bf16->matmul(one, 0, 1);

@@ -6,6 +6,7 @@
 #include "check.h"
 #include "kernels/kernels.h"
 #include "kernels/panels.h"
+#include "platform/os.h"
 #include "tables.h"
 
 using namespace pophood;
@@ -23,13 +24,13 @@ struct Rows {  // owns what a QuantizedRows points to
     std::vector<int32_t> sums, low_sums;
     QuantizedRows rows;
 
-    Rows(int64_t m, int64_t groups)
-        : values(static_cast<size_t>(m * groups * quant_group), 99),
-          scales(static_cast<size_t>(m * groups), 99.0f),
+    Rows(int64_t m, int64_t groups, int64_t tile = 1)
+        : values(static_cast<size_t>((m + tile - 1) / tile * tile * groups * quant_group), 99),
+          scales(values.size() / quant_group, 99.0f),
           offsets(scales),
           sums(scales.size(), 99),
           low_sums(sums),
-          rows{values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups} {}
+          rows{values.data(), scales.data(), sums.data(), low_sums.data(), offsets.data(), groups, tile} {}
 };
 
 uint16_t random_scale(Random& random) { return static_cast<uint16_t>(0x2000 + random.bits() % 0x1000); }  // 2^-7..2^-3
@@ -57,8 +58,8 @@ struct Case {
         bias = random.values(panels * 16);
     }
 
-    Rows quantized(const Kernels& kernels) const {
-        Rows out(m, groups);
+    Rows quantized(const Kernels& kernels, int64_t tile = 1) const {
+        Rows out(m, groups, tile);
         for (int64_t row = 0; row < m; ++row)
             kernels.quantized->quantize(x.data() + row * groups * quant_group, groups * quant_group, out.rows, row);
         return out;
@@ -79,9 +80,9 @@ struct Case {
         task.quantized = activations.rows;
         task.panel_bytes = parts.size;
         task.first_group = first_group;
-        std::vector<uint8_t> scratch(quantized_scratch);
-        kernels.quantized->matmul(task, 0, cut, scratch.data());
-        kernels.quantized->matmul(task, cut, panels, scratch.data());
+        AlignedBuffer scratch(quantized_scratch);
+        kernels.quantized->matmul(task, 0, cut, static_cast<uint8_t*>(scratch.get()));
+        kernels.quantized->matmul(task, cut, panels, static_cast<uint8_t*>(scratch.get()));
         return out;
     }
 };
@@ -102,10 +103,15 @@ TEST(quantized_products_give_the_bits_of_the_specification) {
             CHECK(ours.values == theirs.values && ours.sums == theirs.sums && ours.low_sums == theirs.low_sums && same_bits(ours.scales, theirs.scales) &&
                       same_bits(ours.offsets, theirs.offsets),
                   "%s, trial %d: the activations", fast->name, trial);
-            CHECK(same_bits(one.run(*fast, theirs, below(static_cast<uint64_t>(one.panels + 1))),
-                            one.run(scalar_kernels, theirs, one.panels)),
-                  "%s, trial %d: type %d m %d groups %d rows %d", fast->name, trial, static_cast<int>(one.type),
-                  static_cast<int>(one.m), static_cast<int>(groups), static_cast<int>(one.rows));
+            const auto expected = one.run(scalar_kernels, theirs, one.panels);
+            const int64_t sizes[] = {1, fast->quantized->tile, 1 + below(20)};  // of a tile of activations
+            for (const int64_t tile : sizes)
+                CHECK(same_bits(one.run(*fast, one.quantized(*fast, tile), below(static_cast<uint64_t>(one.panels + 1))), expected),
+                      "%s, trial %d: type %d m %d groups %d rows %d tile %d", fast->name, trial, static_cast<int>(one.type),
+                      static_cast<int>(one.m), static_cast<int>(groups), static_cast<int>(one.rows), static_cast<int>(tile));
+            const Rows tiled = one.quantized(scalar_kernels, sizes[2]);
+            CHECK(same_bits(one.run(scalar_kernels, tiled, one.panels), expected) && one.quantized(*fast, sizes[2]).values == tiled.values,
+                  "%s, trial %d: tile %d", fast->name, trial, static_cast<int>(sizes[2]));
         }
     }
 }

@@ -162,8 +162,7 @@ Matmul Matrix::times(const Activations& input, const float* bias, float* out, in
     const int64_t k = quantized() ? groups_ * quant_group : cols_;
     Matmul product{type_, panels_.get(), bias, input.x, input.x_stride, out, out_stride, input.m, k, rows_, k,
                    input.prepared.quantized, panel_bytes_, 0};
-    product.x_bf16 = input.prepared.bf16;
-    product.x_bf16_stride = input.prepared.bf16_stride;
+    product.rounded = input.prepared.rounded;
     return product;
 }
 
@@ -172,7 +171,7 @@ Matmul Matrix::times_columns(int64_t first, int64_t count, const Activations& in
     product.k = count;
     if (quantized()) product.first_group = first / quant_group;
     else product.panels = static_cast<const char*>(panels_.get()) + first * panel_rows * size_of(type_);
-    if (product.x_bf16) product.x_bf16 += first;
+    if (product.rounded.values) product.rounded.values += first;
     return product;
 }
 

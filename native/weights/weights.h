@@ -23,9 +23,8 @@ struct TensorView {
 // Rows of floats in the form that a matrix of some type reads: quantised, or rounded to bfloat16.
 struct PreparedRows {
     QuantizedRows quantized{};
-    uint16_t* bf16 = nullptr;  // [m][bf16_stride]
-    int64_t bf16_stride = 0;
-    bool any() const { return quantized.values || bf16; }
+    RoundedRows rounded{};
+    bool any() const { return quantized.values || rounded.values; }
 };
 
 // The input of a product: [m] rows of floats, and the same rows prepared where the matrix needs it.
@@ -53,7 +52,7 @@ class Matrix {
     bool prepares() const { return quantized() || type_ == WeightType::bf16_pairs; }  // reads PreparedRows
     Matmul times(const Activations& input, const float* bias, float* out, int64_t out_stride) const;
     // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection. Of a
-    // quantised matrix, `first` and `count` are whole groups.
+    // quantised matrix, `first` and `count` are whole groups; rows in bfloat16 lie one by one.
     Matmul times_columns(int64_t first, int64_t count, const Activations& input, float* out, int64_t out_stride) const;
 
    private:

@@ -16,6 +16,8 @@ KERNEL_FLAGS = {
     "avx512": "-mavx512f",
     "avx512vnni": "-mavx512vnni",
     "avx512bf16": "-mavx512bf16",
+    "amxint8": "-mamx-int8",
+    "amxbf16": "-mamx-bf16",
     "vnni256_evex": "-mavx512vnni",
 }
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
@@ -63,7 +65,9 @@ def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:
         assert (own in machine) if own else not machine, f"{name}: {machine}"
 
 
-@pytest.mark.parametrize("kernel", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"])
+@pytest.mark.parametrize(
+    "kernel", ["scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amxint8", "amxbf16"]
+)
 def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
     """The linker could keep a weak symbol that was compiled for a newer processor."""
     linux()
@@ -74,5 +78,5 @@ def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
     symbols = [line.split() for line in run(["nm", "--defined-only", "-C", str(objects[0])]).splitlines()]
     exported = {" ".join(words[2:]) for words in symbols if words[1].isupper() or words[1] in "vwu"}
     shared = {"pophood::gelu_erf(float*, long)"} if kernel == "scalar" else set()
-    table = "quantized" if kernel.endswith("vnni") else "kernels"
+    table = "quantized" if kernel.endswith(("vnni", "int8")) else "kernels"
     assert exported == {f"pophood::{kernel}_{table}"} | shared

@@ -36,7 +36,7 @@ def forced_isa() -> str:
 
 def multiplies_bf16() -> bool:
     """Return whether matrices in BF16 are multiplied in it here, with sums in f32, under "auto"."""
-    return (forced_isa() or instruction_sets()[-1]) == "avx512bf16"
+    return (forced_isa() or instruction_sets()[-1]) in ("avx512bf16", "amx")
 
 
 def checked_threads(threads: int | None) -> int:
