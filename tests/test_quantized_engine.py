@@ -15,7 +15,7 @@ from pophood.config import tensor_shapes
 from pophood.errors import Unsupported
 from pophood.model.bundle import open_weights
 from pophood.model.engine import Engine, instruction_sets
-from pophood.model.machine import instruction_sets, multiplies_bf16
+from pophood.model.machine import multiplies_bf16
 from pophood.model.memory import COMPUTED_BLOCKS, WIDENED_BLOCKS, computed_type, plan_memory
 from tests.tiny import tiny_gguf
 
