@@ -160,7 +160,8 @@ extern const QuantizedKernels i8mm_quantized;
 #endif
 
 // Returns the best table that this CPU and its operating system can run, or the one that `forced` names ("scalar", "avx2",
-// "avxvnni", "avx512", "avx512vnni", "neon", "dotprod", "i8mm"); null if `forced` is unknown or cannot run here.
+// "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", "dotprod", "i8mm"); null if `forced` is unknown or cannot
+// run here.
 const Kernels* choose_kernels(const char* forced);
 
 // Returns the names of the tables that can run here, separated by spaces, the fastest last.
