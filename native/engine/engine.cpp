@@ -107,7 +107,7 @@ void Engine::embed(const Request& request, const Segments& segments) {
 
 void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader) {
     const int64_t c = config_.n_embd;
-    const PreparedRows prepared = prepared_rows(reader, rows, c);
+    const PreparedRows prepared = reader ? prepared_rows(*reader, rows, c) : PreparedRows{};
     parallel_for(rows > small_batch ? threads_ : 1, rows, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
             kernels_.norm(x + row * c, norm.weight.data(), norm.bias.data(), config_.norm_eps, config_.rms_norm,
@@ -115,15 +115,14 @@ void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, co
             prepare(prepared, out + row * c, c, row);
         }
     });
-    prepared_already_ = prepared.any() ? out : nullptr;
+    prepared_already_ = {out, prepared};
 }
 
 // out = x W^T + b, plus LoRA, for several layers that read the same x
 void Engine::project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections) {
     const int64_t k = projections.front().linear->weight.cols();
     Activations input{x, k, rows};
-    for (const auto& [linear, out] : projections)
-        if (linear->weight.prepares() && !input.prepared.any()) input = prepared_for(linear->weight, input);
+    for (const auto& [linear, out] : projections) prepare_for(linear->weight, input);
     std::vector<Matmul> products;
     for (const auto& [linear, out] : projections)
         products.push_back(linear->weight.times(input, linear->bias.data(), out, linear->weight.rows()));
@@ -134,47 +133,52 @@ void Engine::project(const float* x, int64_t rows, const Segments& segments, con
 // out [rows, matrix.rows()] = x W^T
 void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float* out) {
     Activations input{x, matrix.cols(), rows};
-    if (matrix.prepares()) input = prepared_for(matrix, input);
+    prepare_for(matrix, input);
     matmul({matrix.times(input, nullptr, out, matrix.rows())});
 }
 
-// The buffers for rows of k features in the form that `reader` needs, if any, and in tiles if the kernels like that. The next
-// product reuses them.
-PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles) {
-    if (!reader || !reader->prepares()) return {};
+// The buffers for rows of k features in the form that `reader` needs, if any, and in tiles if the kernels like that. Each form
+// has buffers of its own, since matrices of several types may read one input. The next product reuses them.
+PreparedRows Engine::prepared_rows(const Matrix& reader, int64_t rows, int64_t k, bool in_tiles) {
+    if (!reader.prepares()) return {};
     const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
         if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
     };
-    const int64_t best = reader->quantized() ? kernels_.quantized->tile : kernels_.bf16->tile;
+    const int64_t best = reader.quantized() ? kernels_.quantized->tile : kernels_.bf16->tile;
     const int64_t tile = in_tiles && rows >= least_tiles * best ? best : 1;
     const int64_t groups = (k + quant_group - 1) / quant_group, n = (rows + tile - 1) / tile * tile * groups;
-    if (!reader->quantized()) {
-        reserve(prepared_values_, n * quant_group * 2);
-        return {{}, {static_cast<uint16_t*>(prepared_values_.get()), groups, tile}};
+    if (!reader.quantized()) {
+        reserve(rounded_values_, n * quant_group * 2);
+        return {{}, {static_cast<uint16_t*>(rounded_values_.get()), groups, tile}};
     }
-    reserve(prepared_values_, n * quant_group);
-    reserve(prepared_scales_, n * 4);
-    reserve(prepared_sums_, n * 4);
-    reserve(prepared_low_sums_, n * 4);
-    reserve(prepared_offsets_, n * 4);
-    return {{static_cast<int8_t*>(prepared_values_.get()), prepared_scales_.floats(), static_cast<int32_t*>(prepared_sums_.get()),
-             static_cast<int32_t*>(prepared_low_sums_.get()), prepared_offsets_.floats(), groups, tile}};
+    reserve(quantized_values_, n * quant_group);
+    reserve(quantized_scales_, n * 4);
+    reserve(quantized_sums_, n * 4);
+    reserve(quantized_low_sums_, n * 4);
+    reserve(quantized_offsets_, n * 4);
+    return {{static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
+             static_cast<int32_t*>(quantized_sums_.get()), static_cast<int32_t*>(quantized_low_sums_.get()),
+             quantized_offsets_.floats(), groups, tile},
+            {}};
 }
 
 void Engine::prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row) {
     if (prepared.quantized.values) kernels_.quantized->quantize(x, k, prepared.quantized, row);
-    else if (prepared.rounded.values) kernels_.bf16->round(x, k, prepared.rounded, row);
+    if (prepared.rounded.values) kernels_.bf16->round(x, k, prepared.rounded, row);
 }
 
-// Adds the rows that `matrix` reads to an input.
-Activations Engine::prepared_for(const Matrix& matrix, Activations input, bool in_tiles) {
+// Adds the rows that `matrix` reads to an input, unless it reads floats or they are there.
+void Engine::prepare_for(const Matrix& matrix, Activations& input, bool in_tiles) {
+    if (!matrix.prepares()) return;
+    const auto [x, already] = std::exchange(prepared_already_, {});
+    if (x == input.x) input.prepared.add(already);
     const int64_t k = matrix.cols();
-    input.prepared = prepared_rows(&matrix, input.m, k, in_tiles);
-    if (std::exchange(prepared_already_, nullptr) == input.x) return input;
+    const PreparedRows rows = prepared_rows(matrix, input.m, k, in_tiles);
+    if (input.prepared.has(rows)) return;
     parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row) prepare(input.prepared, input.x + row * input.x_stride, k, row);
+        for (int64_t row = begin; row < end; ++row) prepare(rows, input.x + row * input.x_stride, k, row);
     });
-    return input;
+    input.prepared.add(rows);
 }
 
 // Computes independent products in one round of the thread pool, which deals out the panels of all of them.
@@ -246,7 +250,7 @@ void Engine::activate(int64_t rows, const Matrix* reader) {
                           : config_.activation == Activation::gelu    ? kernels_.gelu_erf
                                                                       : kernels_.silu;
     const int64_t f = config_.n_inner;
-    const PreparedRows prepared = prepared_rows(reader, rows, f);
+    const PreparedRows prepared = reader ? prepared_rows(*reader, rows, f) : PreparedRows{};
     parallel_for(rows > small_batch ? threads_ : 1, rows, 4, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
             float* up = up_.floats() + row * f;
@@ -255,7 +259,7 @@ void Engine::activate(int64_t rows, const Matrix* reader) {
             prepare(prepared, up, f, row);
         }
     });
-    prepared_already_ = prepared.any() ? up_.floats() : nullptr;
+    prepared_already_ = {up_.floats(), prepared};
 }
 
 void Engine::add(float* x, const float* y, int64_t rows) {

@@ -124,8 +124,8 @@ class Engine {
     void norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader = nullptr);
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
-    Activations prepared_for(const Matrix& matrix, Activations input, bool in_tiles = true);
-    PreparedRows prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles = true);
+    void prepare_for(const Matrix& matrix, Activations& input, bool in_tiles = true);
+    PreparedRows prepared_rows(const Matrix& reader, int64_t rows, int64_t k, bool in_tiles = true);
     void prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row);
     void matmul(const std::vector<Matmul>& products);
     int64_t matmul_chunk(int64_t panels, int64_t rows) const;
@@ -207,8 +207,8 @@ class Engine {
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
     std::vector<float> cosines_, sines_;
-    AlignedBuffer prepared_values_, prepared_scales_, prepared_sums_, prepared_low_sums_, prepared_offsets_;
-    const float* prepared_already_ = nullptr;  // the input whose rows these buffers hold, until a product takes them
+    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_, rounded_values_;
+    struct { const float* x; PreparedRows rows; } prepared_already_{};  // an input's rows, until a product takes them
 };
 
 }  // namespace pophood

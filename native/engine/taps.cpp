@@ -112,7 +112,7 @@ void Engine::results(int64_t layer, int64_t n, const Segments& segments, float* 
         return matrix.times_columns(head * d, d, z, to, stride);
     };
     Activations input{z_.floats(), heads * d, n};
-    if (linear.weight.prepares()) input = prepared_for(linear.weight, input, false);
+    prepare_for(linear.weight, input, false);
     if (linear.weight.quantized()) quantized_results(linear.weight, input, out);
     else {
         std::vector<Matmul> products;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/panels.h"
@@ -159,6 +160,8 @@ void Matrix::row(int64_t index, float* out) const {
 }
 
 Matmul Matrix::times(const Activations& input, const float* bias, float* out, int64_t out_stride) const {
+    const bool ready = quantized() ? input.prepared.quantized.values != nullptr : !prepares() || input.prepared.rounded.values;
+    if (!ready && input.m > 0) throw std::logic_error("the rows of a product are not prepared for its matrix");
     const int64_t k = quantized() ? groups_ * quant_group : cols_;
     Matmul product{type_, panels_.get(), bias, input.x, input.x_stride, out, out_stride, input.m, k, rows_, k,
                    input.prepared.quantized, panel_bytes_, 0};

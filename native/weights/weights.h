@@ -20,11 +20,20 @@ struct TensorView {
     int64_t stride[2];   // in bytes
 };
 
-// Rows of floats in the form that a matrix of some type reads: quantised, or rounded to bfloat16.
+// Rows of floats in the forms that matrices of some types read: quantised, and rounded to bfloat16.
 struct PreparedRows {
     QuantizedRows quantized{};
     RoundedRows rounded{};
-    bool any() const { return quantized.values || rounded.values; }
+
+    // Whether all forms of `other` are here, in the same tiles.
+    bool has(const PreparedRows& other) const {
+        const auto held = [](const auto& own, const auto& its) { return !its.values || (own.values && own.tile == its.tile); };
+        return held(quantized, other.quantized) && held(rounded, other.rounded);
+    }
+    void add(const PreparedRows& other) {
+        if (other.quantized.values) quantized = other.quantized;
+        if (other.rounded.values) rounded = other.rounded;
+    }
 };
 
 // The input of a product: [m] rows of floats, and the same rows prepared where the matrix needs it.
