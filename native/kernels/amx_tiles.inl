@@ -1,4 +1,4 @@
-// Tiles of AMX: eight registers of up to 16 rows of 64 bytes. A file that includes it is compiled with -mamx-tile.
+// Tiles of AMX (small: the instructions alone): eight registers of up to 16 rows of 64 bytes. Compiled with -mamx-tile.
 //
 // Instructions are written out, because the intrinsics of GCC 12 do not tell the compiler that a load of a tile reads memory.
 

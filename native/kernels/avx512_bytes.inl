@@ -1,4 +1,4 @@
-// The weights of one step (four inputs of 16 rows) as bytes in an AVX-512 register, for files that include quantized_panels.inl.
+// One step of weights (four inputs of 16 rows) as bytes in AVX-512 (small: two files with quantized_panels.inl share it).
 
 inline __m512i load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
