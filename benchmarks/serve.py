@@ -1,10 +1,10 @@
 """`pophood serve` over HTTP: one client and eight, streamed and not, beside `LM.stream` in this program.
 
 GPT-2 small's and SmolLM2's shapes in Q8_0. Each request has its own prompt of 16 ids and gets 128 tokens.
-Clients are threads of this program that only count what arrives, on connections that stay open. Tokens/s are
-those of all clients from the first request to the last byte; the cost of a token is the time from the first
-token to the last, divided. Bars: at most 0.3 ms per token above `LM.stream` for one client that streams;
-eight clients that do not stream at least 3 times one.
+Tokens/s are those of all clients from the first request to the last byte; the cost of a token is the time
+from the first token to the last, divided. Bars: at most 0.3 ms per token above `LM.stream` for one client
+that streams; eight clients that do not stream at least 3 times one, and 1.2 times ik_llama.cpp's server
+with eight.
 Run: python benchmarks/serve.py [--rounds 5] [--threads 2] [--shapes smollm2] [--no-amx]
 """
 
@@ -13,113 +13,74 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from _amx import add_no_amx
+from _ik import REPACKED
 from _models import gpt2_gguf, quantised_gguf, smollm2_gguf
+from _servers import Arrival, Served, ik_server, pophood_server, text_times
 from _timing import Work, interleaved, judged, paired_ratio, report, summary
 
 import pophood
 
 PROMPT, STEPS, CLIENTS = 16, 128, 8
+SAMPLING = {"temperature": 0, "ignore_eos": True}
+BETTER = "the better peer"
+NOT_IK = ("gpt2",)  # ik_llama.cpp aborts on GPT-2 (docs/log.md, "where the time of 8-bit products goes")
 SHAPES: dict[str, Callable[[], Path]] = {
     "gpt2": lambda: gpt2_gguf("Q8_0"),
     "smollm2": lambda: quantised_gguf(smollm2_gguf(), "Q8_0"),
 }
 
 
-class Server:
-    """A running `pophood serve`, with a connection for each client."""
+class Sides:
+    """The servers of one shape, and the requests that they get."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        command = [sys.executable, "-m", "pophood", "serve", str(path), "--json", "--port", "0"]
-        command += ["--threads", str(threads), "--context", "512"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.facts: dict[str, Any] = json.loads(self.process.stdout.readline())
-        address = ("127.0.0.1", self.facts["port"])
-        self.clients = [socket.create_connection(address) for _ in range(CLIENTS)]
-        for client in self.clients:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._pool = ThreadPoolExecutor(CLIENTS)
+        self.ours = pophood_server(path, threads, clients=CLIENTS)
         self._turn = 0
 
     def rate(self, clients: int, stream: bool) -> float:
-        """Tokens/s of so many clients together."""
+        """Tokens/s of so many clients of ours together."""
         began = time.perf_counter()
         self._ask(clients, stream)
         return clients * STEPS / (time.perf_counter() - began)
 
     def token_seconds(self) -> float:
-        """Seconds per token of one client that streams, without the first."""
+        """Seconds per token of one client of ours that streams, without the first."""
         (arrivals,) = self._ask(1, True)
-        return (arrivals[-1] - arrivals[0]) / (STEPS - 1)
+        times = text_times(arrivals)
+        return (times[-1] - times[0]) / (STEPS - 1)
 
-    def _ask(self, clients: int, stream: bool) -> list[list[float]]:
-        """Send a request for each client; return when each one's tokens arrived."""
+    def _ask(self, clients: int, stream: bool) -> list[list[Arrival]]:
+        more = {"max_tokens": STEPS, "stream": stream}
+        answers = self.ours.ask(
+            "/v1/completions", [SAMPLING | more | {"prompt": p} for p in self._prompts(clients)]
+        )
+        for answer in answers:
+            assert answer[0][1].startswith(b"HTTP/1.1 200"), answer
+        return answers
+
+    def peer_rate(self, peer: Served) -> float:
+        """Tokens/s of eight clients of a llama-server."""
+        fields = [SAMPLING | {"n_predict": STEPS, "prompt": prompt} for prompt in self._prompts(CLIENTS)]
+        began = time.perf_counter()
+        answers = peer.ask("/completion", fields)
+        seconds = time.perf_counter() - began
+        for answer in answers:
+            body = b"".join(part for _, part in answer).partition(b"\r\n\r\n")[2]
+            made = json.loads(body)["tokens_predicted"]
+            assert made == STEPS, made
+        return CLIENTS * STEPS / seconds
+
+    def _prompts(self, clients: int) -> list[list[int]]:
+        """A prompt per client, others each time: no answer stands in a cache."""
         self._turn += 1
-        requests = [self._request(100 + 97 * i + self._turn, stream) for i in range(clients)]
-        return list(self._pool.map(_exchange, self.clients, requests))
-
-    def _request(self, first: int, stream: bool) -> bytes:
-        fields = {"prompt": list(range(first, first + PROMPT)), "max_tokens": STEPS, "temperature": 0}
-        body = json.dumps(fields | {"ignore_eos": True, "stream": stream}).encode()
-        lines = [
-            "POST /v1/completions HTTP/1.1",
-            "Host: 127.0.0.1",
-            f"Authorization: Bearer {self.facts['key']}",
-        ]
-        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
-        return "\r\n".join(lines).encode() + body
-
-    def end(self) -> None:
-        """Stop the server."""
-        for client in self.clients:
-            client.close()
-        self._pool.shutdown()
-        os.kill(self.process.pid, signal.SIGINT)
-        self.process.wait()
-
-    def __del__(self) -> None:
-        self.process.kill()  # a benchmark that was cut short leaves no server behind
-
-
-def _exchange(client: socket.socket, request: bytes) -> list[float]:
-    """Send a request and read its response; return the time of each piece with text."""
-    client.sendall(request)
-    arrivals: list[float] = []
-    received = bytearray()
-    while True:
-        part = client.recv(1 << 16)
-        now = time.perf_counter()
-        assert part, bytes(received)
-        received += part
-        arrivals += [now] * part.count(b'"finish_reason":null')
-        if _complete(received):
-            assert received.startswith(b"HTTP/1.1 200"), bytes(received)
-            return arrivals
-
-
-def _complete(received: bytearray) -> bool:
-    """Return whether a response has ended: by its last chunk, or by its length.
-
-    >>> _complete(bytearray(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nX-Request-Id: a0\\r\\n\\r\\n"))
-    False
-    """
-    head, end, body = received.partition(b"\r\n\r\n")
-    for line in head.lower().split(b"\r\n") if end else ():
-        if line.startswith(b"content-length:"):
-            return len(body) >= int(line.partition(b":")[2])
-    return bool(end) and body.endswith(b"0\r\n\r\n")
+        starts = [100 + 97 * i + self._turn for i in range(clients)]
+        return [list(range(start, start + PROMPT)) for start in starts]
 
 
 def streamed_seconds(lm: pophood.LM) -> float:
@@ -138,16 +99,20 @@ def compare(shape: str, rounds: int, threads: int) -> None:
     """Time one shape."""
     path = SHAPES[shape]()
     lm = pophood.load(path, threads=threads, context=512)
-    server = Server(path, threads)
+    sides = Sides(path, threads)
+    peers = {} if shape in NOT_IK else ik_servers(path, threads)
     works: dict[str, Work] = {
         "LM.stream, s per token": functools.partial(streamed_seconds, lm),
-        "1 client streamed, s per token": server.token_seconds,
-        "1 client": functools.partial(server.rate, 1, False),
-        "1 client, streamed": functools.partial(server.rate, 1, True),
-        "8 clients": functools.partial(server.rate, CLIENTS, False),
-        "8 clients, streamed": functools.partial(server.rate, CLIENTS, True),
+        "1 client streamed, s per token": sides.token_seconds,
+        "1 client": functools.partial(sides.rate, 1, False),
+        "1 client, streamed": functools.partial(sides.rate, 1, True),
+        "8 clients": functools.partial(sides.rate, CLIENTS, False),
+        "8 clients, streamed": functools.partial(sides.rate, CLIENTS, True),
     }
+    works |= {name: functools.partial(sides.peer_rate, peer) for name, peer in peers.items()}
     figures = interleaved(works, rounds)
+    if peers:
+        figures[BETTER] = max((figures[name] for name in peers), key=statistics.median)
     seconds = zip(figures["1 client streamed, s per token"], figures["LM.stream, s per token"], strict=True)
     overhead = summary([1000 * (served - alone) for served, alone in seconds])
     ratios = {
@@ -158,9 +123,26 @@ def compare(shape: str, rounds: int, threads: int) -> None:
         f"{shape} Q8_0, ms per token of one client above LM.stream": judged(overhead, 0.3, 0.15, most=True),
         f"{shape} Q8_0, 8 clients against 1": judged(ratios["8 clients / 1 client"], 3.0, 4.5),
     }
-    facts = {name: server.facts[name] for name in ("isa", "weight_bytes", "precision", "kv")}
-    server.end()
+    if peers:
+        ratios["8 clients / the peer's 8"] = paired_ratio(figures, "8 clients", BETTER)
+        bars[f"{shape} Q8_0, 8 clients against ik_llama.cpp's 8"] = judged(
+            ratios["8 clients / the peer's 8"], 1.2, 2
+        )
+    facts = {name: sides.ours.facts[name] for name in ("isa", "weight_bytes", "precision", "kv")}
+    for server in (sides.ours, *peers.values()):
+        server.end()
     report(f"{shape} Q8_0, served", "tokens/s", figures, bars=bars, ratios=ratios, threads=threads, **facts)
+
+
+def ik_servers(path: Path, threads: int) -> dict[str, Served]:
+    """ik_llama.cpp's servers at both settings of -rtr; the better one counts."""
+    found = {}
+    for repack in REPACKED:
+        server = ik_server(path, threads, slots=CLIENTS, window=512, repack=bool(repack))
+        if server is None:
+            break
+        found[f"ik_llama.cpp -rtr {repack}, 8 clients"] = server
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
