@@ -1,6 +1,6 @@
 """Servers as sides of the benchmarks: `pophood serve`, and ik_llama.cpp's llama-server.
 
-Clients are threads of this program that only look at what arrives, on connections that stay open.
+Clients are threads here, which only look at what arrives; each request has a connection of its own.
 ik_llama.cpp's server is built as `_ik.py` says, with the target llama-server and -DLLAMA_BUILD_SERVER=ON.
 """
 
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,46 +26,54 @@ Arrival = tuple[float, bytes]  # when a piece of a response arrived, and the pie
 
 
 class Served:
-    """A process that listens on a port, with an open connection for each client."""
+    """A process that listens on a port."""
 
     def __init__(
         self, command: Sequence[str], port: int = 0, clients: int = 1, health: str = "/health"
     ) -> None:
         own = not port  # pophood chooses a port and prints its facts
         out = subprocess.PIPE if own else subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdout=out, stderr=None if own else out, text=True)
+        self.process = subprocess.Popen(  # a server may leave a log where it starts
+            command, stdout=out, stderr=None if own else out, text=True, cwd=tempfile.gettempdir()
+        )
         self.facts: Fields = {"port": port, "key": ""}
         if own:
             assert self.process.stdout is not None
             self.facts = json.loads(self.process.stdout.readline())
-        self.sockets = [self._connected() for _ in range(clients)]
         self.pool = ThreadPoolExecutor(clients)
         self._wait(health)
-
-    def _connected(self) -> socket.socket:
-        end = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                client = socket.create_connection(("127.0.0.1", self.facts["port"]))
-            except ConnectionRefusedError:
-                assert time.monotonic() < end and self.process.poll() is None, "the server did not start"
-                time.sleep(0.1)
-                continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return client
 
     def _wait(self, health: str) -> None:
         """Wait until the model is loaded."""
         end = time.monotonic() + START_SECONDS
         request = f"GET {health} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
-        while not exchange(self.sockets[0], request)[0][1].startswith(b"HTTP/1.1 200"):
-            assert time.monotonic() < end, "the server does not become healthy"
+        while True:
+            try:
+                if self.exchange(request)[0][1].startswith(b"HTTP/1.1 200"):
+                    return
+            except ConnectionRefusedError:
+                pass
+            assert time.monotonic() < end and self.process.poll() is None, "the server did not start"
             time.sleep(0.1)
 
     def ask(self, route: str, fields: Sequence[Fields]) -> list[list[Arrival]]:
         """Send one request per client at the same time; return what each one received, and when."""
         requests = [self.request(route, one) for one in fields]
-        return list(self.pool.map(exchange, self.sockets, requests))
+        return list(self.pool.map(self.exchange, requests))
+
+    def exchange(self, request: bytes) -> list[Arrival]:
+        """Send a request and read its response to the end."""
+        arrivals: list[Arrival] = []
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", self.facts["port"])) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.sendall(request)
+            while not complete(received):
+                part = client.recv(1 << 16)
+                assert part, bytes(received)
+                arrivals.append((time.perf_counter(), part))
+                received += part
+        return arrivals
 
     def request(self, route: str, fields: Fields) -> bytes:
         """The bytes of a POST request."""
@@ -75,8 +84,6 @@ class Served:
 
     def end(self) -> None:
         """Stop the server."""
-        for client in self.sockets:
-            client.close()
         self.pool.shutdown()
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
@@ -104,19 +111,6 @@ def ik_server(path: Path, threads: int, *, slots: int, window: int, repack: bool
     command = [str(folder / "llama-server"), "-m", str(path), "--port", str(port), "-t", str(threads)]
     command += ["-np", str(slots), "-c", str(slots * window), *(["-rtr"] if repack else [])]
     return Served(command, port, clients=slots)
-
-
-def exchange(client: socket.socket, request: bytes) -> list[Arrival]:
-    """Send a request and read its response to the end."""
-    client.sendall(request)
-    arrivals: list[Arrival] = []
-    received = bytearray()
-    while not complete(received):
-        part = client.recv(1 << 16)
-        assert part, bytes(received)
-        arrivals.append((time.perf_counter(), part))
-        received += part
-    return arrivals
 
 
 def complete(received: bytearray) -> bool:

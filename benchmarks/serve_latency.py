@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from _amx import add_no_amx
 from _models import quantised_gguf, smollm2_gguf
-from _servers import Arrival, Served, exchange, pophood_server, text_times
+from _servers import Arrival, Served, pophood_server, text_times
 from _timing import judged, report, summary
 
 ROLE_PROMPT, LONG_PROMPT, STEPS = 1000, 1900, 400
@@ -39,27 +39,27 @@ class Latencies:
         fields = {"messages": [{"role": "user", "content": text}], "max_tokens": 2, "stream": True}
         request = self.server.request("/v1/chat/completions", fields)
         began = time.perf_counter()
-        arrivals = exchange(self.server.sockets[0], request)
+        arrivals = self.server.exchange(request)
         first = next(when for when, part in arrivals if b"data: " in part)
         return 1000 * (first - began)
 
     def gaps(self, beside: bool) -> list[float]:
         """Milliseconds between the tokens of a stream: alone, or while the other's prompt is read."""
-        stream: Future[list[Arrival]] = self.pool.submit(self._complete, 0, 16, STEPS)
+        stream: Future[list[Arrival]] = self.pool.submit(self._complete, 16, STEPS)
         if not beside:
             return _gaps(text_times(stream.result()))
         time.sleep(0.3)  # the stream writes by now
         began = time.perf_counter()
-        read = self._complete(1, LONG_PROMPT, 1)
+        read = self._complete(LONG_PROMPT, 1)
         ended = read[-1][0]
         times = [when for when in text_times(stream.result()) if began <= when <= ended]
         return _gaps(times)
 
-    def _complete(self, client: int, prompt: int, steps: int) -> list[Arrival]:
+    def _complete(self, prompt: int, steps: int) -> list[Arrival]:
         self._turn += 1
         ids = [100 + (37 * self._turn + 7 * i) % 40_000 for i in range(prompt)]
         fields = {"prompt": ids, "max_tokens": steps, "temperature": 0, "ignore_eos": True, "stream": True}
-        return exchange(self.server.sockets[client], self.server.request("/v1/completions", fields))
+        return self.server.exchange(self.server.request("/v1/completions", fields))
 
 
 def _gaps(times: list[float]) -> list[float]:
