@@ -7,6 +7,7 @@ then they end with an error event, and the exit code is 130 (143). A second Ctrl
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -117,7 +118,14 @@ class Life:
 
     def run(self) -> int:
         """Serve until a signal, and return the exit code: 130 after Ctrl-C, 143 after SIGTERM."""
-        asyncio.run(self._main())
+        # What is there now stays. A full collection then looks at nothing but what requests have left: it
+        # comes sooner and takes less time.
+        gc.collect()
+        gc.freeze()
+        try:
+            asyncio.run(self._main())
+        finally:
+            gc.unfreeze()
         return 0 if self._signal is None else 128 + self._signal
 
     def stop(self) -> None:
