@@ -140,7 +140,7 @@ void Engine::matmul_with_lora(const std::vector<Matmul>& products) {
             }
         own.clear();
     };
-    const int64_t chunk = matmul_chunk(panels, products.front().m);
+    const int64_t chunk = matmul_chunk(panels, products.front());
     parallel_for(threads_, panels, chunk, [&](int64_t begin, int64_t end, int worker) {
         std::vector<LoraPiece>& own = lora_pieces_[static_cast<size_t>(worker)];
         compute_inner(worker);

@@ -12,6 +12,7 @@ namespace pophood {
 namespace {
 
 constexpr int64_t small_batch = 4;  // up to this many rows, element-wise work stays on the calling thread
+constexpr int64_t large_input = 3 << 19;  // bytes that do not fit into a usual L2 cache beside weights
 
 }  // namespace
 
@@ -107,13 +108,9 @@ void Engine::embed(const Request& request, const Segments& segments) {
 
 void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader) {
     const int64_t c = config_.n_embd;
-    const PreparedRows prepared = reader ? prepared_rows(*reader, rows, c) : PreparedRows{};
-    parallel_for(rows > small_batch ? threads_ : 1, rows, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row) {
-            kernels_.norm(x + row * c, norm.weight.data(), norm.bias.data(), config_.norm_eps, config_.rms_norm,
-                          out + row * c, c);
-            prepare(prepared, out + row * c, c, row);
-        }
+    const PreparedRows prepared = prepared_rows(reader, rows, c);
+    prepare_each(prepared, {out, c, rows}, c, 16, [&](int64_t row) {
+        kernels_.norm(x + row * c, norm.weight.data(), norm.bias.data(), config_.norm_eps, config_.rms_norm, out + row * c, c);
     });
     prepared_already_ = {out, prepared};
 }
@@ -139,45 +136,68 @@ void Engine::multiply(const Matrix& matrix, const float* x, int64_t rows, float*
 
 // The buffers for rows of k features in the form that `reader` needs, if any, and in tiles if the kernels like that. Each form
 // has buffers of its own, since matrices of several types may read one input. The next product reuses them.
-PreparedRows Engine::prepared_rows(const Matrix& reader, int64_t rows, int64_t k, bool in_tiles) {
-    if (!reader.prepares()) return {};
+PreparedRows Engine::prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles) {
+    if (!reader) return {};
     const auto reserve = [](AlignedBuffer& buffer, int64_t bytes) {
         if (buffer.bytes() < static_cast<size_t>(bytes)) buffer = AlignedBuffer(static_cast<size_t>(bytes));
     };
-    const int64_t best = reader.quantized() ? kernels_.quantized->tile : kernels_.bf16->tile;
+    PreparedRows prepared;
+    if (!reader->prepares()) {
+        if (!in_tiles || !kernels_.interleave || rows <= kernels_.matmul_tokens) return {};
+        reserve(interleaved_values_, rows * k * 4);
+        prepared.interleaved = interleaved_values_.floats();
+        return prepared;
+    }
+    const int64_t best = reader->quantized() ? kernels_.quantized->tile : kernels_.bf16->tile;
     const int64_t tile = in_tiles && rows >= least_tiles * best ? best : 1;
     const int64_t groups = (k + quant_group - 1) / quant_group, n = (rows + tile - 1) / tile * tile * groups;
-    if (!reader.quantized()) {
+    if (!reader->quantized()) {
         reserve(rounded_values_, n * quant_group * 2);
-        return {{}, {static_cast<uint16_t*>(rounded_values_.get()), groups, tile}};
+        prepared.rounded = {static_cast<uint16_t*>(rounded_values_.get()), groups, tile};
+        return prepared;
     }
     reserve(quantized_values_, n * quant_group);
     reserve(quantized_scales_, n * 4);
     reserve(quantized_sums_, n * 4);
     reserve(quantized_low_sums_, n * 4);
     reserve(quantized_offsets_, n * 4);
-    return {{static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
-             static_cast<int32_t*>(quantized_sums_.get()), static_cast<int32_t*>(quantized_low_sums_.get()),
-             quantized_offsets_.floats(), groups, tile},
-            {}};
+    prepared.quantized = {static_cast<int8_t*>(quantized_values_.get()), quantized_scales_.floats(),
+                          static_cast<int32_t*>(quantized_sums_.get()), static_cast<int32_t*>(quantized_low_sums_.get()),
+                          quantized_offsets_.floats(), groups, tile};
+    return prepared;
 }
 
-void Engine::prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row) {
-    if (prepared.quantized.values) kernels_.quantized->quantize(x, k, prepared.quantized, row);
-    if (prepared.rounded.values) kernels_.bf16->round(x, k, prepared.rounded, row);
+// Computes rows, `chunk` of them at a time, and prepares each while it is in the cache.
+void Engine::prepare_each(const PreparedRows& prepared, const Activations& rows, int64_t k, int64_t chunk,
+                          const std::function<void(int64_t row)>& compute) {
+    const int threads = rows.m > small_batch ? threads_ : 1;
+    const float* x = rows.x;
+    if (prepared.interleaved) {
+        const RowTiles tiles(rows.m, kernels_.matmul_tokens);
+        return parallel_for(threads, tiles.count, 1, [&](int64_t begin, int64_t end, int) {
+            for (int64_t tile = begin; tile < end; ++tile) {
+                const int64_t first = tiles.first(tile), count = tiles.rows(tile);
+                for (int64_t row = first; row < first + count; ++row) compute(row);
+                kernels_.interleave(x + first * rows.x_stride, rows.x_stride, count, k, prepared.interleaved + first * k);
+            }
+        });
+    }
+    parallel_for(threads, rows.m, chunk, [&](int64_t begin, int64_t end, int) {
+        for (int64_t row = begin; row < end; ++row) {
+            compute(row);
+            if (prepared.quantized.values) kernels_.quantized->quantize(x + row * rows.x_stride, k, prepared.quantized, row);
+            if (prepared.rounded.values) kernels_.bf16->round(x + row * rows.x_stride, k, prepared.rounded, row);
+        }
+    });
 }
 
 // Adds the rows that `matrix` reads to an input, unless it reads floats or they are there.
 void Engine::prepare_for(const Matrix& matrix, Activations& input, bool in_tiles) {
-    if (!matrix.prepares()) return;
     const auto [x, already] = std::exchange(prepared_already_, {});
     if (x == input.x) input.prepared.add(already);
-    const int64_t k = matrix.cols();
-    const PreparedRows rows = prepared_rows(matrix, input.m, k, in_tiles);
+    const PreparedRows rows = prepared_rows(&matrix, input.m, matrix.cols(), in_tiles);
     if (input.prepared.has(rows)) return;
-    parallel_for(input.m > small_batch ? threads_ : 1, input.m, 16, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row) prepare(rows, input.x + row * input.x_stride, k, row);
-    });
+    prepare_each(rows, input, matrix.cols(), 16, [](int64_t) {});
     input.prepared.add(rows);
 }
 
@@ -186,7 +206,7 @@ void Engine::matmul(const std::vector<Matmul>& products) {
     if (products.empty()) return;
     int64_t panels = 0;
     for (const Matmul& product : products) panels += panels_of(product);
-    const int64_t chunk = matmul_chunk(panels, products.front().m);
+    const int64_t chunk = matmul_chunk(panels, products.front());
     parallel_for(threads_, panels, chunk, [&](int64_t begin, int64_t end, int worker) {
         int64_t start = 0;
         for (const Matmul& product : products) {
@@ -198,11 +218,19 @@ void Engine::matmul(const std::vector<Matmul>& products) {
     });
 }
 
-// Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do.
-int64_t Engine::matmul_chunk(int64_t panels, int64_t rows) const {
-    if (rows > 4 * small_batch) return 2;  // takes long enough, and the threads end together
+// Panels in one piece of a product's work. A batch takes them in pairs, as the kernels do; so that threads end together, in
+// one pair, unless the inputs of many tokens do not fit into the L2 cache and are worth several pairs for each pass.
+int64_t Engine::matmul_chunk(int64_t panels, const Matmul& first) const {
+    const auto idle = [&](int64_t chunk) {  // panels that could be computed while some threads compute the last pieces
+        const int64_t pieces = (panels + chunk - 1) / chunk;
+        return (pieces + threads_ - 1) / threads_ * threads_ * chunk - panels;
+    };
+    if (first.interleaved && first.m * first.k * 4 > large_input)
+        for (const int64_t chunk : {8, 6, 4})
+            if (idle(chunk) * 32 <= panels) return chunk;
+    if (first.m > 4 * small_batch) return 2;  // takes long enough
     const int64_t chunk = std::max<int64_t>(1, panels / (threads_ * 6));
-    return rows > 1 ? (chunk + 1) / 2 * 2 : chunk;
+    return first.m > 1 ? (chunk + 1) / 2 * 2 : chunk;
 }
 
 void Engine::multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker) {
@@ -250,14 +278,11 @@ void Engine::activate(int64_t rows, const Matrix* reader) {
                           : config_.activation == Activation::gelu    ? kernels_.gelu_erf
                                                                       : kernels_.silu;
     const int64_t f = config_.n_inner;
-    const PreparedRows prepared = reader ? prepared_rows(*reader, rows, f) : PreparedRows{};
-    parallel_for(rows > small_batch ? threads_ : 1, rows, 4, [&](int64_t begin, int64_t end, int) {
-        for (int64_t row = begin; row < end; ++row) {
-            float* up = up_.floats() + row * f;
-            function(config_.gated_mlp ? gate_.floats() + row * f : up, f);
-            if (config_.gated_mlp) kernels_.multiply(up, gate_.floats() + row * f, f);
-            prepare(prepared, up, f, row);
-        }
+    const PreparedRows prepared = prepared_rows(reader, rows, f);
+    prepare_each(prepared, {up_.floats(), f, rows}, f, 4, [&](int64_t row) {
+        float* up = up_.floats() + row * f;
+        function(config_.gated_mlp ? gate_.floats() + row * f : up, f);
+        if (config_.gated_mlp) kernels_.multiply(up, gate_.floats() + row * f, f);
     });
     prepared_already_ = {up_.floats(), prepared};
 }

@@ -120,15 +120,16 @@ class Engine {
     void compute(Request& request, Segments& segments);
     void embed(const Request& request, const Segments& segments);
     bool drop_cancelled(Request& request, Segments& segments);
-    // `reader` is the matrix that multiplies the result next: if it is quantised, each row is quantised while it is in the cache.
+    // `reader` is the matrix that multiplies the result next: rows are prepared for it while they are in the cache.
     void norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader = nullptr);
     void project(const float* x, int64_t rows, const Segments& segments, const std::vector<Projection>& projections);
     void multiply(const Matrix& matrix, const float* x, int64_t rows, float* out);
     void prepare_for(const Matrix& matrix, Activations& input, bool in_tiles = true);
-    PreparedRows prepared_rows(const Matrix& reader, int64_t rows, int64_t k, bool in_tiles = true);
-    void prepare(const PreparedRows& prepared, const float* x, int64_t k, int64_t row);
+    PreparedRows prepared_rows(const Matrix* reader, int64_t rows, int64_t k, bool in_tiles = true);
+    void prepare_each(const PreparedRows& prepared, const Activations& rows, int64_t k, int64_t chunk,
+                      const std::function<void(int64_t row)>& compute);
     void matmul(const std::vector<Matmul>& products);
-    int64_t matmul_chunk(int64_t panels, int64_t rows) const;
+    int64_t matmul_chunk(int64_t panels, const Matmul& first) const;
     void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
     void rope(const Block& block, const Segments& segments);
     void store(int64_t layer, const Segments& segments);
@@ -207,7 +208,8 @@ class Engine {
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
     std::vector<float> cosines_, sines_;
-    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_, rounded_values_;
+    AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_;
+    AlignedBuffer rounded_values_, interleaved_values_;
     struct { const float* x; PreparedRows rows; } prepared_already_{};  // an input's rows, until a product takes them
 };
 

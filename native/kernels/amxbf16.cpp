@@ -8,12 +8,6 @@
 
 #include "kernels/kernels.h"
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define POPHOOD_INLINE __forceinline
-#else
-#define POPHOOD_INLINE inline __attribute__((always_inline))
-#endif
-
 namespace pophood {
 namespace {
 

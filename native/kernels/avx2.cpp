@@ -8,7 +8,8 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t tile_tokens = 6;  // 12 sums, 2 of weights, 1 broadcast: 15 of 16 registers
+constexpr int64_t tile_tokens = tile_size<6>;  // 12 sums, 2 of weights, 1 broadcast: 15 of 16 registers
+constexpr int tile_panels = 1;
 constexpr int64_t quantized_tokens = tile_size<6>, quantized_panels = 1;
 constexpr int query_tile = 2, score_tile = 2, value_columns = 2;
 
@@ -182,7 +183,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
-const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
+const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   interleave, norm, attend, attend_range, combine, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 

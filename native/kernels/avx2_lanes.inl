@@ -41,6 +41,20 @@ inline V load_signed(const int8_t* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {bytes_to_f32(bytes, true), bytes_to_f32(_mm_unpackhi_epi64(bytes, bytes), true)};
 }
+// Four inputs of four or more rows as [4][rows].
+inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out) {
+    for (int64_t row = 0; row < rows; row += 4) {
+        const int64_t first = row + 4 <= rows ? row : rows - 4;
+        const float* from = x + first * x_stride;
+        __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + x_stride);
+        __m128 c = _mm_loadu_ps(from + 2 * x_stride), d = _mm_loadu_ps(from + 3 * x_stride);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_storeu_ps(out + first, a);
+        _mm_storeu_ps(out + rows + first, b);
+        _mm_storeu_ps(out + 2 * rows + first, c);
+        _mm_storeu_ps(out + 3 * rows + first, d);
+    }
+}
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }

@@ -7,7 +7,8 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t tile_tokens = 14;  // 14 sums, 1 of weights; activations are broadcast from memory by the FMA
+constexpr int64_t tile_tokens = tile_size<14>;  // of two panels: 28 sums, 2 of weights, 1 of activations
+constexpr int tile_panels = 2;
 constexpr int query_tile = 4, score_tile = 8, value_columns = 4;
 
 #include "avx512_lanes.inl"
@@ -59,7 +60,7 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 
 }  // namespace
 
-const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
+const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   interleave, norm, attend, attend_range, combine, score, rope, gelu_tanh,
                                 gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                                 nullptr};  // dispatch.cpp adds the quantised products
 

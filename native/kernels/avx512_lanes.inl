@@ -26,6 +26,21 @@ inline V load_unsigned(const uint8_t* p) {
 inline V load_signed(const int8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
 }
+// Four inputs of 4 to 16 rows as [4][rows], and up to 12 numbers behind them. A lane of 128 bits takes four rows.
+inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out) {
+    __m512 q[4];
+    for (int64_t i = 0; i < 4; ++i) {
+        const auto four = [&](int64_t row) { return _mm_loadu_ps(x + (row < rows ? row : rows - 1) * x_stride); };
+        q[i] = _mm512_insertf32x4(_mm512_castps128_ps512(four(i)), four(i + 4), 1);
+        q[i] = _mm512_insertf32x4(_mm512_insertf32x4(q[i], four(i + 8), 2), four(i + 12), 3);
+    }
+    const __m512 a = _mm512_unpacklo_ps(q[0], q[1]), b = _mm512_unpacklo_ps(q[2], q[3]);
+    const __m512 c = _mm512_unpackhi_ps(q[0], q[1]), d = _mm512_unpackhi_ps(q[2], q[3]);
+    _mm512_storeu_ps(out, _mm512_shuffle_ps(a, b, 0x44));
+    _mm512_storeu_ps(out + rows, _mm512_shuffle_ps(a, b, 0xEE));
+    _mm512_storeu_ps(out + 2 * rows, _mm512_shuffle_ps(c, d, 0x44));
+    _mm512_storeu_ps(out + 3 * rows, _mm512_shuffle_ps(c, d, 0xEE));
+}
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
 
 inline V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }

@@ -14,12 +14,6 @@ namespace {
 constexpr int64_t tokens_in_tile = tile_size<12>, panels_in_tile = 2;  // 24 sums, 2 of weights, 1 of activations
 constexpr int64_t pairs_in_pass = 512;                      // weights and activations of a pass stay in the L2 cache
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define POPHOOD_INLINE __forceinline
-#else
-#define POPHOOD_INLINE inline __attribute__((always_inline))
-#endif
-
 inline __m512bh pairs_at(const uint16_t* p) {
     const __m512i bits = _mm512_loadu_si512(p);
     return (__m512bh)bits;

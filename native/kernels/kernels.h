@@ -20,12 +20,12 @@ enum class WeightType : int { f32, f16, bf16, bf16_pairs, q8_0, q4_0, q4_1, q5_0
 inline constexpr int64_t panel_rows = 16;  // output rows interleaved in one panel
 inline constexpr int64_t kv_block = 32;    // positions in one block of the KV cache
 inline constexpr int64_t kv_range = 512;   // positions whose attention has one maximum; see AttentionTask
-inline constexpr int64_t k_block = 512;    // inputs that one pass of a large matmul covers
+inline constexpr int64_t k_block = 640;    // inputs that one pass of a large matmul covers, at most
 inline constexpr int64_t max_queries = 8;  // query rows that share one walk over a key/value head
 inline constexpr int64_t max_head = 256;   // the largest D
-// Bytes that a thread needs for the products: k_block inputs of a panel in f32, or expanded blocks.
-inline constexpr int64_t worker_scratch =
-    k_block * panel_rows * 4 > quantized_scratch ? k_block * panel_rows * 4 : quantized_scratch;
+inline constexpr int64_t float_scratch = 2 * k_block * panel_rows * 4;  // bytes: k_block inputs of two panels in f32
+// Bytes that a thread needs for the products: weights in f32, or expanded blocks.
+inline constexpr int64_t worker_scratch = float_scratch > quantized_scratch ? float_scratch : quantized_scratch;
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
@@ -33,6 +33,14 @@ inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 struct RoundedRows {
     uint16_t* values = nullptr;  // [ceil(m / tile)][groups][tile][32]
     int64_t groups = 0, tile = 1;
+};
+
+// Rows of activations divided into register tiles of at most `most` rows, which differ by one row at most.
+struct RowTiles {
+    int64_t count, least, larger;  // the first `larger` tiles have one row more than `least`
+    POPHOOD_INLINE RowTiles(int64_t m, int64_t most) : count((m + most - 1) / most), least(m / count), larger(m % count) {}
+    POPHOOD_INLINE int64_t rows(int64_t tile) const { return least + (tile < larger ? 1 : 0); }
+    POPHOOD_INLINE int64_t first(int64_t tile) const { return tile * least + (tile < larger ? tile : larger); }
 };
 
 // out[m][r] = bias[r] + sum_k x[m][k] * w[r][k]
@@ -64,6 +72,7 @@ struct Matmul {
     int64_t panel_bytes = 0;    // of a quantised type
     int64_t first_group = 0;    // of a quantised panel and of `quantized`: the first group that is multiplied
     RoundedRows rounded{};      // the activations of bf16_pairs, in place of x
+    const float* interleaved = nullptr;  // x once more, for many rows: RowTiles, each [k][its rows]; not of every type
     bool accumulate = false;    // the sums go on from `out` instead of the bias; not of a quantised type
 };
 
@@ -107,8 +116,12 @@ struct Kernels {
     const char* name;
     int64_t matmul_tokens;  // rows of x in one register tile; a batch is best cut at multiples of it
 
-    // Computes panels first..last-1. `scratch` holds k_block * 16 floats and belongs to the calling thread.
+    // Computes panels first..last-1. `scratch` holds float_scratch bytes, is aligned to 64 of them, and belongs to the calling
+    // thread. With more rows than a tile has it is much faster if they are interleaved too; the bits are the same.
     void (*matmul)(const Matmul&, int64_t first, int64_t last, float* scratch);
+
+    // Writes the rows of one tile as [k][rows]. Null where products do not read such rows.
+    void (*interleave)(const float* x, int64_t x_stride, int64_t rows, int64_t k, float* out);
 
     // Layer norm with bias, or RMS norm if `rms`. A null gain gives the normalised values alone.
     void (*norm)(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n);

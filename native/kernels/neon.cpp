@@ -8,7 +8,8 @@
 namespace pophood {
 namespace {
 
-constexpr int64_t tile_tokens = 6;  // 24 sums, 4 of weights, 1 broadcast: 29 of 32 registers
+constexpr int64_t tile_tokens = tile_size<6>;  // 24 sums, 4 of weights, 1 broadcast: 29 of 32 registers
+constexpr int tile_panels = 1;
 constexpr int64_t quantized_tokens = tile_size<4>, quantized_panels = 1;
 constexpr int query_tile = 2, score_tile = 2, value_columns = 2;
 
@@ -99,7 +100,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 
 }  // namespace
 
-const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   norm, attend, attend_range, combine, score, rope, gelu_tanh,
+const Kernels neon_kernels = {"neon",   tile_tokens, matmul,   interleave, norm, attend, attend_range, combine, score, rope, gelu_tanh,
                               gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, &training,
                               &quantized};
 

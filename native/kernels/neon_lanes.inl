@@ -35,6 +35,19 @@ inline V load_signed(const int8_t* p) {
     return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
              vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
 }
+// Four inputs of four or more rows as [4][rows].
+inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out) {
+    for (int64_t row = 0; row < rows; row += 4) {
+        const int64_t first = row + 4 <= rows ? row : rows - 4;
+        const float* from = x + first * x_stride;
+        const float32x4x2_t ab = vtrnq_f32(vld1q_f32(from), vld1q_f32(from + x_stride));
+        const float32x4x2_t cd = vtrnq_f32(vld1q_f32(from + 2 * x_stride), vld1q_f32(from + 3 * x_stride));
+        for (int i = 0; i < 2; ++i) {
+            vst1q_f32(out + i * rows + first, vcombine_f32(vget_low_f32(ab.val[i]), vget_low_f32(cd.val[i])));
+            vst1q_f32(out + (i + 2) * rows + first, vcombine_f32(vget_high_f32(ab.val[i]), vget_high_f32(cd.val[i])));
+        }
+    }
+}
 inline void prefetch(const char* p) { __builtin_prefetch(p); }
 
 inline V fma(V a, V b, V c) { EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i])); }

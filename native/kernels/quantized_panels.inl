@@ -1,13 +1,6 @@
 // A panel of quantised weights, read with V (sixteen floats): quantized.inl and amxint8.cpp share it. A file that includes it
 // defines V's operations, and load_unsigned and load_signed: sixteen integers of 8 bits as floats.
 
-// Without it GCC leaves a tile's recursive templates as calls, and the sums in memory: less than half as fast.
-#if defined(_MSC_VER) && !defined(__clang__)
-#define POPHOOD_INLINE __forceinline
-#else
-#define POPHOOD_INLINE inline __attribute__((always_inline))
-#endif
-
 template <WeightType type>
 struct Weights {
     static constexpr QuantFormat format = quant_formats[static_cast<int>(type) - static_cast<int>(WeightType::q8_0)];

@@ -222,7 +222,7 @@ void gelu_erf(float* x, int64_t n) {
 extern const TrainingKernels scalar_training;
 extern const QuantizedKernels scalar_quantized;
 
-const Kernels scalar_kernels = {"scalar", 1,    matmul, norm,     attend, attend_range, combine, score, rope, gelu_tanh,
+const Kernels scalar_kernels = {"scalar", 1,    matmul, nullptr, norm, attend, attend_range, combine, score, rope, gelu_tanh,
                                 gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, &scalar_training,
                                 &scalar_quantized};
 

@@ -25,11 +25,11 @@ struct BfloatWeights {
 
 struct Tile {
     const float* x;
-    int64_t x_stride;
+    int64_t x_stride;  // of interleaved rows unused
     float* out;
     int64_t out_stride;
     int64_t k;      // inputs in this pass
-    int64_t rows;   // of the panel that exist: 1..16
+    int64_t rows;   // of the panels that exist: 1..16 of the last one
     bool accumulate;  // start from the values in `out`
     const float* bias;
 };
@@ -54,48 +54,149 @@ inline void tile_of(int64_t tokens, const Weights& weights, const Tile& t) {
 }
 
 template <class Weights>
-void all_tokens(const Weights& weights, Tile t, int64_t tokens) {
-    while (tokens > 0) {
-        const int64_t now = tokens < tile_tokens ? tokens : tile_tokens;
+void all_tokens(const Weights& weights, const Matmul& m, int64_t panel) {
+    const int64_t rows = m.rows - panel * 16;
+    Tile t = {m.x, m.x_stride, m.out + panel * 16, m.out_stride, m.k, rows < 16 ? rows : 16, m.accumulate,
+              m.bias ? m.bias + panel * 16 : nullptr};
+    for (int64_t token = 0; token < m.m; token += tile_tokens) {
+        const int64_t now = m.m - token < tile_tokens ? m.m - token : tile_tokens;
         tile_of<tile_tokens>(now, weights, t);
         t.x += now * t.x_stride;
         t.out += now * t.out_stride;
-        tokens -= now;
     }
 }
 
-// A large batch is computed in passes over k and groups of tokens, so that the weights and activations of a pass stay in
-// the L2 cache and 16-bit weights are converted once per group instead of once per tile.
-void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
-    const bool small = m.m <= 2 * tile_tokens;
-    const int64_t pass = small ? m.k : k_block;
-    const int64_t group = small ? m.m : tile_tokens * 5;
-    for (int64_t k = 0; k < m.k; k += pass) {
-        const int64_t inputs = m.k - k < pass ? m.k - k : pass;
-        for (int64_t token = 0; token < m.m; token += group) {
-            const int64_t tokens = m.m - token < group ? m.m - token : group;
-            for (int64_t panel = first; panel < last; ++panel) {
-                const int64_t start = (panel * m.panel_k + k) * 16, rows = m.rows - panel * 16;
-                const Tile t = {m.x + token * m.x_stride + k, m.x_stride, m.out + token * m.out_stride + panel * 16,
-                                m.out_stride, inputs, rows < 16 ? rows : 16, k > 0 || m.accumulate,
-                                m.bias ? m.bias + panel * 16 : nullptr};
-                if (m.type == WeightType::f32) {
-                    all_tokens(FloatWeights{static_cast<const float*>(m.panels) + start}, t, tokens);
-                    continue;
-                }
-                const uint16_t* w = static_cast<const uint16_t*>(m.panels) + start;
-                const bool half = m.type == WeightType::f16;
-                if (small) {
-                    if (half) all_tokens(HalfWeights{w}, t, tokens);
-                    else all_tokens(BfloatWeights{w}, t, tokens);
-                    continue;
-                }
-                for (int64_t i = 0; i < inputs; ++i)
-                    store(scratch + i * 16, half ? load_half(w + i * 16) : load_bfloat(w + i * 16));
-                all_tokens(FloatWeights{scratch}, t, tokens);
-            }
+// ---- many tokens: interleaved rows, T tokens x P panels, passes over k ----------------------------------------------
+
+// One input of T tokens and P panels: P loads and T broadcasts from one or two cache lines feed T * P products.
+template <int T, int P>
+POPHOOD_INLINE void add_input(const float* x, const float* const (&panels)[P], int64_t k, V (&sum)[T][P]) {
+    V w[P];
+    for (int p = 0; p < P; ++p) w[p] = load(panels[p] + k * 16);
+    for (int i = 0; i < T; ++i) {
+        const V a = broadcast(x[k * T + i]);
+        for (int p = 0; p < P; ++p) sum[i][p] = fma(a, w[p], sum[i][p]);
+    }
+}
+
+// `whole` panels have 16 rows. The inputs of the next tile, T or fewer tokens from `next` on, are prefetched on the way.
+template <int T, int P, bool whole>
+POPHOOD_INLINE void interleaved_tile(const float* const (&panels)[P], const Tile& t, const float* next) {
+    static const float none[16 * P] = {};
+    const float* from = t.accumulate ? t.out : t.bias ? t.bias : none;
+    const int64_t stride = t.accumulate ? t.out_stride : 0;
+    V sum[T][P];
+    for (int i = 0; i < T; ++i)
+        for (int p = 0; p < P; ++p)
+            sum[i][p] = whole ? load(from + i * stride + p * 16) : load_some(from + i * stride + p * 16, t.rows - p * 16);
+    const float* x = t.x;
+    int64_t k = 0;
+    for (; k + 2 <= t.k; k += 2) {
+        prefetch(reinterpret_cast<const char*>(next + k * T));
+        prefetch(reinterpret_cast<const char*>(next + (k + 1) * T));
+        add_input<T, P>(x, panels, k, sum);
+        add_input<T, P>(x, panels, k + 1, sum);
+    }
+    if (k < t.k) add_input<T, P>(x, panels, k, sum);
+    for (int i = 0; i < T; ++i)
+        for (int p = 0; p < P; ++p) {
+            if constexpr (whole) store(t.out + i * t.out_stride + p * 16, sum[i][p]);
+            else store_some(t.out + i * t.out_stride + p * 16, sum[i][p], t.rows - p * 16);
+        }
+}
+
+// RowTiles of more rows than one tile holds are at least half as large as it.
+template <int T, int P>
+void interleaved_tile_of(int64_t tokens, const float* const (&panels)[P], const Tile& t, const float* next) {
+    if (tokens == T && t.rows >= P * 16) return interleaved_tile<T, P, true>(panels, t, next);
+    if (tokens == T) return interleaved_tile<T, P, false>(panels, t, next);
+    if constexpr (T > tile_tokens / 2) interleaved_tile_of<T - 1, P>(tokens, panels, t, next);
+}
+
+// Where a product's weights are, and how many bytes one input of a panel has.
+struct Panels {
+    const char* start;
+    int64_t panel_k, bytes;
+    explicit Panels(const Matmul& m)
+        : start(static_cast<const char*>(m.panels)), panel_k(m.panel_k), bytes(m.type == WeightType::f32 ? 64 : 32) {}
+    const char* at(int64_t panel, int64_t k) const { return start + (panel * panel_k + k) * bytes; }
+};
+
+struct Pass {
+    int64_t panel, k, inputs;
+    const char* next[2];  // the weights of the pass that follows
+};
+
+// The weights of a pass in f32.
+inline const float* floats_of(const Matmul& m, const char* weights, int64_t inputs, float* scratch) {
+    if (m.type == WeightType::f32) return reinterpret_cast<const float*>(weights);
+    const uint16_t* w = reinterpret_cast<const uint16_t*>(weights);
+    for (int64_t k = 0; k < inputs; ++k)
+        store(scratch + k * 16, m.type == WeightType::f16 ? load_half(w + k * 16) : load_bfloat(w + k * 16));
+    return scratch;
+}
+
+// Some inputs of P panels and all tokens. The weights of the next pass, which may come from memory, are prefetched a few cache
+// lines per tile.
+template <int P>
+void interleaved_pass(const Matmul& m, const Pass& pass, float* scratch) {
+    const RowTiles tiles(m.m, tile_tokens);
+    const Panels panels(m);
+    const float* w[P];
+    for (int p = 0; p < P; ++p)
+        w[p] = floats_of(m, panels.at(pass.panel + p, pass.k), pass.inputs, scratch + p * k_block * 16);
+    const int64_t lines = pass.inputs * panels.bytes / 64;
+    const float* x = m.interleaved;
+    Tile t = {x, 0, m.out + pass.panel * 16, m.out_stride, pass.inputs, m.rows - pass.panel * 16, pass.k > 0 || m.accumulate,
+              m.bias ? m.bias + pass.panel * 16 : nullptr};
+    for (int64_t i = 0; i < tiles.count; ++i) {
+        for (int p = 0; p < P; ++p)
+            for (int64_t line = i * lines / tiles.count; line < (i + 1) * lines / tiles.count; ++line)
+                prefetch(pass.next[p] + line * 64);
+        const int64_t now = tiles.rows(i);
+        t.x = x + pass.k * now;
+        x += m.k * now;
+        interleaved_tile_of<tile_tokens, P>(now, w, t, x + pass.k * now);
+        t.out += now * t.out_stride;
+    }
+}
+
+// Weights and activations of a pass stay in the L2 cache, and 16-bit weights are converted once per pass.
+void interleaved_matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
+    const int64_t passes = (m.k + k_block - 1) / k_block, inputs = (m.k + passes - 1) / passes;
+    const Panels panels(m);
+    for (int64_t k = 0; k < m.k; k += inputs) {
+        Pass pass = {first, k, m.k - k < inputs ? m.k - k : inputs, {}};
+        while (pass.panel < last) {
+            const int64_t count = last - pass.panel < tile_panels ? 1 : tile_panels, next = pass.panel + count;
+            const bool ends = next >= last;  // then the next inputs of the first panels follow, or those after the last
+            for (int64_t p = 0; p < tile_panels; ++p)
+                pass.next[p] = !ends ? panels.at(next + p, k) : k + inputs < m.k ? panels.at(first + p, k + inputs) : panels.at(next + p, 0);
+            if (count == tile_panels) interleaved_pass<tile_panels>(m, pass, scratch);
+            else interleaved_pass<1>(m, pass, scratch);
+            pass.panel = next;
         }
     }
+}
+
+void matmul(const Matmul& m, int64_t first, int64_t last, float* scratch) {
+    if (m.interleaved && m.m > tile_tokens) return interleaved_matmul(m, first, last, scratch);
+    const Panels panels(m);
+    for (int64_t panel = first; panel < last; ++panel) {
+        const void* w = panels.at(panel, 0);
+        if (m.type == WeightType::f32) all_tokens(FloatWeights{static_cast<const float*>(w)}, m, panel);
+        else if (m.type == WeightType::f16) all_tokens(HalfWeights{static_cast<const uint16_t*>(w)}, m, panel);
+        else all_tokens(BfloatWeights{static_cast<const uint16_t*>(w)}, m, panel);
+    }
+}
+
+// Four inputs at a time. What `transpose` writes behind them is overwritten by those that follow.
+void interleave(const float* x, int64_t x_stride, int64_t rows, int64_t k, float* out) {
+    int64_t i = 0;
+    if (rows >= 4)
+        for (; i + 8 <= k; i += 4) transpose(x + i, x_stride, rows, out + i * rows);
+    for (; i < k; ++i)
+        for (int64_t row = 0; row < rows; ++row) out[i * rows + row] = x[row * x_stride + i];
 }
 
 // ---- element-wise kernels, norms, RoPE ------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ Matmul Matrix::times(const Activations& input, const float* bias, float* out, in
     Matmul product{type_, panels_.get(), bias, input.x, input.x_stride, out, out_stride, input.m, k, rows_, k,
                    input.prepared.quantized, panel_bytes_, 0};
     product.rounded = input.prepared.rounded;
+    product.interleaved = input.prepared.interleaved;
     return product;
 }
 
@@ -175,6 +176,7 @@ Matmul Matrix::times_columns(int64_t first, int64_t count, const Activations& in
     if (quantized()) product.first_group = first / quant_group;
     else product.panels = static_cast<const char*>(panels_.get()) + first * panel_rows * size_of(type_);
     if (product.rounded.values) product.rounded.values += first;
+    product.interleaved = nullptr;
     return product;
 }
 

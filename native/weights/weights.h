@@ -20,19 +20,21 @@ struct TensorView {
     int64_t stride[2];   // in bytes
 };
 
-// Rows of floats in the forms that matrices of some types read: quantised, and rounded to bfloat16.
+// Rows of floats in the forms that matrices of some types read: quantised, rounded to bfloat16, and many of them interleaved.
 struct PreparedRows {
     QuantizedRows quantized{};
     RoundedRows rounded{};
+    float* interleaved = nullptr;  // Matmul::interleaved
 
     // Whether all forms of `other` are here, in the same tiles.
     bool has(const PreparedRows& other) const {
         const auto held = [](const auto& own, const auto& its) { return !its.values || (own.values && own.tile == its.tile); };
-        return held(quantized, other.quantized) && held(rounded, other.rounded);
+        return held(quantized, other.quantized) && held(rounded, other.rounded) && (interleaved || !other.interleaved);
     }
     void add(const PreparedRows& other) {
         if (other.quantized.values) quantized = other.quantized;
         if (other.rounded.values) rounded = other.rounded;
+        if (other.interleaved) interleaved = other.interleaved;
     }
 };
 
@@ -58,7 +60,6 @@ class Matrix {
     int64_t cols() const { return cols_; }
     WeightType type() const { return type_; }
     bool quantized() const { return is_quantized(type_); }
-    bool prepares() const { return quantized() || type_ == WeightType::bf16_pairs; }  // reads PreparedRows
     Matmul times(const Activations& input, const float* bias, float* out, int64_t out_stride) const;
     // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection. Of a
     // quantised matrix, `first` and `count` are whole groups; rows in bfloat16 lie one by one.
