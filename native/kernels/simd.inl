@@ -171,7 +171,9 @@ void interleaved_matmul(const Matmul& m, int64_t first, int64_t last, float* scr
             const int64_t count = last - pass.panel < tile_panels ? 1 : tile_panels, next = pass.panel + count;
             const bool ends = next >= last;  // then the next inputs of the first panels follow, or those after the last
             for (int64_t p = 0; p < tile_panels; ++p)
-                pass.next[p] = !ends ? panels.at(next + p, k) : k + inputs < m.k ? panels.at(first + p, k + inputs) : panels.at(next + p, 0);
+                pass.next[p] = !ends              ? panels.at(next + p, k)
+                               : k + inputs < m.k ? panels.at(first + p, k + inputs)
+                                                  : panels.at(next + p, 0);
             if (count == tile_panels) interleaved_pass<tile_panels>(m, pass, scratch);
             else interleaved_pass<1>(m, pass, scratch);
             pass.panel = next;
