@@ -60,6 +60,8 @@ class Matrix {
     int64_t cols() const { return cols_; }
     WeightType type() const { return type_; }
     bool quantized() const { return is_quantized(type_); }
+    // Reads nothing but PreparedRows; other matrices read floats, interleaved or not.
+    bool prepares() const { return quantized() || type_ == WeightType::bf16_pairs; }
     Matmul times(const Activations& input, const float* bias, float* out, int64_t out_stride) const;
     // The product with inputs first..first+count-1 only, without a bias: one head's contribution to a projection. Of a
     // quantised matrix, `first` and `count` are whole groups; rows in bfloat16 lie one by one.
