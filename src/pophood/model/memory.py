@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,6 +74,14 @@ def rounds_inputs(kind: str, precision: str) -> bool:
     return kind in COMPUTED_BLOCKS or (kind == "BF16" and precision == "auto" and multiplies_bf16())
 
 
+def input_bytes(kind: str, precision: str) -> float:
+    """Return the bytes that a value of an input takes in the form that matrices of a type read.
+
+    It is 8 bits beside 16 bytes per group of 32, bfloat16, or f32 in another order for many tokens.
+    """
+    return (1.5 if kind in COMPUTED_BLOCKS else 2) if rounds_inputs(kind, precision) else 4
+
+
 def kv_type_of(kv: str, *, rounded: bool) -> str:
     """Return the type of keys and values: "auto" is f16 where some matrix rounds its inputs, else f32."""
     if kv == "auto":
@@ -113,14 +122,17 @@ def plan_memory(
 
     Example: GPT-2 small from F32 is 497,759,232 bytes of weights.
     """
-    weights, rounded = 0, False
+    weights, rounded, forms = 0, False, set()
     for name, shape in tensor_shapes(config).items():
         kind = computed_type(name, shape, stored_type(name), precision)
         rounded = rounded or rounds_inputs(kind, precision)
         weights += tensor_bytes(name, shape, kind)
+        if len(shape) == 2 and name != "embed.position":
+            forms.add(input_bytes(kind, precision))
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
-    activations = CHUNK * (2 * config.n_embd + heads + inner) * 4
+    widest = max(config.n_embd, config.n_head * config.head_dim, config.n_inner)
+    activations = CHUNK * ((2 * config.n_embd + heads + inner) * 4 + math.ceil(widest * sum(forms)))
     kv_type = kv_type_of(kv, rounded=rounded)
     return MemoryPlan(
         weights=weights,
