@@ -119,6 +119,15 @@ def test_memory_is_planned_for_blocks(kind: str, tmp_path: Path) -> None:
     assert abs(plan.weights - engine.weight_bytes) < 0.02 * plan.weights
 
 
+def test_memory_is_planned_for_inputs_in_the_form_that_matrices_read(tmp_path: Path) -> None:
+    """512 tokens of the widest input: 4 bytes per value for f32, 1.5 with scales and sums for blocks."""
+    plans = []
+    for kind in (None, "Q8_0"):
+        opened = open_weights(tiny_gguf(tmp_path / f"{kind}.gguf", "llama", quantised=kind))
+        plans.append(plan_memory(opened.config, opened.weights.stored_type, precision="auto").activations)
+    assert plans[0] - plans[1] == 512 * opened.config.n_inner * 2.5
+
+
 @pytest.mark.parametrize("kind", COMPUTED_BLOCKS)
 def test_stored_values_are_exact(kind: str, tmp_path: Path) -> None:
     """A token's embedding is a row of a packed matrix: it has the bits that ggml decodes from the block."""
