@@ -16,11 +16,13 @@ from pophood.errors import BadFile, BadInput, PophoodError
 from tests.batch.finishing import FACTS, LINES, asked, run, told, wanted
 
 
-def test_a_run_cut_at_any_byte_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.full)])
+def test_a_run_cut_at_any_byte_goes_on_to_the_same_bytes(tmp_path: Path, every: int) -> None:
     whole = wanted(tmp_path / "whole")
     folder = asked(tmp_path / "cut")
     run(folder, most=0)
-    for size in range(len(whole) + 1):
+    ends = {i for i, byte in enumerate(whole) if byte == ord("\n")}
+    for size in sorted({*range(0, len(whole), every), *ends, *(end + 1 for end in ends)}):
         (folder / "answers.jsonl").write_bytes(whole[:size])
         done, new = run(folder)
         assert told(folder) == whole

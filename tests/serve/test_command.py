@@ -87,10 +87,16 @@ def test_it_listens_on_loopback_alone(running: Command) -> None:
     assert ours == [f"0100007F:{running.port:04X}"]
 
 
-def test_the_snippet_for_a_shell_works_as_printed(model: Path, tmp_path: Path) -> None:
+ORIGINS = [pytest.param(("random", "environment"), marks=pytest.mark.full), ("file",)]
+
+
+@pytest.mark.parametrize("origins", ORIGINS)
+def test_the_snippet_for_a_shell_works_as_printed(
+    model: Path, tmp_path: Path, origins: tuple[str, ...]
+) -> None:
     tool("curl")
     words = [sys.executable, "-m", "pophood", "serve", str(model), "--port", "0"]
-    for origin in ("random", "environment", "file"):
+    for origin in origins:
         settings = {**os.environ, "POPHOOD_HOME": str(tmp_path), "POPHOOD_OFFLINE": "1"}
         key_file = tmp_path / "key file"
         if origin == "environment":
@@ -212,7 +218,9 @@ def test_a_running_tune_is_left_a_thread(
 # ---- signals ----
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full)]
+)
 def test_a_signal_ends_an_idle_server_at_once(
     model: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -367,6 +367,15 @@ def test_a_second_drain_can_only_shorten_the_time(talk: Talk) -> None:
     assert failed(talk.until(number)).kind == "stopping"
 
 
+def test_what_the_end_cuts_off_hears_of_it_before_the_worker_does(talk: Talk) -> None:
+    """The timer of a Drain may end a request in a step that began before the message was taken."""
+    number = talk.ask(prompt(3), max_tokens=4090)
+    talk.until(number, Tokens)
+    talk.worker._ending = True
+    talk.worker._cancel_all()
+    assert failed(talk.until(number)).kind == "stopping"
+
+
 def test_threads_change_between_steps(talk: Talk) -> None:
     before = talk.ask(prompt(30), max_tokens=5)
     talk.until(before)

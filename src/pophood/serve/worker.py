@@ -99,7 +99,8 @@ class Worker:
         self._gone: set[int] = set()  # requests whose Cancel is in the inbox
         self._events: list[Event] = []
         self._gauges = Gauges()
-        self._deadline: float | None = None  # after Drain: when what still runs is ended
+        self._ending = False  # a Drain was posted
+        self._deadline: float | None = None  # after Drain was taken: when what still runs is ended
         self._timer = threading.Timer(0, self._cancel_all)
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
@@ -128,6 +129,7 @@ class Worker:
             if (computing := self._open.get(message.id)) is not None:
                 computing.running.cancel()
         elif isinstance(message, Drain):
+            self._ending = True  # before the timer: what it ends must hear of it
             self._timer.cancel()
             self._timer = threading.Timer(message.grace, self._cancel_all)
             self._timer.daemon = True
@@ -318,7 +320,7 @@ class Worker:
         elif not running.cancelled or len(running.finishes) == running.request.settings.samples:
             self._tell_tokens(computing)
             self._events.append(Ended(number, dict(running.finishes), running.timings))
-        elif self._deadline is not None:
+        elif self._ending:
             self._events.append(Failed(number, "stopping", "the server is ending"))
 
     def _tell_gauges(self) -> None:
