@@ -16,10 +16,11 @@ import pytest
 from tests.needs import linux
 from tests.serve.command import Command, command
 from tests.serve.counting import descriptors, reserved, resident, server_errors, settled, threads
-from tests.serve.wire import LOCAL, connect, head, read_response
+from tests.serve.wire import LOCAL, connect, head, read_response, request
 from tests.tiny import tiny_folder
 
 CLIENTS = 8
+WINDOW = 128
 PER_CONNECTION = 50  # requests, then a new connection
 KINDS = 500  # different requests of each client
 DRIFT = 0.02
@@ -30,7 +31,7 @@ WORDS = ["".join(_LETTERS.choices("abcde", k=_LETTERS.randint(1, 6))) for _ in r
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Command]:
-    model = tiny_folder(tmp_path / "tiny", "qwen2", n_positions=128)
+    model = tiny_folder(tmp_path / "tiny", "qwen2", n_positions=WINDOW)
     with command(model, "--parallel", "8", "--memory", "2M", home=tmp_path) as running:
         yield running
 
@@ -53,6 +54,14 @@ def short_request(draw: random.Random) -> tuple[str, dict[str, Any], int]:
         [{"prompt": [3] * 500}, {"prompt": words, "temprature": 1}, {"prompt": words, "n": -1}]
     )
     return "/v1/completions", wrong, 400
+
+
+def read_the_most(server: Command) -> None:
+    """Let passes have all the tokens that they can have: the engine takes memory at the largest, for good."""
+    prompts = [[20 + i + j for j in range(WINDOW - 4)] for i in range(16)]
+    body = {"prompt": prompts, "echo": True, "logprobs": 20, "max_tokens": 4}
+    for _ in range(4):
+        assert request(server.port, "/v1/completions", key=server.key, body=body).status == 200
 
 
 class Asker:
@@ -112,6 +121,7 @@ def test_nothing_grows_over_many_short_requests(server: Command, warm: int, requ
     askers = [Asker(server, number) for number in range(CLIENTS)]
     start = held(server)
     assert start["reserved"] == 0
+    read_the_most(server)
     ask_together(server, askers, warm)
     usual = held(server)
     assert usual | {"threads": 0} == start | {"threads": 0}, "threads are started when they are needed"
