@@ -223,7 +223,7 @@ def test_prompts_do_not_hold_up_texts_that_are_being_written() -> None:
     own = PrefillPace()
     own.note(1, 0, 0.010)  # a pass that writes takes 10 ms
     own.note(0, 100, 0.050)  # a token of a prompt 0.5 ms
-    assert own.room(0) == 512 and own.room(1) == 30, "10 ms and 30 tokens are 2.5 times 10 ms"
+    assert own.room(0) == 512 and own.room(1) == 20, "10 ms and 20 tokens are twice 10 ms"
     assert PrefillPace(None, 0.010, 0.0005).room(1) == 511, "a batch that nobody watches"
     assert PrefillPace(None, 0.010, 0.1).room(0) == 20, "a large model: two seconds"
     assert PrefillPace(2.5, 0.001, 1.0).room(1) == 8
