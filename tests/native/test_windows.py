@@ -47,7 +47,8 @@ def test_the_tests_pass_under_wine(extent: tuple[str, ...], tmp_path: Path) -> N
     output = run([str(wine), program, *extent], environment=settings)  # and ends Wine's server
     assert re.search(r"^\d+ passed, 0 failed\s*$", output, re.MULTILINE), output[-2000:]
     here = run([str(build("release") / "native_tests"), "--quick"])
-    assert kernels(output) == kernels(here)
+    # Windows does not offer the tiles of AMX: their kernels ask Linux for them.
+    assert kernels(output) == kernels(here).removesuffix(" amx")
 
 
 def kernels(output: str) -> str:
