@@ -29,7 +29,9 @@ import pophood
 PROMPT, STEPS, CLIENTS = 16, 128, 8
 SAMPLING = {"temperature": 0, "ignore_eos": True}
 BETTER = "the better peer"
-CUT = b"incomplete UTF-8 string"  # ik_llama.cpp's error when the last of all tokens ends inside a character
+CUT = (
+    b"UTF-8"  # ik_llama.cpp's error for an answer that begins or ends inside a character, after computing it
+)
 NOT_IK = ("gpt2",)  # ik_llama.cpp aborts on GPT-2 (docs/log.md, "where the time of 8-bit products goes")
 SHAPES: dict[str, Callable[[], Path]] = {
     "gpt2": lambda: gpt2_gguf("Q8_0"),
