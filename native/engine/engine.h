@@ -150,6 +150,7 @@ class Engine {
     void output(const Request& request);
     void summarize(const Request& request, const float* hidden);
     void summarize_rows(const Summary& summary, int64_t first, int64_t rows, const float* logits) const;
+    void copy_allowed(const Summary& summary, int64_t first, int64_t rows, const float* logits, float* out) const;
     const Matrix& output_matrix() const { return config_.tied_output ? token_embedding_ : output_matrix_; }
     float attention_scale() const { return 1.0f / std::sqrt(static_cast<float>(config_.head_dim)); }
 

@@ -26,8 +26,27 @@ struct Sums {  // over a block, with e = exp(logit - largest logit)
     int64_t above = 0;                  // tokens that rank before the target
 };
 
-float largest_of(const Distribution& row, int64_t begin, int64_t end) {
+// A block of a row: without a mask if all of its tokens take part. `none` is true if not one of them does.
+struct Part {
+    Distribution row;
+    bool none;
+};
+
+Part part_of(const Distribution& row, int64_t begin, int64_t end) {
+    if (!row.allowed) return {row, false};
+    bool all = true, none = true;
+    for (int64_t i = begin; i < end; i += 32) {
+        const uint32_t word = row.allowed[i / 32], full = end - i < 32 ? (1u << (end - i)) - 1u : ~0u;
+        all = all && (word & full) == full;
+        none = none && (word & full) == 0;
+    }
+    return {{row.logits, all ? nullptr : row.allowed}, none};
+}
+
+float largest_of(const Distribution& whole, int64_t begin, int64_t end) {
+    const auto [row, none] = part_of(whole, begin, end);
     float largest = minus_infinity;
+    if (none) return largest;
     if (row.allowed) {
         for (int64_t i = begin; i < end; ++i) largest = std::max(largest, row[i]);
         return largest;
@@ -42,7 +61,9 @@ float largest_of(const Distribution& row, int64_t begin, int64_t end) {
     return largest;
 }
 
-Sums sums_of(const Kernels& kernels, const Distribution& row, float largest, int64_t begin, int64_t end) {
+Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, int64_t begin, int64_t end) {
+    const auto [row, none] = part_of(whole, begin, end);
+    if (none) return {};
     float shifted[block] = {}, e[block] = {};
     const int64_t count = end - begin;
     for (int64_t i = 0; i < count; ++i) shifted[i] = row.logits[begin + i] - largest;
@@ -150,8 +171,21 @@ void Engine::summarize(const Request& request, const float* hidden) {
         edit_logits(request, first, rows, logits);
         if (!kernels_.all_finite(logits, rows * vocabulary))
             throw NotFinite("the logits are not finite (NaN or infinity)");
-        if (request.out) std::memcpy(request.out + first * vocabulary, logits, size * sizeof(float));
+        if (request.out) copy_allowed(request.summary, first, rows, logits, request.out + first * vocabulary);
         summarize_rows(request.summary, first, rows, logits);
+    }
+}
+
+// Copies rows of logits; a token that is not allowed has -infinity.
+void Engine::copy_allowed(const Summary& summary, int64_t first, int64_t rows, const float* logits, float* out) const {
+    const int64_t vocabulary = config_.vocab_size, words = (vocabulary + 31) / 32;
+    if (!summary.allowed) {
+        std::memcpy(out, logits, static_cast<size_t>(rows * vocabulary) * sizeof(float));
+        return;
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+        const Distribution masked{logits + row * vocabulary, summary.allowed + (first + row) * words};
+        for (int64_t i = 0; i < vocabulary; ++i) out[row * vocabulary + i] = masked[i];
     }
 }
 

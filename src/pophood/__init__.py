@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pophood.config import ModelConfig
     from pophood.errors import PophoodError
     from pophood.generate import GenerateSettings, Token
+    from pophood.grammar import Grammar
     from pophood.model.bundle import Bundle, open_bundle
     from pophood.model.engine import CancelFlag, Engine
     from pophood.model.lm import LM, Generation, load
@@ -37,6 +38,7 @@ _NAMES = {  # module, below this package -> its public names
     "config": ("ModelConfig",),
     "errors": ("PophoodError",),
     "generate": ("GenerateSettings", "Token"),
+    "grammar": ("Grammar",),
     "model.bundle": ("Bundle", "open_bundle"),
     "model.engine": ("CancelFlag", "Engine"),
     "model.lm": ("LM", "Generation", "load"),
@@ -54,6 +56,7 @@ __all__ = [
     "Engine",
     "GenerateSettings",
     "Generation",
+    "Grammar",
     "ModelConfig",
     "PophoodError",
     "SamplingSettings",

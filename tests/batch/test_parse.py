@@ -66,7 +66,7 @@ def answer(lm: pophood.LM, line: Any, **defaults: Any) -> dict[str, Any]:
         ({**GOOD, "special": 1}, "special: got 1; wanted true or false"),
         ({**GOOD, "stop_ids": "a"}, "stop_ids: wanted a list of token ids"),
         ({**GOOD, "truncate": "right"}, "truncate is 'right'"),
-        ({**GOOD, "grammar": "x"}, "`grammar` is not supported"),
+        ({**GOOD, "grammar": "x"}, "the grammar cannot be used"),
         ({**GOOD, "adapters": [{"name": "c"}]}, "The adapter 'c' does not exist; loaded: 'a', 'b'."),
         ({**GOOD, "model": "gpt-5"}, "The model 'gpt-5' does not exist"),
         ({**GOOD, "id": [1]}, "id: got [1]; wanted a text or a whole number"),

@@ -25,6 +25,7 @@ CONFINED = {
     "pickle": set(),
     "marshal": set(),
     "shelve": set(),
+    "llguidance": {"grammar/matching.py"},
     "tensorboardX": {"train/report/tensorboard.py"},
     "pophood._native": {
         "model/call.py",

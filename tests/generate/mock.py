@@ -147,6 +147,7 @@ class MockDecoder:
         cancel: Any = None,
         *,
         rows: Sequence[int],
+        allowed: NDArray[np.uint32] | None = None,
         targets: Sequence[int] | None = None,
         whole: bool = False,
         cancels: Mapping[int, Any] = {},

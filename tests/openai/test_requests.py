@@ -66,7 +66,7 @@ def test_both_accept_and_refuse_the_same_values(plain: Any, described: Any, leas
         ({"prompt": "a", "max_tokens": True}, "max_tokens: got True; wanted a whole number"),
         ({"prompt": "a", "logprobs": 21}, "logprobs: got 21; wanted a whole number from 0 to 20"),
         ({"prompt": "a", "temprature": 1}, "'temprature'. Did you mean `temperature`?"),
-        ({"prompt": "a", "grammar": "x"}, "`grammar` is not supported"),
+        ({"prompt": "a", "tools": [{}]}, "`tools` is not supported"),
         ({"prompt": "a", "adapters": [{"name": "a", "alpha": 1}]}, "adapters[0]: has 'alpha'"),
         ({"prompt": "a", "adapters": [{"name": 3}]}, "adapters[0].name: got 3; wanted a text"),
     ],

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from pophood.generate.settings import GenerateSettings
 from pophood.generate.stops import StopStrings
+from pophood.grammar.matching import CompiledGrammar, Constraint, compiled
 from pophood.sampling import Choice, Likeliest, chain, draw_seed, ranked
 from pophood.sampling.softmax import Floats
 from pophood.text.tokenizer import TextStream, Tokenizer
@@ -33,7 +34,8 @@ class Token:
     `text` can be shown at once: text that may still become a stop string, or part of a character, comes with
     a later token. `position` is the token's index in the sequence, `sample` the number of its sample.
     `logit`, `probability`, `entropy` (nats) and `top` are the model's, before any sampling step, and
-    `log_mass` is the log-sum-exp of its logits: a logit minus `log_mass` is a log-probability.
+    `log_mass` is the log-sum-exp of its logits: a logit minus `log_mass` is a log-probability. With a
+    grammar they are those of the tokens that it allows: a token that it forces has the probability 1.
     `final_probability` is the one that the token was drawn with. `seconds` count from the beginning of the
     run. `finish` is set on the last token of a sample.
     """
@@ -67,7 +69,7 @@ class Token:
 class Sample:
     """One unfinished sample: the prompt and the tokens that were chosen, and the engine's sequence of them.
 
-    Its random numbers belong to its `number`.
+    Its random numbers belong to its `number`. `constraint` is what a grammar allows it.
     """
 
     number: int
@@ -75,6 +77,7 @@ class Sample:
     ids: list[int]
     stream: TextStream
     stops: StopStrings
+    constraint: Constraint | None = None
     length: int = 0  # tokens generated
     finish: Finish | None = None
 
@@ -125,6 +128,9 @@ class Chooser:
         )
         shown = settings.top if settings.details == "top" else 0
         forbidden = len(self._forbidden) if settings.sampling.min_tokens else 0
+        self._grammar: CompiledGrammar | None = None
+        if settings.grammar is not None:
+            self._grammar = compiled(settings.grammar, tokenizer, vocab_size)
         reach = self._chain.reach
         needed = min(max(0 if reach is None else reach + forbidden, shown), vocab_size)
         self.whole = reach is None or needed > MOST_LIKELIEST
@@ -144,6 +150,8 @@ class Chooser:
         )
         sample.ids.append(choice.id)
         sample.length += 1
+        if sample.constraint is not None:
+            sample.constraint.take(choice.id, self._room(sample))
         text = self._show(sample, choice.id)
         token = self._record(sample, row, choice, text, position)
         if sample.length > 1:
@@ -151,11 +159,18 @@ class Chooser:
             self.timings.decode_tokens += 1
         return token
 
+    def _room(self, sample: Sample) -> int:
+        """Return how many tokens can be fed beside the newest one, with one left to be chosen after them."""
+        room = self._context - len(sample.ids)
+        if self.settings.max_tokens is not None:
+            room = min(room, self.settings.max_tokens - sample.length - 1)
+        return room
+
     def _show(self, sample: Sample, token: int) -> str:
         """Decide whether the sample ends with this token, and return the text that can be shown now."""
         stopped = token in self._stop_ids
         text = "" if stopped and not self.settings.special else sample.stream.push(token)
-        if stopped:
+        if stopped or (sample.constraint is not None and sample.constraint.ended):
             sample.finish = "stop"
         elif sample.length == self.settings.max_tokens:
             sample.finish = "length"
@@ -200,21 +215,24 @@ class Chooser:
     def new_sample(self, number: int, sequence: int, prompt: Sequence[int]) -> Sample:
         """Return a sample that continues a prompt."""
         specials = self._tokenizer.specials
-        continues = any(token not in specials for token in prompt)
+        continues = self._grammar is not None or any(token not in specials for token in prompt)
         stream = TextStream(
             self._tokenizer, self.settings.special, continues=continues, shown=self.settings.shown
         )
-        return Sample(number, sequence, list(prompt), stream, StopStrings(self.settings.stop))
+        stops = StopStrings(self.settings.stop)
+        constraint = None if self._grammar is None else self._grammar.constraint(self._forbidden)
+        return Sample(number, sequence, list(prompt), stream, stops, constraint)
 
     @cached_property
     def _forbidden(self) -> tuple[int, ...]:
-        """The stops that cannot be drawn before `min_tokens`."""
+        """The model's tokens that end a text, which cannot be drawn before `min_tokens`."""
         return tuple(sorted(i for i in self._stop_ids if i < self._vocab_size))
 
 
 def _top(row: Row, k: int) -> list[tuple[int, float]]:
-    """Return the ids and logits of the k likeliest tokens of a row."""
+    """Return the ids and logits of the k likeliest tokens of a row, fewer if a grammar allows fewer."""
     if row.whole is None or len(row.likeliest.ids) >= min(k, len(row.whole)):
         return list(zip(row.likeliest.ids[:k].tolist(), row.likeliest.logits[:k].tolist(), strict=True))
     places = ranked(row.whole, k)
-    return list(zip(places.tolist(), row.whole[places].tolist(), strict=True))
+    ranks = zip(places.tolist(), row.whole[places].tolist(), strict=True)
+    return [(id_, logit) for id_, logit in ranks if logit > -math.inf]

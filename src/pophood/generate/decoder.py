@@ -92,12 +92,14 @@ class Decoder(Protocol):
         cancel: Any = None,
         *,
         rows: Sequence[int],
+        allowed: NDArray[np.uint32] | None = None,
         targets: Sequence[int] | None = None,
         whole: bool = False,
         cancels: Mapping[int, Any] = {},
     ) -> Distribution:
         """Append tokens to sequences; return the distributions after the last `rows[i]` tokens of each.
 
-        `k` likeliest tokens, the logits of `targets` (one per row), and all logits if `whole`. `cancel` ends
+        `k` likeliest tokens, the logits of `targets` (one per row), and all logits if `whole`. Of each row
+        only the tokens in `allowed` take part, [rows, ceil(V / 32)], bit i % 32 of word i / 32. `cancel` ends
         the call with Cancelled, a flag of `cancels` one sequence. After an error every sequence is as before.
         """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pophood.generate.choose import Sample
 from pophood.generate.decoder import Distribution
@@ -63,6 +64,39 @@ class Fed(NamedTuple):
     sample: Sample
     ids: Sequence[int]
     rows: int  # of its last tokens whose distribution is needed
+
+    @property
+    def writes(self) -> bool:
+        """True if a token is chosen from its last row."""
+        running = self.running
+        if not running.reading:
+            return True
+        return running.request.generates and running.read + len(self.ids) == running.to_read
+
+
+def writing(running: Running, sample: Sample) -> Fed:
+    """Return the piece of a text that is being written: its newest token, and those that a grammar forces."""
+    constraint = sample.constraint
+    if constraint is None:
+        return Fed(running, sample, sample.ids[-1:], 1)
+    fed = constraint.fed
+    return Fed(running, sample, [sample.ids[-1], *fed], len(fed) + 1)
+
+
+def masks_of(pieces: Sequence[Fed], vocab_size: int) -> NDArray[np.uint32] | None:
+    """Return the tokens that grammars allow in each row, [rows, ceil(V / 32)]; None without grammars."""
+    if all(piece.sample.constraint is None for piece in pieces):
+        return None
+    rows = sum(piece.rows for piece in pieces)
+    allowed = np.full((rows, -(-vocab_size // 32)), 0xFFFFFFFF, np.uint32)
+    place = 0
+    for piece in pieces:
+        place += piece.rows
+        if piece.sample.constraint is None or not piece.writes:
+            continue
+        written = 1 if piece.running.reading else piece.rows  # the others are scores of a prompt
+        piece.sample.constraint.fill(allowed[place - written : place])
+    return allowed
 
 
 def targets_of(piece: Fed) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pophood.errors import BadInput, EngineError, QueueFull
 from pophood.generate.choose import Row, Sample, Token
 from pophood.generate.decoder import Decoder, Distribution
-from pophood.generate.passes import Fed, PrefillPace, scores_of, targets_of
+from pophood.generate.passes import Fed, PrefillPace, masks_of, scores_of, targets_of, writing
 from pophood.generate.prefix import PrefixCache, TokenScore
 from pophood.generate.request import Request, Running
 from pophood.sampling import Likeliest
@@ -224,10 +224,9 @@ class Scheduler:
 
     def _pieces(self) -> list[Fed]:
         """Divide a pass: a token for every text that is being written, then prompts, client by client."""
-        pieces = [
-            Fed(running, sample, sample.ids[-1:], 1) for running in self.running for sample in running.samples
-        ]
-        room = self._pace.room(len(pieces)) if any(running.reading for running in self.running) else 0
+        pieces = [writing(running, sample) for running in self.running for sample in running.samples]
+        tokens = sum(len(piece.ids) for piece in pieces)
+        room = self._pace.room(tokens) if any(running.reading for running in self.running) else 0
         self._passes += 1
         reading = [running for running in self.running if running.reading]
         for running in sorted(reading, key=lambda one: self._served.get(one.request.client, 0)):
@@ -252,6 +251,7 @@ class Scheduler:
             max(max(piece.running.chooser.likeliest, piece.running.request.scores or 0) for piece in pieces),
             self._cancel,
             rows=[piece.rows for piece in pieces],
+            allowed=masks_of(pieces, self._engine.config.vocab_size),
             targets=[target for piece in pieces for target in targets_of(piece)] if scoring else None,
             whole=any(piece.running.chooser.whole for piece in pieces if piece.rows),
             cancels={piece.sample.sequence: piece.running.flag for piece in pieces},
@@ -279,7 +279,7 @@ class Scheduler:
         """Take over the results of a piece, whose rows end before `place`: scores, or new tokens."""
         running, sample = piece.running, piece.sample
         if not running.reading:
-            return self._write(running, [sample], found, place - 1)
+            return self._write_forced(piece, found, place)
         if running.request.scores is not None:
             running.scores += scores_of(piece, found, place - piece.rows, running.request.scores)
         running.read += len(piece.ids)
@@ -293,13 +293,26 @@ class Scheduler:
         ]
         return self._write(running, list(running.samples), found, place - 1)
 
+    def _write_forced(self, piece: Fed, found: Distribution, place: int) -> list[tuple[Running, Token]]:
+        """Write the tokens that a grammar forced, whose rows are before `place`, and the one after them."""
+        tokens: list[tuple[Running, Token]] = []
+        sample = piece.sample
+        for at in range(place - piece.rows, place):
+            tokens += self._write(piece.running, [sample], found, at)
+            if sample.finish is not None:
+                if sample is piece.running.first and at < place - 1:  # what was read after its end
+                    self._engine.truncate(sample.sequence, len(sample.ids))
+                break
+        return tokens
+
     def _write(
         self, running: Running, samples: Sequence[Sample], found: Distribution, at: int
     ) -> list[tuple[Running, Token]]:
         """Choose the next token of samples from one row; those that end leave the batch."""
-        likeliest = Likeliest(
-            found.ids[at], found.logits[at], float(found.log_mass[at]), float(found.entropy[at])
-        )
+        ids, logits = found.ids[at], found.logits[at]
+        if len(ids) and ids[-1] < 0:  # a grammar allows fewer
+            ids, logits = ids[ids >= 0], logits[ids >= 0]
+        likeliest = Likeliest(ids, logits, float(found.log_mass[at]), float(found.entropy[at]))
         row = Row(likeliest, found.whole[at] if found.whole is not None and running.chooser.whole else None)
         tokens = []
         for sample in samples:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pophood.errors import BadInput, ContextOverflow
+from pophood.errors import BadInput, ContextOverflow, short
 from pophood.generate.stops import checked
+from pophood.grammar import Grammar
 from pophood.sampling import SEED_LIMIT, SamplingSettings
 from pophood.table import count
 
@@ -25,7 +26,7 @@ class GenerateSettings:
     the model's own, () none. `details` "plain" computes no probability, entropy and top tokens; "probability"
     the first two; "top" lists the `top` likeliest tokens as well. `truncate` "left" keeps the newest tokens
     of a prompt that is too long, "middle" its beginning and end. `special` shows all special tokens, `shown`
-    those with these ids. Raises BadInput.
+    those with these ids. `grammar` is a form that every sample's text must have. Raises BadInput.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -40,6 +41,7 @@ class GenerateSettings:
     truncate: Truncate = "error"
     special: bool = False
     shown: tuple[int, ...] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _check_whole("samples", self.samples, 1)
@@ -61,6 +63,8 @@ class GenerateSettings:
             if value not in choices:
                 raise BadInput(f"{name} is {value!r}; wanted one of {', '.join(choices)}")
         checked(self.stop)
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise BadInput(f"grammar is {short(self.grammar)}; wanted a Grammar, as Grammar.json_schema(...)")
 
 
 @dataclass(frozen=True, slots=True)

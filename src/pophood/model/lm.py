@@ -216,8 +216,9 @@ class LM:
 
         `settings` are the fields of GenerateSettings (max_tokens, samples, seed, stop, truncate...) and of
         SamplingSettings (temperature, top_k, top_p...). `details="top"`, or True, adds
-        probability, entropy and the top 10 to each token. Keys and values of the last call are reused for the
-        tokens that both prompts begin with.
+        probability, entropy and the top 10 to each token. `grammar`, a `Grammar`, is a form that the text
+        must have, such as a JSON schema. Keys and values of the last call are reused for the tokens that both
+        prompts begin with.
 
             for token in lm.stream("Once upon a time"): print(token.text, end="")
         """

@@ -23,7 +23,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "tool_choice": LATER,
         "functions": LATER,
         "function_call": LATER,
-        "response_format": LATER,
         "audio": "answers are text",
         "modalities": "answers are text",
         "prediction": "it would not make anything faster here",
@@ -31,8 +30,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "suffix": "these models continue a text, and do not fill gaps",
         "best_of": "all choices are returned: ask for `n`",
         # llama.cpp
-        "grammar": LATER,
-        "json_schema": LATER,
         "lora": "adapters have names here: use `adapters`",
         "mirostat": "no such sampler is here",
         "dynatemp_range": "no such sampler is here",
@@ -44,11 +41,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "input_prefix": "these models continue a text, and do not fill gaps",
         "input_suffix": "these models continue a text, and do not fill gaps",
         # vLLM
-        "guided_json": LATER,
-        "guided_regex": LATER,
-        "guided_choice": LATER,
-        "guided_grammar": LATER,
-        "structured_outputs": LATER,
         "prompt_logprobs": "use /v1/completions with `echo` and `logprobs`",
         "use_beam_search": "no beam search is here",
         "length_penalty": "no beam search is here",
@@ -64,7 +56,6 @@ HARMLESS_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "tool_choice": ("none", "auto"),
         "function_call": ("none", "auto"),
-        "response_format": ({"type": "text"},),
         "modalities": (["text"],),
         "mirostat": (0,),
         "dynatemp_range": (0,),

@@ -13,6 +13,8 @@ from functools import cached_property
 
 from pophood.errors import BadInput
 from pophood.generate.choose import END_OF_TEXT
+from pophood.grammar import Grammar
+from pophood.grammar.matching import compiled
 from pophood.sampling import SamplingSettings, breakers_of
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.chat.thoughts import thought_tags
@@ -67,6 +69,10 @@ class ServedModel:
         return next((template for template in reversed(own) if template is not None), self.template)
 
     # ---- text ----
+
+    def compile(self, grammar: Grammar) -> None:
+        """Compile a grammar for the model's tokens. Raises BadInput for a wrong one."""
+        compiled(grammar, self.tokenizer, self.vocab_size)
 
     def encode(self, text: str, *, parse_special: bool = True, add_start: bool = True) -> list[int]:
         """Return the ids of a prompt; an empty one is the model's start token.

@@ -121,6 +121,16 @@ class GeneratingFields:
     logit_bias: Any = None
     order: Any = None
     samplers: Any = None
+    # the form of the answer, in OpenAI's, llama.cpp's and vLLM's words
+    response_format: Annotated[Mapping[str, Any] | None, OBJECT] = None
+    json_schema: Any = None
+    grammar: Text = None
+    regex: Text = None
+    guided_json: Any = None
+    guided_regex: Text = None
+    guided_grammar: Text = None
+    guided_choice: Annotated[Sequence[Any] | None, LIST] = None
+    structured_outputs: Annotated[Mapping[str, Any] | None, OBJECT] = None
     # the answer
     stream: Flag = None
     stream_options: Annotated[Mapping[str, Any] | None, OBJECT] = None

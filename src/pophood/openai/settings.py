@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pophood.errors import BadInput, short
 from pophood.generate import GenerateSettings
 from pophood.openai.errors import invalid, of_pophood, unknown_adapter
+from pophood.openai.grammars import grammar_of
 from pophood.openai.model import AdapterPair, ServedModel
 from pophood.openai.requests import GeneratingFields, NamedAdapter, read_ids, read_texts
 from pophood.sampling import SamplingSettings, parse_order
@@ -75,6 +76,7 @@ def settings_of(
             top=logprobs or 1,
             special=request.skip_special_tokens is False,
             shown=served.shown if kind == "chat" else (),
+            grammar=grammar_of(request, served),
         )
     except BadInput as error:
         raise of_pophood(error, _field_of(error, request)) from error

@@ -21,7 +21,6 @@ MEANT: dict[str, Any] = {  # a value that asks for something, where "yes" is no 
     "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
     "tool_choice": "required",
     "functions": [{"name": "f"}],
-    "response_format": {"type": "json_object"},
     "modalities": ["text", "audio"],
     "best_of": 3,
     "mirostat": 2,

@@ -47,6 +47,51 @@ BiasField = Annotated[
         {"type": "object", "additionalProperties": {"anyOf": [{"type": "number"}, {"const": False}]}}
     ),
 ]
+# A schema is read by `grammar/`, with its keys in their order.
+SchemaField = Annotated[Any, WithJsonSchema({"type": ["object", "boolean"]})]
+FormatField = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "required": ["type"],
+            "oneOf": [
+                {"properties": {"type": {"enum": ["text", "json_object"]}}},
+                {
+                    "required": ["json_schema"],
+                    "properties": {
+                        "type": {"const": "json_schema"},
+                        "json_schema": {
+                            "type": "object",
+                            "required": ["schema"],
+                            "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
+                        },
+                    },
+                },
+            ],
+        }
+    ),
+]
+ChoiceField = Annotated[
+    list[Any],
+    WithJsonSchema({"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}),
+]
+OutputsField = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": 1,
+            "properties": {
+                "json": {"type": ["object", "boolean"]},
+                "regex": {"type": "string"},
+                "choice": {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+                "grammar": {"type": "string"},
+                "json_object": {"type": "boolean"},
+            },
+        }
+    ),
+]
 # Messages are read by the chat template; what is described here is what every template reads.
 Text: dict[str, Any] = {
     "type": "object",
@@ -144,6 +189,16 @@ class Generating(Body):
     logit_bias: BiasField = None
     order: TextsField = None
     samplers: TextsField = None
+    # the form of the answer, in OpenAI's, llama.cpp's and vLLM's words
+    response_format: FormatField | None = None
+    json_schema: SchemaField = None
+    grammar: str | None = None
+    regex: str | None = None
+    guided_json: SchemaField = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
+    guided_choice: ChoiceField | None = None
+    structured_outputs: OutputsField | None = None
     # the answer
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -44,7 +44,7 @@ def described(served: ServedModel) -> dict[str, Any]:
             "logprobs": True,
             "prompt_logprobs": True,
             "tools": False,
-            "response_format": False,
+            "response_format": True,
         },
         "adapters": [{"id": name, "usual": name in dict(served.usual_adapters)} for name in served.adapters],
         "sampling_defaults": sampling_defaults(served.sampling),
