@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
+import weakref
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -350,3 +353,22 @@ def test_other_vocabularies(family: str, tmp_path: Any) -> None:
     for seed in range(3):
         made = lm.generate("", grammar=Grammar.json_schema(FORM), seed=seed, max_tokens=400, **WILD)
         jsonschema.validate(json.loads(made.completion), FORM)
+
+
+def test_a_model_that_is_gone_leaves_nothing(folder: Path) -> None:
+    other = pophood.load(folder)
+    other.generate("Once", grammar=Grammar.regex("abc"))
+    gone = weakref.ref(other.bundle.tokenizer)
+    del other
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_text_that_the_tokenizer_would_change_is_cut_by_hand(lm: pophood.LM) -> None:
+    told = matching._Told(lm.bundle.tokenizer, lm.config.vocab_size)
+    for text in ("Once upon a time", "naïve 日本", '{"a": '):
+        data = text.encode()
+        assert told(data) == lm.tokenize(text)
+        assert b"".join(map(lm.bundle.tokenizer.token_bytes, told._longest(data))) == data
+    assert told(b"\xe6\x97") == [lm.bundle.tokenizer.id_of("\\xE6"), lm.bundle.tokenizer.id_of("\\x97")]
+    assert lm.tokenize("<|im_end|>", parse_special=True)[0] not in told(b"<|im_end|>")

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -226,14 +227,11 @@ def _tokens(tokenizer: Tokenizer, size: int) -> LLTokenizer:
         from llguidance import LLTokenizer, TokenizerWrapper
     except ModuleNotFoundError as error:
         raise Unsupported(MISSING) from error
-    told = _Told(tokenizer, size)
-    made = LLTokenizer(TokenizerWrapper(told), n_vocab=size + 1, eos_token=[size])
-    told.greedy = made.greedy_tokenize
-    return made
+    return LLTokenizer(TokenizerWrapper(_Told(tokenizer, size)), n_vocab=size + 1, eos_token=[size])
 
 
 class _Told:
-    """A tokenizer in the shape that llguidance reads."""
+    """A tokenizer in the shape that llguidance reads. It holds no reference to the Tokenizer itself."""
 
     bos_token_id = None
 
@@ -241,19 +239,38 @@ class _Told:
         unreadable = {*tokenizer.specials, *tokenizer.stops}
         self.eos_token_id = size
         self.special_token_ids = [*sorted(id_ for id_ in unreadable if id_ < size), size]
+        self._encoder, self._piece = tokenizer.encoder, tokenizer.vocabulary.piece
         names = {id_: tokenizer.token_text(id_).encode() for id_ in self.special_token_ids[:-1]}
-        self.tokens = [names.get(id_) or tokenizer.token_bytes(id_) for id_ in range(size)] + [b"<end>"]
-        self.greedy: Callable[[str], list[int]] = lambda text: []
-        self._tokenizer, self._unreadable, self._size = tokenizer, unreadable, size
+        self.tokens = [names.get(id_) or self._piece(id_) for id_ in range(size)] + [b"<end>"]
+        self._unreadable = unreadable
 
     def __call__(self, data: bytes) -> list[int]:
         """Return the tokens of a text in the middle of another, the model's own if they spell exactly it."""
-        text = data.decode("utf-8", "replace")
-        ids = self._tokenizer.encoder.encode(text)
-        spelled = b"".join(map(self._tokenizer.token_bytes, ids)) == data
-        if spelled and all(id_ < self._size and id_ not in self._unreadable for id_ in ids):
+        ids = self._encoder.encode(data.decode("utf-8", "replace"))
+        spelled = b"".join(map(self._piece, ids)) == data
+        if spelled and all(id_ < self.eos_token_id and id_ not in self._unreadable for id_ in ids):
             return ids
-        return self.greedy(text)
+        return self._longest(data)
+
+    def _longest(self, data: bytes) -> list[int]:
+        """Return the longest token that fits, again and again: for vocabularies that change a text."""
+        found, at = [], 0
+        while at < len(data):
+            ends = range(min(len(data), at + self._most), at, -1)
+            end = next((end for end in ends if data[at:end] in self._readable), at + 1)
+            if data[at:end] in self._readable:
+                found.append(self._readable[data[at:end]])
+            at = end
+        return found
+
+    @cached_property
+    def _readable(self) -> dict[bytes, int]:
+        pairs = ((token, id_) for id_, token in enumerate(self.tokens[:-1]) if id_ not in self._unreadable)
+        return {token: id_ for token, id_ in pairs if token}
+
+    @cached_property
+    def _most(self) -> int:
+        return max(map(len, self._readable), default=1)
 
 
 def _notation(grammar: Grammar) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import openai
 import pytest
 from openai import OpenAI
+from pydantic import BaseModel, Field
 
 import pophood
 from tests.serve.protocol.service import LOCAL, Service
@@ -32,6 +33,7 @@ def client(port: int) -> Iterator[OpenAI]:
 
 
 TALK: list[Any] = [{"role": "user", "content": "Hi"}]
+CLOSING = {"1": 6, "60": 6, "92": 6}  # `"`, `]` and `}`, which a random model would seldom write
 
 
 def test_openai_create_and_stream_agree(client: OpenAI, alone: pophood.LM) -> None:
@@ -50,6 +52,38 @@ def test_openai_create_and_stream_agree(client: OpenAI, alone: pophood.LM) -> No
     assert usage is not None
     assert answer.usage is not None
     assert usage.total_tokens == answer.usage.total_tokens
+
+
+class Mood(BaseModel):
+    """A form as users of openai's library declare it."""
+
+    kind: Literal["good", "bad"]
+    size: Annotated[int, Field(ge=0, le=99)]
+    name: Annotated[str, Field(max_length=6)]
+    more: list[Literal["x", "y"]] | None
+
+
+def test_openais_parse_reads_the_form(client: OpenAI) -> None:
+    for seed in range(5):
+        fields: dict[str, Any] = {"model": "tiny", "messages": TALK, "seed": seed, "max_tokens": 200}
+        fields["logit_bias"] = CLOSING
+        parsed = client.chat.completions.parse(response_format=Mood, n=2, **fields)
+        moods = [choice.message.parsed for choice in parsed.choices]
+        assert all(isinstance(mood, Mood) for mood in moods)
+        with client.chat.completions.stream(response_format=Mood, n=2, **fields) as stream:
+            for _ in stream:
+                pass
+            final = stream.get_final_completion()
+        assert [choice.message.parsed for choice in final.choices] == moods
+        plain = client.chat.completions.create(response_format={"type": "json_object"}, **fields)
+        assert (plain.choices[0].message.content or "").startswith("{")
+
+
+def test_openais_library_hears_of_a_wrong_form(client: OpenAI) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}
+    with pytest.raises(openai.BadRequestError, match="Unimplemented keys") as refused:
+        client.chat.completions.create(model="tiny", messages=TALK, response_format=form)
+    assert refused.value.param == "response_format"
 
 
 def test_openais_helper_for_streams(client: OpenAI) -> None:

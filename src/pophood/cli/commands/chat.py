@@ -7,6 +7,7 @@ import sys
 import click
 
 from pophood.cli.app import INTERRUPTED
+from pophood.cli.options.grammar import grammar_options
 from pophood.cli.options.prompt import read_prompt, template_arg_option, template_variables, with_piped
 from pophood.cli.options.sampling import SamplingArgs, sampling_options
 from pophood.cli.options.shared import ModelChoice, json_option, model_options, text_option, verb
@@ -33,6 +34,7 @@ from pophood.errors import BadInput
 @json_option
 @model_options
 @sampling_options
+@grammar_options
 def chat_command(
     console: Console,
     question: str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pophood.cli.app import INTERRUPTED
+from pophood.cli.options.grammar import grammar_options
 from pophood.cli.options.prompt import read_prompt, with_piped
 from pophood.cli.options.sampling import SamplingArgs, sampling_options
 from pophood.cli.options.shared import (
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 @json_option
 @model_options
 @sampling_options
+@grammar_options
 def run_command(
     console: Console,
     text: str | None,

@@ -90,12 +90,13 @@ class RunResult:
 
     def as_dict(self, lm: LM, prompt: str) -> dict[str, Any]:
         """Return the result as a dictionary for --json."""
-        sampling = asdict(self.settings.sampling)
+        sampling, grammar = asdict(self.settings.sampling), self.settings.grammar
         sampling["logit_bias"] = {str(id_): finite(x) for id_, x in sampling["logit_bias"].items()}
         return {
             **model_facts(lm),
             "file": str(lm.path),
             "sampling": sampling,
+            **({} if grammar is None else {"grammar": asdict(grammar)}),
             "seed": self.seed,
             "prompt": prompt,
             "prompt_ids": list(self.prompt_ids),

@@ -35,6 +35,7 @@ def check(file: str | None, text: str | None, shape: Shape, sampling: SamplingAr
         "--html": shape.html is not None,
         "--seed": "seed" in sampling.limits,
         "--stop": "stop" in sampling.limits,
+        "a form such as --regex": "grammar" in sampling.limits,
         "sampling options such as --temperature": drawn,
     }
     named = ", ".join(name for name, given in refused.items() if given)
