@@ -1,4 +1,4 @@
-"""What a grammar costs, and what forced tokens save, with the real SmolLM2.
+"""The cost of a grammar, and the gain of forced tokens, with the real SmolLM2.
 
 - A JSON text that does not end (one string) against free text: tokens/s of decoding, greedy, after the first
   token; both are one pass per token. Bar: 0.97 times free decoding; ceiling 1.

@@ -27,7 +27,7 @@ def leaf(draw: random.Random) -> Schema:
     fixed: Schema = draw.choice(
         [{"type": "boolean"}, {"type": "null"}, {"enum": [1, "x", None]}, {"const": "c"}]
     )
-    return draw.choice([number, text, lambda _: fixed])(draw)
+    return draw.choice([number(draw), text(draw), fixed])
 
 
 def record(draw: random.Random, **more: Any) -> Schema:
@@ -80,7 +80,7 @@ def all_of(draw: random.Random) -> Schema:
 
 
 def prefixed(draw: random.Random) -> Schema:
-    rest = draw.choice([{"items": False}, {"items": leaf(draw), "maxItems": 5}])
+    rest: Schema = draw.choice([{"items": False}, {"items": leaf(draw), "maxItems": 5}])
     return {"type": "array", "prefixItems": [leaf(draw), leaf(draw)], "minItems": 2, **rest}
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pophood.cli.options.sampling import SamplingArgs
 from pophood.cli.options.shared import F, text_option, with_options
 from pophood.errors import BadInput
-from pophood.grammar import Grammar
+
+if TYPE_CHECKING:
+    from pophood.grammar import Grammar
 
 GIVEN = ("json_schema", "grammar_file", "regex")
 
@@ -50,8 +52,12 @@ def _grammar(anything: bool, schema: str | None, file: str | None, regex: str | 
     """Return the form that was asked for. Raises UsageError for two, BadInput for a wrong one."""
     given = {"--json-object": anything or None, "--json-schema": schema, "--grammar": file, "--regex": regex}
     names = [name for name, value in given.items() if value is not None]
+    if not names:
+        return None
     if len(names) > 1:
         raise click.UsageError(f"{names[0]} and {names[1]} both say which form the text has: give one")
+    from pophood.grammar import Grammar  # late: --help needs none of it
+
     if anything:
         return Grammar.json_object()
     if schema is not None:
@@ -59,7 +65,7 @@ def _grammar(anything: bool, schema: str | None, file: str | None, regex: str | 
         return Grammar.json_schema(schema if inline else _read(schema))
     if file is not None:
         return Grammar.of_text(_read(file))
-    return None if regex is None else Grammar.regex(regex)
+    return Grammar.regex(str(regex))
 
 
 def _read(place: str) -> str:
