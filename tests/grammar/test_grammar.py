@@ -262,6 +262,8 @@ def test_a_scored_prompt_is_scored_without_its_grammar(lm: pophood.LM) -> None:
         (lambda: Grammar("ebnf", "x"), "wanted one of"),  # type: ignore[arg-type]
         (lambda: Grammar.regex(5), "wanted a text"),  # type: ignore[arg-type]
         (lambda: {"type": "object"}, "wanted a Grammar"),
+        (lambda: Grammar.gbnf('root ::= "a"\n' + 'r ::= "a"\n' * 500), "501 rules"),
+        (lambda: Grammar.regex("a" * 300_000), "300,000 characters"),
     ],
 )
 def test_a_wrong_grammar_is_refused_before_anything_is_computed(

@@ -12,6 +12,7 @@ from pophood.errors import BadInput, short
 
 Kind = Literal["json_schema", "regex", "gbnf", "lark"]
 MOST_CHARACTERS = 1 << 18
+MOST_RULES = 500  # of a GBNF grammar, whose translation takes 2 s for so many, and longer with their square
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")  # characters that a regular expression does not take literally
 
 
@@ -38,6 +39,8 @@ class Grammar:
             raise BadInput(
                 f"the grammar has {len(self.text):,} characters; wanted at most {MOST_CHARACTERS:,}"
             )
+        if self.kind == "gbnf" and (rules := self.text.count("::=")) > MOST_RULES:
+            raise BadInput(f"the grammar has {rules:,} rules; wanted at most {MOST_RULES}")
 
     @classmethod
     def json_object(cls) -> Grammar:
