@@ -43,7 +43,7 @@ JSON_FORM: Final[dict[str, Any]] = {
     "lenient": False,
     "coerce_one_of": False,
 }
-# Bounds of a hostile grammar; the time and memory that they allow are not measured yet.
+# Bounds of a hostile grammar: docs/log.md has what some take within them.
 LIMITS: Final[dict[str, Any]] = {
     "max_grammar_size": 100_000,
     "max_lexer_states": 20_000,
