@@ -20,7 +20,8 @@ namespace {
 template <class T, size_t dimensions>
 using Array = nb::ndarray<T, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
 using TapArray = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
-using ReadingTuple = nb::typed<nb::tuple, int, int64_t, TapArray>;  // tap number, layer, array [N, ...] to fill
+// tap number, layer, array [rows, ...] to fill, rows (none: every row), head or -1
+using ReadingTuple = nb::typed<nb::tuple, int, int64_t, TapArray, Array<const int64_t, 1>, int64_t>;
 // tap number, layer, kind, head or -1, rows [R], values [R or 1, edit width], keys
 using EditTuple = nb::typed<nb::tuple, int, int64_t, int, int64_t, Array<const int64_t, 1>, Array<const float, 2>, int64_t>;
 
@@ -74,10 +75,13 @@ Summary summary_of(const SummaryArrays& arrays, int64_t rows, int64_t vocabulary
 Reading reading_of(const Engine& engine, const ReadingTuple& reading, int64_t n) {
     const auto values = nb::cast<TapArray>(reading[2]);
     const auto tap = static_cast<Tap>(nb::cast<int>(reading[0]));
+    const auto rows = nb::cast<Array<const int64_t, 1>>(reading[3]);
+    const auto head = nb::cast<int64_t>(reading[4]);
     const int64_t keys = values.ndim() ? static_cast<int64_t>(values.shape(values.ndim() - 1)) : 0;
-    if (static_cast<int64_t>(values.size()) != n * engine.tap_width(tap, keys))
-        throw nb::value_error("a tap's array has the wrong shape");
-    return {tap, nb::cast<int64_t>(reading[1]), values.data(), keys};
+    const int64_t width = head == -1 ? engine.tap_width(tap, keys) : keys;
+    const int64_t read = rows.shape(0) ? static_cast<int64_t>(rows.shape(0)) : n;
+    if (static_cast<int64_t>(values.size()) != read * width) throw nb::value_error("a tap's array has the wrong shape");
+    return {tap, nb::cast<int64_t>(reading[1]), values.data(), keys, {rows.data(), rows.data() + rows.shape(0)}, head};
 }
 
 Edit edit_of(const Engine& engine, const EditTuple& tuple) {
@@ -135,6 +139,17 @@ std::vector<int64_t> forward(Engine& engine, const Array<const int32_t, 1>& toke
     }
 }
 
+void unembed(Engine& engine, const Array<const float, 2>& hidden, std::optional<Array<float, 2>> logits,
+             const SummaryArrays& arrays) {
+    const auto n = static_cast<int64_t>(hidden.shape(0)), vocabulary = engine.config().vocab_size;
+    if (static_cast<int64_t>(hidden.shape(1)) != engine.config().n_embd || !n ||
+        (logits && (static_cast<int64_t>(logits->shape(0)) != n || static_cast<int64_t>(logits->shape(1)) != vocabulary)))
+        throw nb::value_error("the hidden states or the logits have the wrong shape");
+    const Summary summary = summary_of(arrays, n, vocabulary);
+    nb::gil_scoped_release released;
+    engine.unembed(hidden.data(), n, logits ? logits->data() : nullptr, summary);
+}
+
 }  // namespace
 
 void bind_forward(nb::module_& m, nb::class_<Engine>& engine) {
@@ -159,4 +174,5 @@ void bind_forward(nb::module_& m, nb::class_<Engine>& engine) {
     engine.def("forward", forward, nb::arg("tokens"), nb::arg("sequences"), nb::arg("output"), nb::arg("rows"),
                nb::arg("out").none(), nb::arg("readings"), nb::arg("cancel").none(), nb::arg("summary") = nb::none(),
                nb::arg("edits") = nb::list(), nb::arg("flags") = nb::dict());
+    engine.def("unembed", unembed, nb::arg("hidden"), nb::arg("logits").none(), nb::arg("summary"));
 }

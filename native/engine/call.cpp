@@ -37,11 +37,12 @@ bool Engine::drop_cancelled(Request& request, Segments& segments) {
         if (!cancelled_.count(segment.sequence) && request.cancelled(segment.sequence)) cancelled_.insert(segment.sequence);
     if (std::all_of(segments.begin(), segments.end(), [&](const Segment& s) { return cancelled_.count(s.sequence) != 0; }))
         return false;
-    if (cancelled_.size() == before || !request.readings.empty() || !request.edits.empty()) return true;
+    const bool whole = std::any_of(request.readings.begin(), request.readings.end(), [](const Reading& r) { return r.rows.empty(); });
+    if (cancelled_.size() == before || whole || !request.edits.empty()) return true;
     const auto move = [](float* values, int64_t width, int64_t from, int64_t to, int64_t rows) {
         std::memmove(values + to * width, values + from * width, static_cast<size_t>(rows * width) * sizeof(float));
     };
-    std::vector<int64_t> place(static_cast<size_t>(request.n), 0);  // of every row; an output of a cancelled one reads row 0
+    std::vector<int64_t> place(static_cast<size_t>(request.n), 0);  // of every row; an output or reading of a cancelled one takes row 0
     Segments left;
     int64_t n = 0;
     for (Segment segment : segments) {
@@ -57,6 +58,8 @@ bool Engine::drop_cancelled(Request& request, Segments& segments) {
     }
     std::vector<int64_t> rows;
     for (int64_t i = 0; i < request.n_rows; ++i) rows.push_back(place[static_cast<size_t>(request.rows[i])]);
+    for (Reading& reading : request.readings)
+        for (int64_t& row : reading.rows) row = place[static_cast<size_t>(row)];
     output_rows_ = std::move(rows);
     request.rows = output_rows_.data();
     request.n = n;
@@ -93,8 +96,14 @@ void Engine::check(const Request& request, const Segments& segments) const {
         throw std::length_error("sequence would have " + std::to_string(longest) + " positions; the context window holds " +
                                 std::to_string(config_.n_positions));
     const auto attention = [](Tap tap) { return tap == Tap::scores || tap == Tap::pattern; };
-    for (const Reading& reading : request.readings)
+    for (const Reading& reading : request.readings) {
         if (attention(reading.tap) && reading.keys < longest) throw std::invalid_argument("a tap's array has too few keys");
+        if (reading.head != -1 && (!attention(reading.tap) || reading.head < 0 || reading.head >= config_.n_head))
+            throw std::invalid_argument("a tap has no such head");
+        if (!reading.rows.empty() && !reads_rows(reading.tap)) throw std::invalid_argument("this tap is read of every row");
+        for (const int64_t row : reading.rows)
+            if (row < 0 || row >= request.n) throw std::invalid_argument("a reading's row is outside the request");
+    }
     for (const Edit& edit : request.edits) {
         if (attention(edit.tap) && edit.keys < longest) throw std::invalid_argument("an edit's values have too few keys");
         for (const int64_t row : edit.rows)

@@ -50,6 +50,8 @@ class Engine {
     // Appends tokens to their sequences and computes the requested output. After a stop, an error or a NaN every sequence
     // has its former length. A row's bits depend on that row's history only. Returns the sequences that were cancelled.
     std::vector<int64_t> forward(const Request& request);
+    // Summarizes residual streams [n][C] as if the last block had put them out; logits [n][V] or null.
+    void unembed(const float* x, int64_t n, float* logits, const Summary& summary);
 
     // A sequence is computed with its adapters, which add up in this order; sequences with different ones share a batch.
     int64_t create(const std::vector<int64_t>& adapters = {});
@@ -172,10 +174,13 @@ class Engine {
                             int64_t visible) const;
 
     // taps.cpp
+    static bool reads_rows(Tap tap);
     const Reading* find_reading(const Request& request, Tap tap, int64_t layer) const;
     void read(const Request& request, Tap tap, int64_t layer, const float* values) const;
     void read_normalized(const Request& request, Tap tap, int64_t layer, const float* x);
     void read_attention(const Request& request, int64_t layer, const Segments& segments);
+    void read_attention_rows(const Request& request, const Reading& reading, const Segments& segments);
+    static void write_attention(const Reading& reading, int64_t at, const float* scores, const float* pattern, int64_t visible);
     void attention_row(const Request& request, int64_t layer, const Segment& segment, int64_t row, int64_t head,
                        float* scores, float* pattern) const;
     void softmax(const float* scores, float* weights, int64_t visible) const;

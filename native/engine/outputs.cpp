@@ -160,6 +160,18 @@ void Engine::output(const Request& request) {
         throw NotFinite("the logits are not finite (NaN or infinity)");
 }
 
+void Engine::unembed(const float* x, int64_t n, float* logits, const Summary& summary) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (filled_ != slots_.size()) throw std::logic_error("no weights for " + missing_tensors().front());
+    reserve(n);
+    norm(final_norm_, x, h_.floats(), n);
+    Request request{};
+    request.out = logits;
+    request.n_rows = n;
+    request.summary = summary;
+    summarize(request, h_.floats());
+}
+
 void Engine::summarize(const Request& request, const float* hidden) {
     const int64_t vocabulary = config_.vocab_size;
     for (int64_t first = 0; first < request.n_rows; first += rows_at_once) {

@@ -18,11 +18,13 @@ enum class Tap : int {
     final_norm_normalized, final_norm, logits,
 };
 
-struct Reading {  // copies one tap's values of every row to [N][tap_width]
+struct Reading {  // copies one tap's values to [N][tap_width], or to [rows][tap_width]
     Tap tap;
     int64_t layer;  // 0 outside the blocks
     float* out;
-    int64_t keys = 0;  // scores and pattern: positions per row, no fewer than the longest row attends to
+    int64_t keys = 0;             // scores and pattern: positions per row, no fewer than the longest row attends to
+    std::vector<int64_t> rows{};  // of the request; empty: every row. Not for normalized taps, result and logits
+    int64_t head = -1;            // scores and pattern: one head, [rows][keys]; -1: all of them
 };
 
 // Changes one tap's values before later steps, and readings, see them. At logits it changes the rows that are output.
@@ -64,7 +66,7 @@ struct Request {
     Summary summary{};
     std::vector<Edit> edits{};     // in the order in which they apply at a place
     // Polled per sequence before every block; true ends that sequence alone: it gets its former length back, and its
-    // outputs are undefined. Its rows are dropped at once, unless readings or edits refer to rows.
+    // outputs and readings are undefined. Its rows are dropped at once, unless an edit or a reading refers to every row.
     std::function<bool(int64_t sequence)> cancelled{};
 };
 

@@ -1,6 +1,7 @@
 // Taps: copies what the forward pass has just computed to the caller's arrays. Nothing here writes to the activations that
 // later steps read, so reading changes no bit. src/pophood/taps.py has names and axes, docs/taps.md shows the places.
 #include <algorithm>
+#include <utility>
 
 #include "engine/engine.h"
 #include "platform/threads.h"
@@ -19,6 +20,12 @@ int64_t Engine::tap_width(Tap tap, int64_t keys) const {
     }
 }
 
+// Values of chosen rows can be read where they are copied, or computed row by row.
+bool Engine::reads_rows(Tap tap) {
+    return tap != Tap::ln_1_normalized && tap != Tap::ln_2_normalized && tap != Tap::final_norm_normalized &&
+           tap != Tap::result && tap != Tap::logits;
+}
+
 const Reading* Engine::find_reading(const Request& request, Tap tap, int64_t layer) const {
     for (const Reading& reading : request.readings)
         if (reading.tap == tap && reading.layer == layer) return &reading;
@@ -26,13 +33,19 @@ const Reading* Engine::find_reading(const Request& request, Tap tap, int64_t lay
 }
 
 void Engine::read(const Request& request, Tap tap, int64_t layer, const float* values) const {
-    const Reading* reading = find_reading(request, tap, layer);
-    if (!reading) return;
-    const int64_t width = tap_width(tap, 0);
-    // On all threads, because most of the time goes into writing to fresh pages.
-    parallel_for(threads_, request.n, 32, [&](int64_t begin, int64_t end, int) {
-        kernels_.copy(reading->out + begin * width, values + begin * width, (end - begin) * width);
-    });
+    for (const Reading& reading : request.readings) {
+        if (reading.tap != tap || reading.layer != layer) continue;
+        const int64_t width = tap_width(tap, 0);
+        if (!reading.rows.empty()) {
+            float* out = reading.out;
+            for (const int64_t row : reading.rows) std::copy_n(values + row * width, width, std::exchange(out, out + width));
+            continue;
+        }
+        // On all threads, because most of the time goes into writing to fresh pages.
+        parallel_for(threads_, request.n, 32, [&](int64_t begin, int64_t end, int) {
+            kernels_.copy(reading.out + begin * width, values + begin * width, (end - begin) * width);
+        });
+    }
 }
 
 // x with mean 0 and variance 1 (RMS norm: with mean square 1), before gain and shift.
@@ -64,26 +77,55 @@ void Engine::attention_row(const Request& request, int64_t layer, const Segment&
 }
 
 void Engine::read_attention(const Request& request, int64_t layer, const Segments& segments) {
-    const Reading *scores = find_reading(request, Tap::scores, layer), *pattern = find_reading(request, Tap::pattern, layer);
-    if (!scores && !pattern) return;
+    const auto here = [&](const Reading& reading) {
+        return reading.layer == layer && (reading.tap == Tap::scores || reading.tap == Tap::pattern);
+    };
+    std::vector<const Reading*> whole;
+    for (const Reading& reading : request.readings) {
+        if (here(reading) && !reading.rows.empty()) read_attention_rows(request, reading, segments);
+        else if (here(reading)) whole.push_back(&reading);
+    }
+    if (whole.empty()) return;
     const int64_t heads = config_.n_head;
     for (const Segment& segment : segments)
         parallel_for(threads_, heads, 1, [&](int64_t begin, int64_t end, int) {
-            std::vector<float> row_scores(static_cast<size_t>(segment.first_position + segment.rows)), weights(row_scores.size());
-            const auto write = [&](const Reading* reading, const float* values, int64_t at, int64_t visible, float masked) {
-                if (!reading) return;
-                float* out = reading->out + at * reading->keys;
-                std::copy(values, values + visible, out);
-                std::fill(out + visible, out + reading->keys, masked);
-            };
+            std::vector<float> scores(static_cast<size_t>(segment.first_position + segment.rows)), pattern(scores.size());
             for (int64_t head = begin; head < end; ++head)
                 for (int64_t i = 0; i < segment.rows; ++i) {
                     const int64_t row = segment.first_row + i, visible = segment.first_position + i + 1;
-                    attention_row(request, layer, segment, row, head, row_scores.data(), weights.data());
-                    write(scores, row_scores.data(), row * heads + head, visible, minus_infinity);
-                    write(pattern, weights.data(), row * heads + head, visible, 0.0f);
+                    attention_row(request, layer, segment, row, head, scores.data(), pattern.data());
+                    for (const Reading* reading : whole) {
+                        if (reading->head != -1 && reading->head != head) continue;
+                        const int64_t at = reading->head == -1 ? row * heads + head : row;
+                        write_attention(*reading, at, scores.data(), pattern.data(), visible);
+                    }
                 }
         });
+}
+
+void Engine::read_attention_rows(const Request& request, const Reading& reading, const Segments& segments) {
+    const bool all = reading.head == -1;
+    const int64_t heads = all ? config_.n_head : 1;
+    parallel_for(threads_, static_cast<int64_t>(reading.rows.size()) * heads, 1, [&](int64_t begin, int64_t end, int) {
+        std::vector<float> scores(static_cast<size_t>(reading.keys)), pattern(scores.size());
+        for (int64_t at = begin; at < end; ++at) {
+            const int64_t row = reading.rows[static_cast<size_t>(at / heads)];
+            const Segment& segment = *std::find_if(segments.begin(), segments.end(), [&](const Segment& one) {
+                return row < one.first_row + one.rows;
+            });
+            const int64_t visible = segment.first_position + row - segment.first_row + 1;
+            attention_row(request, reading.layer, segment, row, all ? at % heads : reading.head, scores.data(), pattern.data());
+            write_attention(reading, at, scores.data(), pattern.data(), visible);
+        }
+    });
+}
+
+// Row `at` of a reading of scores or weights: [keys].
+void Engine::write_attention(const Reading& reading, int64_t at, const float* scores, const float* pattern, int64_t visible) {
+    const bool weights = reading.tap == Tap::pattern;
+    float* out = reading.out + at * reading.keys;
+    std::copy_n(weights ? pattern : scores, visible, out);
+    std::fill(out + visible, out + reading.keys, weights ? 0.0f : minus_infinity);
 }
 
 // weights = softmax(scores) over the visible positions

@@ -1,4 +1,5 @@
 // Taps return the values that the forward pass computed, and reading them changes no bit.
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <sstream>
@@ -152,4 +153,85 @@ TEST(a_tap_array_with_too_few_keys_is_refused) {
         refused = true;
     }
     CHECK(refused);
+}
+
+TEST(chosen_rows_and_heads_have_the_values_of_all) {
+    for (const Config& config : {gpt2_like(), llama_like()}) {
+        auto engine = make(config, 2);
+        const auto rows = [&] {  // of two sequences, the second one longer
+            std::vector<Row> both = text(engine->create(), 5);
+            for (const Row& row : text(engine->create(), n)) both.push_back(row);
+            return both;
+        };
+        const std::vector<int64_t> chosen{4, 5, 30, n + 4};
+        for (const Place& place : places(config)) {
+            std::vector<float> all(static_cast<size_t>((n + 5) * engine->tap_width(place.tap, n)));
+            const auto expected = logits(*engine, rows(), {{place.tap, place.layer, all.data(), n}});
+            const bool attention = place.tap == Tap::scores || place.tap == Tap::pattern;
+            for (int64_t head = -1; head < (attention ? config.n_head : 0); ++head) {
+                const int64_t width = engine->tap_width(place.tap, n), own = head == -1 ? width : n;
+                std::vector<float> some(chosen.size() * static_cast<size_t>(own));
+                try {
+                    CHECK(same_bits(logits(*engine, rows(), {{place.tap, place.layer, some.data(), n, chosen, head}}), expected));
+                } catch (const std::invalid_argument&) {
+                    continue;  // a tap that is read of every row
+                }
+                for (size_t i = 0; i < chosen.size(); ++i) {
+                    const auto from = all.begin() + chosen[i] * width + std::max<int64_t>(head, 0) * own;
+                    const auto to = some.begin() + static_cast<std::ptrdiff_t>(i) * own;
+                    CHECK(same_bits({to, to + own}, {from, from + own}));
+                }
+            }
+        }
+    }
+}
+
+TEST(readings_of_rows_outlive_a_cancelled_sequence) {
+    const Config config = llama_like();
+    auto engine = make(config, 2);
+    const auto width = static_cast<size_t>(config.n_embd);
+    const int64_t last = config.n_layer - 1;
+    std::vector<float> alone(width), stream(2 * width), weights(2 * n);
+    logits(*engine, text(engine->create(), n), {{Tap::resid_post, last, alone.data(), 0, {n - 1}}});
+    std::vector<Row> rows = text(engine->create(), 9);
+    const int64_t gone = rows[0].sequence;
+    for (const Row& row : text(engine->create(), n)) rows.push_back(row);
+    std::vector<int32_t> tokens;
+    std::vector<int64_t> sequences;
+    for (const Row& row : rows) {
+        tokens.push_back(row.token);
+        sequences.push_back(row.sequence);
+    }
+    Request request{tokens.data(), sequences.data(), n + 9, Output::none, nullptr, 0, nullptr};
+    request.readings = {{Tap::resid_post, last, stream.data(), 0, {8, n + 8}},
+                        {Tap::pattern, last, weights.data(), n, {8, n + 8}, 1}};
+    request.cancelled = [&](int64_t sequence) { return sequence == gone; };
+    CHECK(engine->forward(request) == std::vector<int64_t>{gone});
+    CHECK(same_bits({stream.begin() + static_cast<std::ptrdiff_t>(width), stream.end()}, alone));
+}
+
+TEST(the_stream_after_the_last_block_gives_the_summary_of_its_row) {
+    for (const Config& config : {gpt2_like(), llama_like()}) {
+        auto engine = make(config, 2);
+        const auto vocabulary = static_cast<size_t>(config.vocab_size);
+        std::vector<float> stream(static_cast<size_t>(n * config.n_embd));
+        const auto expected = logits(*engine, text(engine->create(), n),
+                                     {{Tap::resid_post, config.n_layer - 1, stream.data()}});
+        std::vector<float> out(n * vocabulary), best(n);
+        std::vector<int32_t> ids(n);
+        std::vector<double> mass(n), entropy(n);
+        Summary summary;
+        summary.k = 1;
+        summary.ids = ids.data();
+        summary.logits = best.data();
+        summary.logsumexp = mass.data();
+        summary.entropy = entropy.data();
+        engine->unembed(stream.data(), n, out.data(), summary);
+        CHECK(same_bits(out, expected));
+        for (size_t row = 0; row < n; ++row) {
+            const auto begin = expected.begin() + static_cast<std::ptrdiff_t>(row * vocabulary);
+            const auto largest = std::max_element(begin, begin + static_cast<std::ptrdiff_t>(vocabulary));
+            CHECK(ids[row] == largest - begin && best[row] == *largest);
+        }
+    }
 }

@@ -88,6 +88,19 @@ class Tap:
         return 4 * math.prod(self.shape(tokens, keys))
 
 
+@dataclass(frozen=True, slots=True)
+class RowReading:
+    """Values of one tap at some rows of a batch: [rows, ...], or [rows, keys] of one attention head."""
+
+    tap: Tap
+    rows: tuple[int, ...]
+    head: int = -1  # of scores or pattern; -1: the whole tap
+
+    def shape(self, keys: int) -> tuple[int, ...]:
+        """Return the shape of its array for a batch that attends to up to `keys` positions."""
+        return self.tap.shape(len(self.rows), keys) if self.head < 0 else (len(self.rows), keys)
+
+
 def taps_of(config: ModelConfig) -> dict[str, Tap]:
     """Return every tap of a model by name, in order of execution.
 

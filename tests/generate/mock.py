@@ -151,6 +151,7 @@ class MockDecoder:
         targets: Sequence[int] | None = None,
         whole: bool = False,
         cancels: Mapping[int, Any] = {},
+        readings: Sequence[Any] = (),
     ) -> Any:
         assert len({sequence for sequence, _ in batch}) == len(batch)
         self.calls.append([len(ids) for _, ids in batch])
@@ -184,7 +185,11 @@ class MockDecoder:
             target_logits=own,
             whole=logits if whole else None,
             cancelled=cancelled,
+            readings=(),
         )
+
+    def unembed(self, hidden: NDArray[np.float32], k: int = 0) -> Any:
+        raise NotImplementedError
 
     def adapters_of(self, sequence: int) -> tuple[int, ...]:
         self._of(sequence)

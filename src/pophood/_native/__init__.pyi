@@ -89,7 +89,15 @@ class Engine:
         output: int,
         rows: Annotated[NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)],
         out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")] | None,
-        readings: Sequence[tuple[int, int, Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")]]],
+        readings: Sequence[
+            tuple[
+                int,
+                int,
+                Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+                Annotated[NDArray[numpy.int64], dict(shape=(None,), order="C", device="cpu", writable=False)],
+                int,
+            ]
+        ],
         cancel: CancelFlag | None,
         summary: Summary | None = None,
         edits: Sequence[
@@ -107,6 +115,14 @@ class Engine:
         ] = [],
         flags: Mapping[int, CancelFlag] = {},
     ) -> list[int]: ...
+    def unembed(
+        self,
+        hidden: Annotated[
+            NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu", writable=False)
+        ],
+        logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")] | None,
+        summary: Summary,
+    ) -> None: ...
 
 class CancelFlag:
     """

@@ -89,6 +89,8 @@ class BatchModel:
             usual_adapters=tuple((adapter.name, scale) for adapter, scale in lm.adapters),
             sampling=self.defaults.sampling,
             most_samples=most_samples,
+            layers=lm.config.n_layer,
+            heads=lm.config.n_head,
         )
 
     # ---- what it is ----

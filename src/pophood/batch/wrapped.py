@@ -72,6 +72,7 @@ def _answer(asked: Asked, results: Sequence[JobResult]) -> Mapping[str, Any]:
         assembly.begin(prompt, len(result.running.request.prompt), 0, grown)
         if result.running.request.scores is not None:
             assembly.repeat(prompt, result.running.scores, grown)
+        assembly.look(prompt, result.running.insides, grown)
         for token in result.tokens:
             assembly.grow(prompt, token, grown)
         assembly.end(prompt, result.running.timings)
@@ -81,5 +82,4 @@ def _answer(asked: Asked, results: Sequence[JobResult]) -> Mapping[str, Any]:
         "completion_tokens": counts.generated,
         "total_tokens": counts.prompt + counts.generated,
     }
-    warned = {"warnings": list(asked.left_out)} if asked.left_out else {}
-    return asked.shape.whole(assembly.choices(grown), usage, {"seed": asked.seed, **warned})
+    return asked.shape.whole(assembly.choices(grown), usage, assembly.details)

@@ -159,4 +159,6 @@ def served_model(lm: LM, capacity: Capacity, wishes: Wishes) -> ServedModel:
         trained_window=lm.config.n_positions,
         blocks=capacity.blocks,
         parameters=lm.n_params,
+        layers=lm.config.n_layer,
+        heads=lm.config.n_head,
     )

@@ -3,6 +3,7 @@
 from pophood.generate.batch import BatchRun, generate_batch
 from pophood.generate.choose import Finish, Timings, Token, Top
 from pophood.generate.decoder import Decoder
+from pophood.generate.inside import BestTokens, Inside, Inspect
 from pophood.generate.loop import Run, generate
 from pophood.generate.prefix import PrefixCache, TokenScore
 from pophood.generate.request import Request, Running
@@ -12,10 +13,13 @@ from pophood.generate.stops import StopStrings
 
 __all__ = [
     "BatchRun",
+    "BestTokens",
     "Decoder",
     "Details",
     "Finish",
     "GenerateSettings",
+    "Inside",
+    "Inspect",
     "PrefixCache",
     "Request",
     "Run",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from pophood.generate.inside import Inside
 from pophood.generate.settings import GenerateSettings
 from pophood.generate.stops import StopStrings
 from pophood.grammar.matching import CompiledGrammar, Constraint, compiled
@@ -37,7 +38,7 @@ class Token:
     `log_mass` is the log-sum-exp of its logits: a logit minus `log_mass` is a log-probability. With a
     grammar they are those of the tokens that it allows: a token that it forces has the probability 1.
     `final_probability` is the one that the token was drawn with. `seconds` count from the beginning of the
-    run. `finish` is set on the last token of a sample.
+    run. `finish` is set on the last token of a sample. `inside` has the insides that were asked for.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Token:
     finish: Finish | None
     final_probability: float
     log_mass: float | None = None
+    inside: Inside | None = None
 
     @property
     def log_probability(self) -> float | None:
@@ -103,6 +105,7 @@ class Row(NamedTuple):
 
     likeliest: Likeliest
     whole: Floats | None
+    inside: Inside | None = None
 
 
 class Chooser:
@@ -127,6 +130,7 @@ class Chooser:
             tokenizer.stops if settings.stop_ids is None else frozenset(settings.stop_ids)
         )
         shown = settings.top if settings.details == "top" else 0
+        shown = max(shown, 0 if settings.inspect is None else settings.inspect.top)
         forbidden = len(self._forbidden) if settings.sampling.min_tokens else 0
         self._grammar: CompiledGrammar | None = None
         if settings.grammar is not None:
@@ -210,6 +214,7 @@ class Chooser:
             finish=sample.finish,
             final_probability=choice.final_probability,
             log_mass=log_mass,
+            inside=row.inside,
         )
 
     def new_sample(self, number: int, sequence: int, prompt: Sequence[int]) -> Sample:

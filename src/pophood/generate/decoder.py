@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
+from pophood.taps import RowReading
 
 BLOCK = 32  # positions whose keys and values lie together; sequences share whole blocks
 
@@ -48,6 +49,10 @@ class Distribution(Protocol):
     @property
     def whole(self) -> NDArray[np.float32] | None:
         """All logits [R, V], if they were asked for."""
+
+    @property
+    def readings(self) -> tuple[NDArray[np.float32], ...]:
+        """The values of the readings that were asked for, in their order."""
 
     @property
     def cancelled(self) -> tuple[int, ...]:
@@ -96,10 +101,15 @@ class Decoder(Protocol):
         targets: Sequence[int] | None = None,
         whole: bool = False,
         cancels: Mapping[int, Any] = {},
+        readings: Sequence[RowReading] = (),
     ) -> Distribution:
         """Append tokens to sequences; return the distributions after the last `rows[i]` tokens of each.
 
         `k` likeliest tokens, the logits of `targets` (one per row), and all logits if `whole`. Of each row
-        only the tokens in `allowed` take part, [rows, ceil(V / 32)], bit i % 32 of word i / 32. `cancel` ends
-        the call with Cancelled, a flag of `cancels` one sequence. After an error every sequence is as before.
+        only the tokens in `allowed` take part, [rows, ceil(V / 32)], bit i % 32 of word i / 32. `readings`
+        are values inside, of rows of the batch. `cancel` ends the call with Cancelled, a flag of `cancels`
+        one sequence. After an error every sequence is as before.
         """
+
+    def unembed(self, hidden: NDArray[np.float32], k: int = 0, /) -> Distribution:
+        """Return the distributions that residual streams [R, C] give as outputs of the last block."""

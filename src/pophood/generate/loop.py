@@ -13,6 +13,7 @@ from typing import Any, Self
 from pophood.errors import BadInput
 from pophood.generate.choose import END_OF_TEXT, Finish, Timings, Token
 from pophood.generate.decoder import Decoder
+from pophood.generate.inside import Inside
 from pophood.generate.prefix import PrefixCache
 from pophood.generate.request import Request, Running
 from pophood.generate.scheduler import Scheduler
@@ -48,6 +49,11 @@ class Run(Iterator[Token]):
     @property
     def timings(self) -> Timings:
         return self._running.timings
+
+    @property
+    def insides(self) -> list[Inside]:
+        """The insides of the tokens of the prompt that are inspected."""
+        return self._running.insides
 
     @property
     def finishes(self) -> dict[int, Finish]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pophood.errors import PophoodError
 from pophood.generate.choose import Chooser, Finish, Sample, Timings
 from pophood.generate.decoder import BLOCK, Decoder, Flag
+from pophood.generate.inside import Inside
 from pophood.generate.prefix import TokenScore, blocks_of
 from pophood.generate.settings import GenerateSettings
 from pophood.text.tokenizer import Tokenizer
@@ -35,16 +36,21 @@ class Running:
     """A request that was submitted. Any thread may `cancel` it and read its state.
 
     `reused` of its prompt's tokens were not computed again, `read` are in the engine. `scores` are those of
-    the prompt's tokens so far. It has ended when `ended` is true: normally, by `cancel`, or by `error`.
+    the prompt's tokens so far, `insides` are told of those that are inspected. It has ended when `ended` is
+    true: normally, by `cancel`, or by `error`.
     """
 
     def __init__(self, request: Request, engine: Decoder, tokenizer: Tokenizer) -> None:
         self.request = request
+        if (inspect := request.settings.inspect) is not None:
+            inspect.check(engine.config.n_layer, engine.config.n_head, engine.config.vocab_size)
         self.chooser = Chooser(tokenizer, request.settings, engine.config.vocab_size, engine.context)
         self.samples: list[Sample] = []  # those that are being written
         self.first: Sample | None = None  # whose sequence reads the prompt
         self.read = self.reused = 0
         self.scores: list[TokenScore] = []
+        self.insides: list[Inside] = []
+        self.looked = 0  # values that were told of the model's insides
         self.error: PophoodError | None = None
         self.ended = False
         self.held = False  # True: not to be admitted yet

@@ -18,10 +18,13 @@ from typing import Any, NamedTuple
 from pophood.errors import BadInput, EngineError, QueueFull
 from pophood.generate.choose import Row, Sample, Token
 from pophood.generate.decoder import Decoder, Distribution
+from pophood.generate.inside import Inside
+from pophood.generate.inspection import looked_from, looks_at, most_read
 from pophood.generate.passes import Fed, PrefillPace, masks_of, scores_of, targets_of, writing
 from pophood.generate.prefix import PrefixCache, TokenScore
 from pophood.generate.request import Request, Running
 from pophood.sampling import Likeliest
+from pophood.taps import Tap
 from pophood.text.tokenizer import Tokenizer
 
 TOGETHER, MOST_TOGETHER = 16, 256  # texts that are written at a time
@@ -66,6 +69,7 @@ class Scheduler:
         self.reserved = 0  # blocks
         self._served: dict[Hashable, int] = {}  # the pass that last read a prompt of a client
         self._passes = 0
+        self._taps: dict[str, Tap] = {}  # of the model, once a request is inspected
         self._ended: list[Running] = []  # since the last step
 
     # ---- requests come and go ----
@@ -175,7 +179,8 @@ class Scheduler:
         if self._prefix is None:
             sequence = self._engine.new_sequence(request.adapters)
         else:
-            taken = self._prefix.take(request.prompt, request.adapters, request.scores)
+            reusable = request.prompt[: looked_from(request)]
+            taken = self._prefix.take(reusable, request.adapters, request.scores)
             sequence, running.reused = taken.sequence, taken.length
             running.scores = list(taken.scores)
         if request.scores is not None and not running.scores:
@@ -230,7 +235,7 @@ class Scheduler:
         self._passes += 1
         reading = [running for running in self.running if running.reading]
         for running in sorted(reading, key=lambda one: self._served.get(one.request.client, 0)):
-            n = min(room, running.to_read - running.read)
+            n = min(room, running.to_read - running.read, most_read(running.request))
             if not n or running.first is None:
                 break
             room -= n
@@ -246,6 +251,7 @@ class Scheduler:
         """Feed the pieces in one call, and choose the next token of every sample that has a row for it."""
         began = time.perf_counter()
         scoring = any(piece.running.request.scores is not None for piece in pieces)
+        looks = looks_at(self._engine.config, self._taps, pieces)
         found = self._engine.summary(
             [(piece.sample.sequence, piece.ids) for piece in pieces],
             max(max(piece.running.chooser.likeliest, piece.running.request.scores or 0) for piece in pieces),
@@ -255,11 +261,13 @@ class Scheduler:
             targets=[target for piece in pieces for target in targets_of(piece)] if scoring else None,
             whole=any(piece.running.chooser.whole for piece in pieces if piece.rows),
             cancels={piece.sample.sequence: piece.running.flag for piece in pieces},
+            readings=() if looks is None else looks.readings,
         )
+        insides = {} if looks is None else looks.insides(found, self._engine)
         self._note(pieces, time.perf_counter() - began)
         tokens: list[tuple[Running, Token]] = []
         place = 0
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             place += piece.rows
             if piece.running.ended:
                 continue
@@ -267,7 +275,7 @@ class Scheduler:
                 self._end(piece.running)
                 continue
             try:
-                tokens += self._advance(piece, found, place)
+                tokens += self._advance(piece, found, place, insides.get(number, ()))
             except (EngineError, BadInput) as error:
                 piece.running.error = error
                 self._end(piece.running)
@@ -275,11 +283,14 @@ class Scheduler:
                 self._end(piece.running)
         return tokens
 
-    def _advance(self, piece: Fed, found: Distribution, place: int) -> list[tuple[Running, Token]]:
+    def _advance(
+        self, piece: Fed, found: Distribution, place: int, insides: Sequence[Inside] = ()
+    ) -> list[tuple[Running, Token]]:
         """Take over the results of a piece, whose rows end before `place`: scores, or new tokens."""
         running, sample = piece.running, piece.sample
         if not running.reading:
-            return self._write_forced(piece, found, place)
+            return self._write_forced(piece, found, place, insides)
+        running.insides += [inside for inside in insides if inside.position < len(running.request.prompt)]
         if running.request.scores is not None:
             running.scores += scores_of(piece, found, place - piece.rows, running.request.scores)
         running.read += len(piece.ids)
@@ -291,14 +302,16 @@ class Scheduler:
             running.chooser.new_sample(number, self._engine.fork(sample.sequence), running.request.prompt)
             for number in numbers
         ]
-        return self._write(running, list(running.samples), found, place - 1)
+        return self._write(running, list(running.samples), found, place - 1, insides)
 
-    def _write_forced(self, piece: Fed, found: Distribution, place: int) -> list[tuple[Running, Token]]:
+    def _write_forced(
+        self, piece: Fed, found: Distribution, place: int, insides: Sequence[Inside]
+    ) -> list[tuple[Running, Token]]:
         """Write the tokens that a grammar forced, whose rows are before `place`, and the one after them."""
         tokens: list[tuple[Running, Token]] = []
         sample = piece.sample
         for at in range(place - piece.rows, place):
-            tokens += self._write(piece.running, [sample], found, at)
+            tokens += self._write(piece.running, [sample], found, at, insides)
             if sample.finish is not None:
                 if sample is piece.running.first and at < place - 1:  # what was read after its end
                     self._engine.truncate(sample.sequence, len(sample.ids))
@@ -306,14 +319,21 @@ class Scheduler:
         return tokens
 
     def _write(
-        self, running: Running, samples: Sequence[Sample], found: Distribution, at: int
+        self,
+        running: Running,
+        samples: Sequence[Sample],
+        found: Distribution,
+        at: int,
+        insides: Sequence[Inside],
     ) -> list[tuple[Running, Token]]:
         """Choose the next token of samples from one row; those that end leave the batch."""
         ids, logits = found.ids[at], found.logits[at]
         if len(ids) and ids[-1] < 0:  # a grammar allows fewer
             ids, logits = ids[ids >= 0], logits[ids >= 0]
         likeliest = Likeliest(ids, logits, float(found.log_mass[at]), float(found.entropy[at]))
-        row = Row(likeliest, found.whole[at] if found.whole is not None and running.chooser.whole else None)
+        whole = found.whole[at] if found.whole is not None and running.chooser.whole else None
+        predicted = [inside for inside in insides if inside.position == len(samples[0].ids)]
+        row = Row(likeliest, whole, predicted[0] if predicted else None)
         tokens = []
         for sample in samples:
             tokens.append((running, running.chooser.next_token(sample, row)))

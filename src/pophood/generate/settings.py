@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from pophood.errors import BadInput, ContextOverflow, short
+from pophood.generate.inside import Inspect
 from pophood.generate.stops import checked
 from pophood.grammar import Grammar
 from pophood.sampling import SEED_LIMIT, SamplingSettings
@@ -26,7 +27,8 @@ class GenerateSettings:
     the model's own, () none. `details` "plain" computes no probability, entropy and top tokens; "probability"
     the first two; "top" lists the `top` likeliest tokens as well. `truncate` "left" keeps the newest tokens
     of a prompt that is too long, "middle" its beginning and end. `special` shows all special tokens, `shown`
-    those with these ids. `grammar` is a form that every sample's text must have. Raises BadInput.
+    those with these ids. `grammar` is a form that every sample's text must have. `inspect` says what to tell
+    of the model's insides. Raises BadInput.
     """
 
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -42,6 +44,7 @@ class GenerateSettings:
     special: bool = False
     shown: tuple[int, ...] = ()
     grammar: Grammar | None = None
+    inspect: Inspect | None = None
 
     def __post_init__(self) -> None:
         _check_whole("samples", self.samples, 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from pophood import _native
 from pophood.config import ModelConfig
-from pophood.errors import BadInput
+from pophood.errors import BadInput, Cancelled, EngineError
+from pophood.taps import RowReading, Tap
 
 Batch = Sequence[tuple[int, Sequence[int]]]  # a sequence and the tokens that continue it
 Rows = Literal["last", "all"]
 OutputT = TypeVar("OutputT")
+UNEMBEDDED = 64  # rows of logits that the engine holds at a time
 
 
 def positions(batch: Batch, before: Mapping[int, int]) -> NDArray[np.int64]:
@@ -59,12 +62,65 @@ def in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64]
     return cancelled
 
 
+@contextmanager
+def native_errors() -> Iterator[None]:
+    """Raise the native engine's errors as EngineError and Cancelled."""
+    try:
+        yield
+    except _native.NotFinite as error:
+        raise EngineError(
+            f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
+        ) from None
+    except _native.Stopped:
+        raise Cancelled("the forward pass was cancelled") from None
+
+
 def arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
     """Return arrays that share one allocation, which the system can then back with huge pages."""
     sizes = [math.prod(shape) for shape in shapes]
     arena = np.empty(sum(sizes), np.float32)
     parts = np.split(arena, np.cumsum(sizes[:-1])) if sizes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+class TapArrays:
+    """The arrays of the taps and readings of a pass over `n` rows that attend to up to `keys` positions.
+
+    Taps cover every row, readings those that they name, in ascending order.
+    """
+
+    def __init__(self, taps: Sequence[Tap], readings: Sequence[RowReading], n: int, keys: int) -> None:
+        self._taps, self._readings = taps, readings
+        self._rows = [np.array(reading.rows, np.int64) for reading in readings]
+        shapes = [tap.shape(n, keys) for tap in taps] + [reading.shape(keys) for reading in readings]
+        self._arrays = arrays(shapes)
+
+    @property
+    def by_name(self) -> dict[str, NDArray[np.float32]]:
+        """The arrays of the taps."""
+        return {tap.name: values for tap, values in zip(self._taps, self._arrays, strict=False)}
+
+    @property
+    def in_order(self) -> tuple[NDArray[np.float32], ...]:
+        """The arrays of the readings."""
+        return tuple(self._arrays[len(self._taps) :])
+
+    def native(self, start: int, stop: int) -> list[tuple[int, int, NDArray[np.float32], Any, int]]:
+        """Return the parts for rows start..stop-1 as the engine takes them."""
+        parts: list[tuple[int, int, NDArray[np.float32], Any, int]] = [
+            (tap.number, tap.layer, values[start:stop], _EVERY_ROW, -1)
+            for tap, values in zip(self._taps, self._arrays, strict=False)
+        ]
+        for reading, rows, values in zip(self._readings, self._rows, self.in_order, strict=True):
+            first, last = np.searchsorted(rows, [start, stop])
+            if first < last:
+                tap = reading.tap
+                own = rows[first:last] - start
+                parts.append((tap.number, tap.layer, values[first:last], own, reading.head))
+        return parts
+
+
+_EVERY_ROW = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +133,7 @@ class Forward(Generic[OutputT]):
     output: OutputT
     taps: dict[str, NDArray[np.float32]]
     cancelled: tuple[int, ...] = ()
+    readings: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +144,7 @@ class Summary:
     are allowed, -1 and -inf. `log_mass` [R] is log-sum-exp and `entropy` [R] the entropy, in nats.
     `target_logits` and `target_ranks` [R] belong to the targets that were asked for; rank 1 is the likeliest.
     `whole` are all logits [R, V], if they were asked for. `cancelled` names the sequences that their own
-    flags ended: their rows mean nothing.
+    flags ended: their rows mean nothing. `readings` has an array for each RowReading that was asked for.
     """
 
     ids: NDArray[np.int32]
@@ -100,6 +157,7 @@ class Summary:
     cancelled: tuple[int, ...] = ()
     _allowed: NDArray[np.uint32] | None = None
     _targets: NDArray[np.int32] | None = None
+    readings: tuple[NDArray[np.float32], ...] = ()
 
     @property
     def log_probabilities(self) -> NDArray[np.float64]:
@@ -161,6 +219,21 @@ def new_summary(
         None if allowed is None else np.ascontiguousarray(allowed),
         None if targets is None else np.array(config.check_ids(targets), np.int32),
     )
+
+
+def unembed(
+    native: _native.Engine, config: ModelConfig, hidden: NDArray[np.float32], k: int, whole: bool
+) -> Summary:
+    """Return what `Engine.unembed` promises, UNEMBEDDED rows of logits at a time."""
+    if hidden.ndim != 2 or hidden.shape[1] != config.n_embd or hidden.dtype != np.float32:
+        raise BadInput(f"wanted float32 [rows, {config.n_embd:,}], got {hidden.dtype} {list(hidden.shape)}")
+    summary = new_summary(config, len(hidden), k, None, None, whole)
+    with native_errors():
+        for first in range(0, len(hidden), UNEMBEDDED):
+            last = min(first + UNEMBEDDED, len(hidden))
+            out = None if summary.whole is None else summary.whole[first:last]
+            native.unembed(np.ascontiguousarray(hidden[first:last]), out, summary.native(first, last))
+    return summary
 
 
 @dataclass(frozen=True, slots=True)

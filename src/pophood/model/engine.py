@@ -7,8 +7,7 @@ token ids in and logits, hidden states and taps out. `sampling` chooses tokens, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
@@ -17,17 +16,19 @@ from numpy.typing import NDArray
 
 from pophood import _native, system
 from pophood.config import ModelConfig, tensor_shapes
-from pophood.errors import BadInput, Cancelled, ContextOverflow, EngineError, OutOfMemory, Unsupported
+from pophood.errors import BadInput, ContextOverflow, OutOfMemory, Unsupported
 from pophood.model.call import (
     Batch,
     Forward,
     Rows,
     Summary,
-    arrays,
+    TapArrays,
     flatten,
     in_chunks,
+    native_errors,
     new_summary,
     positions,
+    unembed,
 )
 from pophood.model.edits import Edit, prepare
 from pophood.model.machine import (
@@ -49,7 +50,7 @@ from pophood.model.memory import (
     rounds_inputs,
 )
 from pophood.model.sequences import Sequences
-from pophood.taps import Tap, match_taps
+from pophood.taps import RowReading, Tap, match_taps
 
 __all__ = [
     "Batch",
@@ -222,13 +223,15 @@ class Engine(Sequences):
         targets: Sequence[int] | None = None,
         whole: bool = False,
         cancels: Mapping[int, CancelFlag] = {},
+        readings: Sequence[RowReading] = (),
     ) -> Summary:
         """Append tokens to sequences; return the distribution of the next token, without rows of logits.
 
         It has log-sum-exp, entropy and the `k` likeliest tokens of each output row; with `targets`, a token
         per row, their logits and ranks too; with `whole` all logits. `rows` may be how many of the last
         tokens of each sequence have a row. `allowed` [rows, ceil(V / 32)] is a bitmask of the tokens that
-        take part, bit i % 32 of word i / 32. `cancels` are as in `forward`. Raises as `logits`.
+        take part, bit i % 32 of word i / 32. `readings` are values inside, of some rows. `cancels` are as in
+        `forward`. Raises as `logits`.
 
             engine.summary([(sequence, [464])], k=5).ids       # [1, 5], the likeliest first
         """
@@ -242,9 +245,20 @@ class Engine(Sequences):
             whole=whole,
             cancel=cancel,
             cancels=cancels,
+            readings=readings,
         )
         found: Summary = made.output
-        return replace(found, cancelled=made.cancelled) if made.cancelled else found
+        if not made.cancelled and not readings:
+            return found
+        return replace(found, cancelled=made.cancelled, readings=made.readings)
+
+    def unembed(self, hidden: NDArray[np.float32], k: int = 0, *, whole: bool = False) -> Summary:
+        """Return the distributions that residual streams [R, C] give as outputs of the last block.
+
+        This is the logit lens: final norm and output matrix, with the arithmetic of a forward pass. `k` and
+        `whole` are as in `summary`. Raises BadInput for another shape, EngineError for a NaN.
+        """
+        return unembed(self._native, self.config, hidden, k, whole)
 
     @overload
     def forward(
@@ -313,6 +327,7 @@ class Engine(Sequences):
         cancel: CancelFlag | None = None,
         cancels: Mapping[int, CancelFlag] = {},
         chunk: int = CHUNK,
+        readings: Sequence[RowReading] = (),
     ) -> Forward[Any]:
         tokens, sequences, selected = flatten(self.config, batch, rows)
         self._check_room(batch)
@@ -320,8 +335,7 @@ class Engine(Sequences):
         keys = max(before[sequence] + len(ids) for sequence, ids in batch)
         patterns = [tap for tap in taps if isinstance(tap, str)]
         matched = [tap for tap in taps if isinstance(tap, Tap)] or match_taps(self.config, patterns)
-        shapes = [tap.shape(n, keys) for tap in matched]
-        readings = dict(zip(matched, arrays(shapes), strict=True)) if shapes else {}
+        inside = TapArrays(matched, readings, n, keys) if matched or readings else None
         prepared = prepare(self.config, edits, sequences, positions(batch, before), keys) if edits else []
         width = {"logits": self.config.vocab_size, "hidden": self.config.n_embd}.get(output)
         out = None if width is None else np.empty((len(selected), width), np.float32)
@@ -339,7 +353,7 @@ class Engine(Sequences):
                 _OUTPUTS[output],
                 selected[first:last] - start,
                 None if out is None else out[first:last],
-                [(tap.number, tap.layer, values[start:stop]) for tap, values in readings.items()],
+                [] if inside is None else inside.native(start, stop),
                 cancel,
                 None if summary is None else summary.native(first, last),
                 [part for edit in prepared if (part := edit.rows(start, stop)) is not None],
@@ -347,7 +361,7 @@ class Engine(Sequences):
             )
 
         try:
-            with _native_errors():
+            with native_errors():
                 cancelled = in_chunks(run, sequences, chunk)
         except BaseException:
             self._restore(before)
@@ -355,8 +369,9 @@ class Engine(Sequences):
         self._restore({sequence: before[sequence] for sequence in cancelled})
         if out is not None and cancelled:
             out[np.isin(sequences[selected], list(cancelled))] = np.nan
-        taken = {tap.name: values for tap, values in readings.items()}
-        return Forward(out if summary is None else summary, taken, tuple(sorted(cancelled)))
+        result, ended = out if summary is None else summary, tuple(sorted(cancelled))
+        read = ({}, ()) if inside is None else (inside.by_name, inside.in_order)
+        return Forward(result, read[0], ended, read[1])
 
     def _restore(self, lengths: Mapping[int, int]) -> None:
         for sequence, length in lengths.items():
@@ -369,18 +384,6 @@ class Engine(Sequences):
                 raise BadInput(f"sequence {sequence} got no tokens: a forward pass needs at least one")
             if (total := self.length(sequence) + len(ids)) > self.context:
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
-
-
-@contextmanager
-def _native_errors() -> Iterator[None]:
-    try:
-        yield
-    except _native.NotFinite as error:
-        raise EngineError(
-            f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
-        ) from None
-    except _native.Stopped:
-        raise Cancelled("the forward pass was cancelled") from None
 
 
 def _native_config(config: ModelConfig, context: int) -> _native.Config:

@@ -11,6 +11,7 @@ from pophood.generate import GenerateSettings
 from pophood.generate.request import blocks_needed
 from pophood.openai.choices import AnswerShape
 from pophood.openai.errors import invalid, overflow
+from pophood.openai.inspecting import InsideWriter, check_bound
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import AdapterPair, ServedModel
 
@@ -44,7 +45,7 @@ class Asked:
     All `jobs` have the same settings. `param` is the field that prompts come from. `speller` is None without
     log-probabilities; `top` is how many of the likeliest tokens they list. `stops` end a text and are not
     shown in it. `echoes` has one item for each job, or none. `left_out` are sentences on what the model does
-    not see of a conversation.
+    not see of a conversation. `inside` writes what the model's insides are told of, if they are.
     """
 
     jobs: tuple[PromptJob, ...]
@@ -59,6 +60,7 @@ class Asked:
     usage_later: bool = False
     progress: bool = False
     left_out: tuple[str, ...] = ()
+    inside: InsideWriter | None = None
 
     @property
     def samples(self) -> int:
@@ -96,6 +98,8 @@ def check_jobs(jobs: Sequence[PromptJob], served: ServedModel, param: str) -> No
                 f"{served.blocks:,} are there: ask for fewer choices or tokens",
                 "n",
             )
+    lengths = [len(job.prompt) for job in jobs]
+    check_bound(lengths, jobs[0].settings, served, generates=jobs[0].generates)
     sampling, forbidden = jobs[0].settings.sampling, jobs[0].settings.sampling.logit_bias
     if len(forbidden) + len(served.stop_ids) >= served.vocab_size:
         none = {id_ for id_, bias in forbidden.items() if bias == -math.inf}

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pophood.generate import Timings, Token
+from pophood.generate import Inside, Timings, Token
 from pophood.generate.prefix import TokenScore
 from pophood.openai.asked import Asked
 from pophood.openai.choices import REASONS, ChoiceText, Counts, Reason
@@ -21,6 +22,7 @@ class Growth:
 
     text: str = ""
     entries: list[TokenEntry] = field(default_factory=list)
+    insides: list[dict[str, Any]] = field(default_factory=list)
 
 
 Grown = dict[int, Growth]  # the new text of each choice that has some
@@ -54,7 +56,14 @@ class Assembly:
         if self.asked.speller is not None and scores:
             entries = prompt_entries(self.asked.speller, job.prompt, scores, echo.text, added=echo.added)
         for index in self.asked.indices(prompt):
-            grown[index] = Growth(echo.text, list(entries))
+            growth = grown.setdefault(index, Growth())
+            growth.text, growth.entries = echo.text, list(entries)
+
+    def look(self, prompt: int, insides: Sequence[Inside], grown: Grown) -> None:
+        """Add insides of a prompt's tokens, to the first of its choices."""
+        if self.asked.inside is not None and insides:
+            growth = grown.setdefault(self.asked.indices(prompt)[0], Growth())
+            growth.insides += self.asked.inside.of_prompt(self.asked.jobs[prompt].prompt, insides)
 
     def grow(self, prompt: int, token: Token, grown: Grown) -> None:
         """Add a token to its choice."""
@@ -62,10 +71,12 @@ class Assembly:
         index = prompt * asked.samples + token.sample - asked.jobs[prompt].settings.first_sample
         self.counts.generated += 1
         entries = self._entries(prompt, index, token) if asked.speller is not None else []
-        if token.text or entries:
+        insides = [] if asked.inside is None else asked.inside.of_token(token)
+        if token.text or entries or insides:
             growth = grown.setdefault(index, Growth())
             growth.text += token.text
             growth.entries += entries
+            growth.insides += insides
         if token.finish is not None:
             self.ends.append((index, REASONS[token.finish]))
 
@@ -75,11 +86,25 @@ class Assembly:
         if not self.asked.jobs[prompt].generates:
             self.ends += [(index, "length") for index in self.asked.indices(prompt)]
 
+    def empty_choices(self) -> list[ChoiceText]:
+        """Return the choices of an answer of which nothing has arrived."""
+        asked = self.asked
+        return [ChoiceText(index, insides=[] if asked.inside else None) for index in range(asked.size)]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The fields that are told once of a whole answer, beside OpenAI's."""
+        asked = self.asked
+        warned = {"warnings": list(asked.left_out)} if asked.left_out else {}
+        looked = {} if asked.inside is None else {"inspect": asked.inside.facts}
+        return {"seed": asked.seed, **warned, **looked}
+
     def choices(self, grown: Grown) -> list[ChoiceText]:
         """Return all choices when everything has arrived; `grown` holds everything that grew."""
-        choices = [ChoiceText(index) for index in range(self.asked.size)]
+        choices = self.empty_choices()
         for index, growth in grown.items():
             choices[index].text, choices[index].entries = growth.text, growth.entries
+            choices[index].insides = growth.insides if self.asked.inside else None
         for index, reason in self.ends:
             choices[index].finish = reason
         return choices

@@ -10,6 +10,7 @@ from pophood.generate import GenerateSettings
 from pophood.openai.asked import Asked, PromptJob, check_jobs, wants_usage
 from pophood.openai.choices import ChatShape
 from pophood.openai.errors import invalid, of_pophood
+from pophood.openai.inspecting import writer_of
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import AdapterPair, ServedModel
 from pophood.openai.requests import ChatFields
@@ -49,6 +50,7 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         usage_later=later,
         progress=bool(request.return_progress),
         left_out=prompt.left_out,
+        inside=writer_of(settings, served),
     )
 
 

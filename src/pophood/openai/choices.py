@@ -32,6 +32,7 @@ class ChoiceText:
     text: str = ""
     entries: list[TokenEntry] = field(default_factory=list)
     finish: Reason | None = None
+    insides: list[dict[str, Any]] | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +74,11 @@ class Counts:
         }
 
 
+def inspected(insides: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return the field of a choice with the insides of the model; none if they were not asked for."""
+    return {} if insides is None else {"inspect": insides}
+
+
 class AnswerShape:
     """The part that chat and completion share: the fields around `choices`, equal in all pieces."""
 
@@ -103,7 +109,7 @@ class AnswerShape:
         return {
             **self._head,
             "object": self.whole_object,
-            "choices": [self.full(choice) for choice in choices],
+            "choices": [self.full(choice) | inspected(choice.insides) for choice in choices],
             "usage": usage,
             **details,
         }

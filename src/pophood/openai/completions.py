@@ -6,6 +6,7 @@ from pophood.errors import PophoodError
 from pophood.openai.asked import Asked, Echo, PromptJob, check_jobs, wants_usage
 from pophood.openai.choices import CompletionShape
 from pophood.openai.errors import invalid, of_pophood
+from pophood.openai.inspecting import divided, writer_of
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import ServedModel
 from pophood.openai.requests import CompletionFields, read_ids
@@ -44,6 +45,7 @@ def asked_of(request: CompletionFields, served: ServedModel) -> Asked:
         raise invalid(
             f"{len(prompts):,} prompts with n = {samples}: wanted {MOST_CHOICES:,} choices at most", "n"
         )
+    settings = divided(settings, len(prompts))
     scores = request.logprobs if request.echo else None
     jobs = tuple(PromptJob(ids, settings, adapters, scores, limit != 0) for ids, _ in prompts)
     check_jobs(jobs, served, "prompt")
@@ -63,6 +65,7 @@ def asked_of(request: CompletionFields, served: ServedModel) -> Asked:
         stream,
         later,
         bool(request.return_progress),
+        inside=writer_of(settings, served, len(prompts)),
     )
 
 

@@ -38,9 +38,9 @@ class ServedModel:
 
     `window` is the number of tokens that a prompt and its answer may have together, guaranteed to every
     request; `trained_window` the one that the model's files name; `blocks` of keys and values are there for
-    all requests together (None: no bound). `adapters` can be named by requests,
-    `usual_adapters` are used by those that name none. `sampling` holds the settings of requests that give
-    none. `fingerprint` tells apart computations that may differ in a bit.
+    all requests together (None: no bound). `layers` and `heads` are the model's, if known. `adapters` can be
+    named by requests, `usual_adapters` are used by those that name none. `sampling` holds the settings of
+    requests that give none. `fingerprint` tells apart computations that may differ in a bit.
     """
 
     name: str
@@ -57,6 +57,8 @@ class ServedModel:
     trained_window: int | None = None
     blocks: int | None = None
     parameters: int | None = None
+    layers: int | None = None
+    heads: int | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
     def answers_to(self, name: str | None) -> bool:

@@ -135,6 +135,7 @@ class GeneratingFields:
     stream: Flag = None
     stream_options: Annotated[Mapping[str, Any] | None, OBJECT] = None
     return_progress: Flag = None
+    inspect: Any = None
     adapters: Annotated[Sequence[AdapterFields] | None, LIST] = None
 
 

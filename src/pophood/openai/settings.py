@@ -15,6 +15,7 @@ from pophood.errors import BadInput, short
 from pophood.generate import GenerateSettings
 from pophood.openai.errors import invalid, of_pophood, unknown_adapter
 from pophood.openai.grammars import grammar_of
+from pophood.openai.inspecting import read_inspect
 from pophood.openai.model import AdapterPair, ServedModel
 from pophood.openai.requests import GeneratingFields, NamedAdapter, read_ids, read_texts
 from pophood.sampling import SamplingSettings, parse_order
@@ -77,6 +78,7 @@ def settings_of(
             special=request.skip_special_tokens is False,
             shown=served.shown if kind == "chat" else (),
             grammar=grammar_of(request, served),
+            inspect=read_inspect(request.inspect, served),
         )
     except BadInput as error:
         raise of_pophood(error, _field_of(error, request)) from error

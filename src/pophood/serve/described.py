@@ -23,6 +23,11 @@ def _object(**fields: Schema) -> Schema:
     return {"type": "object", "required": list(fields), "properties": fields}
 
 
+def _with(schema: Schema, **fields: Schema) -> Schema:
+    """Return the schema of an object that may have these fields too."""
+    return schema | {"properties": schema["properties"] | fields}
+
+
 def _list(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
@@ -58,6 +63,20 @@ _TIMINGS = _object(
     predicted_n=COUNT,
     predicted_ms={"type": "number", "minimum": 0},
     predicted_per_second=_or_null({"type": "number", "minimum": 0}),
+)
+_NUMBERS = _list({"type": "number"})
+_LISTED = _list(
+    _object(id=COUNT, token=STRING, logit={"type": "number"}, logprob=LOG_PROBABILITY), maxItems=20
+)
+_INSIDES = _list(
+    _with(
+        _object(position=COUNT, part={"enum": ["prompt", "answer"]}, id=COUNT, token=STRING),
+        top=_LISTED,
+        entropy={"type": "number", "minimum": 0},
+        lens=_list(_object(layer=COUNT, top=_LISTED)),
+        attention=_list(_object(layer=COUNT, head=COUNT, weights=_NUMBERS)),
+        residual_norms=_NUMBERS,
+    )
 )
 _CHAT_CHOICE = _object(
     index=COUNT,
@@ -101,7 +120,8 @@ _RENDERED = _object(
 
 
 def _answer(name: str, choice: Schema) -> Schema:
-    return _object(
+    choice = _with(choice, inspect=_INSIDES)
+    whole = _object(
         id=STRING,
         object={"const": name},
         created=COUNT,
@@ -112,6 +132,7 @@ def _answer(name: str, choice: Schema) -> Schema:
         timings=_TIMINGS,
         seed=COUNT,
     )
+    return _with(whole, inspect=_object(bound=COUNT, values=COUNT, truncated={"type": "boolean"}))
 
 
 # Path -> content type -> schema of an answer with the status 200.

@@ -1,11 +1,12 @@
 """Messages between the HTTP side and the worker: frozen records of plain values, which can be pickled.
 
     HTTP side ── Submit, Cancel, Drain ──► worker
-              ◄── Begun, PromptRead, PromptScored, Tokens, Ended, Failed, Gauges ──
+              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, Failed, Gauges ──
 
 No engine, scheduler or connection crosses, so that the worker can be a thread or a process. The events of one
-request come in this order: Begun, any number of PromptRead, PromptScored if scores were asked for, any number
-of Tokens, and Ended. Failed takes the place of all that would follow it. Nothing comes after Ended or Failed.
+request come in this order: Begun, any number of PromptRead and PromptInspected, PromptScored if scores were
+asked for, any number of Tokens, and Ended. Failed takes the place of all that would follow it. Nothing comes
+after Ended or Failed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pophood.generate import Finish, GenerateSettings, Timings, Token
+from pophood.generate import Finish, GenerateSettings, Inside, Timings, Token
 from pophood.openai.model import AdapterPair as AdapterPair
 
 # Why a request failed, and what the HTTP side answers:
@@ -95,6 +96,14 @@ class PromptRead:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptInspected:
+    """The insides of further tokens of the prompt, in their order."""
+
+    id: int
+    insides: tuple[Inside, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PromptScored:
     """The scores of the prompt's tokens (`generate.TokenScore`); the first has no log-probability."""
 
@@ -141,5 +150,7 @@ class Gauges:
     blocks_cached: int = 0  # of those in use, kept for later prompts
 
 
-Answered = Begun | PromptRead | PromptScored | Tokens | Ended | Failed  # an event of one request
+Answered = (
+    Begun | PromptRead | PromptInspected | PromptScored | Tokens | Ended | Failed
+)  # an event of one request
 Event = Answered | Gauges

@@ -35,6 +35,7 @@ from pophood.serve.messages import (
     FailureKind,
     Gauges,
     Message,
+    PromptInspected,
     PromptRead,
     PromptScored,
     Submit,
@@ -58,6 +59,7 @@ class Computing:
     begun: bool = False
     read: int = 0
     scored: bool = False
+    looked: int = 0  # tokens of the prompt whose insides have been told
     tokens: list[Token] = field(default_factory=list)  # that are not told yet
 
     @property
@@ -306,6 +308,9 @@ class Worker:
             computing.read = running.read
             if not computing.submit.gathered:
                 self._events.append(PromptRead(number, running.read, total))
+        if insides := running.insides[computing.looked :]:
+            computing.looked = len(running.insides)
+            self._events.append(PromptInspected(number, tuple(insides)))
         if computing.submit.scores is not None and not computing.scored and not running.reading:
             computing.scored = True
             self._events.append(PromptScored(number, tuple(running.scores)))

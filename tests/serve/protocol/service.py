@@ -131,6 +131,8 @@ class Service:
                 "aliases": ("tiny",),
                 "adapters": {name: ServedAdapter(name) for name in adapters or {}},
                 "most_samples": together,
+                "layers": lm.config.n_layer,
+                "heads": lm.config.n_head,
                 **(served or {}),
             }
         )

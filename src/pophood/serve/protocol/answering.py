@@ -16,10 +16,11 @@ from starlette.types import Send
 
 from pophood.openai.asked import Asked
 from pophood.openai.assembly import Growth
-from pophood.openai.choices import ChoiceText
+from pophood.openai.choices import inspected
 from pophood.openai.errors import SERVER, ApiError
+from pophood.openai.inspecting import values_of
 from pophood.serve.client import EngineClient
-from pophood.serve.messages import Answered, PromptScored
+from pophood.serve.messages import Answered, PromptInspected, PromptScored, Tokens
 from pophood.serve.protocol import sse
 from pophood.serve.protocol.assembly import EventAssembly
 from pophood.serve.protocol.replies import MOST_OPEN, Replies
@@ -30,6 +31,7 @@ SILENCE = 10.0  # seconds after which a comment keeps the connection open
 # request is refused before the worker hears of it (`openai.asked.check_jobs`, `Replies`), whatever the time.
 PATIENCE = 0.01
 HEAVY = 500  # entries of log-probabilities whose JSON is made beside the loop, which others need meanwhile
+HEAVY_VALUES = 4_000  # of the model's insides, likewise
 
 
 def answer(
@@ -66,25 +68,40 @@ def answer(
 async def _whole(asked: Asked, replies: Replies) -> Json:
     """Wait for all events and return the answer."""
     assembly = EventAssembly(asked)
-    choices = [ChoiceText(index) for index in range(asked.size)]
+    choices = assembly.empty_choices()
     while not replies.done:
         for index, growth in (await _take(assembly, await replies.next())).items():
             choices[index].text += growth.text
             choices[index].entries += growth.entries
+            if (insides := choices[index].insides) is not None:
+                insides += growth.insides
     for index, reason in assembly.ends:
         choices[index].finish = reason
 
     def made() -> Json:
         return Json(asked.shape.whole(choices, assembly.counts.usage, assembly.details))
 
-    heavy = sum(len(choice.entries) for choice in choices) > HEAVY
+    looked = 0 if asked.inside is None else asked.inside.told
+    heavy = sum(len(choice.entries) for choice in choices) > HEAVY or looked > HEAVY_VALUES
     return await asyncio.to_thread(made) if heavy else made()
 
 
 async def _take(assembly: EventAssembly, events: Sequence[tuple[int, Answered]]) -> dict[int, Growth]:
-    """Give events to the assembly, beside the loop if they are the scores of a long prompt."""
-    heavy = any(isinstance(event, PromptScored) and len(event.scores) > HEAVY for _, event in events)
-    return await asyncio.to_thread(assembly.take, events) if heavy else assembly.take(events)
+    """Give events to the assembly, beside the loop if there is much in them."""
+    return await asyncio.to_thread(assembly.take, events) if _are_heavy(events) else assembly.take(events)
+
+
+def _are_heavy(events: Sequence[tuple[int, Answered]]) -> bool:
+    """Return whether events are scores of a long prompt, or hold many values of the model's insides."""
+    values = 0
+    for _, event in events:
+        if isinstance(event, PromptScored) and len(event.scores) > HEAVY:
+            return True
+        if isinstance(event, PromptInspected):
+            values += sum(map(values_of, event.insides))
+        elif isinstance(event, Tokens):
+            values += sum(values_of(token.inside) for token in event.tokens if token.inside is not None)
+    return values > HEAVY_VALUES
 
 
 async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: float) -> None:
@@ -123,4 +140,5 @@ def _pieces(assembly: EventAssembly, grown: Mapping[int, Growth]) -> Iterator[di
     if assembly.moved and assembly.asked.progress:
         yield shape.piece([], prompt_progress=assembly.progress)
     for index, growth in grown.items():
-        yield shape.piece([shape.grown(index, growth.text, growth.entries)])
+        choice = shape.grown(index, growth.text, growth.entries)
+        yield shape.piece([choice | inspected(growth.insides or None)])

@@ -15,6 +15,7 @@ from pophood.serve.messages import (
     Ended,
     Failed,
     FailureKind,
+    PromptInspected,
     PromptRead,
     PromptScored,
     Tokens,
@@ -53,6 +54,8 @@ class EventAssembly(Assembly):
                 self._read[prompt] = event.cached
             elif isinstance(event, PromptRead):
                 self._read[prompt], self.moved = event.read, True
+            elif isinstance(event, PromptInspected):
+                self.look(prompt, event.insides, grown)
             elif isinstance(event, PromptScored):
                 self.repeat(prompt, event.scores, grown)
             elif isinstance(event, Tokens):
@@ -75,8 +78,7 @@ class EventAssembly(Assembly):
     @property
     def details(self) -> dict[str, Any]:
         """The fields that are told once of a whole answer, beside OpenAI's."""
-        warned = {"warnings": list(self.asked.left_out)} if self.asked.left_out else {}
-        return {"timings": self.counts.speeds, "seed": self.asked.seed, **warned}
+        return {"timings": self.counts.speeds, **super().details}
 
 
 def of_failure(failed: Failed, param: str) -> ApiError:

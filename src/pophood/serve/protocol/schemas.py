@@ -92,6 +92,44 @@ OutputsField = Annotated[
         }
     ),
 ]
+COUNTED = {"type": "integer", "minimum": 0}
+InspectField = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "top": {"type": "integer", "minimum": 0, "maximum": 20},
+                "entropy": {"type": "boolean"},
+                "lens": {
+                    "anyOf": [
+                        {"type": "boolean"},
+                        {
+                            "type": "object",
+                            "additionalProperties": False,
+                            "properties": {
+                                "top": {"type": "integer", "minimum": 1, "maximum": 20},
+                                "layers": {"type": "array", "items": COUNTED, "minItems": 1},
+                            },
+                        },
+                    ]
+                },
+                "attention": {
+                    "type": "array",
+                    "items": {"type": "array", "items": COUNTED, "minItems": 2, "maxItems": 2},
+                },
+                "residual_norms": {"type": "boolean"},
+                "prompt": {
+                    "anyOf": [
+                        {"type": "boolean"},
+                        {"type": "array", "items": COUNTED, "minItems": 2, "maxItems": 2},
+                    ]
+                },
+            },
+        }
+    ),
+]
 # Messages are read by the chat template; what is described here is what every template reads.
 Text: dict[str, Any] = {
     "type": "object",
@@ -203,6 +241,7 @@ class Generating(Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_progress: bool | None = None
+    inspect: InspectField = None
     adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
 
 
