@@ -39,7 +39,7 @@ _GPT2 = ModelConfig(
     qkv_bias=True,
     attn_out_bias=True,
     mlp_bias=True,
-    qk_norm=False,
+    qk_norm=None,
     tied_output=True,
 )
 _LLAMA = ModelConfig(
@@ -60,7 +60,7 @@ _LLAMA = ModelConfig(
     qkv_bias=False,
     attn_out_bias=False,
     mlp_bias=False,
-    qk_norm=False,
+    qk_norm=None,
     tied_output=True,
 )
 CONFIGS = {
@@ -70,7 +70,9 @@ CONFIGS = {
     "qwen2": replace(
         _LLAMA, architecture="qwen2", rope=Rope(1e6), norm_eps=1e-6, qkv_bias=True, tied_output=False
     ),
-    "qwen3": replace(_LLAMA, architecture="qwen3", rope=Rope(1e6), norm_eps=1e-6, head_dim=32, qk_norm=True),
+    "qwen3": replace(
+        _LLAMA, architecture="qwen3", rope=Rope(1e6), norm_eps=1e-6, head_dim=32, qk_norm="head"
+    ),
 }
 GPT2_SIZES = {  # the four published shapes: blocks, heads, features, parameters
     "gpt2": (12, 12, 768, 124_439_808),

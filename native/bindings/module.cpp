@@ -94,22 +94,51 @@ nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
     return nb::typed<nb::dict, nb::str, nb::any>(d);
 }
 
+// Per block: `windows` (0: none), and `rotary_of`, the index of its frequencies (-1: none).
+void set_attention(Config& config, const std::vector<std::vector<float>>& frequencies, const std::vector<float>& rotary_scales,
+                   std::vector<int64_t> rotary_of, std::vector<int64_t> windows, float scale, float cap, bool qk_norm_whole) {
+    const auto blocks = static_cast<size_t>(config.n_layer);
+    if (frequencies.size() != rotary_scales.size() || rotary_of.size() != blocks || windows.size() != blocks)
+        throw nb::value_error("a model has one scale per table, and one entry per block");
+    for (const int64_t index : rotary_of)
+        if (index < -1 || index >= static_cast<int64_t>(frequencies.size())) throw nb::value_error("no such table");
+    config.rotaries.clear();
+    for (size_t i = 0; i < frequencies.size(); ++i) config.rotaries.push_back({frequencies[i], rotary_scales[i]});
+    config.rotary_of = std::move(rotary_of);
+    config.windows = std::move(windows);
+    config.attention_scale = scale;
+    config.score_cap = cap;
+    config.qk_norm_whole = qk_norm_whole;
+}
+
+void set_stream(Config& config, int norm_places, bool parallel, float embedding_scale, float residual_scale,
+                float logit_scale, float logit_cap) {
+    config.norm_places = static_cast<NormPlaces>(norm_places);
+    config.parallel = parallel;
+    config.embedding_scale = embedding_scale;
+    config.residual_scale = residual_scale;
+    config.logit_scale = logit_scale;
+    config.logit_cap = logit_cap;
+}
+
 void bind_config(nb::module_& m) {
     nb::class_<Config>(m, "Config")
         .def("__init__",
              [](Config* self, int64_t n_layer, int64_t n_head, int64_t n_kv_head, int64_t n_embd, int64_t head_dim,
                 int64_t n_inner, int64_t vocab_size, int64_t n_positions, bool rms_norm, float norm_eps, int activation,
-                bool gated_mlp, bool qkv_bias, bool attn_out_bias, bool mlp_bias, bool qk_norm, bool tied_output,
-                std::vector<float> frequencies) {
+                bool gated_mlp, bool qkv_bias, bool attn_out_bias, bool mlp_bias, bool qk_norm, bool tied_output) {
                  new (self) Config{n_layer, n_head, n_kv_head, n_embd, head_dim, n_inner, vocab_size, n_positions,
                                    rms_norm, norm_eps, static_cast<Activation>(activation), gated_mlp, qkv_bias,
-                                   attn_out_bias, mlp_bias, qk_norm, tied_output, std::move(frequencies)};
+                                   attn_out_bias, mlp_bias, qk_norm, tied_output, {}};
              },
              nb::kw_only(), nb::arg("n_layer"), nb::arg("n_head"), nb::arg("n_kv_head"), nb::arg("n_embd"),
              nb::arg("head_dim"), nb::arg("n_inner"), nb::arg("vocab_size"), nb::arg("n_positions"), nb::arg("rms_norm"),
              nb::arg("norm_eps"), nb::arg("activation"), nb::arg("gated_mlp"), nb::arg("qkv_bias"),
-             nb::arg("attn_out_bias"), nb::arg("mlp_bias"), nb::arg("qk_norm"), nb::arg("tied_output"),
-             nb::arg("frequencies"));
+             nb::arg("attn_out_bias"), nb::arg("mlp_bias"), nb::arg("qk_norm"), nb::arg("tied_output"))
+        .def("set_attention", set_attention, nb::kw_only(), nb::arg("frequencies"), nb::arg("rotary_scales"),
+             nb::arg("rotary_of"), nb::arg("windows"), nb::arg("scale"), nb::arg("cap"), nb::arg("qk_norm_whole"))
+        .def("set_stream", set_stream, nb::kw_only(), nb::arg("norm_places"), nb::arg("parallel"),
+             nb::arg("embedding_scale"), nb::arg("residual_scale"), nb::arg("logit_scale"), nb::arg("logit_cap"));
 }
 
 void bind_engine(nb::module_& m) {

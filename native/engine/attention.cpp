@@ -27,7 +27,14 @@ int64_t blocks_of(int64_t positions) { return (positions + kv_block - 1) / kv_bl
 
 }  // namespace
 
-// z = softmax(q . k / sqrt(D), itself and earlier positions only) . v, for every query head; one round for all sequences
+// The first position that a position sees.
+int64_t Engine::first_visible(int64_t layer, int64_t position) const {
+    const int64_t window = config_.window(layer);
+    return window > 0 ? std::max(position + 1 - window, int64_t{0}) : 0;
+}
+
+// z = softmax(q . k * scale, itself and earlier positions in its window only) . v, for every query head; one round for all
+// sequences
 void Engine::attend(int64_t layer, const Segments& segments) {
     const int64_t kv_heads = config_.n_kv_head, group = config_.n_head / kv_heads;
     std::vector<Queries> all;
@@ -37,8 +44,10 @@ void Engine::attend(int64_t layer, const Segments& segments) {
             for (int64_t first = 0; first < segment.rows * group; first += max_queries) {
                 const int64_t count = std::min(max_queries, segment.rows * group - first);
                 const int64_t visible = segment.first_position + (first + count - 1) / group + 1;
-                all.push_back({&segment, kv_head, first, count, (visible + kv_range - 1) / kv_range});
-                deep = deep || visible > kv_range;
+                const int64_t first_range = first_visible(layer, segment.first_position + first / group) / kv_range;
+                const int64_t ranges = (visible + kv_range - 1) / kv_range - first_range;
+                all.push_back({&segment, kv_head, first, count, first_range, ranges});
+                deep = deep || ranges > 1;
             }
     const auto tasks = static_cast<int64_t>(all.size());
     if (deep && threads_ > 1 && tasks <= few_tasks * threads_) return attend_in_ranges(layer, all);
@@ -49,7 +58,8 @@ void Engine::attend(int64_t layer, const Segments& segments) {
             const Queries& queries = all[static_cast<size_t>(item)];
             const Segment& segment = *queries.segment;
             if (!before || before->segment != queries.segment || before->kv_head != queries.kv_head)
-                pointers.take(cache_, layer, segment.sequence, queries.kv_head, 0,
+                pointers.take(cache_, layer, segment.sequence, queries.kv_head,
+                              first_visible(layer, segment.first_position) / kv_block,
                               blocks_of(segment.first_position + segment.rows));
             before = &queries;
             AttentionTask task = attention_task(layer, queries);
@@ -72,7 +82,7 @@ void Engine::attend_in_ranges(int64_t layer, const std::vector<Queries>& all) {
     for (size_t i = 0; i < all.size(); ++i) {
         places.push_back(floats);
         floats += all[i].ranges * all[i].count * size;
-        for (int64_t range = 0; range < all[i].ranges; ++range) pieces.push_back({i, range});
+        for (int64_t range = 0; range < all[i].ranges; ++range) pieces.push_back({i, all[i].first_range + range});
     }
     const auto bytes = static_cast<size_t>(floats) * sizeof(float);
     if (attention_parts_.bytes() < bytes) attention_parts_ = AlignedBuffer(bytes + bytes / 4);
@@ -89,11 +99,13 @@ void Engine::attend_in_ranges(int64_t layer, const std::vector<Queries>& all) {
             AttentionTask task = attention_task(layer, queries);
             pointers.give(task);
             float* parts = attention_parts_.floats() + places[piece.queries];
-            kernels_.attend_range(task, piece.range, parts + piece.range * queries.count * size);
+            kernels_.attend_range(task, piece.range, parts + (piece.range - queries.first_range) * queries.count * size);
             if (++done[piece.queries] < queries.ranges) continue;
-            for (int64_t j = 0; j < queries.count; ++j)
-                kernels_.combine(parts + j * size, (task.visible[j] + kv_range - 1) / kv_range, queries.count * size,
-                                 task.out[j], task.d);
+            for (int64_t j = 0; j < queries.count; ++j) {
+                const int64_t own = task.first[j] / kv_range, last = (task.visible[j] + kv_range - 1) / kv_range;
+                kernels_.combine(parts + ((own - queries.first_range) * queries.count + j) * size, last - own,
+                                 queries.count * size, task.out[j], task.d);
+            }
         }
     });
 }
@@ -110,11 +122,13 @@ AttentionTask Engine::attention_task(int64_t layer, const Queries& queries) cons
         task.q[j] = q_.floats() + offset;
         task.out[j] = z_.floats() + offset;
         task.visible[j] = segment.first_position + row + 1;
+        task.first[j] = first_visible(layer, segment.first_position + row);
     }
     task.kv_type = cache_.type();
     task.d = d;
     task.d_padded = cache_.geometry(layer).d_padded();
     task.scale = attention_scale();
+    task.cap = config_.score_cap;
     return task;
 }
 

@@ -48,9 +48,11 @@ bool Engine::drop_cancelled(Request& request, Segments& segments) {
     for (Segment segment : segments) {
         if (cancelled_.count(segment.sequence)) continue;
         move(x_.floats(), config_.n_embd, segment.first_row, n, segment.rows);
-        const auto half = static_cast<int64_t>(config_.frequencies.size());
-        move(cosines_.data(), half, segment.first_row, n, segment.rows);
-        move(sines_.data(), half, segment.first_row, n, segment.rows);
+        for (size_t table = 0; table < config_.rotaries.size(); ++table) {
+            const auto half = static_cast<int64_t>(config_.rotaries[table].frequencies.size());
+            move(cosines_[table].data(), half, segment.first_row, n, segment.rows);
+            move(sines_[table].data(), half, segment.first_row, n, segment.rows);
+        }
         for (int64_t i = 0; i < segment.rows; ++i) place[static_cast<size_t>(segment.first_row + i)] = n + i;
         segment.first_row = n;
         n += segment.rows;
@@ -129,6 +131,7 @@ void Engine::reserve(int64_t rows) {
     capacity_ = 0;
     resize(x_, config_.n_embd);
     resize(h_, config_.n_embd);
+    if (config_.parallel) resize(side_, config_.n_embd);
     resize(q_, config_.n_head * config_.head_dim);
     resize(k_, config_.n_kv_head * config_.head_dim);
     resize(v_, config_.n_kv_head * config_.head_dim);

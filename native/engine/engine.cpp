@@ -21,6 +21,8 @@ constexpr int64_t large_input = 3 << 19;  // bytes that do not fit into a usual 
 void Engine::compute(Request& request, Segments& segments) {
     float *x = x_.floats(), *h = h_.floats(), *q = q_.floats(), *k = k_.floats(), *v = v_.floats(), *z = z_.floats();
     float *up = up_.floats(), *gate = gate_.floats();
+    float* m = config_.parallel ? side_.floats() : h;            // what the feed-forward reads
+    const float *attention_input = config_.norms_before() ? h : x, *mlp_input = config_.norms_before() ? m : x;
 
     embed(request, segments);                                                                   // x: [N, C]
     for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
@@ -34,13 +36,15 @@ void Engine::compute(Request& request, Segments& segments) {
         };
 
         tap(Tap::resid_pre, x);
-        normalize(request, Tap::ln_1_normalized, layer, block.ln_1, x, h, &block.q.weight);     // h: [N, C]
-        tap(Tap::ln_1, h);
-        project(h, n, segments, {{&block.q, q}, {&block.k, k}, {&block.v, v}});                 // q: [N, H*D], k, v: [N, K*D]
+        if (config_.norms_before()) {
+            normalize(request, Tap::ln_1_normalized, layer, block.ln_1, x, h, &block.q.weight);  // h: [N, C]
+            tap(Tap::ln_1, h);
+        }
+        project(attention_input, n, segments, {{&block.q, q}, {&block.k, k}, {&block.v, v}});                 // q: [N, H*D], k, v: [N, K*D]
         tap(Tap::q, q);
         tap(Tap::k, k);
         tap(Tap::v, v);
-        rope(block, segments);
+        rope(layer, segments);
         tap(Tap::rot_q, q);
         tap(Tap::rot_k, k);
         store(layer, segments);
@@ -51,20 +55,28 @@ void Engine::compute(Request& request, Segments& segments) {
         read_result(request, layer, segments);
         project(z, n, segments, {{&block.out, h}});                                             // h: [N, C]
         edit_result(request, layer, segments, h);
+        settle(block.ln_1_post, h, n);
         tap(Tap::attn_out, h);
+        const auto normalize_again = [&] {
+            if (!config_.norms_before()) return;
+            normalize(request, Tap::ln_2_normalized, layer, block.ln_2, x, m, &block.up.weight);  // m: [N, C]
+            tap(Tap::ln_2, m);
+        };
+        if (config_.parallel) normalize_again();                                                // of x before attention
         add(x, h, n);                                                                           // x + attention
-
-        tap(Tap::resid_mid, x);
-        normalize(request, Tap::ln_2_normalized, layer, block.ln_2, x, h, &block.up.weight);    // h: [N, C]
-        tap(Tap::ln_2, h);
-        if (config_.gated_mlp) project(h, n, segments, {{&block.gate, gate}, {&block.up, up}});  // gate, up: [N, F]
-        else project(h, n, segments, {{&block.up, up}});                                        // up: [N, F]
+        if (!config_.parallel) {
+            tap(Tap::resid_mid, x);
+            normalize_again();
+        }
+        if (config_.gated_mlp) project(mlp_input, n, segments, {{&block.gate, gate}, {&block.up, up}});  // gate, up: [N, F]
+        else project(mlp_input, n, segments, {{&block.up, up}});                                // up: [N, F]
         tap(Tap::mlp_pre, config_.gated_mlp ? gate : up);
         tap(Tap::mlp_up, up);
         activate(request, layer);
         read(request, Tap::mlp_gate, layer, gate);
         tap(Tap::mlp_post, up);
         project(up, n, segments, {{&block.down, h}});                                           // h: [N, C]
+        settle(block.ln_2_post, h, n);
         tap(Tap::mlp_out, h);
         add(x, h, n);                                                                           // x + feed-forward
         tap(Tap::resid_post, x);
@@ -81,8 +93,9 @@ void Engine::embed(const Request& request, const Segments& segments) {
         read(request, place, 0, values);
     };
     for (int64_t row = 0; row < request.n; ++row) token_embedding_.row(request.tokens[row], x + row * c);
+    if (config_.embedding_scale != 1.0f) kernels_.scale(x, config_.embedding_scale, request.n * c);
     tap(Tap::embed_token, x);
-    if (config_.frequencies.empty()) {
+    if (config_.rotaries.empty()) {
         float* h = h_.floats();
         for (const Segment& segment : segments)
             std::memcpy(h + segment.first_row * c, position_embedding_.data() + segment.first_position * c,
@@ -93,17 +106,23 @@ void Engine::embed(const Request& request, const Segments& segments) {
     }
     // RoPE: the angle is position * frequency in f32, rounded as in the reference. Sine and cosine are computed in double
     // and rounded once, so different math libraries agree.
-    const size_t half = config_.frequencies.size();
-    cosines_.resize(static_cast<size_t>(request.n) * half);
+    cosines_.resize(config_.rotaries.size());
     sines_.resize(cosines_.size());
-    for (const Segment& segment : segments)
-        for (int64_t i = 0; i < segment.rows; ++i)
-            for (size_t pair = 0; pair < half; ++pair) {
-                const float angle = static_cast<float>(segment.first_position + i) * config_.frequencies[pair];
-                const size_t at = static_cast<size_t>(segment.first_row + i) * half + pair;
-                cosines_[at] = static_cast<float>(std::cos(static_cast<double>(angle)));
-                sines_[at] = static_cast<float>(std::sin(static_cast<double>(angle)));
-            }
+    for (size_t table = 0; table < cosines_.size(); ++table) {
+        const Rotary& rotary = config_.rotaries[table];
+        const size_t half = rotary.frequencies.size();
+        std::vector<float>&cosines = cosines_[table], &sines = sines_[table];
+        cosines.resize(static_cast<size_t>(request.n) * half);
+        sines.resize(cosines.size());
+        for (const Segment& segment : segments)
+            for (int64_t i = 0; i < segment.rows; ++i)
+                for (size_t pair = 0; pair < half; ++pair) {
+                    const float angle = static_cast<float>(segment.first_position + i) * rotary.frequencies[pair];
+                    const size_t at = static_cast<size_t>(segment.first_row + i) * half + pair;
+                    cosines[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * rotary.scale;
+                    sines[at] = static_cast<float>(std::sin(static_cast<double>(angle))) * rotary.scale;
+                }
+    }
 }
 
 void Engine::norm(const Norm& norm, const float* x, float* out, int64_t rows, const Matrix* reader) {
@@ -240,21 +259,34 @@ void Engine::multiply_panels(const Matmul& product, int64_t first, int64_t last,
     else kernels_.matmul(product, first, last, reinterpret_cast<float*>(scratch));
 }
 
-// Applies the norm per head (if the model has one) and RoPE to queries and keys.
-void Engine::rope(const Block& block, const Segments& segments) {
-    const int64_t d = config_.head_dim, heads = config_.n_head, kv_heads = config_.n_kv_head;
-    const bool rotates = !config_.frequencies.empty();
-    if (!rotates && !config_.qk_norm) return;
+// What a block adds to the stream, after the norm and the multiplier that the model may have there.
+void Engine::settle(const Norm& post, float* y, int64_t rows) {
+    if (config_.norms_after()) norm(post, y, y, rows);
+    if (config_.residual_scale != 1.0f) kernels_.scale(y, config_.residual_scale, rows * config_.n_embd);
+}
+
+// Applies the norm of queries and keys, per head or over all heads, and RoPE, where the model and the block have them.
+void Engine::rope(int64_t layer, const Segments& segments) {
+    const Block& block = blocks_[static_cast<size_t>(layer)];
+    const int64_t d = config_.head_dim;
+    const Rotary* rotary = config_.rotary(layer);
+    if (!rotary && !config_.qk_norm) return;
     const int64_t rows = segments.back().first_row + segments.back().rows;
-    const auto prepare = [&](float* head, const Vector& gain, int64_t row) {
-        if (config_.qk_norm) kernels_.norm(head, gain.data(), nullptr, config_.norm_eps, true, head, d);
-        if (rotates) kernels_.rope(head, cosines_.data() + row * d / 2, sines_.data() + row * d / 2, d);
+    const auto table = static_cast<size_t>(rotary ? rotary - config_.rotaries.data() : 0);
+    const int64_t half = rotary ? static_cast<int64_t>(rotary->frequencies.size()) : 0;
+    const auto prepare = [&](float* x, int64_t heads, const Vector& gain, int64_t row) {
+        x += row * heads * d;
+        if (config_.qk_norm_whole) kernels_.norm(x, gain.data(), nullptr, config_.norm_eps, true, x, heads * d);
+        for (float* head = x; head < x + heads * d; head += d) {
+            if (config_.qk_norm && !config_.qk_norm_whole)
+                kernels_.norm(head, gain.data(), nullptr, config_.norm_eps, true, head, d);
+            if (rotary) kernels_.rope(head, cosines_[table].data() + row * half, sines_[table].data() + row * half, 2 * half);
+        }
     };
     parallel_for(rows > small_batch ? threads_ : 1, rows, 16, [&](int64_t begin, int64_t end, int) {
         for (int64_t row = begin; row < end; ++row) {
-            for (int64_t head = 0; head < heads; ++head) prepare(q_.floats() + (row * heads + head) * d, block.q_norm, row);
-            for (int64_t head = 0; head < kv_heads; ++head)
-                prepare(k_.floats() + (row * kv_heads + head) * d, block.k_norm, row);
+            prepare(q_.floats(), config_.n_head, block.q_norm, row);
+            prepare(k_.floats(), config_.n_kv_head, block.k_norm, row);
         }
     });
 }

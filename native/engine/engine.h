@@ -20,6 +20,15 @@ namespace pophood {
 
 enum class Activation : int { gelu_tanh = 0, gelu = 1, silu = 2 };
 
+// RoPE: radians per position of each pair that is rotated [R/2]; cosines and sines are multiplied by `scale`.
+struct Rotary {
+    std::vector<float> frequencies;
+    float scale = 1.0f;
+};
+
+// Places of the norms: of what attention and feed-forward read, or of what they add to the stream.
+enum class NormPlaces : int { before = 0, after = 1, both = 2 };
+
 // The sizes of ModelConfig in src/pophood/config.py, with the same letters.
 struct Config {
     int64_t n_layer, n_head, n_kv_head, n_embd, head_dim, n_inner, vocab_size, n_positions;  // L H K C D F V, P
@@ -27,7 +36,24 @@ struct Config {
     float norm_eps;
     Activation activation;
     bool gated_mlp, qkv_bias, attn_out_bias, mlp_bias, qk_norm, tied_output;
-    std::vector<float> frequencies;  // RoPE: radians per position of each pair [D/2]; empty: learned positions
+    std::vector<Rotary> rotaries;      // of the blocks; empty: learned positions
+    std::vector<int64_t> rotary_of{};  // per block the index of its Rotary, or -1; empty: the first for every block
+    std::vector<int64_t> windows{};    // per block the positions that a position sees, itself included; 0, or empty: all
+    NormPlaces norm_places = NormPlaces::before;
+    bool qk_norm_whole = false;        // of all heads together
+    bool parallel = false;             // attention and feed-forward read the same stream
+    float attention_scale = 0.0f;      // of scores; 0: 1 / sqrt(D)
+    float score_cap = 0.0f, logit_cap = 0.0f;  // x = cap * tanh(x / cap); 0: none
+    float embedding_scale = 1.0f, residual_scale = 1.0f, logit_scale = 1.0f;
+
+    const Rotary* rotary(int64_t layer) const {
+        if (rotaries.empty()) return nullptr;
+        const int64_t index = rotary_of.empty() ? 0 : rotary_of[static_cast<size_t>(layer)];
+        return index < 0 ? nullptr : &rotaries[static_cast<size_t>(index)];
+    }
+    int64_t window(int64_t layer) const { return windows.empty() ? 0 : windows[static_cast<size_t>(layer)]; }
+    bool norms_before() const { return norm_places != NormPlaces::after; }
+    bool norms_after() const { return norm_places != NormPlaces::before; }
 };
 
 class Engine {
@@ -79,7 +105,7 @@ class Engine {
     using Adapters = std::vector<std::shared_ptr<const Adapter>>;
     struct Projection { const Linear* linear; float* out; };  // out [N, rows of the matrix]
     struct Block {
-        Norm ln_1, ln_2;
+        Norm ln_1, ln_1_post, ln_2, ln_2_post;
         Linear q, k, v, out, gate, up, down;
         Vector q_norm, k_norm;
     };
@@ -133,14 +159,15 @@ class Engine {
     void matmul(const std::vector<Matmul>& products);
     int64_t matmul_chunk(int64_t panels, const Matmul& first) const;
     void multiply_panels(const Matmul& product, int64_t first, int64_t last, int worker);
-    void rope(const Block& block, const Segments& segments);
+    void settle(const Norm& post, float* y, int64_t rows);
+    void rope(int64_t layer, const Segments& segments);
     void store(int64_t layer, const Segments& segments);
 
     // attention.cpp
     struct Queries {              // up to eight of one sequence and key/value head: those from `first` on of rows * group
         const Segment* segment;
         int64_t kv_head, first, count;
-        int64_t ranges;           // of positions that the last of them sees
+        int64_t first_range, ranges;  // of positions that some of them see
     };
     void attend(int64_t layer, const Segments& segments);
     void attend_in_ranges(int64_t layer, const std::vector<Queries>& all);
@@ -154,7 +181,11 @@ class Engine {
     void summarize_rows(const Summary& summary, int64_t first, int64_t rows, const float* logits) const;
     void copy_allowed(const Summary& summary, int64_t first, int64_t rows, const float* logits, float* out) const;
     const Matrix& output_matrix() const { return config_.tied_output ? token_embedding_ : output_matrix_; }
-    float attention_scale() const { return 1.0f / std::sqrt(static_cast<float>(config_.head_dim)); }
+    void logits_of(const float* hidden, int64_t rows, float* out);
+    int64_t first_visible(int64_t layer, int64_t position) const;
+    float attention_scale() const {
+        return config_.attention_scale > 0.0f ? config_.attention_scale : 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+    }
 
     // adapters.cpp
     Adapters adapters_of(const std::vector<int64_t>& numbers) const;
@@ -208,12 +239,12 @@ class Engine {
     std::vector<int64_t> output_rows_;   // of the current call, after sequences were cancelled
     // Activations of the current call, [N][...]. Their buffers grow and are kept for the next call.
     int64_t capacity_ = 0;
-    AlignedBuffer x_, h_, q_, k_, v_, z_, up_, gate_, scratch_, attention_parts_;
+    AlignedBuffer x_, h_, side_, q_, k_, v_, z_, up_, gate_, scratch_, attention_parts_;
     LoraProducts lora_;
     std::vector<LoraPart> lora_parts_;
     std::vector<std::vector<LoraPiece>> lora_pieces_;  // of each thread
     std::vector<float> lora_hidden_, lora_out_, output_logits_;
-    std::vector<float> cosines_, sines_;
+    std::vector<std::vector<float>> cosines_, sines_;  // of each Rotary, [N][R/2]
     AlignedBuffer quantized_values_, quantized_scales_, quantized_sums_, quantized_low_sums_, quantized_offsets_;
     AlignedBuffer rounded_values_, interleaved_values_;
     struct { const float* x; PreparedRows rows; } prepared_already_{};  // an input's rows, until a product takes them

@@ -154,7 +154,7 @@ void Engine::output(const Request& request) {
         std::memcpy(request.out, h, static_cast<size_t>(request.n_rows * c) * sizeof(float));
     if (request.output == Output::summary) summarize(request, h);
     if (request.output != Output::logits) return;
-    multiply(output_matrix(), h, request.n_rows, request.out);
+    logits_of(h, request.n_rows, request.out);
     edit_logits(request, 0, request.n_rows, request.out);
     if (!kernels_.all_finite(request.out, request.n_rows * config_.vocab_size))
         throw NotFinite("the logits are not finite (NaN or infinity)");
@@ -172,6 +172,14 @@ void Engine::unembed(const float* x, int64_t n, float* logits, const Summary& su
     summarize(request, h_.floats());
 }
 
+// out [rows, V] = hidden W_O, with the multiplier and the cap that the model may have
+void Engine::logits_of(const float* hidden, int64_t rows, float* out) {
+    const int64_t count = rows * config_.vocab_size;
+    multiply(output_matrix(), hidden, rows, out);
+    if (config_.logit_scale != 1.0f) kernels_.scale(out, config_.logit_scale, count);
+    if (config_.logit_cap > 0.0f) kernels_.cap(out, config_.logit_cap, count);
+}
+
 void Engine::summarize(const Request& request, const float* hidden) {
     const int64_t vocabulary = config_.vocab_size;
     for (int64_t first = 0; first < request.n_rows; first += rows_at_once) {
@@ -179,7 +187,7 @@ void Engine::summarize(const Request& request, const float* hidden) {
         const auto size = static_cast<size_t>(rows * vocabulary);
         if (output_logits_.size() < size) output_logits_.resize(size);
         float* logits = output_logits_.data();
-        multiply(output_matrix(), hidden + first * config_.n_embd, rows, logits);
+        logits_of(hidden + first * config_.n_embd, rows, logits);
         edit_logits(request, first, rows, logits);
         if (!kernels_.all_finite(logits, rows * vocabulary))
             throw NotFinite("the logits are not finite (NaN or infinity)");

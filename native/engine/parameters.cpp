@@ -21,6 +21,8 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
       scratch_(scratch_bytes(threads_)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;
     if (d > max_head) throw std::invalid_argument("head size " + std::to_string(d) + " is over " + std::to_string(max_head));
+    for (const Rotary& rotary : config.rotaries)
+        if (static_cast<int64_t>(rotary.frequencies.size()) > d / 2) throw std::invalid_argument("more pairs than a head has");
     if (config.n_head % config.n_kv_head != 0) throw std::invalid_argument("query heads do not divide over key/value heads");
     const auto linear = [&](const std::string& name, Linear& part, int64_t rows, int64_t cols, bool bias) {
         add_slot(name + ".weight", &part.weight, nullptr, {rows, cols});
@@ -33,23 +35,28 @@ Engine::Engine(const Config& config, int threads, const Kernels& kernels)
         if (!config.rms_norm) add_slot(name + ".bias", nullptr, &part.bias, {c});
     };
     add_slot("embed.token", &token_embedding_, nullptr, {config.vocab_size, c});
-    if (config.frequencies.empty()) add_slot("embed.position", nullptr, &position_embedding_, {config.n_positions, c});
+    if (config.rotaries.empty()) add_slot("embed.position", nullptr, &position_embedding_, {config.n_positions, c});
     for (int64_t i = 0; i < config.n_layer; ++i) {
         const std::string name = "blocks." + std::to_string(i);
         Block& block = blocks_[static_cast<size_t>(i)];
-        norm(name + ".ln_1", block.ln_1);
+        if (config.norms_before()) norm(name + ".ln_1", block.ln_1);
         linear(name + ".attn.q", block.q, config.n_head * d, c, config.qkv_bias);
         linear(name + ".attn.k", block.k, config.n_kv_head * d, c, config.qkv_bias);
         linear(name + ".attn.v", block.v, config.n_kv_head * d, c, config.qkv_bias);
         if (config.qk_norm) {
-            add_slot(name + ".attn.q_norm.weight", nullptr, &block.q_norm, {d});
-            add_slot(name + ".attn.k_norm.weight", nullptr, &block.k_norm, {d});
+            const bool whole = config.qk_norm_whole;
+            add_slot(name + ".attn.q_norm.weight", nullptr, &block.q_norm, {whole ? config.n_head * d : d});
+            add_slot(name + ".attn.k_norm.weight", nullptr, &block.k_norm, {whole ? config.n_kv_head * d : d});
         }
         linear(name + ".attn.out", block.out, c, config.n_head * d, config.attn_out_bias);
-        norm(name + ".ln_2", block.ln_2);
+        if (config.norms_before()) norm(name + ".ln_2", block.ln_2);
         if (config.gated_mlp) linear(name + ".mlp.gate", block.gate, f, c, config.mlp_bias);
         linear(name + ".mlp.up", block.up, f, c, config.mlp_bias);
         linear(name + ".mlp.down", block.down, c, f, config.mlp_bias);
+        if (config.norms_after()) {
+            norm(name + ".ln_1_post", block.ln_1_post);
+            norm(name + ".ln_2_post", block.ln_2_post);
+        }
     }
     norm("final_norm", final_norm_);
     if (!config.tied_output) add_slot("output.weight", &output_matrix_, nullptr, {config.vocab_size, c});

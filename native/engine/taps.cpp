@@ -70,7 +70,9 @@ void Engine::attention_row(const Request& request, int64_t layer, const Segment&
     task.k_blocks = k.data();
     task.d = d;
     task.scale = attention_scale();
+    task.cap = config_.score_cap;
     kernels_.score(task);
+    std::fill(scores, scores + first_visible(layer, visible - 1), minus_infinity);
     edit_attention_row(request, Tap::scores, layer, row, head, scores, visible);
     softmax(scores, pattern, visible);
     edit_attention_row(request, Tap::pattern, layer, row, head, pattern, visible);
@@ -213,7 +215,7 @@ void Engine::quantized_results(const Matrix& matrix, const Activations& z, float
 void Engine::read_logits(const Request& request, const float* h) {
     const Reading* reading = find_reading(request, Tap::logits, 0);
     if (!reading) return;
-    multiply(output_matrix(), h, request.n, reading->out);
+    logits_of(h, request.n, reading->out);
     edit(request, Tap::logits, 0, reading->out);
 }
 

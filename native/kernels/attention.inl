@@ -21,6 +21,7 @@ struct Bytes {  // with an f16 scale per position and group of 32 features, befo
 };
 
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t most_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 template <class Kv>
 inline const uint16_t* scales_of(const void* block, int64_t group) {
@@ -116,7 +117,8 @@ inline void score_blocks(const float* const* q, const void* const* k_blocks, int
 
 struct Range {  // of all queries of a task
     int64_t first_block, blocks;  // blocks: that some query sees
-    int64_t n[max_queries];       // positions that each query sees
+    int64_t n[max_queries];       // the end of what each query sees, from the first block on; 0: it sees nothing
+    int64_t hidden[max_queries];  // positions before its window
     float weight[max_queries][kv_range];  // the scores at first
 };
 
@@ -156,8 +158,9 @@ void score_queries(int64_t queries, const AttentionTask& t, int64_t first, int64
     for (; block < end; ++block) score_some_blocks<Q, 1, Kv>(t, first, block, range);
 }
 
-// Scores become weights, exp(score - maximum); of `size` of them the first n are visible.
-inline void softmax_part(float* weight, int64_t size, int64_t n, float& maximum, float& total) {
+// Scores become weights, exp(score - maximum); of `size` of them hidden..n-1 are visible.
+inline void softmax_part(float* weight, int64_t size, int64_t hidden, int64_t n, float& maximum, float& total) {
+    for (int64_t i = 0; i < hidden; ++i) weight[i] = minus_infinity;
     for (int64_t i = n / 16 * 16; i < size; i += 16) store(weight + i, minus_infinity_after(load(weight + i), n - i));
     V peak = load(weight), sum = zero();
     for (int64_t i = 16; i < size; i += 16) peak = max(peak, load(weight + i));
@@ -242,14 +245,22 @@ void sum_values_of(int64_t queries, const AttentionTask& t, const Range& range, 
 template <class Kv>
 void attend_range_of(const AttentionTask& t, int64_t number, float* parts) {
     Range range;
-    int64_t most = 0;
+    int64_t most = 0, hidden = kv_range;
     for (int64_t j = 0; j < t.n_queries; ++j) {
         const int64_t left = least(t.visible[j] - number * kv_range, kv_range);
-        range.n[j] = left < 0 ? 0 : left;
-        most = most < range.n[j] ? range.n[j] : most;
+        range.hidden[j] = most_of(t.first[j] - number * kv_range, 0);
+        range.n[j] = left > range.hidden[j] ? left : 0;
+        if (range.n[j] == 0) continue;
+        most = most_of(most, left);
+        hidden = least(hidden, range.hidden[j]);
     }
-    range.first_block = number * (kv_range / kv_block);
-    range.blocks = (most + kv_block - 1) / kv_block;
+    const int64_t before = most > 0 ? hidden / kv_block : 0;  // blocks that no query sees
+    for (int64_t j = 0; before > 0 && j < t.n_queries; ++j) {
+        range.n[j] = most_of(range.n[j] - before * kv_block, 0);
+        range.hidden[j] -= before * kv_block;
+    }
+    range.first_block = number * (kv_range / kv_block) + before;
+    range.blocks = (most + kv_block - 1) / kv_block - before;
     // A few blocks serve all queries, `query_tile` of them at a time, while they are in the L1 cache.
     const int64_t step = t.n_queries <= query_tile ? range.blocks : blocks_at_once(query_tile);
     for (int64_t block = 0; block < range.blocks; block += step)
@@ -260,7 +271,11 @@ void attend_range_of(const AttentionTask& t, int64_t number, float* parts) {
     for (int64_t j = 0; j < t.n_queries; ++j) {
         float* part = parts + j * part_size(t.d_padded);
         out[j] = part + 16;
-        if (range.n[j] > 0) softmax_part(range.weight[j], range.blocks * kv_block, range.n[j], part[0], part[1]);
+        if (range.n[j] == 0) continue;
+        const int64_t size = range.blocks * kv_block;
+        for (int64_t i = 0; t.cap > 0.0f && i < size; i += 16)
+            store(range.weight[j] + i, capped(load(range.weight[j] + i), broadcast(t.cap)));
+        softmax_part(range.weight[j], size, range.hidden[j], range.n[j], part[0], part[1]);
     }
     for (int64_t first = 0; first < t.n_queries; first += query_tile)
         sum_values_of<query_tile, Kv>(least(t.n_queries - first, query_tile), t, range, first, out + first);
@@ -298,12 +313,19 @@ void combine(float* parts, int64_t ranges, int64_t stride, float* out, int64_t d
 void attend(const AttentionTask& t) {
     float state[max_queries * part_size(max_head)], part[max_queries * part_size(max_head)];
     const int64_t size = part_size(t.d_padded);
-    int64_t most = 0;
-    for (int64_t j = 0; j < t.n_queries; ++j) most = most < t.visible[j] ? t.visible[j] : most;
-    for (int64_t number = 0; number * kv_range < most; ++number) {
-        attend_range(t, number, number == 0 ? state : part);
-        for (int64_t j = 0; number > 0 && j < t.n_queries; ++j)
-            if (t.visible[j] > number * kv_range) merge(state + j * size, part + j * size, t.d_padded);
+    int64_t most = 0, lowest = t.first[0] / kv_range;
+    for (int64_t j = 0; j < t.n_queries; ++j) {
+        most = most_of(most, t.visible[j]);
+        lowest = least(lowest, t.first[j] / kv_range);
+    }
+    for (int64_t number = lowest; number * kv_range < most; ++number) {
+        attend_range(t, number, number == lowest ? state : part);
+        for (int64_t j = 0; number > lowest && j < t.n_queries; ++j) {
+            const int64_t own = t.first[j] / kv_range;  // its first range
+            if (number < own || t.visible[j] <= number * kv_range) continue;
+            if (number > own) merge(state + j * size, part + j * size, t.d_padded);
+            else for (int64_t i = 0; i < size; i += 16) store(state + j * size + i, load(part + j * size + i));
+        }
     }
     for (int64_t j = 0; j < t.n_queries; ++j) finish(state + j * size, t.out[j], t.d);
 }
@@ -318,6 +340,8 @@ void score_over(const AttentionTask& t) {
             float score[kv_block];
             float* out = score;
             score_blocks<1, 1, Kv>(t.q + j, t.k_blocks + start / kv_block, t.d, t.scale, &out, nothing);
+            for (int64_t i = 0; t.cap > 0.0f && i < kv_block; i += 16)
+                store(score + i, capped(load(score + i), broadcast(t.cap)));
             for (int64_t i = 0; i < least(t.visible[j] - start, kv_block); ++i) t.out[j][start + i] = score[i];
         }
 }

@@ -88,12 +88,14 @@ struct AttentionTask {
     int64_t n_queries;                 // 1..max_queries
     const float* q[max_queries];       // [D]
     float* out[max_queries];           // [D]
-    int64_t visible[max_queries];      // the query attends to positions 0..visible-1
+    int64_t visible[max_queries];      // the query attends to positions first..visible-1
     WeightType kv_type;                // f32, f16 or q8_0: of the keys and values; the arithmetic is in f32
     const void* const* k_blocks;       // per 32 positions
     const void* const* v_blocks;
     int64_t d, d_padded;
     float scale;
+    float cap;                         // of scores, see Kernels::cap; 0: none
+    int64_t first[max_queries];        // not 0 where attention has a window; 0 <= first < visible
 };
 
 // Floats of one range's part of a query: m, the total, 14 unused ones, and the sum [d_padded].
@@ -126,7 +128,7 @@ struct Kernels {
     // Layer norm with bias, or RMS norm if `rms`. A null gain gives the normalised values alone.
     void (*norm)(const float* x, const float* gain, const float* bias, float eps, bool rms, float* out, int64_t n);
 
-    // out = softmax(q . k * scale) . v
+    // out = softmax(capped(q . k * scale)) . v
     void (*attend)(const AttentionTask&);
 
     // One range of it: writes the parts of the queries that see some of it to parts[n_queries][part_size].
@@ -135,7 +137,7 @@ struct Kernels {
     // out [d] = what the parts of one query, `stride` floats apart, add up to; overwrites the first.
     void (*combine)(float* parts, int64_t ranges, int64_t stride, float* out, int64_t d);
 
-    // The scores alone: out[j][0..visible-1] = q . k * scale. Used by taps; does not read v_blocks.
+    // The scores alone: out[j][0..visible-1] = capped(q . k * scale). Used by taps; does not read v_blocks or first.
     void (*score)(const AttentionTask&);
 
     // RoPE: rotates the pairs (i, i + d/2) of a head by the angles whose cosines and sines [d/2] are given.
@@ -150,6 +152,8 @@ struct Kernels {
     void (*to_half)(uint16_t* out, const float* x, int64_t n);  // f16, rounded to nearest, ties to even
     bool (*all_finite)(const float* x, int64_t n);
     void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
+    void (*scale)(float* x, float by, int64_t n);            // x *= by
+    void (*cap)(float* x, float cap, int64_t n);             // x = cap * tanh(x / cap)
     const TrainingKernels* training;                         // training_kernels.h
     const QuantizedKernels* quantized;                       // quantized.h
     const Bf16Kernels* bf16 = nullptr;                       // null where the processor cannot multiply bfloat16

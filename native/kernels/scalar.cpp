@@ -89,20 +89,26 @@ struct KvBlock {  // of keys, or of values
     int64_t scales() const { return (d + quant_group - 1) / quant_group * kv_block * 2; }
 };
 
+// tanh(u) = 1 - 2 / (1 + exp(2u))
+float capped(float x, float cap) {
+    const float u = x / cap;
+    return cap * (1.0f - 2.0f / (1.0f + exp_of(u + u)));
+}
+
 float score_of(const AttentionTask& t, const float* q, int64_t position) {
     const KvBlock k{t.kv_type, static_cast<const char*>(t.k_blocks[position / kv_block]), t.d};
     const int64_t lane = position % kv_block;
     float sum = 0.0f;
     if (t.kv_type != WeightType::q8_0) {
         for (int64_t i = 0; i < t.d; ++i) sum = fused(q[i], k.at(i * kv_block + lane), sum);
-        return sum * t.scale;
+        return t.cap > 0.0f ? capped(sum * t.scale, t.cap) : sum * t.scale;
     }
     for (int64_t first = 0; first < t.d; first += quant_group) {
         float part = 0.0f;
         for (int64_t i = first; i < t.d && i < first + quant_group; ++i) part = fused(q[i], k.at(i * kv_block + lane), part);
         sum = fused(part, k.scale(first / quant_group, lane), sum);
     }
-    return sum * t.scale;
+    return t.cap > 0.0f ? capped(sum * t.scale, t.cap) : sum * t.scale;
 }
 
 void attend_range(const AttentionTask& t, int64_t range, float* parts) {
@@ -110,20 +116,21 @@ void attend_range(const AttentionTask& t, int64_t range, float* parts) {
     for (int64_t query = 0; query < t.n_queries; ++query) {
         float *part = parts + query * part_size(t.d_padded), *out = part + 16;
         const int64_t n = t.visible[query] - start < kv_range ? t.visible[query] - start : kv_range;
-        if (n <= 0) continue;
+        const int64_t hidden = t.first[query] > start ? t.first[query] - start : 0;
+        if (n <= hidden) continue;
         float weight[kv_range], lane[lanes] = {};
         float peak = minus_infinity;
-        for (int64_t i = 0; i < n; ++i) {
+        for (int64_t i = hidden; i < n; ++i) {
             weight[i] = score_of(t, t.q[query], start + i);
             peak = weight[i] > peak ? weight[i] : peak;
         }
-        for (int64_t i = 0; i < n; ++i) {
+        for (int64_t i = hidden; i < n; ++i) {
             weight[i] = exp_of(weight[i] - peak);
             lane[i % lanes] += weight[i];
         }
         for (int64_t i = 0; i < t.d; ++i) {
             float sum = 0.0f;
-            for (int64_t pos = start; pos < start + n; ++pos) {
+            for (int64_t pos = start + hidden; pos < start + n; ++pos) {
                 const KvBlock v{t.kv_type, static_cast<const char*>(t.v_blocks[pos / kv_block]), t.d};
                 float w = weight[pos - start];
                 if (t.kv_type == WeightType::q8_0) w *= v.scale(i / quant_group, pos % kv_block);
@@ -155,9 +162,10 @@ void attend(const AttentionTask& t) {
         one.n_queries = 1;
         one.q[0] = t.q[query];
         one.visible[0] = t.visible[query];
-        const int64_t ranges = (t.visible[query] + kv_range - 1) / kv_range;
+        one.first[0] = t.first[query];
+        const int64_t lowest = t.first[query] / kv_range, ranges = (t.visible[query] + kv_range - 1) / kv_range - lowest;
         std::vector<float> parts(static_cast<size_t>(ranges * size));
-        for (int64_t range = 0; range < ranges; ++range) attend_range(one, range, parts.data() + range * size);
+        for (int64_t range = 0; range < ranges; ++range) attend_range(one, lowest + range, parts.data() + range * size);
         combine(parts.data(), ranges, size, t.out[query], t.d);
     }
 }
@@ -213,6 +221,14 @@ void exponential(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] = exp_of(x[i]);
 }
 
+void scale_by(float* x, float by, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] *= by;
+}
+
+void cap_to(float* x, float cap, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) x[i] = capped(x[i], cap);
+}
+
 }  // namespace
 
 void gelu_erf(float* x, int64_t n) {
@@ -223,7 +239,8 @@ extern const TrainingKernels scalar_training;
 extern const QuantizedKernels scalar_quantized;
 
 const Kernels scalar_kernels = {"scalar", 1,    matmul, nullptr, norm, attend, attend_range, combine, score, rope, gelu_tanh,
-                                gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, &scalar_training,
+                                gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, scale_by, cap_to,
+                                &scalar_training,
                                 &scalar_quantized};
 
 }  // namespace pophood

@@ -296,3 +296,17 @@ bool all_finite(const float* x, int64_t n) {  // x - x is 0 for a finite x, NaN 
 void exponential(float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) store_some(x + i, exp_of(load_some(x + i, n - i)), n - i);
 }
+
+void scale_by(float* x, float by, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, mul(load_some(x + i, n - i), broadcast(by)), n - i);
+}
+
+// cap * tanh(x / cap), with tanh(u) = 1 - 2 / (1 + exp(2u))
+inline V capped(V x, V cap) {
+    const V u = div(x, cap), one = broadcast(1.0f);
+    return mul(cap, sub(one, div(broadcast(2.0f), add(one, exp_of(add(u, u))))));
+}
+
+void cap_to(float* x, float cap, int64_t n) {
+    for (int64_t i = 0; i < n; i += 16) store_some(x + i, capped(load_some(x + i, n - i), broadcast(cap)), n - i);
+}

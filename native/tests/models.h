@@ -17,7 +17,7 @@ inline Config gpt2_like() {
 }
 inline Config llama_like() {
     Config c = {2, 6, 2, 48, 12, 70, 97, 128, true, 1e-6f, Activation::silu, true, false, false, false, true, false, {}};
-    c.frequencies = {1.0f, 0.5f, 0.25f, 0.1f, 0.05f, 0.01f};
+    c.rotaries = {{{1.0f, 0.5f, 0.25f, 0.1f, 0.05f, 0.01f}}};
     return c;
 }
 

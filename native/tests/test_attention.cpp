@@ -13,9 +13,20 @@ namespace {
 
 constexpr WeightType kv_types[] = {WeightType::f32, WeightType::f16, WeightType::q8_0};
 
+struct Rules {  // of scores
+    int64_t window = 0;
+    float cap = 0.0f;
+    void give(AttentionTask& task, int64_t query, int64_t visible) const {
+        task.cap = cap;
+        task.visible[query] = visible;
+        task.first[query] = window > 0 ? std::max(visible - window, int64_t{0}) : 0;
+    }
+};
+
 // The attention of all queries, range by range from the last to the first.
 std::vector<float> in_ranges(const Kernels& kernels, const std::vector<const void*>& k, const std::vector<const void*>& v,
-                             WeightType type, int64_t d, const std::vector<float>& q, const std::vector<int64_t>& visible) {
+                             WeightType type, int64_t d, const std::vector<float>& q, const std::vector<int64_t>& visible,
+                             const Rules& rules = {}) {
     std::vector<float> out(static_cast<size_t>(max_queries * d), 7.0f);
     AttentionTask task{};
     task.n_queries = static_cast<int64_t>(visible.size());
@@ -27,18 +38,21 @@ std::vector<float> in_ranges(const Kernels& kernels, const std::vector<const voi
     task.scale = 0.3f;
     for (size_t j = 0; j < visible.size(); ++j) {
         task.q[j] = q.data() + static_cast<int64_t>(j) * d;
-        task.visible[j] = visible[j];
+        rules.give(task, static_cast<int64_t>(j), visible[j]);
     }
     const auto ranges = (static_cast<int64_t>(k.size()) * kv_block + kv_range - 1) / kv_range;
     const int64_t size = part_size(task.d_padded), stride = task.n_queries * size;
     std::vector<float> parts(static_cast<size_t>(ranges * stride));
     for (int64_t range = ranges; range-- > 0;) kernels.attend_range(task, range, parts.data() + range * stride);
-    for (int64_t j = 0; j < task.n_queries; ++j)
-        kernels.combine(parts.data() + j * size, (task.visible[j] + kv_range - 1) / kv_range, stride, out.data() + j * d, d);
+    for (int64_t j = 0; j < task.n_queries; ++j) {
+        const int64_t first = task.first[j] / kv_range, last = (task.visible[j] + kv_range - 1) / kv_range;
+        kernels.combine(parts.data() + first * stride + j * size, last - first, stride, out.data() + j * d, d);
+    }
     return out;
 }
 
-void compare_attention(const Kernels& fast, WeightType type, int64_t d, const std::vector<int64_t>& visible, uint64_t seed) {
+void compare_attention(const Kernels& fast, WeightType type, int64_t d, const std::vector<int64_t>& visible, uint64_t seed,
+                       const Rules& rules = {}) {
     Random random(seed);
     const int64_t padded = (d + 15) / 16 * 16;
     const int64_t blocks = (*std::max_element(visible.begin(), visible.end()) + kv_block - 1) / kv_block;
@@ -64,7 +78,7 @@ void compare_attention(const Kernels& fast, WeightType type, int64_t d, const st
             const int64_t at = together ? static_cast<int64_t>(j) : 0;
             task.q[at] = q.data() + static_cast<int64_t>(j) * d;
             task.out[at] = out.data() + static_cast<int64_t>(j) * d;
-            task.visible[at] = visible[j];
+            rules.give(task, at, visible[j]);
             task.n_queries = at + 1;
             if (!together) kernels.attend(task);
         }
@@ -74,7 +88,7 @@ void compare_attention(const Kernels& fast, WeightType type, int64_t d, const st
     const auto expected = run(scalar_kernels, false);
     CHECK(same_bits(run(fast, true), expected), "%s d %d", fast.name, static_cast<int>(d));
     CHECK(same_bits(run(fast, false), expected), "%s d %d, one by one", fast.name, static_cast<int>(d));
-    CHECK(same_bits(in_ranges(fast, k, v, type, d, q, visible), expected), "%s d %d, in ranges", fast.name, static_cast<int>(d));
+    CHECK(same_bits(in_ranges(fast, k, v, type, d, q, visible, rules), expected), "%s d %d, in ranges", fast.name, static_cast<int>(d));
     const auto scores = [&](const Kernels& kernels) {
         std::vector<float> out(static_cast<size_t>(max_queries * blocks * kv_block), 7.0f);
         AttentionTask task{};
@@ -86,7 +100,7 @@ void compare_attention(const Kernels& fast, WeightType type, int64_t d, const st
         for (size_t j = 0; j < visible.size(); ++j) {
             task.q[j] = q.data() + static_cast<int64_t>(j) * d;
             task.out[j] = out.data() + static_cast<int64_t>(j) * blocks * kv_block;
-            task.visible[j] = visible[j];
+            rules.give(task, static_cast<int64_t>(j), visible[j]);
         }
         kernels.score(task);
         return out;
@@ -110,6 +124,12 @@ TEST(attention_gives_the_bits_of_the_specification) {
                 compare_attention(*fast, type, d, {153, 154, 155, 156, 157, 158, 159, 160}, 5);
                 compare_attention(*fast, type, d, {512, 513, 1100}, 6);  // ranges, of which some queries see the first alone
                 compare_attention(*fast, type, d, {1030, 1030, 1030}, 7);
+                for (const Rules rules : {Rules{1, 0.0f}, Rules{5, 2.0f}, Rules{64, 0.0f}, Rules{600, 0.5f}, Rules{0, 3.0f}}) {
+                    compare_attention(*fast, type, d, {1}, 8, rules);
+                    compare_attention(*fast, type, d, {30, 31, 32, 33, 34, 35, 36, 37}, 9, rules);
+                    compare_attention(*fast, type, d, {97, 130, 31, 64, 65, 66}, 10, rules);
+                    compare_attention(*fast, type, d, {509, 512, 513, 516, 517, 518, 1100}, 11, rules);
+                }
             }
 }
 
@@ -121,7 +141,8 @@ TEST(attention_of_any_size_gives_the_bits_of_the_specification) {
             const int64_t first = 1 + below(below(4) == 0 ? 1200 : 120), step = below(3);  // neighbouring rows, or several heads of one row
             std::vector<int64_t> visible;
             for (int64_t j = 0, queries = 1 + below(max_queries); j < queries; ++j) visible.push_back(first + j * step / 2);
-            compare_attention(*fast, kv_types[below(3)], 2 * (1 + below(24)), visible, random.bits());
+            const Rules rules{below(2) == 0 ? 0 : 1 + below(below(2) == 0 ? 700 : 70), below(2) == 0 ? 0.0f : 1.5f};
+            compare_attention(*fast, kv_types[below(3)], 2 * (1 + below(24)), visible, random.bits(), rules);
         }
     }
 }
@@ -130,29 +151,32 @@ TEST(attention_is_a_softmax_over_the_keys_and_values_that_were_written) {
     const int64_t d = 40, positions = 600;
     Random random(31);
     const auto keys = random.values(positions * d), values = random.values(positions * d), q = random.values(d);
-    std::vector<double> expected(static_cast<size_t>(d), 0.0);
-    double total = 0.0;
-    for (int64_t pos = 0; pos < positions; ++pos) {
-        double dot = 0.0;
-        for (int64_t i = 0; i < d; ++i) dot += q[static_cast<size_t>(i)] * keys[static_cast<size_t>(pos * d + i)];
-        total += std::exp(0.3 * dot);
-        for (int64_t i = 0; i < d; ++i)
-            expected[static_cast<size_t>(i)] += std::exp(0.3 * dot) * values[static_cast<size_t>(pos * d + i)];
-    }
-    for (const WeightType type : kv_types) {
-        KvCache cache({{1, d}}, scalar_kernels);
-        cache.set_type(type);
-        const int64_t sequence = cache.create();
-        cache.extend(sequence, positions);
-        cache.write(sequence, 0, 0, 0, positions, keys.data(), values.data(), d);
-        std::vector<const void*> k(19), v(19);
-        cache.blocks(sequence, 0, 0, k.data(), v.data());
-        const auto out = in_ranges(scalar_kernels, k, v, type, d, q, {positions});
-        double largest = 0.0;
-        for (int64_t i = 0; i < d; ++i)
-            largest = std::max(largest, std::fabs(out[static_cast<size_t>(i)] - expected[static_cast<size_t>(i)] / total));
-        const double bound = type == WeightType::f32 ? 1e-6 : type == WeightType::f16 ? 1e-3 : 1e-2;
-        CHECK(largest < bound && (type == WeightType::f32 || largest > bound / 1000), "type %d: %g", static_cast<int>(type), largest);
+    for (const Rules rules : {Rules{}, Rules{70, 0.0f}, Rules{540, 0.2f}}) {
+        for (const WeightType type : kv_types) {
+            std::vector<double> expected(static_cast<size_t>(d), 0.0);
+            double total = 0.0;
+            for (int64_t pos = rules.window > 0 ? positions - rules.window : 0; pos < positions; ++pos) {
+                double dot = 0.0;
+                for (int64_t i = 0; i < d; ++i) dot += q[static_cast<size_t>(i)] * keys[static_cast<size_t>(pos * d + i)];
+                const double cap = rules.cap, score = cap > 0.0 ? cap * std::tanh(0.3 * dot / cap) : 0.3 * dot;
+                total += std::exp(score);
+                for (int64_t i = 0; i < d; ++i)
+                    expected[static_cast<size_t>(i)] += std::exp(score) * values[static_cast<size_t>(pos * d + i)];
+            }
+            KvCache cache({{1, d}}, scalar_kernels);
+            cache.set_type(type);
+            const int64_t sequence = cache.create();
+            cache.extend(sequence, positions);
+            cache.write(sequence, 0, 0, 0, positions, keys.data(), values.data(), d);
+            std::vector<const void*> k(19), v(19);
+            cache.blocks(sequence, 0, 0, k.data(), v.data());
+            const auto out = in_ranges(scalar_kernels, k, v, type, d, q, {positions}, rules);
+            double largest = 0.0;
+            for (int64_t i = 0; i < d; ++i)
+                largest = std::max(largest, std::fabs(out[static_cast<size_t>(i)] - expected[static_cast<size_t>(i)] / total));
+            const double bound = type == WeightType::f32 ? 1e-6 : type == WeightType::f16 ? 1e-3 : 1e-2;
+            CHECK(largest < bound && (type == WeightType::f32 || largest > bound / 1000), "type %d: %g", static_cast<int>(type), largest);
+        }
     }
 }
 
@@ -195,9 +219,11 @@ TEST(eight_bit_keys_and_values_are_within_half_a_step) {
     }
 }
 
-TEST(attention_at_depth_does_not_depend_on_threads_chunks_or_batch) {
+void compare_at_depth(int64_t window, float cap) {
     Config config = llama_like();
     config.n_positions = 1200;
+    config.windows = {window, 0};
+    config.score_cap = cap;
     const auto vocabulary = static_cast<size_t>(config.vocab_size);
     for (const WeightType type : kv_types) {
         const int32_t length = 1090;
@@ -225,6 +251,12 @@ TEST(attention_at_depth_does_not_depend_on_threads_chunks_or_batch) {
             CHECK(same_bits(logits(*other, rest), last), "type %d, a fork", static_cast<int>(type));
         }
     }
+}
+
+TEST(attention_at_depth_does_not_depend_on_threads_chunks_or_batch) {
+    compare_at_depth(0, 0.0f);
+    compare_at_depth(40, 2.0f);
+    compare_at_depth(600, 0.0f);
 }
 
 TEST(a_value_that_is_not_finite_reaches_the_output) {

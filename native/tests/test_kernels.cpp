@@ -89,6 +89,8 @@ TEST(matmul_gives_the_bits_of_the_specification) {
 TEST(elementwise_gives_the_bits_of_the_specification) {
     for (const Kernels* fast : fast_tables()) {
         compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.exponential(x, n); }, "exp");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.scale(x, 0.37f, n); }, "scale");
+        compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.cap(x, 2.5f, n); }, "cap");
         compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.gelu_tanh(x, n); }, "gelu_tanh");
         compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.silu(x, n); }, "silu");
         compare_elementwise(*fast, [](const Kernels& t, float* x, int64_t n) { t.multiply(x, x, n); }, "multiply");
@@ -173,7 +175,9 @@ TEST(exponential_is_accurate) {
 
 TEST(activations_are_close_to_their_definitions) {
     for (float x = -12.0f; x < 12.0f; x += 0.0317f) {
-        float tanh_form = x, silu = x, erf_form = x;
+        float tanh_form = x, silu = x, erf_form = x, capped = x;
+        scalar_kernels.cap(&capped, 3.0f, 1);
+        CHECK(std::abs(capped - 3 * std::tanh(static_cast<double>(x) / 3)) < 1e-6, "cap(%g) = %g", x, capped);
         scalar_kernels.gelu_tanh(&tanh_form, 1);
         scalar_kernels.silu(&silu, 1);
         scalar_kernels.gelu_erf(&erf_form, 1);

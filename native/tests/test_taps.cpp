@@ -23,7 +23,7 @@ std::vector<Place> places(const Config& config) {
     std::vector<Place> all;
     for (int tap = 0; tap <= static_cast<int>(Tap::logits); ++tap) {
         const auto place = static_cast<Tap>(tap);
-        const bool rotary = !config.frequencies.empty();
+        const bool rotary = !config.rotaries.empty();
         if (rotary && place == Tap::embed_position) continue;
         if (!config.gated_mlp && (place == Tap::mlp_gate || place == Tap::mlp_up)) continue;
         const bool inside = place >= Tap::resid_pre && place <= Tap::resid_post;

@@ -26,39 +26,77 @@ from pophood.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary position embedding, RoPE (Su et al. 2021): turns pair (i, i + D/2) by position * frequency_i.
+    """Rotary position embedding, RoPE (Su et al. 2021): turns pair (i, i + R/2) by position * frequency_i.
 
-    `scaling` "linear" divides every frequency by `factor`; "llama3" divides the low ones and blends those
-    between (Llama 3.1). "dynamic" rescales them only beyond `original_context`, which pophood does not
-    compute, so it changes nothing. `divisors` is GGUF's `rope_freqs.weight` [D/2], the blend of "llama3" as
-    numbers; if present it replaces `scaling`.
+    R is the part of a head that is rotated, its first `share`. `scaling` "linear" divides every frequency by
+    `factor`; "llama3" divides the low ones and blends those between (Llama 3.1); "yarn" does the same by
+    turns within `original_context` (Peng et al. 2023). "dynamic" rescales them only beyond
+    `original_context`, which pophood does not compute, so it changes nothing. `divisors` [R/2] replaces
+    `scaling`: GGUF's `rope_freqs.weight` is the blend of "llama3" as numbers. "longrope" has `long_divisors`
+    too, for a context window longer than `original_context`. Cosines and sines are multiplied by `magnitude`.
     """
 
     theta: float = 10_000.0
-    scaling: Literal["none", "linear", "llama3", "dynamic"] = "none"
+    scaling: Literal["none", "linear", "llama3", "dynamic", "yarn", "longrope"] = "none"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_context: int = 8_192
     divisors: tuple[float, ...] | None = None
+    long_divisors: tuple[float, ...] | None = None
+    share: float = 1.0
+    magnitude: float = 1.0
+    beta_fast: float = 32.0  # "yarn": pairs that turn more often in `original_context` are not stretched
+    beta_slow: float = 1.0  # "yarn": pairs that turn less often are stretched by the whole factor
+    truncate: bool = True  # "yarn": the two bounds are rounded to whole pairs
 
-    def frequencies(self, head_dim: int) -> NDArray[np.float32]:
-        """Return the angle per position of each pair in radians, [D/2], computed in f32 as transformers does.
+    def rotated(self, head_dim: int) -> int:
+        """Return R, the number of features of a head that are rotated."""
+        return int(head_dim * self.share)
+
+    def frequencies(self, head_dim: int, context: int = 0) -> NDArray[np.float32]:
+        """Return the angle per position of each pair in radians, [R/2], computed in f32 as transformers does.
+
+        `context` is the window that the model is opened with, which decides between the two lists of
+        divisors of "longrope".
 
         >>> Rope(theta=10_000.0).frequencies(4).tolist()
         [1.0, 0.009999999776482582]
         """
-        exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        rotated = self.rotated(head_dim)
+        exponents = np.arange(0, rotated, 2, dtype=np.float32) / np.float32(rotated)
         # The power in f64, rounded once: the C library's f32 power differs between machines.
         powers = np.power(np.float64(self.theta), exponents.astype(np.float64)).astype(np.float32)
         base = (np.float32(1.0) / powers).astype(np.float32)
-        if self.divisors is not None:
-            return (base / np.asarray(self.divisors, dtype=np.float32)).astype(np.float32)
+        divisors = self.divisors
+        if self.long_divisors is not None and context > self.original_context:
+            divisors = self.long_divisors
+        if divisors is not None:
+            return (base / np.asarray(divisors, dtype=np.float32)).astype(np.float32)
         if self.scaling == "linear":
             return (base / np.float32(self.factor)).astype(np.float32)
         if self.scaling == "llama3":
             return (base / self.llama3_divisors(base)).astype(np.float32)
+        if self.scaling == "yarn":
+            kept = self._yarn_kept(rotated)
+            return (base / np.float32(self.factor) * (1 - kept) + base * kept).astype(np.float32)
         return base
+
+    def _yarn_kept(self, rotated: int) -> NDArray[np.float32]:
+        """Return the share of each pair's own frequency that "yarn" keeps, [R/2]."""
+
+        def pair_that_turns(times: float) -> float:
+            turns = self.original_context / (times * 2 * math.pi)
+            return rotated * math.log(turns) / (2 * math.log(self.theta))
+
+        low, high = pair_that_turns(self.beta_fast), pair_that_turns(self.beta_slow)
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, rotated - 1)
+        high += 0.001 if low == high else 0.0
+        ramp = (np.arange(rotated // 2, dtype=np.float32) - np.float32(low)) / np.float32(high - low)
+        kept: NDArray[np.float32] = (1 - np.clip(ramp, 0, 1)).astype(np.float32)
+        return kept
 
     def llama3_divisors(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the divisors of the unscaled frequencies [D/2] for "llama3", GGUF's rope_freqs.weight."""
@@ -83,20 +121,30 @@ class Rope:
 class Limit:
     """The reason why a model runs on fewer positions than its files name.
 
-    `positions` is the number that the files name, `window` the width of sliding attention if that is the
-    reason, and `why` the reason in words, to follow "since".
+    `positions` is the number that the files name, and `why` the reason in words, to follow "since".
     """
 
     positions: int
-    window: int | None
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAttention:
+    """What a block's attention sees, and how it rotates heads, in models whose blocks differ in that.
+
+    With a `window`, a position sees itself and the window - 1 positions before it. `rope` is None in a block
+    that does not rotate (NoPE).
+    """
+
+    window: int | None
+    rope: Rope | None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The architecture of one transformer, choice by choice.
 
-    `architecture` ("gpt2", "llama", "qwen2", "qwen3") is shown to people; no code branches on it.
+    `architecture` ("gpt2", "llama", "qwen3"...) is shown to people; no code branches on it.
     """
 
     architecture: str
@@ -112,13 +160,62 @@ class ModelConfig:
     norm_eps: float
     activation: Literal["gelu_tanh", "gelu", "silu"]
     gated_mlp: bool  # down(activation(gate(x)) * up(x)) instead of down(activation(up(x)))
-    rope: Rope | None  # None: learned position vectors, added to the token vectors
+    rope: Rope | None  # of blocks that see everything; None: learned vectors, added to the token vectors
     qkv_bias: bool
     attn_out_bias: bool
     mlp_bias: bool
-    qk_norm: bool  # RMS norm over D of every query and key head, before rotation (Qwen3)
+    qk_norm: (
+        Literal["head", "all"] | None
+    )  # RMS norm of queries and keys before rotation: per head, or of all
     tied_output: bool  # the output matrix is the token embedding again
+    norm_places: Literal["before", "after", "both"] = "before"  # "after": of what is added to the stream
+    parallel: bool = False  # attention and feed-forward read the same stream
+    attention_scale: float | None = None  # of scores; None: 1 / sqrt(D)
+    score_cap: float | None = None  # scores become cap * tanh(score / cap)
+    logit_cap: float | None = None
+    embedding_scale: float = 1.0  # of token vectors
+    residual_scale: float = 1.0  # of what attention and feed-forward add to the stream
+    logit_divisor: float = 1.0
+    attention: tuple[BlockAttention, ...] = ()  # per block, if blocks differ or have windows
     limit: Limit | None = None  # why n_positions is less than the number that the files name
+
+    @property
+    def block_attention(self) -> tuple[BlockAttention, ...]:
+        """The window and the rotation of every block."""
+        return self.attention or (BlockAttention(None, self.rope),) * self.n_layer
+
+    def rotations(self) -> list[tuple[int | None, bytes, bytes, float]]:
+        """Return per block what two files must agree on: the window, and how heads are rotated, in bits."""
+        rotated = []
+        for block in self.block_attention:
+            rope = block.rope or Rope(share=0.0)
+            short, long = (rope.frequencies(self.head_dim, context).tobytes() for context in (0, 1 << 62))
+            rotated.append((block.window, short, long, float(np.float32(rope.magnitude))))
+        return rotated
+
+    @property
+    def beyond_plain(self) -> tuple[str, ...]:
+        """Names of what this model has and GPT-2, Llama and Qwen have not; () for those.
+
+        What computes a model's parts itself, instead of asking the engine, refuses models that have some.
+        """
+        blocks = self.block_attention
+        found = {
+            "attention windows": any(block.window for block in blocks),
+            "blocks that rotate differently": len({block.rope for block in blocks}) > 1,
+            "rotation of a part of each head": self.rope is not None and self.rope.share != 1,
+            "rotation with a magnitude": self.rope is not None and self.rope.magnitude != 1,
+            "norms after attention and feed-forward": self.norm_places != "before",
+            "norms over all heads": self.qk_norm == "all",
+            "a parallel feed-forward": self.parallel,
+            "an attention scale": self.attention_scale is not None,
+            "capped scores": self.score_cap is not None,
+            "capped logits": self.logit_cap is not None,
+            "multipliers": (self.embedding_scale, self.residual_scale, self.logit_divisor) != (1, 1, 1),
+            "a gate without SiLU": self.gated_mlp and self.activation != "silu",
+            "biases that differ between matrices": self.rope is None and not self.qkv_bias,
+        }
+        return tuple(name for name, there in found.items() if there)
 
     @property
     def named_positions(self) -> int:
@@ -168,21 +265,28 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     layer_norm = config.norm == "layer"
     if config.rope is None:
         shapes["embed.position"] = (config.n_positions, c)
+    before, after = config.norm_places != "after", config.norm_places != "before"
     for i in range(config.n_layer):
         block = f"blocks.{i}"
-        add(f"{block}.ln_1", (c,), layer_norm)
+        if before:
+            add(f"{block}.ln_1", (c,), layer_norm)
         add(f"{block}.attn.q", (q, c), config.qkv_bias)
         add(f"{block}.attn.k", (kv, c), config.qkv_bias)
         add(f"{block}.attn.v", (kv, c), config.qkv_bias)
         if config.qk_norm:
-            add(f"{block}.attn.q_norm", (d,), False)
-            add(f"{block}.attn.k_norm", (d,), False)
+            add(f"{block}.attn.q_norm", (q if config.qk_norm == "all" else d,), False)
+            add(f"{block}.attn.k_norm", (kv if config.qk_norm == "all" else d,), False)
         add(f"{block}.attn.out", (c, q), config.attn_out_bias)
-        add(f"{block}.ln_2", (c,), layer_norm)
+        if after:
+            add(f"{block}.ln_1_post", (c,), layer_norm)
+        if before:
+            add(f"{block}.ln_2", (c,), layer_norm)
         if config.gated_mlp:
             add(f"{block}.mlp.gate", (f, c), config.mlp_bias)
         add(f"{block}.mlp.up", (f, c), config.mlp_bias)
         add(f"{block}.mlp.down", (c, f), config.mlp_bias)
+        if after:
+            add(f"{block}.ln_2_post", (c,), layer_norm)
     add("final_norm", (c,), layer_norm)
     if not config.tied_output:
         shapes["output.weight"] = (config.vocab_size, c)

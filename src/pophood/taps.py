@@ -108,6 +108,9 @@ def taps_of(config: ModelConfig) -> dict[str, Tap]:
     """
     absent = {"mlp.gate", "mlp.up"} if not config.gated_mlp else set()
     absent |= {"attn.rot_q", "attn.rot_k"} if config.rope is None else {"embed.position"}
+    absent |= {"resid_mid"} if config.parallel else set()
+    norms = {"ln_1.normalized", "ln_1", "ln_2.normalized", "ln_2"}
+    absent |= norms if config.norm_places == "after" else set()
     blocks = [(f"blocks.{i}.", i, _BLOCK) for i in range(config.n_layer)]
     taps = (
         Tap(prefix + name, number, layer, axes, config)

@@ -116,7 +116,7 @@ def test_a_hostile_key_gets_into_no_command(key: str) -> None:
     assert str(error.value).endswith("use another file of the model")
 
 
-@pytest.mark.parametrize("kind", ["gemma3", "phi3", "mixtral", None])
+@pytest.mark.parametrize("kind", ["gemma3n", "lfm2", "mixtral", None])
 def test_an_unknown_architecture_names_its_file_and_a_way_out(kind: str | None, tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path / "m", "llama", keys={"model_type": kind, "architectures": ["Some"]})
     data = tiny_gguf(tmp_path / "m.gguf", "llama").read_bytes()

@@ -1,7 +1,7 @@
-"""Keys that matter only beyond a length: the model is exact up to there, and refused beyond.
+"""Keys that matter only beyond a length: windows, which are computed, and what is exact up to there only.
 
-Sliding windows (in every block, in some, in none) and dynamic scaling of rotary positions, from folders and
-GGUF files, beside transformers.
+Windows in every block, in some, in none, from folders and GGUF files, beside transformers. Dynamic scaling of
+rotary positions, and a window that transformers ignores, limit the length.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pophood.model.bundle import open_bundle
 from pophood.model.engine import Engine
 from tests.families.published import LLAMA32, MISTRAL, QWEN3, QWEN25, SMOLLM2
 from tests.families.test_refusals import METADATA, gguf_tensors
-from tests.tiny import reference, tiny_folder, tiny_gguf
+from tests.tiny import reference, tiny_folder
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
@@ -37,18 +37,14 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
 @pytest.mark.parametrize(
     ("said", "positions", "words"),
     [
-        (
-            MISTRAL | {"sliding_window": 4096},
-            4096,
-            "sliding_window is 4,096, and the model's files name 32,768",
-        ),
+        (MISTRAL | {"sliding_window": 4096}, 32_768, ""),
         (MISTRAL | {"sliding_window": 32_768}, 32_768, ""),
         (MISTRAL | {"sliding_window": 40_000}, 32_768, ""),
         (SMOLLM2 | {"sliding_window": 4096}, 4096, "sliding_window is 4,096"),
         (QWEN25 | {"sliding_window": 8}, 32_768, ""),  # the switch is off
-        (QWEN25 | {"sliding_window": 8, "use_sliding_window": True}, 8, "sliding_window is 8"),
+        (QWEN25 | {"sliding_window": 8, "use_sliding_window": True}, 32_768, ""),
         (QWEN25 | {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 24}, 32_768, ""),
-        (QWEN25 | {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 23}, 8, "is 8"),
+        (QWEN25 | {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 23}, 32_768, ""),
         (
             QWEN25 | {"sliding_window": 8, "use_sliding_window": True, "layer_types": [FULL] * 24},
             32_768,
@@ -58,8 +54,8 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
             QWEN3
             | {"sliding_window": 9, "use_sliding_window": True, "layer_types": [FULL] * 27 + [SLIDING]}
             | {"max_window_layers": 28},
-            9,
-            "sliding_window is 9",
+            40_960,
+            "",
         ),
         (QWEN3 | {"sliding_window": None, "use_sliding_window": True}, 40_960, ""),
         (SMOLLM2 | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 8192, "rescaled beyond that (rope"),
@@ -84,18 +80,54 @@ def test_positions_that_are_computed(said: dict[str, Any], positions: int, words
 
 
 @pytest.mark.parametrize(
-    ("more", "positions"),
+    ("more", "windows"),
     [
-        ({"llama.attention.sliding_window": 64}, 64),
-        ({"llama.attention.sliding_window": 64, "llama.attention.sliding_window_pattern": [True, False]}, 64),
-        ({"llama.attention.sliding_window": 256}, 256),
-        ({"llama.attention.sliding_window": 0}, 256),
-        ({"llama.attention.sliding_window_pattern": 2}, 256),
+        ({"llama.attention.sliding_window": 64}, (64, 64)),
+        (
+            {"llama.attention.sliding_window": 64, "llama.attention.sliding_window_pattern": [True, False]},
+            (64, None),
+        ),
+        (
+            {"llama.attention.sliding_window": 64, "llama.attention.sliding_window_pattern": 2},
+            (64, None),
+        ),
+        ({"llama.attention.sliding_window": 256}, (None, None)),
+        ({"llama.attention.sliding_window": 0}, (None, None)),
+        ({"llama.attention.sliding_window_pattern": 2}, (None, None)),
     ],
 )
-def test_positions_that_are_computed_of_gguf(more: dict[str, Any], positions: int) -> None:
+def test_windows_of_gguf(more: dict[str, Any], windows: tuple[int | None, ...]) -> None:
     config = config_from_gguf(METADATA | more, gguf_tensors())
-    assert (config.n_positions, config.named_positions) == (positions, 256)
+    assert (config.n_positions, config.named_positions, config.limit) == (256, 256, None)
+    assert tuple(block.window for block in config.block_attention) == windows
+    every = {(None, None): "llama", (64, 64): "mistral", (64, None): "ministral"}
+    assert config.architecture == every[windows], "llama.cpp has one name for the three"
+
+
+@pytest.mark.parametrize(
+    ("said", "windows"),
+    [
+        (MISTRAL | {"sliding_window": 4096}, [4096] * 32),
+        (MISTRAL | {"sliding_window": 40_000}, [None] * 32),
+        (QWEN25 | {"sliding_window": 8}, [None] * 24),
+        (
+            QWEN25 | {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 23},
+            [None] * 23 + [8],
+        ),
+        (
+            QWEN25
+            | {"sliding_window": 8, "use_sliding_window": True, "layer_types": [SLIDING] + [FULL] * 23},
+            [8] + [None] * 23,
+        ),
+    ],
+)
+def test_windows_of_folders(said: dict[str, Any], windows: list[int | None]) -> None:
+    assert [block.window for block in config_from_hf(said).block_attention] == windows
+
+
+def test_a_mistral_has_its_window_in_every_block_as_in_transformers() -> None:
+    with pytest.raises(Unsupported, match=r"layer_types names blocks without a window.*ministral"):
+        config_from_hf(MISTRAL | {"sliding_window": 64, "layer_types": [SLIDING] + [FULL] * 31})
 
 
 @pytest.mark.parametrize(
@@ -173,12 +205,13 @@ def transformers_logits(folder: Path, ids: list[int]) -> np.ndarray[Any, Any]:
     return logits
 
 
-@pytest.mark.parametrize("case", WINDOWED)
+LIMITED = [case for case in WINDOWED if "dynamic" in case]
+
+
+@pytest.mark.parametrize("case", LIMITED)
 def test_up_to_the_limit_the_numbers_are_those_of_transformers(tmp_path: Path, case: str) -> None:
     family, keys = WINDOWED[case]
     folder = tiny_folder(tmp_path / "base", family, ignored=False, keys=keys)
-    if case == "mistral":
-        mistral(folder)
     bundle = open_bundle(folder)
     engine = Engine(bundle.config, threads=1)
     engine.load(bundle.weights)
@@ -191,16 +224,26 @@ def test_up_to_the_limit_the_numbers_are_those_of_transformers(tmp_path: Path, c
         engine.logits([(sequence, IDS[32:33])])
     # Beyond the limit the results differ; otherwise there would be no reason to refuse.
     assert bundle.config.rope is not None
-    plain: dict[str, Any] = {"max_position_embeddings": 256}
-    if "rope_parameters" in keys:
-        plain["rope_parameters"] = {"rope_type": "default", "rope_theta": bundle.config.rope.theta}
-    if "sliding_window" in keys:
-        plain["sliding_window"] = 256
+    rope = {"rope_type": "default", "rope_theta": bundle.config.rope.theta}
+    plain: dict[str, Any] = {"max_position_embeddings": 256, "rope_parameters": rope}
     other = tiny_folder(tmp_path / "plain", family, ignored=False, keys=keys | plain)
-    if case == "mistral":
-        mistral(other)
     unlimited = transformers_logits(other, IDS)
     assert np.abs(unlimited - theirs)[39].max() > 1e-3
+
+
+@pytest.mark.parametrize("case", [case for case in WINDOWED if case not in LIMITED])
+def test_beyond_a_window_the_numbers_are_those_of_transformers(tmp_path: Path, case: str) -> None:
+    family, keys = WINDOWED[case]
+    folder = tiny_folder(tmp_path / "base", family, ignored=False, keys=keys)
+    if case == "mistral":
+        mistral(folder)
+    bundle = open_bundle(folder)
+    engine = Engine(bundle.config, threads=1)
+    engine.load(bundle.weights)
+    assert engine.context == 256
+    ours = engine.logits([(engine.new_sequence(), IDS)], rows="all")
+    theirs = transformers_logits(folder, IDS)
+    assert np.abs(theirs - ours).max() < 1e-4
 
 
 @pytest.mark.parametrize("case", WINDOWED)
@@ -214,31 +257,31 @@ def test_exports_say_the_same(tmp_path: Path, case: str) -> None:
     receipt = export_model(bundle, tmp_path / "out.gguf", threads=1)
     assert open_bundle(tmp_path / "out").config == bundle.config
     written = open_bundle(tmp_path / "out.gguf").config
-    assert written.n_positions == 32
     metadata = open_gguf(tmp_path / "out.gguf").metadata
     kind = metadata["general.architecture"]
-    if "dynamic" in case:
+    if case in LIMITED:
+        assert written.n_positions == 32
         assert metadata[f"{kind}.context_length"] == 32
         assert f"{kind}.attention.sliding_window" not in metadata
         assert receipt.notes == [
             "GGUF cannot express dynamic scaling of rotary positions: the file is for 32 positions"
         ]
     else:
+        assert written.rotations() == bundle.config.rotations()
         assert metadata[f"{kind}.context_length"] == 256
         assert metadata[f"{kind}.attention.sliding_window"] == 32
         export_model(open_bundle(tmp_path / "out.gguf"), tmp_path / "back", threads=1)
         back = open_bundle(tmp_path / "back").config
-        assert (back.n_positions, back.named_positions) == (32, 256)
+        assert back.rotations() == bundle.config.rotations()
 
 
 # ---- what a user meets ----
 
 
-@pytest.fixture(params=["folder", "gguf"])
-def windowed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    if request.param == "folder":
-        return tiny_folder(tmp_path / "base", "llama", keys={"sliding_window": 32})
-    return tiny_gguf(tmp_path / "base.gguf", "llama", keys={"llama.attention.sliding_window": 32})
+@pytest.fixture
+def windowed(tmp_path: Path) -> Path:
+    """A Llama whose config.json names a window, which transformers ignores."""
+    return tiny_folder(tmp_path / "base", "llama", keys={"sliding_window": 32})
 
 
 def run(*words: object) -> tuple[int, str, str]:
@@ -251,7 +294,7 @@ def test_a_short_prompt_runs_and_the_limit_is_said(windowed: Path) -> None:
     assert code == 0, err
     assert "Hello" in out
     assert (
-        "computed for up to 32 tokens, since attention slides beyond that (sliding_window is 32, and" in err
+        "computed for up to 32 tokens, since the file names a window beyond that (sliding_window is 32" in err
     )
     code, _, err = run("run", "Hello", "-m", windowed, "--context", 32, "--max-tokens", 5, "--threads", 1)
     assert code == 0, err
@@ -263,7 +306,10 @@ def test_a_long_prompt_is_refused_with_the_window(windowed: Path) -> None:
     long = "x y z " * 40
     code, out, err = run("run", long, "-m", windowed, "--max-tokens", 5, "--threads", 1)
     assert (code, out) == (2, "")
-    assert "32 are computed with this model, since attention slides beyond that (sliding_window is 32" in err
+    assert (
+        "32 are computed with this model, since the file names a window beyond that (sliding_window is 32"
+        in err
+    )
     assert "shorten the text, or choose --truncate" in err
     code, _, err = run("run", long, "-m", windowed, "--truncate", "left", "--max-tokens", 5, "--threads", 1)
     assert code == 0, err
@@ -274,7 +320,7 @@ def test_a_long_prompt_is_refused_with_the_window(windowed: Path) -> None:
 def test_show_says_the_limit(windowed: Path) -> None:
     code, out, err = run("show", windowed)
     assert code == 0, err
-    assert "Context length: 32, since attention slides beyond that (sliding_window is 32" in out
+    assert "Context length: 32, since the file names a window beyond that (sliding_window is 32" in out
     code, out, _ = run("show", windowed, "--json")
     said = json.loads(out)
     assert (said["context_length"], "sliding_window" in said["context_limit"]) == (32, True)
@@ -285,7 +331,7 @@ def test_python_is_told_too(windowed: Path) -> None:
     ids = list(range(40))
     for ask in (lm.logits, lm.next, lambda ids: lm.generate(ids, max_tokens=1), lm.trace):
         with pytest.raises(
-            ContextOverflow, match=r"since attention slides beyond that \(sliding_window is 32"
+            ContextOverflow, match=r"since the file names a window beyond that \(sliding_window is 32"
         ):
             ask(ids)
     assert len(lm.logits(ids[:32])) == 32

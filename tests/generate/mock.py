@@ -95,7 +95,7 @@ class MockDecoder:
             qkv_bias=False,
             attn_out_bias=False,
             mlp_bias=False,
-            qk_norm=False,
+            qk_norm=None,
             tied_output=True,
         )
         self.sequences: dict[int, list[int]] = {}

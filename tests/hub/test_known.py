@@ -30,7 +30,7 @@ def config_of(model: KnownModel) -> ModelConfig:
         qkv_bias=gpt2,
         attn_out_bias=gpt2,
         mlp_bias=gpt2,
-        qk_norm=False,
+        qk_norm=None,
         tied_output=True,
     )
 

@@ -52,7 +52,7 @@ def test_each_family_has_its_own_steps(name: str) -> None:
     assert ("position embedding" in titles) == (config.rope is None) == ("rotary positions" not in titles)
     assert ("gate" in titles) == config.gated_mlp
     assert ("RMS norm" in titles) == (config.norm == "rms")
-    assert ("RMS norms of q, k" in titles) == config.qk_norm
+    assert ("RMS norms of q, k" in titles) == bool(config.qk_norm)
     logits = next(box for box in view.boxes if box.title == "logits")
     assert logits.weights.endswith("tied" if config.tied_output else str(config.vocab_size))
     if config.n_kv_head != config.n_head:

@@ -38,7 +38,27 @@ class Config:
         mlp_bias: bool,
         qk_norm: bool,
         tied_output: bool,
-        frequencies: Sequence[float],
+    ) -> None: ...
+    def set_attention(
+        self,
+        *,
+        frequencies: Sequence[Sequence[float]],
+        rotary_scales: Sequence[float],
+        rotary_of: Sequence[int],
+        windows: Sequence[int],
+        scale: float,
+        cap: float,
+        qk_norm_whole: bool,
+    ) -> None: ...
+    def set_stream(
+        self,
+        *,
+        norm_places: int,
+        parallel: bool,
+        embedding_scale: float,
+        residual_scale: float,
+        logit_scale: float,
+        logit_cap: float,
     ) -> None: ...
 
 class Engine:

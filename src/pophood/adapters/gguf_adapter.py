@@ -18,10 +18,10 @@ import numpy as np
 from pophood.adapters.adapter import Adapter, Pair
 from pophood.adapters.lora_parts import split
 from pophood.adapters.peft import MOST_ALPHA
-from pophood.config import ModelConfig
+from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, Unsupported, short
 from pophood.families.family import unpermute_rope_rows
-from pophood.families.naming import ARCHITECTURES, file_tensors, rotary_divisors
+from pophood.families.naming import file_tensors, gguf_architecture, rotary_divisors
 from pophood.formats import Tensor, open_gguf
 
 HALVES = (".lora_a", ".lora_b")
@@ -34,7 +34,7 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
     """
     path = Path(path)
     file = open_gguf(path)
-    wanted = ARCHITECTURES.get(config.architecture, config.architecture)
+    wanted = gguf_architecture(config)
     kinds = {key: file.metadata.get(key) for key in ("general.type", "adapter.type", "general.architecture")}
     if list(kinds.values()) != ["adapter", "lora", wanted]:
         raise Unsupported(
@@ -61,7 +61,10 @@ def read_adapter_gguf(path: str | Path, config: ModelConfig) -> Adapter:
         if known[name].pairs:
             b = unpermute_rope_rows(b, config.head_dim)
         parts = known[name].parts
-        for k, pair in split((a, b), len(parts)).items():
+        sizes = [tensor_shapes(config)[part][0] for part in parts]
+        if sum(sizes) != len(b):
+            raise BadFile(f"{path}: {short(name)} has {len(b):,} outputs, wanted {sum(sizes):,}")
+        for k, pair in split((a, b), sizes).items():
             targets[parts[k].removesuffix(".weight")] = pair
     return Adapter(path.stem, rank, scale * rank, scale, targets)
 

@@ -30,6 +30,7 @@ def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileForma
     (`Adapter.check`).
     """
     groups: dict[str, dict[int, Pair]] = {}
+    by_head: set[str] = set()
     sizes: dict[str, list[int]] = {}
     shapes, rows = tensor_shapes(config), rows_of(family_of(config), config)
     for target in (name.removesuffix(".weight") for name, shape in shapes.items() if len(shape) == 2):
@@ -39,9 +40,16 @@ def joined_targets(adapter: Adapter, config: ModelConfig, file_format: FileForma
         pattern = row.gguf if file_format == "gguf" else row.hf
         name = pattern.format(i=i).removesuffix(".weight")
         sizes.setdefault(name, []).append(shapes[f"{target}.weight"][0])
+        if row.by_head and file_format == "safetensors":
+            by_head.add(name)
         if target in adapter.targets:
             groups.setdefault(name, {})[row.part[0]] = adapter.targets[target]
-    return {name: join(members, sizes[name]) for name, members in groups.items()}
+    joined = {name: join(members, sizes[name]) for name, members in groups.items()}
+    for name in by_head & set(joined):
+        a, b = joined[name]
+        parts = b.reshape(len(sizes[name]), -1, config.head_dim, b.shape[1])
+        joined[name] = a, np.ascontiguousarray(parts.swapaxes(0, 1)).reshape(b.shape)
+    return joined
 
 
 def join(members: Mapping[int, Pair], sizes: Sequence[int]) -> Pair:
@@ -62,16 +70,17 @@ def join(members: Mapping[int, Pair], sizes: Sequence[int]) -> Pair:
     return a, b
 
 
-def split(pair: Pair, parts: int) -> dict[int, Pair]:
-    """Split the pair of a joined matrix into parts of equal size, leaving out parts that are zero.
+def split(pair: Pair, sizes: Sequence[int]) -> dict[int, Pair]:
+    """Split the pair of a joined matrix into parts of these numbers of outputs, leaving out zero parts.
 
     A pair that is all zeros (an adapter before its first step) is kept in every part.
     """
     a, b = pair
-    if parts == 1 or not b.any():
-        return {k: (a, rows) for k, rows in enumerate(np.split(b, parts))}
+    whole = np.split(b, np.cumsum(sizes[:-1]))
+    if len(sizes) == 1 or not b.any():
+        return dict(enumerate((a, rows) for rows in whole))
     pairs = {}
-    for k, rows in enumerate(np.split(b, parts)):
+    for k, rows in enumerate(whole):
         used = rows.any(axis=0)
         if used.any():
             pairs[k] = (a[used], np.ascontiguousarray(rows[:, used]))

@@ -17,7 +17,7 @@ def open_adapter(path: str | Path, config: ModelConfig) -> Adapter:
     path = Path(path)
     if path.is_file() and path.suffix != ".gguf" and identify(path) == "safetensors":
         path = path.parent
-    adapter = read_adapter_gguf(path, config) if path.is_file() else read_adapter(path)
+    adapter = read_adapter_gguf(path, config) if path.is_file() else read_adapter(path, config)
     adapter.check(tensor_shapes(config))
     return adapter
 

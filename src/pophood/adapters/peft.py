@@ -19,9 +19,10 @@ from pophood.adapters.adapter import Adapter, Pair
 from pophood.adapters.lora_parts import split
 from pophood.adapters.module_pattern import ModulePatterns, PatternError
 from pophood.adapters.peft_names import halves_of
+from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadFile, NotFound, PophoodError, Unsupported, short
 from pophood.families import FAMILIES
-from pophood.families.family import split_block
+from pophood.families.family import TensorName, rows_by_head, split_block
 from pophood.families.keys import Key, Only, Used, count, flag, harmless, read_keys, real, section
 from pophood.formats import Tensor, identify, open_safetensors
 from pophood.formats.json_file import read_json
@@ -59,8 +60,10 @@ KEYS: dict[str, Key] = {
 _LINEAR = re.compile(r"blocks\.\{i\}\.(?:attn|mlp)\.[a-z]+\.weight|output\.weight")
 
 
-def read_adapter(path: str | Path) -> Adapter:
-    """Read the adapter in a folder that PEFT (or `write_adapter`) wrote.
+def read_adapter(path: str | Path, config: ModelConfig | None = None) -> Adapter:
+    """Read the adapter in a folder that PEFT (or `write_adapter`) wrote, for a model of this config.
+
+    Without a config, matrices that a file joins are taken to have parts of the same size, as in GPT-2.
 
     Raises NotFound without its two files, BadFile for damage, Unsupported, naming the setting, for anything
     but plain LoRA. If patterns give a matrix another scale than the rest, its B includes the ratio.
@@ -78,16 +81,25 @@ def read_adapter(path: str | Path) -> Adapter:
         own = own_scales.of(module, len(a))
         if not math.isclose(own, scale, rel_tol=1e-12):
             b = (b * np.float64(own / scale if scale else 0.0)).astype(np.float32)
-        canonical = _canonical(module)
-        if canonical is None:
+        rows = _rows(module)
+        if not rows:
             raise Unsupported(
                 f"{place}: changes {short(module)}, which is not a matrix of attention or feed-forward in"
                 f" {', '.join(FAMILIES)}: train an adapter for those only"
             )
-        if len(b) % len(canonical):
-            raise BadFile(f"{place}: {short(module)} has {len(b):,} outputs, wanted a multiple of 3")
-        for k, pair in split((a, b), len(canonical)).items():
-            targets[canonical[k]] = pair
+        canonical = [row.canonical.format(i=split_block(module)[1]) for row in rows]
+        sizes = _sizes(canonical, config, len(b))
+        if sum(sizes) != len(b):
+            raise BadFile(
+                f"{place}: {short(module)} has {len(b):,} outputs, wanted {sum(sizes):,}: the adapter belongs"
+                " to another model"
+            )
+        if rows[0].by_head:
+            if config is None:
+                raise Unsupported(f"{place}: {short(module)} is split by heads: open it with its model")
+            b = np.concatenate([rows_by_head(b, *row.part, config.head_dim) for row in rows])
+        for k, pair in split((a, b), sizes).items():
+            targets[canonical[k].removesuffix(".weight")] = pair
     base = {"name": settings["base"]} if settings.get("base") else {}
     return Adapter(folder.name, settings["rank"], settings["alpha"], scale, targets, base)
 
@@ -204,15 +216,29 @@ def _pairs(tensors: dict[str, Tensor], place: Path) -> dict[str, Pair]:
     return pairs
 
 
-def _canonical(module: str) -> list[str] | None:
-    """Return the canonical matrices of a Hugging Face module (three for GPT-2's c_attn), or None."""
+def base_of(path: str | Path) -> str | None:
+    """Return the name of the model that the adapter in a folder was trained on, if the folder says it."""
+    base = _settings(Path(path)).get("base")
+    return str(base) if base else None
+
+
+def _rows(module: str) -> list[TensorName]:
+    """Return the canonical matrices of a Hugging Face module: three for GPT-2's c_attn, none if unknown."""
     for family in FAMILIES.values():
-        pattern, i = split_block(family.strip(module))
+        pattern, _ = split_block(family.strip(module))
         rows = [
             row
             for row in family.tensors
             if row.hf == f"{pattern}.weight" and _LINEAR.fullmatch(row.canonical)
         ]
         if rows:
-            return [row.canonical.format(i=i).removesuffix(".weight") for row in rows]
-    return None
+            return rows
+    return []
+
+
+def _sizes(canonical: list[str], config: ModelConfig | None, outputs: int) -> list[int]:
+    """Return the outputs of each matrix; of one that the model does not have, what the adapter has."""
+    shapes = {} if config is None else tensor_shapes(config)
+    if all(name in shapes for name in canonical):
+        return [shapes[name][0] for name in canonical]
+    return [outputs // len(canonical)] * len(canonical)

@@ -92,13 +92,13 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
 def _base_of(choice: ModelChoice) -> str | None:
     """Return the name of the base model in the first adapter's files, if that model is on this machine."""
     from pophood import hub
-    from pophood.adapters.peft import CONFIG, read_adapter
+    from pophood.adapters.peft import CONFIG, base_of
     from pophood.errors import PophoodError
 
     for place, _ in choice.adapters[:1]:
         if not (Path(place) / CONFIG).is_file():
             return None  # a .gguf file, or missing: an error comes when it is opened
-        base = read_adapter(place).base.get("name")
+        base = base_of(place)
         try:
             return hub.locate(base, offline=True).name if base else None
         except PophoodError:

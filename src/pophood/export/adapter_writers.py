@@ -24,7 +24,7 @@ from pophood.export.gguf.gguf_bytes import EncodedTensor, write_gguf
 from pophood.export.quantise import encode
 from pophood.families import family_of
 from pophood.families.family import Family, split_block
-from pophood.families.naming import ARCHITECTURES, file_tensors, hf_name, permute_rope_rows
+from pophood.families.naming import file_tensors, gguf_architecture, hf_name, permute_rope_rows
 from pophood.formats.safetensors_write import write_safetensors
 from pophood.system import atomic_write, disk_errors
 
@@ -119,7 +119,7 @@ def write_adapter_gguf(path: Path, adapter: Adapter, config: ModelConfig) -> dic
             make = partial(encode, "F32", values, name)
             encoded.append(EncodedTensor(f"{name}.weight{half}", "F32", values.shape, make))
     metadata = {
-        "general.architecture": ARCHITECTURES.get(config.architecture, config.architecture),
+        "general.architecture": gguf_architecture(config),
         "general.type": "adapter",
         "general.name": adapter.name,
         "adapter.type": "lora",

@@ -136,7 +136,7 @@ def export_adapter(
                 )
         else:
             write_adapter(folder, adapter, config, template)
-            back = read_adapter(folder)
+            back = read_adapter(folder, config)
         if largest := _largest_difference(adapter, back, to):
             notes.append(
                 f"read back, the largest relative difference of a matrix is {largest:.1e} (rounding)"

@@ -111,14 +111,13 @@ def differences(original: ModelConfig, written: ModelConfig) -> list[str]:
     changes = [
         f"{field.name} {getattr(original, field.name)!r} became {getattr(written, field.name)!r}"
         for field in fields(original)
-        if field.name not in ("architecture", "rope", "limit")
+        if field.name not in ("architecture", "rope", "attention", "limit")
         and getattr(original, field.name) != getattr(written, field.name)
     ]
-    windows = [None if c.limit is None else c.limit.window for c in (original, written)]
-    if windows[0] != windows[1]:
-        changes.append(f"the width of sliding attention {windows[0]} became {windows[1]}")
-    frequencies = [None if c.rope is None else c.rope.frequencies(c.head_dim) for c in (original, written)]
-    if not np.array_equal(*frequencies):  # type: ignore[arg-type]
+    ours, theirs = original.rotations(), written.rotations()
+    if [block[0] for block in ours] != [block[0] for block in theirs]:
+        changes.append("its blocks have other windows")
+    elif ours != theirs:
         changes.append("its rotary positions have other frequencies")
     return changes
 

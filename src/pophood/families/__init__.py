@@ -11,11 +11,16 @@ from typing import Any
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, Unsupported, short
+from pophood.families.decoders import GRANITE, OLMO2, SMOLLM3
+from pophood.families.eleuther import NEO, NEOX
 from pophood.families.family import Family, TensorName, TensorSource, has_own_output, locate, same_bytes
+from pophood.families.gemma import GEMMA2, GEMMA3
 from pophood.families.gpt2 import GPT2
 from pophood.families.keys import GGUF_PLACE, MOST_ENTRIES, read_keys, require
-from pophood.families.llama import LLAMA, MISTRAL
+from pophood.families.llama import LLAMA, MINISTRAL, MISTRAL
+from pophood.families.phi import PHI3
 from pophood.families.qwen import QWEN2, QWEN3
+from pophood.families.refused import words_for
 from pophood.families.standard import GGUF_FILE_KEYS, MOST_PARAMETERS, NEEDED, TOKEN_ROWS
 from pophood.formats.tensors import Tensor
 
@@ -29,9 +34,27 @@ __all__ = [
     "family_of",
     "has_own_output",
     "locate",
+    "text_config",
+    "text_tensors",
 ]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3)}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *(GPT2, LLAMA, MISTRAL, MINISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3),
+        *(PHI3, OLMO2, GRANITE, SMOLLM3, NEOX, NEO),
+    )
+}
+
+# Multimodal models of which the text part is computed: model_type -> the family of that part.
+MULTIMODAL = {"gemma3": GEMMA3}
+_TEXT_PREFIXES = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.": ""}
+_OTHER_PARTS = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
 
 
 def family_of(config: ModelConfig) -> Family:
@@ -46,10 +69,42 @@ def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:
     contradictory value.
     """
     _refuse_packed(config_json)
+    config_json = text_config(config_json)
     family = _hf_family(config_json)
     fields = {**family.hf_defaults, **read_keys(family.hf_keys, config_json, "config.json")}
     require(fields, NEEDED, family.hf_keys, "config.json")
     return _bounded(family.build(family.name, fields))
+
+
+def text_config(config_json: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the table of the text model of a multimodal model, and that of any other model unchanged."""
+    family = MULTIMODAL.get(str(config_json.get("model_type")))
+    if family is None:
+        return config_json
+    inner = config_json.get("text_config")
+    if not isinstance(inner, dict):
+        raise BadFile(f"config.json: text_config is {short(inner)}; wanted the table of the text model")
+    return {**inner, "model_type": family.name, "architectures": [family.classes[0]]}
+
+
+def text_tensors(
+    config_json: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Tensor], list[str]]:
+    """Return the tensors of the text model of a multimodal folder, and the names of the others."""
+    if str(config_json.get("model_type")) not in MULTIMODAL:
+        return tensors, []
+    kept: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_OTHER_PARTS):
+            continue
+        prefix = next((prefix for prefix in _TEXT_PREFIXES if name.startswith(prefix)), "")
+        plain = _TEXT_PREFIXES.get(prefix, "") + name.removeprefix(prefix)
+        if plain in kept:
+            raise BadFile(
+                f"the file has {short(plain)} twice, under two prefixes: use another copy of the model"
+            )
+        kept[plain] = tensor
+    return kept, [name for name in tensors if name.startswith(_OTHER_PARTS)]
 
 
 def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ModelConfig:
@@ -59,12 +114,12 @@ def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor])
     raises.
     """
     family = _gguf_family(metadata)
-    prefix = f"{family.name}."
+    prefix = f"{family.gguf_name}."
     outside = {key: value for key, value in metadata.items() if key in GGUF_FILE_KEYS}
     read_keys(GGUF_FILE_KEYS, outside, GGUF_PLACE)
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     own[TOKEN_ROWS] = _token_matrix(tensors).shape[0]
-    place = f"{GGUF_PLACE}, {family.name}"
+    place = f"{GGUF_PLACE}, {family.gguf_name}"
     fields = {**family.gguf_defaults, **read_keys(family.gguf_keys, own, place, prefix)}
     _add_tensor_facts(family, fields, tensors)
     require(fields, NEEDED, family.gguf_keys, place)
@@ -100,7 +155,8 @@ def _hf_family(config_json: Mapping[str, Any]) -> Family:
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         raise Unsupported(
-            f"config.json: model_type is {short(kind)} (architectures: {short(classes)}); {_COMPUTED}"
+            f"config.json: model_type is {short(kind)} (architectures: {short(classes)})"
+            f"{words_for(kind)}; {_COMPUTED}"
         )
     if classes and not set(classes) & set(family.classes):
         raise Unsupported(
@@ -111,9 +167,11 @@ def _hf_family(config_json: Mapping[str, Any]) -> Family:
 
 def _gguf_family(metadata: Mapping[str, Any]) -> Family:
     kind = metadata.get("general.architecture")
-    family = FAMILIES.get(kind) if isinstance(kind, str) else None
-    if family is None or not family.gguf_keys:
-        raise Unsupported(f"GGUF metadata: general.architecture is {short(kind)}; {_COMPUTED}")
+    family = _GGUF_FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise Unsupported(
+            f"GGUF metadata: general.architecture is {short(kind)}{words_for(kind)}; {_COMPUTED}"
+        )
     return family
 
 
@@ -130,14 +188,14 @@ def _add_tensor_facts(family: Family, fields: dict[str, Any], tensors: Mapping[s
     """Add the facts that GGUF states by its tensors: a tied output, which biases exist, divisors for RoPE."""
     output = tensors.get("output.weight")
     fields["tied_output"] = output is None or same_bytes(_token_matrix(tensors), output)
-    fields["qkv_bias"] = "blk.0.attn_q.bias" in tensors
+    fields["qkv_bias"] = "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors
     fields["attn_out_bias"] = "blk.0.attn_output.bias" in tensors
     fields["mlp_bias"] = "blk.0.ffn_up.bias" in tensors
-    if "rope_freqs.weight" in family.gguf_config_tensors and "rope_freqs.weight" in tensors:
-        divisors = tensors["rope_freqs.weight"]
+    for name in family.gguf_config_tensors & set(tensors):
+        divisors = tensors[name]
         if divisors.size > MOST_ENTRIES:
-            raise BadFile(f"rope_freqs.weight has {divisors.size:,} values, far more than half a head")
-        fields["rope_divisors"] = tuple(float(d) for d in divisors.decode().ravel())
+            raise BadFile(f"{name} has {divisors.size:,} values, far more than half a head")
+        fields[_DIVISORS[name]] = tuple(float(d) for d in divisors.decode().ravel())
 
 
 def _bounded(config: ModelConfig) -> ModelConfig:
@@ -148,6 +206,13 @@ def _bounded(config: ModelConfig) -> ModelConfig:
         )
     return config
 
+
+_GGUF_FAMILIES = {family.gguf_name: family for family in FAMILIES.values() if family.gguf_keys}
+_DIVISORS = {
+    "rope_freqs.weight": "rope_divisors",
+    "rope_factors_short.weight": "rope_divisors",
+    "rope_factors_long.weight": "rope_long_divisors",
+}
 
 _COMPUTED = (
     f"pophood computes {', '.join(FAMILIES)}: choose a model of one of these, or run this one in the program"

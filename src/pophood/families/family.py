@@ -30,6 +30,7 @@ class TensorName:
     """One kind of tensor under its three names; `{i}` stands for the number of the block.
 
     `part` = (k, n): the file's tensor holds n canonical ones side by side, and this is number k.
+    They need not have the same number of rows.
     """
 
     canonical: str
@@ -37,6 +38,8 @@ class TensorName:
     gguf: str
     part: tuple[int, int] = (0, 1)
     conv1d: bool = False  # Hugging Face's GPT-2 stores [in, out]; all others [out, in]
+    by_head: bool = False  # the n parts of a Hugging Face tensor are side by side within each head (GPT-NeoX)
+    less_one: bool = False  # Hugging Face stores the gain minus 1 (Gemma)
     gguf_pairs: bool = False  # GGUF permutes the rows of each head to 0, D/2, 1, D/2+1... (adjacent pairs)
 
 
@@ -55,10 +58,12 @@ class Family:
     hf_defaults: Mapping[str, Any]  # transformers' defaults for absent keys
     hf_prefix: str  # optional before every name but lm_head
     hf_ignored: frozenset[str]  # tensors that are not parameters: masks and tables made from the config
+    gguf_name: str = ""  # general.architecture; "": llama.cpp has no such models
     gguf_keys: Mapping[str, Key] = field(default_factory=dict)  # empty: GGUF has another name for the family
     gguf_defaults: Mapping[str, Any] = field(default_factory=dict)
     gguf_config_tensors: frozenset[str] = frozenset()  # tensors that carry configuration
     gguf_ignored: frozenset[str] = frozenset()
+    gguf_unsaid: Callable[[ModelConfig], str] = lambda _config: ""  # why GGUF cannot express a model, or ""
 
     def strip(self, hf_name: str) -> str:
         """Remove the prefix that some files have before a Hugging Face name and others lack."""
@@ -71,7 +76,9 @@ class TensorSource:
 
     tensor: Tensor  # restricted to this tensor's rows, unless it is stored [in, out]
     columns: slice | None = None  # this tensor's outputs, if it is stored [in, out]
-    pairs: int = 0  # head_dim, if the rows are permuted for RoPE (GGUF's Llama)
+    pairs: int = 0  # features that are rotated, if the rows are permuted for RoPE (GGUF's Llama)
+    head_rows: tuple[int, int, int] | None = None  # (k, n, D): rows k D..(k + 1) D of every n D
+    less_one: bool = False  # the gain is stored minus 1
 
     def stored(self) -> tuple[str, NDArray[Any]]:
         """Return ("F32" | "F16" | "BF16", values as [out, in] or [n]); BF16 as raw uint16 bits.
@@ -83,8 +90,12 @@ class TensorSource:
         kind = self.tensor.type if self.tensor.type in ("F32", "F16", "BF16") else "F32"
         if self.columns is not None:
             values = values.T[self.columns]
+        elif self.head_rows is not None:
+            values = rows_by_head(values, *self.head_rows)
         elif self.pairs:
             values = unpermute_rope_rows(values, self.pairs)
+        elif self.less_one:
+            kind, values = "F32", self.tensor.decode().reshape(values.shape) + np.float32(1.0)
         values.flags.writeable = False
         return kind, values
 
@@ -92,8 +103,19 @@ class TensorSource:
         """Return a quantised matrix as it is stored: [out, bytes of a row's blocks], read-only."""
         rows = self.tensor.data.reshape(self.tensor.shape[0], -1)
         rows = unpermute_rope_rows(rows, self.pairs) if self.pairs else rows
+        rows = rows_by_head(rows, *self.head_rows) if self.head_rows else rows
         rows.flags.writeable = False
         return rows
+
+
+def rows_by_head(values: NDArray[Any], part: int, parts: int, head_dim: int) -> NDArray[Any]:
+    """Take one of the parts that lie side by side within each head: rows part D..(part + 1) D of every n D.
+
+    >>> rows_by_head(np.arange(8), part=1, parts=2, head_dim=2).tolist()
+    [2, 3, 6, 7]
+    """
+    whole = values.reshape(-1, parts, head_dim, *values.shape[1:])
+    return np.ascontiguousarray(whole[:, part]).reshape(-1, *values.shape[1:])
 
 
 def unpermute_rope_rows(values: NDArray[Any], head_dim: int) -> NDArray[Any]:
@@ -144,8 +166,11 @@ def locate(
         alone = file_format == "safetensors" and missing == [output] and not left
         raise BadFile(_mismatch(missing, left, config, alone))
     shapes = tensor_shapes(config)
+    rows: dict[str, list[int]] = {}  # of the parts of every tensor of the file, in order
+    for canonical, (name, _) in sorted(wanted.items(), key=lambda item: item[1][1].part):
+        rows.setdefault(name, []).append(shapes[canonical][0])
     return {
-        canonical: _source(files[name], row, shapes[canonical], file_format, config.head_dim)
+        canonical: _source(files[name], row, shapes[canonical], file_format, config.head_dim, rows[name])
         for canonical, (name, row) in wanted.items()
     }
 
@@ -235,10 +260,15 @@ def listed(names: Iterable[str]) -> str:
 
 
 def _source(
-    tensor: Tensor, row: TensorName, shape: tuple[int, ...], file_format: FileFormat, head_dim: int
+    tensor: Tensor,
+    row: TensorName,
+    shape: tuple[int, ...],
+    file_format: FileFormat,
+    head_dim: int,
+    rows: list[int],
 ) -> TensorSource:
     part, parts = row.part
-    whole = (shape[0] * parts, *shape[1:])
+    whole = (sum(rows), *shape[1:])
     stored_in_out = row.conv1d and file_format == "safetensors"
     expected = whole[::-1] if stored_in_out else whole
     if tensor.shape != expected:
@@ -251,9 +281,14 @@ def _source(
             f"tensor {short(tensor.name)} holds {short(tensor.type)}; pophood computes with"
             f" {', '.join(BLOCKS)}: use a model in one of these types"
         )
-    start, stop = part * shape[0], (part + 1) * shape[0]
+    start = sum(rows[:part])
+    stop = start + shape[0]
     if stored_in_out:
         return TensorSource(tensor, columns=slice(start, stop))
+    if row.by_head and file_format == "safetensors":
+        return TensorSource(tensor, head_rows=(part, parts, head_dim))
+    if row.less_one and file_format == "safetensors":
+        return TensorSource(tensor, less_one=True)
     if parts > 1:
         row_bytes = tensor.nbytes // whole[0]
         tensor = replace(tensor, shape=shape, data=tensor.data[start * row_bytes : stop * row_bytes])

@@ -69,7 +69,7 @@ def build(architecture: str, fields: Fields) -> ModelConfig:
         qkv_bias=True,
         attn_out_bias=True,
         mlp_bias=True,
-        qk_norm=False,
+        qk_norm=None,
     )
 
 
@@ -112,6 +112,7 @@ GPT2 = Family(
     },
     hf_prefix="transformer.",
     hf_ignored=frozenset({"h.{i}.attn.bias", "h.{i}.attn.masked_bias"}),  # the causal mask, as a table
+    gguf_name="gpt2",
     gguf_keys=GGUF_KEYS,
     gguf_defaults={"activation": "gelu_tanh"},
 )

@@ -37,7 +37,7 @@ def build_qwen2(architecture: str, fields: Fields) -> ModelConfig:
 
 def build_qwen3(architecture: str, fields: Fields) -> ModelConfig:
     """Build the config of a Qwen3 from these fields."""
-    return llama.build(architecture, {**fields, "qk_norm": True})
+    return llama.build(architecture, fields, qk_norm="head")
 
 
 QWEN2 = Family(
@@ -49,6 +49,7 @@ QWEN2 = Family(
     hf_defaults=QWEN_DEFAULTS,
     hf_prefix="model.",
     hf_ignored=llama.HF_IGNORED,
+    gguf_name="qwen2",
     gguf_keys=llama.DECODER_GGUF_KEYS,
     gguf_defaults={"activation": "silu"},
 )
@@ -56,6 +57,7 @@ QWEN2 = Family(
 QWEN3 = replace(
     QWEN2,
     name="qwen3",
+    gguf_name="qwen3",
     classes=("Qwen3ForCausalLM", "Qwen3Model"),
     build=build_qwen3,
     hf_keys={**QWEN_HF_KEYS, "attention_bias": Used("attention_bias", flag)},

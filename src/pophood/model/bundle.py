@@ -20,8 +20,16 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
 from pophood.errors import BadFile, BadInput, Unsupported, short
-from pophood.families import config_from_gguf, config_from_hf, family_of, has_own_output, locate
-from pophood.families.family import Family, FileFormat, TensorSource, split_block
+from pophood.families import (
+    config_from_gguf,
+    config_from_hf,
+    family_of,
+    has_own_output,
+    locate,
+    text_config,
+    text_tensors,
+)
+from pophood.families.family import Family, FileFormat, TensorSource, listed, split_block
 from pophood.families.keys import GGUF_PLACE
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json
@@ -47,6 +55,8 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         self._sources = dict(sources)
         self._hf_rows: dict[str, list[tuple[str, bool]]] = {}
         for row in family.tensors:
+            if row.by_head or row.less_one:
+                continue  # not the same values as here
             self._hf_rows.setdefault(row.hf, []).append((row.canonical, row.conv1d))
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -119,6 +129,8 @@ class Weights(Mapping[str, NDArray[np.float32]]):
             outputs = 1.0
             if source.columns is not None:
                 outputs = (source.columns.stop - source.columns.start) / source.tensor.shape[-1]
+            elif source.head_rows is not None:
+                outputs = 1 / source.head_rows[1]
             sizes[source.tensor.type] += round(source.tensor.nbytes * outputs)
         return dict(sizes.most_common())
 
@@ -264,11 +276,16 @@ def open_weights(path: Path) -> OpenedWeights:
         config_json = read_json(folder / "config.json")
         config = config_from_hf(config_json)
         sharded = kind == "index" or part_of(weights_path.name) is not None
-        tensors = (open_sharded if sharded else open_safetensors)(weights_path).tensors
+        tensors, skipped = text_tensors(
+            config_json, (open_sharded if sharded else open_safetensors)(weights_path).tensors
+        )
+        config_json = dict(text_config(config_json))
         remarks: tuple[str, ...] = ()
+        if skipped:
+            remarks = (f"{folder}: only the text model is computed: {listed(skipped)} are left out",)
         if config.tied_output and has_own_output(family_of(config), tensors):
             config = replace(config, tied_output=False)
-            remarks = (
+            remarks += (
                 f"{folder}: config.json ties the output to the token matrix, but the file holds another"
                 " output matrix: both are used, as in transformers 5 (not so in transformers 4)",
             )

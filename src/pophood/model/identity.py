@@ -56,7 +56,9 @@ def kv_identity(lm: LM) -> str:
     The build of the engine is among it: another one may round differently.
     """
     engine = lm.engine
-    computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}"
+    rope = lm.config.rope
+    long = rope is not None and rope.long_divisors is not None and engine.context > rope.original_context
+    computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}{' long' if long else ''}"
     return f"{__version__} {engine.build} {weights_digest(lm.path)} {computed}"
 
 

@@ -132,7 +132,8 @@ def plan_memory(
     heads = config.head_dim * (2 * config.n_head + 2 * config.n_kv_head)
     inner = config.n_inner * (2 if config.gated_mlp else 1)
     widest = max(config.n_embd, config.n_head * config.head_dim, config.n_inner)
-    activations = CHUNK * ((2 * config.n_embd + heads + inner) * 4 + math.ceil(widest * sum(forms)))
+    streams = 3 if config.parallel else 2
+    activations = CHUNK * ((streams * config.n_embd + heads + inner) * 4 + math.ceil(widest * sum(forms)))
     kv_type = kv_type_of(kv, rounded=rounded)
     return MemoryPlan(
         weights=weights,

@@ -135,9 +135,9 @@ def check_adapters(to: str, adapters: Places, *, alone: bool) -> None:
 
 def base_of(folder: str) -> str:
     """Return the name of the base model that an adapter's folder records."""
-    from pophood.adapters.peft import read_adapter
+    from pophood.adapters import peft
 
-    name = read_adapter(folder).base.get("name")
+    name = peft.base_of(folder)
     if not name:
         raise BadInput(
             f"{folder}: the adapter does not name its base model: run"

@@ -18,12 +18,27 @@ from pophood.errors import NotFound
 from pophood.system import size_text
 
 if TYPE_CHECKING:
-    from pophood.config import ModelConfig
+    from pophood.config import ModelConfig, Rope
     from pophood.hub import KnownModel, Located
     from pophood.model.bundle import Bundle
 
 # Display names of architectures; any other is shown as in its config.
-WRITTEN = {"gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+WRITTEN = {
+    "gpt2": "GPT-2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "ministral": "Ministral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3",
+    "phi3": "Phi-3",
+    "olmo2": "OLMo 2",
+    "granite": "Granite",
+    "smollm3": "SmolLM3",
+    "gpt_neox": "GPT-NeoX",
+    "gpt_neo": "GPT-Neo",
+}
 # Part of the model -> pieces of the canonical names of its tensors.
 PARTS = {
     "token embedding": ("embed.token",),
@@ -132,6 +147,8 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         "context_limit": config.limit.why if config.limit else None,
         "vocabulary_size": config.vocab_size,
         "positions": positions(config),
+        "attention_window": windows(config),
+        "factors": factors(config),
         "norm": {"layer": "layer norm", "rms": "RMS norm"}[config.norm] + f", epsilon {config.norm_eps:g}",
         "activation": config.activation + (", gated" if config.gated_mlp else ""),
         "tied_output": config.tied_output,
@@ -166,10 +183,47 @@ def positions(config: ModelConfig) -> str:
     """Return how the model encodes positions."""
     if config.rope is None:
         return "learned vectors"
-    scaled = (
-        "" if config.rope.scaling == "none" else f", {config.rope.scaling} scaling x {config.rope.factor:g}"
+    scaled = scaling_of(config.rope, config.n_positions)
+    part = f", {config.rope.share:.0%} of each head" if config.rope.share != 1 else ""
+    blocks = config.block_attention
+    still = [str(i) for i, block in enumerate(blocks) if block.rope is None]
+    none = f"; none in blocks {', '.join(still)}" if still else ""
+    local = next((b.rope for b in blocks if b.rope not in (None, config.rope)), None)
+    other = "" if local is None else f"; base {local.theta:,.0f} in blocks with a window"
+    return f"rotary, base {config.rope.theta:,.0f}{scaled}{part}{other}{none}"
+
+
+def scaling_of(rope: Rope, context: int) -> str:
+    """Return how rotary positions are scaled, to follow the base; "" if they are not."""
+    if rope.long_divisors is not None:
+        own = "long" if context > rope.original_context else "short"
+        return f", longrope with its {own} factors (the long ones beyond {rope.original_context:,} tokens)"
+    return "" if rope.scaling == "none" else f", {rope.scaling} scaling x {rope.factor:g}"
+
+
+def windows(config: ModelConfig) -> str | None:
+    """Return the width of attention windows and the blocks that have one; None without windows."""
+    widths = [block.window for block in config.block_attention]
+    if not any(widths):
+        return None
+    width = next(width for width in widths if width)
+    free = [str(i) for i, own in enumerate(widths) if own is None]
+    return f"{width:,} tokens" + (
+        f", but blocks {', '.join(free)} see everything" if free else " in every block"
     )
-    return f"rotary, base {config.rope.theta:,.0f}{scaled}"
+
+
+def factors(config: ModelConfig) -> dict[str, float]:
+    """Return the caps and multipliers that a model has, by name."""
+    values = {
+        "cap of scores": config.score_cap,
+        "cap of logits": config.logit_cap,
+        "scale of scores": config.attention_scale,
+        "embedding multiplied by": config.embedding_scale,
+        "what blocks add multiplied by": config.residual_scale,
+        "logits divided by": config.logit_divisor,
+    }
+    return {name: value for name, value in values.items() if value not in (None, 1.0)}
 
 
 def parts(bundle: Bundle) -> dict[str, list[str]]:
@@ -228,6 +282,8 @@ def _shape(facts: Mapping[str, Any]) -> list[str]:
         lines += [
             f"Head size: {facts['head_size']}",
             f"Positions: {facts['positions']}",
+            *([f"Attention window: {facts['attention_window']}"] if facts["attention_window"] else []),
+            *(f"{name[0].upper()}{name[1:]}: {value:g}" for name, value in facts["factors"].items()),
             f"Norm: {facts['norm']}",
             f"Activation: {facts['activation']}",
             f"Output matrix: {'the token embedding again (tied)' if facts['tied_output'] else 'its own'}",

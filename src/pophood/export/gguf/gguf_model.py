@@ -17,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.adapters.adapter import Floats
-from pophood.config import ModelConfig
+from pophood.config import ModelConfig, Rope
 from pophood.export.gguf.gguf_bytes import EncodedTensor, write_gguf
 from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
 from pophood.export.merged import Merged, source_metadata
 from pophood.export.quantise import encode
 from pophood.export.types import Types
-from pophood.families.naming import ARCHITECTURES, FileTensor, file_tensors, rotary_divisors
+from pophood.families import family_of
+from pophood.families.keys import Used
+from pophood.families.naming import FileTensor, file_tensors, gguf_architecture, rotary_tensors
+from pophood.families.rope import DEFAULT_THETA, yarn_magnitude
 from pophood.model.bundle import Bundle
 
 _FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "bf16": 32}  # enum llama_ftype
@@ -59,9 +62,8 @@ def write_model(
         (one.name, stored_type(one, types.of(*one.parts)), one.shape, partial(one.values, merged))
         for one in file_tensors(bundle.config, "gguf")
     ]
-    divisors = rotary_divisors(bundle.config)
-    if divisors is not None:
-        plans.append(("rope_freqs.weight", "F32", divisors.shape, lambda: divisors))
+    for name, divisors in rotary_tensors(bundle.config).items():
+        plans.append((name, "F32", divisors.shape, partial(np.array, divisors)))
     done: dict[str, Any] = {}
 
     def make(name: str, type_: str, values: Callable[[], Floats]) -> NDArray[np.uint8]:
@@ -89,7 +91,7 @@ def stored_type(tensor: FileTensor, kind: str) -> str:
 
 def _general(bundle: Bundle, kind: str) -> dict[str, Any]:
     general: dict[str, Any] = {
-        "general.architecture": ARCHITECTURES.get(bundle.config.architecture, bundle.config.architecture),
+        "general.architecture": gguf_architecture(bundle.config),
         "general.type": "model",
         "general.name": bundle.name,
         "general.file_type": _FILE_TYPES[kind],
@@ -112,47 +114,93 @@ def _general(bundle: Bundle, kind: str) -> dict[str, Any]:
 
 def architecture_keys(config: ModelConfig) -> dict[str, Any]:
     """Return the architecture in llama.cpp's keys: `architecture_keys(gpt2)["gpt2.block_count"] == 12`."""
+    norm = "layer_norm_epsilon" if config.norm == "layer" else "layer_norm_rms_epsilon"
     keys: dict[str, Any] = {
         "block_count": config.n_layer,
         "context_length": _context(config),
         "embedding_length": config.n_embd,
         "feed_forward_length": config.n_inner,
         "attention.head_count": config.n_head,
+        f"attention.{norm}": float(config.norm_eps),
     }
-    if config.rope is None:
-        keys["attention.layer_norm_epsilon"] = float(config.norm_eps)
-    else:
+    if config.rope is not None:
         keys |= {
             "attention.head_count_kv": config.n_kv_head,
-            "attention.layer_norm_rms_epsilon": float(config.norm_eps),
             "attention.key_length": config.head_dim,
             "attention.value_length": config.head_dim,
             "vocab_size": config.vocab_size,
-            "rope.dimension_count": config.head_dim,
+            "rope.dimension_count": config.rope.rotated(config.head_dim),
             "rope.freq_base": float(config.rope.theta),
         }
-        if config.limit is not None and config.limit.window is not None:
-            keys["attention.sliding_window"] = config.limit.window
-        if config.rope.scaling == "linear":
-            keys |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(config.rope.factor)}
-    prefix = ARCHITECTURES.get(config.architecture, config.architecture)
+        keys |= _scaling_keys(config.rope) | _window_keys(config) | _scale_keys(config)
+    prefix = gguf_architecture(config)
     return {f"{prefix}.{key}": value for key, value in keys.items()}
 
 
-def _context(config: ModelConfig) -> int:
-    """Return the context for the file.
+def _scaling_keys(rope: Rope) -> dict[str, Any]:
+    if rope.scaling == "linear":
+        return {"rope.scaling.type": "linear", "rope.scaling.factor": float(rope.factor)}
+    if rope.scaling == "longrope":
+        return {
+            "rope.scaling.original_context_length": rope.original_context,
+            "rope.scaling.attn_factor": float(rope.magnitude),
+        }
+    if rope.scaling != "yarn":
+        return {}
+    return {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": float(rope.factor),
+        "rope.scaling.original_context_length": rope.original_context,
+        "rope.scaling.attn_factor": float(rope.magnitude / yarn_magnitude(rope.factor)),
+        "rope.scaling.yarn_beta_fast": float(rope.beta_fast),
+        "rope.scaling.yarn_beta_slow": float(rope.beta_slow),
+    }
 
-    It ends where dynamic scaling, which GGUF cannot express, would start.
-    """
-    if config.rope is not None and config.rope.scaling == "dynamic":
-        return min(config.named_positions, config.rope.original_context)
-    return config.named_positions
+
+def _window_keys(config: ModelConfig) -> dict[str, Any]:
+    """Return the width of the windows, and which blocks have one, unless that is the default."""
+    slides = [block.window is not None for block in config.block_attention]
+    every = family_of(config).gguf_defaults.get("window_pattern")
+    if not any(slides):
+        return {} if every is None else {"attention.sliding_window": 0}
+    keys: dict[str, Any] = {
+        "attention.sliding_window": next(b.window for b in config.block_attention if b.window)
+    }
+    usual = [every is None or (i + 1) % every != 0 for i in range(config.n_layer)]
+    if slides != usual:
+        keys["attention.sliding_window_pattern"] = np.array(slides)
+    local = next(block.rope for block in config.block_attention if block.window)
+    if local is not None and local != config.rope and local.theta != DEFAULT_THETA:
+        keys["rope.freq_base_swa"] = float(local.theta)
+    return keys
+
+
+def _scale_keys(config: ModelConfig) -> dict[str, Any]:
+    """Return caps, multipliers and the order of the parts, for architectures that have such keys."""
+    known = family_of(config).gguf_keys
+    values: dict[str, Any] = {
+        "attn_logit_softcapping": config.score_cap or 0.0,
+        "final_logit_softcapping": config.logit_cap or 0.0,
+        "embedding_scale": float(config.embedding_scale),
+        "residual_scale": float(config.residual_scale),
+        "logit_scale": float(config.logit_divisor),
+        "use_parallel_residual": config.parallel,
+    }
+    keys = {key: value for key, value in values.items() if isinstance(known.get(key), Used)}
+    scale = {} if config.attention_scale is None else {"attention.scale": float(config.attention_scale)}
+    return keys | scale
+
+
+def _context(config: ModelConfig) -> int:
+    """Return the context for the file: it ends where the positions end that GGUF can express."""
+    return config.n_positions if config.limit else config.named_positions
 
 
 def _notes(config: ModelConfig) -> list[str]:
-    if config.rope is None or config.rope.scaling != "dynamic":
+    if config.limit is None:
         return []
-    return [
-        "GGUF cannot express dynamic scaling of rotary positions: the file is for"
-        f" {_context(config):,} positions"
-    ]
+    if config.rope is not None and config.rope.scaling == "dynamic":
+        what = "GGUF cannot express dynamic scaling of rotary positions"
+    else:
+        what = "a window that transformers ignores is left out"
+    return [f"{what}: the file is for {_context(config):,} positions"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
+from pophood.errors import Unsupported
 from pophood.model.bundle import Weights
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,9 @@ def last_attention(
     weights: Weights, config: ModelConfig, ids: tuple[int, ...], positions: bool
 ) -> tuple[Floats, Floats]:
     """Return block 0's attention at the last token: weights on every token [H, T], and the output [C]."""
+    window = config.block_attention[0].window
+    if window is not None and window < len(ids):
+        raise Unsupported(f"the text has {len(ids)} tokens, and block 0 sees {window}: shorten the text")
     rows = rows_before(weights, config, ids, positions)
     q, k = queries_and_keys(weights, config, rows, positions)
     normed = _norm(weights, config, rows, "blocks.0.ln_1")

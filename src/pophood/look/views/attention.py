@@ -229,8 +229,17 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
     group = config.n_head // config.n_kv_head  # so many query heads share one key-value head
     q = trace[f"{block}.{query}"]
     k, v = (np.repeat(trace[f"{block}.{name}"], group, axis=1) for name in (key, "v"))
-    scores = np.einsum("qhd,khd->hqk", q, k, optimize=True) / np.float32(np.sqrt(config.head_dim))
+    scores = np.einsum("qhd,khd->hqk", q, k, optimize=True)
+    if config.attention_scale is None:
+        scores = scores / np.float32(np.sqrt(config.head_dim))
+    else:
+        scores = scores * np.float32(config.attention_scale)
+    if config.score_cap is not None:
+        scores = np.float32(config.score_cap) * np.tanh(scores / np.float32(config.score_cap))
     future = np.triu(np.ones((len(q), len(q)), bool), 1)
+    window = config.block_attention[layer].window
+    if window is not None:  # positions before the window are hidden like later ones
+        future |= np.tril(np.ones((len(q), len(q)), bool), -window)
     masked = np.where(future, np.float32(-np.inf), scores).astype(np.float32)
     pattern = np.exp(masked - masked.max(axis=-1, keepdims=True))
     pattern /= pattern.sum(axis=-1, keepdims=True)

@@ -56,17 +56,17 @@ def quantized_and_full_loss(
         learned = max(sum(batch.learned for batch in batches), 1)
         sums = [
             sum(
-                float(cross_entropy(hidden, model.output_weight, batch.targets, 1.0))
+                float(cross_entropy(hidden, model.output_weight, batch.targets, 1.0, model.config.logit_cap))
                 for hidden, batch in zip(outputs, batches, strict=True)
             )
-            for outputs in (quantised, [model.final_norm(x) for x in streams])
+            for outputs in (quantised, [model.finish(x) for x in streams])
         ]
     return sums[0] / learned, sums[1] / learned
 
 
 def _full_block(config: ModelConfig, number: int, weights: Arrays, like: torch.Tensor) -> TransformerBlock:
     with torch.device("meta"):
-        block = TransformerBlock(config, DropoutRates())
+        block = TransformerBlock(config, DropoutRates(), number)
     names = [name for name, _ in block.named_parameters()]
     state = {name: float32_tensor(weights, f"blocks.{number}.{name}") for name in names}
     block.load_state_dict(state, assign=True)

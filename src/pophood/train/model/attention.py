@@ -26,6 +26,15 @@ class DocumentGroup(NamedTuple):
     target: Tensor  # the rows in [B * T] that these entries come from
 
 
+class Scores(NamedTuple):
+    """Rules for the scores of queries and keys: their factor, their cap, and the window of positions seen."""
+
+    scale: float | None = None  # None: 1 / sqrt(D)
+    cap: float | None = None  # scores become cap * tanh(score / cap)
+    window: int | None = None  # a position sees itself and the window - 1 before it; None: all before it
+
+
+PLAIN = Scores()
 Spans = tuple[DocumentGroup, ...]  # the documents of a batch
 WHOLE: Spans = ()  # every row is one document
 
@@ -69,26 +78,52 @@ def _rounded(n: int) -> int:
     return power * 3 // 4 if n <= power * 3 // 4 else power
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0) -> Tensor:
-    """softmax(q . k / sqrt(D)) . v within each document: [B, T, H|K, D] -> [B, T, H, D]."""
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, spans: Spans, dropout: float = 0.0, scores: Scores = PLAIN
+) -> Tensor:
+    """softmax(q . k * scale) . v within each document: [B, T, H|K, D] -> [B, T, H, D]."""
     if not spans:
-        return _causal(q, k, v, dropout)
+        return _causal(q, k, v, dropout, scores)
     b, t = q.shape[:2]
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))  # [B * T, H|K, D]
     z = torch.zeros_like(q)
     for group in spans:
-        part = _causal(q[group.gather], k[group.gather], v[group.gather], dropout)
+        part = _causal(q[group.gather], k[group.gather], v[group.gather], dropout, scores)
         z = z.index_copy(0, group.target, part.flatten(0, 1)[group.source])
     return z.view(b, t, *z.shape[1:])
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    if uses_native(q):
-        return apply(AttentionFunction, q, k, v, dropout)
+def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float, scores: Scores) -> Tensor:
+    window = scores.window if scores.window is not None and scores.window < q.shape[1] else None
+    if window is None and scores.cap is None and uses_native(q):
+        return apply(AttentionFunction, q, k, v, dropout, scores.scale or q.shape[-1] ** -0.5)
     grouped = q.shape[2] != k.shape[2]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H|K, T, D]
-    z = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
+    if scores.cap is not None:
+        return _capped(q, k, v, dropout, scores).transpose(1, 2)
+    mask = None if window is None else _visible(q.shape[2], window, q.device)
+    z = F.scaled_dot_product_attention(
+        q, k, v, mask, dropout_p=dropout, is_causal=mask is None, enable_gqa=grouped, scale=scores.scale
+    )
     return z.transpose(1, 2)
+
+
+def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Return whether a query [T] sees a key [T]."""
+    every = torch.ones(length, length, dtype=torch.bool, device=device).tril_()
+    return every if window is None else every.triu_(1 - window)
+
+
+def _capped(q: Tensor, k: Tensor, v: Tensor, dropout: float, scores: Scores) -> Tensor:
+    """Attention with capped scores, which no fused kernel has: [B, H|K, T, D] -> [B, H, T, D]."""
+    assert scores.cap is not None
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) for x in (k, v))
+    score = (q @ k.transpose(2, 3)).float() * (scores.scale or q.shape[-1] ** -0.5)
+    score = scores.cap * torch.tanh(score / scores.cap)
+    hidden = ~_visible(q.shape[2], scores.window, q.device)
+    pattern = torch.softmax(score.masked_fill(hidden, -torch.inf), -1).to(v.dtype)
+    return F.dropout(pattern, dropout) @ v
 
 
 QUERY_CHUNK = 256  # queries at a time: the scores of 12 heads and 1,024 keys are then 6 MB
@@ -102,12 +137,12 @@ class AttentionFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, dropout: float, scale: float) -> Tensor:
         b, t, h, d = q.shape
         groups = h // k.shape[2]
-        q, k, v = _heads(q * d**-0.5, groups), _heads(k), _heads(v)
+        q, k, v = _heads(q * scale, groups), _heads(k), _heads(v)
         z = take_like(q)
-        ctx.dropout, ctx.seeds = dropout, []
+        ctx.dropout, ctx.scale, ctx.seeds = dropout, scale, []
         for chunk in _query_chunks(t):
             visible = slice(0, chunk.stop)
             pattern = _bmm(_rows(q[:, :, chunk]), k[:, visible].transpose(1, 2))  # [B * K, G * queries, keys]
@@ -120,7 +155,7 @@ class AttentionFunction(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, out = ctx.saved_tensors
         b, t, _, d = out.shape
         groups = q.shape[1]
@@ -138,8 +173,8 @@ class AttentionFunction(torch.autograd.Function):
             d_v[:, visible] += pattern.transpose(1, 2) @ d_rows
             d_q[:, :, chunk] = (d_score @ k[:, visible]).view(-1, groups, chunk.stop - chunk.start, d)
             d_k[:, visible] += d_score.transpose(1, 2) @ rows
-        d_q *= d**-0.5
-        return _positions(d_q, b), _positions(d_k, b), _positions(d_v, b), None
+        d_q *= ctx.scale
+        return _positions(d_q, b), _positions(d_k, b), _positions(d_v, b), None, None
 
 
 def _heads(x: Tensor, groups: int = 0) -> Tensor:

@@ -44,11 +44,13 @@ class CrossEntropyFunction(torch.autograd.Function):
     """The summed cross-entropy of hidden states and output matrix; forward computes both gradients."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, cap: float | None
+    ) -> Tensor:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.empty_like(hidden) if needs_hidden else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        if uses_native(hidden):
+        if cap is None and uses_native(hidden):
             d_weight = torch.empty_like(weight) if needs_weight else None
             for start in range(0, len(hidden), CHUNK_ROWS):
                 total += _native_chunk(hidden, weight, targets, scale, start, d_hidden, d_weight)
@@ -58,6 +60,8 @@ class CrossEntropyFunction(torch.autograd.Function):
         for start in range(0, len(hidden), CHUNK_ROWS):
             rows, wanted = hidden[start : start + CHUNK_ROWS], targets[start : start + CHUNK_ROWS]
             logits = (rows @ weight.T).float()  # [rows, V]
+            logits = logits if cap is None else cap * torch.tanh(logits / cap)
+            slope = None if cap is None else 1.0 - (logits / cap) ** 2
             logsumexp = logits.logsumexp(-1, keepdim=True)
             index = wanted[:, None]
             total += (logsumexp - logits.gather(1, index)).sum()
@@ -65,6 +69,7 @@ class CrossEntropyFunction(torch.autograd.Function):
                 continue
             gradient = logits.sub_(logsumexp).exp_()  # softmax
             gradient.scatter_add_(1, index, torch.full_like(logsumexp, -1.0))
+            gradient = gradient if slope is None else gradient.mul_(slope)
             gradient = gradient.mul_(scale).to(hidden.dtype)
             if d_hidden is not None:
                 torch.mm(gradient, weight, out=d_hidden[start : start + CHUNK_ROWS])
@@ -74,13 +79,13 @@ class CrossEntropyFunction(torch.autograd.Function):
         return total * scale
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         (factor,) = gradients
         d_hidden, d_weight = ctx.saved_tensors
         if factor.item() != 1.0:  # only if a caller scales the loss; our own code never does
             d_hidden = None if d_hidden is None else d_hidden * factor
             d_weight = None if d_weight is None else d_weight * factor
-        return d_hidden, d_weight, None, None
+        return d_hidden, d_weight, None, None, None
 
 
 def _native_chunk(
@@ -126,18 +131,20 @@ def _logits_buffer(rows: int, columns: int) -> Tensor:
     return _logits[0][:size].view(rows, columns)
 
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, scale: float) -> Tensor:
+def cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, scale: float, cap: float | None = None
+) -> Tensor:
     """Return the sum of -log p(target) over the learned targets, in nats, times `scale`.
 
     `hidden` [B, T, C] comes after the final norm; `weight` is [V, C] and `targets` [B, T]. Positions whose
     target is -100 are not learned and are left out before the product. The result equals torch's
-    cross_entropy of the logits.
+    cross_entropy of the logits, which are capped if `cap` says so (Gemma 2).
     """
     learned = targets.flatten() != IGNORED
     rows = hidden.flatten(0, 1)
     if not bool(learned.all()):
         rows = rows[learned]
-    return apply(CrossEntropyFunction, rows, weight, targets.flatten()[learned], scale)
+    return apply(CrossEntropyFunction, rows, weight, targets.flatten()[learned], scale, cap)
 
 
 class BatchTensors(NamedTuple):
@@ -199,7 +206,8 @@ class LossModule(nn.Module):
     def forward(self, batch: BatchTensors, scale: float) -> Tensor:
         """Return the cross-entropy summed over the batch's targets, times `scale`, in nats."""
         hidden = hidden_states(self.model, batch)
-        return cross_entropy(hidden, self.model.output_weight, batch.targets, scale)
+        cap = self.model.config.logit_cap
+        return cross_entropy(hidden, self.model.output_weight, batch.targets, scale, cap)
 
 
 def hidden_states(model: Model, batch: BatchTensors) -> Tensor:

@@ -225,7 +225,10 @@ class RopeFunction(torch.autograd.Function):
 
 
 def apply_rope(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate the pairs (i, i + D/2) of every head by its token's angles: [B, T, H, D], [B, T, 1, D/2]."""
+    """Rotate the pairs (i, i + R/2) of every head by its token's angles: [B, T, H, D], [B, T, 1, R/2]."""
+    rotated = 2 * cosines.shape[-1]
+    if rotated < x.shape[-1]:
+        return torch.cat((apply_rope(x[..., :rotated], cosines, sines), x[..., rotated:]), -1)
     if uses_native(x):
         return apply(RopeFunction, x.contiguous(), cosines, sines)
     a, b = x.chunk(2, -1)

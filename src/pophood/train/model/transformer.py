@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pophood.config import ModelConfig
-from pophood.train.model.attention import Spans, attend
+from pophood.config import BlockAttention, ModelConfig, Rope
+from pophood.train.model.attention import Scores, Spans, attend
 from pophood.train.model.linear import Linear
 from pophood.train.model.ops import apply_rope, dropout_add, gelu, norm, recompute_saved, swiglu
 
@@ -46,25 +46,30 @@ class NormLayer(nn.Module):
 class SelfAttention(nn.Module):
     """Causal self-attention with RoPE or without: [B, T, C] -> [B, T, C]."""
 
-    def __init__(self, config: ModelConfig, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, block: BlockAttention, dropout: float) -> None:
         super().__init__()
         c, d = config.n_embd, config.head_dim
         self.head_dim, self.dropout = d, dropout
+        self.scores = Scores(config.attention_scale, config.score_cap, block.window)
+        self.norm_whole = config.qk_norm == "all"
         self.q: nn.Module = Linear(c, config.n_head * d, bias=config.qkv_bias)
         self.k: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
         self.v: nn.Module = Linear(c, config.n_kv_head * d, bias=config.qkv_bias)
         self.out: nn.Module = Linear(config.n_head * d, c, bias=config.attn_out_bias)
-        self.q_norm = NormLayer(d, config.norm_eps, rms=True) if config.qk_norm else None
-        self.k_norm = NormLayer(d, config.norm_eps, rms=True) if config.qk_norm else None
+        heads = (config.n_head, config.n_kv_head) if self.norm_whole else (1, 1)
+        norms = [NormLayer(n * d, config.norm_eps, rms=True) if config.qk_norm else None for n in heads]
+        self.q_norm, self.k_norm = norms
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
-        # [B, T, H|K, D]
-        q, k, v = (m(x).unflatten(-1, (-1, self.head_dim)) for m in (self.q, self.k, self.v))
-        if self.q_norm is not None and self.k_norm is not None:
+        q, k, v = self.q(x), self.k(x), self.v(x)  # [B, T, H|K * D]
+        if self.norm_whole and self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in (q, k, v))  # [B, T, H|K, D]
+        if not self.norm_whole and self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
             q, k = apply_rope(q, *angles), apply_rope(k, *angles)
-        z = attend(q, k, v, spans, self.dropout if self.training else 0.0)  # [B, T, H, D]
+        z = attend(q, k, v, spans, self.dropout if self.training else 0.0, self.scores)  # [B, T, H, D]
         return self.out(z.flatten(-2))  # type: ignore[no-any-return]
 
 
@@ -92,25 +97,38 @@ class MLP(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)); norms before, after or both, or in parallel."""
 
-    def __init__(self, config: ModelConfig, dropout: DropoutRates) -> None:
+    def __init__(self, config: ModelConfig, dropout: DropoutRates, number: int) -> None:
         super().__init__()
-        rms = config.norm == "rms"
-        self.ln_1 = NormLayer(config.n_embd, config.norm_eps, rms)
-        self.attn = SelfAttention(config, dropout.attention)
-        self.ln_2 = NormLayer(config.n_embd, config.norm_eps, rms)
+
+        def norm_layer(there: bool) -> NormLayer | None:
+            return NormLayer(config.n_embd, config.norm_eps, config.norm == "rms") if there else None
+
+        before, after = config.norm_places != "after", config.norm_places != "before"
+        self.ln_1, self.ln_1_post = norm_layer(before), norm_layer(after)
+        self.attn = SelfAttention(config, config.block_attention[number], dropout.attention)
+        self.ln_2, self.ln_2_post = norm_layer(before), norm_layer(after)
         self.mlp = MLP(config)
-        self.dropout = dropout.residual
+        self.dropout, self.scale, self.parallel = dropout.residual, config.residual_scale, config.parallel
 
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, spans: Spans) -> Tensor:
         rate = self.dropout if self.training else 0.0
-        normed = self.ln_1(x)
-        with recompute_saved(normed, lambda: self.ln_1(x)):
-            middle = dropout_add(x, self.attn(normed, angles, spans), rate)
-        normed = self.ln_2(middle)
-        with recompute_saved(normed, lambda: self.ln_2(middle)):
-            return dropout_add(middle, self.mlp(normed), rate)
+        normed = _normed(self.ln_1, x)
+        with recompute_saved(normed, lambda: _normed(self.ln_1, x)):
+            middle = dropout_add(x, self._settled(self.ln_1_post, self.attn(normed, angles, spans)), rate)
+        stream = x if self.parallel else middle
+        normed = _normed(self.ln_2, stream)
+        with recompute_saved(normed, lambda: _normed(self.ln_2, stream)):
+            return dropout_add(middle, self._settled(self.ln_2_post, self.mlp(normed)), rate)
+
+    def _settled(self, post: NormLayer | None, y: Tensor) -> Tensor:
+        y = _normed(post, y)
+        return y if self.scale == 1.0 else y * self.scale
+
+
+def _normed(layer: NormLayer | None, x: Tensor) -> Tensor:
+    return x if layer is None else layer(x)
 
 
 class Embed(nn.Module):
@@ -119,11 +137,12 @@ class Embed(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.empty(config.vocab_size, config.n_embd))
-        learned = config.rope is None
+        self.scale, learned = config.embedding_scale, config.rope is None
         self.position = nn.Parameter(torch.empty(config.n_positions, config.n_embd)) if learned else None
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         x = F.embedding(tokens, self.token)
+        x = x if self.scale == 1.0 else x * self.scale
         return x if self.position is None else x + F.embedding(positions, self.position)
 
 
@@ -136,7 +155,7 @@ class OutputMatrix(nn.Module):
 
 
 class Model(nn.Module):
-    """A decoder-only transformer: GPT-2, Llama or Qwen, as `config` says.
+    """A decoder-only transformer of any family, as `config` says.
 
     Calling it returns hidden states [B, T, C] after the final norm; `loss.py` continues from there without
     holding all logits. `recompute` trades time for memory (gradient checkpointing).
@@ -149,11 +168,10 @@ class Model(nn.Module):
         self.master_remainder: dict[str, Tensor] = {}
         self.embed = Embed(config)
         self.dropout = dropout.embedding
-        self.blocks = nn.ModuleList(TransformerBlock(config, dropout) for _ in range(config.n_layer))
+        self.blocks = nn.ModuleList(TransformerBlock(config, dropout, i) for i in range(config.n_layer))
         self.final_norm = NormLayer(config.n_embd, config.norm_eps, config.norm == "rms")
         self.output = None if config.tied_output else OutputMatrix(config)
-        if config.rope is not None:
-            self.frequencies = torch.from_numpy(config.rope.frequencies(config.head_dim))
+        self.ropes = [block.rope for block in config.block_attention]
 
     def forward(self, tokens: Tensor, positions: Tensor, spans: Spans) -> Tensor:
         """Token ids and positions [B, T] -> hidden states [B, T, C] after the final norm."""
@@ -165,21 +183,33 @@ class Model(nn.Module):
     ) -> Tensor:
         """Compute blocks first..last-1 on the stream [B, T, C]; without `last`, include the final norm."""
         angles = self._angles(positions)
-        for block in self.blocks[first:last]:
+        for block, rope in zip(self.blocks[first:last], self.ropes[first:last], strict=True):
             if self.recompute and self.training:
-                x = checkpoint(block, x, angles, spans, use_reentrant=False)
+                x = checkpoint(block, x, angles[rope], spans, use_reentrant=False)
             else:
-                x = block(x, angles, spans)
-        return self.final_norm(x) if last is None else x
+                x = block(x, angles[rope], spans)
+        return self.finish(x) if last is None else x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Apply the final norm, and the divisor of the logits."""
+        x = self.final_norm(x)
+        return x if self.config.logit_divisor == 1.0 else x / self.config.logit_divisor
 
     @property
     def output_weight(self) -> Tensor:
         """The matrix [V, C] that maps hidden states to logits."""
         return self.embed.token if self.output is None else self.output.weight
 
-    def _angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return cosines and sines [B, T, 1, D/2] of the RoPE angles; None if positions are learned."""
-        if self.config.rope is None:
-            return None
-        angle = positions[..., None].float() * self.frequencies.to(positions.device)
-        return angle.cos()[..., None, :], angle.sin()[..., None, :]
+    def _angles(self, positions: Tensor) -> dict[Rope | None, tuple[Tensor, Tensor] | None]:
+        """Return cosines and sines [B, T, 1, R/2] of the angles of every RoPE, and None without one."""
+        angles: dict[Rope | None, tuple[Tensor, Tensor] | None] = {None: None}
+        for rope in self.ropes:
+            if rope is None or rope in angles:
+                continue
+            table = rope.frequencies(self.config.head_dim, self.config.n_positions)
+            angle = positions[..., None].float() * torch.from_numpy(table).to(positions.device)
+            cosines, sines = angle.cos()[..., None, :], angle.sin()[..., None, :]
+            if rope.magnitude != 1.0:
+                cosines, sines = cosines * rope.magnitude, sines * rope.magnitude
+            angles[rope] = cosines, sines
+        return angles
