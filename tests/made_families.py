@@ -1,13 +1,12 @@
 """Models of the families that tests/tiny.py does not write: transformers makes them, with random values.
 
-transformers saves them too.
-
 Every parameter is random, gains and biases too, and small windows are far shorter than the tests' prompts.
 `made_folder(path, "gemma2")` is a folder with a tokenizer, `MADE` the configurations.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,8 @@ MADE: dict[str, dict[str, Any]] = {
         "logits_scaling": 3.0,
     },
     "smollm3": _SIZES | {"model_type": "smollm3", "num_hidden_layers": 5},
-    "gpt_neox": _SIZES | {"model_type": "gpt_neox", "rotary_pct": 0.25},
+    "gpt_neox": {key: value for key, value in _SIZES.items() if key != "num_key_value_heads"}
+    | {"model_type": "gpt_neox", "rotary_pct": 0.25},
     "gpt_neo": {
         key: value for key, value in _SIZES.items() if key.startswith(("vocab", "max", "hidden", "b"))
     }
@@ -102,7 +102,7 @@ def made_folder(path: Path, name: str, seed: int = 1, tokenizer: bool = True, **
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    said = MADE[name] | keys
+    said = deepcopy(MADE[name]) | keys  # transformers writes into inner tables
     config = AutoConfig.for_model(said.pop("model_type"), **said)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")

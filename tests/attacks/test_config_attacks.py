@@ -23,6 +23,7 @@ from pophood.formats.json_file import read_json
 from pophood.model.bundle import open_bundle, open_weights
 from tests.attacks.mutate import JSON_VALUES, Case, Watch, fuzz_count, json_mutations, peak_memory
 from tests.families.published import GPT2, LLAMA32, MISTRAL, PUBLISHED, QWEN3
+from tests.families.published_later import LATER
 from tests.families.test_refusals import METADATA, gguf_tensors
 from tests.tiny import FAMILIES, hf_config, tiny_config, tiny_folder
 
@@ -40,8 +41,13 @@ def believable(config: ModelConfig) -> None:
     assert 0 < config.n_params <= MOST_PARAMETERS
     assert config.n_head % config.n_kv_head == 0
     assert np.isfinite(config.norm_eps)
-    if config.rope is not None:
-        assert np.isfinite(config.rope.frequencies(config.head_dim)).all()
+    for block in config.block_attention:
+        assert block.window is None or block.window > 0
+        for context in (0, 1 << 40):
+            if block.rope is None:
+                continue
+            assert np.isfinite(block.rope.frequencies(config.head_dim, context)).all()
+            assert np.isfinite(block.rope.magnitude)
 
 
 def rewrite(path: Path, data: bytes) -> None:
@@ -52,7 +58,7 @@ def rewrite(path: Path, data: bytes) -> None:
 
 @pytest.mark.timeout(TIMEOUT)
 def test_mutated_configurations(tmp_path: Path) -> None:
-    documents = [said for said, _ in PUBLISHED.values()]
+    documents = [said for said, _ in (*PUBLISHED.values(), *LATER.values())]
     watch, before, path = Watch(slack=SLACK), peak_memory(), tmp_path / "config.json"
     for case in json_mutations(documents, fuzz_count(), "config.json"):
         rewrite(path, case.data)

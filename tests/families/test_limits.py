@@ -100,6 +100,7 @@ def test_windows_of_gguf(more: dict[str, Any], windows: tuple[int | None, ...]) 
     config = config_from_gguf(METADATA | more, gguf_tensors())
     assert (config.n_positions, config.named_positions, config.limit) == (256, 256, None)
     assert tuple(block.window for block in config.block_attention) == windows
+    every: dict[tuple[int | None, ...], str]
     every = {(None, None): "llama", (64, 64): "mistral", (64, None): "ministral"}
     assert config.architecture == every[windows], "llama.cpp has one name for the three"
 

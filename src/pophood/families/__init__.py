@@ -32,6 +32,7 @@ __all__ = [
     "config_from_gguf",
     "config_from_hf",
     "family_of",
+    "gguf_family",
     "has_own_output",
     "locate",
     "text_config",
@@ -60,6 +61,11 @@ _OTHER_PARTS = (
 def family_of(config: ModelConfig) -> Family:
     """Return the family of a config: `family_of(gpt2).strip("transformer.wte.weight") == "wte.weight"`."""
     return FAMILIES[config.architecture]
+
+
+def gguf_family(config: ModelConfig) -> Family:
+    """Return the family whose tables read the model's GGUF files: Llama's for a Mistral."""
+    return _GGUF_FAMILIES[family_of(config).gguf_name]
 
 
 def config_from_hf(config_json: Mapping[str, Any]) -> ModelConfig:

@@ -1,7 +1,7 @@
-"""Phi-3, Phi-3.5 and Phi-4-mini (Microsoft 2024, 2025): Llama with q, k, v and gate, up in one matrix each.
+"""Phi-3, Phi-3.5 and Phi-4-mini (Microsoft 2024, 2025): Llama with joined matrices (small: a few keys).
 
-The long versions have two lists of divisors for rotary positions (longrope); Phi-4-mini rotates three
-quarters of each head. GGUF joins the same matrices.
+One holds q, k and v, one gate and up, in GGUF too. The long versions have two lists of divisors for rotary
+positions (longrope); Phi-4-mini rotates three quarters of each head.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Architectures that pophood does not compute although it knows their names, and what they would need.
+"""Architectures that pophood knows but does not compute, and what they need (small: one table).
 
 They are refused by these words before a tensor is read. A name is `model_type` of config.json or
 `general.architecture` of a GGUF file.

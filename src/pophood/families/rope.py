@@ -110,18 +110,22 @@ def rope_of(fields: Fields, head_dim: int, n_positions: int) -> Rope:
     return checked(rope, head_dim)
 
 
-_NAMES = {"none": "rope_freqs.weight"}
+# What holds a Rope's divisors, in either kind of file.
+_DIVISORS = {"none": "rope_freqs.weight", "longrope": "long_factor and short_factor"}
 
 
 def checked(rope: Rope, head_dim: int) -> Rope:
     """Return a Rope that fits to heads of this size; BadFile for another."""
     rotated = rope.rotated(head_dim)
     if rotated % 2 or not rotated:
-        raise BadFile(f"{rotated} of a head's {head_dim} features cannot be rotated in pairs")
+        raise BadFile(
+            f"{rotated} of a head's {head_dim} features cannot be rotated in pairs (partial_rotary_factor or"
+            " rope.dimension_count)"
+        )
     for divisors in (rope.divisors, rope.long_divisors):
         if divisors is not None and len(divisors) != rotated // 2:
             raise BadFile(
-                f"{_NAMES.get(rope.scaling, 'longrope')}: {len(divisors)} divisors of rotary positions;"
+                f"{_DIVISORS.get(rope.scaling)}: {len(divisors)} divisors of rotary positions;"
                 f" wanted {rotated // 2}, one for each pair"
             )
     if rope.scaling == "yarn" and (rotated < 4 or rope.theta <= 1.0):
@@ -143,8 +147,8 @@ def rope_of_table(table: dict[str, Any], outer: Fields, n_positions: int) -> Rop
         fields.pop("rope_share", outer.get("rope_default_share", 1.0)),
     )
     kind = fields.pop("type", "default")
-    original = fields.pop("original_max_position_embeddings", n_positions)
-    original = outer.get("rope_original", original)
+    named = fields.pop("original_max_position_embeddings", n_positions)
+    original: int = outer.get("rope_original", named)
     allowed = _NEEDED[kind] + _OPTIONAL.get(kind, ())
     foreign = [key for key, value in fields.items() if key not in allowed and value != 1.0]
     if foreign:
@@ -215,7 +219,8 @@ def _of_gguf(fields: Fields, head_dim: int) -> Rope:
         raise BadFile(f"rope.dimension_count is more than the {head_dim} features of a head")
     factor, kind = fields.get("rope_factor") or 1.0, fields.get("rope_type", "linear")
     magnitude = fields.get("rope_magnitude") or 1.0
-    original: int = fields.get("rope_original", fields["n_positions"])
+    positions: int = fields["n_positions"]
+    original: int = fields.get("rope_original", positions)
     scaled = kind in ("linear", "yarn") and factor != 1.0
     long_divisors = fields.get("rope_long_divisors")
     if divisors is not None and scaled:

@@ -49,6 +49,7 @@ from pophood.model.memory import (
     plan_memory,
     rounds_inputs,
 )
+from pophood.model.native_config import native_config
 from pophood.model.sequences import Sequences
 from pophood.taps import RowReading, Tap, match_taps
 
@@ -65,12 +66,6 @@ __all__ = [
     "read_bandwidth",
 ]
 
-_ACTIVATIONS = {"gelu_tanh": 0, "gelu": 1, "silu": 2}
-_SAME_FIELDS = (  # fields of ModelConfig that the native configuration takes unchanged
-    *("n_layer", "n_head", "n_kv_head", "n_embd", "head_dim", "n_inner", "vocab_size", "norm_eps"),
-    *("gated_mlp", "qkv_bias", "attn_out_bias", "mlp_bias", "tied_output"),
-)
-_NORM_PLACES = {"before": 0, "after": 1, "both": 2}
 _KV_NAMES = {"f32": "F32", "f16": "F16", "q8": "Q8_0"}  # of the native engine
 _OUTPUTS = {"none": 0, "logits": 1, "hidden": 2, "summary": 3}
 
@@ -141,7 +136,7 @@ class Engine(Sequences):
         self.kv = kv
         self.context = checked_context(config, context)
         self.threads = checked_threads(threads)
-        super().__init__(_native.Engine(_native_config(config, self.context), self.threads, forced_isa()))
+        super().__init__(_native.Engine(native_config(config, self.context), self.threads, forced_isa()))
         self.isa: str = self._native.facts["isa"]
 
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
@@ -387,6 +382,7 @@ class Engine(Sequences):
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
 
 
+<<<<<<< HEAD
 def _native_config(config: ModelConfig, context: int) -> _native.Config:
     native = _native.Config(
         **{name: getattr(config, name) for name in _SAME_FIELDS},
@@ -415,6 +411,18 @@ def _native_config(config: ModelConfig, context: int) -> _native.Config:
         logit_cap=config.logit_cap or 0.0,
     )
     return native
+=======
+@contextmanager
+def _native_errors() -> Iterator[None]:
+    try:
+        yield
+    except _native.NotFinite as error:
+        raise EngineError(
+            f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
+        ) from None
+    except _native.Stopped:
+        raise Cancelled("the forward pass was cancelled") from None
+>>>>>>> 16c53f9 (families: tests beside transformers and llama.cpp, exports, docs)
 
 
 def _gib(size: int) -> str:

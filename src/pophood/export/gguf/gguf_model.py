@@ -23,7 +23,7 @@ from pophood.export.gguf.gguf_tokenizer import tokenizer_keys
 from pophood.export.merged import Merged, source_metadata
 from pophood.export.quantise import encode
 from pophood.export.types import Types
-from pophood.families import family_of
+from pophood.families import gguf_family
 from pophood.families.keys import Used
 from pophood.families.naming import FileTensor, file_tensors, gguf_architecture, rotary_tensors
 from pophood.families.rope import DEFAULT_THETA, yarn_magnitude
@@ -124,10 +124,10 @@ def architecture_keys(config: ModelConfig) -> dict[str, Any]:
         f"attention.{norm}": float(config.norm_eps),
     }
     if config.rope is not None:
+        if "attention.key_length" in gguf_family(config).gguf_keys:
+            keys |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
         keys |= {
             "attention.head_count_kv": config.n_kv_head,
-            "attention.key_length": config.head_dim,
-            "attention.value_length": config.head_dim,
             "vocab_size": config.vocab_size,
             "rope.dimension_count": config.rope.rotated(config.head_dim),
             "rope.freq_base": float(config.rope.theta),
@@ -160,7 +160,7 @@ def _scaling_keys(rope: Rope) -> dict[str, Any]:
 def _window_keys(config: ModelConfig) -> dict[str, Any]:
     """Return the width of the windows, and which blocks have one, unless that is the default."""
     slides = [block.window is not None for block in config.block_attention]
-    every = family_of(config).gguf_defaults.get("window_pattern")
+    every = gguf_family(config).gguf_defaults.get("window_pattern")
     if not any(slides):
         return {} if every is None else {"attention.sliding_window": 0}
     keys: dict[str, Any] = {
@@ -177,7 +177,7 @@ def _window_keys(config: ModelConfig) -> dict[str, Any]:
 
 def _scale_keys(config: ModelConfig) -> dict[str, Any]:
     """Return caps, multipliers and the order of the parts, for architectures that have such keys."""
-    known = family_of(config).gguf_keys
+    known = gguf_family(config).gguf_keys
     values: dict[str, Any] = {
         "attn_logit_softcapping": config.score_cap or 0.0,
         "final_logit_softcapping": config.logit_cap or 0.0,

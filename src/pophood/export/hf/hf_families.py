@@ -112,7 +112,8 @@ def _phi3(config: ModelConfig) -> Keys:
         raise Unsupported("config.json of a phi3 has no head size: export it as GGUF")
     original = {"original_max_position_embeddings": rope.original_context} if rope.long_divisors else {}
     window = _windows(config)["sliding_window"]
-    return keys | original | {"partial_rotary_factor": rope.share, "sliding_window": window}
+    own = {"partial_rotary_factor": rope.share, "sliding_window": window, "pad_token_id": None}
+    return keys | original | own  # the default pad token is an id of the published vocabulary
 
 
 def _olmo2(config: ModelConfig) -> Keys:
@@ -129,9 +130,8 @@ def _granite(config: ModelConfig) -> Keys:
 
 
 def _smollm3(config: ModelConfig) -> Keys:
-    return _llama(config) | {
-        "no_rope_layers": [int(block.rope is not None) for block in config.block_attention]
-    }
+    rotates = [int(block.rope is not None) for block in config.block_attention]
+    return _llama(config) | {"no_rope_layers": rotates, "pad_token_id": None}
 
 
 def _gpt_neox(config: ModelConfig) -> Keys:
