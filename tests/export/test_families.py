@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pophood.adapters.adapter import bare
+from pophood.adapters.open import open_adapter
 from pophood.config import ModelConfig
 from pophood.errors import Unsupported
-from pophood.export.job import export_model
+from pophood.export.job import export_adapter, export_model
+from pophood.export.merged import Merged
 from pophood.formats import open_gguf
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.model.engine import Engine
+from tests.export.adapters import logits as adapted_logits
+from tests.export.adapters import random_adapter
 from tests.llama import open_llama
 from tests.made_families import IN_GGUF, MADE, made_folder, opened_reference
 
@@ -107,3 +112,32 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
         config: ModelConfig = bundle.config
         with pytest.raises(Unsupported, match=f"{config.architecture}.*{words}.*export it to a folder"):
             export_model(bundle, tmp_path / f"{family}.gguf", threads=1)
+
+
+# ---- adapters of joined matrices ----
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["phi3", "gpt_neox", "gpt_neo", "gemma3"])
+def test_adapters_in_peft_and_back(family: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    import torch
+
+    bundle = open_bundle(made_folder(tmp_path / "base", family))
+    adapter = random_adapter(bundle.config)
+    assert {"attn.q", "attn.v", "mlp.up"} <= {bare(target) for target in adapter.targets}
+    export_adapter(bundle.config, adapter, tmp_path / "adapter")
+    mine = adapted_logits(bundle.config, Merged(bundle.config, bundle.weights, [(adapter, 1.0)]), IDS)
+    back = open_adapter(tmp_path / "adapter", bundle.config)
+    again = adapted_logits(bundle.config, Merged(bundle.config, bundle.weights, [(back, 1.0)]), IDS)
+    assert np.array_equal(mine, again)
+    model = peft.PeftModel.from_pretrained(opened_reference(tmp_path / "base"), tmp_path / "adapter").eval()
+    with torch.no_grad():
+        theirs = model(torch.tensor([IDS])).logits[0].numpy()
+    assert np.abs(theirs - mine).max() < 1e-3
+    assert np.abs(logits(bundle) - mine).max() > 0.1
+    if family != "gpt_neo":
+        export_adapter(bundle.config, adapter, tmp_path / "adapter.gguf")
+        back = open_adapter(tmp_path / "adapter.gguf", bundle.config)
+        again = adapted_logits(bundle.config, Merged(bundle.config, bundle.weights, [(back, 1.0)]), IDS)
+        assert np.abs(mine - again).max() < 1e-4

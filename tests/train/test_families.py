@@ -13,9 +13,9 @@ import torch
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.model.bundle import OpenedWeights, open_weights
 from pophood.model.engine import Engine
-from pophood.train.model.attention import WHOLE
+from pophood.train.model.attention import WHOLE, spans_of
 from pophood.train.model.loss import cross_entropy
-from pophood.train.model.precision import load_f32
+from pophood.train.model.precision import load_f32, to_bf16
 from pophood.train.model.transformer import Model
 from tests.made_families import MADE, made_folder, opened_reference
 
@@ -92,3 +92,32 @@ def test_hidden_states_are_the_engines(family: str, tmp_path: Path) -> None:
     engine.load(opened.weights)
     ours = engine.logits([(engine.new_sequence(), tokens[0].tolist())], rows="all")
     assert np.abs(ours - logits[0].numpy()).max() < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", MADE)
+def test_bf16_and_packed_documents_are_close_to_f32(family: str, tmp_path: Path) -> None:
+    """Every document of a packed row is computed as if it were alone; bfloat16 differs little."""
+    opened = open_weights(made_folder(tmp_path / "model", family, tokenizer=False))
+    model = Model(opened.config)
+    load_f32(model, opened.weights)
+    tokens = torch.randint(0, opened.config.vocab_size, (1, T), generator=torch.Generator().manual_seed(2))
+    documents = np.array([[0] * 22 + [1] * (T - 22)], np.int32)
+    positions = torch.cat([torch.arange(22), torch.arange(T - 22)])[None]
+    with torch.no_grad():
+        packed = model(tokens, positions, spans_of(documents))
+        first = model(tokens[:, :22], positions[:, :22], WHOLE)
+        second = model(tokens[:, 22:], positions[:, 22:], WHOLE)
+        assert torch.allclose(packed, torch.cat([first, second], 1), atol=1e-4)
+    targets = tokens.roll(-1, 1)
+    losses = []
+    for rounds in (False, True):
+        if rounds:
+            to_bf16(model)
+        model.zero_grad()
+        hidden = model(tokens, positions, spans_of(documents))
+        loss = cross_entropy(hidden, model.output_weight, targets, 1 / T, opened.config.logit_cap)
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(float(loss.detach()))
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert abs(losses[1] - losses[0]) < 0.05 * losses[0]

@@ -91,8 +91,7 @@ def read_adapter(path: str | Path, config: ModelConfig | None = None) -> Adapter
         sizes = _sizes(canonical, config, len(b))
         if sum(sizes) != len(b):
             raise BadFile(
-                f"{place}: {short(module)} has {len(b):,} outputs, wanted {sum(sizes):,}: the adapter belongs"
-                " to another model"
+                f"{place}: {short(module)} has {len(b):,} outputs, wanted a multiple of {len(sizes)}"
             )
         if rows[0].by_head:
             if config is None:
@@ -237,8 +236,9 @@ def _rows(module: str) -> list[TensorName]:
 
 
 def _sizes(canonical: list[str], config: ModelConfig | None, outputs: int) -> list[int]:
-    """Return the outputs of each matrix; of one that the model does not have, what the adapter has."""
+    """Return the outputs of each part; equal ones where the model has others, as a later check says."""
     shapes = {} if config is None else tensor_shapes(config)
-    if all(name in shapes for name in canonical):
-        return [shapes[name][0] for name in canonical]
+    sizes = [shapes[name][0] for name in canonical if name in shapes]
+    if len(sizes) == len(canonical) and sum(sizes) == outputs:
+        return sizes
     return [outputs // len(canonical)] * len(canonical)

@@ -115,6 +115,8 @@ def differences(original: ModelConfig, written: ModelConfig) -> list[str]:
         and getattr(original, field.name) != getattr(written, field.name)
     ]
     ours, theirs = original.rotations(), written.rotations()
+    if len(ours) != len(theirs):
+        return changes
     if [block[0] for block in ours] != [block[0] for block in theirs]:
         changes.append("its blocks have other windows")
     elif ours != theirs:
