@@ -382,48 +382,5 @@ class Engine(Sequences):
                 raise ContextOverflow(total, self.context, why=self.config.limited_by(self.context))
 
 
-<<<<<<< HEAD
-def _native_config(config: ModelConfig, context: int) -> _native.Config:
-    native = _native.Config(
-        **{name: getattr(config, name) for name in _SAME_FIELDS},
-        n_positions=context,
-        rms_norm=config.norm == "rms",
-        activation=_ACTIVATIONS[config.activation],
-        qk_norm=config.qk_norm is not None,
-    )
-    blocks = config.block_attention
-    ropes = list(dict.fromkeys(block.rope for block in blocks if block.rope is not None))
-    native.set_attention(
-        frequencies=[rope.frequencies(config.head_dim, context).tolist() for rope in ropes],
-        rotary_scales=[rope.magnitude for rope in ropes],
-        rotary_of=[-1 if block.rope is None else ropes.index(block.rope) for block in blocks],
-        windows=[block.window or 0 for block in blocks],
-        scale=config.attention_scale or 0.0,
-        cap=config.score_cap or 0.0,
-        qk_norm_whole=config.qk_norm == "all",
-    )
-    native.set_stream(
-        norm_places=_NORM_PLACES[config.norm_places],
-        parallel=config.parallel,
-        embedding_scale=config.embedding_scale,
-        residual_scale=config.residual_scale,
-        logit_scale=1.0 / config.logit_divisor,
-        logit_cap=config.logit_cap or 0.0,
-    )
-    return native
-=======
-@contextmanager
-def _native_errors() -> Iterator[None]:
-    try:
-        yield
-    except _native.NotFinite as error:
-        raise EngineError(
-            f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
-        ) from None
-    except _native.Stopped:
-        raise Cancelled("the forward pass was cancelled") from None
->>>>>>> 16c53f9 (families: tests beside transformers and llama.cpp, exports, docs)
-
-
 def _gib(size: int) -> str:
     return f"{size / 2**30:.2f} GiB"
