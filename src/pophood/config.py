@@ -130,7 +130,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class BlockAttention:
-    """What a block's attention sees, and how it rotates heads, in models whose blocks differ in that.
+    """The window and the rotation of one block, in models whose blocks differ in that.
 
     With a `window`, a position sees itself and the window - 1 positions before it. `rope` is None in a block
     that does not rotate (NoPE).

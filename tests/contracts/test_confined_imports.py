@@ -31,6 +31,7 @@ CONFINED = {
         "model/call.py",
         "model/engine.py",
         "model/machine.py",
+        "model/native_config.py",
         "model/sequences.py",
         "train/model/ops.py",
         "cli/commands/doctor.py",

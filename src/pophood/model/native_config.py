@@ -1,4 +1,4 @@
-"""A model's configuration as the C++ engine takes it: numbers only, with the frequencies of every block.
+"""A model's configuration as the C++ engine takes it, with the frequencies of every block (small: one call).
 
 The engine is opened with a context window, which decides the divisors of "longrope".
 """
