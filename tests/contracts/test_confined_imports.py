@@ -1,4 +1,4 @@
-"""Powers that few files have: connections, child processes, the native module. None unpickles."""
+"""Powers that few files have: connections, child processes, pickles, the native module."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CONFINED = {
     "requests": set(),
     "httpx": set(),
     "huggingface_hub": set(),
-    "subprocess": {"hub/pip_fetch.py", "bench/timing.py"},
+    "subprocess": {"hub/pip_fetch.py", "bench/timing.py", "serve/process/spawn.py"},
     "multiprocessing": set(),
-    "pickle": set(),
+    "pickle": {"serve/process/pipe.py"},  # on pipes between two processes of one server, and nowhere else
     "marshal": set(),
     "shelve": set(),
     "llguidance": {"grammar/matching.py"},

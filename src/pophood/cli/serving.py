@@ -1,42 +1,33 @@
-"""Putting a server together: a loaded model, its worker, the routes behind their guards, and what it tells.
+"""Putting a server together: a model's process, the routes behind their guards, and what it tells.
 
-`cli/commands/serve.py` parses, `cli/screens/serve.py` prints; `pophood.serve` has the parts.
+`cli/commands/serve.py` parses, `cli/screens/serve.py` prints; `pophood.serve` has the parts. The engine is in
+another process, and nothing here imports it.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pophood import __version__
-from pophood.adapters.adapter import Adapter
-from pophood.adapters.open import open_adapter, template_of
+from pophood.adapters.open import template_of
 from pophood.cli.terminal.console import Console
+from pophood.cli.terminal.progress import Waiting
 from pophood.errors import one_line
-from pophood.model.identity import kv_identity, public_name, weights_digest
-from pophood.model.prefix_files import CHUNK, PrefixFiles
+from pophood.model.bundle import open_bundle
 from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.app import build_app
-from pophood.serve.capacity import Capacity
-from pophood.serve.client import EngineClient
 from pophood.serve.guard import guarded_app
 from pophood.serve.guard.access import Access
-from pophood.serve.guard.connections import CONNECTIONS
 from pophood.serve.guard.listening import Listening
 from pophood.serve.guard.security import Rules
-from pophood.serve.messages import UseThreads
 from pophood.serve.metrics import Metrics
-from pophood.serve.protocol.replies import MOST_OPEN
+from pophood.serve.process.records import LoadOrder
+from pophood.serve.process.supervisor import EngineProcess
 from pophood.serve.server import GRACE, HttpServer, Life
-from pophood.serve.worker import Worker
 from pophood.system.programs import is_running
 from pophood.text.chat.chat_template import ChatTemplate
-
-if TYPE_CHECKING:
-    from pophood.model.lm import LM
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +36,6 @@ class Wishes:
 
     parallel: int
     aliases: tuple[str, ...] = ()
-    adapters: tuple[tuple[str, str], ...] = ()  # name and place
-    files: PrefixFiles | None = None
     grace: float = GRACE
 
 
@@ -56,18 +45,15 @@ class Serving:
     def __init__(
         self,
         console: Console,
-        lm: LM,
-        capacity: Capacity,
+        engine: EngineProcess,
+        model: ServedModel,
         listening: Listening,
         rules: Rules,
         wishes: Wishes,
         ready: Callable[[], object],
     ) -> None:
-        self._console, self._lm = console, lm
-        opened = {name: open_adapter(place, lm.config) for name, place in wishes.adapters}
-        self.model = served_model(lm, capacity, wishes)
-        self._worker = _worker_of(lm, capacity, wishes, opened)
-        self.client = EngineClient(self._worker.post)
+        self._console, self._engine, self.model = console, engine, model
+        self.client = engine.client
         self.metrics = Metrics(self.model.name, __version__)
         app = guarded_app(
             build_app(self.client, self.model, metrics=self._figures),
@@ -77,15 +63,9 @@ class Serving:
         )
         self.http = HttpServer(app, ready=ready)
         self.life = Life(
-            self.http,
-            listening,
-            self.client,
-            self._worker,
-            say=console.say,
-            notice=self._notice_tuning,
-            grace=wishes.grace,
+            self.http, listening, engine, say=console.say, notice=self._notice_tuning, grace=wishes.grace
         )
-        self._all_threads = lm.engine.threads
+        self._all_threads = engine.facts.threads
         self._tuning = False
 
     def run(self) -> int:
@@ -94,7 +74,10 @@ class Serving:
 
     def _figures(self) -> str:
         return self.metrics.text(
-            self.client.gauges, up=self.client.fault is None, open_connections=self.http.open_connections
+            self.client.gauges,
+            up=self.client.fault is None,
+            open_connections=self.http.open_connections,
+            restarts=self._engine.restarts,
         )
 
     def _note(self, access: Access) -> None:
@@ -115,50 +98,42 @@ class Serving:
             return
         self._tuning = tuning
         threads = self._all_threads - tuning
-        self._worker.post(UseThreads(threads))
+        self._engine.use_threads(threads)
         why = "`pophood tune` is running" if tuning else "`pophood tune` has ended"
         self._console.say(f"{why}: computing with {threads} of {self._all_threads} threads")
 
 
-def _worker_of(lm: LM, capacity: Capacity, wishes: Wishes, adapters: Mapping[str, Adapter]) -> Worker:
-    return Worker(
-        lm.engine,
-        lm.bundle.tokenizer,
-        blocks=capacity.blocks,
-        together=wishes.parallel,
-        adapters=adapters,
-        waiting=MOST_OPEN + CONNECTIONS,  # the HTTP side refuses before: here it would be too late for a 429
-        files=wishes.files,
-    )
+def load_engine(console: Console, engine: EngineProcess, order: LoadOrder, wishes: Wishes) -> ServedModel:
+    """Let a process load a model, with its progress, and return what the HTTP side knows of it.
 
-
-def prefix_files(console: Console, lm: LM, folder: Path, limit: int) -> PrefixFiles:
-    """Return the stored prefixes of a model. Raises PophoodError, BadInput for a folder that is not right."""
-    return PrefixFiles(
-        folder.absolute(), kv_identity(lm), CHUNK * lm.engine.position_bytes, limit, say=console.say
-    )
-
-
-def served_model(lm: LM, capacity: Capacity, wishes: Wishes) -> ServedModel:
-    """Return what the HTTP side knows of a model."""
-    names = lm.bundle.tokenizer.names
-    adapters = {}
-    for name, place in wishes.adapters:
-        own = template_of(place)
-        adapters[name] = ServedAdapter(name, None if own is None else ChatTemplate(own, names=names))
+    Prints the model's name, precision and file on stderr. Raises PophoodError, for what the process refuses.
+    """
+    engine.start()
+    with Waiting(console, f"loading {order.name}") as waiting:
+        bundle = open_bundle(order.path)  # meanwhile
+        adapters = {name: template_of(place) for name, place in order.adapters}
+        facts = engine.wait(waiting)
+    for words in facts.remarks:
+        console.say(words)
+    for words in facts.details:
+        console.detail(words)
+    tokenizer = bundle.tokenizer
     return ServedModel(
-        name=public_name(lm),
-        tokenizer=lm.bundle.tokenizer,
-        template=lm.chat_template,
-        window=capacity.context,
-        vocab_size=lm.config.vocab_size,
-        fingerprint=fingerprint(__version__, weights_digest(lm.path), lm.engine.precision, lm.engine.isa),
+        name=facts.public_name,
+        tokenizer=tokenizer,
+        template=bundle.chat_template,
+        window=facts.capacity.context,
+        vocab_size=facts.vocab_size,
+        fingerprint=fingerprint(__version__, facts.digest, facts.precision, facts.isa),
         aliases=wishes.aliases,
-        adapters=adapters,
+        adapters={
+            name: ServedAdapter(name, None if own is None else ChatTemplate(own, names=tokenizer.names))
+            for name, own in adapters.items()
+        },
         most_samples=min(wishes.parallel, MOST_SAMPLES),
-        trained_window=lm.config.n_positions,
-        blocks=capacity.blocks,
-        parameters=lm.n_params,
-        layers=lm.config.n_layer,
-        heads=lm.config.n_head,
+        trained_window=facts.trained_window,
+        blocks=facts.capacity.blocks,
+        parameters=facts.parameters,
+        layers=facts.layers,
+        heads=facts.heads,
     )

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING
 from pophood.cli.options.shared import ModelChoice
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.progress import Transfer, Waiting
-from pophood.table import count
 
 if TYPE_CHECKING:
     from pophood.hub import Located
     from pophood.model.lm import LM
-
-
-WORTH_QUANTISING = 200 << 20  # bytes of weights from which q8 is suggested
 
 
 def ask(console: Console) -> Callable[[str], bool] | None:
@@ -54,7 +50,7 @@ def locate(console: Console, name: str | None, *, chat: bool = False, offline: b
 def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
     """Find, download if necessary, and load the model; print its name, precision and file on stderr."""
     from pophood.model import lm
-    from pophood.system import size_text
+    from pophood.model.identity import load_details, load_remarks
 
     located = locate(console, choice.name or _base_of(choice), chat=chat, offline=choice.offline)
     with Waiting(console, f"loading {located.name}") as waiting:
@@ -68,24 +64,10 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             announce=console.say,
             progress=waiting,
         )
-    console.say(f"{located.name} at {model.how_computed}, {located.path}")
-    if (
-        choice.precision == "auto"
-        and model.engine.precision == "f32"
-        and model.engine.weight_bytes > WORTH_QUANTISING
-    ):
-        console.say("--precision q8 would be faster and take less memory, with slightly different numbers")
-    if why := model.config.limited_by(model.engine.context):
-        console.say(f"computed for up to {model.engine.context:,} tokens, since {why}")
-    for adapter, scale in model.adapters:
-        changed = count(len(adapter.targets), "matrix", "matrices")
-        console.say(f"with the adapter {adapter.name}, {changed}, scale {scale:g}")
-    if model.has_template_of_adapter:
-        console.say("conversations use the chat template beside the adapter, not the model's own")
-    console.detail(
-        f"{model.engine.isa} kernels, {count(model.engine.threads, 'thread')}, "
-        f"context {model.engine.context:,}, weights {size_text(model.engine.weight_bytes)}"
-    )
+    for words in load_remarks(model, choice.precision):
+        console.say(words)
+    for words in load_details(model):
+        console.detail(words)
     return model
 
 

@@ -231,7 +231,10 @@ class PrefixCache:
 
     def _remove(self, leaf: _Node) -> None:
         key = self._nodes.pop(leaf)
-        del self._children_of(leaf.parent, key)[leaf.ids[0]]
+        children = self._children_of(leaf.parent, key)
+        del children[leaf.ids[0]]
+        if leaf.parent is None and not children:
+            del self._roots[key]
         self.blocks -= leaf.blocks
         with contextlib.suppress(IndexError):  # the engine has dropped it
             self._engine.drop(leaf.sequence)

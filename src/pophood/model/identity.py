@@ -1,4 +1,4 @@
-"""Names and hashes that tell models and adapters apart, for whatever must not mix the results of two.
+"""Names and hashes that tell models and adapters apart, and lines that tell a user which one was loaded.
 
 Hashing a whole model would take seconds per gigabyte at every start. The beginning of its files (all of their
 metadata, tokenizer and template) and pieces all over the rest do: other weights differ everywhere. The
@@ -13,16 +13,44 @@ from pathlib import Path
 from pophood import __version__
 from pophood.adapters.adapter import Adapter
 from pophood.model.lm import LM
+from pophood.system import size_text
+from pophood.table import count
 
 HEAD = 16 << 20  # bytes of the beginning of a file that are hashed
 PIECES, PIECE = 64, 64 << 10  # of the rest: how many, and bytes of each
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".txt", ".model")  # of a folder
 DIGITS = 32
+WORTH_QUANTISING = 200 << 20  # bytes of weights from which q8 is suggested
 
 
 def public_name(lm: LM) -> str:
     """Return the name that other programs use: that of the model, or of its folder or file, never a path."""
     return lm.bundle.name if Path(lm.name).absolute() == lm.path.absolute() else lm.name
+
+
+def load_remarks(lm: LM, precision: str) -> tuple[str, ...]:
+    """Return lines for the user about a model that was loaded at a wanted precision."""
+    engine = lm.engine
+    remarks = [f"{lm.name} at {lm.how_computed}, {lm.path}"]
+    if precision == "auto" and engine.precision == "f32" and engine.weight_bytes > WORTH_QUANTISING:
+        remarks.append("--precision q8 would be faster and take less memory, with slightly different numbers")
+    if why := lm.config.limited_by(engine.context):
+        remarks.append(f"computed for up to {engine.context:,} tokens, since {why}")
+    for adapter, scale in lm.adapters:
+        changed = count(len(adapter.targets), "matrix", "matrices")
+        remarks.append(f"with the adapter {adapter.name}, {changed}, scale {scale:g}")
+    if lm.has_template_of_adapter:
+        remarks.append("conversations use the chat template beside the adapter, not the model's own")
+    return tuple(remarks)
+
+
+def load_details(lm: LM) -> tuple[str, ...]:
+    """Return lines about how a model is computed, for those who ask for more."""
+    engine = lm.engine
+    return (
+        f"{engine.isa} kernels, {count(engine.threads, 'thread')}, context {engine.context:,}, "
+        f"weights {size_text(engine.weight_bytes)}",
+    )
 
 
 def weights_digest(path: Path) -> str:
@@ -32,11 +60,8 @@ def weights_digest(path: Path) -> str:
 
         weights_digest(lm.path)
     """
-    files = [path]
-    if path.is_dir():
-        files = sorted(one for one in path.iterdir() if one.suffix in MODEL_FILES and one.is_file())
     digest = hashlib.sha256()
-    for one in files:
+    for one in _files_of(path):
         size = one.stat().st_size
         digest.update(f"{one.name if path.is_dir() else ''} {size}\n".encode())
         with one.open("rb", buffering=0) as file:
@@ -50,16 +75,26 @@ def weights_digest(path: Path) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
+def _files_of(path: Path) -> list[Path]:
+    """Return a model's file, or the files in its folder that decide what it computes; sorted."""
+    if not path.is_dir():
+        return [path]
+    return sorted(one for one in path.iterdir() if one.suffix in MODEL_FILES and one.is_file())
+
+
 def kv_identity(lm: LM) -> str:
     """Return a text that names all that the bits of a model's keys and values depend on, adapters excepted.
 
-    The build of the engine is among it: another one may round differently.
+    The build of the engine is among it: another one may round differently. So are sizes and times of the
+    files, since their digest does not read all of a large one.
     """
     engine = lm.engine
     rope = lm.config.rope
     long = rope is not None and rope.long_divisors is not None and engine.context > rope.original_context
+    states = [one.stat() for one in _files_of(lm.path)]
+    stamps = ",".join(f"{state.st_size}:{state.st_mtime_ns // 1_000_000}" for state in states)
     computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}{' long' if long else ''}"
-    return f"{__version__} {engine.build} {weights_digest(lm.path)} {computed}"
+    return f"{__version__} {engine.build} {weights_digest(lm.path)} {stamps} {computed}"
 
 
 def adapter_digest(adapter: Adapter) -> str:

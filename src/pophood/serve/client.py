@@ -103,7 +103,7 @@ class Reply(AsyncIterator[Answered]):
 class EngineClient:
     """Submits requests to a worker through `post`, which any thread may call, and sorts what comes back.
 
-    `gauges` is the state of the worker that was reported last. `fault` is None, or why the worker ended;
+    `gauges` is the state of the worker that was reported last. `fault` is None, or why there is no worker;
     `stopping` is True once the server ends.
     """
 
@@ -157,10 +157,15 @@ class EngineClient:
                     del self._open[event.id]
 
     def worker_ended(self, why: str) -> None:
-        """End every open request with Failed, and refuse new ones: the worker is no more."""
+        """End every open request with Failed, and refuse new ones until there is a worker again."""
         self.fault = why
+        self.gauges = Gauges()
         for number in list(self._open):
             self.receive([Failed(number, "dead", why)])
+
+    def worker_back(self) -> None:
+        """Take requests again: there is a new worker, which knows nothing of earlier ones."""
+        self.fault = None
 
     def drain(self, grace: float) -> None:
         """Refuse new requests; the others have `grace` seconds."""

@@ -92,12 +92,12 @@ class Metrics:
         if access.first_token is not None:
             self.first_token.observe(access.first_token)
 
-    def text(self, gauges: Gauges, *, up: bool, open_connections: int) -> str:
+    def text(self, gauges: Gauges, *, up: bool, open_connections: int, restarts: int = 0) -> str:
         """Return all figures; those of `gauges` are of this moment."""
         lines = [*_head("pophood_info", "The model and the version.", "gauge")]
         lines.append(_sample("pophood_info", self._info, 1))
         for name, help_text, value in (
-            ("pophood_up", "1 while the model computes, 0 after its worker ended by an error.", up),
+            ("pophood_up", "1 while the model computes, 0 while there is no worker.", up),
             ("pophood_connections", "Open connections.", open_connections),
             ("pophood_requests_running", "Requests that are computed.", gauges.running),
             ("pophood_requests_waiting", "Requests that wait for room.", gauges.waiting),
@@ -110,6 +110,9 @@ class Metrics:
             ("pophood_kv_blocks_total", "Blocks of keys and values that may be used.", gauges.blocks_total),
         ):
             lines += [*_head(name, help_text, "gauge"), _sample(name, (), value)]
+        name = "pophood_worker_restarts_total"
+        lines += [*_head(name, "Starts of the model's process after it ended by itself.", "counter")]
+        lines.append(_sample(name, (), restarts))
         for figure in (self.requests, self.tokens, self.cancelled, self.seconds, self.first_token):
             lines += figure.lines()
         return "\n".join(lines) + "\n"

@@ -12,35 +12,37 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
 import uvicorn
 
-from pophood.serve.client import EngineClient
 from pophood.serve.guard.asgi import AsgiApp
 from pophood.serve.guard.connections import IDLE_SECONDS, GuardedProtocol
 from pophood.serve.guard.limits import HEADER_BYTES
 from pophood.serve.guard.listening import BACKLOG, Listening
-from pophood.serve.messages import Drain, Event, Message
 
 GRACE = 5.0  # seconds that running answers have to finish
 LAST = 3.0  # further seconds to write their error events
 EVERY = 2.0  # seconds between two looks at other programs
 
 
-class Works(Protocol):
-    """The worker, as far as the server's life needs it."""
+class Engines(Protocol):
+    """The models that compute, as far as the server's life needs them."""
 
-    def start(self, deliver: Callable[[Sequence[Event]], object], ended: Callable[[str], object]) -> None:
-        """Begin to compute; `deliver` receives the events of a step, `ended` the error that ended it."""
+    @property
+    def open_requests(self) -> int:
+        """The number of requests that have not ended."""
 
-    def post(self, message: Message) -> None:
-        """Send a message, from any thread."""
+    def begin(self) -> None:
+        """Take requests, in the running event loop."""
 
-    def join(self, timeout: float) -> None:
-        """Wait until it has ended."""
+    def drain(self, grace: float) -> None:
+        """Refuse new requests; the others have `grace` seconds."""
+
+    def end(self, seconds: float) -> None:
+        """Wait until everything has ended, and force it after so many seconds."""
 
 
 class HttpServer(uvicorn.Server):
@@ -104,15 +106,13 @@ class Life:
         self,
         http: HttpServer,
         listening: Listening,
-        client: EngineClient,
-        worker: Works,
+        engines: Engines,
         *,
         say: Callable[[str], object],
         notice: Callable[[], object] = lambda: None,
         grace: float = GRACE,
     ) -> None:
-        self._http, self._listening = http, listening
-        self._client, self._worker = client, worker
+        self._http, self._listening, self._engines = http, listening, engines
         self._say, self._notice, self._grace = say, notice, grace
         self._signal: int | None = None
 
@@ -130,38 +130,24 @@ class Life:
 
     def stop(self) -> None:
         """End as a signal would, without one. For the thread of the loop."""
-        self._client.drain(self._grace)
+        self._engines.drain(self._grace)
         self._http.stop()
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
-
-        def deliver(events: Sequence[Event]) -> None:
-            with suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(self._client.receive, events)
-
-        def ended(why: str) -> None:
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._worker_ended, why)
-
-        self._worker.start(deliver, ended)
+        self._engines.begin()
         looking = asyncio.create_task(self._look())
         try:
             with self._handling_signals(loop):
                 await self._http.serve(sockets=[self._listening.socket])
         finally:
             looking.cancel()
-            self._worker.post(Drain())
-            self._worker.join(LAST)
+            self._engines.end(LAST)
 
     async def _look(self) -> None:
         while True:
             self._notice()
             await asyncio.sleep(EVERY)
-
-    def _worker_ended(self, why: str) -> None:
-        self._client.worker_ended(why)
-        self._say(f"the model's thread ended by an error: {why}. Requests get 503: start the server again")
 
     # ---- signals ----
 
@@ -189,7 +175,7 @@ class Life:
     def _arrived(self, number: int) -> None:
         if self._signal is None:
             self._signal = number
-            open_requests = self._client.open_requests
+            open_requests = self._engines.open_requests
             if open_requests:
                 self._say(
                     f"stopping: {open_requests} running, which may finish for {self._grace:g} s "

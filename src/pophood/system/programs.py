@@ -1,12 +1,15 @@
 """Long-running programs of pophood that others of the same user can see: each holds a lock on a small file.
 
-The system releases the lock of a process that dies, so that a file that was left behind means nothing.
+The system releases the lock of a process that dies, so that a file that was left behind means nothing. A
+process that serves another one ends with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from pophood.errors import PophoodError
 from pophood.system.files import try_lock, unique
 from pophood.system.user import home
 
+_SET_DEATH_SIGNAL = 1  # of prctl(2)
 OLD = 60.0  # seconds after which a file without a lock is nobody's
 
 
@@ -43,6 +47,14 @@ def announced(program: str) -> Iterator[None]:
 def is_running(program: str) -> bool:
     """Return whether a program that `announced` itself runs at present, in this process or another."""
     return any(_is_locked(path) for path in _files(program))
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when the thread that started it ends (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def _folder() -> Path:

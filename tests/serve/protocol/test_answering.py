@@ -355,7 +355,7 @@ def test_a_dead_worker_is_503_and_unhealthy(played: Any) -> None:
         assert (asking.told.status, asking.told.error["code"]) == (503, "engine_dead")
         health = Asking("GET", "/health", b"")
         await scene.app(health.scope, health.receive, health.send)
-        assert (health.told.status, health.told.json["status"]) == (503, "error")
+        assert (health.told.status, health.told.json["status"]) == (503, "starting")
 
     played(play)
 

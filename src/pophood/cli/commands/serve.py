@@ -18,14 +18,14 @@ from pophood.cli.options.shared import (
     network_option,
     verb,
 )
-from pophood.cli.session import locate, open_model
+from pophood.cli.session import locate
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
-    from pophood.serve.capacity import Capacity
     from pophood.serve.guard.keys import Key
     from pophood.serve.guard.listening import Listening
+    from pophood.serve.process.records import LoadOrder
 
 PORT = 8321
 PARALLEL = 16
@@ -135,9 +135,9 @@ def serve_command(
         raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
     choice = replace(choice, name=model_name or choice.name)
     from pophood.cli.screens.serve import Banner
-    from pophood.cli.serving import Serving, Wishes, prefix_files
-    from pophood.model.identity import public_name
+    from pophood.cli.serving import Serving, Wishes, load_engine
     from pophood.serve.guard.security import rules_of
+    from pophood.serve.process.supervisor import EngineProcess
 
     if len({name for name, _ in adapters}) < len(adapters):
         raise BadInput("two adapters have the same name: give each its own")
@@ -146,21 +146,20 @@ def serve_command(
     with listening.socket:
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
-        capacity = _capacity(console, choice, memory)
-        lm = open_model(console, replace(choice, context=capacity.context))
-        files = None if cache_dir is None else prefix_files(console, lm, cache_dir, limit)
+        order = _order(console, choice, memory, parallel, adapters, cache_dir, limit)
+        wishes = Wishes(parallel, aliases)
+        engine = EngineProcess(order, say=console.say, detail=console.detail)
+        try:
+            model = load_engine(console, engine, order, wishes)
 
-        def ready() -> None:
-            banner = Banner(
-                *(lm, public_name(lm), listening, key, capacity, parallel, aliases),
-                tuple(name for name, _ in adapters),
-                rules.sessions.link_token,
-                files,
-            )
-            console.out(banner.line() if as_json else banner.text())
+            def ready() -> None:
+                token = rules.sessions.link_token
+                banner = Banner(engine.facts, model, listening, key, parallel, token)
+                console.out(banner.line() if as_json else banner.text())
 
-        wishes = Wishes(parallel, aliases, adapters, files)
-        return Serving(console, lm, capacity, listening, rules, wishes, ready).run()
+            return Serving(console, engine, model, listening, rules, wishes, ready).run()
+        finally:
+            engine.end(0)
 
 
 def require_server() -> None:
@@ -194,24 +193,34 @@ def _cache_limit(folder: Path | None, size: str | None) -> int:
     return LIMIT if size is None else parse_size(size)
 
 
-def _capacity(console: Console, choice: ModelChoice, memory: str | None) -> Capacity:
-    """Find the model and divide the memory that is free beside its weights. Raises BadInput, OutOfMemory."""
-    from pophood import system
-    from pophood.model.bundle import open_weights
-    from pophood.model.memory import checked_context, plan_memory
-    from pophood.serve.capacity import parse_size, plan_capacity
+def _order(
+    console: Console,
+    choice: ModelChoice,
+    memory: str | None,
+    parallel: int,
+    adapters: tuple[tuple[str, str], ...],
+    cache_dir: Path | None,
+    cache_size: int,
+) -> LoadOrder:
+    """Find the model, and say how it is to be loaded. Raises BadInput, NotFound."""
+    from pophood.serve.capacity import parse_size
+    from pophood.serve.guard.connections import CONNECTIONS
+    from pophood.serve.process.records import LoadOrder
+    from pophood.serve.protocol.replies import MOST_OPEN
 
     wanted = None if memory is None else parse_size(memory)
-    opened = open_weights(locate(console, choice.name, offline=choice.offline).path)
-    context = None if choice.context is None else checked_context(opened.config, choice.context)
-    plan = plan_memory(opened.config, opened.weights.stored_type, context, choice.precision, choice.kv)
-    free = system.available_memory() - plan.weights - plan.activations
-    capacity = plan_capacity(
-        plan.cache_per_position, opened.config.n_positions, free, memory=wanted, context=context
+    located = locate(console, choice.name, offline=choice.offline)
+    return LoadOrder(
+        located.name,
+        located.path,
+        precision=choice.precision,
+        kv=choice.kv,
+        threads=choice.threads,
+        context=choice.context,
+        memory=wanted,
+        parallel=parallel,
+        waiting=MOST_OPEN + CONNECTIONS,  # the HTTP side refuses before: there it would be too late for a 429
+        adapters=adapters,
+        cache_dir=None if cache_dir is None else cache_dir.absolute(),
+        cache_size=cache_size,
     )
-    if context is None and capacity.context < opened.config.n_positions:
-        console.say(
-            f"the window is {capacity.context:,} tokens instead of {opened.config.n_positions:,}: more do "
-            "not fit into memory (see --memory)"
-        )
-    return capacity

@@ -15,10 +15,9 @@ from pophood.serve.guard.keys import VARIABLE, Key
 from pophood.system import memory_text
 
 if TYPE_CHECKING:
-    from pophood.model.lm import LM
-    from pophood.model.prefix_files import PrefixFiles
-    from pophood.serve.capacity import Capacity
+    from pophood.openai.model import ServedModel
     from pophood.serve.guard.listening import Listening
+    from pophood.serve.process.records import LoadedFacts
 
 PROMPT = "The capital of Spain is"  # for models that are not for conversations
 
@@ -27,16 +26,12 @@ PROMPT = "The capital of Spain is"  # for models that are not for conversations
 class Banner:
     """Facts about a server that has just begun."""
 
-    lm: LM
-    model: str  # the name that clients use
+    loaded: LoadedFacts
+    model: ServedModel
     listening: Listening
     key: Key
-    capacity: Capacity
     parallel: int
-    aliases: tuple[str, ...]
-    adapters: tuple[str, ...]
     link_token: str | None
-    files: PrefixFiles | None = None
 
     @property
     def base_url(self) -> str:
@@ -45,7 +40,7 @@ class Banner:
 
     def facts(self) -> dict[str, Any]:
         """Return the facts for --json, sizes in bytes. A key of the user's own is not among them."""
-        engine = self.lm.engine
+        loaded, cache, capacity = self.loaded, self.loaded.cache, self.loaded.capacity
         return {
             "url": self.listening.url,
             "base_url": self.base_url,
@@ -53,20 +48,20 @@ class Banner:
             "port": self.listening.port,
             "key": None if self.key.own else self.key.text,
             "key_from": self.key.origin,
-            "model": self.model,
-            "aliases": list(self.aliases),
-            "adapters": list(self.adapters),
-            "context": self.capacity.context,
+            "model": self.model.name,
+            "aliases": list(self.model.aliases),
+            "adapters": list(self.model.adapters),
+            "context": capacity.context,
             "parallel": self.parallel,
-            "kv_bytes": self.capacity.memory,
-            "kv_tokens": self.capacity.tokens,
-            "cache_dir": None if self.files is None else str(self.files.folder),
-            "cache_bytes": None if self.files is None else self.files.limit,
-            "weight_bytes": engine.weight_bytes,
-            "precision": engine.precision,
-            "kv": engine.kv,
-            "isa": engine.isa,
-            "threads": engine.threads,
+            "kv_bytes": capacity.memory,
+            "kv_tokens": capacity.tokens,
+            "cache_dir": None if cache is None else str(cache.folder),
+            "cache_bytes": None if cache is None else cache.limit,
+            "weight_bytes": loaded.weight_bytes,
+            "precision": loaded.precision,
+            "kv": loaded.kv,
+            "isa": loaded.isa,
+            "threads": loaded.threads,
             "pid": os.getpid(),
         }
 
@@ -82,33 +77,34 @@ class Banner:
         return "\n\n".join(["\n".join(rows), *blocks, "Ctrl-C ends it."])
 
     def _rows(self) -> Iterator[tuple[str, str]]:
-        capacity, engine = self.capacity, self.lm.engine
+        loaded, capacity, cache = self.loaded, self.loaded.capacity, self.loaded.cache
         taken = self.listening.taken
         yield "Address", self.base_url + ("" if taken is None else f" (port {taken} is taken)")
         yield "Key", self.key.text if not self.key.own else f"your own, from {self._place()}"
         if self.link_token is not None:
             yield "Browser", f"{self.listening.url}/enter?token={self.link_token} (works once)"
-        also = f" (also as {', '.join(self.aliases)})" if self.aliases else ""
-        yield "Model", f"{self.model}{also}, {self.lm.how_computed}, {count(engine.threads, 'thread')}"
-        if self.adapters:
-            yield "Adapters", f"{', '.join(self.adapters)} (for requests that name them)"
+        also = f" (also as {', '.join(self.model.aliases)})" if self.model.aliases else ""
+        yield "Model", f"{self.model.name}{also}, {loaded.how_computed}, {count(loaded.threads, 'thread')}"
+        if self.model.adapters:
+            yield "Adapters", f"{', '.join(self.model.adapters)} (for requests that name them)"
         yield "Window", f"{capacity.context:,} tokens for each request, {self.parallel} texts at a time"
         yield (
             "Memory",
-            f"{memory_text(engine.weight_bytes)} of weights, at most {memory_text(capacity.memory)} of keys "
+            f"{memory_text(loaded.weight_bytes)} of weights, at most {memory_text(capacity.memory)} of keys "
             f"and values ({capacity.tokens:,} tokens)",
         )
-        if self.files is not None:
-            number, size = self.files.count()
-            held = f"{count(number, 'file')}, {memory_text(size)}, there" if number else "empty"
-            yield "Cache", f"{self.files.folder}, at most {memory_text(self.files.limit)} ({held})"
+        if cache is not None:
+            held = (
+                f"{count(cache.files, 'file')}, {memory_text(cache.size)}, there" if cache.files else "empty"
+            )
+            yield "Cache", f"{cache.folder}, at most {memory_text(cache.limit)} ({held})"
 
     def _place(self) -> str:
         return VARIABLE if self.key.origin == "environment" else str(self.key.path)
 
     def _snippets(self) -> Iterator[tuple[str, str]]:
-        model = json.dumps(self.model)
-        chat = self.lm.chat_template is not None
+        model = json.dumps(self.model.name)
+        chat = self.model.template is not None
         messages = f'[{{"role": "user", "content": "{QUESTION}"}}]'
         asked = f'"messages": {messages}' if chat else f'"prompt": "{PROMPT}"'
         yield (
@@ -131,7 +127,7 @@ class Banner:
         if chat:
             yield (
                 "With `pip install llm`",
-                f"llm openai endpoint {self.base_url} -m {shlex.quote(self.model)} "
+                f"llm openai endpoint {self.base_url} -m {shlex.quote(self.model.name)} "
                 f'--key "{self.key.shell}" "{QUESTION}"',
             )
 

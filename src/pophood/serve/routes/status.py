@@ -14,10 +14,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus's tex
 
 
 def health(client: EngineClient) -> Response:
-    """Return 200 while the model computes, 503 after its worker has ended."""
+    """Return 200 while the model computes, 503 while there is no worker."""
     if client.fault is None:
         return Json({"status": "ok"})
-    return Json({"status": "error", "message": client.fault}, 503)
+    return Json({"status": "starting", "message": client.fault}, 503)
 
 
 def metrics(text: Callable[[], str] | None) -> Response:
