@@ -15,10 +15,12 @@ from pophood.errors import BadInput, short
 from pophood.generate import GenerateSettings, Token
 from pophood.generate.settings import Truncation, fit
 from pophood.openai.asked import PromptJob
-from pophood.openai.chat import conversation
+from pophood.openai.chat import prompt_of, tools_of
 from pophood.openai.errors import invalid, of_pophood, unknown_model
 from pophood.openai.requests import ChatFields, CompletionFields, GeneratingFields, read_fields, read_ids
 from pophood.openai.settings import adapters_of, limit_of, settings_of
+from pophood.openai.tools.constraint import unenforced, with_tools
+from pophood.openai.tools.parser import CallReading, read_answer
 
 USUAL_TOKENS = 100  # new tokens of a completion, as in `pophood run`; a chat goes on to its end
 SAME = {"samples": "n", "template": "chat_template_kwargs"}  # names of LM.stream and LM.chat -> of the fields
@@ -63,15 +65,15 @@ def _chat(fields: ChatFields, direct: Mapping[str, Any], shape: OwnShape, model:
     if fields.top_logprobs and not fields.logprobs:
         raise invalid("top_logprobs needs `logprobs: true`", "top_logprobs")
     top = (fields.top_logprobs or 0) if fields.logprobs else None
-    prompt = conversation(
-        model.served,
-        fields.messages,
-        adapters_of(fields.adapters, model.served),
-        fields.chat_template_kwargs,
-        add_generation_prompt=fields.add_generation_prompt is not False,
-    )
+    adapters = adapters_of(fields.adapters, model.served)
+    tools = tools_of(fields, adapters, model.served)
+    prompt = prompt_of(fields, adapters, tools, model.served)
     settings = _with_direct(_settings(fields, limit, top, shape, model), direct, model)
-    return _request(tuple(prompt.ids), fields, settings, shape, model, prompt.left_out)
+    if tools is None:
+        return _request(tuple(prompt.ids), fields, settings, shape, model, prompt.left_out)
+    settings = with_tools(settings, tools, model.served)
+    left_out = prompt.left_out + unenforced(tools, settings, model.served)
+    return _request(tuple(prompt.ids), fields, settings, shape, model, left_out, tools.reading)
 
 
 def _request(
@@ -81,15 +83,19 @@ def _request(
     shape: OwnShape,
     model: BatchModel,
     warnings: Sequence[str] = (),
+    reading: CallReading | None = None,
 ) -> LineRequest:
-    """Return the request for a prompt, which is cut if it is too long and `truncate` allows it."""
+    """Return the request for a prompt, which is cut if it is too long and `truncate` allows it.
+
+    `reading`: how the calls in its answer are read, if it may have some.
+    """
     served = model.served
     try:
         prompt, truncation = fit(ids, served.window, settings, served.tokenizer.start_ids)
     except BadInput as error:
         raise of_pophood(error, "messages" if isinstance(fields, ChatFields) else "prompt") from error
     job = PromptJob(prompt, settings, adapters_of(fields.adapters, served))
-    return LineRequest(shape, (job,), lambda results: _outputs(results[0], truncation, warnings))
+    return LineRequest(shape, (job,), lambda results: _outputs(results[0], truncation, warnings, reading))
 
 
 def _settings(
@@ -168,7 +174,9 @@ def check_model(name: str | None, model: BatchModel) -> None:
 # ---- answers ----
 
 
-def _outputs(result: JobResult, truncation: Truncation | None, warnings: Sequence[str]) -> dict[str, Any]:
+def _outputs(
+    result: JobResult, truncation: Truncation | None, warnings: Sequence[str], reading: CallReading | None
+) -> dict[str, Any]:
     running, settings = result.running, result.running.request.settings
     samples: dict[int, list[Token]] = {
         number: [] for number in range(settings.first_sample, settings.first_sample + settings.samples)
@@ -176,7 +184,7 @@ def _outputs(result: JobResult, truncation: Truncation | None, warnings: Sequenc
     for token in result.tokens:
         samples[token.sample].append(token)
     body: dict[str, Any] = {
-        "outputs": [_output(tokens, settings) for tokens in samples.values()],
+        "outputs": [_output(tokens, settings, reading) for tokens in samples.values()],
         "seed": running.seed,
         "prompt_tokens": len(running.request.prompt),
         "new_tokens": len(result.tokens),
@@ -188,11 +196,15 @@ def _outputs(result: JobResult, truncation: Truncation | None, warnings: Sequenc
     return body
 
 
-def _output(tokens: Sequence[Token], settings: GenerateSettings) -> dict[str, Any]:
-    output: dict[str, Any] = {
-        "completion": "".join(token.text for token in tokens),
-        "finish": tokens[-1].finish,
-    }
+def _output(
+    tokens: Sequence[Token], settings: GenerateSettings, reading: CallReading | None
+) -> dict[str, Any]:
+    text = "".join(token.text for token in tokens)
+    output: dict[str, Any] = {"completion": text, "finish": tokens[-1].finish}
+    if reading is not None:
+        output["completion"], calls = read_answer(reading, text)
+        if calls:
+            output["tool_calls"] = [{"name": name, "arguments": arguments} for name, arguments in calls]
     if settings.details != "plain":
         output["tokens"] = [_token(token) for token in tokens]
     return output

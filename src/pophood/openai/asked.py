@@ -14,6 +14,7 @@ from pophood.openai.errors import invalid, overflow
 from pophood.openai.inspecting import InsideWriter, check_bound
 from pophood.openai.logprobs import Speller
 from pophood.openai.model import AdapterPair, ServedModel
+from pophood.openai.tools.parser import CallReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Asked:
     All `jobs` have the same settings. `param` is the field that prompts come from. `speller` is None without
     log-probabilities; `top` is how many of the likeliest tokens they list. `stops` end a text and are not
     shown in it. `echoes` has one item for each job, or none. `left_out` are sentences on what the model does
-    not see of a conversation. `inside` writes what the model's insides are told of, if they are.
+    not see of a conversation. `inside` writes what the model's insides are told of, if they are. `calls`:
+    how calls of functions are read, if the request has some.
     """
 
     jobs: tuple[PromptJob, ...]
@@ -61,6 +63,7 @@ class Asked:
     progress: bool = False
     left_out: tuple[str, ...] = ()
     inside: InsideWriter | None = None
+    calls: CallReading | None = None
 
     @property
     def samples(self) -> int:

@@ -14,13 +14,14 @@ from pophood.generate.prefix import TokenScore
 from pophood.openai.asked import Asked
 from pophood.openai.choices import REASONS, ChoiceText, Counts, Reason
 from pophood.openai.logprobs import Aligner, TokenEntry, prompt_entries, top_of
+from pophood.openai.tools.parser import CallParser, Piece
 
 
 @dataclass(slots=True)
 class Growth:
-    """New text of one choice, with the tokens that it consists of."""
+    """New text and parts of calls of one choice, in order, with the tokens that they consist of."""
 
-    text: str = ""
+    pieces: list[Piece] = field(default_factory=list)
     entries: list[TokenEntry] = field(default_factory=list)
     insides: list[dict[str, Any]] = field(default_factory=list)
 
@@ -39,6 +40,7 @@ class Assembly:
         self.counts = Counts()
         self.ends: list[tuple[int, Reason]] = []
         self._aligners: dict[int, Aligner] = {}
+        self._parsers: dict[int, CallParser] = {}
 
     def begin(self, prompt: int, tokens: int, cached: int, grown: Grown) -> None:
         """Note that a prompt of so many tokens is being read, `cached` of them computed before."""
@@ -57,7 +59,7 @@ class Assembly:
             entries = prompt_entries(self.asked.speller, job.prompt, scores, echo.text, added=echo.added)
         for index in self.asked.indices(prompt):
             growth = grown.setdefault(index, Growth())
-            growth.text, growth.entries = echo.text, list(entries)
+            growth.pieces, growth.entries = [echo.text], list(entries)
 
     def look(self, prompt: int, insides: Sequence[Inside], grown: Grown) -> None:
         """Add insides of a prompt's tokens, to the first of its choices."""
@@ -72,13 +74,19 @@ class Assembly:
         self.counts.generated += 1
         entries = self._entries(prompt, index, token) if asked.speller is not None else []
         insides = [] if asked.inside is None else asked.inside.of_token(token)
-        if token.text or entries or insides:
+        parser = self._parser(index)
+        pieces: list[Piece] = [token.text] if parser is None else parser.push(token.text)
+        if parser is not None and token.finish is not None:
+            pieces += parser.close()
+        if entries or insides or any(pieces):
             growth = grown.setdefault(index, Growth())
-            growth.text += token.text
+            growth.pieces += pieces
             growth.entries += entries
             growth.insides += insides
         if token.finish is not None:
-            self.ends.append((index, REASONS[token.finish]))
+            reason = REASONS[token.finish]
+            called = parser is not None and parser.calls > 0 and reason == "stop"
+            self.ends.append((index, "tool_calls" if called else reason))
 
     def end(self, prompt: int, timings: Timings) -> None:
         """Note that a prompt's choices are complete."""
@@ -103,11 +111,17 @@ class Assembly:
         """Return all choices when everything has arrived; `grown` holds everything that grew."""
         choices = self.empty_choices()
         for index, growth in grown.items():
-            choices[index].text, choices[index].entries = growth.text, growth.entries
+            choices[index].pieces, choices[index].entries = growth.pieces, growth.entries
             choices[index].insides = growth.insides if self.asked.inside else None
         for index, reason in self.ends:
             choices[index].finish = reason
         return choices
+
+    def _parser(self, index: int) -> CallParser | None:
+        """Return what reads the calls of a choice; None if the request has no functions."""
+        if self.asked.calls is not None and index not in self._parsers:
+            self._parsers[index] = self.asked.calls.parser()
+        return self._parsers.get(index)
 
     def _entries(self, prompt: int, index: int, token: Token) -> list[TokenEntry]:
         asked = self.asked

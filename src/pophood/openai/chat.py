@@ -15,6 +15,8 @@ from pophood.openai.logprobs import Speller
 from pophood.openai.model import AdapterPair, ServedModel
 from pophood.openai.requests import ChatFields
 from pophood.openai.settings import adapters_of, limit_of, settings_of
+from pophood.openai.tools.constraint import unenforced, with_tools
+from pophood.openai.tools.toolset import Toolset, toolset_of
 from pophood.sampling import draw_seed
 from pophood.text.chat.chat_template import ChatPrompt, chat_prompt
 
@@ -22,25 +24,26 @@ from pophood.text.chat.chat_template import ChatPrompt, chat_prompt
 def asked_of(request: ChatFields, served: ServedModel) -> Asked:
     """Return what a request asks for. Raises ApiError for a wrong field, or a conversation too long."""
     settings = _settings(request, served)
-    assert settings.seed is not None
     top = (request.top_logprobs or 0) if request.logprobs else None
     adapters = adapters_of(request.adapters, served)
-    prompt = conversation(
-        served,
-        request.messages,
-        adapters,
-        request.chat_template_kwargs,
-        add_generation_prompt=request.add_generation_prompt is not False,
-    )
+    tools = tools_of(request, adapters, served)
+    left_out: tuple[str, ...] = ()
+    if tools is not None:
+        settings = with_tools(settings, tools, served)
+        left_out = unenforced(tools, settings, served)
+    prompt = prompt_of(request, adapters, tools, served)
+    assert settings.seed is not None
     jobs = (PromptJob(tuple(prompt.ids), settings, adapters),)
     check_jobs(jobs, served, "messages")
     hidden = () if settings.special else served.tokenizer.specials.keys() - set(settings.shown)
     speller = None if top is None else Speller(served.tokenizer, hidden)
     stream = bool(request.stream)
     later = stream and wants_usage(request.stream_options)
+    shape = ChatShape(served.name, served.fingerprint, speller, usage_later=later)
+    shape.short_ids = tools is not None and tools.form.short_ids
     return Asked(
         jobs,
-        ChatShape(served.name, served.fingerprint, speller, usage_later=later),
+        shape,
         "messages",
         settings.seed,
         speller=speller,
@@ -49,8 +52,29 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         stream=stream,
         usage_later=later,
         progress=bool(request.return_progress),
-        left_out=prompt.left_out,
+        left_out=prompt.left_out + left_out,
+        calls=None if tools is None else tools.reading,
         inside=writer_of(settings, served),
+    )
+
+
+def tools_of(request: ChatFields, adapters: Sequence[AdapterPair], served: ServedModel) -> Toolset | None:
+    """Return the functions of a request, if it has some that may be called. Raises ApiError."""
+    template = served.template_of(adapters)
+    return toolset_of(request.tools, request.tool_choice, request.parallel_tool_calls, template)
+
+
+def prompt_of(
+    request: ChatFields, adapters: Sequence[AdapterPair], tools: Toolset | None, served: ServedModel
+) -> ChatPrompt:
+    """Return the conversation of a request as the model reads it. Raises ApiError."""
+    return conversation(
+        served,
+        request.messages,
+        adapters,
+        request.chat_template_kwargs,
+        add_generation_prompt=request.add_generation_prompt is not False,
+        tools=tools,
     )
 
 
@@ -78,6 +102,7 @@ def conversation(
     variables: Mapping[str, Any] | None,
     *,
     add_generation_prompt: bool,
+    tools: Toolset | None = None,
 ) -> ChatPrompt:
     """Return a conversation as the model reads it. Raises ApiError, 400, for one that it cannot read."""
     template = served.template_of(adapters)
@@ -89,6 +114,10 @@ def conversation(
         template.check_variables(values)
     except PophoodError as error:
         raise of_pophood(error, "chat_template_kwargs") from error
+    if tools is not None:
+        if "tools" in values:
+            raise invalid("`tools` are given in chat_template_kwargs too: give them once", "tools")
+        values["tools"] = list(tools.listed)
     try:
         return chat_prompt(
             served.tokenizer, template, messages, add_generation_prompt=add_generation_prompt, **values
@@ -102,15 +131,12 @@ def render(request: ChatFields, served: ServedModel) -> dict[str, Any]:
 
     A conversation that is too long is no error here; what else is wrong is one, as if it were computed.
     """
-    _settings(request, served)
+    settings = _settings(request, served)
     adapters = adapters_of(request.adapters, served)
-    prompt = conversation(
-        served,
-        request.messages,
-        adapters,
-        request.chat_template_kwargs,
-        add_generation_prompt=request.add_generation_prompt is not False,
-    )
+    tools = tools_of(request, adapters, served)
+    if tools is not None:
+        with_tools(settings, tools, served)
+    prompt = prompt_of(request, adapters, tools, served)
     return {
         "object": "chat.completion.render",
         "model": served.name,

@@ -6,6 +6,7 @@ text that it gets, the role too. `choices` is in every piece, since some clients
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,9 @@ from typing import Any, Literal
 
 from pophood.generate import Finish, Timings
 from pophood.openai.logprobs import Speller, TokenEntry
+from pophood.openai.tools.parser import CallPiece, Piece, calls_of, text_of
 
-Reason = Literal["stop", "length"]
+Reason = Literal["stop", "length", "tool_calls"]
 REASONS: Mapping[Finish, Reason] = {
     "stop": "stop",
     "stop_string": "stop",
@@ -26,13 +28,17 @@ REASONS: Mapping[Finish, Reason] = {
 
 @dataclass(slots=True)
 class ChoiceText:
-    """One choice as far as it has come."""
+    """One choice as far as it has come: text and parts of calls, in order."""
 
     index: int
-    text: str = ""
+    pieces: list[Piece] = field(default_factory=list)
     entries: list[TokenEntry] = field(default_factory=list)
     finish: Reason | None = None
     insides: list[dict[str, Any]] | None = None
+
+    @property
+    def text(self) -> str:
+        return text_of(self.pieces)
 
 
 @dataclass(slots=True)
@@ -130,6 +136,10 @@ class AnswerShape:
         """Return new text of a choice."""
         raise NotImplementedError
 
+    def called(self, index: int, call: CallPiece) -> dict[str, Any]:
+        """Return a part of a call in a choice."""
+        raise NotImplementedError
+
     def ended(self, index: int, finish: Reason | None) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -138,9 +148,12 @@ class ChatShape(AnswerShape):
     """chat.completion and chat.completion.chunk."""
 
     whole_object, piece_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    short_ids = False  # of calls: 9 letters, as Mistral's templates demand
 
     def full(self, choice: ChoiceText) -> dict[str, Any]:
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+        if calls := self.calls(choice.index, choice.pieces):
+            message |= {"content": choice.text or None, "tool_calls": calls}
         logprobs = self._logprobs(choice.entries)
         return {
             "index": choice.index,
@@ -155,8 +168,32 @@ class ChatShape(AnswerShape):
     def grown(self, index: int, text: str, entries: Sequence[TokenEntry]) -> dict[str, Any]:
         return self._delta(index, {"content": text}) | {"logprobs": self._logprobs(entries)}
 
+    def called(self, index: int, call: CallPiece) -> dict[str, Any]:
+        function = {"arguments": call.arguments}
+        delta: dict[str, Any] = {"index": call.number, "function": function}
+        if call.name is not None:
+            delta |= {"id": self.call_id(index, call.number), "type": "function"}
+            delta["function"] = {"name": call.name, **function}
+        return self._delta(index, {"tool_calls": [delta]})
+
     def ended(self, index: int, finish: Reason | None) -> dict[str, Any]:
         return self._delta(index, {}, finish)
+
+    def calls(self, index: int, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
+        """Return the whole calls of a choice."""
+        return [
+            {
+                "id": self.call_id(index, number),
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for number, (name, arguments) in enumerate(calls_of(pieces))
+        ]
+
+    def call_id(self, index: int, number: int) -> str:
+        """Return the id of a call, which follows from that of the answer."""
+        digest = hashlib.sha256(f"{self._head['id']} {index} {number}".encode()).hexdigest()
+        return digest[:9] if self.short_ids else f"call_{digest[:24]}"
 
     @staticmethod
     def _delta(index: int, delta: dict[str, Any], finish: Reason | None = None) -> dict[str, Any]:

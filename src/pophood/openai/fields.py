@@ -14,15 +14,15 @@ from typing import Any
 from pophood.errors import quoted
 from pophood.openai.errors import ApiError, invalid
 
-LATER = "this version does not compute it"
 # Fields that would change the answer -> what to do instead, or why not.
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         # OpenAI
-        "tools": LATER,
-        "tool_choice": LATER,
-        "functions": LATER,
-        "function_call": LATER,
+        "tools": "only a conversation has them: use /v1/chat/completions",
+        "tool_choice": "only a conversation has it: use /v1/chat/completions",
+        "parallel_tool_calls": "only a conversation has it: use /v1/chat/completions",
+        "functions": "use `tools`",
+        "function_call": "use `tool_choice`",
         "audio": "answers are text",
         "modalities": "answers are text",
         "prediction": "it would not make anything faster here",
@@ -55,6 +55,7 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 HARMLESS_VALUES: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {
         "tool_choice": ("none", "auto"),
+        "parallel_tool_calls": (True,),
         "function_call": ("none", "auto"),
         "modalities": (["text"],),
         "mirostat": (0,),
@@ -72,7 +73,7 @@ IGNORED = frozenset(
     {
         # OpenAI: for its accounts, caches and reasoning models
         *("user", "metadata", "store", "safety_identifier", "service_tier", "verbosity", "reasoning_effort"),
-        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "parallel_tool_calls"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
         # llama.cpp: the cache changes no bit here, and there are no slots
         *("cache_prompt", "id_slot", "n_keep", "n_discard", "timings_per_token", "sse_ping_interval"),
         *("min_keep", "mirostat_tau", "mirostat_eta", "dynatemp_exponent"),

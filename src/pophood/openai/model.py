@@ -18,7 +18,7 @@ from pophood.grammar.matching import compiled
 from pophood.sampling import SamplingSettings, breakers_of
 from pophood.text.chat.chat_template import ChatTemplate
 from pophood.text.chat.thoughts import thought_tags
-from pophood.text.tokenizer import Tokenizer
+from pophood.text.tokenizer import Tokenizer, check_whole
 
 AdapterPair = tuple[str, float]  # name and scale
 MOST_SAMPLES = 16  # of one prompt, computed side by side
@@ -114,8 +114,13 @@ class ServedModel:
             self.tokenizer.encode("a", parse_special=parse_special)
 
     def breakers(self, strings: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """Return the token sequences at which DRY starts anew; the newest 32 lists of strings are kept."""
+        """Return the token sequences at which DRY starts anew; the newest 32 lists of strings are kept.
+
+        Raises BadInput for half a character.
+        """
         key = tuple(strings)
+        for string in key:
+            check_whole(string)
         if key not in self._breakers:
             words = [self.tokenizer.token_bytes(id_) for id_ in range(self.tokenizer.vocab_size)]
             found = breakers_of(key, words, lambda text: self.tokenizer.encode(text, add_start=False))

@@ -149,6 +149,9 @@ class ChatFields(GeneratingFields):
     top_logprobs: Annotated[int | None, whole(0, 20)] = None
     chat_template_kwargs: Annotated[Mapping[str, Any] | None, OBJECT] = None
     add_generation_prompt: Flag = None
+    tools: Annotated[Sequence[Any] | None, LIST] = None
+    tool_choice: Any = None
+    parallel_tool_calls: Flag = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
 COUNT: Schema = {"type": "integer", "minimum": 0}
 STRING: Schema = {"type": "string"}
 LOG_PROBABILITY: Schema = {"type": "number", "maximum": 0}
-FINISH: Schema = {"enum": ["stop", "length"]}
+FINISH: Schema = {"enum": ["stop", "length", "tool_calls"]}
 
 
 def _object(**fields: Schema) -> Schema:
@@ -80,7 +80,7 @@ _INSIDES = _list(
 )
 _CHAT_CHOICE = _object(
     index=COUNT,
-    message=_object(role={"const": "assistant"}, content=STRING, refusal={"type": "null"}),
+    message=_object(role={"const": "assistant"}, content=_or_null(STRING), refusal={"type": "null"}),
     logprobs=_or_null(_object(content=_list(_ENTRY), refusal={"type": "null"})),
     finish_reason=FINISH,
 )

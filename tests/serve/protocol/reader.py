@@ -14,7 +14,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
 
-REASONS = {"stop", "length"}
+REASONS = {"stop", "length", "tool_calls"}
 HEAD = ("id", "object", "created", "model", "system_fingerprint")
 
 
@@ -25,6 +25,7 @@ class ReadChoice:
     text: str = ""
     finish: str | None = None
     opened: bool = False
+    calls: list[dict[str, Any]] = field(default_factory=list)
     entries: list[Any] = field(default_factory=list)  # of chat
     lists: dict[str, list[Any]] = field(default_factory=dict)  # of completions
 
@@ -104,18 +105,30 @@ def _usage(piece: dict[str, Any]) -> dict[str, Any]:
 def _chat_piece(choice: ReadChoice, one: dict[str, Any]) -> None:
     delta = one["delta"]
     assert choice.finish is None, "something follows the end of a choice"
-    assert delta.keys() <= {"role", "content"}
+    assert delta.keys() <= {"role", "content", "tool_calls"}
     if not choice.opened:
         assert delta == {"role": "assistant", "content": ""}
         choice.opened = True
     else:
         assert "role" not in delta, "the role comes twice"
-        assert ("content" in delta) == (one["finish_reason"] is None)
+        assert ("content" in delta or "tool_calls" in delta) == (one["finish_reason"] is None)
+    for call in delta.get("tool_calls", ()):
+        _call_piece(choice, call)
     choice.text += delta.get("content", "")
     choice.finish = one["finish_reason"]
     if one["logprobs"] is not None:
         choice.entries += one["logprobs"]["content"]
         assert one["logprobs"]["refusal"] is None
+
+
+def _call_piece(choice: ReadChoice, call: dict[str, Any]) -> None:
+    if "id" in call:
+        assert call.keys() == {"index", "id", "type", "function"}
+        assert call["index"] == len(choice.calls) and call["function"].keys() == {"name", "arguments"}
+        choice.calls.append(call | {"function": dict(call["function"])})
+    else:
+        assert call.keys() == {"index", "function"} and call["function"].keys() == {"arguments"}
+        choice.calls[call["index"]]["function"]["arguments"] += call["function"]["arguments"]
 
 
 def _text_piece(choice: ReadChoice, one: dict[str, Any]) -> None:

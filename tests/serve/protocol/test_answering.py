@@ -305,7 +305,8 @@ FORESEEN: list[tuple[str, dict[str, Any], int, str | None]] = [
     (CHAT, TALK | {"adapters": [{"name": "nobody"}]}, 404, "adapter_not_found"),
     (CHAT, TALK | {"model": "another"}, 404, "model_not_found"),
     (CHAT, TALK | {"temperature": -1}, 400, None),
-    (CHAT, TALK | {"tools": [{}]}, 400, "unsupported_parameter"),
+    (CHAT, TALK | {"tools": [{}]}, 400, None),
+    (CHAT, TALK | {"tool_choice": "required"}, 400, "unsupported_parameter"),
 ]
 
 

@@ -19,6 +19,7 @@ from pophood.openai.assembly import Growth
 from pophood.openai.choices import inspected
 from pophood.openai.errors import SERVER, ApiError
 from pophood.openai.inspecting import values_of
+from pophood.openai.tools.parser import text_of
 from pophood.serve.client import EngineClient
 from pophood.serve.messages import Answered, PromptInspected, PromptScored, Tokens
 from pophood.serve.protocol import sse
@@ -71,7 +72,7 @@ async def _whole(asked: Asked, replies: Replies) -> Json:
     choices = assembly.empty_choices()
     while not replies.done:
         for index, growth in (await _take(assembly, await replies.next())).items():
-            choices[index].text += growth.text
+            choices[index].pieces += growth.pieces
             choices[index].entries += growth.entries
             if (insides := choices[index].insides) is not None:
                 insides += growth.insides
@@ -140,5 +141,9 @@ def _pieces(assembly: EventAssembly, grown: Mapping[int, Growth]) -> Iterator[di
     if assembly.moved and assembly.asked.progress:
         yield shape.piece([], prompt_progress=assembly.progress)
     for index, growth in grown.items():
-        choice = shape.grown(index, growth.text, growth.entries)
-        yield shape.piece([choice | inspected(growth.insides or None)])
+        text, calls = text_of(growth.pieces), [one for one in growth.pieces if not isinstance(one, str)]
+        if text or growth.entries or growth.insides or not calls:
+            choice = shape.grown(index, text, growth.entries)
+            yield shape.piece([choice | inspected(growth.insides or None)])
+        for call in calls:
+            yield shape.piece([shape.called(index, call)])

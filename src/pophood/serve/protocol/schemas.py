@@ -18,6 +18,7 @@ from pophood.errors import one_line, short
 from pophood.openai.errors import ApiError, invalid
 from pophood.openai.fields import check_others
 from pophood.openai.requests import FieldsT
+from pophood.serve.protocol.tool_fields import CALLS, ToolChoiceField, ToolsField
 
 LARGEST = 2**31 - 1  # of counts and token ids
 SmallInt = Annotated[int, Field(ge=-1, le=LARGEST)]
@@ -157,6 +158,8 @@ Conversation = Annotated[
                             {"type": "array", "items": {"anyOf": [Text, {"type": "string"}]}},
                         ]
                     },
+                    "tool_calls": {"anyOf": [CALLS, {"type": "null"}]},
+                    "tool_call_id": {"type": ["string", "null"]},
                 },
             },
         }
@@ -254,6 +257,9 @@ class ChatRequest(Generating):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
+    tools: ToolsField | None = None
+    tool_choice: ToolChoiceField = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(Generating):
@@ -276,6 +282,7 @@ class TokenizeRequest(Body):
     parse_special: bool | None = None
     add_generation_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: ToolsField | None = None
     adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
     return_token_strs: bool | None = None
 

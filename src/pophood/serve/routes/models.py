@@ -7,6 +7,7 @@ from typing import Any
 
 from pophood.openai.errors import unknown_model
 from pophood.openai.model import ServedModel
+from pophood.openai.tools.toolset import takes_tools
 from pophood.sampling import SamplingSettings
 
 
@@ -43,7 +44,7 @@ def described(served: ServedModel) -> dict[str, Any]:
             "completion": True,
             "logprobs": True,
             "prompt_logprobs": True,
-            "tools": False,
+            "tools": served.template is not None and takes_tools(served.template),
             "response_format": True,
         },
         "adapters": [{"id": name, "usual": name in dict(served.usual_adapters)} for name in served.adapters],

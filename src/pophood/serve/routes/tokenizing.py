@@ -10,11 +10,12 @@ from pophood.openai.errors import invalid, of_pophood
 from pophood.openai.model import ServedModel
 from pophood.openai.requests import read_ids
 from pophood.openai.settings import adapters_of
+from pophood.openai.tools.toolset import toolset_of
 from pophood.serve.protocol.schemas import DetokenizeRequest, TokenizeRequest
 
 # Fields that belong to one form of /tokenize alone.
 TEXT_FIELDS = ("prompt", "parse_special")
-CHAT_FIELDS = ("messages", "add_generation_prompt", "chat_template_kwargs", "adapters")
+CHAT_FIELDS = ("messages", "add_generation_prompt", "chat_template_kwargs", "tools", "adapters")
 
 
 def tokenize(request: TokenizeRequest, served: ServedModel) -> dict[str, Any]:
@@ -49,12 +50,14 @@ def _chat_ids(request: TokenizeRequest, served: ServedModel) -> list[int]:
         wanted = "the chat template writes the start tokens itself: leave it out"
         raise invalid(f"add_special_tokens: {wanted}", "add_special_tokens")
     assert request.messages is not None
+    adapters = adapters_of(request.adapters, served)
     return conversation(
         served,
         request.messages,
-        adapters_of(request.adapters, served),
+        adapters,
         request.chat_template_kwargs,
         add_generation_prompt=request.add_generation_prompt is not False,
+        tools=toolset_of(request.tools, None, None, served.template_of(adapters)),
     ).ids
 
 

@@ -13,9 +13,10 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from pophood.text.chat.messages import (
     REASONING,
     Messages,
     checked_messages,
+    encodes_arguments,
     has_parts,
+    parsed_arguments,
     renderings,
     sourced,
     sourced_messages,
@@ -84,7 +87,7 @@ class ChatTemplate:
         first: BadInput | None = None
         for form in renderings(checked):
             try:
-                text = self._run(form, plain)
+                text = self._written(form, plain)
             except BadInput as error:
                 first = first or error
                 if isinstance(error, _Refused) and not has_parts(form):
@@ -96,13 +99,21 @@ class ChatTemplate:
             "the chat template writes lists of text parts as lists: join them to one text"
         )
 
+    def _written(self, messages: Messages, variables: Mapping[str, Any]) -> str:
+        """Render messages, with the arguments of calls as objects if the template was made for those."""
+        text = self._run(messages, variables)
+        if encodes_arguments(messages, text):
+            with suppress(BadInput):
+                return self._run([parsed_arguments(message) for message in messages], variables)
+        return text
+
     def _run(self, messages: Messages, variables: Mapping[str, Any]) -> str:
         environment, template = self._compile()
         values = {**self._names, **variables, "messages": sourced_messages(messages)}
         with _one_line_errors():
             return environment.run(template, values)
 
-    @property
+    @cached_property
     def variables(self) -> frozenset[str]:
         """The names of the variables that the template reads: messages, tools, enable_thinking and others."""
         with _one_line_errors():

@@ -82,7 +82,7 @@ def renderings(messages: Messages) -> Iterator[Messages]:
     JSON text, as in OpenAI's protocol.
     """
     forms: list[Messages] = [[_empty_parts(message) for message in messages]]
-    for change in (_joined_parts, _empty_content, _parsed_arguments):
+    for change in (_joined_parts, _empty_content, parsed_arguments):
         forms.append([change(message) for message in forms[-1]])
     yield forms[0]
     yield from (form for before, form in pairwise(forms) if any(map(operator.is_not, before, form)))
@@ -108,7 +108,8 @@ def _empty_content(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "content": ""} if message.get("content") is None else message
 
 
-def _parsed_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def parsed_arguments(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a message with the arguments of its calls as objects, where they are the text of one."""
     calls = message.get("tool_calls") or ()
     parsed = [_parsed_call(call) for call in calls]
     changed = any(map(operator.is_not, calls, parsed))
@@ -124,6 +125,22 @@ def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         return call
     return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+
+
+def encodes_arguments(messages: Messages, text: str) -> bool:
+    """Return whether a text has the arguments of a call, which are JSON, as a text inside JSON.
+
+    A template that writes them so (`arguments | tojson`) was made for objects.
+    """
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            function = call.get("function")
+            arguments = function.get("arguments") if isinstance(function, Mapping) else None
+            if isinstance(arguments, str) and any(
+                json.dumps(arguments, ensure_ascii=ascii_only) in text for ascii_only in (False, True)
+            ):
+                return True
+    return False
 
 
 def writes_parts(messages: Messages, text: str) -> bool:
