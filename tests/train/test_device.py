@@ -91,6 +91,6 @@ def test_model_and_loss_stay_on_their_device(size: str) -> None:
     batch = BatchTensors.of(packed()).to("meta")
     hidden = hidden_states(model, batch)
     loss: Any = CrossEntropyFunction.apply(  # type: ignore[no-untyped-call]
-        hidden.flatten(0, 1), model.output_weight, batch.targets.flatten(), 1.0
+        hidden.flatten(0, 1), model.output_weight, batch.targets.flatten(), 1.0, None
     )
     assert {hidden.device.type, loss.device.type} == {"meta"}
