@@ -63,17 +63,22 @@ def others_seconds() -> float:
     return 0.0 if others is None else others - _seconds_of_children()
 
 
-def _seconds_of_children() -> float:
-    """Processor seconds of the children that are still running."""
-    ticks = 0
-    for task in Path("/proc/self/task").glob("*/children"):
-        for child in task.read_text(encoding="ascii").split():
+def _seconds_of_children(process: str = "self") -> float:
+    """Processor seconds of a process's children that are still running, and of theirs."""
+    seconds = 0.0
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            children = task.read_text(encoding="ascii").split()
+        except OSError:
+            continue  # it has just ended
+        for child in children:
             try:
                 words = Path(f"/proc/{child}/stat").read_text(encoding="utf-8", errors="replace")
             except OSError:
                 continue  # it has just ended, and counts among ours
-            ticks += sum(map(int, words.rpartition(")")[2].split()[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+            ticks = sum(map(int, words.rpartition(")")[2].split()[11:15]))
+            seconds += ticks / os.sysconf("SC_CLK_TCK") + _seconds_of_children(child)
+    return seconds
 
 
 def _memory_gb() -> float | None:

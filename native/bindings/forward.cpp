@@ -140,12 +140,13 @@ std::vector<int64_t> forward(Engine& engine, const Array<const int32_t, 1>& toke
 }
 
 void unembed(Engine& engine, const Array<const float, 2>& hidden, std::optional<Array<float, 2>> logits,
-             const SummaryArrays& arrays) {
+             const SummaryArrays& arrays, bool entropy) {
     const auto n = static_cast<int64_t>(hidden.shape(0)), vocabulary = engine.config().vocab_size;
     if (static_cast<int64_t>(hidden.shape(1)) != engine.config().n_embd || !n ||
         (logits && (static_cast<int64_t>(logits->shape(0)) != n || static_cast<int64_t>(logits->shape(1)) != vocabulary)))
         throw nb::value_error("the hidden states or the logits have the wrong shape");
-    const Summary summary = summary_of(arrays, n, vocabulary);
+    Summary summary = summary_of(arrays, n, vocabulary);
+    if (!entropy) summary.entropy = nullptr;
     nb::gil_scoped_release released;
     engine.unembed(hidden.data(), n, logits ? logits->data() : nullptr, summary);
 }
@@ -174,5 +175,6 @@ void bind_forward(nb::module_& m, nb::class_<Engine>& engine) {
     engine.def("forward", forward, nb::arg("tokens"), nb::arg("sequences"), nb::arg("output"), nb::arg("rows"),
                nb::arg("out").none(), nb::arg("readings"), nb::arg("cancel").none(), nb::arg("summary") = nb::none(),
                nb::arg("edits") = nb::list(), nb::arg("flags") = nb::dict());
-    engine.def("unembed", unembed, nb::arg("hidden"), nb::arg("logits").none(), nb::arg("summary"));
+    engine.def("unembed", unembed, nb::arg("hidden"), nb::arg("logits").none(), nb::arg("summary"),
+               nb::arg("entropy"));
 }

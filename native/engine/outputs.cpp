@@ -61,7 +61,7 @@ float largest_of(const Distribution& whole, int64_t begin, int64_t end) {
     return largest;
 }
 
-Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, int64_t begin, int64_t end) {
+Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, int64_t begin, int64_t end, bool weighs) {
     const auto [row, none] = part_of(whole, begin, end);
     if (none) return {};
     float shifted[block] = {}, e[block] = {};
@@ -73,11 +73,11 @@ Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, i
         for (int64_t i = 0; i < count; ++i)
             if (!row.allows(begin + i)) shifted[i] = e[i] = 0.0f;
     double mass[lanes] = {}, weighted[lanes] = {};
-    for (int64_t i = 0; i < (count + lanes - 1) / lanes * lanes; i += lanes)
-        for (int j = 0; j < lanes; ++j) {
-            mass[j] += static_cast<double>(e[i + j]);
-            weighted[j] += static_cast<double>(e[i + j]) * static_cast<double>(shifted[i + j]);
-        }
+    const int64_t padded = (count + lanes - 1) / lanes * lanes;
+    for (int64_t i = 0; i < padded; i += lanes)
+        for (int j = 0; j < lanes; ++j) mass[j] += static_cast<double>(e[i + j]);
+    for (int64_t i = 0; weighs && i < padded; i += lanes)
+        for (int j = 0; j < lanes; ++j) weighted[j] += static_cast<double>(e[i + j]) * static_cast<double>(shifted[i + j]);
     Sums sums;
     for (int j = 0; j < lanes; ++j) {
         sums.mass += mass[j];
@@ -234,7 +234,7 @@ void Engine::summarize_rows(const Summary& summary, int64_t first, int64_t rows,
     each_block([&](int64_t row, int64_t index, int64_t begin, int64_t end) {
         const float peak = largest[static_cast<size_t>(row)];
         Sums& own = sums[static_cast<size_t>(row * blocks + index)];
-        if (peak > minus_infinity) own = sums_of(kernels_, row_at(row), peak, begin, end);
+        if (peak > minus_infinity) own = sums_of(kernels_, row_at(row), peak, begin, end, summary.entropy != nullptr);
         if (summary.targets) own.above = count_before(row_at(row), summary.targets[first + row], begin, end);
     });
     parallel_for(threads_, rows, 1, [&](int64_t begin, int64_t end, int) {
@@ -249,7 +249,7 @@ void Engine::summarize_rows(const Summary& summary, int64_t first, int64_t rows,
             }
             const double peak = static_cast<double>(largest[static_cast<size_t>(row)]);
             summary.logsumexp[at] = peak + std::log(total.mass);
-            summary.entropy[at] = total.mass > 0 ? std::max(std::log(total.mass) - total.weighted / total.mass, 0.0) : 0.0;
+            if (summary.entropy) summary.entropy[at] = total.mass > 0 ? std::max(std::log(total.mass) - total.weighted / total.mass, 0.0) : 0.0;
             select_top(row_at(row), maxima[static_cast<size_t>(row)], vocabulary, summary.k, summary.ids + at * summary.k,
                        summary.logits + at * summary.k);
             if (!summary.targets) continue;

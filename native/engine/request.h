@@ -46,7 +46,7 @@ struct Summary {
     int32_t* ids = nullptr;             // [n_rows][k], the likeliest first, ties by ascending id; -1 if fewer are allowed
     float* logits = nullptr;            // [n_rows][k], of those ids; -infinity beside -1
     double* logsumexp = nullptr;        // [n_rows], in nats
-    double* entropy = nullptr;          // [n_rows], in nats
+    double* entropy = nullptr;          // [n_rows], in nats, or null
     const uint32_t* allowed = nullptr;  // [n_rows][ceil(V / 32)]: bit i % 32 of word i / 32; null: every token
     const int32_t* targets = nullptr;   // [n_rows]: a token to score per row, or null
     float* target_logits = nullptr;     // [n_rows]

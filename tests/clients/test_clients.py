@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -79,12 +80,25 @@ def test_openai_python(name: str, server: Server, lm: pophood.LM) -> None:
     scores = lm.score(ids).log_probabilities
     ours = found["legacy_logprobs"]["token_logprobs"][: len(ids)]
     assert ours[0] is None and np.array_equal(np.array(ours[1:], np.float32), scores[1:])
+    assert_embedded(lm, found["embeddings"])
     assert found["errors"] == {
         "model": ["NotFoundError", 404, "model_not_found"],
         "overflow": ["BadRequestError", 400, "context_length_exceeded"],
         "field": ["BadRequestError", 400, found["errors"]["field"][2]],
         "key": ["AuthenticationError", 401, "invalid_api_key"],
     }
+
+
+def assert_embedded(lm: pophood.LM, vectors: list[list[float]]) -> None:
+    """Compare the vectors of two texts with the mean of a trace's last rows, at length 1."""
+    for text, vector in zip(("a cat", "a tax form"), vectors, strict=True):
+        rows = lm.trace(text, ["final_norm"])["final_norm"].astype(np.float64)
+        total = np.zeros(rows.shape[1])
+        for row in rows:
+            total += row
+        mean = total / len(rows)
+        wanted = (mean / math.sqrt(math.fsum((mean * mean).tolist()))).astype(np.float32)
+        assert np.array(vector, np.float32).tobytes() == wanted.tobytes()
 
 
 def test_langchain(server: Server, lm: pophood.LM) -> None:
@@ -94,6 +108,7 @@ def test_langchain(server: Server, lm: pophood.LM) -> None:
     answer = answer_of(lm, [system, *QUESTION])
     assert found["text"] == found["streamed"] == answer
     assert found["usage"]["output_tokens"] == found["logprobs"]
+    assert_embedded(lm, found["embeddings"])
 
 
 def test_llm(server: Server, lm: pophood.LM, tmp_path: Path) -> None:

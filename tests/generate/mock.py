@@ -188,7 +188,7 @@ class MockDecoder:
             readings=(),
         )
 
-    def unembed(self, hidden: NDArray[np.float32], k: int = 0) -> Any:
+    def unembed(self, hidden: NDArray[np.float32], k: int = 0, *, entropy: bool = True) -> Any:
         raise NotImplementedError
 
     def adapters_of(self, sequence: int) -> tuple[int, ...]:

@@ -142,6 +142,7 @@ class Engine:
         ],
         logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order="C", device="cpu")] | None,
         summary: Summary,
+        entropy: bool,
     ) -> None: ...
 
 class CancelFlag:

@@ -130,7 +130,8 @@ class Chooser:
             tokenizer.stops if settings.stop_ids is None else frozenset(settings.stop_ids)
         )
         shown = settings.top if settings.details == "top" else 0
-        shown = max(shown, 0 if settings.inspect is None else settings.inspect.top)
+        if (inspect := settings.inspect) is not None:
+            shown = max(shown, inspect.top, inspect.lens)
         forbidden = len(self._forbidden) if settings.sampling.min_tokens else 0
         self._grammar: CompiledGrammar | None = None
         if settings.grammar is not None:

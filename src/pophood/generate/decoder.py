@@ -111,5 +111,8 @@ class Decoder(Protocol):
         one sequence. After an error every sequence is as before.
         """
 
-    def unembed(self, hidden: NDArray[np.float32], k: int = 0, /) -> Distribution:
-        """Return the distributions that residual streams [R, C] give as outputs of the last block."""
+    def unembed(self, hidden: NDArray[np.float32], k: int = 0, /, *, entropy: bool = True) -> Distribution:
+        """Return the distributions that residual streams [R, C] give as outputs of the last block.
+
+        Without `entropy` it is NaN.
+        """

@@ -43,6 +43,30 @@ class Look(NamedTuple):
     values: int
 
 
+class PooledRows:
+    """The rows after the final norm that a pass reads for prompts that are pooled."""
+
+    def __init__(self, taps: Mapping[str, Tap], pieces: Sequence[Fed]) -> None:
+        self._ranges: dict[int, tuple[int, int]] = {}  # of a piece, in the rows that are read
+        rows: list[int] = []
+        end = 0
+        for number, piece in enumerate(pieces):
+            end += len(piece.ids)
+            pool = piece.running.pool
+            if pool is None or not piece.running.reading:
+                continue
+            last = piece.running.read + len(piece.ids) == piece.running.to_read
+            wanted = len(piece.ids) if pool.kind == "mean" else int(last)
+            self._ranges[number] = len(rows), len(rows) + wanted
+            rows += range(end - wanted, end)
+        self.readings = (RowReading(taps["final_norm"], tuple(rows)),) if rows else ()
+
+    def of(self, number: int, values: Floats) -> Floats:
+        """Return the rows of a piece, [n, C], from those that were read."""
+        first, last = self._ranges[number]
+        return values[first:last]
+
+
 class Looks:
     """The rows of one pass to look into, as readings for the engine, and what comes of them."""
 
@@ -54,7 +78,9 @@ class Looks:
             for key in self._wanted(look):
                 rows.setdefault(key, []).append(look.row)
         self._numbers = {key: number for number, key in enumerate(rows)}
-        self.readings = tuple(_reading(taps, key, tuple(mine)) for key, mine in rows.items())
+        self._pooled = PooledRows(taps, pieces)
+        inside = tuple(_reading(taps, key, tuple(mine)) for key, mine in rows.items())
+        self.readings = inside + self._pooled.readings
 
     def _wanted(self, look: Look) -> list[Key]:
         """Return the streams and heads that a row needs, each once."""
@@ -62,9 +88,7 @@ class Looks:
         wanted: dict[Key, None] = {}
         if inspect.residual_norms:
             wanted |= dict.fromkeys(range(-1, layers))
-        wanted |= dict.fromkeys(inspect.lens_layers(layers))
-        if look.output is None and (inspect.top or inspect.entropy):
-            wanted[layers - 1] = None
+        wanted |= dict.fromkeys(self._unembedded_layers(look))
         return [*wanted, *dict.fromkeys(inspect.attention)]
 
     def insides(self, found: Distribution, engine: Decoder) -> dict[int, list[Inside]]:
@@ -84,13 +108,19 @@ class Looks:
                 look.position,
                 top if inspect.top else None,
                 entropy if inspect.entropy else None,
-                tuple((layer, listed[look.row, layer][0].first(inspect.lens)) for layer in layers) or None,
+                tuple((layer, self._after(look, layer, found, listed)) for layer in layers) or None,
                 self._attention(look, found) if inspect.attention else None,
                 self._norms(look, found) if inspect.residual_norms else None,
             )
             told.setdefault(look.piece, []).append(inside)
             look.running.looked += look.values
         return told
+
+    def pool(self, number: int, found: Distribution) -> None:
+        """Give the rows of a piece to the vector of its prompt, if it has one."""
+        pool = self._pieces[number].running.pool
+        if pool is not None and self._pooled.readings:
+            pool.add(self._pooled.of(number, found.readings[-1]))
 
     def _value(self, found: Distribution, key: Key, row: int) -> Floats:
         number = self._numbers[key]
@@ -101,12 +131,13 @@ class Looks:
         self, looks: Sequence[Look], found: Distribution, engine: Decoder
     ) -> dict[tuple[int, Stream], tuple[BestTokens, float]]:
         """Return the distributions after blocks, by row and block, with their entropies."""
-        wanted = [(look.row, layer) for look in looks for layer in self._lens(look)]
+        wanted = [(look.row, layer) for look in looks for layer in self._unembedded_layers(look)]
         if not wanted:
             return {}
         k = max(max(inspect_of(look.running).top, inspect_of(look.running).lens) for look in looks)
         hidden = np.stack([self._value(found, layer, row) for row, layer in wanted])
-        made = engine.unembed(hidden, k)
+        entropy = any(look.output is None and inspect_of(look.running).entropy for look in looks)
+        made = engine.unembed(hidden, k, entropy=entropy)
         return {
             place: (BestTokens(ids, logits, float(mass)), float(entropy))
             for place, ids, logits, mass, entropy in zip(
@@ -114,12 +145,29 @@ class Looks:
             )
         }
 
-    def _lens(self, look: Look) -> dict[Stream, None]:
-        inspect, layers = inspect_of(look.running), self._config.n_layer
-        found = dict.fromkeys(inspect.lens_layers(layers))
-        if look.output is None and (inspect.top or inspect.entropy):
-            found[layers - 1] = None
-        return found
+    def _unembedded_layers(self, look: Look) -> dict[Stream, None]:
+        """Return the blocks whose distributions are computed: an output row has that of the last one."""
+        inspect, last = inspect_of(look.running), self._config.n_layer - 1
+        layers = dict.fromkeys(inspect.lens_layers(last + 1))
+        if look.output is not None:
+            layers.pop(last, None)
+        elif inspect.top or inspect.entropy:
+            layers[last] = None
+        return layers
+
+    def _after(
+        self,
+        look: Look,
+        layer: int,
+        found: Distribution,
+        listed: Mapping[tuple[int, Stream], tuple[BestTokens, float]],
+    ) -> BestTokens:
+        """Return the best tokens after a block."""
+        if look.output is not None and layer == self._config.n_layer - 1:
+            best = _output(found, look.output)
+        else:
+            best, _ = listed[look.row, layer]
+        return best.first(inspect_of(look.running).lens)
 
     def _own(
         self, look: Look, found: Distribution, listed: Mapping[tuple[int, Stream], tuple[BestTokens, float]]
@@ -127,8 +175,7 @@ class Looks:
         """Return the distribution that the model had, and its entropy."""
         inspect, at = inspect_of(look.running), look.output
         if at is not None:
-            own = BestTokens(found.ids[at], found.logits[at], float(found.log_mass[at]))
-            return own.first(inspect.top), float(found.entropy[at])
+            return _output(found, at).first(inspect.top), float(found.entropy[at])
         if not (inspect.top or inspect.entropy):
             return None, None
         last, entropy = listed[look.row, self._config.n_layer - 1]
@@ -145,16 +192,22 @@ class Looks:
 
 
 def looks_at(config: ModelConfig, taps: dict[str, Tap], pieces: Sequence[Fed]) -> Looks | None:
-    """Return the rows of a pass to look into; None if no request is inspected. `taps` is filled once."""
-    if all(piece.running.request.settings.inspect is None for piece in pieces):
+    """Return the rows of a pass to look into; None if there are none. `taps` is filled once."""
+    if all(_is_plain(piece.running) for piece in pieces):
         return None
     if not taps:
         taps |= taps_of(config)
     return Looks(config, taps, pieces)
 
 
+def _is_plain(running: Running) -> bool:
+    return running.request.settings.inspect is None and running.pool is None
+
+
 def looked_from(request: Request) -> int:
-    """Return how many of a prompt's first tokens may come from a cache."""
+    """Return how many of a prompt's first tokens may come from a cache, and the one after them."""
+    if request.pools == "mean":
+        return 1
     inspect, prompt = request.settings.inspect, len(request.prompt)
     return prompt if inspect is None else next(iter(inspect.asked(prompt)), prompt)
 
@@ -215,3 +268,7 @@ def _reading(taps: Mapping[str, Tap], key: Key, rows: tuple[int, ...]) -> RowRea
     if isinstance(key, tuple):
         return RowReading(taps[f"blocks.{key[0]}.attn.pattern"], rows, key[1])
     return RowReading(taps["blocks.0.resid_pre" if key < 0 else f"blocks.{key}.resid_post"], rows)
+
+
+def _output(found: Distribution, row: int) -> BestTokens:
+    return BestTokens(found.ids[row], found.logits[row], float(found.log_mass[row]))

@@ -9,6 +9,7 @@ from pophood.errors import PophoodError
 from pophood.generate.choose import Chooser, Finish, Sample, Timings
 from pophood.generate.decoder import BLOCK, Decoder, Flag
 from pophood.generate.inside import Inside
+from pophood.generate.pooling import Pool, Pooling
 from pophood.generate.prefix import TokenScore, blocks_of
 from pophood.generate.settings import GenerateSettings
 from pophood.text.tokenizer import Tokenizer
@@ -21,7 +22,7 @@ class Request:
     `prompt` is computed as it is: `loop.prepared` checks it. `adapters` are numbers of the engine's (None:
     the engine's own choice). Requests of one `client` wait for each other, those of several take turns. With
     `scores` every token of the prompt is scored, with so many of the likeliest tokens beside it. With
-    `generates` False nothing is generated.
+    `generates` False nothing is generated; `pools` then makes one vector of the whole prompt.
     """
 
     prompt: tuple[int, ...]
@@ -30,6 +31,7 @@ class Request:
     client: Hashable = None
     scores: int | None = None
     generates: bool = True
+    pools: Pooling | None = None
 
 
 class Running:
@@ -50,11 +52,14 @@ class Running:
         self.read = self.reused = 0
         self.scores: list[TokenScore] = []
         self.insides: list[Inside] = []
+        self.pool = None if request.pools is None else Pool(request.pools, engine.config.n_embd)
         self.looked = 0  # values that were told of the model's insides
         self.error: PophoodError | None = None
         self.ended = False
         self.held = False  # True: not to be admitted yet
-        self.blocks = blocks_needed(len(request.prompt), request.settings, request.generates, engine.context)
+        self.blocks = blocks_needed(
+            len(request.prompt), request.settings, request.generates, engine.context, request.pools
+        )
         self.flag: Flag = engine.cancel_flag()
 
     def cancel(self) -> None:
@@ -81,17 +86,19 @@ class Running:
     @property
     def to_read(self) -> int:
         """Tokens of the prompt that are fed. Without an answer the last one is not: its row says nothing."""
-        return len(self.request.prompt) - (not self.request.generates)
+        return len(self.request.prompt) - (not self.request.generates and self.pool is None)
 
     @property
     def reading(self) -> bool:
         return self.read < self.to_read
 
 
-def blocks_needed(prompt: int, settings: GenerateSettings, generates: bool, context: int) -> int:
+def blocks_needed(
+    prompt: int, settings: GenerateSettings, generates: bool, context: int, pools: Pooling | None = None
+) -> int:
     """Return the KV blocks that all samples of a prompt need together when each has its full length."""
     if not generates:
-        return blocks_of(prompt - 1)
+        return blocks_of(prompt - (pools is None))
     new = context if settings.max_tokens is None else settings.max_tokens
     whole = min(prompt + new - 1, context)  # the last token is never fed
     own = blocks_of(whole) - prompt // BLOCK  # of a sample that shares the whole blocks of the prompt

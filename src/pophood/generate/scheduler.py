@@ -219,7 +219,7 @@ class Scheduler:
             if sample is not first:
                 self._engine.drop(sample.sequence)
         running.samples = []
-        if first is not None and self._prefix is not None:
+        if first is not None and self._prefix is not None and running.pool is None:
             self._prefix.keep(first.sequence, first.ids, running.scores, running.request.scores or 0)
             self._make_room()
         elif first is not None:
@@ -274,6 +274,8 @@ class Scheduler:
             if piece.sample.sequence in found.cancelled:
                 self._end(piece.running)
                 continue
+            if looks is not None:
+                looks.pool(number, found)
             try:
                 tokens += self._advance(piece, found, place, insides.get(number, ()))
             except (EngineError, BadInput) as error:

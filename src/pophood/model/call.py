@@ -222,7 +222,13 @@ def new_summary(
 
 
 def unembed(
-    native: _native.Engine, config: ModelConfig, hidden: NDArray[np.float32], k: int, whole: bool
+    native: _native.Engine,
+    config: ModelConfig,
+    hidden: NDArray[np.float32],
+    k: int,
+    *,
+    whole: bool,
+    entropy: bool,
 ) -> Summary:
     """Return what `Engine.unembed` promises, UNEMBEDDED rows of logits at a time."""
     if hidden.ndim != 2 or hidden.shape[1] != config.n_embd or hidden.dtype != np.float32:
@@ -232,7 +238,8 @@ def unembed(
         for first in range(0, len(hidden), UNEMBEDDED):
             last = min(first + UNEMBEDDED, len(hidden))
             out = None if summary.whole is None else summary.whole[first:last]
-            native.unembed(np.ascontiguousarray(hidden[first:last]), out, summary.native(first, last))
+            rows = np.ascontiguousarray(hidden[first:last])
+            native.unembed(rows, out, summary.native(first, last), entropy)
     return summary
 
 

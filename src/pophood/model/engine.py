@@ -248,13 +248,15 @@ class Engine(Sequences):
             return found
         return replace(found, cancelled=made.cancelled, readings=made.readings)
 
-    def unembed(self, hidden: NDArray[np.float32], k: int = 0, *, whole: bool = False) -> Summary:
+    def unembed(
+        self, hidden: NDArray[np.float32], k: int = 0, *, whole: bool = False, entropy: bool = True
+    ) -> Summary:
         """Return the distributions that residual streams [R, C] give as outputs of the last block.
 
         This is the logit lens: final norm and output matrix, with the arithmetic of a forward pass. `k` and
-        `whole` are as in `summary`. Raises BadInput for another shape, EngineError for a NaN.
+        `whole` are as in `summary`; without `entropy` it is NaN. Raises BadInput, EngineError for a NaN.
         """
-        return unembed(self._native, self.config, hidden, k, whole)
+        return unembed(self._native, self.config, hidden, k, whole=whole, entropy=entropy)
 
     @overload
     def forward(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pophood.generate import GenerateSettings
+from pophood.generate.pooling import Pooling
 from pophood.generate.request import blocks_needed
 from pophood.openai.choices import AnswerShape
 from pophood.openai.errors import invalid, overflow
@@ -19,7 +20,7 @@ from pophood.openai.tools.parser import CallReading
 
 @dataclass(frozen=True, slots=True)
 class PromptJob:
-    """One prompt of a request, to be continued, scored, or both.
+    """One prompt of a request, to be continued, scored, or both; or to become one vector.
 
     `scores`: None, or how many of the likeliest tokens to report beside each token of the prompt.
     """
@@ -29,6 +30,7 @@ class PromptJob:
     adapters: tuple[AdapterPair, ...] = ()
     scores: int | None = None
     generates: bool = True
+    pools: Pooling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def check_jobs(jobs: Sequence[PromptJob], served: ServedModel, param: str) -> No
                 f"{param}: token id {highest} is not in the vocabulary (0 to {served.vocab_size - 1:,})",
                 param,
             )
-        needed = blocks_needed(tokens, job.settings, job.generates, served.window)
+        needed = blocks_needed(tokens, job.settings, job.generates, served.window, job.pools)
         if served.blocks is not None and needed > served.blocks:
             raise invalid(
                 f"n = {job.settings.samples} needs {needed:,} blocks of keys and values, and "

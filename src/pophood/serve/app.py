@@ -31,11 +31,12 @@ from pophood.serve.protocol.schemas import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingsRequest,
     TokenizeRequest,
     fields_of,
     read_body,
 )
-from pophood.serve.routes import models, start, status, tokenizing
+from pophood.serve.routes import embeddings, models, start, status, tokenizing
 
 READERS = 2  # threads that read bodies, render conversations and encode texts, beside the loop
 BodyT = TypeVar("BodyT", bound=Body)
@@ -80,6 +81,10 @@ class Desk:
     async def detokenize(self, request: Request) -> Response:
         return Json(await self.read(request, DetokenizeRequest, tokenizing.detokenize))
 
+    async def embed(self, request: Request) -> Response:
+        asked = await self.read(request, EmbeddingsRequest, embeddings.asked)
+        return embeddings.embed(asked, self.client, most_open=self._most_open)
+
     async def page(self) -> Response:
         return start.start(self.served)
 
@@ -122,6 +127,7 @@ def build_app(
         "/v1/chat/completions": (desk.chat, ChatRequest),
         "/v1/chat/completions/render": (desk.render, ChatRequest),
         "/v1/completions": (desk.completion, CompletionRequest),
+        "/v1/embeddings": (desk.embed, EmbeddingsRequest),
         "/tokenize": (desk.tokenize, TokenizeRequest),
         "/v1/tokenize": (desk.tokenize, TokenizeRequest),
         "/detokenize": (desk.detokenize, DetokenizeRequest),

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from pophood.generate import GenerateSettings
+from pophood.generate.pooling import Pooling
 from pophood.serve.guard.access import Access, present
 from pophood.serve.messages import (
     AdapterPair,
@@ -125,6 +126,7 @@ class EngineClient:
         scores: int | None = None,
         generates: bool = True,
         gathered: bool = False,
+        pools: Pooling | None = None,
     ) -> Reply:
         """Send a request and return its reply, whose events arrive later. Arguments are those of `Submit`.
 
@@ -142,7 +144,17 @@ class EngineClient:
             return reply
         self._open[reply.id] = reply
         self._post(
-            Submit(reply.id, client, tuple(prompt), settings, tuple(adapters), scores, generates, gathered)
+            Submit(
+                reply.id,
+                client,
+                tuple(prompt),
+                settings,
+                tuple(adapters),
+                scores,
+                generates,
+                gathered,
+                pools,
+            )
         )
         return reply
 

@@ -119,6 +119,21 @@ _RENDERED = _object(
 )
 
 
+_EMBEDDINGS = _object(
+    object={"const": "list"},
+    data=_list(
+        _object(
+            object={"const": "embedding"},
+            index=COUNT,
+            embedding={"anyOf": [_list({"type": "number"}), STRING]},
+        )
+    ),
+    model=STRING,
+    usage=_object(prompt_tokens=COUNT, total_tokens=COUNT),
+    pooling={"enum": ["mean", "last"]},
+)
+
+
 def _answer(name: str, choice: Schema) -> Schema:
     choice = _with(choice, inspect=_INSIDES)
     whole = _object(
@@ -141,6 +156,7 @@ ANSWERS: Mapping[str, Mapping[str, Schema]] = MappingProxyType(
         "/v1/chat/completions": {JSON: _answer("chat.completion", _CHAT_CHOICE), EVENTS: STRING},
         "/v1/chat/completions/render": {JSON: _RENDERED},
         "/v1/completions": {JSON: _answer("text_completion", _TEXT_CHOICE), EVENTS: STRING},
+        "/v1/embeddings": {JSON: _EMBEDDINGS},
         "/tokenize": {JSON: _TOKENS},
         "/v1/tokenize": {JSON: _TOKENS},
         "/detokenize": {JSON: _object(prompt=STRING)},

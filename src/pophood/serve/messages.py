@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pophood.generate import Finish, GenerateSettings, Inside, Timings, Token
+from pophood.generate.pooling import Pooling
 from pophood.openai.model import AdapterPair as AdapterPair
 
 # Why a request failed, and what the HTTP side answers:
@@ -36,7 +37,8 @@ class Submit:
     `id` is new for every request; a `client` with many requests delays others no more than one with few.
     `scores`: None, or how many of the likeliest tokens to report beside the log-probability of each token of
     the prompt. With `generates` False the prompt is scored and nothing more. `gathered` says that nobody
-    watches the answer grow: its tokens are told many at a time, and its progress is not told.
+    watches the answer grow: its tokens are told many at a time, and its progress is not told. With `pools`
+    the whole prompt becomes one vector, and nothing is generated.
     """
 
     id: int
@@ -47,6 +49,7 @@ class Submit:
     scores: int | None = None
     generates: bool = True
     gathered: bool = False
+    pools: Pooling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,14 @@ class PromptScored:
 
 
 @dataclass(frozen=True, slots=True)
+class Pooled:
+    """The vector of a prompt: its single-precision numbers as bytes. Ended comes next."""
+
+    id: int
+    vector: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """New tokens. Of one step: one for each sample that goes on, in the order of samples; or of several."""
 
@@ -151,6 +162,6 @@ class Gauges:
 
 
 Answered = (
-    Begun | PromptRead | PromptInspected | PromptScored | Tokens | Ended | Failed
+    Begun | PromptRead | PromptInspected | PromptScored | Pooled | Tokens | Ended | Failed
 )  # an event of one request
 Event = Answered | Gauges

@@ -35,6 +35,7 @@ from pophood.serve.messages import (
     FailureKind,
     Gauges,
     Message,
+    Pooled,
     PromptInspected,
     PromptRead,
     PromptScored,
@@ -208,7 +209,15 @@ class Worker:
             ids, _ = prepared(self._engine, self._tokenizer, submit.prompt, submit.settings)
             adapters = self._packed.numbers(submit.adapters)
             running = self._scheduler.submit(
-                Request(ids, submit.settings, adapters, submit.client, submit.scores, submit.generates)
+                Request(
+                    ids,
+                    submit.settings,
+                    adapters,
+                    submit.client,
+                    submit.scores,
+                    submit.generates,
+                    submit.pools,
+                )
             )
         except Exception as error:
             self._events.append(failure(submit.id, error))
@@ -324,6 +333,8 @@ class Worker:
             self._events.append(failure(number, running.error))
         elif not running.cancelled or len(running.finishes) == running.request.settings.samples:
             self._tell_tokens(computing)
+            if running.pool is not None:
+                self._events.append(Pooled(number, running.pool.vector.tobytes()))
             self._events.append(Ended(number, dict(running.finishes), running.timings))
         elif self._ending:
             self._events.append(Failed(number, "stopping", "the server is ending"))

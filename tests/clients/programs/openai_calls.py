@@ -32,6 +32,8 @@ legacy = client.completions.create(
 )
 found["legacy"] = legacy.choices[0].text
 found["legacy_logprobs"] = legacy.choices[0].logprobs.model_dump()
+texts = ["a cat", "a tax form"]
+found["embeddings"] = [one.embedding for one in client.embeddings.create(model=model, input=texts).data]
 errors = {}
 for name, call in {
     "model": lambda: client.chat.completions.create(**(asked | {"model": "nobody"})),

@@ -124,6 +124,7 @@ class Replies:
                 scores=job.scores,
                 generates=job.generates,
                 gathered=self._gathered,
+                pools=job.pools,
             )
             reply.notify = self._wake
             self._open[number] = reply

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -285,6 +285,16 @@ class TokenizeRequest(Body):
     tools: ToolsField | None = None
     adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
     return_token_strs: bool | None = None
+
+
+class EmbeddingsRequest(Body):
+    """POST /v1/embeddings."""
+
+    input: PromptField
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: SmallInt | None = None
+    pooling: Literal["mean", "last"] | None = None
+    adapters: Annotated[list[AdapterRequest], Field(max_length=16)] | None = None
 
 
 class DetokenizeRequest(Body):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from pophood.openai import embeddings
 from pophood.openai.errors import unknown_model
 from pophood.openai.model import ServedModel
 from pophood.openai.tools.toolset import takes_tools
@@ -45,8 +46,11 @@ def described(served: ServedModel) -> dict[str, Any]:
             "logprobs": True,
             "prompt_logprobs": True,
             "tools": served.template is not None and takes_tools(served.template),
+            "inspect": True,
+            "embeddings": True,
             "response_format": True,
         },
+        "embeddings": embeddings.described(),
         "adapters": [{"id": name, "usual": name in dict(served.usual_adapters)} for name in served.adapters],
         "sampling_defaults": sampling_defaults(served.sampling),
         "meta": {
