@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test quick test-full test-clients system-deps lint format typecheck mutants bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ test: $(VENV)/test-installed native ## run the whole test suite (installs what i
 quick: $(VENV)/test-installed native ## run the unit tests of readers, tokenizers, samplers, the hub and training data: under a minute
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(QUICK)
 
-test-full: $(VENV)/test-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
+test-full: $(VENV)/test-installed $(VENV)/ray-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
 	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "not clients" --timeout 3600 -n $(WORKERS) --dist worksteal
 
 test-clients: $(VENV)/test-installed native ## try the server with real clients, in environments of their own (needs a network at the first time)
@@ -63,6 +63,9 @@ typecheck: $(VENV)/test-installed ## mypy --strict
 
 mutants: $(VENV)/test-installed native ## try the tests on 150 small wrong changes, and list those that none notices (hours)
 	@$(PY) -m tests.mutants
+
+soak: $(VENV)/test-installed native ## 100,000 requests of every kind to one server over an hour: what it holds (REQUESTS=, MINUTES=)
+	@$(PY) -m tests.soak --requests $(or $(REQUESTS),100000) --minutes $(or $(MINUTES),60)
 
 bench: $(VENV)/test-installed native ## time the engine beside its peers, one JSON line each
 	@for file in benchmarks/[a-z]*.py; do $(PY) $$file || exit 1; done
@@ -127,4 +130,8 @@ $(VENV)/train-installed: $(VENV)/installed $(VENV)/torch-installed
 $(VENV)/test-installed: $(VENV)/installed $(VENV)/torch-installed
 	@echo "Installing what the tests compare with (llama-cpp-python compiles for about 6 minutes)"
 	@mkdir -p build && $(EXTRA) test oracle > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
+	@touch $@
+
+$(VENV)/ray-installed: $(VENV)/test-installed
+	@mkdir -p build && $(EXTRA) ray > build/ray-requirements.txt && $(PIP) install -q -c constraints.txt -r build/ray-requirements.txt
 	@touch $@

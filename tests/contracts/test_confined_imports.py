@@ -26,6 +26,8 @@ CONFINED = {
     "marshal": set(),
     "shelve": set(),
     "llguidance": {"grammar/matching.py"},
+    "ray": {"batch/cluster/driver.py"},
+    "pyarrow": {"batch/cluster/driver.py"},
     "tensorboardX": {"train/report/tensorboard.py"},
     "pophood._native": {
         "model/call.py",

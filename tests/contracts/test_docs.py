@@ -75,7 +75,7 @@ def test_dependencies_are_what_the_package_imports() -> None:
                     imported.add(node.module.partition(".")[0].lower())
     imported -= {"_typeshed", "markupsafe"}  # types alone; what jinja2 itself is made of
     used_if_there = {"certifi"}  # certificates for Pythons that come without any
-    extras = ("plot", "notebook", "train", "tensorboard", "serve")
+    extras = ("plot", "notebook", "train", "tensorboard", "serve", "ray")
     used_if_there |= {name_of(r) for extra in extras for r in EXTRAS.get(extra, [])}
     foreign = imported - set(sys.stdlib_module_names) - {"pophood"} - used_if_there
     required = {name_of(requirement) for requirement in PROJECT["dependencies"]}

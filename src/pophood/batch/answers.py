@@ -181,7 +181,7 @@ class AnswerFile:
 class AnswerStream:
     """Answers to stdout: nothing is kept, and nothing can be resumed."""
 
-    custom_ids = None
+    custom_ids = earlier = None
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream or sys.stdout.buffer

@@ -65,8 +65,12 @@ class BatchModel:
         *,
         aliases: Sequence[str] = (),
         most_samples: int = MOST_TOGETHER,
+        fingerprint: str | None = None,
     ) -> None:
-        """`aliases` are further names for which lines may ask. Raises BadInput for adapters of one name."""
+        """`aliases` are further names for which lines may ask, `fingerprint` replaces this machine's.
+
+        Raises BadInput for adapters of one name.
+        """
         self.lm, self.defaults = lm, defaults or LineDefaults()
         self.adapters = _by_name(lm)
         templates = {
@@ -80,7 +84,7 @@ class BatchModel:
             lm.own_template,
             lm.engine.context,
             lm.config.vocab_size,
-            self.fingerprint,
+            fingerprint or self.fingerprint,
             aliases=(lm.name, *aliases),
             adapters={
                 name: ServedAdapter(name, None if source is None else ChatTemplate(source, names=names))

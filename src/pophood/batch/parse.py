@@ -36,7 +36,7 @@ def read_line(line: InputLine, model: BatchModel, ids: CustomIds | None = None) 
     shape: OwnShape | BatchShape = OwnShape(line)
     try:
         data = _object(line)
-        shape = _shape(data, line, model)
+        shape = _shape(data, line, model.defaults.seed)
         if isinstance(shape, BatchShape):
             if ids is not None and (again := ids.add(shape.custom_id, line.number)) is not None:
                 return shape.error(again)
@@ -51,6 +51,22 @@ def read_line(line: InputLine, model: BatchModel, ids: CustomIds | None = None) 
         return shape.error(bug(error))
 
 
+def early_answer(line: InputLine, seed: int, ids: CustomIds) -> Record | None:
+    """Return the answer of a line that is wrong whatever the model is: too long, or with a custom_id again.
+
+    None for all others. `seed` is the run's, and `ids` are those of the lines before it.
+    """
+    shape: OwnShape | BatchShape = OwnShape(line)
+    if line.data is None:
+        return shape.error(_too_long(line))
+    try:
+        shape = _shape(_object(line), line, seed)
+    except Exception:  # `read_line` says what is wrong
+        return None
+    again = ids.add(shape.custom_id, line.number) if isinstance(shape, BatchShape) else None
+    return None if again is None else shape.error(again)
+
+
 def bug(error: Exception) -> ApiError:
     """Return the error of a line whose reading or answering failed in a way that nobody foresaw."""
     words = f"a bug in pophood, please report it: {type(error).__name__}: {one_line(error)}"
@@ -59,7 +75,7 @@ def bug(error: Exception) -> ApiError:
 
 def _object(line: InputLine) -> dict[str, Any]:
     if line.data is None:
-        raise invalid(f"the line has {line.length:,} bytes; wanted at most {MOST_BYTES:,}", code="too_long")
+        raise _too_long(line)
     try:
         data = json.loads(line.data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError, numbers of 5,000 digits too
@@ -69,17 +85,21 @@ def _object(line: InputLine) -> dict[str, Any]:
     return data
 
 
+def _too_long(line: InputLine) -> ApiError:
+    return invalid(f"the line has {line.length:,} bytes; wanted at most {MOST_BYTES:,}", code="too_long")
+
+
 def _no_constant(name: str) -> float:
     raise invalid(f"the line is not JSON: {name} is no number of JSON", code="invalid_json")
 
 
-def _shape(data: Mapping[str, Any], line: InputLine, model: BatchModel) -> OwnShape | BatchShape:
+def _shape(data: Mapping[str, Any], line: InputLine, seed: int) -> OwnShape | BatchShape:
     """Return how the line is answered. Raises ApiError for an id of another type than text or number."""
     if any(name in data for name in FIELDS[1:]):
         custom = data.get("custom_id")
         if not isinstance(custom, str):
             raise invalid(f"custom_id: got {short(custom)}; wanted a text", "custom_id")
-        return BatchShape(line, custom, model.defaults.seed)
+        return BatchShape(line, custom, seed)
     given = [data[name] for name in ("id", "custom_id") if data.get(name) is not None]
     if len(given) > 1:
         raise invalid("id and custom_id mean the same: give one", "custom_id")

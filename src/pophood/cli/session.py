@@ -47,8 +47,11 @@ def locate(console: Console, name: str | None, *, chat: bool = False, offline: b
         )
 
 
-def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> LM:
-    """Find, download if necessary, and load the model; print its name, precision and file on stderr."""
+def open_model(console: Console, choice: ModelChoice, *, chat: bool = False, weights: bool = True) -> LM:
+    """Find, download if necessary, and load the model; print its name, precision and file on stderr.
+
+    Without `weights` it only tells how it would be computed.
+    """
     from pophood.model import lm
     from pophood.model.identity import load_details, load_remarks
 
@@ -63,6 +66,7 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False) -> 
             adapters=choice.adapters,
             announce=console.say,
             progress=waiting,
+            weights=weights,
         )
     for words in load_remarks(model, choice.precision):
         console.say(words)

@@ -43,6 +43,7 @@ from pophood.model.memory import (
     COMPUTED_BLOCKS,
     KV_TYPES,
     PRECISIONS,
+    MemoryPlan,
     checked_context,
     computed_precision,
     computed_type,
@@ -139,12 +140,22 @@ class Engine(Sequences):
         super().__init__(_native.Engine(native_config(config, self.context), self.threads, forced_isa()))
         self.isa: str = self._native.facts["isa"]
 
+    def settle(self, weights: StoredWeights) -> MemoryPlan:
+        """Replace "auto" by the precision and the type of keys and values that these weights mean.
+
+        Return the memory that they take. `load` does the same; without it the engine cannot compute.
+        """
+        plan = plan_memory(self.config, weights.stored_type, self.context, self.precision, self.kv)
+        self.precision = computed_precision(self.config, weights.stored_type, self.precision)
+        self.kv = plan.kv_type
+        return plan
+
     def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
         """Pack every tensor of the model; keeps no reference to `weights`, and no page of a mapped file.
 
         `progress(done, total)` counts weights. Raises OutOfMemory before it loads anything.
         """
-        plan = plan_memory(self.config, weights.stored_type, self.context, self.precision, self.kv)
+        plan = self.settle(weights)
         available = system.available_memory()
         if plan.least > available:
             raise OutOfMemory(
@@ -152,8 +163,6 @@ class Engine(Sequences):
                 f"compute, {_gib(plan.least)} in all; {_gib(available)} is free: close programs, or take a "
                 "smaller model"
             )
-        self.kv = plan.kv_type
-        self.precision = computed_precision(self.config, weights.stored_type, self.precision)
         self._native.set_kv_type(_KV_NAMES[plan.kv_type])
         shapes = tensor_shapes(self.config)
         mapped = weights if isinstance(weights, MappedWeights) else None

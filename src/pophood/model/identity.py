@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pophood import __version__
 from pophood.adapters.adapter import Adapter
+from pophood.hub.store import PROVENANCE, files_of
 from pophood.model.lm import LM
 from pophood.system import size_text
 from pophood.table import count
@@ -56,12 +57,12 @@ def load_details(lm: LM) -> tuple[str, ...]:
 def weights_digest(path: Path) -> str:
     """Return a hash of a model's file, or of the files in its folder, as hexadecimal digits.
 
-    A copy under another name has the same hash.
+    A copy under another name, or one that was fetched at another time, has the same hash.
 
         weights_digest(lm.path)
     """
     digest = hashlib.sha256()
-    for one in _files_of(path):
+    for one in files_that_count(path):
         size = one.stat().st_size
         digest.update(f"{one.name if path.is_dir() else ''} {size}\n".encode())
         with one.open("rb", buffering=0) as file:
@@ -75,11 +76,15 @@ def weights_digest(path: Path) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def _files_of(path: Path) -> list[Path]:
-    """Return a model's file, or the files in its folder that decide what it computes; sorted."""
+def files_that_count(path: Path) -> list[Path]:
+    """Return the files that decide what a model computes: all parts of a file, or those of a folder; sorted.
+
+    The note about where they came from is not one of them: it has the time of the download.
+    """
     if not path.is_dir():
-        return [path]
-    return sorted(one for one in path.iterdir() if one.suffix in MODEL_FILES and one.is_file())
+        return files_of(path)
+    found = (one for one in path.iterdir() if one.suffix in MODEL_FILES and one.name != PROVENANCE)
+    return sorted(one for one in found if one.is_file())
 
 
 def kv_identity(lm: LM) -> str:
@@ -91,7 +96,7 @@ def kv_identity(lm: LM) -> str:
     engine = lm.engine
     rope = lm.config.rope
     long = rope is not None and rope.long_divisors is not None and engine.context > rope.original_context
-    states = [one.stat() for one in _files_of(lm.path)]
+    states = [one.stat() for one in files_that_count(lm.path)]
     stamps = ",".join(f"{state.st_size}:{state.st_mtime_ns // 1_000_000}" for state in states)
     computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}{' long' if long else ''}"
     return f"{__version__} {engine.build} {weights_digest(lm.path)} {stamps} {computed}"

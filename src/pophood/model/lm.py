@@ -352,6 +352,7 @@ def load(
     adapters: Sequence[AdapterChoice] = (),
     announce: Callable[[str], object] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    weights: bool = True,
 ) -> LM:
     """Load a model: a name ("gpt2", "smollm2"), a hub id, a folder, a .gguf file, or None for the default.
 
@@ -359,7 +360,8 @@ def load(
     value in its files that is left out; by default they are warnings on stderr. `refresh` downloads the model
     again; `offline` forbids every connection. `precision` and `kv` are as in `Engine`. `threads` and
     `context` default to the machine's and the model's. `adapters` are as in `LM.use_adapters`.
-    `progress(done, total)` counts weights while they are packed. Raises subclasses of PophoodError.
+    `progress(done, total)` counts weights while they are packed. Without `weights` none is read: such a
+    model tells what it is and how it would be computed. Raises subclasses of PophoodError.
 
         lm = pophood.load("gpt2")
     """
@@ -373,7 +375,10 @@ def load(
     for remark in bundle.remarks:
         (announce or hub.say_to_log)(remark)
     engine = Engine(bundle.config, precision, threads, context, kv)
-    engine.load(bundle.weights, progress)
+    if weights:
+        engine.load(bundle.weights, progress)
+    else:
+        engine.settle(bundle.weights)
     lm = LM(bundle, engine, located.name)
     if adapters:
         lm.use_adapters(adapters)
