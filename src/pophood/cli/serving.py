@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-from pophood import __version__
+from pophood import __version__, hub
 from pophood.adapters.open import template_of
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.progress import Waiting
 from pophood.errors import one_line
-from pophood.model.bundle import open_bundle
+from pophood.model.bundle import Bundle, open_bundle
 from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
 from pophood.serve.app import build_app
 from pophood.serve.guard import guarded_app
@@ -23,7 +24,8 @@ from pophood.serve.guard.access import Access
 from pophood.serve.guard.listening import Listening
 from pophood.serve.guard.security import Rules
 from pophood.serve.metrics import Metrics
-from pophood.serve.process.records import LoadOrder
+from pophood.serve.process.fleet import Fleet
+from pophood.serve.process.records import LoadedFacts, LoadOrder
 from pophood.serve.process.supervisor import EngineProcess
 from pophood.serve.server import GRACE, HttpServer, Life
 from pophood.system.programs import is_running
@@ -32,38 +34,56 @@ from pophood.text.chat.chat_template import ChatTemplate
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Options of a server, checked where they are used."""
+    """Options of a server, checked where they are used.
+
+    At most `most` models are in memory at once; one without requests for `idle` seconds leaves it.
+    """
 
     parallel: int
     aliases: tuple[str, ...] = ()
+    most: int = 1
+    idle: float | None = None
     grace: float = GRACE
 
 
 class Serving:
-    """A server that is ready to `run`. `ready` is called when it accepts connections."""
+    """A server that is ready to `run`, with a first model, which `order` loaded into `engine`.
+
+    `ready` is called when it accepts connections.
+    """
 
     def __init__(
         self,
         console: Console,
         engine: EngineProcess,
+        order: LoadOrder,
         model: ServedModel,
         listening: Listening,
         rules: Rules,
         wishes: Wishes,
         ready: Callable[[], object],
     ) -> None:
-        self._console, self._engine, self.model = console, engine, model
-        self.client = engine.client
+        self._console, self.model = console, model
+        self.fleet = Fleet(
+            model,
+            engine,
+            find_order=partial(order_for, order),
+            describe=partial(described, wishes=wishes),
+            most=wishes.most,
+            idle=wishes.idle,
+            say=console.say,
+            detail=console.detail,
+        )
         self.metrics = Metrics(self.model.name, __version__)
         app = guarded_app(
-            build_app(self.client, self.model, metrics=self._figures),
+            build_app(engine.client, model, catalog=self.fleet, metrics=self._figures),
             rules,
             ended=self._note,
             broken=self._report,
         )
         self.http = HttpServer(app, ready=ready)
         self.life = Life(
-            self.http, listening, engine, say=console.say, notice=self._notice_tuning, grace=wishes.grace
+            self.http, listening, self.fleet, say=console.say, notice=self._look, grace=wishes.grace
         )
         self._all_threads = engine.facts.threads
         self._tuning = False
@@ -74,10 +94,11 @@ class Serving:
 
     def _figures(self) -> str:
         return self.metrics.text(
-            self.client.gauges,
-            up=self.client.fault is None,
+            self.fleet.gauges,
+            up=self.fleet.fault is None,
             open_connections=self.http.open_connections,
-            restarts=self._engine.restarts,
+            restarts=self.fleet.restarts,
+            loaded=self.fleet.loaded,
         )
 
     def _note(self, access: Access) -> None:
@@ -91,6 +112,10 @@ class Serving:
         )
         self._console.detail("".join(traceback.format_exception(error)))
 
+    def _look(self) -> None:
+        self.fleet.look()
+        self._notice_tuning()
+
     def _notice_tuning(self) -> None:
         """Leave a thread to `pophood tune` while one runs."""
         tuning = is_running("tune")
@@ -98,7 +123,7 @@ class Serving:
             return
         self._tuning = tuning
         threads = self._all_threads - tuning
-        self._engine.use_threads(threads)
+        self.fleet.use_threads(threads)
         why = "`pophood tune` is running" if tuning else "`pophood tune` has ended"
         self._console.say(f"{why}: computing with {threads} of {self._all_threads} threads")
 
@@ -111,25 +136,33 @@ def load_engine(console: Console, engine: EngineProcess, order: LoadOrder, wishe
     engine.start()
     with Waiting(console, f"loading {order.name}") as waiting:
         bundle = open_bundle(order.path)  # meanwhile
-        adapters = {name: template_of(place) for name, place in order.adapters}
         facts = engine.wait(waiting)
     for words in facts.remarks:
         console.say(words)
     for words in facts.details:
         console.detail(words)
-    tokenizer = bundle.tokenizer
+    return replace(described(order, facts, wishes=wishes, bundle=bundle), aliases=wishes.aliases)
+
+
+def described(
+    order: LoadOrder, facts: LoadedFacts, *, wishes: Wishes, bundle: Bundle | None = None
+) -> ServedModel:
+    """Return what the HTTP side knows of a model: the facts of its process, and its tokenizer's files."""
+    bundle = bundle or open_bundle(order.path)
+    names = bundle.tokenizer.names
+    adapters = {}
+    for name, place in order.adapters:
+        own = template_of(place)
+        adapters[name] = ServedAdapter(name, None if own is None else ChatTemplate(own, names=names))
     return ServedModel(
         name=facts.public_name,
-        tokenizer=tokenizer,
+        tokenizer=bundle.tokenizer,
         template=bundle.chat_template,
         window=facts.capacity.context,
         vocab_size=facts.vocab_size,
         fingerprint=fingerprint(__version__, facts.digest, facts.precision, facts.isa),
-        aliases=wishes.aliases,
-        adapters={
-            name: ServedAdapter(name, None if own is None else ChatTemplate(own, names=tokenizer.names))
-            for name, own in adapters.items()
-        },
+        aliases=() if order.name == facts.public_name else (order.name,),
+        adapters=adapters,
         most_samples=min(wishes.parallel, MOST_SAMPLES),
         trained_window=facts.trained_window,
         blocks=facts.capacity.blocks,
@@ -137,3 +170,11 @@ def load_engine(console: Console, engine: EngineProcess, order: LoadOrder, wishe
         layers=facts.layers,
         heads=facts.heads,
     )
+
+
+def order_for(first: LoadOrder, name: str) -> LoadOrder | None:
+    """Return how to load another model of `pophood list`: as the first one, in its own window."""
+    found = next((one for one in hub.list_models() if one.name == name), None)
+    if found is None:
+        return None
+    return replace(first, name=found.name, path=found.path, context=None, adapters=())

@@ -18,10 +18,12 @@ from starlette.responses import Response
 
 from pophood.openai import chat, completions
 from pophood.openai.asked import Asked
-from pophood.openai.errors import INVALID, MISSING, SERVER, ApiError, unknown_model
+from pophood.openai.errors import INVALID, MISSING, SERVER, ApiError
 from pophood.openai.model import ServedModel
 from pophood.openai.requests import ChatFields, CompletionFields
+from pophood.serve.catalog import Catalog, HostedModel, OneModel
 from pophood.serve.client import EngineClient
+from pophood.serve.guard.access import present
 from pophood.serve.openapi import described_app, operation
 from pophood.serve.protocol.answering import SILENCE, answer
 from pophood.serve.protocol.replies import MOST_OPEN
@@ -32,6 +34,7 @@ from pophood.serve.protocol.schemas import (
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingsRequest,
+    ModelRequest,
     TokenizeRequest,
     fields_of,
     read_body,
@@ -44,33 +47,39 @@ ResultT = TypeVar("ResultT")
 
 
 class Desk:
-    """Reads requests for one model, beside the event loop, which goes on writing other answers meanwhile."""
+    """Reads requests for models, beside the event loop, which goes on writing other answers meanwhile."""
 
-    def __init__(self, client: EngineClient, served: ServedModel, most_open: int, silence: float) -> None:
-        self.client, self.served = client, served
+    def __init__(self, catalog: Catalog, most_open: int, silence: float) -> None:
+        self._catalog = catalog
         self._most_open, self._silence = most_open, silence
         self._readers = ThreadPoolExecutor(READERS, "read-request")
-        self._readers.submit(served.warm_up)
+        self._readers.submit(catalog.find(None).served.warm_up)
 
     async def read(
         self, request: Request, kind: type[BodyT], use: Callable[[BodyT, ServedModel], ResultT]
     ) -> ResultT:
-        """Return `use(the request in the body, the model)`. Raises ApiError."""
-        body = await request.body()
+        """Return `use(the request in the body, its model)`. Raises ApiError."""
+        return (await self._read(request, kind, use))[1]
 
-        def work() -> ResultT:
+    async def _read(
+        self, request: Request, kind: type[BodyT], use: Callable[[BodyT, ServedModel], ResultT]
+    ) -> tuple[HostedModel, ResultT]:
+        body, access = await request.body(), present()
+
+        def work() -> tuple[HostedModel, ResultT]:
             asked = read_body(body, kind)
-            if not self.served.answers_to(asked.model):
-                raise unknown_model(asked.model or "", self.served.name)
-            return use(asked, self.served)
+            hosted = self._catalog.find(asked.model)
+            if access is not None:
+                access.model = hosted.served.name
+            return hosted, use(asked, hosted.served)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def chat(self, request: Request) -> Response:
-        return self._answer(await self.read(request, ChatRequest, _chat))
+        return self._answer(*await self._read(request, ChatRequest, _chat))
 
     async def completion(self, request: Request) -> Response:
-        return self._answer(await self.read(request, CompletionRequest, _completion))
+        return self._answer(*await self._read(request, CompletionRequest, _completion))
 
     async def render(self, request: Request) -> Response:
         return Json(await self.read(request, ChatRequest, _rendered))
@@ -82,40 +91,51 @@ class Desk:
         return Json(await self.read(request, DetokenizeRequest, tokenizing.detokenize))
 
     async def embed(self, request: Request) -> Response:
-        asked = await self.read(request, EmbeddingsRequest, embeddings.asked)
-        return embeddings.embed(asked, self.client, most_open=self._most_open)
+        hosted, asked = await self._read(request, EmbeddingsRequest, embeddings.asked)
+        return embeddings.embed(asked, hosted.client, most_open=self._most_open)
+
+    async def load(self, request: Request) -> Response:
+        await self._catalog.load(read_body(await request.body(), ModelRequest).model)
+        return Json({"success": True})
+
+    async def unload(self, request: Request) -> Response:
+        await self._catalog.unload(read_body(await request.body(), ModelRequest).model)
+        return Json({"success": True})
+
+    async def tokenizer_info(self) -> Response:
+        return Json(tokenizing.tokenizer_info(self._catalog.find(None).served))
 
     async def page(self) -> Response:
-        return start.start(self.served)
+        return start.start(self._catalog.find(None).served)
 
-    def _answer(self, asked: Asked) -> Response:
-        return answer(asked, self.client, most_open=self._most_open, silence=self._silence)
+    def _answer(self, hosted: HostedModel, asked: Asked) -> Response:
+        return answer(asked, hosted.client, most_open=self._most_open, silence=self._silence)
 
 
 def build_app(
     client: EngineClient,
     served: ServedModel,
     *,
+    catalog: Catalog | None = None,
     metrics: Callable[[], str] | None = None,
     most_open: int = MOST_OPEN,
     silence: float = SILENCE,
 ) -> FastAPI:
     """Return the app with all routes of the protocol.
 
-    `metrics` gives the text of /metrics. With `most_open` requests at the worker, further ones get 429. A
-    stream is never silent for more than `silence` seconds.
+    `client` and `served` are those of the first model; `catalog` has all, if there can be more. `metrics`
+    gives the text of /metrics. With `most_open` requests at a worker, further ones get 429. A stream is never
+    silent for more than `silence` seconds.
     """
     app = described_app()
-    desk = Desk(client, served, most_open, silence)
+    every = catalog or OneModel(served, client)
+    desk = Desk(every, most_open, silence)
 
     async def list_models() -> Response:
-        return Json(models.listed(served))
+        return Json(models.listed(every))
 
     async def one_model(model: str) -> Response:
-        return Json(models.one(model, served))
-
-    async def tokenizer_info() -> Response:
-        return Json(tokenizing.tokenizer_info(served))
+        return Json(models.one(model, every))
 
     async def health() -> Response:
         return status.health(client)
@@ -128,6 +148,8 @@ def build_app(
         "/v1/chat/completions/render": (desk.render, ChatRequest),
         "/v1/completions": (desk.completion, CompletionRequest),
         "/v1/embeddings": (desk.embed, EmbeddingsRequest),
+        "/models/load": (desk.load, ModelRequest),
+        "/models/unload": (desk.unload, ModelRequest),
         "/tokenize": (desk.tokenize, TokenizeRequest),
         "/v1/tokenize": (desk.tokenize, TokenizeRequest),
         "/detokenize": (desk.detokenize, DetokenizeRequest),
@@ -139,19 +161,23 @@ def build_app(
     gets: Mapping[str, Callable[..., Any]] = {
         "/v1/models": list_models,
         "/v1/models/{model:path}": one_model,
-        "/tokenizer_info": tokenizer_info,
-        "/v1/tokenizer_info": tokenizer_info,
+        "/tokenizer_info": desk.tokenizer_info,
+        "/v1/tokenizer_info": desk.tokenizer_info,
         "/health": health,
         "/metrics": metrics_text,
     }
     for path, endpoint in gets.items():
         app.add_api_route(path, endpoint, methods=["GET"], **operation(path))
     app.add_api_route("/", desk.page, methods=["GET"], include_in_schema=False)
+    _handle_errors(app)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _broken)
-    return app
 
 
 def _chat(request: ChatRequest, served: ServedModel) -> Asked:

@@ -91,12 +91,14 @@ _MODEL = _object(
     created=COUNT,
     owned_by=STRING,
     name=STRING,
+    status=_object(value={"enum": ["unloaded", "loading", "loaded"]}),
     max_model_len=COUNT,
     context_length=COUNT,
     system_fingerprint=STRING,
     capabilities={"type": "object", "additionalProperties": {"type": "boolean"}},
     adapters=_list(_object(id=STRING, usual={"type": "boolean"})),
 )
+_DONE = _object(success={"const": True})
 _TOKENS = _object(count=COUNT, max_model_len=COUNT, tokens=_list(COUNT), token_strs=_or_null(_list(STRING)))
 _TOKENIZER = _object(
     eos_token=STRING,
@@ -161,6 +163,8 @@ ANSWERS: Mapping[str, Mapping[str, Schema]] = MappingProxyType(
         "/v1/tokenize": {JSON: _TOKENS},
         "/detokenize": {JSON: _object(prompt=STRING)},
         "/v1/detokenize": {JSON: _object(prompt=STRING)},
+        "/models/load": {JSON: _DONE},
+        "/models/unload": {JSON: _DONE},
         "/v1/models": {JSON: _object(object={"const": "list"}, data=_list(_MODEL))},
         "/v1/models/{model:path}": {JSON: _MODEL},
         "/tokenizer_info": {JSON: _TOKENIZER},

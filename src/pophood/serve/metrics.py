@@ -92,12 +92,15 @@ class Metrics:
         if access.first_token is not None:
             self.first_token.observe(access.first_token)
 
-    def text(self, gauges: Gauges, *, up: bool, open_connections: int, restarts: int = 0) -> str:
+    def text(
+        self, gauges: Gauges, *, up: bool, open_connections: int, restarts: int = 0, loaded: int = 1
+    ) -> str:
         """Return all figures; those of `gauges` are of this moment."""
         lines = [*_head("pophood_info", "The model and the version.", "gauge")]
         lines.append(_sample("pophood_info", self._info, 1))
         for name, help_text, value in (
             ("pophood_up", "1 while the model computes, 0 while there is no worker.", up),
+            ("pophood_models_loaded", "Models in memory.", loaded),
             ("pophood_connections", "Open connections.", open_connections),
             ("pophood_requests_running", "Requests that are computed.", gauges.running),
             ("pophood_requests_waiting", "Requests that wait for room.", gauges.waiting),

@@ -47,6 +47,7 @@ STATUSES = {
     404: "an unknown model or adapter",
     405: "another method",
     408: "the headers or the body did not arrive in time",
+    409: "no room for a model, or it computes requests",
     413: "a body that is too large",
     415: "a body that is not JSON",
     431: "headers that are too large",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PORT = 8321
 PARALLEL = 16
+MODELS = 2
 
 
 def named(text: str) -> tuple[str, str]:
@@ -98,6 +99,18 @@ def named(text: str) -> tuple[str, str]:
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the beginnings of prompts in a folder of your own, so that they survive a restart.",
 )
+@model_option(
+    "--max-models",
+    type=click.IntRange(1, 64),
+    default=MODELS,
+    help="Models that may be in memory at once, if memory allows.",
+)
+@model_option(
+    "--idle-unload",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Let a model without requests for so long leave memory until the next one.",
+)
 @model_option("--cache-size", metavar="SIZE", help="What that folder may hold, as in 512M (default: 2G).")
 @json_option
 @functools.partial(model_options, adapters=False)
@@ -115,6 +128,8 @@ def serve_command(
     memory: str | None,
     cache_dir: Path | None,
     cache_size: str | None,
+    max_models: int,
+    idle_unload: float | None,
     as_json: bool,
     choice: ModelChoice,
 ) -> int:
@@ -147,17 +162,16 @@ def serve_command(
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
         order = _order(console, choice, memory, parallel, adapters, cache_dir, limit)
-        wishes = Wishes(parallel, aliases)
+        wishes = Wishes(parallel, aliases, max_models, idle_unload)
         engine = EngineProcess(order, say=console.say, detail=console.detail)
         try:
             model = load_engine(console, engine, order, wishes)
 
             def ready() -> None:
-                token = rules.sessions.link_token
-                banner = Banner(engine.facts, model, listening, key, parallel, token)
+                banner = Banner(engine.facts, model, listening, key, parallel, rules.sessions.link_token)
                 console.out(banner.line() if as_json else banner.text())
 
-            return Serving(console, engine, model, listening, rules, wishes, ready).run()
+            return Serving(console, engine, order, model, listening, rules, wishes, ready).run()
         finally:
             engine.end(0)
 

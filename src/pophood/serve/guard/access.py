@@ -37,6 +37,7 @@ class Access:
     seconds: float = 0.0
     finishes: list[str] = field(default_factory=list)
     cancelled: bool = False
+    model: str | None = None  # its public name; None for a route without one
     began: float = field(default_factory=time.perf_counter)
 
     def count(self, event: Answered) -> None:
@@ -61,7 +62,7 @@ class Access:
         """
         finish = ",".join(dict.fromkeys(self.finishes)) or ("cancelled" if self.cancelled else "-")
         return (
-            f"{self.method} {self.route} {self.status} model={model} "
+            f"{self.method} {self.route} {self.status} model={self.model or model} "
             f"tokens={self.prompt_tokens}+{self.generated_tokens} cached={self.cached_tokens} "
             f"seconds={self.seconds:.3f} finish={finish} id={self.request_id}"
         )

@@ -1,19 +1,21 @@
 """EngineProcess: one model's process over its life. It loads, starts again if it ended by itself, and drains.
 
-load ─► begin ─► events to the client ... ─┬─► it ended by itself: requests inside fail, it starts again
-                                           └─► drain, end
+load ─► events to the client ... ─┬─► it ended by itself: requests inside fail, it starts again
+                                  ├─► unload: it leaves memory; the next request is held, and wakes it
+                                  └─► drain, end
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
-from pophood.errors import BadInput, PophoodError
+from pophood.errors import BadInput, PophoodError, one_line
 from pophood.serve.client import EngineClient
-from pophood.serve.messages import Drain, Message, UseThreads
+from pophood.serve.messages import Cancel, Drain, Gauges, Message, Submit, UseThreads
 from pophood.serve.process.records import (
     EngineFault,
     LoadedFacts,
@@ -27,17 +29,20 @@ from pophood.serve.process.spawn import ChildProcess, cause_of_end
 DELAYS = (0.0, 0.0, 1.0, 2.0, 5.0)  # seconds before it is started again; the last one for ever
 TOLD = 3  # starts that failed in a row, after which the console hears of it
 REAPING = 0.005  # seconds between two looks at a process that is ending
+LONGEST_UNLOAD = 5.0  # seconds in which a process that is unloaded may store its prefixes
 LONGEST_END = 2.0  # seconds that it may take to end after its pipe has closed
 
 Say = Callable[[str], object]
 Progress = Callable[[int, int], object]
+ModelState = Literal["unloaded", "loading", "loaded"]  # as llama.cpp's router calls them
 
 
 class EngineProcess:
     """The process of one model, with the `client` that requests go to.
 
     `wait` and `end` block; everything else is for the thread of the event loop. `facts` are those of the
-    first load. `restarts` counts how often it was started again.
+    first load. `restarts` counts how often it was started again. `wake` is called when a request comes for a
+    model that was unloaded; it is held until the model is there. `used` is when the last request came.
     """
 
     def __init__(self, order: LoadOrder, *, say: Say, detail: Say) -> None:
@@ -55,6 +60,13 @@ class EngineProcess:
         self._failures = 0  # starts that failed in a row
         self._down_since = 0.0
         self._early: list[Any] = []  # messages that came before the loop ran
+        self.wake: Callable[[], object] = lambda: None
+        self.used = time.monotonic()
+        self._away = False  # unloaded on purpose, or not loaded yet
+        self._held: list[Submit] = []  # requests for a model that is away
+        self._loading: asyncio.Future[None] | None = None
+        self._leaving: asyncio.Future[None] | None = None
+        self._refusal: LoadRefusal | None = None
 
     @property
     def facts(self) -> LoadedFacts:
@@ -70,6 +82,21 @@ class EngineProcess:
     def pid(self) -> int | None:
         """The number of the process; None while there is none."""
         return None if self._child is None else self._child.pid
+
+    @property
+    def state(self) -> ModelState:
+        """Where the model is, for clients; one that crashed is being loaded again."""
+        if self._computes:
+            return "loaded"
+        return "unloaded" if self._away and self._loading is None else "loading"
+
+    @property
+    def unused_memory(self) -> int:
+        """Bytes of keys and values that are promised to requests, and not taken yet."""
+        if not self._computes:
+            return 0
+        used, capacity = self.client.gauges.blocks_used, self.facts.capacity
+        return capacity.memory * (capacity.blocks - used) // capacity.blocks
 
     # ---- the beginning ----
 
@@ -103,13 +130,72 @@ class EngineProcess:
         """Take requests, in the running event loop."""
         assert self._child is not None
         self._loop = asyncio.get_running_loop()
-        self._order = replace(
-            self._order, context=self.facts.capacity.context, memory=self.facts.capacity.memory
-        )
-        self._computes = True
+        self._keep_capacity()
+        self._computes, self.used = True, time.monotonic()
         self._child.attach(self._loop, self._arrived, self._child_ended)
         early, self._early = self._early, []
         self._arrived(early)
+
+    def _keep_capacity(self) -> None:
+        """Give every later start the window and the memory that clients were told."""
+        capacity = self.facts.capacity
+        self._order = replace(self._order, context=capacity.context, memory=capacity.memory)
+
+    # ---- coming and going ----
+
+    async def load(self, reserved: int = 0) -> None:
+        """Load the model, in the running loop; `reserved` bytes of free memory belong to other models.
+
+        Raises the error of the process, with which the requests that were held fail.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._away, self._refusal, self._loading = True, None, self._loop.create_future()
+        try:
+            self._child = ChildProcess(replace(self._order, reserved=reserved))
+            self._child.attach(self._loop, self._arrived, self._child_ended)
+            await self._loading
+        except Exception as error:
+            self.fail_held(one_line(error))
+            raise
+        finally:
+            self._loading = None
+
+    async def unload(self) -> None:
+        """Let the model leave memory. No request may be open; those that come meanwhile are held."""
+        assert self._computes and self._child is not None and not self.open_requests
+        self._away, self._computes = True, False
+        self._leaving = asyncio.get_running_loop().create_future()
+        child = self._child
+        child.send(Drain())
+        try:
+            await asyncio.wait_for(asyncio.shield(self._leaving), LONGEST_UNLOAD)
+        except TimeoutError:
+            child.kill()
+            await self._leaving
+        self._leaving = None
+        if self._held:
+            self.wake()
+
+    @property
+    def wanted(self) -> bool:
+        """True if requests wait for a model that is away."""
+        return bool(self._held)
+
+    def fail_held(self, why: str) -> None:
+        """Let requests for a model that is away fail; the next one tries again."""
+        self._held.clear()
+        if not self._computes:
+            self.client.worker_ended(why)
+            self.client.worker_back()
+
+    def _hold(self, message: Message) -> None:
+        """Keep a request until the model is there, and forget it when its client has gone."""
+        if isinstance(message, Submit):
+            self._held.append(message)
+            if self._loading is None and self._leaving is None:
+                self.wake()
+        elif isinstance(message, Cancel):
+            self._held = [one for one in self._held if one.id != message.id]
 
     # ---- messages ----
 
@@ -119,8 +205,12 @@ class EngineProcess:
         self._post(self._threads)
 
     def _post(self, message: Message) -> None:
+        if isinstance(message, Submit):
+            self.used = time.monotonic()
         if self._computes and self._child is not None:
             self._child.send(message)
+        elif self._away:
+            self._hold(message)
 
     def _arrived(self, messages: Sequence[Any]) -> None:
         for message in messages:
@@ -132,9 +222,9 @@ class EngineProcess:
                 self._fault = message.words
             elif isinstance(message, LoadRefusal):
                 self._show_trace(message)
-                self._fault = message.words
+                self._fault, self._refusal = message.words, message
             elif isinstance(message, LoadedFacts):
-                self._loaded_again(message)
+                self._loaded(message)
 
     def _show_trace(self, refusal: LoadRefusal) -> None:
         if refusal.trace:
@@ -164,8 +254,16 @@ class EngineProcess:
         child.kill()
         child.close()
         self._child = None
-        if not self._stopping:
-            self._plan_start(cause_of_end(child.exit_code() or 0))
+        cause = cause_of_end(child.exit_code() or 0)
+        if self._loading is not None and not self._loading.done():
+            died = PophoodError(f"the model's process was ended by {cause} while it loaded{advice(cause)}")
+            self._loading.set_exception(died if self._refusal is None else error_of(self._refusal))
+            self._fault = ""
+        elif self._leaving is not None and not self._leaving.done():
+            self.client.gauges = Gauges()
+            self._leaving.set_result(None)
+        elif not self._stopping:
+            self._plan_start(cause)
 
     def _plan_start(self, cause: str) -> None:
         """Start it at once, or later if that has failed several times."""
@@ -196,26 +294,38 @@ class EngineProcess:
             return
         self._child.attach(self._loop, self._arrived, self._child_ended)
 
-    def _loaded_again(self, facts: LoadedFacts) -> None:
-        assert self._loop is not None
+    def _loaded(self, facts: LoadedFacts) -> None:
+        assert self._loop is not None and self._child is not None
+        if self._facts is None:
+            self._facts = facts
+            self._keep_capacity()
         if _computation(facts) != _computation(self.facts):
-            self.client.fault = "the model's files have changed: start the server again"
-            self._say(self.client.fault)
-            self._stopping = True
-            if self._child is not None:
-                self._child.kill()
+            words = "the model's files have changed: start the server again"
+            self._say(words)
+            self._refusal = LoadRefusal("BadFile", words)
+            if not self._away:
+                self.client.fault, self._stopping = words, True
+            self._child.kill()
             return
-        self._computes, self._failures = True, 0
+        self._computes, self._failures, self.used = True, 0, time.monotonic()
         if self._threads is not None:
             self._post(self._threads)
-        self.client.worker_back()
-        self._say(f"the model computes again, after {self._loop.time() - self._down_since:.1f} s")
+        if not self._away:
+            self.client.worker_back()
+            self._say(f"the model computes again, after {self._loop.time() - self._down_since:.1f} s")
+        self._away, held, self._held = False, self._held, []
+        for message in held:
+            self._post(message)
+        if self._loading is not None and not self._loading.done():
+            self._loading.set_result(None)
 
     # ---- the end ----
 
     def drain(self, grace: float) -> None:
         """Refuse new requests; the others have `grace` seconds."""
         self._stopping = True
+        if self._away:
+            self.fail_held("the server is ending")
         self.client.drain(grace)
 
     def end(self, seconds: float) -> None:

@@ -303,6 +303,12 @@ class DetokenizeRequest(Body):
     tokens: IdsField
 
 
+class ModelRequest(Body):
+    """POST /models/load and /models/unload."""
+
+    model: str
+
+
 RequestT = TypeVar("RequestT", bound=Body)
 
 

@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{id}: the model that is loaded, with the window that a request really has."""
+"""GET /v1/models and /v1/models/{id}: the models of this server, with the window that one request has."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ from dataclasses import fields
 from typing import Any
 
 from pophood.openai import embeddings
-from pophood.openai.errors import unknown_model
-from pophood.openai.model import ServedModel
 from pophood.openai.tools.toolset import takes_tools
 from pophood.sampling import SamplingSettings
+from pophood.serve.catalog import Catalog, HostedModel
 
 
-def listed(served: ServedModel) -> dict[str, Any]:
-    """Return the list of models, which is one."""
-    return {"object": "list", "data": [described(served)]}
+def listed(catalog: Catalog) -> dict[str, Any]:
+    """Return the list of models."""
+    return {"object": "list", "data": [described(hosted) for hosted in catalog.all()]}
 
 
-def one(name: str, served: ServedModel) -> dict[str, Any]:
+def one(name: str, catalog: Catalog) -> dict[str, Any]:
     """Return the model of a name. Raises ApiError, 404, for another one."""
-    if not served.answers_to(name):
-        raise unknown_model(name, served.name)
-    return described(served)
+    return described(catalog.find(name))
 
 
-def described(served: ServedModel) -> dict[str, Any]:
+def described(hosted: HostedModel) -> dict[str, Any]:
     """Return one model: OpenAI's four fields, and what clients look for elsewhere.
 
-    The window is under vLLM's name and under OpenRouter's, and both are what one request can use.
+    `status` is that of llama.cpp's router. The window is under vLLM's name and under OpenRouter's, and both
+    are what one request can use.
     """
+    served = hosted.served
     chat = served.template is not None
     return {
         "id": served.name,
@@ -36,6 +35,7 @@ def described(served: ServedModel) -> dict[str, Any]:
         "created": served.created,
         "owned_by": "pophood",
         "name": served.name,
+        "status": {"value": hosted.state},
         "aliases": list(served.aliases),
         "max_model_len": served.window,
         "context_length": served.window,
