@@ -3,7 +3,7 @@
 Eight clients ask, evenly spread over the minutes: a tenth of the requests, a look at the server with nothing
 to do, the next tenth. Bars: resident memory of all its processes after the first and after the last tenth
 within 2 %, as many descriptors after every tenth as after the first, no status that was not expected.
-Run: make soak, or python -m tests.soak [--requests 100000] [--minutes 60] [--out build/soak.json]
+Run: make soak, or python -m tests.soak [--requests 100000] [--minutes 60] [--kinds n,stop] [--out FILE]
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.serve.command import Command, command
 from tests.serve.counting import reserved, server_errors, settled
 from tests.serve.wire import LOCAL, connect, head, read_response, request
 from tests.soak.kinds import KINDS, WINDOW, Kind
+from tests.text.tool_templates import TOOL_TEMPLATES
 from tests.tiny import tiny_folder
 
 CLIENTS, TENTHS = 8, 10
@@ -123,13 +124,15 @@ def look(server: Command) -> dict[str, Any]:
     figures = settled(server)
     time.sleep(0.5)  # the sockets of connections that were closed last
     ids = [server.process.pid, *(one.pid for one in processes.descendants(server.process.pid))]
+    resident = [_status(pid, "RssAnon") for pid in ids]
     return {
         "reserved_blocks": reserved(figures),
         "errors": server_errors(figures),
         "processes": len(ids),
         "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in ids),
         "threads": sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in ids),
-        "resident": sum(_status(pid, "RssAnon") for pid in ids),
+        "resident": sum(resident),
+        "resident_of_each": resident,
     }
 
 
@@ -138,10 +141,11 @@ def _status(pid: int, field: str) -> int:
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")) << 10
 
 
-def soak(server: Command, requests: int, minutes: float) -> dict[str, Any]:
-    """Send the requests; return what was counted and held."""
+def soak(server: Command, requests: int, minutes: float, names: list[str]) -> dict[str, Any]:
+    """Send the requests, of the kinds that are named if any is; return what was counted and held."""
     read_the_most(server)
     kinds, left_out = known(server)
+    kinds = [kind for kind in kinds if not names or kind.name in names]
     clients = [Client(server, kinds, number) for number in range(CLIENTS)]
     print(f"{len(kinds)} kinds of requests; left out: {', '.join(left_out) or 'none'}", flush=True)
     looks, began = [], time.monotonic()
@@ -205,17 +209,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=60.0, help="the requests are spread over so many")
+    parser.add_argument("--kinds", default="", help="comma-separated names of tests/soak/kinds.py; all")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "soak.json")
     chosen = parser.parse_args()
     processes.adopt_orphans()
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
         model = tiny_folder(home / "tiny", "qwen2", n_positions=WINDOW)
+        words = model / "tokenizer_config.json"
+        template = {"chat_template": TOOL_TEMPLATES["hermes"]}
+        words.write_text(json.dumps(json.loads(words.read_text("utf-8")) | template), encoding="utf-8")
         config = pophood.load(model).config
         write_adapter(home / "one", random_adapter(config), config)
         options = ("--parallel", "8", "--memory", "2M", "--adapter", f"one={home / 'one'}")
         with command(model, *options, home=home) as server:
-            result = soak(server, chosen.requests, chosen.minutes)
+            result = soak(
+                server, chosen.requests, chosen.minutes, list(filter(None, chosen.kinds.split(",")))
+            )
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     missed = [
@@ -225,7 +235,7 @@ def main() -> int:
         *(["5xx"] if any(one["errors"] for one in result["looks"]) else []),
     ]
     print(f"memory {result['memory_growth']:+.2%}; missed: {', '.join(missed) or 'none'}; {chosen.out}")
-    for words in result["wrong"][:TOLD]:
+    for words in dict.fromkeys(result["wrong"]):
         print(words)
     return bool(missed)
 

@@ -146,7 +146,7 @@ KINDS = (
     Kind("wrong", COMPLETIONS, _wrong, 400, weight=2),
     Kind("wrong-chat", CHAT, lambda draw: {"messages": words(draw)}, 400),
     Kind("other-model", COMPLETIONS, lambda draw: prompt(draw, model="other"), 404),
-    Kind("other-adapter", COMPLETIONS, lambda d: prompt(d, adapters=[{"name": "two", "scale": 1}]), 400),
+    Kind("other-adapter", COMPLETIONS, lambda d: prompt(d, adapters=[{"name": "two", "scale": 1}]), 404),
     Kind("no-route", "/v2/none", prompt, 404),
     Kind("no-key", COMPLETIONS, prompt, 401, headers={"x-api-key": "none"}),
     Kind("other-host", COMPLETIONS, prompt, 403, headers={"host": "example.com"}),
