@@ -124,7 +124,8 @@ TEST(attention_gives_the_bits_of_the_specification) {
                 compare_attention(*fast, type, d, {153, 154, 155, 156, 157, 158, 159, 160}, 5);
                 compare_attention(*fast, type, d, {512, 513, 1100}, 6);  // ranges, of which some queries see the first alone
                 compare_attention(*fast, type, d, {1030, 1030, 1030}, 7);
-                for (const Rules rules : {Rules{1, 0.0f}, Rules{5, 2.0f}, Rules{64, 0.0f}, Rules{600, 0.5f}, Rules{0, 3.0f}}) {
+                for (const Rules rules : quick ? std::vector<Rules>{{5, 2.0f}, {600, 0.0f}}
+                                               : std::vector<Rules>{{1, 0.0f}, {5, 2.0f}, {64, 0.0f}, {600, 0.5f}, {0, 3.0f}}) {
                     compare_attention(*fast, type, d, {1}, 8, rules);
                     compare_attention(*fast, type, d, {30, 31, 32, 33, 34, 35, 36, 37}, 9, rules);
                     compare_attention(*fast, type, d, {97, 130, 31, 64, 65, 66}, 10, rules);
@@ -256,7 +257,7 @@ void compare_at_depth(int64_t window, float cap) {
 TEST(attention_at_depth_does_not_depend_on_threads_chunks_or_batch) {
     compare_at_depth(0, 0.0f);
     compare_at_depth(40, 2.0f);
-    compare_at_depth(600, 0.0f);
+    if (!quick) compare_at_depth(600, 0.0f);
 }
 
 TEST(a_value_that_is_not_finite_reaches_the_output) {
