@@ -249,6 +249,8 @@ def test_a_scored_prompt_is_scored_without_its_grammar(lm: pophood.LM) -> None:
         (lambda: Grammar.json_schema("[]"), "wanted an object, true or false"),
         (lambda: Grammar.json_schema('{"minimum": NaN}'), "NaN"),
         (lambda: Grammar.json_schema({"const": math.inf}), "is no JSON"),
+        (lambda: Grammar.regex("\ud800"), "half a character"),
+        (lambda: Grammar.json_schema({"const": "\ud800"}), "JSON schema cannot be used"),
         (lambda: Grammar.regex("(?=a)b"), "regular expression cannot be used"),
         (lambda: Grammar.regex("("), "regular expression cannot be used"),
         (lambda: Grammar.regex(""), "allows no text"),

@@ -35,6 +35,10 @@ class Grammar:
             raise BadInput(f"the grammar is of kind {short(self.kind)}; wanted one of {kinds}")
         if not isinstance(self.text, str):
             raise BadInput(f"the grammar is {short(self.text)}; wanted a text")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise BadInput(f"the grammar has half a character at {error.start:,}") from error
         if len(self.text) > MOST_CHARACTERS:
             raise BadInput(
                 f"the grammar has {len(self.text):,} characters; wanted at most {MOST_CHARACTERS:,}"

@@ -275,6 +275,13 @@ class _Told:
 
 def _notation(grammar: Grammar) -> str:
     """Return a grammar in llguidance's own notation. Raises BadInput."""
+    try:
+        return _translated(grammar)
+    except Exception as error:  # its converter of GBNF raises Exception itself
+        raise _refusal(grammar, str(error) or type(error).__name__) from error
+
+
+def _translated(grammar: Grammar) -> str:
     from llguidance import LLMatcher
     from llguidance.gbnf_to_lark import gbnf_to_lark
 
@@ -286,10 +293,7 @@ def _notation(grammar: Grammar) -> str:
         return LLMatcher.grammar_from_regex(grammar.text)
     if grammar.kind == "lark":
         return LLMatcher.grammar_from_lark(grammar.text)
-    try:
-        return LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.text))
-    except Exception as error:  # the converter raises Exception itself
-        raise _refusal(grammar, str(error) or type(error).__name__) from error
+    return LLMatcher.grammar_from_lark(gbnf_to_lark(grammar.text))
 
 
 _NAMES = {"json_schema": "JSON schema", "regex": "regular expression", "gbnf": "grammar", "lark": "grammar"}
