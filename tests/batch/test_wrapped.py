@@ -114,8 +114,7 @@ def test_what_is_wrong_with_a_body(
     ("more", "said"),
     [
         ({"url": "/v1/embeddings"}, "embeddings come with a later version"),
-        ({"url": "/v1/responses"}, "use /v1/chat/completions"),
-        ({"url": "https://example.com/v1/completions"}, "wanted /v1/chat/completions or /v1/completions"),
+        ({"url": "https://example.com/v1/completions"}, "wanted /v1/chat/completions, /v1/completions or"),
         ({"url": None}, "url: got None; wanted a text"),
         ({"method": "GET"}, "method: got 'GET'; wanted POST"),
         ({"body": "a"}, "body: got 'a'; wanted an object"),
@@ -126,6 +125,20 @@ def test_what_is_wrong_with_a_frame(lm: pophood.LM, more: dict[str, Any], said: 
     (record,) = answered(lm, [line(COMPLETIONS, {"prompt": "a"}, more)])
     assert record["response"]["status_code"] == 400
     assert said in record["response"]["body"]["error"]["message"]
+
+
+def test_a_response_is_the_chat_in_other_words(lm: pophood.LM) -> None:
+    talk = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "seed": 3}
+    asked = [
+        line("/v1/chat/completions", talk, {"custom_id": "chat"}),
+        line("/v1/responses", {"input": "Hi", "max_output_tokens": 5, "seed": 3}, {"custom_id": "response"}),
+        line("/v1/responses", {"input": "Hi", "store": True}, {"custom_id": "stored"}),
+    ]
+    chat, response, stored = (record["response"] for record in answered(lm, asked))
+    (item,) = response["body"]["output"]
+    assert item["content"][0]["text"] == chat["body"]["choices"][0]["message"]["content"]
+    assert response["body"]["usage"]["output_tokens"] == chat["body"]["usage"]["completion_tokens"]
+    assert stored["status_code"] == 400 and stored["body"]["error"]["param"] == "store"
 
 
 def test_aliases_are_names_too(lm: pophood.LM) -> None:

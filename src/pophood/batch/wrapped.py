@@ -18,11 +18,11 @@ from pophood.openai.asked import Asked
 from pophood.openai.assembly import Assembly, Grown
 from pophood.openai.errors import invalid, unknown_model
 from pophood.openai.requests import ChatFields, CompletionFields, GeneratingFields, read_fields
+from pophood.openai.responses import request as responses
 
-CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 LATER = {
     "/v1/embeddings": "embeddings come with a later version",
-    "/v1/responses": f"this version does not have it: use {CHAT}",
 }
 FIELDS = ("custom_id", "method", "url", "body")
 
@@ -34,8 +34,12 @@ def wrapped(data: Mapping[str, Any], shape: BatchShape, model: BatchModel) -> Li
     if data.get("method", "POST") != "POST":
         raise invalid(f"method: got {short(data['method'])}; wanted POST", "method")
     url, body = data.get("url"), data.get("body")
-    if url not in (CHAT, COMPLETIONS):
-        why = LATER.get(url, f"wanted {CHAT} or {COMPLETIONS}") if isinstance(url, str) else "wanted a text"
+    if url not in (CHAT, COMPLETIONS, RESPONSES):
+        why = (
+            LATER.get(url, f"wanted {CHAT}, {COMPLETIONS} or {RESPONSES}")
+            if isinstance(url, str)
+            else "wanted a text"
+        )
         raise invalid(f"url: got {short(url)}; {why}", "url", "unsupported_url")
     if not isinstance(body, dict):
         raise invalid(f"body: got {short(body)}; wanted an object", "body", "invalid_value")
@@ -50,6 +54,9 @@ def _asked(body: Mapping[str, Any], url: str, shape: BatchShape, model: BatchMod
     if url == CHAT:
         talk = read_fields(body, ChatFields)
         return chat.asked_of(_usual(talk, shape, model, talk.max_completion_tokens), model.served)
+    if url == RESPONSES:
+        item = read_fields(body, responses.ResponseFields)
+        return responses.asked_of(_usual(item, shape, model, item.max_output_tokens), model.served)
     return completions.asked_of(_usual(read_fields(body, CompletionFields), shape, model), model.served)
 
 

@@ -97,7 +97,7 @@ class AnswerShape:
         self._speller = speller
         self._usage_later = usage_later
         self._head = {
-            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "id": f"{self.prefix}{secrets.token_hex(12)}",
             "object": self.piece_object,
             "created": int(time.time()),
             "model": model,
@@ -106,7 +106,7 @@ class AnswerShape:
 
     def stamp(self, id_: str, created: int) -> None:
         """Set what makes an answer unlike others: its id, and when it was made in seconds since 1970."""
-        self._head |= {"id": f"{self.prefix}-{id_}", "created": created}
+        self._head |= {"id": f"{self.prefix}{id_}", "created": created}
 
     def whole(
         self, choices: Sequence[ChoiceText], usage: Mapping[str, Any], details: Mapping[str, Any]
@@ -147,7 +147,7 @@ class AnswerShape:
 class ChatShape(AnswerShape):
     """chat.completion and chat.completion.chunk."""
 
-    whole_object, piece_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    whole_object, piece_object, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl-"
     short_ids = False  # of calls: 9 letters, as Mistral's templates demand
 
     def full(self, choice: ChoiceText) -> dict[str, Any]:
@@ -206,7 +206,7 @@ class ChatShape(AnswerShape):
 class CompletionShape(AnswerShape):
     """text_completion, whole and streamed."""
 
-    whole_object, piece_object, prefix = "text_completion", "text_completion", "cmpl"
+    whole_object, piece_object, prefix = "text_completion", "text_completion", "cmpl-"
 
     def full(self, choice: ChoiceText) -> dict[str, Any]:
         return self._text(choice.index, choice.text, choice.entries, choice.finish)

@@ -21,12 +21,14 @@ from pophood.openai.asked import Asked
 from pophood.openai.errors import INVALID, MISSING, SERVER, ApiError
 from pophood.openai.model import ServedModel
 from pophood.openai.requests import ChatFields, CompletionFields
+from pophood.openai.responses import request as responses
 from pophood.serve.catalog import Catalog, HostedModel, OneModel
 from pophood.serve.client import EngineClient
 from pophood.serve.guard.access import present
 from pophood.serve.openapi import described_app, operation
 from pophood.serve.protocol.answering import SILENCE, answer
 from pophood.serve.protocol.replies import MOST_OPEN
+from pophood.serve.protocol.response_fields import ResponsesRequest
 from pophood.serve.protocol.responses import Json, refusal
 from pophood.serve.protocol.schemas import (
     Body,
@@ -81,6 +83,9 @@ class Desk:
     async def completion(self, request: Request) -> Response:
         return self._answer(*await self._read(request, CompletionRequest, _completion))
 
+    async def response(self, request: Request) -> Response:
+        return self._answer(*await self._read(request, ResponsesRequest, _response))
+
     async def render(self, request: Request) -> Response:
         return Json(await self.read(request, ChatRequest, _rendered))
 
@@ -107,6 +112,23 @@ class Desk:
 
     async def page(self) -> Response:
         return start.start(self._catalog.find(None).served)
+
+    @property
+    def posts(self) -> Mapping[str, tuple[Callable[..., Any], type[Body]]]:
+        """The routes that read a body: what answers, and what the body is."""
+        return {
+            "/v1/chat/completions": (self.chat, ChatRequest),
+            "/v1/chat/completions/render": (self.render, ChatRequest),
+            "/v1/completions": (self.completion, CompletionRequest),
+            "/v1/embeddings": (self.embed, EmbeddingsRequest),
+            "/v1/responses": (self.response, ResponsesRequest),
+            "/models/load": (self.load, ModelRequest),
+            "/models/unload": (self.unload, ModelRequest),
+            "/tokenize": (self.tokenize, TokenizeRequest),
+            "/v1/tokenize": (self.tokenize, TokenizeRequest),
+            "/detokenize": (self.detokenize, DetokenizeRequest),
+            "/v1/detokenize": (self.detokenize, DetokenizeRequest),
+        }
 
     def _answer(self, hosted: HostedModel, asked: Asked) -> Response:
         return answer(asked, hosted.client, most_open=self._most_open, silence=self._silence)
@@ -143,19 +165,7 @@ def build_app(
     async def metrics_text() -> Response:
         return status.metrics(metrics)
 
-    posts: Mapping[str, tuple[Callable[..., Any], type[Body]]] = {
-        "/v1/chat/completions": (desk.chat, ChatRequest),
-        "/v1/chat/completions/render": (desk.render, ChatRequest),
-        "/v1/completions": (desk.completion, CompletionRequest),
-        "/v1/embeddings": (desk.embed, EmbeddingsRequest),
-        "/models/load": (desk.load, ModelRequest),
-        "/models/unload": (desk.unload, ModelRequest),
-        "/tokenize": (desk.tokenize, TokenizeRequest),
-        "/v1/tokenize": (desk.tokenize, TokenizeRequest),
-        "/detokenize": (desk.detokenize, DetokenizeRequest),
-        "/v1/detokenize": (desk.detokenize, DetokenizeRequest),
-    }
-    for path, (endpoint, kind) in posts.items():
+    for path, (endpoint, kind) in desk.posts.items():
         app.add_api_route(path, endpoint, methods=["POST"], **operation(path, kind))
 
     gets: Mapping[str, Callable[..., Any]] = {
@@ -186,6 +196,10 @@ def _chat(request: ChatRequest, served: ServedModel) -> Asked:
 
 def _completion(request: CompletionRequest, served: ServedModel) -> Asked:
     return completions.asked_of(fields_of(request, CompletionFields), served)
+
+
+def _response(request: ResponsesRequest, served: ServedModel) -> Asked:
+    return responses.asked_of(fields_of(request, responses.ResponseFields), served)
 
 
 def _rendered(request: ChatRequest, served: ServedModel) -> dict[str, Any]:

@@ -134,6 +134,17 @@ _EMBEDDINGS = _object(
     usage=_object(prompt_tokens=COUNT, total_tokens=COUNT),
     pooling={"enum": ["mean", "last"]},
 )
+_RESPONSE = _object(
+    id=STRING,
+    object={"const": "response"},
+    created_at=COUNT,
+    status={"enum": ["completed", "incomplete"]},
+    model=STRING,
+    output=_list(_object(id=STRING, type={"enum": ["message", "function_call"]}, status=STRING), minItems=1),
+    usage=_object(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT),
+    store={"const": False},
+    seed=COUNT,
+)
 
 
 def _answer(name: str, choice: Schema) -> Schema:
@@ -157,6 +168,7 @@ ANSWERS: Mapping[str, Mapping[str, Schema]] = MappingProxyType(
     {
         "/v1/chat/completions": {JSON: _answer("chat.completion", _CHAT_CHOICE), EVENTS: STRING},
         "/v1/chat/completions/render": {JSON: _RENDERED},
+        "/v1/responses": {JSON: _RESPONSE, EVENTS: STRING},
         "/v1/completions": {JSON: _answer("text_completion", _TEXT_CHOICE), EVENTS: STRING},
         "/v1/embeddings": {JSON: _EMBEDDINGS},
         "/tokenize": {JSON: _TOKENS},

@@ -56,7 +56,13 @@ def test_openapi_describes_every_route_and_field(service: Service) -> None:
     described = service.ask("/openapi.json").json
     assert described["openapi"].startswith("3.1")
     assert set(described["paths"]) == {
-        *("/v1/chat/completions", "/v1/chat/completions/render", "/v1/completions", "/v1/models"),
+        *(
+            "/v1/chat/completions",
+            "/v1/chat/completions/render",
+            "/v1/completions",
+            "/v1/responses",
+            "/v1/models",
+        ),
         *("/v1/models/{model}", "/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize"),
         *("/tokenizer_info", "/v1/tokenizer_info", "/health", "/metrics", "/v1/embeddings"),
         *("/models/load", "/models/unload"),

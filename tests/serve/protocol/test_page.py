@@ -15,6 +15,7 @@ import pophood
 from pophood.openai.fields import IGNORED, REFUSED
 from pophood.serve.messages import Failed, FailureKind
 from pophood.serve.protocol.assembly import of_failure
+from pophood.serve.protocol.response_fields import ResponsesRequest
 from pophood.serve.protocol.schemas import (
     ChatRequest,
     CompletionRequest,
@@ -38,7 +39,10 @@ def named() -> set[str]:
 
 
 def test_every_field_is_named() -> None:
-    kinds = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, StreamOptions)
+    kinds = (
+        *(ChatRequest, CompletionRequest, ResponsesRequest),
+        *(TokenizeRequest, DetokenizeRequest, StreamOptions),
+    )
     fields = {name for kind in kinds for name in kind.model_fields}
     assert not (fields | REFUSED.keys() | IGNORED) - named()
 

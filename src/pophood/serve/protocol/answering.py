@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.types import Send
 
 from pophood.openai.asked import Asked
 from pophood.openai.assembly import Growth
-from pophood.openai.choices import inspected
 from pophood.openai.errors import SERVER, ApiError
 from pophood.openai.inspecting import values_of
-from pophood.openai.tools.parser import text_of
 from pophood.serve.client import EngineClient
 from pophood.serve.messages import Answered, PromptInspected, PromptScored, Tokens
 from pophood.serve.protocol import sse
 from pophood.serve.protocol.assembly import EventAssembly
 from pophood.serve.protocol.replies import MOST_OPEN, Replies
 from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
+from pophood.serve.protocol.writers import ChunkWriter, writer_of
 
 SILENCE = 10.0  # seconds after which a comment keeps the connection open
 # Seconds in which a failure becomes a status; after that the stream is opened. What can be known of a
@@ -44,23 +42,23 @@ def answer(
     """
 
     async def answering(send: Send) -> None:
-        stream = EventStream(send)
+        stream, writer = EventStream(send), writer_of(asked)
         try:
             whole = not asked.stream
             async with Replies(client, asked.jobs, most_open=most_open, gathered=whole) as replies:
                 if asked.stream:
-                    await _stream(asked, replies, stream, silence)
+                    await _stream(asked, replies, stream, writer, silence)
                 else:
                     await respond(send, await _whole(asked, replies))
         except ApiError as error:
             if stream.opened:
-                await stream.close(sse.event(error.body))
+                await stream.close(writer.failed(error))
             else:
                 await respond(send, refusal(error))
         except Exception:
             if stream.opened:  # before that, the outermost guard answers with a 500
                 bug = ApiError(500, "a bug in pophood ended this answer", SERVER, code="internal_error")
-                await stream.close(sse.event(bug.body))
+                await stream.close(writer.failed(bug))
             raise
 
     return Watched(answering)
@@ -105,22 +103,26 @@ def _are_heavy(events: Sequence[tuple[int, Answered]]) -> bool:
     return values > HEAVY_VALUES
 
 
-async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: float) -> None:
+async def _stream(
+    asked: Asked, replies: Replies, stream: EventStream, writer: ChunkWriter, silence: float
+) -> None:
     """Write the stream of an answer. Raises ApiError, before anything is written if it can."""
-    assembly, shape = EventAssembly(asked), asked.shape
+    assembly = EventAssembly(asked)
     grown = await _take(assembly, await replies.next(PATIENCE))
     await stream.open()
-    lines = [sse.event(shape.piece([shape.opening(index)])) for index in range(asked.size)]
+    lines = [writer.opening()]
     ended = 0  # choices whose end was written
     quiet_since = time.monotonic()
     while True:
-        lines += map(sse.event, _pieces(assembly, grown))
+        if assembly.moved and asked.progress:
+            lines.append(writer.moved(assembly.progress))
+        if grown:
+            lines.append(writer.grown(grown))
         # The last end of all waits until it is known how long everything took.
         ends = assembly.ends if replies.done else assembly.ends[: asked.size - 1]
         for index, reason in ends[ended:]:
             last = replies.done and index == ends[-1][0]
-            more = assembly.details if last else {}
-            lines.append(sse.event(shape.piece([shape.ended(index, reason)], **more)))
+            lines.append(writer.ended(index, reason, assembly.details if last else {}))
         ended = len(ends)
         if replies.done:
             break
@@ -130,20 +132,4 @@ async def _stream(asked: Asked, replies: Replies, stream: EventStream, silence: 
             await stream.write(b"".join(lines))
             lines, quiet_since = [], time.monotonic()
         grown = await _take(assembly, await replies.next(max(quiet_since + silence - time.monotonic(), 0)))
-    if asked.usage_later:
-        lines.append(sse.event(shape.piece([], usage=assembly.counts.usage)))
-    await stream.close(b"".join([*lines, sse.DONE]))
-
-
-def _pieces(assembly: EventAssembly, grown: Mapping[int, Growth]) -> Iterator[dict[str, Any]]:
-    """Yield the pieces of a stream that new events make."""
-    shape = assembly.asked.shape
-    if assembly.moved and assembly.asked.progress:
-        yield shape.piece([], prompt_progress=assembly.progress)
-    for index, growth in grown.items():
-        text, calls = text_of(growth.pieces), [one for one in growth.pieces if not isinstance(one, str)]
-        if text or growth.entries or growth.insides or not calls:
-            choice = shape.grown(index, text, growth.entries)
-            yield shape.piece([choice | inspected(growth.insides or None)])
-        for call in calls:
-            yield shape.piece([shape.called(index, call)])
+    await stream.close(b"".join([*lines, writer.closing(assembly.counts.usage)]))

@@ -18,7 +18,7 @@ from pophood.errors import one_line, short
 from pophood.openai.errors import ApiError, invalid
 from pophood.openai.fields import check_others
 from pophood.openai.requests import FieldsT
-from pophood.serve.protocol.tool_fields import CALLS, ToolChoiceField, ToolsField
+from pophood.serve.protocol.tool_fields import ToolChoiceField, ToolsField
 
 LARGEST = 2**31 - 1  # of counts and token ids
 SmallInt = Annotated[int, Field(ge=-1, le=LARGEST)]
@@ -65,7 +65,7 @@ FormatField = Annotated[
                         "json_schema": {
                             "type": "object",
                             "required": ["schema"],
-                            "properties": {"name": {"type": "string"}, "schema": {"type": "object"}},
+                            "properties": {"schema": {"type": ["object", "boolean", "string"]}},
                         },
                     },
                 },
@@ -149,17 +149,17 @@ Conversation = Annotated[
             "minItems": 1,
             "items": {
                 "type": "object",
-                "required": ["role", "content"],
+                "required": ["role"],
                 "properties": {
                     "role": {"type": "string", "minLength": 1},
                     "content": {
                         "anyOf": [
                             {"type": "string"},
                             {"type": "array", "items": {"anyOf": [Text, {"type": "string"}]}},
+                            {"type": "null"},
                         ]
                     },
-                    "tool_calls": {"anyOf": [CALLS, {"type": "null"}]},
-                    "tool_call_id": {"type": ["string", "null"]},
+                    "tool_calls": {"type": ["array", "null"], "items": {"type": "object"}},
                 },
             },
         }

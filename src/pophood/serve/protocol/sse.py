@@ -19,13 +19,14 @@ DONE = b"data: [DONE]\n\n"
 _encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 
 
-def event(data: Any) -> bytes:
-    """Return one event. Raises ValueError for a number that JSON does not have.
+def event(data: Any, kind: str = "") -> bytes:
+    """Return one event, perhaps with its kind. Raises ValueError for a number that JSON does not have.
 
     >>> event({"text": "a\\u2028b"})
     b'data: {"text":"a\\\\u2028b"}\\n\\n'
     """
-    return b"data: " + compact(data) + b"\n\n"
+    head = f"event: {kind}\n".encode("ascii") if kind else b""
+    return head + b"data: " + compact(data) + b"\n\n"
 
 
 def compact(data: Any) -> bytes:

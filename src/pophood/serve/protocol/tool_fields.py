@@ -1,4 +1,4 @@
-"""The fields of functions as OpenAPI describes them; `openai/tools/toolset.py` reads them."""
+"""Functions as OpenAPI describes them; `openai/tools/toolset.py` reads them. (small: two fields)"""
 
 from __future__ import annotations
 
@@ -54,21 +54,3 @@ ToolChoiceField = Annotated[
         }
     ),
 ]
-# A message of the assistant that calls functions has no content, or some beside the calls.
-CALLS: dict[str, Any] = {
-    "type": "array",
-    "minItems": 1,
-    "items": {
-        "type": "object",
-        "required": ["id", "type", "function"],
-        "properties": {
-            "id": {"type": "string"},
-            "type": {"const": "function"},
-            "function": {
-                "type": "object",
-                "required": ["name", "arguments"],
-                "properties": {"name": NAME, "arguments": {"type": "string"}},
-            },
-        },
-    },
-}
