@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.processes import HANG_SECONDS
+from tests.processes import HANG_SECONDS, descendants
 from tests.serve.command import Command
 from tests.serve.test_metrics import read
 from tests.serve.wire import request
@@ -59,8 +59,12 @@ def threads(server: Command) -> int:
 
 
 def resident(server: Command) -> int:
-    """Return the anonymous resident memory of a server in bytes: pages of files come and go by themselves."""
-    return _status(server, "RssAnon")
+    """Return the anonymous resident memory of a server and its children in bytes.
+
+    Pages of files come and go by themselves.
+    """
+    pids = [server.process.pid, *(child.pid for child in descendants(server.process.pid))]
+    return sum(_status(pid, "RssAnon") for pid in pids)
 
 
 class Peak:
@@ -69,14 +73,14 @@ class Peak:
     def __init__(self, server: Command) -> None:
         self._server = server
         Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak begins anew
-        self._before = _status(server, "VmRSS")
+        self._before = _status(server.process.pid, "VmRSS")
 
     @property
     def grown(self) -> int:
         """Bytes above the beginning."""
-        return _status(self._server, "VmHWM") - self._before
+        return _status(self._server.process.pid, "VmHWM") - self._before
 
 
-def _status(server: Command, field: str) -> int:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
+def _status(pid: int, field: str) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:")) << 10
