@@ -15,6 +15,7 @@ PACKAGES = {  # the newest of each on 2026-12-01
     "openai3": ["openai==3.57.0"],
     "llm": ["llm==0.36"],
     "lm_eval": ["lm-eval[api]==0.4.13"],
+    "ollama": ["ollama==0.6.3"],
     "langchain": ["langchain-openai==1.7.4"],
     "schemathesis": ["schemathesis==4.32.5"],
 }

@@ -42,7 +42,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(smollm2: Path) -> Iterator[Server]:
-    command = [*POPHOOD, "serve", smollm2, "--port", "0", "--alias", "smollm2", "--json"]
+    ports = ["--port", "0", "--ollama-port", "0"]
+    command = [*POPHOOD, "serve", smollm2, *ports, "--alias", "smollm2", "--json"]
     with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield Server(json.loads(process.stdout.readline()))
@@ -109,6 +110,20 @@ def test_langchain(server: Server, lm: pophood.LM) -> None:
     assert found["text"] == found["streamed"] == answer
     assert found["usage"]["output_tokens"] == found["logprobs"]
     assert_embedded(lm, found["embeddings"])
+
+
+def test_ollama(server: Server, lm: pophood.LM) -> None:
+    program = HERE / "programs" / "ollama_calls.py"
+    host = f"http://127.0.0.1:{server.facts['ollama_port']}"
+    found = json.loads(output_of([python_of("ollama"), program, host]))
+    assert found["model"] == server.facts["model"]
+    assert found["window"] == server.facts["context"]
+    assert "completion" in found["capabilities"]
+    assert found["text"] == found["streamed"] == answer_of(lm)
+    assert found["continued"] == lm.generate("One, two,", temperature=0, max_tokens=24).completion
+    assert found["counts"][1] == found["counts"][2]
+    assert found["done"][0] is True and found["done"][1] == found["done"][2]
+    assert found["error"][0] == 404 and "nobody" in found["error"][1]
 
 
 def test_llm(server: Server, lm: pophood.LM, tmp_path: Path) -> None:

@@ -87,6 +87,25 @@ def test_it_listens_on_loopback_alone(running: Command) -> None:
     assert ours == [f"0100007F:{running.port:04X}"]
 
 
+def test_ollamas_port_needs_no_key_and_ends_with_the_server(model: Path, tmp_path: Path) -> None:
+    linux()
+    with command(model, "--ollama-port", "0", home=tmp_path) as running:
+        port = running.facts["ollama_port"]
+        assert port not in (running.port, None)
+        (found,) = request(port, "/api/tags", key=None).json["models"]
+        assert found["name"] == running.facts["model"]
+        asked = {"model": found["name"], "prompt": "the cat", "stream": False, "options": {"num_predict": 3}}
+        assert request(port, "/api/generate", key=None, body=asked).json["eval_count"] == 3
+        assert request(running.port, "/v1/models", key=None).status == 401
+        assert request(running.port, "/api/tags", key=running.key).status == 404
+        refused = CliRunner().invoke(pophood, ["serve", str(model), "--ollama-port", str(port)])
+        assert refused.exit_code != 0 and "taken" in refused.output
+        running.signal(signal.SIGINT)
+        assert running.exit_code() == 130
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+
+
 ORIGINS = [pytest.param(("random", "environment"), marks=pytest.mark.full), ("file",)]
 
 

@@ -280,3 +280,27 @@ def test_every_response_has_an_id(server: Guarded) -> None:
 def test_a_clients_own_id_is_kept_if_it_is_harmless(server: Guarded, own: str, kept: bool) -> None:
     response = request(server.port, headers={"x-request-id": own})
     assert (response.headers["x-request-id"] == own) is kept
+
+
+# ---- a port without a key ----
+
+
+@pytest.fixture(scope="module")
+def keyless() -> Iterator[int]:
+    with serving(guarded_app(echo, Rules(Key(KEY, "file"), keyless=True))) as port:
+        yield port
+
+
+def test_a_port_without_a_key_answers_programs_and_no_pages_of_others(keyless: int) -> None:
+    assert request(keyless, "/api/tags", key=None).status == 200
+    for headers, status in (
+        ({"host": "pages.example"}, 403),
+        ({"origin": OTHER}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 401),
+        ({"sec-fetch-site": "same-site"}, 401),
+        ({"sec-fetch-site": "none"}, 200),
+    ):
+        assert request(keyless, "/api/tags", key=None, headers=headers).status == status
+    form = {"content-type": "text/plain"}
+    assert request(keyless, "/api/chat", key=None, body={}, headers=form).status == 415

@@ -24,6 +24,7 @@ from pophood.serve.guard.access import Access
 from pophood.serve.guard.listening import Listening
 from pophood.serve.guard.security import Rules
 from pophood.serve.metrics import Metrics
+from pophood.serve.ollama.app import build_ollama_app
 from pophood.serve.process.fleet import Fleet
 from pophood.serve.process.records import LoadedFacts, LoadOrder
 from pophood.serve.process.supervisor import EngineProcess
@@ -36,13 +37,15 @@ from pophood.text.chat.chat_template import ChatTemplate
 class Wishes:
     """Options of a server, checked where they are used.
 
-    At most `most` models are in memory at once; one without requests for `idle` seconds leaves it.
+    At most `most` models are in memory at once; one without requests for `idle` seconds leaves it. `ollama`
+    is the port of Ollama's protocol.
     """
 
     parallel: int
     aliases: tuple[str, ...] = ()
     most: int = 1
     idle: float | None = None
+    ollama: Listening | None = None
     grace: float = GRACE
 
 
@@ -83,10 +86,22 @@ class Serving:
         )
         self.http = HttpServer(app, ready=ready)
         self.life = Life(
-            self.http, listening, self.fleet, say=console.say, notice=self._look, grace=wishes.grace
+            self.http,
+            listening,
+            self.fleet,
+            say=console.say,
+            notice=self._look,
+            grace=wishes.grace,
+            others=() if wishes.ollama is None else ((self._ollama(rules), wishes.ollama),),
         )
         self._all_threads = engine.facts.threads
         self._tuning = False
+
+    def _ollama(self, rules: Rules) -> HttpServer:
+        """Return the server of Ollama's port, where no key is asked; the other rules hold."""
+        app = build_ollama_app(self.fleet)
+        open_rules = Rules(rules.key, rules.hosts, rules.origins, keyless=True)
+        return HttpServer(guarded_app(app, open_rules, ended=self._note, broken=self._report))
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit code."""
@@ -169,6 +184,8 @@ def described(
         parameters=facts.parameters,
         layers=facts.layers,
         heads=facts.heads,
+        architecture=bundle.config.architecture,
+        weight_bytes=facts.weight_bytes,
     )
 
 

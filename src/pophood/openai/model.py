@@ -38,9 +38,10 @@ class ServedModel:
 
     `window` is the number of tokens that a prompt and its answer may have together, guaranteed to every
     request; `trained_window` the one that the model's files name; `blocks` of keys and values are there for
-    all requests together (None: no bound). `layers` and `heads` are the model's, if known. `adapters` can be
-    named by requests, `usual_adapters` are used by those that name none. `sampling` holds the settings of
-    requests that give none. `fingerprint` tells apart computations that may differ in a bit.
+    all requests together (None: no bound). `layers`, `heads`, `architecture` and `weight_bytes` are the
+    model's, if known. `adapters` can be named by requests, `usual_adapters` are used by those that name none.
+    `sampling` holds the settings of requests that give none. `fingerprint` tells apart computations that may
+    differ in a bit.
     """
 
     name: str
@@ -59,6 +60,8 @@ class ServedModel:
     parameters: int | None = None
     layers: int | None = None
     heads: int | None = None
+    architecture: str = "unknown"
+    weight_bytes: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
 
     def answers_to(self, name: str | None) -> bool:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Protocol
 
@@ -111,8 +111,11 @@ class Life:
         say: Callable[[str], object],
         notice: Callable[[], object] = lambda: None,
         grace: float = GRACE,
+        others: Sequence[tuple[HttpServer, Listening]] = (),
     ) -> None:
+        """`others` are servers at further ports, which begin and end with this one."""
         self._http, self._listening, self._engines = http, listening, engines
+        self._others = others
         self._say, self._notice, self._grace = say, notice, grace
         self._signal: int | None = None
 
@@ -131,7 +134,8 @@ class Life:
     def stop(self) -> None:
         """End as a signal would, without one. For the thread of the loop."""
         self._engines.drain(self._grace)
-        self._http.stop()
+        for http in (self._http, *(other for other, _ in self._others)):
+            http.stop()
 
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
@@ -139,7 +143,8 @@ class Life:
         looking = asyncio.create_task(self._look())
         try:
             with self._handling_signals(loop):
-                await self._http.serve(sockets=[self._listening.socket])
+                every = ((self._http, self._listening), *self._others)
+                await asyncio.gather(*(http.serve(sockets=[one.socket]) for http, one in every))
         finally:
             looking.cancel()
             self._engines.end(LAST)

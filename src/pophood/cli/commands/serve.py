@@ -72,6 +72,11 @@ def named(text: str) -> tuple[str, str]:
     metavar="URL",
     help="Let pages of this origin read answers, if they have the key; repeatable.",
 )
+@network_option(
+    "--ollama-port",
+    type=click.IntRange(0, 65535),
+    help="Speak Ollama's protocol, too, at this port of 127.0.0.1, where no key is asked (Ollama's: 11434).",
+)
 @model_option(
     "--adapter",
     "adapters",
@@ -122,6 +127,7 @@ def serve_command(
     key_file: Path | None,
     hosts: tuple[str, ...],
     origins: tuple[str, ...],
+    ollama_port: int | None,
     adapters: tuple[tuple[str, str], ...],
     aliases: tuple[str, ...],
     parallel: int,
@@ -154,21 +160,20 @@ def serve_command(
     from pophood.serve.guard.security import rules_of
     from pophood.serve.process.supervisor import EngineProcess
 
-    if len({name for name, _ in adapters}) < len(adapters):
-        raise BadInput("two adapters have the same name: give each its own")
     limit = _cache_limit(cache_dir, cache_size)
     listening, key = _listen(console, host, port, key_file)
     with listening.socket:
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
         order = _order(console, choice, memory, parallel, adapters, cache_dir, limit)
-        wishes = Wishes(parallel, aliases, max_models, idle_unload)
+        wishes = Wishes(parallel, aliases, max_models, idle_unload, _listen_as_ollama(ollama_port))
         engine = EngineProcess(order, say=console.say, detail=console.detail)
         try:
             model = load_engine(console, engine, order, wishes)
 
             def ready() -> None:
-                banner = Banner(engine.facts, model, listening, key, parallel, rules.sessions.link_token)
+                token, ollama = rules.sessions.link_token, wishes.ollama
+                banner = Banner(engine.facts, model, listening, key, parallel, token, ollama)
                 console.out(banner.line() if as_json else banner.text())
 
             return Serving(console, engine, order, model, listening, rules, wishes, ready).run()
@@ -197,6 +202,19 @@ def _listen(console: Console, host: str, port: int, key_file: Path | None) -> tu
     return listen(address, port), key
 
 
+def _listen_as_ollama(port: int | None) -> Listening | None:
+    """Open the socket of Ollama's protocol, at that port alone. Raises BadInput."""
+    from pophood.serve.guard.listening import listen
+
+    if port is None:
+        return None
+    listening = listen("127.0.0.1", port)
+    if listening.taken is not None:
+        listening.socket.close()
+        raise BadInput(f"--ollama-port {port}: the port is taken; Ollama itself may run there")
+    return listening
+
+
 def _cache_limit(folder: Path | None, size: str | None) -> int:
     """Return the bytes that a folder of prefixes may hold. Raises BadInput, UsageError."""
     from pophood.model.prefix_files import LIMIT
@@ -222,6 +240,8 @@ def _order(
     from pophood.serve.process.records import LoadOrder
     from pophood.serve.protocol.replies import MOST_OPEN
 
+    if len({name for name, _ in adapters}) < len(adapters):
+        raise BadInput("two adapters have the same name: give each its own")
     wanted = None if memory is None else parse_size(memory)
     located = locate(console, choice.name, offline=choice.offline)
     return LoadOrder(

@@ -32,6 +32,7 @@ class Banner:
     key: Key
     parallel: int
     link_token: str | None
+    ollama: Listening | None = None
 
     @property
     def base_url(self) -> str:
@@ -46,6 +47,7 @@ class Banner:
             "base_url": self.base_url,
             "host": self.listening.host,
             "port": self.listening.port,
+            "ollama_port": None if self.ollama is None else self.ollama.port,
             "key": None if self.key.own else self.key.text,
             "key_from": self.key.origin,
             "model": self.model.name,
@@ -83,6 +85,8 @@ class Banner:
         yield "Key", self.key.text if not self.key.own else f"your own, from {self._place()}"
         if self.link_token is not None:
             yield "Browser", f"{self.listening.url}/enter?token={self.link_token} (works once)"
+        if self.ollama is not None:
+            yield "Ollama", f"{self.ollama.url} (Ollama's protocol; no key is asked there)"
         also = f" (also as {', '.join(self.model.aliases)})" if self.model.aliases else ""
         yield "Model", f"{self.model.name}{also}, {loaded.how_computed}, {count(loaded.threads, 'thread')}"
         if self.model.adapters:

@@ -44,7 +44,8 @@ _ORIGIN = re.compile(r"https?://(?P<host>[^/?#@\s]+)|[a-z][a-z0-9+.-]*://[^/?#@\
 class Rules:
     """The `hosts` and `origins` that a server allows beside its own, in lower case (`rules_of`).
 
-    `address` is the address that the server listens at, if it is not a loopback one.
+    `address` is the address that the server listens at, if it is not a loopback one. With `keyless` no key
+    is asked of programs of this machine; Host and Origin are looked at all the same.
     """
 
     key: Key
@@ -52,6 +53,7 @@ class Rules:
     origins: frozenset[str] = frozenset()
     address: str | None = None
     sessions: Sessions = field(default_factory=Sessions)
+    keyless: bool = False
 
 
 def rules_of(
@@ -112,7 +114,7 @@ class Security:
         path = scope["path"]
         if path == ENTRY and scope["method"] == "GET":
             await self._enter(scope, send)
-        elif named or path in OPEN_ROUTES or (own and self._has_cookie(scope)):
+        elif named or path in OPEN_ROUTES or (own and (self._is_free(scope) or self._has_cookie(scope))):
             await self._app(scope, receive, send)
         else:
             tried = any(header(scope, name) for name in (b"authorization", b"x-api-key", b"api-key"))
@@ -168,6 +170,10 @@ class Security:
             elif name in (b"x-api-key", b"api-key"):
                 found |= self._rules.key.matches(value.decode("latin-1").strip())
         return found
+
+    def _is_free(self, scope: Scope) -> bool:
+        """Return whether no key is asked: at a port without one, of all but pages of other sites."""
+        return self._rules.keyless and header(scope, b"sec-fetch-site") in (None, "same-origin", "none")
 
     def _has_cookie(self, scope: Scope) -> bool:
         """Return whether the request comes from a page of this server that opened the link.

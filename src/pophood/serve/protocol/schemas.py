@@ -312,8 +312,8 @@ class ModelRequest(Body):
 RequestT = TypeVar("RequestT", bound=Body)
 
 
-def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
-    """Return the request in a body. Raises ApiError, 400, that names the first field that is wrong."""
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the object in a body. Raises ApiError, 400, for anything that is not JSON."""
     try:
         data = json.loads(body, parse_constant=_no_constant, parse_float=_finite)
     except ApiError:
@@ -322,6 +322,12 @@ def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
         raise invalid(f"the body is not JSON: {one_line(error)}", code="invalid_json") from error
     if not isinstance(data, dict):
         raise invalid("the body is not a JSON object", code="invalid_json")
+    return data
+
+
+def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
+    """Return the request in a body. Raises ApiError, 400, that names the first field that is wrong."""
+    data = read_object(body)
     try:
         request = kind.model_validate(data)
     except ValidationError as error:
