@@ -1,12 +1,12 @@
-"""A file of prompts: `pophood batch` against a loop over `LM.generate`, with the real SmolLM2.
+"""A file of prompts: `pophood batch` against a loop over `LM.generate`, with SmolLM2 as it is fetched.
 
-Prompts are pieces of 4 to 24 words of a text, each continued by 8 to 48 tokens with the usual sampler; both
-sides give the same texts, which is checked. The loop has one prefix after another, as a user would write it.
-The time of `pophood batch` is that of the lines: reading, computing, writing and syncing the file,
-without loading the model, which both sides have loaded. Turns alternate; each takes a part of the
-prompts, so that a turn is short: the rates are those of all prompts. Bar: 3 times the loop. Ceiling:
-weights are read once for all texts that are written at a time, so 16 times the loop if nothing but
-reading weights took time.
+Prompts are pieces of 4 to 24 words of a text, each continued by 8 to 48 tokens with the usual sampler. Both
+sides give the same texts, which is checked. The time of `pophood batch` is that of the lines: reading,
+computing, writing and syncing the file, without loading the model, which both sides have loaded. Turns
+alternate, and each takes a part of the prompts; rates are those of the new tokens. Where the machine is quiet
+for a minute only, `--first` and `--count` take some of the parts, and `--keep` adds up their figures.
+Bar: 3 times the loop. Ceiling: weights are read once for all texts that are written at a time: `--together`
+times the loop, if nothing else took time.
 Run: python benchmarks/jsonl_batch.py [--prompts 2000] [--part 100] [--threads 2] [--together 16]
 """
 
@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _models import smollm2_gguf
 from _timing import judged, report, summary
 
 import pophood
@@ -74,34 +73,44 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompts", type=int, default=2000)
     parser.add_argument("--part", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="number of the first part")
+    parser.add_argument("--count", type=int, help="number of parts")
+    parser.add_argument("--keep", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--together", type=int, default=16)
     options = parser.parse_args()
-    lm = pophood.load(smollm2_gguf(), threads=options.threads)
+    lm = pophood.load("smollm2", threads=options.threads)
     lines = prompts(options.prompts)
-    figures: dict[str, list[float]] = {"loop over LM.generate": [], "pophood batch": []}
-    total = dict.fromkeys(figures, 0.0)
-    tokens = 0
+    parts = [lines[start : start + options.part] for start in range(0, len(lines), options.part)]
+    kept: dict[str, list[float]] = {}  # number of a part -> tokens, seconds of the loop, seconds of the batch
+    if options.keep is not None and options.keep.exists():
+        kept = json.loads(options.keep.read_text(encoding="utf-8"))
+    last = len(parts) if options.count is None else options.first + options.count
     with tempfile.TemporaryDirectory() as name:
         batch(lm, lines[:16], options.together, Path(name))  # warm
-        for start in range(0, len(lines), options.part):
-            part = lines[start : start + options.part]
+        for number, part in list(enumerate(parts))[options.first : last]:
             one, new, seconds = loop(lm, part)
             other, _, faster = batch(lm, part, options.together, Path(name))
             assert one == other, "the same texts"
-            for side, spent in zip(figures, (seconds, faster), strict=True):
-                figures[side].append(new / spent)
-                total[side] += spent
-            tokens += new
-    ratios = [b / a for a, b in zip(*figures.values(), strict=True)]
-    whole = total["loop over LM.generate"] / total["pophood batch"]
+            kept[str(number)] = [new, seconds, faster]
+            if options.keep is not None:
+                options.keep.write_text(json.dumps(kept), encoding="utf-8")
+    if len(kept) < len(parts):
+        print(f"{len(kept)} of {len(parts)} parts: {kept}")
+        return
+    tokens, slow, fast = (sum(column) for column in zip(*kept.values(), strict=True))
+    figures = {
+        "loop over LM.generate": [new / seconds for new, seconds, _ in kept.values()],
+        "pophood batch": [new / seconds for new, _, seconds in kept.values()],
+    }
+    ratios = [seconds / faster for _, seconds, faster in kept.values()]
     report(
         "a file of prompts, SmolLM2",
         "new tokens/s",
         figures,
         bars={f"{len(lines):,} prompts, batch against loop": judged(summary(ratios), 3.0, 5.0)},
-        whole_file=whole,
-        seconds=total,
+        whole_file=slow / fast,
+        seconds={"loop": slow, "batch": fast},
         tokens=tokens,
         threads=options.threads,
         together=options.together,
