@@ -15,7 +15,7 @@ from pophood.generate.prefix import TokenScore
 from pophood.generate.request import Running
 
 ROOM = 512  # tokens of one pass: enough for the full speed of the matrix products
-LEAST = 8
+LEAST = 4  # tokens of a prompt that every pass reads, so that the prompt ends
 LONGEST = 2.0  # seconds of one pass, so that a call that is cancelled ends soon
 SLOWDOWN = 2.0  # times a pass that only writes: with prompts beside it, it may take so long
 NEW = 0.25  # weight of the newest measurement
