@@ -226,7 +226,7 @@ def test_prompts_do_not_hold_up_texts_that_are_being_written() -> None:
     assert own.room(0) == 512 and own.room(1) == 20, "10 ms and 20 tokens are twice 10 ms"
     assert PrefillPace(None, 0.010, 0.0005).room(1) == 511, "a batch that nobody watches"
     assert PrefillPace(None, 0.010, 0.1).room(0) == 20, "a large model: two seconds"
-    assert PrefillPace(2.5, 0.001, 1.0).room(1) == 8
+    assert PrefillPace(2.5, 0.001, 1.0).room(1) == 4, "a prompt always goes on"
 
 
 # Endings ----------------------------------------------------------------------------------------------
