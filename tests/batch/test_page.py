@@ -54,11 +54,16 @@ def test_the_answers_are_those_that_the_page_shows(folder: Path) -> None:
         assert any(fnmatchcase(one, wanted) for one in told), line
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python") + blocks("sh"))))
+def programs() -> list[tuple[str, str]]:
+    """Return the page's programs without those for a cluster, which tests/batch/test_ray.py has."""
+    both = [(kind, text) for kind in ("python", "sh") for text in blocks(kind)]
+    return [(kind, text) for kind, text in both if not re.search(r"\bray\b", text)]
+
+
+@pytest.mark.parametrize("number", range(len(programs())))
 def test_its_programs_run(folder: Path, environment: dict[str, str], number: int) -> None:
-    text = (blocks("python") + blocks("sh"))[number]
-    python = number < len(blocks("python"))
-    command = [sys.executable, "-c", text] if python else ["sh", "-e", "-c", text]
+    kind, text = programs()[number]
+    command = [sys.executable, "-c", text] if kind == "python" else ["sh", "-e", "-c", text]
     done = processes.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout, done.stderr
 
