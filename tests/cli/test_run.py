@@ -65,7 +65,7 @@ def test_show_says_which_blocks_are_widened(tmp_path: Path, program: Program) ->
 def test_q8_is_suggested_where_it_would_be_faster(
     program: Program, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pophood.cli.session.WORTH_QUANTISING", 1000)
+    monkeypatch.setattr("pophood.model.identity.WORTH_QUANTISING", 1000)
     line = "--precision q8 would be faster and take less memory, with slightly different numbers"
     assert line in program("run", SPAIN, "-m", str(base), "-n", "1").said
     assert line not in program("run", SPAIN, "-m", str(base), "-n", "1", "--precision", "q8").said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,15 @@ RESIDUAL, LOGITS = 1e-4, 1e-3
 
 def truth_of(folder: Path, prompt_length: int = 24, seed: int = 0) -> Truth:
     """Run transformers on the folder's model: prompt, every block's output, and 64 greedy tokens."""
+    model = reference(folder)
+    layers = model.transformer.h if "transformer" in dict(model.named_children()) else model.model.layers
+    return truth_of_model(model, layers, prompt_length, seed)
+
+
+def truth_of_model(model: Any, layers: Iterable[Any], prompt_length: int, seed: int = 0) -> Truth:
+    """Run a model of transformers on random ids; `layers` are its blocks."""
     import torch
 
-    model = reference(folder)
     prompt = np.random.default_rng(seed).integers(0, model.config.vocab_size, prompt_length).tolist()
     blocks: list[Floats] = []
 
@@ -59,7 +66,6 @@ def truth_of(folder: Path, prompt_length: int = 24, seed: int = 0) -> Truth:
         hidden = output[0] if isinstance(output, tuple) else output
         blocks.append(hidden[0].numpy().copy())
 
-    layers = model.transformer.h if "transformer" in dict(model.named_children()) else model.model.layers
     handles = [layer.register_forward_hook(keep) for layer in layers]
     with torch.no_grad():
         logits = model(torch.tensor([prompt])).logits[0].numpy()

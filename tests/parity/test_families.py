@@ -15,7 +15,7 @@ from pophood.config import BlockAttention, ModelConfig, Rope
 from pophood.model.bundle import open_weights
 from pophood.model.engine import Engine
 from tests.made_families import MADE, blocks_of, made_folder, opened_reference
-from tests.parity.reference import GREEDY, Truth, compare, engine_of, loaded
+from tests.parity.reference import Truth, compare, engine_of, loaded, truth_of_model
 
 PROMPT = 60  # the windows have 16 or 20 positions
 Case = tuple[Path, Truth]
@@ -29,36 +29,11 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     def case(family: str) -> Case:
         if family not in made:
             folder = made_folder(tmp_path_factory.mktemp(family) / "model", family, tokenizer=False)
-            made[family] = folder, truth_of(folder)
+            model = opened_reference(folder)
+            made[family] = folder, truth_of_model(model, blocks_of(model), PROMPT)
         return made[family]
 
     return case
-
-
-def truth_of(folder: Path) -> Truth:
-    """Run transformers on the folder's model: prompt, every block's output, and 64 greedy tokens."""
-    import torch
-
-    model = opened_reference(folder)
-    prompt = np.random.default_rng(0).integers(0, model.config.vocab_size, PROMPT).tolist()
-    blocks: list[NDArray[np.float32]] = []
-
-    def keep(_module: Any, _inputs: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        blocks.append(hidden[0].numpy().copy())
-
-    handles = [block.register_forward_hook(keep) for block in blocks_of(model)]
-    with torch.no_grad():
-        logits = model(torch.tensor([prompt])).logits[0].numpy()
-        for handle in handles:
-            handle.remove()
-        ids, cache = torch.tensor([prompt]), None
-        greedy: list[int] = []
-        for _ in range(GREEDY):
-            step = model(ids, past_key_values=cache, use_cache=True)
-            cache, ids = step.past_key_values, step.logits[:, -1:].argmax(-1)
-            greedy.append(int(ids[0, 0]))
-    return Truth(prompt, blocks, logits, greedy)
 
 
 @pytest.mark.filterwarnings("ignore")
