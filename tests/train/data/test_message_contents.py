@@ -160,7 +160,7 @@ def test_a_call_between_special_tokens_is_learned_to_its_end() -> None:
     )
     found = encoder.item(Item(messages=talk))
     text = tokenizer.decode(found.ids[found.trained].tolist(), special=True)
-    assert text == ('Look.<|endoftext|>{"name": "w", "arguments": "{}"}<|endoftext|><|im_end|>x<|im_end|>')
+    assert text == ('Look.<|endoftext|>{"name": "w", "arguments": {}}<|endoftext|><|im_end|>x<|im_end|>')
 
 
 WITHOUT_SYSTEM = TEMPLATES["turns"].replace(
