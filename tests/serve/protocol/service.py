@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from openai import OpenAI
+
 import pophood
 from pophood.adapters.adapter import Adapter
 from pophood.openai.model import ServedAdapter, ServedModel
@@ -175,6 +177,15 @@ class Service:
         finally:
             server.should_exit = True
             ended.result(HANG_SECONDS)
+
+    @contextmanager
+    def openai_client(self) -> Iterator[OpenAI]:
+        """Serve at a port of this machine, and give a client of openai's library."""
+        with (
+            self.listening() as port,
+            OpenAI(base_url=f"http://{LOCAL}:{port}/v1", api_key="none", timeout=300) as client,
+        ):
+            yield client
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, and return its result."""

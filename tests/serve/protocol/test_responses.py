@@ -13,7 +13,7 @@ from openai.types.responses import Response
 from pydantic import BaseModel, Field
 
 import pophood
-from tests.serve.protocol.service import LOCAL, Service
+from tests.serve.protocol.service import Service
 from tests.serve.protocol.test_tools import CLOSING, marks
 from tests.serve.protocol.tool_models import call_text, forced, form_of, tool_folder
 
@@ -48,10 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(model: Service) -> Iterator[OpenAI]:
-    with (
-        model.listening() as port,
-        OpenAI(base_url=f"http://{LOCAL}:{port}/v1", api_key="none", timeout=300) as client,
-    ):
+    with model.openai_client() as client:
         yield client
 
 

@@ -11,7 +11,7 @@ from openai import OpenAI, pydantic_function_tool
 from pydantic import BaseModel, Field
 
 import pophood
-from tests.serve.protocol.service import LOCAL, Service
+from tests.serve.protocol.service import Service
 from tests.serve.protocol.test_tools import CLOSING, marks
 from tests.serve.protocol.tool_models import call_text, forced, form_of, tool_folder
 from tests.text.tool_templates import TOOL_TEMPLATES
@@ -46,10 +46,7 @@ def model(form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servi
 
 @pytest.fixture(scope="module")
 def client(model: Service) -> Iterator[OpenAI]:
-    with (
-        model.listening() as port,
-        OpenAI(base_url=f"http://{LOCAL}:{port}/v1", api_key="none", timeout=300) as client,
-    ):
+    with model.openai_client() as client:
         yield client
 
 
