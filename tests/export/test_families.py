@@ -120,7 +120,7 @@ def test_what_gguf_cannot_say_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["phi3", "gpt_neox", "gpt_neo", "gemma3"])
 def test_adapters_in_peft_and_back(family: str, tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="needs PEFT, which `make test` installs")
     import torch
 
     bundle = open_bundle(made_folder(tmp_path / "base", family))
