@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo studio test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,13 +34,18 @@ tune-demo: $(VENV)/train-installed ## fine-tune smollm2 on a bundled text for a 
 	@$(BIN)/pophood tune tests/data/tinyshakespeare/first-120000.txt -m $(or $(MODEL),smollm2) --minutes 1 \
 	  --learning-rate 5e-4 -o build/shakespeare-lora --overwrite
 
+studio: $(VENV)/created ## check, test and build the studio's page and the scripts of saved pages (brings Node if there is none)
+	@$(PY) studio/make.py
+
 test: $(VENV)/test-installed native ## run the whole test suite (installs what it compares with; WORKERS=4: four tests at a time)
+	@$(PY) studio/make.py --if-possible
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 quick: $(VENV)/test-installed native ## run the unit tests of readers, tokenizers, samplers, the hub and training data: under a minute
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -q $(QUICK)
 
 test-full: $(VENV)/test-installed $(VENV)/ray-installed native ## the same with every long check (large shapes, random kills, clean installs; POPHOOD_FUZZ=100000: more mutations)
+	@$(PY) studio/make.py --if-possible
 	@POPHOOD_FUZZ=$(or $(POPHOOD_FUZZ),5000) $(PY) -m pytest -m "not clients" --timeout 3600 -n $(WORKERS) --dist worksteal
 
 test-clients: $(VENV)/test-installed native ## try the server with real clients, in environments of their own (needs a network at the first time)
@@ -87,10 +92,10 @@ slides: $(VENV)/installed native ## write the talk as slides, build/talk.html (M
 	  $(PIP) install -q -c constraints.txt -r build/plot-requirements.txt; }
 	@$(BIN)/pophood talk --slides build/talk.html $(if $(MODEL),--model $(MODEL))
 
-wheel: $(VENV)/test-installed ## build the wheel and the sdist into dist/
+wheel: $(VENV)/test-installed studio ## build the wheel and the sdist into dist/
 	@rm -rf dist && $(PY) -m build --no-isolation --outdir dist .
 
-check-wheel: $(VENV)/test-installed ## build, audit, install in a bare environment and use the Linux wheel
+check-wheel: $(VENV)/test-installed studio ## build, audit, install in a bare environment and use the Linux wheel
 	@$(PY) -m pytest -m "full or not full" tests/contracts/test_packaging.py --timeout 1800
 
 native: $(VENV)/installed ## rebuild the C++ part after an edit
@@ -102,7 +107,7 @@ stubs: native $(VENV)/test-installed ## write the type stubs of the C++ module (
 	@$(PY) -m nanobind.stubgen -q -r -m pophood._native -O src/pophood && $(BIN)/ruff format -q src/pophood/_native
 
 clean: ## remove what was built (not .venv, not models)
-	rm -rf build dist wheelhouse .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist wheelhouse src/pophood/*/dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit(0) if sys.version_info >= (3, 11) else sys.exit("pophood needs Python 3.11 or newer; %s is %d.%d: try make PYTHON=python3.12" % (sys.executable, *sys.version_info[:2]))'

@@ -18,6 +18,7 @@ import pytest
 from pophood.system import file_lock
 from tests import processes
 from tests.conftest import ROOT
+from tests.contracts.test_studio_build import built_files
 from tests.needs import linux
 
 HEAVY = re.compile(
@@ -102,6 +103,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) 
     assert not [name for name in names if re.search(r"test|\.(cpp|h|inl|gguf|safetensors|a)$", name)]
     expected = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src").rglob("*.py")}
     assert expected <= set(names)
+    drawn = {p.relative_to(ROOT / "src").as_posix() for p in built_files()}
+    assert drawn == {name for name in names if "/dist/" in name}
     assert wheel.stat().st_size < WHEEL_BYTES
 
 
@@ -115,6 +118,7 @@ def test_the_sdist_holds_what_a_build_needs_and_no_test_data(built: tuple[Path, 
         "constraints.txt", "native", "pyproject.toml", "src",
     }  # fmt: skip
     assert not [name for name in names if re.search(r"test|\.(gguf|safetensors|so|pyd)$", name)]
+    assert {p.relative_to(ROOT).as_posix() for p in built_files()} <= names
     assert {"native/bindings/module.cpp", "native/engine/engine.h", "src/pophood/py.typed"} <= names
 
 
@@ -152,7 +156,9 @@ def test_the_repaired_wheel_works_in_a_bare_environment(built: tuple[Path, Path]
 def test_pip_install_from_the_source_tree_works_and_brings_no_torch(tmp_path: Path) -> None:
     """`pip install .` as the README says, with pip's own build environment."""
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "__pycache__", ".*_cache")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "dist", "node_modules", "__pycache__", ".*_cache"
+    )
     shutil.copytree(ROOT, source, ignore=ignored)
     python = bare_environment(tmp_path / "venv")
     install(python, source)

@@ -1,0 +1,77 @@
+"""`make studio`: its check finds wrong types; what it builds is small, without maps and without copies."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.conftest import ROOT
+from tests.needs import tool
+
+STUDIO = ROOT / "studio"
+BUILT = (ROOT / "src/pophood/studio/dist", ROOT / "src/pophood/web/dist")
+MOST_BYTES = 1_500_000  # by which the wheel may grow
+FIRST_SCREEN, EVERYTHING = 150_000, 700_000  # bytes of the app as gzip
+KINDS = {".html", ".js", ".css", ".svg", ".png", ".woff2", ".json"}
+
+
+def built_files() -> list[Path]:
+    """Return the files that `make studio` has built; none without Node."""
+    return sorted(path for folder in BUILT for path in folder.rglob("*") if path.is_file())
+
+
+def built() -> list[Path]:
+    """Return the built files, or skip the test if there are none."""
+    if not built_files():
+        pytest.skip("needs tool: a built studio (make studio)")
+    return built_files()
+
+
+def test_a_wrong_type_fails_the_check(tmp_path: Path) -> None:
+    npm = tool("npm")
+    if not (STUDIO / "node_modules").is_dir():
+        pytest.skip("needs tool: studio/node_modules (make studio)")
+    copy = tmp_path / "studio"
+    shutil.copytree(STUDIO, copy, ignore=shutil.ignore_patterns("node_modules", "tests", "pages"))
+    (copy / "node_modules").symlink_to(STUDIO / "node_modules")
+    (copy / "draw" / "planted.ts").write_text('export const one: number = "a word";\n')
+    (copy / "app" / "Planted.svelte").write_text('<script lang="ts">let two: number = "x";</script>{two}\n')
+    result = processes.run([npm, "run", "-s", "check"], cwd=copy, capture_output=True, text=True, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "draw/planted.ts" in output, output
+    assert "app/Planted.svelte" in output, output
+    assert "found 2 errors" in output, output
+
+
+def test_the_lock_names_no_host() -> None:
+    lock = (STUDIO / "package-lock.json").read_text(encoding="utf-8")
+    assert '"resolved"' not in lock
+    pinned = re.findall(r'"[\w@/-]+": "([^"]+)"', (STUDIO / "package.json").read_text(encoding="utf-8"))
+    versions = [version for version in pinned if version[0] in "^~>0123456789"]
+    assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == [">=20.19"]
+
+
+def test_what_is_built_has_no_maps_no_copies_and_no_addresses_of_others() -> None:
+    files = built()
+    assert not [path for path in files if path.suffix not in KINDS or path.name.startswith(".")]
+    hashes = [hashlib.sha256(path.read_bytes()).digest() for path in files]
+    assert len(set(hashes)) == len(hashes)
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in {".js", ".css", ".html"}]
+    assert not [text for text in texts if "sourceMappingURL" in text or str(ROOT) in text]
+
+
+def test_what_is_built_stays_within_its_size() -> None:
+    files = built()
+    assert sum(path.stat().st_size for path in files) < MOST_BYTES
+    sizes = {path: len(gzip.compress(path.read_bytes())) for path in files if BUILT[0] in path.parents}
+    assert sum(sizes.values()) < EVERYTHING
+    page = (BUILT[0] / "index.html").read_text(encoding="utf-8")
+    first = [path for path in sizes if path.name in page or path.name == "index.html"]
+    assert sum(sizes[path] for path in first) < FIRST_SCREEN
