@@ -58,7 +58,7 @@ def test_a_wrong_step_shows(small: pophood.LM, monkeypatch: pytest.MonkeyPatch, 
 
     def off(self: pophood.LM, text: Any, taps: Any) -> Any:
         trace = whole(self, text, taps)
-        if f"blocks.0.attn.{tap}" in trace.arrays and "blocks.1.attn.pattern" not in trace.arrays:
+        if "blocks.0.attn.scores" in trace.arrays:  # not the run that measures heads
             trace.arrays[f"blocks.0.attn.{tap}"] = trace[f"blocks.0.attn.{tap}"] + np.float32(0.25)
         return trace
 

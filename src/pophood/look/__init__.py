@@ -19,6 +19,8 @@ from pophood.look.reproduce import record_arguments
 from pophood.look.view import View
 
 if TYPE_CHECKING:
+    from pophood.look.data import figure_data as figure_data
+    from pophood.look.data import figures_data as figures_data
     from pophood.look.views.architecture import architecture as architecture
     from pophood.look.views.attention import attention as attention
     from pophood.look.views.before import before as before
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 View.pictures = figures
 
+DATA = ("figure_data", "figures_data")
 # In the order of the talk.
 VIEWS = (
     "architecture",
@@ -62,7 +65,9 @@ VIEWS = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import a view on first use."""
+    """Import a view, or the functions of data.py, on first use."""
+    if name in DATA:
+        return getattr(importlib.import_module(f"{__name__}.data"), name)
     if name not in VIEWS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; the views: {', '.join(VIEWS)}")
     function = getattr(importlib.import_module(f"{__name__}.views.{name}"), name)

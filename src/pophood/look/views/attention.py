@@ -22,6 +22,7 @@ from pophood.model.trace import Trace
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
+MOST_WEIGHTS = 1_500_000  # of all blocks, kept beside the shown block's
 RESTING = 0.9  # a head with more of its weight on position 0 gets a note
 
 
@@ -47,11 +48,18 @@ class AttentionView(View):
     steps: Steps
     probe: HeadScores  # of all heads of the model, on the repeated random text
     here: Floats  # [H, 4]: the scores of this block's heads on this text
+    all_patterns: Floats | None = None  # [L, H, T, T]: of every block, unless the text is long
 
     @property
     def pattern(self) -> Floats:
         """The weight of every query on every key, [H, T, T]; masked ones are exactly 0."""
         return self.steps.pattern
+
+    def patterns(self) -> tuple[Floats, list[int]]:
+        """Return the patterns to choose from, [blocks, H, T, T], and their blocks: all, or the shown one."""
+        if self.all_patterns is None:
+            return self.pattern[None], [self.layer]
+        return self.all_patterns, list(range(len(self.all_patterns)))
 
     def visible(self, head: int) -> Floats:
         """Return one head's pattern for pictures, [T, T], with NaN for masked cells."""
@@ -213,13 +221,17 @@ def attention(
         probe = measure_heads(lm)
         index, wanted = probe.most_informative()
     names = [f"attn.{part}" for part in (*_queries_and_keys(config), "v", "scores", "pattern", "z", "out")]
-    source, trace = trace_text(lm, text, [f"blocks.{index}.{name}" for name in names])
+    taps = [f"blocks.{index}.{name}" for name in names]
+    every = config.n_layer * config.n_head * len(lm.tokenize(text)) ** 2 <= MOST_WEIGHTS
+    source, trace = trace_text(lm, text, [*taps, *(["blocks.*.attn.pattern"] if every else [])])
     probe = probe or measure_heads(lm)
     if wanted is None:
         wanted = probe.most_informative(index)[1]
     steps = attention_steps(lm, trace, index)
     here = head_scores(steps.pattern, np.array(source.ids))
-    return AttentionView(source, index, wanted, config, steps, probe, here)
+    blocks = [f"blocks.{i}.attn.pattern" for i in range(config.n_layer)] if every else []
+    patterns = np.stack([trace[name] for name in blocks]) if blocks else None
+    return AttentionView(source, index, wanted, config, steps, probe, here, patterns)
 
 
 def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:

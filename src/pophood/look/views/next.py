@@ -19,6 +19,7 @@ from pophood.sampling_settings import SamplingSettings
 from pophood.table import Table, count
 
 OFF = SamplingSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)
+LISTED = 40  # tokens that a page can show
 EXAMPLES = {"temperature": 0.8, "top_k": 40, "top_p": 0.9, "min_p": 0.05}  # shown if no setting is given
 
 
@@ -46,6 +47,7 @@ class NextView(View):
     left: tuple[SettingEffect, ...]
     logits: Floats
     asked: bool  # whether the caller gave the settings; otherwise they are examples
+    listed: tuple[tuple[int, str, float], ...]  # id, text and logit of the likeliest, more than in `top`
     array_names = ("logits",)  # [V]
 
     @property
@@ -134,7 +136,10 @@ def next(  # noqa: A001
     top = top_table(row, k, lm.bundle.tokenizer.token_text)
     ids = ranked(row, k)
     left = tuple(_effect(name, row, settings, ids) for name, settings in chains.items())
-    return NextView(source, top, left, row, bool(asked))
+    spell = lm.bundle.tokenizer.token_text
+    listed = ranked(row, min(max(k, LISTED), len(row))).tolist()
+    more = tuple((id_, spell(id_), float(row[id_])) for id_ in listed)
+    return NextView(source, top, left, row, bool(asked), more)
 
 
 def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:

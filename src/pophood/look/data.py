@@ -1,0 +1,183 @@
+"""The figures of a view as plain data, which the modules of `studio/draw` draw in pages and notebooks.
+
+Each figure is a dictionary for JSON with a `kind`: heatmap, stack (heat maps to choose from), bars, lens,
+tokens, points, or next (bars that follow the settings of sampling). NaN becomes null.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pophood.look.blocks import Block, Coloured, Heat, Points
+from pophood.look.view import View
+from pophood.look.views.attention import AttentionView
+from pophood.look.views.lens import LensView
+from pophood.look.views.next import NextView
+from pophood.look.views.surprise import SurpriseView
+from pophood.table import Table
+
+Figure = dict[str, Any]
+STEPS = 65534  # levels of a packed number; 65535 is a masked one
+
+
+def figure_data(view: View) -> Figure | None:
+    """Return the main figure of a view; None for a view that only words, diagrams or tables show."""
+    return next(iter(figures_data(view)), None)
+
+
+def figures_data(view: View) -> list[Figure]:
+    """Return every figure of a view, the main one first.
+
+    look.figures_data(look.lens(lm, "The capital of Spain is"))[0]["kind"]   # "lens"
+    """
+    own = _OWN.get(type(view))
+    if own is not None:
+        return own(view)
+    return [figure for block in view.picture() if (figure := block_data(block)) is not None]
+
+
+def block_data(block: Block) -> Figure | None:
+    """Return one block of a terminal's picture as a figure; None for words and for tables without bars."""
+    if isinstance(block, Heat):
+        return heat_data(block)
+    if isinstance(block, Coloured):
+        tokens = [{"text": text, "id": None, "value": _number(value)} for text, value in block.pieces]
+        ends = {"low": block.low, "high": block.high}
+        return {"kind": "tokens", "title": block.title, "unit": block.scale, "tokens": tokens, **ends}
+    if isinstance(block, Points):
+        points = [{"x": x, "y": y, "label": label, "group": group} for x, y, label, group in block.points]
+        axes = {"x_unit": block.x_label, "y_unit": block.y_label}
+        return {"kind": "points", "title": block.title, "points": points, **axes}
+    return bars_data(block) if isinstance(block, Table) and block.bars is not None else None
+
+
+def heat_data(heat: Heat) -> Figure:
+    """Return a heat map as a figure."""
+    return {
+        "kind": "heatmap",
+        "title": heat.title,
+        "rows": list(heat.rows),
+        "columns": list(heat.columns),
+        "values": [[_number(value) for value in row] for row in heat.values.tolist()],
+        "low": float(heat.low),
+        "high": float(heat.high),
+        "diverging": heat.diverging,
+        "unit": heat.scale,
+    }
+
+
+def bars_data(table: Table) -> Figure:
+    """Return the column of a table that is drawn as bars as a figure, labelled by its first texts."""
+    assert table.bars is not None
+    texts = [name for at, name in enumerate(table.columns) if name != table.bars and not table.numeric(at)]
+    name = next((name for name in texts if name.endswith("text")), next(iter(texts), table.columns[0]))
+    values = [_number(value) for value in table.column(table.bars)]
+    labels = [str(label) for label in table.column(name)]
+    unit = table.bars.replace("_", " ")
+    return {"kind": "bars", "title": table.title, "labels": labels, "values": values, "unit": unit}
+
+
+def packed(values: NDArray[np.floating[Any]], low: float, high: float) -> str:
+    """Return numbers as base64 of 16-bit integers: 0 is `low`, 65534 is `high`, 65535 is NaN."""
+    finite = np.nan_to_num(values.astype(np.float64), nan=low)
+    levels = np.rint((finite - low) / max(high - low, 1e-30) * STEPS).clip(0, STEPS)
+    return base64.b64encode(np.where(np.isnan(values), STEPS + 1, levels).astype("<u2").tobytes()).decode()
+
+
+def _attention(view: View) -> list[Figure]:
+    """Return the heads' patterns to choose from, and the labels of all heads."""
+    assert isinstance(view, AttentionView)
+    patterns, layers = view.patterns()
+    patterns = patterns.copy()
+    patterns[..., *np.triu_indices(patterns.shape[-1], 1)] = np.nan
+    tokens = list(view.source.tokens)
+    stack = {
+        "kind": "stack",
+        "title": "Attention: what each token (row) takes from itself and earlier tokens (columns)",
+        "pickers": [
+            {"name": "layer", "labels": [str(layer) for layer in layers], "at": layers.index(view.layer)},
+            {"name": "head", "labels": [str(h) for h in range(view.config.n_head)], "at": view.head},
+        ],
+        "names": [[view.probe.label(layer, h) for h in range(view.config.n_head)] for layer in layers],
+        "rows": tokens,
+        "columns": tokens,
+        "low": 0.0,
+        "high": 1.0,
+        "diverging": False,
+        "unit": "attention weight",
+        "packed": packed(patterns, 0.0, 1.0),
+    }
+    return [stack]
+
+
+def _lens(view: View) -> list[Figure]:
+    """Return the grid of guesses, and the path of the followed token."""
+    assert isinstance(view, LensView)
+    cells = [
+        [{"text": text, "probability": float(p)} for text, p in zip(texts, shares, strict=True)]
+        for texts, shares in zip(view.guess_texts, view.probabilities, strict=True)
+    ]
+    grid = {
+        "kind": "lens",
+        "title": "The guess after every block",
+        "tokens": [view.source.tokens[position] for position in view.positions],
+        "positions": list(view.positions),
+        "layers": [f"block {layer}" for layer in range(len(cells))],
+        "cells": cells,
+        "unit": "probability of the guess",
+    }
+    followed = f"probability of {view.target_text!r} after {view.before}"
+    path = {"name": followed, "x": list(range(len(cells))), "y": [float(p) for p in view.chances]}
+    curve = {
+        "kind": "curves",
+        "title": followed,
+        "series": [path],
+        "x_unit": "block",
+        "y_unit": "probability",
+    }
+    return [grid, curve]
+
+
+def _next(view: View) -> list[Figure]:
+    """Return the likeliest tokens, and all logits in falling order, from which settings are computed."""
+    assert isinstance(view, NextView)
+    falling = np.sort(view.logits)[::-1]
+    low, high = float(falling[-1]), float(falling[0])
+    return [
+        {
+            "kind": "next",
+            "title": "The next token under the settings of sampling",
+            "tokens": [{"id": id_, "text": text, "logit": logit} for id_, text, logit in view.listed],
+            "logits": {"count": len(falling), "low": low, "high": high, "packed": packed(falling, low, high)},
+            "unit": "probability",
+        }
+    ]
+
+
+def _surprise(view: View) -> list[Figure]:
+    """Return the text coloured by surprise; the ids belong to the tokens."""
+    assert isinstance(view, SurpriseView)
+    figures = [block_data(block) for block in view.picture()[:1]]
+    for figure in figures:
+        assert figure is not None
+        for token, id_ in zip(figure["tokens"], view.source.ids, strict=True):
+            token["id"] = id_
+    return [figure for figure in figures if figure is not None]
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number, or None."""
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+
+
+_OWN: dict[type[View], Callable[[View], list[Figure]]] = {
+    AttentionView: _attention,
+    LensView: _lens,
+    NextView: _next,
+    SurpriseView: _surprise,
+}
