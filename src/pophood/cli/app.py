@@ -22,6 +22,7 @@ VERBS = {
     "chat": "Talk with a chat model.",
     "batch": "Answer a file of prompts, one on each line.",
     "serve": "Serve a model to other programs on this machine.",
+    "studio": "Open a page in the browser: chat, look inside, tune.",
     "play": "Guess the next word of a text, against the model.",
     "look": "Look inside a model while it reads a text.",
     "export": "Export a model for other programs, and verify the result.",

@@ -7,7 +7,7 @@ another process, and nothing here imports it.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from pophood.cli.terminal.progress import Waiting
 from pophood.errors import one_line
 from pophood.model.bundle import Bundle, open_bundle
 from pophood.openai.model import MOST_SAMPLES, ServedAdapter, ServedModel, fingerprint
-from pophood.serve.app import build_app
+from pophood.serve.app import App, build_app
 from pophood.serve.guard import guarded_app
 from pophood.serve.guard.access import Access
 from pophood.serve.guard.listening import Listening
@@ -38,7 +38,7 @@ class Wishes:
     """Options of a server, checked where they are used.
 
     At most `most` models are in memory at once; one without requests for `idle` seconds leaves it. `ollama`
-    is the port of Ollama's protocol.
+    is the port of Ollama's protocol. `extend` adds routes to the app, and says where uploads go.
     """
 
     parallel: int
@@ -47,6 +47,7 @@ class Wishes:
     idle: float | None = None
     ollama: Listening | None = None
     grace: float = GRACE
+    extend: Callable[[App, Fleet], Collection[str]] = lambda *_: ()
 
 
 class Serving:
@@ -78,9 +79,11 @@ class Serving:
             detail=console.detail,
         )
         self.metrics = Metrics(self.model.name, __version__)
+        routes = build_app(engine.client, model, catalog=self.fleet, metrics=self._figures)
         app = guarded_app(
-            build_app(engine.client, model, catalog=self.fleet, metrics=self._figures),
+            routes,
             rules,
+            uploads=wishes.extend(routes, self.fleet),
             ended=self._note,
             broken=self._report,
         )
@@ -141,6 +144,30 @@ class Serving:
         self.fleet.use_threads(threads)
         why = "`pophood tune` is running" if tuning else "`pophood tune` has ended"
         self._console.say(f"{why}: computing with {threads} of {self._all_threads} threads")
+
+
+def serve(
+    console: Console,
+    order: LoadOrder,
+    listening: Listening,
+    rules: Rules,
+    wishes: Wishes,
+    ready: Callable[[LoadedFacts, ServedModel], object],
+) -> int:
+    """Load the model in a process of its own, serve it until a signal, and return the exit code.
+
+    `ready` is called when connections are accepted. Raises PophoodError, for what the process refuses.
+    """
+    engine = EngineProcess(order, say=console.say, detail=console.detail)
+    try:
+        model = load_engine(console, engine, order, wishes)
+
+        def accepted() -> None:
+            ready(engine.facts, model)
+
+        return Serving(console, engine, order, model, listening, rules, wishes, accepted).run()
+    finally:
+        engine.end(0)
 
 
 def load_engine(console: Console, engine: EngineProcess, order: LoadOrder, wishes: Wishes) -> ServedModel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -44,6 +44,7 @@ from pophood.serve.protocol.schemas import (
 from pophood.serve.routes import embeddings, models, start, status, tokenizing
 
 READERS = 2  # threads that read bodies, render conversations and encode texts, beside the loop
+App: TypeAlias = FastAPI  # for those who may not know the library
 BodyT = TypeVar("BodyT", bound=Body)
 ResultT = TypeVar("ResultT")
 

@@ -23,9 +23,10 @@ from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput, NotFound
 
 if TYPE_CHECKING:
+    from pophood.openai.model import ServedModel
     from pophood.serve.guard.keys import Key
     from pophood.serve.guard.listening import Listening
-    from pophood.serve.process.records import LoadOrder
+    from pophood.serve.process.records import LoadedFacts, LoadOrder
 
 PORT = 8321
 PARALLEL = 16
@@ -117,6 +118,7 @@ def named(text: str) -> tuple[str, str]:
     help="Let a model without requests for so long leave memory until the next one.",
 )
 @model_option("--cache-size", metavar="SIZE", help="What that folder may hold, as in 512M (default: 2G).")
+@network_option("--open", "opens", is_flag=True, help="Open the server's start page in the browser.")
 @json_option
 @functools.partial(model_options, adapters=False)
 def serve_command(
@@ -136,6 +138,7 @@ def serve_command(
     cache_size: str | None,
     max_models: int,
     idle_unload: float | None,
+    opens: bool,
     as_json: bool,
     choice: ModelChoice,
 ) -> int:
@@ -156,29 +159,34 @@ def serve_command(
         raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
     choice = replace(choice, name=model_name or choice.name)
     from pophood.cli.screens.serve import Banner
-    from pophood.cli.serving import Serving, Wishes, load_engine
+    from pophood.cli.serving import Wishes, serve
+    from pophood.cli.terminal.browser import opened_link
     from pophood.serve.guard.security import rules_of
-    from pophood.serve.process.supervisor import EngineProcess
 
     limit = _cache_limit(cache_dir, cache_size)
-    listening, key = _listen(console, host, port, key_file)
-    with listening.socket:
+    listening, key = listen_with_key(console, host, port, key_file)
+    with listening.socket, opened_link(console) as show:
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
-        order = _order(console, choice, memory, parallel, adapters, cache_dir, limit)
+        order = load_order(
+            console,
+            choice,
+            memory=memory,
+            parallel=parallel,
+            adapters=adapters,
+            cache_dir=cache_dir,
+            cache_size=limit,
+        )
         wishes = Wishes(parallel, aliases, max_models, idle_unload, _listen_as_ollama(ollama_port))
-        engine = EngineProcess(order, say=console.say, detail=console.detail)
-        try:
-            model = load_engine(console, engine, order, wishes)
 
-            def ready() -> None:
-                token, ollama = rules.sessions.link_token, wishes.ollama
-                banner = Banner(engine.facts, model, listening, key, parallel, token, ollama)
-                console.out(banner.line() if as_json else banner.text())
+        def ready(facts: LoadedFacts, model: ServedModel) -> None:
+            token, ollama = rules.sessions.link_token, wishes.ollama
+            banner = Banner(facts, model, listening, key, parallel, token, ollama)
+            console.out(banner.line() if as_json else banner.text())
+            if opens:
+                show(banner.link)
 
-            return Serving(console, engine, order, model, listening, rules, wishes, ready).run()
-        finally:
-            engine.end(0)
+        return serve(console, order, listening, rules, wishes, ready)
 
 
 def require_server() -> None:
@@ -190,7 +198,7 @@ def require_server() -> None:
         )
 
 
-def _listen(console: Console, host: str, port: int, key_file: Path | None) -> tuple[Listening, Key]:
+def listen_with_key(console: Console, host: str, port: int, key_file: Path | None) -> tuple[Listening, Key]:
     """Open the socket and choose the key, before anything that takes time. Raises BadInput."""
     from pophood.serve.guard.keys import check_open, choose_key
     from pophood.serve.guard.listening import is_loopback, listen, numeric
@@ -225,14 +233,16 @@ def _cache_limit(folder: Path | None, size: str | None) -> int:
     return LIMIT if size is None else parse_size(size)
 
 
-def _order(
+def load_order(
     console: Console,
     choice: ModelChoice,
+    *,
     memory: str | None,
     parallel: int,
     adapters: tuple[tuple[str, str], ...],
-    cache_dir: Path | None,
-    cache_size: int,
+    cache_dir: Path | None = None,
+    cache_size: int = 0,
+    chat: bool = False,
 ) -> LoadOrder:
     """Find the model, and say how it is to be loaded. Raises BadInput, NotFound."""
     from pophood.serve.capacity import parse_size
@@ -243,7 +253,7 @@ def _order(
     if len({name for name, _ in adapters}) < len(adapters):
         raise BadInput("two adapters have the same name: give each its own")
     wanted = None if memory is None else parse_size(memory)
-    located = locate(console, choice.name, offline=choice.offline)
+    located = locate(console, choice.name, chat=chat, offline=choice.offline)
     return LoadOrder(
         located.name,
         located.path,

@@ -39,6 +39,11 @@ class Banner:
         """The address that clients are given: "http://127.0.0.1:8321/v1"."""
         return f"{self.listening.url}/v1"
 
+    @property
+    def link(self) -> str:
+        """The address that lets a browser in, once."""
+        return f"{self.listening.url}/enter?token={self.link_token}"
+
     def facts(self) -> dict[str, Any]:
         """Return the facts for --json, sizes in bytes. A key of the user's own is not among them."""
         loaded, cache, capacity = self.loaded, self.loaded.cache, self.loaded.capacity
@@ -74,17 +79,18 @@ class Banner:
     def text(self) -> str:
         """Return the facts and the snippets."""
         width = 9
-        rows = [f"{name:<{width}} {value}" for name, value in self._rows()]
+        rows = [f"{name:<{width}} {value}" for name, value in self.rows()]
         blocks = [f"{title}:\n\n{code}" for title, code in self._snippets()]
         return "\n\n".join(["\n".join(rows), *blocks, "Ctrl-C ends it."])
 
-    def _rows(self) -> Iterator[tuple[str, str]]:
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """The facts as names and words."""
         loaded, capacity, cache = self.loaded, self.loaded.capacity, self.loaded.cache
         taken = self.listening.taken
         yield "Address", self.base_url + ("" if taken is None else f" (port {taken} is taken)")
         yield "Key", self.key.text if not self.key.own else f"your own, from {self._place()}"
         if self.link_token is not None:
-            yield "Browser", f"{self.listening.url}/enter?token={self.link_token} (works once)"
+            yield "Browser", f"{self.link} (works once)"
         if self.ollama is not None:
             yield "Ollama", f"{self.ollama.url} (Ollama's protocol; no key is asked there)"
         also = f" (also as {', '.join(self.model.aliases)})" if self.model.aliases else ""

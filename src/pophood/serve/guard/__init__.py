@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from pophood.serve.guard.access import Access, AccessLog
 from pophood.serve.guard.asgi import AsgiApp
@@ -15,8 +15,9 @@ def guarded_app(
     rules: Rules,
     *,
     limits: BodyLimits | None = None,
+    uploads: Collection[str] = (),
     ended: Callable[[Access], object] = lambda _: None,
     broken: Callable[[str, Exception], object] = lambda *_: None,
 ) -> AsgiApp:
     """Return an app behind all guards: numbered and counted, then who may ask, then how much."""
-    return AccessLog(Security(Limits(app, limits), rules), ended, broken)
+    return AccessLog(Security(Limits(app, limits, uploads), rules), ended, broken)

@@ -1,7 +1,7 @@
 """The key of a server: where it comes from, how it is compared, and how a browser gets in without typing it.
 
-A browser opens a link with a token that works once and becomes a cookie, as in Jupyter. Nothing is stored:
-tokens and cookies end with the server.
+A browser opens a link with a token that works once and becomes a cookie, as in Jupyter. The cookie is a time
+and a signature: nothing is kept for it, and cookies end with the server unless its secret is kept (`studio`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import shlex
 import stat
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ VARIABLE = "POPHOOD_API_KEY"
 RANDOM_BYTES = 24
 LONGEST = 512  # characters of a key
 SHORTEST_OPEN = 16  # of a key that other machines may try
+LONGEST_VISIT = 30 * 86400  # seconds that a browser's cookie is taken
 
 Origin = Literal["file", "environment", "random"]
 
@@ -87,11 +89,16 @@ def check_open(key: Key, host: str) -> None:
 
 
 class Sessions:
-    """The browsers that opened the server's link, whose `link_token` works once and becomes a cookie."""
+    """The browsers that opened the server's link, whose `link_token` works once and becomes a cookie.
 
-    def __init__(self) -> None:
+    Cookies are signed with `secret`. A server that starts with the same one, and the same port, knows them
+    again for `LONGEST_VISIT` seconds; without one they end with this server and with the browser.
+    """
+
+    def __init__(self, secret: bytes | None = None) -> None:
         self.link_token: str | None = secrets.token_hex(RANDOM_BYTES)
-        self._open: set[bytes] = set()
+        self.kept = secret is not None
+        self._secret = secret or secrets.token_bytes(RANDOM_BYTES)
 
     def enter(self, token: str) -> str | None:
         """Use up the link's token, and return the value of a new cookie; None for a wrong or used token."""
@@ -99,13 +106,18 @@ class Sessions:
         if expected is None or not hmac.compare_digest(_digest(token), _digest(expected)):
             return None
         self.link_token = None
-        value = secrets.token_hex(RANDOM_BYTES)
-        self._open.add(_digest(value))
-        return value
+        words = f"{int(time.time()) + LONGEST_VISIT}.{secrets.token_hex(RANDOM_BYTES)}"
+        return f"{words}.{self._signature(words)}"
 
     def holds(self, value: str) -> bool:
-        """Return whether a cookie's value was made here. Digests are compared, so that time tells nothing."""
-        return _digest(value) in self._open
+        """Return whether a cookie's value was signed with the secret, and its time has not passed."""
+        words, _, signature = value.rpartition(".")
+        if not hmac.compare_digest(_digest(signature), _digest(self._signature(words))):
+            return False
+        return int(words.partition(".")[0]) > time.time()
+
+    def _signature(self, words: str) -> str:
+        return hmac.new(self._secret, words.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _digest(text: str) -> bytes:

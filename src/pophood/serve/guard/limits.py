@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pophood.serve.guard.asgi import AsgiApp, AsgiMessage, Receive, Scope, Send, header, refuse
 
 HEADER_BYTES = 32 << 10  # of the request line and all headers
+BYTES_TYPE = "application/octet-stream"  # of an upload; as with JSON, a page of another site cannot send it
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
 _OTHER = bytes(set(range(256)) - set(b"[]{}"))
 _SQUARE = bytes.maketrans(b"{}", b"[]")
@@ -29,11 +31,15 @@ class BodyLimits:
 
 
 class Limits:
-    """The middleware: it answers 408, 411 for none, 413, 415 and 400, and passes the rest to `app`."""
+    """The middleware: it answers 408, 411 for none, 413, 415 and 400, and passes the rest to `app`.
 
-    def __init__(self, app: AsgiApp, limits: BodyLimits | None = None) -> None:
+    At a path of `uploads` bytes are passed on as they come, and the route counts them.
+    """
+
+    def __init__(self, app: AsgiApp, limits: BodyLimits | None = None, uploads: Collection[str] = ()) -> None:
         self._app = app
         self._limits = limits or BodyLimits()
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +51,10 @@ class Limits:
                 send, 431, f"the headers are larger than {HEADER_BYTES:,} bytes", "headers_too_large"
             )
             return
-        if scope["method"] != "POST":  # no route reads the body of another method
+        if scope["method"] not in ("POST", "PATCH"):  # no route reads the body of another method
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in self._uploads and header(scope, b"content-type") == BYTES_TYPE:
             await self._app(scope, receive, send)
             return
         if not is_json(header(scope, b"content-type")):

@@ -30,7 +30,7 @@ from pophood.serve.guard.asgi import (
     header,
     refuse,
 )
-from pophood.serve.guard.keys import Key, Sessions
+from pophood.serve.guard.keys import LONGEST_VISIT, Key, Sessions
 
 OPEN_ROUTES = frozenset({"/health"})  # without a key
 ENTRY = "/enter"  # where the browser's link leads
@@ -45,7 +45,8 @@ class Rules:
     """The `hosts` and `origins` that a server allows beside its own, in lower case (`rules_of`).
 
     `address` is the address that the server listens at, if it is not a loopback one. With `keyless` no key
-    is asked of programs of this machine; Host and Origin are looked at all the same.
+    is asked of programs of this machine; Host and Origin are looked at all the same. A browser's link leads
+    to `place`.
     """
 
     key: Key
@@ -54,6 +55,7 @@ class Rules:
     address: str | None = None
     sessions: Sessions = field(default_factory=Sessions)
     keyless: bool = False
+    place: str = "/"
 
 
 def rules_of(
@@ -196,15 +198,26 @@ class Security:
         """Turn the token of the link into a cookie, and lead on to a place without it."""
         tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         value = self._rules.sessions.enter(tokens[0])
-        if value is None:
+        fields = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
+        if value is not None:
+            cookie = f"{cookie_name(scope)}={value}; Path=/; HttpOnly; SameSite=Strict"
+            kept = self._rules.sessions.kept
+            fields["set-cookie"] = f"{cookie}; Max-Age={LONGEST_VISIT}" if kept else cookie
+        elif not self._has_cookie(scope):  # a browser that is in already may open its link again
             message = "this link was used already, or is wrong: start the server again for a new one"
             await refuse(send, 401, message, "invalid_link")
             return
-        cookie = f"{cookie_name(scope)}={value}; Path=/; HttpOnly; SameSite=Strict"
-        fields = {"location": "/", "set-cookie": cookie, "cache-control": "no-store", "content-length": "0"}
-        fields["referrer-policy"] = "no-referrer"
-        await send({"type": "http.response.start", "status": 303, "headers": encoded(fields.items())})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        place, status, body = self._rules.place, 303, b""
+        if header(scope, b"sec-fetch-site") in (None, "none", "same-origin"):
+            fields["location"] = place
+        else:
+            # A link in a file or on a page of another site: a browser would send no strict cookie along a
+            # redirect from there, but it does from a page of this server.
+            status, body = 200, f'<meta http-equiv="refresh" content="0; url={place}">'.encode()
+            fields |= {"content-type": "text/html", "content-security-policy": "default-src 'none'"}
+        fields["content-length"] = str(len(body))
+        await send({"type": "http.response.start", "status": status, "headers": encoded(fields.items())})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def cookie_name(scope: Scope) -> str:

@@ -331,7 +331,7 @@ def read_body(body: bytes, kind: type[RequestT]) -> RequestT:
     try:
         request = kind.model_validate(data)
     except ValidationError as error:
-        raise _of_validation(error) from error
+        raise of_validation(error) from error
     check_others(request.model_extra or {}, kind.model_fields)
     return request
 
@@ -355,7 +355,7 @@ def _no_constant(name: str) -> float:
     raise invalid(f"the body is not JSON: {name} is no number of JSON", code="invalid_json")
 
 
-def _of_validation(error: ValidationError) -> ApiError:
+def of_validation(error: ValidationError) -> ApiError:
     """Return what is wrong with the first field, with its place as in `messages[0].content`."""
     first = error.errors(include_url=False, include_context=False)[0]
     place = ""
