@@ -155,9 +155,7 @@ def serve_command(
     Example: pophood serve smollm2 --port 9000 --alias gpt-4o-mini --adapter notes=notes-lora
     """
     require_server()
-    if model_name is not None and choice.name is not None:
-        raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
-    choice = replace(choice, name=model_name or choice.name)
+    choice = one_model(model_name, choice)
     from pophood.cli.screens.serve import Banner
     from pophood.cli.serving import Wishes, serve
     from pophood.cli.terminal.browser import opened_link
@@ -168,15 +166,8 @@ def serve_command(
     with listening.socket, opened_link(console) as show:
         address = None if listening.loopback else listening.host
         rules = rules_of(key, hosts, origins, address)
-        order = load_order(
-            console,
-            choice,
-            memory=memory,
-            parallel=parallel,
-            adapters=adapters,
-            cache_dir=cache_dir,
-            cache_size=limit,
-        )
+        order = load_order(console, choice, memory, parallel, adapters)
+        order = replace(order, cache_dir=cache_dir and cache_dir.absolute(), cache_size=limit)
         wishes = Wishes(parallel, aliases, max_models, idle_unload, _listen_as_ollama(ollama_port))
 
         def ready(facts: LoadedFacts, model: ServedModel) -> None:
@@ -233,15 +224,20 @@ def _cache_limit(folder: Path | None, size: str | None) -> int:
     return LIMIT if size is None else parse_size(size)
 
 
+def one_model(name: str | None, choice: ModelChoice) -> ModelChoice:
+    """Return the choice with the model that was named, as an argument or by -m. Raises UsageError for both."""
+    if name is not None and choice.name is not None:
+        raise click.UsageError(f"{name} and -m {choice.name} are two models: name one")
+    return replace(choice, name=name or choice.name)
+
+
 def load_order(
     console: Console,
     choice: ModelChoice,
-    *,
     memory: str | None,
     parallel: int,
     adapters: tuple[tuple[str, str], ...],
-    cache_dir: Path | None = None,
-    cache_size: int = 0,
+    *,
     chat: bool = False,
 ) -> LoadOrder:
     """Find the model, and say how it is to be loaded. Raises BadInput, NotFound."""
@@ -265,6 +261,4 @@ def load_order(
         parallel=parallel,
         waiting=MOST_OPEN + CONNECTIONS,  # the HTTP side refuses before: there it would be too late for a 429
         adapters=adapters,
-        cache_dir=None if cache_dir is None else cache_dir.absolute(),
-        cache_size=cache_size,
     )

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pophood.cli.commands.serve import MODELS, PORT, listen_with_key, load_order, named, require_server
+from pophood.cli.commands.serve import (
+    MODELS,
+    PORT,
+    listen_with_key,
+    load_order,
+    named,
+    one_model,
+    require_server,
+)
 from pophood.cli.options.shared import (
     ModelChoice,
     json_option,
@@ -93,8 +101,7 @@ def studio_command(
     Example: pophood studio gpt2 --no-open --port 9000
     """
     require_server()
-    if model_name is not None and choice.name is not None:
-        raise click.UsageError(f"{model_name} and -m {choice.name} are two models: name one")
+    choice = one_model(model_name, choice)
     from pophood.cli.screens.serve import Banner
     from pophood.cli.serving import Wishes, serve
     from pophood.cli.terminal.browser import opened_link
@@ -109,10 +116,7 @@ def studio_command(
     listening, key = listen_with_key(console, "127.0.0.1", port, key_file)
     with listening.socket, opened_link(console) as show:
         rules = replace(rules_of(key), sessions=sessions, place=PLACE)
-        choice = replace(choice, name=model_name or choice.name)
-        order = load_order(
-            console, choice, memory=memory, parallel=TOGETHER, adapters=adapters, chat=choice.name is None
-        )
+        order = load_order(console, choice, memory, TOGETHER, adapters, chat=choice.name is None)
         with open_studio(folder, order) as extend:
             wishes = Wishes(TOGETHER, most=max_models, extend=extend)
 

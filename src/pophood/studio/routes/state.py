@@ -1,4 +1,4 @@
-"""GET /studio/api/state: what the page must know of the server, its models and this machine."""
+"""GET /studio/api/state: what the page must know of the server and this machine. (small: one route)"""
 
 from __future__ import annotations
 
