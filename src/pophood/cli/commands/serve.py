@@ -225,7 +225,7 @@ def _cache_limit(folder: Path | None, size: str | None) -> int:
 
 
 def one_model(name: str | None, choice: ModelChoice) -> ModelChoice:
-    """Return the choice with the model that was named, as an argument or by -m. Raises UsageError for both."""
+    """Return the choice with the model that an argument or -m names. Raises UsageError for both."""
     if name is not None and choice.name is not None:
         raise click.UsageError(f"{name} and -m {choice.name} are two models: name one")
     return replace(choice, name=name or choice.name)
