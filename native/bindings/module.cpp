@@ -19,6 +19,7 @@ namespace {
 using Constants = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Tensor = nb::ndarray<nb::ro, nb::device::cpu>;
 using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using ConstantBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 constexpr std::pair<const char*, WeightType> weight_types[] = {
@@ -57,11 +58,6 @@ void set_tensor(Engine& engine, const std::string& name, const Tensor& array, co
     engine.set_tensor(name, view, as);
 }
 
-int64_t whole_positions(Engine& engine, int64_t bytes) {
-    if (bytes % engine.position_bytes() != 0) throw nb::value_error("the array does not hold whole positions");
-    return bytes / engine.position_bytes();
-}
-
 void set_adapter_pair(Engine& engine, int64_t adapter, const std::string& matrix, const Constants& a, const Constants& b) {
     const auto view = [](const Constants& array) -> TensorView {
         const auto rows = static_cast<int64_t>(array.shape(0)), cols = static_cast<int64_t>(array.shape(1));
@@ -72,17 +68,23 @@ void set_adapter_pair(Engine& engine, int64_t adapter, const std::string& matrix
     engine.set_adapter_pair(adapter, matrix, view_a, view_b);
 }
 
-// The keys and values of positions from `first` on, in the layout of kv_cache.h.
-void export_kv(Engine& engine, int64_t sequence, int64_t first, Bytes out) {
-    const int64_t positions = whole_positions(engine, static_cast<int64_t>(out.shape(0)));
+// The keys and values of positions first..last-1, in the layout of kv_cache.h.
+void export_kv(Engine& engine, int64_t sequence, int64_t first, int64_t last, int64_t windows_from, Bytes out) {
     nb::gil_scoped_release released;
-    engine.export_kv(sequence, first, positions, out.data());
+    const int64_t bytes = (last - first) * engine.position_bytes(false) + (last - windows_from) * engine.position_bytes(true);
+    if (first < 0 || windows_from < first || last < windows_from || static_cast<int64_t>(out.shape(0)) != bytes)
+        throw std::invalid_argument("the array does not have the size of these positions");
+    engine.export_kv(sequence, first, last - first, windows_from, out.data());
 }
 
-void append_kv(Engine& engine, int64_t sequence, const ConstantBytes& data) {
-    const int64_t positions = whole_positions(engine, static_cast<int64_t>(data.shape(0)));
+void append_kv(Engine& engine, int64_t sequence, const Tokens& tokens, int64_t windows_from, const ConstantBytes& data) {
     nb::gil_scoped_release released;
-    engine.append_kv(sequence, positions, data.data());
+    const auto positions = static_cast<int64_t>(tokens.shape(0));
+    const int64_t last = engine.length(sequence) + positions;
+    const int64_t bytes = positions * engine.position_bytes(false) + (last - windows_from) * engine.position_bytes(true);
+    if (windows_from > last || static_cast<int64_t>(data.shape(0)) != bytes)
+        throw std::invalid_argument("the array does not have the size of these positions");
+    engine.append_kv(sequence, positions, windows_from, tokens.data(), data.data());
 }
 
 nb::typed<nb::dict, nb::str, nb::any> facts(const Engine& engine) {
@@ -165,9 +167,13 @@ void bind_engine(nb::module_& m) {
         .def("set_adapter_pair", set_adapter_pair, nb::arg("adapter"), nb::arg("matrix"), nb::arg("a"), nb::arg("b"))
         .def("drop_adapter", &Engine::drop_adapter, nb::arg("adapter"), unlocked)
         .def("create", &Engine::create, nb::arg("adapters"), unlocked)
-        .def("export_kv", export_kv, sequence, nb::arg("first"), nb::arg("out"))
-        .def("append_kv", append_kv, sequence, nb::arg("data"))
-        .def("position_bytes", &Engine::position_bytes, unlocked)
+        .def("export_kv", export_kv, sequence, nb::arg("first"), nb::arg("last"), nb::arg("windows_from"), nb::arg("out"))
+        .def("append_kv", append_kv, sequence, nb::arg("tokens"), nb::arg("windows_from"), nb::arg("data"))
+        .def("position_bytes", &Engine::position_bytes, nb::arg("windowed"), unlocked)
+        .def("windows_from", &Engine::windows_from, sequence, nb::arg("first"), nb::arg("last"), unlocked)
+        .def("resumable", &Engine::resumable, sequence, nb::arg("length"), unlocked)
+        .def("forget_windows", &Engine::forget_windows, sequence, unlocked)
+        .def("tokens", &Engine::tokens, sequence, nb::arg("first"), nb::arg("last"), unlocked)
         .def("fork", &Engine::fork, sequence, unlocked)
         .def("truncate", &Engine::truncate, sequence, nb::arg("length"), unlocked)
         .def("drop", &Engine::drop, sequence, unlocked)
@@ -184,6 +190,7 @@ NB_MODULE(_native, m) {
     nb::set_leak_warnings(false);
 
     nb::exception<Stopped>(m, "Stopped", PyExc_RuntimeError);
+    nb::exception<Forgotten>(m, "Forgotten", PyExc_RuntimeError);
     nb::exception<NotFinite>(m, "NotFinite", PyExc_RuntimeError);
 
     bind_config(m);

@@ -1,14 +1,31 @@
-// The call around the forward pass: checks, memory, cancelled sequences; and the sequences' lives. See engine.h.
+// The call around the forward pass: checks, memory, cancelled sequences, missing windows; and the sequences' lives. See
+// engine.h.
 #include <algorithm>
 #include <cstring>
 
 #include "engine/engine.h"
 
 namespace pophood {
+namespace {
+
+constexpr int64_t refill_rows = 512;  // of a piece: enough for the full speed of the products
+
+}  // namespace
 
 std::vector<int64_t> Engine::forward(const Request& original) {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Segments all = plan(original);
+    const Segments segments = plan(original);
+    const bool everything = std::any_of(original.edits.begin(), original.edits.end(), [&](const Edit& edit) {
+        return (edit.tap == Tap::scores || edit.tap == Tap::pattern) && config_.window(edit.layer) > 0;
+    });
+    for (const Segment& segment : segments) {
+        refill(segment, everything, original.stop);
+        if (everything) cache_.keep_all(segment.sequence);
+    }
+    return run(original, segments);
+}
+
+std::vector<int64_t> Engine::run(const Request& original, const Segments& all, bool frees) {
     reserve(original.n);
     cancelled_.clear();
     const auto restore = [&](const Segment& segment) {
@@ -16,7 +33,11 @@ std::vector<int64_t> Engine::forward(const Request& original) {
             cache_.truncate(segment.sequence, segment.first_position);
     };
     try {
-        for (const Segment& segment : all) cache_.extend(segment.sequence, segment.rows);
+        for (const Segment& segment : all) {
+            cache_.extend(segment.sequence, segment.rows);
+            cache_.note(segment.sequence, segment.first_position, segment.rows,
+                        original.edits.empty() ? original.tokens + segment.first_row : nullptr);
+        }
         Request request = original;
         Segments segments = all;
         compute(request, segments);
@@ -26,7 +47,37 @@ std::vector<int64_t> Engine::forward(const Request& original) {
     }
     for (const Segment& segment : all)
         if (cancelled_.count(segment.sequence)) restore(segment);
-    return {cancelled_.begin(), cancelled_.end()};
+    const std::vector<int64_t> cancelled(cancelled_.begin(), cancelled_.end());
+    for (const Segment& segment : all)
+        if (frees) cache_.free_outside(segment.sequence);
+    return cancelled;
+}
+
+// Computes keys and values again that the next position of a sequence sees in attention windows and that were freed, from the
+// last place on where all are there; with `everything` those of every position, because an edit can make them visible.
+void Engine::refill(const Segment& segment, bool everything, const std::function<bool()>& stop) {
+    const int64_t sequence = segment.sequence, length = segment.first_position;
+    const int64_t kept = !everything ? cache_.resumable(sequence, length) : cache_.whole(sequence) ? length : 0;
+    if (kept == length) return;
+    const std::vector<int32_t> tokens = cache_.tokens(sequence, kept, length);
+    if (std::any_of(tokens.begin(), tokens.end(), [](int32_t token) { return token < 0; }))
+        throw Forgotten("keys and values outside the attention windows were freed, and cannot be computed again after edits, "
+                        "or without their tokens: use a new sequence");
+    const int64_t before = cache_.fork(sequence);
+    try {
+        cache_.truncate(sequence, kept);
+        for (int64_t done = 0, rows = 0; done < length - kept; done += rows) {
+            rows = std::min<int64_t>(refill_rows, length - kept - done);
+            const std::vector<int64_t> sequences(static_cast<size_t>(rows), sequence);
+            Request request{tokens.data() + done, sequences.data(), rows, Output::none, nullptr, 0, nullptr};
+            request.stop = stop;
+            run(request, {{sequence, 0, rows, kept + done, segment.adapters}}, !everything);
+        }
+    } catch (...) {
+        cache_.replace(sequence, before);
+        throw;
+    }
+    cache_.drop(before);
 }
 
 // Moves the rows of x that go on over those of cancelled sequences; false if none goes on. Only x and the angles are live
@@ -154,19 +205,36 @@ int64_t Engine::fork(int64_t sequence) {
     sequence_adapters_[copy] = sequence_adapters_.at(sequence);
     return copy;
 }
-void Engine::append_kv(int64_t sequence, int64_t positions, const void* data) {
+void Engine::append_kv(int64_t sequence, int64_t positions, int64_t windows_from, const int32_t* tokens, const void* data) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (positions < 0 || positions > config_.n_positions - cache_.length(sequence))
         throw std::length_error("the context window is shorter than that");
-    cache_.append(sequence, positions, data);
+    cache_.append(sequence, positions, windows_from, tokens, data);
+    cache_.free_outside(sequence);
 }
-void Engine::export_kv(int64_t sequence, int64_t first, int64_t positions, void* out) {
+void Engine::export_kv(int64_t sequence, int64_t first, int64_t positions, int64_t windows_from, void* out) {
     std::lock_guard<std::mutex> lock(mutex_);
-    cache_.export_from(sequence, first, positions, out);
+    cache_.export_from(sequence, first, positions, windows_from, out);
 }
-int64_t Engine::position_bytes() {
+int64_t Engine::position_bytes(bool windowed) {
     std::lock_guard<std::mutex> lock(mutex_);
-    return cache_.position_bytes();
+    return cache_.position_bytes(windowed);
+}
+int64_t Engine::windows_from(int64_t sequence, int64_t first, int64_t last) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.windows_from(sequence, first, last);
+}
+int64_t Engine::resumable(int64_t sequence, int64_t length) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.resumable(sequence, length);
+}
+void Engine::forget_windows(int64_t sequence) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cache_.forget_windows(sequence);
+}
+std::vector<int32_t> Engine::tokens(int64_t sequence, int64_t first, int64_t last) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return cache_.tokens(sequence, first, last);
 }
 void Engine::truncate(int64_t sequence, int64_t length) {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -85,9 +85,15 @@ class Engine {
     void truncate(int64_t sequence, int64_t length);      // keeps the first `length` positions
     void drop(int64_t sequence);
     int64_t length(int64_t sequence);
-    void export_kv(int64_t sequence, int64_t first, int64_t positions, void* out);  // kv_cache.h has the layout
-    void append_kv(int64_t sequence, int64_t positions, const void* data);
-    int64_t position_bytes();                             // of one position's keys and values
+    // A sequence keeps of layers with a window what its next position sees and a little more; forward() computes again what
+    // misses after truncate(). kv_cache.h has the layout of exported keys and values, and the meaning of these:
+    void export_kv(int64_t sequence, int64_t first, int64_t positions, int64_t windows_from, void* out);
+    void append_kv(int64_t sequence, int64_t positions, int64_t windows_from, const int32_t* tokens, const void* data);
+    int64_t position_bytes(bool windowed);
+    int64_t windows_from(int64_t sequence, int64_t first, int64_t last);
+    int64_t resumable(int64_t sequence, int64_t length);
+    void forget_windows(int64_t sequence);
+    std::vector<int32_t> tokens(int64_t sequence, int64_t first, int64_t last);
     int64_t cache_bytes();
     int64_t weight_bytes() const;
     int64_t tap_width(Tap tap, int64_t keys) const;       // floats per row
@@ -143,6 +149,8 @@ class Engine {
     using Segments = std::vector<Segment>;
     Segments plan(const Request& request) const;
     void check(const Request& request, const Segments& segments) const;
+    std::vector<int64_t> run(const Request& request, const Segments& segments, bool frees = true);
+    void refill(const Segment& segment, bool everything, const std::function<bool()>& stop);
     void reserve(int64_t rows);
     void drop_all();
     void compute(Request& request, Segments& segments);

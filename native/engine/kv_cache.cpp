@@ -12,6 +12,7 @@
 namespace pophood {
 
 KvCache::KvCache(std::vector<KvGeometry> layers, const Kernels& kernels) : kernels_(kernels), layers_(std::move(layers)) {
+    for (const KvGeometry& layer : layers_) window_ = std::max(window_, layer.window);
     set_type(WeightType::f32);
 }
 
@@ -25,10 +26,11 @@ void KvCache::set_type(WeightType type) {
     free_spare_blocks();
     type_ = type;
     layer_offsets_.clear();
-    block_bytes_ = 0;
-    for (size_t layer = 0; layer < layers_.size(); ++layer) {
-        layer_offsets_.push_back(block_bytes_);
-        block_bytes_ += layers_[layer].kv_heads * 2 * values_offset(static_cast<int64_t>(layer));
+    block_bytes_[full] = block_bytes_[windowed] = 0;
+    for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {
+        int64_t& bytes = block_bytes_[kind_of(layer)];
+        layer_offsets_.push_back(bytes);
+        bytes += geometry(layer).kv_heads * 2 * values_offset(layer);
     }
 }
 
@@ -37,12 +39,14 @@ int64_t KvCache::values_offset(int64_t layer) const {
 }
 
 void KvCache::free_spare_blocks() {
-    for (Block* block : spare_) {
-        free_pages(block->data, static_cast<size_t>(block_bytes_));
-        delete block;
+    for (const Kind kind : {full, windowed}) {
+        for (Block* block : spare_[kind]) {
+            if (block->data) free_pages(block->data, static_cast<size_t>(block_bytes_[kind]));
+            delete block;
+        }
+        n_blocks_[kind] -= static_cast<int64_t>(spare_[kind].size());
+        spare_[kind].clear();
     }
-    n_blocks_ -= static_cast<int64_t>(spare_.size());
-    spare_.clear();
 }
 
 KvCache::Sequence& KvCache::at(int64_t sequence) {
@@ -61,7 +65,9 @@ int64_t KvCache::create() {
 
 int64_t KvCache::fork(int64_t sequence) {
     Sequence copy = at(sequence);
-    for (Block* block : copy.blocks) ++block->owners;
+    for (const auto& blocks : copy.blocks)
+        for (Block* block : blocks)
+            if (block) ++block->owners;
     sequences_[next_sequence_] = std::move(copy);
     return next_sequence_++;
 }
@@ -71,12 +77,19 @@ void KvCache::truncate(int64_t sequence, int64_t length) {
     if (length < 0 || length > s.length)
         throw std::out_of_range("cannot truncate to " + std::to_string(length) + " positions: the sequence has " +
                                 std::to_string(s.length));
-    const size_t keep = static_cast<size_t>((length + kv_block - 1) / kv_block);
-    while (s.blocks.size() > keep) {
-        release(s.blocks.back());
-        s.blocks.pop_back();
-    }
+    truncate(s, length);
+}
+
+void KvCache::truncate(Sequence& s, int64_t length) {
+    const int64_t keep = (length + kv_block - 1) / kv_block;
+    for (const Kind kind : {full, windowed})
+        while (static_cast<int64_t>(s.blocks[kind].size()) > keep) {
+            release(kind, s.blocks[kind].back());
+            s.blocks[kind].pop_back();
+        }
     s.length = length;
+    s.given_up = std::min(s.given_up, keep);
+    if (length <= s.unknown_from) s.unknown_from = all_known;
 }
 
 void KvCache::drop(int64_t sequence) {
@@ -92,24 +105,29 @@ int64_t KvCache::length(int64_t sequence) const { return at(sequence).length; }
 
 void KvCache::extend(int64_t sequence, int64_t positions) {
     Sequence& s = at(sequence);
-    if (positions > 0 && s.length % kv_block != 0 && s.blocks.back()->owners > 1) {
-        Block* own = take_block();
-        std::memcpy(own->data, s.blocks.back()->data, static_cast<size_t>(block_bytes_));
-        release(s.blocks.back());
-        s.blocks.back() = own;
-    }
     const int64_t needed = (s.length + positions + kv_block - 1) / kv_block;
-    while (static_cast<int64_t>(s.blocks.size()) < needed) s.blocks.push_back(take_block());
+    for (size_t i = 0; i < kinds(); ++i) {
+        const auto kind = static_cast<Kind>(i);
+        auto& blocks = s.blocks[kind];
+        if (positions > 0 && s.length % kv_block != 0 && blocks.back() && blocks.back()->owners > 1) {
+            Block* own = take_block(kind);
+            if (own->data) std::memcpy(own->data, blocks.back()->data, static_cast<size_t>(block_bytes_[kind]));
+            own->tokens = blocks.back()->tokens;
+            release(kind, blocks.back());
+            blocks.back() = own;
+        }
+        while (static_cast<int64_t>(blocks.size()) < needed) blocks.push_back(take_block(kind));
+    }
     s.length += positions;
 }
 
 void KvCache::write(int64_t sequence, int64_t layer, int64_t kv_head, int64_t position, int64_t count, const float* k,
                     const float* v, int64_t stride) {
-    const Sequence& s = at(sequence);
+    const auto& blocks = at(sequence).blocks[kind_of(layer)];
     for (int64_t done = 0, rows = 0; done < count; done += rows) {  // block by block
         const int64_t lane = (position + done) % kv_block;
         rows = std::min(count - done, kv_block - lane);
-        char* head = s.blocks[static_cast<size_t>((position + done) / kv_block)]->data + head_offset(layer, kv_head);
+        char* head = blocks[static_cast<size_t>((position + done) / kv_block)]->data + head_offset(layer, kv_head);
         const float *key = k + done * stride, *value = v + done * stride;
         if (type_ == WeightType::f32) write_floats(geometry(layer), head, lane, rows, key, value, stride);
         else if (type_ == WeightType::f16) write_halves(geometry(layer), head, lane, rows, key, value, stride);
@@ -169,13 +187,13 @@ void KvCache::write_bytes(const KvGeometry& own, char* head, int64_t lane, int64
 
 void KvCache::blocks(int64_t sequence, int64_t layer, int64_t kv_head, const void** k, const void** v, int64_t first,
                      int64_t last) const {
-    const Sequence& s = at(sequence);
+    const auto& all = at(sequence).blocks[kind_of(layer)];
     const int64_t offset = head_offset(layer, kv_head);
-    last = std::min(last, static_cast<int64_t>(s.blocks.size()));
+    last = std::min(last, static_cast<int64_t>(all.size()));
     for (int64_t i = first; i < last; ++i) {
-        const char* head = s.blocks[static_cast<size_t>(i)]->data + offset;
-        k[i] = head;
-        v[i] = head + values_offset(layer);
+        const Block* block = all[static_cast<size_t>(i)];
+        k[i] = block ? block->data + offset : nullptr;
+        v[i] = block ? block->data + offset + values_offset(layer) : nullptr;
     }
 }
 
@@ -195,77 +213,94 @@ void KvCache::values_at(int64_t layer, const void* block, int64_t lane, float* o
 // ---- export and import ----
 
 // Calls copy(item in the block, its bytes, bytes between items, place in the array, number of items) for the numbers and
-// the scales of every key and value.
+// the scales of every key and value; blocks that are given up are left out.
 template <class Copy>
-void KvCache::each_vector(const Sequence& sequence, int64_t first, int64_t positions, Copy copy) const {
+void KvCache::each_vector(const Sequence& sequence, int64_t first, int64_t last, int64_t windows_from, Copy copy) const {
     const int64_t size = number_bytes();
     int64_t place = 0;
     for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {
         const KvGeometry& own = geometry(layer);
+        const auto& blocks = sequence.blocks[kind_of(layer)];
         for (const bool values : {false, true})
             for (int64_t head = 0; head < own.kv_heads; ++head)
-                for (int64_t position = first; position < first + positions; ++position) {
-                    char* data = sequence.blocks[static_cast<size_t>(position / kv_block)]->data + head_offset(layer, head);
+                for (int64_t position = own.window > 0 ? windows_from : first; position < last; ++position) {
+                    const int64_t numbers_place = place, scales_place = place + own.d * size;
+                    place = scales_place + (type_ == WeightType::q8_0 ? own.groups() * 2 : 0);
+                    const Block* block = blocks[static_cast<size_t>(position / kv_block)];
+                    if (!block) continue;
+                    char* data = block->data + head_offset(layer, head);
                     if (values) data += values_offset(layer);
                     char* numbers = data + scales_bytes(layer);
                     const int64_t lane = position % kv_block;
-                    if (values) copy(numbers + lane * own.d_padded() * size, size, size, place, own.d);
-                    else copy(numbers + lane * size, size, kv_block * size, place, own.d);
-                    place += own.d * size;
-                    if (type_ != WeightType::q8_0) continue;
-                    copy(data + lane * 2, 2, kv_block * 2, place, own.groups());
-                    place += own.groups() * 2;
+                    if (values) copy(numbers + lane * own.d_padded() * size, size, size, numbers_place, own.d);
+                    else copy(numbers + lane * size, size, kv_block * size, numbers_place, own.d);
+                    if (type_ == WeightType::q8_0) copy(data + lane * 2, 2, kv_block * 2, scales_place, own.groups());
                 }
     }
 }
 
-int64_t KvCache::position_bytes() const {
+int64_t KvCache::position_bytes(bool with_window) const {
     int64_t bytes = 0;
     for (const KvGeometry& layer : layers_)
-        bytes += 2 * layer.kv_heads * (layer.d * number_bytes() + (type_ == WeightType::q8_0 ? layer.groups() * 2 : 0));
+        if ((layer.window > 0) == with_window)
+            bytes += 2 * layer.kv_heads * (layer.d * number_bytes() + (type_ == WeightType::q8_0 ? layer.groups() * 2 : 0));
     return bytes;
 }
 
-void KvCache::export_from(int64_t sequence, int64_t first, int64_t positions, void* out) const {
+void KvCache::export_from(int64_t sequence, int64_t first, int64_t positions, int64_t windows_from, void* out) const {
     const Sequence& s = at(sequence);
     if (first < 0 || positions < 0 || first > s.length || positions > s.length - first)
         throw std::out_of_range("cannot export " + std::to_string(positions) + " positions from " + std::to_string(first) +
                                 " on: the sequence has " + std::to_string(s.length));
-    each_vector(s, first, positions, [&](const char* data, int64_t size, int64_t stride, int64_t place, int64_t count) {
-        char* to = static_cast<char*>(out) + place;
-        for (int64_t i = 0; i < count; ++i)
-            std::memcpy(to + i * size, data + i * stride, static_cast<size_t>(size));
-    });
+    if (windows_from < this->windows_from(sequence, first, first + positions) || windows_from > first + positions)
+        throw std::out_of_range("keys and values in attention windows are not there from " + std::to_string(windows_from) + " on");
+    each_vector(s, first, first + positions, windows_from,
+                [&](const char* data, int64_t size, int64_t stride, int64_t place, int64_t count) {
+                    char* to = static_cast<char*>(out) + place;
+                    for (int64_t i = 0; i < count; ++i)
+                        std::memcpy(to + i * size, data + i * stride, static_cast<size_t>(size));
+                });
 }
 
-void KvCache::append(int64_t sequence, int64_t positions, const void* data) {
-    const int64_t first = length(sequence);
+void KvCache::append(int64_t sequence, int64_t positions, int64_t windows_from, const int32_t* tokens, const void* data) {
+    const int64_t first = length(sequence), last = first + positions;
+    if (windows_from < first || windows_from > last) throw std::out_of_range("windows begin outside the positions to append");
     extend(sequence, positions);
-    each_vector(at(sequence), first, positions, [&](char* to, int64_t size, int64_t stride, int64_t place, int64_t count) {
+    note(sequence, first, positions, tokens);
+    Sequence& s = at(sequence);
+    for (int64_t block = first / kv_block; window_ > 0 && windows_from > first && block * kv_block < windows_from; ++block) {
+        Block*& missing = s.blocks[windowed][static_cast<size_t>(block)];
+        release(windowed, missing);
+        missing = nullptr;
+    }
+    each_vector(s, first, last, windows_from, [&](char* to, int64_t size, int64_t stride, int64_t place, int64_t count) {
         const char* from = static_cast<const char*>(data) + place;
         for (int64_t i = 0; i < count; ++i)
             std::memcpy(to + i * stride, from + i * size, static_cast<size_t>(size));
     });
 }
 
-int64_t KvCache::bytes() const { return n_blocks_ * block_bytes_; }
+int64_t KvCache::bytes() const {
+    return n_blocks_[full] * block_bytes_[full] + n_blocks_[windowed] * block_bytes_[windowed];
+}
 
-KvCache::Block* KvCache::take_block() {
-    if (!spare_.empty()) {
-        Block* block = spare_.back();
-        spare_.pop_back();
+KvCache::Block* KvCache::take_block(Kind kind) {
+    if (!spare_[kind].empty()) {
+        Block* block = spare_[kind].back();
+        spare_[kind].pop_back();
         block->owners = 1;
         return block;
     }
     auto block = std::make_unique<Block>();
-    block->data = static_cast<char*>(allocate_pages(static_cast<size_t>(block_bytes_)));
+    const auto bytes = static_cast<size_t>(block_bytes_[kind]);
+    block->data = bytes > 0 ? static_cast<char*>(allocate_pages(bytes)) : nullptr;
     block->owners = 1;
-    ++n_blocks_;
+    ++n_blocks_[kind];
     return block.release();
 }
 
-void KvCache::release(Block* block) {
-    if (--block->owners == 0) spare_.push_back(block);
+void KvCache::release(Kind kind, Block* block) {
+    if (block && --block->owners == 0) spare_[kind].push_back(block);
 }
 
 }  // namespace pophood

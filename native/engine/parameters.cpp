@@ -10,13 +10,20 @@ namespace {
 
 size_t scratch_bytes(int threads) { return static_cast<size_t>(threads * worker_scratch); }
 
+std::vector<KvGeometry> geometry(const Config& config) {
+    std::vector<KvGeometry> layers;
+    for (int64_t layer = 0; layer < config.n_layer; ++layer)
+        layers.push_back({config.n_kv_head, config.head_dim, config.window(layer)});
+    return layers;
+}
+
 }  // namespace
 
 Engine::Engine(const Config& config, int threads, const Kernels& kernels)
     : config_(config),
       threads_(std::clamp(threads, 1, max_threads)),
       kernels_(kernels),
-      cache_(std::vector<KvGeometry>(static_cast<size_t>(config.n_layer), {config.n_kv_head, config.head_dim}), kernels),
+      cache_(geometry(config), kernels),
       blocks_(static_cast<size_t>(config.n_layer)),
       scratch_(scratch_bytes(threads_)) {
     const int64_t c = config.n_embd, d = config.head_dim, f = config.n_inner;

@@ -73,6 +73,9 @@ struct Request {
 struct Stopped : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+struct Forgotten : std::runtime_error {  // keys and values that cannot be computed again
+    using std::runtime_error::runtime_error;
+};
 struct NotFinite : std::runtime_error {
     using std::runtime_error::runtime_error;
 };

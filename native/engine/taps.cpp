@@ -59,15 +59,16 @@ void Engine::attention_row(const Request& request, int64_t layer, const Segment&
                            float* scores, float* pattern) const {
     const int64_t d = config_.head_dim, heads = config_.n_head, visible = segment.first_position + row - segment.first_row + 1;
     const auto blocks = static_cast<size_t>((segment.first_position + segment.rows + kv_block - 1) / kv_block);
+    const int64_t first_block = first_visible(layer, visible - 1) / kv_block;  // those before may be freed
     std::vector<const void*> k(blocks), v(blocks);
-    cache_.blocks(segment.sequence, layer, head * config_.n_kv_head / heads, k.data(), v.data());
+    cache_.blocks(segment.sequence, layer, head * config_.n_kv_head / heads, k.data(), v.data(), first_block);
     AttentionTask task{};
     task.n_queries = 1;
     task.q[0] = q_.floats() + (row * heads + head) * d;
-    task.out[0] = scores;
-    task.visible[0] = visible;
+    task.out[0] = scores + first_block * kv_block;
+    task.visible[0] = visible - first_block * kv_block;
     task.kv_type = cache_.type();
-    task.k_blocks = k.data();
+    task.k_blocks = k.data() + first_block;
     task.d = d;
     task.scale = attention_scale();
     task.cap = config_.score_cap;

@@ -1,5 +1,7 @@
 // Forks share blocks of keys and values until one of their owners writes. Every owner, the parent included, must then
-// continue with the bits of a sequence that was never forked.
+// continue with the bits of a sequence that was never forked. With attention windows a sequence frees what its next positions
+// do not see, computes it again after it went back, and has the bits of one that frees nothing.
+#include <algorithm>
 #include <map>
 
 #include "models.h"
@@ -68,6 +70,28 @@ void check_and_drop(Engine& engine, const std::vector<Owner>& owners) {
     for (const Owner& owner : owners) engine.drop(owner.sequence);
 }
 
+Config windowed(std::vector<int64_t> windows) {
+    Config config = llama_like();
+    config.n_layer = static_cast<int64_t>(windows.size());
+    config.n_positions = 700;
+    config.windows = std::move(windows);
+    return config;
+}
+
+std::vector<float> next(Engine& engine, int64_t sequence, int32_t token) { return logits(engine, {{sequence, token}}); }
+
+// Scales the first row by 1, after which the sequence frees nothing.
+int64_t whole(Engine& engine, int32_t length) {
+    const int64_t sequence = engine.create();
+    const std::vector<float> ones(48, 1.0f);
+    for (const Row& row : text(sequence, length)) {
+        Request request{&row.token, &sequence, 1, Output::none, nullptr, 0, nullptr};
+        if (engine.length(sequence) == 0) request.edits = {{Tap::resid_pre, 0, Edit::Kind::scale, -1, {0}, ones.data(), 0}};
+        engine.forward(request);
+    }
+    return sequence;
+}
+
 }  // namespace
 
 TEST(every_owner_of_a_block_continues_independently) {
@@ -131,4 +155,72 @@ TEST(blocks_without_owners_are_reused) {
     };
     const int64_t first = fill();
     CHECK(first > 0 && fill() == first && fill() == first, "a block was lost");
+}
+
+TEST(windows_are_freed_and_computed_again) {
+    for (const std::vector<int64_t>& windows : {std::vector<int64_t>{40, 0}, {33, 7}, {1, 0, 64}}) {
+        auto engine = make(windowed(windows), quick ? 1 : 2);
+        const int64_t sequence = engine->create(), other = whole(*engine, 500);
+        logits(*engine, text(sequence, 500));
+        CHECK(engine->windows_from(other, 0, 500) == 0);
+        const int64_t widest = *std::max_element(windows.begin(), windows.end());
+        CHECK(engine->windows_from(sequence, 0, 500) == (501 - widest - kv_slack) / kv_block * kv_block);
+        for (const int64_t length : {499, 450, 301, 64, 32, 1, 0}) {
+            const int64_t a = engine->fork(sequence), b = engine->fork(other);
+            engine->truncate(a, length);
+            engine->truncate(b, length);
+            const auto want = next(*engine, b, 3);
+            CHECK(same_bits(next(*engine, a, 3), want), "after %d", static_cast<int>(length));
+            CHECK(same_bits(next(*engine, a, 4), next(*engine, b, 4)), "after %d", static_cast<int>(length));
+            engine->drop(a);
+            engine->drop(b);
+        }
+        CHECK(same_bits(next(*engine, sequence, 9), next(*engine, other, 9)));
+    }
+}
+
+TEST(a_stop_while_windows_are_computed_again_changes_nothing) {
+    auto engine = make(windowed({40, 0}), 1);
+    const int64_t sequence = engine->create();
+    logits(*engine, text(sequence, 500));
+    engine->truncate(sequence, 250);
+    int polls = 0;
+    bool stopped = false;
+    try {
+        logits(*engine, {{sequence, 1}}, {}, [&] { return ++polls > 1; });
+    } catch (const Stopped&) {
+        stopped = true;
+    }
+    CHECK(stopped && engine->length(sequence) == 250 && engine->resumable(sequence, 250) < 250);
+    const int64_t alone = engine->create();
+    logits(*engine, text(alone, 250));
+    CHECK(same_bits(next(*engine, sequence, 1), next(*engine, alone, 1)));
+}
+
+TEST(exported_windows_continue) {
+    auto engine = make(windowed({40, 0}), 1);
+    const int64_t sequence = engine->create(), copy = engine->create();
+    logits(*engine, text(sequence, 401));
+    const int64_t from = engine->windows_from(sequence, 0, 401);
+    std::vector<char> data(static_cast<size_t>(401 * engine->position_bytes(false) + (401 - from) * engine->position_bytes(true)));
+    engine->export_kv(sequence, 0, 401, from, data.data());
+    engine->append_kv(copy, 401, from, engine->tokens(sequence, 0, 401).data(), data.data());
+    for (const int64_t length : {401, 150}) {
+        engine->truncate(sequence, length);
+        engine->truncate(copy, length);
+        CHECK(same_bits(next(*engine, sequence, 2), next(*engine, copy, 2)));
+    }
+}
+
+TEST(memory_of_windows_is_bounded) {
+    auto engine = make(windowed({40, 40, 40}), 1);
+    const int64_t sequence = engine->create();
+    int64_t before = 0;
+    for (const Row& row : text(sequence, 600)) {
+        logits(*engine, {row});
+        if (engine->length(sequence) == 300) before = engine->cache_bytes();
+    }
+    CHECK(engine->cache_bytes() == before);
+    engine->forget_windows(sequence);
+    CHECK(engine->resumable(sequence, 600) == 0);
 }

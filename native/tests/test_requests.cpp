@@ -181,10 +181,10 @@ TEST(copied_keys_and_values_continue_as_before) {
         other->set_kv_type(type);
         const int64_t sequence = engine->create(), length = 45;
         logits(*engine, text(sequence, length));
-        std::vector<char> data(static_cast<size_t>(length * engine->position_bytes()));
-        engine->export_kv(sequence, 0, length, data.data());
+        std::vector<char> data(static_cast<size_t>(length * engine->position_bytes(false)));
+        engine->export_kv(sequence, 0, length, 0, data.data());
         const int64_t copy = other->create();
-        other->append_kv(copy, length, data.data());
+        other->append_kv(copy, length, 0, nullptr, data.data());
         CHECK(same_bits(logits(*other, text(copy, 20, 8)), logits(*engine, text(sequence, 20, 8))));
     }
 }

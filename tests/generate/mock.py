@@ -127,6 +127,12 @@ class MockDecoder:
         assert 0 <= length <= len(self._of(sequence))
         del self.sequences[sequence][length:]
 
+    def resumable(self, sequence: int, length: int) -> int:
+        return min(length, len(self._of(sequence)))
+
+    def forget_windows(self, sequence: int) -> None:
+        self._of(sequence)
+
     def drop(self, sequence: int) -> None:
         self._of(sequence)
         del self.sequences[sequence]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pophood.generate import PrefixCache, TokenScore
-from pophood.generate.prefix import blocks_of
+from pophood.generate.decoder import blocks_of
 from tests.generate.mock import MockDecoder
 
 

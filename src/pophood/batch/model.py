@@ -13,8 +13,7 @@ from pophood.adapters.open import template_of
 from pophood.batch.facts import BatchFacts
 from pophood.errors import BadInput
 from pophood.generate import PrefixCache
-from pophood.generate.decoder import BLOCK
-from pophood.generate.prefix import blocks_of
+from pophood.generate.decoder import BLOCK, blocks_of
 from pophood.generate.scheduler import MOST_TOGETHER
 from pophood.model.identity import adapter_digest, public_name, weights_digest
 from pophood.model.lm import LM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,70 @@ from pophood.config import ModelConfig
 from pophood.taps import RowReading
 
 BLOCK = 32  # positions whose keys and values lie together; sequences share whole blocks
+CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
+KV_SLACK = 128  # positions before an attention window whose keys and values stay, for going back a little
+
+
+def blocks_of(positions: int) -> int:
+    """Return the number of KV blocks that hold so many positions.
+
+    >>> [blocks_of(n) for n in (0, 1, 32, 33)]
+    [0, 1, 1, 2]
+    """
+    return -(-positions // BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class KvBlocks:
+    """Counts keys and values in blocks of BLOCK positions and all `layers`.
+
+    Of those, `windowed` layers have attention windows, the widest of `window` positions. A sequence keeps of
+    them what its next position sees, and KV_SLACK positions.
+
+    >>> KvBlocks(layers=18, windowed=15, window=512).held(32_768)
+    188
+    """
+
+    layers: int
+    windowed: int = 0
+    window: int = 0
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> KvBlocks:
+        """Return the counts of a model."""
+        windows = [block.window for block in config.block_attention if block.window]
+        return cls(config.n_layer, len(windows), max(windows, default=0))
+
+    def held(self, end: int, start: int = 0, *, windows: bool = True, shares: bool = True) -> int:
+        """Return the blocks that a sequence of `end` positions has beside one with its first `start`.
+
+        Without `windows` it keeps nothing in layers that have them, without `shares` the other does not.
+        """
+        whole = blocks_of(end) - start // BLOCK
+        first = max((end + 1 - self.window - KV_SLACK) // BLOCK, start // BLOCK if shares else 0, 0)
+        return self._count(whole, blocks_of(end) - first if windows else 0)
+
+    def computed(self, end: int, start: int = 0) -> int:
+        """Return the blocks that one has at most while it grows to `end` positions in chunks."""
+        whole = blocks_of(end) - start // BLOCK
+        return self._count(whole, min(whole, blocks_of(self.window + KV_SLACK + CHUNK) + 1))
+
+    def longest(self, blocks: int) -> int:
+        """Return the most positions that one sequence can grow to in so many blocks.
+
+        >>> KvBlocks(layers=2).longest(3), KvBlocks(layers=2, windowed=1, window=32).longest(40)
+        (96, 1856)
+        """
+        full = self.layers - self.windowed
+        apart = blocks_of(self.window + KV_SLACK + CHUNK) + 1
+        if not self.windowed or blocks <= apart:
+            return blocks * BLOCK
+        if not full:
+            return 1 << 40
+        return (blocks * self.layers - self.windowed * apart) // full * BLOCK
+
+    def _count(self, whole: int, windowed: int) -> int:
+        return -(-((self.layers - self.windowed) * whole + self.windowed * windowed) // self.layers)
 
 
 class Flag(Protocol):
@@ -83,6 +148,12 @@ class Decoder(Protocol):
     def fork(self, sequence: int, /) -> int: ...
 
     def truncate(self, sequence: int, length: int, /) -> None: ...
+
+    def resumable(self, sequence: int, length: int, /) -> int:
+        """Return the most positions, up to `length`, after which nothing has to be computed again."""
+
+    def forget_windows(self, sequence: int, /) -> None:
+        """Free what a sequence keeps of layers with an attention window."""
 
     def drop(self, sequence: int, /) -> None: ...
 

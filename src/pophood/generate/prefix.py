@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pophood.generate.decoder import BLOCK, Decoder
+from pophood.generate.decoder import BLOCK, Decoder, blocks_of
 
 
 class TokenScore(NamedTuple):
@@ -123,6 +123,23 @@ class PrefixCache:
                 self._touch(path[path.index(holder)])
                 return Reused(sequence, shared, tuple(found[: shared + 1]))
         return Reused(self._engine.new_sequence(key), 0)
+
+    def copy(self, ids: Sequence[int], adapters: tuple[int, ...]) -> Reused:
+        """Return a sequence that holds the first n of `ids`, and as much of attention windows as is there.
+
+        It can go on there, but may have to compute windows again.
+        """
+        path, shared = self._match(ids, adapters)
+        holders = [node.sequence for node in path if node.end >= shared > 0]
+        try:
+            best = max(holders, key=lambda sequence: self._engine.resumable(sequence, shared), default=None)
+            if best is not None:
+                sequence = self._engine.fork(best)
+                self._engine.truncate(sequence, shared)
+                return Reused(sequence, shared)
+        except IndexError:  # the engine has dropped it, and all others
+            self.forget()
+        return Reused(self._engine.new_sequence(adapters), 0)
 
     def known(self, ids: Sequence[int], adapters: tuple[int, ...]) -> int:
         """Return how many of the first tokens are here, computed with these adapters."""
@@ -238,15 +255,6 @@ class PrefixCache:
         self.blocks -= leaf.blocks
         with contextlib.suppress(IndexError):  # the engine has dropped it
             self._engine.drop(leaf.sequence)
-
-
-def blocks_of(positions: int) -> int:
-    """Return the number of KV blocks that hold so many positions.
-
-    >>> [blocks_of(n) for n in (0, 1, 32, 33)]
-    [0, 1, 1, 2]
-    """
-    return -(-positions // BLOCK)
 
 
 def common_length(one: Sequence[int], other: Sequence[int]) -> int:

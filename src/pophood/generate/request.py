@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from pophood.errors import PophoodError
 from pophood.generate.choose import Chooser, Finish, Sample, Timings
-from pophood.generate.decoder import BLOCK, Decoder, Flag
+from pophood.generate.decoder import BLOCK, Decoder, Flag, blocks_of
 from pophood.generate.inside import Inside
 from pophood.generate.pooling import Pool, Pooling
-from pophood.generate.prefix import TokenScore, blocks_of
+from pophood.generate.prefix import TokenScore
 from pophood.generate.settings import GenerateSettings
 from pophood.text.tokenizer import Tokenizer
 

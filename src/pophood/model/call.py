@@ -64,9 +64,11 @@ def in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64]
 
 @contextmanager
 def native_errors() -> Iterator[None]:
-    """Raise the native engine's errors as EngineError and Cancelled."""
+    """Raise the native engine's errors as EngineError, BadInput and Cancelled."""
     try:
         yield
+    except _native.Forgotten as error:
+        raise BadInput(str(error)) from None
     except _native.NotFinite as error:
         raise EngineError(
             f"{error}: the weights hold a NaN or overflow; `pophood show -v` names the tensor"
@@ -248,10 +250,14 @@ class KvState:
     """Exported keys and values of one sequence, which continue in an engine with the same `geometry`.
 
     They are those of `positions` positions from `first` on. `data` holds per layer the keys [K, positions,
-    D], then the values [K, positions, D], in the engine's type.
+    D], then the values [K, positions, D], in the engine's type. Layers with an attention window have the
+    positions from `windows_from` on alone (None: all); those before can be computed again from `tokens`
+    [positions], of which -1 stands for an unknown one.
     """
 
     geometry: str
     positions: int
     data: NDArray[np.uint8]
     first: int = 0
+    windows_from: int | None = None
+    tokens: NDArray[np.int32] | None = None

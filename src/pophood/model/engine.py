@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pophood import _native, system
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput, ContextOverflow, OutOfMemory, Unsupported
+from pophood.generate.decoder import CHUNK
 from pophood.model.call import (
     Batch,
     Forward,
@@ -39,7 +40,6 @@ from pophood.model.machine import (
     read_bandwidth,
 )
 from pophood.model.memory import (
-    CHUNK,
     COMPUTED_BLOCKS,
     KV_TYPES,
     PRECISIONS,

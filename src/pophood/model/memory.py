@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pophood.config import ModelConfig, tensor_shapes
 from pophood.errors import BadInput
 from pophood.formats.quant import BLOCKS
+from pophood.generate.decoder import BLOCK, CHUNK, KV_SLACK, blocks_of
 from pophood.model.machine import multiplies_bf16
 
-CHUNK = 512  # tokens of one native call: enough to use the multipliers, few enough to stop quickly
 PRECISIONS = ("auto", "f32", "q8", "q4")
 KV_TYPES = ("auto", "f32", "f16", "q8")
 # Types that are computed as stored, and those whose decoded values are quantised to Q8_0.
@@ -21,23 +21,43 @@ WIDENED_BLOCKS = ("Q2_K", "Q3_K", "IQ4_XS")
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Bytes that a model needs: weights, activations of one chunk, keys and values per position."""
+    """Bytes that a model needs: weights, activations of one chunk, keys and values per position.
+
+    `windowed_per_position` of those are of layers with attention windows, the widest of `window` positions.
+    """
 
     weights: int
     activations: int
     cache_per_position: int
     context: int
     kv_type: str  # of keys and values: "f32", "f16" or "q8"
+    windowed_per_position: int = 0
+    window: int = 0
 
     @property
     def least(self) -> int:
         """Bytes of the weights, the activations and the first block of keys and values."""
-        return self.weights + self.activations + 32 * self.cache_per_position
+        return self.weights + self.activations + self.cache(1)
 
     @property
     def full(self) -> int:
         """Bytes of the weights, the activations and one sequence that fills the context window."""
-        return self.weights + self.activations + self.context * self.cache_per_position
+        return self.weights + self.activations + self.cache(self.context)
+
+    def cache(self, positions: int) -> int:
+        """Return the bytes of the keys and values of one sequence, while a chunk of it is computed.
+
+        Layers with windows keep no more than a window, and what `KvBlocks` says beside it.
+        """
+        full = self.cache_per_position - self.windowed_per_position
+        blocks = blocks_of(positions)
+        windowed = min(blocks, blocks_of(self.window - 1 + KV_SLACK + CHUNK))
+        return BLOCK * (blocks * full + windowed * self.windowed_per_position)
+
+    def cache_read(self, positions: int) -> int:
+        """Return the bytes of the keys and values that a token reads after so many positions."""
+        full = self.cache_per_position - self.windowed_per_position
+        return positions * full + min(positions, self.window) * self.windowed_per_position
 
 
 def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str) -> str:
@@ -135,12 +155,16 @@ def plan_memory(
     streams = 3 if config.parallel else 2
     activations = CHUNK * ((streams * config.n_embd + heads + inner) * 4 + math.ceil(widest * sum(forms)))
     kv_type = kv_type_of(kv, rounded=rounded)
+    of_layer = config.n_kv_head * 2 * head_bytes(config.head_dim, kv_type)
+    windows = [block.window for block in config.block_attention if block.window]
     return MemoryPlan(
         weights=weights,
         activations=activations,
-        cache_per_position=config.n_layer * config.n_kv_head * 2 * head_bytes(config.head_dim, kv_type),
+        cache_per_position=config.n_layer * of_layer,
         kv_type=kv_type,
         context=context or config.n_positions,
+        windowed_per_position=len(windows) * of_layer,
+        window=max(windows, default=0),
     )
 
 

@@ -5,8 +5,9 @@ A prompt is cut into chunks of 128 tokens, a file each:
     "pophood prefix 2\n" | key, 32 bytes | keys and values | SHA-256 of all that
 
 The key is a chain of hashes, over everything that the bits depend on and over all tokens up to the end of the
-chunk; the file's name is its beginning. So a file is found without an index, has one possible length, and
-holds nothing that has to be parsed: neither tokens nor text. Whatever differs from that is never used.
+chunk; the file's name is its beginning. So a file is found without an index, has one possible length (two
+where layers have attention windows: with their keys and values, or without), and holds nothing that has to be
+parsed: neither tokens nor text. Whatever differs from that is never used.
 """
 
 from __future__ import annotations
@@ -63,20 +64,28 @@ class PrefixFiles:
     """The chunks that are stored in a folder, those of other models beside them.
 
     `identity` names everything that the bits of keys and values depend on but tokens and adapters: weights,
-    precision, instruction set. A chunk has `size` bytes of them. `limit` bounds the bytes of the folder; what
-    was used least recently goes first. `say` prints a line. Raises PophoodError for a folder that cannot be
-    made, BadInput for one that others can open.
+    precision, instruction set. A chunk has `size` bytes of them, `of_windows` of which may be left out.
+    `limit` bounds the bytes of the folder; what was used least recently goes first. `say` prints a line.
+    Raises PophoodError for a folder that cannot be made, BadInput for one that others can open.
 
         files = PrefixFiles(Path("cache"), "sha256 auto avx2", 128 * 23_040, say=print)
         first = files.chunks(ids)[0]
     """
 
     def __init__(
-        self, folder: Path, identity: str, size: int, limit: int = LIMIT, *, say: Callable[[str], object]
+        self,
+        folder: Path,
+        identity: str,
+        size: int,
+        limit: int = LIMIT,
+        *,
+        of_windows: int = 0,
+        say: Callable[[str], object],
     ) -> None:
         self.folder, self.limit = folder, limit
-        self._root, self._size, self._say = hashlib.sha256(identity.encode()).digest(), size, say
+        self._root, self._say = hashlib.sha256(identity.encode()).digest(), say
         self._whole = len(MAGIC) + HASH + size + HASH
+        self._least = self._whole - of_windows
         self._ignored: set[str] = set()  # names of files that are not what they should be
         self._noted: dict[str, float] = {}  # when the use of a file was noted
         self._paused_until, self._told = 0.0, False
@@ -174,13 +183,14 @@ class PrefixFiles:
                 raise BadFile("it is no regular file")
             if sys.platform != "win32" and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
                 raise BadFile("other users could have written it")
-            if status.st_size != self._whole:
-                raise BadFile(f"it has {status.st_size:,} bytes, wanted {self._whole:,}")
-            content = np.empty(self._whole, np.uint8)
+            size = status.st_size
+            if size not in (self._whole, self._least):
+                raise BadFile(f"it has {size:,} bytes, wanted {self._whole:,}")
+            content = np.empty(size, np.uint8)
             done = 0
-            while done < self._whole and (n := file.readinto(content.data[done:])):
+            while done < size and (n := file.readinto(content.data[done:])):
                 done += n
-        if done < self._whole:
+        if done < size:
             raise BadFile(f"it ended after {done:,} bytes")
         return content
 

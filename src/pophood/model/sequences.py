@@ -95,15 +95,23 @@ class Sequences:
         self._sequence_adapters[copy] = self._sequence_adapters[sequence]
         return copy
 
-    def export_kv(self, sequence: int, positions: int | None = None, first: int = 0) -> KvState:
-        """Copy the keys and values of `positions` positions from `first` on, by default of all."""
+    def export_kv(
+        self, sequence: int, positions: int | None = None, first: int = 0, *, windows: bool = True
+    ) -> KvState:
+        """Copy the keys and values of `positions` positions from `first` on, by default of all.
+
+        Layers with an attention window give what they keep, up to the end, without `windows` nothing.
+        """
         length = self.length(sequence)
         positions = length - first if positions is None else positions
         if not 0 <= first <= first + positions <= length:
             raise BadInput(f"positions must be 0..{length - first:,} from {first:,} on, got {positions:,}")
-        data = np.empty(positions * self.position_bytes, np.uint8)
-        self._native.export_kv(sequence, first, data)
-        return KvState(self.kv_geometry, positions, data, first)
+        end = first + positions
+        start = int(self._native.windows_from(sequence, first, end)) if windows else end
+        data = np.empty(self._state_bytes(first, end, start), np.uint8)
+        self._native.export_kv(sequence, first, end, start, data)
+        tokens = np.array(self._native.tokens(sequence, first, end), np.int32)
+        return KvState(self.kv_geometry, positions, data, first, start, tokens)
 
     def import_kv(self, state: KvState, adapters: Sequence[int] | None = None) -> int:
         """Create a sequence from exported keys and values; it continues with the same bits.
@@ -134,11 +142,17 @@ class Sequences:
             raise BadInput(
                 f"these keys and values begin at position {state.first:,}; the sequence ends at {length:,}"
             )
-        if state.data.nbytes != state.positions * self.position_bytes:
+        end = state.first + state.positions
+        start = state.first if state.windows_from is None else state.windows_from
+        if not state.first <= start <= end or state.data.nbytes != self._state_bytes(state.first, end, start):
             raise BadInput(
                 f"{state.positions:,} positions of keys and values do not have {state.data.nbytes:,} bytes"
             )
-        self._native.append_kv(sequence, np.ascontiguousarray(state.data))
+        tokens = np.full(state.positions, -1, np.int32) if state.tokens is None else state.tokens
+        if tokens.shape != (state.positions,) or tokens.max(initial=0) >= self.config.vocab_size:
+            raise BadInput(f"{state.positions:,} positions of keys and values do not have these tokens")
+        data = np.ascontiguousarray(state.data)
+        self._native.append_kv(sequence, np.ascontiguousarray(tokens, np.int32), start, data)
 
     @property
     def build(self) -> str:
@@ -147,8 +161,17 @@ class Sequences:
 
     @property
     def position_bytes(self) -> int:
-        """Bytes of the keys and values of one position."""
-        return int(self._native.position_bytes())
+        """Bytes of the exported keys and values of one position."""
+        return self._state_bytes(0, 1, 0)
+
+    @property
+    def windowed_bytes(self) -> int:
+        """Bytes of those in layers with an attention window."""
+        return self.position_bytes - self._state_bytes(0, 1, 1)
+
+    def _state_bytes(self, first: int, end: int, windows_from: int) -> int:
+        full, windowed = (int(self._native.position_bytes(of_windows)) for of_windows in (False, True))
+        return (end - first) * full + (end - windows_from) * windowed
 
     @property
     def kv_geometry(self) -> str:
@@ -161,8 +184,20 @@ class Sequences:
         return _native.CancelFlag()
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Remove everything after the first `length` positions."""
+        """Remove everything after the first `length` positions.
+
+        Where the next position sees keys and values in attention windows that were freed, the next call
+        computes them again first, from `resumable` positions on.
+        """
         self._native.truncate(sequence, length)
+
+    def resumable(self, sequence: int, length: int) -> int:
+        """Return the most positions, up to `length`, after which nothing has to be computed again."""
+        return int(self._native.resumable(sequence, length))
+
+    def forget_windows(self, sequence: int) -> None:
+        """Free what a sequence keeps of layers with an attention window, where it can be computed again."""
+        self._native.forget_windows(sequence)
 
     def drop(self, sequence: int) -> None:
         """Remove a sequence and free its memory."""

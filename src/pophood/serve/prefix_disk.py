@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pophood.generate.prefix import PrefixCache, blocks_of
+from pophood.generate.decoder import blocks_of
+from pophood.generate.prefix import PrefixCache
 from pophood.generate.request import Running
 from pophood.generate.scheduler import Scheduler
 from pophood.model.call import KvState
@@ -144,12 +145,16 @@ class PrefixDisk:
         start, end = message.chunk.start, message.chunk.end
         if not scheduler.make_room(blocks_of(CHUNK)):
             return False
-        taken = self._prefix.take(loading.ids[: end + 1], loading.adapters)
+        taken = self._prefix.copy(loading.ids[:end], loading.adapters)
         if not start <= taken.length < end:
             self._engine.drop(taken.sequence)
             return taken.length == end
         self._engine.truncate(taken.sequence, start)
-        state = KvState(self._engine.kv_geometry, CHUNK, message.data, start)
+        windows = message.data.nbytes == CHUNK * self._engine.position_bytes
+        tokens = np.array(loading.ids[start:end], np.int32)
+        state = KvState(
+            self._engine.kv_geometry, CHUNK, message.data, start, start if windows else end, tokens
+        )
         self._engine.append_kv(taken.sequence, state)
         self._prefix.keep(taken.sequence, loading.ids[:end])
         return True
@@ -173,12 +178,12 @@ class PrefixDisk:
         if not self.busy:
             return
         ids, adapters, chunk = self._planned.popleft()
-        taken = self._prefix.take((*ids[: chunk.end], -1), adapters)
+        taken = self._prefix.copy(ids[: chunk.end], adapters)
         try:
             if taken.length < chunk.end or self._files.paused:
                 self._pending.discard(chunk.key)
                 return
-            data = self._engine.export_kv(taken.sequence, CHUNK, chunk.start).data
+            data = self._data(taken.sequence, chunk)
         finally:
             self._engine.drop(taken.sequence)
         self._writing += 1
@@ -204,5 +209,13 @@ class PrefixDisk:
                 if self._files.paused or time.monotonic() >= end:
                     return
                 if not self._files.has(chunk):
-                    data = self._engine.export_kv(span.sequence, CHUNK, chunk.start).data
-                    self._files.write(chunk, data)
+                    taken = self._prefix.copy(span.ids[: chunk.end], span.adapters)
+                    self._files.write(chunk, self._data(taken.sequence, chunk))
+                    self._engine.drop(taken.sequence)
+
+    def _data(self, sequence: int, chunk: StoredChunk) -> NDArray[np.uint8]:
+        """Copy a chunk; layers with an attention window take part if all of it is there."""
+        state = self._engine.export_kv(sequence, CHUNK, chunk.start)
+        if state.windows_from != chunk.start:
+            state = self._engine.export_kv(sequence, CHUNK, chunk.start, windows=False)
+        return state.data

@@ -178,8 +178,10 @@ class ModelChild:
     def _files(self, order: LoadOrder, lm: models.LM) -> PrefixFiles | None:
         if order.cache_dir is None:
             return None
-        size = CHUNK * lm.engine.position_bytes
-        return PrefixFiles(order.cache_dir, kv_identity(lm), size, order.cache_size, say=self._say)
+        size, of_windows = CHUNK * lm.engine.position_bytes, CHUNK * lm.engine.windowed_bytes
+        return PrefixFiles(
+            order.cache_dir, kv_identity(lm), size, order.cache_size, of_windows=of_windows, say=self._say
+        )
 
     def _count(self, done: int, total: int) -> None:
         self._send(LoadProgress(done, total))
