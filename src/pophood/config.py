@@ -194,30 +194,6 @@ class ModelConfig:
         return rotated
 
     @property
-    def beyond_plain(self) -> tuple[str, ...]:
-        """Names of what this model has and GPT-2, Llama and Qwen have not; () for those.
-
-        What computes a model's parts itself, instead of asking the engine, refuses models that have some.
-        """
-        blocks = self.block_attention
-        found = {
-            "attention windows": any(block.window for block in blocks),
-            "blocks that rotate differently": len({block.rope for block in blocks}) > 1,
-            "rotation of a part of each head": self.rope is not None and self.rope.share != 1,
-            "rotation with a magnitude": self.rope is not None and self.rope.magnitude != 1,
-            "norms after attention and feed-forward": self.norm_places != "before",
-            "norms over all heads": self.qk_norm == "all",
-            "a parallel feed-forward": self.parallel,
-            "an attention scale": self.attention_scale is not None,
-            "capped scores": self.score_cap is not None,
-            "capped logits": self.logit_cap is not None,
-            "multipliers": (self.embedding_scale, self.residual_scale, self.logit_divisor) != (1, 1, 1),
-            "a gate without SiLU": self.gated_mlp and self.activation != "silu",
-            "biases that differ between matrices": self.rope is None and not self.qkv_bias,
-        }
-        return tuple(name for name, there in found.items() if there)
-
-    @property
     def named_positions(self) -> int:
         """The number of positions that the model's files name, which exported files name as well."""
         return self.limit.positions if self.limit else self.n_positions

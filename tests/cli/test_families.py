@@ -38,13 +38,8 @@ def test_tune_and_run(program: Program, notes: Path, tmp_path: Path, family: str
 
 @pytest.mark.filterwarnings("ignore")
 def test_views_of_other_families(program: Program, tmp_path: Path) -> None:
-    gemma, mistral = made_folder(tmp_path / "gemma2", "gemma2"), made_folder(tmp_path / "mistral", "mistral")
-    for view in ("next", "tokens", "surprise", "parameters", "embeddings"):
-        text = ("The sun sets over the hills",) if view not in ("parameters", "embeddings") else ()
+    gemma = made_folder(tmp_path / "gemma2", "gemma2")
+    for view in ("next", "parameters", "attention", "lens", "norm"):
+        text = ("The sun sets over the hills and far away",) if view != "parameters" else ()
         done = program("look", view, *text, "-m", gemma)
-        assert done.code == 0, (view, done.said)
-    for view in ("attention", "lens", "hidden", "residual", "norm"):
-        refused = program("look", view, "The sun sets", "-m", gemma)
-        assert refused.code != 0 and f"the view {view} does not show" in "\n".join(refused.said)
-        done = program("look", view, "The sun sets over the hills and far away " * 3, "-m", mistral)
         assert done.code == 0, (view, done.said)

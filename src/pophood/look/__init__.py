@@ -14,7 +14,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pophood.look import figures
-from pophood.look.able import checking_model
 from pophood.look.reproduce import record_arguments
 from pophood.look.view import View
 
@@ -70,8 +69,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f"{__name__}.data"), name)
     if name not in VIEWS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; the views: {', '.join(VIEWS)}")
-    function = getattr(importlib.import_module(f"{__name__}.views.{name}"), name)
-    function = record_arguments(checking_model(name, function))
+    function = record_arguments(getattr(importlib.import_module(f"{__name__}.views.{name}"), name))
     setattr(sys.modules[__name__], name, function)
     return function
 

@@ -41,10 +41,11 @@ def _embedding(config: ModelConfig) -> list[Box]:
     stream = f"(T, {config.n_embd})"
     shape = shape_text((config.vocab_size, config.n_embd))
     token = Box("embedding", "token embedding", f"row of {shape}", stream, _count(config, "embed.token"))
+    first = [token, *_multiplier("embedding", config.embedding_scale, stream)]
     if config.rope is not None:
-        return [token]
+        return first
     rows = f"+ row of {shape_text((config.n_positions, config.n_embd))}"
-    return [token, Box("embedding", "position embedding", rows, stream, _count(config, "embed.position"))]
+    return [*first, Box("embedding", "position embedding", rows, stream, _count(config, "embed.position"))]
 
 
 def _attention(config: ModelConfig) -> list[Box]:
@@ -54,31 +55,46 @@ def _attention(config: ModelConfig) -> list[Box]:
     extra = []
     if config.qk_norm:
         norms = _count(config, "blocks.0.attn.q_norm") + _count(config, "blocks.0.attn.k_norm")
-        gains = f"gain {config.head_dim} each"
+        whole = f"gains {joined} and {config.n_kv_head * config.head_dim}"
+        gains = f"gain {config.head_dim} each" if config.qk_norm == "head" else whole
         extra.append(Box("attention", "RMS norms of q, k", gains, "shapes stay", norms))
     if config.rope is not None:
-        extra.append(Box("attention", "rotary positions", "q and k are rotated", "shapes stay", 0))
+        rotated = config.rope.rotated(config.head_dim)
+        part = "" if rotated == config.head_dim else f" ({rotated} of {config.head_dim})"
+        extra.append(Box("attention", "rotary positions", f"q and k are rotated{part}", "shapes stay", 0))
+    square = f"({config.n_head}, T, T)"
+    weigh = [Box("attention", "scores, softmax", heads, square, 0)]
+    if config.score_cap is not None:
+        weigh = [
+            Box("attention", "scores", heads, square, 0),
+            Box("attention", "cap", _capped(config.score_cap), square, 0),
+            Box("attention", "softmax", "of each row", square, 0),
+        ]
     side_by_side = f"{config.n_head} x {config.head_dim} = {joined}"
     return [
-        _norm(config, "attention", "blocks.0.ln_1"),
+        *_norm(config, "attention", "blocks.0.ln_1"),
         _matrix(config, "attention", "query", "attn.q"),
         _matrix(config, "attention", "key", "attn.k"),
         _matrix(config, "attention", "value", "attn.v"),
         *extra,
-        Box("attention", "scores, softmax", heads, f"({config.n_head}, T, T)", 0),
+        *weigh,
         Box("attention", "heads joined", side_by_side, f"(T, {joined})", 0),
         _matrix(config, "attention", "projection back", "attn.out"),
+        *_norm(config, "attention", "blocks.0.ln_1_post"),
+        *_multiplier("attention", config.residual_scale, f"(T, {config.n_embd})"),
     ]
 
 
 def _feed_forward(config: ModelConfig) -> list[Box]:
     activation = ACTIVATIONS[config.activation] + ("(gate) x up" if config.gated_mlp else "")
     return [
-        _norm(config, "feed-forward", "blocks.0.ln_2"),
+        *_norm(config, "feed-forward", "blocks.0.ln_2"),
         *([_matrix(config, "feed-forward", "gate", "mlp.gate")] if config.gated_mlp else []),
         _matrix(config, "feed-forward", "up", "mlp.up"),
         Box("feed-forward", "activation", activation, f"(T, {config.n_inner})", 0),
         _matrix(config, "feed-forward", "down", "mlp.down"),
+        *_norm(config, "feed-forward", "blocks.0.ln_2_post"),
+        *_multiplier("feed-forward", config.residual_scale, f"(T, {config.n_embd})"),
     ]
 
 
@@ -86,19 +102,36 @@ def _output(config: ModelConfig) -> list[Box]:
     matrix = f"{config.n_embd} x {config.vocab_size}"
     logits = f"(T, {config.vocab_size})"
     tied = f"{matrix}, tied" if config.tied_output else matrix
+    finish = []
+    if config.logit_divisor != 1:
+        finish.append(Box("output", "divisor", f"/ {config.logit_divisor:g}", logits, 0))
+    if config.logit_cap is not None:
+        finish.append(Box("output", "cap", _capped(config.logit_cap), logits, 0))
     return [
-        _norm(config, "output", "final_norm"),
+        *_norm(config, "output", "final_norm"),
         Box("output", "logits", tied, logits, _count(config, "output.")),
+        *finish,
         Box("output", "probabilities", "softmax of each row", logits, 0),
     ]
 
 
-def _norm(config: ModelConfig, stack: Stack, tensor: str) -> Box:
+def _norm(config: ModelConfig, stack: Stack, tensor: str) -> list[Box]:
+    """Return the norm with this name, if the model has it."""
+    if f"{tensor}.weight" not in tensor_shapes(config):
+        return []
     size, stream = config.n_embd, f"(T, {config.n_embd})"
     kind = "RMS norm" if config.norm == "rms" else "layer norm"
     weights = f"gain {size}" if config.norm == "rms" else f"gain {size}, bias {size}"
     title = f"final {kind}" if stack == "output" else kind
-    return Box(stack, title, weights, stream, _count(config, tensor))
+    return [Box(stack, title, weights, stream, _count(config, f"{tensor}."))]
+
+
+def _multiplier(stack: Stack, factor: float, output: str) -> list[Box]:
+    return [] if factor == 1 else [Box(stack, "multiplier", f"x {factor:.6g}", output, 0)]
+
+
+def _capped(cap: float) -> str:
+    return f"{cap:g} tanh(x / {cap:g})"
 
 
 def _matrix(config: ModelConfig, stack: Stack, title: str, name: str) -> Box:

@@ -21,6 +21,7 @@ STREAM = 30.0  # x of the residual stream
 COLUMNS = (62.0, 196.0, 362.0, 514.0)  # left edges of title, weights, output; right edge of parameters
 ACCENTS = {"embedding": 0, "attention": 1, "feed-forward": 2, "output": 3}
 FRAME = (14.0, 532.0)  # left and right edge of the block's frame
+ADDED_LATER = "its dX is added below, with that of the feed-forward"
 ARROW = {"arrowstyle": "-|>", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -37,9 +38,9 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
     words = printable(view.block_line)
     axes.text(LEFT, top + 13, words, fontsize=LABEL, fontweight="bold", va="center")
     frame, top = top, top + 27
-    for stack in ("attention", "feed-forward"):
+    for stack, addition in view.sums.items():
         bottom = _stack(axes, stacks[stack], top, LEFT, theme)
-        _around(axes, top, bottom, stack, theme)
+        _around(axes, top, bottom, addition, theme)
         top = bottom + 29
     style = {"facecolor": "none", "edgecolor": theme.muted, "linewidth": 1.0, "linestyle": (0, (4, 3))}
     rounded_box(axes, (FRAME[0], frame), FRAME[1] - FRAME[0], top - frame, 7, **style)
@@ -77,17 +78,23 @@ def _stack(axes: Axes, boxes: list[Box], top: float, left: float, theme: Theme) 
     return top + tall
 
 
-def _around(axes: Axes, top: float, bottom: float, what: str, theme: Theme) -> None:
-    """Draw the residual stream past a stack: an arrow into it at the top, and the addition below it."""
+def _around(axes: Axes, top: float, bottom: float, addition: str, theme: Theme) -> None:
+    """Draw the residual stream past a stack: an arrow into it at the top, and the addition below it.
+
+    Without an addition, a line leads on to the next stack, below which both results are added.
+    """
     plus, out = bottom + 13, LEFT + 14
     _arrow(axes, (STREAM, top + 13), (LEFT, top + 13), theme)
+    if not addition:
+        axes.text(LEFT + 24, plus, ADDED_LATER, fontsize=LABEL, va="center", color=theme.muted)
+        axes.plot([out, out], [bottom, plus + 4], color=theme.text, linewidth=1.0)
+        return
     axes.plot([out, out], [bottom, plus], color=theme.text, linewidth=1.0)
     _arrow(axes, (out, plus), (STREAM + 7, plus), theme)
     axes.add_patch(Circle((STREAM, plus), 7, facecolor=theme.background, edgecolor=theme.text, zorder=3))
     axes.plot([STREAM - 4, STREAM + 4], [plus, plus], color=theme.text, linewidth=1.2, zorder=4)
     axes.plot([STREAM, STREAM], [plus - 4, plus + 4], color=theme.text, linewidth=1.2, zorder=4)
-    words = f"X_new = X + dX ({what})"
-    axes.text(LEFT + 24, plus, words, fontsize=LABEL, va="center", color=theme.muted)
+    axes.text(LEFT + 24, plus, addition, fontsize=LABEL, va="center", color=theme.muted)
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], theme: Theme) -> None:

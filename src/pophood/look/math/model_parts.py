@@ -18,10 +18,12 @@ _PARTS: dict[str, tuple[str, str]] = {
     "attention: value": ("attention", r".*\.attn\.v\..*"),
     "attention: query and key norms": ("norms", r".*\.attn\.[qk]_norm\..*"),
     "attention: output projection": ("attention", r".*\.attn\.out\..*"),
+    "norms after attention": ("norms", r".*\.ln_1_post\..*"),
     "norms before feed-forward": ("norms", r".*\.ln_2\..*"),
     "feed-forward: gate": ("feed-forward", r".*\.mlp\.gate\..*"),
     "feed-forward: up": ("feed-forward", r".*\.mlp\.up\..*"),
     "feed-forward: down": ("feed-forward", r".*\.mlp\.down\..*"),
+    "norms after feed-forward": ("norms", r".*\.ln_2_post\..*"),
     "final norm": ("norms", r"final_norm\..*"),
     "output matrix": ("output matrix", r"output\.weight"),
 }

@@ -121,7 +121,7 @@ def _compared(lm: LM, pair: tuple[Ids, Ids], stop: Ids, inside: int | None, posi
     weights, config = lm.weights, lm.config
 
     def attention(ids: Ids) -> Floats:
-        return last_attention(weights, config, ids, positions)[1]
+        return last_attention(weights, config, ids, positions, lm.engine.context)[1]
 
     rows = [rows_before(weights, config, ids, positions) for ids in pair]
     bags = [Counter(row.tobytes() for row in half) for half in rows]

@@ -19,19 +19,25 @@ AGREED = 1e-3  # largest difference of logits between two computations that agre
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unembed:
-    """The map from hidden states [N, C] to logits [N, V]. `matrix` [V, C] is W_O transposed."""
+    """The map from hidden states [N, C] to logits [N, V]. `matrix` [V, C] is W_O transposed.
+
+    Granite divides logits by `divisor`; in Gemma 2 they become cap * tanh(logit / cap).
+    """
 
     matrix: Floats
     gain: Floats
     shift: Floats | None  # None: RMS norm, which neither centres nor shifts
     eps: float
+    divisor: float = 1.0
+    cap: float | None = None
 
     @classmethod
     def of(cls, lm: LM) -> Unembed:
         """Read the output layer of a model; decoding it to f32 takes 154 MB for GPT-2 small."""
         name = "embed.token" if lm.config.tied_output else "output.weight"
         shift = lm.weights["final_norm.bias"] if lm.config.norm == "layer" else None
-        return cls(lm.weights[name], lm.weights["final_norm.weight"], shift, lm.config.norm_eps)
+        matrix, gain, eps = lm.weights[name], lm.weights["final_norm.weight"], lm.config.norm_eps
+        return cls(matrix, gain, shift, eps, lm.config.logit_divisor, lm.config.logit_cap)
 
     def norm(self, hidden: Floats) -> Floats:
         """Apply the final norm to every row: [N, C] -> [N, C]; sums in float64."""
@@ -42,8 +48,20 @@ class Unembed:
         return (rows * self.gain + (0.0 if self.shift is None else self.shift)).astype(np.float32)
 
     def logits(self, normed: Floats) -> Floats:
-        """Multiply rows after the final norm by W_O: [N, C] -> [N, V]."""
-        return normed @ self.matrix.T
+        """Multiply rows after the final norm by W_O, divide and cap: [N, C] -> [N, V]."""
+        raw = self.products(normed)
+        return raw if self.cap is None else np.float32(self.cap) * np.tanh(raw / np.float32(self.cap))
+
+    def products(self, normed: Floats) -> Floats:
+        """Return the logits before they are capped, which add up over parts of a row: [N, C] -> [N, V]."""
+        raw = normed @ self.matrix.T
+        return raw if self.divisor == 1 else raw / np.float32(self.divisor)
+
+    @property
+    def words(self) -> str:
+        """The steps after the product with W_O, to follow it: ", divided by 8"; "" if there are none."""
+        divided = f", divided by {self.divisor:g}" if self.divisor != 1 else ""
+        return divided + (f", capped at {self.cap:g}" if self.cap is not None else "")
 
 
 def agreement(difference: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 from pophood.config import ModelConfig
 from pophood.look.blocks import Block, Lines
@@ -38,9 +39,10 @@ class ArchitectureView(View):
             + (f" with {count(box.parameters, 'parameter')}" if box.parameters else "")
             for box in self.boxes
         )
+        read = " read the same stream and" if self.config.parallel else ""
         return (
-            f"Diagram from token ids to probabilities. {self.block_line}. Attention and feed-forward each add"
-            f" their result to the stream. In order: {steps}."
+            f"Diagram from token ids to probabilities. {self.block_line}. Attention and feed-forward{read}"
+            f" each add their result to the stream. In order: {steps}."
         )
 
     @property
@@ -73,13 +75,20 @@ class ArchitectureView(View):
         if self.config.n_kv_head != self.config.n_head:
             shared = self.config.n_head // self.config.n_kv_head
             notes.append(f"Every {shared} query heads share one key and value head.")
-        return tuple(notes)
+        return (*notes, *_differing_blocks(self.config))
 
     def tables(self) -> dict[str, Table]:
         """Return `facts` (the talk's page 34) and `boxes`."""
         rows = tuple((box.stack, box.title, box.weights, box.output, box.parameters) for box in self.boxes)
         columns = ("part", "step", "weights", "output", "parameters")
         return {"facts": Table(("fact", "value"), self.facts), "boxes": Table(columns, rows)}
+
+    @property
+    def sums(self) -> dict[Literal["attention", "feed-forward"], str]:
+        """The addition below each stack of a block in words; "" where nothing is added yet."""
+        if self.config.parallel:
+            return {"attention": "", "feed-forward": "X_new = X + dX (attention) + dX (feed-forward)"}
+        return {name: f"X_new = X + dX ({name})" for name in ("attention", "feed-forward")}
 
     def picture(self) -> tuple[Block, ...]:
         lines = "\n".join(f"{name}: {_number(name, value)}" for name, value in self.facts)
@@ -90,10 +99,8 @@ class ArchitectureView(View):
         """Return the diagram in box-drawing characters."""
         stacks = {stack: list(boxes) for stack, boxes in groupby(self.boxes, key=lambda box: box.stack)}
         widths = [max(map(len, column)) for column in zip(*map(_cells, self.boxes), strict=True)]
-        inner = [
-            *_residual(_stack(stacks["attention"], widths), "attention"),
-            *_residual(_stack(stacks["feed-forward"], widths), "feed-forward"),
-        ]
+        drawn = [_residual(_stack(stacks[name], widths), sum_) for name, sum_ in self.sums.items()]
+        inner = [line for lines in drawn for line in lines]
         wide = len(inner[0]) + 2
         head = f"─ {self.block_line} "
         return "\n".join(
@@ -140,11 +147,42 @@ def _stack(boxes: list[Box], widths: list[int]) -> list[str]:
     return [f"┌{edge}┐", *rows, f"└{edge}┘"]
 
 
-def _residual(stack: list[str], what: str) -> list[str]:
+def _residual(stack: list[str], addition: str) -> list[str]:
     """Draw the residual stream to the left of a stack: it branches above and adds the output below."""
     wide = len(stack[0]) + 4
-    return [
-        "├───┐".ljust(wide),
-        *(f"│   {line}" for line in stack),
-        f"⊕───┘ X_new = X + dX  ({what})".ljust(wide),
-    ]
+    below = f"⊕───┘ {addition}" if addition else "│   └── its dX is added below, with the next"
+    return ["├───┐".ljust(wide), *(f"│   {line}" for line in stack), below.ljust(wide)]
+
+
+def _differing_blocks(config: ModelConfig) -> list[str]:
+    """Return notes about scores, windows and rotations, which the boxes of one block leave out."""
+    notes = []
+    if config.attention_scale is not None:
+        notes.append(
+            f"Scores are multiplied by {config.attention_scale:g}; others use 1 / sqrt({config.head_dim})."
+        )
+    blocks = config.block_attention
+    for window in sorted({block.window for block in blocks if block.window is not None}):
+        own = [i for i, block in enumerate(blocks) if block.window == window]
+        notes.append(
+            f"In {_block_words(own, len(blocks))}, a token sees {window:,} tokens (attention window)."
+        )
+    still = [i for i, block in enumerate(blocks) if block.rope is None]
+    if config.rope is not None and still:
+        notes.append(f"In {_block_words(still, len(blocks))}, queries and keys are not rotated.")
+    local = [i for i, block in enumerate(blocks) if block.rope not in (None, config.rope)]
+    if local:
+        words = _block_words(local, len(blocks))
+        notes.append(f"In {words}, queries and keys are rotated by other angles than in the others.")
+    return notes
+
+
+def _block_words(numbers: list[int], of: int) -> str:
+    """Return blocks in words.
+
+    >>> _block_words([0, 2], 4), _block_words([0, 1], 2)
+    ('blocks 0, 2', 'every block')
+    """
+    if len(numbers) == of:
+        return "every block"
+    return f"block{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

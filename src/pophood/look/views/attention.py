@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from pophood.config import ModelConfig
 from pophood.look.arguments import checked_index, trace_text
 from pophood.look.blocks import Block, Heat
+from pophood.look.math.first_block import score_scale
 from pophood.look.math.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
+from pophood.look.math.settle import settled, settling
 from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
 from pophood.model.lm import LM
@@ -31,10 +33,10 @@ class Steps:
     """The five steps in NumPy, and the largest |a - b| of each from the engine's result."""
 
     scores: Floats  # [H, T, T]: before the mask
-    masked: Floats  # [H, T, T]: minus infinity for keys after the query
+    masked: Floats  # [H, T, T]: minus infinity for keys after the query, or before the block's window
     pattern: Floats  # [H, T, T]: softmax of each row
     z: Floats  # [T, H, D]: the values weighted by the pattern; concatenated, [T, H * D]
-    out: Floats  # [T, C]: the concatenation times W_O (and its bias)
+    out: Floats  # [T, C]: the concatenation times W_O (and its bias, and what the model does then)
     differences: tuple[float, float, float, float, float]
 
 
@@ -55,6 +57,15 @@ class AttentionView(View):
         """The weight of every query on every key, [H, T, T]; masked ones are exactly 0."""
         return self.steps.pattern
 
+    @property
+    def window(self) -> int | None:
+        """The number of positions that a token of this block sees; None: all before it."""
+        return self.config.block_attention[self.layer].window
+
+    @property
+    def _hidden(self) -> str:
+        return "" if self.window is None else f"and before the window of {self.window:,} tokens "
+
     def patterns(self) -> tuple[Floats, list[int]]:
         """Return the patterns to choose from, [blocks, H, T, T], and their blocks: all, or the shown one."""
         if self.all_patterns is None:
@@ -64,7 +75,7 @@ class AttentionView(View):
     def visible(self, head: int) -> Floats:
         """Return one head's pattern for pictures, [T, T], with NaN for masked cells."""
         pattern: Floats = self.pattern[head].copy()
-        pattern[np.triu_indices(len(pattern), 1)] = np.nan
+        pattern[np.isneginf(self.steps.masked[head])] = np.nan
         return pattern
 
     def strongest(self) -> tuple[int, int, float]:
@@ -89,7 +100,8 @@ class AttentionView(View):
         return (
             f"Heat map of head {self.head}: the last token {quoted_token(self.source, query)} gives "
             f"{quoted_token(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal "
-            f"are masked. Below, all {self.config.n_head} heads of block {self.layer}: {', '.join(labels)}. "
+            f"{self._hidden}are masked. Below, all {self.config.n_head} heads of block {self.layer}: "
+            f"{', '.join(labels)}. "
             f"Then the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
         )
 
@@ -104,9 +116,17 @@ class AttentionView(View):
             "A weight says how much of a value vector is taken, which is not its importance for the answer.",
             f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
         ]
+        if self.window is not None:
+            notes.append(
+                f"A token of this block sees itself and the {self.window - 1:,} tokens before it (attention "
+                "window): cells further left are masked too."
+            )
         if config.rope is not None:
+            rotates = config.block_attention[self.layer].rope is not None
             notes.append(
                 "Queries and keys are rotated by their positions before they meet (rotary positions)."
+                if rotates
+                else "This block does not rotate queries and keys, unlike other blocks of the model."
             )
         if config.n_kv_head < config.n_head:
             notes.append(
@@ -165,13 +185,13 @@ class AttentionView(View):
         config, tokens = self.config, self.pattern.shape[1]
         features = config.n_head * config.head_dim
         wide = f"{config.n_head} x {config.head_dim} = {features:,}"
-        square = f"({config.n_head}, {tokens}, {tokens})"
+        square, narrow = f"({config.n_head}, {tokens}, {tokens})", f"({tokens}, {config.n_embd})"
         rows = (
-            (1, "scores", f"q . k / sqrt({config.head_dim})", square),
-            (2, "mask", "-inf for later tokens", square),
+            (1, "scores", _score_words(config), square),
+            (2, "mask", f"-inf for later tokens {self._hidden}".rstrip(), square),
             (3, "softmax", "each row sums to 1", square),
             (4, "concatenation", f"weights @ v, heads side by side: {wide}", f"({tokens}, {features})"),
-            (5, "projection", f"@ W_O: back to {config.n_embd:,}", f"({tokens}, {config.n_embd})"),
+            (5, "projection", f"@ W_O: back to {config.n_embd:,}{settling(config)}", narrow),
         )
         differences = (f"{d:.1e}" if d else "0" for d in self.steps.differences)
         return Table(
@@ -242,10 +262,7 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
     q = trace[f"{block}.{query}"]
     k, v = (np.repeat(trace[f"{block}.{name}"], group, axis=1) for name in (key, "v"))
     scores = np.einsum("qhd,khd->hqk", q, k, optimize=True)
-    if config.attention_scale is None:
-        scores = scores / np.float32(np.sqrt(config.head_dim))
-    else:
-        scores = scores * np.float32(config.attention_scale)
+    scores = scores * np.float32(score_scale(config))
     if config.score_cap is not None:
         scores = np.float32(config.score_cap) * np.tanh(scores / np.float32(config.score_cap))
     future = np.triu(np.ones((len(q), len(q)), bool), 1)
@@ -259,6 +276,7 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
     out = z.reshape(len(z), -1) @ lm.weights[f"{block}.out.weight"].T
     if config.attn_out_bias:
         out = out + lm.weights[f"{block}.out.bias"]
+    out = settled(lm.weights, config, layer, "attn", out.astype(np.float64)).astype(np.float32)
     engine = trace[f"{block}.scores"]
     seen = ~np.broadcast_to(future, engine.shape)
     same_mask = np.array_equal(np.isneginf(engine), np.isneginf(masked))
@@ -270,6 +288,13 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
         _largest(out, trace[f"{block}.out"]),
     )
     return Steps(scores, masked, pattern, z, out, differences)
+
+
+def _score_words(config: ModelConfig) -> str:
+    """Return how a score is computed: "q . k / sqrt(64)"."""
+    own = config.attention_scale
+    words = f"q . k / sqrt({config.head_dim})" if own is None else f"q . k x {own:g}"
+    return words if config.score_cap is None else f"{words}, capped at {config.score_cap:g}"
 
 
 def _queries_and_keys(config: ModelConfig) -> tuple[str, str]:

@@ -29,6 +29,7 @@ class BeforeView(View):
     token: NDArray[np.float32]
     position: NDArray[np.float32] | None  # None with rotary positions
     first: NDArray[np.float32]
+    scale: float  # the model multiplies token rows by it
     array_names = ("token", "first", "position")
 
     @property
@@ -72,14 +73,17 @@ class BeforeView(View):
 
     @property
     def notes(self) -> tuple[str, ...]:
+        multiplied = self.scale != 1
+        scaled = (f"This model multiplies the rows of the token matrix by {self.scale:.6g}.",) * multiplied
         end = f"The colours end at {self.reach:.2g} on both sides of 0; larger values have the last colour."
         if self.position is None:
             return (
                 "This model adds no position rows: its positions are rotary and act inside attention"
                 " (see positions).",
+                *scaled,
                 end,
             )
-        return (f"token row + position row = first hidden state: {self.agreement}.", end)
+        return (f"token row + position row = first hidden state: {self.agreement}.", *scaled, end)
 
     def tables(self) -> dict[str, Table]:
         """Return `lengths` (of every token's rows) and `features` (the first numbers of each row)."""
@@ -126,4 +130,5 @@ def before(lm: LM, text: str = PROMPT) -> BeforeView:
         taps.remove("embed.position")
     source, trace = trace_text(lm, text, taps)
     position = trace["embed.position"] if lm.config.rope is None else None
-    return BeforeView(source, trace["embed.token"], position, trace["blocks.0.resid_pre"])
+    first = trace["blocks.0.resid_pre"]
+    return BeforeView(source, trace["embed.token"], position, first, lm.config.embedding_scale)

@@ -16,6 +16,7 @@ from pophood.config import ModelConfig
 from pophood.look.arguments import checked_index, checked_position, trace_text
 from pophood.look.blocks import Block
 from pophood.look.math.activations import ACTIVATIONS, WRITTEN, gelu_difference
+from pophood.look.math.settle import settled, settling, slopes
 from pophood.look.math.unembed import Unembed
 from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
@@ -68,6 +69,16 @@ class FeedForwardView(View):
         return WRITTEN[self.config.activation]
 
     @property
+    def _settling(self) -> str:
+        words = settling(self.config)
+        return f"{words}, whose scale is held fixed" if "norm" in words else words
+
+    @property
+    def _divided(self) -> str:
+        divisor = self.config.logit_divisor
+        return "" if divisor == 1 else f", divided by {divisor:g}"
+
+    @property
     def headline(self) -> str:
         return (
             f"Feed-forward of block {self.layer} of {model_title(self.source.model)}, {self.sizes}: its "
@@ -95,16 +106,17 @@ class FeedForwardView(View):
                 f"The talk gives GELU(x) = x * Phi(x); this model computes the {self.curve}. The tanh form "
                 f"and x * Phi(x) differ by {largest:.1e} at most, near |x| = {place:.1f}."
             )
-        gate = "It is applied to a gate, which multiplies the up projection: down(silu(gate) * up)."
+        function = "silu" if self.config.activation == "silu" else "gelu"
+        gate = f"It is applied to a gate, which multiplies the up projection: down({function}(gate) * up)."
         centred = "minus its mean, " if self.config.norm == "layer" else ""
         return (
             curve,
             *([gate] if self.config.gated_mlp else []),
             "A neuron is active if the input of its activation function is above 0; the strongest add the "
-            "longest vectors (activation times column of the down matrix).",
+            f"longest vectors (activation times column of the down matrix{self._settling}).",
             f"Promoted tokens: that vector, {centred}times the gain of the final norm, divided by the "
-            "token's own final-norm scale (held fixed), times the output matrix. This is the neuron's direct "
-            "contribution to the logits, without its effect on later blocks.",
+            f"token's own final-norm scale (held fixed), times the output matrix{self._divided}. "
+            "This is the neuron's direct contribution to the logits, without its effect on later blocks.",
         )
 
     def tables(self) -> dict[str, Table]:
@@ -139,12 +151,13 @@ class FeedForwardView(View):
         narrow, wide = f"({tokens}, {config.n_embd})", f"({tokens}, {config.n_inner})"
         widened = f"{config.n_embd:,} -> {config.n_inner:,}"
         gate = [("gate", f"@ W_gate: {widened}", wide)] if config.gated_mlp else []
+        first = ("ln_2", "the block's second norm", narrow)
         steps = [
-            ("ln_2", "the block's second norm", narrow),
+            first if config.norm_places != "after" else ("stream", "no norm before", narrow),
             *gate,
             ("up", f"@ W_up: {widened}", wide),
             (config.activation, self.curve + (", of the gate, times up" if gate else ""), wide),
-            ("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}", narrow),
+            ("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}{settling(config)}", narrow),
         ]
         differences = ("-", *(f"{difference:.1e}" for difference in self.differences))
         return Table(
@@ -170,7 +183,8 @@ def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) 
     config = lm.config
     index = checked_index("layer", layer, config.n_layer, lm.name)
     block = f"blocks.{index}"
-    parts = ("ln_2", "mlp.pre", *(("mlp.up",) if config.gated_mlp else ()), "mlp.post", "mlp.out")
+    gate = ("mlp.up",) if config.gated_mlp else ()
+    parts = (_input(config), "mlp.pre", *gate, "mlp.post", "mlp.out")
     last = f"blocks.{config.n_layer - 1}.resid_post"
     source, trace = trace_text(lm, text, [*(f"{block}.{part}" for part in parts), last])
     position = checked_position(token, source)
@@ -184,6 +198,10 @@ def _strongest(lm: LM, trace: Trace, layer: int, position: int, final: Floats) -
     """Return the neurons that add the longest vectors; `final` [C] is the token's last hidden state."""
     down = lm.weights[f"blocks.{layer}.mlp.down.weight"]
     activation = trace[f"blocks.{layer}.mlp.post"][position]
+    if settling(lm.config):
+        total = _linear(lm, f"blocks.{layer}.mlp.down", activation[None]).astype(np.float64)
+        gain, divisor = slopes(lm.weights, lm.config, layer, "mlp", total)
+        down = (down * (gain * lm.config.residual_scale / divisor)[:, None]).astype(np.float32)
     lengths = np.abs(activation) * np.linalg.norm(down, axis=0)
     order = np.argsort(-lengths, kind="stable")[:NEURONS]
     gains = _direct_logits((down[:, order] * activation[order]).T, final, Unembed.of(lm))
@@ -205,13 +223,13 @@ def _direct_logits(vectors: Floats, final: Floats, end: Unembed) -> Floats:
         rows -= rows.mean(axis=1, keepdims=True)
         whole -= whole.mean()
     scale = np.sqrt(np.square(whole).mean() + end.eps)
-    return end.logits((rows * end.gain / scale).astype(np.float32))
+    return end.products((rows * end.gain / scale).astype(np.float32))
 
 
 def _differences(lm: LM, trace: Trace, layer: int) -> tuple[float, ...]:
     """Return the largest |a - b| of every step in NumPy, each computed from the engine's own input."""
     block, activation = f"blocks.{layer}", ACTIVATIONS[lm.config.activation]
-    x, before = trace[f"{block}.ln_2"], trace[f"{block}.mlp.pre"]
+    x, before = trace[f"{block}.{_input(lm.config)}"], trace[f"{block}.mlp.pre"]
     after = activation(before.astype(np.float64))
     errors = [_linear(lm, f"{block}.mlp.{'gate' if lm.config.gated_mlp else 'up'}", x) - before]
     if lm.config.gated_mlp:
@@ -219,8 +237,14 @@ def _differences(lm: LM, trace: Trace, layer: int) -> tuple[float, ...]:
         errors.append(_linear(lm, f"{block}.mlp.up", x) - up)
         after = after * up
     errors.append(after - trace[f"{block}.mlp.post"])
-    errors.append(_linear(lm, f"{block}.mlp.down", trace[f"{block}.mlp.post"]) - trace[f"{block}.mlp.out"])
+    down = _linear(lm, f"{block}.mlp.down", trace[f"{block}.mlp.post"]).astype(np.float64)
+    errors.append(settled(lm.weights, lm.config, layer, "mlp", down) - trace[f"{block}.mlp.out"])
     return tuple(float(np.abs(error).max()) for error in errors)
+
+
+def _input(config: ModelConfig) -> str:
+    """Return the tap that the feed-forward reads: its norm, or the stream in models without one there."""
+    return "ln_2" if config.norm_places != "after" else "resid_pre" if config.parallel else "resid_mid"
 
 
 def _linear(lm: LM, name: str, x: Floats) -> Floats:

@@ -12,14 +12,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pophood.config import ModelConfig
 from pophood.look.arguments import checked_index, checked_name, trace_text
-from pophood.look.source import PROMPT
+from pophood.look.source import PROMPT, ViewSource
 from pophood.look.view import View
 from pophood.model.lm import LM
 from pophood.table import Table
 
-Which = Literal["ln_1", "ln_2", "final"]
-WHICH: tuple[Which, ...] = ("ln_1", "ln_2", "final")
+Floats = NDArray[np.float32]
+Which = Literal["ln_1", "ln_1_post", "ln_2", "ln_2_post", "final"]
+WHICH: tuple[Which, ...] = ("ln_1", "ln_1_post", "ln_2", "ln_2_post", "final")
 STAGES = ("before", "normalised", "after")
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
@@ -64,8 +66,9 @@ class NormView(View):
         """The norm's place in the model, in words."""
         if self.layer is None:
             return "the final norm"
-        where = "attention" if self.which == "ln_1" else "feed-forward"
-        return f"{self.which} of block {self.layer}, before its {where}"
+        where = "attention" if self.which.startswith("ln_1") else "feed-forward"
+        when = "after" if self.which.endswith("post") else "before"
+        return f"{self.which} of block {self.layer}, {when} its {where}"
 
     @property
     def headline(self) -> str:
@@ -123,35 +126,58 @@ class NormView(View):
         return np.asarray(np.quantile(self.stages[stage].astype(np.float64), QUANTILES, axis=-1))
 
 
-def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str = "ln_1") -> NormView:
+def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str | None = None) -> NormView:
     """Show one norm: `which` is "ln_1" (before attention), "ln_2" (before feed-forward) or "final".
 
+    Models with norms after them have "ln_1_post" and "ln_2_post"; the default is the block's first norm.
     `layer` counts from 0, -1 is the last; "final" ignores it. Arrays are [tokens, features]. Raises BadInput
     for a norm or a layer that does not exist.
 
         norm(lm, layer=3).variances[1]      # of the normalised rows: 1, 1, 1, ...
     """
-    kind: Which = next(name for name in WHICH if name == checked_name("norm", which, WHICH))
-    index = checked_index("layer", layer, lm.config.n_layer, lm.name)
-    before, place = {
-        "ln_1": (f"blocks.{index}.resid_pre", f"blocks.{index}.ln_1"),
-        "ln_2": (f"blocks.{index}.resid_mid", f"blocks.{index}.ln_2"),
-        "final": (f"blocks.{lm.config.n_layer - 1}.resid_post", "final_norm"),
-    }[kind]
-    source, trace = trace_text(lm, text, [before, f"{place}.normalized", place])
-    shift = lm.weights[f"{place}.bias"] if lm.config.norm == "layer" else None
+    config, known = lm.config, norms_of(lm.config)
+    kind: Which = known[known.index(checked_name("norm", which or known[0], known))]
+    index = checked_index("layer", layer, config.n_layer, lm.name)
+    place = "final_norm" if kind == "final" else f"blocks.{index}.{kind}"
+    gain = lm.weights[f"{place}.weight"]
+    shift = lm.weights[f"{place}.bias"] if config.norm == "layer" else None
+    if kind in ("ln_1_post", "ln_2_post"):
+        source, before, normalised = _after_sublayer(lm, text, index, kind)
+        after = normalised * gain + (0 if shift is None else shift)
+    else:
+        entering = f"blocks.{index}.resid_pre" if config.parallel else f"blocks.{index}.resid_mid"
+        stream = {"ln_1": f"blocks.{index}.resid_pre", "ln_2": entering}
+        read = stream.get(kind, f"blocks.{config.n_layer - 1}.resid_post")
+        source, trace = trace_text(lm, text, [read, f"{place}.normalized", place])
+        before, normalised, after = trace[read], trace[f"{place}.normalized"], trace[place]
+    number = None if kind == "final" else index
     return NormView(
-        source,
-        kind,
-        None if kind == "final" else index,
-        lm.config.norm,
-        lm.config.norm_eps,
-        trace[before],
-        trace[f"{place}.normalized"],
-        trace[place],
-        lm.weights[f"{place}.weight"],
-        shift,
+        source, kind, number, config.norm, config.norm_eps, before, normalised, after, gain, shift
     )
+
+
+def norms_of(config: ModelConfig) -> tuple[Which, ...]:
+    """Return the names of the norms of a block, in order, and "final".
+
+    Example: `norms_of(gpt2) == ("ln_1", "ln_2", "final")`.
+    """
+    absent = {"before": ("ln_1_post", "ln_2_post"), "after": ("ln_1", "ln_2"), "both": ()}[config.norm_places]
+    return tuple(name for name in WHICH if name not in absent)
+
+
+def _after_sublayer(lm: LM, text: str, layer: int, kind: Which) -> tuple[ViewSource, Floats, Floats]:
+    """Compute what a norm after attention or feed-forward reads, and the normalised rows, [T, C] each."""
+    block, tap, name = f"blocks.{layer}", "attn.z", "attn.out"
+    if kind == "ln_2_post":
+        tap, name = "mlp.post", "mlp.down"
+    source, trace = trace_text(lm, text, [f"{block}.{tap}"])
+    inner = trace[f"{block}.{tap}"].reshape(len(source.ids), -1)
+    before = inner @ lm.weights[f"{block}.{name}.weight"].T
+    bias = lm.weights.get(f"{block}.{name}.bias")
+    rows = (before if bias is None else before + bias).astype(np.float64)
+    centred = rows - rows.mean(axis=-1, keepdims=True) if lm.config.norm == "layer" else rows
+    root = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + lm.config.norm_eps)
+    return source, rows.astype(np.float32), (centred / root).astype(np.float32)
 
 
 def _span(values: NDArray[np.float64]) -> str:

@@ -42,6 +42,7 @@ class OutputView(View):
     top: tuple[Scored, ...]
     total: float  # the sum of all e^(logit - largest)
     tied: bool
+    finish: str  # what the model does to the products with W_O, in words; "" for most
     array_names = ("hidden", "logits", "engine_logits")
 
     @property
@@ -91,6 +92,7 @@ class OutputView(View):
         )
         return (
             tied,
+            *([f"A logit is that product{self.finish}."] if self.finish else []),
             f"The {self.shape[1]:,} logits by hand and from the engine differ by at most "
             f"{agreement(self.difference)}.",
             "e^(logit - largest logit) gives the same probabilities as e^logit, and cannot overflow.",
@@ -113,7 +115,7 @@ class OutputView(View):
             ("last hidden state h_T", f"({features},)"),
             ("W_O", f"({features}, {vocabulary})"),
             ("W_O is the token embedding again", "yes (tied)" if self.tied else "no"),
-            ("logits = h_T W_O", f"({vocabulary},)"),
+            (f"logits = h_T W_O{self.finish}", f"({vocabulary},)"),
             ("largest difference from the engine's logits", f"{self.difference:.1e}"),
             ("largest difference from the library's softmax", f"{self.softmax_difference:.1e}"),
             ("greedy choice", f"{self.greedy.id} {self.greedy.text!r}"),
@@ -132,7 +134,8 @@ def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
     source = source_of(lm, text)
     engine_logits, taps = last_row(lm, source, ["final_norm"])
     hidden = taps["final_norm"][-1]
-    logits = Unembed.of(lm).logits(hidden[None])[0]
+    unembed = Unembed.of(lm)
+    logits = unembed.logits(hidden[None])[0]
     exponentials = np.exp(logits.astype(np.float64) - logits.max())
     total = float(exponentials.sum())
     log_mass = log_sum_exp(engine_logits)
@@ -149,4 +152,5 @@ def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
         )
         for i in ranked(engine_logits, k).tolist()
     )
-    return OutputView(source, hidden, logits, engine_logits, top, total, lm.config.tied_output)
+    tied, finish = lm.config.tied_output, unembed.words
+    return OutputView(source, hidden, logits, engine_logits, top, total, tied, finish)

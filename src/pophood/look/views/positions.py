@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
+from pophood.errors import Unsupported
 from pophood.look.blocks import Block, Heat, Lines, Points
-from pophood.look.math.first_block import Floats, queries_and_keys, rotate, rows_before
+from pophood.look.math.first_block import Floats, queries_and_keys, rotate, rows_before, score_scale
 from pophood.look.math.geometry import cosines, principal
 from pophood.look.math.model_parts import shape_text
 from pophood.look.math.permutation import WordOrder, compare
@@ -27,6 +28,7 @@ from pophood.table import Table
 MAP = 256  # most rows and columns of the similarity map
 MAP_SHOWN = 32  # of them on a terminal
 ANGLES = 64  # positions in the map of angles
+Turn = tuple[NDArray[np.float64], float]  # frequencies and magnitude of a rotation
 DISTANCES, OFFSETS = 65, (0, 1, 7, 100, 1000)
 
 
@@ -44,8 +46,8 @@ class Learned:
 class Rotary:
     """Angles per position, and the scores of one query and key at equal distances in different places."""
 
-    frequencies: NDArray[np.float64]  # [D/2], radians per position
-    cosines: NDArray[np.float64]  # [ANGLES, D/2], of position * frequency
+    frequencies: NDArray[np.float64]  # [R/2], radians per position
+    cosines: NDArray[np.float64]  # [ANGLES, R/2], of position * frequency
     scores: NDArray[np.float64]  # [offsets, distances]: query at offset + distance, key at offset
     offsets: tuple[int, ...]
 
@@ -96,11 +98,33 @@ class PositionsView(View):
             return order
         offsets = ", ".join(map(str, self.rotary.offsets))
         return (
-            "Nothing is added to the token rows: in every block, features i and i + D/2 of each query and key"
-            " head are rotated as a pair, by position x frequency i. The score of two rotated vectors depends"
-            f" on their distance alone: largest difference {self.rotary.spread:.0e} over offsets {offsets}.",
+            f"Nothing is added to the token rows: in {self._rotating}, features i and i + {self._half} of"
+            " each query and key head are rotated as a pair, by position x frequency i. The score of two"
+            " rotated vectors depends on their distance alone: largest difference"
+            f" {self.rotary.spread:.0e} over offsets {offsets}.",
+            *self._other_blocks,
             *order,
         )
+
+    @property
+    def _half(self) -> str:
+        rope = self.config.block_attention[0].rope
+        return "D/2" if rope is None or rope.share == 1 else str(rope.rotated(self.config.head_dim) // 2)
+
+    @property
+    def _rotating(self) -> str:
+        """The blocks that rotate queries and keys, in words."""
+        still = [str(i) for i, block in enumerate(self.config.block_attention) if block.rope is None]
+        return f"every block but {', '.join(still)}" if still else "every block"
+
+    @property
+    def _other_blocks(self) -> tuple[str, ...]:
+        """A note about blocks that rotate with other frequencies than block 0, if there are any."""
+        ropes = [block.rope for block in self.config.block_attention]
+        others = [str(i) for i, rope in enumerate(ropes) if rope not in (None, ropes[0])]
+        if not others:
+            return ()
+        return (f"Shown are the frequencies of block 0; blocks {', '.join(others)} have others.",)
 
     @property
     def facts(self) -> str:
@@ -166,8 +190,14 @@ def positions(lm: LM, *, sentences: tuple[str, str] = MICE) -> PositionsView:
 
     print(look.positions(lm).tables()["order"])
 
-    Raises BadInput unless the two sentences are the same tokens in a different order.
+    Raises BadInput unless the two sentences are the same tokens in a different order, and Unsupported for a
+    model in which block 0 does not rotate, unlike others, or sees fewer tokens than a sentence has.
     """
+    if lm.config.rope is not None and lm.config.block_attention[0].rope is None:
+        raise Unsupported(
+            f"block 0 of this {lm.config.architecture}, which the view positions shows, does not rotate"
+            " queries and keys, unlike other blocks: `pophood look attention --layer 1` shows one of those"
+        )
     order = compare(lm, sentences)
     learned = _learned(lm.weights["embed.position"]) if lm.config.rope is None else None
     rotary = _rotary(lm, sentences[0]) if learned is None else None
@@ -183,27 +213,26 @@ def _learned(matrix: NDArray[np.float32]) -> Learned:
 def _rotary(lm: LM, sentence: str) -> Rotary:
     """Rotate a real query and key (head 0 of block 0, last and second token) by hand."""
     config = lm.config
-    assert config.rope is not None
-    frequencies = config.rope.frequencies(config.head_dim).astype(np.float64)
+    rope = config.block_attention[0].rope
+    assert rope is not None
+    frequencies = rope.frequencies(config.head_dim, lm.engine.context).astype(np.float64)
+    turn = (frequencies, rope.magnitude)
     rows = rows_before(lm.weights, config, tuple(lm.tokenize(sentence)), False)
     queries, keys = queries_and_keys(lm.weights, config, rows, False)
     distances = np.arange(min(DISTANCES, config.n_positions))
     offsets = tuple(start for start in OFFSETS if start + len(distances) <= config.n_positions)
-    scores = np.stack(
-        [_scores(queries[-1, 0], keys[1, 0], distances, offset, frequencies) for offset in offsets]
-    )
+    scores = np.stack([_products(queries[-1, 0], keys[1, 0], distances, offset, turn) for offset in offsets])
+    scores *= score_scale(config)
     places = np.arange(min(ANGLES, config.n_positions))
     return Rotary(frequencies, np.cos(places[:, None] * frequencies), scores, offsets)
 
 
-def _scores(
-    query: Floats, key: Floats, distances: NDArray[np.int64], offset: int, frequencies: Floats
-) -> Floats:
-    """Return the score of a query at offset + distance and a key at offset, for every distance."""
-    rotated = rotate(np.tile(query, (len(distances), 1, 1)), distances + offset, frequencies)[:, 0]
-    fixed = rotate(key[None, None], np.array([offset]), frequencies)[0, 0]
-    scores: Floats = rotated @ fixed / math.sqrt(len(query))
-    return scores
+def _products(query: Floats, key: Floats, distances: NDArray[np.int64], offset: int, turn: Turn) -> Floats:
+    """Return the products of a query at offset + distance and a key at offset, for every distance."""
+    rotated = rotate(np.tile(query, (len(distances), 1, 1)), distances + offset, *turn)[:, 0]
+    fixed = rotate(key[None, None], np.array([offset]), *turn)[0, 0]
+    products: Floats = rotated @ fixed
+    return products
 
 
 def _frequencies(rotary: Rotary) -> Table:

@@ -19,8 +19,11 @@ from pophood.model.trace import Trace
 from pophood.table import Table, count
 
 Floats = NDArray[np.float32]
+Reals = NDArray[np.float64]
+Measured = tuple[Reals, Reals, Reals, float, float]
 SUBLAYERS = ("attention", "feed-forward")
 _STEPS = (("resid_pre", "attn.out", "resid_mid"), ("resid_mid", "mlp.out", "resid_post"))
+_SIDE_BY_SIDE = ("attn.out", "mlp.out")  # both read resid_pre, in models with a parallel feed-forward
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class ResidualView(View):
     cosine: Floats  # [2, L, T]: between dX and X
     errors: Floats  # [2, L]: largest |X + dX - X_new|
     largest: float  # the largest number in any X_new, for comparison with the errors
+    parallel: bool  # attention and feed-forward read the same X, and X_new = X + both
     array_names = ("stream", "added", "share", "cosine")
 
     @property
@@ -59,15 +63,18 @@ class ResidualView(View):
 
     @property
     def _sums(self) -> str:
+        what = "X + dX of attention + dX of feed-forward" if self.parallel else "X + dX"
         return (
-            f"X + dX equals X_new within {self.errors.max():.1e} "
+            f"{what} equals X_new within {self.errors.max():.1e} "
             f"(the largest number in the stream is {self.largest:,.1f})."
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
+        both = "Attention and feed-forward of a block read the same X, and both are added to it."
         return (
             self._sums,
+            *([both] if self.parallel else []),
             "Share: length of dX divided by length of X. Cosine: dX lengthens X at 1, adds a new direction "
             "at 0, and shortens X at -1. Lines and table show the median of the tokens, since the first one "
             "is often far longer; the colours cover the range of the other tokens.",
@@ -121,24 +128,37 @@ def residual(lm: LM, text: str = PROMPT) -> ResidualView:
 
         residual(lm).errors.max()       # resid_pre + attn.out = resid_mid, + mlp.out = resid_post
     """
-    names = dict.fromkeys(name for step in _STEPS for name in step)
+    parallel = lm.config.parallel
+    names = dict.fromkeys(name for step in _STEPS for name in step if not (parallel and name == "resid_mid"))
     source, trace = trace_text(lm, text, [f"blocks.*.{name}" for name in names])
     blocks = range(lm.config.n_layer)
-    measured = [[_step(trace, layer, *step) for layer in blocks] for step in _STEPS]
+    if parallel:
+        measured = [[_beside(trace, layer, change) for layer in blocks] for change in _SIDE_BY_SIDE]
+    else:
+        measured = [[_step(trace, layer, *step) for layer in blocks] for step in _STEPS]
     stream, added, cosine = (
         np.array([[step[i] for step in sublayer] for sublayer in measured], np.float32) for i in range(3)
     )
     errors = np.array([[step[3] for step in sublayer] for sublayer in measured], np.float32)
     largest = max(step[4] for sublayer in measured for step in sublayer)
-    return ResidualView(source, stream, added, cosine, errors, largest)
+    return ResidualView(source, stream, added, cosine, errors, largest, parallel)
 
 
-def _step(
-    trace: Trace, layer: int, before: str, change: str, after: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float, float]:
-    """Return lengths of X and dX and their cosine, [T] each; the sum's largest error; the largest result."""
+def _step(trace: Trace, layer: int, before: str, change: str, after: str) -> Measured:
+    """Measure X + dX = X_new."""
     x, dx = (trace[f"blocks.{layer}.{name}"].astype(np.float64) for name in (before, change))
-    new = trace[f"blocks.{layer}.{after}"]
+    return _measured(x, dx, x + dx, trace[f"blocks.{layer}.{after}"])
+
+
+def _beside(trace: Trace, layer: int, change: str) -> Measured:
+    """Measure one dX of X + dX + dX = X_new."""
+    x, *both = (trace[f"blocks.{layer}.{name}"].astype(np.float64) for name in ("resid_pre", *_SIDE_BY_SIDE))
+    dx = both[_SIDE_BY_SIDE.index(change)]
+    return _measured(x, dx, x + sum(both), trace[f"blocks.{layer}.resid_post"])
+
+
+def _measured(x: Reals, dx: Reals, total: Reals, new: Floats) -> Measured:
+    """Return lengths of X and dX and their cosine, [T] each; the sum's largest error; the largest result."""
     lengths, changes = np.linalg.norm(x, axis=1), np.linalg.norm(dx, axis=1)
     cosine = (x * dx).sum(axis=1) / np.maximum(lengths * changes, 1e-30)
-    return lengths, changes, cosine, float(np.abs(x + dx - new).max()), float(np.abs(new).max())
+    return lengths, changes, cosine, float(np.abs(total - new).max()), float(np.abs(new).max())

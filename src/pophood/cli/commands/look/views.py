@@ -184,9 +184,9 @@ VIEW_COMMANDS = {
             number_option("--layer", help="The block, from 0 (the default); -1 is the last."),
             view_option(
                 "--which",
-                default="ln_1",
                 metavar="NORM",
-                help="ln_1 (before attention), ln_2 (before feed-forward) or final.",
+                help="ln_1 (before attention), ln_2 (before feed-forward) or final; in models with norms "
+                "after them, ln_1_post and ln_2_post. Default: the block's first.",
             ),
         ),
         prepare=_norm,
