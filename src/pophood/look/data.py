@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pophood.look.blocks import Block, Coloured, Heat, Points
 from pophood.look.view import View
-from pophood.look.views.attention import AttentionView
+from pophood.look.views.attention import AttentionView, hidden_keys
 from pophood.look.views.lens import LensView
 from pophood.look.views.next import NextView
 from pophood.look.views.surprise import SurpriseView
@@ -94,7 +94,8 @@ def _attention(view: View) -> list[Figure]:
     assert isinstance(view, AttentionView)
     patterns, layers = view.patterns()
     patterns = patterns.copy()
-    patterns[..., *np.triu_indices(patterns.shape[-1], 1)] = np.nan
+    for own, layer in zip(patterns, layers, strict=True):
+        own[:, hidden_keys(own.shape[-1], view.config.block_attention[layer].window)] = np.nan
     tokens = list(view.source.tokens)
     stack = {
         "kind": "stack",

@@ -1,4 +1,4 @@
-"""The last steps of a sublayer, before its result is added to the stream: a norm, a multiplier (small: one sum).
+"""The last steps of a sublayer, before its result is added to the stream: a norm, a factor (small: one sum).
 
 GPT-2, Llama and Qwen have neither; Gemma and OLMo 2 have norms there, Granite a multiplier.
 """

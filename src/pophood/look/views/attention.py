@@ -75,7 +75,7 @@ class AttentionView(View):
     def visible(self, head: int) -> Floats:
         """Return one head's pattern for pictures, [T, T], with NaN for masked cells."""
         pattern: Floats = self.pattern[head].copy()
-        pattern[np.isneginf(self.steps.masked[head])] = np.nan
+        pattern[hidden_keys(len(pattern), self.window)] = np.nan
         return pattern
 
     def strongest(self) -> tuple[int, int, float]:
@@ -265,11 +265,8 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
     scores = scores * np.float32(score_scale(config))
     if config.score_cap is not None:
         scores = np.float32(config.score_cap) * np.tanh(scores / np.float32(config.score_cap))
-    future = np.triu(np.ones((len(q), len(q)), bool), 1)
-    window = config.block_attention[layer].window
-    if window is not None:  # positions before the window are hidden like later ones
-        future |= np.tril(np.ones((len(q), len(q)), bool), -window)
-    masked = np.where(future, np.float32(-np.inf), scores).astype(np.float32)
+    hidden = hidden_keys(len(q), config.block_attention[layer].window)
+    masked = np.where(hidden, np.float32(-np.inf), scores).astype(np.float32)
     pattern = np.exp(masked - masked.max(axis=-1, keepdims=True))
     pattern /= pattern.sum(axis=-1, keepdims=True)
     z = np.einsum("hqk,khd->qhd", pattern, v, optimize=True)
@@ -278,7 +275,7 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
         out = out + lm.weights[f"{block}.out.bias"]
     out = settled(lm.weights, config, layer, "attn", out.astype(np.float64)).astype(np.float32)
     engine = trace[f"{block}.scores"]
-    seen = ~np.broadcast_to(future, engine.shape)
+    seen = ~np.broadcast_to(hidden, engine.shape)
     same_mask = np.array_equal(np.isneginf(engine), np.isneginf(masked))
     differences = (
         _largest(scores[seen], engine[seen]),
@@ -288,6 +285,17 @@ def attention_steps(lm: LM, trace: Trace, layer: int) -> Steps:
         _largest(out, trace[f"{block}.out"]),
     )
     return Steps(scores, masked, pattern, z, out, differences)
+
+
+def hidden_keys(tokens: int, window: int | None) -> NDArray[np.bool_]:
+    """Return the mask of keys that a query does not see, [T, T]: later ones, and those before its window.
+
+    >>> hidden_keys(3, 2).astype(int).tolist()
+    [[0, 1, 1], [0, 0, 1], [1, 0, 0]]
+    """
+    queries, keys = np.indices((tokens, tokens))
+    later: NDArray[np.bool_] = keys > queries
+    return later if window is None else later | (keys <= queries - window)
 
 
 def _score_words(config: ModelConfig) -> str:
