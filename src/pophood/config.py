@@ -30,8 +30,8 @@ class Rope:
 
     R is the part of a head that is rotated, its first `share`. `scaling` "linear" divides every frequency by
     `factor`; "llama3" divides the low ones and blends those between (Llama 3.1); "yarn" does the same by
-    turns within `original_context` (Peng et al. 2023). "dynamic" rescales them only beyond
-    `original_context`, which pophood does not compute, so it changes nothing. `divisors` [R/2] replaces
+    turns within `original_context` (Peng et al. 2023). "dynamic" raises the base for a context window longer
+    than `original_context`, and changes nothing else (NTK-aware scaling). `divisors` [R/2] replaces
     `scaling`: GGUF's `rope_freqs.weight` is the blend of "llama3" as numbers. "longrope" has `long_divisors`
     too, for a context window longer than `original_context`. Cosines and sines are multiplied by `magnitude`.
     """
@@ -58,7 +58,7 @@ class Rope:
         """Return the angle per position of each pair in radians, [R/2], computed in f32 as transformers does.
 
         `context` is the window that the model is opened with, which decides between the two lists of
-        divisors of "longrope".
+        divisors of "longrope", and the base of "dynamic".
 
         >>> Rope(theta=10_000.0).frequencies(4).tolist()
         [1.0, 0.009999999776482582]
@@ -66,7 +66,11 @@ class Rope:
         rotated = self.rotated(head_dim)
         exponents = np.arange(0, rotated, 2, dtype=np.float32) / np.float32(rotated)
         # The power in f64, rounded once: the C library's f32 power differs between machines.
-        powers = np.power(np.float64(self.theta), exponents.astype(np.float64)).astype(np.float32)
+        theta = np.float64(self.theta)
+        if self.scaling == "dynamic" and context > self.original_context:
+            stretch = self.factor * context / self.original_context - (self.factor - 1)
+            theta *= stretch ** (rotated / (rotated - 2))
+        powers = np.power(theta, exponents.astype(np.float64)).astype(np.float32)
         base = (np.float32(1.0) / powers).astype(np.float32)
         divisors = self.divisors
         if self.long_divisors is not None and context > self.original_context:
@@ -81,6 +85,13 @@ class Rope:
             kept = self._yarn_kept(rotated)
             return (base / np.float32(self.factor) * (1 - kept) + base * kept).astype(np.float32)
         return base
+
+    def chosen(self, context: int) -> str:
+        """Return in words which frequencies a context window chose; "" for those of a short window."""
+        if context <= self.original_context:
+            return ""
+        dynamic = f"dynamic for {context}" if self.scaling == "dynamic" else ""
+        return "long" if self.long_divisors is not None else dynamic
 
     def _yarn_kept(self, rotated: int) -> NDArray[np.float32]:
         """Return the share of each pair's own frequency that "yarn" keeps, [R/2]."""
@@ -155,7 +166,7 @@ class ModelConfig:
     head_dim: int  # D
     n_inner: int  # F
     vocab_size: int  # V, rows of the token embedding
-    n_positions: int  # the context window: positions that can be computed
+    n_positions: int  # the context window: positions that can be computed, unless `most_positions` are more
     norm: Literal["layer", "rms"]
     norm_eps: float
     activation: Literal["gelu_tanh", "gelu", "silu"]
@@ -184,14 +195,26 @@ class ModelConfig:
         """The window and the rotation of every block."""
         return self.attention or (BlockAttention(None, self.rope),) * self.n_layer
 
-    def rotations(self) -> list[tuple[int | None, bytes, bytes, float]]:
-        """Return per block what two files must agree on: the window, and how heads are rotated, in bits."""
+    def rotations(self, longest: int | None = None) -> list[tuple[int | None, bytes, bytes, float]]:
+        """Return per block what two files must agree on: the window, and how heads are rotated, in bits.
+
+        Heads are rotated by two sets of frequencies, in a short context window and in the longest one.
+        """
+        contexts = (0, longest or self.most_positions)
         rotated = []
         for block in self.block_attention:
             rope = block.rope or Rope(share=0.0)
-            short, long = (rope.frequencies(self.head_dim, context).tobytes() for context in (0, 1 << 62))
+            short, long = (rope.frequencies(self.head_dim, context).tobytes() for context in contexts)
             rotated.append((block.window, short, long, float(np.float32(rope.magnitude))))
         return rotated
+
+    @property
+    def most_positions(self) -> int:
+        """The longest context window that a model can be opened with, which "dynamic" scaling extends."""
+        rope = self.rope
+        if self.limit is not None or rope is None or rope.scaling != "dynamic":
+            return self.n_positions
+        return max(self.n_positions, int(rope.factor * rope.original_context))
 
     @property
     def named_positions(self) -> int:

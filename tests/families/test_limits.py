@@ -58,15 +58,15 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 2.0}
             "",
         ),
         (QWEN3 | {"sliding_window": None, "use_sliding_window": True}, 40_960, ""),
-        (SMOLLM2 | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 8192, "rescaled beyond that (rope"),
-        (SMOLLM2 | {"rope_parameters": DYNAMIC | {"rope_theta": 1e5}}, 8192, "type dynamic, factor 2"),
+        (SMOLLM2 | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, 8192, ""),
+        (SMOLLM2 | {"rope_parameters": DYNAMIC | {"rope_theta": 1e5}}, 8192, ""),
         (
             SMOLLM2 | {"rope_scaling": DYNAMIC | {"original_max_position_embeddings": 2048}},
             2048,
-            "type dynamic",
+            "and transformers from 8,192 on (rope type dynamic)",
         ),
         (SMOLLM2 | {"rope_scaling": DYNAMIC, "sliding_window": 64}, 64, "sliding_window is 64"),
-        (SMOLLM2 | {"rope_scaling": DYNAMIC, "sliding_window": 9000}, 8192, "type dynamic"),
+        (SMOLLM2 | {"rope_scaling": DYNAMIC, "sliding_window": 9000}, 8192, ""),
         (LLAMA32, 131_072, ""),
     ],
 )
@@ -210,26 +210,31 @@ LIMITED = [case for case in WINDOWED if "dynamic" in case]
 
 
 @pytest.mark.parametrize("case", LIMITED)
-def test_up_to_the_limit_the_numbers_are_those_of_transformers(tmp_path: Path, case: str) -> None:
+def test_dynamic_scaling_follows_the_window_that_the_engine_is_opened_with(tmp_path: Path, case: str) -> None:
+    """transformers follows the length of each text; a text as long as the window has the same base."""
     family, keys = WINDOWED[case]
     folder = tiny_folder(tmp_path / "base", family, ignored=False, keys=keys)
     bundle = open_bundle(folder)
-    engine = Engine(bundle.config, threads=1)
-    engine.load(bundle.weights)
-    assert engine.context == 32
-    sequence = engine.new_sequence()
-    ours = engine.logits([(sequence, IDS[:32])], rows="all")
-    theirs = transformers_logits(folder, IDS)
-    assert np.abs(transformers_logits(folder, IDS[:32]) - ours).max() < 1e-4
-    with pytest.raises(ContextOverflow, match=r"33 tokens; 32 are computed with this model, since "):
-        engine.logits([(sequence, IDS[32:33])])
-    # Beyond the limit the results differ; otherwise there would be no reason to refuse.
-    assert bundle.config.rope is not None
-    rope = {"rope_type": "default", "rope_theta": bundle.config.rope.theta}
-    plain: dict[str, Any] = {"max_position_embeddings": 256, "rope_parameters": rope}
-    other = tiny_folder(tmp_path / "plain", family, ignored=False, keys=keys | plain)
-    unlimited = transformers_logits(other, IDS)
-    assert np.abs(unlimited - theirs)[39].max() > 1e-3
+    factor = keys["rope_parameters"]["factor"]
+    assert (bundle.config.n_positions, bundle.config.most_positions) == (32, 32 * factor)
+    for context in (None, 40, 56):
+        length = context or 32
+        ids = (IDS * 2)[:length]
+        engine = Engine(bundle.config, threads=1, context=context)
+        engine.load(bundle.weights)
+        sequence = engine.new_sequence()
+        ours = engine.logits([(sequence, ids)], rows="all")
+        assert np.abs(transformers_logits(folder, ids) - ours).max() < 1e-4, context
+        with pytest.raises(ContextOverflow, match=rf"{length + 1} tokens.* {length}"):
+            engine.logits([(sequence, IDS[:1])])
+        short = transformers_logits(folder, ids[:32])
+        assert (np.abs(short - ours[:32]).max() > 1e-3) == (context is not None), "the base changed"
+    with pytest.raises(BadInput, match=rf"context must be 1\.\.{int(32 * factor)}, got 1,000"):
+        Engine(bundle.config, threads=1, context=1000)
+    code, out, err = run("show", folder)
+    assert code == 0, err
+    assert f"Context length: 32, {int(32 * factor)} with --context" in out
+    assert f"dynamic scaling x {factor:g} (a higher base for windows beyond 32 tokens)" in out
 
 
 @pytest.mark.parametrize("case", [case for case in WINDOWED if case not in LIMITED])

@@ -114,7 +114,7 @@ def differences(original: ModelConfig, written: ModelConfig) -> list[str]:
         if field.name not in ("architecture", "rope", "attention", "limit")
         and getattr(original, field.name) != getattr(written, field.name)
     ]
-    ours, theirs = original.rotations(), written.rotations()
+    ours, theirs = original.rotations(written.most_positions), written.rotations()
     if len(ours) != len(theirs):
         return changes
     if [block[0] for block in ours] != [block[0] for block in theirs]:

@@ -157,8 +157,8 @@ def unusual_scale(scale: float | None, head_dim: int) -> float | None:
 def computed_positions(fields: Fields, rope: Rope | None) -> tuple[int, Limit | None]:
     """Return the number of positions that are computed exactly, and the reason if the files name more.
 
-    "dynamic" scaling starts after the context that the model was trained on. Where transformers ignores a
-    window that the file names, both readings of the file agree up to its width.
+    Where transformers ignores a window that the file names, or the context from which "dynamic" scaling is to
+    start, both readings of the file agree up to that.
     """
     named: int = fields["n_positions"]
     ignored = [window for window in windows_of(fields) if window] if fields.get("windows_ignored") else []
@@ -169,9 +169,12 @@ def computed_positions(fields: Fields, rope: Rope | None) -> tuple[int, Limit | 
             f" name {named:,} positions), which transformers ignores in this architecture"
         )
         return min(ignored), Limit(named, why)
-    if rope and rope.scaling == "dynamic":
-        why = f"rotary positions are rescaled beyond that (rope type dynamic, factor {rope.factor:g})"
-        return unscaled, Limit(named, f"{why}, which is not computed")
+    if unscaled < named:
+        why = (
+            "the file rescales rotary positions beyond that (original_max_position_embeddings is"
+            f" {unscaled:,}), and transformers from {named:,} on (rope type dynamic)"
+        )
+        return unscaled, Limit(named, why)
     return named, None
 
 

@@ -84,6 +84,8 @@ def gguf_architecture(config: ModelConfig) -> str:
     """Return `general.architecture` of the model's GGUF files; Unsupported if there are no such files."""
     family = family_of(config)
     why = family.gguf_unsaid(config) if family.gguf_name else "llama.cpp has no such models"
+    if config.rope is not None and config.rope.scaling == "yarn" and not config.rope.truncate:
+        why = "llama.cpp rounds the bounds of yarn to whole pairs"
     if why:
         raise Unsupported(
             f"GGUF cannot express this {config.architecture}: {why}: export it to a folder (safetensors)"

@@ -1,7 +1,6 @@
 """RoPE settings (rotary positions) in both kinds of file: transformers' tables, old and new, and GGUF's keys.
 
-Scaling none, linear, llama3, yarn and longrope are computed, dynamic up to the length where it starts; others
-are refused by name.
+Scaling none, linear, dynamic, llama3, yarn and longrope are computed; others are refused by name.
 """
 
 from __future__ import annotations
@@ -128,6 +127,8 @@ def checked(rope: Rope, head_dim: int) -> Rope:
                 f"{_DIVISORS.get(rope.scaling)}: {len(divisors)} divisors of rotary positions;"
                 f" wanted {rotated // 2}, one for each pair"
             )
+    if rope.scaling == "dynamic" and rotated < 4:
+        raise BadFile("rotary positions of type dynamic need two pairs")
     if rope.scaling == "yarn" and (rotated < 4 or rope.theta <= 1.0):
         raise BadFile("rotary positions of type yarn need two pairs and a base above 1")
     return rope

@@ -95,10 +95,10 @@ def kv_identity(lm: LM) -> str:
     """
     engine = lm.engine
     rope = lm.config.rope
-    long = rope is not None and rope.long_divisors is not None and engine.context > rope.original_context
+    rotation = rope.chosen(engine.context) if rope is not None else ""
     states = [one.stat() for one in files_that_count(lm.path)]
     stamps = ",".join(f"{state.st_size}:{state.st_mtime_ns // 1_000_000}" for state in states)
-    computed = f"{engine.precision} {engine.isa} {engine.kv_geometry}{' long' if long else ''}"
+    computed = f"{engine.precision} {engine.isa} {engine.kv_geometry} {rotation}".rstrip()
     return f"{__version__} {engine.build} {weights_digest(lm.path)} {stamps} {computed}"
 
 

@@ -169,10 +169,10 @@ def plan_memory(
 
 
 def checked_context(config: ModelConfig, context: int | None) -> int:
-    """Return the positions that an engine computes, the model's or fewer; BadInput for other numbers."""
+    """Return the positions that an engine computes, by default the model's; BadInput for too many."""
     if context is None:
         return config.n_positions
-    if not 1 <= context <= config.n_positions:
+    if not 1 <= context <= config.most_positions:
         since = f": longer ones are not computed, since {config.limit.why}" if config.limit else ""
-        raise BadInput(f"context must be 1..{config.n_positions:,}, got {context:,}{since}")
+        raise BadInput(f"context must be 1..{config.most_positions:,}, got {context:,}{since}")
     return context

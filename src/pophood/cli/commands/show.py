@@ -145,6 +145,7 @@ def from_files(found: Located, bundle: Bundle, known: KnownModel | None) -> dict
         "head_size": config.head_dim,
         **sizes(config, "embedding_size", "inner_size", "context_length"),
         "context_limit": config.limit.why if config.limit else None,
+        "longest_context": config.most_positions,
         "vocabulary_size": config.vocab_size,
         "positions": positions(config),
         "attention_window": windows(config),
@@ -198,6 +199,8 @@ def scaling_of(rope: Rope, context: int) -> str:
     if rope.long_divisors is not None:
         own = "long" if context > rope.original_context else "short"
         return f", longrope with its {own} factors (the long ones beyond {rope.original_context:,} tokens)"
+    if rope.scaling == "dynamic":
+        return f", dynamic scaling x {rope.factor:g} (a higher base for windows beyond {context:,} tokens)"
     return "" if rope.scaling == "none" else f", {rope.scaling} scaling x {rope.factor:g}"
 
 
@@ -248,6 +251,7 @@ def nonfinite(bundle: Bundle) -> list[dict[str, Any]]:
 
 def text(facts: Mapping[str, Any]) -> str:
     """Return the facts as text, beginning with the lines that the talk shows."""
+    longest = facts.get("longest_context", 0)
     lines = [
         f"Model Loaded: {facts['name']}"
         if facts["loaded"]
@@ -257,7 +261,8 @@ def text(facts: Mapping[str, Any]) -> str:
         f"Attention heads: {facts['heads']}",
         f"Embedding size: {facts['embedding_size']}",
         f"Context length: {facts['context_length']}"
-        + (f", since {facts['context_limit']}" if facts.get("context_limit") else ""),
+        + (f", since {facts['context_limit']}" if facts.get("context_limit") else "")
+        + (f", {longest:,} with --context" if longest > facts["context_length"] else ""),
         f"Vocabulary size: {facts['vocabulary_size']:,}",
         "",
         *_shape(facts),

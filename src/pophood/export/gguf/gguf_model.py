@@ -197,9 +197,10 @@ def _context(config: ModelConfig) -> int:
 
 
 def _notes(config: ModelConfig) -> list[str]:
-    if config.limit is None:
+    dynamic = config.rope is not None and config.rope.scaling == "dynamic"
+    if config.limit is None and not dynamic:
         return []
-    if config.rope is not None and config.rope.scaling == "dynamic":
+    if dynamic:
         what = "GGUF cannot express dynamic scaling of rotary positions"
     else:
         what = "a window that transformers ignores is left out"

@@ -192,6 +192,7 @@ def _scaling(rope: Rope, head_dim: int) -> Keys | None:
             "attention_factor": rope.magnitude,
             "beta_fast": rope.beta_fast,
             "beta_slow": rope.beta_slow,
+            **({} if rope.truncate else {"truncate": False}),
         }
     return table
 
