@@ -10,6 +10,7 @@ const MODULES = new Set(["widget"]); // loaded as modules; the others run where 
 await build({ root: here.pathname, logLevel: "warn" });
 rmSync(pages, { recursive: true, force: true });
 for (const file of readdirSync(new URL("pages/", here)).sort()) {
+  if (file === "shared.ts") continue;
   const name = file.replace(/\.ts$/, "");
   await build({
     root: here.pathname,

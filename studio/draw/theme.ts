@@ -8,8 +8,17 @@ export type Colour = readonly [red: number, green: number, blue: number]; // 0 t
 /** Name of a scale, and its colours at equal steps, with linear interpolation between them. */
 export const SCALES = {
   viridis: [
-    "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c",
-    "#22a884", "#44bf70", "#7ad151", "#bddf26", "#fde725",
+    "#440154",
+    "#482475",
+    "#414487",
+    "#355f8d",
+    "#2a788e",
+    "#21918c",
+    "#22a884",
+    "#44bf70",
+    "#7ad151",
+    "#bddf26",
+    "#fde725",
   ],
   "blue-white-orange": ["#08519c", "#3a85c6", "#8fbfe0", "#f2f2f2", "#f7b267", "#e07b13", "#a34700"],
   "blue-black-orange": ["#7cc4ff", "#3a8fd6", "#1f4f7d", "#22272e", "#7d4a12", "#d67f1f", "#ffb661"],
@@ -58,15 +67,20 @@ export function rgb(colour: string): Colour {
   return [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16)) as unknown as Colour;
 }
 
+const STOPS = Object.fromEntries(
+  Object.entries(SCALES).map(([name, colours]) => [name, colours.map(rgb)]),
+) as Record<Scale, Colour[]>;
+
 /** Return the colour at `share` (clipped to 0 to 1) of a scale. */
 export function colourAt(scale: Scale, share: number): Colour {
-  const stops = SCALES[scale];
+  const stops = STOPS[scale];
   const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
   const left = Math.min(Math.floor(place), stops.length - 2);
   const part = place - left;
-  const first = rgb(stops[left] as string);
-  const second = rgb(stops[left + 1] as string);
-  return first.map((value, i) => Math.round(value + ((second[i] as number) - value) * part)) as unknown as Colour;
+  const first = stops[left] as Colour;
+  const second = stops[left + 1] as Colour;
+  const mixed = (i: 0 | 1 | 2): number => Math.round(first[i] + (second[i] - first[i]) * part);
+  return [mixed(0), mixed(1), mixed(2)];
 }
 
 /** Return a colour as CSS writes it. */

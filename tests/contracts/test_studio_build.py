@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pophood.look.figures.theme import SCALES, THEMES
 from tests import processes
 from tests.conftest import ROOT
 from tests.needs import tool
@@ -65,6 +66,8 @@ def test_what_is_built_has_no_maps_no_copies_and_no_addresses_of_others() -> Non
     assert len(set(hashes)) == len(hashes)
     texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in {".js", ".css", ".html"}]
     assert not [text for text in texts if "sourceMappingURL" in text or str(ROOT) in text]
+    pages = [path.read_text(encoding="utf-8") for path in BUILT[1].glob("*.js")]
+    assert not [text for text in pages if "</script" in text or "<!--" in text], "it stands inside a page"
 
 
 def test_what_is_built_stays_within_its_size() -> None:
@@ -75,3 +78,16 @@ def test_what_is_built_stays_within_its_size() -> None:
     page = (BUILT[0] / "index.html").read_text(encoding="utf-8")
     first = [path for path in sizes if path.name in page or path.name == "index.html"]
     assert sum(sizes[path] for path in first) < FIRST_SCREEN
+
+
+def test_both_languages_have_the_same_colours() -> None:
+    source = (STUDIO / "draw" / "theme.ts").read_text(encoding="utf-8")
+    scales, _, themes = source.partition("/** The colours of a picture.")
+    for name, colours in SCALES.items():
+        part = scales.partition(f"{name}")[2].partition("]")[0]
+        assert tuple(re.findall(r"#[0-9a-f]{6}", part)) == colours
+    for theme in THEMES.values():
+        part = themes.partition(f"const {theme.name.upper()}: Theme")[2].partition("};")[0]
+        plain = (theme.background, theme.surface, theme.text, theme.muted, theme.line)
+        assert tuple(re.findall(r"#[0-9a-f]{6}", part)) == (*plain, *theme.accents)
+        assert f'sequential: "{theme.sequential}"' in part and f'diverging: "{theme.diverging}"' in part

@@ -142,7 +142,7 @@ def test_a_page_has_all_that_a_reader_needs(made: Made, tab: Page) -> None:
         "document.getElementById('python').textContent"
     )
     assert tab.value("[...document.querySelectorAll('button')].every(button => !button.hidden)")
-    tab.value("document.querySelector('button').click()")
+    tab.value("document.querySelector('button[data-copy]').click()")
     assert tab.value("document.body.scrollWidth <= window.innerWidth"), "nothing sticks out"
 
 

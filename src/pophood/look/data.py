@@ -22,7 +22,7 @@ from pophood.look.views.surprise import SurpriseView
 from pophood.table import Table
 
 Figure = dict[str, Any]
-STEPS = 65534  # levels of a packed number; 65535 is a masked one
+STEPS = 65534  # levels of a packed number; 65535 is NaN
 
 
 def figure_data(view: View) -> Figure | None:
@@ -89,6 +89,11 @@ def packed(values: NDArray[np.floating[Any]], low: float, high: float) -> str:
     return base64.b64encode(np.where(np.isnan(values), STEPS + 1, levels).astype("<u2").tobytes()).decode()
 
 
+def halves(values: NDArray[np.floating[Any]]) -> str:
+    """Return numbers as base64 of float16, three digits each, NaN among them."""
+    return base64.b64encode(values.astype("<f2").tobytes()).decode()
+
+
 def _attention(view: View) -> list[Figure]:
     """Return the heads' patterns to choose from, and the labels of all heads."""
     assert isinstance(view, AttentionView)
@@ -111,7 +116,7 @@ def _attention(view: View) -> list[Figure]:
         "high": 1.0,
         "diverging": False,
         "unit": "attention weight",
-        "packed": packed(patterns, 0.0, 1.0),
+        "halves": halves(patterns),
     }
     return [stack]
 

@@ -2,13 +2,15 @@
 
 A page is one file that needs no network. The package that owns it holds a Jinja template NAME.html, and may
 hold NAME.css and NAME.js. The template extends `base.html`, or `document.html` for a page to read from top to
-bottom. Text is escaped automatically; control characters become visible escapes.
+bottom. Text is escaped automatically; control characters become visible escapes. Scripts that draw are built
+from studio/pages into web/dist by `make studio`; a checkout without them writes plain pictures.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from functools import cache
 from importlib.resources import files
@@ -32,19 +34,21 @@ def render_page(
     document: bool = False,
     language: str = "en",
     images: str = "data:",
+    drawn: str | None = None,
     **values: Any,
 ) -> str:
     """Return a whole page: the template `name`.html of `package`, filled with `values`.
 
     `document` says that the template extends document.html, whose style and script are then included.
     `images` lists the sources of images in the page's policy. Nothing else may be loaded, and only the page's
-    own style and script are allowed, by their hashes.
+    own style and script are allowed, by their hashes. `drawn` names a built script, which is added to them.
 
         render_page("pophood.look.figures", "gallery", document=True, title="gpt2", facts=facts, ...)
     """
     shared = ("base", "document") if document else ("base",)
     style = "".join(_read(__name__, f"{sheet}.css") for sheet in shared) + _read(package, f"{name}.css")
-    script = (_read(__name__, "document.js") if document else "") + _read(package, f"{name}.js")
+    scripts = (_read(__name__, "document.js") if document else "", _read(package, f"{name}.js"))
+    script = "".join((*scripts, (drawn and built_script(drawn)) or ""))
     return (
         _environment()
         .get_template(f"{package}/{name}.html")
@@ -57,6 +61,20 @@ def render_page(
             **values,
         )
     )
+
+
+def built_script(name: str) -> str | None:
+    """Return a script that `make studio` has built from studio/pages; None where it has not run."""
+    return _read(__name__, f"dist/{name}.js") or None
+
+
+def json_block(value: object) -> Markup:
+    """Return JSON for a `<script type="application/json">`: nothing in it can end the element.
+
+    >>> print(json_block(["</script>"]))
+    ["\\u003c/script>"]
+    """
+    return safe_html(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
 
 
 def safe_html(text: str) -> Markup:

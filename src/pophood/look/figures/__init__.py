@@ -6,8 +6,8 @@ picture, `render.py` turns it into bytes, `page.py` into an HTML page, `saving.p
 
 from __future__ import annotations
 
-from pophood.look.figures.page import notebook_html
+from pophood.look.figures.page import has_drawings, notebook_html
 from pophood.look.figures.render import draw, require
 from pophood.look.figures.saving import save
 
-__all__ = ["draw", "notebook_html", "require", "save"]
+__all__ = ["draw", "has_drawings", "notebook_html", "require", "save"]

@@ -1,6 +1,8 @@
-"""A view as one HTML file: picture in both themes, description, tables, and how it was made.
+"""A view as one HTML file: drawings, picture in both themes, description, tables, and how it was made.
 
-The picture is an image with a description; the tables hold its numbers. Also what a notebook shows.
+The scripts of studio/pages draw the view's figures, to be pointed at, walked through and changed. Where they
+are not built, or for a view without figures, the picture stands alone: an image with a description; the
+tables hold its numbers. Also what a notebook shows.
 """
 
 from __future__ import annotations
@@ -10,32 +12,43 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pophood.errors import NotFound
-from pophood.look.figures.render import draw, require, svg_of
+from pophood.look.data import figures_data
+from pophood.look.figures.render import draw, has_matplotlib, require, svg_of
 from pophood.look.view import View
 from pophood.table import Table, count
-from pophood.web import data_uri, render_page
+from pophood.web import built_script, data_uri, json_block, render_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 1000  # of one table in a page; a file has the rest
+PLAIN = (
+    "A plain picture: this installation has no scripts that draw. `make studio` builds them in a checkout;"
+    " released wheels have them."
+)
 WIDE = 1100  # CSS pixels; a wider picture scrolls instead of shrinking
 
 
 def page(view: View, light: Figure | None = None) -> str:
     """Return the whole page of a view as text; `light` is its light picture, if that is already drawn.
 
-    Raises NotFound without matplotlib.
+    A page with drawings leaves the picture out without matplotlib; another page raises NotFound then.
     """
-    pictures = pictures_of(view, light)
+    figures = figures_data(view)
+    drawn = bool(figures) and has_drawings()
+    pictures = [] if drawn and not has_matplotlib() else pictures_of(view, light)
     return render_page(
         __package__,
         document=True,
+        drawn="view" if drawn else None,
         title=view.title,
+        figures=figures if drawn else [],
+        data=json_block(figures) if drawn else "",
+        plain=PLAIN if figures and not drawn else "",
         facts=_facts(view),
         view=view,
         pictures=pictures,
-        wide=pictures[0]["width"] > WIDE,
+        wide=bool(pictures) and pictures[0]["width"] > WIDE,
         tables=[(table.title or name, table, _length(table)) for name, table in view.tables().items()],
         most=MOST_ROWS,
         code={
@@ -43,6 +56,11 @@ def page(view: View, light: Figure | None = None) -> str:
             "python": ("In Python", view.python_code()),
         },
     )
+
+
+def has_drawings() -> bool:
+    """Return True if this installation has the scripts that draw figures in pages."""
+    return built_script("view") is not None
 
 
 def pictures_of(view: View, light: Figure | None = None) -> list[dict[str, Any]]:

@@ -22,12 +22,19 @@ PIXELS_PER_INCH = 160
 SVG_PIXELS_PER_INCH = 200  # of the cells of heat maps, which SVG holds as images
 
 
-def require() -> None:
-    """Raise NotFound, with the remedy, if matplotlib is not installed."""
+def has_matplotlib() -> bool:
+    """Return True if matplotlib is installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise NotFound(MISSING) from None
+        return False
+    return True
+
+
+def require() -> None:
+    """Raise NotFound, with the remedy, if matplotlib is not installed."""
+    if not has_matplotlib():
+        raise NotFound(MISSING)
 
 
 def draw(view: View, theme: str = "light") -> Figure:

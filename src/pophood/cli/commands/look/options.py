@@ -71,11 +71,11 @@ class Destinations:
                 f"--theme {self.theme} colours a picture: add --save FILE.svg or FILE.png (pages have both)"
             )
         if self.save or self.open_it:
-            from pophood.look.figures import require
+            from pophood.look.figures import has_drawings, require
             from pophood.look.figures.saving import PICTURES, ending
 
-            endings = [ending(path) for path in self.save]
-            if self.open_it or set(endings) & set(PICTURES):
+            endings = {ending(path) for path in self.save} | ({".html"} if self.open_it else set())
+            if endings & set(PICTURES) - ({".html"} if has_drawings() else set()):
                 require()
 
 
@@ -117,7 +117,7 @@ def hand_out(console: Console, view: View, to: Destinations, *, text: bool) -> N
     try:
         for path in to.save:
             view.save(path, "dark" if to.theme == "dark" else "light")
-            console.say(f"saved: {path}{_which_table(view, path)}")
+            console.say(f"saved: {path}{_which_table(view, path)}{_plain(view, path)}")
         if to.open_it:
             _open(console, view, to.save)
     finally:  # a full disk does not cost what was computed
@@ -139,6 +139,16 @@ def _open(console: Console, view: View, saved: tuple[Path, ...]) -> None:
         view.save(page)
         console.say(f"page: {page}")
     console.open_page(page)
+
+
+def _plain(view: View, path: Path) -> str:
+    """Return a remark about a page that could have drawings and has none."""
+    from pophood.look import figures_data
+    from pophood.look.figures import has_drawings
+
+    if path.suffix.lower() != ".html" or has_drawings() or not figures_data(view):
+        return ""
+    return " (a plain picture: `make studio` builds the scripts that draw)"
 
 
 def _which_table(view: View, path: Path) -> str:
