@@ -38,6 +38,7 @@ from tests.tiny import tiny_folder
 CLIENTS, TENTHS = 8, 10
 PER_CONNECTION = 50  # requests, then a new connection
 DRIFT = 0.02
+ROUNDS = 12  # of 16 prompts that fill the window
 TOLD = 20  # answers of a wrong status that are kept
 
 
@@ -197,10 +198,14 @@ def telling(clients: list[Client], requests: int, began: float) -> Iterator[None
 
 
 def read_the_most(server: Command) -> None:
-    """Let passes have all the tokens that they can have: the engine takes memory at the largest, for good."""
-    prompts = [[20 + i + j for j in range(WINDOW - 4)] for i in range(16)]
-    body = {"prompt": prompts, "echo": True, "logprobs": 20, "max_tokens": 4}
-    for _ in range(4):
+    """Fill every block of keys and values, and let passes have all the tokens that they can have.
+
+    The engine takes that memory when it is first needed, and keeps it.
+    """
+    draw = random.Random(0)
+    for _ in range(ROUNDS):
+        prompts = [[draw.randrange(20, 200) for _ in range(WINDOW - 4)] for _ in range(16)]
+        body = {"prompt": prompts, "echo": True, "logprobs": 20, "max_tokens": 4}
         assert request(server.port, "/v1/completions", key=server.key, body=body).status == 200
 
 
@@ -221,7 +226,7 @@ def main() -> int:
         words.write_text(json.dumps(json.loads(words.read_text("utf-8")) | template), encoding="utf-8")
         config = pophood.load(model).config
         write_adapter(home / "one", random_adapter(config), config)
-        options = ("--parallel", "8", "--memory", "2M", "--adapter", f"one={home / 'one'}")
+        options = ("--parallel", "8", "--memory", "4M", "--adapter", f"one={home / 'one'}")
         with command(model, *options, home=home) as server:
             result = soak(
                 server, chosen.requests, chosen.minutes, list(filter(None, chosen.kinds.split(",")))

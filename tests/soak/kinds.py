@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WINDOW = 128
+WINDOW = 384  # the description of a function takes most of it
 Fields = dict[str, Any]
 # Few different words: the encoders of the tokenizer keep up to 10,000 each, some megabytes that fill up late.
 _LETTERS = random.Random(0)
