@@ -72,7 +72,7 @@ class Client:
             self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream.sendall(content)
         response = read_response(self._stream)
-        broken = b'"error"' in response.body and response.status == 200
+        broken = b'"error":{' in response.body and response.status == 200
         if response.status != kind.status or broken:
             self.wrong.append(
                 f"{kind.name}: {response.status}: {response.body[:300].decode(errors='replace')}"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ def flatten(
     sequences = np.repeat(np.array([sequence for sequence, _ in batch], np.int64), lengths)
     if rows == "all":
         return tokens, sequences, np.arange(len(tokens), dtype=np.int64)
-    ends = np.cumsum(lengths, dtype=np.int64)
+    ends = np.add.accumulate(lengths, dtype=np.int64)
     if rows == "last":
         return tokens, sequences, ends - 1
     chosen = [np.arange(end - n, end) for end, n in zip(ends.tolist(), rows, strict=True)]
@@ -81,7 +82,7 @@ def arrays(shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float32]]:
     """Return arrays that share one allocation, which the system can then back with huge pages."""
     sizes = [math.prod(shape) for shape in shapes]
     arena = np.empty(sum(sizes), np.float32)
-    parts = np.split(arena, np.cumsum(sizes[:-1])) if sizes else []
+    parts = np.split(arena, list(accumulate(sizes[:-1]))) if sizes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

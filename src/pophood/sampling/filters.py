@@ -95,7 +95,7 @@ def _smallest_set(cost: Floats, row: Floats, wanted: float) -> Ids:
     # Sorting 150,000 floats takes milliseconds. A histogram of the costs shows in which bin the sum reaches
     # `wanted`, and only that bin is sorted.
     bins = np.minimum(cost * np.float32(_BINS_PER_NAT), np.float32(_BINS - 1)).astype(np.intp)
-    mass = np.cumsum(np.bincount(bins, weights=row, minlength=_BINS))
+    mass = np.add.accumulate(np.bincount(bins, weights=row, minlength=_BINS))
     crossing = min(int(np.searchsorted(mass, wanted, side="left")), _BINS - 1)
     before = float(mass[crossing - 1]) if crossing else 0.0
     inside = np.flatnonzero(bins == crossing)
@@ -105,6 +105,6 @@ def _smallest_set(cost: Floats, row: Floats, wanted: float) -> Ids:
 
 def _cheapest_first(cost: Floats, row: Floats, wanted: float) -> Ids:
     order = np.argsort(cost, kind="stable")
-    reached = np.cumsum(row[order], dtype=np.float64)
+    reached = np.add.accumulate(row[order], dtype=np.float64)
     count = int(np.searchsorted(reached, wanted, side="left")) + 1
     return order[:count]

@@ -213,14 +213,14 @@ def draw(logits: Floats, number: float) -> tuple[int, float]:
     start, before, mass = 0, 0.0, None
     if len(logits) > BLOCK:  # find the block first, then the index within it
         blocks = block_sums(logits)
-        running = np.cumsum(blocks)
+        running = np.add.accumulate(blocks)
         mass = float(running[-1])
         block = int(np.searchsorted(running, number * mass, side="right"))
         if block == len(blocks):  # number * mass was rounded up to the whole sum
             block = int(np.flatnonzero(blocks)[-1])
         start, before = block * BLOCK, float(running[block - 1]) if block else 0.0
     row = np.exp(logits[start : start + BLOCK] - largest)
-    inside = row.cumsum(dtype=np.float64)
+    inside = np.add.accumulate(row, dtype=np.float64)
     mass = float(inside[-1]) if mass is None else mass
     place = int(inside.searchsorted(number * mass - before, side="right"))
     if place == len(row):

@@ -28,7 +28,7 @@ from pophood.serve.messages import (
     Tokens,
     UseThreads,
 )
-from pophood.serve.process.pipe import PipeWriter, Unpacker, packed
+from pophood.serve.process.pipe import PipeReader, PipeWriter, Unpacker, packed
 from pophood.serve.process.records import (
     CacheFacts,
     EngineFault,
@@ -92,6 +92,20 @@ def test_several_threads_write_whole_messages_through_a_small_pipe() -> None:
     os.close(source)
     os.close(sink)
     assert sorted(found) == messages
+
+
+def test_a_reader_tells_what_is_not_there_yet_from_the_end() -> None:
+    source, sink = os.pipe()
+    os.set_blocking(source, False)
+    reader = PipeReader(source)
+    assert reader.receive() == []
+    os.write(sink, packed("one") + packed("two")[:5])
+    assert reader.receive() == ["one"]
+    os.write(sink, packed("two")[5:])
+    assert reader.receive() == ["two"]
+    os.close(sink)
+    assert reader.receive() is None
+    os.close(source)
 
 
 def test_a_writer_hears_that_nobody_reads() -> None:

@@ -29,7 +29,7 @@ from pophood.model.identity import kv_identity, load_details, load_remarks, publ
 from pophood.model.memory import checked_context, plan_memory
 from pophood.model.prefix_files import CHUNK, PrefixFiles
 from pophood.serve.capacity import Capacity, plan_capacity
-from pophood.serve.process.pipe import PART, PipeWriter, Unpacker
+from pophood.serve.process.pipe import PipeReader, PipeWriter
 from pophood.serve.process.records import (
     CacheFacts,
     EngineFault,
@@ -83,10 +83,10 @@ def _leave() -> NoReturn:
 
 def _read(source: int, take: Callable[[Any], object]) -> None:
     """Hand on what arrives until the HTTP process closes the pipe or ends."""
-    unpacker = Unpacker()
+    reader = PipeReader(source)
     with suppress(OSError):
-        while part := os.read(source, PART):
-            for message in unpacker.feed(part):
+        while (messages := reader.receive()) is not None:
+            for message in messages:
                 take(message)
     _leave()
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 HEAD = 4  # bytes of the length
-PART = 1 << 18  # bytes of one read
+PART = 1 << 16  # bytes of one read: what a pipe of Linux holds
 Reducer = Callable[[Any], Any]
 
 
@@ -66,6 +66,22 @@ def packed(message: object) -> bytes:
     return buffer.getvalue()
 
 
+class _Unpickler(pickle.Unpickler):
+    """Looks each class up once in the life of the process.
+
+    The usual lookup is an attribute of a module under a new string, and CPython's cache of attributes keeps
+    up to 4,096 such strings, each of which holds a block of memory that would be returned otherwise.
+    """
+
+    _found: ClassVar[dict[tuple[str, str], Any]] = {}
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        found = self._found.get((module, name))
+        if found is None:
+            found = self._found[module, name] = super().find_class(module, name)
+        return found
+
+
 class Unpacker:
     """Makes messages of bytes that arrive in parts of any size.
 
@@ -78,7 +94,7 @@ class Unpacker:
     def __init__(self) -> None:
         self._held = bytearray()
 
-    def feed(self, part: bytes) -> list[Any]:
+    def feed(self, part: bytes | memoryview) -> list[Any]:
         """Take the next bytes, and return the messages that are whole now."""
         held, start = self._held, 0
         held += part
@@ -88,10 +104,30 @@ class Unpacker:
             end = begin + int.from_bytes(held[start:begin], "little")
             if end > len(held):
                 break
-            messages.append(pickle.loads(bytes(held[begin:end])))
+            messages.append(_Unpickler(io.BytesIO(bytes(held[begin:end]))).load())
             start = end
         del held[:start]
         return messages
+
+
+class PipeReader:
+    """The reading end of a pipe.
+
+    All is read into one buffer that stays. `os.read` asks the heap for PART bytes each time and returns most
+    of them, so that what others take meanwhile lies behind, and the heap grows for hours.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = io.FileIO(descriptor, closefd=False)
+        self._buffer = memoryview(bytearray(PART))
+        self._unpacker = Unpacker()
+
+    def receive(self) -> list[Any] | None:
+        """Read once; return the messages that are whole now, None at the end of the pipe. Raises OSError."""
+        count = self._file.readinto(self._buffer)
+        if count is None:  # nothing is there, and the descriptor does not block
+            return []
+        return self._unpacker.feed(self._buffer[:count]) if count else None
 
 
 class PipeWriter:

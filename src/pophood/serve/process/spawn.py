@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pophood.serve.guard.keys import VARIABLE
-from pophood.serve.process.pipe import PART, Unpacker, packed
+from pophood.serve.process.pipe import PART, PipeReader, packed
 from pophood.serve.process.records import LoadOrder
 
 PACKAGES = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ class ChildProcess:
             )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._sink, self._source = self._process.stdin.fileno(), self._process.stdout.fileno()
-        self._unpacker = Unpacker()
+        self._reader = PipeReader(self._source)
         self._unsent = bytearray()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.send(order)
@@ -60,10 +60,9 @@ class ChildProcess:
 
     def receive(self) -> list[Any] | None:
         """Wait for messages and return them; None at the end of the process."""
-        while part := os.read(self._source, PART):
-            if messages := self._unpacker.feed(part):
-                return messages
-        return None
+        while (messages := self._reader.receive()) == []:
+            pass
+        return messages
 
     def attach(self, loop: asyncio.AbstractEventLoop, arrived: Arrived, ended: Callable[[], object]) -> None:
         """Let the loop call `arrived` with the messages that come, and `ended` once when no more can come."""
@@ -77,16 +76,12 @@ class ChildProcess:
         loop.add_reader(self._source, self._readable, arrived, ended)
 
     def _readable(self, arrived: Arrived, ended: Callable[[], object]) -> None:
-        try:
-            part = os.read(self._source, PART)
-        except BlockingIOError:
-            return
-        if part:
-            if messages := self._unpacker.feed(part):
-                arrived(messages)
-        else:
+        messages = self._reader.receive()
+        if messages is None:
             self._detach()
             ended()
+        elif messages:
+            arrived(messages)
 
     def _read_beside(
         self, loop: asyncio.AbstractEventLoop, arrived: Arrived, ended: Callable[[], object]
