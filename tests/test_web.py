@@ -40,7 +40,7 @@ def test_the_policy_allows_the_style_and_script_of_the_page_alone(document: bool
         text = page(title="t", images="'self' data:")
     else:
         text = render_page(
-            "pophood.cli.page", title="t", images="", facts={}, prompt="", shades=(), outputs=[]
+            "pophood.cli.page", title="t", images="", facts={}, prompt="", shades=(), outputs=[], data=""
         )
     match = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert match is not None

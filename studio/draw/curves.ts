@@ -9,6 +9,8 @@ export interface Series {
   name: string;
   x: readonly number[];
   y: readonly (number | null)[];
+  /** Drawn thin, behind the others: single values that another curve smooths. */
+  faint?: boolean;
 }
 
 export interface CurvesData {
@@ -23,6 +25,7 @@ export interface CurvesData {
 
 const SIZE = 12;
 const HEIGHT = 300;
+const FEW = 60; // points of a curve that are drawn as dots too
 const DASHES: readonly (readonly number[])[] = [[], [6, 4], [2, 3], [10, 3, 2, 3]];
 
 export const curves: Module<CurvesData> = { scene, csv, title: (data) => data.title };
@@ -67,7 +70,7 @@ function scene(data: CurvesData, theme: Theme, width: number, measure: Measure):
   const legend = data.series.length > 1 || data.levels?.length ? 22 : 6;
   const marksY = ticks(...ys, 6);
   const left = Math.max(...marksY.map((y) => measure(figure(y), SIZE))) + 30;
-  const box = { left, right: width - 12, top: legend, bottom: HEIGHT - 40 };
+  const box = { left, right: width - 24, top: legend, bottom: HEIGHT - 40 };
   const x = (value: number): number => left + ((value - xs[0]) / (xs[1] - xs[0])) * (box.right - left);
   const y = (value: number): number =>
     box.bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (box.bottom - box.top);
@@ -95,27 +98,15 @@ function scene(data: CurvesData, theme: Theme, width: number, measure: Measure):
       anchor: "end",
     });
   });
-  data.series.forEach((one, i) => {
+  for (const { one, stroke, dash } of styled(data, theme)) {
     for (const points of pieces(one, x, y)) {
-      items.push({
-        kind: "line",
-        points,
-        stroke: theme.accents[i % theme.accents.length] ?? theme.text,
-        width: 2,
-        dash: DASHES[i % 4] ?? [],
-      });
-      if (points.length < 60)
-        items.push(
-          ...points.map(([px, py]): Item => ({
-            kind: "dot",
-            x: px,
-            y: py,
-            radius: 2.5,
-            fill: theme.accents[i % theme.accents.length] ?? theme.text,
-          })),
-        );
+      items.push({ kind: "line", points, stroke, width: one.faint ? 1 : 2, dash });
+      if (points.length >= FEW) continue;
+      items.push(
+        ...points.map(([px, py]): Item => ({ kind: "dot", x: px, y: py, radius: 2.5, fill: stroke })),
+      );
     }
-  });
+  }
   if (data.series.length > 1) items.push(...names(data, theme, left, width, measure));
   return { width, height: HEIGHT, items, words: words(data), marks: listMarks(columns(data, x, box)) };
 }
@@ -182,25 +173,30 @@ function pieces(one: Series, x: (value: number) => number, y: (value: number) =>
   return lines.filter((line) => line.length);
 }
 
+/** Return the curves with their colours and dashes, the faint ones first. */
+function styled(data: CurvesData, theme: Theme): { one: Series; stroke: string; dash: readonly number[] }[] {
+  let strong = 0;
+  const each = data.series.map((one) => {
+    if (one.faint) return { one, stroke: theme.accents[5] ?? theme.muted, dash: [] };
+    const stroke = theme.accents[strong % 5] ?? theme.text;
+    return { one, stroke, dash: DASHES[strong++ % DASHES.length] ?? [] };
+  });
+  return [...each.filter(({ one }) => one.faint), ...each.filter(({ one }) => !one.faint)];
+}
+
 function names(data: CurvesData, theme: Theme, left: number, width: number, measure: Measure): Item[] {
   let at = left;
   const each = (width - left) / data.series.length - 34;
-  return data.series.flatMap((one, i): Item[] => {
+  return styled(data, theme).flatMap(({ one, stroke, dash }): Item[] => {
     const text = fitted(one.name, Math.max(each, 30), measure);
-    const stroke = theme.accents[i % theme.accents.length] ?? theme.text;
     const start = at;
     at += measure(text, SIZE) + 40;
+    const points: Point[] = [
+      [start, 10],
+      [start + 20, 10],
+    ];
     return [
-      {
-        kind: "line",
-        points: [
-          [start, 10],
-          [start + 20, 10],
-        ],
-        stroke,
-        width: 2,
-        dash: DASHES[i % 4] ?? [],
-      },
+      { kind: "line", points, stroke, width: one.faint ? 1 : 2, dash },
       { kind: "text", x: start + 25, y: 10, text, fill: theme.text, size: SIZE },
     ];
   });

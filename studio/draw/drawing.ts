@@ -2,7 +2,8 @@
 // same words for readers of screens. Every module draws through here.
 import { sheet } from "./style";
 import { measure } from "./measure";
-import { type Measure, paint, type Scene, svgOf } from "./scene";
+import { paintOn, pngOf } from "./raster";
+import { type Measure, type Scene, svgOf } from "./scene";
 import type { Theme } from "./theme";
 
 /** Called with the number of a mark, and -1 when the pointer leaves. */
@@ -96,11 +97,7 @@ class Mounted<Data> implements Drawing<Data> {
   }
 
   png(): Promise<Blob> {
-    const canvas = document.createElement("canvas");
-    this.paintOn(canvas, 2);
-    return new Promise((done, fail) => {
-      canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("the picture is too large for a PNG"))));
-    });
+    return pngOf(this.shown, this.theme.background);
   }
 
   destroy(): void {
@@ -123,22 +120,13 @@ class Mounted<Data> implements Drawing<Data> {
     Object.entries({ background, surface, text, muted, line, accent: accents[0] ?? text }).forEach(
       ([name, colour]) => this.root.style.setProperty(`--ph-${name}`, colour),
     );
-    this.paintOn(this.canvas, devicePixelRatio || 1);
+    paintOn(this.canvas, this.shown, background, devicePixelRatio || 1);
     this.canvas.style.width = `${this.shown.width}px`;
     this.canvas.style.height = `${this.shown.height}px`;
     const walk = this.shown.marks?.count ? " Arrow keys walk." : "";
     this.stage.setAttribute("aria-label", `${this.module.title(this.data)}. ${this.shown.words}${walk}`);
     if (this.at >= (this.shown.marks?.count ?? 0)) this.at = -1;
     this.point(this.at, this.at >= 0 && document.activeElement === this.stage);
-  }
-
-  private paintOn(canvas: HTMLCanvasElement, scale: number): void {
-    canvas.width = Math.round(this.shown.width * scale);
-    canvas.height = Math.round(this.shown.height * scale);
-    const context = canvas.getContext("2d");
-    if (!context) return;
-    context.scale(scale, scale);
-    paint(this.shown, context, this.theme.background);
   }
 
   private listen(): void {

@@ -46,7 +46,7 @@ function scene(data: PointsData, theme: Theme, width: number, measure: Measure):
   const xs = ends(data.points.map((point) => point.x));
   const ys = ends(data.points.map((point) => point.y));
   const groups = [...new Set(data.points.map((point) => point.group))];
-  const [left, right, top, bottom] = [64, width - 16, 10, HEIGHT - 40];
+  const [left, right, top, bottom] = [64, width - 24, 10, HEIGHT - 40];
   const x = (value: number): number => left + ((value - xs[0]) / (xs[1] - xs[0])) * (right - left);
   const y = (value: number): number => bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (bottom - top);
   const text = { kind: "text" as const, fill: theme.muted, size: SIZE };

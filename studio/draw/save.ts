@@ -1,6 +1,5 @@
 // Saving a drawing as PNG, SVG, CSV and one HTML file, by buttons.
 import { button } from "./controls";
-import type { Drawing } from "./drawing";
 import { escaped } from "./scene";
 
 /** Return a name for a file: letters, digits and dashes. */
@@ -53,12 +52,20 @@ export function csvRows(csv: string): string[][] {
   return rows;
 }
 
+/** A figure that can be written as files. */
+export interface Files {
+  svg(): string;
+  csv(): string;
+  png(): Promise<Blob>;
+}
+
 /** Return buttons that save what a drawing shows. */
-export function saveButtons(drawing: Drawing<never>, title: () => string): HTMLElement {
+export function saveButtons(drawing: Files, title: () => string, words = ""): HTMLElement {
   const row = document.createElement("div");
   row.className = "ph-save";
   row.setAttribute("role", "group");
-  row.setAttribute("aria-label", "Save the figure");
+  row.setAttribute("aria-label", words || "Save the figure");
+  if (words) row.append(words);
   const save = (ending: string, make: () => Blob | Promise<Blob>) =>
     button(
       `Save ${ending.toUpperCase()}`,

@@ -25,7 +25,8 @@ const RULES = `
 .ph-facts { margin: .25rem 0 .5rem; font: .9rem/1.4 system-ui, sans-serif; }
 .ph-pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: .5rem 1.5rem; }
 .ph-pair > * { min-width: 0; }
-.ph-save { display: flex; flex-wrap: wrap; gap: .5rem; margin: .5rem 0 0; font: .85rem/1.4 system-ui, sans-serif; }
+.ph-save button { padding: .2rem .7rem; border-radius: .4rem; }
+.ph-save { display: flex; flex-wrap: wrap; align-items: center; gap: .5rem; margin: .5rem 0 0; font: .85rem/1.4 system-ui, sans-serif; }
 `;
 
 let made: CSSStyleSheet | undefined;

@@ -1,7 +1,8 @@
 // A text as a strip of tokens, each coloured by its value. The words stay words: they wrap, and can be selected.
 import type { Drawing, Options } from "./drawing";
 import { measure } from "./measure";
-import { type Item, paint, type Scene, svgOf } from "./scene";
+import { pngOf } from "./raster";
+import { type Item, type Scene, svgOf } from "./scene";
 import { sheet } from "./style";
 import { type Colour, css, readableOn, rgb, type Theme } from "./theme";
 import { csvOf, figure, quoted } from "./words";
@@ -112,31 +113,19 @@ class Strip implements Drawing<TokensData> {
   }
 
   svg(): string {
-    return svgOf(
-      stripScene(this.data, this.theme, this.root.clientWidth || 640),
-      this.data.title,
-      this.theme.background,
-    );
+    return this.file().svg();
   }
 
   png(): Promise<Blob> {
-    const canvas = document.createElement("canvas");
-    const shown = stripScene(this.data, this.theme, this.root.clientWidth || 640);
-    canvas.width = 2 * shown.width;
-    canvas.height = 2 * shown.height;
-    const context = canvas.getContext("2d");
-    context?.scale(2, 2);
-    if (context) paint(shown, context, this.theme.background);
-    return new Promise((done, fail) => {
-      canvas.toBlob((blob) => (blob ? done(blob) : fail(new Error("the picture is too large for a PNG"))));
-    });
+    return this.file().png();
   }
 
   csv(): string {
-    return csvOf([
-      ["position", "id", "text", this.data.unit],
-      ...this.data.tokens.map((t, i) => [i, t.id, t.text, t.value]),
-    ]);
+    return this.file().csv();
+  }
+
+  private file(): StripFile {
+    return stripFile(this.data, this.theme, this.root.clientWidth || 640);
   }
 
   destroy(): void {
@@ -206,6 +195,20 @@ class Strip implements Drawing<TokensData> {
     this.tip.style.left = `${Math.max(left, 0)}px`;
     this.tip.style.top = `${above >= 0 ? above : box.bottom - frame.y + 6}px`;
   }
+}
+
+/** The strip as files. */
+export type StripFile = Pick<Drawing<TokensData>, "svg" | "csv" | "png">;
+
+/** Return what writes a strip as files, for a strip that stands in no page too. */
+export function stripFile(data: TokensData, theme: Theme, width: number): StripFile {
+  const shown = stripScene(data, theme, width);
+  const rows = data.tokens.map((token, i) => [i, token.id, token.text, token.value]);
+  return {
+    svg: () => svgOf(shown, data.title, theme.background),
+    csv: () => csvOf([["position", "id", "text", data.unit || "value"], ...rows]),
+    png: () => pngOf(shown, theme.background),
+  };
 }
 
 /** Return the strip as a picture for files: lines are broken between tokens. */

@@ -18,9 +18,10 @@ import pytest
 
 import pophood
 from pophood.cli.app import pophood as program
+from pophood.look.figures import has_drawings
 from pophood.model.lm import LM
 from pophood.train.data import DataOptions
-from pophood.train.report.curve import NARROW, beta_of, curve, smoothed
+from pophood.train.report.curve import NARROW, beta_of, curve, curve_data, smoothed
 from pophood.train.report.measures import Measures
 from pophood.train.report.next_commands import NextCommand, next_commands
 from pophood.train.report.page import NOTHING, page
@@ -171,7 +172,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = card(HARD, before, after, warnings=("a <warning>",))
     path = tmp_path_factory.mktemp("report") / "report.html"
     shown = events(2_000, 200)
-    path.write_text(page(made, curve(shown), curve(shown, width=NARROW)), encoding="utf-8")
+    path.write_text(page(made, curve(shown), curve(shown, width=NARROW), curve_data(shown)), encoding="utf-8")
     return path
 
 
@@ -194,6 +195,11 @@ def test_the_page_is_accessible_and_asks_for_nothing(
     assert tab.value("document.documentElement.scrollWidth <= window.innerWidth"), "nothing sticks out"
     assert tab.value("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert tab.value("document.images[0].currentSrc != document.images[0].src") == (width == 400)
+    if has_drawings():
+        said = tab.value("document.querySelector('.ph-stage').getAttribute('aria-label')")
+        words = "Loss over the steps of the run. Curves of nats per token over step. training loss: "
+        assert said.startswith(words)
+        assert tab.value("document.querySelector('.picture').offsetHeight") == 0, "drawn in its place"
     tops = tab.value("[...document.querySelectorAll('.pair > div')].map(half => half.offsetTop)")
     assert len(tops) == 2 * len(HARD)
     beside = [before == after for before, after in zip(tops[::2], tops[1::2], strict=True)]
@@ -211,7 +217,8 @@ def test_the_page_is_accessible_and_asks_for_nothing(
 def test_samples_and_commands_are_text(report: Path, tab: Page) -> None:
     tab.events.clear()
     tab.open(report)
-    assert tab.value("document.scripts.length") == 1, "the page's own"
+    own = "[...document.scripts].filter(one => one.type != 'application/json').length"
+    assert tab.value(own) == 1, "the page's own"
     shown = tab.value(
         "[...document.querySelectorAll('.pair > div')].map(half => half.lastElementChild.textContent)"
     )

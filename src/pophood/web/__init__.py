@@ -74,7 +74,7 @@ def json_block(value: object) -> Markup:
     >>> print(json_block(["</script>"]))
     ["\\u003c/script>"]
     """
-    return safe_html(json.dumps(value, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"))
+    return safe_html(json.dumps(value, allow_nan=False).replace("<", "\\u003c"))
 
 
 def safe_html(text: str) -> Markup:

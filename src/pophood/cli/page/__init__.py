@@ -1,7 +1,8 @@
 """The page of `run --html`: every token with its probability, entropy and alternatives, in one file.
 
 The page works without JavaScript: pointing at a token, focusing it or following its link shows its card by
-CSS alone. The script adds arrow keys, Escape and pinning, and leaves the browser's history alone.
+CSS alone. The script adds arrow keys, Escape and pinning, and leaves the browser's history alone. The script
+of studio/pages/run.ts, where built, colours the tokens by surprisal or entropy and draws both as curves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pophood.cli.terminal.console import visible
-from pophood.web import render_page
+from pophood.web import built_script, json_block, render_page
 
 if TYPE_CHECKING:
     from pophood.generate import Token
@@ -60,10 +61,13 @@ def render(
     `token_text` returns a token's text for display, its leading space kept, incomplete characters as bytes.
     """
     title = f"{facts.get('Model', 'A model')} continues “{_shorten(' '.join(prompt.split()))}”"
+    drawn = built_script("run") is not None
     return render_page(
         __package__,
         title=visible(title),
         images="",
+        drawn="run" if drawn else None,
+        data=json_block([[_numbers(token) for token in tokens] for tokens in outputs]) if drawn else "",
         facts={name: visible(value) for name, value in facts.items()},
         prompt=_inline(prompt),
         shades=SHADES,
@@ -97,6 +101,12 @@ def _token(token: Token, token_text: Callable[[int], str]) -> dict[str, Any]:
             for id_, _, _, p in token.top or ()
         ],
     }
+
+
+def _numbers(token: Token) -> dict[str, Any]:
+    """Return a token as the script that draws takes it; entropy in bits."""
+    bits = None if token.entropy is None else token.entropy / math.log(2)
+    return {"text": token.text, "id": token.id, "probability": token.probability, "entropy": bits}
 
 
 def _piece(text: str, spelled: str) -> dict[str, Any]:

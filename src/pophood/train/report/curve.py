@@ -99,6 +99,30 @@ def curve(events: Sequence[dict[str, Any]], title: str = "Loss", width: int = WI
     )
 
 
+def curve_data(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the same curves as data, which the modules of studio/draw draw."""
+    steps = [(event["step"], event["loss"]) for event in events if event["event"] == "step"]
+    evaluations = [(event["step"], event["loss"]) for event in events if event["event"] == "evaluated"]
+    beta = beta_of(len(steps))
+    lines = {
+        "training loss": _thinned(steps),
+        f"exponential mean (β = {beta:g})": _thinned(smoothed(steps, beta)) if len(steps) > 1 else [],
+        "validation loss": evaluations,
+    }
+    series = [
+        {
+            "name": name,
+            "x": [step for step, _ in points],
+            "y": [loss if math.isfinite(loss) else None for _, loss in points],
+            "faint": name == "training loss" and len(points) > 1,
+        }
+        for name, points in lines.items()
+        if points
+    ]
+    axes = {"x_unit": "step", "y_unit": "nats per token"}
+    return {"kind": "curves", "title": "Loss over the steps of the run", "series": series, **axes}
+
+
 def words(steps: Sequence[Point], evaluations: Sequence[Point]) -> str:
     """Describe the picture for readers who cannot see it."""
     parts = []

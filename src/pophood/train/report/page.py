@@ -6,11 +6,11 @@ import html
 import json
 from typing import Any
 
-from pophood.train.report.curve import NARROW, curve
+from pophood.train.report.curve import NARROW, curve, curve_data
 from pophood.train.report.measures import SEED
 from pophood.train.report.report_card import Card
 from pophood.train.run.folder import RunFolder
-from pophood.web import data_uri, render_page
+from pophood.web import built_script, data_uri, json_block, render_page
 
 NOTHING = "(nothing: the model ended its text at once)"
 LONG, LETTERS = 40, 30  # lines above which a sample scrolls; letters of a line in a narrow window
@@ -26,17 +26,24 @@ def write_report(folder: RunFolder, card: Card) -> None:
     folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
     events = folder.events()
     folder.write("loss.svg", curve(events))
-    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW)))
+    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW), curve_data(events)))
 
 
-def page(card: Card, wide: str, narrow: str) -> str:
-    """Return the whole page; `wide` and `narrow` are the curve of the loss for two widths of a window."""
+def page(card: Card, wide: str, narrow: str, figure: dict[str, Any] | None = None) -> str:
+    """Return the whole page; `wide` and `narrow` are the curve of the loss for two widths of a window.
+
+    `figure` is the same curve as data, which the page draws where its script is built; the pictures are for
+    readers without scripts.
+    """
+    drawn = figure is not None and built_script("view") is not None
     measured = card.loss_before is not None and card.loss_after is not None
     title = wide.partition("<title>")[2].partition("</title>")[0]
     samples = zip(card.prompts, card.before.samples, card.after.samples, strict=True)
     return render_page(
         __package__,
         document=True,
+        drawn="view" if drawn else None,
+        data=json_block([figure]) if drawn else "",
         title=f"{card.name}: {card.headline}",
         heading=card.headline,
         facts={
