@@ -86,10 +86,19 @@ class StudioCommand(Command):
 
 @contextmanager
 def studio(
-    model: Path, *arguments: str, home: Path, port: int = 0, enters: bool = True, **more: str
+    model: Path | str,
+    *arguments: str,
+    home: Path,
+    port: int = 0,
+    enters: bool = True,
+    dist: Path | None = None,
+    **more: str,
 ) -> Iterator[StudioCommand]:
-    """Start `pophood studio MODEL --json --no-open`, wait until it accepts connections, and enter."""
-    dist = page_files(home / "dist")
+    """Start `pophood studio MODEL --json --no-open`, wait until it accepts connections, and enter.
+
+    `dist` is the page that it serves; without one a page of two files.
+    """
+    dist = dist or page_files(home / "dist")
     words = [sys.executable, "-c", PROGRAM, str(dist), str(model), "--json", "--no-open"]
     words += ["--port", str(port), *arguments]
     settings = {name: value for name, value in os.environ.items() if name != "POPHOOD_API_KEY"}

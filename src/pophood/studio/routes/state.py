@@ -28,7 +28,11 @@ class StateDesk:
         return {
             "version": __version__,
             "model": first.served.name,
-            "models": [models.described(one) | {"fault": one.client.fault} for one in every],
+            "models": [
+                models.described(one)
+                | {"fault": one.client.fault, "layers": one.served.layers, "heads": one.served.heads}
+                for one in every
+            ],
             "adapters": list(first.served.adapters),
             "tune": importlib.util.find_spec("torch") is not None,
             "connections": {"outside": 0},
