@@ -9,6 +9,8 @@ const darkness = matchMedia("(prefers-color-scheme: dark)");
 /** Return the theme that the page has now. */
 export function themeNow(): Theme {
   const forced = document.documentElement.dataset["theme"];
+  const notebook = document.body.dataset["jpThemeLight"]; // JupyterLab's own theme: "true" or "false"
+  if (notebook) return notebook === "false" ? DARK : LIGHT;
   return (forced ? forced === "dark" : darkness.matches) ? DARK : LIGHT;
 }
 

@@ -73,7 +73,7 @@ def test_dependencies_are_what_the_package_imports() -> None:
                     imported |= {alias.name.partition(".")[0].lower() for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     imported.add(node.module.partition(".")[0].lower())
-    imported -= {"_typeshed", "markupsafe"}  # types alone; what jinja2 itself is made of
+    imported -= {"_typeshed", "markupsafe", "traitlets"}  # types alone; what jinja2, anywidget are made of
     used_if_there = {"certifi"}  # certificates for Pythons that come without any
     extras = ("plot", "notebook", "train", "tensorboard", "serve", "ray")
     used_if_there |= {name_of(r) for extra in extras for r in EXTRAS.get(extra, [])}

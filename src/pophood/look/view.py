@@ -23,6 +23,7 @@ from pophood.table import Table
 
 if TYPE_CHECKING:
     import pandas
+    from anywidget import AnyWidget
     from matplotlib.figure import Figure
 
 
@@ -37,6 +38,9 @@ class Pictures(Protocol):
 
     def notebook_html(self, view: View) -> str:
         """Return the HTML that a notebook shows."""
+
+    def widget(self, view: View) -> AnyWidget:
+        """Return a view's figures as a widget for a notebook."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,13 @@ class View:
     def save(self, path: str | PathLike[str], theme: Literal["light", "dark"] = "light") -> None:
         """Write .svg, .png, .html (one file, both themes), .csv, .json or .npz, by the ending of `path`."""
         self.pictures.save(self, path, theme)
+
+    def widget(self) -> AnyWidget:
+        """Return the figures as a widget for a notebook: pickers, sliders, labels (extra [notebook]).
+
+        Raises NotFound without anywidget or the built script, BadInput for a view without figures.
+        """
+        return self.pictures.widget(self)
 
     def _table(self, name: str | None) -> Table:
         tables = self.tables()
