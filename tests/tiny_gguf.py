@@ -86,6 +86,27 @@ def tiny_gguf(
     return path
 
 
+def split_gguf(path: Path, folder: Path, tensors: int) -> list[Path]:
+    """Write a GGUF file again with ggml's own writer, as parts of so many tensors; return the parts."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    fields = {name: field for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    folder.mkdir()
+    architecture = fields.pop("general.architecture").contents()
+    writer = gguf.GGUFWriter(folder / "m.gguf", architecture, split_max_tensors=tensors)
+    for name, field in fields.items():
+        inner = field.types[1] if len(field.types) > 1 else None
+        writer.add_key_value(name, field.contents(), field.types[0], inner)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return sorted(folder.glob("m-*.gguf"))
+
+
 def gguf_entries(config: ModelConfig, values: Callable[[str], Floats], duplicate_output: bool) -> list[Entry]:
     """Return the tensors of a GGUF file; Llama's q and k have the two rows of a rotary pair side by side."""
     gpt2 = config.architecture == "gpt2"
