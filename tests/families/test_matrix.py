@@ -124,7 +124,8 @@ def rotated(heads: Floats, rope: Rope | None, config: ModelConfig) -> Floats:
     if rope is None:
         return heads
     frequencies = rope.frequencies(config.head_dim, config.n_positions).astype(np.float64)
-    turned: Floats = rotate(heads, np.arange(len(heads)), frequencies, rope.magnitude).astype(np.float32)
+    whole = heads.astype(np.float64)
+    turned: Floats = rotate(whole, np.arange(len(heads)), frequencies, rope.magnitude).astype(np.float32)
     return turned
 
 
