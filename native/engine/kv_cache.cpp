@@ -10,6 +10,11 @@
 #include "platform/os.h"
 
 namespace pophood {
+namespace {
+
+constexpr size_t few_spares = 32;  // blocks: what a chunk of 512 positions takes and gives back, twice
+
+}  // namespace
 
 KvCache::KvCache(std::vector<KvGeometry> layers, const Kernels& kernels) : kernels_(kernels), layers_(std::move(layers)) {
     for (const KvGeometry& layer : layers_) window_ = std::max(window_, layer.window);
@@ -39,14 +44,16 @@ int64_t KvCache::values_offset(int64_t layer) const {
 }
 
 void KvCache::free_spare_blocks() {
-    for (const Kind kind : {full, windowed}) {
-        for (Block* block : spare_[kind]) {
-            if (block->data) free_pages(block->data, static_cast<size_t>(block_bytes_[kind]));
-            delete block;
-        }
-        n_blocks_[kind] -= static_cast<int64_t>(spare_[kind].size());
-        spare_[kind].clear();
-    }
+    for (const Kind kind : {full, windowed})
+        while (!spare_[kind].empty()) free_spare_block(kind);
+}
+
+void KvCache::free_spare_block(Kind kind) {
+    Block* block = spare_[kind].back();
+    spare_[kind].pop_back();
+    if (block->data) free_pages(block->data, static_cast<size_t>(block_bytes_[kind]));
+    delete block;
+    --n_blocks_[kind];
 }
 
 KvCache::Sequence& KvCache::at(int64_t sequence) {
@@ -291,6 +298,10 @@ KvCache::Block* KvCache::take_block(Kind kind) {
         block->owners = 1;
         return block;
     }
+    // Many spare blocks of the other kind make room, so that the peaks of both do not add up.
+    const Kind other = kind == full ? windowed : full;
+    for (int64_t freed = 0; freed < block_bytes_[kind] && spare_[other].size() > few_spares; freed += block_bytes_[other])
+        free_spare_block(other);
     auto block = std::make_unique<Block>();
     const auto bytes = static_cast<size_t>(block_bytes_[kind]);
     block->data = bytes > 0 ? static_cast<char*>(allocate_pages(bytes)) : nullptr;

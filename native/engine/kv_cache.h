@@ -103,6 +103,7 @@ class KvCache {
     Kind kind_of(int64_t layer) const { return geometry(layer).window > 0 ? windowed : full; }
     size_t kinds() const { return window_ > 0 ? 2 : 1; }
     void free_spare_blocks();
+    void free_spare_block(Kind kind);
     int64_t number_bytes() const { return type_ == WeightType::f32 ? 4 : type_ == WeightType::f16 ? 2 : 1; }
     int64_t scales_bytes(int64_t layer) const { return type_ == WeightType::q8_0 ? geometry(layer).groups() * kv_block * 2 : 0; }
     void write_floats(const KvGeometry& own, char* head, int64_t lane, int64_t rows, const float* k, const float* v, int64_t stride);

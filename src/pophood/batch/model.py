@@ -13,7 +13,7 @@ from pophood.adapters.open import template_of
 from pophood.batch.facts import BatchFacts
 from pophood.errors import BadInput
 from pophood.generate import PrefixCache
-from pophood.generate.decoder import BLOCK, blocks_of
+from pophood.generate.decoder import BLOCK, KvBlocks
 from pophood.generate.scheduler import MOST_TOGETHER
 from pophood.model.identity import adapter_digest, public_name, weights_digest
 from pophood.model.lm import LM
@@ -142,7 +142,7 @@ class BatchModel:
         plan = plan_memory(
             lm.config, lm.weights.stored_type, lm.engine.context, lm.engine.precision, lm.engine.kv
         )
-        window = blocks_of(lm.engine.context)
+        window = KvBlocks.of(lm.config).computed(lm.engine.context)
         free = available_memory() // 2 // (BLOCK * plan.cache_per_position)
         return max(1, min(together * window + self._prefix_blocks, free))
 
@@ -152,7 +152,7 @@ class BatchModel:
 
     @property
     def _prefix_blocks(self) -> int:
-        return max(PREFIX_BLOCKS, blocks_of(self.lm.engine.context))
+        return max(PREFIX_BLOCKS, KvBlocks.of(self.lm.config).computed(self.lm.engine.context))
 
 
 def _by_name(lm: LM) -> dict[str, Adapter]:

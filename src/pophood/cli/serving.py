@@ -208,6 +208,7 @@ def described(
         most_samples=min(wishes.parallel, MOST_SAMPLES),
         trained_window=facts.trained_window,
         blocks=facts.capacity.blocks,
+        kv=facts.capacity.kv,
         parameters=facts.parameters,
         layers=facts.layers,
         heads=facts.heads,

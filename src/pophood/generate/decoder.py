@@ -37,7 +37,7 @@ class KvBlocks:
     188
     """
 
-    layers: int
+    layers: int = 1
     windowed: int = 0
     window: int = 0
 

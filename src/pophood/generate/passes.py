@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pophood.generate.choose import Sample
 from pophood.generate.decoder import Distribution
-from pophood.generate.prefix import TokenScore
+from pophood.generate.prefix import KEPT_EVERY, TokenScore
 from pophood.generate.request import Running
 
 ROOM = 512  # tokens of one pass: enough for the full speed of the matrix products
@@ -81,6 +81,16 @@ def writing(running: Running, sample: Sample) -> Fed:
         return Fed(running, sample, sample.ids[-1:], 1)
     fed = constraint.fed
     return Fed(running, sample, [sample.ids[-1], *fed], len(fed) + 1)
+
+
+def next_kept(running: Running) -> int:
+    """Return the next place in a prompt whose attention windows the prefix cache keeps.
+
+    Those are multiples of KEPT_EVERY, the end, and where the prompt parts from others.
+    """
+    multiple = (running.read // KEPT_EVERY + 1) * KEPT_EVERY
+    parts = running.known if running.known > running.read else multiple
+    return min(multiple, parts, running.to_read)
 
 
 def masks_of(pieces: Sequence[Fed], vocab_size: int) -> NDArray[np.uint32] | None:

@@ -4,6 +4,11 @@ A radix tree over token ids, one for each combination of adapters. Every node ho
 with all tokens from the root to the node's end; sequences share blocks of 32 positions, so that a node costs
 only the blocks of its own tokens. The least recently used leaf goes first when there are too many blocks.
 
+In layers with an attention window a sequence keeps what its next position sees. So a prompt goes on where a
+node ends: the scheduler keeps one at the end of every prompt and answer, at every KEPT_EVERYth token, and
+where two prompts part. Between those some tokens are computed again. A single conversation that grows too
+large loses the windows of its earlier nodes before its last one.
+
     root ── "You are helpful. " ─┬─ "What is 2 + 2? ..."          two conversations with one system prompt
                                  └─ "Translate: ..." ── "Now ..."
 """
@@ -11,12 +16,15 @@ only the blocks of its own tokens. The least recently used leaf goes first when 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pophood.generate.decoder import BLOCK, Decoder, blocks_of
+from pophood.generate.decoder import Decoder, KvBlocks
+
+KEPT_EVERY = 1_024  # tokens after which a sequence with attention windows is kept
 
 
 class TokenScore(NamedTuple):
@@ -34,12 +42,14 @@ class TokenScore(NamedTuple):
 class Reused(NamedTuple):
     """A sequence that holds the first `length` tokens of a prompt, and the scores of `length` + 1 of them.
 
-    The scores are empty unless they were asked for.
+    The scores are empty unless they were asked for. The first `known` tokens are here, but some have to be
+    computed again.
     """
 
     sequence: int
     length: int
     scores: tuple[TokenScore, ...] = ()
+    known: int = 0
 
 
 class Span(NamedTuple):
@@ -64,15 +74,21 @@ class _Node:
     scores: tuple[TokenScore, ...] = ()  # of `ids`, or empty
     top: int = 0  # likeliest tokens in each score
     children: dict[int, _Node] = field(default_factory=dict)  # by the first token
+    windows: bool = True  # its sequence has something in layers with an attention window
+    blocks: int = 0  # that no other node holds: the first may be a copy of the parent's last
 
     @property
     def end(self) -> int:
         return self.start + len(self.ids)
 
     @property
-    def blocks(self) -> int:
-        """KV blocks that no other node holds: the first may be a copy of the parent's last."""
-        return blocks_of(self.end) - self.start // BLOCK
+    def above(self) -> list[_Node]:
+        """The nodes above it, from its parent to the root."""
+        nodes, node = [], self.parent
+        while node is not None:
+            nodes.append(node)
+            node = node.parent
+        return nodes
 
 
 class PrefixCache:
@@ -86,7 +102,8 @@ class PrefixCache:
 
     def __init__(self, engine: Decoder, blocks: int | None = None) -> None:
         self._engine = engine
-        self.limit = blocks_of(engine.context) if blocks is None else blocks
+        self.kv = KvBlocks.of(engine.config)
+        self.limit = self.kv.held(engine.context) if blocks is None else blocks
         self.blocks = 0  # held at present
         self._roots: dict[tuple[int, ...], dict[int, _Node]] = {}
         self._nodes: OrderedDict[_Node, tuple[int, ...]] = OrderedDict()  # least recently used first
@@ -112,17 +129,17 @@ class PrefixCache:
                 found += (score._replace(top=score.top[:scores]) for score in node.scores)
             shared = min(shared - 1, len(found) - 1)  # a score needs the row before its token
         shared = max(min(shared, len(ids) - 1), 0)
-        holder = next((node for node in path if node.end >= shared), None) if shared > 0 else None
-        if holder is not None:
-            try:
+        try:
+            holder, length = self._holder(path, shared)
+            if holder is not None:
                 sequence = self._engine.fork(holder.sequence)
-            except IndexError:  # the engine has dropped it, and all others
-                self.forget()
-            else:
-                self._engine.truncate(sequence, shared)
-                self._touch(path[path.index(holder)])
-                return Reused(sequence, shared, tuple(found[: shared + 1]))
-        return Reused(self._engine.new_sequence(key), 0)
+                self._engine.truncate(sequence, length)
+                self._touch(holder)
+                return Reused(sequence, length, tuple(found[: length + 1]), shared)
+        except IndexError:  # the engine has dropped it, and all others
+            self.forget()
+            shared = 0
+        return Reused(self._engine.new_sequence(key), 0, known=shared)
 
     def copy(self, ids: Sequence[int], adapters: tuple[int, ...]) -> Reused:
         """Return a sequence that holds the first n of `ids`, and as much of attention windows as is there.
@@ -146,9 +163,18 @@ class PrefixCache:
         return self._match(ids, adapters)[1]
 
     def keep(
-        self, sequence: int, ids: Sequence[int], scores: Sequence[TokenScore] = (), top: int = 0
+        self,
+        sequence: int,
+        ids: Sequence[int],
+        scores: Sequence[TokenScore] = (),
+        top: int = 0,
+        *,
+        part: bool = False,
     ) -> None:
-        """Take over a sequence, which holds the first of `ids`; `scores` are those of its first tokens."""
+        """Take over a sequence, which holds the first of `ids`; `scores` are those of its first tokens.
+
+        With `part` its windows stay even if it cannot go on from them: more of it is to follow.
+        """
         try:
             ids = tuple(ids[: self._engine.length(sequence)])
             key = self._engine.adapters_of(sequence)
@@ -161,11 +187,17 @@ class PrefixCache:
             self.keep(prompt, ids, scores, top)
             scores = ()
         path, shared = self._match(ids, key)
-        if path and shared < path[-1].end and (scores or shared < len(ids)):
+        whole = self._engine.resumable(sequence, len(ids)) == len(ids)
+        resumed = self.kv.windowed > 0 and whole
+        if path and shared < path[-1].end and (scores or resumed or shared < len(ids)):
             path[-1] = self._split(path[-1], shared - path[-1].start, key)
         if shared < len(ids):
-            path.append(self._add(sequence, ids[shared:], shared, path[-1] if path else None, key))
+            parent = path[-1] if path else None
+            path.append(self._add(sequence, ids[shared:], shared, parent, key, windows=whole or part))
         else:
+            if path and whole and path[-1].end == shared and not self._whole(path[-1]):
+                path[-1].sequence, sequence = sequence, path[-1].sequence
+                self._count(path[-1], windows=True)
             self._engine.drop(sequence)
         for node in path:
             if len(scores) >= node.end and (not node.scores or node.top < top):
@@ -177,15 +209,15 @@ class PrefixCache:
     def spans(self) -> Iterator[Span]:
         """Yield everything that is held, the least recently used first, parents after their children."""
         for node, key in list(self._nodes.items()):
-            ids, above = node.ids, node.parent
-            while above is not None:
-                ids, above = above.ids + ids, above.parent
-            yield Span(ids, node.start, node.sequence, key)
+            parts = [one.ids for one in reversed((node, *node.above))]
+            yield Span(tuple(itertools.chain(*parts)), node.start, node.sequence, key)
 
     def shrink(self, blocks: int) -> None:
         """Drop the least recently used sequences until at most `blocks` blocks are held."""
         while self.blocks > max(blocks, 0) and self._nodes:
-            self._remove(next(iter(self._nodes)))
+            leaf = next(iter(self._nodes))
+            if not self._thin(leaf):
+                self._remove(leaf)
 
     def forget(self) -> None:
         """Drop everything."""
@@ -214,37 +246,77 @@ class PrefixCache:
             children = node.children
         return path, shared
 
+    def _holder(self, path: Sequence[_Node], shared: int) -> tuple[_Node | None, int]:
+        """Return the node that can go on after the most of the first `shared` tokens, and how many."""
+        best: _Node | None = None
+        most = 0
+        for node in path:
+            end = min(shared, node.end)
+            if end > most and (length := self._engine.resumable(node.sequence, end)) > most:
+                best, most = node, length
+        return best, most
+
+    def _whole(self, node: _Node) -> bool:
+        return self._engine.resumable(node.sequence, node.end) == node.end
+
     def _add(
-        self, sequence: int, ids: tuple[int, ...], start: int, parent: _Node | None, key: tuple[int, ...]
+        self,
+        sequence: int,
+        ids: tuple[int, ...],
+        start: int,
+        parent: _Node | None,
+        key: tuple[int, ...],
+        *,
+        windows: bool,
     ) -> _Node:
         node = _Node(ids, start, sequence, parent)
         self._children_of(parent, key)[ids[0]] = node
         self._nodes[node] = key
-        self.blocks += node.blocks
+        self._count(node, windows=windows)
         return node
+
+    def _count(self, node: _Node, *, windows: bool) -> None:
+        """Count a node's blocks anew, with or without those in windows, and those of its children."""
+        if not windows:
+            self._engine.forget_windows(node.sequence)
+        node.windows = windows
+        for one in (node, *node.children.values()):
+            shares = one.parent is None or one.parent.windows
+            self.blocks -= one.blocks
+            one.blocks = self.kv.held(one.end, one.start, windows=one.windows, shares=shares)
+            self.blocks += one.blocks
 
     def _split(self, node: _Node, length: int, key: tuple[int, ...]) -> _Node:
         """Put a node with the first `length` tokens of a node above it, and return that."""
-        self.blocks -= node.blocks
+        end = node.start + length
         upper = self._engine.fork(node.sequence)
-        self._engine.truncate(upper, node.start + length)
-        above = self._add(upper, node.ids[:length], node.start, node.parent, key)
+        self._engine.truncate(upper, end)
+        whole = self._engine.resumable(upper, end) == end
+        above = self._add(upper, node.ids[:length], node.start, node.parent, key, windows=whole)
         above.scores, above.top = node.scores[:length], node.top
         above.children[node.ids[length]] = node
-        node.ids, node.start, node.parent = node.ids[length:], node.start + length, above
+        node.ids, node.start, node.parent = node.ids[length:], end, above
         node.scores = node.scores[length:]
-        self.blocks += node.blocks
+        self._count(node, windows=node.windows)
         return above
+
+    def _thin(self, leaf: _Node) -> bool:
+        """Free the windows of a node above the only leaf; return False if there are others, or no windows."""
+        above = leaf.above
+        if not self.kv.windowed or len(above) + 1 < len(self._nodes):
+            return False
+        first = next((node for node in reversed(above) if node.windows), None)
+        if first is not None:
+            self._count(first, windows=False)
+        return first is not None
 
     def _children_of(self, node: _Node | None, key: tuple[int, ...]) -> dict[int, _Node]:
         return self._roots.setdefault(key, {}) if node is None else node.children
 
     def _touch(self, node: _Node) -> None:
         """Note the use of a node; its ancestors come later in the order, so that the oldest is a leaf."""
-        above: _Node | None = node
-        while above is not None:
-            self._nodes.move_to_end(above)
-            above = above.parent
+        for one in (node, *node.above):
+            self._nodes.move_to_end(one)
 
     def _remove(self, leaf: _Node) -> None:
         key = self._nodes.pop(leaf)

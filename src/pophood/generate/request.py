@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pophood.errors import PophoodError
 from pophood.generate.choose import Chooser, Finish, Sample, Timings
-from pophood.generate.decoder import BLOCK, Decoder, Flag, blocks_of
+from pophood.generate.decoder import Decoder, Flag, KvBlocks
 from pophood.generate.inside import Inside
 from pophood.generate.pooling import Pool, Pooling
 from pophood.generate.prefix import TokenScore
@@ -50,6 +50,7 @@ class Running:
         self.samples: list[Sample] = []  # those that are being written
         self.first: Sample | None = None  # whose sequence reads the prompt
         self.read = self.reused = 0
+        self.known = 0  # tokens of the prompt that the prefix cache has, though `reused` may be fewer
         self.scores: list[TokenScore] = []
         self.insides: list[Inside] = []
         self.pool = None if request.pools is None else Pool(request.pools, engine.config.n_embd)
@@ -58,7 +59,12 @@ class Running:
         self.ended = False
         self.held = False  # True: not to be admitted yet
         self.blocks = blocks_needed(
-            len(request.prompt), request.settings, request.generates, engine.context, request.pools
+            KvBlocks.of(engine.config),
+            len(request.prompt),
+            request.settings,
+            request.generates,
+            engine.context,
+            request.pools,
         )
         self.flag: Flag = engine.cancel_flag()
 
@@ -94,12 +100,17 @@ class Running:
 
 
 def blocks_needed(
-    prompt: int, settings: GenerateSettings, generates: bool, context: int, pools: Pooling | None = None
+    kv: KvBlocks,
+    prompt: int,
+    settings: GenerateSettings,
+    generates: bool,
+    context: int,
+    pools: Pooling | None = None,
 ) -> int:
     """Return the KV blocks that all samples of a prompt need together when each has its full length."""
     if not generates:
-        return blocks_of(prompt - (pools is None))
+        return kv.computed(prompt - (pools is None))
     new = context if settings.max_tokens is None else settings.max_tokens
     whole = min(prompt + new - 1, context)  # the last token is never fed
-    own = blocks_of(whole) - prompt // BLOCK  # of a sample that shares the whole blocks of the prompt
-    return blocks_of(whole) + (settings.samples - 1) * own
+    own = kv.computed(whole, prompt)  # of a sample that shares the whole blocks of the prompt
+    return kv.computed(whole) + (settings.samples - 1) * own

@@ -20,8 +20,16 @@ from pophood.generate.choose import Row, Sample, Token
 from pophood.generate.decoder import Decoder, Distribution
 from pophood.generate.inside import Inside
 from pophood.generate.inspection import looked_from, looks_at, most_read
-from pophood.generate.passes import Fed, PrefillPace, masks_of, scores_of, targets_of, writing
-from pophood.generate.prefix import PrefixCache, TokenScore
+from pophood.generate.passes import (
+    Fed,
+    PrefillPace,
+    masks_of,
+    next_kept,
+    scores_of,
+    targets_of,
+    writing,
+)
+from pophood.generate.prefix import KEPT_EVERY, PrefixCache, TokenScore
 from pophood.generate.request import Request, Running
 from pophood.sampling import Likeliest
 from pophood.taps import Tap
@@ -181,7 +189,7 @@ class Scheduler:
         else:
             reusable = request.prompt[: looked_from(request)]
             taken = self._prefix.take(reusable, request.adapters, request.scores)
-            sequence, running.reused = taken.sequence, taken.length
+            sequence, running.reused, running.known = taken.sequence, taken.length, taken.known
             running.scores = list(taken.scores)
         if request.scores is not None and not running.scores:
             running.scores = [TokenScore(request.prompt[0], None)]
@@ -225,6 +233,17 @@ class Scheduler:
         elif first is not None:
             self._engine.drop(first.sequence)
 
+    def _keeps_windows(self, running: Running) -> bool:
+        return self._prefix is not None and self._prefix.kv.windowed > 0 and running.pool is None
+
+    def _keep_windows(self, sample: Sample, length: int) -> None:
+        """Give the prefix cache a copy of the first `length` tokens, which can go on there."""
+        assert self._prefix is not None
+        copy = self._engine.fork(sample.sequence)
+        self._engine.truncate(copy, length)
+        self._prefix.keep(copy, sample.ids)
+        self._make_room()
+
     # ---- one pass ----
 
     def _pieces(self) -> list[Fed]:
@@ -236,6 +255,8 @@ class Scheduler:
         reading = [running for running in self.running if running.reading]
         for running in sorted(reading, key=lambda one: self._served.get(one.request.client, 0)):
             n = min(room, running.to_read - running.read, most_read(running.request))
+            if self._keeps_windows(running):
+                n = min(n, next_kept(running) - running.read)
             if not n or running.first is None:
                 break
             room -= n
@@ -295,7 +316,10 @@ class Scheduler:
         running.insides += [inside for inside in insides if inside.position < len(running.request.prompt)]
         if running.request.scores is not None:
             running.scores += scores_of(piece, found, place - piece.rows, running.request.scores)
+        end = next_kept(running)
         running.read += len(piece.ids)
+        if running.read == end and self._keeps_windows(running):
+            self._keep_windows(sample, end)
         if running.read < running.to_read or not running.request.generates:
             return []
         settings = running.request.settings
@@ -318,6 +342,10 @@ class Scheduler:
                 if sample is piece.running.first and at < place - 1:  # what was read after its end
                     self._engine.truncate(sample.sequence, len(sample.ids))
                 break
+        if sample is piece.running.first and sample.finish is None and self._keeps_windows(piece.running):
+            length = len(sample.ids) - 1
+            if length // KEPT_EVERY > (length - piece.rows) // KEPT_EVERY:
+                self._keep_windows(sample, length // KEPT_EVERY * KEPT_EVERY)
         return tokens
 
     def _write(

@@ -96,7 +96,7 @@ def check_jobs(jobs: Sequence[PromptJob], served: ServedModel, param: str) -> No
                 f"{param}: token id {highest} is not in the vocabulary (0 to {served.vocab_size - 1:,})",
                 param,
             )
-        needed = blocks_needed(tokens, job.settings, job.generates, served.window, job.pools)
+        needed = blocks_needed(served.kv, tokens, job.settings, job.generates, served.window, job.pools)
         if served.blocks is not None and needed > served.blocks:
             raise invalid(
                 f"n = {job.settings.samples} needs {needed:,} blocks of keys and values, and "

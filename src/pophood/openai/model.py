@@ -13,6 +13,7 @@ from functools import cached_property
 
 from pophood.errors import BadInput
 from pophood.generate.choose import END_OF_TEXT
+from pophood.generate.decoder import KvBlocks
 from pophood.grammar import Grammar
 from pophood.grammar.matching import compiled
 from pophood.sampling import SamplingSettings, breakers_of
@@ -38,10 +39,10 @@ class ServedModel:
 
     `window` is the number of tokens that a prompt and its answer may have together, guaranteed to every
     request; `trained_window` the one that the model's files name; `blocks` of keys and values are there for
-    all requests together (None: no bound). `layers`, `heads`, `architecture` and `weight_bytes` are the
-    model's, if known. `adapters` can be named by requests, `usual_adapters` are used by those that name none.
-    `sampling` holds the settings of requests that give none. `fingerprint` tells apart computations that may
-    differ in a bit.
+    all requests together (None: no bound), counted as in `kv`. `layers`, `heads`, `architecture` and
+    `weight_bytes` are the model's, if known. `adapters` can be named by requests, `usual_adapters` are used
+    by those that name none. `sampling` holds the settings of requests that give none. `fingerprint` tells
+    apart computations that may differ in a bit.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ServedModel:
     most_samples: int = MOST_SAMPLES
     trained_window: int | None = None
     blocks: int | None = None
+    kv: KvBlocks = field(default_factory=KvBlocks)
     parameters: int | None = None
     layers: int | None = None
     heads: int | None = None

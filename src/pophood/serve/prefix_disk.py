@@ -156,7 +156,7 @@ class PrefixDisk:
             self._engine.kv_geometry, CHUNK, message.data, start, start if windows else end, tokens
         )
         self._engine.append_kv(taken.sequence, state)
-        self._prefix.keep(taken.sequence, loading.ids[:end])
+        self._prefix.keep(taken.sequence, loading.ids[:end], part=True)
         return True
 
     # ---- writing ----

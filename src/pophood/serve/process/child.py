@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from pophood import system
 from pophood.adapters.open import open_adapter
 from pophood.errors import PophoodError, one_line
+from pophood.generate.decoder import KvBlocks
 from pophood.hub import Located
 from pophood.model import lm as models
 from pophood.model.bundle import open_weights
@@ -166,7 +167,12 @@ class ModelChild:
         plan = plan_memory(opened.config, opened.weights.stored_type, context, order.precision, order.kv)
         free = system.available_memory() - order.reserved - plan.weights - plan.activations
         capacity = plan_capacity(
-            plan.cache_per_position, positions, free, memory=order.memory, context=context
+            plan.cache_per_position,
+            positions,
+            free,
+            memory=order.memory,
+            context=context,
+            kv=KvBlocks.of(opened.config),
         )
         if context is None and capacity.context < positions:
             self._say(
