@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +32,8 @@ def worker(model: Path, folder: Path, limit: int = 1 << 30, **wishes: Any) -> It
     lm = pophood.load(model, kv=wishes.pop("kv", "auto"))
     said: list[str] = []
     size = CHUNK * lm.engine.position_bytes
-    files = PrefixFiles(folder, kv_identity(lm), size, limit, say=said.append)
+    of_windows = CHUNK * lm.engine.windowed_bytes
+    files = PrefixFiles(folder, kv_identity(lm), size, limit, of_windows=of_windows, say=said.append)
     adapters = {"one": random_adapter(lm, 1), "two": random_adapter(lm, 2)}
     with Talk(lm, adapters, files=files, **wishes) as talk:
         talk.said = said
@@ -181,3 +184,23 @@ def test_the_folder_holds_no_more_than_it_may(tiny_chat: Path, folder: Path) -> 
         assert asked(talk, SYSTEM[::-1])[0] == WHOLE
         failed = [event for event in talk.events(1) if isinstance(event, Failed)]
         assert not failed and asked(talk, SYSTEM)[0] == CHUNK
+
+
+def test_a_prompt_with_attention_windows_survives_a_restart(
+    tiny_chat: Path, folder: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "windowed"
+    shutil.copytree(tiny_chat, model)
+    config = json.loads((model / "config.json").read_text())
+    config = {key: value for key, value in config.items() if not key.endswith(("_bias", "_tp"))}
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 48}
+    (model / "config.json").write_text(json.dumps(config))
+    prompt = [*SYSTEM, 7, 8, 9]
+    with worker(model, folder) as talk:
+        cold = asked(talk, prompt)
+    sizes = {path.stat().st_size for path in files_of(folder)}
+    assert (len(files_of(folder)), len(sizes)) == (3, 2), "what is freed is left out"
+    with worker(model, folder) as talk:
+        assert asked(talk, prompt) == (WHOLE, cold[1])
+        assert asked(talk, [*SYSTEM[:200], 5])[0] == 0
+        assert not talk.said
