@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pophood import hub  # noqa: E402
+from tests.families.published_later import GEMMA3_270M as GEMMA3_270M  # noqa: E402
 from tests.tiny import gpt2_config, tiny_folder, tiny_gguf  # noqa: E402
 
 QWEN = {  # Qwen2.5-0.5B

@@ -49,11 +49,11 @@ def text(length: int, seed: int = 0) -> tuple[int, ...]:
 
 
 def answered(
-    scheduler: Scheduler, prompt: tuple[int, ...], new: int = 5, **wishes: int
+    scheduler: Scheduler, prompt: tuple[int, ...], new: int = 5, scores: int | None = None
 ) -> tuple[Running, list[int]]:
     """Compute a request to its end; return it and its tokens."""
     settings = GenerateSettings(sampling=GREEDY, max_tokens=new, stop_ids=())
-    running = scheduler.submit(Request(prompt, settings, **wishes))
+    running = scheduler.submit(Request(prompt, settings, scores=scores))
     tokens = []
     while not scheduler.idle:
         tokens += [token.id for _, token in scheduler.step().tokens]
@@ -133,7 +133,7 @@ def test_any_prompts_give_what_they_give_alone(
     try:
         for number, (first, length, second, more) in enumerate(prompts):
             prompt = text(1_000, first)[:length] + text(more, 10 + second)
-            running, tokens = answered(scheduler, prompt, 3, **({"scores": 1} if number % 3 == 2 else {}))
+            running, tokens = answered(scheduler, prompt, 3, 1 if number % 3 == 2 else None)
             _, same = answered(Scheduler(engine, tokenizer), prompt, 3)
             assert tokens == same
             assert running.reused <= running.known < len(prompt) or not running.known

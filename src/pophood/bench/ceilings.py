@@ -22,7 +22,8 @@ class ModelCost:
     """The bytes and operations that a model needs for a token.
 
     `weights`: bytes of the weights that every step reads, without rows that are only looked up.
-    `cache`: bytes of keys and values per position. `inner`: operations per token in the blocks' matrices, a
+    `cache`: bytes of keys and values per position, `windowed` of those in layers with attention windows, the
+    widest of `window` positions. `inner`: operations per token in the blocks' matrices, a
     multiplication and an addition counted as two; `output`: those of the output matrix, per row of logits.
     `eight_bit` is True if all of these matrices are multiplied in 8 bits.
     """
@@ -32,6 +33,8 @@ class ModelCost:
     inner: int
     output: int
     eight_bit: bool
+    windowed: int = 0
+    window: int = 0
 
     @classmethod
     def of(cls, lm: LM) -> ModelCost:
@@ -49,7 +52,15 @@ class ModelCost:
                 inner += 2 * shape[0] * shape[1] if name.startswith("blocks.") else 0
         plan = plan_memory(config, stored_type, lm.engine.context, lm.engine.precision, lm.engine.kv)
         output = 2 * config.vocab_size * config.n_embd
-        return cls(weights, plan.cache_per_position, inner, output, kinds <= set(COMPUTED_BLOCKS))
+        windowed = plan.windowed_per_position
+        eight_bit = kinds <= set(COMPUTED_BLOCKS)
+        return cls(
+            weights, plan.cache_per_position, inner, output, eight_bit, windowed=windowed, window=plan.window
+        )
+
+    def cache_read(self, positions: float) -> float:
+        """Return the bytes of keys and values that a token reads after so many positions."""
+        return positions * (self.cache - self.windowed) + min(positions, self.window) * self.windowed
 
     def ceiling(
         self, work: Work, bandwidth: float | None, multiply_rate: float | None
@@ -62,7 +73,7 @@ class ModelCost:
         limits: list[tuple[float, Limit]] = []
         if work.kind == "decode" and bandwidth is not None:
             positions = work.depth + work.tokens / 2  # on average
-            moved = self.weights + work.batch * positions * self.cache
+            moved = self.weights + work.batch * self.cache_read(positions)
             limits.append((work.batch * bandwidth / moved, "memory"))
         if self.eight_bit and multiply_rate is not None:
             logits = self.output if work.kind == "decode" else self.output / work.tokens

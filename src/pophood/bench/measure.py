@@ -30,7 +30,7 @@ from pophood.errors import BadInput
 from pophood.look.source import ViewSource
 from pophood.model.engine import CancelFlag, multiply_rate, read_bandwidth
 from pophood.model.lm import LM, load
-from pophood.model.memory import plan_memory
+from pophood.model.memory import MemoryPlan, plan_memory
 from pophood.table import count
 
 READ_BYTES = 1 << 30  # of the array for the read bandwidth; larger than every cache
@@ -132,14 +132,17 @@ class Benchmark:
             jobs.append(("warming up: a new process", partial(run_process, self._start)))
         return jobs
 
+    def _memory(self) -> MemoryPlan:
+        engine, stored_type = self.lm.engine, self.lm.bundle.weights.stored_type
+        return plan_memory(self.lm.config, stored_type, engine.context, engine.precision, engine.kv)
+
     def _start_command(self) -> list[str] | None:
         """Return the arguments for a new process, or None, with a remark, if there can be none."""
-        engine, stored_type = self.lm.engine, self.lm.bundle.weights.stored_type
         command = start_command(self.lm, self.plan.usual)
         if command is None:
             self._remarks.append("No new process was measured, since an adapter is not on the disk.")
             return None
-        needed = plan_memory(self.lm.config, stored_type, engine.context, engine.precision, engine.kv).least
+        needed = self._memory().least
         free = system.available_memory()
         if needed > free:
             self._remarks.append(
@@ -218,6 +221,7 @@ class Benchmark:
             context=engine.context,
             weight_bytes=engine.weight_bytes,
             cache_per_position=cost.cache,
+            cache_of_context=self._memory().cache(engine.context),
             processor=system.processor_name(),
             cores=os.cpu_count() or 1,
             usual_threads=self.plan.usual,

@@ -87,6 +87,7 @@ class Setup:
     usual_threads: int  # those that depths and batches were measured with
     adapters: str = ""  # each with its scale, unless that is 1
     default_threads: int = 0  # those that other commands take
+    cache_of_context: int = 0  # bytes of keys and values of a whole context; 0: of every position the same
 
 
 @dataclass(frozen=True, slots=True)

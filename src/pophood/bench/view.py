@@ -207,7 +207,8 @@ class BenchView(View):
             ratio = f"; {seconds.median / earlier:.2f} times the earlier {earlier:.2f} s" if earlier else ""
             peak = size_text(record.start.peak_memory)
             yield f"Start: {span} from a new process to its tenth token{ratio}; {peak} of memory at most."
-        per_token, window = setup.cache_per_position, setup.context * setup.cache_per_position
+        per_token = setup.cache_per_position
+        window = setup.cache_of_context or setup.context * per_token
         yield (
             f"Memory: {size_text(setup.weight_bytes)} of weights, {size_text(per_token)} of keys and values "
             f"per token, {size_text(window)} for the whole window of {setup.context:,}."

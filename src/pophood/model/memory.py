@@ -54,11 +54,6 @@ class MemoryPlan:
         windowed = min(blocks, blocks_of(self.window - 1 + KV_SLACK + CHUNK))
         return BLOCK * (blocks * full + windowed * self.windowed_per_position)
 
-    def cache_read(self, positions: int) -> int:
-        """Return the bytes of the keys and values that a token reads after so many positions."""
-        full = self.cache_per_position - self.windowed_per_position
-        return positions * full + min(positions, self.window) * self.windowed_per_position
-
 
 def computed_type(name: str, shape: tuple[int, ...], stored: str, precision: str) -> str:
     """Return the type in which the engine holds a tensor: "F32", "F16", "BF16" or one of COMPUTED_BLOCKS.
