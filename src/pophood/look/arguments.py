@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from pophood.errors import BadInput, ContextOverflow
 from pophood.look.source import ViewSource
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
 from pophood.sampling.softmax import Floats
 
 
-def trace_text(lm: LM, text: str, taps: Sequence[str]) -> tuple[ViewSource, Trace]:
+def trace_text(lm: LM, text: Text, taps: Sequence[str]) -> tuple[ViewSource, Trace]:
     """Run the model over `text` and return its source and the arrays of these taps.
 
     Raises what `LM.trace` raises: BadInput for an empty text, ContextOverflow, OutOfMemory.
@@ -25,7 +25,7 @@ def trace_text(lm: LM, text: str, taps: Sequence[str]) -> tuple[ViewSource, Trac
     return source, lm.trace(source.ids, taps)
 
 
-def source_of(lm: LM, text: str, *, whole: bool = True) -> ViewSource:
+def source_of(lm: LM, text: Text, *, whole: bool = True) -> ViewSource:
     """Return the source of a text; BadInput if it is empty, ContextOverflow if `whole` and it is too long."""
     source = ViewSource.of(lm, text)
     if not source.ids:

@@ -50,6 +50,8 @@ def shell_command(name: str, source: ViewSource, options: Options) -> str:
         words += ["--file", shlex.quote(str(text))]
     elif isinstance(text, str):
         quoted = [shlex.quote(text)] if text else []
+    elif all(isinstance(one, int) for one in text):
+        words += ["--ids", ",".join(map(str, text))]
     else:
         quoted, words = [shlex.quote(text[0])], [*words, *_flags("--compare", list(text[1:]))]
     for option, value in options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from pophood.hub import KnownModel, catalogue
 
 if TYPE_CHECKING:
-    from pophood.model.lm import LM
+    from pophood.model.lm import LM, Text
 
 PROMPT = "The capital of Spain is"  # from the talk; the default text of every view
 
@@ -28,8 +29,8 @@ class ViewSource:
     context: int | None = None  # tokens; None for the model's own
 
     @classmethod
-    def of(cls, lm: LM, text: str | None = None) -> ViewSource:
-        """Return the source of a view of `text` in `lm`; None for a view of the model alone."""
+    def of(cls, lm: LM, text: Text | None = None) -> ViewSource:
+        """Return the source of a view of a text, or of token ids; None for a view of the model alone."""
         precision, own = lm.engine.precision, lm.config.n_positions
         run_precision = getattr(lm, "run_precision", precision)
         # look.architecture also accepts a stand-in that has only a configuration, and neither of these.
@@ -41,8 +42,9 @@ class ViewSource:
         if text is None:
             return source
         spell = lm.bundle.tokenizer.token_text
-        ids = tuple(lm.tokenize(text))
-        return replace(source, text=text, ids=ids, tokens=tuple(spell(id_) for id_ in ids))
+        ids = tuple(lm.tokenize(text) if isinstance(text, str) else lm.config.check_ids(text))
+        words = text if isinstance(text, str) else lm.detokenize(ids, special=True)
+        return replace(source, text=words, ids=ids, tokens=tuple(spell(id_) for id_ in ids))
 
     def with_adapters(self) -> str:
         """Return the end of a title: `", with the adapter notes-lora x 0.5"`, or "" without adapters."""
@@ -54,6 +56,15 @@ class ViewSource:
     def adapter_names(self) -> list[str]:
         """Return each adapter with its scale unless that is 1: `["notes-lora x 0.5"]`."""
         return [place if scale == 1 else f"{place} x {scale:g}" for place, scale in self.adapters]
+
+
+def is_text(text: object) -> bool:
+    """Return whether this is one text, as words or as token ids, and not a list of texts.
+
+    >>> is_text("a"), is_text([464, 3139]), is_text(["color", "colour"])
+    (True, True, False)
+    """
+    return isinstance(text, str) or (isinstance(text, Sequence) and all(type(one) is int for one in text))
 
 
 def known_model(model: str, parameters: int | None = None) -> KnownModel | None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pophood.generate import GenerateSettings
 from pophood.generate.pooling import Pooling
@@ -29,13 +29,15 @@ from pophood.serve.messages import (
     Event,
     Failed,
     Gauges,
+    Look,
+    Looked,
     Message,
     Submit,
 )
 
 
 class Reply(AsyncIterator[Answered]):
-    """The events of one request, in order. The iteration ends after Ended or Failed, or when it is closed.
+    """The events of one request, in order. The iteration ends after the last one, or when it is closed.
 
     For one reader at a time.
     """
@@ -73,7 +75,7 @@ class Reply(AsyncIterator[Answered]):
         self._events.append(event)
         if self.access is not None:
             self.access.count(event)
-        self.ended = isinstance(event, Ended | Failed)
+        self.ended = isinstance(event, Ended | Failed | Looked)
         self._wake()
 
     def close(self) -> None:
@@ -135,17 +137,9 @@ class EngineClient:
         """
         access = present()
         client = access.client if client is None and access is not None else client
-        reply = Reply(next(self._numbers), self._close, access)
-        if self.fault is not None:
-            reply.push(Failed(reply.id, "dead", self.fault))
-            return reply
-        if self.stopping:
-            reply.push(Failed(reply.id, "stopping", "the server is ending"))
-            return reply
-        self._open[reply.id] = reply
-        self._post(
-            Submit(
-                reply.id,
+        return self._sent(
+            lambda number: Submit(
+                number,
                 client,
                 tuple(prompt),
                 settings,
@@ -156,6 +150,28 @@ class EngineClient:
                 pools,
             )
         )
+
+    def look(
+        self,
+        name: str,
+        text: str | tuple[int, ...] | None,
+        options: Mapping[str, Any],
+        adapters: Sequence[AdapterPair] = (),
+        precision: str | None = None,
+    ) -> Reply:
+        """Ask for a view, whose reply has one event: Looked or Failed. Arguments are those of `Look`."""
+        return self._sent(lambda number: Look(number, name, text, options, tuple(adapters), precision))
+
+    def _sent(self, make: Callable[[int], Submit | Look]) -> Reply:
+        reply = Reply(next(self._numbers), self._close, present())
+        if self.fault is not None:
+            reply.push(Failed(reply.id, "dead", self.fault))
+            return reply
+        if self.stopping:
+            reply.push(Failed(reply.id, "stopping", "the server is ending"))
+            return reply
+        self._open[reply.id] = reply
+        self._post(make(reply.id))
         return reply
 
     def receive(self, events: Sequence[Event]) -> None:

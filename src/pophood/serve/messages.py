@@ -1,12 +1,12 @@
 """Messages between the HTTP side and the worker: frozen records of plain values, which can be pickled.
 
-    HTTP side ── Submit, Cancel, Drain ──► worker
-              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, Failed, Gauges ──
+    HTTP side ── Submit, Look, Cancel, Drain ──► worker
+              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, Looked, Failed, Gauges ──
 
 No engine, scheduler or connection crosses, so that the worker can be a thread or a process. The events of one
 request come in this order: Begun, any number of PromptRead and PromptInspected, PromptScored if scores were
 asked for, any number of Tokens, and Ended. Failed takes the place of all that would follow it. Nothing comes
-after Ended or Failed.
+after Ended, Looked or Failed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,22 @@ class UseThreads:
     threads: int
 
 
-Message = Submit | Cancel | Drain | UseThreads
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A view that is asked for: its name, what it looks at, and its options, checked already.
+
+    `text` is words or token ids; None for a view of the model alone. `precision` None is that of the model.
+    """
+
+    id: int
+    name: str
+    text: str | tuple[int, ...] | None
+    options: Mapping[str, Any]
+    adapters: tuple[AdapterPair, ...] = ()
+    precision: str | None = None
+
+
+Message = Submit | Cancel | Drain | UseThreads | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,14 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """A view as plain data (`look.answer`). It is all that comes for a Look, unless that failed."""
+
+    id: int
+    view: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
     """New tokens. Of one step: one for each sample that goes on, in the order of samples; or of several."""
 
@@ -162,6 +185,6 @@ class Gauges:
 
 
 Answered = (
-    Begun | PromptRead | PromptInspected | PromptScored | Pooled | Tokens | Ended | Failed
+    Begun | PromptRead | PromptInspected | PromptScored | Pooled | Looked | Tokens | Ended | Failed
 )  # an event of one request
 Event = Answered | Gauges

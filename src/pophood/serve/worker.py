@@ -1,6 +1,6 @@
 """The worker: one thread, the only user of the engine and of the scheduler. Messages in, events out.
 
-    inbox (any thread) ──► Submit, Cancel, Drain, UseThreads ──► scheduler.step ──► all events of the step
+    inbox (any thread) ──► Submit, Cancel, Drain, Look... ──► scheduler.step ──► all events of the step
 
 `post` may be called from any thread and sets the flag of a cancelled request itself, so that a pass that is
 being computed leaves it within one block of the model. An error of one request ends that request; an error
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pophood.adapters.adapter import Adapter
 from pophood.errors import BadInput, ContextOverflow, EngineError, PophoodError, QueueFull, one_line
@@ -34,6 +35,8 @@ from pophood.serve.messages import (
     Failed,
     FailureKind,
     Gauges,
+    Look,
+    Looked,
     Message,
     Pooled,
     PromptInspected,
@@ -47,6 +50,7 @@ from pophood.serve.prefix_disk import ChunkRead, ChunkWritten, PrefixDisk
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
+View = Callable[[Look], Mapping[str, Any]]
 GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
 
 
@@ -73,7 +77,7 @@ class Worker:
     """The thread. `start` it once; it ends after `Drain`, or by an error that is reported.
 
     `blocks` bounds keys and values, `together` the texts that are written at a time. `files` keep prefixes
-    beyond the end.
+    beyond the end. `view` computes what a Look asks for.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Worker:
         adapters: Mapping[str, Adapter] | None = None,
         waiting: int = QUEUE,
         files: PrefixFiles | None = None,
+        view: View | None = None,
     ) -> None:
         self._engine, self._tokenizer = engine, tokenizer
         self._blocks, self._together, self._queue = blocks, together, waiting
@@ -96,6 +101,7 @@ class Worker:
         self._disk = (
             None if files is None else PrefixDisk(engine, self._prefix, self._packed, files, self._inbox.put)
         )
+        self._view = view
         self._open: dict[int, Computing] = {}
         self._by_running: dict[Running, Computing] = {}
         self._unsettled: list[Computing] = []
@@ -188,6 +194,8 @@ class Worker:
                 self._submit(message)
             elif isinstance(message, Cancel):
                 self._cancel(message.id)
+            elif isinstance(message, Look):
+                self._look(message)
             elif isinstance(message, UseThreads):
                 self._engine.use_threads(message.threads)
             elif isinstance(message, Drain):
@@ -229,6 +237,16 @@ class Worker:
             self._disk.fetch(submit.id, running, adapters)
         if submit.id in self._gone:
             running.cancel()
+
+    def _look(self, look: Look) -> None:
+        """Compute a view between two steps; other requests wait for it."""
+        if look.id in self._gone or self._deadline is not None or self._view is None:
+            self._events.append(Failed(look.id, "stopping", "the server is ending"))
+            return
+        try:
+            self._events.append(Looked(look.id, self._view(look)))
+        except Exception as error:
+            self._events.append(failure(look.id, error))
 
     def _cancel(self, number: int) -> None:
         self._gone.discard(number)

@@ -17,9 +17,9 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.math.first_block import score_scale
 from pophood.look.math.heads import LABELS, NO_LABEL, HeadScores, head_scores, measure_heads
 from pophood.look.math.settle import settled, settling
-from pophood.look.source import PROMPT, model_title, quoted_token
+from pophood.look.source import PROMPT, ViewSource, model_title, quoted_token
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
 from pophood.table import Table
 
@@ -221,7 +221,7 @@ class AttentionView(View):
 
 
 def attention(
-    lm: LM, text: str = PROMPT, *, layer: int | None = None, head: int | None = None
+    lm: LM, text: Text = PROMPT, *, layer: int | None = None, head: int | None = None
 ) -> AttentionView:
     """Show one block's attention on a text; `head` is shown large.
 
@@ -242,7 +242,7 @@ def attention(
         index, wanted = probe.most_informative()
     names = [f"attn.{part}" for part in (*_queries_and_keys(config), "v", "scores", "pattern", "z", "out")]
     taps = [f"blocks.{index}.{name}" for name in names]
-    every = config.n_layer * config.n_head * len(lm.tokenize(text)) ** 2 <= MOST_WEIGHTS
+    every = config.n_layer * config.n_head * len(ViewSource.of(lm, text).ids) ** 2 <= MOST_WEIGHTS
     source, trace = trace_text(lm, text, [*taps, *(["blocks.*.attn.pattern"] if every else [])])
     probe = probe or measure_heads(lm)
     if wanted is None:

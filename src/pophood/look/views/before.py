@@ -14,7 +14,7 @@ from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.table import Table, count
 
 SHOWN = 12  # features in tables and on a terminal
@@ -118,7 +118,7 @@ class BeforeView(View):
         return min(most, len(self.first[0]))
 
 
-def before(lm: LM, text: str = PROMPT) -> BeforeView:
+def before(lm: LM, text: Text = PROMPT) -> BeforeView:
     """Return token row, position row and first hidden state of every token, from one pass of the engine.
 
     look.before(lm, "The capital of Spain is").tables()["lengths"]

@@ -16,7 +16,7 @@ from pophood.errors import BadInput
 from pophood.look.arguments import checked_index, trace_text
 from pophood.look.source import PROMPT
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
@@ -109,7 +109,7 @@ class DropoutView(View):
         }
 
 
-def dropout(lm: LM, text: str = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> DropoutView:
+def dropout(lm: LM, text: Text = PROMPT, *, p: float = 0.1, seed: int = 42, layer: int = 0) -> DropoutView:
     """Apply dropout to the attention output of one block, [tokens, features], as training would.
 
     Raises BadInput unless 0 <= p < 1, and for a layer that does not exist.

@@ -20,7 +20,7 @@ from pophood.look.math.settle import settled, settling, slopes
 from pophood.look.math.unembed import Unembed
 from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
 from pophood.table import Table
 
@@ -172,7 +172,7 @@ class FeedForwardView(View):
         return (tables["steps"], tables["neurons"], *([tables["active"]] if short else []))
 
 
-def feedforward(lm: LM, text: str = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForwardView:
+def feedforward(lm: LM, text: Text = PROMPT, *, layer: int = 0, token: int = -1) -> FeedForwardView:
     """Show one block's feed-forward layer on a text; `token` is the position whose neurons are listed.
 
     Activations are [tokens, neurons]. Layers and positions count from 0, -1 is the last. Raises BadInput for

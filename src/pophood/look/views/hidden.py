@@ -15,7 +15,7 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.math.model_parts import shape_text
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.table import Table, count
 
 FIRST = 6  # features shown of each vector
@@ -110,7 +110,7 @@ class HiddenView(View):
         return Table(columns, rows, title=title, decimals={"length": 2})
 
 
-def hidden(lm: LM, text: str = PROMPT) -> HiddenView:
+def hidden(lm: LM, text: Text = PROMPT) -> HiddenView:
     """Return the hidden states of a text, [places, tokens, features]: before, between and after the blocks.
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.

@@ -19,7 +19,7 @@ from pophood.look.math.unembed import Floats, Unembed, agreement, token_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.look.views.surprise import place_of
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.sampling.softmax import log_sum_exp
 from pophood.table import Table, count
 
@@ -145,7 +145,7 @@ class LensView(View):
 
 def lens(
     lm: LM,
-    text: str = PROMPT,
+    text: Text = PROMPT,
     *,
     token: str | int | None = None,
     position: int = -1,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pophood.look.arguments import last_row, source_of
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.score import check_k, top_table
 from pophood.sampling.softmax import Floats, measures, ranked, weights
 from pophood.sampling.steps import chain
@@ -112,7 +112,7 @@ class NextView(View):
 
 def next(  # noqa: A001
     lm: LM,
-    text: str = PROMPT,
+    text: Text = PROMPT,
     *,
     k: int = 10,
     temperature: float | None = None,

@@ -16,7 +16,7 @@ from pophood.config import ModelConfig
 from pophood.look.arguments import checked_index, checked_name, trace_text
 from pophood.look.source import PROMPT, ViewSource
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
@@ -126,7 +126,7 @@ class NormView(View):
         return np.asarray(np.quantile(self.stages[stage].astype(np.float64), QUANTILES, axis=-1))
 
 
-def norm(lm: LM, text: str = PROMPT, *, layer: int = 0, which: str | None = None) -> NormView:
+def norm(lm: LM, text: Text = PROMPT, *, layer: int = 0, which: str | None = None) -> NormView:
     """Show one norm: `which` is "ln_1" (before attention), "ln_2" (before feed-forward) or "final".
 
     Models with norms after them have "ln_1_post" and "ln_2_post"; the default is the block's first norm.

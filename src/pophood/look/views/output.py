@@ -13,7 +13,7 @@ from pophood.look.arguments import last_row, source_of
 from pophood.look.math.unembed import Floats, Unembed, agreement
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.score import check_k
 from pophood.sampling.softmax import log_sum_exp, ranked
 from pophood.table import Table
@@ -123,7 +123,7 @@ class OutputView(View):
         return {"softmax": softmax, "steps": Table(("step", "value"), steps)}
 
 
-def output(lm: LM, text: str = PROMPT, *, k: int = 10) -> OutputView:
+def output(lm: LM, text: Text = PROMPT, *, k: int = 10) -> OutputView:
     """Compute the logits and the softmax after `text` by hand, and compare them with the engine's.
 
     `k` tokens are listed. Raises BadInput, ContextOverflow.

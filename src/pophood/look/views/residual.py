@@ -14,7 +14,7 @@ from pophood.look.arguments import trace_text
 from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
 from pophood.table import Table, count
 
@@ -121,7 +121,7 @@ class ResidualView(View):
         return -reach, reach
 
 
-def residual(lm: LM, text: str = PROMPT) -> ResidualView:
+def residual(lm: LM, text: Text = PROMPT) -> ResidualView:
     """Measure what attention and feed-forward add in every block, [2, layers, tokens].
 
     Raises BadInput for an empty text, ContextOverflow for one that is too long.

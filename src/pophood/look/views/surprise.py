@@ -18,7 +18,7 @@ from pophood.look.arguments import source_of
 from pophood.look.blocks import Block, Coloured
 from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.model.score import logit_rows
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
@@ -122,7 +122,7 @@ class SurpriseView(View):
         return Coloured(self.title, pieces, 0.0, HIGH, SCALE), self.tables()["summary"]
 
 
-def surprise(lm: LM, text: str | Path = PROMPT, *, window: int | None = None) -> SurpriseView:
+def surprise(lm: LM, text: Text | Path = PROMPT, *, window: int | None = None) -> SurpriseView:
     """Measure the surprisal of every token of a text, or of a file given as a Path.
 
     A text longer than the context window is read in separate windows of `window` tokens (default: the

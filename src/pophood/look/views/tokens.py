@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pophood.errors import BadInput
 from pophood.look.blocks import Block, Lines
-from pophood.look.source import PROMPT, ViewSource, model_title
+from pophood.look.source import PROMPT, ViewSource, is_text, model_title
 from pophood.look.view import View
 from pophood.look.words import SENTENCES, count_words
-from pophood.model.lm import LM
+from pophood.model.lm import LM, Text
 from pophood.table import Table, count
 
 BOXES_WIDTH = 76  # columns of a terminal
@@ -118,7 +118,7 @@ class TokensView(View):
         return "language" if self.languages else "number"
 
 
-def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = False) -> TokensView:
+def tokens(lm: LM, text: Text | Sequence[str] = PROMPT, *, languages: bool = False) -> TokensView:
     """Show how the tokenizer splits a text, or several; `languages` compares one sentence in five languages.
 
     print(look.tokens(lm, "The capital of Spain is").tables()["tokens"])
@@ -130,21 +130,21 @@ def tokens(lm: LM, text: str | Sequence[str] = PROMPT, *, languages: bool = Fals
     if languages and text != PROMPT:
         raise BadInput("languages compares one sentence of its own: leave the text out")
     if languages:
-        labelled = list(SENTENCES.items())
+        labelled: list[tuple[str, Text]] = list(SENTENCES.items())
     else:
-        texts = [text] if isinstance(text, str) else list(text)
+        texts: list[Text] = [text] if is_text(text) else list(text)  # type: ignore[arg-type, list-item]
         labelled = [(str(number), one) for number, one in enumerate(texts, 1)]
     if not labelled:
         raise BadInput("there is no text: give at least one")
     cuts = tuple(_cut(lm, label, one) for label, one in labelled)
-    return TokensView(ViewSource.of(lm, cuts[0].text if len(cuts) == 1 else None), cuts, languages)
+    return TokensView(ViewSource.of(lm, labelled[0][1] if len(cuts) == 1 else None), cuts, languages)
 
 
-def _cut(lm: LM, label: str, text: str) -> Cut:
-    if not text:
+def _cut(lm: LM, label: str, text: Text) -> Cut:
+    if not len(text):
         raise BadInput(f"text {label} is empty: give at least one character")
     source = ViewSource.of(lm, text)
-    return Cut(label, text, source.ids, source.tokens, len(lm.bundle.tokenizer.start_ids))
+    return Cut(label, source.text, source.ids, source.tokens, len(lm.bundle.tokenizer.start_ids))
 
 
 def _token_table(cut: Cut) -> Table:

@@ -40,6 +40,7 @@ from pophood.serve.process.records import (
     LoadProgress,
     LoadRefusal,
 )
+from pophood.serve.process.viewer import Viewer
 from pophood.serve.worker import Worker
 from pophood.system.programs import end_with_parent
 
@@ -156,6 +157,7 @@ class ModelChild:
             adapters=adapters,
             waiting=order.waiting,
             files=files,
+            view=Viewer(lm, adapters, dict(order.adapters)),
         )
         return _facts(order, lm, capacity, files), worker
 

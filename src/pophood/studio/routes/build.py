@@ -19,6 +19,7 @@ from pophood.serve.process.records import LoadOrder
 from pophood.studio.routes.history import HistoryDesk
 from pophood.studio.routes.pages import Pages
 from pophood.studio.routes.state import StateDesk
+from pophood.studio.routes.views import ViewDesk
 
 PLACE = "/studio/"
 API = "/studio/api"
@@ -35,6 +36,7 @@ class Studio:
         """Open the history. Raises BadFile, PophoodError."""
         self._pages = Pages(dist)
         self._state = StateDesk(catalog, order.threads or system.default_threads())
+        self._views = ViewDesk(catalog)
         self._history = HistoryDesk(folder / "history.sqlite3")
 
     def close(self) -> None:
@@ -65,6 +67,8 @@ class Studio:
             ("GET", PLACE.rstrip("/")): pages.bare,
             ("GET", "/studio/assets/{name:path}"): pages.asset,
             ("GET", f"{API}/state"): state.state,
+            ("GET", f"{API}/views"): self._views.listed,
+            ("POST", f"{API}/views/{{name}}"): self._views.view,
             ("GET", every): history.listed,
             ("POST", every): history.create,
             ("GET", one): history.one,

@@ -24,7 +24,7 @@ from pophood.cli.commands.look.options import (
     text_options,
     view_option,
 )
-from pophood.cli.options.shared import Decorator, ModelChoice, verb, with_options
+from pophood.cli.options.shared import Decorator, ModelChoice, text_option, verb, with_options
 from pophood.cli.terminal.console import Console
 
 Prepare = Callable[[Text, dict[str, Any]], object]  # the text of the view; may check or change options
@@ -57,13 +57,20 @@ def view_command(name: str) -> click.Command:
         from pophood.cli.session import open_model
 
         to = Destinations(**{one.name: options.pop(one.name) for one in fields(Destinations)})
-        texts = [view.prepare(text_of(console, text, file), options)] if view.reads_text else []
+        ids = options.pop("ids", None)
+        if ids is not None and (text is not None or file is not None):
+            raise click.UsageError("--ids are the tokens of the text: leave the text and --file out")
+        texts: list[object] = []
+        if view.reads_text:
+            read = text_of(console, text, file) if ids is None else Text(given=True)
+            prepared = view.prepare(read, options)
+            texts = [prepared if ids is None else ids]
         given = {option: value for option, value in options.items() if value is not None}
         to.check()
         lm = open_model(console, choice)
         return deliver(console, getattr(look, name)(lm, *texts, **given), to)
 
-    reading: list[Decorator] = [text_options] if view.reads_text else []
+    reading: list[Decorator] = [text_options, IDS] if view.reads_text else []
     decorators: list[Decorator] = [*reading, *OUTPUT_OPTIONS, look_model_options, *view.options]
     paragraphs = [view.summary, view.details, *(f"Example: pophood look {one}" for one in view.examples)]
     help_text = "\n\n".join(filter(None, paragraphs))
@@ -88,6 +95,19 @@ def _tokens(read: Text, options: dict[str, Any]) -> object:
     return [read.text, *compare] if compare else read.text
 
 
+def ids_of(text: str) -> list[int]:
+    """Parse token ids.
+
+    >>> ids_of("464,3139")
+    [464, 3139]
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; wanted token ids, as in 464,3139") from None
+
+
+IDS = text_option("--ids", type=ids_of, metavar="N,N...", help="Token ids instead of a text.")
 number_option = functools.partial(view_option, type=int)
 share_option = functools.partial(view_option, type=float, metavar="P")
 LAYER = number_option("--layer", default=0, help="The block, from 0; -1 is the last.")
