@@ -165,7 +165,7 @@ def norms_of(config: ModelConfig) -> tuple[Which, ...]:
     return tuple(name for name in WHICH if name not in absent)
 
 
-def _after_sublayer(lm: LM, text: str, layer: int, kind: Which) -> tuple[ViewSource, Floats, Floats]:
+def _after_sublayer(lm: LM, text: Text, layer: int, kind: Which) -> tuple[ViewSource, Floats, Floats]:
     """Compute what a norm after attention or feed-forward reads, and the normalised rows, [T, C] each."""
     block, tap, name = f"blocks.{layer}", "attn.z", "attn.out"
     if kind == "ln_2_post":
