@@ -29,10 +29,10 @@ from pophood.serve.messages import (
     Event,
     Failed,
     Gauges,
-    Look,
-    Looked,
     Message,
+    ShowView,
     Submit,
+    ViewShown,
 )
 
 
@@ -75,7 +75,7 @@ class Reply(AsyncIterator[Answered]):
         self._events.append(event)
         if self.access is not None:
             self.access.count(event)
-        self.ended = isinstance(event, Ended | Failed | Looked)
+        self.ended = isinstance(event, Ended | Failed | ViewShown)
         self._wake()
 
     def close(self) -> None:
@@ -159,10 +159,10 @@ class EngineClient:
         adapters: Sequence[AdapterPair] = (),
         precision: str | None = None,
     ) -> Reply:
-        """Ask for a view, whose reply has one event: Looked or Failed. Arguments are those of `Look`."""
-        return self._sent(lambda number: Look(number, name, text, options, tuple(adapters), precision))
+        """Ask for a view, whose reply has one event: ViewShown or Failed. Arguments are those of `ShowView`."""
+        return self._sent(lambda number: ShowView(number, name, text, options, tuple(adapters), precision))
 
-    def _sent(self, make: Callable[[int], Submit | Look]) -> Reply:
+    def _sent(self, make: Callable[[int], Submit | ShowView]) -> Reply:
         reply = Reply(next(self._numbers), self._close, present())
         if self.fault is not None:
             reply.push(Failed(reply.id, "dead", self.fault))

@@ -1,12 +1,12 @@
 """Messages between the HTTP side and the worker: frozen records of plain values, which can be pickled.
 
-    HTTP side ── Submit, Look, Cancel, Drain ──► worker
-              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, Looked, Failed, Gauges ──
+    HTTP side ── Submit, ShowView, Cancel, Drain ──► worker
+              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, ViewShown, Failed, Gauges ──
 
 No engine, scheduler or connection crosses, so that the worker can be a thread or a process. The events of one
 request come in this order: Begun, any number of PromptRead and PromptInspected, PromptScored if scores were
 asked for, any number of Tokens, and Ended. Failed takes the place of all that would follow it. Nothing comes
-after Ended, Looked or Failed.
+after Ended, ViewShown or Failed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class UseThreads:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ShowView:
     """A view that is asked for: its name, what it looks at, and its options, checked already.
 
     `text` is words or token ids; None for a view of the model alone. `precision` None is that of the model.
@@ -88,7 +88,7 @@ class Look:
     precision: str | None = None
 
 
-Message = Submit | Cancel | Drain | UseThreads | Look
+Message = Submit | Cancel | Drain | UseThreads | ShowView
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """A view as plain data (`look.answer`). It is all that comes for a Look, unless that failed."""
+class ViewShown:
+    """A view as plain data (`look.answer`). It is all that comes for a ShowView, unless that failed."""
 
     id: int
     view: Mapping[str, Any]
@@ -185,6 +185,6 @@ class Gauges:
 
 
 Answered = (
-    Begun | PromptRead | PromptInspected | PromptScored | Pooled | Looked | Tokens | Ended | Failed
+    Begun | PromptRead | PromptInspected | PromptScored | Pooled | ViewShown | Tokens | Ended | Failed
 )  # an event of one request
 Event = Answered | Gauges

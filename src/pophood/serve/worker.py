@@ -1,6 +1,6 @@
 """The worker: one thread, the only user of the engine and of the scheduler. Messages in, events out.
 
-    inbox (any thread) ──► Submit, Cancel, Drain, Look... ──► scheduler.step ──► all events of the step
+    inbox (any thread) ──► Submit, Cancel, Drain, ShowView... ──► scheduler.step ──► all events of the step
 
 `post` may be called from any thread and sets the flag of a cancelled request itself, so that a pass that is
 being computed leaves it within one block of the model. An error of one request ends that request; an error
@@ -35,22 +35,22 @@ from pophood.serve.messages import (
     Failed,
     FailureKind,
     Gauges,
-    Look,
-    Looked,
     Message,
     Pooled,
     PromptInspected,
     PromptRead,
     PromptScored,
+    ShowView,
     Submit,
     Tokens,
     UseThreads,
+    ViewShown,
 )
 from pophood.serve.prefix_disk import ChunkRead, ChunkWritten, PrefixDisk
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
-View = Callable[[Look], Mapping[str, Any]]
+View = Callable[[ShowView], Mapping[str, Any]]
 GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
 
 
@@ -77,7 +77,7 @@ class Worker:
     """The thread. `start` it once; it ends after `Drain`, or by an error that is reported.
 
     `blocks` bounds keys and values, `together` the texts that are written at a time. `files` keep prefixes
-    beyond the end. `view` computes what a Look asks for.
+    beyond the end. `view` computes what a ShowView asks for.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Worker:
                 self._submit(message)
             elif isinstance(message, Cancel):
                 self._cancel(message.id)
-            elif isinstance(message, Look):
+            elif isinstance(message, ShowView):
                 self._look(message)
             elif isinstance(message, UseThreads):
                 self._engine.use_threads(message.threads)
@@ -238,13 +238,13 @@ class Worker:
         if submit.id in self._gone:
             running.cancel()
 
-    def _look(self, look: Look) -> None:
+    def _look(self, look: ShowView) -> None:
         """Compute a view between two steps; other requests wait for it."""
         if look.id in self._gone or self._deadline is not None or self._view is None:
             self._events.append(Failed(look.id, "stopping", "the server is ending"))
             return
         try:
-            self._events.append(Looked(look.id, self._view(look)))
+            self._events.append(ViewShown(look.id, self._view(look)))
         except Exception as error:
             self._events.append(failure(look.id, error))
 

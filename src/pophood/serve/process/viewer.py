@@ -1,4 +1,4 @@
-"""Viewer: the views of a model in its own process, computed between two steps of the worker.
+"""Viewer: views of a model in its own process, between two steps of the worker. (small: one class)
 
 The engine that writes answers is looked into, at the precision that it computes with. For another precision
 a second engine is loaded from the same files and kept until a third one is asked for.
@@ -12,7 +12,7 @@ from typing import Any
 from pophood.adapters.adapter import Adapter
 from pophood.errors import BadInput, NotFound, OutOfMemory, Unsupported
 from pophood.model.lm import LM
-from pophood.serve.messages import Look
+from pophood.serve.messages import ShowView
 
 
 class Viewer:
@@ -22,14 +22,14 @@ class Viewer:
         self._lm, self._adapters, self._places = lm, adapters, places
         self._other: LM | None = None
 
-    def __call__(self, look: Look) -> dict[str, Any]:
+    def __call__(self, look: ShowView) -> dict[str, Any]:
         """Return a view as plain data. Raises BadInput for what cannot be shown, EngineError."""
         try:
             return self._answer(look)
         except (Unsupported, OutOfMemory, NotFound) as error:  # none of them is the server's fault
             raise BadInput(str(error)) from error
 
-    def _answer(self, look: Look) -> dict[str, Any]:
+    def _answer(self, look: ShowView) -> dict[str, Any]:
         from pophood.look.answer import answer
 
         lm = self._at(look.precision)

@@ -13,13 +13,13 @@ from pophood.errors import BadInput, quoted
 from pophood.look.forms import FORMS
 from pophood.openai.errors import MISSING, SERVER, ApiError, invalid, of_pophood, unknown_adapter
 from pophood.serve.catalog import Catalog
-from pophood.serve.messages import Failed, Looked
+from pophood.serve.messages import Failed, ViewShown
 from pophood.serve.protocol.assembly import of_failure
 from pophood.serve.protocol.responses import Json
 from pophood.studio.bodies import Count, Name, Number, StudioBody, read
 
 
-class NamedAdapter(StudioBody):
+class ChosenAdapter(StudioBody):
     """An adapter of the model, with the factor of its change."""
 
     name: Name
@@ -31,7 +31,7 @@ class AskedView(StudioBody):
 
     model: Name | None = None
     adapter: Name | None = None
-    adapters: Annotated[list[NamedAdapter], Field(max_length=16)] | None = None
+    adapters: Annotated[list[ChosenAdapter], Field(max_length=16)] | None = None
     text: str | None = None
     ids: Annotated[list[Count], Field(min_length=1)] | None = None
     options: dict[str, Any] | None = None
@@ -75,7 +75,7 @@ class ViewDesk:
             raise of_pophood(error, "options") from error
         async with hosted.client.look(name, text, options, adapters, asked.precision) as reply:
             async for event in reply:
-                if isinstance(event, Looked):
+                if isinstance(event, ViewShown):
                     return Json(dict(event.view))
                 if isinstance(event, Failed):
                     raise of_failure(event, "text")
