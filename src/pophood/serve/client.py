@@ -159,7 +159,7 @@ class EngineClient:
         adapters: Sequence[AdapterPair] = (),
         precision: str | None = None,
     ) -> Reply:
-        """Ask for a view, whose reply has one event: ViewShown or Failed. Arguments are those of `ShowView`."""
+        """Ask for a view, whose reply has one event: ViewShown or Failed. Arguments as in `ShowView`."""
         return self._sent(lambda number: ShowView(number, name, text, options, tuple(adapters), precision))
 
     def _sent(self, make: Callable[[int], Submit | ShowView]) -> Reply:

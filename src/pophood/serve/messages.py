@@ -1,7 +1,7 @@
 """Messages between the HTTP side and the worker: frozen records of plain values, which can be pickled.
 
     HTTP side ── Submit, ShowView, Cancel, Drain ──► worker
-              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, ViewShown, Failed, Gauges ──
+              ◄── Begun, PromptRead, PromptInspected, PromptScored, Tokens, Ended, Failed, Gauges, ViewShown ─
 
 No engine, scheduler or connection crosses, so that the worker can be a thread or a process. The events of one
 request come in this order: Begun, any number of PromptRead and PromptInspected, PromptScored if scores were
