@@ -1,4 +1,4 @@
-// Shared by the engine's tests: two small models, a text for them, and its logits.
+// Shared by the engine's tests: small models, a text for them, and its logits.
 #pragma once
 
 #include <functional>
@@ -20,6 +20,37 @@ inline Config llama_like() {
     c.rotaries = {{{1.0f, 0.5f, 0.25f, 0.1f, 0.05f, 0.01f}}};
     return c;
 }
+
+// Norms before and after, norms of heads, a window and a rotation of its own in the first block, caps, a multiplier.
+inline Config gemma_like() {
+    Config c = llama_like();
+    c.activation = Activation::gelu_tanh;
+    c.qk_norm = true;
+    c.norm_places = NormPlaces::both;
+    c.rotaries.push_back({{1.0f, 0.3f, 0.1f, 0.03f, 0.01f, 0.003f}});
+    c.rotary_of = {1, 0};
+    c.windows = {9, 0};
+    c.score_cap = 3.0f, c.logit_cap = 5.0f, c.embedding_scale = 7.0f;
+    return c;
+}
+// Norms after alone, norms of queries and keys over all heads, a block that does not rotate, scales everywhere.
+inline Config olmo_like() {
+    Config c = llama_like();
+    c.qk_norm = c.qk_norm_whole = true;
+    c.norm_places = NormPlaces::after;
+    c.rotary_of = {0, -1};
+    c.attention_scale = 0.1f, c.residual_scale = 0.4f, c.logit_scale = 0.3f;
+    return c;
+}
+// Layer norms, a feed-forward beside attention, rotation of a part of each head, stretched.
+inline Config neox_like() {
+    Config c = gpt2_like();
+    c.activation = Activation::gelu;
+    c.parallel = true;
+    c.rotaries = {{{1.0f, 0.1f, 0.01f}, 1.2f}};
+    return c;
+}
+inline std::vector<Config> all_models() { return {gpt2_like(), llama_like(), gemma_like(), olmo_like(), neox_like()}; }
 
 inline std::unique_ptr<Engine> make(const Config& config, int threads, const char* isa = nullptr, float scale = 0.2f) {
     auto engine = std::make_unique<Engine>(config, threads, *choose_kernels(isa));

@@ -25,7 +25,7 @@ void check_throws(F&& action) {
 }  // namespace
 
 TEST(bits_do_not_depend_on_threads_chunks_batches_or_instruction_sets) {
-    for (const Config& config : {gpt2_like(), llama_like()}) {
+    for (const Config& config : all_models()) {
         const int n = quick ? 35 : 100;
         auto reference = make(config, 1, "scalar");
         const auto expected = logits(*reference, text(reference->create(), n));
