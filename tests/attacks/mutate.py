@@ -52,6 +52,11 @@ def fuzz_count(default: int = 1_000) -> int:
     return int(os.environ.get("POPHOOD_FUZZ", default))
 
 
+def key_count() -> int:
+    """Return the mutations over configuration keys: 5,000, and 100,000 in `make test-full`."""
+    return 20 * fuzz_count() if "POPHOOD_FUZZ" in os.environ else 5_000
+
+
 @dataclass(frozen=True)
 class Field:
     """The position of a meaningful piece of a seed."""

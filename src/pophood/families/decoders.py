@@ -13,7 +13,7 @@ from pophood.config import BlockAttention, ModelConfig
 from pophood.errors import BadFile
 from pophood.families import llama, standard
 from pophood.families.family import Family, Fields, TensorName
-from pophood.families.keys import MOST_ENTRIES, Key, Used, WantedError, count, flag, harmless, real
+from pophood.families.keys import MOST_ENTRIES, Key, Used, WantedError, count, flag, harmless, real, switches
 
 _FACTOR = real(1e-6, 1e6)
 _PUBLISHED_STEP = 4  # every fourth block of a SmolLM3 does not rotate; llama.cpp knows no other
@@ -103,10 +103,10 @@ GRANITE = Family(
 
 def rotating_blocks(value: object) -> tuple[bool, ...]:
     """Check for a list with 1 for a block that rotates and 0 for one that does not."""
-    whole = isinstance(value, list) and len(value) <= MOST_ENTRIES and all(v in (0, 1) for v in value)
-    if not isinstance(value, list) or not whole:
+    rotates = switches(value)
+    if rotates is None:
         raise WantedError("a list with 0 or 1 for each block")
-    return tuple(map(bool, value))
+    return rotates
 
 
 def build_smollm3(architecture: str, fields: Fields) -> ModelConfig:

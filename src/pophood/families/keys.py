@@ -225,6 +225,19 @@ def per_block(rule: Used) -> Used:
     return Used(rule.field, check, rule.null)
 
 
+def switches(value: object) -> tuple[bool, ...] | None:
+    """Return a list of true and false, or 1 and 0, as a tuple; None for anything else.
+
+    >>> switches([1, False]), switches([2]), switches(1)
+    ((True, False), None, None)
+    """
+    if not isinstance(value, list) or len(value) > MOST_ENTRIES:
+        return None
+    return (
+        tuple(map(bool, value)) if all(type(one) in (bool, int) and one in (0, 1) for one in value) else None
+    )
+
+
 def plain(value: Any) -> Any:
     """Convert a NumPy array (GGUF's numeric lists) to a list, or to a description if it is long."""
     if isinstance(value, np.ndarray):

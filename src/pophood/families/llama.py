@@ -27,6 +27,7 @@ from pophood.families.keys import (
     only,
     per_block,
     real,
+    switches,
     words,
 )
 from pophood.families.rope import ROPE_GGUF_KEYS, ROPE_HF_KEYS, rope_of
@@ -39,8 +40,8 @@ _ATTENTION = ("full_attention", "sliding_attention")
 
 def pattern(value: object) -> int | tuple[bool, ...]:
     """Check for the pattern of windows: n (every nth block sees everything), or a list with true or false."""
-    if isinstance(value, list) and len(value) <= MOST_ENTRIES and all(v in (0, 1) for v in value):
-        return tuple(map(bool, value))
+    if (of_blocks := switches(value)) is not None:
+        return of_blocks
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_ENTRIES:
         raise WantedError("a whole number, or a list with true or false for each block")
     return value
