@@ -33,11 +33,15 @@ class App {
   state = $state.raw<State | null>(null);
   failure = $state<string | null>(null); // of the last thing that was asked for
   undo = $state.raw<Undo | null>(null);
+  tour = $state<number | null>(null); // the step of the tour, while it runs
   said = $state(""); // read aloud by screen readers
   private timer = 0;
 
   start(): void {
-    addEventListener("hashchange", () => (this.place = parse(location.hash)));
+    addEventListener("hashchange", () => {
+      this.place = parse(location.hash);
+      this.failure = null;
+    });
     void this.refresh();
   }
 

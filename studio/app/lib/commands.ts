@@ -105,3 +105,16 @@ export function branching(ids: number[], what: What): Same {
     python: `${loading(what)}print(lm.generate(${python(ids)}, ${keywords(what)}).text)`,
   };
 }
+
+/** Tune a model on files. */
+export function tuning(asked: { files: string[]; model: string; method: string; minutes: number }): Same {
+  const { files, model, method, minutes } = asked;
+  const other = method === "lora" ? "" : ` --method ${method}`;
+  const keyword = method === "lora" ? "" : `, method=${python(method)}`;
+  return {
+    command: `pophood tune ${files.map(shell).join(" ")} -m ${shell(model)} --minutes ${minutes}${other}`,
+    python:
+      `import pophood\n\nfor event in pophood.tune(${python(model)}, ${python(files)}, ` +
+      `minutes=${minutes}${keyword}):\n    print(event)`,
+  };
+}

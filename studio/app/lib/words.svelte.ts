@@ -16,6 +16,11 @@ export function t(key: Key, values: Record<string, string | number> = {}): strin
   });
 }
 
+/** Return a text for a name that the server gives, if there is one. */
+export function known(key: string): string | undefined {
+  return (state.words as Record<string, string>)[key];
+}
+
 export function number(value: number, digits = 1): string {
   return new Intl.NumberFormat(state.language, { maximumFractionDigits: digits }).format(value);
 }

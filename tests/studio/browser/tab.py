@@ -76,6 +76,12 @@ class Tab:
         self.value(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
         self.page.mouse("click", selector)
 
+    def token(self, index: int) -> None:
+        """Open a token of an answer. One that is a part of a character has no width, so there is no mouse."""
+        selector = f".tokens .t[data-i='{index}']"
+        self.until(f'document.querySelector("{selector}")')
+        self.value(f'document.querySelector("{selector}").click()')
+
     def write(self, selector: str, text: str) -> None:
         """Focus a field and type a text."""
         self.until(f"document.querySelector({json.dumps(selector)})")

@@ -62,7 +62,7 @@ def check_panels(tab: Tab, axe: str, look: str) -> None:
     asked(tab, "Hello", most=8)
     tab.value("document.querySelector('.tokens').focus()")
     tab.key("c", 67, "c")
-    tab.click(".tokens .t[data-i='2']")
+    tab.token(2)
     tab.until("document.querySelectorAll('.panel .head').length >= 2")
     tab.look(**LOOKS[look])
     assert findings(tab, axe) == [], look

@@ -14,13 +14,19 @@ def change(tab: Tab, field: str, value: str) -> None:
     tab.value(f"(field => {{ field.value = {value!r}; {told}; }})({field})")
 
 
+def longest(tab: Tab, tokens: int) -> None:
+    """Set how long an answer may be, and a seed with which it is so long."""
+    tab.press("Settings")
+    tab.until("document.querySelector('.panel .slider')")
+    change(tab, "[...document.querySelectorAll('.panel .slider')].at(-1).querySelector('input')", str(tokens))
+    change(tab, "document.querySelector('.panel label > input[type=number]')", "7")  # a seed
+    tab.press("Settings")
+
+
 def asked(tab: Tab, text: str, most: int = 12) -> None:
     """Start a conversation with short answers, and wait for the first one."""
     tab.press("New conversation")
-    tab.press("Settings")
-    tab.until("document.querySelector('.panel input[type=number]')")
-    change(tab, "[...document.querySelectorAll('.panel .slider')].at(-1).querySelector('input')", str(most))
-    tab.press("Settings")
+    longest(tab, most)
     tab.write(".composer textarea", text)
     tab.press("Send")
     written(tab)
@@ -35,7 +41,7 @@ def written(tab: Tab) -> None:
 def test_a_token_is_opened_and_another_one_taken(tab: Tab) -> None:
     asked(tab, "What is the capital of Spain?")
     before = tab.value(ANSWER)
-    tab.click(".tokens .t[data-i='3']")
+    tab.token(3)
     tab.sees("The ten likeliest here")
     tab.until("document.querySelectorAll('.lens tbody tr').length === 2")
     tab.until("document.querySelectorAll('.panel .head').length >= 2")

@@ -1,0 +1,176 @@
+// Training runs: files, plans, and the events of a run.
+import { get, post, remove, send, studio } from "../lib/net/api";
+import { events } from "../lib/net/sse";
+
+export interface DataFile {
+  name: string;
+  size: number;
+}
+
+export interface Asked {
+  files: string[];
+  model: string;
+  method: string;
+  minutes: number;
+  prompts: string[];
+}
+
+export interface MaskedToken {
+  token_text: string;
+  state: "trained" | "ignored" | "end" | "cut";
+}
+
+export interface Example {
+  source: string;
+  left_out: number;
+  tokens: MaskedToken[];
+}
+
+export interface Plan {
+  data: {
+    format: string;
+    good: number;
+    bad_count: number;
+    documents: number;
+    tokens: number;
+    trained_tokens: number;
+    notes: string[];
+    warnings: string[];
+  };
+  examples: Example[];
+  plan: Cost | null; // null without PyTorch
+  said: string[];
+}
+
+export interface Cost {
+  steps: number;
+  epochs: number;
+  seconds: number;
+  memory: number;
+  free_memory: number;
+  fits: boolean;
+  advice: string[];
+}
+
+export type RunState = "running" | "paused" | "finished" | "failed" | "cancelled";
+
+export interface Run {
+  id: string;
+  created: number; // seconds since 1970
+  files: string[];
+  model: string;
+  method?: string;
+  minutes?: number;
+  state: RunState;
+  error: string | null;
+  adapter: boolean; // it has written one
+  command: string;
+}
+
+/** An event of a run, as the server has it from the run's events.jsonl, what it printed, or its state. */
+export interface TuneEvent {
+  event: string;
+  number?: number;
+  step?: number;
+  loss?: number;
+  prompt?: string;
+  text?: string;
+  left?: number;
+  steps?: number;
+  tokens_per_second?: number;
+  state?: RunState;
+}
+
+export const METHODS = ["lora", "last", "full"] as const;
+
+export async function files(): Promise<DataFile[]> {
+  return (await get<{ files: DataFile[] }>(studio("files"))).files;
+}
+
+export async function upload(file: File): Promise<DataFile> {
+  const path = `${studio("files")}?name=${encodeURIComponent(file.name)}`;
+  const headers = { "Content-Type": "application/octet-stream" };
+  return (await (await send(path, { method: "POST", headers, body: file })).json()) as DataFile;
+}
+
+export const forget = (name: string): Promise<void> => remove(studio("files", name));
+export const plan = (asked: Asked, signal: AbortSignal): Promise<Plan> =>
+  post<Plan>(studio("tune", "plan"), asked, signal);
+export const start = (asked: Asked): Promise<{ run: string }> => post(studio("tune"), asked);
+export const order = (run: string, what: "pause" | "resume" | "cancel"): Promise<void> => post(studio("tune", run, what));
+
+export async function runs(): Promise<Run[]> {
+  return (await get<{ runs: Run[] }>(studio("tune"))).runs;
+}
+
+/** Load the adapter of a run beside its model, and return its name. */
+export async function use(run: string): Promise<string> {
+  return (await post<{ adapter: string }>(studio("tune", run, "use"))).adapter;
+}
+
+/** Follow a run from its first event until it has ended; a broken connection is taken up where it was. */
+export async function follow(run: string, take: (event: TuneEvent) => void, signal: AbortSignal): Promise<void> {
+  let last = 0;
+  for (let failures = 0; !signal.aborted && failures < 10; failures++) {
+    try {
+      const response = await send(`${studio("tune", run, "events")}?after=${last}`, { signal });
+      if (!response.body) return;
+      for await (const event of events(response.body)) {
+        failures = 0;
+        const told = JSON.parse(event.data) as TuneEvent;
+        last = told.number ?? last;
+        take(told);
+      }
+      return;
+    } catch (error) {
+      if (signal.aborted || (error as { status?: number }).status === 404) return;
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+}
+
+export interface Curve {
+  name: "train" | "validation";
+  x: number[];
+  y: number[];
+}
+
+/** What is known of a run from its events so far. */
+export class Story {
+  readonly train: Curve = { name: "train", x: [], y: [] };
+  readonly validation: Curve = { name: "validation", x: [], y: [] };
+  readonly samples = new Map<string, { step: number; text: string }[]>(); // by prompt
+  readonly notes: string[] = [];
+  step = 0;
+  steps = 0;
+  left: number | null = null;
+  speed: number | null = null;
+  said = ""; // the last line that the run printed
+  state: RunState | null = null;
+
+  take(event: TuneEvent): void {
+    const step = event.step ?? this.step;
+    if (event.event === "step") this.stepped(event, step);
+    else if (event.event === "evaluated") put(this.validation, step, event.loss);
+    else if (event.event === "sampled" && event.prompt !== undefined) {
+      this.samples.set(event.prompt, [...(this.samples.get(event.prompt) ?? []), { step, text: event.text ?? "" }]);
+    } else if (event.event === "noted" && event.text) this.notes.push(event.text);
+    else if (event.event === "said") this.said = event.text ?? "";
+    else if (event.event === "started") this.steps = event.steps ?? 0;
+    else if (event.event === "state") this.state = event.state ?? null;
+  }
+
+  private stepped(event: TuneEvent, step: number): void {
+    put(this.train, step, event.loss);
+    this.step = step;
+    this.steps = event.steps ?? this.steps;
+    this.left = event.left ?? null;
+    this.speed = event.tokens_per_second ?? null;
+  }
+}
+
+function put(curve: Curve, x: number, y: number | undefined): void {
+  if (y === undefined) return;
+  curve.x.push(x);
+  curve.y.push(y);
+}

@@ -1,0 +1,84 @@
+"""A newcomer on a real model: ask, open a token, take another, look, tune for a minute, talk, export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.browser import chromium
+from tests.studio.browser.tab import Tab
+from tests.studio.browser.test_chat import ANSWER, GROWING, change, longest, written
+from tests.studio.server import StudioCommand, studio
+
+pytestmark = pytest.mark.full
+LONG = 400.0  # seconds: a run of a minute on a busy machine
+
+
+@pytest.fixture
+def command(smollm2_path: Path, dist: Path, tmp_path: Path) -> Iterator[StudioCommand]:
+    """Return a studio with smollm2."""
+    with studio(smollm2_path, home=tmp_path / "home", dist=dist, enters=False) as running:
+        yield running
+
+
+@pytest.fixture
+def own(command: StudioCommand, tmp_path: Path) -> Iterator[Tab]:
+    """Return a tab that has opened the studio's link."""
+    with chromium(tmp_path / "browser") as page:
+        tab = Tab(page)
+        tab.look()
+        tab.open(command.facts["link"])
+        yield tab
+
+
+def test_a_newcomers_path_has_no_dead_end(own: Tab, command: StudioCommand) -> None:
+    pytest.importorskip("torch")
+    own.sees("Ask the model something")
+    longest(own, 30)
+    own.write(".composer textarea", "What is the capital of Japan?")
+    own.press("Send")
+    written(own)
+    before = own.value(ANSWER)
+    own.click(".tokens .t[data-i='2']")
+    own.until("document.querySelectorAll('.lens tbody tr').length === 30")
+    own.until("document.querySelectorAll('.panel .head').length === 5")
+    own.value("[...document.querySelectorAll('.panel .bars button')].find(e => !e.ariaCurrent).click()")
+    own.sees("2 of 2")
+    own.until(f"!{GROWING}")
+    assert own.value(ANSWER) != before
+    links = "[...document.querySelectorAll('.history a[download]')]"
+    statuses = f"Promise.all({links}.map(e => fetch(e.href).then(r => r.status))).then(all => all.join(' '))"
+    result = own.page.call("Runtime.evaluate", expression=statuses, returnByValue=True, awaitPromise=True)
+    assert result["result"]["value"] == "200 200 200"
+
+    own.click(".tokens .t[data-i='4']")
+    own.press("Look inside at this point")
+    own.sees("A conversation up to")
+    own.until("document.querySelector('.answers canvas')")
+    tuned(own, command)
+    assert own.complaints() == []
+    assert own.requested() == {command.facts["url"]}
+
+
+def tuned(own: Tab, command: StudioCommand) -> None:
+    """Tune for a minute on a file, and talk with the result."""
+    text = "The lighthouse stands on the rock, and the sea is blue. " * 200
+    own.press("Tune")
+    own.until("document.querySelector('input[type=file]')")
+    own.value(
+        f"(field => {{ const data = new DataTransfer(); data.items.add(new File([{text!r}], 'sea.txt'));"
+        "field.files = data.files; field.dispatchEvent(new Event('change', {bubbles: true})); })"
+        "(document.querySelector('input[type=file]'))"
+    )
+    own.sees("sea.txt")
+    change(own, "document.querySelector('.slider input[type=number]')", "1")
+    own.sees("Before it starts", LONG)
+    own.press("Begin")
+    own.sees("Chat with the tuned model", LONG)
+    own.press("Chat with the tuned model")
+    own.until("location.hash.startsWith('#/chat')")
+    own.press("Why is the sky blue?")
+    written(own)
+    assert own.value("document.querySelector('.turn.assistant .who').innerText").strip() != "Model"
