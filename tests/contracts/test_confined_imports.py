@@ -20,7 +20,12 @@ CONFINED = {
     "requests": set(),
     "httpx": set(),
     "huggingface_hub": set(),
-    "subprocess": {"hub/pip_fetch.py", "bench/timing.py", "serve/process/spawn.py"},
+    "subprocess": {
+        "hub/pip_fetch.py",
+        "bench/timing.py",
+        "serve/process/spawn.py",
+        "studio/tuning/process.py",  # `pophood tune`
+    },
     "multiprocessing": set(),
     "pickle": {"serve/process/pipe.py"},  # on pipes between two processes of one server, and nowhere else
     "marshal": set(),

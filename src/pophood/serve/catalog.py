@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pophood.openai.errors import ApiError, invalid, unknown_model
-from pophood.openai.model import ServedModel
+from pophood.openai.model import ServedAdapter, ServedModel
 from pophood.serve.client import EngineClient
 
 
@@ -34,6 +34,9 @@ class Catalog(Protocol):
     async def unload(self, name: str) -> None:
         """Let a model leave memory. Raises ApiError."""
 
+    async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
+        """Load an adapter beside a model, for requests that name it. Raises ApiError."""
+
 
 class OneModel:
     """The catalog of a server whose only model is always there."""
@@ -53,6 +56,9 @@ class OneModel:
         raise fixed()
 
     async def unload(self, name: str) -> None:
+        raise fixed()
+
+    async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
         raise fixed()
 
 

@@ -22,10 +22,13 @@ from pophood.generate.pooling import Pooling
 from pophood.serve.guard.access import Access, present
 from pophood.serve.messages import (
     AdapterPair,
+    AddAdapter,
     Answered,
     Cancel,
+    CourseStep,
     Drain,
     Ended,
+    Errand,
     Event,
     Failed,
     Gauges,
@@ -162,7 +165,15 @@ class EngineClient:
         """Ask for a view, whose reply has one event: ViewShown or Failed. Arguments as in `ShowView`."""
         return self._sent(lambda number: ShowView(number, name, text, options, tuple(adapters), precision))
 
-    def _sent(self, make: Callable[[int], Submit | ShowView]) -> Reply:
+    def add_adapter(self, name: str, place: str) -> Reply:
+        """Open an adapter for later requests; the reply has one event: ViewShown or Failed."""
+        return self._sent(lambda number: AddAdapter(number, name, place))
+
+    def course_step(self, language: str, page: int, **asked: Any) -> Reply:
+        """Run a cell of the course, or judge a guess; the fields are those of `CourseStep`."""
+        return self._sent(lambda number: CourseStep(number, language, page, **asked))
+
+    def _sent(self, make: Callable[[int], Submit | Errand]) -> Reply:
         reply = Reply(next(self._numbers), self._close, present())
         if self.fault is not None:
             reply.push(Failed(reply.id, "dead", self.fault))

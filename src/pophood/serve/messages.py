@@ -88,7 +88,29 @@ class ShowView:
     precision: str | None = None
 
 
-Message = Submit | Cancel | Drain | UseThreads | ShowView
+@dataclass(frozen=True, slots=True)
+class AddAdapter:
+    """An adapter to open, which later requests can name. ViewShown comes when it is there."""
+
+    id: int
+    name: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class CourseStep:
+    """A cell of a page of the course to run, or, with a `guess`, the reader's guess to judge."""
+
+    id: int
+    language: str
+    page: int
+    section: str = ""
+    index: int = 0
+    guess: str | None = None
+
+
+Errand = ShowView | AddAdapter | CourseStep  # done between two steps of the answers
+Message = Submit | Cancel | Drain | UseThreads | Errand
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +161,7 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True)
 class ViewShown:
-    """A view as plain data (`look.answer`). It is all that comes for a ShowView, unless that failed."""
+    """A view as plain data (`look.answer`), or what another errand gave. Nothing else comes for one."""
 
     id: int
     view: Mapping[str, Any]

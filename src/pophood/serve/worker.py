@@ -31,6 +31,7 @@ from pophood.serve.messages import (
     Cancel,
     Drain,
     Ended,
+    Errand,
     Event,
     Failed,
     FailureKind,
@@ -40,7 +41,6 @@ from pophood.serve.messages import (
     PromptInspected,
     PromptRead,
     PromptScored,
-    ShowView,
     Submit,
     Tokens,
     UseThreads,
@@ -50,7 +50,7 @@ from pophood.serve.prefix_disk import ChunkRead, ChunkWritten, PrefixDisk
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
-View = Callable[[ShowView], Mapping[str, Any]]
+View = Callable[[Errand], Mapping[str, Any]]
 GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
 
 
@@ -96,7 +96,7 @@ class Worker:
         self._blocks, self._together, self._queue = blocks, together, waiting
         self._prefix = PrefixCache(engine, blocks)
         self._scheduler = self._new_scheduler()
-        self._packed = PackedAdapters(engine, self._prefix, adapters or {})
+        self._packed = PackedAdapters(engine, self._prefix, {} if adapters is None else adapters)
         self._inbox: queue.SimpleQueue[Message | ChunkRead | ChunkWritten] = queue.SimpleQueue()
         self._disk = (
             None if files is None else PrefixDisk(engine, self._prefix, self._packed, files, self._inbox.put)
@@ -194,7 +194,7 @@ class Worker:
                 self._submit(message)
             elif isinstance(message, Cancel):
                 self._cancel(message.id)
-            elif isinstance(message, ShowView):
+            elif isinstance(message, Errand):
                 self._look(message)
             elif isinstance(message, UseThreads):
                 self._engine.use_threads(message.threads)
@@ -238,8 +238,8 @@ class Worker:
         if submit.id in self._gone:
             running.cancel()
 
-    def _look(self, look: ShowView) -> None:
-        """Compute a view between two steps; other requests wait for it."""
+    def _look(self, look: Errand) -> None:
+        """Do an errand, such as a view, between two steps; other requests wait for it."""
         if look.id in self._gone or self._deadline is not None or self._view is None:
             self._events.append(Failed(look.id, "stopping", "the server is ending"))
             return

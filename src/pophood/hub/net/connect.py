@@ -17,6 +17,7 @@ from enum import IntEnum
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pophood.errors import BadInput, NotFound, PophoodError
+from pophood.hub.net import Outside
 
 CONNECT_SECONDS = 10.0
 
@@ -135,6 +136,7 @@ def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[sock
             sock.settimeout(min(timeout, CONNECT_SECONDS))
             sock.connect(address)
             sock.settimeout(timeout)
+            Outside.opened += reach is not Reach.LOOPBACK
         except OSError as error:
             sock.close()
             failure = words_of(error)

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pophood.errors import PophoodError, one_line, quoted
 from pophood.openai.errors import INVALID, MISSING, SERVER, ApiError, invalid
-from pophood.openai.model import ServedModel
+from pophood.openai.model import ServedAdapter, ServedModel
 from pophood.serve.catalog import HostedModel
-from pophood.serve.messages import Gauges
+from pophood.serve.messages import Failed, Gauges
 from pophood.serve.process.records import LoadedFacts, LoadOrder
 from pophood.serve.process.supervisor import EngineProcess, Say
 
@@ -105,6 +106,23 @@ class Fleet:
                 raise ApiError(CONFLICT, message, INVALID, "model", "model_busy")
             await engine.unload()
             self._say(f"{known[0].name} has left memory; its next request brings it back")
+
+    async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
+        """Load an adapter beside a model, for requests that name it. Raises ApiError."""
+        async with self._lock:
+            known = self._known(name)
+            if known is None:
+                raise ApiError(404, f"no model is called {quoted(name)}", MISSING, "model", "model_not_found")
+            served, engine = known
+            if adapter.name in served.adapters:
+                return
+            async with engine.client.add_adapter(adapter.name, place) as reply:
+                async for event in reply:
+                    if isinstance(event, Failed):
+                        raise ApiError(CONFLICT, event.message, INVALID, "adapter", "adapter_not_loaded")
+            engine.keep_adapter(adapter.name, place)
+            adapters = {**served.adapters, adapter.name: adapter}
+            self._models[self._models.index(known)] = replace(served, adapters=adapters), engine
 
     def _known(self, name: str) -> tuple[ServedModel, EngineProcess] | None:
         return next((one for one in self._models if one[0].answers_to(name)), None)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pophood.errors import BadInput, PophoodError, one_line
 from pophood.serve.client import EngineClient
-from pophood.serve.messages import Cancel, Drain, Gauges, Message, ShowView, Submit, UseThreads
+from pophood.serve.messages import Cancel, Drain, Errand, Gauges, Message, Submit, UseThreads
 from pophood.serve.process.records import (
     EngineFault,
     LoadedFacts,
@@ -63,7 +63,7 @@ class EngineProcess:
         self.wake: Callable[[], object] = lambda: None
         self.used = time.monotonic()
         self._away = False  # unloaded on purpose, or not loaded yet
-        self._held: list[Submit | ShowView] = []  # requests for a model that is away
+        self._held: list[Submit | Errand] = []  # requests for a model that is away
         self._loading: asyncio.Future[None] | None = None
         self._leaving: asyncio.Future[None] | None = None
         self._refusal: LoadRefusal | None = None
@@ -190,7 +190,7 @@ class EngineProcess:
 
     def _hold(self, message: Message) -> None:
         """Keep a request until the model is there, and forget it when its client has gone."""
-        if isinstance(message, Submit | ShowView):
+        if isinstance(message, Submit | Errand):
             self._held.append(message)
             if self._loading is None and self._leaving is None:
                 self.wake()
@@ -199,13 +199,17 @@ class EngineProcess:
 
     # ---- messages ----
 
+    def keep_adapter(self, name: str, place: str) -> None:
+        """Give every later start an adapter that was added."""
+        self._order = replace(self._order, adapters=(*self._order.adapters, (name, place)))
+
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads, also after another start."""
         self._threads = UseThreads(threads)
         self._post(self._threads)
 
     def _post(self, message: Message) -> None:
-        if isinstance(message, Submit | ShowView):
+        if isinstance(message, Submit | Errand):
             self.used = time.monotonic()
         if self._computes and self._child is not None:
             self._child.send(message)

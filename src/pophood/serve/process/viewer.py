@@ -6,28 +6,55 @@ a second engine is loaded from the same files and kept until a third one is aske
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pophood.adapters.adapter import Adapter
-from pophood.errors import BadInput, NotFound, OutOfMemory, Unsupported
+from pophood.adapters.open import open_adapter
+from pophood.errors import BadFile, BadInput, NotFound, OutOfMemory, Unsupported
 from pophood.model.lm import LM
-from pophood.serve.messages import ShowView
+from pophood.serve.messages import CourseStep, Errand, ShowView
+
+if TYPE_CHECKING:
+    from pophood.course.plain import Lessons
 
 
 class Viewer:
-    """Computes views of a model. `adapters` are those that a view can name; `places` are their folders."""
+    """Computes views of a model.
 
-    def __init__(self, lm: LM, adapters: Mapping[str, Adapter], places: Mapping[str, str]) -> None:
+    `adapters` are those that requests can name, shared with the worker; `places` are their folders.
+    """
+
+    def __init__(self, lm: LM, adapters: dict[str, Adapter], places: dict[str, str]) -> None:
         self._lm, self._adapters, self._places = lm, adapters, places
         self._other: LM | None = None
+        self._lessons: Lessons | None = None  # once a page was begun
 
-    def __call__(self, look: ShowView) -> dict[str, Any]:
-        """Return a view as plain data. Raises BadInput for what cannot be shown, EngineError."""
+    def __call__(self, look: Errand) -> dict[str, Any]:
+        """Return a view as plain data. Raises BadInput for what cannot be shown, EngineError.
+
+        A cell of the course is run. An adapter is opened, so that requests can name it from now on; one that
+        is there stays as it is.
+        """
         try:
-            return self._answer(look)
-        except (Unsupported, OutOfMemory, NotFound) as error:  # none of them is the server's fault
+            if isinstance(look, ShowView):
+                return self._answer(look)
+            if isinstance(look, CourseStep):
+                return self._step(look)
+            if look.name not in self._adapters:
+                self._adapters[look.name] = open_adapter(look.place, self._lm.config)
+                self._places[look.name] = look.place
+            return {}
+        except (Unsupported, OutOfMemory, NotFound, BadFile) as error:  # none of them is the server's fault
             raise BadInput(str(error)) from error
+
+    def _step(self, step: CourseStep) -> dict[str, Any]:
+        from pophood.course.plain import Lessons
+
+        if self._lessons is None:
+            self._lessons = Lessons(self._at("f32"))  # every bit as published
+        if step.guess is not None:
+            return self._lessons.check(step.language, step.page, step.guess)
+        return self._lessons.run(step.language, step.page, step.section, step.index)
 
     def _answer(self, look: ShowView) -> dict[str, Any]:
         from pophood.look.answer import answer

@@ -16,9 +16,13 @@ from starlette.responses import Response
 from pophood import system
 from pophood.serve.catalog import Catalog
 from pophood.serve.process.records import LoadOrder
+from pophood.studio.history.notebook import NotebookModel
+from pophood.studio.routes.course import CourseDesk
 from pophood.studio.routes.history import HistoryDesk
+from pophood.studio.routes.library import LibraryDesk
 from pophood.studio.routes.pages import Pages
 from pophood.studio.routes.state import StateDesk
+from pophood.studio.routes.tune import TuneDesk
 from pophood.studio.routes.views import ViewDesk
 
 PLACE = "/studio/"
@@ -37,10 +41,20 @@ class Studio:
         self._pages = Pages(dist)
         self._state = StateDesk(catalog, order.threads or system.default_threads())
         self._views = ViewDesk(catalog)
-        self._history = HistoryDesk(folder / "history.sqlite3")
+        self._library, self._course = LibraryDesk(catalog), CourseDesk(catalog)
+        self._tune = TuneDesk(folder, catalog, order)
+
+        def opened(model: str | None) -> NotebookModel:
+            served, first = catalog.find(model).served, catalog.all()[0].served
+            name, places = (order.name, order.adapters) if served.name == first.name else (served.name, ())
+            window = None if served.window == served.trained_window else served.window
+            return NotebookModel(name, order.precision, order.kv, window, places)
+
+        self._history = HistoryDesk(folder / "history.sqlite3", opened)
 
     def close(self) -> None:
-        """End what still runs, and close the history."""
+        """Let a run save and end, and close the history."""
+        self._tune.close()
         self._history.close()
 
     def add_to(self, app: FastAPI) -> tuple[str, ...]:
@@ -54,7 +68,7 @@ class Studio:
                 response_class=Response,
                 include_in_schema=False,
             )
-        return ()
+        return (f"{API}/files",)
 
     @property
     def routes(self) -> Routes:
@@ -72,6 +86,8 @@ class Studio:
             ("GET", every): history.listed,
             ("POST", every): history.create,
             ("GET", one): history.one,
+            ("GET", f"{one}/export"): history.export,
+            ("POST", f"{API}/import"): history.take,
             ("PATCH", one): history.change,
             ("DELETE", one): history.delete,
             ("POST", f"{one}/restore"): history.restore,
@@ -79,4 +95,31 @@ class Studio:
             ("PATCH", node): history.change_node,
             ("DELETE", node): history.delete_node,
             ("POST", f"{node}/restore"): history.restore_node,
+            ("GET", f"{API}/library"): self._library.listed,
+            ("POST", f"{API}/library/{{name:path}}/pull"): self._library.pull,
+            ("DELETE", f"{API}/library/{{name:path}}"): self._library.remove,
+            ("GET", f"{API}/course"): self._course.contents,
+            ("GET", f"{API}/course/{{page}}"): self._course.page,
+            ("POST", f"{API}/course/{{page}}/run"): self._course.run,
+            ("POST", f"{API}/course/{{page}}/check"): self._course.check,
+            **self._tuning,
+        }
+
+    @property
+    def _tuning(self) -> Routes:
+        tune, one = self._tune, f"{API}/tune/{{run}}"
+        return {
+            ("GET", f"{API}/files"): tune.files,
+            ("POST", f"{API}/files"): tune.upload,
+            ("DELETE", f"{API}/files/{{name}}"): tune.remove_file,
+            ("POST", f"{API}/tune/plan"): tune.plan,
+            ("GET", f"{API}/tune"): tune.listed,
+            ("POST", f"{API}/tune"): tune.start,
+            ("GET", one): tune.one,
+            ("DELETE", one): tune.delete,
+            ("GET", f"{one}/events"): tune.events,
+            ("POST", f"{one}/pause"): tune.pause,
+            ("POST", f"{one}/resume"): tune.resume,
+            ("POST", f"{one}/cancel"): tune.cancel,
+            ("POST", f"{one}/use"): tune.use,
         }

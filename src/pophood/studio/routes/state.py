@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from pophood import __version__, system
+from pophood.hub.net import Outside
 from pophood.serve.catalog import Catalog
 from pophood.serve.protocol.responses import Json
 from pophood.serve.routes import models
@@ -35,7 +36,7 @@ class StateDesk:
             ],
             "adapters": list(first.served.adapters),
             "tune": importlib.util.find_spec("torch") is not None,
-            "connections": {"outside": 0},
+            "connections": {"outside": Outside.opened},
             "machine": {
                 "memory": system.available_memory(),
                 "threads": self._threads,

@@ -13,6 +13,7 @@ from pophood.errors import BadInput, quoted
 from pophood.look.forms import FORMS
 from pophood.openai.errors import MISSING, SERVER, ApiError, invalid, of_pophood, unknown_adapter
 from pophood.serve.catalog import Catalog
+from pophood.serve.client import Reply
 from pophood.serve.messages import Failed, ViewShown
 from pophood.serve.protocol.assembly import of_failure
 from pophood.serve.protocol.responses import Json
@@ -73,10 +74,15 @@ class ViewDesk:
             options = form.checked(asked.options or {})
         except BadInput as error:
             raise of_pophood(error, "options") from error
-        async with hosted.client.look(name, text, options, adapters, asked.precision) as reply:
-            async for event in reply:
-                if isinstance(event, ViewShown):
-                    return Json(dict(event.view))
-                if isinstance(event, Failed):
-                    raise of_failure(event, "text")
-        raise ApiError(503, "the view was not computed: try again", SERVER)
+        return Json(await shown(hosted.client.look(name, text, options, adapters, asked.precision)))
+
+
+async def shown(reply: Reply) -> dict[str, Any]:
+    """Wait for what an errand gave. Raises ApiError."""
+    async with reply:
+        async for event in reply:
+            if isinstance(event, ViewShown):
+                return dict(event.view)
+            if isinstance(event, Failed):
+                raise of_failure(event, "text")
+    raise ApiError(503, "the model has not answered: try again", SERVER)
