@@ -66,7 +66,7 @@ class StudioCommand(Command):
             "origin": f"http://{LOCAL}:{self.port}",
             "sec-fetch-site": "same-origin",
         }
-        target = path if path.startswith(("/studio", "/v1")) else API + path
+        target = path if path.startswith(("/studio", "/v1", "/models")) else API + path
         return request(
             self.port, target, method=method, key=None, body=body, headers=own | dict(headers or {})
         )

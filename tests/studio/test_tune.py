@@ -69,9 +69,10 @@ def test_files_come_whole_and_under_plain_names(running: StudioCommand) -> None:
     assert running.ask("/files/a%20b.txt", method="DELETE").status == 404
 
 
+@pytest.mark.full
 def test_the_plan_says_what_would_be_learned(tuner: StudioCommand) -> None:
     told = tuner.post("/tune/plan", {"files": ["notes.txt"], "steps": 2, **FEW})
-    assert told["data"]["format"] == "text"
+    assert told["data"]["format"].startswith("text")
     assert {token["state"] for token in told["examples"][0]["tokens"]} <= {"trained", "ignored", "end", "cut"}
     assert told["plan"]["steps"] == 2
     assert told["plan"]["memory"] > 0
@@ -97,6 +98,7 @@ def test_what_cannot_be_tuned_is_refused(
     assert (refused.status, says in refused.json["error"]["message"]) == (status, True), refused.body
 
 
+@pytest.mark.full
 def test_a_run_is_watched_paused_resumed_and_used(tuner: StudioCommand) -> None:
     asked = {"files": ["notes.txt"], "steps": 400, "prompts": ["The cat"], **FEW}
     run = tuner.post("/tune", asked)["run"]

@@ -36,7 +36,11 @@ def test_the_forms_are_those_of_the_functions() -> None:
         assert left <= {"sentences", "add"}, name
 
 
-@pytest.mark.parametrize("name", FORMS)
+SLOW = {"architecture", "dropout", "parameters", "scale", "positions", "embeddings", "residual", "hidden"}
+EVERY = [pytest.param(name, marks=pytest.mark.full if name in SLOW else ()) for name in FORMS]
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_a_view_is_the_librarys(running: StudioCommand, lm: pophood.LM, name: str) -> None:
     asked: dict[str, Any] = {"text": TEXT} if FORMS[name].needs_text else {}
     sent = running.post(f"/views/{name}", asked)
@@ -54,7 +58,7 @@ def test_the_list_has_what_a_page_needs(running: StudioCommand) -> None:
     assert (head["kind"], head["default"]) == ("whole", None)
 
 
-@pytest.mark.parametrize("name", [name for name, form in FORMS.items() if form.needs_text])
+@pytest.mark.parametrize("name", ["next", "lens", "attention", "tokens"])
 def test_a_point_of_a_conversation_is_looked_at_by_its_ids(
     running: StudioCommand, lm: pophood.LM, name: str
 ) -> None:
