@@ -142,6 +142,11 @@ def check_use(tuner: StudioCommand, run: str) -> None:
     assert "adapter" in view["title"] and f"--adapter {tuner.get(f'/tune/{run}')['out']}" in view["command"]
     assert tuner.post("/v1/completions", body)["choices"][0]["logprobs"] == base
     tuner.post("/models/unload", {"model": tuner.facts["model"]})
+    report = tuner.ask(f"/tune/{run}/report")
+    assert b"<html" in report.body and "sandbox" in report.headers["content-security-policy"]
+    told = tuner.post(f"/tune/{run}/export", {"to": "gguf", "type": "f32"})
+    assert Path(told["place"]).stat().st_size > 100_000 and told["receipt"]
+    assert tuner.ask(f"/tune/{run}/export", {"to": "folder", "type": "q8_0"}).status == 400
     again = tuner.post("/v1/completions", body | {"adapters": [{"name": run}]})["choices"][0]["logprobs"]
     assert again == tuned
 

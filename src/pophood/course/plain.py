@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pophood.course.lesson import CellFailed, Lesson
 from pophood.course.pages import SECTIONS, Cell, Course, Page
 from pophood.course.parse import load_course
-from pophood.errors import BadInput, Unsupported
+from pophood.errors import BadInput, Unsupported, short
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -22,18 +22,24 @@ LONGEST = 20_000  # characters of what a cell printed
 def contents(course: Course) -> dict[str, Any]:
     """Return the list of pages."""
     pages = [
-        {"number": page.number, "name": page.name, "title": page.title, "place": course.place(page)}
-        | {"needs": page.needs or None, "guess": page.guess.text, "form": page.guess.label}
+        {"number": page.number, "name": page.name, "title": page.title, "talk": page.talk}
+        | {
+            "place": course.place(page),
+            "needs": page.needs or None,
+            "guess": page.guess.text,
+            "form": page.guess.label,
+        }
         for page in course.pages
     ]
     return {"language": course.language, "title": course.title, "words": dict(course.words), "pages": pages}
 
 
-def page_of(course: Course, number: int) -> Page:
-    """Return a page by its number. Raises BadInput."""
-    if not 1 <= number <= len(course.pages):
-        raise BadInput(f"there is no page {number}: there are 1 to {len(course.pages)}")
-    return course.pages[number - 1]
+def page_of(course: Course, page: int | str) -> Page:
+    """Return a page by its number or its name. Raises BadInput."""
+    for one in course.pages:
+        if page in (one.number, str(one.number), one.name):
+            return one
+    raise BadInput(f"there is no page {short(page)}: there are 1 to {len(course.pages)}")
 
 
 def page_data(course: Course, page: Page) -> dict[str, Any]:
@@ -43,10 +49,11 @@ def page_data(course: Course, page: Page) -> dict[str, Any]:
         "pages": len(course.pages),
         "name": page.name,
         "title": page.title,
+        "talk": page.talk,
         "place": course.place(page),
         "needs": page.needs or None,
         "lead": _cells(page.lead),
-        "sections": {section: _cells(page.sections[section]) for section in SECTIONS},
+        "sections": [{"name": name, "cells": _cells(page.sections[name])} for name in SECTIONS],
         "solution": _cells(page.solution),
     }
 

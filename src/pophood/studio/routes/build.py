@@ -118,8 +118,10 @@ class Studio:
             ("GET", one): tune.one,
             ("DELETE", one): tune.delete,
             ("GET", f"{one}/events"): tune.events,
+            ("GET", f"{one}/report"): tune.report,
             ("POST", f"{one}/pause"): tune.pause,
             ("POST", f"{one}/resume"): tune.resume,
             ("POST", f"{one}/cancel"): tune.cancel,
+            ("POST", f"{one}/export"): tune.export,
             ("POST", f"{one}/use"): tune.use,
         }

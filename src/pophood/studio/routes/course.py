@@ -12,12 +12,14 @@ from starlette.responses import Response
 from pophood.course.pages import Course, Page
 from pophood.course.parse import languages, load_course
 from pophood.course.plain import contents, page_data, page_of
-from pophood.errors import BadInput, quoted
-from pophood.openai.errors import MISSING, ApiError, invalid
+from pophood.errors import BadInput
+from pophood.openai.errors import MISSING, ApiError
 from pophood.serve.catalog import Catalog
 from pophood.serve.protocol.responses import Json
 from pophood.studio.bodies import Count, Name, StudioBody, read
 from pophood.studio.routes.views import shown
+
+USUAL = "en"
 
 
 class CourseCell(StudioBody):
@@ -47,7 +49,7 @@ class CourseDesk:
 
     async def page(self, page: str, request: Request) -> Response:
         course = await self._course(request)
-        return Json(page_data(course, _page(course, page)))
+        return Json(page_data(course, _page(course, page)) | {"language": course.language})
 
     async def run(self, page: str, request: Request) -> Response:
         asked, course = await read(request, CourseCell), await self._course(request)
@@ -63,14 +65,13 @@ class CourseDesk:
         return Json(await shown(client.course_step(course.language, number, guess=asked.guess)))
 
     async def _course(self, request: Request) -> Course:
-        language = request.query_params.get("language", "en")
-        if language not in languages():
-            raise invalid(f"language: got {quoted(language)}; wanted {' or '.join(languages())}", "language")
+        asked = request.query_params.get("language", USUAL)
+        language = asked if asked in languages() else USUAL  # the answer says which one it is
         return await asyncio.to_thread(load_course, language)
 
 
-def _page(course: Course, number: str) -> Page:
+def _page(course: Course, page: str) -> Page:
     try:
-        return page_of(course, int(number) if number.isdecimal() and len(number) < 4 else 0)
+        return page_of(course, page)
     except BadInput as error:
         raise ApiError(404, str(error), MISSING) from error

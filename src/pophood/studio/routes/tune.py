@@ -29,6 +29,12 @@ from pophood.text.chat.chat_template import ChatTemplate
 
 EVERY = 0.25  # seconds between two looks at a run
 SILENCE = 40  # looks after which a stream says that it lives
+CONFINED = {  # a page of one file, whose own policy allows its own script and style by their hashes
+    "content-security-policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
 Layout = Literal["auto", "text", "lines", "prompt", "messages", "alpaca", "sharegpt", "tasks"]
 ResultT = TypeVar("ResultT")
 
@@ -53,6 +59,13 @@ class TuneBody(StudioBody):
     )
     answers_only: bool | None = None
     prompts: Annotated[list[str], Field(max_length=8)] | None = None
+
+
+class ExportBody(StudioBody):
+    """The form in which a result is written: a GGUF file, or a folder as Hugging Face has it."""
+
+    to: Literal["gguf", "folder"]
+    type: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1"] | None = None
 
 
 class TuneDesk:
@@ -86,10 +99,10 @@ class TuneDesk:
     async def plan(self, request: Request) -> Response:
         """Answer what `pophood tune --show` and `--plan` say: the data as it is read, time and memory."""
         words = self._words(await read(request, TuneBody))
-        shown, said = await asked_once([*words, "--show", "--json"])
+        shown, said = await asked_once("tune", [*words, "--show", "--json"])
         if importlib.util.find_spec("torch") is None:
             return Json({**shown, "plan": None, "said": said})
-        plan, more = await asked_once([*words, "--plan", "--json"])
+        plan, more = await asked_once("tune", [*words, "--plan", "--json"])
         return Json({**shown, "plan": plan, "said": [*said, *(line for line in more if line not in said)]})
 
     async def start(self, request: Request) -> Response:
@@ -117,6 +130,11 @@ class TuneDesk:
     async def one(self, run: str) -> Response:
         return Json(await self._do(lambda: self._runs.one(run)))
 
+    async def report(self, run: str) -> Response:
+        """Answer the report of a run, a page that is confined to itself."""
+        page = await self._do(lambda: self._runs.report(run))
+        return Response(page, media_type="text/html; charset=utf-8", headers=CONFINED)
+
     async def pause(self, run: str, request: Request) -> Response:
         return await self._told(run, request, self._runs.pause)
 
@@ -129,6 +147,13 @@ class TuneDesk:
     async def delete(self, run: str) -> Response:
         await self._do(lambda: self._runs.delete(run))
         return Json({"id": run, "deleted": True})
+
+    async def export(self, run: str, request: Request) -> Response:
+        """Write the result of a run for other programs, with the proof that `pophood export` makes."""
+        asked = await read(request, ExportBody)
+        words, place = await self._do(lambda: self._runs.export(run, asked.to, asked.type))
+        told, said = await asked_once("export", [*words, "--json"])
+        return Json({"place": str(place), "receipt": told, "said": said}, 201)
 
     async def use(self, run: str, request: Request) -> Response:
         """Load a run's adapter beside its model, under the run's id, so that conversations can name it."""

@@ -27,9 +27,9 @@ PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from pophood.cli import
 LOCK, SAID, RESULT, PID = "lock", "said.log", "result.json", "pid"
 
 
-def tune_words(arguments: Sequence[str]) -> list[str]:
-    """Return the command line of `pophood tune`; with -P nothing in the working folder is imported."""
-    return [sys.executable, "-P", "-c", PROGRAM, str(PACKAGES), "tune", *arguments]
+def command_words(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command line of a `pophood VERB`; with -P nothing in the working folder is imported."""
+    return [sys.executable, "-P", "-c", PROGRAM, str(PACKAGES), verb, *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -45,7 +45,7 @@ def begin(arguments: Sequence[str], folder: Path) -> None:
             raise PophoodError("this run is running already")
         with (folder / SAID).open("ab") as said, (folder / RESULT).open("wb") as result:
             process = subprocess.Popen(
-                tune_words(arguments),
+                command_words("tune", arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=result,
                 stderr=said,
@@ -87,10 +87,10 @@ def send(folder: Path, number: signal.Signals) -> bool:
     return False
 
 
-async def asked_once(arguments: Sequence[str]) -> tuple[Any, list[str]]:
-    """Return the JSON that a `pophood tune` prints, and its lines on stderr. Raises ApiError, 400."""
+async def asked_once(verb: str, arguments: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return the JSON that a `pophood VERB` prints, and its lines on stderr. Raises ApiError, 400."""
     process = await asyncio.create_subprocess_exec(
-        *tune_words(arguments),
+        *command_words(verb, arguments),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -103,5 +103,7 @@ async def asked_once(arguments: Sequence[str]) -> tuple[Any, list[str]]:
         raise
     said = words.decode("utf-8", "replace").splitlines()
     if process.returncode:
-        raise invalid((said or ["`pophood tune` failed"])[-1].removeprefix("pophood: "), code="tune_refused")
+        raise invalid(
+            (said or [f"`pophood {verb}` failed"])[-1].removeprefix("pophood: "), code=f"{verb}_refused"
+        )
     return json.loads(told), said

@@ -151,6 +151,25 @@ class Runs:
             raise ApiError(CONFLICT, "this run has written no adapter", code="no_adapter")
         return place
 
+    def report(self, run: str) -> bytes:
+        """Return the report of a run as a page. Raises ApiError if there is none."""
+        path = self._known(run) / "out" / "report.html"
+        if not path.is_file():
+            raise ApiError(404, "this run has no report yet", MISSING)
+        return path.read_bytes()
+
+    def export(self, run: str, to: str, kind: str | None) -> tuple[list[str], Path]:
+        """Return the arguments of `pophood export` for a run's result, and where it goes: a new place."""
+        folder = self._known(run)
+        told = self._told(folder)
+        if told["state"] not in ("finished", "paused"):
+            raise ApiError(CONFLICT, f"this run is {told['state']}: it has no result", code="no_result")
+        words, out = self._facts(folder)["words"], folder / "out"
+        model = [words[words.index("-m") + 1], "--adapter", str(out)] if told["adapter"] else [str(out)]
+        place = folder / "exports" / f"{new_id()}{'.gguf' if to == 'gguf' else ''}"
+        place.parent.mkdir(exist_ok=True)
+        return [*model, "--to", str(place), *(["--type", kind] if kind else [])], place
+
     # ---- the folder ----
 
     def _known(self, run: str) -> Path:
@@ -177,6 +196,7 @@ class Runs:
             "error": (said or ["the process ended without a word"])[-1] if state == "failed" else None,
             "out": str(folder / "out"),
             "adapter": (folder / "out" / "adapter_config.json").is_file(),
+            "report": (folder / "out" / "report.html").is_file(),
             "command": " ".join(["pophood", "tune", *facts["words"]]),
         }
 
