@@ -40,7 +40,7 @@ ResultT = TypeVar("ResultT")
 
 
 class TuneBody(StudioBody):
-    """What a run learns from, and how."""
+    """The files that a run learns from, and how it learns."""
 
     files: Annotated[list[Name], Field(min_length=1, max_length=64)]
     model: Name | None = None

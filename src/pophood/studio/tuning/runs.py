@@ -11,6 +11,7 @@ Nothing about a run is kept in memory, so that a restart of the server, or its c
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -25,6 +26,7 @@ from pophood.studio.tuning.process import LOCK, RESULT, SAID, begin, is_running,
 from pophood.system import atomic_write
 
 CONFLICT = 409
+HARD = signal.Signals(9 if os.name == "posix" else signal.SIGTERM)  # SIGKILL has no name on Windows
 FLAGS = {
     "method": "--method",
     "minutes": "--minutes",
@@ -115,7 +117,7 @@ class Runs:
         """End a run at once; nothing but its last checkpoint stays."""
         folder = self._known(run)
         self._write(folder, {**self._facts(folder), "cancelled": True})
-        if not send(folder, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM):
+        if not send(folder, HARD):
             raise ApiError(CONFLICT, "this run is not running", code="run_not_running")
 
     def delete(self, run: str) -> None:
