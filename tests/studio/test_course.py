@@ -17,7 +17,7 @@ def test_the_pages_are_all_there_without_their_answers(running: StudioCommand) -
         told = running.get(f"/course/{page.number}")
         assert told["title"] == page.title
         assert running.get(f"/course/{page.name}?language=xx") == told
-        kinds = {cell["kind"] for section in told["sections"] for cell in section["cells"]}
+        kinds = {cell["kind"] for cells in told["sections"].values() for cell in cells}
         assert "guess" in kinds and "check" not in kinds
     assert running.ask("/course/0").status == running.ask("/course/x").status == 404
     assert running.get("/course?language=xx")["language"] == "en"
@@ -27,8 +27,7 @@ def test_cells_run_and_guesses_are_judged_on_the_model(running: StudioCommand, t
     lm = pophood.load(tiny_model, precision="f32")
     page = load_course("en").pages[1]
     lesson = Lesson(page, lm)
-    told = {one["name"]: one["cells"] for one in running.get(f"/course/{page.number}")["sections"]}
-    sent = told["run"]
+    sent = running.get(f"/course/{page.number}")["sections"]["run"]
     for cell in (cell for cell in sent if cell["kind"] == "run"):
         asked = {"section": "run", "index": cell["index"]}
         got = running.post(f"/course/{page.number}/run", asked)

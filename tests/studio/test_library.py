@@ -14,12 +14,12 @@ def test_models_here_and_elsewhere_are_told_apart(tiny_model: Path, tmp_path: Pa
     with studio(tiny_model, home=tmp_path) as running:
         told = running.get("/library")
         (mine,) = told["models"]
-        assert (mine["name"], mine["fits"], mine["loaded"]) == ("mine", True, False)
-        assert mine["bytes"] > 100_000 and mine["memory"] > mine["bytes"]
-        assert {"gpt2", "smollm2"} <= {one["name"] for one in told["pullable"]}
+        assert (mine["name"], mine["fits"], mine["state"]) == ("mine", True, "unloaded")
+        assert mine["size"] > 100_000 and mine["memory"] > mine["size"]
+        assert {"gpt2", "smollm2"} <= {one["name"] for one in told["others"]}
         assert told["offline"] is True
         running.post("/models/load", {"model": "mine"})
-        assert running.get("/library")["models"][0]["loaded"]
+        assert running.get("/library")["models"][0]["state"] == "loaded"
         refused = running.ask("/library/mine", method="DELETE")
         assert (refused.status, refused.code) == (409, "model_loaded")
         running.post("/models/unload", {"model": "mine"})
@@ -34,4 +34,4 @@ def test_a_pull_without_a_network_says_so(running: StudioCommand) -> None:
     (line,) = [line for line in answer.body.decode().split("\n") if line]
     event = json.loads(line.removeprefix("data: "))
     assert event["event"] == "error"
-    assert "connections are forbidden" in event["error"]["message"]
+    assert "connections are forbidden" in event["message"]

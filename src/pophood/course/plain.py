@@ -53,7 +53,7 @@ def page_data(course: Course, page: Page) -> dict[str, Any]:
         "place": course.place(page),
         "needs": page.needs or None,
         "lead": _cells(page.lead),
-        "sections": [{"name": name, "cells": _cells(page.sections[name])} for name in SECTIONS],
+        "sections": {name: _cells(page.sections[name]) for name in SECTIONS},
         "solution": _cells(page.solution),
     }
 

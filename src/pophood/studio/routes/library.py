@@ -32,18 +32,17 @@ class LibraryDesk:
 
     def _listed(self) -> dict[str, Any]:
         free = system.available_memory()
-        hosted = {name: one for one in self._catalog.all() for name in _names(one.served)}
+        states = {name: one.state for one in self._catalog.all() for name in _names(one.served)}
         here = [
             {
                 "name": model.name,
-                "bytes": model.size,
+                "size": model.size,
                 "licence": model.licence or (known.licence if (known := _known(model.name)) else None),
                 "source": model.source,
-                "format": model.kind,
+                "kind": model.kind,
                 "where": model.where,
                 "in_use": model.in_use,
-                "loaded": model.name in hosted and hosted[model.name].state == "loaded",
-                "adapters": list(hosted[model.name].served.adapters) if model.name in hosted else [],
+                "state": states.get(model.name, "unloaded"),
                 **_fit(model.size, free),
             }
             for model in hub.list_models()
@@ -51,11 +50,11 @@ class LibraryDesk:
         names = {model["name"] for model in here}
         others = [
             {"name": one.name, "title": one.title, "licence": one.licence, "parameters": one.n_params}
-            | {"chat": one.chat, "bytes": 4 * one.n_params, **_fit(4 * one.n_params, free)}
+            | {"chat": one.chat, "window": one.n_positions, **_fit(4 * one.n_params, free)}
             for one in hub.catalogue.values()
             if one.name not in names
         ]
-        return {"models": here, "pullable": others, "free_memory": free, "offline": system.offline()}
+        return {"models": here, "others": others, "free_memory": free, "offline": system.offline()}
 
     async def remove(self, name: str) -> Response:
         if any(name in _names(one.served) and one.state != "unloaded" for one in self._catalog.all()):
@@ -89,7 +88,7 @@ class LibraryDesk:
         def progress(state: hub.Progress) -> None:
             if gone:
                 raise PophoodError("nobody waits for this model any more")
-            say({"event": "progress", "done": state.done, "total": state.size, "file": state.file})
+            say({"event": "progress", "done": state.done, "size": state.size, "file": state.file})
 
         def announce(text: str) -> None:
             say({"event": "said", "text": text})
@@ -99,7 +98,7 @@ class LibraryDesk:
                 found = hub.pull(name, progress=progress, announce=announce)
                 say({"event": "done", "name": found.name})
             except (PophoodError, OSError) as error:
-                say({"event": "error", "error": {"message": one_line(error)}})
+                say({"event": "error", "message": one_line(error)})
             finally:
                 say(None)
 
