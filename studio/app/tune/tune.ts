@@ -64,6 +64,7 @@ export interface Run {
   state: RunState;
   error: string | null;
   adapter: boolean; // it has written one
+  report: boolean;
   command: string;
 }
 

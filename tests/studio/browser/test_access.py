@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from tests.studio.browser.tab import Tab
 from tests.studio.browser.test_chat import asked
 
 AXE = ROOT / "studio/node_modules/axe-core/axe.min.js"
-SCREENS = ("Chat", "Complete", "Look", "Tune", "Models", "Course")
+SCREENS: tuple[str, ...] = ("Chat", "Complete", "Look")
+if importlib.util.find_spec("pophood.studio.routes.library"):
+    SCREENS += ("Tune", "Models", "Course")
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {},
     "dark": {"dark": True},
