@@ -1,5 +1,6 @@
 // What a forward pass returns: logits, hidden states, or a summary of every row's distribution. See request.h.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -61,29 +62,38 @@ float largest_of(const Distribution& whole, int64_t begin, int64_t end) {
     return largest;
 }
 
-Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, int64_t begin, int64_t end, bool weighs) {
-    const auto [row, none] = part_of(whole, begin, end);
-    if (none) return {};
-    float shifted[block] = {}, e[block] = {};
-    const int64_t count = end - begin;
-    for (int64_t i = 0; i < count; ++i) shifted[i] = row.logits[begin + i] - largest;
-    std::copy(shifted, shifted + count, e);
-    kernels.exponential(e, count);
-    if (row.allowed)
-        for (int64_t i = 0; i < count; ++i)
-            if (!row.allows(begin + i)) shifted[i] = e[i] = 0.0f;
-    double mass[lanes] = {}, weighted[lanes] = {};
-    const int64_t padded = (count + lanes - 1) / lanes * lanes;
-    for (int64_t i = 0; i < padded; i += lanes)
-        for (int j = 0; j < lanes; ++j) mass[j] += static_cast<double>(e[i + j]);
-    for (int64_t i = 0; weighs && i < padded; i += lanes)
-        for (int j = 0; j < lanes; ++j) weighted[j] += static_cast<double>(e[i + j]) * static_cast<double>(shifted[i + j]);
+Sums added(const double* mass, const double* weighted) {
     Sums sums;
     for (int j = 0; j < lanes; ++j) {
         sums.mass += mass[j];
         sums.weighted += weighted[j];
     }
     return sums;
+}
+
+Sums sums_of(const Kernels& kernels, const Distribution& whole, float largest, int64_t begin, int64_t end, bool weighs) {
+    const auto [row, none] = part_of(whole, begin, end);
+    if (none) return {};
+    double mass[lanes] = {}, weighted[lanes] = {};
+    const int64_t count = end - begin;
+    if (!row.allowed && !weighs) {
+        kernels.exp_sums(row.logits + begin, largest, count, mass);
+        return added(mass, weighted);
+    }
+    float shifted[block], e[block];
+    const int64_t padded = (count + lanes - 1) / lanes * lanes;
+    for (int64_t i = 0; i < count; ++i) e[i] = row.logits[begin + i] - largest;
+    std::copy(e, e + count, shifted);
+    kernels.exponential(e, count);
+    for (int64_t i = count; i < padded; ++i) shifted[i] = e[i] = 0.0f;
+    if (row.allowed)
+        for (int64_t i = 0; i < count; ++i)
+            if (!row.allows(begin + i)) shifted[i] = e[i] = 0.0f;
+    for (int64_t i = 0; i < padded; i += lanes)
+        for (int j = 0; j < lanes; ++j) mass[j] += static_cast<double>(e[i + j]);
+    for (int64_t i = 0; weighs && i < padded; i += lanes)
+        for (int j = 0; j < lanes; ++j) weighted[j] += static_cast<double>(e[i + j]) * static_cast<double>(shifted[i + j]);
+    return added(mass, weighted);
 }
 
 int64_t count_before(const Distribution& row, int32_t target, int64_t begin, int64_t end) {
@@ -189,8 +199,6 @@ void Engine::summarize(const Request& request, const float* hidden) {
         float* logits = output_logits_.data();
         logits_of(hidden + first * config_.n_embd, rows, logits);
         edit_logits(request, first, rows, logits);
-        if (!kernels_.all_finite(logits, rows * vocabulary))
-            throw NotFinite("the logits are not finite (NaN or infinity)");
         if (request.out) copy_allowed(request.summary, first, rows, logits, request.out + first * vocabulary);
         summarize_rows(request.summary, first, rows, logits);
     }
@@ -227,9 +235,12 @@ void Engine::summarize_rows(const Summary& summary, int64_t first, int64_t rows,
             }
         });
     };
+    std::atomic<bool> finite{true};
     each_block([&](int64_t row, int64_t index, int64_t begin, int64_t end) {
+        if (!kernels_.all_finite(logits + row * vocabulary + begin, end - begin)) finite = false;
         maxima[static_cast<size_t>(row)][static_cast<size_t>(index)] = largest_of(row_at(row), begin, end);
     });
+    if (!finite) throw NotFinite("the logits are not finite (NaN or infinity)");
     for (size_t row = 0; row < maxima.size(); ++row) largest[row] = *std::max_element(maxima[row].begin(), maxima[row].end());
     each_block([&](int64_t row, int64_t index, int64_t begin, int64_t end) {
         const float peak = largest[static_cast<size_t>(row)];

@@ -184,7 +184,7 @@ constexpr QuantizedKernels quantized = {quantize, quantized_matmul};
 }  // namespace
 
 const Kernels avx2_kernels = {"avx2",   tile_tokens, matmul,   interleave, norm, attend, attend_range, combine, score, rope, gelu_tanh,
-                              gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, scale_by, cap_to, &training,
+                              gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, exp_sums, scale_by, cap_to, &training,
                               &quantized};
 
 }  // namespace pophood

@@ -61,7 +61,7 @@ inline void store_moment2(uint16_t* p, V a, I random) {
 }  // namespace
 
 const Kernels avx512_kernels = {"avx512", tile_tokens, matmul,   interleave, norm, attend, attend_range, combine, score, rope, gelu_tanh,
-                                gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, scale_by, cap_to, &training,
+                                gelu_erf, silu,        multiply, add_to, copy, to_half, all_finite, exponential, exp_sums, scale_by, cap_to, &training,
                                 nullptr};  // dispatch.cpp adds the quantised products
 
 }  // namespace pophood

@@ -152,6 +152,7 @@ struct Kernels {
     void (*to_half)(uint16_t* out, const float* x, int64_t n);  // f16, rounded to nearest, ties to even
     bool (*all_finite)(const float* x, int64_t n);
     void (*exponential)(float* x, int64_t n);                // exp in place, for the softmax of taps
+    void (*exp_sums)(const float* x, float shift, int64_t n, double* sums);  // sums[i % 8] += exp(x[i] - shift)
     void (*scale)(float* x, float by, int64_t n);            // x *= by
     void (*cap)(float* x, float cap, int64_t n);             // x = cap * tanh(x / cap)
     const TrainingKernels* training;                         // training_kernels.h

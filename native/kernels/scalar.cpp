@@ -221,6 +221,10 @@ void exponential(float* x, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] = exp_of(x[i]);
 }
 
+void exp_sums(const float* x, float shift, int64_t n, double* sums) {
+    for (int64_t i = 0; i < n; ++i) sums[i % 8] += static_cast<double>(exp_of(x[i] - shift));
+}
+
 void scale_by(float* x, float by, int64_t n) {
     for (int64_t i = 0; i < n; ++i) x[i] *= by;
 }
@@ -239,7 +243,7 @@ extern const TrainingKernels scalar_training;
 extern const QuantizedKernels scalar_quantized;
 
 const Kernels scalar_kernels = {"scalar", 1,    matmul, nullptr, norm, attend, attend_range, combine, score, rope, gelu_tanh,
-                                gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, scale_by, cap_to,
+                                gelu_erf, silu, multiply, add, copy, to_half, all_finite, exponential, exp_sums, scale_by, cap_to,
                                 &scalar_training,
                                 &scalar_quantized};
 

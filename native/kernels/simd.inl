@@ -297,6 +297,23 @@ void exponential(float* x, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) store_some(x + i, exp_of(load_some(x + i, n - i)), n - i);
 }
 
+void exp_sums(const float* x, float shift, int64_t n, double* sums) {
+    const V by = broadcast(shift);
+    alignas(64) float e[16];
+    double lane[8];
+    for (int j = 0; j < 8; ++j) lane[j] = sums[j];
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        store(e, exp_of(sub(load(x + i), by)));
+        for (int j = 0; j < 8; ++j) lane[j] += static_cast<double>(e[j]);
+        for (int j = 0; j < 8; ++j) lane[j] += static_cast<double>(e[j + 8]);
+    }
+    for (int j = 0; j < 8; ++j) sums[j] = lane[j];
+    if (i == n) return;
+    store(e, exp_of(sub(load_some(x + i, n - i), by)));
+    for (int64_t j = 0; j < n - i; ++j) sums[j % 8] += static_cast<double>(e[j]);
+}
+
 void scale_by(float* x, float by, int64_t n) {
     for (int64_t i = 0; i < n; i += 16) store_some(x + i, mul(load_some(x + i, n - i), broadcast(by)), n - i);
 }

@@ -109,6 +109,18 @@ TEST(elementwise_gives_the_bits_of_the_specification) {
     }
 }
 
+TEST(sums_of_exponentials_give_the_bits_of_the_specification) {
+    Random random(9);
+    const auto x = random.values(1024, 8.0f);
+    for (const Kernels* fast : fast_tables())
+        for (const int64_t n : {0, 1, 7, 8, 15, 16, 17, 1000, 1024}) {
+            std::vector<double> ours(8, 0.5), theirs(8, 0.5);
+            fast->exp_sums(x.data(), 3.0f, n, ours.data());
+            scalar_kernels.exp_sums(x.data(), 3.0f, n, theirs.data());
+            CHECK(std::memcmp(ours.data(), theirs.data(), 8 * sizeof(double)) == 0, "%s n %d", fast->name, static_cast<int>(n));
+        }
+}
+
 TEST(conversion_to_f16_rounds_as_the_specification) {
     Random random(14);
     std::vector<float> x = random.values(1003, 100.0f);

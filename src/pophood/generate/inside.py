@@ -7,6 +7,7 @@ row: the distribution, the logit lens, the weights of attention, the norms of th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -97,6 +98,22 @@ class BestTokens(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Lens:
+    """The likeliest tokens after each block of `layers`: `ids` and `logits` [L, k], and `log_masses` [L].
+
+    Iterating gives pairs of a block and its BestTokens.
+    """
+
+    layers: tuple[int, ...]
+    ids: NDArray[np.int32]
+    logits: Floats
+    log_masses: NDArray[np.float64]
+
+    def __iter__(self) -> Iterator[tuple[int, BestTokens]]:
+        return zip(self.layers, map(BestTokens, self.ids, self.logits, self.log_masses.tolist()), strict=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Inside:
     """The insides where the token at `position` was predicted; None where something was not asked for.
 
@@ -107,7 +124,7 @@ class Inside:
     position: int
     top: BestTokens | None = None
     entropy: float | None = None
-    lens: tuple[tuple[int, BestTokens], ...] | None = None
+    lens: Lens | None = None
     attention: Floats | None = None
     residual_norms: Floats | None = None
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pophood.config import ModelConfig
 from pophood.generate.decoder import Decoder, Distribution
-from pophood.generate.inside import BestTokens, Floats, Inside, Inspect, residual_norms
+from pophood.generate.inside import BestTokens, Floats, Inside, Inspect, Lens, residual_norms
 from pophood.taps import RowReading, Tap, taps_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ class Look(NamedTuple):
     position: int
     output: int | None
     values: int
+
+
+class Unembedded(NamedTuple):
+    """Distributions after blocks, `rows` of them by row of the pass and block."""
+
+    rows: Mapping[tuple[int, Stream], int]
+    found: Distribution
 
 
 class PooledRows:
@@ -98,17 +105,16 @@ class Looks:
             for look in self._looks
             if self._pieces[look.piece].sample.sequence not in found.cancelled and not look.running.ended
         ]
-        listed = self._unembedded(there, found, engine)
+        unembedded = self._unembedded(there, found, engine)
         told: dict[int, list[Inside]] = {}
         for look in there:
             inspect = inspect_of(look.running)
-            layers = inspect.lens_layers(self._config.n_layer)
-            top, entropy = self._own(look, found, listed)
+            top, entropy = self._own(look, found, unembedded)
             inside = Inside(
                 look.position,
                 top if inspect.top else None,
                 entropy if inspect.entropy else None,
-                tuple((layer, self._after(look, layer, found, listed)) for layer in layers) or None,
+                self._lens(look, found, unembedded) if inspect.lens else None,
                 self._attention(look, found) if inspect.attention else None,
                 self._norms(look, found) if inspect.residual_norms else None,
             )
@@ -127,23 +133,16 @@ class Looks:
         values: Floats = found.readings[number][self.readings[number].rows.index(row)]
         return values
 
-    def _unembedded(
-        self, looks: Sequence[Look], found: Distribution, engine: Decoder
-    ) -> dict[tuple[int, Stream], tuple[BestTokens, float]]:
-        """Return the distributions after blocks, by row and block, with their entropies."""
+    def _unembedded(self, looks: Sequence[Look], found: Distribution, engine: Decoder) -> Unembedded | None:
+        """Return the distributions after blocks, with their entropies; None if none is asked for."""
         wanted = [(look.row, layer) for look in looks for layer in self._unembedded_layers(look)]
         if not wanted:
-            return {}
+            return None
         k = max(max(inspect_of(look.running).top, inspect_of(look.running).lens) for look in looks)
         hidden = np.stack([self._value(found, layer, row) for row, layer in wanted])
         entropy = any(look.output is None and inspect_of(look.running).entropy for look in looks)
         made = engine.unembed(hidden, k, entropy=entropy)
-        return {
-            place: (BestTokens(ids, logits, float(mass)), float(entropy))
-            for place, ids, logits, mass, entropy in zip(
-                wanted, made.ids, made.logits, made.log_mass, made.entropy, strict=True
-            )
-        }
+        return Unembedded({place: row for row, place in enumerate(wanted)}, made)
 
     def _unembedded_layers(self, look: Look) -> dict[Stream, None]:
         """Return the blocks whose distributions are computed: an output row has that of the last one."""
@@ -155,22 +154,28 @@ class Looks:
             layers[last] = None
         return layers
 
-    def _after(
-        self,
-        look: Look,
-        layer: int,
-        found: Distribution,
-        listed: Mapping[tuple[int, Stream], tuple[BestTokens, float]],
-    ) -> BestTokens:
-        """Return the best tokens after a block."""
-        if look.output is not None and layer == self._config.n_layer - 1:
-            best = _output(found, look.output)
-        else:
-            best, _ = listed[look.row, layer]
-        return best.first(inspect_of(look.running).lens)
+    def _lens(self, look: Look, found: Distribution, unembedded: Unembedded | None) -> Lens:
+        """Return the best tokens after the blocks that are asked for; an output row has those of the last."""
+        inspect, last = inspect_of(look.running), self._config.n_layer - 1
+        layers, at, k = inspect.lens_layers(last + 1), look.output, inspect.lens
+        parts = []
+        if rows := [
+            unembedded.rows[look.row, layer]
+            for layer in layers
+            if unembedded is not None and (at is None or layer < last)
+        ]:
+            assert unembedded is not None
+            made = unembedded.found
+            parts.append((made.ids[rows, :k], made.logits[rows, :k], made.log_mass[rows]))
+        if at is not None and last in layers:
+            parts.append(
+                (found.ids[at : at + 1, :k], found.logits[at : at + 1, :k], found.log_mass[at : at + 1])
+            )
+        ids, logits, masses = map(np.concatenate, zip(*parts, strict=True))
+        return Lens(layers, ids, logits, masses)
 
     def _own(
-        self, look: Look, found: Distribution, listed: Mapping[tuple[int, Stream], tuple[BestTokens, float]]
+        self, look: Look, found: Distribution, unembedded: Unembedded | None
     ) -> tuple[BestTokens | None, float | None]:
         """Return the distribution that the model had, and its entropy."""
         inspect, at = inspect_of(look.running), look.output
@@ -178,8 +183,9 @@ class Looks:
             return _output(found, at).first(inspect.top), float(found.entropy[at])
         if not (inspect.top or inspect.entropy):
             return None, None
-        last, entropy = listed[look.row, self._config.n_layer - 1]
-        return last.first(inspect.top), entropy
+        assert unembedded is not None
+        made, row = unembedded.found, unembedded.rows[look.row, self._config.n_layer - 1]
+        return _output(made, row).first(inspect.top), float(made.entropy[row])
 
     def _attention(self, look: Look, found: Distribution) -> Floats:
         heads = inspect_of(look.running).attention

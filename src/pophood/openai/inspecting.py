@@ -159,10 +159,10 @@ def shortest(values: NDArray[np.float32]) -> list[float]:
 
 def values_of(inside: Inside) -> int:
     """Return how many values a record has, as `Inspect.values` counts them."""
-    listed = [*([] if inside.top is None else [inside.top]), *(best for _, best in inside.lens or ())]
+    listed = [one.ids for one in (inside.top, inside.lens) if one is not None]
     arrays = (inside.attention, inside.residual_norms)
     return (
-        4 * sum(len(one.ids) for one in listed)
+        4 * sum(ids.size for ids in listed)
         + (inside.entropy is not None)
         + sum(array.size for array in arrays if array is not None)
     )

@@ -17,20 +17,28 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 HEAD = 4  # bytes of the length
 PART = 1 << 16  # bytes of one read: what a pipe of Linux holds
 Reducer = Callable[[Any], Any]
 
 
 class Reducers(dict[type, Reducer]):
-    """How each class is pickled: a dataclass as a call with the values of its fields.
+    """How each class is pickled: a dataclass or a NamedTuple as a call with the values of its fields.
 
-    That takes half the time of what `dataclass(slots=True)` brings along.
+    That takes half the time of what `dataclass(slots=True)` brings along. For an array of a few numbers it is
+    a fifth of NumPy's own.
     """
 
     def __missing__(self, kind: type) -> Reducer:
         if kind is MappingProxyType:
             reducer: Reducer = lambda proxy: (read_only, (dict(proxy),))  # noqa: E731
+        elif kind is np.ndarray:
+            reducer = lambda array: (array_of, (array.tobytes(), array.dtype.str, array.shape))  # noqa: E731
+        elif issubclass(kind, tuple) and hasattr(kind, "_fields"):  # a NamedTuple
+            reducer = lambda record: (kind, tuple(record))  # noqa: E731
         elif is_dataclass(kind) and all(field.init and not field.kw_only for field in fields(kind)):
             names = [field.name for field in fields(kind)]
             taken = attrgetter(*names) if names else tuple[()]
@@ -49,6 +57,11 @@ class Reducers(dict[type, Reducer]):
 def read_only(values: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     """Return a view of a dictionary that cannot be changed; a class of its own has no name to pickle."""
     return MappingProxyType(values)
+
+
+def array_of(content: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array that cannot be written to."""
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 _REDUCERS = Reducers()
