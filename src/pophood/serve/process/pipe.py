@@ -37,7 +37,7 @@ class Reducers(dict[type, Reducer]):
             reducer: Reducer = lambda proxy: (read_only, (dict(proxy),))  # noqa: E731
         elif kind is np.ndarray:
             reducer = lambda array: (array_of, (array.tobytes(), array.dtype.str, array.shape))  # noqa: E731
-        elif issubclass(kind, tuple) and hasattr(kind, "_fields"):  # a NamedTuple
+        elif issubclass(kind, tuple) and "_fields" in vars(kind):  # a NamedTuple
             reducer = lambda record: (kind, tuple(record))  # noqa: E731
         elif is_dataclass(kind) and all(field.init and not field.kw_only for field in fields(kind)):
             names = [field.name for field in fields(kind)]
