@@ -15,6 +15,8 @@ export interface Options {
 /** A drawing in a page. `update` draws other data or another theme in its place. */
 export interface Drawing<Data> {
   update(data: Data, theme?: Theme): void;
+  /** The title of what is shown now. */
+  title(): string;
   svg(): string;
   csv(): string;
   png(): Promise<Blob>;
@@ -88,6 +90,10 @@ class Mounted<Data> implements Drawing<Data> {
     this.later();
   }
 
+  title(): string {
+    return this.module.title(this.data);
+  }
+
   svg(): string {
     return svgOf(this.shown, this.module.title(this.data), this.theme.background);
   }
@@ -114,7 +120,7 @@ class Mounted<Data> implements Drawing<Data> {
   }
 
   private draw(): void {
-    const width = Math.max(LEAST, Math.floor(this.target.clientWidth) || 640);
+    const width = Math.max(LEAST, Math.floor(this.target.getBoundingClientRect().width) || 640);
     this.shown = this.module.scene(this.data, this.theme, width, measure);
     const { background, surface, text, muted, line, accents } = this.theme;
     Object.entries({ background, surface, text, muted, line, accent: accents[0] ?? text }).forEach(

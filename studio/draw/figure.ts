@@ -6,6 +6,7 @@ import * as heatmap from "./heatmap";
 import * as lens from "./lens";
 import * as next from "./next";
 import * as points from "./points";
+import * as roles from "./roles";
 import * as stack from "./stack";
 import type { Theme } from "./theme";
 import * as tokens from "./tokens";
@@ -18,6 +19,7 @@ export type FigureData =
   | lens.LensData
   | next.NextData
   | points.PointsData
+  | roles.RolesData
   | stack.StackData
   | tokens.TokensData
   | tree.TreeData;
@@ -32,6 +34,7 @@ const DRAW: Record<
   lens: lens.draw,
   next: next.draw,
   points: points.draw,
+  roles: roles.draw,
   stack: stack.draw,
   tokens: tokens.draw,
   tree: tree.draw,

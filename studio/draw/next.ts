@@ -60,6 +60,10 @@ class Next implements Drawing<NextData> {
     this.drawn.update(this.bars(), theme);
   }
 
+  title(): string {
+    return this.data.title;
+  }
+
   svg(): string {
     return this.drawn.svg();
   }

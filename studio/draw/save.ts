@@ -34,7 +34,7 @@ export function htmlOf(title: string, svg: string, csv: string): string {
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
     `<title>${escaped(title)}</title>\n</head>\n<body>\n<h1>${escaped(title)}</h1>\n`,
     `<p><img src="data:image/svg+xml,${encodeURIComponent(svg)}" alt="${escaped(title)}"></p>\n`,
-    `<table>\n${rows.join("\n")}\n</table>\n</body>\n</html>\n`,
+    `<table cellpadding="4">\n${rows.join("\n")}\n</table>\n</body>\n</html>\n`,
   ].join("");
 }
 

@@ -4,6 +4,7 @@ import { picker } from "./controls";
 import type { Drawing, Options } from "./drawing";
 import * as heatmap from "./heatmap";
 import { halves } from "./packed";
+import * as roles from "./roles";
 import type { Theme } from "./theme";
 import { quoted } from "./words";
 
@@ -80,6 +81,8 @@ class Stack implements Drawing<StackData> {
   private map: heatmap.HeatmapData;
   private readonly drawn: Drawing<heatmap.HeatmapData>;
   private readonly bars: Drawing<bars.BarsData> | null;
+  private readonly roles: Drawing<roles.RolesData> | null;
+  private readonly grid = document.createElement("div");
 
   constructor(
     target: HTMLElement,
@@ -99,7 +102,7 @@ class Stack implements Drawing<StackData> {
     this.caption.className = "ph-facts";
     this.below.append(this.caption, this.rowStage);
     pair.append(this.stage, this.below);
-    this.root.append(this.controls, this.name, pair);
+    this.root.append(this.controls, this.name, pair, this.grid);
     target.replaceChildren(this.root);
     this.fill();
     const hover = (index: number): void => {
@@ -108,7 +111,41 @@ class Stack implements Drawing<StackData> {
     };
     this.drawn = heatmap.draw(this.stage, this.map, theme, { ...options, onHover: hover });
     this.bars = data.columns.length <= MOST_BARS ? bars.draw(this.rowStage, this.rowBars(), theme) : null;
+    const words = document.createElement("p");
+    words.className = "ph-facts";
+    const place = document.createElement("div");
+    this.grid.append(words, place);
+    this.grid.hidden = !this.hasRoles();
+    words.textContent = this.rolesNow().title;
+    this.roles = this.hasRoles()
+      ? roles.draw(place, this.rolesNow(), theme, { onSelect: (i) => this.take(i) })
+      : null;
     this.name.textContent = this.map.title;
+  }
+
+  /** True if there are several first choices, and names to show for them. */
+  private hasRoles(): boolean {
+    return (this.data.pickers[0]?.labels.length ?? 0) > 1 && this.data.names.flat().some(Boolean);
+  }
+
+  private rolesNow(): roles.RolesData {
+    const [one, two] = this.data.pickers;
+    return {
+      kind: "roles",
+      title: `The measured role of every ${two?.name}: choose one`,
+      axes: [one?.name ?? "", two?.name ?? ""],
+      columns: one?.labels ?? [],
+      rows: two?.labels ?? [],
+      names: this.data.names,
+      marked: this.at,
+    };
+  }
+
+  private take(index: number): void {
+    const firsts = this.data.pickers[0]?.labels.length ?? 1;
+    this.at = [index % firsts, Math.floor(index / firsts)];
+    this.fill();
+    this.redraw();
   }
 
   update(data: StackData, theme: Theme = this.theme): void {
@@ -121,6 +158,10 @@ class Stack implements Drawing<StackData> {
     this.theme = theme;
     this.fill();
     this.redraw();
+  }
+
+  title(): string {
+    return this.map.title;
   }
 
   svg(): string {
@@ -138,6 +179,7 @@ class Stack implements Drawing<StackData> {
   destroy(): void {
     this.drawn.destroy();
     this.bars?.destroy();
+    this.roles?.destroy();
     this.root.remove();
   }
 
@@ -164,6 +206,7 @@ class Stack implements Drawing<StackData> {
     this.map = layerOf(this.data, this.values, ...this.at);
     this.name.textContent = this.map.title;
     this.drawn.update(this.map, this.theme);
+    this.roles?.update(this.rolesNow(), this.theme);
     this.bars?.update(this.rowBars(), this.theme);
   }
 

@@ -112,6 +112,10 @@ class Strip implements Drawing<TokensData> {
     span.setAttribute("aria-pressed", String(index === this.data.marked));
   }
 
+  title(): string {
+    return this.data.title;
+  }
+
   svg(): string {
     return this.file().svg();
   }

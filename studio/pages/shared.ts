@@ -32,6 +32,6 @@ export function drawInto(target: HTMLElement, figure: FigureData): Drawing<Figur
   const drawing = draw(stage, figure, themeNow());
   if (!drawing) return null;
   whenThemeChanges((theme) => drawing.update(figure, theme));
-  target.append(saveButtons(drawing, () => figure.title || figure.kind));
+  target.append(saveButtons(drawing, () => drawing.title() || figure.kind));
   return drawing;
 }

@@ -4,6 +4,7 @@ import { curves, ticks } from "../draw/curves";
 import { heatmap, type HeatmapData } from "../draw/heatmap";
 import { lens } from "../draw/lens";
 import { points } from "../draw/points";
+import { namesOf, roles, type RolesData } from "../draw/roles";
 import { csvRows, fileName, htmlOf } from "../draw/save";
 import { type Scene, svgOf } from "../draw/scene";
 import { layerOf, type StackData } from "../draw/stack";
@@ -197,6 +198,32 @@ test("a stack gives one map, masked where the numbers are", () => {
     [1, null],
     [0, 1],
   ]);
+});
+
+test("a grid of roles has a legend, and its marks say layer, head and role", () => {
+  const data: RolesData = {
+    kind: "roles",
+    title: "roles",
+    axes: ["layer", "head"],
+    columns: ["0", "1", "2"],
+    rows: ["0", "1"],
+    names: [
+      ["", "induction"],
+      ["previous token", ""],
+      ["", "induction"],
+    ],
+    marked: [1, 0],
+  };
+  const scene = roles.scene(data, DARK, 400, measure);
+  inside(scene);
+  expect([...namesOf(data)]).toEqual([
+    ["induction", 2],
+    ["previous token", 1],
+  ]);
+  expect(texts(scene)).toEqual(expect.arrayContaining(["P", "I", "I  induction: 2"]));
+  expect(scene.marks?.start).toBe(1);
+  expect(scene.marks?.at(5).label).toBe("layer 2, head 1: induction");
+  expect(roles.csv(data)).toContain("1,0,previous token\n");
 });
 
 test("an SVG file and an HTML file hold text as text", () => {

@@ -61,7 +61,7 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key."""
-        codes = {"Tab": 9, "Escape": 27, "Home": 36, "End": 35}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, "Home": 36, "End": 35}
         codes |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         for kind in ("rawKeyDown", "keyUp"):
             self.call(

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_a_wrong_type_fails_the_check(tmp_path: Path) -> None:
     assert "draw/planted.ts" in output, output
     assert "app/Planted.svelte" in output, output
     assert "found 2 errors" in output, output
+
+
+def test_without_node_the_tests_go_on_and_the_reason_is_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", STUDIO / "make.py", "--if-possible"]  # -S: without pip's Node
+    environment = {"PATH": str(tmp_path)}
+    result = processes.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert result.returncode == 0
+    assert "studio: not built, no Node 20.19 or newer: `make studio` brings one" in result.stdout
 
 
 def test_the_lock_names_no_host() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import pophood
 from pophood import look, web
+from pophood.look import data
 from pophood.look.figures import has_drawings, page
 from pophood.look.view import View
 from tests.cli.browser import Page, chromium
@@ -91,6 +92,22 @@ def test_attention_has_pickers_for_every_layer_and_head(
     assert float(said[1]) == pytest.approx(float(pattern[-1, 0]), rel=2e-3)
     tab.press("Escape")
     assert tab.value(SAID) == ""
+
+
+def test_the_grid_of_roles_chooses_a_head(
+    lm: pophood.LM, opened: Callable[[View], Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "_role", lambda view, layer, head: "induction" if head == layer else "")
+    tab = opened(look.attention(lm, layer=1, head=2))
+    tab.value("[...document.querySelectorAll('.ph-stage')].at(-1).focus()")
+    tab.press("ArrowLeft")
+    tab.press("ArrowRight")
+    tab.press("ArrowRight")
+    tab.press("Enter")
+    frame(tab)
+    assert tab.value(STAGE).startswith("layer 2, head 2")
+    picked = "[...document.querySelectorAll('select')].map(one => one.selectedIndex)"
+    assert tab.value(picked) == [2, 2]
 
 
 def test_sliders_give_the_engine_s_own_probabilities(lm: pophood.LM, opened: Callable[[View], Page]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.look.blocks import Block, Coloured, Heat, Points
+from pophood.look.math.heads import NO_LABEL
 from pophood.look.view import View
 from pophood.look.views.attention import AttentionView, hidden_keys
 from pophood.look.views.lens import LensView
@@ -109,7 +110,7 @@ def _attention(view: View) -> list[Figure]:
             {"name": "layer", "labels": [str(layer) for layer in layers], "at": layers.index(view.layer)},
             {"name": "head", "labels": [str(h) for h in range(view.config.n_head)], "at": view.head},
         ],
-        "names": [[view.probe.label(layer, h) for h in range(view.config.n_head)] for layer in layers],
+        "names": [[_role(view, layer, h) for h in range(view.config.n_head)] for layer in layers],
         "rows": tokens,
         "columns": tokens,
         "low": 0.0,
@@ -119,6 +120,12 @@ def _attention(view: View) -> list[Figure]:
         "halves": halves(patterns),
     }
     return [stack]
+
+
+def _role(view: AttentionView, layer: int, head: int) -> str:
+    """Return the measured label of a head; "" if it has none."""
+    label = view.probe.label(layer, head)
+    return "" if label == NO_LABEL else label
 
 
 def _lens(view: View) -> list[Figure]:
@@ -171,6 +178,7 @@ def _surprise(view: View) -> list[Figure]:
     figures = [block_data(block) for block in view.picture()[:1]]
     for figure in figures:
         assert figure is not None
+        figure["unit"] = "bits"
         for token, id_ in zip(figure["tokens"], view.source.ids, strict=True):
             token["id"] = id_
     return [figure for figure in figures if figure is not None]
