@@ -53,7 +53,7 @@ def test_a_wrong_type_fails_the_check(tmp_path: Path) -> None:
 
 
 def test_without_node_the_tests_go_on_and_the_reason_is_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-S", STUDIO / "make.py", "--if-possible"]  # -S: without pip's Node
+    command = [sys.executable, "-I", "-S", str(STUDIO / "make.py"), "--if-possible"]  # -S: without pip's Node
     environment = {"PATH": str(tmp_path)}
     result = processes.run(
         command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
