@@ -247,6 +247,6 @@ def test_a_picture_of_nothing_says_so() -> None:
 def test_the_page_has_both_themes_and_how_it_was_made(tmp_path: Path) -> None:
     view_of(rounds=5).save(tmp_path / "bench.html")
     page = (tmp_path / "bench.html").read_text(encoding="utf-8")
-    assert page.count("data:image/svg+xml") == 2
+    assert page.count('src="data:image/svg+xml') == 2
     assert "pophood bench -m smollm2" in page and "--rounds 5" in page
     assert "pophood.benchmark(lm, rounds=5)" in page

@@ -13,7 +13,6 @@ import pytest
 import pophood
 from pophood import look
 from pophood.errors import BadInput, Unsupported
-from pophood.look.data import STEPS
 from pophood.look.math.first_block import last_attention
 from pophood.look.math.permutation import compare
 from pophood.look.views.norm import norms_of
@@ -98,9 +97,9 @@ def test_attention_draws_the_window(opened: Callable[[str], pophood.LM]) -> None
     assert np.array_equal(np.isnan(narrow.visible(0)), (keys > rows) | (keys <= rows - 16))
     assert np.array_equal(np.isnan(wide.visible(0)), keys > rows)
     (stack,) = look.figures_data(narrow)
-    levels = np.frombuffer(base64.b64decode(stack["packed"]), "<u2").reshape(4, 4, *rows.shape)
+    weights = np.frombuffer(base64.b64decode(stack["halves"]), "<f2").reshape(4, 4, *rows.shape)
     for layer, shown in ((0, narrow), (1, wide)):
-        assert np.array_equal(levels[layer] == STEPS + 1, np.isnan([shown.visible(h) for h in range(4)]))
+        assert np.array_equal(np.isnan(weights[layer]), np.isnan([shown.visible(h) for h in range(4)]))
     assert any("itself and the 15 tokens before it" in note for note in narrow.notes)
     assert "before the window of 16 tokens" in narrow.alt and "window" not in wide.alt
     assert "capped at 3" in str(narrow.tables()["steps"].rows[0])

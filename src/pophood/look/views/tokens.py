@@ -131,11 +131,11 @@ def tokens(lm: LM, text: Text | Sequence[str] = PROMPT, *, languages: bool = Fal
         raise BadInput("languages compares one sentence of its own: leave the text out")
     if languages:
         labelled: list[tuple[str, Text]] = list(SENTENCES.items())
+    elif not isinstance(text, str) and not len(text):
+        raise BadInput("there is no text: give at least one")
     else:
         texts: list[Text] = [text] if is_text(text) else list(text)  # type: ignore[arg-type, list-item]
         labelled = [(str(number), one) for number, one in enumerate(texts, 1)]
-    if not labelled:
-        raise BadInput("there is no text: give at least one")
     cuts = tuple(_cut(lm, label, one) for label, one in labelled)
     return TokensView(ViewSource.of(lm, labelled[0][1] if len(cuts) == 1 else None), cuts, languages)
 
