@@ -41,22 +41,27 @@ constexpr int64_t blocks_ahead() {  // 8 KiB where D is 64
     return Kv::scaled ? 4 : 2;
 }
 
-// Prefetches a block while others are computed, a piece at a time.
+constexpr int64_t most_in_l1 = 8 << 10;  // bytes of a block: several larger ones push each other out
+
+// Prefetches a block while others are computed, a piece at a time: to the L1 cache, or to the L2 cache if it is large.
 template <class Kv>
 struct Ahead {
     const char* numbers = nullptr;  // null: there is nothing to prefetch
     int64_t bytes = 0;              // of a piece, whole cache lines
+    bool large = false;
 
     Ahead() = default;
-    Ahead(const void* block, int64_t d, int64_t width) {  // width: numbers of a feature or position
+    Ahead(const void* block, int64_t d, int64_t width) {  // width: numbers of a feature, or of a position in a tile
         if (!block) return;
+        large = d * kv_block * static_cast<int64_t>(sizeof(typename Kv::Number)) > most_in_l1;
         numbers = reinterpret_cast<const char*>(numbers_of<Kv>(block, d));
         bytes = stride_ahead * width * static_cast<int64_t>(sizeof(typename Kv::Number));
         for (const char* line = static_cast<const char*>(block); line < numbers; line += 64) prefetch(line);
     }
     void piece(int64_t number) const {
         if (!numbers) return;
-        for (int64_t line = number * bytes; line < (number + 1) * bytes; line += 64) prefetch(numbers + line);
+        for (int64_t line = number * bytes; line < (number + 1) * bytes; line += 64)
+            large ? prefetch_l2(numbers + line) : prefetch(numbers + line);
     }
 };
 
@@ -188,18 +193,20 @@ inline void add_positions(const float* w, const typename Kv::Number* v, int64_t 
     }
 }
 
-// out[j][at..at+16N) = the sum over the visible positions of weight * v, for Q queries.
+// out[j][at..at+16N) = the sum over the visible positions of weight * v, for Q queries; over blocks begin..end-1, after
+// those before.
 template <int Q, int N, class Kv>
-inline void sum_values(const AttentionTask& t, const Range& range, int64_t first, int64_t at, float* const* out) {
+inline void sum_values(const AttentionTask& t, const Range& range, int64_t first, int64_t at, int64_t begin, int64_t end,
+                       float* const* out) {
     constexpr int G = Kv::scaled ? (N + 1) / 2 : 1;  // groups of 32 features
     constexpr int64_t stride = Kv::scaled ? G * kv_block : kv_range;
     V sum[Q][N];
     for (int j = 0; j < Q; ++j)
-        for (int c = 0; c < N; ++c) sum[j][c] = zero();
-    for (int64_t block = 0; block < range.blocks; ++block) {
+        for (int c = 0; c < N; ++c) sum[j][c] = begin == 0 ? zero() : load(out[j] + at + 16 * c);
+    for (int64_t block = begin; block < end; ++block) {
         const void* data = t.v_blocks[range.first_block + block];
         const typename Kv::Number* v = numbers_of<Kv>(data, t.d) + at;
-        const Ahead<Kv> ahead(first == 0 && at == 0 ? block_after_values(t, range, block + blocks_ahead<Kv>()) : nullptr, t.d, t.d_padded);
+        const Ahead<Kv> ahead(first == 0 ? block_after_values(t, range, block + blocks_ahead<Kv>()) : nullptr, t.d, 16 * N);
         float scaled[Q * G * kv_block];
         int64_t common = kv_block;
         for (int j = 0; j < Q; ++j) common = least(common, range.n[first + j] - block * kv_block);
@@ -214,7 +221,7 @@ inline void sum_values(const AttentionTask& t, const Range& range, int64_t first
             w = scaled;
         }
         for (int64_t pos = 0; pos < common; pos += stride_ahead) {
-            ahead.piece(pos / stride_ahead);
+            ahead.piece((at / (16 * N) * kv_block + pos) / stride_ahead);  // each tile of columns its share
             add_positions<Q, N, stride, Kv>(w, v, t.d_padded, pos, least(pos + stride_ahead, common), sum);
         }
         if (common == kv_block) continue;
@@ -236,10 +243,14 @@ void sum_values_of(int64_t queries, const AttentionTask& t, const Range& range, 
         if constexpr (Q > 1) sum_values_of<Q - 1, Kv>(queries, t, range, first, out);
         return;
     }
-    int64_t at = 0;
-    for (; at + 16 * value_columns <= t.d_padded; at += 16 * value_columns)
-        sum_values<Q, value_columns, Kv>(t, range, first, at, out);
-    for (; at < t.d_padded; at += 16) sum_values<Q, 1, Kv>(t, range, first, at, out);
+    // Where a head has more columns than a tile, they take turns block by block, while the block is in the L1 cache.
+    const int64_t step = t.d_padded > 16 * value_columns ? 1 : range.blocks;
+    for (int64_t block = 0; block < range.blocks; block += step) {
+        int64_t at = 0;
+        for (; at + 16 * value_columns <= t.d_padded; at += 16 * value_columns)
+            sum_values<Q, value_columns, Kv>(t, range, first, at, block, block + step, out);
+        for (; at < t.d_padded; at += 16) sum_values<Q, 1, Kv>(t, range, first, at, block, block + step, out);
+    }
 }
 
 template <class Kv>

@@ -56,6 +56,7 @@ inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out
     }
 }
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+inline void prefetch_l2(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 inline V fma(V a, V b, V c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }
 inline V add(V a, V b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }

@@ -42,6 +42,7 @@ inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out
     _mm512_storeu_ps(out + 3 * rows, _mm512_shuffle_ps(c, d, 0xEE));
 }
 inline void prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+inline void prefetch_l2(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 inline V fma(V a, V b, V c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline V add(V a, V b) { return {_mm512_add_ps(a.v, b.v)}; }

@@ -49,6 +49,7 @@ inline void transpose(const float* x, int64_t x_stride, int64_t rows, float* out
     }
 }
 inline void prefetch(const char* p) { __builtin_prefetch(p); }
+inline void prefetch_l2(const char* p) { __builtin_prefetch(p, 0, 2); }
 
 inline V fma(V a, V b, V c) { EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
 inline V add(V a, V b) { EACH(vaddq_f32(a.q[i], b.q[i])); }
