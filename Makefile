@@ -59,9 +59,10 @@ lint: $(VENV)/test-installed ## ruff and the layer rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 
-format: $(VENV)/test-installed ## lay the Python files out
+format: $(VENV)/test-installed ## lay the Python files out, and those of the studio if Node is there
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+	@$(PY) studio/make.py --format
 
 typecheck: $(VENV)/test-installed ## mypy --strict
 	@$(BIN)/mypy

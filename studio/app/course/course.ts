@@ -29,7 +29,8 @@ export interface Contents {
 
 export interface Output {
   printed: string;
-  value: (ViewAnswer & { kind: "view" }) | (ViewTable & { kind: "table" }) | { kind: "text"; text: string } | null;
+  value:
+    (ViewAnswer & { kind: "view" }) | (ViewTable & { kind: "table" }) | { kind: "text"; text: string } | null;
 }
 
 export interface Verdict {

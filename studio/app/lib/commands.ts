@@ -22,7 +22,9 @@ export function python(value: unknown): string {
   if (typeof value === "string") return text(value);
   if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
   if (typeof value === "object") {
-    return `{${Object.entries(value).map(([name, one]) => `${text(name)}: ${python(one)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([name, one]) => `${text(name)}: ${python(one)}`)
+      .join(", ")}}`;
   }
   return String(value);
 }

@@ -9,7 +9,10 @@ export function visible(text: string): string {
   return text
     .replace(/[\n\r\t\u00a0]/g, (letter) => SIGNS[letter] ?? letter)
     .replace(/^ +| +$/g, (blanks) => "·".repeat(blanks.length))
-    .replace(/[\u0000-\u001f\u007f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, (letter) => `\\u${hex(letter)}`);
+    .replace(
+      /[\u0000-\u001f\u007f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g,
+      (letter) => `\\u${hex(letter)}`,
+    );
 }
 
 function hex(letter: string): string {

@@ -64,7 +64,9 @@ export function view(
     ...(side.adapter ? { adapter: side.adapter } : {}),
     precision: side.precision,
     ...(form.needs_text ? (typeof text === "string" ? { text } : { ids: text }) : {}),
-    options: Object.fromEntries(given.filter(([, value]) => value !== "" && value !== null && value !== undefined)),
+    options: Object.fromEntries(
+      given.filter(([, value]) => value !== "" && value !== null && value !== undefined),
+    ),
   };
   return post<ViewAnswer>(studio("views", form.name), body, signal);
 }

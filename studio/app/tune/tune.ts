@@ -98,7 +98,8 @@ export const forget = (name: string): Promise<void> => remove(studio("files", na
 export const plan = (asked: Asked, signal: AbortSignal): Promise<Plan> =>
   post<Plan>(studio("tune", "plan"), asked, signal);
 export const start = (asked: Asked): Promise<{ run: string }> => post(studio("tune"), asked);
-export const order = (run: string, what: "pause" | "resume" | "cancel"): Promise<void> => post(studio("tune", run, what));
+export const order = (run: string, what: "pause" | "resume" | "cancel"): Promise<void> =>
+  post(studio("tune", run, what));
 
 export async function runs(): Promise<Run[]> {
   return (await get<{ runs: Run[] }>(studio("tune"))).runs;
@@ -110,7 +111,11 @@ export async function use(run: string): Promise<string> {
 }
 
 /** Follow a run from its first event until it has ended; a broken connection is taken up where it was. */
-export async function follow(run: string, take: (event: TuneEvent) => void, signal: AbortSignal): Promise<void> {
+export async function follow(
+  run: string,
+  take: (event: TuneEvent) => void,
+  signal: AbortSignal,
+): Promise<void> {
   let last = 0;
   for (let failures = 0; !signal.aborted && failures < 10; failures++) {
     try {
@@ -154,7 +159,10 @@ export class Story {
     if (event.event === "step") this.stepped(event, step);
     else if (event.event === "evaluated") put(this.validation, step, event.loss);
     else if (event.event === "sampled" && event.prompt !== undefined) {
-      this.samples.set(event.prompt, [...(this.samples.get(event.prompt) ?? []), { step, text: event.text ?? "" }]);
+      this.samples.set(event.prompt, [
+        ...(this.samples.get(event.prompt) ?? []),
+        { step, text: event.text ?? "" },
+      ]);
     } else if (event.event === "noted" && event.text) this.notes.push(event.text);
     else if (event.event === "said") this.said = event.text ?? "";
     else if (event.event === "started") this.steps = event.steps ?? 0;

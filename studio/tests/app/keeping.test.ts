@@ -8,9 +8,29 @@ import type { Turn } from "../../app/lib/types";
 import { token } from "./tree.test";
 
 const TURN: Turn = {
-  id: "n", parent: "p", role: "assistant", text: "a b", tokens: [token(1, "a"), { ...token(2, " b"), piece: "x" }],
-  settings: { temperature: 0, top_k: 1, top_p: 1, min_p: 0, repetition_penalty: 1, max_tokens: 5, seed: null },
-  seed: 3, finish: "stop", name: null, model: "m", adapter: "notes", cached: 4, rate: 9.5, kept: 1, prompt_ids: [8, 9],
+  id: "n",
+  parent: "p",
+  role: "assistant",
+  text: "a b",
+  tokens: [token(1, "a"), { ...token(2, " b"), piece: "x" }],
+  settings: {
+    temperature: 0,
+    top_k: 1,
+    top_p: 1,
+    min_p: 0,
+    repetition_penalty: 1,
+    max_tokens: 5,
+    seed: null,
+  },
+  seed: 3,
+  finish: "stop",
+  name: null,
+  model: "m",
+  adapter: "notes",
+  cached: 4,
+  rate: 9.5,
+  kept: 1,
+  prompt_ids: [8, 9],
 };
 
 describe("turns on the server", () => {

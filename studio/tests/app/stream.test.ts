@@ -14,7 +14,9 @@ function piece(id: number, text: string, more: object = {}): string {
 }
 
 const END = `data: ${JSON.stringify({
-  choices: [{ text: "", finish_reason: "length", logprobs: null }], seed: 7, timings: { predicted_per_second: 50 },
+  choices: [{ text: "", finish_reason: "length", logprobs: null }],
+  seed: 7,
+  timings: { predicted_per_second: 50 },
 })}\n\ndata: ${JSON.stringify({ choices: [], usage: { prompt_tokens_details: { cached_tokens: 1 } } })}\n\ndata: [DONE]\n\n`;
 const DEAD = `data: ${JSON.stringify({ error: { message: "the process ended", code: "engine_dead" } })}\n\n`;
 
@@ -25,7 +27,8 @@ function server(...answers: (string | number | Error)[]) {
     asked.push(JSON.parse(options?.body as string) as Request);
     const next = answers.shift() ?? new Error("asked too often");
     if (next instanceof Error) throw next;
-    if (typeof next === "number") return new Response(JSON.stringify({ error: { message: "no" } }), { status: next });
+    if (typeof next === "number")
+      return new Response(JSON.stringify({ error: { message: "no" } }), { status: next });
     const bytes = encoder.encode(next);
     const body = new ReadableStream<Uint8Array>({
       start(controller) {
@@ -47,7 +50,13 @@ async function run(...answers: (string | number | Error)[]) {
     lost: () => said.push("lost"),
     back: () => said.push("back"),
   };
-  const outcome = await answer(REQUEST, listener, new AbortController().signal, fetcher, async () => undefined);
+  const outcome = await answer(
+    REQUEST,
+    listener,
+    new AbortController().signal,
+    fetcher,
+    async () => undefined,
+  );
   return { asked, tokens, said, outcome };
 }
 
@@ -55,13 +64,18 @@ describe("server-sent events", () => {
   test("lines may end in three ways, and comments say nothing", () => {
     const parser = new Parser();
     const events = parser.feed(": keep-alive\r\nevent: x\rdata: 1\ndata: 2\n\ndata:3\r\n\r\n");
-    expect(events).toEqual([{ event: "x", data: "1\n2", id: "" }, { event: "message", data: "3", id: "" }]);
+    expect(events).toEqual([
+      { event: "x", data: "1\n2", id: "" },
+      { event: "message", data: "3", id: "" },
+    ]);
   });
 
   test("cuts anywhere change nothing", () => {
     const text = "id: 4\r\ndata: añb\r\n\r\n";
     const parser = new Parser();
-    expect([...text].flatMap((letter) => parser.feed(letter))).toEqual([{ event: "message", data: "añb", id: "4" }]);
+    expect([...text].flatMap((letter) => parser.feed(letter))).toEqual([
+      { event: "message", data: "añb", id: "4" },
+    ]);
   });
 });
 
@@ -75,7 +89,11 @@ describe("an answer", () => {
   test("goes on after the model's process ended, from the tokens that came", async () => {
     const { asked, tokens, said } = await run(piece(5, "a") + DEAD, 503, piece(6, "b") + END);
     expect(tokens.map((one) => one.text)).toEqual(["a", "b"]);
-    expect(asked.map((one) => [one.prompt, one.max_tokens])).toEqual([[[1, 2], 4], [[1, 2, 5], 3], [[1, 2, 5], 3]]);
+    expect(asked.map((one) => [one.prompt, one.max_tokens])).toEqual([
+      [[1, 2], 4],
+      [[1, 2, 5], 3],
+      [[1, 2, 5], 3],
+    ]);
     expect(said).toEqual(["back", "lost", "lost", "back"]);
   });
 
@@ -103,5 +121,8 @@ describe("an answer", () => {
 test("a character's text comes with its last token", () => {
   const record = (id: number, text: string) => ({ id, token: text, entropy: 0, top: [] });
   const tokens = new Assembler().take("ñ", [record(1, "\\xc3"), record(2, "\\xb1")], [-1, -2]);
-  expect(tokens.map((one) => [one.text, one.piece])).toEqual([["", "\\xc3"], ["ñ", "\\xb1"]]);
+  expect(tokens.map((one) => [one.text, one.piece])).toEqual([
+    ["", "\\xc3"],
+    ["ñ", "\\xb1"],
+  ]);
 });

@@ -10,7 +10,14 @@ function turn(id: string, parent: string | null, tokens: Token[] = []): Turn {
   return { id, parent, role: tokens.length > 0 ? "assistant" : "user", text: id, tokens };
 }
 
-const TURNS = [turn("a", null), turn("b", "a"), turn("c", "a"), turn("d", "b"), turn("e", "c"), turn("f", "c")];
+const TURNS = [
+  turn("a", null),
+  turn("b", "a"),
+  turn("c", "a"),
+  turn("d", "b"),
+  turn("e", "c"),
+  turn("f", "c"),
+];
 
 describe("a tree of turns", () => {
   test("paths, siblings and the newest end", () => {

@@ -15,7 +15,11 @@ export class ApiError extends Error {
 export type Fetch = (path: string, options?: RequestInit) => Promise<Response>;
 
 /** Send a request and return the response; raises ApiError for a status of 400 and above. */
-export async function send(path: string, options: RequestInit = {}, fetcher: Fetch = fetch): Promise<Response> {
+export async function send(
+  path: string,
+  options: RequestInit = {},
+  fetcher: Fetch = fetch,
+): Promise<Response> {
   const response = await fetcher(path, { credentials: "same-origin", cache: "no-store", ...options });
   if (response.ok) return response;
   const body: unknown = await response.json().catch(() => null);
@@ -43,7 +47,8 @@ export async function call<T>(
   return (text ? JSON.parse(text) : null) as T;
 }
 
-export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => call<T>("GET", path, undefined, signal);
+export const get = <T>(path: string, signal?: AbortSignal): Promise<T> =>
+  call<T>("GET", path, undefined, signal);
 export const post = <T>(path: string, body: unknown = {}, signal?: AbortSignal): Promise<T> =>
   call<T>("POST", path, body, signal);
 export const patch = <T>(path: string, body: unknown): Promise<T> => call<T>("PATCH", path, body);

@@ -10,7 +10,8 @@ export class Saver {
   constructor(
     private readonly put: (talk: string, turn: Turn) => Promise<unknown>,
     private readonly changed: (waiting: number, failed: boolean) => void = () => undefined,
-    private readonly pause: (milliseconds: number) => Promise<void> = (n) => new Promise((r) => setTimeout(r, n)),
+    private readonly pause: (milliseconds: number) => Promise<void> = (n) =>
+      new Promise((r) => setTimeout(r, n)),
   ) {}
 
   /** Keep a turn. A state of it that still waits is replaced. */
@@ -31,7 +32,7 @@ export class Saver {
   }
 
   private async work(): Promise<void> {
-    for (let failures = 0; this.waiting.size > 0; ) {
+    for (let failures = 0; this.waiting.size > 0;) {
       const [id, one] = this.waiting.entries().next().value!;
       try {
         await this.put(one.talk, one.turn);

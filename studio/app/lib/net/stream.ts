@@ -47,7 +47,7 @@ export async function answer(
       listener.tokens?.(tokens);
     },
   };
-  for (let failures = 0; !signal.aborted; ) {
+  for (let failures = 0; !signal.aborted;) {
     const before = got.length;
     try {
       const rest = {

@@ -30,8 +30,6 @@ export interface Head {
   template_args: Record<string, unknown> | null;
 }
 
-
-
 export class Chat {
   id = $state<string | null>(null);
   title = $state("");
@@ -121,13 +119,19 @@ export class Chat {
     if (!this.id) return;
     app.stay(this.mode, this.leaf ? [this.id, this.leaf] : [this.id]);
     const { id, leaf } = this;
-    this.saver.settled().then(() => patch(studio("conversations", id), { current: leaf })).catch(() => undefined);
+    this.saver
+      .settled()
+      .then(() => patch(studio("conversations", id), { current: leaf }))
+      .catch(() => undefined);
   }
 
   private async ensure(title: string): Promise<string> {
     if (this.id) return this.id;
     const facts: Partial<Conversation> = { ...this.head, mode: this.mode, settings: { ...this.settings } };
-    const made = await conversations.create({ ...facts, title: title.trim().slice(0, 60) || t("chat.untitled") });
+    const made = await conversations.create({
+      ...facts,
+      title: title.trim().slice(0, 60) || t("chat.untitled"),
+    });
     this.title = made.title;
     return (this.id = made.id);
   }
@@ -176,7 +180,13 @@ export class Chat {
       const ended = turn.finish === "stop";
       await this.saver.settled(); // the token that ended the answer is taken back
       this.stored.set(id, Math.min(this.stored.get(id) ?? 0, body(turn).length));
-      await this.generate({ ...turn, tokens: body(turn) }, prompt, this.settings, turn.seed ?? null, ended ? 1 : 0);
+      await this.generate(
+        { ...turn, tokens: body(turn) },
+        prompt,
+        this.settings,
+        turn.seed ?? null,
+        ended ? 1 : 0,
+      );
     });
   }
 

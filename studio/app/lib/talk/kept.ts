@@ -31,8 +31,15 @@ interface Extra {
 
 /** A turn for the server, which has its first `after` tokens already. */
 export function toKept(turn: Turn, after: number): KeptTurn & { after: number } {
-  const pieces = Object.fromEntries(turn.tokens.flatMap((one, i) => (one.piece === undefined ? [] : [[i, one.piece]])));
-  const extra: Extra = { adapter: turn.adapter ?? null, cached: turn.cached ?? null, rate: turn.rate ?? null, pieces };
+  const pieces = Object.fromEntries(
+    turn.tokens.flatMap((one, i) => (one.piece === undefined ? [] : [[i, one.piece]])),
+  );
+  const extra: Extra = {
+    adapter: turn.adapter ?? null,
+    cached: turn.cached ?? null,
+    rate: turn.rate ?? null,
+    pieces,
+  };
   const given = turn.kept ?? 0;
   return {
     id: turn.id,
@@ -42,7 +49,9 @@ export function toKept(turn: Turn, after: number): KeptTurn & { after: number } 
     tokens: turn.tokens.slice(after).map(keptToken),
     after,
     given,
-    prompt: turn.prompt_ids ? [...turn.prompt_ids, ...turn.tokens.slice(0, given).map((one) => one.id)] : null,
+    prompt: turn.prompt_ids
+      ? [...turn.prompt_ids, ...turn.tokens.slice(0, given).map((one) => one.id)]
+      : null,
     settings: turn.role === "assistant" ? { ...turn.settings, ...extra } : {},
     seed: turn.seed ?? null,
     finish: turn.finish ?? null,
@@ -53,7 +62,13 @@ export function toKept(turn: Turn, after: number): KeptTurn & { after: number } 
 
 function keptToken({ id, text, logprob, entropy, top }: Token): KeptToken {
   const finite = (value: number): number | null => (Number.isFinite(value) ? value : null);
-  return { id, text, logprob: finite(logprob), entropy: finite(entropy), top: top.filter((one) => Number.isFinite(one[2])) };
+  return {
+    id,
+    text,
+    logprob: finite(logprob),
+    entropy: finite(entropy),
+    top: top.filter((one) => Number.isFinite(one[2])),
+  };
 }
 
 /** A turn as the server gives it back. */

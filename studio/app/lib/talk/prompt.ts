@@ -27,7 +27,12 @@ interface Tokenized {
 type Head = Pick<Conversation, "mode" | "system" | "template_args" | "model" | "adapter">;
 
 /** Render a path of turns as the prompt of the next answer, which shall have room for `room` tokens. */
-export async function render(talk: Head, path: Turn[], room: number, signal?: AbortSignal): Promise<Rendered> {
+export async function render(
+  talk: Head,
+  path: Turn[],
+  room: number,
+  signal?: AbortSignal,
+): Promise<Rendered> {
   return talk.mode === "complete" ? continued(talk, path, room, signal) : chat(talk, path, room, signal);
 }
 
@@ -37,13 +42,15 @@ export interface Message {
 }
 
 export function messages(talk: Pick<Conversation, "system">, path: Turn[]): Message[] {
-  const turns = path.filter((turn) => turn.role !== "system").map(({ role, text }) => ({ role, content: text }));
+  const turns = path
+    .filter((turn) => turn.role !== "system")
+    .map(({ role, text }) => ({ role, content: text }));
   const system = talk.system ? [{ role: "system", content: talk.system }] : [];
   return [...system, ...turns];
 }
 
 async function chat(talk: Head, path: Turn[], room: number, signal?: AbortSignal): Promise<Rendered> {
-  for (let dropped = 0; ; ) {
+  for (let dropped = 0; ;) {
     const rest = path.slice(dropped);
     const answer = await post<Render>(
       "/v1/chat/completions/render",
@@ -76,7 +83,12 @@ async function continued(talk: Head, path: Turn[], room: number, signal?: AbortS
       continue;
     }
     if (turn.text === "") continue;
-    const request = { prompt: turn.text, add_special_tokens: i === 0, parse_special: false, return_token_strs: true };
+    const request = {
+      prompt: turn.text,
+      add_special_tokens: i === 0,
+      parse_special: false,
+      return_token_strs: true,
+    };
     const answer = await post<Tokenized>("/tokenize", { ...request, ...model(talk) }, signal);
     ids.push(...answer.tokens);
     texts.push(...answer.token_strs);

@@ -28,9 +28,10 @@ export function survivors(
   const kept = probabilities.map(() => true);
   if (settings.top_k > 0) kept.forEach((_, i) => (kept[i] &&= i < settings.top_k));
   let sum = 0;
-  const all = settings.top_k > 0 && settings.top_k <= top.length
-    ? probabilities.slice(0, settings.top_k).reduce((a, b) => a + b, 0)
-    : 1;
+  const all =
+    settings.top_k > 0 && settings.top_k <= top.length
+      ? probabilities.slice(0, settings.top_k).reduce((a, b) => a + b, 0)
+      : 1;
   probabilities.forEach((probability, i) => {
     if (settings.top_p < 1 && sum >= settings.top_p * all) kept[i] = false;
     sum += probability;

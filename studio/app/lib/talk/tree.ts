@@ -58,7 +58,7 @@ export class Tree {
   path(leaf: string | null): Turn[] {
     const path: Turn[] = [];
     const seen = new Set<string>(); // a damaged history must not hang the page
-    for (let turn = leaf === null ? undefined : this.turns.get(leaf); turn && !seen.has(turn.id); ) {
+    for (let turn = leaf === null ? undefined : this.turns.get(leaf); turn && !seen.has(turn.id);) {
       seen.add(turn.id);
       path.unshift(turn);
       turn = turn.parent === null ? undefined : this.turns.get(turn.parent);
