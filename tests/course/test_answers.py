@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pophood.course import answers, check, lesson, markup, needs, shell
-from pophood.course.answers import read_number, read_yes_no
+from pophood.course import answers, check, lesson, markup, needs, shell, words
+from pophood.course.answers import read_numbers, read_yes_no
 from pophood.course.markup import check_markup, to_html
 from pophood.errors import BadInput
 
 
 @pytest.mark.parametrize(
-    "module", [answers, lesson, markup, needs, shell], ids=lambda module: module.__name__
+    "module", [answers, lesson, markup, needs, shell, words], ids=lambda module: module.__name__
 )
 def test_examples_in_the_docstrings(module: Any) -> None:
     result = doctest.testmod(module)
@@ -54,7 +54,37 @@ def test_judging(given: object, right: object, judged: str) -> None:
 @pytest.mark.parametrize("given", ["", "many", "1e999", "nan", "inf", "1 lot", "--1", "1.2.3", "٣"])
 def test_what_is_no_number(given: str) -> None:
     with pytest.raises(BadInput, match="wanted a"):
-        read_number(given)
+        read_numbers(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "right", "judged"),
+    [
+        ("1,5 mil millones", 1_557_611_200, "close"),
+        ("124 millones", 124_439_808, "right"),
+        ("1.024", 1024, "right"),
+        ("1,024", 1024, "right"),
+        ("50.257", 50_257, "right"),
+        ("124.439.808", 124_439_808, "right"),
+        ("0,3773", 0.3773, "right"),
+        ("0.3773", 0.3773, "right"),
+        ("68,35 %", 0.6835, "right"),
+        ("0,5", 5, "wrong"),
+        ("sí", True, "right"),
+        ("Si", True, "right"),
+        ("no", True, "wrong"),
+        ("atencion", ("atención", "attention"), "right"),
+        ("«Madrid»", " Madrid", "right"),
+    ],
+)
+def test_judging_in_a_language_with_a_decimal_comma(given: str, right: object, judged: str) -> None:
+    spanish = {
+        **words.words_in(),
+        "decimal_mark": ",",
+        "units": "% 0.01, mil 1e3, millones 1e6, mil millones 1e9",
+        "words_yes": "sí, si",
+    }
+    assert check(given, right, spanish).judged == judged
 
 
 def test_what_is_no_yes_and_no_answer() -> None:

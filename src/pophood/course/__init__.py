@@ -39,6 +39,7 @@ from pophood.course.lesson import Output as Output
 from pophood.course.needs import need as need
 from pophood.course.pages import Course as Course
 from pophood.course.pages import Page as Page
-from pophood.course.parse import languages as languages
 from pophood.course.parse import load_course as load_course
+from pophood.course.say import in_language as in_language
 from pophood.course.say import say as say
+from pophood.course.words import languages as languages

@@ -82,7 +82,7 @@ class Lesson:
 
     def _get_ready(self) -> None:
         try:
-            need(self.page.needs)
+            need(self.page.needs, self.page.words)
             self._take_over()
         except Missing as missing:
             self._missing = missing
@@ -121,9 +121,9 @@ class Lesson:
     def check(self, given: object) -> Verdict:
         """Compare the reader's guess with the correct answer."""
         try:
-            return check(given, self.answer())
+            return check(given, self.answer(), self.page.words)
         except Missing:
-            return Verdict("missing", "", None)
+            return Verdict("missing", "", None, self.page.words)
 
     def applying(self, cells: tuple[Cell, ...]) -> list[Cell]:
         """Return the cells that apply to this model."""

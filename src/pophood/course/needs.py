@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 
+from pophood.course.words import Words, words_in
 from pophood.errors import NotFound
 
-# Requirement in a page's front matter -> the function that raises NotFound without it. The module is given by
-# name and imported late, since it may belong to a higher layer than the course.
-NEEDS = {"torch": ("pophood.train.torch_install", "require_torch")}
+# Requirement in a page's front matter -> a module and two of its functions: one that raises NotFound without
+# the requirement, and one that returns the command that installs it. The module is given by name and imported
+# late, since it may belong to a higher layer than the course.
+NEEDS = {"torch": ("pophood.train.torch_install", "require_torch", "torch_command")}
 
 
 class Missing(NotFound):
@@ -18,15 +20,17 @@ class Missing(NotFound):
         return [str(self)]
 
 
-def need(what: str) -> None:
+def need(what: str, words: Words | None = None) -> None:
     """Raise Missing, with the way to install it, if a requirement is missing; "" requires nothing.
 
     >>> need("")
     """
     if not what:
         return
-    module, function = NEEDS[what]
+    name, require, command = NEEDS[what]
+    module = importlib.import_module(name)
     try:
-        getattr(importlib.import_module(module), function)()
-    except NotFound as error:
-        raise Missing(str(error)) from None
+        getattr(module, require)()
+    except NotFound:
+        phrase = (words or words_in())[f"needs_{what}"]
+        raise Missing(phrase.format(command=getattr(module, command)())) from None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pophood.course.lesson import split_last
 from pophood.course.pages import SECTIONS, Cell, Course, Page
+from pophood.course.words import USUAL
 
 Slide = Literal["slide", "subslide", "fragment", "notes", "skip", "-"]
 FIRST_CELL = """\
@@ -19,10 +20,10 @@ import os
 
 import pophood
 from pophood import look
-from pophood.course import check, need, say
+from pophood.course import {names}
 
-MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # or "smollm2", a folder, a .gguf file
-lm = pophood.load(MODEL, precision="f32")  # every bit as published
+{speak}MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # {other_models}
+lm = pophood.load(MODEL, precision="f32")  # {every_bit}
 lm"""
 
 
@@ -46,16 +47,22 @@ def notebook_json(course: Course) -> str:
 def _opening(course: Course) -> Iterator[dict[str, Any]]:
     words = course.words
     yield _markdown("title", f"# {course.title}\n\n{words['subtitle']}", "slide")
-    yield _markdown(
-        "how",
-        "Written from `src/pophood/course` by `make notebook`: edit the pages there, not this file. "
-        "`pophood talk` takes the same course at a terminal.",
-        "notes",
-    )
+    yield _markdown("how", words["notebook_how"], "notes")
     if course.contents:
         text = "\n\n".join(_prose(course, cell) for cell in course.contents)
         yield _markdown("contents", f"## {words['contents']}\n\n{text}", "slide")
-    yield _code("model", FIRST_CELL, "subslide")
+    yield _code("model", _first_cell(course), "subslide")
+
+
+def _first_cell(course: Course) -> str:
+    """Return the code that loads the model; another language than English says which one it is."""
+    usual = course.language == USUAL
+    return FIRST_CELL.format(
+        names="check, need, say" if usual else "in_language, say",
+        speak="" if usual else f'check, need = in_language("{course.language}")\n',
+        other_models=course.words["notebook_models"],
+        every_bit=course.words["notebook_precision"],
+    )
 
 
 def _page(course: Course, page: Page) -> Iterator[dict[str, Any]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pophood.config import ModelConfig
+from pophood.course.words import Words
 
 SECTIONS = ("predict", "run", "check", "explain")
 GUESSES = ("number", "text", "yes-no")
@@ -61,6 +62,7 @@ class Page:
     sections: Mapping[str, tuple[Cell, ...]]
     solution: tuple[Cell, ...]
     path: str  # for error messages
+    words: Words = field(repr=False, compare=False)  # the phrases of its language
     needs: str = ""  # a key of needs.NEEDS, or ""; the cells do not run without it
     continues: str = ""  # the name of the earlier page whose variables it uses
     earlier: Page | None = None  # that page
@@ -94,7 +96,7 @@ class Course:
 
     language: str
     pages: tuple[Page, ...]
-    words: Mapping[str, str]
+    words: Words
     contents: tuple[Cell, ...] = ()  # the talk's table of contents, with the course pages for each part
 
     def place(self, page: Page) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NoReturn
 
 from pophood.course.markup import check_markup
 from pophood.course.needs import NEEDS
 from pophood.course.pages import GUESSES, HALVES, KINDS, SECTIONS, Cell, CellKind, Course, Page
-from pophood.errors import BadFile, BadInput
+from pophood.course.words import Words, folder_of, read_words
+from pophood.errors import BadFile
 
 CONTENTS = "contents.md"
 PAGE_NAME = re.compile(r"(\d\d)-([a-z0-9-]+)\.md")
@@ -50,22 +49,14 @@ WANTED: dict[str, dict[CellKind, tuple[int, int]]] = {
 }
 
 
-def languages() -> tuple[str, ...]:
-    """Return the languages of the course: the folders with a `words.toml`."""
-    folders = (entry for entry in files(__package__).iterdir() if entry.is_dir())
-    return tuple(sorted(entry.name for entry in folders if entry.joinpath("words.toml").is_file()))
-
-
 def load_course(language: str = "en", folder: Traversable | None = None) -> Course:
     """Read every page of a language, or of a folder with the same layout. Takes about 10 ms.
 
     Raises BadInput for an unknown language, BadFile for a malformed page.
     """
     if folder is None:
-        if language not in languages():
-            raise BadInput(f"there is no course in {language!r}; the languages are: {', '.join(languages())}")
-        folder = files(__package__).joinpath(language)
-    words = _words(folder)
+        folder = folder_of(language)
+    words = read_words(folder)
     texts = {entry.name for entry in folder.iterdir() if entry.name.endswith(".md")}
     names = sorted(texts - {CONTENTS})
     solutions = folder.joinpath("solutions")
@@ -105,7 +96,7 @@ def linked(pages: Sequence[Page]) -> tuple[Page, ...]:
     return tuple(done)
 
 
-def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Page:
+def parse_page(path: str, text: str, solution: str, words: Words) -> Page:
     """Parse one page; `path` is ".../NN-name.md"."""
     folder, _, file = path.rpartition("/")
     number, _, name = file.removesuffix(".md").partition("-")
@@ -122,7 +113,7 @@ def parse_page(path: str, text: str, solution: str, words: dict[str, str]) -> Pa
                 raise BadFile(f"{path}: section {words[section]!r} has {n} {kind} cells, wanted {amount}")
     apart = _Reader(f"{folder}/solutions/{file}", solution).titled("solution")
     lead = parts.pop("lead")
-    return Page(int(number), name, title, talk, lead, parts, apart, path, needs, continues)
+    return Page(int(number), name, title, talk, lead, parts, apart, path, words, needs, continues)
 
 
 class _Reader:
@@ -258,17 +249,3 @@ class _Reader:
             self.fail(f"this is not Python: {error.msg}", begin + (error.lineno or 1))
         if ends_in_value and not (body and isinstance(body[-1], ast.Expr)):
             self.fail("this cell must end with an expression: the right answer, or the text to say", begin)
-
-
-def _words(folder: Traversable) -> dict[str, str]:
-    def read(place: Traversable) -> dict[str, object]:
-        try:
-            return tomllib.loads(place.joinpath("words.toml").read_text("utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise BadFile(f"{place.name}/words.toml: {error}") from None
-
-    words = read(folder)
-    english = read(files(__package__).joinpath("en"))
-    if missing := sorted(set(english) ^ set(words)):
-        raise BadFile(f"{folder.name}/words.toml: wanted the keys of en/words.toml; differs: {missing[0]}")
-    return {key: str(value) for key, value in words.items()}

@@ -1,9 +1,13 @@
-"""`say` (small: the notebook imports it): shows the sentence that a cell computes without quotation marks.
-
-The other players show such cells themselves.
-"""
+"""`say` and `in_language` (small: the notebook imports them): its sentences, and its other languages."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pophood.course.answers import Verdict, check
+from pophood.course.needs import need
+from pophood.course.words import words_in
 
 
 class _Prose:
@@ -20,7 +24,20 @@ class _Prose:
 def say(text: str) -> _Prose:
     """Return an object that Jupyter shows as Markdown, and that prints as the plain text elsewhere.
 
+    The other players show the sentences of such cells themselves.
+
     >>> say("The norms **grow**.")
     The norms **grow**.
     """
     return _Prose(text)
+
+
+def in_language(language: str) -> tuple[Callable[[object, object], Verdict], Callable[[str], None]]:
+    """Return `check` and `need` that speak another language. Raises BadInput for an unknown one.
+
+    >>> check, _ = in_language("en")
+    >>> print(check("5", 5))
+    Right: 5.
+    """
+    words = words_in(language)
+    return partial(check, words=words), partial(need, words=words)

@@ -86,7 +86,8 @@ def talk_command(
     from pophood.cli.screens.course_player import Walk
 
     last = page if page is not None else pages
-    command = f"{this_command()} talk{choice.typed('f32')}"
+    spoken = "" if language == "en" else f" --language {language}"
+    command = f"{this_command()} talk{spoken}{choice.typed('f32')}"
     return Walk(console, course, lm, asked, last, command, choice.name or "", not yes, notes).run()
 
 

@@ -7,6 +7,7 @@ of the course runs without questions.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from pophood.cli.app import DONE, FAILED, INTERRUPTED
 from pophood.cli.terminal.answers import Answers
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.page_view import Sheet
-from pophood.course import Lesson, Verdict
+from pophood.course import Lesson
 from pophood.course.lesson import CellFailed
 from pophood.course.shell import with_model
+from pophood.course.words import Words, listed
 from pophood.errors import BadInput
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from pophood.course import Course, Page
     from pophood.course.pages import Cell
     from pophood.model.lm import LM
-
-LEAVE = ("q", "quit", "exit")
 
 
 class Left(Exception):
@@ -151,13 +151,7 @@ class Walk:
         self._sheet.code(cell.text, "python")
         verdict = lesson.check(guess)
         self._judged[lesson.page.number] = verdict.judged
-        self._sheet.verdict(self._verdict(verdict), verdict.judged)
-
-    def _verdict(self, verdict: Verdict) -> str:
-        words = {word: self._words[word] for word in ("yes", "no")}
-        answer = words.get(verdict.answer, verdict.answer)
-        given = words.get(verdict.given or "", verdict.given)
-        return self._words[verdict.judged].format(answer=answer, given=given)
+        self._sheet.verdict(str(verdict), verdict.judged)
 
     # ---- questions ----
 
@@ -172,9 +166,9 @@ class Walk:
         while (given := self._line(self._words["ask"].format(form=form))) is not None:
             if given == "?":
                 self._hint(hints)
-            elif given.lower() in LEAVE:
+            elif self._means("quit", given):
                 raise Left
-            elif readable(page.guess.label, given):
+            elif readable(page.guess.label, given, self._words):
                 return given
             else:
                 self._sheet.line(self._words["not_understood"].format(form=form))
@@ -190,24 +184,26 @@ class Walk:
         """Ask where to go next, and return the page number."""
         pages = len(self.course.pages)
         while (answer := self._line("\n" + self._words["ask_next"])) is not None:
-            word = answer.lower()
-            if word in LEAVE:
+            if self._means("quit", answer):
                 raise Left
-            if word in ("b", "back"):
+            if self._means("back", answer):
                 if page.number > 1:
                     return page.number - 1
                 self._sheet.line(self._words["first_page"])
-            elif word in ("s", "solution"):
+            elif self._means("solution", answer):
                 self._solution(page, lesson)
-            elif word in ("l", "list"):
+            elif self._means("list", answer):
                 self.console.out(contents(self.course))
-            elif word.isdecimal() and 1 <= int(word) <= pages:
-                return int(word)
-            elif word in ("", "n", "next"):
+            elif answer.isdecimal() and 1 <= int(answer) <= pages:
+                return int(answer)
+            elif not answer or self._means("next", answer):
                 break
             else:
                 self._sheet.line(self._words["no_such_page"].format(pages=pages))
         return page.number + 1
+
+    def _means(self, what: str, typed: str) -> bool:
+        return typed.lower() in listed(self._words[f"words_{what}"])
 
     def _solution(self, page: Page, lesson: Lesson) -> None:
         self._sheet.heading(self._words["solution"])
@@ -230,14 +226,14 @@ class Walk:
         self.console.say(self._words["left"].format(number=self._at, command=command))
 
 
-def readable(form: str, given: str) -> bool:
+def readable(form: str, given: str, words: Words) -> bool:
     """Return True if a guess has the requested form; an empty guess always does."""
-    from pophood.course.answers import read_number, read_yes_no
+    from pophood.course.answers import read_numbers, read_yes_no
 
-    reader = {"number": read_number, "yes-no": read_yes_no}.get(form)
+    reader: Callable[[str, Words], object] | None = {"number": read_numbers, "yes-no": read_yes_no}.get(form)
     if given and reader is not None:
         try:
-            reader(given)
+            reader(given, words)
         except BadInput:
             return False
     return True

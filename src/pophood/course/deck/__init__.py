@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pophood.course.answers import Verdict
 from pophood.course.deck.parts import Part, formula, value_parts
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
@@ -124,20 +123,15 @@ class _Deck:
         yield parts
 
     def _answer(self, page: Page, lesson: Lesson) -> Slide:
-        verdict = lesson.check(None)
         parts = [self._cell(cell) for cell in page.sections["check"] if cell.kind == "prose"]
         parts.append(_text("question", " ".join(page.guess.text.split())))
-        parts.append(_text("answer", self._verdict(verdict)))
+        parts.append(_text("answer", str(lesson.check(None))))
         parts += [
             _html("prose", lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
             for cell in lesson.applying(page.sections["explain"])
             if cell.kind != "notes"
         ]
         return Slide(f"p{page.number}x", self._title(page, "explain"), parts)
-
-    def _verdict(self, verdict: Verdict) -> str:
-        answer = {"yes": self._words["yes"], "no": self._words["no"]}.get(verdict.answer, verdict.answer)
-        return self._words[verdict.judged].format(answer=answer, given=verdict.given)
 
     def _title(self, page: Page, section: str) -> str:
         return f"{plain(page.title)} · {self._words[section]}"

@@ -10,16 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pophood.course.pages import Course, Page
-from pophood.course.parse import languages, load_course
+from pophood.course.parse import load_course
 from pophood.course.plain import contents, page_data, page_of
+from pophood.course.words import USUAL, languages
 from pophood.errors import BadInput
 from pophood.openai.errors import MISSING, ApiError
 from pophood.serve.catalog import Catalog
 from pophood.serve.protocol.responses import Json
 from pophood.studio.bodies import Count, Name, StudioBody, read
 from pophood.studio.routes.views import shown
-
-USUAL = "en"
 
 
 class CourseCell(StudioBody):
