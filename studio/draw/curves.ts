@@ -21,6 +21,8 @@ export interface CurvesData {
   y_unit: string;
   /** Horizontal lines with a name, such as the loss before the run. */
   levels?: readonly { name: string; y: number }[];
+  /** Axes that are logarithmic; their values are above 0. */
+  logarithmic?: readonly ("x" | "y")[];
 }
 
 const SIZE = 12;
@@ -61,22 +63,42 @@ function range(values: readonly number[]): [number, number] {
   return low > high ? [0, 1] : low === high ? [low - 0.5, high + 0.5] : [low, high];
 }
 
+/** Return the powers of ten between two values; without two of them, round numbers. */
+function decades(low: number, high: number, most: number): number[] {
+  const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
+  const powers = Array.from({ length: Math.max(last - first + 1, 0) }, (_, i) => 10 ** (first + i));
+  return powers.length > 1 ? powers : ticks(low, high, most);
+}
+
+/** Where a value stands between the ends of an axis, 0 to 1, and which values have a number. */
+interface Axis {
+  share(value: number): number;
+  ticks: number[];
+}
+
+function axis(low: number, high: number, most: number, logarithmic = false): Axis {
+  if (!logarithmic || low <= 0)
+    return { share: (value) => (value - low) / (high - low), ticks: ticks(low, high, most) };
+  const span = Math.log(high / low);
+  return { share: (value) => Math.log(value / low) / span, ticks: decades(low, high, most) };
+}
+
 function scene(data: CurvesData, theme: Theme, width: number, measure: Measure): Scene {
+  const isLog = (name: "x" | "y"): boolean => data.logarithmic?.includes(name) ?? false;
   const xs = range(data.series.flatMap((one) => one.x));
   const heights = data.series.flatMap((one) => one.y.filter((y) => y !== null));
   const [low, high] = range([...heights, ...(data.levels ?? []).map((level) => level.y)]);
   const pad = 0.05 * (high - low);
-  const ys: [number, number] = [low >= 0 && low < pad ? 0 : low - pad, high + pad];
+  const ends: [number, number] = isLog("y") ? [low / 1.3, high * 1.3] : [low, high + pad];
+  if (!isLog("y")) ends[0] = low >= 0 && low < pad ? 0 : low - pad;
+  const vertical = axis(...ends, 6, isLog("y"));
+  const horizontal = axis(...xs, Math.max(2, Math.floor(width / 90)), isLog("x"));
   const legend = data.series.length > 1 || data.levels?.length ? 22 : 6;
-  const marksY = ticks(...ys, 6);
-  const left = Math.max(...marksY.map((y) => measure(figure(y), SIZE))) + 30;
+  const left = Math.max(...vertical.ticks.map((y) => measure(figure(y), SIZE))) + 30;
   const box = { left, right: width - 24, top: legend, bottom: HEIGHT - 40 };
-  const x = (value: number): number => left + ((value - xs[0]) / (xs[1] - xs[0])) * (box.right - left);
-  const y = (value: number): number =>
-    box.bottom - ((value - ys[0]) / (ys[1] - ys[0])) * (box.bottom - box.top);
-  const items: Item[] = [
-    ...axes(data, theme, box, ticks(...xs, Math.max(2, Math.floor(width / 90))), marksY, x, y),
-  ];
+  const x = (value: number): number => left + horizontal.share(value) * (box.right - left);
+  const y = (value: number): number => box.bottom - vertical.share(value) * (box.bottom - box.top);
+  const items: Item[] = [...axes(data, theme, box, horizontal.ticks, vertical.ticks, x, y)];
   data.levels?.forEach((level) => {
     items.push({
       kind: "line",

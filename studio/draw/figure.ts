@@ -1,12 +1,15 @@
 // Any figure of a view, drawn by the module of its kind.
 import * as bars from "./bars";
 import * as curves from "./curves";
+import * as diagram from "./diagram";
 import type { Drawing, Options } from "./drawing";
 import * as heatmap from "./heatmap";
 import * as lens from "./lens";
 import * as next from "./next";
 import * as points from "./points";
+import * as ranges from "./ranges";
 import * as roles from "./roles";
+import * as split from "./split";
 import * as stack from "./stack";
 import type { Theme } from "./theme";
 import * as tokens from "./tokens";
@@ -15,26 +18,32 @@ import * as tree from "./tree";
 export type FigureData =
   | bars.BarsData
   | curves.CurvesData
+  | diagram.DiagramData
   | heatmap.HeatmapData
   | lens.LensData
   | next.NextData
   | points.PointsData
+  | ranges.RangesData
   | roles.RolesData
+  | split.SplitData
   | stack.StackData
   | tokens.TokensData
   | tree.TreeData;
 
 const DRAW: Record<
-  string,
+  FigureData["kind"],
   (target: HTMLElement, data: never, theme: Theme, options?: Options) => Drawing<never>
 > = {
   bars: bars.draw,
   curves: curves.draw,
+  diagram: diagram.draw,
   heatmap: heatmap.draw,
   lens: lens.draw,
   next: next.draw,
   points: points.draw,
+  ranges: ranges.draw,
   roles: roles.draw,
+  split: split.draw,
   stack: stack.draw,
   tokens: tokens.draw,
   tree: tree.draw,

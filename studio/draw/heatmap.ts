@@ -1,7 +1,7 @@
 // A heat map: one coloured cell for each row and column, a scale beside it, numbers in cells that have room.
 import { type Drawing, mount, type Module, type Options } from "./drawing";
 import { gridMarks, type Grid, type Item, type Measure, type Scene } from "./scene";
-import { colourAt, readableOn, type Scale, type Theme } from "./theme";
+import { colourAt, readableOn, rgb, type Scale, type Theme } from "./theme";
 import { csvOf, figure, quoted, tokenLabel } from "./words";
 
 export interface HeatmapData {
@@ -15,6 +15,8 @@ export interface HeatmapData {
   high: number;
   diverging: boolean;
   unit: string;
+  /** What a cell without a number is called, which is grey then; left out, it is masked and empty. */
+  missing?: string;
 }
 
 const SIZE = 12; // pixels of labels
@@ -64,14 +66,16 @@ function scene(data: HeatmapData, theme: Theme, width: number, measure: Measure)
     ...numbers(data, theme, grid),
     ...scaleBar(beside ? data : { ...data, unit: "" }, theme, right, top, scale, measure),
   ];
-  const end = Math.ceil(Math.max(bottom, top + scale)) + 8;
-  if (!beside) {
-    const text = fitted(data.unit, width - left, measure, 11);
+  let end = Math.ceil(Math.max(bottom, top + scale)) + 8;
+  const below = [...(beside ? [] : [data.unit]), ...(data.missing ? [`grey: ${data.missing}`] : [])];
+  for (const words of below) {
+    const text = fitted(words, width - left, measure, 11);
     items.push({ kind: "text", x: left, y: end + 8, text, fill: theme.muted, size: 11 });
+    end += 20;
   }
   return {
     width: Math.max(width, Math.ceil(left + cell * columns.length + SCALE_WIDTH)),
-    height: beside ? end : end + 20,
+    height: end,
     items,
     words: words(data),
     marks: gridMarks(grid, (row, column) => cellWords(data, row, column), start(data)),
@@ -93,9 +97,10 @@ export function shade(
 function raster(data: HeatmapData, theme: Theme, grid: Grid): Item {
   const { rows, columns } = grid;
   const pixels = new Uint8ClampedArray(4 * rows * columns);
+  const empty = data.missing ? rgb(theme.muted) : null;
   data.values.forEach((row, r) =>
     row.forEach((value, c) => {
-      const colour = shade(value, data, theme);
+      const colour = shade(value, data, theme) ?? empty;
       if (colour) pixels.set([...colour, 255], 4 * (r * columns + c));
     }),
   );
@@ -210,7 +215,7 @@ export function scaleBar(
 function cellWords(data: HeatmapData, row: number, column: number): string {
   const value = data.values[row]?.[column] ?? null;
   const where = `${quoted(data.rows[row] ?? "")}, ${quoted(data.columns[column] ?? "")}`;
-  return value === null ? `${where}: masked` : `${where}: ${figure(value, 4)}`;
+  return value === null ? `${where}: ${data.missing ?? "masked"}` : `${where}: ${figure(value, 4)}`;
 }
 
 function start(data: HeatmapData): number {

@@ -123,21 +123,33 @@ class Next implements Drawing<NextData> {
   }
 
   private bars(): bars.BarsData {
-    const now = outcome(this.falling, this.settings);
-    const raw = outcome(this.falling, OFF);
-    const shown = this.data.tokens.slice(0, SHOWN);
-    const { count } = this.data.logits;
-    this.facts.textContent =
-      `${now.left.toLocaleString("en")} of ${count.toLocaleString("en")} tokens can be drawn; entropy ` +
-      `${now.entropy.toFixed(2)} bits, like choosing among ${(2 ** now.entropy).toFixed(1)}. The lines mark the model's own probabilities.`;
-    return {
-      kind: "bars",
-      title: this.data.title,
-      labels: shown.map((token) => token.text),
-      values: shown.map((_, i) => now.probabilities[i] ?? 0),
-      before: shown.map((_, i) => raw.probabilities[i] ?? 0),
-      unit: this.data.unit,
-      most: 1,
-    };
+    this.facts.textContent = factsOf(this.data, this.falling, this.settings);
+    return barsOf(this.data, this.falling, this.settings);
   }
+}
+
+function factsOf(data: NextData, falling: Float32Array, settings: Settings): string {
+  const now = outcome(falling, settings);
+  const choices = (2 ** now.entropy).toFixed(1);
+  return (
+    `${now.left.toLocaleString("en")} of ${data.logits.count.toLocaleString("en")} tokens can be drawn; ` +
+    `entropy ${now.entropy.toFixed(2)} bits, like choosing among ${choices}. ` +
+    "The lines mark the model's own probabilities."
+  );
+}
+
+/** Return the probabilities of the likeliest tokens under settings, beside those of the model itself. */
+export function barsOf(data: NextData, falling: Float32Array, settings: Settings): bars.BarsData {
+  const now = outcome(falling, settings);
+  const raw = outcome(falling, OFF);
+  const shown = data.tokens.slice(0, SHOWN);
+  return {
+    kind: "bars",
+    title: data.title,
+    labels: shown.map((token) => token.text),
+    values: shown.map((_, i) => now.probabilities[i] ?? 0),
+    before: shown.map((_, i) => raw.probabilities[i] ?? 0),
+    unit: data.unit,
+    most: 1,
+  };
 }

@@ -65,10 +65,10 @@ export function saveButtons(drawing: Files, title: () => string, words = ""): HT
   row.className = "ph-save";
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", words || "Save the figure");
-  if (words) row.append(words);
+  row.append(words || "Save as");
   const save = (ending: string, make: () => Blob | Promise<Blob>) =>
     button(
-      `Save ${ending.toUpperCase()}`,
+      ending.toUpperCase(),
       () => void Promise.resolve(make()).then((blob) => download(`${fileName(title())}.${ending}`, blob)),
     );
   row.append(

@@ -83,6 +83,12 @@ export function colourAt(scale: Scale, share: number): Colour {
   return [mixed(0), mixed(1), mixed(2)];
 }
 
+/** Return a colour mixed into another: all of it for a share of 1. */
+export function mixed(colour: string, into: string, share: number): Colour {
+  const [from, to] = [rgb(into), rgb(colour)];
+  return from.map((one, i) => Math.round(one + ((to[i] as number) - one) * share)) as unknown as Colour;
+}
+
 /** Return a colour as CSS writes it. */
 export function css([red, green, blue]: Colour): string {
   return `rgb(${red}, ${green}, ${blue})`;

@@ -4,7 +4,7 @@ import { measure } from "./measure";
 import { pngOf } from "./raster";
 import { type Item, type Scene, svgOf } from "./scene";
 import { sheet } from "./style";
-import { type Colour, css, readableOn, rgb, type Theme } from "./theme";
+import { type Colour, css, mixed, readableOn, type Theme } from "./theme";
 import { csvOf, figure, quoted } from "./words";
 
 export interface StripToken {
@@ -32,11 +32,7 @@ const STRONGEST = 0.8; // of the accent in the colour of the highest value
 export function tint(value: number | null, data: Pick<TokensData, "low" | "high">, theme: Theme): Colour {
   const share =
     value === null ? 0 : Math.min(Math.max((value - data.low) / (data.high - data.low || 1), 0), 1);
-  const from = rgb(theme.background);
-  const to = rgb(theme.accents[0] ?? theme.text);
-  return from.map((one, i) =>
-    Math.round(one + ((to[i] as number) - one) * STRONGEST * share),
-  ) as unknown as Colour;
+  return mixed(theme.accents[0] ?? theme.text, theme.background, STRONGEST * share);
 }
 
 /** Draw a strip of tokens into an element; `onSelect` gets the number of a token. */
@@ -215,14 +211,26 @@ export function stripFile(data: TokensData, theme: Theme, width: number): StripF
   };
 }
 
+/** Return a line in pieces that are no wider than the picture; `fresh` ones begin a line. */
+function pieces(line: string, most: number, fresh: boolean): { part: string; fresh: boolean }[] {
+  if (measure(line, SIZE) <= most) return [{ part: line, fresh }];
+  const parts = [{ part: "", fresh: true }];
+  for (const letter of line) {
+    const last = parts.at(-1) as { part: string };
+    if (last.part && measure(last.part + letter, SIZE) > most) parts.push({ part: letter, fresh: true });
+    else last.part += letter;
+  }
+  return parts;
+}
+
 /** Return the strip as a picture for files: lines are broken between tokens. */
 export function stripScene(data: TokensData, theme: Theme, width: number): Scene {
   const items: Item[] = [];
   let [x, y] = [8, 8];
   for (const token of data.tokens) {
-    const lines = token.text.split("\n");
-    lines.forEach((part, i) => {
-      if (i) [x, y] = [8, y + LINE];
+    const lines = token.text.split("\n").flatMap((line, i) => pieces(line, width - 16, i > 0));
+    lines.forEach(({ part, fresh }) => {
+      if (fresh) [x, y] = [8, y + LINE];
       const wide = measure(part, SIZE);
       if (x + wide > width - 8 && x > 8) [x, y] = [8, y + LINE];
       if (!part) return;

@@ -42,6 +42,17 @@ export function percent(probability: number): string {
   return `${value.toFixed(places)} %`;
 }
 
+/** Return a sentence in lines that are at most so wide, broken at spaces; a longer word stays whole. */
+export function wrapped(text: string, most: number, width: (line: string) => number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+    if (lines.length && width(longer) <= most) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
+}
+
 /** Return a cell of a CSV file, in quotes where they are needed. */
 function cell(value: string | number | null): string {
   const text = value === null ? "" : String(value);

@@ -87,7 +87,7 @@ function start(): void {
     words.textContent = curves(tokens).title;
     const strips = () => stripFile(strip(tokens, way), themeNow(), 760);
     const files = { svg: () => strips().svg(), csv: () => strips().csv(), png: () => strips().png() };
-    const saved = saveButtons(files, () => strip(tokens, way).title, "The coloured text:");
+    const saved = saveButtons(files, () => strip(tokens, way).title, "Save the coloured text as");
     place.append(saved, words, figure);
     if (tokens.length > 1) drawInto(figure, curves(tokens));
     else words.remove();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from typing import Any
 
@@ -12,10 +13,19 @@ from numpy.typing import NDArray
 
 import pophood
 from pophood import look
+from pophood.config import BlockAttention, Rope
 from pophood.look.data import packed
+from pophood.look.diagrams import attention_words
 from pophood.look.views import attention as attention_module
 
 KINDS = {
+    "architecture": ["diagram"],
+    "tokens": ["split"],
+    "positions": ["points", "heatmap"],
+    "norm": ["ranges"],
+    "dropout": ["heatmap", "heatmap", "curves"],
+    "feedforward": ["bars"],
+    "output": ["bars"],
     "parameters": ["bars"],
     "scale": ["points"],
     "embeddings": ["points", "bars"],
@@ -39,10 +49,9 @@ def unpacked(text: str, low: float, high: float) -> NDArray[np.float64]:
 def test_every_view_gives_figures_that_json_holds(small: pophood.LM, name: str) -> None:
     view = getattr(look, name)(small)
     figures = look.figures_data(view)
-    if name in KINDS:
-        assert [figure["kind"] for figure in figures] == KINDS[name]
+    assert [figure["kind"] for figure in figures] == KINDS[name]
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert look.figure_data(view) == (figures[0] if figures else None)
+    assert look.figure_data(view) == (figures[0])
     assert all(figure["title"] or figure["kind"] == "bars" for figure in figures)
 
 
@@ -76,3 +85,50 @@ def test_next_holds_all_logits_in_falling_order(small: pophood.LM) -> None:
     falling = unpacked(logits["packed"], logits["low"], logits["high"])
     np.testing.assert_allclose(falling, np.sort(view.logits)[::-1], atol=1e-3)
     assert [token["id"] for token in figure["tokens"][:3]] == view.top.column("token_id")
+
+
+def test_a_diagram_has_every_step_and_what_each_block_sees(small: pophood.LM, rotary: pophood.LM) -> None:
+    figure = look.figure_data(look.architecture(small))
+    assert [stack["name"] for stack in figure["stacks"]] == [
+        "embedding",
+        "attention",
+        "feed-forward",
+        "output",
+    ]
+    once = sum(step["parameters"] for stack in figure["stacks"] for step in stack["steps"])
+    block = sum(s["parameters"] for stack in figure["stacks"] if stack["in_block"] for s in stack["steps"])
+    assert once + block * (small.config.n_layer - 1) == small.config.n_params
+    assert figure["blocks"] == ["all tokens before"] * small.config.n_layer
+    turned = look.figure_data(look.architecture(rotary))["blocks"]
+    assert turned == ["all tokens before, rotary positions (base 10,000)"] * rotary.config.n_layer
+
+
+def test_windows_of_blocks_are_told(small: pophood.LM) -> None:
+    narrow = BlockAttention(16, Rope())
+    assert attention_words(small.config, narrow) == "the last 16 tokens"
+    turned = dataclasses.replace(small.config, rope=Rope())
+    assert attention_words(turned, narrow) == "the last 16 tokens, rotary positions (base 10,000)"
+    assert attention_words(turned, BlockAttention(None, None)) == "all tokens before, no rotation"
+
+
+def test_several_texts_are_counted_and_split_one_by_one(small: pophood.LM) -> None:
+    view = look.tokens(small, ["color", "a colour"])
+    counts, first, second = look.figures_data(view)
+    assert counts["labels"] == ["1: color", "2: a colour"]
+    assert counts["values"] == [float(cut.count) for cut in view.cuts]
+    assert [token["id"] for token in first["tokens"]] == list(view.cuts[0].ids)
+    assert second["title"] == f"2: {len(view.cuts[1].ids)} tokens"
+
+
+def test_ranges_and_masks_are_those_of_the_view(small: pophood.LM) -> None:
+    norm = look.norm(small, layer=1)
+    panels = look.figure_data(norm)["panels"]
+    np.testing.assert_allclose(panels[2]["quantiles"], norm.quantiles(2).T, rtol=1e-5)
+    np.testing.assert_allclose(panels[1]["means"], norm.means[1], rtol=1e-5, atol=1e-12)
+    view = look.dropout(small, p=0.3)
+    before, after, curves = look.figures_data(view)
+    zeroed = [[value is None for value in row] for row in after["values"]]
+    np.testing.assert_array_equal(zeroed, ~view.mask[:, : len(zeroed[0])])
+    assert (before["low"], after["missing"]) == (after["low"], "zeroed")
+    assert curves["series"][0]["y"] == list(view.mean_errors)
+    assert look.figures_data(look.dropout(small, p=0.0))[2]["logarithmic"] == ["x"]

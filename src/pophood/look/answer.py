@@ -1,6 +1,6 @@
 """A view as one record of plain values, for other programs: words, figures, tables, how to repeat it.
 
-It is what the studio shows; nothing in it is markup but a picture, which is an image's content.
+It is what the studio shows; nothing in it is markup.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pophood import look
-from pophood.errors import BadInput, NotFound, Unsupported
+from pophood.errors import BadInput
 from pophood.look.data import figures_data
 from pophood.look.forms import FORMS
 from pophood.look.view import View
@@ -42,8 +42,8 @@ def answer(
 
 
 def record(view: View) -> dict[str, Any]:
-    """Return a view as plain values. One without figures has its picture, if matplotlib is here."""
-    figures = figures_data(view) or _picture(view)
+    """Return a view as plain values."""
+    figures = figures_data(view)
     tables = [table_data(title, table) for title, table in view.tables().items()]
     return {
         "view": view.name,
@@ -52,7 +52,7 @@ def record(view: View) -> dict[str, Any]:
         "notes": list(view.notes),
         "precision": view.source.precision,
         "tokens": [{"id": i, "text": t} for i, t in zip(view.source.ids, view.source.tokens, strict=True)],
-        "figure": figures[0] if figures else None,
+        "figure": figures[0],
         "figures": figures,
         "table": tables[0] if tables else None,
         "tables": tables,
@@ -75,12 +75,3 @@ def table_data(name: str, table: Table) -> dict[str, Any]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _picture(view: View) -> list[dict[str, Any]]:
-    from pophood.look.figures.render import svg
-
-    try:
-        return [{"kind": "picture", "svg": svg(view, "light").decode(), "dark": svg(view, "dark").decode()}]
-    except (NotFound, Unsupported):
-        return []

@@ -1,12 +1,14 @@
 """The figures of a view as plain data, which the modules of `studio/draw` draw in pages and notebooks.
 
 Each figure is a dictionary for JSON with a `kind`: heatmap, stack (heat maps to choose from), bars, lens,
-tokens, points, or next (bars that follow the settings of sampling). NaN becomes null.
+tokens, points, curves, split (a text in tokens), ranges (quantiles of many rows), diagram (of a model), or
+next (bars that follow the settings of sampling). NaN becomes null.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,25 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.look.blocks import Block, Coloured, Heat, Points
+from pophood.look.diagrams import architecture_figure, norm_figure, tokens_figures
 from pophood.look.math.heads import NO_LABEL
 from pophood.look.view import View
+from pophood.look.views.architecture import ArchitectureView
 from pophood.look.views.attention import AttentionView, hidden_keys
+from pophood.look.views.dropout import MASKS, SHOWN, DropoutView
 from pophood.look.views.lens import LensView
 from pophood.look.views.next import NextView
+from pophood.look.views.norm import NormView
 from pophood.look.views.surprise import SurpriseView
+from pophood.look.views.tokens import TokensView
 from pophood.table import Table
 
 Figure = dict[str, Any]
 STEPS = 65534  # levels of a packed number; 65535 is NaN
 
 
-def figure_data(view: View) -> Figure | None:
-    """Return the main figure of a view; None for a view that only words, diagrams or tables show."""
-    return next(iter(figures_data(view)), None)
+def figure_data(view: View) -> Figure:
+    """Return the main figure of a view."""
+    return figures_data(view)[0]
 
 
 def figures_data(view: View) -> list[Figure]:
-    """Return every figure of a view, the main one first.
+    """Return every figure of a view, at least one, the main one first.
 
     look.figures_data(look.lens(lm, "The capital of Spain is"))[0]["kind"]   # "lens"
     """
@@ -57,14 +64,14 @@ def block_data(block: Block) -> Figure | None:
     return bars_data(block) if isinstance(block, Table) and block.bars is not None else None
 
 
-def heat_data(heat: Heat) -> Figure:
-    """Return a heat map as a figure."""
+def heat_data(heat: Heat, digits: int = 17) -> Figure:
+    """Return a heat map as a figure, each number with so many significant digits."""
     return {
         "kind": "heatmap",
         "title": heat.title,
         "rows": list(heat.rows),
         "columns": list(heat.columns),
-        "values": [[_number(value) for value in row] for row in heat.values.tolist()],
+        "values": [[_number(value, digits) for value in row] for row in heat.values.tolist()],
         "low": float(heat.low),
         "high": float(heat.high),
         "diverging": heat.diverging,
@@ -184,14 +191,64 @@ def _surprise(view: View) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
-def _number(value: object) -> float | None:
-    """Return a finite number, or None."""
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+def _architecture(view: View) -> list[Figure]:
+    assert isinstance(view, ArchitectureView)
+    return [architecture_figure(view)]
+
+
+def _tokens(view: View) -> list[Figure]:
+    assert isinstance(view, TokensView)
+    return tokens_figures(view)
+
+
+def _norm(view: View) -> list[Figure]:
+    assert isinstance(view, NormView)
+    return [norm_figure(view)]
+
+
+def _dropout(view: View) -> list[Figure]:
+    """Return some features of every token after one mask and before it, and the average over many masks."""
+    assert isinstance(view, DropoutView)
+    shown = min(SHOWN, view.mask.shape[1])
+    some = f"the first {shown} of {view.mask.shape[1]:,} features"
+    features = tuple(str(feature) for feature in range(shown))
+    before, after = view.before[:, :shown], np.where(view.mask, view.after, np.nan)[:, :shown]
+    reach = float(max(np.abs(before).max(), np.abs(view.after[:, :shown]).max(), 1e-6))
+    maps = [
+        heat_data(Heat(title, values, view.source.tokens, features, -reach, reach, "value", True), 4)
+        for title, values in (
+            (f"Before dropout: {some}", before),
+            (f"After one mask: {view.zeros:.1%} zeroed, the others divided by {1 - view.p:g}", after),
+        )
+    ]
+    expected = [math.sqrt(view.p / (1 - view.p) / masks) for masks in MASKS]
+    curves = {
+        "kind": "curves",
+        "title": "The mean over many masks comes back to the numbers themselves",
+        "series": [
+            {"name": "measured", "x": list(MASKS), "y": list(view.mean_errors)},
+            {"name": "expected: root of p / (1 - p) / masks", "x": list(MASKS), "y": expected},
+        ],
+        "x_unit": "masks averaged",
+        "y_unit": "relative error",
+        "logarithmic": ["x", "y"] if view.p > 0 else ["x"],
+    }
+    return [*(figure | {"missing": "zeroed"} for figure in maps), curves]
+
+
+def _number(value: object, digits: int = 17) -> float | None:
+    """Return a finite number with so many significant digits, or None."""
+    finite = isinstance(value, int | float) and np.isfinite(value)
+    return float(f"{value:.{digits}g}") if finite else None
 
 
 _OWN: dict[type[View], Callable[[View], list[Figure]]] = {
+    ArchitectureView: _architecture,
     AttentionView: _attention,
+    DropoutView: _dropout,
     LensView: _lens,
     NextView: _next,
+    NormView: _norm,
     SurpriseView: _surprise,
+    TokensView: _tokens,
 }

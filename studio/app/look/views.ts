@@ -25,13 +25,11 @@ export interface ViewTable {
   left_out: number;
 }
 
-export type AnyFigure = FigureData | { kind: "picture"; svg: string; dark?: string; title?: string };
-
 export interface ViewAnswer {
   title: string;
   caption: string;
   notes: string[];
-  figures: AnyFigure[];
+  figures: FigureData[];
   tables: ViewTable[];
   command: string;
   python: string;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pophood.errors import BadInput, NotFound
+from pophood.errors import NotFound
 from pophood.look.data import figures_data
 from pophood.look.view import View
 from pophood.web import built_script
@@ -23,19 +23,14 @@ NOT_BUILT = "this installation has no scripts that draw: `make studio` builds th
 def widget(view: View) -> AnyWidget:
     """Return the figures of a view as a widget for a notebook.
 
-    Raises NotFound without anywidget or without the built script, BadInput for a view without figures.
+    Raises NotFound without anywidget or without the built script.
 
         look.attention(lm, "The capital of Spain is").widget()
     """
     script = built_script("widget")
     if script is None:
         raise NotFound(NOT_BUILT)
-    figures = figures_data(view)
-    if not figures:
-        raise BadInput(
-            f"look {view.name} has no figures to point at: show the view itself, or save it as .svg"
-        )
-    return _drawn(script, figures)
+    return _drawn(script, figures_data(view))
 
 
 def _drawn(script: str, figures: list[dict[str, Any]]) -> AnyWidget:

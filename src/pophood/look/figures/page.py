@@ -1,8 +1,8 @@
 """A view as one HTML file: drawings, picture in both themes, description, tables, and how it was made.
 
 The scripts of studio/pages draw the view's figures, to be pointed at, walked through and changed. Where they
-are not built, or for a view without figures, the picture stands alone: an image with a description; the
-tables hold its numbers. Also what a notebook shows.
+are not built, the picture stands alone: an image with a description; the tables hold its numbers. Also what
+a notebook shows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def page(view: View, light: Figure | None = None) -> str:
     A page with drawings leaves the picture out without matplotlib; another page raises NotFound then.
     """
     figures = figures_data(view)
-    drawn = bool(figures) and has_drawings()
+    drawn = has_drawings()
     pictures = [] if drawn and not has_matplotlib() else pictures_of(view, light)
     return render_page(
         __package__,
@@ -44,7 +44,7 @@ def page(view: View, light: Figure | None = None) -> str:
         title=view.title,
         figures=figures if drawn else [],
         data=json_block(figures) if drawn else "",
-        plain=PLAIN if figures and not drawn else "",
+        plain="" if drawn else PLAIN,
         facts=_facts(view),
         view=view,
         pictures=pictures,

@@ -117,7 +117,7 @@ def hand_out(console: Console, view: View, to: Destinations, *, text: bool) -> N
     try:
         for path in to.save:
             view.save(path, "dark" if to.theme == "dark" else "light")
-            console.say(f"saved: {path}{_which_table(view, path)}{_plain(view, path)}")
+            console.say(f"saved: {path}{_which_table(view, path)}{_plain(path)}")
         if to.open_it:
             _open(console, view, to.save)
     finally:  # a full disk does not cost what was computed
@@ -141,12 +141,11 @@ def _open(console: Console, view: View, saved: tuple[Path, ...]) -> None:
     console.open_page(page)
 
 
-def _plain(view: View, path: Path) -> str:
+def _plain(path: Path) -> str:
     """Return a remark about a page that could have drawings and has none."""
-    from pophood.look import figures_data
     from pophood.look.figures import has_drawings
 
-    if path.suffix.lower() != ".html" or has_drawings() or not figures_data(view):
+    if path.suffix.lower() != ".html" or has_drawings():
         return ""
     return " (a plain picture: `make studio` builds the scripts that draw)"
 
