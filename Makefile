@@ -119,7 +119,7 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	@echo "Installing pophood into $(VENV) (compiles the engine, about a minute)"
 	@command -v cmake > /dev/null || $(PIP) install -q -c constraints.txt cmake
 	@$(PIP) install -q -c constraints.txt scikit-build-core nanobind ninja
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD) -e .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install -q -c constraints.txt --no-build-isolation -C build-dir=$(BUILD) $(if $(CI),-C cmake.define.POPHOOD_WERROR=ON) -e .
 	@touch $@
 
 $(VENV)/torch-installed: $(VENV)/created constraints.txt

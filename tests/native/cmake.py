@@ -1,6 +1,6 @@
-"""Builds native/ without Python, for the tests of other compilers, processors and sanitizers.
+"""Builds native_tests: beside the Python module, and for other compilers, processors and sanitizers.
 
-Each build has its own folder below build/native/, which later runs reuse.
+The others are built without Python, each in its own folder below build/native/, which later runs reuse.
 """
 
 from __future__ import annotations
@@ -22,22 +22,35 @@ from tests.conftest import ROOT
 def configure(name: str, *options: str) -> Path:
     """Configure a build without Python, in which warnings are errors; return its folder."""
     folder = ROOT / "build" / "native" / name
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    cmake = shutil.which("cmake", path=path)
-    assert cmake is not None, "cmake is installed by make"
     common = ["-G", "Ninja", "-DPOPHOOD_PYTHON=OFF", "-DPOPHOOD_WERROR=ON", *options]
     with build_lock(folder):
-        run([cmake, "-S", str(ROOT), "-B", str(folder), *common], path=path)
+        cmake("-S", str(ROOT), "-B", str(folder), *common)
     return folder
 
 
 def build(name: str, *options: str, target: str = "native_tests") -> Path:
     """Configure and build a target; return the folder."""
     folder = configure(name, *options)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with build_lock(folder):
-        run([str(shutil.which("cmake", path=path)), "--build", str(folder), "--target", target], path=path)
+        cmake("--build", str(folder), "--target", target)
     return folder
+
+
+def release(target: str = "native_tests") -> Path:
+    """Build a target where `make native` has compiled the same library; return the folder."""
+    folder = ROOT / "build" / "dev"
+    assert (folder / "CMakeCache.txt").exists(), "run `make native` first"
+    with build_lock(folder):
+        cmake("--build", str(folder), "--target", target)
+    return folder
+
+
+def cmake(*arguments: str) -> None:
+    """Run the cmake that `make` has installed."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    program = shutil.which("cmake", path=path)
+    assert program is not None, "cmake is installed by make"
+    run([program, *arguments], path=path)
 
 
 def build_lock(folder: Path) -> AbstractContextManager[None]:
@@ -79,6 +92,11 @@ def cross(compiler: str, system: str, processor: str) -> list[str]:
 
 
 def compile_commands(folder: Path) -> dict[str, str]:
-    """Return the command that compiles each source file, by its path from the root."""
+    """Return the command that compiles each file of native/, by its path from the root."""
     entries = json.loads((folder / "compile_commands.json").read_text(encoding="utf-8"))
-    return {Path(entry["file"]).relative_to(ROOT).as_posix(): entry["command"] for entry in entries}
+    names = ((Path(entry["file"]), entry["command"]) for entry in entries)
+    return {
+        path.relative_to(ROOT).as_posix(): command
+        for path, command in names
+        if path.is_relative_to(ROOT / "native")
+    }

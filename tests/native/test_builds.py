@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.cmake import build, compile_commands, configure, run
+from tests.native.cmake import build, compile_commands, release, run
 from tests.needs import linux, tool
 
 KERNEL_FLAGS = {
@@ -21,13 +21,13 @@ KERNEL_FLAGS = {
     "vnni256_evex": "-mavx512vnni",
 }
 pytestmark = pytest.mark.timeout(3_600)  # several compilers, one after the other
-# Sanitizers and emulation are two to twenty times slower: only the full run tries every size there.
+# Sanitizers are two to twenty times slower: only the full run tries every size there.
 EXTENTS = pytest.mark.parametrize("extent", [("--quick",), pytest.param((), marks=pytest.mark.full)])
 FORBIDDEN_FLAGS = ("-ffast-math", "-Ofast", "-march=native", "-mtune=native", "-flto")
 
 
 def test_the_release_build_passes() -> None:
-    run([str(build("release") / "native_tests")])
+    run([str(release() / "native_tests")])
 
 
 @EXTENTS
@@ -37,11 +37,11 @@ def test_clang_with_address_and_undefined_behaviour_sanitizers(extent: tuple[str
     run([str(build("clang-sanitized", *options) / "native_tests"), *extent])
 
 
-@EXTENTS
-def test_the_thread_sanitizer_reports_nothing(extent: tuple[str, ...]) -> None:
+@pytest.mark.full
+def test_the_thread_sanitizer_reports_nothing() -> None:
     clang = tool("clang++", package="clang")
     options = [f"-DCMAKE_CXX_COMPILER={clang}", "-DPOPHOOD_SANITIZE=thread"]
-    run([str(build("clang-threads", *options) / "native_tests"), *extent])
+    run([str(build("clang-threads", *options) / "native_tests")])
 
 
 @pytest.mark.full
@@ -54,7 +54,7 @@ def test_valgrind_reports_nothing() -> None:
 
 
 def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:
-    commands = compile_commands(configure("release"))
+    commands = compile_commands(release("pophood_core"))
     assert any(name.startswith("native/kernels/") for name in commands)
     for name, command in commands.items():
         words = command.split()
@@ -71,7 +71,7 @@ def test_only_kernel_files_are_compiled_for_an_instruction_set() -> None:
 def test_a_kernel_file_exports_only_its_table(kernel: str) -> None:
     """The linker could keep a weak symbol that was compiled for a newer processor."""
     linux()
-    folder = build("release", target="pophood_core")
+    folder = release("pophood_core")
     objects = list((folder / "CMakeFiles/pophood_core.dir/native/kernels").glob(f"{kernel}.cpp.o"))
     if not objects and os.uname().machine != "x86_64":
         pytest.skip(f"this processor has no {kernel}")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.cmake import build, compile_commands, configure, cross, run
-from tests.native.test_builds import EXTENTS
+from tests.native.cmake import build, compile_commands, configure, cross, release, run
 from tests.needs import linux, tool
 
 pytestmark = pytest.mark.timeout(3_600)  # a whole compilation
@@ -31,15 +30,16 @@ def emulator(processor: str) -> list[str]:
     return [tool("qemu-aarch64", package="qemu-user"), "-cpu", processor]
 
 
-@EXTENTS
-def test_aarch64_under_emulation(extent: tuple[str, ...]) -> None:
+@pytest.mark.full
+def test_aarch64_under_emulation() -> None:
     """Every kernel gives the bits of the scalar one, on a processor that has them all."""
     linux()
     program = str(build("aarch64", *aarch64_options()) / "native_tests")
-    output = run([*emulator("max"), program, *extent])
+    output = run([*emulator("max"), program])
     assert output.startswith(f"kernels: {ARM_PROCESSORS['max']}\n")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("processor", ARM_PROCESSORS)
 def test_an_arm_processor_is_given_the_kernels_that_it_can_run(processor: str) -> None:
     linux()
@@ -50,6 +50,7 @@ def test_an_arm_processor_is_given_the_kernels_that_it_can_run(processor: str) -
     assert tokens.startswith("1 tokens")
 
 
+@pytest.mark.full
 def test_newer_arm_instructions_are_in_their_own_files_alone() -> None:
     linux()
     options = aarch64_options()
@@ -80,7 +81,7 @@ def test_the_avx_vnni_kernels_hold_no_evex_instruction() -> None:
 
 def x86_listing(kernel: str) -> str:
     linux()
-    folder = build("release", target="pophood_core") / "CMakeFiles/pophood_core.dir/native/kernels"
+    folder = release("pophood_core") / "CMakeFiles/pophood_core.dir/native/kernels"
     path = folder / f"{kernel}.cpp.o"
     if not path.exists():
         pytest.skip(f"this processor has no {kernel}")
@@ -90,7 +91,7 @@ def x86_listing(kernel: str) -> str:
 def test_the_avx_vnni_kernels_run_where_the_processor_has_it() -> None:
     """The tests of the release build include them; elsewhere their source is tested in EVEX encoding."""
     linux()
-    output = run([str(build("release") / "native_tests"), "--kernels"])
+    output = run([str(release() / "native_tests"), "--kernels"])
     flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     has = flags is not None and "avx_vnni" in flags[1].split()
     assert ("avxvnni" in output.split()) == has

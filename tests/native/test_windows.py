@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.cmake import build, cross, run
-from tests.native.test_builds import EXTENTS
+from tests.native.cmake import build, cross, release, run
 from tests.needs import linux, tool
 
 pytestmark = pytest.mark.timeout(3_600)  # a whole compilation
@@ -29,8 +28,8 @@ def windows_build() -> Path:
     return build("mingw", *cross(mingw("g++-posix"), "Windows", "AMD64"))
 
 
-@EXTENTS
-def test_the_tests_pass_under_wine(extent: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.full
+def test_the_tests_pass_under_wine(tmp_path: Path) -> None:
     """Every kernel that this processor can run is compared with the scalar ones, as on Linux."""
     linux()
     wine = Path(shutil.which("wine64") or tool("/usr/lib/wine/wine64", package="wine64"))
@@ -44,9 +43,9 @@ def test_the_tests_pass_under_wine(extent: tuple[str, ...], tmp_path: Path) -> N
     }
     folder = windows_build()
     program = str(folder / "native_tests.exe")
-    output = run([str(wine), program, *extent], environment=settings)  # and ends Wine's server
+    output = run([str(wine), program], environment=settings)  # and ends Wine's server
     assert re.search(r"^\d+ passed, 0 failed\s*$", output, re.MULTILINE), output[-2000:]
-    here = run([str(build("release") / "native_tests"), "--quick"])
+    here = run([str(release() / "native_tests"), "--quick"])
     # Windows does not offer the tiles of AMX: their kernels ask Linux for them.
     assert kernels(output) == kernels(here).removesuffix(" amx")
 
@@ -58,6 +57,7 @@ def kernels(output: str) -> str:
     return found[1]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kernel", ["avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"])
 def test_no_kernel_expects_an_aligned_stack(kernel: str) -> None:
     """GCC for Windows aligns the stack to 16 bytes and spills registers of 32 and 64 (GCC bug 54412)."""
