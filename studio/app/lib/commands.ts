@@ -42,23 +42,36 @@ const FLAGS: [keyof Settings, string][] = [
   ["repetition_penalty", "--repetition-penalty"],
 ];
 
-interface What {
+/** Where the command line finds a model and an adapter, and with which precision, types and window. */
+export interface Opened {
+  model: string;
+  adapter: string | null;
+  options: Record<string, string | number>;
+}
+
+export interface What {
   model: string;
   adapter: string | null;
   settings: Settings;
   seed: number | null;
   template?: Record<string, unknown> | null;
+  opened?: Opened;
 }
 
-function flags({ model, adapter, settings, seed, template }: What): string[] {
+function flags({ settings, seed, template, ...what }: What): string[] {
+  const opened = what.opened ?? { ...what, options: {} };
   const changed = FLAGS.filter(([name]) => settings[name] !== DEFAULTS[name]);
   return [
-    `-m ${shell(model)}`,
-    ...(adapter ? [`--adapter ${shell(adapter)}`] : []),
+    `-m ${shell(opened.model)}`,
+    ...Object.entries(opened.options).map(([name, value]) => `--${name} ${value}`),
+    ...(opened.adapter ? [`--adapter ${shell(opened.adapter)}`] : []),
     ...changed.map(([name, flag]) => `${flag} ${settings[name]}`),
     ...(seed === null ? [] : [`--seed ${seed}`]),
     `-n ${settings.max_tokens}`,
-    ...Object.entries(template ?? {}).map(([name, value]) => `--template-arg ${shell(`${name}=${value}`)}`),
+    ...Object.entries(template ?? {}).map(
+      ([name, value]) =>
+        `--template-arg ${shell(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`,
+    ),
   ];
 }
 
@@ -69,9 +82,13 @@ function keywords({ settings, seed }: What): string {
   return given.join(", ");
 }
 
-function loading({ model, adapter }: What): string {
-  const use = adapter ? `\nlm.use_adapters([${python(adapter)}])` : "";
-  return `import pophood\n\nlm = pophood.load(${python(model)})${use}\n`;
+function loading(what: What): string {
+  const opened = what.opened ?? { ...what, options: {} };
+  const options = Object.entries(opened.options)
+    .map(([name, value]) => `, ${name}=${python(value)}`)
+    .join("");
+  const use = opened.adapter ? `\nlm.use_adapters([${python(opened.adapter)}])` : "";
+  return `import pophood\n\nlm = pophood.load(${python(opened.model)}${options})${use}\n`;
 }
 
 /** Continue a text. */
@@ -97,14 +114,18 @@ export function chatting(talk: Message[], what: What): Same {
   };
 }
 
-/** Continue from tokens: a branch that begins with a token of one's own choice. */
-export function branching(ids: number[], what: What): Same {
-  const prompt = `{"model": ${JSON.stringify(what.model)}, "prompt": [${ids.join(", ")}], "seed": ${what.seed ?? 0}}`;
+/** Continue from tokens, as the page does: the same seed and samplers give the same bits. */
+export function continuing(ids: number[], what: What): Same {
+  const { seed: _, ...samplers } = what.settings;
+  const adapters = what.adapter ? { adapters: [{ name: what.adapter, scale: 1 }] } : {};
+  const body = { model: what.model, prompt: ids, ...samplers, seed: what.seed ?? 0, ...adapters };
+  const seeded = { ...what, seed: what.seed ?? 0 };
   return {
     command:
-      `curl -s $POPHOOD_URL/v1/completions -H "Authorization: Bearer $POPHOOD_API_KEY" ` +
-      `-H "Content-Type: application/json" -d '${prompt}'`,
-    python: `${loading(what)}print(lm.generate(${python(ids)}, ${keywords(what)}).text)`,
+      `curl -s ${globalThis.location?.origin ?? "$POPHOOD_URL"}/v1/completions ` +
+      `-H "Authorization: Bearer $POPHOOD_API_KEY" -H "Content-Type: application/json" ` +
+      `-d ${shell(JSON.stringify(body))}`,
+    python: `${loading(what)}print("".join(token.text for token in lm.stream(${python(ids)}, ${keywords(seeded)})))`,
   };
 }
 

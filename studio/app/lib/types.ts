@@ -69,6 +69,9 @@ export interface ModelFacts {
   chat?: boolean;
   adapters?: string[];
   loaded?: boolean;
+  opened_as?: string; // under which the command line opens it
+  opened_with?: Record<string, string | number>; // precision, kv, context, if they are not the usual ones
+  adapter_places?: Record<string, string>;
 }
 
 export interface State {

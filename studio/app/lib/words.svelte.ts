@@ -27,7 +27,8 @@ export function number(value: number, digits = 1): string {
 
 export function percent(share: number): string {
   const digits = share > 0 && share < 0.001 ? 3 : 1;
-  const format = { style: "percent", maximumFractionDigits: digits } as const;
+  const least = share > 0 && share < 1 ? 1 : 0; // so that a column of them is in line
+  const format = { style: "percent", maximumFractionDigits: digits, minimumFractionDigits: least } as const;
   return new Intl.NumberFormat(state.language, format).format(share);
 }
 

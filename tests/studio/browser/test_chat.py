@@ -64,7 +64,7 @@ def test_a_token_is_opened_and_another_one_taken(tab: Tab) -> None:
     tab.until("document.querySelectorAll('.panel input[type=checkbox]').length === 2")
     tab.value("document.querySelectorAll('.panel input[type=checkbox]').forEach(e => e.click())")
     tab.press("Compare two")
-    tab.sees("Both have 1 turns and 3 tokens more")
+    tab.sees("Turns in common: 1; then tokens in common: 3.")
     tab.press("End comparison")
     tab.value("location.reload()")
     tab.until(f"document.querySelector('.turn.assistant .tokens') && {ANSWER} === {before!r}")

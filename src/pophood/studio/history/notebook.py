@@ -34,6 +34,15 @@ class NotebookModel:
     context: int | None = None
     adapters: tuple[tuple[str, str], ...] = ()
 
+    def options(self) -> dict[str, str | int]:
+        """Return what `pophood.load` must be told besides the name.
+
+        >>> NotebookModel("gpt2", precision="q8").options()
+        {'precision': 'q8'}
+        """
+        given = {"precision": self.precision, "kv": self.kv, "context": self.context}
+        return {name: value for name, value in given.items() if value not in ("auto", None)}
+
 
 def notebook(conversation: Mapping[str, Any], path: Sequence[Mapping[str, Any]], model: NotebookModel) -> str:
     """Return the notebook of a path of turns."""
@@ -57,9 +66,7 @@ def _opening(conversation: Mapping[str, Any], model: NotebookModel) -> Iterator[
     words = "Each cell computes an answer of this conversation again, from the same tokens."
     system = f"\n\n**System:** {conversation['system']}" if conversation["system"] else ""
     yield _cell("markdown", "title", f"# {title}\n\n{words}{system}")
-    given = {"precision": model.precision, "kv": model.kv, "context": model.context}
-    plain = {"precision": "auto", "kv": "auto", "context": None}
-    options = "".join(f", {name}={value!r}" for name, value in given.items() if value != plain[name])
+    options = "".join(f", {name}={value!r}" for name, value in model.options().items())
     lines = [
         "import pophood",
         "",

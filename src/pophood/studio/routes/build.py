@@ -39,17 +39,21 @@ class Studio:
     def __init__(self, folder: Path, catalog: Catalog, *, order: LoadOrder, dist: Path | None = None) -> None:
         """Open the history. Raises BadFile, PophoodError."""
         self._pages = Pages(dist)
-        self._state = StateDesk(catalog, order.threads or system.default_threads())
         self._views = ViewDesk(catalog)
         self._library, self._course = LibraryDesk(catalog), CourseDesk(catalog)
-        self._tune = TuneDesk(folder, catalog, order)
+        places = dict(
+            order.adapters
+        )  # the folders of adapters by name; those of runs join when they are used
+        self._tune = TuneDesk(folder, catalog, order, places)
 
         def opened(model: str | None) -> NotebookModel:
             served, first = catalog.find(model).served, catalog.all()[0].served
-            name, places = (order.name, order.adapters) if served.name == first.name else (served.name, ())
+            name = order.name if served.name == first.name else served.name
             window = None if served.window == served.trained_window else served.window
-            return NotebookModel(name, order.precision, order.kv, window, places)
+            own = tuple((adapter, places[adapter]) for adapter in served.adapters if adapter in places)
+            return NotebookModel(name, order.precision, order.kv, window, own)
 
+        self._state = StateDesk(catalog, opened, order.threads or system.default_threads())
         self._history = HistoryDesk(folder / "history.sqlite3", opened)
 
     def close(self) -> None:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import Response
 
 from pophood import __version__, system
 from pophood.hub.net import Outside
-from pophood.serve.catalog import Catalog
+from pophood.serve.catalog import Catalog, HostedModel
 from pophood.serve.protocol.responses import Json
 from pophood.serve.routes import models
+from pophood.studio.history.notebook import NotebookModel
 
 
 class StateDesk:
-    """Answers how things are. `fault` of a model says why it does not compute just now."""
+    """Answers how things are. `fault` of a model says why it does not compute just now.
 
-    def __init__(self, catalog: Catalog, threads: int) -> None:
-        self._catalog, self._threads = catalog, threads
+    `opened` tells under which name the command line opens a model and its adapters.
+    """
+
+    def __init__(self, catalog: Catalog, opened: Callable[[str | None], NotebookModel], threads: int) -> None:
+        self._catalog, self._opened, self._threads = catalog, opened, threads
 
     async def state(self) -> Response:
         return Json(self._state())
@@ -29,11 +34,7 @@ class StateDesk:
         return {
             "version": __version__,
             "model": first.served.name,
-            "models": [
-                models.described(one)
-                | {"fault": one.client.fault, "layers": one.served.layers, "heads": one.served.heads}
-                for one in every
-            ],
+            "models": [self._model(one) for one in every],
             "adapters": list(first.served.adapters),
             "tune": importlib.util.find_spec("torch") is not None,
             "connections": {"outside": Outside.opened},
@@ -41,4 +42,15 @@ class StateDesk:
                 "memory": system.available_memory(),
                 "threads": self._threads,
             },
+        }
+
+    def _model(self, hosted: HostedModel) -> dict[str, Any]:
+        served, opened = hosted.served, self._opened(hosted.served.name)
+        return models.described(hosted) | {
+            "fault": hosted.client.fault,
+            "layers": served.layers,
+            "heads": served.heads,
+            "opened_as": opened.name,
+            "opened_with": opened.options(),
+            "adapter_places": dict(opened.adapters),
         }

@@ -71,8 +71,9 @@ class ExportBody(StudioBody):
 class TuneDesk:
     """Answers requests about training data and runs. `order` is that of the first model."""
 
-    def __init__(self, folder: Path, catalog: Catalog, order: LoadOrder) -> None:
-        self._catalog, self._order = catalog, order
+    def __init__(self, folder: Path, catalog: Catalog, order: LoadOrder, places: dict[str, str]) -> None:
+        """`places` are the folders of adapters by name: those of runs are added."""
+        self._catalog, self._order, self._places = catalog, order, places
         self._files, self._runs = DataFiles(folder / "files"), Runs(folder / "runs")
 
     def close(self) -> None:
@@ -164,6 +165,7 @@ class TuneDesk:
         own = template_of(str(place))
         template = None if own is None else ChatTemplate(own, names=served.tokenizer.names)
         await self._catalog.add_adapter(model, ServedAdapter(run, template), str(place))
+        self._places[run] = str(place)
         return Json({"adapter": run, "model": model})
 
     async def _told(self, run: str, request: Request, work: Callable[[str], None]) -> Response:

@@ -8,6 +8,7 @@ import { toKept } from "./kept";
 import { DEFAULTS, fields } from "./sampling";
 import { Saver } from "../net/saver";
 import { answer, type Outcome } from "../net/stream";
+import { type Replay, replayed, sameSamplers } from "./replay";
 import { body, chosen, textOf, Tree } from "./tree";
 import type { Conversation, Mode, Settings, Token, Turn } from "../types";
 import { ulid } from "./ulid";
@@ -35,6 +36,7 @@ export class Chat {
   title = $state("");
   head = $state.raw<Head>({ model: null, adapter: null, system: null, template_args: null });
   settings = $state<Settings>({ ...DEFAULTS });
+  replays = $state.raw<Record<string, Replay | null>>({}); // by turn, null while one runs
   leaf = $state<string | null>(null);
   running = $state<Running | null>(null);
   waiting = $state(0); // turns that are not on the server's disk yet
@@ -178,16 +180,38 @@ export class Chat {
     await app.tried(async () => {
       const prompt = turn.prompt_ids ?? (await this.prompt(turn.parent)).ids;
       const ended = turn.finish === "stop";
+      const own = body(turn);
+      const settings = { ...this.settings };
+      // What a replay of the whole answer would not give again counts as given.
+      const model = this.head.model ?? app.state?.model ?? null;
+      const { adapter } = this.head;
+      const other = model !== (turn.model ?? null) || adapter !== (turn.adapter ?? null);
+      const kept =
+        ended || other || !sameSamplers(settings, turn.settings) ? own.length : (turn.kept ?? null);
       await this.saver.settled(); // the token that ended the answer is taken back
-      this.stored.set(id, Math.min(this.stored.get(id) ?? 0, body(turn).length));
+      this.stored.set(id, Math.min(this.stored.get(id) ?? 0, own.length));
       await this.generate(
-        { ...turn, tokens: body(turn) },
+        { ...turn, tokens: own, kept, settings, model, adapter },
         prompt,
-        this.settings,
+        settings,
         turn.seed ?? null,
         ended ? 1 : 0,
       );
     });
+  }
+
+  /** Write an answer once more, from the same tokens with the same seed, and compare every bit. */
+  async replay(id: string): Promise<void> {
+    const turn = this.tree.get(id);
+    if (!turn || this.replays[id] === null) return;
+    const tell = (found: Replay | null): void => {
+      this.replays = { ...this.replays, [id]: found };
+    };
+    tell(null);
+    if (!(await app.tried(async () => tell(await replayed(turn))))) {
+      const { [id]: _, ...others } = this.replays;
+      this.replays = others;
+    }
   }
 
   /** Take another token at a place, and go on from there with the same seed and settings: a new branch. */
@@ -318,7 +342,9 @@ export class Chat {
       document.removeEventListener("visibilitychange", seen);
       painter.flush();
       const { finish = null, cached = null, rate = null } = outcome ?? {};
-      const done: Turn = { ...state(), finish: finish ?? "cancelled", cached, rate };
+      const forced = least > 0 && tokens.length > first.tokens.length; // a token that could not end the answer
+      const kept = forced ? first.tokens.length + 1 : start.kept;
+      const done: Turn = { ...state(), kept, finish: finish ?? "cancelled", cached, rate };
       show(done);
       this.saver.save(talk, done);
       if (this.running?.turn === running.turn) this.running = null;
