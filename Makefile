@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo studio test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs pictures picture-peers notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo studio test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs site pictures picture-peers notebook slides wheel check-wheel native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench: $(VENV)/test-installed native ## time the engine beside its peers, one JS
 docs: $(VENV)/installed native ## write the generated pages (docs/cli.md)
 	@$(PY) -m pophood.cli.docs docs/cli.md
 
+site: $(VENV)/docs-installed native ## build the documentation as a site, build/site (strict: a broken link ends it)
+	@$(PY) -m docs.site
+
 pictures: $(VENV)/test-installed $(VENV)/train-installed native ## make the README's pictures anew with smollm2 (needs Chromium; minutes)
 	@$(PY) -m docs.pictures
 
@@ -135,7 +138,11 @@ $(VENV)/train-installed: $(VENV)/installed $(VENV)/torch-installed
 
 $(VENV)/test-installed: $(VENV)/installed $(VENV)/torch-installed
 	@echo "Installing what the tests compare with (llama-cpp-python compiles for about 6 minutes)"
-	@mkdir -p build && $(EXTRA) test oracle > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
+	@mkdir -p build && $(EXTRA) test oracle docs > build/test-requirements.txt && $(PIP) install -q -c constraints.txt -r build/test-requirements.txt
+	@touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	@mkdir -p build && $(EXTRA) docs > build/docs-requirements.txt && $(PIP) install -q -c constraints.txt -r build/docs-requirements.txt
 	@touch $@
 
 $(VENV)/ray-installed: $(VENV)/test-installed

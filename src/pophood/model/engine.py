@@ -74,6 +74,7 @@ DROP_AFTER = 16 << 20  # weights that are packed before their pages leave memory
 LARGE = 64 << 20  # tensors of so many weights are packed first, while their pages are not yet the most memory
 
 CancelFlag = _native.CancelFlag
+"""Stops a forward pass within one block: any thread may `set()` it; `clear()` resets it, `is_set` tells."""
 Taps = Sequence[str] | Sequence[Tap]  # patterns of `match_taps`, or what it returned
 
 
