@@ -15,6 +15,9 @@ export interface BarsData {
   marked?: readonly number[];
   /** A second value of each bar, drawn as a thin line: the bar without the settings. */
   before?: readonly (number | null)[];
+  /** The numbers as they stand beside the bars, and the bars in words, if the page has its own. */
+  numbers?: readonly string[];
+  said?: readonly string[];
   /** The value of a full bar; the largest one if it is left out. */
   most?: number;
 }
@@ -44,7 +47,7 @@ function shown(value: number | null, unit: string): string {
 function scene(data: BarsData, theme: Theme, width: number, measure: Measure): Scene {
   const labels = data.labels.map((text) => fitted(tokenLabel(text, 40), MOST_LABEL, measure, SIZE));
   const left = Math.min(Math.max(20, ...labels.map((text) => measure(text, SIZE, true))), MOST_LABEL) + 12;
-  const numbers = data.values.map((value) => shown(value, data.unit));
+  const numbers = data.numbers ?? data.values.map((value) => shown(value, data.unit));
   const right = Math.max(...numbers.map((text) => measure(text, SIZE))) + 12;
   const finite = [...data.values, ...(data.before ?? [])].filter((value) => value !== null);
   const most = data.most ?? Math.max(...finite.map(Math.abs), 1e-12);
@@ -92,7 +95,8 @@ function scene(data: BarsData, theme: Theme, width: number, measure: Measure): S
         width: 2,
       });
     }
-    marks.push({ x: 0, y, width, height: ROW, label: barWords(data, i) });
+    const label = data.said?.[i] ?? barWords(data, i);
+    marks.push({ x: 0, y, width, height: ROW, label, current: marked });
   });
   return { width, height: data.values.length * ROW + 6, items, words: words(data), marks: listMarks(marks) };
 }

@@ -1,5 +1,6 @@
 // Puts a scene into a page: a canvas, a label that follows the pointer, keys that walk from mark to mark, and the
 // same words for readers of screens. Every module draws through here.
+import { Buttons } from "./buttons";
 import { sheet } from "./style";
 import { measure } from "./measure";
 import { paintOn, pngOf } from "./raster";
@@ -10,6 +11,10 @@ import type { Theme } from "./theme";
 export interface Options {
   onSelect?: (index: number) => void;
   onHover?: (index: number) => void;
+  /** The drawing for readers of screens, in the language of the page; else the module's own words. */
+  words?: string;
+  /** True for marks that are choices: each is a button. */
+  buttons?: boolean;
 }
 
 /** A drawing in a page. `update` draws other data or another theme in its place. */
@@ -52,6 +57,7 @@ class Mounted<Data> implements Drawing<Data> {
   private readonly said = document.createElement("p");
   private readonly watcher: ResizeObserver;
   private readonly gone = new AbortController();
+  private readonly buttons: Buttons | null;
   private shown: Scene = { width: 1, height: 1, items: [], words: "" };
   private at = -1;
   private frame = 0;
@@ -71,9 +77,15 @@ class Mounted<Data> implements Drawing<Data> {
     this.said.setAttribute("role", "status");
     this.tip.setAttribute("aria-hidden", "true");
     this.canvas.setAttribute("aria-hidden", "true");
-    this.stage.tabIndex = 0;
-    this.stage.setAttribute("role", "application");
-    this.stage.append(this.canvas, this.ring);
+    this.buttons = options.buttons
+      ? new Buttons(
+          (i) => this.choose(i),
+          (i) => this.point(i, false),
+        )
+      : null;
+    if (!this.buttons) this.stage.tabIndex = 0;
+    this.stage.setAttribute("role", this.buttons ? "group" : "application");
+    this.stage.append(this.canvas, this.ring, ...(this.buttons ? [this.buttons.root] : []));
     this.root.append(this.stage, this.tip, this.said);
     const { adoptedStyleSheets } = document;
     if (!adoptedStyleSheets.includes(sheet())) document.adoptedStyleSheets = [...adoptedStyleSheets, sheet()];
@@ -129,8 +141,10 @@ class Mounted<Data> implements Drawing<Data> {
     paintOn(this.canvas, this.shown, background, devicePixelRatio || 1);
     this.canvas.style.width = `${this.shown.width}px`;
     this.canvas.style.height = `${this.shown.height}px`;
+    this.buttons?.place(this.shown.marks);
     const walk = this.shown.marks?.count ? " Arrow keys walk." : "";
-    this.stage.setAttribute("aria-label", `${this.module.title(this.data)}. ${this.shown.words}${walk}`);
+    const words = this.options.words ?? `${this.module.title(this.data)}. ${this.shown.words}${walk}`;
+    this.stage.setAttribute("aria-label", words);
     if (this.at >= (this.shown.marks?.count ?? 0)) this.at = -1;
     this.point(this.at, this.at >= 0 && document.activeElement === this.stage);
   }
@@ -160,10 +174,14 @@ class Mounted<Data> implements Drawing<Data> {
     const marks = this.shown.marks;
     if (!marks?.count) return;
     const { key } = event;
-    if (key === "Enter" || key === " ") this.choose(this.at);
+    const to = this.at < 0 ? marks.start : marks.step(this.at, key);
+    if (/^(Arrow|Home|End)/.test(key)) {
+      if (this.buttons) this.buttons.focus(to);
+      else this.point(to, true);
+    } else if (this.buttons)
+      return; // a button answers Enter, the page Escape
+    else if (key === "Enter" || key === " ") this.choose(this.at);
     else if (key === "Escape") this.point(-1, false);
-    else if (/^(Arrow|Home|End)/.test(key))
-      this.point(this.at < 0 ? marks.start : marks.step(this.at, key), true);
     else return;
     event.preventDefault();
   }

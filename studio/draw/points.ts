@@ -3,7 +3,7 @@ import { ticks } from "./curves";
 import { type Drawing, mount, type Module, type Options } from "./drawing";
 import { type Item, listMarks, type Measure, type Scene } from "./scene";
 import type { Theme } from "./theme";
-import { csvOf, figure, quoted, tokenLabel } from "./words";
+import { csvOf, figure, quoted, tokenLabel, valueOf } from "./words";
 
 export interface Dot {
   x: number;
@@ -61,7 +61,7 @@ function scene(data: PointsData, theme: Theme, width: number, measure: Measure):
         stroke: theme.line,
         width: 0.5,
       },
-      { ...text, x: x(value), y: bottom + 14, text: figure(value, 4), anchor: "middle" },
+      { ...text, x: x(value), y: bottom + 14, text: valueOf(value, data.x_unit), anchor: "middle" },
     ]),
     ...ticks(...ys, 6).flatMap((value): Item[] => [
       {
@@ -78,23 +78,13 @@ function scene(data: PointsData, theme: Theme, width: number, measure: Measure):
     { ...text, x: (left + right) / 2, y: HEIGHT - 9, text: data.x_unit, anchor: "middle" },
     { ...text, x: 9, y: (top + bottom) / 2, text: data.y_unit, turned: true, anchor: "middle" },
   ];
-  for (const [i, point] of data.points.entries()) {
+  const dots = data.points.map((point) => ({ x: x(point.x), y: y(point.y), label: tokenLabel(point.label) }));
+  const frame = { left, right: width - 2, top, bottom };
+  for (const [i, place] of labelPlaces(dots, frame, measure).entries()) {
+    const point = data.points[i] as Dot;
     const colour = theme.accents[groups.indexOf(point.group) % theme.accents.length] ?? theme.text;
     items.push({ kind: "dot", x: x(point.x), y: y(point.y), radius: 5, fill: colour });
-    const label = tokenLabel(point.label);
-    const room = !data.points.some(
-      (other, j) => j < i && Math.abs(x(other.x) - x(point.x)) < 60 && Math.abs(y(other.y) - y(point.y)) < 12,
-    );
-    if (!room) continue; // its label is shown when it is pointed at
-    const after = x(point.x) + 9 + measure(label, SIZE) <= right;
-    items.push({
-      ...text,
-      fill: theme.text,
-      x: x(point.x) + (after ? 9 : -9),
-      y: y(point.y),
-      text: label,
-      anchor: after ? "start" : "end",
-    });
+    if (place) items.push({ ...text, fill: theme.text, ...place });
   }
   const marks = data.points.map((point) => ({
     x: x(point.x) - 8,
@@ -112,10 +102,53 @@ function scene(data: PointsData, theme: Theme, width: number, measure: Measure):
   };
 }
 
+interface Words {
+  x: number;
+  y: number;
+  text: string;
+  anchor: "start" | "middle" | "end";
+}
+
+/**
+ * Return where the label of each dot stands: right of it, left, above or below, wherever it covers no other dot
+ * and no label; null for one that has no room, which is shown when its dot is pointed at.
+ */
+export function labelPlaces(
+  dots: readonly { x: number; y: number; label: string }[],
+  frame: { left: number; right: number; top: number; bottom: number },
+  measure: Measure,
+): (Words | null)[] {
+  const taken: { left: number; right: number; top: number; bottom: number }[] = [];
+  return dots.map(({ x, y, label }, i) => {
+    const wide = measure(label, SIZE);
+    const ways: Words[] = [
+      { x: x + 9, y, text: label, anchor: "start" },
+      { x: x - 9, y, text: label, anchor: "end" },
+      { x, y: y - 14, text: label, anchor: "middle" },
+      { x, y: y + 14, text: label, anchor: "middle" },
+    ];
+    for (const way of ways) {
+      const left = way.x - { start: 0, middle: wide / 2, end: wide }[way.anchor];
+      const box = { left, right: left + wide, top: way.y - 7, bottom: way.y + 7 };
+      const inside = box.left >= frame.left && box.right <= frame.right && box.top >= frame.top - 4;
+      const meets = (other: typeof box): boolean =>
+        box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom;
+      const dotted = dots.some((dot, j) => {
+        const round = { left: dot.x - 6, right: dot.x + 6, top: dot.y - 6, bottom: dot.y + 6 };
+        return j !== i && meets(round);
+      });
+      if (!inside || box.bottom > frame.bottom || dotted || taken.some(meets)) continue;
+      taken.push(box);
+      return way;
+    }
+    return null;
+  });
+}
+
 function pointWords(data: PointsData, point: Dot): string {
   const group = point.group ? ` (${point.group})` : "";
   const unit = (name: string): string => (name ? ` ${name}` : "");
-  return `${quoted(point.label)}${group}: ${figure(point.x, 4)}${unit(data.x_unit)}, ${figure(point.y, 4)}${unit(data.y_unit)}`;
+  return `${quoted(point.label)}${group}: ${valueOf(point.x, data.x_unit)}${unit(data.x_unit)}, ${figure(point.y, 4)}${unit(data.y_unit)}`;
 }
 
 function csv(data: PointsData): string {

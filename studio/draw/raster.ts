@@ -1,8 +1,11 @@
 // A scene as a canvas and as a PNG file.
 import { paint, type Scene } from "./scene";
 
-/** Draw a scene on a canvas at so many pixels for each of CSS's. */
+const MOST = 16_384; // pixels of a side that every browser's canvas has
+
+/** Draw a scene on a canvas at so many pixels for each of CSS's; at fewer if it is very long. */
 export function paintOn(canvas: HTMLCanvasElement, scene: Scene, background: string, scale: number): void {
+  scale = Math.min(scale, MOST / scene.width, MOST / scene.height);
   canvas.width = Math.round(scene.width * scale);
   canvas.height = Math.round(scene.height * scale);
   const context = canvas.getContext("2d");

@@ -52,6 +52,8 @@ export interface Mark {
   width: number;
   height: number;
   label: string;
+  /** True for one that is the choice of now. */
+  current?: boolean;
 }
 
 /** The marks of a scene by number: a grid of 40,000 cells holds none of them in memory. */

@@ -11,6 +11,9 @@ const RULES = `
 .ph-tip { position: absolute; z-index: 1; pointer-events: none; max-width: min(28rem, 100%); padding: .25rem .5rem;
   border: 1px solid var(--ph-line); border-radius: .35rem; background: var(--ph-surface); color: var(--ph-text);
   font: .85rem/1.4 system-ui, sans-serif; white-space: pre-wrap; overflow-wrap: anywhere; }
+.ph-buttons button { position: absolute; min-width: 0; min-height: 0; margin: 0; padding: 0; border: 0; background: none;
+  border-radius: 3px; cursor: pointer; }
+.ph-buttons button:focus-visible { outline: 2px solid var(--ph-accent); outline-offset: 1px; }
 .ph-said { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%); }
 .ph-tokens { margin: 0; font: 1.05rem/2 system-ui, sans-serif; white-space: pre-wrap; overflow-wrap: anywhere;
   overflow-x: clip; tab-size: 2; }

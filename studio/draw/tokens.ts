@@ -11,6 +11,8 @@ export interface StripToken {
   text: string;
   id: number | null;
   value: number | null;
+  /** The token in words, if the page has its own. */
+  said?: string;
 }
 
 export interface TokensData {
@@ -81,7 +83,7 @@ class Strip implements Drawing<TokensData> {
     );
     this.text.setAttribute(
       "aria-label",
-      `${data.title}. ${data.tokens.length} tokens coloured by ${data.unit}.`,
+      this.options.words ?? `${data.title}. ${data.tokens.length} tokens coloured by ${data.unit}.`,
     );
     this.at = Math.min(this.at, Math.max(data.tokens.length - 1, 0));
     while (this.spans.length > data.tokens.length) this.spans.pop()?.remove();
@@ -94,7 +96,7 @@ class Strip implements Drawing<TokensData> {
     if (!span) {
       span = document.createElement("span");
       span.dataset["index"] = String(index);
-      span.setAttribute("role", "button");
+      span.setAttribute("role", this.options.onSelect ? "button" : "img");
       span.tabIndex = index === this.at ? 0 : -1;
       this.spans.push(span);
       this.text.append(span);
@@ -105,7 +107,7 @@ class Strip implements Drawing<TokensData> {
     span.style.color = readableOn(colour);
     span.style.fontWeight = index === this.data.marked ? "700" : "";
     span.setAttribute("aria-label", this.words(index));
-    span.setAttribute("aria-pressed", String(index === this.data.marked));
+    if (this.options.onSelect) span.setAttribute("aria-pressed", String(index === this.data.marked));
   }
 
   title(): string {
@@ -135,6 +137,7 @@ class Strip implements Drawing<TokensData> {
   private words(index: number): string {
     const token = this.data.tokens[index];
     if (!token) return "";
+    if (token.said) return token.said;
     const id = token.id === null ? "" : ` (token ${token.id})`;
     return `${quoted(token.text)}${id}: ${token.value === null ? "no value" : `${figure(token.value)} ${this.data.unit}`}`;
   }

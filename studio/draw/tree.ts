@@ -11,6 +11,8 @@ export interface TreeNode {
   label: string;
   /** True for the nodes from the root to the place where the conversation stands. */
   current?: boolean;
+  /** The node in words, if the page has its own. */
+  said?: string;
 }
 
 export interface TreeData {
@@ -103,13 +105,13 @@ function scene(data: TreeData, theme: Theme, width: number, measure: Measure): S
         kind: "text",
         x: box.x + 8,
         y: box.y + TALL / 2,
-        text: fitted(label.replace(/\s+/g, " "), WIDE - 16, measure),
+        text: fitted(label.replace(/\s+/g, " "), WIDE - 16, (text, size) => measure(text, size, current)),
         fill: theme.text,
         size: SIZE,
         bold: current ?? false,
       },
     );
-    return { ...box, label: nodeWords(place) };
+    return { ...box, label: place.node.said ?? nodeWords(place), current: current ?? false };
   });
   const columns = Math.max(0, ...places.map((place) => place.column)) + 1;
   const depth = Math.max(0, ...places.map((place) => place.depth)) + 1;

@@ -34,6 +34,11 @@ export function figure(value: number | null | undefined, digits = 3): string {
   );
 }
 
+/** Return a number of an axis; a year has no comma. */
+export function valueOf(value: number, unit: string): string {
+  return /year/i.test(unit) ? String(value) : figure(value, 4);
+}
+
 /** Return a probability as a percentage with three significant digits, as the pages in Python write it. */
 export function percent(probability: number): string {
   const value = 100 * probability;

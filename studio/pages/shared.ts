@@ -4,19 +4,27 @@ import { draw, type FigureData } from "../draw/figure";
 import { saveButtons } from "../draw/save";
 import { DARK, LIGHT, type Theme } from "../draw/theme";
 
+const NOTEBOOK = "jpThemeLight";
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 
 /** Return the theme that the page has now. */
 export function themeNow(): Theme {
   const forced = document.documentElement.dataset["theme"];
-  const notebook = document.body.dataset["jpThemeLight"]; // JupyterLab's own theme: "true" or "false"
+  const notebook = document.body.dataset[NOTEBOOK]; // JupyterLab's own theme: "true" or "false"
   if (notebook) return notebook === "false" ? DARK : LIGHT;
   return (forced ? forced === "dark" : darkness.matches) ? DARK : LIGHT;
 }
 
-/** Call `change` when the reader's theme changes. */
-export function whenThemeChanges(change: (theme: Theme) => void): void {
-  darkness.addEventListener("change", () => change(themeNow()));
+/** Call `change` when the theme of the reader or of a notebook changes; returns what ends that. */
+export function whenThemeChanges(change: (theme: Theme) => void): () => void {
+  const changed = (): void => change(themeNow());
+  const notebook = new MutationObserver(changed);
+  notebook.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  darkness.addEventListener("change", changed);
+  return () => {
+    notebook.disconnect();
+    darkness.removeEventListener("change", changed);
+  };
 }
 
 /** Return the JSON that the page holds under an id. */
@@ -25,13 +33,18 @@ export function held<T>(id: string): T | null {
   return text ? (JSON.parse(text) as T) : null;
 }
 
-/** Draw a figure with buttons to save it, and again when the theme changes. */
+/** Draw a figure with buttons to save it, and again when the theme changes, until it is destroyed. */
 export function drawInto(target: HTMLElement, figure: FigureData): Drawing<FigureData> | null {
   const stage = document.createElement("div");
   target.replaceChildren(stage);
   const drawing = draw(stage, figure, themeNow());
   if (!drawing) return null;
-  whenThemeChanges((theme) => drawing.update(figure, theme));
+  const end = whenThemeChanges((theme) => drawing.update(figure, theme));
   target.append(saveButtons(drawing, () => drawing.title() || figure.kind));
+  const destroy = drawing.destroy.bind(drawing);
+  drawing.destroy = () => {
+    end();
+    destroy();
+  };
   return drawing;
 }

@@ -233,7 +233,8 @@ def _dropout(view: View) -> list[Figure]:
         "y_unit": "relative error",
         "logarithmic": ["x", "y"] if view.p > 0 else ["x"],
     }
-    return [*(figure | {"missing": "zeroed"} for figure in maps), curves]
+    maps[1]["missing"] = "zeroed"
+    return [*maps, curves]
 
 
 def _number(value: object, digits: int = 17) -> float | None:

@@ -46,6 +46,11 @@ def test_a_token_is_opened_and_another_one_taken(tab: Tab) -> None:
     tab.until("document.querySelectorAll('.lens tbody tr').length === 2")
     tab.until("document.querySelectorAll('.panel .head').length >= 2")
     assert tab.value("document.querySelectorAll('.panel .bars button').length") == 10
+    stops = "[...document.querySelectorAll('.panel .bars button')].map(e => e.tabIndex)"
+    tab.value("document.querySelector('.panel .bars button').focus()")
+    tab.key("ArrowDown", 40)
+    assert tab.value("document.activeElement.ariaLabel").startswith("Go on with ")
+    assert tab.value(stops) == [-1, 0, *[-1] * 8], "the Tab key stops once, arrow keys walk"
     tab.value("[...document.querySelectorAll('.panel .bars button')].find(e => !e.ariaCurrent).click()")
     tab.sees("2 of 2")
     written(tab)
@@ -61,6 +66,13 @@ def test_a_token_is_opened_and_another_one_taken(tab: Tab) -> None:
     assert tab.value(ANSWER) == before
 
     tab.press("Branches")
+    turns = "[...document.querySelectorAll('.panel .tree button')]"
+    tab.until(f"{turns}.length === 3")
+    assert tab.value(f"{turns}.filter(e => e.ariaCurrent).length") == 2
+    tab.value(f"{turns}.at(-1).click()")
+    tab.sees("2 of 2")
+    tab.value(f"{turns}.at(1).click()")
+    tab.sees("1 of 2")
     tab.until("document.querySelectorAll('.panel input[type=checkbox]').length === 2")
     tab.value("document.querySelectorAll('.panel input[type=checkbox]').forEach(e => e.click())")
     tab.press("Compare two")
