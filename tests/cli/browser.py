@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,21 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
+    @contextmanager
+    def other(self, address: str) -> Iterator[Page]:
+        """Address commands to another open tab, whose address contains `address`."""
+        own, self._session = self._session, None
+        for _ in range(100):
+            targets = self.call("Target.getTargets")["targetInfos"]
+            if found := [one["targetId"] for one in targets if address in one["url"]]:
+                break
+            time.sleep(0.05)
+        self._session = self.call("Target.attachToTarget", targetId=found[0], flatten=True)["sessionId"]
+        try:
+            yield self
+        finally:
+            self._session = own
+
     def open(self, path: Path) -> None:
         """Load a file and wait until it has loaded."""
         self.call("Page.navigate", url=path.as_uri())
@@ -55,7 +71,7 @@ class Page:
 
     def value(self, expression: str) -> Any:
         """Evaluate a JavaScript expression in the page and return its value."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 

@@ -15,11 +15,16 @@ import pytest
 import pophood
 from pophood.course import Course
 from pophood.course.deck import deck_html
+from pophood.course.deck.arrange import Group, arranged, columns
+from pophood.course.deck.parts import text
+from pophood.course.pages import SLIDES
 from pophood.look.figures.theme import DARK, LIGHT
 from tests.cli.browser import Page, chromium
+from tests.course.slides import SIZES, faults, sized
 from tests.tiny import tiny_folder
 
 CHOSEN = {2, 10, 23}
+SLIDES_OF_DECK = 2 + 2 * len(CHOSEN)
 SHOWN = "[...document.querySelectorAll('.slide')].filter(s => getComputedStyle(s).display !== 'none')"
 NOW = f"{SHOWN}.map(s => s.id)"
 
@@ -73,13 +78,29 @@ def test_it_needs_nothing_from_elsewhere(deck: str) -> None:
 def test_every_page_has_question_outputs_and_answer(deck: str, course: Course) -> None:
     for page in course.pages:
         if page.number in CHOSEN:
-            ids = re.findall(rf'<section class="[^"]*" id="(p{page.number}(?:r\d+|x|))"', deck)
-            runs = [f"p{page.number}r{n}" for n in range(1, len(list(page.cells("run", "run"))) + 1)]
-            assert ids == [f"p{page.number}", *runs, f"p{page.number}x"]
+            found = re.findall(rf'<section class="[^"]*" id="(p{page.number}(?:r\d+|x|))"', deck)
+            assert found == [f"p{page.number}", f"p{page.number}x"]
     assert "The answer: 5." in deck and "1,557,611,200" in deck and "token_text" in deck
     assert deck.count('<img class="light"') == deck.count('<img class="dark"') == 2
     assert "the same in all four\n\n\ndef parameters" in deck, "code keeps its empty lines"
     assert not re.search(r'<img[^>]*alt=""', deck) and 'aside class="notes"' in deck
+
+
+def test_more_slides_share_the_run_cells() -> None:
+    groups = [Group([text("prose", f"before {i}")], text("code", str(i)), []) for i in range(4)]
+    two = arranged(2, groups)
+    assert [part["text"] for part in two.beside_question][:2] == ["before 0", "0"] and not two.apart
+    assert [len(slide) for slide in arranged(4, groups).apart] == [2, 2]
+    assert [len(slide) for slide in arranged(5, groups).apart] == [1, 1, 2]
+    said, shown = columns(arranged(3, groups).apart[0])
+    assert len(said) == 8 and shown == []
+
+
+def test_most_pages_have_two_slides(course: Course) -> None:
+    """A page with more says so in its front matter, and has run cells for them."""
+    assert sum(page.slides > SLIDES for page in course.pages) <= len(course.pages) / 3
+    for page in course.pages:
+        assert page.slides <= SLIDES + len(list(page.cells("run", "run")))
 
 
 def test_its_colours_are_those_of_the_pictures(deck: str) -> None:
@@ -98,7 +119,7 @@ def test_keys_walk_and_lists_open(page: Page) -> None:
     page.press("End")
     assert page.value(NOW) == ["p23x"] and page.value("document.getElementById('on').disabled")
     page.press("ArrowLeft")
-    assert page.value(NOW) == ["p23r1"]
+    assert page.value(NOW) == ["p23"]
     page.press("Home")
     assert page.value(NOW) == ["start"] and page.value("location.hash") == "#start"
     page.mouse("click", "#on")
@@ -106,13 +127,13 @@ def test_keys_walk_and_lists_open(page: Page) -> None:
     page.mouse("click", "#list")
     assert page.value("getComputedStyle(document.getElementById('contents')).display") == "block"
     page.press("Escape")
-    page.value("location.hash = '#p23r1'")
+    page.value("location.hash = '#p23x'")
     page.value("new Promise(done => setTimeout(done, 100)).then(() => 1)")
-    assert page.value(NOW) == ["p23r1"]
+    assert page.value(NOW) == ["p23x"]
 
 
 def test_one_picture_is_shown_and_the_theme_changes(page: Page) -> None:
-    page.value("location.hash = '#p23r1'; dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.value("location.hash = '#p23x'; dispatchEvent(new HashChangeEvent('hashchange'))")
     there = "i => getComputedStyle(i).display !== 'none' && i.offsetWidth > 100"
     images = f"[...{SHOWN}[0].querySelectorAll('img')].filter({there}).map(i => i.className)"
     first = page.value(images)
@@ -124,13 +145,46 @@ def test_one_picture_is_shown_and_the_theme_changes(page: Page) -> None:
     assert page.value("document.documentElement.scrollWidth <= innerWidth"), "nothing runs out of the page"
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_nothing_is_cut_and_pictures_fill_what_is_left(page: Page, size: tuple[int, int]) -> None:
+    sized(page, *size)
+    assert faults(page) == []
+    page.call("Emulation.clearDeviceMetricsOverride")
+
+
 def test_print_shows_every_slide_in_light(page: Page) -> None:
     page.call("Emulation.setEmulatedMedia", media="print")
-    assert len(page.value(NOW)) == page.value("document.querySelectorAll('.slide').length") == 12
+    assert len(page.value(NOW)) == page.value("document.querySelectorAll('.slide').length") == SLIDES_OF_DECK
     assert page.value("getComputedStyle(document.getElementById('bar')).display") == "none"
     dark = "[...document.querySelectorAll('img.dark')].every(i => getComputedStyle(i).display === 'none')"
     assert page.value(dark)
     page.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_pdf_has_one_sheet_for_each_slide(page: Page) -> None:
+    pdf = base64.b64decode(page.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == SLIDES_OF_DECK
+    boxes = {tuple(float(x) for x in box.split()) for box in re.findall(rb"/MediaBox \[([^]]*)\]", pdf)}
+    assert boxes == {(0.0, 0.0, 960.0, 540.0)}
+
+
+def test_the_presenters_window_walks_with_the_slides(page: Page) -> None:
+    page.value("location.hash = '#p10'; dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.mouse("click", "#present")
+    with page.other("?presenter") as window:
+        assert window.value(SHOWN + ".map(s => s.id)") == ["p10", "p10x"]
+        assert "names from the room" in window.value("document.querySelector('.now .notes').innerText")
+        assert re.match(r"\d", window.value("document.getElementById('now').textContent"))
+        assert window.value("document.getElementById('elapsed').textContent") in ("0:00", "0:01", "0:02")
+        window.press("ArrowRight")
+        assert window.value(NOW) == ["p10x", "p23"]
+        window.value("new Promise(done => setTimeout(done, 100)).then(() => 1)")
+        assert window.value("document.querySelector('.next').inert"), "the next slide is only looked at"
+    assert page.value(f"new Promise(done => setTimeout(() => done({NOW}), 100))") == ["p10x"]
+    page.press("ArrowLeft")
+    with page.other("?presenter") as window:
+        assert window.value(f"new Promise(done => setTimeout(() => done({NOW}), 100))") == ["p10", "p10x"]
+        window.value("close()")
 
 
 def test_without_scripts_all_slides_stand_below_each_other(deck: str, tmp_path: Path) -> None:
@@ -155,7 +209,7 @@ def test_axe_finds_nothing_serious(deck: str, tmp_path: Path) -> None:
         tab.open(file)
         tab.value(axe + "; 0")
         found = []
-        for slide in ("start", "p10", "p23r1"):
+        for slide in ("start", "p10", "p23x"):
             tab.value(f"location.hash = '#{slide}'; dispatchEvent(new HashChangeEvent('hashchange'))")
             result = tab.call(
                 "Runtime.evaluate",

@@ -10,7 +10,7 @@ from pophood.errors import NotFound
 # Requirement in a page's front matter -> a module and two of its functions: one that raises NotFound without
 # the requirement, and one that returns the command that installs it. The module is given by name and imported
 # late, since it may belong to a higher layer than the course.
-NEEDS = {"torch": ("pophood.train.torch_install", "require_torch", "torch_command")}
+NEEDS = {"torch": ("pophood.train.torch_install", "import_torch", "torch_command")}
 
 
 class Missing(NotFound):

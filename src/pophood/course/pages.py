@@ -11,6 +11,7 @@ from pophood.course.words import Words
 
 SECTIONS = ("predict", "run", "check", "explain")
 GUESSES = ("number", "text", "yes-no")
+SLIDES = 2  # slides of a page whose front matter says nothing else
 HALVES = "---"  # the line of a formula cell between plain text and TeX
 CellKind = Literal[
     "prose", "guess", "hint", "run", "say", "sh", "check", "differs", "formula", "notes", "text"
@@ -64,6 +65,7 @@ class Page:
     path: str  # for error messages
     words: Words = field(repr=False, compare=False)  # the phrases of its language
     needs: str = ""  # a key of needs.NEEDS, or ""; the cells do not run without it
+    slides: int = SLIDES  # in the deck
     continues: str = ""  # the name of the earlier page whose variables it uses
     earlier: Page | None = None  # that page
     kept: bool = False  # True if a later page uses its variables

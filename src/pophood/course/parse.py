@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pophood.course.markup import check_markup
 from pophood.course.needs import NEEDS
-from pophood.course.pages import GUESSES, HALVES, KINDS, SECTIONS, Cell, CellKind, Course, Page
+from pophood.course.pages import GUESSES, HALVES, KINDS, SECTIONS, SLIDES, Cell, CellKind, Course, Page
 from pophood.course.words import Words, folder_of, read_words
 from pophood.errors import BadFile
 
@@ -101,7 +101,7 @@ def parse_page(path: str, text: str, solution: str, words: Words) -> Page:
     folder, _, file = path.rpartition("/")
     number, _, name = file.removesuffix(".md").partition("-")
     reader = _Reader(path, text)
-    talk, needs, continues = reader.front_matter()
+    talk, fields = reader.front_matter()
     title = reader.title()
     headings = [words[section] for section in SECTIONS]
     parts = dict(reader.sections(["lead", *SECTIONS], headings))
@@ -113,7 +113,12 @@ def parse_page(path: str, text: str, solution: str, words: Words) -> Page:
                 raise BadFile(f"{path}: section {words[section]!r} has {n} {kind} cells, wanted {amount}")
     apart = _Reader(f"{folder}/solutions/{file}", solution).titled("solution")
     lead = parts.pop("lead")
-    return Page(int(number), name, title, talk, lead, parts, apart, path, words, needs, continues)
+    slides = int(fields["slides"] or SLIDES)
+    runs = sum(cell.kind == "run" for cell in parts["run"])
+    if slides > SLIDES + runs:
+        raise BadFile(f"{path}: wants {slides} slides, but has {runs} run cells for those between two")
+    needs, continues = fields["needs"], fields["continues"]
+    return Page(int(number), name, title, talk, lead, parts, apart, path, words, needs, slides, continues)
 
 
 class _Reader:
@@ -134,8 +139,8 @@ class _Reader:
         self._at += 1
         return self._lines[self._at - 1]
 
-    def front_matter(self) -> tuple[str, str, str]:
-        """Read the talk's pages, the requirement and the page that this one continues ("" for none)."""
+    def front_matter(self) -> tuple[str, dict[str, str]]:
+        """Read the talk's pages, and the fields `slides`, `needs` and `continues` ("" for one left out)."""
         if self._next() != "---":
             self.fail("a page begins with a line ---, then `talk: PAGES`, then ---", 1)
         line = self._next() or ""
@@ -145,14 +150,16 @@ class _Reader:
                 f"got {line!r}, wanted `talk: 16`, `talk: 16-17`, or `talk: none` for a page of our own"
             )
         line = self._next() or ""
-        fields = {"needs": "", "continues": ""}
-        for key, wanted in (("needs", "|".join(NEEDS)), ("continues", "[a-z0-9-]+")):
-            if more := re.fullmatch(rf"{key}: ({wanted})", line):
+        wanted = {"slides": "[3-9]", "needs": "|".join(NEEDS), "continues": "[a-z0-9-]+"}
+        fields = dict.fromkeys(wanted, "")
+        for key, value in wanted.items():
+            if more := re.fullmatch(rf"{key}: ({value})", line):
                 fields[key], line = more[1], self._next() or ""
         if line != "---":
-            self.fail("wanted --- after the page of the talk, or `needs: torch`, or `continues: NAME`")
-        talk = "" if match[1] == "none" else match[1]
-        return talk, fields["needs"], fields["continues"]
+            self.fail(
+                "wanted --- after the page of the talk, or `slides: 3`, `needs: torch`, `continues: NAME`"
+            )
+        return "" if match[1] == "none" else match[1], fields
 
     def title(self) -> str:
         line = self._next()

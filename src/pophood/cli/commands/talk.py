@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pophood.cli.options.shared import ModelChoice, model_options, output_option, text_option, verb
 from pophood.cli.terminal.console import Console
 from pophood.errors import BadInput
+
+if TYPE_CHECKING:
+    from pophood.course import Course
+    from pophood.model.lm import LM
 
 
 @verb()
@@ -79,9 +84,7 @@ def talk_command(
 
     lm = open_model(console, choice)
     if slides is not None:
-        from pophood.course.deck import deck_html
-
-        _write(console, slides, deck_html(course, lm, choice.name or "", console.detail))
+        _write(console, slides, _deck(console, course, lm, choice.name or ""))
         return 0
     from pophood.cli.screens.course_player import Walk
 
@@ -89,6 +92,20 @@ def talk_command(
     spoken = "" if language == "en" else f" --language {language}"
     command = f"{this_command()} talk{spoken}{choice.typed('f32')}"
     return Walk(console, course, lm, asked, last, command, choice.name or "", not yes, notes).run()
+
+
+def _deck(console: Console, course: Course, lm: LM, model: str) -> str:
+    """Make the slides, with a progress bar by pages."""
+    from pophood.cli.terminal.progress import Waiting
+    from pophood.course.deck import deck_html
+
+    with Waiting(console, "making the slides") as waiting:
+
+        def announce(done: int, pages: int, title: str) -> None:
+            waiting(done, pages)
+            console.detail(f"{done + 1}/{pages} {title}")
+
+        return deck_html(course, lm, model, announce)
 
 
 def _write(console: Console, file: Path, text: str) -> None:

@@ -1,46 +1,52 @@
 """The course as one HTML page of slides, with the model's outputs and pictures.
 
-The page needs no network. Without scripts all slides are shown one below the other; `deck.js` shows one at
-a time. Without matplotlib, tables stand in for pictures.
+The page needs no network. A page of the course becomes two slides, or as many as its front matter says
+(`arrange.py`). Without scripts all slides are shown one below the other; `deck.js` shows one at a time, fits
+its text into it, and opens the presenter's window. Without matplotlib, tables stand in for pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pophood.course.deck.parts import Part, formula, value_parts
+from pophood.course.deck.arrange import Group, arranged, columns
+from pophood.course.deck.parts import Part, formula, html, text, value_parts
 from pophood.course.lesson import Lesson
-from pophood.course.markup import plain, to_html
+from pophood.course.markup import plain
 from pophood.course.pages import Cell, Course, Page
 from pophood.course.shell import with_model
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
 from pophood.model.lm import LM
-from pophood.web import render_page, safe_html
+from pophood.web import render_page
+
+Announce = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Slide:
-    """One slide: its id, its title, and its parts as `deck.html` shows them; `first` begins a course page."""
+    """One slide: id, title, the column that is shown (`shown`), the one that is said, and the notes."""
 
     id: str
     title: str
-    parts: list[Part]
-    first: bool = False
+    said: list[Part]
+    shown: list[Part] = field(default_factory=list)
+    notes: list[Part] = field(default_factory=list)
+    place: str = ""
+    first: bool = False  # begins a page of the course
 
 
-def deck_html(
-    course: Course, lm: LM, model: str = "", announce: Callable[[str], object] = lambda _: None
-) -> str:
-    """Return the whole deck. `announce` is called with each page before it runs; `model` is the value of -m.
+def deck_html(course: Course, lm: LM, model: str = "", announce: Announce = lambda *_: None) -> str:
+    """Return the whole deck. `announce` is called with each page before it runs: the number of pages that
+    are done, of all, and the title; `model` is the value of -m.
 
     Raises CellFailed for a cell that this model cannot run.
     """
     deck = _Deck(course, lm, model)
     slides = [deck.opening(), *deck.contents()]
-    for page in course.pages:
-        announce(f"{page.number}/{len(course.pages)} {page.title}")
+    for done, page in enumerate(course.pages):
+        announce(done, len(course.pages), page.title)
         slides += deck.page(page)
     return render_page(
         __package__,
@@ -71,7 +77,7 @@ class _Deck:
         precision = self._lm.engine.precision
         made_with = self._words["made_with"].format(version=__version__, model=model, precision=precision)
         texts = {"sub": self._words["subtitle"], "made": made_with, "keys": self._words["keys"]}
-        parts = [_text(kind, text) for kind, text in texts.items()]
+        parts = [text(kind, words) for kind, words in texts.items()]
         return Slide("start", self._course.title, parts, first=True)
 
     def contents(self) -> Iterator[Slide]:
@@ -81,78 +87,83 @@ class _Deck:
             yield Slide("contents-of-the-talk", self._words["contents"], parts, first=True)
 
     def page(self, page: Page) -> Iterator[Slide]:
-        """Yield the question, one slide for each run cell, and the answer with its explanation."""
+        """Yield the question, the run cells that stand apart from it, and the answer with its explanation."""
         lesson = Lesson(page, self._lm)
-        yield self._question(page)
-        for number, parts in enumerate(list(self._runs(lesson)), 1):
-            yield Slide(f"p{page.number}r{number}", self._title(page, "run"), parts)
-        yield self._answer(page, lesson)
+        groups, commands = self._runs(lesson)
+        plan = arranged(page.slides, groups)
+        yield self._question(page, [*plan.beside_question, *([] if plan.apart else commands)])
+        for number, group in enumerate(plan.apart, 1):
+            said, shown = columns(group)
+            said += commands if number == len(plan.apart) else []
+            yield self._slide(page, f"r{number}", "run", said, shown)
+        yield self._answer(page, lesson, plan.beside_answer)
 
-    def _question(self, page: Page) -> Slide:
-        words = self._words
-        place = words["page"].format(number=page.number, pages=len(self._course.pages), title="").rstrip(": ")
-        parts = [_text("place", f"{place} · {self._course.place(page)}")]
-        parts += [self._cell(cell) for cell in page.lead]
-        parts.append(_text("heading", words["predict"]))
-        parts += [self._cell(cell) for cell in page.sections["predict"] if cell.kind != "notes"]
-        parts += [_html("notes", cell.text) for cell in page.cells("notes")]
-        return Slide(f"p{page.number}", plain(page.title), parts, first=True)
+    def _slide(
+        self, page: Page, mark: str, section: str, said: list[Part], shown: list[Part], *notes: Part
+    ) -> Slide:
+        place = self._words["page"].format(number=page.number, pages=len(self._course.pages), title="")
+        return Slide(
+            id=f"p{page.number}{mark}",
+            title=plain(page.title) + (f" · {self._words[section]}" if mark else ""),
+            said=said,
+            shown=shown,
+            notes=list(notes),
+            place=f"{place.rstrip(': ')} · {self._course.place(page)}",
+            first=not mark,
+        )
 
-    def _runs(self, lesson: Lesson) -> Iterator[list[Part]]:
-        """Yield the parts of one slide for each run cell; other cells join the slide before them."""
-        parts: list[Part] = []
-        ran = False
+    def _question(self, page: Page, shown: list[Part]) -> Slide:
+        parts = [self._cell(cell) for cell in (*page.lead, *page.sections["predict"]) if cell.kind != "notes"]
+        notes = [html("prose", cell.text) for cell in page.cells("notes")]
+        return self._slide(page, "", "predict", parts, shown, *notes)
+
+    def _runs(self, lesson: Lesson) -> tuple[list[Group], list[Part]]:
+        """Run the cells: a group for each run cell, led by the text before it, and the shell commands.
+
+        A text after the last run cell ends the last group.
+        """
+        groups, before, commands = [], list[Part](), list[Part]()
         for cell in lesson.applying(lesson.page.sections["run"]):
-            if cell.kind == "notes":
-                continue
             if cell.kind == "run":
-                if ran:
-                    yield parts
-                    parts = []
-                ran = True
-                output = lesson.run(cell)
-                parts.append(_text("code", cell.text))
-                if output.printed:
-                    parts.append(_text("out", output.printed.rstrip()))
-                if output.value is not None:
-                    parts += value_parts(output.value)
+                groups.append(self._run(lesson, cell, before))
+                before = []
+            elif cell.kind == "sh":
+                commands.append(self._cell(cell))
             elif cell.kind == "say":
-                parts.append(_html("prose", lesson.say(cell)))
-            else:
-                parts.append(self._cell(cell))
-        yield parts
+                before.append(html("prose", lesson.say(cell)))
+            elif cell.kind != "notes":
+                before.append(self._cell(cell))
+        groups[-1].after.extend(before)
+        return groups, commands
 
-    def _answer(self, page: Page, lesson: Lesson) -> Slide:
+    def _run(self, lesson: Lesson, cell: Cell, before: list[Part]) -> Group:
+        output = lesson.run(cell)
+        shown = [text("out", output.printed.rstrip())] if output.printed else []
+        if output.value is not None:
+            shown += value_parts(output.value)
+        return Group(before, text("code", cell.text), shown)
+
+    def _answer(self, page: Page, lesson: Lesson, shown: list[Part]) -> Slide:
         parts = [self._cell(cell) for cell in page.sections["check"] if cell.kind == "prose"]
-        parts.append(_text("question", " ".join(page.guess.text.split())))
-        parts.append(_text("answer", str(lesson.check(None))))
+        parts.append(text("asked", " ".join(page.guess.text.split())))
+        parts.append(text("answer", str(lesson.check(None))))
         parts += [
-            _html("prose", lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
+            html("prose", lesson.say(cell)) if cell.kind == "say" else self._cell(cell)
             for cell in lesson.applying(page.sections["explain"])
             if cell.kind != "notes"
         ]
-        return Slide(f"p{page.number}x", self._title(page, "explain"), parts)
-
-    def _title(self, page: Page, section: str) -> str:
-        return f"{plain(page.title)} · {self._words[section]}"
+        solution = [self._cell(cell) for cell in lesson.applying(page.solution) if cell.kind != "run"]
+        return self._slide(page, "x", "explain", parts, shown, *solution)
 
     def _cell(self, cell: Cell) -> Part:
         if cell.kind == "guess":
-            return _text("question", " ".join(cell.text.split()))
+            return text("question", " ".join(cell.text.split()))
         if cell.kind == "hint":
-            return _html("hint", cell.text)
+            return html("hint", cell.text)
         if cell.kind == "differs":
-            return _html("differs", f"**{self._words['in_this_model'].strip()}** {cell.text}")
+            return html("differs", f"**{self._words['in_this_model'].strip()}** {cell.text}")
         if cell.kind == "sh":
-            return _text("command", with_model(cell.text, self._model, self._options))
+            return text("command", with_model(cell.text, self._model, self._options))
         if cell.kind == "formula":
             return formula(*cell.formula)
-        return _text("text", cell.text) if cell.kind == "text" else _html("prose", cell.text)
-
-
-def _text(kind: str, text: str) -> Part:
-    return {"kind": kind, "text": text}
-
-
-def _html(kind: str, markdown: str) -> Part:
-    return {"kind": kind, "html": safe_html(to_html(markdown))}
+        return text("text", cell.text) if cell.kind in ("text", "run") else html("prose", cell.text)

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from pophood.course.markup import to_html
 from pophood.errors import NotFound
-from pophood.look.figures.page import pictures_of
+from pophood.look.figures.page import pictures_of, svg_size
 from pophood.look.figures.render import rendered, require
 from pophood.look.view import View
 from pophood.table import Table
-from pophood.web import data_uri
+from pophood.web import data_uri, safe_html
 
 Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are its values
-MOST_ROWS = 40  # maximum rows of a table on a slide
+MOST_ROWS = 16  # maximum rows of a table on a slide
 SMALL = 12, 5  # maximum rows and columns of a table beside its picture
 FORMULA_SIZE = 20  # points
+
+
+def text(kind: str, words: str) -> Part:
+    """Return a part of plain text."""
+    return {"kind": kind, "text": words}
+
+
+def html(kind: str, markdown: str) -> Part:
+    """Return a part of Markdown."""
+    return {"kind": kind, "html": safe_html(to_html(markdown))}
 
 
 def value_parts(value: object) -> list[Part]:
@@ -36,7 +47,11 @@ def formula(plain: str, tex: str) -> Part:
         require()
     except NotFound:
         return {"kind": "text", "text": plain}
-    pictures = [{"theme": theme, "uri": data_uri(formula_svg(tex, theme))} for theme in ("light", "dark")]
+    pictures = []
+    for theme in ("light", "dark"):
+        drawn = formula_svg(tex, theme)
+        width, height = svg_size(drawn)
+        pictures.append({"theme": theme, "uri": data_uri(drawn), "width": width, "height": height})
     return {"kind": "formula", "alt": " ".join(plain.split()), "pictures": pictures}
 
 

@@ -1,0 +1,68 @@
+"""A deck in a browser: its slides at a size, what is cut off, and how pictures fill their places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.cli.browser import Page
+
+SIZES = ((1280, 720), (1920, 1080))
+SMALLEST_TEXT = 11.0  # CSS pixels of a slide 720 pixels high
+NOW = """(() => {
+  const slide = document.querySelector('.slide.now'), body = slide.querySelector('.body');
+  const box = body.getBoundingClientRect(), whole = slide.getBoundingClientRect();
+  const seen = [...body.querySelectorAll('*')].filter(e => e.getClientRects().length);
+  const out = (e, r, b = e.getBoundingClientRect()) =>
+    b.right > r.right + 1 || b.bottom > r.bottom + 1 || b.left < r.left - 1 || b.top < r.top - 1;
+  const wider = e => e.matches('pre, .scroll') && e.scrollWidth > e.clientWidth + 1;
+  const cut = seen.filter(e => out(e, box) || wider(e));
+  const inside = !out(document.body, {left: 0, top: 0, right: innerWidth, bottom: innerHeight}, whole);
+  const pictures = seen.filter(e => e.matches('.picture img')).map(e => {
+    const scales = [e.clientWidth / e.getAttribute('width'), e.clientHeight / e.getAttribute('height')];
+    const column = e.closest('.column'), last = column.lastElementChild.getBoundingClientRect();
+    return {
+      width: Math.min(...scales) * e.getAttribute('width') / whole.width,
+      wide: e.clientWidth / column.clientWidth,
+      left: (column.getBoundingClientRect().bottom - last.bottom) / whole.height,
+    };
+  });
+  const texts = seen.filter(e => e.matches('p, li, td, pre'));
+  const size = Math.min(...texts.map(e => parseFloat(getComputedStyle(e).fontSize)));
+  return {
+    id: slide.id, inside, pictures, size: size * 720 / whole.height,
+    cut: cut.map(e => e.outerHTML.slice(0, 120)),
+  };
+})()"""
+
+
+def sized(page: Page, width: int, height: int) -> None:
+    """Give the window a size, and wait until the slides are fitted to it."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    page.call("Emulation.setDeviceMetricsOverride", **metrics)
+
+
+def ids(page: Page) -> list[str]:
+    """Return the ids of all slides."""
+    found: list[str] = page.value("[...document.querySelectorAll('.slide')].map(s => s.id)")
+    return found
+
+
+def go(page: Page, slide: str) -> None:
+    """Show a slide, every hint open."""
+    page.value(f"location.hash = '#{slide}'; dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.value("document.querySelectorAll('.now details').forEach(d => { d.open = true; })")
+
+
+def faults(page: Page) -> list[tuple[str, Any]]:
+    """Walk through all slides and return what is cut, too small, or leaves room that a picture could fill."""
+    found: list[tuple[str, Any]] = []
+    for slide in ids(page):
+        go(page, slide)
+        facts = page.value(NOW)
+        assert facts["id"] == slide
+        if facts["cut"] or not facts["inside"]:
+            found.append((slide, facts["cut"] or "outside the window"))
+        if facts["size"] is not None and facts["size"] < SMALLEST_TEXT:
+            found.append((slide, f"text of {facts['size']:.1f} pixels"))
+        found += [(slide, one) for one in facts["pictures"] if one["wide"] < 0.98 or one["left"] > 0.01]
+    return found
