@@ -77,6 +77,7 @@ def test_a_sound_page_is_read(course: Course) -> None:
         ("---\ntalk", "talk", 1, "begins with a line ---"),
         ("talk: 16-17", "talk: sixteen", 2, "wanted `talk: 16`"),
         ("16-17\n---", "16-17", 3, "wanted --- after"),
+        ("16-17\n", "16-17\nslides: 2\n", 3, "or `slides: 3`"),
         ("16-17\n", "16-17\nneeds: luck\n", 3, "or `needs: torch`"),
         ("16-17\n", "16-17\ncontinues: embeddings\nneeds: torch\n", 4, "wanted --- after"),
         ("# Tokens", "Tokens", 4, "wanted a title"),
@@ -106,6 +107,7 @@ def test_a_mistake_names_file_and_line(course: Course, old: str, new: str, line:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("16-17\n", "16-17\nslides: 4\n", "wants 4 slides, but has 1 run cells for those between two"),
         ("```hint\nCount.\n```", "", "has 0 hint cells, wanted 1 to 9"),
         ("```sh\npophood look tokens\n```", "", "has 0 sh cells"),
         ("How many?\n```", "How many?\n```\n\n```guess text\nWhich?\n```", "has 2 guess cells, wanted 1"),

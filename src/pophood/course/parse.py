@@ -157,7 +157,8 @@ class _Reader:
                 fields[key], line = more[1], self._next() or ""
         if line != "---":
             self.fail(
-                "wanted --- after the page of the talk, or `slides: 3`, `needs: torch`, `continues: NAME`"
+                "wanted --- after the page of the talk, or `slides: 3` (at most 9), "
+                "or `needs: torch`, or `continues: NAME`"
             )
         return "" if match[1] == "none" else match[1], fields
 
