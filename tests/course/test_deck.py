@@ -15,8 +15,7 @@ import pytest
 import pophood
 from pophood.course import Course
 from pophood.course.deck import deck_html
-from pophood.course.deck.arrange import Group, arranged, columns
-from pophood.course.deck.parts import text
+from pophood.course.deck.parts import Group, arranged, columns, text
 from pophood.course.pages import SLIDES
 from pophood.look.figures.theme import DARK, LIGHT
 from tests.cli.browser import Page, chromium

@@ -1,8 +1,8 @@
 """The course as one HTML page of slides, with the model's outputs and pictures.
 
 The page needs no network. A page of the course becomes two slides, or as many as its front matter says
-(`arrange.py`). Without scripts all slides are shown one below the other; `deck.js` shows one at a time, fits
-its text into it, and opens the presenter's window. Without matplotlib, tables stand in for pictures.
+(`parts.arranged`). Without scripts all slides are shown one below the other; `deck.js` shows one at a time,
+fits its text into it, and opens the presenter's window. Without matplotlib, tables stand in for pictures.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pophood.course.deck.arrange import Group, arranged, columns
-from pophood.course.deck.parts import Part, formula, html, text, value_parts
+from pophood.course.deck.parts import Group, Part, arranged, columns, formula, html, text, value_parts
 from pophood.course.lesson import Lesson
 from pophood.course.markup import plain
 from pophood.course.pages import Cell, Course, Page

@@ -2,13 +2,20 @@
 
 A picture is drawn in both themes, and CSS shows one of them. Without matplotlib, a formula is shown as plain
 text and a view as its tables.
+
+Two slides are the rule for a page: the code stands beside the question, and what it gave beside the answer.
+With more slides (`slides: 4` in the front matter), the run cells stand between the two, code beside output.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pophood.course.markup import to_html
+from pophood.course.pages import SLIDES
 from pophood.errors import NotFound
 from pophood.look.figures.page import pictures_of, svg_size
 from pophood.look.figures.render import rendered, require
@@ -92,3 +99,38 @@ def _view(view: View) -> list[Part]:
         beside = []
         notes.append(str(missing))
     return [{"kind": "view", "title": view.title, "shown": shown, "beside": beside, "notes": notes}]
+
+
+@dataclass(slots=True)
+class Group:
+    """A run cell: the text before it, its code, what it gave, and the text after the last one."""
+
+    before: list[Part]
+    code: Part
+    shown: list[Part]
+    after: list[Part] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The parts beside the question and beside the answer, and the groups of each slide between the two."""
+
+    beside_question: list[Part]
+    beside_answer: list[Part]
+    apart: list[list[Group]]
+
+
+def arranged(slides: int, groups: Sequence[Group]) -> Arrangement:
+    """Return where the run cells of a page with so many slides stand."""
+    if slides == SLIDES:
+        return Arrangement(*columns(groups), [])
+    between = slides - SLIDES
+    bounds = [len(groups) * i // between for i in range(between + 1)]
+    apart = [list(groups[a:b]) for a, b in itertools.pairwise(bounds)]
+    return Arrangement([], [], apart)
+
+
+def columns(groups: Sequence[Group]) -> tuple[list[Part], list[Part]]:
+    """Return what is said and what is shown of the groups on one slide."""
+    said = [part for group in groups for part in (*group.before, group.code, *group.after)]
+    return said, [part for group in groups for part in group.shown]
