@@ -146,5 +146,5 @@ $(VENV)/docs-installed: $(VENV)/installed
 	@touch $@
 
 $(VENV)/ray-installed: $(VENV)/test-installed
-	@mkdir -p build && $(EXTRA) ray > build/ray-requirements.txt && $(PIP) install -q -c constraints.txt -r build/ray-requirements.txt
+	@mkdir -p build && $(EXTRA) ray notebook > build/ray-requirements.txt && $(PIP) install -q -c constraints.txt -r build/ray-requirements.txt
 	@touch $@

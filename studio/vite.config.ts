@@ -1,5 +1,5 @@
-// The app: studio/index.html and app/main.ts, built to src/pophood/studio/dist. The scripts of saved pages have
-// builds of their own: build.mjs.
+// The app: studio/index.html and app/main.ts, built to src/pophood/studio/dist. The scripts of saved pages
+// have builds of their own: build.mjs.
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 

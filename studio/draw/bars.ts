@@ -105,7 +105,8 @@ function barWords(data: BarsData, i: number): string {
   const before = data.before?.[i];
   const raw = before === undefined || before === null ? "" : `; without settings ${shown(before, data.unit)}`;
   const taken = data.marked?.includes(i) ? ", marked" : "";
-  return `${i + 1}. ${quoted(data.labels[i] ?? "")}: ${shown(data.values[i] ?? null, data.unit)}${raw}${taken}`;
+  const value = shown(data.values[i] ?? null, data.unit);
+  return `${i + 1}. ${quoted(data.labels[i] ?? "")}: ${value}${raw}${taken}`;
 }
 
 function words(data: BarsData): string {

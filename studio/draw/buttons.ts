@@ -1,5 +1,5 @@
-// Real buttons over the marks of a drawing, for drawings whose marks are choices: a reader of screens finds them
-// by name, the Tab key stops at one of them, and the arrow keys walk among them.
+// Real buttons over the marks of a drawing, for drawings whose marks are choices: a reader of screens finds
+// them by name, the Tab key stops at one of them, and the arrow keys walk among them.
 import type { Mark, Marks } from "./scene";
 
 export class Buttons {

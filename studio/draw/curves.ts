@@ -253,7 +253,8 @@ function words(data: CurvesData): string {
     const last = one.y.findLastIndex((y) => y !== null);
     const first = one.y.findIndex((y) => y !== null);
     if (last < 0) return `${one.name}: no values`;
-    return `${one.name}: ${figure(one.y[first], 4)} at ${figure(one.x[first], 6)}, ${figure(one.y[last], 4)} at ${figure(one.x[last], 6)}`;
+    const at = (place: number): string => `${figure(one.y[place], 4)} at ${figure(one.x[place], 6)}`;
+    return `${one.name}: ${at(first)}, ${at(last)}`;
   });
   return `Curves of ${data.y_unit} over ${data.x_unit}. ${each.join("; ")}.`;
 }

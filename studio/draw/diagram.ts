@@ -1,4 +1,5 @@
-// A model as a diagram: its steps in stacks, the stream of residuals beside one block, and every block as a square.
+// A model as a diagram: its steps in stacks, the stream of residuals beside one block, and every block as a
+// square.
 import { type Drawing, mount, type Module, type Options } from "./drawing";
 import { fitted } from "./heatmap";
 import { type Item, listMarks, type Mark, type Measure, type Point, type Scene } from "./scene";
@@ -115,7 +116,9 @@ function words(sheet: Sheet, x: number, y: number, text: string, anchor: "start"
   sheet.items.push({ kind: "text", x, y, text: shown, fill: sheet.theme.muted, size: SMALL, anchor });
 }
 
-/** Draw a square for each block, coloured by what its attention sees, with a legend; returns where it ends. */
+/**
+ * Draw a square for each block, coloured by what its attention sees, with a legend; returns where it ends.
+ */
 function blockSquares(sheet: Sheet, data: DiagramData, top: number): number {
   const { items, marks, theme, measure, right } = sheet;
   const kinds = [...new Set(data.blocks)];

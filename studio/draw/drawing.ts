@@ -1,5 +1,5 @@
-// Puts a scene into a page: a canvas, a label that follows the pointer, keys that walk from mark to mark, and the
-// same words for readers of screens. Every module draws through here.
+// Puts a scene into a page: a canvas, a label that follows the pointer, keys that walk from mark to mark, and
+// the same words for readers of screens. Every module draws through here.
 import { Buttons } from "./buttons";
 import { sheet } from "./style";
 import { measure } from "./measure";

@@ -1,4 +1,5 @@
-// The logit lens as a grid: the token that the model would choose after each block, coloured by its probability.
+// The logit lens as a grid: the token that the model would choose after each block, coloured by its
+// probability.
 import { type Drawing, mount, type Module, type Options } from "./drawing";
 import { fitted, scaleBar, shade } from "./heatmap";
 import { gridMarks, type Grid, type Item, type Measure, type Scene } from "./scene";
@@ -113,7 +114,8 @@ function scene(data: LensData, theme: Theme, width: number, measure: Measure): S
 function cellWords(data: LensData, layer: number, column: number): string {
   const cell = data.cells[layer]?.[column];
   if (!cell) return "";
-  return `${data.layers[layer]}, after ${quoted(data.tokens[column] ?? "")}: ${quoted(cell.text)} ${percent(cell.probability)}`;
+  const guess = `${quoted(cell.text)} ${percent(cell.probability)}`;
+  return `${data.layers[layer]}, after ${quoted(data.tokens[column] ?? "")}: ${guess}`;
 }
 
 function words(data: LensData): string {
@@ -122,7 +124,8 @@ function words(data: LensData): string {
   const path = [...new Set([0, Math.floor(layers / 2), layers - 1])].map((layer) =>
     cellWords(data, layer, last),
   );
-  return `A grid of ${layers} blocks and ${data.tokens.length} tokens; each cell has the model's guess there. ${path.join("; ")}.`;
+  const size = `A grid of ${layers} blocks and ${data.tokens.length} tokens`;
+  return `${size}; each cell has the model's guess there. ${path.join("; ")}.`;
 }
 
 function csv(data: LensData): string {

@@ -110,8 +110,8 @@ interface Words {
 }
 
 /**
- * Return where the label of each dot stands: right of it, left, above or below, wherever it covers no other dot
- * and no label; null for one that has no room, which is shown when its dot is pointed at.
+ * Return where the label of each dot stands: right of it, left, above or below, wherever it covers no other
+ * dot and no label; null for one that has no room, which is shown when its dot is pointed at.
  */
 export function labelPlaces(
   dots: readonly { x: number; y: number; label: string }[],
@@ -148,7 +148,8 @@ export function labelPlaces(
 function pointWords(data: PointsData, point: Dot): string {
   const group = point.group ? ` (${point.group})` : "";
   const unit = (name: string): string => (name ? ` ${name}` : "");
-  return `${quoted(point.label)}${group}: ${valueOf(point.x, data.x_unit)}${unit(data.x_unit)}, ${figure(point.y, 4)}${unit(data.y_unit)}`;
+  const across = `${valueOf(point.x, data.x_unit)}${unit(data.x_unit)}`;
+  return `${quoted(point.label)}${group}: ${across}, ${figure(point.y, 4)}${unit(data.y_unit)}`;
 }
 
 function csv(data: PointsData): string {

@@ -1,4 +1,5 @@
-// Ranges of many rows in panels: the whole range as a thin line, the inner part as a thick one, the mean as a dot.
+// Ranges of many rows in panels: the whole range as a thin line, the inner part as a thick one, the mean as a
+// dot.
 import { ticks } from "./curves";
 import { type Drawing, mount, type Module, type Options } from "./drawing";
 import { fitted } from "./heatmap";
@@ -98,7 +99,8 @@ function scene(data: RangesData, theme: Theme, width: number, measure: Measure):
     });
   });
   const height = (beside ? tall : tall * count) + 18;
-  const key = `thin: ${data.quantiles[0]} to ${data.quantiles[4]}; thick: ${data.quantiles[1]} to ${data.quantiles[3]}; dot: mean`;
+  const [least, low, , high, most] = data.quantiles;
+  const key = `thin: ${least} to ${most}; thick: ${low} to ${high}; dot: mean`;
   items.push({
     kind: "text",
     x: 4,
@@ -209,12 +211,14 @@ function gridLines(
 
 function rowWords(data: RangesData, panel: Panel, at: number): string {
   const numbers = panel.quantiles[at]?.map((value, i) => `${data.quantiles[i]} ${figure(value)}`) ?? [];
-  return `${panel.title}, ${quoted(data.labels[at] ?? "")}: mean ${figure(panel.means[at])}; ${numbers.join(", ")}`;
+  const row = `${panel.title}, ${quoted(data.labels[at] ?? "")}`;
+  return `${row}: mean ${figure(panel.means[at])}; ${numbers.join(", ")}`;
 }
 
 function words(data: RangesData): string {
   const each = data.panels.map((panel) => rowWords(data, panel, 0));
-  return `${data.panels.length} panels with a row for each of ${data.labels.length} tokens. ${each.join(". ")}.`;
+  const size = `${data.panels.length} panels with a row for each of ${data.labels.length} tokens`;
+  return `${size}. ${each.join(". ")}.`;
 }
 
 function csv(data: RangesData): string {

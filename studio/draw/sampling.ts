@@ -1,5 +1,5 @@
-// The sampling chain of the engine in the browser: logits -> top_k -> top_p -> min_p -> temperature, on logits in
-// falling order. A test compares it with the engine's own (tests/look/test_drawn_pages.py).
+// The sampling chain of the engine in the browser: logits -> top_k -> top_p -> min_p -> temperature, on
+// logits in falling order. A test compares it with the engine's own (tests/look/test_drawn_pages.py).
 
 export interface Settings {
   temperature: number;

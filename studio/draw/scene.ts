@@ -1,5 +1,6 @@
 // A picture as plain data: rectangles, words, lines, dots and a raster, with marks that can be pointed at.
-// Modules compute scenes from data and theme without a browser; `paint` puts one on a canvas, `svgOf` in a file.
+// Modules compute scenes from data and theme without a browser; `paint` puts one on a canvas, `svgOf` in a
+// file.
 import { pngUri } from "./png";
 
 export type Item =
@@ -144,7 +145,8 @@ function paintItem(item: Item, context: CanvasRenderingContext2D): void {
 export function svgOf(scene: Scene, title: string, background: string): string {
   const { width, height } = scene;
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"`,
+    ` viewBox="0 0 ${width} ${height}"`,
     ` role="img" aria-labelledby="title description" font-family="${escaped(FONT)}">\n`,
     `<title id="title">${escaped(title)}</title>\n<desc id="description">${escaped(scene.words)}</desc>\n`,
     `<rect width="${width}" height="${height}" fill="${background}"/>\n`,
@@ -158,7 +160,7 @@ function svgItem(item: Item): string {
     case "rect": {
       const stroke = item.stroke ? ` stroke="${item.stroke}"` : "";
       const radius = item.radius ? ` rx="${item.radius}"` : "";
-      return `<rect x="${n(item.x)}" y="${n(item.y)}" width="${n(item.width)}" height="${n(item.height)}"${radius} fill="${item.fill}"${stroke}/>`;
+      return `<rect ${boxOf(item)}${radius} fill="${item.fill}"${stroke}/>`;
     }
     case "text": {
       const anchor = item.anchor && item.anchor !== "start" ? ` text-anchor="${item.anchor}"` : "";
@@ -166,19 +168,28 @@ function svgItem(item: Item): string {
         ? `transform="translate(${n(item.x)} ${n(item.y)}) rotate(-90)"`
         : `x="${n(item.x)}" y="${n(item.y)}"`;
       const bold = item.bold ? ' font-weight="600"' : "";
-      return `<text ${place} font-size="${item.size}" fill="${item.fill}"${anchor}${bold} dominant-baseline="central" xml:space="preserve">${escaped(item.text)}</text>`;
+      const look = `font-size="${item.size}" fill="${item.fill}"${anchor}${bold} dominant-baseline="central"`;
+      return `<text ${place} ${look} xml:space="preserve">${escaped(item.text)}</text>`;
     }
     case "line": {
       const dash = item.dash ? ` stroke-dasharray="${item.dash.join(" ")}"` : "";
       const points = item.points.map(([x, y]) => `${n(x)},${n(y)}`).join(" ");
       const tag = item.closed ? "polygon" : "polyline";
-      return `<${tag} points="${points}" fill="none" stroke="${item.stroke}" stroke-width="${item.width}" stroke-linejoin="round"${dash}/>`;
+      const stroke = `stroke="${item.stroke}" stroke-width="${item.width}" stroke-linejoin="round"`;
+      return `<${tag} points="${points}" fill="none" ${stroke}${dash}/>`;
     }
     case "dot":
       return `<circle cx="${n(item.x)}" cy="${n(item.y)}" r="${n(item.radius)}" fill="${item.fill}"/>`;
     case "raster":
-      return `<image x="${n(item.x)}" y="${n(item.y)}" width="${n(item.width)}" height="${n(item.height)}" preserveAspectRatio="none" style="image-rendering: pixelated" href="${pngUri(item.pixels, item.columns, item.rows)}"/>`;
+      return [
+        `<image ${boxOf(item)} preserveAspectRatio="none" style="image-rendering: pixelated"`,
+        ` href="${pngUri(item.pixels, item.columns, item.rows)}"/>`,
+      ].join("");
   }
+}
+
+function boxOf({ x, y, width, height }: { x: number; y: number; width: number; height: number }): string {
+  return `x="${n(x)}" y="${n(y)}" width="${n(width)}" height="${n(height)}"`;
 }
 
 /** Return a coordinate with at most two decimals. */

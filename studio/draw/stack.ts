@@ -56,7 +56,7 @@ export function layerOf(
   const name = data.names[first]?.[second] ?? "";
   return {
     kind: "heatmap",
-    title: `${one?.name} ${one?.labels[first]}, ${two?.name} ${two?.labels[second]}${name ? `: ${name}` : ""}`,
+    title: `${one?.name} ${one?.labels[first]}, ${two?.name} ${two?.labels[second]}${name && `: ${name}`}`,
     rows: data.rows,
     columns: data.columns,
     values: data.rows.map((_, r) => row(r)),

@@ -1,6 +1,7 @@
-// Two themes and the colours of every picture: the same as src/pophood/look/figures/theme.py (a test compares).
-// Categories have the colours of Okabe and Ito (2008). Viridis grows evenly from dark to bright (van der Walt
-// and Smith, 2015). The diverging blue-orange scales can be told apart with every common colour blindness.
+// Two themes and the colours of every picture: the same as src/pophood/look/figures/theme.py (a test
+// compares). Categories have the colours of Okabe and Ito (2008). Viridis grows evenly from dark to bright
+// (van der Walt and Smith, 2015). The diverging blue-orange scales can be told apart with every common colour
+// blindness.
 
 export type ThemeName = "light" | "dark";
 export type Colour = readonly [red: number, green: number, blue: number]; // 0 to 255

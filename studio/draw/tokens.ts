@@ -1,4 +1,5 @@
-// A text as a strip of tokens, each coloured by its value. The words stay words: they wrap, and can be selected.
+// A text as a strip of tokens, each coloured by its value. The words stay words: they wrap, and can be
+// selected.
 import type { Drawing, Options } from "./drawing";
 import { measure } from "./measure";
 import { pngOf } from "./raster";
@@ -139,7 +140,8 @@ class Strip implements Drawing<TokensData> {
     if (!token) return "";
     if (token.said) return token.said;
     const id = token.id === null ? "" : ` (token ${token.id})`;
-    return `${quoted(token.text)}${id}: ${token.value === null ? "no value" : `${figure(token.value)} ${this.data.unit}`}`;
+    const value = token.value === null ? "no value" : `${figure(token.value)} ${this.data.unit}`;
+    return `${quoted(token.text)}${id}: ${value}`;
   }
 
   private listen(): void {

@@ -5,21 +5,27 @@ const MARKS: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
 const RIGHT_TO_LEFT = /\p{Script=Hebrew}|\p{Script=Arabic}/u;
 
-/** Return a token's label: spaces at its ends as dots, escapes for what cannot be seen, cut to `most` letters. */
+/**
+ * Return a token's label: spaces at its ends as dots, escapes for what cannot be seen, cut to `most` letters.
+ */
 export function tokenLabel(text: string, most = 24): string {
   const shown = text
     .replace(/^ +| +$/g, (found) => "·".repeat(found.length))
     .replace(/[\n\r\t]/g, (found) => MARKS[found] ?? found)
-    .replace(UNSEEN, (found) => `\\u${(found.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);
+    .replace(UNSEEN, codeOf);
   const letters = [...shown];
   const short = letters.length <= most ? shown : `${letters.slice(0, most - 1).join("")}…`;
   return RIGHT_TO_LEFT.test(short) ? `\u200e${short}` : short;
 }
 
+function codeOf(letter: string): string {
+  return `\\u${(letter.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`;
+}
+
 /** Return a token for a sentence: in quotes, with its spaces. */
 export function quoted(text: string): string {
   const escaped = text.replace(/[\n\r\t]/g, (found) => MARKS[found] ?? found);
-  return `“${escaped.replace(UNSEEN, (found) => `\\u${(found.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`)}”`;
+  return `“${escaped.replace(UNSEEN, codeOf)}”`;
 }
 
 /** Return a number with up to `digits` significant digits. */

@@ -1,5 +1,5 @@
-// The script of the page that `pophood run --html` writes: tokens coloured by probability or entropy, and curves
-// of both through the text. The page's own style and script show the cards; they work without this.
+// The script of the page that `pophood run --html` writes: tokens coloured by probability or entropy, and
+// curves of both through the text. The page's own style and script show the cards; they work without this.
 import { picker } from "../draw/controls";
 import type { CurvesData } from "../draw/curves";
 import { saveButtons } from "../draw/save";

@@ -1,4 +1,5 @@
-// Shared by the scripts of saved pages: the figures that a page holds as JSON, drawn in the theme of the reader.
+// Shared by the scripts of saved pages: the figures that a page holds as JSON, drawn in the theme of the
+// reader.
 import type { Drawing } from "../draw/drawing";
 import { draw, type FigureData } from "../draw/figure";
 import { saveButtons } from "../draw/save";

@@ -1,4 +1,5 @@
-// The script of pages of `pophood look --save` and of a tuning report: it draws the figures that the page holds.
+// The script of pages of `pophood look --save` and of a tuning report: it draws the figures that the page
+// holds.
 import type { FigureData } from "../draw/figure";
 import { drawInto, held } from "./shared";
 

@@ -26,7 +26,8 @@ function render({ model, el }: { model: Model; el: HTMLElement }): () => void {
       part.append(title, place);
       return { part, place, figure };
     });
-    el.replaceChildren(...places.map(({ part }) => part)); // in the page first: a drawing is as wide as its place
+    // In the page first: a drawing is as wide as its place.
+    el.replaceChildren(...places.map(({ part }) => part));
     drawings = places.flatMap(({ place, figure }) => drawInto(place, figure) ?? []);
   };
   model.on("change:figures", draw);

@@ -1,4 +1,5 @@
-// Every kind of figure: as a scene in both themes, wide and narrow; as SVG, CSV, PNG's canvas and one HTML file.
+// Every kind of figure: as a scene in both themes, wide and narrow; as SVG, CSV, PNG's canvas and one HTML
+// file.
 import { expect, test } from "vitest";
 import { bars } from "../draw/bars";
 import { curves } from "../draw/curves";

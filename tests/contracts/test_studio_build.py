@@ -70,6 +70,18 @@ def test_the_lock_names_no_host() -> None:
     assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == [">=20.19"]
 
 
+def test_lines_of_the_sources_have_at_most_110_characters() -> None:
+    sources = [path for ending in ("ts", "svelte", "css", "mjs") for path in STUDIO.rglob(f"*.{ending}")]
+    own = [path for path in sources if "node_modules" not in path.parts]
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in own
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 110
+    ]
+    assert long == [], "make format breaks code; texts and comments are broken by hand"
+
+
 def test_what_is_built_has_no_maps_no_copies_and_no_addresses_of_others() -> None:
     files = built()
     assert not [path for path in files if path.suffix not in KINDS or path.name.startswith(".")]

@@ -123,6 +123,47 @@ def test_sliders_give_the_engine_s_own_probabilities(lm: pophood.LM, opened: Cal
         assert facts.startswith(f"{effect.tokens:,} of {lm.config.vocab_size:,} tokens can be drawn"), facts
 
 
+def files_saved(tab: Page, number: int) -> list[Any]:
+    """Press all buttons that save a figure, and return the names of the files, and their kinds with texts."""
+    tab.value(
+        "window.saved = []; URL.createObjectURL = blob => { saved.push(blob); return 'about:blank#' };"
+        "HTMLAnchorElement.prototype.click = function () { saved.push(this.download) };"
+        f"document.querySelectorAll('.ph-save')[{number}]"
+        ".querySelectorAll('button').forEach(one => one.click())"
+    )
+    wait = (
+        "new Promise(done => { const look = () => saved.length > 7 ? done() : setTimeout(look, 20); look() })"
+    )
+    tab.call("Runtime.evaluate", expression=wait, awaitPromise=True)
+    read = (
+        "Promise.all(saved.map(async one => one instanceof Blob ? [one.type, await one.text()] : one))"
+        ".then(JSON.stringify)"
+    )
+    answer = tab.call("Runtime.evaluate", expression=read, awaitPromise=True, returnByValue=True)
+    saved: list[Any] = json.loads(answer["result"]["value"])
+    return saved
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", look.VIEWS)
+def test_every_figure_of_every_view_saves_as_four_files(
+    lm: pophood.LM, opened: Callable[[View], Page], name: str
+) -> None:
+    view = getattr(look, name)(lm)
+    tab = opened(view)
+    frame(tab)
+    for number, figure in enumerate(look.figures_data(view)):
+        saved = files_saved(tab, number)
+        texts = dict(one for one in saved if isinstance(one, list))
+        endings = {name.rpartition(".")[2] for name in saved if isinstance(name, str)}
+        assert endings == {"csv", "html", "png", "svg"}, figure["title"]
+        assert texts["image/svg+xml"].startswith("<svg ") and "NaN" not in texts["image/svg+xml"]
+        assert texts["text/csv"].count("\n") > 1
+        assert "<table" in texts["text/html"] and "data:image/svg+xml" in texts["text/html"]
+        assert texts["image/png"][1:4] == "PNG" and len(texts["image/png"]) > 1000
+    assert [event for event in tab.events if event.get("method") in COMPLAINTS] == []
+
+
 def test_pointing_shows_a_label_and_saving_writes_four_files(
     lm: pophood.LM, opened: Callable[[View], Page], tmp_path: Path
 ) -> None:
@@ -130,19 +171,7 @@ def test_pointing_shows_a_label_and_saving_writes_four_files(
     tab.mouse("mouseMoved", ".ph-stage canvas")
     assert "block" in tab.value("document.querySelector('.ph-tip').textContent")
     assert not tab.value("document.querySelector('.ph-tip').hidden")
-    tab.value(
-        "window.saved = []; URL.createObjectURL = blob => { saved.push(blob); return 'about:blank#' };"
-        "HTMLAnchorElement.prototype.click = function () { saved.push(this.download) };"
-        "document.querySelectorAll('.ph-save')[0].querySelectorAll('button').forEach(one => one.click())"
-    )
-    wait = "new Promise(done => setTimeout(done, 300))"
-    tab.call("Runtime.evaluate", expression=wait, awaitPromise=True)
-    read = (
-        "Promise.all(saved.map(async one => one instanceof Blob ? [one.type, await one.text()] : one))"
-        ".then(JSON.stringify)"
-    )
-    answer = tab.call("Runtime.evaluate", expression=read, awaitPromise=True, returnByValue=True)
-    saved = json.loads(answer["result"]["value"])
+    saved = files_saved(tab, 0)
     names = {name for name in saved if isinstance(name, str)}
     assert names == {f"the-guess-after-every-block.{kind}" for kind in ("png", "svg", "csv", "html")}
     texts = dict(one for one in saved if isinstance(one, list))

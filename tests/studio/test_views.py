@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from pophood.cli.commands.look.views import VIEW_COMMANDS
 from pophood.errors import BadInput
 from pophood.look.answer import answer
 from pophood.look.forms import FORMS
+from tests import processes
 from tests.studio.server import StudioCommand
 
 TEXT = "the cat sat on the mat"
@@ -48,6 +51,30 @@ def test_a_view_is_the_librarys(running: StudioCommand, lm: pophood.LM, name: st
     assert sent["title"] and sent["command"].startswith(f"pophood look {name}")
     assert "pophood.load" in sent["python"]
     assert sent["figure"] is not None or sent["table"] is not None
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return True for equal values, and for numbers that are equal within what another process rounds."""
+    numbers = isinstance(one, float) and isinstance(other, int | float)
+    return one == other or (numbers and one == pytest.approx(other, rel=1e-4, abs=1e-4))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FORMS)
+def test_the_command_and_the_python_of_a_view_do_the_same(running: StudioCommand, name: str) -> None:
+    """Both are run as a person would, in processes of their own, and give the tables that the page shows."""
+    sent = running.post(f"/views/{name}", {"text": TEXT} if FORMS[name].needs_text else {})
+    words = [sys.executable, "-m", *shlex.split(sent["command"]), "--json"]
+    code = f"{sent['python']}\nprint(view.to_json())"
+    for command in (words, [sys.executable, "-c", code]):
+        done = processes.run(command, capture_output=True, text=True, check=True)
+        tables = json.loads(done.stdout)["tables"]
+        assert len(tables) == len(sent["tables"])
+        for own, shown in zip(tables.values(), sent["tables"], strict=True):
+            assert len(own) == len(shown["rows"]) + shown["left_out"]
+            for row, there in zip(own, shown["rows"], strict=False):
+                assert list(row) == shown["columns"]
+                assert all(map(same, row.values(), there)), (row, there)
 
 
 def test_the_list_has_what_a_page_needs(running: StudioCommand) -> None:

@@ -125,7 +125,9 @@ export function continuing(ids: number[], what: What): Same {
       `curl -s ${globalThis.location?.origin ?? "$POPHOOD_URL"}/v1/completions ` +
       `-H "Authorization: Bearer $POPHOOD_API_KEY" -H "Content-Type: application/json" ` +
       `-d ${shell(JSON.stringify(body))}`,
-    python: `${loading(what)}print("".join(token.text for token in lm.stream(${python(ids)}, ${keywords(seeded)})))`,
+    python:
+      `${loading(what)}print("".join(token.text for token in ` +
+      `lm.stream(${python(ids)}, ${keywords(seeded)})))`,
   };
 }
 

@@ -1,4 +1,5 @@
-// Addresses of the page: #/screen/part/part?name=value. Reloading and the browser's back button keep the place.
+// Addresses of the page: #/screen/part/part?name=value. Reloading and the browser's back button keep the
+// place.
 
 export const SCREENS = ["chat", "complete", "look", "tune", "models", "course"] as const;
 export type Screen = (typeof SCREENS)[number];

@@ -1,4 +1,5 @@
-// Every text of the page, in the language that the person chose. Two files have the same keys: a test compares.
+// Every text of the page, in the language that the person chose. Two files have the same keys: a test
+// compares.
 import en from "../words/en.json";
 
 export type Key = keyof typeof en;

@@ -13,11 +13,12 @@ function piece(id: number, text: string, more: object = {}): string {
   return `data: ${JSON.stringify({ choices: [choice], ...more })}\n\n`;
 }
 
+const USAGE = { choices: [], usage: { prompt_tokens_details: { cached_tokens: 1 } } };
 const END = `data: ${JSON.stringify({
   choices: [{ text: "", finish_reason: "length", logprobs: null }],
   seed: 7,
   timings: { predicted_per_second: 50 },
-})}\n\ndata: ${JSON.stringify({ choices: [], usage: { prompt_tokens_details: { cached_tokens: 1 } } })}\n\ndata: [DONE]\n\n`;
+})}\n\ndata: ${JSON.stringify(USAGE)}\n\ndata: [DONE]\n\n`;
 const DEAD = `data: ${JSON.stringify({ error: { message: "the process ended", code: "engine_dead" } })}\n\n`;
 
 /** A server that answers one request after the other, each with a body cut into single bytes. */

@@ -60,7 +60,8 @@ function walk(node: Node, visit: (node: Node) => void): void {
   if (!node || typeof node !== "object") return;
   if (Array.isArray(node)) return node.forEach((one) => walk(one, visit));
   if (typeof node.type === "string") visit(node);
-  if (node.type === "Attribute" || node.type === "StyleDirective") return; // texts of attributes are looked at above
+  // Texts of attributes are looked at above.
+  if (node.type === "Attribute" || node.type === "StyleDirective") return;
   for (const [name, value] of Object.entries(node))
     if (name !== "expression" && name !== "metadata") walk(value, visit);
 }

@@ -1,4 +1,5 @@
-// Requests to the server that the page came from. The browser's cookie opens its routes; nothing goes elsewhere.
+// Requests to the server that the page came from. The browser's cookie opens its routes; nothing goes
+// elsewhere.
 
 /** An answer that says what went wrong, in the shape that every route of the server has. */
 export class ApiError extends Error {

@@ -1,4 +1,5 @@
-// Keeps turns on the server: in order, one request at a time, again after a failure, only the newest state of each.
+// Keeps turns on the server: in order, one request at a time, again after a failure, only the newest state of
+// each.
 import type { Turn } from "../types";
 
 const LONGEST_PAUSE = 8_000; // milliseconds

@@ -342,7 +342,8 @@ export class Chat {
       document.removeEventListener("visibilitychange", seen);
       painter.flush();
       const { finish = null, cached = null, rate = null } = outcome ?? {};
-      const forced = least > 0 && tokens.length > first.tokens.length; // a token that could not end the answer
+      // a token that could not end the answer
+      const forced = least > 0 && tokens.length > first.tokens.length;
       const kept = forced ? first.tokens.length + 1 : start.kept;
       const done: Turn = { ...state(), kept, finish: finish ?? "cancelled", cached, rate };
       show(done);

@@ -68,7 +68,8 @@ async function chat(talk: Head, path: Turn[], room: number, signal?: AbortSignal
       return { ids, texts, window, fits: ids.length < window, dropped };
     }
     const guess = Math.floor(((over / answer.prompt_token_ids.length) * rest.length) / 2);
-    dropped += 2 * Math.min(Math.max(1, guess), Math.floor((rest.length - 1) / 2)); // questions with their answers
+    // questions with their answers
+    dropped += 2 * Math.min(Math.max(1, guess), Math.floor((rest.length - 1) / 2));
   }
 }
 

@@ -11,7 +11,9 @@ export interface Segment {
 const LEAST = 60; // tokens of a block: fewer would be many elements, more would be slow to lay out
 const LETTERS_A_LINE = 90;
 
-/** Cut at line breaks, at least LEAST tokens apart. Blocks in front of the last one never change by appending. */
+/**
+ * Cut at line breaks, at least LEAST tokens apart. Blocks in front of the last one never change by appending.
+ */
 export function segments(tokens: readonly Pick<Token, "text">[]): Segment[] {
   const cut: Segment[] = [];
   let start = 0;

@@ -6,7 +6,10 @@ export type Colouring = "none" | "probability" | "entropy";
 export const COLOURINGS: readonly Colouring[] = ["none", "probability", "entropy"];
 export const MOST = 6; // nats: a probability of 0.25 %, about 400 equally likely tokens
 
-/** Return background and letters, or undefined without colouring. Surprising and unsure tokens are dark orange. */
+/**
+ * Return background and letters, or undefined without colouring. Surprising and unsure tokens are dark
+ * orange.
+ */
 export function shade(
   token: Pick<Token, "logprob" | "entropy">,
   colouring: Colouring,
