@@ -94,8 +94,10 @@ class _Deck:
         for number, group in enumerate(plan.apart, 1):
             said, shown = columns(group)
             said += commands if number == len(plan.apart) else []
-            yield self._slide(page, f"r{number}", "run", said, shown)
-        yield self._answer(page, lesson, plan.beside_answer)
+            notes = [note for one in group for note in one.notes]
+            yield self._slide(page, f"r{number}", "run", said, shown, *notes)
+        notes = [] if plan.apart else [note for one in groups for note in one.notes]
+        yield self._answer(page, lesson, plan.beside_answer, notes)
 
     def _slide(
         self, page: Page, mark: str, section: str, said: list[Part], shown: list[Part], *notes: Part
@@ -142,7 +144,7 @@ class _Deck:
             shown += value_parts(output.value)
         return Group(before, text("code", cell.text), shown)
 
-    def _answer(self, page: Page, lesson: Lesson, shown: list[Part]) -> Slide:
+    def _answer(self, page: Page, lesson: Lesson, shown: list[Part], notes: list[Part]) -> Slide:
         parts = [self._cell(cell) for cell in page.sections["check"] if cell.kind == "prose"]
         parts.append(text("asked", " ".join(page.guess.text.split())))
         parts.append(text("answer", str(lesson.check(None))))
@@ -152,7 +154,7 @@ class _Deck:
             if cell.kind != "notes"
         ]
         solution = [self._cell(cell) for cell in lesson.applying(page.solution) if cell.kind != "run"]
-        return self._slide(page, "x", "explain", parts, shown, *solution)
+        return self._slide(page, "x", "explain", parts, shown, *solution, *notes)
 
     def _cell(self, cell: Cell) -> Part:
         if cell.kind == "guess":

@@ -9,13 +9,20 @@
 
   // ---- fitting: the largest text and picture that leave nothing cut ----
 
-  const SPLITS = [0.32, 0.4, 0.47, 0.54, 0.62]; // share of the column that is said
+  const SPLITS = [0.28, 0.36, 0.42, 0.48, 0.54, 0.62]; // share of the column that is said
+  const SIZES = [1.2, 1, 0.9, 0.8, 0.72]; // of the text, in favour of a picture
   const [SMALLEST, LARGEST, STEPS] = [0.55, 1.2, 7];
   const fitted = new Set();
 
+  const squeezed = (image) => { // below three tenths of the slide, and below its own height
+    if (!image.clientWidth) return false;
+    const own = image.clientWidth * image.getAttribute("height") / image.getAttribute("width");
+    return image.clientHeight < Math.min(own, 0.3 * image.closest(".body").clientHeight) - 1;
+  };
   const over = (column) => {
     const box = column.getBoundingClientRect();
     if (column.scrollHeight > column.clientHeight + 1 || column.scrollWidth > column.clientWidth + 1) return true;
+    if ([...column.querySelectorAll(".picture img")].some(squeezed)) return true;
     return [...column.children].some((child) => child.getBoundingClientRect().bottom > box.bottom + 1);
   };
   const largest = (body, columns) => {
@@ -49,16 +56,19 @@
     fitted.add(slide);
     const body = slide.querySelector(".body");
     const columns = [...body.children];
+    const pictured = body.querySelector(".picture") !== null;
     slide.classList.add("measured");
     const opened = [...slide.querySelectorAll("details:not([open])")];
     opened.forEach((one) => { one.open = true; }); // there is room for a hint before it is asked for
     let best = { score: -1, split: 0.5, size: SMALLEST };
     for (const split of columns.length > 1 ? SPLITS : [0.5]) {
       body.style.setProperty("--split", split);
-      const size = largest(body, columns);
-      choose(body, split, size || SMALLEST);
-      const score = Math.min(size, 1) ** 2 * (0.25 + picturesArea(body)) + size / 100;
-      if (score > best.score) best = { score, split, size: size || SMALLEST };
+      const most = largest(body, columns) || SMALLEST;
+      for (const size of [most, ...(pictured ? SIZES.filter((one) => one < most) : [])]) {
+        choose(body, split, size);
+        const score = Math.min(size, 1) * (0.2 + picturesArea(body)) + size / 20 - Math.abs(split - 0.45) / 10;
+        if (score > best.score) best = { score, split, size };
+      }
     }
     choose(body, best.split, 0.99 * best.size); // a printer's letters may be a little wider
     opened.forEach((one) => { one.open = false; });

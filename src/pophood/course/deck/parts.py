@@ -25,7 +25,8 @@ from pophood.web import data_uri, safe_html
 
 Part = dict[str, Any]  # "kind" names a macro of deck.html; the other items are its values
 MOST_ROWS = 16  # maximum rows of a table on a slide
-SMALL = 12, 5  # maximum rows and columns of a table beside its picture
+SMALL = 12, 5  # maximum rows and columns of a table below its picture
+WIDE = 2.5  # width over height from which a picture leaves room for a table
 FORMULA_SIZE = 20  # points
 
 
@@ -87,18 +88,19 @@ def _table(table: Table, title: str) -> Part:
 
 
 def _view(view: View) -> list[Part]:
-    """Return the title, the picture, and beside it the notes and the first table, if the table is small."""
+    """Return the title, the picture, and below a wide one the first table, if it is small; and the notes."""
     notes, tables = [*view.notes], view.tables()
     first = next(iter(tables.values()))
     small = len(first) <= SMALL[0] and len(first.columns) <= SMALL[1]
-    beside = [_table(first, "" if first.title == view.title else first.title)] if small else []
     try:
-        shown = [{"kind": "picture", "alt": view.alt, "pictures": pictures_of(view)}]
+        pictures = pictures_of(view)
+        shown = [{"kind": "picture", "alt": view.alt, "pictures": pictures}]
+        if small and pictures[0]["width"] >= WIDE * pictures[0]["height"]:
+            shown.append(_table(first, "" if first.title == view.title else first.title))
     except NotFound as missing:
         shown = [_table(table, table.title or name) for name, table in tables.items()]
-        beside = []
         notes.append(str(missing))
-    return [{"kind": "view", "title": view.title, "shown": shown, "beside": beside, "notes": notes}]
+    return [{"kind": "view", "title": view.title, "shown": shown, "notes": notes}]
 
 
 @dataclass(slots=True)
@@ -109,6 +111,11 @@ class Group:
     code: Part
     shown: list[Part]
     after: list[Part] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[Part]:
+        """What a view says about itself: it goes to the notes, so that the picture has the slide."""
+        return [text("note", note) for part in self.shown for note in part.get("notes", ())]
 
 
 @dataclass(frozen=True, slots=True)
