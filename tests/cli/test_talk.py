@@ -165,3 +165,22 @@ def _until(terminal: int, wanted: bytes) -> bytes:
         assert select.select([terminal], [], [], processes.HANG_SECONDS)[0], seen
         seen += os.read(terminal, 1 << 16)
     return seen
+
+
+def test_answers_are_kept_and_marked(program: Program, base: Path, tmp_path: Path) -> None:
+    me = tmp_path / "class" / "me.json"
+    me.parent.mkdir()
+    walk = ("talk", "-m", str(base), "--page", "10", "--answers", str(me))
+    assert program(*walk, stdin=b"5\n").code == 0
+    kept = json.loads(me.read_text("utf-8"))["pages"]["tokens"]
+    assert kept["guess"] == "5" and kept["judged"] in ("right", "close", "wrong")
+    assert "Your answer so far: 5 (Enter keeps it)." in program(*walk, stdin=b"\n").text
+    assert kept["judged"] == json.loads(me.read_text("utf-8"))["pages"]["tokens"]["judged"]
+    marked = program("talk", "-m", str(base), "--mark", str(me.parent))
+    assert marked.code == 0
+    assert marked.text.splitlines()[1].split(",")[0] == "me.json"
+    me.write_text("{", encoding="utf-8")
+    refused = program(*walk, "--yes")
+    assert refused.code != 0 and len(refused.said) == 1 and "me.json" in refused.said[0]
+    marked = program("talk", "-m", str(base), "--mark", str(me.parent))
+    assert marked.code == 1 and any("me.json is not JSON" in line for line in marked.said)

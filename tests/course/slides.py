@@ -18,13 +18,12 @@ NOW = """(() => {
   const cut = seen.filter(e => out(e, box) || wider(e));
   const inside = !out(document.body, {left: 0, top: 0, right: innerWidth, bottom: innerHeight}, whole);
   const pictures = seen.filter(e => e.matches('.picture img')).map(e => {
-    const scales = [e.clientWidth / e.getAttribute('width'), e.clientHeight / e.getAttribute('height')];
+    const [w, h] = [e.getAttribute('width'), e.getAttribute('height')];
+    const scale = Math.min(e.clientWidth / w, e.clientHeight / h);
     const column = e.closest('.column'), last = column.lastElementChild.getBoundingClientRect();
-    return {
-      width: Math.min(...scales) * e.getAttribute('width') / whole.width,
-      wide: e.clientWidth / column.clientWidth,
-      left: (column.getBoundingClientRect().bottom - last.bottom) / whole.height,
-    };
+    const below = column.getBoundingClientRect().bottom - last.bottom;
+    const [width, share] = [scale * w / column.clientWidth, scale * h / body.clientHeight];
+    return {width, share, below: below / whole.height};
   });
   const texts = seen.filter(e => e.matches('p, li, td, pre'));
   const size = Math.min(...texts.map(e => parseFloat(getComputedStyle(e).fontSize)));
@@ -64,5 +63,10 @@ def faults(page: Page) -> list[tuple[str, Any]]:
             found.append((slide, facts["cut"] or "outside the window"))
         if facts["size"] is not None and facts["size"] < SMALLEST_TEXT:
             found.append((slide, f"text of {facts['size']:.1f} pixels"))
-        found += [(slide, one) for one in facts["pictures"] if one["wide"] < 0.98 or one["left"] > 0.01]
+        found += [(slide, one) for one in facts["pictures"] if not fills(one)]
     return found
+
+
+def fills(picture: dict[str, float]) -> bool:
+    """Return True if a picture is as wide as its column, or takes all of the height that is left in it."""
+    return picture["width"] > 0.98 or (picture["below"] < 0.01 and picture["share"] > 0.29)

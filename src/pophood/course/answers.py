@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -80,6 +81,17 @@ def spell(value: Answer, words: Words | None = None) -> str:
             return f"{int(value):,}"
         return f"{value:.4g}" if abs(value) < 1 else f"{value:,.2f}"
     return f'"{value[0] if isinstance(value, tuple) else value}"'
+
+
+def readable(form: str, given: str, words: Words) -> bool:
+    """Return True if a guess has the form of a question's label; an empty guess always does."""
+    reader: Callable[[str, Words], object] | None = {"number": read_numbers, "yes-no": read_yes_no}.get(form)
+    if given and reader is not None:
+        try:
+            reader(given, words)
+        except BadInput:
+            return False
+    return True
 
 
 def read_yes_no(given: object, words: Words | None = None) -> bool:

@@ -1,8 +1,10 @@
-"""`pophood talk`: runs the course page by page at a terminal, or writes its notebook or its slides."""
+"""`pophood talk`: runs the course page by page at a terminal, or writes its notebook, slides and the like."""
 
 from __future__ import annotations
 
 import functools
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from pophood.errors import BadInput
 
 if TYPE_CHECKING:
     from pophood.course import Course
+    from pophood.course.classroom import LearnerFile
     from pophood.model.lm import LM
 
 
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
 @text_option("--list", "listing", is_flag=True, help="List the pages, and load no model.")
 @text_option("--yes", is_flag=True, help="Ask nothing: run every page to the end.")
 @text_option("--notes", is_flag=True, help="Show the notes for the teacher too.")
+@text_option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the guesses in a file, and go on with those that it has.",
+)
 @text_option("--language", default="en", metavar="CODE", help="The language.")
 @output_option(
     "--notebook",
@@ -34,6 +43,17 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write the course as one HTML page of slides instead, with this model's outputs and pictures.",
 )
+@output_option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Write the teacher's edition instead: this model's answers, notes, plans for 45 to 180 minutes.",
+)
+@output_option(
+    "--mark",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Mark a folder of files of answers instead, as CSV on stdout.",
+)
 @functools.partial(model_options, precision="f32")
 def talk_command(
     console: Console,
@@ -42,9 +62,12 @@ def talk_command(
     listing: bool,
     yes: bool,
     notes: bool,
+    answers: Path | None,
     language: str,
     notebook: Path | None,
     slides: Path | None,
+    teacher: Path | None,
+    mark: Path | None,
     choice: ModelChoice,
 ) -> int:
     """Take the course: the talk, page by page, live from the model.
@@ -55,6 +78,8 @@ def talk_command(
 
     Example: pophood talk -m smollm2
 
+    Example: pophood talk --answers me.json
+
     Example: pophood talk --slides talk.html
     """
     from pophood.course import load_course
@@ -62,50 +87,109 @@ def talk_command(
 
     if page is not None and start is not None:
         raise click.UsageError("--page shows one page and --from begins at one: give one of them")
-    _check_mode(listing, notebook, slides, page or start, yes, notes)
+    outputs = {"--notebook": notebook, "--slides": slides, "--teacher": teacher, "--mark": mark}
+    walking = {"--page or --from": page or start, "--yes": yes, "--notes": notes, "--answers": answers}
+    _check_mode({"--list": listing or None, **outputs}, walking)
     course = load_course(language)
     pages = len(course.pages)
-    if (asked := page or start or 1) > pages:
-        raise BadInput(f"there is no page {asked}: there are 1 to {pages} (`pophood talk --list`)")
+    if (page or start or 1) > pages:
+        raise BadInput(f"there is no page {page or start}: there are 1 to {pages} (`pophood talk --list`)")
     if listing:
-        from pophood.cli.screens.course_player import contents
-
-        console.out(contents(course))
+        _list(console, course)
         return 0
-    for target in (notebook, slides):
+    for target in (notebook, slides, teacher, answers):
         if target is not None:
             check_writable_target(target)
     if notebook is not None:
-        from pophood.course.notebook import notebook_json
-
-        _write(console, notebook, notebook_json(course))
+        _notebook(console, notebook, course)
         return 0
-    from pophood.cli.session import open_model, this_command
+    if mark is not None:
+        return _mark(console, mark, choice)
+    from pophood.cli.session import open_model
+    from pophood.course.classroom import LearnerFile
 
+    kept = None if answers is None else LearnerFile.opened(answers, course)
     lm = open_model(console, choice)
-    if slides is not None:
-        _write(console, slides, _deck(console, course, lm, choice.name or ""))
+    if slides is not None or teacher is not None:
+        _make(console, course, lm, choice.name or "", slides, teacher)
         return 0
+    span = page or start, page or pages
+    return _walk(console, course, lm, span, choice, ask=not yes, notes=notes, kept=kept)
+
+
+def _list(console: Console, course: Course) -> None:
+    from pophood.cli.screens.course_player import contents
+
+    console.out(contents(course))
+
+
+def _notebook(console: Console, file: Path, course: Course) -> None:
+    from pophood.course.notebook import notebook_json
+
+    _write(console, file, notebook_json(course))
+
+
+def _walk(
+    console: Console,
+    course: Course,
+    lm: LM,
+    span: tuple[int | None, int],
+    choice: ModelChoice,
+    *,
+    ask: bool,
+    notes: bool,
+    kept: LearnerFile | None,
+) -> int:
+    """Take the pages of `span`; with a file of answers and no first page, from the first open question on."""
     from pophood.cli.screens.course_player import Walk
+    from pophood.cli.session import this_command
 
-    last = page if page is not None else pages
-    spoken = "" if language == "en" else f" --language {language}"
-    command = f"{this_command()} talk{spoken}{choice.typed('f32')}"
-    return Walk(console, course, lm, asked, last, command, choice.name or "", not yes, notes).run()
+    first, last = span
+    words = [f"{this_command()} talk"]
+    if kept is not None:
+        kept.model = lm.name
+        words.append(f"--answers {shlex.quote(str(kept.path))}")
+        first = first or (kept.first_open(course) if ask else 1)
+    if course.language != "en":
+        words.append(f"--language {course.language}")
+    command = " ".join(words) + choice.typed("f32")
+    return Walk(console, course, lm, first or 1, last, command, choice.name or "", ask, notes, kept).run()
 
 
-def _deck(console: Console, course: Course, lm: LM, model: str) -> str:
-    """Make the slides, with a progress bar by pages."""
+def _make(
+    console: Console, course: Course, lm: LM, model: str, slides: Path | None, teacher: Path | None
+) -> None:
+    """Write the slides or the teacher's edition, with a progress bar by pages."""
     from pophood.cli.terminal.progress import Waiting
+    from pophood.course.classroom import edition_html
     from pophood.course.deck import deck_html
 
-    with Waiting(console, "making the slides") as waiting:
+    with Waiting(console, "making the slides" if slides else "making the teacher's edition") as waiting:
 
         def announce(done: int, pages: int, title: str) -> None:
             waiting(done, pages)
             console.detail(f"{done + 1}/{pages} {title}")
 
-        return deck_html(course, lm, model, announce)
+        if slides is not None:
+            _write(console, slides, deck_html(course, lm, model, announce))
+        if teacher is not None:
+            _write(console, teacher, edition_html(course, lm, announce))
+
+
+def _mark(console: Console, folder: Path, choice: ModelChoice) -> int:
+    """Print the marks of a folder; files that are refused are named on stderr, and make the exit code 1."""
+    from pophood.cli.session import open_model
+    from pophood.cli.terminal.progress import Waiting
+    from pophood.course.classroom.marking import answer_files, marks
+
+    answer_files(folder)  # one without answers is refused before a model is loaded
+    lm = open_model(console, choice)
+    with Waiting(console, "computing the answers") as waiting:
+        marking = marks(folder, lm, waiting)
+    console.out(marking.csv.rstrip("\n"))
+    for line in (*marking.remarks, *marking.refused):
+        console.say(f"pophood: {line}")
+    return 1 if marking.refused else 0
 
 
 def _write(console: Console, file: Path, text: str) -> None:
@@ -115,15 +199,12 @@ def _write(console: Console, file: Path, text: str) -> None:
     console.say(f"written: {file}")
 
 
-def _check_mode(
-    listing: bool, notebook: Path | None, slides: Path | None, place: int | None, yes: bool, notes: bool
-) -> None:
-    """Raise UsageError for options that have no effect with --list, --notebook or --slides."""
-    outputs = {"--list": listing, "--notebook": notebook is not None, "--slides": slides is not None}
-    modes = [name for name, given in outputs.items() if given]
+def _check_mode(outputs: Mapping[str, object], walking: Mapping[str, object]) -> None:
+    """Raise UsageError for options that make different things, or have no effect on what is made."""
+    modes = [name for name, given in outputs.items() if given is not None]
     if len(modes) > 1:
         raise click.UsageError(f"{' and '.join(modes)} make different things: give one of them")
-    walking = {"--page or --from": place is not None, "--yes": yes, "--notes": notes}
     idle = [name for name, given in walking.items() if given]
     if modes and idle:
-        raise click.UsageError(f"{modes[0]} covers the whole course; it takes no {', '.join(idle)}")
+        covers = "marks files of answers" if modes == ["--mark"] else "covers the whole course"
+        raise click.UsageError(f"{modes[0]} {covers}; it takes no {', '.join(idle)}")

@@ -1,4 +1,6 @@
-"""The course at a terminal or through a pipe: pages, guesses and navigation. Progress is kept in memory only.
+"""The course at a terminal or through a pipe: pages, guesses and navigation.
+
+Guesses are kept in memory, and in a file of answers if one is given.
 
 A terminal prompts for answers. A pipe supplies them line by line; when its lines end, or with --yes, the rest
 of the course runs without questions.
@@ -7,7 +9,6 @@ of the course runs without questions.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,16 @@ from pophood.cli.terminal.answers import Answers
 from pophood.cli.terminal.console import Console
 from pophood.cli.terminal.page_view import Sheet
 from pophood.course import Lesson
+from pophood.course.answers import JUDGED, readable
 from pophood.course.lesson import CellFailed
 from pophood.course.shell import with_model
-from pophood.course.words import Words, listed
-from pophood.errors import BadInput
+from pophood.course.words import listed
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
 
 if TYPE_CHECKING:
     from pophood.course import Course, Page
+    from pophood.course.classroom.answer_file import LearnerFile
     from pophood.course.pages import Cell
     from pophood.model.lm import LM
 
@@ -46,6 +48,7 @@ class Walk:
     model: str  # its name in the printed commands; "" for the default model
     ask: bool
     notes: bool
+    kept: LearnerFile | None = None  # the answers are read from it, and written to it
 
     def __post_init__(self) -> None:
         self._words = self.course.words
@@ -53,7 +56,9 @@ class Walk:
         self._sheet = Sheet(self.console)
         self._at = self.first
         self._answers = Answers(sys.stdin)
-        self._judged: dict[int, str] = {}  # page -> verdict on its guess
+        kept = self.kept.pages if self.kept is not None else {}
+        # Page name -> verdict on its guess.
+        self._judged: dict[str, str] = {name: answered.judged for name, answered in kept.items()}
         self._cell_failed = False
 
     def run(self) -> int:
@@ -70,9 +75,9 @@ class Walk:
             self.console.out()
             self._say_where()
             return INTERRUPTED
-        if self.last == len(self.course.pages) and self.first == 1:
+        if self.last == len(self.course.pages) and (self.first == 1 or self.kept is not None):
             judged = list(self._judged.values())
-            counts = {kind: judged.count(kind) for kind in ("right", "close", "wrong")}
+            counts = {kind: judged.count(kind) for kind in JUDGED}
             words = self._words["end"].format(asked=sum(counts.values()), **counts)
             if any(counts.values()):
                 self._sheet.line(words)
@@ -150,29 +155,38 @@ class Walk:
     def _check(self, lesson: Lesson, cell: Cell, guess: str | None) -> None:
         self._sheet.code(cell.text, "python")
         verdict = lesson.check(guess)
-        self._judged[lesson.page.number] = verdict.judged
         self._sheet.verdict(str(verdict), verdict.judged)
+        if verdict.judged in JUDGED:
+            self._judged[lesson.page.name] = verdict.judged
+        if self.kept is not None and guess:
+            self.kept.keep(lesson.page, guess, verdict)
 
     # ---- questions ----
 
     def _guess(self, page: Page) -> str | None:
-        """Ask until the reader gives a guess of the right form, and return it; None without a guess."""
+        """Ask until the reader gives a guess of the right form, and return it.
+
+        Without one, return the guess of the file of answers, if there is one.
+        """
         self._sheet.heading(self._words["predict"])
         for cell in page.sections["predict"]:
             if cell.kind in ("prose", "text", "guess"):
                 self._cell(cell)
         form = self._words[f"form_{page.guess.label}"]
         hints = list(page.hints)
+        kept = None if self.kept is None else self.kept.guess(page)
+        if kept is not None and self.ask:
+            self._sheet.line(self._words["kept"].format(guess=kept))
         while (given := self._line(self._words["ask"].format(form=form))) is not None:
             if given == "?":
                 self._hint(hints)
             elif self._means("quit", given):
                 raise Left
             elif readable(page.guess.label, given, self._words):
-                return given
+                return given or kept
             else:
                 self._sheet.line(self._words["not_understood"].format(form=form))
-        return None
+        return kept
 
     def _hint(self, hints: list[Cell]) -> None:
         if hints:
@@ -224,19 +238,6 @@ class Walk:
     def _say_where(self) -> None:
         command = f"{self.command} --from {self._at}"
         self.console.say(self._words["left"].format(number=self._at, command=command))
-
-
-def readable(form: str, given: str, words: Words) -> bool:
-    """Return True if a guess has the requested form; an empty guess always does."""
-    from pophood.course.answers import read_numbers, read_yes_no
-
-    reader: Callable[[str, Words], object] | None = {"number": read_numbers, "yes-no": read_yes_no}.get(form)
-    if given and reader is not None:
-        try:
-            reader(given, words)
-        except BadInput:
-            return False
-    return True
 
 
 def contents(course: Course) -> str:

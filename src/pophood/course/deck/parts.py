@@ -114,7 +114,7 @@ class Group:
 
     @property
     def notes(self) -> list[Part]:
-        """What a view says about itself: it goes to the notes, so that the picture has the slide."""
+        """The remarks of its views: they go to the notes, so that the picture has the slide."""
         return [text("note", note) for part in self.shown for note in part.get("notes", ())]
 
 
