@@ -19,7 +19,7 @@ from pophood.course.deck.parts import Group, arranged, columns, text
 from pophood.course.pages import SLIDES
 from pophood.look.figures.theme import DARK, LIGHT
 from tests.cli.browser import Page, chromium
-from tests.course.slides import SIZES, faults, sized
+from tests.course.slides import CUT_IN_PRINT, SIZES, faults, ids, sized
 from tests.tiny import tiny_folder
 
 CHOSEN = {2, 10, 23}
@@ -152,11 +152,13 @@ def test_nothing_is_cut_and_pictures_fill_what_is_left(page: Page, size: tuple[i
 
 
 def test_print_shows_every_slide_in_light(page: Page) -> None:
+    page.value("dispatchEvent(new Event('beforeprint'))")
     page.call("Emulation.setEmulatedMedia", media="print")
     assert len(page.value(NOW)) == page.value("document.querySelectorAll('.slide').length") == SLIDES_OF_DECK
     assert page.value("getComputedStyle(document.getElementById('bar')).display") == "none"
     dark = "[...document.querySelectorAll('img.dark')].every(i => getComputedStyle(i).display === 'none')"
     assert page.value(dark)
+    assert page.value(CUT_IN_PRINT) == []
     page.call("Emulation.setEmulatedMedia", media="")
 
 
@@ -219,3 +221,21 @@ def test_axe_finds_nothing_serious(deck: str, tmp_path: Path) -> None:
             )
             found += [(slide, *v) for v in result["result"]["value"] if v[0] in ("serious", "critical")]
     assert not found
+
+
+@pytest.mark.full
+def test_nothing_of_the_whole_deck_is_cut(course: Course, small: pophood.LM, tmp_path: Path) -> None:
+    """All pages with the outputs of smollm2, at both sizes and in print; about two minutes."""
+    file = tmp_path / "talk.html"
+    file.write_text(deck_html(course, small, "smollm2"), encoding="utf-8")
+    wanted = 2 + sum(page.slides for page in course.pages)
+    with chromium(tmp_path / "profile") as tab:
+        tab.open(file)
+        for size in SIZES:
+            sized(tab, *size)
+            assert faults(tab) == []
+        assert len(ids(tab)) == wanted
+        pdf = base64.b64decode(tab.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+        assert len(re.findall(rb"/Type /Page\b", pdf)) == wanted
+        tab.call("Emulation.setEmulatedMedia", media="print")
+        assert tab.value(CUT_IN_PRINT) == []
