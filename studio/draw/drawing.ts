@@ -132,7 +132,8 @@ class Mounted<Data> implements Drawing<Data> {
   }
 
   private draw(): void {
-    const width = Math.max(LEAST, Math.floor(this.target.getBoundingClientRect().width) || 640);
+    const room = Math.floor(this.target.getBoundingClientRect().width) || 640;
+    const width = Math.max(LEAST, room);
     this.shown = this.module.scene(this.data, this.theme, width, measure);
     const { background, surface, text, muted, line, accents } = this.theme;
     Object.entries({ background, surface, text, muted, line, accent: accents[0] ?? text }).forEach(
@@ -140,6 +141,8 @@ class Mounted<Data> implements Drawing<Data> {
     );
     paintOn(this.canvas, this.shown, background, devicePixelRatio || 1);
     this.canvas.style.width = `${this.shown.width}px`;
+    // Said outright: a browser may keep a scroll bar that one frame needed.
+    this.stage.style.overflowX = this.shown.width > room ? "auto" : "hidden";
     this.canvas.style.height = `${this.shown.height}px`;
     this.buttons?.place(this.shown.marks);
     const walk = this.shown.marks?.count ? " Arrow keys walk." : "";

@@ -3,7 +3,7 @@
 const RULES = `
 .ph-drawing { position: relative; color: var(--ph-text); background: var(--ph-background); }
 .ph-drawing [hidden] { display: none; }
-.ph-stage { position: relative; overflow: auto; }
+.ph-stage { position: relative; overflow: hidden; }
 .ph-stage canvas { display: block; }
 .ph-stage:focus-visible { outline: 3px solid var(--ph-accent); outline-offset: 2px; }
 .ph-ring { position: absolute; pointer-events: none; border: 2px solid var(--ph-text);

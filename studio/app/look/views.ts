@@ -19,6 +19,7 @@ export interface ViewForm {
 }
 
 export interface ViewTable {
+  name: string;
   title: string;
   columns: string[];
   rows: unknown[][];
