@@ -96,8 +96,9 @@ slides: $(VENV)/installed native ## write the talk as slides, build/talk.html (M
 	  $(PIP) install -q -c constraints.txt -r build/plot-requirements.txt; }
 	@$(BIN)/pophood talk --slides build/talk.html $(if $(MODEL),--model $(MODEL))
 
-wheel: $(VENV)/test-installed studio ## build the wheel and the sdist into dist/
+wheel: $(VENV)/test-installed studio ## build the wheel (on Linux as manylinux) and the sdist into dist/
 	@rm -rf dist && $(PY) -m build --no-isolation --outdir dist .
+	@test "$$(uname)" != Linux || { PATH="$(CURDIR)/$(BIN):$$PATH" $(PY) -m auditwheel repair --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl; }
 
 check-wheel: $(VENV)/test-installed studio ## build, audit, install in a bare environment and use the Linux wheel
 	@$(PY) -m pytest -m "full or not full" tests/contracts/test_packaging.py --timeout 1800

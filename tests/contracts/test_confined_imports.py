@@ -21,7 +21,8 @@ CONFINED = {
     "httpx": set(),
     "huggingface_hub": set(),
     "subprocess": {
-        "hub/pip_fetch.py",
+        "hub/pip_run.py",
+        "kit/laptop/install.py",  # on a laptop, in front of pophood
         "bench/timing.py",
         "serve/process/spawn.py",
         "studio/tuning/process.py",  # `pophood tune`

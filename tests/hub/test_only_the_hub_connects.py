@@ -47,7 +47,7 @@ def test_two_files_import_the_network_and_one_starts_a_program() -> None:
     studio = {name for name in importers(NETWORK - {"asyncio"}) if name.startswith("studio/")}
     assert not studio, "its routes run in the server's loop, and open nothing themselves"
     assert allowed <= importers(NETWORK)
-    assert {name for name in importers(CHILDREN) if name.startswith("hub/")} == {"hub/pip_fetch.py"}
+    assert {name for name in importers(CHILDREN) if name.startswith("hub/")} == {"hub/pip_run.py"}
 
 
 def test_finding_a_model_imports_no_network() -> None:

