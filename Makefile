@@ -21,7 +21,7 @@ QUICK := $(addprefix tests/,sampling formats families generate hub text train/da
     attacks/test_template_attacks.py generate/test_endings.py hub/test_misbehaving_hub.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune-demo studio test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs site pictures picture-peers notebook slides wheel check-wheel native stubs clean
+.PHONY: help run tune-demo studio test quick test-full test-clients system-deps lint format typecheck mutants soak bench docs site pictures picture-peers notebook slides wheel check-wheel release-check native stubs clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ wheel: $(VENV)/test-installed studio ## build the wheel (on Linux as manylinux) 
 
 check-wheel: $(VENV)/test-installed studio ## build, audit, install in a bare environment and use the Linux wheel
 	@$(PY) -m pytest -m "full or not full" tests/contracts/test_packaging.py --timeout 1800
+
+release-check: $(VENV)/test-installed ## build a release from a clean clone of HEAD, check it, use it with every Python that is here
+	@$(PY) -m tests.release
 
 native: $(VENV)/installed ## rebuild the C++ part after an edit
 	@test -f $(BUILD)/CMakeCache.txt || { rm $(VENV)/installed && $(MAKE) -s $(VENV)/installed; }

@@ -82,7 +82,10 @@ def check_installed(python: Path, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel and the sdist, built from the tree as it is."""
+    """The wheel and the sdist, built from this tree, or those of POPHOOD_DIST (`make release-check`)."""
+    if "POPHOOD_DIST" in os.environ:
+        dist = Path(os.environ["POPHOOD_DIST"])
+        return next(dist.glob("*.whl")), next(dist.glob("*.tar.gz"))
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist"]
     folder = ROOT / "build" / "wheel"
