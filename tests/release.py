@@ -27,7 +27,7 @@ DATED = r"^## \[{}\] - (\d{{4}}-\d{{2}}-\d{{2}})$"
 
 @dataclass(slots=True)
 class ReleaseReport:
-    """What was run and how it ended; `faults` are the steps that failed."""
+    """The steps that were run and how they ended; `faults` are those that failed."""
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ def interpreter(version: str) -> Path | None:
 def build(report: ReleaseReport, clone: Path, pythons: dict[str, Path]) -> Path | None:
     """Build the page, the sdist and one wheel for each ABI; return the folder of what would be published."""
     dist, raw = clone / "dist", clone / "raw"
-    words = ["-m", "build", "--no-isolation", "--outdir", raw, clone]
+    words: list[str | Path] = ["-m", "build", "--no-isolation", "--outdir", raw, clone]
     if not report.step("the studio's page", sys.executable, "studio/make.py", cwd=clone):
         return None
     if not report.step("sdist, and wheel of this Python", sys.executable, *words, cwd=clone):
@@ -118,13 +118,21 @@ def build(report: ReleaseReport, clone: Path, pythons: dict[str, Path]) -> Path 
             f"a second wheel: {'no Python 3.12 or newer' if own else 'this Python makes the stable one'}"
         )
     else:
-        wheel = ["-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", raw, sdist]
+        wheel: list[str | Path] = ["-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", raw, sdist]
         pins = {"PIP_CONSTRAINT": str(clone / "constraints.txt")}
         report.step("wheel of the stable ABI, from the sdist by pip", newer, *wheel, cwd=raw, **pins)
     dist.mkdir()
     shutil.copy(sdist, dist)
     for wheel_file in sorted(raw.glob("*.whl")):
-        audit = [sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", dist, wheel_file]
+        audit: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "auditwheel",
+            "repair",
+            "--wheel-dir",
+            dist,
+            wheel_file,
+        ]
         report.step(f"auditwheel: {wheel_file.name}", *audit, cwd=clone)
     return dist
 
@@ -152,7 +160,16 @@ def use(report: ReleaseReport, clone: Path, dist: Path, version: str, python: Pa
         report.fault(f"Python {version}: no wheel for it was built")
         return
     bare = folder / "bin" / "python"
-    pip = [bare, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", clone / "constraints.txt"]
+    pip: list[str | Path] = [
+        bare,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "-c",
+        clone / "constraints.txt",
+    ]
     what = f"Python {version}: {wheels[0].name}"
     if not report.step(f"{what}: environment", python, "-m", "venv", folder, cwd=clone):
         return

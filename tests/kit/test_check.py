@@ -18,7 +18,7 @@ from pophood.cli.app import pophood
 from pophood.errors import BadFile, NotFound, PophoodError
 from pophood.kit import KitPlan, check, copying, kit_fault, laptop_fault, make_kit, manifest_of, place_models
 from pophood.kit.laptop import install
-from pophood.kit.manifest import KIT, MAKING, SUMS, Manifest, read_manifest
+from pophood.kit.manifest import KIT, MAKING, SUMS, KitManifest, read_manifest
 from tests.kit.conftest import Listener
 from tests.kit.wheels import QuickPip
 
@@ -124,7 +124,7 @@ def test_models_are_placed_whole_or_not_at_all(
     assert copying.model_fault(model) is None, "a damaged model is replaced"
 
 
-def set_up(kit: Path, listener: Listener, installed: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+def set_up(kit: Path, listener: Listener, installed: Path, monkeypatch: pytest.MonkeyPatch) -> KitManifest:
     """Pretend that this Python got the kit's packages, but for pophood itself."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for wheel in (kit / "wheels").glob("[!p]*.whl"):
@@ -226,9 +226,9 @@ def test_the_commands(
 def test_the_script_refuses_other_laptops(
     changes: dict[str, Any], system: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install.platform, "system", lambda: system)
-    monkeypatch.setattr(install.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(install.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
     manifest = {"pythons": ["3.12"], "platform": "linux-x86_64", "glibc": 28, "installed": {"3.12": 10}}
     manifest |= changes if "installed" not in changes else {"installed": {"3.12": changes["installed"]}}
     with pytest.raises(SystemExit, match=words):

@@ -60,7 +60,7 @@ def test_a_class_without_a_network(
     run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", wheels, built[0], env=with_scripts())
     kit = tmp_path / "class"
     teacher = os.environ | {"POPHOOD_MODELS": str(smollm2.parent.parent)}
-    words = ["kit", kit, "--models", "smollm2", "--train", "--wheel", wheels]
+    words: list[str | Path] = ["kit", kit, "--models", "smollm2", "--train", "--wheel", wheels]
     said = run(sys.executable, "-m", "pophood", *words, env=teacher, cwd=tmp_path)
     assert f"{kit}: " in said
     assert (kit / "course" / "talk.html").stat().st_size > 100_000

@@ -1,4 +1,4 @@
-"""What a kit holds, where it takes it from, and that it is whole or says so, wherever its making stopped."""
+"""The content of a kit, where it comes from, and that it is whole or says so, wherever its making stopped."""
 
 from __future__ import annotations
 

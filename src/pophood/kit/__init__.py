@@ -9,14 +9,14 @@ Everything that a laptop installs is in the folder, pinned by version and hash; 
 from pophood.kit.check import kit_fault, laptop_fault, laptop_manifest, manifest_of, remember
 from pophood.kit.copying import KitDialogue, place_models
 from pophood.kit.make import KitPlan, make_kit
-from pophood.kit.manifest import Manifest
+from pophood.kit.manifest import KitManifest
 from pophood.kit.platforms import PLATFORMS, parse_python, platform_named
 
 __all__ = [
     "PLATFORMS",
     "KitDialogue",
+    "KitManifest",
     "KitPlan",
-    "Manifest",
     "kit_fault",
     "laptop_fault",
     "laptop_manifest",

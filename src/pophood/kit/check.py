@@ -12,7 +12,7 @@ from pathlib import Path
 from pophood.errors import BadFile, NotFound, PophoodError
 from pophood.hub import locate
 from pophood.kit.copying import ByteMeter, KitDialogue, hash_of, model_fault
-from pophood.kit.manifest import KIT, Manifest, read_manifest, read_sums
+from pophood.kit.manifest import KIT, KitManifest, read_manifest, read_sums
 from pophood.system import atomic_write, home
 
 COPY, AGAIN = "copy the kit again", "run the kit's setup.sh again"
@@ -38,13 +38,13 @@ def kit_fault(kit: Path, dialogue: KitDialogue) -> str | None:
     return None
 
 
-def remember(manifest: Manifest) -> None:
+def remember(manifest: KitManifest) -> None:
     """Note on this machine which kit it was set up from, for `laptop_fault`."""
     home().mkdir(parents=True, exist_ok=True)
     atomic_write(home() / KIT, manifest.text().encode())
 
 
-def laptop_manifest() -> Manifest | None:
+def laptop_manifest() -> KitManifest | None:
     """Return the manifest of the kit that this machine was set up from, or None; BadFile if damaged."""
     try:
         return read_manifest(home() / KIT)
@@ -52,7 +52,7 @@ def laptop_manifest() -> Manifest | None:
         return None
 
 
-def laptop_fault(manifest: Manifest, dialogue: KitDialogue) -> str | None:
+def laptop_fault(manifest: KitManifest, dialogue: KitDialogue) -> str | None:
     """Check this machine against its kit: the first thing that is missing, damaged or idle, or None."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python not in manifest.packages:
@@ -96,7 +96,7 @@ def _damaged_file(package: Distribution) -> str | None:
     return None
 
 
-def _runs(manifest: Manifest) -> str | None:
+def _runs(manifest: KitManifest) -> str | None:
     """Let the first model compute one token."""
     from pophood.model import lm
 
@@ -108,7 +108,7 @@ def _runs(manifest: Manifest) -> str | None:
     return None
 
 
-def _torch(manifest: Manifest) -> str | None:
+def _torch(manifest: KitManifest) -> str | None:
     if "train" not in manifest.extras:
         return None
     from pophood.train.torch_install import import_torch
@@ -124,7 +124,7 @@ def _first(*checks: Callable[[], str | None]) -> str | None:
     return next((fault for check in checks if (fault := check()) is not None), None)
 
 
-def manifest_of(kit: Path) -> Manifest:
+def manifest_of(kit: Path) -> KitManifest:
     """Return the manifest of a whole kit; raises NotFound or BadFile for anything else."""
     if KIT not in read_sums(kit):
         raise BadFile(f"{kit}: damaged: {COPY}")

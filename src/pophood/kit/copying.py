@@ -13,7 +13,7 @@ from pophood.hub import Located
 from pophood.hub.names import parse_name
 from pophood.hub.publish import clear_incoming, publish
 from pophood.hub.store import PROVENANCE, Provenance, files_of, incoming, lock_of, store
-from pophood.kit.manifest import KitModel, Manifest, files_below
+from pophood.kit.manifest import KitManifest, KitModel, files_below
 from pophood.system import disk_errors, file_lock, replace, sync_file, unique
 
 PIECE = 1 << 20  # bytes that are read at once
@@ -108,7 +108,7 @@ def carry_model(model: Located, models: Path, scratch: Path, report: OnBytes) ->
     return KitModel(model.name, folder, model.licence, hashes)
 
 
-def place_models(kit: Path, manifest: Manifest, dialogue: KitDialogue) -> None:
+def place_models(kit: Path, manifest: KitManifest, dialogue: KitDialogue) -> None:
     """Copy a kit's models into this machine's store; each becomes visible when it is whole.
 
     Raises BadFile for a file of the kit that does not have its hash, PophoodError for a full disk.

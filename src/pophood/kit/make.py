@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub import Located
 from pophood.kit.copying import KitDialogue, carry_model, copy_file, files_to_carry, hash_of, remove_strays
-from pophood.kit.manifest import MAKING, SUMS, KitModel, Manifest, files_below, sums_text
+from pophood.kit.manifest import MAKING, SUMS, KitManifest, KitModel, files_below, sums_text
 from pophood.kit.own_wheels import OWN, given_wheels, own_wheel
 from pophood.kit.packages import LockedWheel, Target, extras_of, fetch_torch, fetch_wheel, lock, torch_here
 from pophood.kit.platforms import COMMON_GLIBC, LaptopPlatform, glibc_of, wheel_name
@@ -39,7 +39,7 @@ from pophood.system import (
 
 @dataclass(frozen=True, slots=True)
 class KitPlan:
-    """What a kit shall hold."""
+    """A kit that is wished for."""
 
     models: tuple[Located, ...]
     pythons: tuple[tuple[int, int], ...]
@@ -51,7 +51,7 @@ class KitPlan:
 
 
 @dataclass(slots=True)
-class _Choice:
+class _WheelChoice:
     """The wheels of one Python: pophood's own file (None: from the index), torch's, and the whole list."""
 
     target: Target
@@ -60,7 +60,7 @@ class _Choice:
     locked: list[LockedWheel] = field(default_factory=list)
 
 
-def make_kit(plan: KitPlan, out: Path, dialogue: KitDialogue) -> Manifest:
+def make_kit(plan: KitPlan, out: Path, dialogue: KitDialogue) -> KitManifest:
     """Write a kit into a new folder, or finish or renew the one that is there; returns what it holds.
 
     Raises BadInput for a plan that cannot be, NotFound for what cannot be fetched, PophoodError for the disk.
@@ -81,7 +81,7 @@ def make_kit(plan: KitPlan, out: Path, dialogue: KitDialogue) -> Manifest:
     return manifest
 
 
-def _make(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> Manifest:
+def _make(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> KitManifest:
     choices = _choose(plan, out, making, dialogue)
     _check_space(plan, out)
     (out / SUMS).unlink(missing_ok=True)  # from here on it is not whole
@@ -126,7 +126,7 @@ def _check_space(plan: KitPlan, out: Path) -> None:
         )
 
 
-def _choose(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> list[_Choice]:
+def _choose(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> list[_WheelChoice]:
     """Find the wheels of every Python; pip is asked, and only torch's wheel is fetched."""
     if importlib.util.find_spec("pip") is None:
         raise NotFound("this Python has no pip to fetch wheels with: run `python -m ensurepip` and try again")
@@ -136,7 +136,7 @@ def _choose(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> li
     for python in plan.pythons:
         own = own_wheel(given, mine, plan.platform, python)
         target = Target(plan.platform, python, glibc_of(own) if own else COMMON_GLIBC)
-        choices.append(_Choice(target, own))
+        choices.append(_WheelChoice(target, own))
     for choice in choices:
         for wanted in extras.get("train", ()):
             choice.torch = _torch(choice.target, wanted, given, out / "wheels", making, dialogue)
@@ -173,7 +173,7 @@ def _torch(
     return wheels / fetched.name
 
 
-def _fetch(choices: Sequence[_Choice], wheels: Path, making: Path, dialogue: KitDialogue) -> list[Path]:
+def _fetch(choices: Sequence[_WheelChoice], wheels: Path, making: Path, dialogue: KitDialogue) -> list[Path]:
     """Bring every wheel into the kit that is not there yet, one after the other."""
     wheels.mkdir(parents=True, exist_ok=True)
     wanted = {wheel.file: (wheel, choice) for choice in choices for wheel in choice.locked}
@@ -196,15 +196,15 @@ def _fetch(choices: Sequence[_Choice], wheels: Path, making: Path, dialogue: Kit
 
 
 def _describe(
-    plan: KitPlan, choices: Sequence[_Choice], models: Sequence[KitModel], wheels: Path
-) -> Manifest:
+    plan: KitPlan, choices: Sequence[_WheelChoice], models: Sequence[KitModel], wheels: Path
+) -> KitManifest:
     packages, installed, needs = {}, {}, [0]
     for choice in choices:
         lines = [wheel for wheel in choice.locked if wheel.name != "pip"]
         packages[choice.target.text] = {wheel.name: wheel.version for wheel in lines}
         installed[choice.target.text] = sum(_unpacked(wheels / wheel.file) for wheel in lines)
         needs += [glibc_of(wheel.file) for wheel in lines]
-    return Manifest(
+    return KitManifest(
         pophood=version(OWN),
         platform=plan.platform.name,
         glibc=max(needs),

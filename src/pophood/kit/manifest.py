@@ -1,4 +1,4 @@
-"""What a kit consists of: its layout, `kit.json` about it, and `SHA256SUMS` with every file.
+"""The parts of a kit: its layout, `kit.json` about it, and `SHA256SUMS` with every file.
 
     OUT/README.txt  setup.sh  install.py     how to set a laptop up
     OUT/kit.json    SHA256SUMS               what the kit holds; `sha256sum -c SHA256SUMS` checks it too
@@ -36,7 +36,7 @@ class KitModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class KitManifest:
     """The content of `kit.json`."""
 
     pophood: str  # its version
@@ -54,7 +54,7 @@ class Manifest:
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> KitManifest:
     """Read a `kit.json`; NotFound without it, BadFile for a damaged one or one of a newer pophood."""
     content = _read(path)
     try:
@@ -63,7 +63,7 @@ def read_manifest(path: Path) -> Manifest:
             raise BadFile(f"{path}: a kit of format {facts['format']!r}; wanted 1: made by a newer pophood?")
         models = tuple(KitModel(**model) for model in facts.pop("models"))
         pythons, extras = tuple(facts.pop("pythons")), tuple(facts.pop("extras"))
-        manifest = Manifest(models=models, pythons=pythons, extras=extras, **facts)
+        manifest = KitManifest(models=models, pythons=pythons, extras=extras, **facts)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadFile(f"{path}: damaged: it does not describe a kit: copy the kit again") from None
     for model in manifest.models:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pophood.hub import Located
 from pophood.kit.copying import KitDialogue
-from pophood.kit.manifest import KIT, Manifest
+from pophood.kit.manifest import KIT, KitManifest
 from pophood.kit.packages import LockedWheel
 from pophood.system import atomic_write, size_text
 
@@ -48,7 +48,7 @@ def write_course(
     return [notebook, deck]
 
 
-def write_texts(out: Path, manifest: Manifest, locked: Mapping[str, Sequence[LockedWheel]]) -> list[Path]:
+def write_texts(out: Path, manifest: KitManifest, locked: Mapping[str, Sequence[LockedWheel]]) -> list[Path]:
     """Write kit.json, README.txt, the scripts, and the requirements of every Python; return the latter."""
     lists = []
     (out / "requirements").mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ from pophood.cli.terminal.tables import count
 from pophood.system import size_text
 
 if TYPE_CHECKING:
-    from pophood.kit import KitDialogue, Manifest
+    from pophood.kit import KitDialogue, KitManifest
 
 STEPS = {
     "make": "Make a kit, or go on with one that was stopped.",
@@ -53,7 +53,8 @@ def kit_command() -> None:
     """Make a folder that sets up laptops without a network.
 
     The folder has wheels, models, the course and a set-up script: copy it to a stick or a share, and run
-    `sh setup.sh` in it on every laptop. `pophood kit OUT` is short for `pophood kit make OUT`.
+    `sh setup.sh` in it on every laptop. `pophood kit OUT` is short for `pophood kit make OUT`. -q and
+    -v print less and more.
 
     Example: pophood kit class --models smollm2 --train
     """
@@ -143,7 +144,7 @@ def _check_offline(offline: bool | None) -> None:
         raise NotFound("a kit is made with a network; connections are forbidden (--offline, POPHOOD_OFFLINE)")
 
 
-def described(manifest: Manifest, out: Path) -> str:
+def described(manifest: KitManifest, out: Path) -> str:
     """Return what a kit holds, and what to do with it, as two lines."""
     packages = count(max(len(packages) for packages in manifest.packages.values()), "package")
     pythons = ", ".join(manifest.pythons)
