@@ -24,6 +24,7 @@ GUIDES = (
     "tune",
     "bench",
     "course",
+    "kit",
     "several-machines",
 )
 UNDER_THE_HOOD = ("architecture", "formats", "taps", "kernels", "peers", "dependencies", "log")
