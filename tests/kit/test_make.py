@@ -235,8 +235,8 @@ def test_the_slides_of_a_stopped_run_are_kept(
 
     made: list[str] = []
 
-    def deck_html(course: Any, lm: Any, model: str, announce: Callable[[str], object]) -> str:
-        announce("1/31 a page")
+    def deck_html(course: Any, lm: Any, model: str, announce: Callable[[int, int, str], object]) -> str:
+        announce(0, 31, "a page")
         made.append(model)
         return "<!doctype html>"
 

@@ -35,13 +35,12 @@ def write_course(
         from pophood.course.deck import deck_html
         from pophood.model import lm
 
-        pages = iter(range(1, len(course.pages) + 1))
         with dialogue.during("making the slides") as report:
             loaded = lm.load(model, precision="f32")
 
-            def announce(words: str) -> None:
-                report(next(pages, 1) - 1, len(course.pages))
-                dialogue.detail(words)
+            def announce(done: int, pages: int, title: str) -> None:
+                report(done, pages)
+                dialogue.detail(f"{done + 1}/{pages} {title}")
 
             atomic_write(deck, deck_html(course, loaded, model.name, announce).encode())
         atomic_write(done, made_from.encode())
