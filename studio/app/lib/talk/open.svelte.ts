@@ -20,6 +20,8 @@ export class View {
 
   constructor(mode: Mode) {
     this.chat = new Chat(mode);
+    const narrow = matchMedia("(max-width: 60rem)"); // while another screen is in sight, too
+    narrow.addEventListener("change", () => (this.history = !narrow.matches));
   }
 
   toggle(panel: Panel): void {
