@@ -58,6 +58,14 @@ def test_a_scripted_reader_guesses_asks_and_walks(program: Program, base: Path) 
     assert done.said[-1].endswith("--from 10` goes on there.")
 
 
+def test_the_player_speaks_spanish(program: Program, base: Path) -> None:
+    script = b"?\n?\nmuchos\n6\ns\na\nq\n"
+    done = program("talk", "--language", "es", "--from", "10", "-m", str(base), stdin=script)
+    assert done.code == 0 and "Pista: Las palabras corrientes" in done.text
+    assert "Eso no es un número" in done.text and "Cerca: 5 (has dicho 6)." in done.text
+    assert "Página 9 de" in done.text and "--language es" in done.said[-1]
+
+
 def test_right_answers_are_counted_at_the_end(program: Program, base: Path) -> None:
     script = f"0\n{PAGES}\nx\n24\n6\n{PAGES}\n".encode()
     done = program("talk", "-m", str(base), stdin=script)

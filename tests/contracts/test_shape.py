@@ -22,6 +22,7 @@ COLLECTIONS = {  # folders with one thing of a kind in each file
     "src/pophood/cli/commands",
     "src/pophood/families",
     "src/pophood/course/en",
+    "src/pophood/course/es",
     "native/kernels",
 }
 

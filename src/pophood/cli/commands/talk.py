@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Keep the guesses in a file, and go on with those that it has.",
 )
-@text_option("--language", default="en", metavar="CODE", help="The language.")
+@text_option("--language", default="en", metavar="CODE", help="The language of the course: en or es.")
 @output_option(
     "--notebook",
     type=click.Path(path_type=Path),
