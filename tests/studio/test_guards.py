@@ -19,7 +19,7 @@ from tests.studio.server import StudioCommand
 def every_route(folder: Path) -> list[tuple[str, str]]:
     """Return the methods and paths of all routes, parameters filled in."""
     client = EngineClient(lambda _: None)
-    made = Studio(folder, OneModel(None, client), order=LoadOrder("tiny", folder))  # type: ignore[arg-type]
+    made = Studio(folder, OneModel(None, client), order=LoadOrder("tiny", folder), say=print)  # type: ignore[arg-type]
     try:
         return [(method, re.sub(r"\{[^}]*\}", "x", path)) for method, path in made.routes]
     finally:

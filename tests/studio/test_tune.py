@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import processes
+from tests.needs import linux
 from tests.processes import HANG_SECONDS
 from tests.serve.wire import LOCAL, connect, head, unchunked
 from tests.studio.server import API, StudioCommand, studio
@@ -98,6 +100,34 @@ def test_what_cannot_be_tuned_is_refused(
     assert (refused.status, says in refused.json["error"]["message"]) == (status, True), refused.body
 
 
+def test_a_plan_ends_with_its_page(tuner: StudioCommand) -> None:
+    linux()
+    body = json.dumps({"files": ["notes.txt"], "minutes": 1, **FEW}).encode()
+    fields: dict[str, str | None] = {
+        "host": f"{LOCAL}:{tuner.port}",
+        "origin": f"http://{LOCAL}:{tuner.port}",
+        "cookie": tuner.cookie,
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+    }
+    with connect(tuner.port) as stream:
+        stream.sendall(head("POST", f"{API}/tune/plan", fields) + body)
+        wait_for(lambda: planning(tuner))
+    wait_for(lambda: not planning(tuner))
+
+
+def planning(tuner: StudioCommand) -> bool:
+    """Return whether the studio has a process that reads data or times steps."""
+    return any(" tune " in one.command for one in processes.descendants(tuner.process.pid))
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG_SECONDS
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 @pytest.mark.full
 def test_a_run_is_watched_paused_resumed_and_used(tuner: StudioCommand) -> None:
     asked = {"files": ["notes.txt"], "steps": 400, "prompts": ["The cat"], **FEW}
@@ -105,7 +135,8 @@ def test_a_run_is_watched_paused_resumed_and_used(tuner: StudioCommand) -> None:
     refused = tuner.ask("/tune", asked)
     assert (refused.status, refused.code) == (409, "run_running")
     assert tuner.ask(f"/tune/{run}", method="DELETE").status == 409
-    wait_for_steps(Path(tuner.get(f"/tune/{run}")["out"]) / "events.jsonl")
+    path = Path(tuner.get(f"/tune/{run}")["out"]) / "events.jsonl"
+    wait_for(lambda: path.is_file() and '"event": "step"' in path.read_text(encoding="utf-8"))
     tuner.post(f"/tune/{run}/pause", {})
     seen = events(tuner, run)
     assert seen[-1] == {"event": "state", "state": "paused"}, seen[-3:]
@@ -123,22 +154,16 @@ def test_a_run_is_watched_paused_resumed_and_used(tuner: StudioCommand) -> None:
     check_use(tuner, run)
 
 
-def wait_for_steps(path: Path) -> None:
-    end = time.monotonic() + HANG_SECONDS
-    while not (path.is_file() and '"event": "step"' in path.read_text(encoding="utf-8")):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def check_use(tuner: StudioCommand, run: str) -> None:
     """The adapter of a run is another model in chat and in views, also after the process has ended."""
     body = {"prompt": "The cat sat", "max_tokens": 8, "temperature": 0, "logprobs": 1}
     base = tuner.post("/v1/completions", body)["choices"][0]["logprobs"]
-    assert tuner.post(f"/tune/{run}/use", {})["adapter"] == run
-    assert run in tuner.get("/state")["adapters"]
-    tuned = tuner.post("/v1/completions", body | {"adapters": [{"name": run}]})["choices"][0]["logprobs"]
+    name = tuner.get(f"/tune/{run}")["name"]
+    assert tuner.post(f"/tune/{run}/use", {})["adapter"] == name == "notes-lora"
+    assert name in tuner.get("/state")["adapters"]
+    tuned = tuner.post("/v1/completions", body | {"adapters": [{"name": name}]})["choices"][0]["logprobs"]
     assert tuned != base
-    view = tuner.post("/views/next", {"text": "The cat sat", "adapter": run})
+    view = tuner.post("/views/next", {"text": "The cat sat", "adapter": name})
     assert "adapter" in view["title"] and f"--adapter {tuner.get(f'/tune/{run}')['out']}" in view["command"]
     assert tuner.post("/v1/completions", body)["choices"][0]["logprobs"] == base
     tuner.post("/models/unload", {"model": tuner.facts["model"]})
@@ -147,7 +172,7 @@ def check_use(tuner: StudioCommand, run: str) -> None:
     told = tuner.post(f"/tune/{run}/export", {"to": "gguf", "type": "f32"})
     assert Path(told["place"]).stat().st_size > 100_000 and told["receipt"]
     assert tuner.ask(f"/tune/{run}/export", {"to": "folder", "type": "q8_0"}).status == 400
-    again = tuner.post("/v1/completions", body | {"adapters": [{"name": run}]})["choices"][0]["logprobs"]
+    again = tuner.post("/v1/completions", body | {"adapters": [{"name": name}]})["choices"][0]["logprobs"]
     assert again == tuned
 
 

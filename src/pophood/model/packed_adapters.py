@@ -1,4 +1,7 @@
-"""PackedAdapters: adapters that requests choose by name and scale, packed while in use (small: one class)."""
+"""PackedAdapters: adapters that requests choose by name and scale, packed while in use (small: one class).
+
+A name can be given another adapter meanwhile. Requests that have begun keep the one that they began with.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ class PackedAdapters:
         self._engine, self._prefix, self._adapters = engine, prefix, adapters
         self._packed: dict[Pair, int] = {}  # least recently used first
         self._digests: dict[str, str] = {}  # by name, once they were asked for
+        self._known: dict[str, Adapter] = {}  # by name; one that was replaced has another one
 
     def numbers(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
         """Return the engine's numbers of adapters. Raises BadInput for a name that is unknown."""
@@ -30,6 +34,8 @@ class PackedAdapters:
             if adapter is None:
                 there = ", ".join(self._adapters) or "none"
                 raise BadInput(f"no adapter is called {name[:80]!r}; there is {there}")
+            if self._known.setdefault(name, adapter) is not adapter:
+                self._retire(name, adapter)
             number = self._packed.pop((name, scale), None)
             if number is None:
                 number = self._engine.add_adapter(adapter, scale)
@@ -37,11 +43,19 @@ class PackedAdapters:
             found.append(number)
         return tuple(found)
 
+    def _retire(self, name: str, newer: Adapter) -> None:
+        """Keep what was packed of a replaced adapter under a name that no request can give."""
+        older = f"{name}\0{len(self._known)}"
+        self._known[older], self._known[name] = self._known[name], newer
+        self._packed = {(older if n == name else n, scale): at for (n, scale), at in self._packed.items()}
+        if name in self._digests:
+            self._digests[older] = self._digests.pop(name)
+
     def identity(self, numbers: Sequence[int]) -> str:
         """Return a text that names the content and scales of packed adapters, in their order."""
         pairs = {number: pair for pair, number in self._packed.items()}
         for name in {pairs[number][0] for number in numbers} - self._digests.keys():
-            self._digests[name] = adapter_digest(self._adapters[name])
+            self._digests[name] = adapter_digest(self._known[name])
         return " ".join(f"{self._digests[name]}:{scale!r}" for name, scale in map(pairs.__getitem__, numbers))
 
     def forget(self) -> None:

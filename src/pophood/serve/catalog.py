@@ -35,7 +35,13 @@ class Catalog(Protocol):
         """Let a model leave memory. Raises ApiError."""
 
     async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
-        """Load an adapter beside a model, for requests that name it. Raises ApiError."""
+        """Load an adapter beside a model, for requests that name it, in the place of one with its name.
+
+        Raises ApiError.
+        """
+
+    async def remove_adapter(self, name: str, adapter: str) -> None:
+        """Let no more requests name an adapter of a model."""
 
 
 class OneModel:
@@ -59,6 +65,9 @@ class OneModel:
         raise fixed()
 
     async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
+        raise fixed()
+
+    async def remove_adapter(self, name: str, adapter: str) -> None:
         raise fixed()
 
 

@@ -66,6 +66,18 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """The logit lens at the end of a fixed prompt after `step` updates.
+
+    For each block, the likeliest next tokens if it were the last one, with their probabilities.
+    """
+
+    step: int
+    prompt: str
+    blocks: tuple[tuple[tuple[str, float], ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A checkpoint was written completely."""
 
@@ -90,7 +102,7 @@ class Finished:
     seconds: float
 
 
-Event = Measuring | Started | Step | Evaluated | Sampled | Saved | Noted | Finished
+Event = Measuring | Started | Step | Evaluated | Sampled | Looked | Saved | Noted | Finished
 
 
 def as_line(event: Event) -> str:

@@ -32,6 +32,7 @@ def tune(
     overwrite: bool = False,
     shard: bool = False,
     tensorboard: bool = False,
+    lens: bool = False,
     **settings: Any,
 ) -> Tuning:
     """Fine-tune a model on files: iterate over the result for its events; its folder has the trained model.
@@ -73,6 +74,7 @@ def tune(
     if opened is None:
         opened = model.at("f32") if isinstance(model, LM) else load(model, precision="f32")
     flags: Any = {"resume": resume, "overwrite": overwrite, "shard": shard, "tensorboard": tensorboard}
+    flags["lens"] = lens
     return Tuning(opened, paths, out, wanted, data, **flags)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -117,11 +117,12 @@ def studio_command(
     with listening.socket, opened_link(console) as show:
         rules = replace(rules_of(key), sessions=sessions, place=PLACE)
         order = load_order(console, choice, memory, TOGETHER, adapters, chat=choice.name is None)
-        with open_studio(folder, order) as extend:
+        with open_studio(folder, order, console.say) as (extend, begin):
             wishes = Wishes(TOGETHER, most=max_models, extend=extend)
 
             def ready(facts: LoadedFacts, model: ServedModel) -> None:
                 banner = Banner(facts, model, listening, key, TOGETHER, sessions.link_token)
+                begin()
                 console.out(_line(banner) if as_json else _text(banner))
                 if opens:
                     show(banner.link)
@@ -138,18 +139,23 @@ def require_page() -> None:
 
 
 @contextmanager
-def open_studio(folder: Path, order: LoadOrder) -> Iterator[Any]:
-    """Give the function that adds the studio to a server's app; the studio is closed after the block."""
+def open_studio(
+    folder: Path, order: LoadOrder, say: Callable[[str], object]
+) -> Iterator[tuple[Callable[[App, Fleet], tuple[str, ...]], Callable[[], None]]]:
+    """Give the function that adds the studio to a server's app, and the one that begins its work.
+
+    The studio is closed after the block.
+    """
     from pophood.studio.routes.build import Studio
 
     made: list[Studio] = []
 
     def extend(app: App, fleet: Fleet) -> tuple[str, ...]:
-        made.append(Studio(folder, fleet, order=order))
+        made.append(Studio(folder, fleet, order=order, say=say))
         return made[0].add_to(app)
 
     try:
-        yield extend
+        yield extend, lambda: made[0].begin()
     finally:
         for studio in made:
             studio.close()

@@ -74,6 +74,9 @@ def _check(
     multiple=True,
     help="Sample from this text during the run (default: two from the data); repeatable.",
 )
+@output_option(
+    "--lens", is_flag=True, help="Show what each block would say after the prompts as the model learns."
+)
 @output_option("--tensorboard", is_flag=True, help="Also write an event file for TensorBoard.")
 @json_option
 @tune_options
@@ -87,6 +90,7 @@ def tune_command(
     resume: bool,
     overwrite: bool,
     prompts: tuple[str, ...],
+    lens: bool,
     tensorboard: bool,
     as_json: bool,
     args: TuneArgs,
@@ -129,6 +133,7 @@ def tune_command(
             resume=resume,
             overwrite=overwrite or plan,
             tensorboard=tensorboard and not plan,
+            lens=lens,
             should_stop=stop,
             shard=args.shard,
             progress=lambda state: waiting(state.done, state.total),

@@ -14,7 +14,18 @@ from pophood.cli.terminal.console import QUIET, Console, plain, visible
 from pophood.cli.terminal.progress import started_bar
 from pophood.cli.terminal.tables import count, seconds
 from pophood.system import colour_ok, memory_text
-from pophood.train.events import Evaluated, Event, Finished, Measuring, Noted, Sampled, Saved, Started, Step
+from pophood.train.events import (
+    Evaluated,
+    Event,
+    Finished,
+    Looked,
+    Measuring,
+    Noted,
+    Sampled,
+    Saved,
+    Started,
+    Step,
+)
 from pophood.train.report.curve import RunningMean
 
 if TYPE_CHECKING:
@@ -79,6 +90,8 @@ class Screen:
         elif isinstance(event, Sampled):
             line = " ".join(event.text.split())
             self._say(f"  {' '.join(event.prompt.split())[-40:]} → {line[:SAMPLE]}")
+        elif isinstance(event, Looked):
+            self._say(f"  lens of {' '.join(event.prompt.split())[-40:]} → {_guesses(event)}")
         elif isinstance(event, Saved):
             self._console.detail(f"step {event.step}: saved {event.path}")
         elif isinstance(event, Noted):
@@ -158,6 +171,13 @@ class Screen:
             self._bar.console.print(visible(text), markup=False, highlight=False)
         else:
             self._console.say(text)
+
+
+def _guesses(event: Looked) -> str:
+    """Return the guesses of a few blocks in a line, as in "block 0 ' the', 15 ' sea', 29 ' sea' 41 %"."""
+    last = len(event.blocks) - 1
+    shown = [f"{i} {event.blocks[i][0][0]!r}" for i in sorted({0, last // 2, last})]
+    return f"block {', '.join(shown)} {event.blocks[last][0][1]:.0%}"
 
 
 def data_lines(report: DataReport) -> list[str]:

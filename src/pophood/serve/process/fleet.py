@@ -108,14 +108,15 @@ class Fleet:
             self._say(f"{known[0].name} has left memory; its next request brings it back")
 
     async def add_adapter(self, name: str, adapter: ServedAdapter, place: str) -> None:
-        """Load an adapter beside a model, for requests that name it. Raises ApiError."""
+        """Load an adapter beside a model, for requests that name it, in the place of one with its name.
+
+        Raises ApiError.
+        """
         async with self._lock:
             known = self._known(name)
             if known is None:
                 raise ApiError(404, f"no model is called {quoted(name)}", MISSING, "model", "model_not_found")
             served, engine = known
-            if adapter.name in served.adapters:
-                return
             async with engine.client.add_adapter(adapter.name, place) as reply:
                 async for event in reply:
                     if isinstance(event, Failed):
@@ -123,6 +124,15 @@ class Fleet:
             engine.keep_adapter(adapter.name, place)
             adapters = {**served.adapters, adapter.name: adapter}
             self._models[self._models.index(known)] = replace(served, adapters=adapters), engine
+
+    async def remove_adapter(self, name: str, adapter: str) -> None:
+        """Let no more requests name an adapter; those that have begun end with it."""
+        async with self._lock:
+            for at, (served, engine) in enumerate(self._models):
+                if served.answers_to(name) and adapter in served.adapters:
+                    engine.forget_adapter(adapter)
+                    rest = {key: one for key, one in served.adapters.items() if key != adapter}
+                    self._models[at] = replace(served, adapters=rest), engine
 
     def _known(self, name: str) -> tuple[ServedModel, EngineProcess] | None:
         return next((one for one in self._models if one[0].answers_to(name)), None)

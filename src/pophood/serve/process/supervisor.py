@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pophood.errors import BadInput, PophoodError, one_line
@@ -151,6 +152,7 @@ class EngineProcess:
         self._loop = asyncio.get_running_loop()
         self._away, self._refusal, self._loading = True, None, self._loop.create_future()
         try:
+            self._leave_out_lost_adapters()
             self._child = ChildProcess(replace(self._order, reserved=reserved))
             self._child.attach(self._loop, self._arrived, self._child_ended)
             await self._loading
@@ -200,8 +202,21 @@ class EngineProcess:
     # ---- messages ----
 
     def keep_adapter(self, name: str, place: str) -> None:
-        """Give every later start an adapter that was added."""
+        """Give every later start an adapter that was added, in the place of one with its name."""
+        self.forget_adapter(name)
         self._order = replace(self._order, adapters=(*self._order.adapters, (name, place)))
+
+    def forget_adapter(self, name: str) -> None:
+        """Start without an adapter from now on."""
+        rest = tuple(one for one in self._order.adapters if one[0] != name)
+        self._order = replace(self._order, adapters=rest)
+
+    def _leave_out_lost_adapters(self) -> None:
+        """Start without adapters whose files have gone since they were loaded, and say so."""
+        for name, place in self._order.adapters:
+            if not Path(place).exists():
+                self._say(f"the adapter {name} is left out: {place} has gone")
+                self.forget_adapter(name)
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads, also after another start."""
@@ -291,6 +306,7 @@ class EngineProcess:
         if self._stopping:
             return
         self.restarts += 1
+        self._leave_out_lost_adapters()
         try:
             self._child = ChildProcess(self._order)
         except OSError as error:

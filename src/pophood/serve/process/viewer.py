@@ -32,17 +32,16 @@ class Viewer:
     def __call__(self, look: Errand) -> dict[str, Any]:
         """Return a view as plain data. Raises BadInput for what cannot be shown, EngineError.
 
-        A cell of the course is run. An adapter is opened, so that requests can name it from now on; one that
-        is there stays as it is.
+        A cell of the course is run. An adapter is opened, so that requests can name it from now on, in the
+        place of one with its name.
         """
         try:
             if isinstance(look, ShowView):
                 return self._answer(look)
             if isinstance(look, CourseStep):
                 return self._step(look)
-            if look.name not in self._adapters:
-                self._adapters[look.name] = open_adapter(look.place, self._lm.config)
-                self._places[look.name] = look.place
+            self._adapters[look.name] = open_adapter(look.place, self._lm.config)
+            self._places[look.name] = look.place
             return {}
         except (Unsupported, OutOfMemory, NotFound, BadFile) as error:  # none of them is the server's fault
             raise BadInput(str(error)) from error
@@ -69,7 +68,10 @@ class Viewer:
         lm.use_adapters([(self._adapters[name], scale) for name, scale in look.adapters])
         lm.adapter_places = tuple((self._places[name], scale) for name, scale in look.adapters)
         try:
-            return answer(lm, look.name, look.text, look.options)
+            told = answer(lm, look.name, look.text, look.options)
+            for name, _ in look.adapters:  # a title has the name alone; the command needs the place
+                told["title"] = told["title"].replace(self._places[name], name)
+            return told
         finally:
             lm.use_adapters([])  # other requests name theirs themselves
 

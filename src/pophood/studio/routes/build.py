@@ -6,6 +6,7 @@ The guards around the app hold for these routes as for all others: Host, Origin,
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,24 @@ Routes = Mapping[tuple[str, str], Callable[..., Any]]
 class Studio:
     """The studio of one server, whose files are in `folder`. `close` it at the end.
 
-    `order` says how the first model is computed.
+    `order` says how the first model is computed; `say` tells a line.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, *, order: LoadOrder, dist: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        *,
+        order: LoadOrder,
+        say: Callable[[str], object],
+        dist: Path | None = None,
+    ) -> None:
         """Open the history. Raises BadFile, PophoodError."""
         self._pages = Pages(dist)
         self._views = ViewDesk(catalog)
         self._library, self._course = LibraryDesk(catalog), CourseDesk(catalog)
-        places = dict(
-            order.adapters
-        )  # the folders of adapters by name; those of runs join when they are used
-        self._tune = TuneDesk(folder, catalog, order, places)
+        places = dict(order.adapters)  # of adapters, by name; those of runs join when they are used
+        self._tune = TuneDesk(folder, catalog, order, places, say)
 
         def opened(model: str | None) -> NotebookModel:
             served, first = catalog.find(model).served, catalog.all()[0].served
@@ -53,8 +60,13 @@ class Studio:
             own = tuple((adapter, places[adapter]) for adapter in served.adapters if adapter in places)
             return NotebookModel(name, order.precision, order.kv, window, own)
 
-        self._state = StateDesk(catalog, opened, order.threads or system.default_threads())
+        threads = order.threads or system.default_threads()
+        self._state = StateDesk(catalog, opened, threads, self._tune.restore)
         self._history = HistoryDesk(folder / "history.sqlite3", opened)
+
+    def begin(self) -> None:
+        """Load the adapters that were in use before, in the running event loop."""
+        self._restoring = asyncio.get_running_loop().create_task(self._tune.restore())
 
     def close(self) -> None:
         """Let a run save and end, and close the history."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.responses import Response
@@ -19,14 +19,23 @@ from pophood.studio.history.notebook import NotebookModel
 class StateDesk:
     """Answers how things are. `fault` of a model says why it does not compute just now.
 
-    `opened` tells under which name the command line opens a model and its adapters.
+    `opened` tells under which name the command line opens a model and its adapters; `restore` loads adapters
+    that were in use before, and returns a line for each one that is missing.
     """
 
-    def __init__(self, catalog: Catalog, opened: Callable[[str | None], NotebookModel], threads: int) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        opened: Callable[[str | None], NotebookModel],
+        threads: int,
+        restore: Callable[[], Awaitable[list[str]]],
+    ) -> None:
         self._catalog, self._opened, self._threads = catalog, opened, threads
+        self._restore = restore
 
     async def state(self) -> Response:
-        return Json(self._state())
+        missing = await self._restore()
+        return Json(self._state() | {"missing": missing})
 
     def _state(self) -> dict[str, Any]:
         every = self._catalog.all()

@@ -13,19 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
-from pophood.adapters.open import template_of
 from pophood.errors import PophoodError, one_line
 from pophood.openai.errors import ApiError, invalid
-from pophood.openai.model import ServedAdapter
 from pophood.serve.catalog import Catalog
 from pophood.serve.process.records import LoadOrder
 from pophood.serve.protocol import sse
-from pophood.serve.protocol.responses import EventStream, Json, Watched
+from pophood.serve.protocol.responses import EventStream, Json, Watched, refusal, respond
 from pophood.studio.bodies import Count, Name, Nothing, Number, StudioBody, read
+from pophood.studio.tuning.adapters import RunAdapters
 from pophood.studio.tuning.files import DataFiles
 from pophood.studio.tuning.process import asked_once
 from pophood.studio.tuning.runs import Runs, arguments_of, check_trainer
-from pophood.text.chat.chat_template import ChatTemplate
 
 EVERY = 0.25  # seconds between two looks at a run
 SILENCE = 40  # looks after which a stream says that it lives
@@ -43,6 +41,7 @@ class TuneBody(StudioBody):
     """The files that a run learns from, and how it learns."""
 
     files: Annotated[list[Name], Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")] | None = None
     model: Name | None = None
     method: Literal["lora", "last", "full"] | None = None
     minutes: Annotated[Number, Field(gt=0, le=100_000)] | None = None
@@ -69,12 +68,24 @@ class ExportBody(StudioBody):
 
 
 class TuneDesk:
-    """Answers requests about training data and runs. `order` is that of the first model."""
+    """Answers requests about training data and runs.
 
-    def __init__(self, folder: Path, catalog: Catalog, order: LoadOrder, places: dict[str, str]) -> None:
-        """`places` are the folders of adapters by name: those of runs are added."""
-        self._catalog, self._order, self._places = catalog, order, places
+    `order` is that of the first model; `places` are the folders of adapters by name, to which those of runs
+    are added; `say` tells a line.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        order: LoadOrder,
+        places: dict[str, str],
+        say: Callable[[str], object],
+    ) -> None:
+        self._catalog, self._order = catalog, order
         self._files, self._runs = DataFiles(folder / "files"), Runs(folder / "runs")
+        self._adapters = RunAdapters(self._runs, catalog, places, say)
+        self.restore = self._adapters.restore
 
     def close(self) -> None:
         """Let runs save and end; they go on with `resume`."""
@@ -100,11 +111,23 @@ class TuneDesk:
     async def plan(self, request: Request) -> Response:
         """Answer what `pophood tune --show` and `--plan` say: the data as it is read, time and memory."""
         words = self._words(await read(request, TuneBody))
+
+        async def answering(send: Send) -> None:
+            try:
+                response = Json(await self._plan(words))
+            except ApiError as error:
+                response = refusal(error)
+            await respond(send, response)
+
+        return Watched(answering)
+
+    async def _plan(self, words: Sequence[str]) -> dict[str, Any]:
+        """Return a plan; its processes end with this task, so with the page that asks."""
         shown, said = await asked_once("tune", [*words, "--show", "--json"])
         if importlib.util.find_spec("torch") is None:
-            return Json({**shown, "plan": None, "said": said})
+            return {**shown, "plan": None, "said": said}
         plan, more = await asked_once("tune", [*words, "--plan", "--json"])
-        return Json({**shown, "plan": plan, "said": [*said, *(line for line in more if line not in said)]})
+        return {**shown, "plan": plan, "said": [*said, *(line for line in more if line not in said)]}
 
     async def start(self, request: Request) -> Response:
         body = await read(request, TuneBody)
@@ -114,12 +137,13 @@ class TuneDesk:
 
     def _start(self, words: Sequence[str], asked: dict[str, Any]) -> str:
         check_trainer(importlib.util.find_spec("torch") is not None)
-        return self._runs.start(words, asked)
+        others = {name for one in self._catalog.all() for name in one.served.adapters}
+        return self._runs.start(words, asked, others)
 
     def _words(self, body: TuneBody) -> list[str]:
         served = self._catalog.find(body.model).served
         first = self._catalog.all()[0].served.name == served.name
-        options = body.model_dump(exclude={"files", "model"}, exclude_none=True)
+        options = body.model_dump(exclude={"files", "model", "name"}, exclude_none=True)
         files = [self._files.path(name) for name in body.files]
         if sum(name in options for name in ("minutes", "steps", "epochs")) > 1:
             raise invalid("give one of `minutes`, `steps` and `epochs`", "minutes")
@@ -146,7 +170,9 @@ class TuneDesk:
         return await self._told(run, request, self._runs.cancel)
 
     async def delete(self, run: str) -> Response:
+        told = await self._do(lambda: self._runs.one(run))
         await self._do(lambda: self._runs.delete(run))
+        await self._adapters.forget(told)
         return Json({"id": run, "deleted": True})
 
     async def export(self, run: str, request: Request) -> Response:
@@ -157,16 +183,11 @@ class TuneDesk:
         return Json({"place": str(place), "receipt": told, "said": said}, 201)
 
     async def use(self, run: str, request: Request) -> Response:
-        """Load a run's adapter beside its model, under the run's id, so that conversations can name it."""
+        """Load a run's adapter beside its model, under the run's name, so that conversations can name it."""
         await read(request, Nothing)
-        place = await self._do(lambda: self._runs.adapter(run))
-        model = (await self._do(lambda: self._runs.one(run)))["model"]
-        served = self._catalog.find(model).served
-        own = template_of(str(place))
-        template = None if own is None else ChatTemplate(own, names=served.tokenizer.names)
-        await self._catalog.add_adapter(model, ServedAdapter(run, template), str(place))
-        self._places[run] = str(place)
-        return Json({"adapter": run, "model": model})
+        told = await self._do(lambda: self._runs.one(run))
+        await self._adapters.use(told)
+        return Json({"adapter": told["name"], "model": told["model"]})
 
     async def _told(self, run: str, request: Request, work: Callable[[str], None]) -> Response:
         await read(request, Nothing)

@@ -1,9 +1,9 @@
 """Runs: what was asked for, how each one stands, and its events, all read from its folder.
 
     studio/runs/ID/
-      run.json        what was asked for            said.log      what the process printed on stderr
+      run.json        what was asked for, its name  said.log      what the process printed on stderr
       lock, pid       of the process                result.json   its last word: the report card
-      out/            the folder of `pophood tune`: events.jsonl, checkpoints, the adapter, the report
+      out/NAME/       the folder of `pophood tune`: events.jsonl, checkpoints, the adapter, the report
 
 Nothing about a run is kept in memory, so that a restart of the server, or its crash, changes nothing.
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from pophood.studio.tuning.process import LOCK, RESULT, SAID, begin, is_running,
 from pophood.system import atomic_write
 
 CONFLICT = 409
+OUT = "out"
 HARD = signal.Signals(9 if os.name == "posix" else signal.SIGTERM)  # SIGKILL has no name on Windows
 FLAGS = {
     "method": "--method",
@@ -59,21 +62,47 @@ def arguments_of(files: Sequence[Path], model: str, options: Mapping[str, Any]) 
     return words
 
 
+def run_name(asked: Mapping[str, Any], taken: Collection[str]) -> str:
+    """Return the name of a run: the one that was asked for, else that of its first file and the method.
+
+    >>> run_name({"files": ["notes.txt"]}, ()), run_name({"files": ["a.txt"], "name": "Sea"}, {"Sea"})
+    ('notes-lora', 'Sea 2')
+    """
+    given = " ".join(str(asked.get("name") or "").split())
+    name = given or f"{Path(asked['files'][0]).stem}-{asked.get('method') or 'lora'}"
+    numbered = (f"{name}{' ' if given else '-'}{n}" for n in count(2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
+
+
+def folder_name(name: str) -> str:
+    """Return a name for the folder of a result.
+
+    >>> folder_name("The sea, again: 2"), folder_name("../..")
+    ('The-sea-again-2', 'result')
+    """
+    return re.sub(r"[^\w.]+", "-", name)[:60].strip("-.") or "result"
+
+
 class Runs:
     """The runs in a folder. Raises ApiError for what cannot be done."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def start(self, arguments: Sequence[str], asked: Mapping[str, Any]) -> str:
-        """Start a run and return its id. One runs at a time."""
-        if any(run["state"] == "running" for run in self.listed()):
+    def start(self, arguments: Sequence[str], asked: Mapping[str, Any], taken: Collection[str] = ()) -> str:
+        """Start a run and return its id. One runs at a time; names in `taken` are those of other adapters."""
+        others = self.listed()
+        if any(run["state"] == "running" for run in others):
             raise ApiError(CONFLICT, "a run is running: pause or cancel it first", code="run_running")
         run = new_id()
         folder = self._folder / run
         folder.mkdir(mode=0o700, parents=True)
-        words = [*arguments, "-o", str(folder / "out"), "--json"]
-        self._write(folder, {"id": run, "created": time.time(), "words": words, "asked": dict(asked)})
+        name = run_name(asked, {*taken, *(one["name"] for one in others)})
+        out = f"{OUT}/{folder_name(name)}"
+        words = [*arguments, "-o", str(folder / out), "--json"]
+        (folder / OUT).mkdir()
+        facts = {"id": run, "created": time.time(), "words": words, "asked": dict(asked)}
+        self._write(folder, {**facts, "name": name, "out": out})
         begin(words, folder)
         return run
 
@@ -111,7 +140,7 @@ class Runs:
         data = files[: facts["words"].index("-m")]
         model = facts["words"][facts["words"].index("-m") + 1]
         self._write(folder, {**facts, "cancelled": False})
-        begin([*data, "-m", model, "-o", str(folder / "out"), "--json", "--resume"], folder)
+        begin([*data, "-m", model, "-o", str(self._out(folder)), "--json", "--resume"], folder)
 
     def cancel(self, run: str) -> None:
         """End a run at once; nothing but its last checkpoint stays."""
@@ -134,7 +163,7 @@ class Runs:
 
     def events(self, run: str, after: int) -> list[dict[str, Any]]:
         """Return the events of a run beyond the first `after`, each with its number."""
-        path = self._known(run) / "out" / "events.jsonl"
+        path = self._out(self._known(run)) / "events.jsonl"
         if not path.is_file():
             return []
         lines = path.read_bytes().split(b"\n")[:-1]  # the last one may not be whole
@@ -148,14 +177,23 @@ class Runs:
 
     def adapter(self, run: str) -> Path:
         """Return the folder of a run's adapter. Raises ApiError if it has written none."""
-        place = self._known(run) / "out"
+        place = self._out(self._known(run))
         if not (place / "adapter_config.json").is_file():
             raise ApiError(CONFLICT, "this run has written no adapter", code="no_adapter")
         return place
 
+    def note_used(self, run: str) -> None:
+        """Remember that the adapter of a run is used, for later servers."""
+        folder = self._known(run)
+        self._write(folder, {**self._facts(folder), "used": True})
+
+    def used(self) -> list[dict[str, Any]]:
+        """Return the runs whose adapters are used, the oldest first."""
+        return [run for run in reversed(self.listed()) if run["used"]]
+
     def report(self, run: str) -> bytes:
         """Return the report of a run as a page. Raises ApiError if there is none."""
-        path = self._known(run) / "out" / "report.html"
+        path = self._out(self._known(run)) / "report.html"
         if not path.is_file():
             raise ApiError(404, "this run has no report yet", MISSING)
         return path.read_bytes()
@@ -166,7 +204,7 @@ class Runs:
         told = self._told(folder)
         if told["state"] not in ("finished", "paused"):
             raise ApiError(CONFLICT, f"this run is {told['state']}: it has no result", code="no_result")
-        words, out = self._facts(folder)["words"], folder / "out"
+        words, out = self._facts(folder)["words"], self._out(folder)
         model = [words[words.index("-m") + 1], "--adapter", str(out)] if told["adapter"] else [str(out)]
         place = folder / "exports" / f"{new_id()}{'.gguf' if to == 'gguf' else ''}"
         place.parent.mkdir(exist_ok=True)
@@ -184,21 +222,27 @@ class Runs:
         facts: dict[str, Any] = json.loads((folder / "run.json").read_text("utf-8"))
         return facts
 
+    def _out(self, folder: Path) -> Path:
+        place: str = self._facts(folder).get("out", OUT)
+        return folder / place
+
     def _write(self, folder: Path, facts: Mapping[str, Any]) -> None:
         atomic_write(folder / "run.json", json.dumps(facts).encode())
 
     def _told(self, folder: Path) -> dict[str, Any]:
         facts, state = self._facts(folder), self._state(folder)
-        said = self.said(facts["id"], 0)
+        said, out = self.said(facts["id"], 0), self._out(folder)
         return {
             "id": facts["id"],
             "created": facts["created"],
             **facts["asked"],
+            "name": facts.get("name", facts["id"]),
+            "used": facts.get("used", False),
             "state": state,
             "error": (said or ["the process ended without a word"])[-1] if state == "failed" else None,
-            "out": str(folder / "out"),
-            "adapter": (folder / "out" / "adapter_config.json").is_file(),
-            "report": (folder / "out" / "report.html").is_file(),
+            "out": str(out),
+            "adapter": (out / "adapter_config.json").is_file(),
+            "report": (out / "report.html").is_file(),
             "command": " ".join(["pophood", "tune", *facts["words"]]),
         }
 
@@ -206,12 +250,13 @@ class Runs:
         """Return running, finished, paused (it can go on), cancelled (it can, too), or failed."""
         if is_running(folder):
             return "running"
-        can_go_on = any((folder / "out" / "checkpoints").glob("*"))
+        out = self._out(folder)
+        can_go_on = any((out / "checkpoints").glob("*"))
         if self._facts(folder).get("cancelled"):
             return "cancelled"
         if can_go_on:
             return "paused"
-        return "finished" if (folder / "out" / "report.json").is_file() else "failed"
+        return "finished" if (out / "report.json").is_file() else "failed"
 
 
 def check_trainer(there: bool) -> None:

@@ -216,7 +216,7 @@ def sample(lm: LM, prompts: Sequence[SamplePrompt], max_tokens: int = TOKENS) ->
     """
     texts, context = [], lm.engine.context
     for prompt in prompts:
-        ids = list(prompt.ids if len(prompt.ids) < context else prompt.ids[-max(1, context // 2) :])
+        ids = fitting(prompt.ids, context)
         room = max(1, min(max_tokens, context - len(ids)))
         try:
             generation = lm.generate(ids, max_tokens=room, seed=SEED, temperature=0.7, top_k=40)
@@ -224,3 +224,12 @@ def sample(lm: LM, prompts: Sequence[SamplePrompt], max_tokens: int = TOKENS) ->
         except EngineError as error:
             texts.append(f"({error})")
     return texts
+
+
+def fitting(ids: Sequence[int], context: int) -> list[int]:
+    """Return a prompt that leaves room for an answer: one that does not is cut to its end.
+
+    >>> fitting((1, 2, 3), 8), fitting((1, 2, 3, 4), 4)
+    ([1, 2, 3], [3, 4])
+    """
+    return list(ids if len(ids) < context else ids[-max(1, context // 2) :])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pophood.train.report.curve import NARROW, curve, curve_data
+from pophood.train.report.lens import lens_figures, lens_table
 from pophood.train.report.measures import SEED
 from pophood.train.report.report_card import Card
 from pophood.train.run.folder import RunFolder
@@ -26,14 +28,21 @@ def write_report(folder: RunFolder, card: Card) -> None:
     folder.write("report.json", json.dumps(card.as_dict(), indent=2, ensure_ascii=False))
     events = folder.events()
     folder.write("loss.svg", curve(events))
-    folder.write("report.html", page(card, curve(events), curve(events, width=NARROW), curve_data(events)))
+    curves = curve(events), curve(events, width=NARROW)
+    folder.write("report.html", page(card, *curves, curve_data(events), lens_figures(events)))
 
 
-def page(card: Card, wide: str, narrow: str, figure: dict[str, Any] | None = None) -> str:
+def page(
+    card: Card,
+    wide: str,
+    narrow: str,
+    figure: dict[str, Any] | None = None,
+    lenses: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Return the whole page; `wide` and `narrow` are the curve of the loss for two widths of a window.
 
-    `figure` is the same curve as data, which the page draws where its script is built; the pictures are for
-    readers without scripts.
+    `figure` is the same curve as data, which the page draws where its script is built, as it does the
+    `lenses`; pictures and tables are for readers without scripts.
     """
     drawn = figure is not None and built_script("view") is not None
     measured = card.loss_before is not None and card.loss_after is not None
@@ -43,7 +52,7 @@ def page(card: Card, wide: str, narrow: str, figure: dict[str, Any] | None = Non
         __package__,
         document=True,
         drawn="view" if drawn else None,
-        data=json_block([figure]) if drawn else "",
+        data=json_block([figure, *lenses]) if drawn else "",
         title=f"{card.name}: {card.headline}",
         heading=card.headline,
         facts={
@@ -62,6 +71,7 @@ def page(card: Card, wide: str, narrow: str, figure: dict[str, Any] | None = Non
         seed=SEED,
         nothing=NOTHING,
         samples=[(_shortened(prompt), _sample(before), _sample(after)) for prompt, before, after in samples],
+        lenses=[(_shortened(lens["prompt"]), lens_table(lens)) for lens in lenses],
         commands=[(command.purpose, command.quoted) for command in card.commands],
         tables=[
             ("Before and after in numbers", "Losses are in nats per token", card.losses()),

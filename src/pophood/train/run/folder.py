@@ -236,6 +236,10 @@ class RunFolder:
             events.append(event)
         return events
 
+    def has_lens(self) -> bool:
+        """Return whether the run so far has events of the logit lens."""
+        return any(event["event"] == "looked" for event in self.events())
+
     def save(self, state: TrainerState) -> str:
         """Write a checkpoint, and return its path."""
         from pophood.train.checkpoint.save_load import save

@@ -23,6 +23,7 @@ from pophood.train.defaults import for_device, for_model, length_messages, with_
 from pophood.train.distributed.process_group import ProcessGroup
 from pophood.train.events import Evaluated, Event, Finished, Noted, Sampled
 from pophood.train.loop.chunk_store import FOLDER
+from pophood.train.report.lens import looks
 from pophood.train.report.measures import GLIMPSE, Measures, SamplePrompt, measure, prompts_of, sample
 from pophood.train.report.report_card import Actual, Card, Change, changes_of, make_card
 from pophood.train.run.calibration import NOTHING_WRITTEN, Calibration, calibrate, last_value, resume_clock
@@ -49,7 +50,8 @@ class Tuning(Iterator[Event]):
     That holds for a run that was stopped, too.
 
     A new model (`new_model.NewModel`) is trained whole. `should_stop` is asked between batches and returns
-    why to stop ("stopped"), or None. `prompts` are texts to sample from (None: beginnings of the data).
+    why to stop ("stopped"), or None. `prompts` are texts to sample from (None: beginnings of the data); with
+    `lens`, events tell what each block would have said after them.
     `messages` are lines for the user about how the run differs from what was asked for. Raises BadInput,
     NotFound (no torch).
 
@@ -73,6 +75,7 @@ class Tuning(Iterator[Event]):
         progress: Callable[[DataProgress], object] | None = None,
         shard: bool = False,
         tensorboard: bool = False,
+        lens: bool = False,
     ) -> None:
         require_torch()
         self.group = ProcessGroup.from_environment().join()
@@ -96,6 +99,8 @@ class Tuning(Iterator[Event]):
             chosen, options = self._settle(wanted, data_options or DataOptions(), lm, new_model, shard)
         data = read_data(lm, files, options, progress)
         self.folder.open_board(tensorboard, resume=resume)
+        self._looked: set[int] = set()  # steps of which there is a lens
+        self._lens = lens or (resume and self.group.on_rank_zero(self.folder.has_lens))
         self.setup = RunSetup(lm, new_model, files, path, chosen, options, data, (), self.group, shard)
         self.lm, self.data, self.out = lm, data, path
         self._check_same_everywhere()
@@ -254,10 +259,12 @@ class Tuning(Iterator[Event]):
         return event
 
     def _passed_on(self, event: Event) -> Iterator[Event]:
-        """Write an event to the folder and yield it; after an evaluation, samples too if there is time."""
+        """Write an event to the folder and yield it; after an evaluation, what the prompts give."""
         yield self._noted(event)
-        if isinstance(event, Evaluated) and event.step and self.group.broadcast(self._has_time_for_samples):
-            yield from self._sample(event.step)
+        if isinstance(event, Evaluated):
+            samples = event.step > 0 and self._has_time_for_samples
+            lens = self._lens and (event.step == 0 or samples or self._has_time_for_a_lens)
+            yield from self._read_prompts(event.step, *self.group.broadcast((lens, samples)))
 
     @property
     def _has_time_for_samples(self) -> bool:
@@ -268,16 +275,30 @@ class Tuning(Iterator[Event]):
         ended = self._trainer.step >= self._trainer.steps
         return not self.settings.brief and not ended and (clock is None or clock.room > 0)
 
-    def _sample(self, step: int) -> Iterator[Event]:
-        """Let the engine continue the prompts with the present weights; torch is idle meanwhile."""
-        with self._trainer.distributed.gathered():
-            if self.group.is_rank_zero:
-                load_into_engine(self.setup, self._trainer.model)
+    @property
+    def _has_time_for_a_lens(self) -> bool:
+        """Return whether a run without samples can load what it has learned: an adapter takes little."""
+        clock = self._trainer.clock
+        ended = self._trainer.step >= self._trainer.steps
+        return self.settings.method == "lora" and not ended and (clock is None or clock.room > 0)
+
+    def _read_prompts(self, step: int, lens: bool, samples: bool) -> Iterator[Event]:
+        """Let the engine read and continue the prompts with the present weights; torch is idle meanwhile."""
+        if not (lens or samples):
+            return
+        if step:  # before, the engine has them
+            with self._trainer.distributed.gathered():
+                if self.group.is_rank_zero:
+                    load_into_engine(self.setup, self._trainer.model)
         if not self.group.is_rank_zero:
             return
         prompts = self.setup.prompts
-        for prompt, text in zip(prompts, sample(self.lm, prompts, GLIMPSE), strict=True):
-            yield self._noted(Sampled(step, prompt.text, text))
+        if lens:
+            self._looked.add(step)
+            yield from map(self._noted, looks(self.lm, prompts, step))
+        if samples:
+            for prompt, text in zip(prompts, sample(self.lm, prompts, GLIMPSE), strict=True):
+                yield self._noted(Sampled(step, prompt.text, text))
 
     def _save(self, state: TrainerState) -> str:
         """Write a checkpoint; a disk that is slower than planned will be slow for the result too."""
@@ -305,7 +326,7 @@ class Tuning(Iterator[Event]):
             if self.group.broadcast(all(change.share < UNCHANGED for change in changes)):
                 self._nothing_learned(reason)
             if self.group.is_rank_zero:
-                self._write(reason, step, memory, changes)
+                yield from self._write(reason, step, memory, changes)
         finished = self._noted(Finished(trainer.step, reason, self.seconds))
         self.group.barrier()
         yield finished
@@ -319,11 +340,15 @@ class Tuning(Iterator[Event]):
         self._trainer.load_weights(tensors)
         return int(facts["step"])
 
-    def _write(self, reason: str, step: int, memory: PeakMemory, changes: tuple[Change, ...]) -> None:
+    def _write(
+        self, reason: str, step: int, memory: PeakMemory, changes: tuple[Change, ...]
+    ) -> Iterator[Event]:
         """Measure the trained model, and write it with its report; `step` is that of its weights."""
         trainer, setup = self._trainer, self.setup
         assert self.before is not None and self.plan is not None
         load_into_engine(setup, trainer.model)
+        if self._lens and step not in self._looked:
+            yield from map(self._noted, looks(self.lm, setup.prompts, step))
         seconds = self._seconds_to_measure(self.before, self.plan)
         after = last_value(measure(self.lm, self.data, setup.prompts, seconds, str, self.before))
         complete = reason in ("steps", "no better")
