@@ -94,7 +94,7 @@ function scene(data: CurvesData, theme: Theme, width: number, measure: Measure):
   const vertical = axis(...ends, 6, isLog("y"));
   const horizontal = axis(...xs, Math.max(2, Math.floor(width / 90)), isLog("x"));
   const legend = data.series.length > 1 || data.levels?.length ? 22 : 6;
-  const left = Math.max(...vertical.ticks.map((y) => measure(figure(y), SIZE))) + 30;
+  const left = Math.max(...labelsOf(vertical.ticks).map((text) => measure(text, SIZE))) + 30;
   const box = { left, right: width - 24, top: legend, bottom: HEIGHT - 40 };
   const x = (value: number): number => left + horizontal.share(value) * (box.right - left);
   const y = (value: number): number => box.bottom - vertical.share(value) * (box.bottom - box.top);
@@ -140,6 +140,15 @@ interface Box {
   bottom: number;
 }
 
+/** Return numbers with three significant digits, or as many as tell them apart. */
+export function labelsOf(values: readonly number[]): string[] {
+  for (let digits = 3; digits < 9; digits++) {
+    const labels = values.map((value) => figure(value, digits));
+    if (new Set(labels).size === values.length) return labels;
+  }
+  return values.map((value) => figure(value, 9));
+}
+
 function axes(
   data: CurvesData,
   theme: Theme,
@@ -150,8 +159,9 @@ function axes(
   y: (value: number) => number,
 ): Item[] {
   const text = { kind: "text" as const, fill: theme.muted, size: SIZE };
+  const labels = labelsOf(ys);
   return [
-    ...ys.flatMap((value): Item[] => [
+    ...ys.flatMap((value, i): Item[] => [
       {
         kind: "line",
         points: [
@@ -161,7 +171,7 @@ function axes(
         stroke: theme.line,
         width: 0.5,
       },
-      { ...text, x: box.left - 6, y: y(value), text: figure(value), anchor: "end" },
+      { ...text, x: box.left - 6, y: y(value), text: labels[i] ?? "", anchor: "end" },
     ]),
     ...xs.map((value): Item => ({
       ...text,

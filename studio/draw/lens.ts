@@ -14,8 +14,9 @@ export interface LensCell {
 export interface LensData {
   kind: "lens";
   title: string;
-  /** The text, one column for each token. */
+  /** The text, one column for each token; with an `axis`, one for each value of it, such as a step. */
   tokens: readonly string[];
+  axis?: string;
   /** The blocks, from the first to the last; the picture has the last on top. */
   layers: readonly string[];
   cells: readonly (readonly LensCell[])[];
@@ -63,6 +64,16 @@ function scene(data: LensData, theme: Theme, width: number, measure: Measure): S
     anchor: "middle",
     bold: true,
   }));
+  if (data.axis)
+    items.push({
+      kind: "text",
+      x: left - 8,
+      y: 13,
+      text: data.axis,
+      fill: theme.muted,
+      size: SIZE,
+      anchor: "end",
+    });
   for (let row = 0; row < layers.length; row++) {
     const y = top + row * TALL;
     const layer = layers.length - 1 - row;
@@ -115,7 +126,8 @@ function cellWords(data: LensData, layer: number, column: number): string {
   const cell = data.cells[layer]?.[column];
   if (!cell) return "";
   const guess = `${quoted(cell.text)} ${percent(cell.probability)}`;
-  return `${data.layers[layer]}, after ${quoted(data.tokens[column] ?? "")}: ${guess}`;
+  const name = data.tokens[column] ?? "";
+  return `${data.layers[layer]}, ${data.axis ? `${data.axis} ${name}` : `after ${quoted(name)}`}: ${guess}`;
 }
 
 function words(data: LensData): string {
@@ -124,7 +136,8 @@ function words(data: LensData): string {
   const path = [...new Set([0, Math.floor(layers / 2), layers - 1])].map((layer) =>
     cellWords(data, layer, last),
   );
-  const size = `A grid of ${layers} blocks and ${data.tokens.length} tokens`;
+  const plural = data.tokens.length === 1 ? "" : "s";
+  const size = `A grid of ${layers} blocks and ${data.tokens.length} ${data.axis ?? "token"}${plural}`;
   return `${size}; each cell has the model's guess there. ${path.join("; ")}.`;
 }
 
@@ -138,5 +151,5 @@ function csv(data: LensData): string {
       cell.probability,
     ]),
   );
-  return csvOf([["layer", "position", "token", "guess", "probability"], ...rows]);
+  return csvOf([["layer", "position", data.axis ?? "token", "guess", "probability"], ...rows]);
 }

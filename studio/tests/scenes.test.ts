@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bars, type BarsData } from "../draw/bars";
-import { curves, ticks } from "../draw/curves";
+import { curves, labelsOf, ticks } from "../draw/curves";
 import { heatmap, type HeatmapData } from "../draw/heatmap";
 import { lens } from "../draw/lens";
 import { points } from "../draw/points";
@@ -102,6 +102,16 @@ test("the lens has the last block on top", () => {
   inside(scene);
   expect(scene.marks?.at(0).label).toBe("block 1, after “The”: “b” 30.0 %");
   expect(scene.marks?.at(9).label).toBe("block 0, after “ is”: “a” 30.0 %");
+  const steps = {
+    kind: "lens" as const,
+    title: "lens",
+    axis: "step",
+    tokens: ["0", "9"],
+    layers: ["block 0"],
+  };
+  const grown = { ...steps, cells: [cells[0]!.slice(0, 2)] };
+  expect(lens.scene(grown, LIGHT, 600, measure).marks?.at(1).label).toBe("block 0, step 9: “a” 30.0 %");
+  expect(lens.csv(grown).split("\n")[0]).toBe("layer,position,step,guess,probability");
 });
 
 test("curves break where values are missing, and tell all values of a place", () => {
@@ -119,6 +129,8 @@ test("curves break where values are missing, and tell all values of a place", ()
   expect(scene.words).toContain("loss: 3 at 0, 1 at 2");
   expect(ticks(0, 10, 5)).toEqual([0, 2, 4, 6, 8, 10]);
   expect(ticks(0.12, 0.31, 4)).toEqual([0.15, 0.2, 0.25, 0.3]);
+  expect(labelsOf([3.138, 3.14, 3.142])).toEqual(["3.138", "3.14", "3.142"]);
+  expect(labelsOf([1, 2, 2.5])).toEqual(["1", "2", "2.5"]);
 });
 
 test("points and tokens fit their width", () => {

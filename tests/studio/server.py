@@ -43,6 +43,7 @@ class StudioCommand(Command):
     """A running studio. `cookie` is that of its browser, once it has entered."""
 
     cookie: str = ""
+    home: Path = Path()
     more: dict[str, str] = field(default_factory=dict)
 
     def enter(self) -> Response:
@@ -107,7 +108,7 @@ def studio(
         assert process.stdout is not None and process.stderr is not None
         said: list[str] = []
         reader = threading.Thread(target=lambda: said.extend(map(str.rstrip, process.stderr or ())))
-        running = StudioCommand(process, reader, said=said)
+        running = StudioCommand(process, reader, said=said, home=home)
         reader.start()
         try:
             line = process.stdout.readline()

@@ -18,7 +18,7 @@ from tests.studio.server import StudioCommand, studio
 
 def made_run(home: Path, model: Path, name: str, rank: int = 4) -> Path:
     """Write a run that has ended and whose adapter is in use, and return the adapter's folder."""
-    folder = home / "studio" / "runs" / f"0{name}"
+    folder = home / "studio" / "runs" / f"0{''.join(filter(str.isalnum, name))}"
     out = folder / "out" / folder_name(name)
     out.parent.mkdir(parents=True, exist_ok=True)
     config = open_bundle(model).config

@@ -132,10 +132,18 @@ export function continuing(ids: number[], what: What): Same {
 }
 
 /** Tune a model on files. */
-export function tuning(asked: { files: string[]; model: string; method: string; minutes: number }): Same {
-  const { files, model, method, minutes } = asked;
-  const other = method === "lora" ? "" : ` --method ${method}`;
-  const keyword = method === "lora" ? "" : `, method=${python(method)}`;
+export function tuning(asked: {
+  files: string[];
+  model: string;
+  method: string;
+  minutes: number;
+  prompts: string[];
+  lens: boolean;
+}): Same {
+  const { files, model, method, minutes, prompts, lens } = asked;
+  const given = prompts.map((prompt) => ` --prompt ${shell(prompt)}`).join("");
+  const other = (method === "lora" ? "" : ` --method ${method}`) + given + (lens ? " --lens" : "");
+  const keyword = (method === "lora" ? "" : `, method=${python(method)}`) + (lens ? ", lens=True" : "");
   return {
     command: `pophood tune ${files.map(shell).join(" ")} -m ${shell(model)} --minutes ${minutes}${other}`,
     python:

@@ -79,6 +79,7 @@ export interface State {
   model: string;
   models: ModelFacts[];
   adapters: string[];
+  missing: string[]; // a line for each adapter that could not be loaded again
   tune: boolean;
   connections: { outside: number };
   machine: { memory: number; threads: number };

@@ -26,6 +26,12 @@ export function number(value: number, digits = 1): string {
   return new Intl.NumberFormat(state.language, { maximumFractionDigits: digits }).format(value);
 }
 
+/** Return a day and time, of seconds since 1970. */
+export function date(seconds: number): string {
+  const format = { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" } as const;
+  return new Intl.DateTimeFormat(state.language, format).format(1000 * seconds);
+}
+
 export function percent(share: number): string {
   const digits = share > 0 && share < 0.001 ? 3 : 1;
   const least = share > 0 && share < 1 ? 1 : 0; // so that a column of them is in line

@@ -7,12 +7,19 @@ export interface DataFile {
   size: number;
 }
 
-export interface Asked {
+/** What a plan depends on. */
+export interface Wanted {
   files: string[];
   model: string;
   method: string;
   minutes: number;
+}
+
+/** What a run is asked for. */
+export interface Asked extends Wanted {
+  name: string;
   prompts: string[];
+  lens: boolean;
 }
 
 export interface MaskedToken {
@@ -57,10 +64,14 @@ export type RunState = "running" | "paused" | "finished" | "failed" | "cancelled
 export interface Run {
   id: string;
   created: number; // seconds since 1970
+  name: string; // of the run and of its adapter
   files: string[];
   model: string;
   method?: string;
   minutes?: number;
+  prompts?: string[];
+  lens?: boolean;
+  out: string; // the folder of its result
   state: RunState;
   error: string | null;
   adapter: boolean; // it has written one
@@ -76,10 +87,43 @@ export interface TuneEvent {
   loss?: number;
   prompt?: string;
   text?: string;
+  blocks?: Guess[][]; // for each block the likeliest tokens
+  first_step?: number;
   left?: number;
   steps?: number;
   tokens_per_second?: number;
   state?: RunState;
+}
+
+export type Guess = [text: string, probability: number];
+
+/** The lens at the end of a prompt after some steps. */
+export interface LensColumn {
+  step: number;
+  blocks: Guess[][];
+}
+
+/** What `pophood export` says of a file that it has read back. */
+export interface Exported {
+  place: string;
+  receipt: {
+    format: string;
+    type: string;
+    files: Record<string, { bytes: number; sha256: string }>;
+    proof: Proof | null;
+    notes: string[];
+  };
+}
+
+export interface Proof {
+  tensors: number;
+  tokens: number;
+  bits_equal: boolean;
+  kl: number;
+  bound: number;
+  same_top: number;
+  greedy: number;
+  greedy_of: number;
 }
 
 export const METHODS = ["lora", "last", "full"] as const;
@@ -95,8 +139,11 @@ export async function upload(file: File): Promise<DataFile> {
 }
 
 export const forget = (name: string): Promise<void> => remove(studio("files", name));
-export const plan = (asked: Asked, signal: AbortSignal): Promise<Plan> =>
-  post<Plan>(studio("tune", "plan"), asked, signal);
+export const discard = (run: string): Promise<void> => remove(studio("tune", run));
+export const write = (run: string, to: string, type: string): Promise<Exported> =>
+  post<Exported>(studio("tune", run, "export"), { to, ...(type ? { type } : {}) });
+export const plan = (wanted: Wanted, signal: AbortSignal): Promise<Plan> =>
+  post<Plan>(studio("tune", "plan"), wanted, signal);
 export const start = (asked: Asked): Promise<{ run: string }> => post(studio("tune"), asked);
 export const order = (run: string, what: "pause" | "resume" | "cancel"): Promise<void> =>
   post(studio("tune", run, what));
@@ -146,6 +193,7 @@ export class Story {
   readonly train: Curve = { name: "train", x: [], y: [] };
   readonly validation: Curve = { name: "validation", x: [], y: [] };
   readonly samples = new Map<string, { step: number; text: string }[]>(); // by prompt
+  readonly lenses = new Map<string, LensColumn[]>(); // by prompt; a list is never changed
   readonly notes: string[] = [];
   step = 0;
   steps = 0;
@@ -163,10 +211,39 @@ export class Story {
         ...(this.samples.get(event.prompt) ?? []),
         { step, text: event.text ?? "" },
       ]);
+    } else if (event.event === "looked" && event.prompt !== undefined && event.blocks) {
+      const others = (this.lenses.get(event.prompt) ?? []).filter((one) => one.step !== step);
+      const columns = [...others, { step, blocks: event.blocks }];
+      this.lenses.set(
+        event.prompt,
+        columns.sort((one, other) => one.step - other.step),
+      );
     } else if (event.event === "noted" && event.text) this.notes.push(event.text);
     else if (event.event === "said") this.said = event.text ?? "";
-    else if (event.event === "started") this.steps = event.steps ?? 0;
+    else if (event.event === "started") this.started(event);
     else if (event.event === "state") this.state = event.state ?? null;
+  }
+
+  /** A run that goes on does the steps behind its last checkpoint again. */
+  private started(event: TuneEvent): void {
+    const first = event.first_step ?? 0;
+    this.steps = event.steps ?? 0;
+    this.step = first;
+    for (const curve of [this.train, this.validation]) {
+      const kept = curve.x.filter((x) => x <= first).length;
+      curve.x.length = kept;
+      curve.y.length = kept;
+    }
+    for (const [prompt, texts] of this.samples)
+      this.samples.set(
+        prompt,
+        texts.filter((one) => one.step <= first),
+      );
+    for (const [prompt, columns] of this.lenses)
+      this.lenses.set(
+        prompt,
+        columns.filter((one) => one.step <= first),
+      );
   }
 
   private stepped(event: TuneEvent, step: number): void {

@@ -75,10 +75,31 @@ def tuned(own: Tab, command: StudioCommand) -> None:
     own.sees("sea.txt")
     change(own, "document.querySelector('.slider input[type=number]')", "1")
     own.sees("Before it starts", LONG)
+    own.until("!document.querySelector('.tune button.primary').disabled", LONG)
     own.press("Begin")
     own.sees("Chat with the tuned model", LONG)
+    columns = "[...document.querySelectorAll('.ph-stage')].filter(e => e.ariaLabel.includes('30 blocks'))"
+    assert own.value(f"{columns}.length") == 2  # a lens for each prompt
+    exported(own)
     own.press("Chat with the tuned model")
     own.until("location.hash.startsWith('#/chat')")
     own.press("Why is the sky blue?")
     written(own)
-    assert own.value("document.querySelector('.turn.assistant .who').innerText").strip() != "Model"
+    assert "sea-lora" in own.value("document.querySelector('.turn.assistant .who').innerText")
+
+    own.press("Base and sea-lora side by side")
+    own.write(".composer textarea", "And the sea?")
+    own.press("Send")
+    own.until("document.querySelectorAll('.sides .tokens').length === 2")
+    own.until(f"!{GROWING} && document.querySelector('.composer .primary')")
+
+
+def exported(own: Tab) -> None:
+    """Write the result as GGUF, and read the figures of its proof."""
+    own.press("Write and prove")
+    own.until("document.querySelector('.export dl')", LONG)
+    facts = own.value("document.querySelector('.export dl').innerText")
+    assert "sea-lora.gguf" in facts
+    assert "272, each with the bytes that were written" in facts
+    assert "the same bits, over 256 tokens" in facts
+    assert "64 of 64 tokens equal" in facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -58,6 +59,7 @@ class TuneBody(StudioBody):
     )
     answers_only: bool | None = None
     prompts: Annotated[list[str], Field(max_length=8)] | None = None
+    lens: bool | None = None
 
 
 class ExportBody(StudioBody):
@@ -212,7 +214,8 @@ class TuneDesk:
         async def answering(send: Send) -> None:
             stream = EventStream(send)
             await stream.open()
-            await self._follow(stream, run, int(after))
+            with suppress(ApiError, FileNotFoundError):  # the run was deleted meanwhile
+                await self._follow(stream, run, int(after))
             await stream.close()
 
         return Watched(answering)

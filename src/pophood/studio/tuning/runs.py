@@ -55,6 +55,8 @@ def arguments_of(files: Sequence[Path], model: str, options: Mapping[str, Any]) 
     for name, value in options.items():
         if name == "prompts":
             words += [f"--prompt={prompt}" for prompt in value or ()]
+        elif name == "lens":
+            words += ["--lens"] if value else []
         elif name == "answers_only" and value is not None:
             words.append("--completions-only" if value else "--everything")
         elif value is not None:
@@ -206,8 +208,9 @@ class Runs:
             raise ApiError(CONFLICT, f"this run is {told['state']}: it has no result", code="no_result")
         words, out = self._facts(folder)["words"], self._out(folder)
         model = [words[words.index("-m") + 1], "--adapter", str(out)] if told["adapter"] else [str(out)]
-        place = folder / "exports" / f"{new_id()}{'.gguf' if to == 'gguf' else ''}"
-        place.parent.mkdir(exist_ok=True)
+        name = folder_name(told["name"]) + (f"-{kind}" if kind else "")
+        place = folder / "exports" / new_id() / f"{name}{'.gguf' if to == 'gguf' else ''}"
+        place.parent.mkdir(parents=True)
         return [*model, "--to", str(place), *(["--type", kind] if kind else [])], place
 
     # ---- the folder ----

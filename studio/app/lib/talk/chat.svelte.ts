@@ -6,6 +6,7 @@ import { Painter } from "../paint";
 import { model, render, type Rendered } from "./prompt";
 import { toKept } from "./kept";
 import { DEFAULTS, fields } from "./sampling";
+import { moved, type Sides } from "./sides";
 import { Saver } from "../net/saver";
 import { answer, type Outcome } from "../net/stream";
 import { type Replay, replayed, sameSamplers } from "./replay";
@@ -29,6 +30,14 @@ export interface Head {
   adapter: string | null;
   system: string | null;
   template_args: Record<string, unknown> | null;
+}
+
+/** Who writes an answer; `begun` is told the id of its turn. */
+interface Answering {
+  model?: string | null;
+  adapter?: string | null;
+  seed?: number | null;
+  begun?: (turn: string) => void;
 }
 
 export class Chat {
@@ -107,6 +116,10 @@ export class Chat {
     return this.tree.path(id);
   }
 
+  newestPath(id: string): Turn[] {
+    return this.tree.path(this.tree.newest(id));
+  }
+
   forest(): Tree {
     return this.tree;
   }
@@ -167,10 +180,31 @@ export class Chat {
     });
   }
 
+  /** Ask at the ends of two branches. Each answers with its own model and adapter, and with the same seed. */
+  async askBoth(text: string, sides: Sides, show: (sides: Sides) => void): Promise<void> {
+    const role = this.mode === "chat" ? "user" : "text";
+    await app.tried(async () => {
+      await this.ensure(text);
+      const [one, other] = sides;
+      const first = this.put({ role, text, parent: one.leaf }).id;
+      const second = one.leaf === other.leaf ? first : this.put({ role, text, parent: other.leaf }).id;
+      let now: Sides = [
+        { ...one, leaf: first },
+        { ...other, leaf: second },
+      ];
+      show(now);
+      const seed = fields(this.settings).seed;
+      for (const at of [0, 1] as const) {
+        const by = { ...now[at], seed, begun: (leaf: string) => show((now = moved(now, at, leaf))) };
+        if (!(await this.respond(now[at].leaf, null, [], by))) return;
+      }
+    });
+  }
+
   /** Write another answer in the place of this one. */
   async regenerate(id: string): Promise<void> {
     const turn = this.tree.get(id);
-    if (turn) await app.tried(() => this.respond(turn.parent));
+    if (turn) await app.tried(async () => void (await this.respond(turn.parent)));
   }
 
   /** Go on where an answer ended. */
@@ -219,7 +253,7 @@ export class Chat {
     const turn = this.tree.get(id);
     if (!turn) return;
     const kept = chosen(turn.tokens, index, token);
-    await app.tried(() => this.respond(turn.parent, turn, kept));
+    await app.tried(async () => void (await this.respond(turn.parent, turn, kept)));
   }
 
   /** Change a text. The old one stays as a branch; a question is answered anew. */
@@ -271,9 +305,9 @@ export class Chat {
 
   // ---- writing ----
 
-  /** Tokens before the next answer below a turn. */
-  async prompt(parent: string | null, signal?: AbortSignal): Promise<Rendered> {
-    const head = { ...this.head, mode: this.mode };
+  /** Tokens before the next answer below a turn, which `by` writes. */
+  async prompt(parent: string | null, signal?: AbortSignal, by: Partial<Answering> = {}): Promise<Rendered> {
+    const head = { ...this.head, ...by, mode: this.mode };
     return render(head, this.tree.path(parent), this.settings.max_tokens, signal);
   }
 
@@ -287,9 +321,16 @@ export class Chat {
     return turn;
   }
 
-  private async respond(parent: string | null, like: Turn | null = null, kept: Token[] = []): Promise<void> {
+  /** Let `by` write an answer, else who wrote the one that it is like; returns whether it was not stopped. */
+  private async respond(
+    parent: string | null,
+    like: Turn | null = null,
+    kept: Token[] = [],
+    by: Answering = like ?? this.head,
+  ): Promise<boolean> {
     this.stop();
-    const prompt = like?.prompt_ids ?? (await this.prompt(parent)).ids;
+    const { model = null, adapter = null } = by;
+    const prompt = like?.prompt_ids ?? (await this.prompt(parent, undefined, { model, adapter })).ids;
     const settings = { ...(like?.settings ?? this.settings) };
     const turn: Turn = {
       id: ulid(),
@@ -298,11 +339,12 @@ export class Chat {
       text: textOf(kept),
       tokens: kept,
       settings,
-      model: this.head.model ?? app.state?.model ?? null,
-      adapter: this.head.adapter,
+      model: model ?? app.state?.model ?? null,
+      adapter,
       kept: kept.length || null,
     };
-    await this.generate(turn, prompt, settings, like?.seed ?? settings.seed);
+    by.begun?.(turn.id);
+    return this.generate(turn, prompt, settings, by.seed ?? like?.seed ?? settings.seed);
   }
 
   private async generate(
@@ -311,7 +353,7 @@ export class Chat {
     settings: Settings,
     seed: number | null,
     least = 0,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const talk = this.id!;
     const tokens = [...first.tokens];
     const chosenFields = fields({ ...settings, seed });
@@ -335,7 +377,8 @@ export class Chat {
     let outcome: Outcome | null = null;
     try {
       const ids = [...prompt, ...tokens.map((token) => token.id)];
-      const request = { ...model(this.head), ...chosenFields, prompt: ids, min_tokens: least };
+      const by = { model: first.model ?? this.head.model, adapter: first.adapter ?? null };
+      const request = { ...model(by), ...chosenFields, prompt: ids, min_tokens: least };
       outcome = await answer(request, this.listener(running, tokens, painter), running.stop.signal);
     } finally {
       clearInterval(saving);
@@ -352,6 +395,7 @@ export class Chat {
       app.say(t("chat.written"));
     }
     void conversations.load();
+    return !running.stop.signal.aborted;
   }
 
   private listener(running: Running, tokens: Token[], painter: Painter) {

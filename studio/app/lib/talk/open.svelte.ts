@@ -3,6 +3,7 @@ import type { Mode, Turn } from "../types";
 import { Chat } from "./chat.svelte";
 import { Opened } from "./opened.svelte";
 import { model } from "./prompt";
+import { sideOf, type Sides } from "./sides";
 import type { Colouring } from "./shade";
 import { body } from "./tree";
 
@@ -16,7 +17,7 @@ export class View {
   colouring = $state<Colouring>("none");
   formatted = $state(false);
   follows = $state(true); // the end of the conversation stays in sight
-  compared = $state.raw<[string, string] | null>(null); // two ends of branches
+  compared = $state.raw<Sides | null>(null);
 
   constructor(mode: Mode) {
     this.chat = new Chat(mode);
@@ -27,6 +28,13 @@ export class View {
   toggle(panel: Panel): void {
     this.panel = this.panel === panel ? null : panel;
     if (this.panel && innerWidth <= 960) this.history = false;
+  }
+
+  /** Show the newest branches through two turns side by side. */
+  compare(one: string, other: string): void {
+    const [left, right] = [one, other].map((id) => sideOf(this.chat.newestPath(id), this.chat.head));
+    this.compared = [left!, right!];
+    if (innerWidth <= 960) this.panel = null;
   }
 
   close(): void {

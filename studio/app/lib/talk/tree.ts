@@ -93,7 +93,7 @@ export interface Parting {
   tokens: number; // tokens with which the two first different turns begin alike
 }
 
-export function parting(tree: Tree, left: string, right: string): Parting {
+export function parting(tree: Tree, left: string | null, right: string | null): Parting {
   const one = tree.path(left);
   const other = tree.path(right);
   let n = 0;
