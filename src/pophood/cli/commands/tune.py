@@ -53,6 +53,14 @@ def _check(
         require_torch()
 
 
+def _check_target(out: Path, *, new: bool, overwrite: bool) -> None:
+    """Raise BadInput for a folder that a new run cannot have, before a model is downloaded or loaded."""
+    from pophood.train.run.folder import RunFolder
+
+    if new:
+        RunFolder(out, ProcessGroup.from_environment().join()).check_free(overwrite=overwrite)
+
+
 @verb()
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option(
@@ -110,14 +118,12 @@ def tune_command(
     """
     _check(args, choice, resume, overwrite, plan, showing, prompts)
     settings, reading = args.train_settings(), args.data_options()
-    from pophood.train.run.folder import RunFolder
     from pophood.train.run.stopping import Stop
     from pophood.train.tune import Tuning, default_out
 
     console, stop = console if ProcessGroup.from_environment().is_rank_zero else Console(QUIET), Stop()
     out = out or Path(default_out(data, args.kind))
-    if not (showing or resume):  # check before the model is downloaded or loaded
-        RunFolder(out, ProcessGroup.from_environment().join()).check_free(overwrite=overwrite or plan)
+    _check_target(out, new=not (showing or resume), overwrite=overwrite or plan)
     scratch = _scratch(console, data, out, args, choice, resume)
     lm = scratch.lm if scratch is not None else open_model(console, choice)
     if showing:
