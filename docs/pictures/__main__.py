@@ -1,10 +1,11 @@
 """Write the README's pictures into docs/images, all by the program itself with smollm2: `make pictures`.
 
-    python -m docs.pictures [terminal] [report] [attention] [run] [peers]
+    python -m docs.pictures [terminal] [report] [attention] [run] [studio] [peers]
 
 The terminal is recorded first (docs/pictures/recorder.py): one shell that runs COMMANDS, with a fine-tuning
 of a minute among them, whose report is then photographed. Without names everything is written; a report needs
-the terminal's run, which stays in build/pictures. `peers` is drawn from
+the terminal's run, which stays in build/pictures. `studio` needs a built page (`make studio`). `peers` is
+drawn from
 benchmarks/results in a second, without a model or Chromium.
 """
 
@@ -16,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs.pictures import animation, peers, photograph
+from docs.pictures import animation, peers, photograph, studio
 from docs.pictures.recorder import record
 from pophood.hub import pull
 from pophood.system import home
@@ -41,7 +42,7 @@ ATTENTION_COMMAND = (
     "-q",
 )
 TITLE = "pophood in a terminal"
-NAMES = ("terminal", "report", "attention", "run", "peers")
+NAMES = ("terminal", "report", "attention", "run", "studio", "peers")
 
 
 def main(names: list[str]) -> None:
@@ -54,7 +55,8 @@ def main(names: list[str]) -> None:
         pull("smollm2")  # otherwise the recorded shell would ask whether to fetch it, and wait for an answer
     FOLDER.mkdir(parents=True, exist_ok=True)
     makers = {
-        "terminal": terminal, "report": report, "attention": attention, "run": run, "peers": beside_peers
+        "terminal": terminal, "report": report, "attention": attention, "run": run, "studio": screens,
+        "peers": beside_peers,
     }  # fmt: skip
     for name in NAMES:
         if name in names or not names:
@@ -98,6 +100,13 @@ def run() -> list[Path]:
     page = FOLDER / "run.html"
     pophood(*PAGE_COMMAND, "--html", str(page))
     return photograph.both_themes(page, IMAGES / "run", FOLDER, high=560, click="a.t:nth-of-type(3)")
+
+
+def screens() -> list[Path]:
+    """Photograph the studio's screens, with a run of a minute among them."""
+    work = FOLDER / "studio"
+    shutil.rmtree(work, ignore_errors=True)
+    return studio.screens(IMAGES / "studio", work, TEXT)
 
 
 def beside_peers() -> list[Path]:

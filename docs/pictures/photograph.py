@@ -48,8 +48,8 @@ def both_themes(page: Path, stem: Path, work: Path, *, high: int, click: str | N
     return paths
 
 
-def reduce(path: Path) -> None:
+def reduce(path: Path, *, colours: int = COLOURS) -> None:
     """Write a PNG again with a palette, in a fraction of the bytes."""
     with Image.open(path) as image:
-        smaller = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        smaller = image.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
     smaller.save(path, optimize=True)

@@ -45,12 +45,17 @@ def test_a_token_is_opened_and_another_one_taken(tab: Tab) -> None:
     tab.sees("The ten likeliest here")
     tab.until("document.querySelectorAll('.lens tbody tr').length === 2")
     tab.until("document.querySelectorAll('.panel .head').length >= 2")
-    assert tab.value("document.querySelectorAll('.panel .bars button').length") == 10
+    assert tab.value("document.querySelectorAll('.panel .bars button').length") in (
+        10,
+        11,
+    )  # and the one taken
     stops = "[...document.querySelectorAll('.panel .bars button')].map(e => e.tabIndex)"
     tab.value("document.querySelector('.panel .bars button').focus()")
     tab.key("ArrowDown", 40)
     assert tab.value("document.activeElement.ariaLabel").startswith("Go on with ")
-    assert tab.value(stops) == [-1, 0, *[-1] * 8], "the Tab key stops once, arrow keys walk"
+    assert tab.value(stops) == [-1, 0, *[-1] * (len(tab.value(stops)) - 2)], (
+        "the Tab key stops once, arrow keys walk"
+    )
     tab.value("[...document.querySelectorAll('.panel .bars button')].find(e => !e.ariaCurrent).click()")
     tab.sees("2 of 2")
     written(tab)

@@ -1,4 +1,4 @@
-"""A newcomer on a real model: ask, open a token, take another, look, tune for a minute, talk, export."""
+"""A newcomer without any network: ask, open a token, take another, compare, look, tune, talk, export."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.alone import loopback_only
 from tests.cli.browser import chromium
 from tests.studio.browser.tab import Tab
 from tests.studio.browser.test_chat import ANSWER, GROWING, change, longest, written
@@ -18,8 +19,11 @@ LONG = 400.0  # seconds: a run of a minute on a busy machine
 
 @pytest.fixture
 def command(smollm2_path: Path, dist: Path, tmp_path: Path) -> Iterator[StudioCommand]:
-    """Return a studio with smollm2."""
-    with studio(smollm2_path, home=tmp_path / "home", dist=dist, enters=False) as running:
+    """Return a studio with smollm2 where loopback is the only network, for this thread too."""
+    with (
+        loopback_only(),
+        studio(smollm2_path, home=tmp_path / "home", dist=dist, enters=False) as running,
+    ):
         yield running
 
 
@@ -52,6 +56,13 @@ def test_a_newcomers_path_has_no_dead_end(own: Tab, command: StudioCommand) -> N
     statuses = f"Promise.all({links}.map(e => fetch(e.href).then(r => r.status))).then(all => all.join(' '))"
     result = own.page.call("Runtime.evaluate", expression=statuses, returnByValue=True, awaitPromise=True)
     assert result["result"]["value"] == "200 200 200"
+
+    own.press("Branches")
+    own.until("document.querySelectorAll('.panel input[type=checkbox]').length === 2")
+    own.value("document.querySelectorAll('.panel input[type=checkbox]').forEach(e => e.click())")
+    own.press("Compare two")
+    own.sees("Two branches from where they part")
+    own.press("End comparison")
 
     own.click(".tokens .t[data-i='4']")
     own.press("Look inside at this point")
