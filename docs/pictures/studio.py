@@ -143,7 +143,7 @@ def look(tab: Tab) -> None:
 
 
 def models(tab: Tab) -> None:
-    """What is here, and what could be fetched."""
+    """The models of this machine, and those that could be fetched."""
     tab.press("Models")
     tab.sees("On this machine")
     tab.sees("smollm2")
