@@ -30,8 +30,10 @@ export async function replayed(turn: Turn, fetcher: Fetch = fetch): Promise<Repl
   return { of: wanted.length, same: differs < 0 ? wanted.length : differs };
 }
 
+/** Compare what the engine computed there: the token, the entropy, and the ten likeliest. */
 function equal(one: Token, other: Token | undefined): boolean {
-  return one.id === other?.id && one.logprob === other.logprob && one.entropy === other.entropy;
+  if (!other || one.id !== other.id || one.entropy !== other.entropy) return false;
+  return one.top.every(([id, , logprob], i) => other.top[i]?.[0] === id && other.top[i]?.[2] === logprob);
 }
 
 /** True if two settings draw the same tokens, however many. */
