@@ -27,9 +27,19 @@ GUIDES = (
     "kit",
     "several-machines",
 )
-UNDER_THE_HOOD = ("architecture", "formats", "taps", "kernels", "peers", "dependencies", "log")
+UNDER_THE_HOOD = (
+    "architecture",
+    "first-change",
+    "formats",
+    "taps",
+    "kernels",
+    "peers",
+    "dependencies",
+    "log",
+)
 ELSEWHERE = ("index", "cli")  # the README is the site's first page; the commands have pages of their own
-INCLUDED = re.compile(r"^\{\{ (\S+) \}\}$", re.MULTILINE)  # a file of the repository, as a block of code
+# A link to a program that stands alone on its line becomes the program.
+INCLUDED = re.compile(r"^\[(examples/\w+\.py)\]\(\.\./\.\./\1\)$", re.MULTILINE)
 RELEASE = re.compile(r"^## \[(.+?)\]", re.MULTILINE)  # a heading of the changelog, which is no link here
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 ADDRESS = re.compile(r'\b(src|srcset)="([^"]+)"|(!\[[^\]]*\])\(([^)\s]+)\)')
