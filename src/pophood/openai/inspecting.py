@@ -19,7 +19,7 @@ from pophood.errors import BadInput, short
 from pophood.generate import BestTokens, GenerateSettings, Inside, Inspect, Token
 from pophood.generate.inside import MOST_LISTED
 from pophood.openai.errors import invalid, of_pophood
-from pophood.openai.logprobs import Speller
+from pophood.openai.logprobs import Speller, logprob_of
 from pophood.openai.model import ServedModel
 
 FIELD = "inspect"
@@ -111,7 +111,9 @@ class InsideWriter:
         if token.inside is None:
             self.truncated = True
             return []
-        return [self._record(token.inside, token.id, "answer")]
+        logprob = logprob_of(token)
+        known = {} if logprob is None else {"logprob": float(str(np.float32(logprob)))}
+        return [self._record(token.inside, token.id, "answer") | known]
 
     def of_prompt(self, prompt: Sequence[int], insides: Iterable[Inside]) -> list[Json]:
         """Return the records of tokens of a prompt."""

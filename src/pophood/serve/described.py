@@ -71,6 +71,7 @@ _LISTED = _list(
 _INSIDES = _list(
     _with(
         _object(position=COUNT, part={"enum": ["prompt", "answer"]}, id=COUNT, token=STRING),
+        logprob=LOG_PROBABILITY,
         top=_LISTED,
         entropy={"type": "number", "minimum": 0},
         lens=_list(_object(layer=COUNT, top=_LISTED)),

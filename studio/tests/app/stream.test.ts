@@ -8,14 +8,14 @@ const encoder = new TextEncoder();
 const REQUEST: Request = { prompt: [1, 2], max_tokens: 4, seed: 7 };
 
 function piece(id: number, text: string, more: object = {}): string {
-  const inspect = [{ id, token: text, entropy: 0.5, top: [{ id, token: text, logprob: -0.1 }] }];
-  const choice = { text, finish_reason: null, logprobs: { token_logprobs: [-0.1] }, inspect };
+  const inspect = [{ id, token: text, logprob: -0.1, entropy: 0.5, top: [{ id, token: text, logprob: -0.1 }] }];
+  const choice = { text, finish_reason: null, inspect };
   return `data: ${JSON.stringify({ choices: [choice], ...more })}\n\n`;
 }
 
 const USAGE = { choices: [], usage: { prompt_tokens_details: { cached_tokens: 1 } } };
 const END = `data: ${JSON.stringify({
-  choices: [{ text: "", finish_reason: "length", logprobs: null }],
+  choices: [{ text: "", finish_reason: "length" }],
   seed: 7,
   timings: { predicted_per_second: 50 },
 })}\n\ndata: ${JSON.stringify(USAGE)}\n\ndata: [DONE]\n\n`;
@@ -120,8 +120,8 @@ describe("an answer", () => {
 });
 
 test("a character's text comes with its last token", () => {
-  const record = (id: number, text: string) => ({ id, token: text, entropy: 0, top: [] });
-  const tokens = new Assembler().take("ñ", [record(1, "\\xc3"), record(2, "\\xb1")], [-1, -2]);
+  const record = (id: number, text: string) => ({ id, token: text, logprob: -1, entropy: 0, top: [] });
+  const tokens = new Assembler().take("ñ", [record(1, "\\xc3"), record(2, "\\xb1")]);
   expect(tokens.map((one) => [one.text, one.piece])).toEqual([
     ["", "\\xc3"],
     ["ñ", "\\xb1"],

@@ -97,6 +97,17 @@ def test_a_stream_has_the_same_records_with_their_tokens(service: Service) -> No
     assert pieces[-1]["inspect"] == whole["inspect"]
 
 
+def test_a_token_has_its_own_log_probability_whatever_its_text_waits_for(service: Service) -> None:
+    """A stop string holds text and entries of `logprobs` back; records come at once."""
+    asked = {"prompt": IDS, "max_tokens": 12, "seed": 3, "temperature": 2, "ignore_eos": True, "logprobs": 0}
+    whole = service.ask("/v1/completions", asked).json["choices"][0]
+    more = {"inspect": {"top": 1}, "stream": True, "stop": [whole["text"] + "never"]}
+    body = service.ask("/v1/completions", asked | more).body
+    pieces = [json.loads(line) for line in lines_of(body) if line != "[DONE]"]
+    records = [one for piece in pieces for choice in piece["choices"] for one in choice.get("inspect", [])]
+    assert [exact(one["logprob"]) for one in records] == whole["logprobs"]["token_logprobs"]
+
+
 def test_a_prompt_alone(service: Service, alone: pophood.LM) -> None:
     body = {"prompt": [IDS, IDS[:4]], "max_tokens": 0, "inspect": EVERYTHING}
     for more in ({}, {"echo": True, "logprobs": 1}):

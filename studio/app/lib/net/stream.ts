@@ -83,7 +83,6 @@ interface Piece {
   choices?: {
     text: string;
     finish_reason: string | null;
-    logprobs: { token_logprobs: number[] } | null;
     inspect?: Inside[];
   }[];
   prompt_progress?: { total: number; processed: number };
@@ -95,6 +94,7 @@ interface Piece {
 interface Inside {
   id: number;
   token: string;
+  logprob: number;
   entropy: number;
   top: { id: number; token: string; logprob: number }[];
 }
@@ -127,7 +127,7 @@ function take(piece: Piece, listener: Listener, outcome: Outcome, assembler: Ass
   if (progress) listener.progress?.(progress.processed, progress.total);
   const choice = piece.choices?.[0];
   if (choice) {
-    const tokens = assembler.take(choice.text, choice.inspect ?? [], choice.logprobs?.token_logprobs ?? []);
+    const tokens = assembler.take(choice.text, choice.inspect ?? []);
     if (tokens.length > 0) listener.tokens?.(tokens);
     if (choice.finish_reason) outcome.finish = choice.finish_reason;
   }
@@ -139,15 +139,14 @@ function take(piece: Piece, listener: Listener, outcome: Outcome, assembler: Ass
 
 /** Brings texts and records of a stream together: a character's text comes with the last of its tokens. */
 export class Assembler {
-  take(text: string, records: Inside[], logprobs: number[]): Token[] {
+  take(text: string, records: Inside[]): Token[] {
     const whole = records.map((record) => record.token).join("") === text;
     return records.map((record, i) => {
       const own = whole ? record.token : i === records.length - 1 ? text : "";
-      const listed = record.top.find((one) => one.id === record.id)?.logprob;
       const token: Token = {
         id: record.id,
         text: own,
-        logprob: listed ?? logprobs[i] ?? Number.NEGATIVE_INFINITY,
+        logprob: record.logprob,
         entropy: record.entropy,
         top: record.top.map((one) => [one.id, one.token, one.logprob]),
       };

@@ -30,9 +30,9 @@ export async function replayed(turn: Turn, fetcher: Fetch = fetch): Promise<Repl
   return { of: wanted.length, same: differs < 0 ? wanted.length : differs };
 }
 
-/** Compare what the engine computed there: the token, the entropy, and the ten likeliest. */
+/** Compare what the engine computed there: the token, its probability, the entropy, and the ten likeliest. */
 function equal(one: Token, other: Token | undefined): boolean {
-  if (!other || one.id !== other.id || one.entropy !== other.entropy) return false;
+  if (one.id !== other?.id || one.logprob !== other.logprob || one.entropy !== other.entropy) return false;
   return one.top.every(([id, , logprob], i) => other.top[i]?.[0] === id && other.top[i]?.[2] === logprob);
 }
 
