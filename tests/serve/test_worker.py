@@ -384,17 +384,3 @@ def test_threads_change_between_steps(talk: Talk) -> None:
     talk.until(after)
     assert talk.lm.engine.threads == 2
     assert talk.ids(after) == talk.ids(before)
-
-
-def test_tokens_of_an_answer_that_nobody_watches_are_told_many_at_a_time(talk: Talk) -> None:
-    apart = talk.ask(prompt(700), max_tokens=150, samples=2)
-    talk.until(apart)
-    together = talk.ask(prompt(700), max_tokens=150, samples=2, gathered=True)
-    events = talk.until(together)
-    assert kinds(events)[0] is Begun
-    assert kinds(events)[-1] is Ended
-    told = [len(event.tokens) for event in events if isinstance(event, Tokens)]
-    assert sum(told) == 300
-    assert len(told) == 5
-    assert not any(isinstance(event, PromptRead) for event in events)
-    assert [talk.ids(together, sample) for sample in (0, 1)] == [talk.ids(apart, sample) for sample in (0, 1)]

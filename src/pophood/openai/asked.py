@@ -49,7 +49,7 @@ class Asked:
     log-probabilities; `top` is how many of the likeliest tokens they list. `stops` end a text and are not
     shown in it. `echoes` has one item for each job, or none. `left_out` are sentences on what the model does
     not see of a conversation. `inside` writes what the model's insides are told of, if they are. `calls`:
-    how calls of functions are read, if the request has some.
+    how calls of functions are read, if the request has some. `pause`: seconds between two pieces of a stream.
     """
 
     jobs: tuple[PromptJob, ...]
@@ -66,6 +66,7 @@ class Asked:
     left_out: tuple[str, ...] = ()
     inside: InsideWriter | None = None
     calls: CallReading | None = None
+    pause: float = 0.0
 
     @property
     def samples(self) -> int:
@@ -115,3 +116,8 @@ def check_jobs(jobs: Sequence[PromptJob], served: ServedModel, param: str) -> No
 def wants_usage(stream_options: Mapping[str, Any] | None) -> bool:
     """Return whether the options of a stream ask for the usage at its end."""
     return stream_options is not None and bool(stream_options.get("include_usage"))
+
+
+def pause_of(stream_options: Mapping[str, Any] | None) -> float:
+    """Return the seconds that the options of a stream want between two pieces with tokens."""
+    return ((stream_options or {}).get("interval_ms") or 0) / 1000

@@ -7,7 +7,7 @@ from typing import Any
 
 from pophood.errors import PophoodError
 from pophood.generate import GenerateSettings
-from pophood.openai.asked import Asked, PromptJob, check_jobs, wants_usage
+from pophood.openai.asked import Asked, PromptJob, check_jobs, pause_of, wants_usage
 from pophood.openai.choices import ChatShape
 from pophood.openai.errors import invalid, of_pophood
 from pophood.openai.inspecting import writer_of
@@ -55,6 +55,7 @@ def asked_of(request: ChatFields, served: ServedModel) -> Asked:
         left_out=prompt.left_out + left_out,
         calls=None if tools is None else tools.reading,
         inside=writer_of(settings, served),
+        pause=pause_of(request.stream_options),
     )
 
 

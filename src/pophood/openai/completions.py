@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pophood.errors import PophoodError
-from pophood.openai.asked import Asked, Echo, PromptJob, check_jobs, wants_usage
+from pophood.openai.asked import Asked, Echo, PromptJob, check_jobs, pause_of, wants_usage
 from pophood.openai.choices import CompletionShape
 from pophood.openai.errors import invalid, of_pophood
 from pophood.openai.inspecting import divided, writer_of
@@ -66,6 +66,7 @@ def asked_of(request: CompletionFields, served: ServedModel) -> Asked:
         later,
         bool(request.return_progress),
         inside=writer_of(settings, served, len(prompts)),
+        pause=pause_of(request.stream_options),
     )
 
 

@@ -132,6 +132,7 @@ class EngineClient:
         generates: bool = True,
         gathered: bool = False,
         pools: Pooling | None = None,
+        pause: float = 0.0,
     ) -> Reply:
         """Send a request and return its reply, whose events arrive later. Arguments are those of `Submit`.
 
@@ -151,6 +152,7 @@ class EngineClient:
                 generates,
                 gathered,
                 pools,
+                pause,
             )
         )
 

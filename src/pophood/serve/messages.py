@@ -37,8 +37,9 @@ class Submit:
     `id` is new for every request; a `client` with many requests delays others no more than one with few.
     `scores`: None, or how many of the likeliest tokens to report beside the log-probability of each token of
     the prompt. With `generates` False the prompt is scored and nothing more. `gathered` says that nobody
-    watches the answer grow: its tokens are told many at a time, and its progress is not told. With `pools`
-    the whole prompt becomes one vector, and nothing is generated.
+    watches the answer grow: its tokens are told many at a time, and its progress is not told. Between two
+    tellings of tokens lie at least `pause` seconds. With `pools` the whole prompt becomes one vector, and
+    nothing is generated.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Submit:
     generates: bool = True
     gathered: bool = False
     pools: Pooling | None = None
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

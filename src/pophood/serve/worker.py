@@ -9,6 +9,7 @@ of a step ends those that were open, and the thread goes on with a new scheduler
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -66,6 +67,14 @@ class Computing:
     scored: bool = False
     looked: int = 0  # tokens of the prompt whose insides have been told
     tokens: list[Token] = field(default_factory=list)  # that are not told yet
+    told: float = -math.inf  # when some were
+
+    @property
+    def due(self) -> bool:
+        """True if its tokens have to be told now."""
+        if len(self.tokens) >= GATHERED:
+            return True
+        return not self.submit.gathered and time.monotonic() - self.told >= self.submit.pause
 
     @property
     def settled(self) -> bool:
@@ -310,7 +319,7 @@ class Worker:
                 found.tokens.append(token)
                 grown[found] = None
         for computing in grown:
-            if not computing.submit.gathered or len(computing.tokens) >= GATHERED:
+            if computing.due:
                 self._tell_tokens(computing)
         for running in computed.ended:
             if (found := self._by_running.get(running)) is not None:
@@ -319,7 +328,7 @@ class Worker:
     def _tell_tokens(self, computing: Computing) -> None:
         if computing.tokens:
             self._events.append(Tokens(computing.submit.id, tuple(computing.tokens)))
-            computing.tokens = []
+            computing.tokens, computing.told = [], time.monotonic()
 
     def _tell_progress(self, computing: Computing) -> None:
         running, number = computing.running, computing.submit.id

@@ -45,7 +45,10 @@ def answer(
         stream, writer = EventStream(send), writer_of(asked)
         try:
             whole = not asked.stream
-            async with Replies(client, asked.jobs, most_open=most_open, gathered=whole) as replies:
+            pause = asked.pause
+            async with Replies(
+                client, asked.jobs, most_open=most_open, gathered=whole, pause=pause
+            ) as replies:
                 if asked.stream:
                     await _stream(asked, replies, stream, writer, silence)
                 else:

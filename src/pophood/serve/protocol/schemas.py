@@ -190,6 +190,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     include_usage: bool | None = None
+    interval_ms: Annotated[int, Field(ge=0, le=10_000)] | None = None
 
 
 class Generating(Body):

@@ -4,6 +4,7 @@ import { events } from "./sse";
 import type { Token } from "../types";
 
 const TOP = 10;
+const INTERVAL = 100; // milliseconds between two pieces of a stream: each wakes the server, the browser and the page
 const TRIES = 8; // a model's process that ended is back within a second or two
 
 export interface Request {
@@ -106,7 +107,8 @@ async function attempt(
   signal: AbortSignal,
   fetcher: Fetch,
 ): Promise<void> {
-  const extra = { logprobs: 0, stream: true, stream_options: { include_usage: true }, return_progress: true };
+  const options = { include_usage: true, interval_ms: INTERVAL };
+  const extra = { logprobs: 0, stream: true, stream_options: options, return_progress: true };
   const body = JSON.stringify({ ...request, ...extra, inspect: { top: TOP, entropy: true } });
   const headers = { "Content-Type": "application/json" };
   const response = await send("/v1/completions", { method: "POST", headers, body, signal }, fetcher);
