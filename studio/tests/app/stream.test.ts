@@ -8,7 +8,9 @@ const encoder = new TextEncoder();
 const REQUEST: Request = { prompt: [1, 2], max_tokens: 4, seed: 7 };
 
 function piece(id: number, text: string, more: object = {}): string {
-  const inspect = [{ id, token: text, logprob: -0.1, entropy: 0.5, top: [{ id, token: text, logprob: -0.1 }] }];
+  const inspect = [
+    { id, token: text, logprob: -0.1, entropy: 0.5, top: [{ id, token: text, logprob: -0.1 }] },
+  ];
   const choice = { text, finish_reason: null, inspect };
   return `data: ${JSON.stringify({ choices: [choice], ...more })}\n\n`;
 }
