@@ -28,6 +28,7 @@ BLOCKS = [
 ELSEWHERE = {
     "make test": "is what is running",
     "pip install .": "tests/contracts/test_packaging.py, in a bare environment",
+    "pophood studio smollm2": "runs until Ctrl-C: tests/studio/browser",
 }
 
 
