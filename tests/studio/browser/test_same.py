@@ -6,10 +6,10 @@ import contextlib
 import io
 import json
 import shlex
-import subprocess
 
 import pytest
 
+from tests import processes
 from tests.cli.conftest import Program
 from tests.cli.conftest import program as program
 from tests.cli.conftest import settings as settings
@@ -46,7 +46,7 @@ def printed(python: str) -> str:
 
 def curled(command: str, key: str) -> str:
     """Return the text of the completion that a curl line asks for."""
-    told = subprocess.run(
+    told = processes.run(
         shlex.split(command.replace("$POPHOOD_API_KEY", key)), capture_output=True, check=True
     ).stdout
     text: str = json.loads(told)["choices"][0]["text"]

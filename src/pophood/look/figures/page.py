@@ -35,7 +35,7 @@ def page(view: View, light: Figure | None = None) -> str:
     A page with drawings leaves the picture out without matplotlib; another page raises NotFound then.
     """
     figures = figures_data(view)
-    drawn = has_drawings()
+    drawn = bool(figures) and has_drawings()
     pictures = [] if drawn and not has_matplotlib() else pictures_of(view, light)
     return render_page(
         __package__,
@@ -44,7 +44,7 @@ def page(view: View, light: Figure | None = None) -> str:
         title=view.title,
         figures=figures if drawn else [],
         data=json_block(figures) if drawn else "",
-        plain="" if drawn else PLAIN,
+        plain="" if has_drawings() else PLAIN,
         facts=_facts(view),
         view=view,
         pictures=pictures,

@@ -4,7 +4,7 @@ import { events } from "./sse";
 import type { Token } from "../types";
 
 const TOP = 10;
-const INTERVAL = 100; // milliseconds between two pieces of a stream: each wakes the server, the browser and the page
+const INTERVAL = 100; // milliseconds between two pieces of a stream: each wakes server, browser and page
 const TRIES = 8; // a model's process that ended is back within a second or two
 
 export interface Request {
