@@ -97,7 +97,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_the_wheel_holds_the_package_and_nothing_else(built: tuple[Path, Path]) -> None:
     wheel, _ = built
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
+        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
     stray = [name for name in names if not re.match(r"pophood/|pophood-[\d.]+\.dist-info/", name)]
     assert not stray
     modules = [name for name in names if re.match(r"pophood/_native\..*(so|pyd)$", name)]
