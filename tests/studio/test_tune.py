@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from pophood.studio.tuning import runs
+from pophood.studio.tuning.runs import Runs
+from pophood.train.events import Finished, Started, Step, as_line
 from tests import processes
 from tests.needs import linux
 from tests.processes import HANG_SECONDS
@@ -114,6 +117,26 @@ def test_a_plan_ends_with_its_page(tuner: StudioCommand) -> None:
         stream.sendall(head("POST", f"{API}/tune/plan", fields) + body)
         wait_for(lambda: planning(tuner))
     wait_for(lambda: not planning(tuner))
+
+
+def test_why_a_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(runs, "begin", lambda words, folder: begun.append(list(words)))
+    (out := tmp_path / "1" / "out" / "sea").mkdir(parents=True)
+    (out / "checkpoints" / "checkpoint-3").mkdir(parents=True)
+    facts = {"id": "1", "created": 1.0, "words": ["a.txt", "-m", "tiny", "--minutes=2.5"], "out": "out/sea"}
+    (tmp_path / "1" / "run.json").write_text(json.dumps({**facts, "asked": {}}), encoding="utf-8")
+    every = Runs(tmp_path)
+    events = (
+        as_line(Started(0, 9, 32, 10, 100, 2.5)) + "\n" + as_line(Step(3, 1, 1, 1, 1, 1, 1, 0, 9, 1)) + "\n"
+    )
+    for reason in ("clock", "stopped", None):
+        last = as_line(Finished(3, reason, 150.0)) + "\n" if reason else ""
+        (out / "events.jsonl").write_text(events + last, encoding="utf-8")
+        (told,) = every.listed()
+        assert (told["state"], told["ended"]) == ("paused", reason)
+        every.resume("1")
+    assert ["--minutes=2.5" in words for words in begun] == [True, False, False]
 
 
 def planning(tuner: StudioCommand) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub.cache import cached_models, find_in_cache
 from pophood.hub.names import advice, parse_name
+from pophood.hub.net import Outside
 from pophood.hub.packaged import PACKAGED
 from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
 from pophood.hub.publish import clear_incoming, discard
@@ -61,9 +62,9 @@ def pull(
         return here
     if offline or offline_by_environment():
         raise NotFound(f"{name}: not fetched, because connections are forbidden (--offline, POPHOOD_OFFLINE)")
-    return fetch(
-        known, Dialogue(say, confirm, progress, detail, accept_terms), revision=revision, force=force
-    )
+    dialogue = Dialogue(say, confirm, progress, detail, accept_terms)
+    with Outside.opening_for("pull", known.text):
+        return fetch(known, dialogue, revision=revision, force=force)
 
 
 def list_models() -> list[Listed]:

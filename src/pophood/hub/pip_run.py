@@ -51,7 +51,7 @@ def run_pip(arguments: Sequence[str], scratch: Path, report: ReportBytes = lambd
     command += ["--resume-retries", "5"] if pip_version() >= (25, 1) else []
     places = {name: str(scratch) for name in ("TMPDIR", "TEMP", "TMP")}  # on the disk whose space was checked
     complaints: list[str] = []
-    Outside.opened += 1
+    Outside.count(None)
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

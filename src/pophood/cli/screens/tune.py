@@ -159,7 +159,7 @@ class Screen:
         self._hide_bar()
         why = {
             "steps": "all planned steps are done",
-            "clock": "the time is up",
+            "clock": "the time is up before all planned steps are done; the weights so far are kept",
             "stopped": "stopped; the weights so far are kept",
             "no better": "the validation loss stopped improving",
         }.get(event.reason, event.reason)

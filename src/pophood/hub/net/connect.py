@@ -136,11 +136,12 @@ def _dial(parts: SplitResult, limit: Reach | None, timeout: float) -> tuple[sock
             sock.settimeout(min(timeout, CONNECT_SECONDS))
             sock.connect(address)
             sock.settimeout(timeout)
-            Outside.opened += reach is not Reach.LOOPBACK
         except OSError as error:
             sock.close()
             failure = words_of(error)
             continue
+        if reach is not Reach.LOOPBACK:
+            Outside.count(host)
         return sock, reach
     if refused is not Reach.PUBLIC:
         raise _refused_redirect(parts, refused)
@@ -208,6 +209,8 @@ def _through_proxy(proxy: SplitResult, parts: SplitResult, reach: Reach, timeout
     except (OSError, http.client.HTTPException, ValueError) as error:
         connection.close()
         raise bad_proxy(name, parts, words_of(error)) from None
+    if reach is not Reach.LOOPBACK:
+        Outside.count(parts.hostname)
     connection.auto_open = 0
     absolute = parts.scheme == "http"
     return Connection(connection, reach, absolute, headers if absolute else {}, name)

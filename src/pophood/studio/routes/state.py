@@ -46,7 +46,7 @@ class StateDesk:
             "models": [self._model(one) for one in every],
             "adapters": list(first.served.adapters),
             "tune": importlib.util.find_spec("torch") is not None,
-            "connections": {"outside": Outside.opened},
+            "connections": {"outside": Outside.opened, "opened": Outside.told()},
             "machine": {
                 "memory": system.available_memory(),
                 "threads": self._threads,

@@ -29,6 +29,7 @@ from pophood.system import atomic_write
 
 CONFLICT = 409
 OUT = "out"
+END_BYTES = 4096  # at the end of events.jsonl, which hold its last event if that is short
 HARD = signal.Signals(9 if os.name == "posix" else signal.SIGTERM)  # SIGKILL has no name on Windows
 FLAGS = {
     "method": "--method",
@@ -130,7 +131,10 @@ class Runs:
             raise ApiError(CONFLICT, "this run is not running", code="run_not_running")
 
     def resume(self, run: str) -> None:
-        """Go on with a run that was paused, or whose process has died, from its last checkpoint."""
+        """Go on with a run that was paused, or whose process has died, from its last checkpoint.
+
+        One whose minutes are up gets as many again.
+        """
         folder = self._known(run)
         told = self._told(folder)
         if told["state"] not in ("paused", "cancelled"):
@@ -141,8 +145,12 @@ class Runs:
         files = [word for word in facts["words"] if not word.startswith("-")]
         data = files[: facts["words"].index("-m")]
         model = facts["words"][facts["words"].index("-m") + 1]
+        words = [*data, "-m", model, "-o", str(self._out(folder)), "--json", "--resume"]
+        if told["ended"] == "clock":
+            started = [event for event in self.events(run, 0) if event["event"] == "started"]
+            words.append(f"--minutes={started[-1]['minutes']}")
         self._write(folder, {**facts, "cancelled": False})
-        begin([*data, "-m", model, "-o", str(self._out(folder)), "--json", "--resume"], folder)
+        begin(words, folder)
 
     def cancel(self, run: str) -> None:
         """End a run at once; nothing but its last checkpoint stays."""
@@ -232,6 +240,18 @@ class Runs:
     def _write(self, folder: Path, facts: Mapping[str, Any]) -> None:
         atomic_write(folder / "run.json", json.dumps(facts).encode())
 
+    def _ended(self, folder: Path) -> str | None:
+        """Return the reason of a run's last event, if that is its end."""
+        path = self._out(folder) / "events.jsonl"
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            file.seek(-min(END_BYTES, path.stat().st_size), os.SEEK_END)
+            last = file.read().split(b"\n")[-2:-1]
+        event = json.loads(last[0]) if last and last[0].startswith(b'{"event": "finished"') else {}
+        reason: str | None = event.get("reason")
+        return reason
+
     def _told(self, folder: Path) -> dict[str, Any]:
         facts, state = self._facts(folder), self._state(folder)
         said, out = self.said(facts["id"], 0), self._out(folder)
@@ -242,6 +262,7 @@ class Runs:
             "name": facts.get("name", facts["id"]),
             "used": facts.get("used", False),
             "state": state,
+            "ended": None if state == "running" else self._ended(folder),
             "error": (said or ["the process ended without a word"])[-1] if state == "failed" else None,
             "out": str(out),
             "adapter": (out / "adapter_config.json").is_file(),
