@@ -80,7 +80,7 @@ def test_one_line_works_and_run_uses_the_result(program: Program, model: str, no
 def test_from_scratch_is_a_model_that_run_opens(program: Program, notes: Path) -> None:
     """The command in docs/tune.md, with smaller numbers, gives a model that `run` opens."""
     command = "pophood tune notes.txt --from-scratch gpt2-tiny"
-    assert f"```\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    assert f"```sh\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
     short = ("--steps", "3", "--length", "32", "--batch-size", "2", "--threads", "1", "--vocabulary", "280")
     done = program(*shlex.split(command)[1:], *short)
     assert done.code == 0, done.said
@@ -248,7 +248,7 @@ def test_wrong_wishes_get_one_line(
 
 def test_a_device_that_is_not_here_gets_one_line(program: Program, model: str, notes: Path) -> None:
     command = "pophood tune notes.txt --device cuda"
-    assert f"```\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
+    assert f"```sh\n{command}\n```" in (ROOT / "docs" / "tune.md").read_text(encoding="utf-8")
     done = program(*shlex.split(command)[1:], "-m", model, *SMALL)
     assert done.code == 1
     assert re.search(r"finds no cuda device here, only cpu: leave out --device, or install", done.said[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -30,7 +31,9 @@ from tests.serve.protocol.service import LOCAL, Service
 from tests.test_adapters import random_adapter
 
 PAGE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```(sh|python|json)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+# Without servers, their second models and other programs: tests/docs.
+EXAMPLES = [(kind, text) for kind, text in BLOCKS if kind == "python" or "curl -s $POPHOOD_URL/v1" in text]
 
 
 def named() -> set[str]:
@@ -98,3 +101,13 @@ def test_an_example_works_as_it_is_printed(port: int, number: int) -> None:
     else:
         assert result.stdout
         assert '"error"' not in result.stdout
+
+
+def test_the_call_that_is_shown_is_one_of_the_function() -> None:
+    asked, answered = (json.loads(text) for kind, text in BLOCKS if kind == "json" and "get_weather" in text)
+    (tool,), (call,) = ChatRequest.model_validate(asked).tools or [], answered["tool_calls"]
+    assert call["function"]["name"] == tool["function"]["name"]
+    assert (
+        json.loads(call["function"]["arguments"]).keys()
+        == tool["function"]["parameters"]["properties"].keys()
+    )
