@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pophood.errors import NotFound
+from pophood.phrases import phrase
 
 if TYPE_CHECKING:
     import pandas
@@ -151,4 +152,4 @@ def count(number: int, what: str, several: str | None = None) -> str:
     >>> count(1, "token"), count(1024, "token"), count(2, "matrix", "matrices")
     ('1 token', '1,024 tokens', '2 matrices')
     """
-    return f"{number:,} {what if number == 1 else several or what + 's'}"
+    return f"{number:,} {phrase(what if number == 1 else several or what + 's')}"

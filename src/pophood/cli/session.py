@@ -54,9 +54,10 @@ def open_model(console: Console, choice: ModelChoice, *, chat: bool = False, wei
     """
     from pophood.model import lm
     from pophood.model.identity import load_details, load_remarks
+    from pophood.phrases import phrase
 
     located = locate(console, choice.name or _base_of(choice), chat=chat, offline=choice.offline)
-    with Waiting(console, f"loading {located.name}") as waiting:
+    with Waiting(console, phrase("loading {name}", name=located.name)) as waiting:
         model = lm.load(
             located,
             precision=choice.precision,

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pophood.course.words import Words, listed, words_in
 from pophood.errors import BadInput
+from pophood.phrases import later
 
 Answer = int | float | str | bool | tuple[str, ...]  # a tuple: each of these is correct, the first is shown
 EXACT = 0.01  # relative error up to which a number is right: nobody guesses every digit of 124,439,808
@@ -18,7 +19,7 @@ NEAR = 0.25  # relative error up to which it is close
 NUMBER = re.compile(r"([-+]?)([\d.,_ ]*\d)(e[-+]?\d+)?\s*((?:[^\d\s.,_+-]\D*)?)", re.ASCII)
 DECIMAL = re.compile(r"\d*\.?\d+", re.ASCII)
 Judged = Literal["right", "close", "wrong", "answer", "missing"]  # missing: no answer could be computed
-JUDGED: tuple[Judged, ...] = ("right", "close", "wrong")  # the best first
+JUDGED: tuple[Judged, ...] = (later("right"), later("close"), later("wrong"))  # the best first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pophood import __version__
 from pophood.adapters.adapter import Adapter
 from pophood.hub.store import PROVENANCE, files_of
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 from pophood.system import size_text
 from pophood.table import count
 
@@ -32,16 +33,22 @@ def public_name(lm: LM) -> str:
 def load_remarks(lm: LM, precision: str) -> tuple[str, ...]:
     """Return lines for the user about a model that was loaded at a wanted precision."""
     engine = lm.engine
-    remarks = [f"{lm.name} at {lm.how_computed}, {lm.path}"]
+    remarks = [
+        phrase("{model} at {precision}, {path}", model=lm.name, precision=lm.how_computed, path=lm.path)
+    ]
     if precision == "auto" and engine.precision == "f32" and engine.weight_bytes > WORTH_QUANTISING:
-        remarks.append("--precision q8 would be faster and take less memory, with slightly different numbers")
+        words = later("--precision q8 would be faster and take less memory, with slightly different numbers")
+        remarks.append(phrase(words))
     if why := lm.config.limited_by(engine.context):
-        remarks.append(f"computed for up to {engine.context:,} tokens, since {why}")
+        words = later("computed for up to {context:,} tokens, since {why}")
+        remarks.append(phrase(words, context=engine.context, why=why))
     for adapter, scale in lm.adapters:
         changed = count(len(adapter.targets), "matrix", "matrices")
-        remarks.append(f"with the adapter {adapter.name}, {changed}, scale {scale:g}")
+        words = later("with the adapter {adapter}, {matrices}, scale {scale:g}")
+        remarks.append(phrase(words, adapter=adapter.name, matrices=changed, scale=scale))
     if lm.has_template_of_adapter:
-        remarks.append("conversations use the chat template beside the adapter, not the model's own")
+        words = later("conversations use the chat template beside the adapter, not the model's own")
+        remarks.append(phrase(words))
     return tuple(remarks)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from pophood.errors import BadFile, NotFound, OutOfMemory, PophoodError
+from pophood.phrases import later, phrase
 from pophood.system.user import home, nearest_folder
 
 LOCKED_BYTE = 2**31 - 2  # on Windows, where what is locked cannot be written: behind what a file holds
@@ -30,7 +31,8 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     try:
         mode = Path(path).stat().st_mode  # opening a pipe would wait for its writer
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise BadFile(f"{path}: is a pipe, a socket or a device; wanted a regular file: name one")
+            words = later("{path}: is a pipe, a socket or a device; wanted a regular file: name one")
+            raise BadFile(phrase(words, path=path))
         with Path(path).open("rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise BadFile(f"{path}: the file is empty: fetch it again")
@@ -38,11 +40,10 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     except FileNotFoundError:
         raise NotFound(f"{path}: there is no such file; check the path, or see `pophood list`") from None
     except IsADirectoryError:
-        raise BadFile(f"{path}: got a folder, wanted a file") from None
+        raise BadFile(phrase("{path}: got a folder, wanted a file", path=path)) from None
     except PermissionError:
-        raise BadFile(
-            f"{path}: cannot be read by this user (or is a folder): check its permissions"
-        ) from None
+        words = later("{path}: cannot be read by this user (or is a folder): check its permissions")
+        raise BadFile(phrase(words, path=path)) from None
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise OutOfMemory(f"{path}: not enough address space is left to map it") from None

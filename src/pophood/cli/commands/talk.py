@@ -83,6 +83,7 @@ def talk_command(
     Example: pophood talk --slides talk.html
     """
     from pophood.course import load_course
+    from pophood.phrases import speaking
     from pophood.system import check_writable_target
 
     if page is not None and start is not None:
@@ -92,29 +93,36 @@ def talk_command(
     _check_mode({"--list": listing or None, **outputs}, walking)
     course = load_course(language)
     pages = len(course.pages)
-    if (page or start or 1) > pages:
-        raise BadInput(f"there is no page {page or start}: there are 1 to {pages} (`pophood talk --list`)")
-    if listing:
-        _list(console, course)
-        return 0
-    for target in (notebook, slides, teacher, answers):
-        if target is not None:
+    with speaking(language):
+        _check_page(page or start or 1, pages)
+        if listing:
+            _list(console, course)
+            return 0
+        for target in filter(None, (notebook, slides, teacher, answers)):
             check_writable_target(target)
-    if notebook is not None:
-        _notebook(console, notebook, course)
-        return 0
-    if mark is not None:
-        return _mark(console, mark, choice)
-    from pophood.cli.session import open_model
-    from pophood.course.classroom import LearnerFile
+        if notebook is not None:
+            _notebook(console, notebook, course)
+            return 0
+        if mark is not None:
+            return _mark(console, mark, choice)
+        from pophood.cli.session import open_model
+        from pophood.course.classroom import LearnerFile
 
-    kept = None if answers is None else LearnerFile.opened(answers, course)
-    lm = open_model(console, choice)
-    if slides is not None or teacher is not None:
-        _make(console, course, lm, choice.name or "", slides, teacher)
-        return 0
-    span = page or start, page or pages
-    return _walk(console, course, lm, span, choice, ask=not yes, notes=notes, kept=kept)
+        kept = None if answers is None else LearnerFile.opened(answers, course)
+        lm = open_model(console, choice)
+        if slides is not None or teacher is not None:
+            _make(console, course, lm, choice.name or "", slides, teacher)
+            return 0
+        span = page or start, page or pages
+        return _walk(console, course, lm, span, choice, ask=not yes, notes=notes, kept=kept)
+
+
+def _check_page(page: int, pages: int) -> None:
+    from pophood.phrases import later, phrase
+
+    if page > pages:
+        words = later("there is no page {page}: there are 1 to {pages} (`pophood talk --list`)")
+        raise BadInput(phrase(words, page=page, pages=pages))
 
 
 def _list(console: Console, course: Course) -> None:
@@ -163,8 +171,10 @@ def _make(
     from pophood.cli.terminal.progress import Waiting
     from pophood.course.classroom import edition_html
     from pophood.course.deck import deck_html
+    from pophood.phrases import phrase
 
-    with Waiting(console, "making the slides" if slides else "making the teacher's edition") as waiting:
+    what = phrase("making the slides") if slides else phrase("making the teacher's edition")
+    with Waiting(console, what) as waiting:
 
         def announce(done: int, pages: int, title: str) -> None:
             waiting(done, pages)
@@ -181,10 +191,11 @@ def _mark(console: Console, folder: Path, choice: ModelChoice) -> int:
     from pophood.cli.session import open_model
     from pophood.cli.terminal.progress import Waiting
     from pophood.course.classroom.marking import answer_files, marks
+    from pophood.phrases import phrase
 
     answer_files(folder)  # one without answers is refused before a model is loaded
     lm = open_model(console, choice)
-    with Waiting(console, "computing the answers") as waiting:
+    with Waiting(console, phrase("computing the answers")) as waiting:
         marking = marks(folder, lm, waiting)
     console.out(marking.csv.rstrip("\n"))
     for line in (*marking.remarks, *marking.refused):
@@ -194,9 +205,10 @@ def _mark(console: Console, folder: Path, choice: ModelChoice) -> int:
 
 def _write(console: Console, file: Path, text: str) -> None:
     from pophood import system
+    from pophood.phrases import phrase
 
     system.atomic_write(file, text.encode("utf-8"))
-    console.say(f"written: {file}")
+    console.say(phrase("written: {file}", file=file))
 
 
 def _check_mode(outputs: Mapping[str, object], walking: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pophood.cli.terminal.console import QUIET, Console
 from pophood.cli.terminal.tables import seconds
+from pophood.phrases import phrase
 from pophood.system import size_text
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Waiting(_Timed):
         with self._lock:
             super().__exit__(kind, *rest)
         if kind is KeyboardInterrupt:
-            self._console.say(f"stopped while {self._what}")
+            self._console.say(phrase("stopped while {what}", what=self._what))
 
     def __call__(self, done: int, total: int) -> None:
         """Update the progress."""

@@ -18,9 +18,11 @@ from pophood.course.parse import load_course
 from pophood.course.words import languages
 from pophood.errors import BadFile, short
 from pophood.formats.json_file import read_json
+from pophood.phrases import later, phrase
 from pophood.system import atomic_write
 
 FORMAT = "pophood answers 1"
+ADVICE = later("name a file that `pophood talk --answers` has written, or a new one")
 MOST_BYTES = 256 << 10
 MOST_CHARACTERS = 200  # of a guess, an answer and a name
 FIELDS = {"format", "language", "model", "name", "pages"}
@@ -58,10 +60,11 @@ class LearnerFile:
             return cls(path, course.language)
         kept = cls.read(path)
         if kept.language != course.language:
-            raise BadFile(
-                f"{path}: has answers in {kept.language!r}: go on with --language {kept.language}, or name"
-                " another file"
+            words = later(
+                "{path}: has answers in the language {its!r}, and this course is in {here!r}: go on with"
+                " --language {its}, or name another file"
             )
+            raise BadFile(phrase(words, path=path, its=kept.language, here=course.language))
         return kept
 
     def guess(self, page: Page) -> str | None:
@@ -98,22 +101,28 @@ class _LearnerFileReader:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise BadFile(f"{self._path}: {what}")
+    def _refuse(self, english: str, **fields: object) -> NoReturn:
+        what = phrase(english, **fields)
+        raise BadFile(f"{self._path}: {what}; {phrase(ADVICE)}")
 
     def file(self) -> LearnerFile:
-        content = read_json(self._path, MOST_BYTES)
-        if content.get("format") != FORMAT:
-            self._refuse(f"is no file of answers: wanted the format {FORMAT!r}")
+        if self._path.is_file() and not self._path.stat().st_size:
+            self._refuse(later("is empty, wanted a file of answers"))
+        content = read_json(self._path, MOST_BYTES, ADVICE)
+        if (form := content.get("format")) != FORMAT:
+            words = later("is no file of answers: its format is {given}, wanted {wanted!r}")
+            self._refuse(words, given=short(form), wanted=FORMAT)
         if strange := sorted(set(content) - FIELDS):
-            self._refuse(f"has the field {short(strange[0])}; wanted {', '.join(sorted(FIELDS))}")
+            words = later("has the field {given}, wanted only {wanted}")
+            self._refuse(words, given=short(strange[0]), wanted=", ".join(sorted(FIELDS)))
         language = self._text(content, "language")
         if language not in languages():
-            self._refuse(f"is in the language {short(language)}; the course has {', '.join(languages())}")
+            words = later("is in the language {given}, wanted one of the course's: {wanted}")
+            self._refuse(words, given=short(language), wanted=", ".join(languages()))
         name = self._text(content, "name") if "name" in content else ""
         given = content.get("pages")
         if not isinstance(given, dict):
-            self._refuse("has no object `pages`")
+            self._refuse(later("its `pages` is {given}, wanted an object"), given=short(given))
         pages = self._pages(given, load_course(language))
         return LearnerFile(self._path, language, self._text(content, "model"), name, pages)
 
@@ -122,21 +131,26 @@ class _LearnerFileReader:
         found = {}
         for name, answered in given.items():
             if name not in known:
-                self._refuse(f"the course has no page {short(name)}")
+                self._refuse(later("has the page {given}, which the course lacks"), given=short(name))
             if not isinstance(answered, dict) or set(answered) != set(TEXTS):
-                self._refuse(f"page {name!r}: wanted an object with {', '.join(TEXTS)}")
+                words = later("page {page!r} is {given}, wanted an object with {wanted}")
+                self._refuse(words, page=name, given=short(answered), wanted=", ".join(TEXTS))
             guess, judged, answer = (self._text(answered, text) for text in TEXTS)
             if judged not in JUDGED:
-                self._refuse(f"page {name!r}: judged is {short(judged)}; wanted {', '.join(JUDGED)}")
-            if not guess.strip() or not readable(known[name].guess.label, guess, course.words):
-                self._refuse(f"page {name!r}: the guess {short(guess)} is no {known[name].guess.label}")
+                words = later("page {page!r}: judged is {given}, wanted {wanted}")
+                self._refuse(words, page=name, given=short(judged), wanted=", ".join(JUDGED))
+            form = known[name].guess.label
+            if not guess.strip() or not readable(form, guess, course.words):
+                words = later("page {page!r}: the guess is {given}, wanted {wanted}")
+                self._refuse(words, page=name, given=short(guess), wanted=course.words[f"form_{form}"])
             found[name] = Answered(guess, judged, answer)
         return found
 
     def _text(self, values: Mapping[str, Any], name: str) -> str:
         value = values.get(name)
         if not isinstance(value, str) or len(value) > MOST_CHARACTERS or not value.isprintable():
-            self._refuse(f"{name} is {short(value)}; wanted one line of at most {MOST_CHARACTERS} characters")
+            words = later("{name} is {given}, wanted one line of at most {most} characters")
+            self._refuse(words, name=name, given=short(value), most=MOST_CHARACTERS)
         return value
 
 

@@ -20,9 +20,11 @@ from pophood.course.pages import Course, Page
 from pophood.course.parse import load_course
 from pophood.errors import BadFile, BadInput, NotFound
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 
 MOST_FILES = 1000
-UNMARKED = "unmarked"  # the model could not compute the answer
+HEADINGS = tuple(map(later, ("file", "name", "model", "answered")))
+UNMARKED = later("unmarked")  # the model could not compute the answer
 Announce = Callable[[int, int], object]
 
 
@@ -49,12 +51,17 @@ def marks(folder: Path, lm: LM, announce: Announce = lambda *_: None) -> Marking
     courses = {language: load_course(language) for language in sorted({file.language for file in files})}
     right = dict(_answers(lm, files, courses, announce))
     names = [page.name for page in load_course().pages if any(page.name in file.pages for file in files)]
-    rows = [["file", "name", "model", "answered", *JUDGED, *names]]
+    rows = [[*map(phrase, (*HEADINGS, *JUDGED)), *names]]
     rows += [_row(file, courses[file.language], right, names) for file in files]
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([harmless(cell) for cell in row] for row in rows)
     remarks = [
-        f"{file.path.name}: answered with {file.model}, marked with {lm.name}: some numbers may differ"
+        phrase(
+            "{file}: answered with {given}, marked with {model}: some numbers may differ",
+            file=file.path.name,
+            given=file.model,
+            model=lm.name,
+        )
         for file in files
         if file.model != lm.name
     ]
@@ -64,10 +71,11 @@ def marks(folder: Path, lm: LM, announce: Announce = lambda *_: None) -> Marking
 def answer_files(folder: Path) -> list[Path]:
     """Return the .json files of a folder by name."""
     if not folder.is_dir():
-        raise NotFound(f"{folder}: there is no such folder of answers")
+        raise NotFound(phrase("{folder}: there is no such folder of answers", folder=folder))
     found = sorted(path for path in folder.iterdir() if path.suffix == ".json")
     if not found or len(found) > MOST_FILES:
-        raise BadInput(f"{folder}: has {len(found):,} .json files; wanted 1 to {MOST_FILES:,}")
+        words = later("{folder}: has {files:,} .json files; wanted 1 to {most:,}")
+        raise BadInput(phrase(words, folder=folder, files=len(found), most=MOST_FILES))
     return found
 
 
@@ -112,5 +120,5 @@ def _row(
         answer = right[file.language, name]
         judged[name] = UNMARKED if answer is None else check(answered.guess, answer, course.words).judged
     counts = [str(list(judged.values()).count(kind)) for kind in JUDGED]
-    cells = [judged.get(name, "") for name in names]
+    cells = [phrase(judged[name]) if name in judged else "" for name in names]
     return [file.path.name, file.name, file.model, str(len(file.pages)), *counts, *cells]
