@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pophood.hub import Located, locate
-from pophood.kit import KitDialogue, KitPlan, make, packages, platform_named
+from pophood.kit import KitDialogue, KitPlan, make, make_kit, packages, platform_named
 from pophood.kit.copying import OnBytes
 from tests.kit.wheels import QuickPip, fill_index, own
 from tests.tiny import tiny_folder
@@ -79,3 +79,10 @@ def quick_pip(index: Path, monkeypatch: pytest.MonkeyPatch) -> QuickPip:
     monkeypatch.setattr(packages, "_resolve", quick.resolve)
     monkeypatch.setattr(make, "fetch_wheel", quick.fetch)
     return quick
+
+
+@pytest.fixture
+def kit(plan: KitPlan, tmp_path: Path, listener: Listener, quick_pip: QuickPip) -> Path:
+    """Return the folder of a whole kit."""
+    make_kit(plan, tmp_path / "kit", listener.dialogue)
+    return tmp_path / "kit"

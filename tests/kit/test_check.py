@@ -16,18 +16,9 @@ from click.testing import CliRunner
 
 from pophood.cli.app import pophood
 from pophood.errors import BadFile, NotFound, PophoodError
-from pophood.kit import KitPlan, check, copying, kit_fault, laptop_fault, make_kit, manifest_of, place_models
-from pophood.kit.laptop import install
+from pophood.kit import KitPlan, check, copying, kit_fault, laptop_fault, manifest_of, place_models
 from pophood.kit.manifest import KIT, MAKING, SUMS, KitManifest, read_manifest
 from tests.kit.conftest import Listener
-from tests.kit.wheels import QuickPip
-
-
-@pytest.fixture
-def kit(plan: KitPlan, tmp_path: Path, listener: Listener, quick_pip: QuickPip) -> Path:
-    """Return the folder of a whole kit."""
-    make_kit(plan, tmp_path / "kit", listener.dialogue)
-    return tmp_path / "kit"
 
 
 def rewrite(kit: Path, **changes: Any) -> None:
@@ -212,81 +203,3 @@ def test_the_commands(
     assert (code, "a kit is made with a network" in text) == (1, True)
     code, text = run("make", "out", "--models", ",")
     assert (code, "--models and --python take one name or more" in text) == (2, True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "system", "words"),
-    [
-        ({"pythons": ["3.99"]}, "Linux", "the kit is for 3.99: run setup.sh"),
-        ({}, "Plan9", "the kit is for linux-x86_64; this is Plan9 x86_64"),
-        ({"glibc": 999}, "Linux", r"the kit needs glibc 2\.999; this is glibc 2"),
-        ({"installed": 10**18}, "Linux", "the disk is too full: the packages take 1,000,000,000,000,000,000"),
-    ],
-)
-def test_the_script_refuses_other_laptops(
-    changes: dict[str, Any], system: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.system", lambda: system)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    manifest = {"pythons": ["3.12"], "platform": "linux-x86_64", "glibc": 28, "installed": {"3.12": 10}}
-    manifest |= changes if "installed" not in changes else {"installed": {"3.12": changes["installed"]}}
-    with pytest.raises(SystemExit, match=words):
-        install.check_laptop(manifest, "3.12", tmp_path / "new")
-
-
-def test_the_script_checks_the_kit_and_leaves_foreign_folders(
-    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(install, "KIT", kit)
-    install.check_files()
-    wheel = next((kit / "wheels").glob("deeper*"))
-    wheel.write_bytes(b"")
-    with pytest.raises(
-        SystemExit, match=r"wheels/deeper-1\.2-py3-none-any\.whl is damaged: copy the kit again"
-    ):
-        install.main([str(tmp_path / "new")])
-    wheel.unlink()
-    with pytest.raises(SystemExit, match="is missing: copy the kit again"):
-        install.main([str(tmp_path / "new")])
-    (kit / SUMS).unlink()
-    with pytest.raises(SystemExit, match="this kit is not whole"):
-        install.main([])
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(SystemExit, match="was not made from a kit"):
-        install.make_environment(tmp_path / "mine")
-    python = install.make_environment(tmp_path / "new")
-    (tmp_path / "new" / "half").write_text("of a run that was stopped", encoding="utf-8")
-    assert install.make_environment(tmp_path / "new") == python
-    assert python.exists()
-    assert not (tmp_path / "new" / "half").exists()
-    with pytest.raises(SystemExit, match=r"usage: sh setup\.sh"):
-        install.main(["a", "b"])
-
-
-def test_the_shell_script_finds_a_python_of_the_kit(kit: Path, tmp_path: Path) -> None:
-    """With no Python at all, or none that fits, it says which one is needed."""
-    from tests import processes
-
-    def run(path: str) -> tuple[int, str]:
-        done = processes.run(
-            ["/bin/sh", str(kit / "setup.sh"), "too", "many"],
-            env={"PATH": path, "HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
-        return done.returncode, done.stderr
-
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "dirname").symlink_to(shutil.which("dirname") or "/usr/bin/dirname")
-    code, said = run(str(tools))
-    assert (code, said) == (
-        1,
-        "This kit needs Python 3.11, and this laptop has none: install one of them first.\n",
-    )
-    fake = tools / "python3"
-    fake.write_text('#!/bin/sh\ncase $1 in -c) exit 0 ;; --version) echo x ;; *) echo "$@" >&2 ;; esac\n')
-    fake.chmod(0o755)
-    assert run(str(tools)) == (0, f"{kit}/install.py too many\n")

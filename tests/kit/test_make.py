@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,19 @@ import pytest
 
 from pophood.errors import BadFile, BadInput, NotFound, PophoodError
 from pophood.hub import Located
-from pophood.kit import KitPlan, copying, kit_fault, make, make_kit, manifest_of, parse_python, platform_named
+from pophood.kit import (
+    PYTHONS,
+    KitPlan,
+    copying,
+    kit_fault,
+    make,
+    make_kit,
+    manifest_of,
+    parse_python,
+    platform_named,
+)
 from pophood.kit.manifest import MAKING, SUMS
+from tests.conftest import ROOT
 from tests.kit.conftest import Listener
 from tests.kit.wheels import LINUX, QuickPip, own, wheel
 
@@ -76,6 +88,30 @@ def test_markers_are_those_of_the_laptops_python(
         f"compiled-1.0-{tag}-{LINUX}.whl" for tag in ("cp311-cp311", "cp312-cp312", "cp313-cp313")
     } <= wheels
     assert {f"pophood-0.1.0-{tag}-{LINUX}.whl" for tag in ("cp311-cp311", "cp312-abi3")} <= wheels
+
+
+def test_without_a_choice_it_is_for_every_python_that_a_wheel_fits(
+    plan: KitPlan, tmp_path: Path, listener: Listener, quick_pip: QuickPip
+) -> None:
+    out = tmp_path / "kit"
+    manifest = make_kit(replace(plan, pythons=None), out, listener.dialogue)
+    assert manifest.pythons == ("3.11", "3.12", "3.13", "3.14")
+    assert not [line for line in listener.said if "left out" in line]
+    old, new = (own(tmp_path / tag, tags=[tag]) for tag in ("cp311-cp311", "cp312-abi3"))
+    assert make_kit(replace(plan, pythons=None, wheels=(old,)), out, listener.dialogue).pythons == ("3.11",)
+    assert "left out: Python 3.12, 3.13, 3.14: no wheel of pophood for it is here" in listener.said[-1]
+    manifest = make_kit(replace(plan, pythons=None, wheels=(new,)), out, listener.dialogue)
+    assert (manifest.pythons, names_in(out / "requirements")) == (
+        ("3.12", "3.13", "3.14"),
+        {f"python-{version}.txt" for version in ("3.12", "3.13", "3.14")},
+    )
+    assert kit_fault(out, listener.dialogue) is None
+
+
+def test_the_pythons_are_those_that_pophood_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = [line.rpartition(" :: ")[2] for line in project["classifiers"] if ":: Python :: 3." in line]
+    assert [f"{major}.{minor}" for major, minor in PYTHONS] == named
 
 
 def test_torch_is_a_build_for_processors(

@@ -30,8 +30,9 @@ def wheel(
     tag: str = "py3-none-any",
     needs: Sequence[str] = (),
     content: str = "",
+    program: str = "",
 ) -> Path:
-    """Write a wheel with one module, and return its path."""
+    """Write a wheel with one module, and return its path; `program` is what `python -m` runs."""
     folder.mkdir(parents=True, exist_ok=True)
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
@@ -40,6 +41,7 @@ def wheel(
     metadata += "Provides-Extra: train\n"
     texts = {
         f"{module}/__init__.py": content,
+        **({f"{module}/__main__.py": program} if program else {}),
         f"{info}/METADATA": metadata,
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
@@ -64,11 +66,16 @@ def fill_index(folder: Path) -> None:
     wheel(folder, "only-new", needs=["newer-still"])
     wheel(folder, "newer-still")
     wheel(folder, "torch-needs")
-    for tag in ("cp311-cp311", "cp312-cp312", "cp313-cp313"):
+    for tag in ("cp311-cp311", "cp312-cp312", "cp313-cp313", "cp314-cp314"):
         wheel(folder, "compiled", tag=f"{tag}-{LINUX}", content=tag)
 
 
-def own(folder: Path, version: str = VERSION, tags: Sequence[str] = ("cp311-cp311", "cp312-abi3")) -> Path:
+def own(
+    folder: Path,
+    version: str = VERSION,
+    tags: Sequence[str] = ("cp311-cp311", "cp312-abi3"),
+    program: str = "",
+) -> Path:
     """Write pophood's own wheels into a folder, and return it."""
     needs = [
         "everywhere",
@@ -78,7 +85,7 @@ def own(folder: Path, version: str = VERSION, tags: Sequence[str] = ("cp311-cp31
         'torch<2.14,>=2.10; extra == "train"',
     ]
     for tag in tags:
-        wheel(folder, "pophood", version, f"{tag}-{LINUX}", needs)
+        wheel(folder, "pophood", version, f"{tag}-{LINUX}", needs, program=program)
     return folder
 
 

@@ -10,10 +10,11 @@ from pophood.kit.check import kit_fault, laptop_fault, laptop_manifest, manifest
 from pophood.kit.copying import KitDialogue, place_models
 from pophood.kit.make import KitPlan, make_kit
 from pophood.kit.manifest import KitManifest
-from pophood.kit.platforms import PLATFORMS, parse_python, platform_named
+from pophood.kit.platforms import PLATFORMS, PYTHONS, parse_python, platform_named
 
 __all__ = [
     "PLATFORMS",
+    "PYTHONS",
     "KitDialogue",
     "KitManifest",
     "KitPlan",

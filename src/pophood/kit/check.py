@@ -12,7 +12,7 @@ from pathlib import Path
 from pophood.errors import BadFile, NotFound, PophoodError
 from pophood.hub import locate
 from pophood.kit.copying import ByteMeter, KitDialogue, hash_of, model_fault
-from pophood.kit.manifest import KIT, KitManifest, read_manifest, read_sums
+from pophood.kit.manifest import KIT, SUMS, KitManifest, read_manifest, read_sums
 from pophood.system import atomic_write, home
 
 COPY, AGAIN = "copy the kit again", "run the kit's setup.sh again"
@@ -30,7 +30,8 @@ def kit_fault(kit: Path, dialogue: KitDialogue) -> str | None:
             for name, wanted in sums.items():
                 if hash_of(kit / name, meter) != wanted:
                     return f"{kit / name} is damaged: {COPY}"
-        read_manifest(kit / KIT)
+        if len(sums) != read_manifest(kit / KIT).files:
+            return f"{kit / SUMS} is damaged: {COPY}"
     except PophoodError as error:
         return str(error)
     except OSError as error:  # a stick that cannot be read any more
@@ -56,7 +57,7 @@ def laptop_fault(manifest: KitManifest, dialogue: KitDialogue) -> str | None:
     """Check this machine against its kit: the first thing that is missing, damaged or idle, or None."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python not in manifest.packages:
-        return f"this is Python {python}; the kit is for {' and '.join(manifest.pythons)}: {AGAIN}"
+        return f"this is Python {python}; the kit is for {', '.join(manifest.pythons)}: {AGAIN}"
     with dialogue.during("checking packages") as report:
         for done, (name, version) in enumerate(manifest.packages[python].items()):
             report(done, len(manifest.packages[python]))

@@ -12,18 +12,20 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from importlib.metadata import version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from pophood.course import load_course
 from pophood.errors import BadInput, NotFound, PophoodError
 from pophood.hub import Located
 from pophood.kit.copying import KitDialogue, carry_model, copy_file, files_to_carry, hash_of, remove_strays
-from pophood.kit.manifest import MAKING, SUMS, KitManifest, KitModel, files_below, sums_text
+from pophood.kit.manifest import KIT, MAKING, SUMS, KitManifest, KitModel, files_below, sums_text
 from pophood.kit.own_wheels import OWN, given_wheels, own_wheel
 from pophood.kit.packages import LockedWheel, Target, extras_of, fetch_torch, fetch_wheel, lock, torch_here
-from pophood.kit.platforms import COMMON_GLIBC, LaptopPlatform, glibc_of, wheel_name
+from pophood.kit.platforms import COMMON_GLIBC, PYTHONS, LaptopPlatform, glibc_of, wheel_name
 from pophood.kit.texts import write_course, write_texts
 from pophood.system import (
     atomic_write,
@@ -42,7 +44,7 @@ class KitPlan:
     """A kit that is wished for."""
 
     models: tuple[Located, ...]
-    pythons: tuple[tuple[int, int], ...]
+    pythons: tuple[tuple[int, int], ...] | None  # None: every one that a wheel of pophood fits
     platform: LaptopPlatform
     extras: tuple[str, ...] = ()
     wheels: tuple[Path, ...] = ()  # files of pophood's own wheel and torch's, or folders with them
@@ -82,6 +84,7 @@ def make_kit(plan: KitPlan, out: Path, dialogue: KitDialogue) -> KitManifest:
 
 
 def _make(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> KitManifest:
+    course = load_course(plan.language)
     choices = _choose(plan, out, making, dialogue)
     _check_space(plan, out)
     (out / SUMS).unlink(missing_ok=True)  # from here on it is not whole
@@ -90,19 +93,24 @@ def _make(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> KitM
     for model in plan.models:
         with dialogue.during(f"copying {model.name}") as report:
             models.append(carry_model(model, out / "models", making, report))
-    course = write_course(out / "course", plan.models[0], plan.language, plan.slides, making, dialogue)
+    shown = plan.models[0] if plan.slides else None
+    pages = write_course(out / "course", course, models[0], shown, making, dialogue)
     manifest = _describe(plan, choices, models, out / "wheels")
     texts = write_texts(out, manifest, {choice.target.text: choice.locked for choice in choices})
     carried = [out / "models" / model.folder / name for model in models for name in model.files]
     for folder, kept in (
         ("wheels", wheels),
         ("models", carried),
-        ("course", course),
+        ("course", pages),
         ("requirements", texts),
     ):
         remove_strays(out / folder, kept, dialogue.detail)
     with dialogue.during("listing the kit's files"):
+        (out / KIT).unlink(missing_ok=True)
         sums = {path.relative_to(out).as_posix(): hash_of(path) for path in files_below(out)}
+        manifest = replace_fields(manifest, files=len(sums) + 1)
+        atomic_write(out / KIT, manifest.text().encode())
+        sums[KIT] = hash_of(out / KIT)
     atomic_write(out / SUMS, sums_text(sums).encode())
     return manifest
 
@@ -133,8 +141,7 @@ def _choose(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> li
     given, mine = given_wheels(plan.wheels), version(OWN)
     extras = extras_of(plan.extras)
     choices = []
-    for python in plan.pythons:
-        own = own_wheel(given, mine, plan.platform, python)
+    for python, own in _own_wheels(plan, given, mine, dialogue).items():
         target = Target(plan.platform, python, glibc_of(own) if own else COMMON_GLIBC)
         choices.append(_WheelChoice(target, own))
     for choice in choices:
@@ -145,6 +152,29 @@ def _choose(plan: KitPlan, out: Path, making: Path, dialogue: KitDialogue) -> li
         with dialogue.during(f"choosing packages for Python {choice.target.text}"):
             choice.locked = lock(choice.target, asked, making)
     return choices
+
+
+def _own_wheels(
+    plan: KitPlan, given: Sequence[Path], version: str, dialogue: KitDialogue
+) -> dict[tuple[int, int], Path | None]:
+    """Find pophood's own wheel for every Python, and say which are left out because none fits."""
+    found: dict[tuple[int, int], Path | None] = {}
+    missing: dict[str, NotFound] = {}
+    for python in plan.pythons or PYTHONS:
+        try:
+            found[python] = own_wheel(given, version, plan.platform, python)
+        except NotFound as error:
+            if plan.pythons is not None:
+                raise
+            missing[f"{python[0]}.{python[1]}"] = error
+    if missing and not found:
+        raise next(iter(missing.values()))
+    if missing:
+        dialogue.say(
+            f"left out: Python {', '.join(missing)}: no wheel of pophood for it is here (`make wheel` builds "
+            "that of its own Python; one for 3.12 fits newer ones)"
+        )
+    return found
 
 
 def _requirement(name: str, exact: str, extras: Sequence[str], file: Path | None) -> str:
@@ -213,6 +243,7 @@ def _describe(
         models=tuple(models),
         packages=packages,
         installed=installed,
+        language=plan.language,
     )
 
 

@@ -47,6 +47,8 @@ class KitManifest:
     models: tuple[KitModel, ...]
     packages: dict[str, dict[str, str]]  # Python -> package -> version
     installed: dict[str, int]  # Python -> bytes of what its wheels hold, unpacked
+    language: str  # of the course
+    files: int = 0  # the lines of SHA256SUMS, which a stick may hold half of
     format: int = 1
 
     def text(self) -> str:
@@ -120,7 +122,7 @@ def _read(path: Path) -> str:
 
 def _inside(path: Path, name: object) -> None:
     """Refuse a name that leads out of its folder."""
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+    if not isinstance(name, str) or not name or "\\" in name or not name.isprintable():
         raise BadFile(f"{path}: damaged: {name!r} is no file of a kit: copy the kit again")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts:

@@ -87,7 +87,8 @@ def _resolve(target: Target, wanted: Sequence[str], scratch: Path) -> dict[str, 
         if pip.code:
             raise NotFound(
                 f"pip found no set of wheels for Python {target.text} on {target.platform.name} "
-                f"({pip.reason}): see that the index that pip uses can be reached and has them"
+                f"({pip.reason}): see that the index that pip uses can be reached and has them, or leave "
+                "this Python out with --python"
             )
         items: list[dict[str, Any]] = json.loads(report.read_bytes())["install"]
     finally:
@@ -183,6 +184,6 @@ def fetch_torch(target: Target, wanted: Requirement, folder: Path) -> Path:
         reason = pip.reason if pip.code else "what pip found is not a build for CPUs"
         raise NotFound(
             f"torch{wanted.specifier}: no CPU build for Python {target.text} from {CPU_INDEX} ({reason}): "
-            "name a file with --wheel, or leave --train out"
+            f"name a file with --wheel, leave Python {target.text} out with --python, or leave --train out"
         )
     return path

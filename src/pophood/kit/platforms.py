@@ -17,7 +17,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pophood.errors import BadFile, BadInput
 
 COMMON_GLIBC = 28  # wheels for glibc 2.28 and older run on every distribution of the last years
-OLDEST_PYTHON = (3, 11)
+PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))  # those that pophood is tested with, as pyproject.toml says
 _MANYLINUX = re.compile(r"manylinux_2_(\d+)_\w+")
 _OLD_NAMES = {"manylinux1": 5, "manylinux2010": 12, "manylinux2014": 17}  # -> the minor version of glibc 2
 
@@ -80,7 +80,7 @@ def parse_python(text: str) -> tuple[int, int]:
     if found is None:
         raise BadInput(f"--python {text!r} is not a version such as 3.12: give two numbers")
     version = (int(found[1]), int(found[2]))
-    if version < OLDEST_PYTHON or version[0] != 3:
+    if version < PYTHONS[0] or version[0] != 3:
         raise BadInput(f"--python {text}: pophood needs Python 3.11 or newer")
     return version
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ STEPS = {
     "check": "Check this laptop, or the folder of a kit.",
     "models": "Copy a kit's models to where pophood looks for them.",
 }
-THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ALL = ("all",)
 
 
 class KitSteps(LateGroup):
@@ -74,7 +73,11 @@ words_option = functools.partial(model_option, callback=_words)
     "--models", default="smollm2", metavar="NAME,...", help="Models to carry, fetched if necessary."
 )
 @words_option(
-    "--python", "pythons", default=THIS_PYTHON, metavar="X.Y,...", help="Python versions of the laptops."
+    "--python",
+    "pythons",
+    default="all",
+    metavar="X.Y,...",
+    help="Python versions of the laptops; all: those from 3.11 to 3.14 that pophood's wheels fit.",
 )
 @model_option(
     "--platform", default="linux-x86_64", metavar="NAME", help="System and processor of the laptops."
@@ -113,7 +116,7 @@ def make_command(
     the one that it was installed from, the release of the same version, or what --wheel names. Run the same
     command again after Ctrl-C, a full disk or a lost network: what is there and whole stays.
 
-    Example: pophood kit class --models smollm2 --train --python 3.11,3.12
+    Example: pophood kit class --models smollm2 --train --python 3.12,3.13
 
     Example: make wheel && pophood kit class --wheel dist
     """
@@ -122,7 +125,7 @@ def make_command(
     if not models or not pythons:
         raise click.UsageError("--models and --python take one name or more, with commas between them")
     target = kit.platform_named(platform)
-    versions = tuple(kit.parse_python(text) for text in pythons)
+    versions = None if pythons == ALL else tuple(kit.parse_python(text) for text in pythons)
     _check_offline(offline)
     located = tuple(locate(console, name, offline=offline) for name in models)
     chosen = tuple(dict.fromkeys([*(["train"] if train else []), *extras]))

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 KIT = Path(__file__).resolve().parent
+OLDEST = (3, 11)
 MARK = "pophood-kit.txt"  # in a folder that this script made
 SYSTEMS = {"linux-x86_64": ("Linux", ("x86_64", "amd64"))}
 AGAIN = "copy the kit again"
@@ -25,6 +27,8 @@ AGAIN = "copy the kit again"
 
 def main(arguments: list[str]) -> int:
     """Set the laptop up and return the exit code of the last check."""
+    if sys.version_info[:2] < OLDEST:
+        stop(f"this is Python {platform.python_version()}, which is too old: run setup.sh")
     if len(arguments) > 1 or arguments[:1] in (["-h"], ["--help"]):
         stop("usage: sh setup.sh [FOLDER]    (default: ~/pophood-class)")
     target = Path(arguments[0] if arguments else "~/pophood-class").expanduser().absolute()
@@ -34,7 +38,7 @@ def main(arguments: list[str]) -> int:
     check_laptop(manifest, version, target)
     python = make_environment(target)
     say("installing the packages")
-    pip = next((KIT / "wheels").glob("pip-*.whl"))
+    pip = min((KIT / "wheels").glob("pip-*.whl"))  # the oldest, if Pythons differ in it, runs on all
     install = [
         str(python),
         str(pip / "pip"),
@@ -49,7 +53,9 @@ def main(arguments: list[str]) -> int:
     run([str(python), "-m", "pophood", "kit", "models", str(KIT)])
     code = subprocess.run([str(python), "-m", "pophood", "kit", "check"], check=False).returncode
     if code == 0:
-        say(f"begin with: {target / 'bin' / 'pophood'} talk -m {manifest['models'][0]['name']}")
+        words = ["talk", "-m", manifest["models"][0]["name"]]
+        words += ["--language", manifest["language"]] if manifest["language"] != "en" else []
+        say(f"begin with: {shlex.join([str(target / 'bin' / 'pophood'), *words])}")
     return code
 
 
@@ -59,7 +65,8 @@ def check_files() -> None:
     sums = KIT / "SHA256SUMS"
     if not sums.is_file():
         stop(f"{KIT}: this kit is not whole (SHA256SUMS is missing): {AGAIN}")
-    for line in sums.read_text(encoding="utf-8").splitlines():
+    lines = sums.read_bytes().decode("utf-8", "replace").splitlines()
+    for line in lines:
         wanted, _, name = line.partition("  ")
         try:
             with (KIT / name).open("rb") as file:
@@ -70,21 +77,25 @@ def check_files() -> None:
             stop(f"{name} cannot be read ({error.strerror}): {AGAIN}")
         if got != wanted:
             stop(f"{name} is damaged: {AGAIN}")
+    if not lines or len(lines) != json.loads((KIT / "kit.json").read_text(encoding="utf-8"))["files"]:
+        stop(f"SHA256SUMS is damaged: {AGAIN}")
 
 
 def check_laptop(manifest: dict[str, Any], version: str, target: Path) -> None:
     """Stop, with the reason, on a laptop that the kit was not made for, or whose disk is too full."""
-    if version not in manifest["pythons"]:
-        stop(f"this is Python {version}; the kit is for {' and '.join(manifest['pythons'])}: run setup.sh")
     system, machines = SYSTEMS[manifest["platform"]]
     if (platform.system(), platform.machine().lower() in machines) != (system, True):
         stop(f"the kit is for {manifest['platform']}; this is {platform.system()} {platform.machine()}")
+    if version not in manifest["pythons"]:
+        stop(f"this is Python {version}; the kit is for {', '.join(manifest['pythons'])}: run setup.sh")
     library, number = platform.libc_ver()
     if library != "glibc" or int(number.split(".")[1]) < manifest["glibc"]:
         stop(f"the kit needs glibc 2.{manifest['glibc']}; this is {library or 'another library'} {number}")
     place = next(folder for folder in (target, *target.parents) if folder.exists())
     free, needed = shutil.disk_usage(place).free, manifest["installed"][version]
-    if free < needed and not (target / MARK).is_file():
+    if (target / MARK).is_file():  # what an earlier run has put there is deleted first
+        free += sum(path.lstat().st_size for path in target.rglob("*") if not path.is_dir())
+    if free < needed:
         stop(f"the disk is too full: the packages take {needed:,} bytes, free {free:,} at {place}")
 
 
