@@ -33,6 +33,7 @@ def both_themes(page: Path, stem: Path, work: Path, *, high: int, click: str | N
             deviceScaleFactor=SHARPNESS,
             mobile=False,
         )
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
         tab.open(page)
         if click is not None:
             tab.mouse("click", click)

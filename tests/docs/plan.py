@@ -133,7 +133,10 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {  # page -> text -> its replacement
     "docs/several-machines.md": {"--steps 200": "--steps 2", "--method full": "--steps 2 --method full"},
     "docs/tune.md": {
         "pophood tune notes.txt\n": "pophood tune notes.txt --steps 2\n",
-        "--steps 200": "--steps 2",
+        "--steps 200": "--steps 2 --overwrite",
+        'pophood run "Dear diary," --adapter notes-lora:0.5': (
+            'cp -r notes-lora style-lora\npophood run "Dear diary," --adapter notes-lora:0.5'
+        ),
         "minutes=5": "steps=2, overwrite=True",
     },
 }

@@ -28,6 +28,7 @@ from docs.site import __main__ as maker
 from docs.site import docstrings, pages, reference
 
 FIVE = ("index.html", "look.html", "python/models.html", "commands/run.html", "serve.html")
+TUTORIALS = ("tutorials/chat-loop.html", "tutorials/next-token-table.html")
 FOUND = (  # links to what the search found, which stands in a shadow root
     "[...document.querySelectorAll('*')].filter(e => e.shadowRoot)"
     ".flatMap(e => [...e.shadowRoot.querySelectorAll('a')]).map(a => a.href)"
@@ -99,14 +100,14 @@ def test_search_works_without_a_network(site: Path, address: str, tab: Tab, open
 
 @pytest.mark.full
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_five_pages_under_axe(site: Path, tab: Tab, dark: bool) -> None:
+def test_five_pages_and_two_tutorials_under_axe(site: Path, tab: Tab, dark: bool) -> None:
     axe = files("axe_core_python").joinpath("axe.min.js").read_text("utf-8")
     run = (
         "axe.run(document, {resultTypes: ['violations']}).then(r => r.violations"
         ".filter(v => ['serious', 'critical'].includes(v.impact))"
         ".map(v => v.id + ': ' + v.nodes[0].html + v.nodes[0].failureSummary))"
     )
-    for page in FIVE:
+    for page in FIVE + TUTORIALS:
         tab.look(dark=dark)
         visit(tab, f"{site.as_uri()}/{page}")
         assert (tab.value("document.body.dataset.mdColorScheme") == "slate") == dark
