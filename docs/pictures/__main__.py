@@ -99,7 +99,7 @@ def run() -> list[Path]:
     """Photograph the page of `pophood run --html` with one card open."""
     page = FOLDER / "run.html"
     pophood(*PAGE_COMMAND, "--html", str(page))
-    return photograph.both_themes(page, IMAGES / "run", FOLDER, high=840, click="a.t:nth-of-type(9)")
+    return photograph.both_themes(page, IMAGES / "run", FOLDER, high=826, click="a.t:nth-of-type(9)")
 
 
 def screens() -> list[Path]:
