@@ -69,6 +69,9 @@ TESTED_BY: Table = {
     "docs/several-machines.md": {
         "sh --nnodes 2": "tests/train/test_process_group.py::test_two_nodes_are_as_two_processes"
     },
+    "docs/studio.md": {
+        "json": "tests/hub/test_counted.py::test_connections_to_other_machines_are_told_with_their_purpose"
+    },
     "docs/taps.md": {
         "python lm.trace": f"{_TAPS}code_runs",
         "python Edit": f"{_TAPS}code_of_edits_runs",
@@ -130,10 +133,13 @@ FILES: Table = {"docs/course.md": {"json": "class/ana.json"}}
 # What is written differently for a test: what takes minutes takes steps, and a port may be in use.
 INSTEAD: Mapping[str, Mapping[str, str]] = {  # page -> text -> its replacement
     "docs/serve.md": {"--ollama-port 11434": "--ollama-port 0"},
-    "docs/several-machines.md": {"--steps 200": "--steps 2", "--method full": "--steps 2 --method full"},
+    "docs/several-machines.md": {
+        "--steps 200": "--steps 2 --length 64 --batch-size 1",
+        "--method full": "--steps 2 --length 64 --batch-size 1 --method full",
+    },
     "docs/tune.md": {
         "pophood tune notes.txt\n": "pophood tune notes.txt --steps 2\n",
-        "--steps 200": "--steps 2 --overwrite",
+        "--steps 200": "--steps 2 --length 64 --batch-size 1 --overwrite",
         'pophood run "Dear diary," --adapter notes-lora:0.5': (
             'cp -r notes-lora style-lora\npophood run "Dear diary," --adapter notes-lora:0.5'
         ),
