@@ -39,7 +39,7 @@ OPEN = f"""(async index => {{
   const token = document.querySelector(`.t[data-i='${{index}}']`);
   token.click();
   await until(() => token.matches('.at') && document.querySelector('.panel .lens tbody tr')
-    && document.querySelectorAll('.panel .bars button').length === 10);
+    && document.querySelectorAll('.panel .bars button').length >= 10); // and the chosen one
   return await {PAINTED} - began;
 }})"""
 FRAMES = """(selector => new Promise(done => {
