@@ -1,5 +1,5 @@
 // The command line and the Python that do what a view of the page does.
-import { DEFAULTS } from "./talk/sampling";
+import { DEFAULTS } from "./tokens/sampling";
 import type { Message } from "./talk/prompt";
 import type { Settings } from "./types";
 

@@ -2,8 +2,8 @@ import { describe, expect, test, vi } from "vitest";
 import { Saver } from "../../app/lib/net/saver";
 import { Painter } from "../../app/lib/paint";
 import { fromKept, toKept } from "../../app/lib/talk/kept";
-import { segments } from "../../app/lib/talk/segments";
-import { ulid } from "../../app/lib/talk/ulid";
+import { segments } from "../../app/lib/tokens/segments";
+import { ulid } from "../../app/lib/net/ulid";
 import type { Turn } from "../../app/lib/types";
 import { token } from "./tree.test";
 
@@ -48,26 +48,32 @@ describe("turns on the server", () => {
   test("are sent in order, again after a failure, each in its newest state", async () => {
     const sent: string[] = [];
     let failures = 2;
-    const saver = new Saver(
-      async (_, turn) => {
-        if (failures-- > 0) throw new TypeError("fetch failed");
-        sent.push(`${turn.id} ${turn.text}`);
-      },
-      () => undefined,
-      async () => undefined,
-    );
-    for (const text of ["1", "2", "3"]) saver.save("talk", { ...TURN, text });
-    saver.save("talk", { ...TURN, id: "o", text: "4" });
+    const put = (text: string) => async () => {
+      if (failures-- > 0) throw new TypeError("fetch failed");
+      sent.push(text);
+    };
+    const told = vi.fn();
+    const saver = new Saver(told, async () => undefined);
+    for (const text of ["1", "2", "3"]) saver.save("n", put(text));
+    for (const text of ["place 1", "place 2"]) {
+      saver.saveLast("place", put(text));
+      saver.save(text, put(`turn of ${text}`));
+    }
     await saver.settled();
-    expect(sent).toEqual(["n 3", "o 4"]);
+    expect(sent).toEqual(["3", "turn of place 1", "place 2", "turn of place 2"]);
+    expect(told.mock.calls.filter(([, failure]) => failure !== null).length).toBe(2);
+    expect(told.mock.calls.at(-1)).toEqual([0, null]);
   });
 
-  test("what the server refuses is not sent for ever", async () => {
-    const put = vi.fn(async () => Promise.reject(Object.assign(new Error("gone"), { status: 404 })));
-    const saver = new Saver(put);
-    saver.save("talk", TURN);
+  test("what the server refuses is not sent for ever, and is told", async () => {
+    const gone = Object.assign(new Error("gone"), { status: 404 });
+    const put = vi.fn(async () => Promise.reject(gone));
+    const told = vi.fn();
+    const saver = new Saver(told);
+    saver.save("n", put);
     await saver.settled();
     expect(put).toHaveBeenCalledTimes(1);
+    expect(told).toHaveBeenLastCalledWith(0, gone);
   });
 });
 

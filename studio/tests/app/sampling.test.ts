@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { chatting, completing, python, shell } from "../../app/lib/commands";
-import { strongest } from "../../app/lib/talk/insides";
-import { DEFAULTS, survivors } from "../../app/lib/talk/sampling";
+import { strongest } from "../../app/lib/tokens/insides";
+import { DEFAULTS, survivors } from "../../app/lib/tokens/sampling";
 import { format, parse } from "../../app/lib/router";
 import { visible } from "../../app/lib/visible";
 

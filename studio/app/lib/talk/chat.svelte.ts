@@ -1,29 +1,18 @@
-// The open conversation: its tree, the branch in sight, and the answer that is being written.
+// The open conversation: what is asked in it, and who answers.
 import { app } from "../app.svelte";
 import { patch, post, remove, studio } from "../net/api";
-import { conversations } from "./conversations.svelte";
-import { Painter } from "../paint";
-import { model, render, type Rendered } from "./prompt";
-import { toKept } from "./kept";
-import { DEFAULTS, fields } from "./sampling";
-import { moved, type Sides } from "./sides";
-import { Saver } from "../net/saver";
-import { answer, type Outcome } from "../net/stream";
-import { type Replay, replayed, sameSamplers } from "./replay";
-import { body, chosen, textOf, Tree } from "./tree";
-import type { Conversation, Mode, Settings, Token, Turn } from "../types";
-import { ulid } from "./ulid";
+import { ulid } from "../net/ulid";
+import { DEFAULTS, fields } from "../tokens/sampling";
+import type { Mode, Settings, Token, Turn } from "../types";
 import { t } from "../words.svelte";
-
-const SAVE_EVERY = 2_000; // milliseconds, while an answer grows
-
-export interface Running {
-  turn: string;
-  stop: AbortController;
-  read: number; // tokens of the prompt
-  total: number;
-  lost: boolean;
-}
+import { Branches } from "./branches.svelte";
+import { conversations } from "./conversations.svelte";
+import { Keeping } from "./keeping.svelte";
+import { render, type Rendered } from "./prompt";
+import { Replays, sameSamplers } from "./replay.svelte";
+import { moved, type Sides } from "./sides";
+import { body, chosen, textOf } from "./tree";
+import { type Begun, Writing } from "./writing.svelte";
 
 export interface Head {
   model: string | null;
@@ -45,37 +34,24 @@ export class Chat {
   title = $state("");
   head = $state.raw<Head>({ model: null, adapter: null, system: null, template_args: null });
   settings = $state<Settings>({ ...DEFAULTS });
-  replays = $state.raw<Record<string, Replay | null>>({}); // by turn, null while one runs
-  leaf = $state<string | null>(null);
-  running = $state<Running | null>(null);
-  waiting = $state(0); // turns that are not on the server's disk yet
-  unsaved = $state(false);
   rendered = $state.raw<Rendered | null>(null); // what the model would read next
-  private version = $state(0);
-  private tree = new Tree();
-  private readonly stored = new Map<string, number>(); // tokens of each turn that the server has
-  private readonly saver = new Saver(
-    async (talk, turn) => {
-      const after = Math.min(this.stored.get(turn.id) ?? 0, turn.tokens.length);
-      await post(studio("conversations", talk, "nodes"), toKept(turn, after));
-      this.stored.set(turn.id, turn.tokens.length);
-    },
-    (waiting, failed) => {
-      this.waiting = waiting;
-      this.unsaved = failed && waiting > 0;
-    },
-  );
-  readonly path = $derived.by(() => (this.version, this.tree.path(this.leaf)));
-  readonly leaves = $derived.by(() => (this.version, this.tree.leaves()));
-  readonly turns = $derived.by(() => (this.version, this.tree.all()));
+  readonly branches = new Branches();
+  readonly keeping = new Keeping();
+  readonly replays = new Replays();
+  private readonly writing = new Writing();
 
   constructor(readonly mode: Mode) {}
 
-  // ---- opening ----
+  /** The answer that is being written. */
+  get running() {
+    return this.writing.running;
+  }
+
+  // ---- the conversation ----
 
   async open(id: string, leaf: string | null = null): Promise<void> {
     if (this.id === id) {
-      if (leaf && this.tree.get(leaf)) this.leaf = leaf;
+      if (leaf && this.branches.get(leaf)) this.branches.leaf = leaf;
       return;
     }
     this.stop();
@@ -86,108 +62,80 @@ export class Chat {
     const { model, adapter, system, template_args } = talk;
     this.head = { model, adapter, system, template_args };
     this.settings = { ...DEFAULTS, ...talk.settings };
-    this.tree = new Tree(talk.nodes);
-    for (const turn of talk.nodes) this.stored.set(turn.id, turn.tokens.length);
-    const place = leaf ?? talk.current ?? null;
-    this.leaf = place && this.tree.get(place) ? place : this.tree.newest(null);
-    this.version++;
+    this.keeping.known(talk.nodes);
+    this.branches.fill(talk.nodes, leaf ?? talk.current ?? null);
   }
 
   reset(): void {
     this.stop();
     this.id = null;
     this.title = "";
-    this.tree = new Tree();
-    this.leaf = null;
+    this.branches.fill([], null);
     this.rendered = null;
     this.head = { ...this.head, system: null, template_args: null };
-    this.version++;
-  }
-
-  get(id: string): Turn | undefined {
-    return this.tree.get(id);
-  }
-
-  siblings(id: string): Turn[] {
-    return this.version < 0 ? [] : this.tree.siblings(id);
-  }
-
-  pathTo(id: string): Turn[] {
-    return this.tree.path(id);
-  }
-
-  newestPath(id: string): Turn[] {
-    return this.tree.path(this.tree.newest(id));
-  }
-
-  forest(): Tree {
-    return this.tree;
   }
 
   /** Show the branch that begins with this turn, down to its newest end. */
   show(id: string): void {
-    this.leaf = this.tree.newest(id);
+    this.branches.show(id);
     this.place();
-  }
-
-  private place(): void {
-    if (!this.id) return;
-    app.stay(this.mode, this.leaf ? [this.id, this.leaf] : [this.id]);
-    const { id, leaf } = this;
-    this.saver
-      .settled()
-      .then(() => patch(studio("conversations", id), { current: leaf }))
-      .catch(() => undefined);
-  }
-
-  private async ensure(title: string): Promise<string> {
-    if (this.id) return this.id;
-    const facts: Partial<Conversation> = { ...this.head, mode: this.mode, settings: { ...this.settings } };
-    const made = await conversations.create({
-      ...facts,
-      title: title.trim().slice(0, 60) || t("chat.untitled"),
-    });
-    this.title = made.title;
-    return (this.id = made.id);
   }
 
   /** Change model, adapter, system prompt or template arguments of this conversation. */
   async change(head: Partial<Head>): Promise<void> {
     this.head = { ...this.head, ...head };
-    if (this.id) await app.tried(() => conversations.change(this.id!, head));
+    await this.keep(head);
   }
 
   async keepSettings(): Promise<void> {
-    if (this.id) await app.tried(() => conversations.change(this.id!, { settings: { ...this.settings } }));
+    await this.keep({ settings: { ...this.settings } });
   }
 
   async rename(title: string): Promise<void> {
     this.title = title;
-    if (this.id) await app.tried(() => conversations.change(this.id!, { title }));
+    await this.keep({ title });
+  }
+
+  private async keep(facts: Parameters<typeof conversations.change>[1]): Promise<void> {
+    const { id } = this;
+    if (!id) return;
+    await this.keeping.settled();
+    await app.tried(() => conversations.change(id, facts));
+  }
+
+  /** Begin a conversation with the person's first text, unless there is one; returns its id. */
+  private begin(text: string): string {
+    if (this.id) return this.id;
+    this.id = ulid();
+    this.title = text.trim().slice(0, 60) || t("chat.untitled");
+    const { id, title, mode, settings } = this;
+    this.keeping.begin({ id, title, mode, settings: { ...settings }, ...this.head });
+    return id;
+  }
+
+  private place(): void {
+    if (!this.id) return;
+    const { leaf } = this.branches;
+    app.stay(this.mode, leaf ? [this.id, leaf] : [this.id]);
+    this.keeping.place(this.id, leaf);
   }
 
   // ---- turns ----
 
   /** Add the person's text at the end, and have it answered. Without text, the last answer goes on. */
   async ask(text: string): Promise<void> {
-    const last = this.leaf ? this.tree.get(this.leaf) : undefined;
+    const { leaf } = this.branches;
+    const last = leaf ? this.branches.get(leaf) : undefined;
     if (text === "" && last?.role === "assistant") return this.proceed(last.id);
-    const role = this.mode === "chat" ? "user" : "text";
-    await app.tried(async () => {
-      await this.ensure(text);
-      const parent = text === "" ? this.leaf : this.put({ role, text, parent: this.leaf }).id;
-      await this.respond(parent);
-    });
+    await app.tried(async () => void (await this.respond(text === "" ? leaf : this.put(text, leaf))));
   }
 
   /** Ask at the ends of two branches. Each answers with its own model and adapter, and with the same seed. */
   async askBoth(text: string, sides: Sides, show: (sides: Sides) => void): Promise<void> {
-    const role = this.mode === "chat" ? "user" : "text";
     await app.tried(async () => {
-      await this.ensure(text);
       const [one, other] = sides;
-      const first = this.put({ role, text, parent: one.leaf }).id;
-      const second = one.leaf === other.leaf ? first : this.put({ role, text, parent: other.leaf }).id;
+      const first = this.put(text, one.leaf);
+      const second = one.leaf === other.leaf ? first : this.put(text, other.leaf);
       let now: Sides = [
         { ...one, leaf: first },
         { ...other, leaf: second },
@@ -203,54 +151,36 @@ export class Chat {
 
   /** Write another answer in the place of this one. */
   async regenerate(id: string): Promise<void> {
-    const turn = this.tree.get(id);
+    const turn = this.branches.get(id);
     if (turn) await app.tried(async () => void (await this.respond(turn.parent)));
   }
 
   /** Go on where an answer ended. */
   async proceed(id: string): Promise<void> {
-    const turn = this.tree.get(id);
-    if (!turn) return;
+    const turn = this.branches.get(id);
+    const talk = this.id;
+    if (!turn || !talk) return;
     await app.tried(async () => {
-      const prompt = turn.prompt_ids ?? (await this.prompt(turn.parent)).ids;
+      const prompt_ids = turn.prompt_ids ?? (await this.prompt(turn.parent)).ids;
       const ended = turn.finish === "stop";
-      const own = body(turn);
+      const tokens = body(turn);
       const settings = { ...this.settings };
+      const { seed } = fields({ ...settings, seed: turn.seed ?? null });
       // What a replay of the whole answer would not give again counts as given.
       const model = this.head.model ?? app.state?.model ?? null;
       const { adapter } = this.head;
       const other = model !== (turn.model ?? null) || adapter !== (turn.adapter ?? null);
-      const kept =
-        ended || other || !sameSamplers(settings, turn.settings) ? own.length : (turn.kept ?? null);
-      await this.saver.settled(); // the token that ended the answer is taken back
-      this.stored.set(id, Math.min(this.stored.get(id) ?? 0, own.length));
-      await this.generate(
-        { ...turn, tokens: own, kept, settings, model, adapter },
-        prompt,
-        settings,
-        turn.seed ?? null,
-        ended ? 1 : 0,
-      );
+      const given = ended || other || !sameSamplers(settings, turn.settings);
+      const kept = given ? tokens.length : (turn.kept ?? null);
+      await this.keeping.shorten(id, tokens.length); // the token that ended the answer is taken back
+      const start = { ...turn, tokens, kept, settings, seed, model, adapter, prompt_ids };
+      await this.write(talk, start, ended ? 1 : 0);
     });
-  }
-
-  /** Write an answer once more, from the same tokens with the same seed, and compare every bit. */
-  async replay(id: string): Promise<void> {
-    const turn = this.tree.get(id);
-    if (!turn || this.replays[id] === null) return;
-    const tell = (found: Replay | null): void => {
-      this.replays = { ...this.replays, [id]: found };
-    };
-    tell(null);
-    if (!(await app.tried(async () => tell(await replayed(turn))))) {
-      const { [id]: _, ...others } = this.replays;
-      this.replays = others;
-    }
   }
 
   /** Take another token at a place, and go on from there with the same seed and settings: a new branch. */
   async choose(id: string, index: number, token: number): Promise<void> {
-    const turn = this.tree.get(id);
+    const turn = this.branches.get(id);
     if (!turn) return;
     const kept = chosen(turn.tokens, index, token);
     await app.tried(async () => void (await this.respond(turn.parent, turn, kept)));
@@ -258,158 +188,115 @@ export class Chat {
 
   /** Change a text. The old one stays as a branch; a question is answered anew. */
   async edit(id: string, text: string): Promise<void> {
-    const turn = this.tree.get(id);
+    const turn = this.branches.get(id);
     if (!turn || text === turn.text) return;
     await app.tried(async () => {
-      const made = this.put({ role: turn.role, text, parent: turn.parent });
-      if (turn.role === "user") await this.respond(made.id);
+      const made = this.put(text, turn.parent, turn.role);
+      if (turn.role === "user") await this.respond(made);
     });
   }
 
   async remove(id: string): Promise<void> {
-    const turn = this.tree.get(id);
+    const turn = this.branches.get(id);
     const talk = this.id;
     if (!turn || !talk) return;
-    if (this.running && this.tree.path(this.leaf).some((one) => one.id === id)) this.stop();
-    const leaf = this.leaf;
+    if (this.running && this.branches.path.some((one) => one.id === id)) this.stop();
+    const { leaf } = this.branches;
     await app.tried(async () => {
-      await this.saver.settled();
+      await this.keeping.settled();
       await remove(studio("conversations", talk, "nodes", id));
-      const gone = this.tree.remove(id);
-      const next = this.tree.children(turn.parent).at(-1)?.id ?? turn.parent;
-      this.leaf = next === null ? null : this.tree.newest(next);
-      this.version++;
+      const gone = this.branches.remove(turn);
       this.place();
       app.offer(t("chat.deleted"), async () => {
         await post(studio("conversations", talk, "nodes", id, "restore"));
         if (this.id !== talk) return;
-        this.tree.restore(gone);
-        this.leaf = leaf;
-        this.version++;
+        this.branches.restore(gone, leaf);
         this.place();
       });
     });
   }
 
+  /** Give the branch that ends with a turn a name. */
   async name(id: string, name: string): Promise<void> {
-    const turn = this.tree.get(id);
-    if (!turn || !this.id) return;
-    this.tree.add({ ...turn, name: name || null });
-    this.version++;
-    await app.tried(() => patch(studio("conversations", this.id!, "nodes", id), { name: name || null }));
+    const turn = this.branches.get(id);
+    const talk = this.id;
+    if (!turn || !talk) return;
+    this.branches.put({ ...turn, name: name || null });
+    await this.keeping.settled();
+    await app.tried(() => patch(studio("conversations", talk, "nodes", id), { name: name || null }));
   }
 
   stop(): void {
-    this.running?.stop.abort();
+    this.writing.stop();
   }
 
-  // ---- writing ----
+  // ---- answers ----
 
   /** Tokens before the next answer below a turn, which `by` writes. */
   async prompt(parent: string | null, signal?: AbortSignal, by: Partial<Answering> = {}): Promise<Rendered> {
     const head = { ...this.head, ...by, mode: this.mode };
-    return render(head, this.tree.path(parent), this.settings.max_tokens, signal);
+    return render(head, this.branches.pathTo(parent), this.settings.max_tokens, signal);
   }
 
-  private put(facts: Pick<Turn, "role" | "text" | "parent"> & Partial<Turn>): Turn {
-    const turn: Turn = { id: ulid(), tokens: [], ...facts };
-    this.tree.add(turn);
-    this.leaf = turn.id;
-    this.version++;
-    this.saver.save(this.id!, turn);
+  /** Add a text, the person's own unless `role` says otherwise; returns the id of its turn. */
+  private put(text: string, parent: string | null, role?: Turn["role"]): string {
+    const talk = this.begin(text);
+    const own = this.mode === "chat" ? "user" : "text";
+    const turn: Turn = { id: ulid(), parent, role: role ?? own, text, tokens: [] };
+    this.branches.put(turn);
+    this.branches.leaf = turn.id;
+    this.keeping.turn(talk, turn);
     this.place();
-    return turn;
+    return turn.id;
   }
 
   /** Let `by` write an answer, else who wrote the one that it is like; returns whether it was not stopped. */
   private async respond(
     parent: string | null,
     like: Turn | null = null,
-    kept: Token[] = [],
+    tokens: Token[] = [],
     by: Answering = like ?? this.head,
   ): Promise<boolean> {
     this.stop();
+    const talk = this.begin("");
     const { model = null, adapter = null } = by;
-    const prompt = like?.prompt_ids ?? (await this.prompt(parent, undefined, { model, adapter })).ids;
+    const prompt_ids = like?.prompt_ids ?? (await this.prompt(parent, undefined, { model, adapter })).ids;
+    if (this.id !== talk) return false; // the person went to another conversation
     const settings = { ...(like?.settings ?? this.settings) };
-    const turn: Turn = {
+    const { seed } = fields({ ...settings, seed: by.seed ?? like?.seed ?? settings.seed });
+    const answer: Begun = {
       id: ulid(),
       parent,
       role: "assistant",
-      text: textOf(kept),
-      tokens: kept,
+      text: textOf(tokens),
+      tokens,
       settings,
+      seed,
       model: model ?? app.state?.model ?? null,
       adapter,
-      kept: kept.length || null,
+      kept: tokens.length || null,
+      prompt_ids,
     };
-    by.begun?.(turn.id);
-    return this.generate(turn, prompt, settings, by.seed ?? like?.seed ?? settings.seed);
+    by.begun?.(answer.id);
+    return this.write(talk, answer);
   }
 
-  private async generate(
-    first: Turn,
-    prompt: number[],
-    settings: Settings,
-    seed: number | null,
-    least = 0,
-  ): Promise<boolean> {
-    const talk = this.id!;
-    const tokens = [...first.tokens];
-    const chosenFields = fields({ ...settings, seed });
-    const start: Turn = { ...first, prompt_ids: prompt, seed: chosenFields.seed, finish: null };
-    const running: Running = { turn: first.id, stop: new AbortController(), read: 0, total: 0, lost: false };
-    this.running = running;
-    const state = (): Turn => ({ ...start, tokens: tokens.slice(), text: textOf(tokens) });
+  private async write(talk: string, start: Begun, least = 0): Promise<boolean> {
+    let seen = false;
     const show = (turn: Turn): void => {
       if (this.id !== talk) return;
-      this.tree.add(turn);
-      this.version++;
+      this.branches.put(turn);
+      if (seen) return;
+      seen = true;
+      this.branches.leaf = turn.id;
+      this.place();
     };
-    const painter = new Painter(() => show(state()));
-    const seen = (): void => painter.flush();
-    document.addEventListener("visibilitychange", seen);
-    show(state());
-    this.leaf = first.id;
-    this.place();
-    this.saver.save(talk, state());
-    const saving = setInterval(() => this.saver.save(talk, state()), SAVE_EVERY);
-    let outcome: Outcome | null = null;
+    const save = (turn: Turn): void => this.keeping.turn(talk, turn);
     try {
-      const ids = [...prompt, ...tokens.map((token) => token.id)];
-      const by = { model: first.model ?? this.head.model, adapter: first.adapter ?? null };
-      const request = { ...model(by), ...chosenFields, prompt: ids, min_tokens: least };
-      outcome = await answer(request, this.listener(running, tokens, painter), running.stop.signal);
+      return await this.writing.write(start, least, { show, save });
     } finally {
-      clearInterval(saving);
-      document.removeEventListener("visibilitychange", seen);
-      painter.flush();
-      const { finish = null, cached = null, rate = null } = outcome ?? {};
-      // a token that could not end the answer
-      const forced = least > 0 && tokens.length > first.tokens.length;
-      const kept = forced ? first.tokens.length + 1 : start.kept;
-      const done: Turn = { ...state(), kept, finish: finish ?? "cancelled", cached, rate };
-      show(done);
-      this.saver.save(talk, done);
-      if (this.running?.turn === running.turn) this.running = null;
       app.say(t("chat.written"));
+      void conversations.load();
     }
-    void conversations.load();
-    return !running.stop.signal.aborted;
-  }
-
-  private listener(running: Running, tokens: Token[], painter: Painter) {
-    const update = (facts: Partial<Running>): void => {
-      if (this.running?.turn === running.turn) Object.assign(this.running, facts);
-    };
-    return {
-      tokens: (more: Token[]) => {
-        tokens.push(...more);
-        painter.ask();
-      },
-      progress: (read: number, total: number) => update({ read, total }),
-      lost: () => update({ lost: true }),
-      back: () => update({ lost: false }),
-    };
   }
 }

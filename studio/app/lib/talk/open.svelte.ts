@@ -1,10 +1,10 @@
 // The two conversations that the page holds open, chat and completion, and how each is shown.
 import type { Mode, Turn } from "../types";
 import { Chat } from "./chat.svelte";
-import { Opened } from "./opened.svelte";
+import { Opened } from "../tokens/opened.svelte";
 import { model } from "./prompt";
 import { sideOf, type Sides } from "./sides";
-import type { Colouring } from "./shade";
+import type { Colouring } from "../tokens/shade";
 import { body } from "./tree";
 
 export type Panel = "settings" | "branches" | "prompt" | "token";
@@ -32,7 +32,7 @@ export class View {
 
   /** Show the newest branches through two turns side by side. */
   compare(one: string, other: string): void {
-    const [left, right] = [one, other].map((id) => sideOf(this.chat.newestPath(id), this.chat.head));
+    const [left, right] = [one, other].map((id) => sideOf(this.chat.branches.newestPath(id), this.chat.head));
     this.compared = [left!, right!];
     if (innerWidth <= 960) this.panel = null;
   }

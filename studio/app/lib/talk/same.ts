@@ -20,9 +20,9 @@ export function what(chat: Chat, turn: Turn, from: number): What {
 
 /** The last answer of the branch in sight again; before there is one, the answer that would come next. */
 export function sameAnswer(chat: Chat): Same {
-  const last = chat.path.at(-1);
+  const last = chat.branches.path.at(-1);
   const turn = last?.role === "assistant" ? last : undefined;
-  const before = turn ? chat.path.slice(0, -1) : chat.path;
+  const before = turn ? chat.branches.path.slice(0, -1) : chat.branches.path;
   const kept = turn?.kept ?? 0;
   const how = turn ? what(chat, turn, kept) : next(chat);
   const ids = turn?.prompt_ids ?? chat.rendered?.ids ?? [];

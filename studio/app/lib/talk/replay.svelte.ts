@@ -1,13 +1,28 @@
 // Writing an answer again, to see that it comes out the same to the bit.
+import { app } from "../app.svelte";
 import type { Fetch } from "../net/api";
 import { answer } from "../net/stream";
+import { DEFAULTS, fields } from "../tokens/sampling";
 import { model } from "./prompt";
-import { DEFAULTS, fields } from "./sampling";
 import type { Settings, Token, Turn } from "../types";
 
 export interface Replay {
   of: number; // tokens that were generated
   same: number; // those that came again before the first difference, with the same probabilities
+}
+
+export class Replays {
+  of = $state.raw<Record<string, Replay | null>>({}); // by turn, null while one runs
+
+  /** Write an answer once more, from the same tokens with the same seed, and compare every bit. */
+  async run(turn: Turn): Promise<void> {
+    if (this.of[turn.id] === null) return;
+    this.of = { ...this.of, [turn.id]: null };
+    let found: Replay | undefined;
+    await app.tried(async () => void (found = await replayed(turn)));
+    const { [turn.id]: _, ...others } = this.of;
+    this.of = found ? { ...others, [turn.id]: found } : others;
+  }
 }
 
 /** Generate the tokens of an answer again, those that were given aside. */
