@@ -10,6 +10,11 @@ from tests.studio.browser.test_chat import GROWING, longest
 from tests.studio.server import StudioCommand
 from tests.studio.test_run_adapters import made_run
 
+CORNERS = (  # how bright the first pixel of each figure is
+    "[...document.querySelectorAll('canvas')].map(figure => {"
+    "const corner = new OffscreenCanvas(1, 1).getContext('2d', {willReadFrequently: true});"
+    "corner.drawImage(figure, 0, 0); return corner.getImageData(0, 0, 1, 1).data[0]; })"
+)
 COLUMNS = "document.querySelectorAll('.sides section')"
 EVENTS = [
     {"event": "started", "first_step": 0, "steps": 4},
@@ -36,6 +41,9 @@ def test_base_and_tuned_answer_side_by_side(tab: Tab, served: StudioCommand, tin
     )
     assert "block 1, step 2: “ blue” 90.0 %" in words and "A grid of 2 blocks and 2 steps" in words
     assert tab.value("document.querySelector('main section h2').textContent") == "Sea voice"
+    for dark in (True, False):  # figures that grow follow the colours of the page
+        tab.look(dark=dark)
+        tab.until(f"{CORNERS}.every(value => (value < 64) === {str(dark).lower()})")
 
     tab.press("Ask base and tuned side by side")
     tab.sees("answer side by side, with the same seed")
