@@ -74,6 +74,13 @@ export interface ModelFacts {
   adapter_places?: Record<string, string>;
 }
 
+/** Connections that the server opened to one machine, or that pip opened, for one model. */
+export interface Opening {
+  host: string | null; // null: pip chose it
+  model: string | null;
+  count: number;
+}
+
 export interface State {
   version: string;
   model: string;
@@ -81,6 +88,6 @@ export interface State {
   adapters: string[];
   missing: string[]; // a line for each adapter that could not be loaded again
   tune: boolean;
-  connections: { outside: number };
+  connections: { outside: number; opened: Opening[] }; // the most recent first
   machine: { memory: number; threads: number };
 }

@@ -1,4 +1,5 @@
 // Training runs: files, plans, and the events of a run.
+import type { Key } from "../lib/words.svelte";
 import { get, post, remove, send, studio } from "../lib/net/api";
 import { events } from "../lib/net/sse";
 
@@ -61,6 +62,9 @@ export interface Cost {
 
 export type RunState = "running" | "paused" | "finished" | "failed" | "cancelled";
 
+/** Why a run has ended: its steps are done, its minutes are up, it was told to, or it got no better. */
+export type Ended = "steps" | "clock" | "stopped" | "no better";
+
 export interface Run {
   id: string;
   created: number; // seconds since 1970
@@ -73,10 +77,16 @@ export interface Run {
   lens?: boolean;
   out: string; // the folder of its result
   state: RunState;
+  ended: Ended | null;
   error: string | null;
   adapter: boolean; // it has written one
   report: boolean;
   command: string;
+}
+
+/** Words for how a run stands. One whose minutes are up can go on like one that was paused. */
+export function standing({ state, ended }: Pick<Run, "state" | "ended">): Key {
+  return state === "paused" && ended === "clock" ? "tune.run.timeUp" : `tune.run.${state}`;
 }
 
 /** An event of a run, as the server has it from the run's events.jsonl, what it printed, or its state. */
@@ -93,6 +103,8 @@ export interface TuneEvent {
   steps?: number;
   tokens_per_second?: number;
   state?: RunState;
+  reason?: Ended;
+  minutes?: number | null;
 }
 
 export type Guess = [text: string, probability: number];
@@ -201,6 +213,8 @@ export class Story {
   speed: number | null = null;
   said = ""; // the last line that the run printed
   state: RunState | null = null;
+  ended: Ended | null = null;
+  minutes: number | null = null; // that it was given, the last time that it began or went on
 
   take(event: TuneEvent): void {
     const step = event.step ?? this.step;
@@ -221,12 +235,15 @@ export class Story {
     } else if (event.event === "noted" && event.text) this.notes.push(event.text);
     else if (event.event === "said") this.said = event.text ?? "";
     else if (event.event === "started") this.started(event);
+    else if (event.event === "finished") this.ended = event.reason ?? null;
     else if (event.event === "state") this.state = event.state ?? null;
   }
 
   /** A run that goes on does the steps behind its last checkpoint again. */
   private started(event: TuneEvent): void {
     const first = event.first_step ?? 0;
+    this.ended = null;
+    this.minutes = event.minutes ?? null;
     this.steps = event.steps ?? 0;
     this.step = first;
     for (const curve of [this.train, this.validation]) {

@@ -22,20 +22,30 @@ EVENTS = [
     {"event": "step", "step": 1, "loss": 3.0, "steps": 4, "left": 1.0, "tokens_per_second": 9.0},
     {"event": "step", "step": 2, "loss": 2.0, "steps": 4, "left": 1.0, "tokens_per_second": 9.0},
     {"event": "looked", "step": 2, "prompt": "The sea", "blocks": [[[" has", 0.5]], [[" had", 0.6]]]},
-    {"event": "started", "first_step": 1, "steps": 4},  # it went on from a checkpoint after step 1
+    {
+        "event": "started",
+        "first_step": 1,
+        "steps": 4,
+        "minutes": 2.5,
+    },  # it went on from a checkpoint after step 1
     {"event": "step", "step": 2, "loss": 2.5, "steps": 4, "left": 1.0, "tokens_per_second": 9.0},
     {"event": "looked", "step": 2, "prompt": "The sea", "blocks": [[[" is", 0.7]], [[" blue", 0.9]]]},
+    {"event": "finished", "step": 2, "reason": "clock", "seconds": 150.0},
 ]
 
 
 def test_base_and_tuned_answer_side_by_side(tab: Tab, served: StudioCommand, tiny_model: Path) -> None:
     out = made_run(served.home, tiny_model, "Sea voice")
+    (out / "checkpoints" / "checkpoint-2").mkdir(parents=True)
     (out / "events.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in EVENTS), encoding="utf-8")
     tab.press("Tune")
     tab.until("document.querySelector('button.run')")
     tab.value("document.querySelector('button.run').click()")
     tab.until("document.querySelectorAll('canvas').length === 2")
     tab.sees("2 of 4 steps")
+    tab.sees("Its minutes are up")
+    assert tab.value("document.querySelector('button.run').innerText.includes('time is up')")
+    assert "Learn 2.5 more minutes" in tab.text()
     words = tab.value(
         "[...document.querySelectorAll('.ph-stage')].map(e => e.getAttribute('aria-label')).join()"
     )
@@ -74,3 +84,20 @@ def test_base_and_tuned_answer_side_by_side(tab: Tab, served: StudioCommand, tin
     tab.press("Delete it with its result")
     tab.until("!document.querySelector('button.run')")
     tab.until("!document.querySelector('main section')")
+
+
+def test_files_are_chosen_and_dropped(tab: Tab) -> None:
+    tab.press("Tune")
+    tab.until("document.querySelector('.drop input[type=file]')")
+    assert tab.value("document.querySelector('.drop label').innerText.trim()") == "Choose files"
+    tab.value("document.querySelector('.drop input').focus()")
+    assert tab.value("getComputedStyle(document.querySelector('.drop label')).outlineStyle") == "solid"
+    file = "const data = new DataTransfer(); data.items.add(new File(['The sea.'], name));"
+    drop = "document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: data}))"
+    choose = "field.files = data.files; field.dispatchEvent(new Event('change', {bubbles: true}))"
+    field = "const field = document.querySelector('.drop input');"
+    for name, given in (("dropped.txt", drop), ("chosen.txt", f"{field}{choose}")):
+        tab.value(f"(name => {{ {file} {given}; }})({name!r})")
+        tab.sees(name)
+        tab.press(f"Remove {name}")
+        tab.until(f"!document.body.innerText.includes({name!r})")
