@@ -16,6 +16,7 @@ from pophood import look
 from pophood.config import BlockAttention, Rope
 from pophood.look.data import packed
 from pophood.look.diagrams import attention_words
+from pophood.look.forms import FORMS
 from pophood.look.views import attention as attention_module
 
 KINDS = {
@@ -132,3 +133,10 @@ def test_ranges_and_masks_are_those_of_the_view(small: pophood.LM) -> None:
     assert (before["low"], after["missing"]) == (after["low"], "zeroed")
     assert curves["series"][0]["y"] == list(view.mean_errors)
     assert look.figures_data(look.dropout(small, p=0.0))[2]["logarithmic"] == ["x"]
+
+
+def test_a_long_text_has_its_figures_too(small: pophood.LM) -> None:
+    ids = list(range(20, 80))
+    for name, form in FORMS.items():
+        view = getattr(look, name)(small, *([ids] if form.needs_text else []))
+        assert look.figures_data(view), name

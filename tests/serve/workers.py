@@ -14,7 +14,7 @@ from pophood.adapters.adapter import Adapter
 from pophood.generate import GenerateSettings
 from pophood.model.prefix_files import PrefixFiles
 from pophood.sampling import SamplingSettings
-from pophood.serve.messages import Cancel, Drain, Ended, Event, Failed, Gauges, Submit, Tokens
+from pophood.serve.messages import Cancel, Drain, Ended, Event, Failed, Gauges, ShowView, Submit, Tokens
 from pophood.serve.worker import Worker
 from tests.processes import HANG_SECONDS
 
@@ -65,6 +65,13 @@ class Talk:
         number = next(self._numbers)
         self._events[number] = []
         self.worker.post(Submit(number, own.pop("client", None), tuple(prompt), settings, **own))
+        return number
+
+    def look(self, name: str, text: Any, options: Mapping[str, Any] | None = None) -> int:
+        """Ask for a view; return its number."""
+        number = next(self._numbers)
+        self._events[number] = []
+        self.worker.post(ShowView(number, name, text, options or {}))
         return number
 
     def cancel(self, number: int) -> None:

@@ -71,7 +71,7 @@ class Lessons:
     """The pages that were begun on a model, each with its variables. For the process of the model."""
 
     def __init__(self, lm: LM) -> None:
-        self._lm = lm
+        self.lm = lm
         self._begun: dict[tuple[str, int], Lesson] = {}
 
     def run(self, language: str, number: int, section: str, index: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Lessons:
                 raise Unsupported(
                     f"page {number} trains a model: take it with `pophood talk --page {number}`"
                 )
-            self._begun[language, number] = Lesson(page, self._lm)
+            self._begun[language, number] = Lesson(page, self.lm)
         return self._begun[language, number]
 
 

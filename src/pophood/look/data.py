@@ -22,6 +22,7 @@ from pophood.look.view import View
 from pophood.look.views.architecture import ArchitectureView
 from pophood.look.views.attention import AttentionView, hidden_keys
 from pophood.look.views.dropout import MASKS, SHOWN, DropoutView
+from pophood.look.views.feedforward import FeedForwardView
 from pophood.look.views.lens import LensView
 from pophood.look.views.next import NextView
 from pophood.look.views.norm import NormView
@@ -243,10 +244,16 @@ def _number(value: object, digits: int = 17) -> float | None:
     return float(f"{value:.{digits}g}") if finite else None
 
 
+def _feedforward(view: View) -> list[Figure]:
+    assert isinstance(view, FeedForwardView)
+    return [bars_data(view.tables()["active"])]  # a terminal shows it for short texts alone
+
+
 _OWN: dict[type[View], Callable[[View], list[Figure]]] = {
     ArchitectureView: _architecture,
     AttentionView: _attention,
     DropoutView: _dropout,
+    FeedForwardView: _feedforward,
     LensView: _lens,
     NextView: _next,
     NormView: _norm,

@@ -50,12 +50,43 @@ def flatten(
     return tokens, sequences, np.concatenate(chosen)
 
 
-def in_chunks(run: Callable[[int, int], list[int]], sequences: NDArray[np.int64], chunk: int) -> set[int]:
-    """Run rows [N] in chunks; return the sequences that were cancelled, whose other rows are left out."""
+class SharedTurns:
+    """Lets others compute with an engine between the native calls of a pass. No bit depends on it."""
+
+    def __init__(self) -> None:
+        self._others: Callable[[], int] | None = None
+
+    @contextmanager
+    def shared(self, others: Callable[[], int]) -> Iterator[None]:
+        """Call `others` before every native call inside the `with`; it returns how many rows that may have.
+
+        What `others` computes itself is not interrupted.
+        """
+        before, self._others = self._others, others
+        try:
+            yield
+        finally:
+            self._others = before
+
+    def rows(self, most: int) -> int:
+        """Let others compute, and return the rows of the next native call."""
+        if (others := self._others) is None:
+            return most
+        self._others = None
+        try:
+            return min(most, others())
+        finally:
+            self._others = others
+
+
+def in_chunks(
+    run: Callable[[int, int], list[int]], sequences: NDArray[np.int64], rows: Callable[[], int]
+) -> set[int]:
+    """Run rows [N] in chunks of `rows()`; return the cancelled sequences, whose other rows are left out."""
     cancelled: set[int] = set()
     start = 0
     while start < len(sequences):
-        stop = min(start + chunk, len(sequences))
+        stop = min(start + rows(), len(sequences))
         cancelled.update(run(start, stop))
         while stop < len(sequences) and sequences[stop] in cancelled:
             stop += 1
@@ -232,6 +263,7 @@ def unembed(
     *,
     whole: bool,
     entropy: bool,
+    turns: SharedTurns,
 ) -> Summary:
     """Return what `Engine.unembed` promises, UNEMBEDDED rows of logits at a time."""
     if hidden.ndim != 2 or hidden.shape[1] != config.n_embd or hidden.dtype != np.float32:
@@ -239,6 +271,7 @@ def unembed(
     summary = new_summary(config, len(hidden), k, None, None, whole)
     with native_errors():
         for first in range(0, len(hidden), UNEMBEDDED):
+            turns.rows(UNEMBEDDED)
             last = min(first + UNEMBEDDED, len(hidden))
             out = None if summary.whole is None else summary.whole[first:last]
             rows = np.ascontiguousarray(hidden[first:last])

@@ -22,6 +22,7 @@ from pophood.model.call import (
     Batch,
     Forward,
     Rows,
+    SharedTurns,
     Summary,
     TapArrays,
     flatten,
@@ -138,6 +139,7 @@ class Engine(Sequences):
         self.kv = kv
         self.context = checked_context(config, context)
         self.threads = checked_threads(threads)
+        self.turns = SharedTurns()
         super().__init__(_native.Engine(native_config(config, self.context), self.threads, forced_isa()))
         self.isa: str = self._native.facts["isa"]
 
@@ -151,7 +153,7 @@ class Engine(Sequences):
         self.kv = plan.kv_type
         return plan
 
-    def load(self, weights: StoredWeights, progress: Callable[[int, int], None] | None = None) -> None:
+    def load(self, weights: StoredWeights, progress: Callable[[int, int], object] | None = None) -> None:
         """Pack every tensor of the model; keeps no reference to `weights`, and no page of a mapped file.
 
         `progress(done, total)` counts weights. Raises OutOfMemory before it loads anything.
@@ -266,7 +268,7 @@ class Engine(Sequences):
         This is the logit lens: final norm and output matrix, with the arithmetic of a forward pass. `k` and
         `whole` are as in `summary`; without `entropy` it is NaN. Raises BadInput, EngineError for a NaN.
         """
-        return unembed(self._native, self.config, hidden, k, whole=whole, entropy=entropy)
+        return unembed(self._native, self.config, hidden, k, whole=whole, entropy=entropy, turns=self.turns)
 
     @overload
     def forward(
@@ -370,7 +372,7 @@ class Engine(Sequences):
 
         try:
             with native_errors():
-                cancelled = in_chunks(run, sequences, chunk)
+                cancelled = in_chunks(run, sequences, lambda: self.turns.rows(chunk))
         except BaseException:
             self._restore(before)
             raise

@@ -20,15 +20,7 @@ from pophood import hub
 from pophood.adapters.adapter import Adapter
 from pophood.config import ModelConfig
 from pophood.errors import BadInput, ContextOverflow, Unsupported
-from pophood.generate import (
-    BatchRun,
-    GenerateSettings,
-    PrefixCache,
-    Run,
-    Token,
-    generate,
-    generate_batch,
-)
+from pophood.generate import BatchRun, GenerateSettings, PrefixCache, Run, Token, generate, generate_batch
 from pophood.generate.scheduler import TOGETHER
 from pophood.model.bundle import Bundle, Weights, open_bundle
 from pophood.model.engine import CancelFlag, Engine, Rows
@@ -84,7 +76,7 @@ class LM:
         """The precision that `pophood run` computes this model at by default: "auto" or "f32"."""
         return computed_precision(self.config, self.bundle.weights.stored_type, "auto")
 
-    def at(self, precision: str, progress: Callable[[int, int], None] | None = None) -> LM:
+    def at(self, precision: str, progress: Callable[[int, int], object] | None = None) -> LM:
         """Return this model at a precision: itself, or another engine with the same weights and adapters.
 
         Evaluations compute at "f32", so that their figures do not depend on how fast a model runs.
@@ -121,6 +113,7 @@ class LM:
     @property
     def weights(self) -> Weights:
         """The tensors by name, read-only float32: `lm.weights["transformer.wte.weight"]`."""
+        self.engine.turns.rows(1)  # decoding one takes long
         return self.bundle.weights
 
     @property

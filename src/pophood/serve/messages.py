@@ -15,6 +15,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pophood.errors import BadInput, ContextOverflow, EngineError, PophoodError, QueueFull, one_line
 from pophood.generate import Finish, GenerateSettings, Inside, Timings, Token
 from pophood.generate.pooling import Pooling
 from pophood.openai.model import AdapterPair as AdapterPair
@@ -28,6 +29,9 @@ from pophood.openai.model import AdapterPair as AdapterPair
 #   stopping   the server is ending                                    503
 #   dead       the worker has ended by an error                        503
 FailureKind = Literal["overflow", "invalid", "full", "engine", "internal", "stopping", "dead"]
+
+
+ENDING = "the server is ending"  # the words of "stopping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class CourseStep:
     guess: str | None = None
 
 
-Errand = ShowView | AddAdapter | CourseStep  # done between two steps of the answers
+Errand = ShowView | AddAdapter | CourseStep  # done between the steps of the answers (`serve.errands`)
 Message = Submit | Cancel | Drain | UseThreads | Errand
 
 
@@ -212,3 +216,17 @@ Answered = (
     Begun | PromptRead | PromptInspected | PromptScored | Pooled | ViewShown | Tokens | Ended | Failed
 )  # an event of one request
 Event = Answered | Gauges
+
+
+def failure(number: int, error: Exception) -> Failed:
+    """Return the event for an error of a request."""
+    words = one_line(error)
+    if isinstance(error, ContextOverflow):
+        return Failed(number, "overflow", words, error.got, error.limit)
+    if isinstance(error, QueueFull):
+        return Failed(number, "full", words)
+    if isinstance(error, BadInput):
+        return Failed(number, "invalid", words)
+    if isinstance(error, EngineError | MemoryError | PophoodError):
+        return Failed(number, "engine", words)
+    return Failed(number, "internal", f"a bug in pophood: {type(error).__name__}: {words}")

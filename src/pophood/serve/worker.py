@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pophood.adapters.adapter import Adapter
-from pophood.errors import BadInput, ContextOverflow, EngineError, PophoodError, QueueFull, one_line
+from pophood.errors import one_line
 from pophood.generate import Token
+from pophood.generate.decoder import CHUNK
+from pophood.generate.inspection import LOOKED
 from pophood.generate.loop import prepared
 from pophood.generate.prefix import PrefixCache
 from pophood.generate.request import Request, Running
@@ -27,7 +28,9 @@ from pophood.generate.scheduler import Computed, Scheduler
 from pophood.model.engine import Engine
 from pophood.model.packed_adapters import PackedAdapters
 from pophood.model.prefix_files import PrefixFiles
+from pophood.serve.errands import Errands, View
 from pophood.serve.messages import (
+    ENDING,
     Begun,
     Cancel,
     Drain,
@@ -45,13 +48,12 @@ from pophood.serve.messages import (
     Submit,
     Tokens,
     UseThreads,
-    ViewShown,
+    failure,
 )
 from pophood.serve.prefix_disk import ChunkRead, ChunkWritten, PrefixDisk
 from pophood.text.tokenizer import Tokenizer
 
 QUEUE = 256  # requests that may wait
-View = Callable[[Errand], Mapping[str, Any]]
 GATHERED = 64  # tokens of a request that are told at once if nobody watches its answer grow
 
 
@@ -86,7 +88,7 @@ class Worker:
     """The thread. `start` it once; it ends after `Drain`, or by an error that is reported.
 
     `blocks` bounds keys and values, `together` the texts that are written at a time. `files` keep prefixes
-    beyond the end. `view` computes what a ShowView asks for.
+    beyond the end. `view` does errands.
     """
 
     def __init__(
@@ -110,7 +112,7 @@ class Worker:
         self._disk = (
             None if files is None else PrefixDisk(engine, self._prefix, self._packed, files, self._inbox.put)
         )
-        self._view = view
+        self._errands = Errands(view)
         self._open: dict[int, Computing] = {}
         self._by_running: dict[Running, Computing] = {}
         self._unsettled: list[Computing] = []
@@ -174,11 +176,10 @@ class Worker:
         try:
             self._tell_gauges()
             while not (self._deadline is not None and not self._open):
-                self._take_messages()
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self._stop_all()
-                self._step()
-                self._send()
+                self._turn()
+                if told := self._errands.next(self._between):
+                    self._events.append(told)
+                    self._send()
             self._scheduler.close()
             if self._disk is not None:
                 self._disk.close()
@@ -187,9 +188,23 @@ class Worker:
         finally:
             self._timer.cancel()
 
+    def _turn(self) -> None:
+        """Take what has arrived, make a step, and tell of it."""
+        self._take_messages()
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._stop_all()
+        self._step()
+        self._send()
+
+    def _between(self) -> int:
+        """Let the answers go on between the passes of an errand; return how many rows the next may have."""
+        self._turn()
+        self._errands.check()
+        return CHUNK if self._scheduler.idle else LOOKED
+
     def _take_messages(self) -> None:
         """Take what has arrived; wait for a message if there is nothing to do."""
-        waits = self._scheduler.stalled and self._deadline is None
+        waits = self._scheduler.stalled and self._deadline is None and self._errands.idle
         if self._disk is not None:
             waits = waits and not self._disk.busy
             self._disk.copy_one()
@@ -204,7 +219,10 @@ class Worker:
             elif isinstance(message, Cancel):
                 self._cancel(message.id)
             elif isinstance(message, Errand):
-                self._look(message)
+                if self._deadline is None:
+                    self._errands.add(message)
+                else:
+                    self._events.append(Failed(message.id, "stopping", ENDING))
             elif isinstance(message, UseThreads):
                 self._engine.use_threads(message.threads)
             elif isinstance(message, Drain):
@@ -220,7 +238,7 @@ class Worker:
         if submit.id in self._gone:
             return
         if self._deadline is not None:
-            self._events.append(Failed(submit.id, "stopping", "the server is ending"))
+            self._events.append(Failed(submit.id, "stopping", ENDING))
             return
         try:
             ids, _ = prepared(self._engine, self._tokenizer, submit.prompt, submit.settings)
@@ -247,18 +265,9 @@ class Worker:
         if submit.id in self._gone:
             running.cancel()
 
-    def _look(self, look: Errand) -> None:
-        """Do an errand, such as a view, between two steps; other requests wait for it."""
-        if look.id in self._gone or self._deadline is not None or self._view is None:
-            self._events.append(Failed(look.id, "stopping", "the server is ending"))
-            return
-        try:
-            self._events.append(ViewShown(look.id, self._view(look)))
-        except Exception as error:
-            self._events.append(failure(look.id, error))
-
     def _cancel(self, number: int) -> None:
         self._gone.discard(number)
+        self._errands.leave(number)
         if (computing := self._open.get(number)) is not None:
             self._scheduler.cancel(computing.running)
 
@@ -266,13 +275,14 @@ class Worker:
         """Refuse what waits, and set the time at which what runs is ended."""
         deadline = time.monotonic() + grace
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+        self._events += [Failed(number, "stopping", ENDING) for number in self._errands.stop()]
         for computing in list(self._open.values()):
             if computing.running not in self._scheduler.running:
-                self._fail(computing, "stopping", "the server is ending")
+                self._fail(computing, "stopping", ENDING)
 
     def _stop_all(self) -> None:
         for computing in list(self._open.values()):
-            self._fail(computing, "stopping", "the server is ending")
+            self._fail(computing, "stopping", ENDING)
 
     def _fail(self, computing: Computing, kind: FailureKind, words: str) -> None:
         self._forget(computing)
@@ -364,7 +374,7 @@ class Worker:
                 self._events.append(Pooled(number, running.pool.vector.tobytes()))
             self._events.append(Ended(number, dict(running.finishes), running.timings))
         elif self._ending:
-            self._events.append(Failed(number, "stopping", "the server is ending"))
+            self._events.append(Failed(number, "stopping", ENDING))
 
     def _tell_gauges(self) -> None:
         gauges = Gauges(
@@ -383,17 +393,3 @@ class Worker:
         if self._events:
             events, self._events = self._events, []
             self._deliver(events)
-
-
-def failure(number: int, error: Exception) -> Failed:
-    """Return the event for an error of a request."""
-    words = one_line(error)
-    if isinstance(error, ContextOverflow):
-        return Failed(number, "overflow", words, error.got, error.limit)
-    if isinstance(error, QueueFull):
-        return Failed(number, "full", words)
-    if isinstance(error, BadInput):
-        return Failed(number, "invalid", words)
-    if isinstance(error, EngineError | MemoryError | PophoodError):
-        return Failed(number, "engine", words)
-    return Failed(number, "internal", f"a bug in pophood: {type(error).__name__}: {words}")
