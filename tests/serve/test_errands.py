@@ -14,11 +14,12 @@ import pophood
 from pophood.generate.inspection import LOOKED
 from pophood.look.answer import answer
 from pophood.serve.errands import Between
-from pophood.serve.messages import Ended, Errand, Failed, Tokens, ViewShown
+from pophood.serve.messages import Ended, Errand, Failed, ShowView, Tokens, ViewShown
 from pophood.serve.process.viewer import Viewer
 from tests.processes import HANG_SECONDS
 from tests.serve.test_worker import prompt
 from tests.serve.workers import Talk
+from tests.test_adapters import random_adapter
 
 SHOWN = (ViewShown, Failed)
 
@@ -100,3 +101,16 @@ def test_an_error_of_a_view_is_its_own(tiny_chat: Path) -> None:
         assert isinstance(failed, Failed)
         assert failed.kind == "invalid"
         assert isinstance(talk.until(request)[-1], Ended)
+
+
+def test_a_title_has_the_names_of_adapters_and_the_command_their_places(tiny_chat: Path) -> None:
+    lm = pophood.load(tiny_chat, threads=1)
+    adapters = {"a": random_adapter(lm, 1), "b/a": random_adapter(lm, 2)}
+    viewer = Viewer(lm, adapters, {"a": "/runs/b", "b/a": "/runs/b/a"})
+    wish = ShowView(1, "next", "The cat", {}, (("b/a", 0.5), ("a", 1.0)))
+    told = viewer(wish, lambda: 32)
+    assert told["title"].endswith(", with the adapters b/a x 0.5 and a")
+    assert "--adapter /runs/b/a:0.5 --adapter /runs/b" in told["command"]
+    plain = viewer(ShowView(2, "next", "The cat", {}), lambda: 32)
+    assert "adapter" not in plain["title"] + plain["command"]
+    assert plain == answer(pophood.load(tiny_chat, threads=1), "next", "The cat")

@@ -27,6 +27,7 @@ class ViewSource:
     tokens: tuple[str, ...] = ()  # the text of each token, with its leading space
     adapters: tuple[tuple[str, float], ...] = ()  # paths as the user gave them, each with its scale
     context: int | None = None  # tokens; None for the model's own
+    adapter_titles: tuple[str, ...] = ()  # what titles call the adapters, if that is not their paths
 
     @classmethod
     def of(cls, lm: LM, text: Text | None = None) -> ViewSource:
@@ -37,7 +38,12 @@ class ViewSource:
         context = getattr(lm.engine, "context", own)
         adapters = getattr(lm, "adapter_places", ())
         source = cls(
-            lm.name, precision, run_precision, adapters=adapters, context=None if context == own else context
+            lm.name,
+            precision,
+            run_precision,
+            adapters=adapters,
+            context=None if context == own else context,
+            adapter_titles=getattr(lm, "adapter_titles", ()),
         )
         if text is None:
             return source
@@ -55,7 +61,9 @@ class ViewSource:
 
     def adapter_names(self) -> list[str]:
         """Return each adapter with its scale unless that is 1: `["notes-lora x 0.5"]`."""
-        return [place if scale == 1 else f"{place} x {scale:g}" for place, scale in self.adapters]
+        titles = self.adapter_titles or [place for place, _ in self.adapters]
+        scales = [scale for _, scale in self.adapters]
+        return [t if scale == 1 else f"{t} x {scale:g}" for t, scale in zip(titles, scales, strict=True)]
 
 
 def is_text(text: object) -> bool:

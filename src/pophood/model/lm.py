@@ -61,6 +61,7 @@ class LM:
         self.name = name or bundle.name
         self.adapters: tuple[tuple[Adapter, float], ...] = ()
         self.adapter_places: tuple[tuple[str, float], ...] = ()  # (path or name, factor)
+        self.adapter_titles: tuple[str, ...] = ()  # what views call them, if that is not their places
         self._own_template = bundle.chat_template
 
     def __repr__(self) -> str:
@@ -159,7 +160,7 @@ class LM:
         self._prefix.forget()
         self.engine.use_adapters(opened)
         self.adapters = tuple(opened)
-        self.adapter_places = tuple(places)
+        self.adapter_places, self.adapter_titles = tuple(places), ()
         self.bundle = replace(self.bundle, chat_template=template)
 
     # ---- text and tokens ----

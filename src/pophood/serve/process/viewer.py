@@ -73,12 +73,11 @@ class Viewer:
                 there = ", ".join(self._adapters) or "none"
                 raise BadInput(f"no adapter is called {name[:80]!r}; there is {there}")
         lm.use_adapters([(self._adapters[name], scale) for name, scale in look.adapters])
+        # A command needs the place of an adapter, a title has the name that requests give it.
         lm.adapter_places = tuple((self._places[name], scale) for name, scale in look.adapters)
+        lm.adapter_titles = tuple(name for name, _ in look.adapters)
         try:
-            told = answer(lm, look.name, look.text, look.options)
-            for name, _ in look.adapters:  # a title has the name alone; the command needs the place
-                told["title"] = told["title"].replace(self._places[name], name)
-            return told
+            return answer(lm, look.name, look.text, look.options)
         finally:
             lm.use_adapters([])  # other requests name theirs themselves
 
