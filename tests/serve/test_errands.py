@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import pophood
 from pophood.generate.inspection import LOOKED
 from pophood.look.answer import answer
+from pophood.sampling import SamplingSettings
 from pophood.serve.errands import Between
 from pophood.serve.messages import Ended, Errand, Failed, ShowView, Tokens, ViewShown
 from pophood.serve.process.viewer import Viewer
@@ -114,3 +117,35 @@ def test_a_title_has_the_names_of_adapters_and_the_command_their_places(tiny_cha
     plain = viewer(ShowView(2, "next", "The cat", {}), lambda: 32)
     assert "adapter" not in plain["title"] + plain["command"]
     assert plain == answer(pophood.load(tiny_chat, threads=1), "next", "The cat")
+
+
+def test_a_replaced_adapter_leaves_memory_with_its_last_request(tiny_chat: Path) -> None:
+    lm = pophood.load(tiny_chat, threads=1)
+    adapters = {"sea": random_adapter(lm, 1)}
+    older = weakref.ref(next(iter(adapters["sea"].targets.values()))[0])
+
+    def replacing(errand: Errand, between: Between) -> dict[str, Any]:
+        adapters["sea"] = random_adapter(lm, 2)
+        return {}
+
+    with Talk(lm, adapters, view=replacing) as talk:
+        chosen: dict[str, Any] = {"adapters": (("sea", 1.0),), "sampling": SamplingSettings(temperature=0)}
+        before = talk.ask(prompt(20), **chosen)
+        talk.until(before)
+        kept = talk.ask(prompt(20), max_tokens=3000, **chosen)
+        talk.until(kept, Tokens)
+        talk.until(talk.look("next", "a"), SHOWN)
+        after = talk.ask(prompt(20), **chosen)
+        talk.until(after)
+        assert talk.ids(after) != talk.ids(before) == talk.ids(kept)[:8]
+        gc.collect()
+        assert older() is not None, "a request that has begun keeps it"
+        talk.cancel(kept)
+        talk.until(again := talk.ask(prompt(20), **chosen))
+        assert talk.ids(again) == talk.ids(after)
+        talk.settle()
+        gc.collect()
+        assert older() is None
+        assert [name for name, _ in talk.worker._packed._packed] == ["sea"]
+        talk.until(talk.look("next", "a"), SHOWN)  # while nobody uses it
+        assert not talk.worker._packed._packed

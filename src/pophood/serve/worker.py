@@ -178,6 +178,7 @@ class Worker:
             while not (self._deadline is not None and not self._open):
                 self._turn()
                 if told := self._errands.next(self._between):
+                    self._forget_adapters()  # one may have been replaced
                     self._events.append(told)
                     self._send()
             self._scheduler.close()
@@ -307,7 +308,10 @@ class Worker:
             return
         self._tell(computed)
         if computed.ended:
-            self._packed.forget_unused({n for one in self._open.values() for n in one.adapters})
+            self._forget_adapters()
+
+    def _forget_adapters(self) -> None:
+        self._packed.forget_unused({n for one in self._open.values() for n in one.adapters})
 
     def _start_anew(self, error: Exception) -> None:
         """After an error that concerns all: end what is open, and go on with nothing."""
