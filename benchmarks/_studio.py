@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from _models import ROOT
 
 from tests.cli.browser import chromium
 from tests.studio.browser.tab import Tab
+from tests.studio.browser.test_crash import kill_children
 from tests.studio.server import StudioCommand, studio
 
 DIST = ROOT / "src" / "pophood" / "studio" / "dist"
@@ -42,17 +44,22 @@ OPEN = f"""(async index => {{
     && document.querySelectorAll('.panel .bars button').length >= 10); // and the chosen one
   return await {PAINTED} - began;
 }})"""
-FRAMES = """(selector => new Promise(done => {
-  const list = document.querySelector(selector), gaps = [];
-  let last = performance.now(), way = 40;
+FRAMES = """((selector, part) => new Promise(done => {
+  const list = document.querySelector(selector), seen = document.querySelector(part), gaps = [];
+  let last = performance.now(), way = 40, moved = 0, shown = 0;
   const step = now => {
+    const before = list.scrollTop, place = seen.getBoundingClientRect();
     gaps.push(now - last); last = now; list.scrollTop += way;
+    moved += list.scrollTop !== before;
+    shown += place.bottom > 0 && place.top < innerHeight;
     if (list.scrollTop + list.clientHeight >= list.scrollHeight - 1) way = -40;
     if (list.scrollTop <= 0) way = 40;
-    gaps.length < 602 ? requestAnimationFrame(step) : done(gaps.slice(2));
+    gaps.length < 602 ? requestAnimationFrame(step)
+      : done({gaps: gaps.slice(2), moved: moved / gaps.length, shown: shown / gaps.length});
   };
   requestAnimationFrame(step);
 }))"""
+TOKENS = "document.querySelectorAll('.tokens .t').length"
 
 USABLE = f"""window.usable = (async () => {{
   while (!document.querySelector('.composer textarea')) await {PAINTED};
@@ -125,9 +132,34 @@ class Desk:
     def _go(self, place: str) -> None:
         self.tab.value(f"location.hash = {place!r}")
 
-    def frames(self, selector: str) -> list[float]:
-        """Scroll an element up and down: milliseconds between frames."""
-        return [float(gap) for gap in self.measured(f"{FRAMES}({selector!r})")]
+    def frames(self, selector: str, part: str) -> list[float]:
+        """Scroll an element up and down, while a part of it is in sight: milliseconds between frames."""
+        told = self.measured(f"{FRAMES}({selector!r}, {part!r})")
+        assert told["moved"] > 0.9, f"{selector} stood still in {1 - told['moved']:.0%} of the frames"
+        assert told["shown"] > 0.9, f"{part} was out of sight in {1 - told['shown']:.0%} of the frames"
+        return [float(gap) for gap in told["gaps"]]
+
+    def pictured(self, selector: str, places: Sequence[int], folder: Path) -> None:
+        """Take a picture at each place that an element is scrolled to, and see that they differ."""
+        pictures = []
+        for place in places:
+            self.measured(f"(document.querySelector({selector!r}).scrollTop = {place}, {PAINTED})")
+            self.tab.picture(folder / f"scrolled-{place}.png")
+            pictures.append((folder / f"scrolled-{place}.png").read_bytes())
+        assert len(set(pictures)) == len(places), f"{selector} does not scroll"
+
+    def crashed(self) -> float:
+        """Send what is written, and kill the model's process in the middle: milliseconds until it goes on."""
+        self.tab.value("document.querySelector('.composer .primary').click()")
+        self.tab.until(f"{TOKENS} > 20")
+        began = time.perf_counter()
+        kill_children(self.served.facts["pid"])
+        self.tab.until("document.querySelector('.turns [role=alert]')")
+        kept = self.tab.value(TOKENS)
+        self.tab.until(f"{TOKENS} > {kept}")
+        milliseconds = 1000 * (time.perf_counter() - began)
+        self.tab.until("!document.querySelector('.growing')")
+        return milliseconds
 
     def started(self) -> float:
         """Load the page anew: milliseconds from the server's answer until there is a field to write in."""

@@ -7,6 +7,8 @@ Chromium without a screen or a graphics processor, on the processors that the mo
   shape at Q8_0, at most 150 ms;
 - frames: the 99th percentile of the time between frames, a conversation of 4,000 tokens, with and without
   colours, and a map of 200 x 200 weights are scrolled, at most 50 ms;
+- crash: the model's process is killed in the middle of an answer of Qwen2.5-0.5B's shape: from the kill until
+  the next token is in the page, at most 5 s;
 - start: from the server's answer until the page can be written in, with an empty cache, at most 1 s.
 Run: python benchmarks/studio.py [--parts answers clicks] [--rounds 5] [--threads 2] [--no-amx]
 """
@@ -19,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from _amx import add_no_amx
-from _models import gpt2_gguf, quantised_gguf, qwen_gguf
+from _models import KEPT, gpt2_gguf, quantised_gguf, qwen_gguf
 from _studio import desk
 from _timing import Work, interleaved, judged, paired_ratio, report, summary
 
@@ -105,19 +107,20 @@ def frames(rounds: int, threads: int) -> None:
     """Scroll what is long, while the model has nothing to do."""
     figures: dict[str, list[float]] = {}
 
-    def scrolled(what: str, selector: str) -> None:
+    def scrolled(what: str, selector: str, part: str) -> None:
         for _ in range(rounds):
-            figures.setdefault(what, []).append(float(np.percentile(page.frames(selector), 99)))
+            figures.setdefault(what, []).append(float(np.percentile(page.frames(selector, part), 99)))
 
     with desk(gpt2_gguf("Q8_0"), threads) as page:
         page.show(conversation(LONG))
-        scrolled("conversation", ".turns")
+        scrolled("conversation", ".turns", ".turn.assistant")
         page.tab.key("c", 67, "c")
         page.tab.until("document.querySelector('.tokens.coloured')")
-        scrolled("conversation, coloured", ".turns")
+        scrolled("conversation, coloured", ".turns", ".turn.assistant")
         page.look("attention", words(pophood.load(gpt2_gguf("Q8_0"), threads=threads), SIDE))
         page.tab.page.mouse("mouseMoved", ".answers canvas")
-        scrolled("map", "#main")
+        page.pictured("#main", (0, 120, 240), KEPT)
+        scrolled("map", "#main", ".answers canvas")
     bars = {
         f"99 % of frames, ms, scrolling: {what}": judged(summary(gaps), 50, 34, most=True)
         for what, gaps in figures.items()
@@ -167,9 +170,25 @@ def start(rounds: int, threads: int) -> None:
     report("the studio's start", "ms", figures, bars=bars, threads=threads)
 
 
+def crash(rounds: int, threads: int) -> None:
+    """Kill the model's process in the middle of an answer."""
+    texts, figures = Texts(), []
+    with desk(quantised_gguf(qwen_gguf(), "Q8_0"), threads) as page:
+        for _ in range(rounds):
+            page.write(texts.next())
+            figures.append(page.crashed())
+    bars = {
+        "Qwen2.5-0.5B Q8_0, ms from the end of the model's process until its answer goes on": judged(
+            summary(figures), 5000, 2500, most=True
+        )
+    }
+    report("a crash in the studio", "ms", {"gone on": figures}, bars=bars, threads=threads)
+
+
 PARTS: dict[str, Callable[[int, int], None]] = {
     "answers": answers,
     "clicks": clicks,
+    "crash": crash,
     "frames": frames,
     "start": start,
 }

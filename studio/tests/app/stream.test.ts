@@ -105,6 +105,16 @@ describe("an answer", () => {
     expect(tokens.length).toBe(2);
   });
 
+  test("waits two minutes for a model, and asks most often at first", async () => {
+    const pauses: number[] = [];
+    const gone = async (): Promise<Response> => Promise.reject(new TypeError("fetch failed"));
+    const signal = new AbortController().signal;
+    const waiting = answer(REQUEST, {}, signal, gone, async (time) => void pauses.push(time));
+    await expect(waiting).rejects.toThrow("fetch failed");
+    expect(pauses.slice(0, 4)).toEqual([250, 250, 250, 250]);
+    expect(pauses.reduce((sum, time) => sum + time, 0)).toBe(120_000);
+  });
+
   test("a refusal is told, once", async () => {
     await expect(run(400)).rejects.toThrow("no");
     expect(temporary(new ApiError(400, "no"))).toBe(false);

@@ -100,10 +100,15 @@ CONTROLS = (
 
 def test_tab_goes_through_all_controls(tab: Tab) -> None:
     tab.sees("Ask the model something")
-    tab.until("document.querySelector('.history .list').innerText")
+    tab.until("document.querySelector('.history .list').innerText")  # the list has come, and is perhaps empty
+    tab.until(
+        "document.querySelector('.composer .model').innerText.match(/^\\s*\\S.* ·/)"
+    )  # so has the state
     tab.value("document.activeElement.blur(); window.reached = new Set()")
-    for _ in range(tab.value(f"{CONTROLS}.length") + 8):
+    presses = 0
+    while presses < tab.value(f"{CONTROLS}.length") + 8:
         tab.key("Tab", 9)
         tab.value("window.reached.add(document.activeElement)")
+        presses += 1
     seen = "e.getClientRects().length && !window.reached.has(e)"
     assert tab.value(f"{CONTROLS}.filter(e => {seen}).map(e => e.outerHTML)") == []

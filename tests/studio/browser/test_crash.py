@@ -39,10 +39,14 @@ def test_an_answer_goes_on_after_a_crash(tab: Tab, served: StudioCommand) -> Non
     began = time.monotonic()
     kill_children(served.facts["pid"])
     tab.sees("The model's process ended")
-    kept = tab.value(TOKENS)
+    told, kept = time.monotonic(), tab.value(TOKENS)
     assert kept > 20
-    tab.until(f"{TOKENS} > {kept + 5}")
-    assert time.monotonic() - began < 20  # seconds, on a busy machine: within 5 on an idle one
+    tab.until(f"{TOKENS} > {kept}")
+    gone_on = time.monotonic()
+    print(f"told {told - began:.2f} s and gone on {gone_on - began:.2f} s after the crash")
+    busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+    assert gone_on - began < (20 if busy else 5)
+    assert tab.value(f"{TOKENS}") > kept and tab.value("document.querySelectorAll('.turn').length") == 2
     tab.press("Stop")
     tab.until(f"!{GROWING}")
     early = [one for one in tab.complaints() if "503" not in one and "ERR_" not in one]

@@ -5,7 +5,10 @@ import type { Token } from "../types";
 
 const TOP = 10;
 const INTERVAL = 100; // milliseconds between two pieces of a stream: each wakes server, browser and page
-const TRIES = 8; // a model's process that ended is back within a second or two
+// A model's process that ended is back as soon as it has read its files. Until then the page asks often, then
+// less often, and gives up at last.
+const SOON = { pause: 250, until: 10_000 }; // milliseconds, of waiting
+const LATE = { pause: 1_000, until: 120_000 };
 
 export interface Request {
   model?: string | null;
@@ -48,7 +51,7 @@ export async function answer(
       listener.tokens?.(tokens);
     },
   };
-  for (let failures = 0; !signal.aborted;) {
+  for (let waited = 0; !signal.aborted;) {
     const before = got.length;
     try {
       const rest = {
@@ -60,10 +63,12 @@ export async function answer(
       return outcome;
     } catch (error) {
       if (signal.aborted) break;
-      if (got.length > before) failures = 0;
-      if (!temporary(error) || ++failures > TRIES) throw error;
+      if (got.length > before) waited = 0;
+      if (!temporary(error) || waited >= LATE.until) throw error;
       listener.lost?.((error as Error).message);
-      await pause(((error as ApiError).retryAfter ?? 1) * 500);
+      const next = waited < SOON.until ? SOON : LATE;
+      await pause(next.pause);
+      waited += next.pause;
       if (got.length >= request.max_tokens) return { ...outcome, finish: "length" };
     }
   }

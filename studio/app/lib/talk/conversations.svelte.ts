@@ -8,6 +8,7 @@ type Kept = Omit<Conversation, "nodes"> & { nodes: KeptTurn[] };
 
 class Conversations {
   list = $state.raw<ConversationFacts[]>([]);
+  loaded = $state(false);
   search = $state("");
 
   async load(): Promise<void> {
@@ -15,6 +16,7 @@ class Conversations {
     await app.tried(async () => {
       const answer = await get<{ conversations: ConversationFacts[] }>(studio("conversations") + query);
       this.list = answer.conversations;
+      this.loaded = true;
     });
   }
 
