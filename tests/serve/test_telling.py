@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pophood.serve.messages import Begun, Ended, PromptRead, Tokens
+from pophood.serve.messages import UNWATCHED, Begun, Ended, PromptRead, Tokens
 from tests.serve.test_worker import kinds, prompt
 from tests.serve.workers import Talk
 
@@ -10,7 +10,7 @@ from tests.serve.workers import Talk
 def test_tokens_of_an_answer_that_nobody_watches_are_told_many_at_a_time(talk: Talk) -> None:
     apart = talk.ask(prompt(700), max_tokens=150, samples=2)
     talk.until(apart)
-    together = talk.ask(prompt(700), max_tokens=150, samples=2, gathered=True)
+    together = talk.ask(prompt(700), max_tokens=150, samples=2, pause=UNWATCHED)
     events = talk.until(together)
     assert kinds(events)[0] is Begun
     assert kinds(events)[-1] is Ended

@@ -57,7 +57,7 @@ class Talk:
         """Submit a request with fields of `GenerateSettings` and `Submit`; return its number."""
         own = {
             name: values.pop(name)
-            for name in ("client", "adapters", "scores", "generates", "gathered", "pause")
+            for name in ("client", "adapters", "scores", "generates", "pause")
             if name in values
         }
         fields: dict[str, Any] = {"seed": 1, "max_tokens": 8, "stop_ids": ()}

@@ -130,7 +130,6 @@ class EngineClient:
         adapters: Sequence[AdapterPair] = (),
         scores: int | None = None,
         generates: bool = True,
-        gathered: bool = False,
         pools: Pooling | None = None,
         pause: float = 0.0,
     ) -> Reply:
@@ -150,7 +149,6 @@ class EngineClient:
                 tuple(adapters),
                 scores,
                 generates,
-                gathered,
                 pools,
                 pause,
             )

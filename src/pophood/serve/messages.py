@@ -11,6 +11,7 @@ after Ended, ViewShown or Failed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from pophood.openai.model import AdapterPair as AdapterPair
 FailureKind = Literal["overflow", "invalid", "full", "engine", "internal", "stopping", "dead"]
 
 
+UNWATCHED = math.inf  # the pause of an answer that nobody watches
 ENDING = "the server is ending"  # the words of "stopping"
 
 
@@ -40,10 +42,10 @@ class Submit:
 
     `id` is new for every request; a `client` with many requests delays others no more than one with few.
     `scores`: None, or how many of the likeliest tokens to report beside the log-probability of each token of
-    the prompt. With `generates` False the prompt is scored and nothing more. `gathered` says that nobody
-    watches the answer grow: its tokens are told many at a time, and its progress is not told. Between two
-    tellings of tokens lie at least `pause` seconds. With `pools` the whole prompt becomes one vector, and
-    nothing is generated.
+    the prompt. With `generates` False the prompt is scored and nothing more. Between two tellings of tokens
+    lie at least `pause` seconds; UNWATCHED: nobody watches the answer grow, so its tokens are told many at a
+    time, and its progress is not told. With `pools` the whole prompt becomes one vector, and nothing is
+    generated.
     """
 
     id: int
@@ -53,7 +55,6 @@ class Submit:
     adapters: tuple[AdapterPair, ...] = ()
     scores: int | None = None
     generates: bool = True
-    gathered: bool = False
     pools: Pooling | None = None
     pause: float = 0.0
 

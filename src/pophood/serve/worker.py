@@ -31,6 +31,7 @@ from pophood.model.prefix_files import PrefixFiles
 from pophood.serve.errands import Errands, View
 from pophood.serve.messages import (
     ENDING,
+    UNWATCHED,
     Begun,
     Cancel,
     Drain,
@@ -76,7 +77,7 @@ class Computing:
         """True if its tokens have to be told now."""
         if len(self.tokens) >= GATHERED:
             return True
-        return not self.submit.gathered and time.monotonic() - self.told >= self.submit.pause
+        return self.submit.pause < UNWATCHED and time.monotonic() - self.told >= self.submit.pause
 
     @property
     def settled(self) -> bool:
@@ -356,7 +357,7 @@ class Worker:
                 self._disk.note(running.request.prompt[: running.reused], computing.adapters)
         if running.read > computing.read:
             computing.read = running.read
-            if not computing.submit.gathered:
+            if computing.submit.pause < UNWATCHED:
                 self._events.append(PromptRead(number, running.read, total))
         if insides := running.insides[computing.looked :]:
             computing.looked = len(running.insides)

@@ -13,6 +13,7 @@ from pophood.openai.assembly import Growth
 from pophood.openai.errors import ApiError
 from pophood.openai.tools.parser import calls_of, text_of
 from pophood.serve.client import EngineClient
+from pophood.serve.messages import UNWATCHED
 from pophood.serve.ollama.shapes import OllamaShape
 from pophood.serve.protocol.assembly import EventAssembly
 from pophood.serve.protocol.replies import Replies
@@ -32,8 +33,8 @@ def answer(asked: Asked, shape: OllamaShape, client: EngineClient, *, most_open:
     async def answering(send: Send) -> None:
         lines = LineStream(send)
         try:
-            gathered = not asked.stream
-            async with Replies(client, asked.jobs, most_open=most_open, gathered=gathered) as replies:
+            pause = asked.pause if asked.stream else UNWATCHED
+            async with Replies(client, asked.jobs, most_open=most_open, pause=pause) as replies:
                 await _write(asked, shape, replies, lines)
         except ApiError as error:
             if lines.opened:

@@ -18,7 +18,7 @@ from pophood.openai.assembly import Growth
 from pophood.openai.errors import SERVER, ApiError
 from pophood.openai.inspecting import values_of
 from pophood.serve.client import EngineClient
-from pophood.serve.messages import Answered, PromptInspected, PromptScored, Tokens
+from pophood.serve.messages import UNWATCHED, Answered, PromptInspected, PromptScored, Tokens
 from pophood.serve.protocol import sse
 from pophood.serve.protocol.assembly import EventAssembly
 from pophood.serve.protocol.replies import MOST_OPEN, Replies
@@ -44,11 +44,8 @@ def answer(
     async def answering(send: Send) -> None:
         stream, writer = EventStream(send), writer_of(asked)
         try:
-            whole = not asked.stream
-            pause = asked.pause
-            async with Replies(
-                client, asked.jobs, most_open=most_open, gathered=whole, pause=pause
-            ) as replies:
+            pause = asked.pause if asked.stream else UNWATCHED
+            async with Replies(client, asked.jobs, most_open=most_open, pause=pause) as replies:
                 if asked.stream:
                     await _stream(asked, replies, stream, writer, silence)
                 else:

@@ -31,15 +31,13 @@ class Replies:
         jobs: Sequence[PromptJob],
         *,
         most_open: int = MOST_OPEN,
-        gathered: bool = False,
         pause: float = 0.0,
     ) -> None:
         """With `most_open` requests at the worker entering the block raises ApiError, 429.
 
-        Later prompts wait here then, unless no other one is open. `gathered` and `pause` are as in `Submit`.
+        Later prompts wait here then, unless no other one is open. `pause` is as in `Submit`.
         """
-        self._client, self._most_open = client, most_open
-        self._gathered, self._pause = gathered, pause
+        self._client, self._most_open, self._pause = client, most_open, pause
         self._waiting = deque(enumerate(jobs))
         self._open: dict[int, Reply] = {}
         self._arrived: asyncio.Future[None] | None = None
@@ -125,7 +123,6 @@ class Replies:
                 adapters=job.adapters,
                 scores=job.scores,
                 generates=job.generates,
-                gathered=self._gathered,
                 pools=job.pools,
                 pause=self._pause,
             )

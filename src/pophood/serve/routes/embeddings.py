@@ -12,7 +12,7 @@ from pophood.openai.embeddings import AskedEmbeddings, asked_of
 from pophood.openai.errors import ApiError, invalid
 from pophood.openai.model import ServedModel
 from pophood.serve.client import EngineClient
-from pophood.serve.messages import Failed, Pooled
+from pophood.serve.messages import UNWATCHED, Failed, Pooled
 from pophood.serve.protocol.assembly import of_failure
 from pophood.serve.protocol.replies import Replies
 from pophood.serve.protocol.responses import Json, Watched, refusal, respond
@@ -50,7 +50,7 @@ def embed(asked: AskedEmbeddings, client: EngineClient, *, most_open: int) -> Wa
 
 async def _vectors(asked: AskedEmbeddings, client: EngineClient, most_open: int) -> list[NDArray[np.float32]]:
     found: dict[int, NDArray[np.float32]] = {}
-    async with Replies(client, asked.jobs, most_open=most_open, gathered=True) as replies:
+    async with Replies(client, asked.jobs, most_open=most_open, pause=UNWATCHED) as replies:
         while not replies.done:
             for number, event in await replies.next():
                 if isinstance(event, Failed):
