@@ -5,7 +5,6 @@ import { Marked } from "marked";
 const SIGNS: Record<string, string> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
 const marked = new Marked({
   gfm: true,
-  breaks: true,
   async: false,
   renderer: {
     html: ({ text }) => text.replace(/[&<>"]/g, (sign) => SIGNS[sign] ?? sign), // markup is shown, not used
@@ -45,9 +44,12 @@ const TAGS = [
 ];
 const ATTRIBUTES = ["href", "start", "align", "colspan", "rowspan"];
 
-/** Show a model's Markdown. Its HTML is shown as text, and of images the description. */
-export function show(element: HTMLElement, text: string): void {
-  const markup = marked.parse(text) as string;
+/**
+ * Show Markdown: its HTML as text, of images the description. A line break in it begins a line if `breaks`, as
+ * models mean it.
+ */
+export function show(element: HTMLElement, text: string, breaks = true): void {
+  const markup = marked.parse(text, { breaks }) as string;
   const clean = DOMPurify.sanitize(markup, {
     ALLOWED_TAGS: TAGS,
     ALLOWED_ATTR: ATTRIBUTES,
