@@ -287,9 +287,9 @@ def test_every_file_of_a_folder_is_read_and_parsed_once(
     reads: Counter[str] = Counter()
     templates: list[str] = []
 
-    def counted(text: bytes, what: str) -> Any:
+    def counted(text: bytes, what: str, *advice: str) -> Any:
         reads[Path(what).name] += 1
-        return parse_json(text, what)
+        return parse_json(text, what, *advice)
 
     def compiled(self: ChatTemplate, source: str, *rest: Any, **names: Any) -> None:
         templates.append(source)
@@ -322,3 +322,18 @@ def test_unknown_names_say_so(tmp_path: Path) -> None:
     weights = open_bundle(tiny_folder(tmp_path / "m", "llama")).weights
     with pytest.raises(BadInput, match=r"no tensor is called 'wte\.weight'"):
         weights["wte.weight"]
+
+
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_K"])
+def test_rows_are_those_of_the_whole_matrix(kind: str, tmp_path: Path) -> None:
+    plain = kind in ("F32", "F16", "BF16")
+    path = tmp_path / "m"
+    if plain:
+        tiny_folder(path, "gpt2", dtype=kind)
+    else:
+        tiny_gguf(path, "llama", quantised=kind, n_embd=256, head_dim=64, n_head=4, n_kv_head=4)
+    weights = open_weights(path).weights
+    for name in ("embed.token", "blocks.0.attn.k.weight"):  # GPT-2's is stored [in, out], Llama's permuted
+        rows = weights.rows(name, (5, 3, 5))
+        assert rows.dtype == np.float32
+        assert np.array_equal(rows, weights[name][[5, 3, 5]])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -34,6 +34,7 @@ from pophood.families.keys import GGUF_PLACE
 from pophood.formats import identify, open_gguf, open_safetensors, open_sharded
 from pophood.formats.json_file import read_json
 from pophood.formats.parts import part_of
+from pophood.formats.quant import decode
 from pophood.formats.sniff import weights_at
 from pophood.sampling import GGUF_NAMES, HF_NAMES, read_suggestions
 from pophood.system import drop_pages
@@ -103,6 +104,18 @@ class Weights(Mapping[str, NDArray[np.float32]]):
         Example: `weights.blocks("blocks.0.mlp.up.weight").shape == (1536, 360)`: rows of 576 in Q4_1.
         """
         return self._source(name).blocks()
+
+    def rows(self, name: str, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return some rows of a matrix, [len(ids), in]; the others are not decoded.
+
+        Example: `weights.rows("embed.token", [464, 3139])`.
+        """
+        source, chosen = self._source(name), list(ids)
+        if source.columns is not None:  # stored [in, out]
+            return self[name][chosen]
+        stored = np.ascontiguousarray(source.blocks()[chosen])
+        width = source.tensor.shape[-1]
+        return decode(source.tensor.type, stored.reshape(-1), stored.shape[0] * width).reshape(-1, width)
 
     def drop_pages(self) -> None:
         """Take what was read of the mapped files out of memory; reading it again brings it back."""

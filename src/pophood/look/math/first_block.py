@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 def rows_before(weights: Weights, config: ModelConfig, ids: tuple[int, ...], positions: bool) -> Floats:
     """Return the input of block 0, [T, C]: token rows, plus position rows if wanted and if there are any."""
-    rows: Floats = weights["embed.token"][list(ids)].astype(np.float64) * config.embedding_scale
+    rows: Floats = weights.rows("embed.token", ids).astype(np.float64) * config.embedding_scale
     if positions and config.rope is None:
         rows = rows + weights["embed.position"][: len(ids)]
     return rows
