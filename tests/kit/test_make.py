@@ -258,31 +258,3 @@ def test_models_that_do_not_fit_are_refused_before_the_work(
     monkeypatch.setattr(make, "free_disk", lambda path: 1_000)
     with pytest.raises(PophoodError, match="the disk is too full: the models take"):
         make_kit(plan, tmp_path / "kit", listener.dialogue)
-
-
-def test_the_slides_of_a_stopped_run_are_kept(
-    plan: KitPlan,
-    tmp_path: Path,
-    listener: Listener,
-    monkeypatch: pytest.MonkeyPatch,
-    quick_pip: QuickPip,
-) -> None:
-    from pophood.course import deck
-
-    made: list[str] = []
-
-    def deck_html(course: Any, lm: Any, model: str, announce: Callable[[int, int, str], object]) -> str:
-        announce(0, 31, "a page")
-        made.append(model)
-        return "<!doctype html>"
-
-    monkeypatch.setattr(deck, "deck_html", deck_html)
-    plan, out = replace(plan, slides=True), tmp_path / "kit"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "write_texts", lambda *words: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            make_kit(plan, out, listener.dialogue)
-    make_kit(plan, out, listener.dialogue)
-    assert made == ["tiny"]
-    assert (out / "course" / "talk.html").read_text(encoding="utf-8") == "<!doctype html>"
-    assert "making the slides" in listener.blocks
