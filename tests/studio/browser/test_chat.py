@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.studio.browser.tab import Tab
 
 GROWING = "document.querySelector('.growing')"
@@ -134,3 +136,22 @@ def test_a_text_is_written_on_in_the_other_mode_and_in_spanish(tab: Tab) -> None
     written(tab)
     assert tab.value("document.querySelector('.turn.text .said').textContent") == "La capital de España es"
     tab.value("localStorage.clear()")
+
+
+def test_downloads_are_named(tab: Tab) -> None:
+    tab.sees("Nothing has left this machine")
+    opened = [
+        {"host": "huggingface.co", "by": "pophood", "reason": "pull", "model": "gpt2", "count": 5},
+        {"host": None, "by": "pip", "reason": "pull", "model": "smollm2", "count": 1},
+    ]
+    told = json.dumps({"outside": 6, "opened": opened})
+    tab.value(
+        "(own => { window.fetch = async (path, options) => { const answer = await own(path, options);"
+        "if (!path.endsWith('/state')) return answer; const state = await answer.json();"
+        f"state.connections = {told}; return new Response(JSON.stringify(state)); }}; }})(window.fetch)"
+    )
+    tab.value("document.querySelector('.private > button').click()")
+    tab.sees("6 connections to the outside: downloads that you asked for")
+    tab.sees("5, for gpt2")
+    title = tab.value("document.querySelector('.private > button').title")
+    assert title.endswith("(huggingface.co, pip's package index)")
