@@ -45,8 +45,8 @@ const TAGS = [
 const ATTRIBUTES = ["href", "start", "align", "colspan", "rowspan"];
 
 /**
- * Show Markdown: its HTML as text, of images the description. A line break in it begins a line if `breaks`, as
- * models mean it.
+ * Show Markdown: its HTML as text, of images the description. With `breaks` a line break in it begins a line,
+ * as models mean it.
  */
 export function show(element: HTMLElement, text: string, breaks = true): void {
   const markup = marked.parse(text, { breaks }) as string;
