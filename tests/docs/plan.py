@@ -143,11 +143,11 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {  # page -> text -> its replacement
         "--method full": "--steps 2 --length 64 --batch-size 1 --method full",
     },
     "docs/tune.md": {
-        "pophood tune notes.txt\n": "pophood tune notes.txt --steps 2\n",
+        "pophood tune notes.txt\n": "pophood tune notes.txt --steps 2 --length 64 --batch-size 1\n",
         "--steps 200": "--steps 2 --length 64 --batch-size 1 --overwrite",
         'pophood run "Dear diary," --adapter notes-lora:0.5': (
             'cp -r notes-lora style-lora\npophood run "Dear diary," --adapter notes-lora:0.5'
         ),
-        "minutes=5": "steps=2, overwrite=True",
+        "minutes=5": "steps=2, length=64, overwrite=True",
     },
 }
