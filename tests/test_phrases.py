@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pophood import phrases
+from pophood.course import languages as courses
 from pophood.errors import BadInput
 from pophood.phrases import later, phrase, speak, speaking, table_of
 from tests.contracts.sources import product_files
@@ -57,6 +58,10 @@ def _texts(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.IfExp):
         yield from _texts(node.body)
         yield from _texts(node.orelse)
+
+
+def test_the_course_and_the_phrases_are_in_the_same_languages() -> None:
+    assert set(courses()) == set(phrases.languages())
 
 
 @pytest.mark.parametrize("language", OTHERS)

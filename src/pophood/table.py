@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pophood.errors import NotFound
-from pophood.phrases import phrase
+from pophood.phrases import heading, phrase
 
 if TYPE_CHECKING:
     import pandas
@@ -36,6 +36,11 @@ class Table:
     bars: str | None = None
     title: str = ""
     decimals: Mapping[str, int] = field(default_factory=dict)  # column -> decimal places; four for the others
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """The names of the columns as they are shown, in the language in use; files keep the names."""
+        return tuple(map(heading, self.columns))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +85,7 @@ class Table:
         )
 
     def __str__(self) -> str:
-        cells = [self.columns, *(self.cells(row) for row in range(len(self.rows)))]
+        cells = [self.headings, *(self.cells(row) for row in range(len(self.rows)))]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         right = [self.numeric(i) for i in range(len(self.columns))]
         lines = []
@@ -95,7 +100,7 @@ class Table:
 
     def _repr_html_(self) -> str:
         """Return the table as HTML for a notebook, with drawn bars."""
-        head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.columns)
+        head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in self.headings)
         body = []
         for number in range(len(self.rows)):
             cells = []
@@ -142,7 +147,7 @@ def show(value: object, decimals: int = 4, *, quoted: bool = True) -> str:
         escaped = value.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
         return f'"{escaped}"' if quoted else escaped
     if isinstance(value, bool) or value is None:
-        return "-" if value is None else str(value)
+        return "-" if value is None else phrase("True") if value else phrase("False")
     return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 

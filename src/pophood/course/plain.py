@@ -11,6 +11,7 @@ from pophood.course.lesson import CellFailed, Lesson
 from pophood.course.pages import SECTIONS, Cell, Course, Page
 from pophood.course.parse import load_course
 from pophood.errors import BadInput, Unsupported, short
+from pophood.phrases import later, phrase, speaking
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM
@@ -80,11 +81,12 @@ class Lessons:
         cells = lesson.page.sections.get(section, ())
         if not 0 <= index < len(cells) or cells[index].kind not in RUN:
             raise BadInput(f"page {number} has no cell {index} to run in {section[:40]!r}")
-        try:
-            output = lesson.run(cells[index])
-        except CellFailed as error:
-            raise BadInput(str(error)) from error
-        return {"printed": output.printed[:LONGEST], "value": _value(output.value)}
+        with speaking(language):
+            try:
+                output = lesson.run(cells[index])
+            except CellFailed as error:
+                raise BadInput(str(error)) from error
+            return {"printed": output.printed[:LONGEST], "value": _value(output.value)}
 
     def check(self, language: str, number: int, guess: str) -> dict[str, Any]:
         """Compare a guess with the answer, which is computed from the model. Raises BadInput, Unsupported."""
@@ -103,9 +105,9 @@ class Lessons:
         if (language, number) not in self._begun:
             page = page_of(load_course(language), number)
             if page.needs:
-                raise Unsupported(
-                    f"page {number} trains a model: take it with `pophood talk --page {number}`"
-                )
+                with speaking(language):
+                    words = later("page {number} trains a model: take it with `pophood talk --page {number}`")
+                    raise Unsupported(phrase(words, number=number))
             self._begun[language, number] = Lesson(page, self.lm)
         return self._begun[language, number]
 

@@ -8,6 +8,7 @@ from functools import partial
 from pophood.course.answers import Verdict, check
 from pophood.course.needs import need
 from pophood.course.words import words_in
+from pophood.phrases import speak
 
 
 class _Prose:
@@ -33,11 +34,12 @@ def say(text: str) -> _Prose:
 
 
 def in_language(language: str) -> tuple[Callable[[object, object], Verdict], Callable[[str], None]]:
-    """Return `check` and `need` that speak another language. Raises BadInput for an unknown one.
+    """Return `check` and `need` in another language, which views speak too from now on. BadInput if unknown.
 
     >>> check, _ = in_language("en")
     >>> print(check("5", 5))
     Right: 5.
     """
     words = words_in(language)
+    speak(language)
     return partial(check, words=words), partial(need, words=words)

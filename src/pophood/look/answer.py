@@ -67,7 +67,7 @@ def table_data(name: str, table: Table) -> dict[str, Any]:
     return {
         "name": name,
         "title": table.title,
-        "columns": list(table.columns),
+        "columns": list(table.headings),
         "rows": rows,
         "left_out": max(len(table) - MOST_ROWS, 0),
     }

@@ -28,6 +28,7 @@ from pophood.look.views.next import NextView
 from pophood.look.views.norm import NormView
 from pophood.look.views.surprise import SurpriseView
 from pophood.look.views.tokens import TokensView
+from pophood.phrases import heading, phrase
 from pophood.table import Table
 
 Figure = dict[str, Any]
@@ -87,7 +88,7 @@ def bars_data(table: Table) -> Figure:
     name = next((name for name in texts if name.endswith("text")), next(iter(texts), table.columns[0]))
     values = [_number(value) for value in table.column(table.bars)]
     labels = [str(label) for label in table.column(name)]
-    unit = table.bars.replace("_", " ")
+    unit = heading(table.bars).replace("_", " ")
     return {"kind": "bars", "title": table.title, "labels": labels, "values": values, "unit": unit}
 
 
@@ -113,10 +114,14 @@ def _attention(view: View) -> list[Figure]:
     tokens = list(view.source.tokens)
     stack = {
         "kind": "stack",
-        "title": "Attention: what each token (row) takes from itself and earlier tokens (columns)",
+        "title": phrase("Attention: what each token (row) takes from itself and earlier tokens (columns)"),
         "pickers": [
-            {"name": "layer", "labels": [str(layer) for layer in layers], "at": layers.index(view.layer)},
-            {"name": "head", "labels": [str(h) for h in range(view.config.n_head)], "at": view.head},
+            {
+                "name": phrase("layer"),
+                "labels": [str(layer) for layer in layers],
+                "at": layers.index(view.layer),
+            },
+            {"name": phrase("head"), "labels": [str(h) for h in range(view.config.n_head)], "at": view.head},
         ],
         "names": [[_role(view, layer, h) for h in range(view.config.n_head)] for layer in layers],
         "rows": tokens,
@@ -124,7 +129,7 @@ def _attention(view: View) -> list[Figure]:
         "low": 0.0,
         "high": 1.0,
         "diverging": False,
-        "unit": "attention weight",
+        "unit": phrase("attention weight"),
         "halves": halves(patterns),
     }
     return [stack]
@@ -133,7 +138,7 @@ def _attention(view: View) -> list[Figure]:
 def _role(view: AttentionView, layer: int, head: int) -> str:
     """Return the measured label of a head; "" if it has none."""
     label = view.probe.label(layer, head)
-    return "" if label == NO_LABEL else label
+    return "" if label == NO_LABEL else phrase(label)
 
 
 def _lens(view: View) -> list[Figure]:
@@ -145,21 +150,23 @@ def _lens(view: View) -> list[Figure]:
     ]
     grid = {
         "kind": "lens",
-        "title": "The guess after every block",
+        "title": phrase("The guess after every block"),
         "tokens": [view.source.tokens[position] for position in view.positions],
         "positions": list(view.positions),
-        "layers": [f"block {layer}" for layer in range(len(cells))],
+        "layers": [phrase("block {block}", block=layer) for layer in range(len(cells))],
         "cells": cells,
-        "unit": "probability of the guess",
+        "unit": phrase("probability of the guess"),
     }
-    followed = f"probability of {view.target_text!r} after {view.before}"
+    followed = phrase(
+        "probability of {target_text!r} after {before}", target_text=view.target_text, before=view.before
+    )
     path = {"name": followed, "x": list(range(len(cells))), "y": [float(p) for p in view.chances]}
     curve = {
         "kind": "curves",
         "title": followed,
         "series": [path],
-        "x_unit": "block",
-        "y_unit": "probability",
+        "x_unit": phrase("block"),
+        "y_unit": phrase("probability"),
     }
     return [grid, curve]
 
@@ -172,10 +179,10 @@ def _next(view: View) -> list[Figure]:
     return [
         {
             "kind": "next",
-            "title": "The next token under the settings of sampling",
+            "title": phrase("The next token under the settings of sampling"),
             "tokens": [{"id": id_, "text": text, "logit": logit} for id_, text, logit in view.listed],
             "logits": {"count": len(falling), "low": low, "high": high, "packed": packed(falling, low, high)},
-            "unit": "probability",
+            "unit": phrase("probability"),
         }
     ]
 
@@ -186,7 +193,7 @@ def _surprise(view: View) -> list[Figure]:
     figures = [block_data(block) for block in view.picture()[:1]]
     for figure in figures:
         assert figure is not None
-        figure["unit"] = "bits"
+        figure["unit"] = phrase("bits")
         for token, id_ in zip(figure["tokens"], view.source.ids, strict=True):
             token["id"] = id_
     return [figure for figure in figures if figure is not None]
@@ -211,30 +218,37 @@ def _dropout(view: View) -> list[Figure]:
     """Return some features of every token after one mask and before it, and the average over many masks."""
     assert isinstance(view, DropoutView)
     shown = min(SHOWN, view.mask.shape[1])
-    some = f"the first {shown} of {view.mask.shape[1]:,} features"
+    some = phrase("the first {shown} of {all:,} features", shown=shown, all=view.mask.shape[1])
     features = tuple(str(feature) for feature in range(shown))
     before, after = view.before[:, :shown], np.where(view.mask, view.after, np.nan)[:, :shown]
     reach = float(max(np.abs(before).max(), np.abs(view.after[:, :shown]).max(), 1e-6))
     maps = [
-        heat_data(Heat(title, values, view.source.tokens, features, -reach, reach, "value", True), 4)
+        heat_data(Heat(title, values, view.source.tokens, features, -reach, reach, phrase("value"), True), 4)
         for title, values in (
-            (f"Before dropout: {some}", before),
-            (f"After one mask: {view.zeros:.1%} zeroed, the others divided by {1 - view.p:g}", after),
+            (phrase("Before dropout: {some}", some=some), before),
+            (
+                phrase(
+                    "After one mask: {zeros:.1%} zeroed, the others divided by {p:g}",
+                    zeros=view.zeros,
+                    p=1 - view.p,
+                ),
+                after,
+            ),
         )
     ]
     expected = [math.sqrt(view.p / (1 - view.p) / masks) for masks in MASKS]
     curves = {
         "kind": "curves",
-        "title": "The mean over many masks comes back to the numbers themselves",
+        "title": phrase("The mean over many masks comes back to the numbers themselves"),
         "series": [
-            {"name": "measured", "x": list(MASKS), "y": list(view.mean_errors)},
-            {"name": "expected: root of p / (1 - p) / masks", "x": list(MASKS), "y": expected},
+            {"name": phrase("measured"), "x": list(MASKS), "y": list(view.mean_errors)},
+            {"name": phrase("expected: root of p / (1 - p) / masks"), "x": list(MASKS), "y": expected},
         ],
-        "x_unit": "masks averaged",
-        "y_unit": "relative error",
+        "x_unit": phrase("masks averaged"),
+        "y_unit": phrase("relative error"),
         "logarithmic": ["x", "y"] if view.p > 0 else ["x"],
     }
-    maps[1]["missing"] = "zeroed"
+    maps[1]["missing"] = phrase("zeroed")
     return [*maps, curves]
 
 

@@ -10,6 +10,7 @@ from pophood.look.source import model_title
 from pophood.look.views.architecture import ArchitectureView
 from pophood.look.views.norm import NormView
 from pophood.look.views.tokens import Cut, TokensView
+from pophood.phrases import phrase
 from pophood.table import count
 
 Figure = dict[str, Any]
@@ -24,12 +25,14 @@ def architecture_figure(view: ArchitectureView) -> Figure:
             {"title": box.title, "weights": box.weights, "output": box.output, "parameters": box.parameters}
             for box in boxes
         ]
-        stacks.append({"name": name, "in_block": name in sums, "adds": sums.get(name, ""), "steps": steps})
+        stacks.append(
+            {"name": phrase(name), "in_block": name in sums, "adds": sums.get(name, ""), "steps": steps}
+        )
     config = view.config
     return {
         "kind": "diagram",
-        "title": f"From token ids to probabilities: {model_title(view.source.model)}",
-        "stream": f"the stream: (T, {config.n_embd})",
+        "title": phrase("From token ids to probabilities: {model}", model=model_title(view.source.model)),
+        "stream": phrase("the stream: (T, {features})", features=config.n_embd),
         "block": view.block_line,
         "stacks": stacks,
         "blocks": [attention_words(config, block) for block in config.block_attention],
@@ -39,12 +42,14 @@ def architecture_figure(view: ArchitectureView) -> Figure:
 def attention_words(config: ModelConfig, block: BlockAttention) -> str:
     """Return the tokens that a block's attention sees, and how it marks positions, in words."""
     window = block.window
-    seen = "all tokens before" if window is None else f"the last {window:,} tokens"
+    seen = (
+        phrase("all tokens before") if window is None else phrase("the last {window:,} tokens", window=window)
+    )
     if config.rope is None:
         return seen
     if block.rope is None:
-        return f"{seen}, no rotation"
-    return f"{seen}, rotary positions (base {block.rope.theta:,.0f})"
+        return phrase("{seen}, no rotation", seen=seen)
+    return phrase("{seen}, rotary positions (base {theta:,.0f})", seen=seen, theta=block.rope.theta)
 
 
 def tokens_figures(view: TokensView) -> list[Figure]:
@@ -52,7 +57,9 @@ def tokens_figures(view: TokensView) -> list[Figure]:
     split: list[Figure] = [
         {
             "kind": "split",
-            "title": f"{cut.label}: {count(cut.count, 'token')}" if len(view.cuts) > 1 else view.title,
+            "title": f"{phrase(cut.label)}: {count(cut.count, 'token')}"
+            if len(view.cuts) > 1
+            else view.title,
             "tokens": [{"text": text, "id": id_} for text, id_ in zip(cut.tokens, cut.ids, strict=True)],
         }
         for cut in view.cuts
@@ -61,24 +68,28 @@ def tokens_figures(view: TokensView) -> list[Figure]:
         return split
     counts = {
         "kind": "bars",
-        "title": "Tokens of each text",
+        "title": phrase("Tokens of each text"),
         "labels": [_label(cut) for cut in view.cuts],
         "values": [float(cut.count) for cut in view.cuts],
-        "unit": "tokens",
+        "unit": phrase("tokens"),
     }
     return [counts, *split]
 
 
 def _label(cut: Cut) -> str:
     """Return a language, or a number with the beginning of its text."""
-    return f"{cut.label}: {cut.text}" if cut.label.isdigit() else cut.label
+    return f"{cut.label}: {cut.text}" if cut.label.isdigit() else phrase(cut.label)
 
 
 def norm_figure(view: NormView) -> Figure:
     """Return range, inner 90 %, median and mean of every token's features before, between and after."""
-    middle = "mean 0, variance 1" if view.kind == "layer" else "root mean square 1"
-    shift = "and shift" if view.shift is not None else "(no shift)"
-    names = ("before", f"normalised: {middle}", f"after gain {shift}")
+    middle = phrase("mean 0, variance 1") if view.kind == "layer" else phrase("root mean square 1")
+    shift = phrase("and shift") if view.shift is not None else phrase("(no shift)")
+    names = (
+        phrase("before"),
+        phrase("normalised: {middle}", middle=middle),
+        phrase("after gain {shift}", shift=shift),
+    )
     panels = []
     for stage, name in enumerate(names):
         rows = [[float(f"{value:.6g}") for value in row] for row in view.quantiles(stage).T]
@@ -86,9 +97,11 @@ def norm_figure(view: NormView) -> Figure:
         panels.append({"title": name, "quantiles": rows, "means": means})
     return {
         "kind": "ranges",
-        "title": f"Each token's {view.before.shape[1]:,} features: {view.place}",
+        "title": phrase(
+            "Each token's {features:,} features: {place}", features=view.before.shape[1], place=view.place
+        ),
         "labels": list(view.source.tokens),
-        "quantiles": ["smallest", "5 %", "median", "95 %", "largest"],
+        "quantiles": [phrase("smallest"), "5 %", phrase("median"), "95 %", phrase("largest")],
         "panels": panels,
-        "unit": "value of a feature",
+        "unit": phrase("value of a feature"),
     }

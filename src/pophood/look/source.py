@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pophood.hub import KnownModel, catalogue
+from pophood.phrases import later, phrase
 
 if TYPE_CHECKING:
     from pophood.model.lm import LM, Text
@@ -56,8 +57,10 @@ class ViewSource:
         """Return the end of a title: `", with the adapter notes-lora x 0.5"`, or "" without adapters."""
         if not self.adapters:
             return ""
-        noun = "adapter" if len(self.adapters) == 1 else "adapters"
-        return f", with the {noun} {' and '.join(self.adapter_names())}"
+        words = later(
+            ", with the adapter {names}" if len(self.adapters) == 1 else ", with the adapters {names}"
+        )
+        return phrase(words, names=phrase(" and ").join(self.adapter_names()))
 
     def adapter_names(self) -> list[str]:
         """Return each adapter with its scale unless that is 1: `["notes-lora x 0.5"]`."""

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from pophood.errors import BadInput, NotFound
+from pophood.phrases import later
 from pophood.plaintext import decode, read_bytes
 
 Pair = tuple[str, str]
@@ -29,9 +30,9 @@ class WordList:
 
 
 _FAMILY = (
-    ("relatives", ("father", "mother", "brother", "sister")),
-    ("people", ("man", "woman", "boy", "girl")),
-    ("animals", ("dog", "cat", "horse", "cow")),
+    (later("relatives"), ("father", "mother", "brother", "sister")),
+    (later("people"), ("man", "woman", "boy", "girl")),
+    (later("animals"), ("dog", "cat", "horse", "cow")),
 )
 _CAPITALS = ("London", "Paris", "Madrid", "Rome", "Oslo", "Berlin")
 _COUNTRIES = ("UK", "France", "Spain", "Italy", "Norway", "Germany")
@@ -41,18 +42,18 @@ WORD_LISTS = {
     ),
     "cities": WordList(
         "cities",
-        (("capitals", _CAPITALS), ("countries", _COUNTRIES)),
+        ((later("capitals"), _CAPITALS), (later("countries"), _COUNTRIES)),
         tuple(zip(_CAPITALS, _COUNTRIES, strict=True)),
     ),
 }
 """The talk's two lists. Example: `len(WORD_LISTS["family"].words) == 12`."""
 
 SENTENCES = {
-    "English": "The train arrives at the station at eight in the morning.",
-    "German": "Der Zug kommt um acht Uhr morgens am Bahnhof an.",
-    "Spanish": "El tren llega a la estación a las ocho de la mañana.",
-    "Russian": "Поезд прибывает на вокзал в восемь часов утра.",
-    "Japanese": "電車は朝八時に駅に着きます。",
+    later("English"): "The train arrives at the station at eight in the morning.",
+    later("German"): "Der Zug kommt um acht Uhr morgens am Bahnhof an.",
+    later("Spanish"): "El tren llega a la estación a las ocho de la mañana.",
+    later("Russian"): "Поезд прибывает на вокзал в восемь часов утра.",
+    later("Japanese"): "電車は朝八時に駅に着きます。",
 }
 """One sentence in five languages."""
 
@@ -96,7 +97,7 @@ def _checked(name: str, words: list[str], pairs: tuple[Pair, ...], place: str) -
             f"{place} has {len(distinct)} different words; a map needs at least 3: add some, or choose one"
             f" of the lists {', '.join(WORD_LISTS)}"
         )
-    return WordList(name, (("words", distinct),), pairs)
+    return WordList(name, ((later("words"), distinct),), pairs)
 
 
 def _read(path: Path) -> str:

@@ -22,6 +22,7 @@ from pophood.errors import BadInput
 
 Text = TypeVar("Text", bound=str)
 USUAL = "en"
+COLUMNS = "columns"  # the section of a table with the headings of columns
 _chosen: ContextVar[str] = ContextVar("language", default="")
 _process = [USUAL]
 
@@ -35,6 +36,16 @@ def phrase(english: str, **fields: object) -> str:
     language = spoken()
     words = english if language == USUAL else table_of(language).get(english, english)
     return words.format(**fields) if fields else words
+
+
+def heading(column: str) -> str:
+    """Return the heading of a table's column in the language in use; in English, the column's own name.
+
+    >>> heading("token_text")
+    'token_text'
+    """
+    language = spoken()
+    return column if language == USUAL else columns_of(language).get(column) or phrase(column)
 
 
 def later(english: Text) -> Text:
@@ -83,5 +94,15 @@ def checked(language: str) -> str:
 @cache
 def table_of(language: str) -> Mapping[str, str]:
     """Return the table of a language: English phrase -> its phrase. The sections only put it in order."""
-    sections = tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8"))
-    return {english: words for section in sections.values() for english, words in section.items()}
+    sections = [section for name, section in _sections(language).items() if name != COLUMNS]
+    return {english: words for section in sections for english, words in section.items()}
+
+
+def columns_of(language: str) -> Mapping[str, str]:
+    """Return the headings of tables in a language: the column's name -> its heading."""
+    return _sections(language)[COLUMNS]
+
+
+@cache
+def _sections(language: str) -> Mapping[str, Mapping[str, str]]:
+    return tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8"))

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from pophood.generate import GenerateSettings
 from pophood.generate.pooling import Pooling
+from pophood.phrases import USUAL
 from pophood.serve.guard.access import Access, present
 from pophood.serve.messages import (
     AdapterPair,
@@ -161,9 +162,12 @@ class EngineClient:
         options: Mapping[str, Any],
         adapters: Sequence[AdapterPair] = (),
         precision: str | None = None,
+        language: str = USUAL,
     ) -> Reply:
         """Ask for a view, whose reply has one event: ViewShown or Failed. Arguments as in `ShowView`."""
-        return self._sent(lambda number: ShowView(number, name, text, options, tuple(adapters), precision))
+        return self._sent(
+            lambda number: ShowView(number, name, text, options, tuple(adapters), precision, language)
+        )
 
     def add_adapter(self, name: str, place: str) -> Reply:
         """Open an adapter for later requests; the reply has one event: ViewShown or Failed."""

@@ -20,6 +20,7 @@ from pophood.errors import BadInput, ContextOverflow, EngineError, PophoodError,
 from pophood.generate import Finish, GenerateSettings, Inside, Timings, Token
 from pophood.generate.pooling import Pooling
 from pophood.openai.model import AdapterPair as AdapterPair
+from pophood.phrases import USUAL
 
 # Why a request failed, and what the HTTP side answers:
 #   overflow   the prompt is longer than the window                    400, with both counts
@@ -85,6 +86,7 @@ class ShowView:
     """A view that is asked for: its name, what it looks at, and its options, checked already.
 
     `text` is words or token ids; None for a view of the model alone. `precision` None is that of the model.
+    `language` is the one that the view speaks.
     """
 
     id: int
@@ -93,6 +95,7 @@ class ShowView:
     options: Mapping[str, Any]
     adapters: tuple[AdapterPair, ...] = ()
     precision: str | None = None
+    language: str = USUAL
 
 
 @dataclass(frozen=True, slots=True)

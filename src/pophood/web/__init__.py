@@ -103,7 +103,7 @@ def grid(table: Table, most: int | None = None) -> dict[str, Any]:
     numeric = [table.numeric(column) for column in range(len(table.columns))]
     rows = range(len(table) if most is None else min(len(table), most))
     return {
-        "head": list(zip(table.columns, numeric, strict=True)),
+        "head": list(zip(table.headings, numeric, strict=True)),
         "rows": [
             [
                 (text, number, table.share(row) if column == table.bars else None)

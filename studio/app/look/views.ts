@@ -1,6 +1,7 @@
 // The views of `look`: their forms, and what they answer.
 import type { FigureData } from "../../draw/figure";
 import { get, post, studio } from "../lib/net/api";
+import type { Language } from "../lib/words.svelte";
 
 export interface Option {
   name: string;
@@ -55,6 +56,7 @@ export function view(
   side: Side,
   text: string | number[],
   options: Record<string, unknown>,
+  language: Language,
   signal: AbortSignal,
 ): Promise<ViewAnswer> {
   const given = form.options.map((one) => [one.name, options[one.name]] as const);
@@ -62,6 +64,7 @@ export function view(
     model: side.model,
     ...(side.adapter ? { adapter: side.adapter } : {}),
     precision: side.precision,
+    language,
     ...(form.needs_text ? (typeof text === "string" ? { text } : { ids: text }) : {}),
     options: Object.fromEntries(
       given.filter(([, value]) => value !== "" && value !== null && value !== undefined),

@@ -61,14 +61,15 @@ def _prose(block: Prose, display: Display) -> str:
 
 def rows(block: Table, display: Display) -> str:
     """Return a table that fits the terminal: first the bars are left out, then the longest texts are cut."""
-    headings = [display.safe(name) for name in block.columns]
+    headings = [display.safe(name) for name in block.headings]
     cells = [[display.safe(cell) for cell in block.cells(row)] for row in range(len(block))]
     right = [i for i in range(len(headings)) if block.numeric(i)]
     widths = [max(width(row[i]) for row in [headings, *cells]) for i in range(len(headings))]
     length = min(BAR, display.columns - _total(widths) - GAP) if block.bars else 0
     narrow = _narrowed(widths, set(right), display.columns)
     if narrow is None:
-        return _stacked(headings, cells, widths, right, display)
+        fixed = [i for i, name in enumerate(block.columns) if i == 0 or name.endswith("token_text")]
+        return _stacked(headings, cells, widths, right, fixed, display)
     cells = [[shortened(cell, room) for cell, room in zip(row, narrow, strict=True)] for row in cells]
     headings = [shortened(heading, room) for heading, room in zip(headings, narrow, strict=True)]
     lines = table(headings, cells, display.stream, right=right).splitlines()
@@ -112,13 +113,13 @@ def _stacked(
     cells: Sequence[Sequence[str]],
     widths: Sequence[int],
     right: Sequence[int],
+    fixed: Sequence[int],
     display: Display,
 ) -> str:
     """Return a table that is too wide as several tables below each other.
 
-    Each table repeats the first column and the token texts, which identify a row.
+    Each table repeats the columns in `fixed`: the first one and the token texts, which identify a row.
     """
-    fixed = [i for i in range(len(widths)) if i == 0 or headings[i].endswith("token_text")]
     groups: list[list[int]] = [list(fixed)]
     for at in range(1, len(widths)):
         if at in fixed:

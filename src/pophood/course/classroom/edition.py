@@ -13,6 +13,7 @@ from pophood.course.lesson import Lesson
 from pophood.course.markup import plain, to_html
 from pophood.course.pages import Cell, Course, Page
 from pophood.model.lm import LM
+from pophood.phrases import speaking
 from pophood.web import render_page, safe_html
 
 Announce = Callable[[int, int, str], object]
@@ -28,9 +29,10 @@ def edition_html(
     from pophood import __version__
 
     pages = []
-    for done, page in enumerate(course.pages):
-        announce(done, len(course.pages), page.title)
-        pages.append(_page(course, page, lm))
+    with speaking(course.language):
+        for done, page in enumerate(course.pages):
+            announce(done, len(course.pages), page.title)
+            pages.append(_page(course, page, lm))
     made_with = course.words["made_with"].format(
         version=__version__, model=lm.name, precision=lm.engine.precision
     )

@@ -18,6 +18,7 @@ from pophood.course.shell import with_model
 from pophood.look.reproduce import number_options
 from pophood.look.source import ViewSource
 from pophood.model.lm import LM
+from pophood.phrases import speaking
 from pophood.web import render_page
 
 Announce = Callable[[int, int, str], object]
@@ -43,10 +44,11 @@ def deck_html(course: Course, lm: LM, model: str = "", announce: Announce = lamb
     Raises CellFailed for a cell that this model cannot run.
     """
     deck = _Deck(course, lm, model)
-    slides = [deck.opening(), *deck.contents()]
-    for done, page in enumerate(course.pages):
-        announce(done, len(course.pages), page.title)
-        slides += deck.page(page)
+    with speaking(course.language):
+        slides = [deck.opening(), *deck.contents()]
+        for done, page in enumerate(course.pages):
+            announce(done, len(course.pages), page.title)
+            slides += deck.page(page)
     return render_page(
         __package__,
         "deck",

@@ -13,15 +13,16 @@ from pophood.look.figures.parts import LABEL, SMALL, mixed, rounded_box, size
 from pophood.look.figures.text import printable
 from pophood.look.figures.theme import Theme
 from pophood.look.views.architecture import ArchitectureView
+from pophood.phrases import later, phrase
 
 WIDE = 540.0  # points, like all lengths here
 ROW, GAP, PAD = 17.0, 24.0, 5.0
 LEFT, RIGHT = 52.0, 524.0  # of a stack of boxes
 STREAM = 30.0  # x of the residual stream
 COLUMNS = (62.0, 196.0, 362.0, 514.0)  # left edges of title, weights, output; right edge of parameters
-ACCENTS = {"embedding": 0, "attention": 1, "feed-forward": 2, "output": 3}
+ACCENTS = {later("embedding"): 0, later("attention"): 1, later("feed-forward"): 2, later("output"): 3}
 FRAME = (14.0, 532.0)  # left and right edge of the block's frame
-ADDED_LATER = "its dX is added below, with that of the feed-forward"
+ADDED_LATER = later("its dX is added below, with that of the feed-forward")
 ARROW = {"arrowstyle": "-|>", "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0}
 
 
@@ -32,7 +33,7 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
     axes.set_axis_off()
     _heading(axes, theme)
     top = _stack(axes, stacks["embedding"], GAP, FRAME[0], theme)
-    words = f"the stream: (T, {view.config.n_embd})"
+    words = phrase("the stream: (T, {features})", features=view.config.n_embd)
     axes.text(LEFT, top + 12, words, fontsize=LABEL, va="center", color=theme.muted)
     start, top = top, top + GAP
     words = printable(view.block_line)
@@ -53,8 +54,9 @@ def draw(view: ArchitectureView, figure: Figure, theme: Theme) -> None:
 
 
 def _heading(axes: Axes, theme: Theme) -> None:
-    for x, text in zip(COLUMNS, ("step", "weights", "output shape", "parameters"), strict=True):
-        align = "right" if text == "parameters" else "left"
+    words = (phrase("step"), phrase("weights"), phrase("output shape"), phrase("parameters"))
+    for x, text in zip(COLUMNS, words, strict=True):
+        align = "right" if x == COLUMNS[-1] else "left"
         axes.text(x, 12, text, fontsize=SMALL, ha=align, va="center", color=theme.muted)
 
 
@@ -86,7 +88,7 @@ def _around(axes: Axes, top: float, bottom: float, addition: str, theme: Theme) 
     plus, out = bottom + 13, LEFT + 14
     _arrow(axes, (STREAM, top + 13), (LEFT, top + 13), theme)
     if not addition:
-        axes.text(LEFT + 24, plus, ADDED_LATER, fontsize=LABEL, va="center", color=theme.muted)
+        axes.text(LEFT + 24, plus, phrase(ADDED_LATER), fontsize=LABEL, va="center", color=theme.muted)
         axes.plot([out, out], [bottom, plus + 4], color=theme.text, linewidth=1.0)
         return
     axes.plot([out, out], [bottom, plus], color=theme.text, linewidth=1.0)

@@ -16,6 +16,7 @@ from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme, readable_on, rgb
 from pophood.look.math.heads import LABELS, LETTERS, NO_LABEL
 from pophood.look.views.attention import AttentionView
+from pophood.phrases import phrase
 
 ACROSS = 6  # small maps in a row
 CELL = 0.19  # inches of a cell in the grid of labels
@@ -46,15 +47,15 @@ def draw(view: AttentionView, figure: Figure, theme: Theme) -> None:
 
 def _large(axes: Axes, view: AttentionView, theme: Theme) -> None:
     labels = [token_label(token) for token in view.source.tokens]
-    scale = "attention weight\n(blank: masked, exactly 0)"
+    scale = phrase("attention weight\n(blank: masked, exactly 0)")
     pattern = view.visible(view.head)
     image = parts.heatmap(
         axes, pattern, theme, rows=labels, columns=labels, scale=scale, ends=(0.0, 1.0), numbers=True
     )
     _keep_thin_lines(image, len(labels))
     axes.set_aspect("auto")  # a fixed one would leave labels out of the layout; the sizes make it square
-    axes.set_title(f"head {view.head}: each row sums to 1")
-    axes.set(ylabel="query: the token that attends", xlabel="key: the token attended to")
+    axes.set_title(phrase("head {head}: each row sums to 1", head=view.head))
+    axes.set(ylabel=phrase("query: the token that attends"), xlabel=phrase("key: the token attended to"))
 
 
 def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
@@ -63,7 +64,7 @@ def _last_row(axes: Axes, view: AttentionView, theme: Theme) -> None:
     parts.bars(axes, labels, weights, theme, numbers=[f"{weight:.2f}" for weight in weights])
     axes.set(xlim=(0.0, 1.3 * max(float(weights.max()), 1e-3)), xticks=[])
     axes.spines["bottom"].set_visible(False)
-    axes.set_title("the last row: weights of the last token")
+    axes.set_title(phrase("the last row: weights of the last token"))
 
 
 def _keep_thin_lines(image: AxesImage, tokens: int) -> None:
@@ -77,7 +78,7 @@ def _small(axes: Axes, view: AttentionView, head: int, theme: Theme) -> None:
     _keep_thin_lines(image, len(view.source.tokens))
     best = view.probe.best(view.layer, head)
     score = "" if best is None else f" {view.probe.values[view.layer, head, best]:.2f}"
-    axes.set_title(f"{head}: {view.probe.label(view.layer, head)}{score}", fontsize=parts.SMALL)
+    axes.set_title(f"{head}: {phrase(view.probe.label(view.layer, head))}{score}", fontsize=parts.SMALL)
     if head == view.head:
         axes.spines[:].set(color=theme.accents[1], linewidth=2.0)
 
@@ -92,16 +93,20 @@ def _labels(axes: Axes, view: AttentionView, theme: Theme) -> None:
             parts.centred(axes, (layer, head), LETTERS[best], parts.SMALL, readable_on(rgb(colour)))
     shown = (view.layer - 0.5, view.head - 0.5)
     axes.add_patch(Rectangle(shown, 1, 1, facecolor="none", edgecolor=theme.text, linewidth=1.5))
-    axes.set(xlim=(-0.6, layers - 0.4), ylim=(heads - 0.4, -0.6), xlabel="block", ylabel="head")
+    axes.set(
+        xlim=(-0.6, layers - 0.4), ylim=(heads - 0.4, -0.6), xlabel=phrase("block"), ylabel=phrase("head")
+    )
     axes.set_xticks(range(layers), [str(layer) for layer in range(layers)])
     axes.set_yticks(range(heads), [str(head) for head in range(heads)])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("all heads of the model: the measured role of each on a repeated random text")
+    axes.set_title(phrase("all heads of the model: the measured role of each on a repeated random text"))
     counts = view.probe.counts()
     key = [
-        Patch(color=theme.accents[i], label=f"{letter}  {name}: {counts[name]}")
+        Patch(color=theme.accents[i], label=f"{letter}  {phrase(name)}: {counts[name]}")
         for i, (letter, name) in enumerate(zip(LETTERS, LABELS, strict=True))
     ]
-    none = Patch(facecolor=theme.surface, edgecolor=theme.line, label=f"{NO_LABEL}: {counts[NO_LABEL]}")
+    none = Patch(
+        facecolor=theme.surface, edgecolor=theme.line, label=f"{phrase(NO_LABEL)}: {counts[NO_LABEL]}"
+    )
     parts.legend(axes, [*key, none])

@@ -8,6 +8,7 @@ from pophood.look.figures.parts import LABEL, colour_bar, heatmap, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.before import DRAWN, SIGNS, BeforeView
+from pophood.phrases import phrase
 
 
 def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:
@@ -21,6 +22,9 @@ def draw(view: BeforeView, figure: Figure, theme: Theme) -> None:
         columns = [str(i) for i in range(shown)]
         ends = (-view.reach, view.reach)
         image = heatmap(axes, values[:, :shown], theme, rows=rows, columns=columns, ends=ends, diverging=True)
-        axes.set(aspect="auto", xlabel=f"feature, first {shown} of {features}")
-        axes.set_title(SIGNS.get(name, name), fontsize=LABEL)
-    colour_bar(image, all_axes, theme, "value of a feature")
+        axes.set(
+            aspect="auto",
+            xlabel=phrase("feature, first {shown} of {features}", shown=shown, features=features),
+        )
+        axes.set_title(phrase(SIGNS.get(name, name)), fontsize=LABEL)
+    colour_bar(image, all_axes, theme, phrase("value of a feature"))

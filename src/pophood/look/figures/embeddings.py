@@ -11,6 +11,7 @@ from pophood.look.figures.parts import bars, caption, rim, scatter, size
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.embeddings import Control, EmbeddingsView, Piece
+from pophood.phrases import phrase
 
 HATCH = ("", "///")
 
@@ -31,26 +32,42 @@ def draw(view: EmbeddingsView, figure: Figure, theme: Theme) -> None:
 
 
 def _cosines(view: EmbeddingsView, figure: Figure, cosines: Axes, theme: Theme) -> None:
-    caption(figure, "Lines join related words, at the first token of each.")
+    caption(figure, phrase("Lines join related words, at the first token of each."))
     labels = [f"{a} – {b}" for a, b in (related.pair for related in view.related)]
     values = [related.cosine for related in view.related]
     bars(cosines, labels, values, theme, numbers=[f"{round(value, 2) + 0.0:.2f}" for value in values])
     words = []
     for control, hatch in zip(view.controls, HATCH, strict=False):
         _band(cosines, control, hatch, theme)
-        words.append(f"{'hatched' if hatch else 'plain'}: {control.label}, mean {control.mean:.2f}")
-    caption(figure, f"Bands show the middle 95 % of the cosines of unrelated pairs ({'; '.join(words)}).")
+        words.append(
+            phrase(
+                "{what}: {label}, mean {mean:.2f}",
+                what=phrase("hatched") if hatch else phrase("plain"),
+                label=control.label,
+                mean=control.mean,
+            )
+        )
+    caption(
+        figure,
+        phrase(
+            "Bands show the middle 95 % of the cosines of unrelated pairs ({words}).", words="; ".join(words)
+        ),
+    )
     rim(cosines, theme)
     low = min(0.0, *values, *(control.low for control in view.controls))
     high = max(*values, *(control.high for control in view.controls))
     cosines.set(ylim=(max(len(labels), 6) - 0.4, -0.6), xlim=(low * 1.15, high + 0.28 * (high - low)))
-    cosines.set_xlabel("cosine of the two words' vectors")
+    cosines.set_xlabel(phrase("cosine of the two words' vectors"))
 
 
 def _label(piece: Piece) -> str:
     """Return a token's label, with its word if the token is only a part of one."""
     label = token_label(piece.text)
-    return label if piece.text.strip() == piece.word.strip() else f"{label} (of {token_label(piece.word)})"
+    return (
+        label
+        if piece.text.strip() == piece.word.strip()
+        else phrase("{label} (of {word})", label=label, word=token_label(piece.word))
+    )
 
 
 def _band(axes: Axes, control: Control, hatch: str, theme: Theme) -> None:

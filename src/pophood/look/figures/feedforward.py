@@ -14,6 +14,7 @@ from pophood.look.figures.theme import Theme
 from pophood.look.math.activations import gelu, gelu_difference, gelu_tanh, silu
 from pophood.look.source import quoted_token
 from pophood.look.views.feedforward import FeedForwardView
+from pophood.phrases import phrase
 
 LONGEST = 14  # characters of a promoted token
 
@@ -32,7 +33,7 @@ def draw(view: FeedForwardView, figure: Figure, theme: Theme) -> None:
 
 def _neurons(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     lengths = [neuron.length for neuron in view.neurons]
-    labels = [f"neuron {neuron.number}" for neuron in view.neurons]
+    labels = [phrase("neuron {number}", number=neuron.number) for neuron in view.neurons]
     parts.bars(axes, labels, lengths, theme, numbers=[f"{length:.2f}" for length in lengths])
     longest = max(lengths) or 1.0
     axes.set(xlim=(0.0, 4.0 * longest), xticks=[])
@@ -41,21 +42,25 @@ def _neurons(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
         words = "   ".join(token_label(text, LONGEST) for text, _ in neuron.promoted)
         axes.text(1.35 * longest, row, words, va="center", fontsize=parts.LABEL, color=theme.text)
     axes.set_title(
-        "length of the vector that a neuron adds, and the tokens it promotes (· is a space)", loc="left"
+        phrase("length of the vector that a neuron adds, and the tokens it promotes (· is a space)"),
+        loc="left",
     )
 
 
 def _curves(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     x = np.linspace(-4.0, 4.0, 321)
     used = view.config.activation
-    curves = [("gelu", gelu(x), "GELU: x times Phi(x)", "-"), ("gelu_tanh", gelu_tanh(x), "tanh form", "--")]
+    curves = [
+        ("gelu", gelu(x), phrase("GELU: x times Phi(x)"), "-"),
+        ("gelu_tanh", gelu_tanh(x), phrase("tanh form"), "--"),
+    ]
     curves += [("silu", silu(x), "SiLU", "-.")] if used == "silu" else []
     for number, (name, y, label, line) in enumerate(curves):
-        words = f"{label}: used here" if name == used else label
+        words = phrase("{label}: used here", label=label) if name == used else label
         axes.plot(x, y, line, color=theme.accents[number], linewidth=1.8, label=words)
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
     axes.axvline(0.0, color=theme.line, linewidth=0.8, zorder=0)
-    axes.set(title="the activation function", xlabel="input of the activation")
+    axes.set(title=phrase("the activation function"), xlabel=phrase("input of the activation"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper left", labelcolor=theme.text, handlelength=3)
 
@@ -67,8 +72,14 @@ def _difference(axes: Axes, theme: Theme) -> None:
     for end in (-place, place):
         axes.axvline(end, color=theme.muted, linewidth=0.8, linestyle=":")
     axes.axhline(0.0, color=theme.line, linewidth=0.8, zorder=0)
-    axes.set_title(f"tanh form minus x times Phi(x): at most {largest:.1e}, near |x| = {place:.1f}")
-    axes.set(xlabel="input of the activation", ylabel="difference, in 1/10,000")
+    axes.set_title(
+        phrase(
+            "tanh form minus x times Phi(x): at most {largest:.1e}, near |x| = {place:.1f}",
+            largest=largest,
+            place=place,
+        )
+    )
+    axes.set(xlabel=phrase("input of the activation"), ylabel=phrase("difference, in 1/10,000"))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -83,4 +94,4 @@ def _active(axes: Axes, view: FeedForwardView, theme: Theme) -> None:
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     shown = printable(quoted_token(view.source, view.token))
-    axes.set_title(f"share of neurons that are active (orange: {shown}, shown above)")
+    axes.set_title(phrase("share of neurons that are active (orange: {shown}, shown above)", shown=shown))

@@ -12,6 +12,7 @@ from pophood.look.figures.parts import SMALL, bars, caption, heatmap, write_in_c
 from pophood.look.figures.text import SMALLEST, token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.views.lens import LensView
+from pophood.phrases import phrase
 
 WIDEST = 10  # characters of a guess
 WIDEST_CELL, PANEL = 0.52, 2.6  # inches: widest cell, width of the panel of the followed token
@@ -25,16 +26,16 @@ def draw(view: LensView, figure: Figure, theme: Theme) -> None:
     map_width = max(cell * places, 2.0)
     figure.set_size_inches(min(map_width + PANEL + 2.0, 40.0), min(0.2 * layers + 1.2, 40.0))
     heat, beside = figure.subplots(1, 2, width_ratios=[map_width, PANEL])
-    rows = [f"block {i}" for i in range(layers)][::-1]
+    rows = [phrase("block {block}", block=i) for i in range(layers)][::-1]
     columns = [token_label(view.source.tokens[p], WIDEST) for p in view.positions]
-    scale = "probability of the guess"
+    scale = phrase("probability of the guess")
     shown = view.probabilities[::-1]
     image = heatmap(heat, shown, theme, rows=rows, columns=columns, scale=scale, ends=(0.0, 1.0))
-    heat.set(aspect="auto", xlabel="after the token")
-    heat.set_title("the guess after each block", loc="left")
+    heat.set(aspect="auto", xlabel=phrase("after the token"))
+    heat.set_title(phrase("the guess after each block"), loc="left")
     fit.later(heat, lambda: _guesses(heat, image, view))
     _chosen(view, beside, theme)
-    caption(figure, "· is a space.")
+    caption(figure, phrase("· is a space."))
 
 
 def _guesses(axes: Axes, image: AxesImage, view: LensView) -> None:
@@ -54,9 +55,19 @@ def _fitting(text: str, room: float) -> str:
 
 def _chosen(view: LensView, axes: Axes, theme: Theme) -> None:
     layers = len(view.ranks)
-    numbers = [f"{chance:.4f}, no. {rank:,}" for chance, rank in zip(view.chances, view.ranks, strict=True)]
+    numbers = [
+        phrase("{chance:.4f}, no. {rank:,}", chance=chance, rank=rank)
+        for chance, rank in zip(view.chances, view.ranks, strict=True)
+    ]
     bars(axes, [""] * layers, view.chances[::-1], theme, numbers=numbers[::-1], accent=1)
     axes.set(ylim=(layers - 0.5, -0.5), yticks=[])
     axes.set(xlim=(0, 2.6), xticks=[0, 0.5, 1])  # bars end at 1, numbers follow
-    axes.set_xlabel("probability and rank", fontsize=SMALL)
-    axes.set_title(f"{token_label(view.target_text)} after position {view.position}", loc="left")
+    axes.set_xlabel(phrase("probability and rank"), fontsize=SMALL)
+    axes.set_title(
+        phrase(
+            "{target_text} after position {position}",
+            target_text=token_label(view.target_text),
+            position=view.position,
+        ),
+        loc="left",
+    )

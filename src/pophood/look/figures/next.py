@@ -8,6 +8,7 @@ from pophood.look.figures.parts import LABEL, SMALL, bars, caption, write_beside
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.views.next import NextView
+from pophood.phrases import phrase
 from pophood.table import count
 
 NARROW = 1.35  # inches of a setting's panel
@@ -28,13 +29,26 @@ def draw(view: NextView, figure: Figure, theme: Theme) -> None:
         bars(panel, named, left.probabilities, theme, accent=0 if raw else 2)
         panel.set(xlim=(0, highest * 1.02), xticks=[])  # each bar has its number
         for place, probability in enumerate(left.probabilities):
-            text, colour = (f"{probability:.4f}", theme.text) if probability > 0 else ("out", theme.muted)
+            text, colour = (
+                (f"{probability:.4f}", theme.text) if probability > 0 else (phrase("out"), theme.muted)
+            )
             write_beside(panel, (1, place), text, colour, gap=2, xycoords=("axes fraction", "data"))
-        panel.set_title("raw logits" if raw else left.setting)
+        panel.set_title(phrase("raw logits") if raw else left.setting)
         tokens = count(left.tokens, "token")
-        panel.set_xlabel(f"{tokens}\n{left.entropy:.2f} bits, like\n1 of {left.choices:,.1f}", fontsize=SMALL)
+        panel.set_xlabel(
+            phrase(
+                "{tokens}\n{entropy:.2f} bits, like\n1 of {choices:,.1f}",
+                tokens=tokens,
+                entropy=left.entropy,
+                choices=left.choices,
+            ),
+            fontsize=SMALL,
+        )
     caption(
         figure,
-        "Bars: probability of the next token. Under each: the number of tokens that can be drawn, the "
-        "entropy, and the number of equally likely tokens with that entropy. · is a space.",
+        phrase(
+            "Bars: probability of the next token. Under each: the number of tokens that "
+            "can be drawn, the entropy, and the number of equally likely tokens with that "
+            "entropy. · is a space."
+        ),
     )

@@ -11,6 +11,7 @@ from pophood.look.figures.parts import bars, caption, heatmap, write_beside
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.output import OutputView
+from pophood.phrases import phrase
 
 ACROSS = 64  # numbers of the hidden state in one row
 
@@ -28,23 +29,27 @@ def draw(view: OutputView, figure: Figure, theme: Theme) -> None:
     _logits(view, logits, theme, labels)
     numbers = [f"{token.exponential:.4f}" for token in view.top]
     bars(powers, nothing, [token.exponential for token in view.top], theme, numbers=numbers, accent=2)
-    powers.set_title("e to the power of (logit - largest)")
-    powers.set_xlabel(f"sum over all {view.shape[1]:,} tokens: {view.total:.4f}")
+    powers.set_title(phrase("e to the power of (logit - largest)"))
+    powers.set_xlabel(
+        phrase("sum over all {vocabulary:,} tokens: {total:.4f}", vocabulary=view.shape[1], total=view.total)
+    )
     numbers = [f"{token.probability:.4f}" for token in view.top]
     bars(shares, nothing, [token.probability for token in view.top], theme, numbers=numbers)
-    shares.set_title("divided by that sum: probability")
-    shares.set_xlabel(f'greedy takes the longest bar, "{token_label(view.greedy.text)}"')
-    caption(figure, "· is a space.")
+    shares.set_title(phrase("divided by that sum: probability"))
+    shares.set_xlabel(phrase('greedy takes the longest bar, "{token}"', token=token_label(view.greedy.text)))
+    caption(figure, phrase("· is a space."))
 
 
 def _hidden(view: OutputView, axes: Axes, theme: Theme, rows: int) -> None:
     padded = np.full(rows * ACROSS, np.nan)
     padded[: len(view.hidden)] = view.hidden
     reach = float(np.percentile(np.abs(view.hidden), 99)) or 1.0
-    scale = f"value (ends at {reach:.3g})"
+    scale = phrase("value (ends at {reach:.3g})", reach=reach)
     heatmap(axes, padded.reshape(rows, ACROSS), theme, scale=scale, ends=(-reach, reach), diverging=True)
     axes.set_aspect("auto")
-    axes.set_title(f"last hidden state h_T: {len(view.hidden)} numbers, row by row", loc="left")
+    axes.set_title(
+        phrase("last hidden state h_T: {numbers} numbers, row by row", numbers=len(view.hidden)), loc="left"
+    )
 
 
 def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> None:
@@ -61,5 +66,9 @@ def _logits(view: OutputView, axes: Axes, theme: Theme, labels: list[str]) -> No
     for place, value in zip(places, values, strict=True):
         write_beside(axes, (value, place), f"{value:.2f}", theme.text, gap=6)
     features, vocabulary = view.shape
-    axes.set_title(f"logits = h_T × W_O ({features} × {vocabulary:,})")
-    axes.set_xlabel(f"largest difference from the engine: {view.difference:.1e}")
+    axes.set_title(
+        phrase("logits = h_T × W_O ({features} × {vocabulary:,})", features=features, vocabulary=vocabulary)
+    )
+    axes.set_xlabel(
+        phrase("largest difference from the engine: {difference:.1e}", difference=view.difference)
+    )

@@ -15,6 +15,7 @@ from pophood.errors import NotFound
 from pophood.look.data import figures_data
 from pophood.look.figures.render import draw, has_matplotlib, require, svg_of
 from pophood.look.view import View
+from pophood.phrases import later, phrase
 from pophood.table import Table, count
 from pophood.web import built_script, data_uri, json_block, render_page
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 1000  # of one table in a page; a file has the rest
-PLAIN = (
-    "A plain picture: this installation has no scripts that draw. `make studio` builds them in a checkout;"
-    " released wheels have them."
+PLAIN = later(
+    "A plain picture: this installation has no scripts that draw. `make studio` "
+    "builds them in a checkout; released wheels have them."
 )
 WIDE = 1100  # CSS pixels; a wider picture scrolls instead of shrinking
 
@@ -44,7 +45,7 @@ def page(view: View, light: Figure | None = None) -> str:
         title=view.title,
         figures=figures if drawn else [],
         data=json_block(figures) if drawn else "",
-        plain="" if has_drawings() else PLAIN,
+        plain="" if has_drawings() else phrase(PLAIN),
         facts=_facts(view),
         view=view,
         pictures=pictures,
@@ -52,8 +53,8 @@ def page(view: View, light: Figure | None = None) -> str:
         tables=[(table.title or name, table, _length(table)) for name, table in view.tables().items()],
         most=MOST_ROWS,
         code={
-            "command": ("In a terminal", view.shell_command()),
-            "python": ("In Python", view.python_code()),
+            "command": (phrase("In a terminal"), view.shell_command()),
+            "python": (phrase("In Python"), view.python_code()),
         },
     )
 
@@ -107,12 +108,19 @@ def _facts(view: View) -> dict[str, str]:
     source = view.source
     precision = source.precision
     if source.run_precision != source.precision:
-        precision += f" (run takes {source.run_precision})"
+        precision += phrase(" (run takes {precision})", precision=source.run_precision)
     adapters = ", ".join(source.adapter_names())
-    return {"Model": source.model, "Adapters": adapters, "Computed at": precision, "Text": source.text}
+    return {
+        "Model": source.model,
+        "Adapters": adapters,
+        phrase("Computed at"): precision,
+        "Text": source.text,
+    }
 
 
 def _length(table: Table) -> tuple[str, str]:
     """Return the number of rows in words, and a remark if the page leaves some out."""
-    more = f" The first {MOST_ROWS:,} of {len(table):,} rows: the .csv file has all."
+    more = phrase(
+        " The first {most:,} of {rows:,} rows: the .csv file has all.", most=MOST_ROWS, rows=len(table)
+    )
     return count(len(table), "row"), more if len(table) > MOST_ROWS else ""

@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 from pophood.look.figures.parts import LABEL, bars, legend, size
 from pophood.look.figures.theme import Theme
 from pophood.look.views.parameters import ParametersView, share_text
+from pophood.phrases import phrase
 
 
 def draw(view: ParametersView, figure: Figure, theme: Theme) -> None:
@@ -20,16 +21,16 @@ def draw(view: ParametersView, figure: Figure, theme: Theme) -> None:
     for group, numbers in view.groups.items():
         share = numbers / view.total
         whole.barh(0, share, left=left, height=0.8, color=colours[group], edgecolor=theme.background)
-        handles.append(Patch(color=colours[group], label=f"{group} {share_text(share)}"))
+        handles.append(Patch(color=colours[group], label=f"{phrase(group)} {share_text(share)}"))
         left += share
     whole.set(xlim=(0, 1), yticks=[])
     whole.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    whole.set_title("share of all parameters", loc="left", fontsize=LABEL)
+    whole.set_title(phrase("share of all parameters"), loc="left", fontsize=LABEL)
     whole.spines[:].set_visible(False)
     legend(parts, handles)
-    labels = [part.name for part in view.parts]
+    labels = [phrase(part.name) for part in view.parts]
     millions = [part.parameters / 1e6 for part in view.parts]
     bars(parts, labels, millions, theme, numbers=[f"{part.parameters:,}" for part in view.parts])
     for patch, part in zip(parts.patches, view.parts, strict=True):
         patch.set_color(colours[part.group])
-    parts.set(xlabel="millions of parameters, all blocks together", xlim=(0, 1.22 * max(millions)))
+    parts.set(xlabel=phrase("millions of parameters, all blocks together"), xlim=(0, 1.22 * max(millions)))

@@ -11,6 +11,7 @@ from pophood.look.figures import parts
 from pophood.look.figures.text import token_label
 from pophood.look.figures.theme import Theme
 from pophood.look.views.residual import SUBLAYERS, ResidualView
+from pophood.phrases import phrase
 
 MARKS = ("o", "s")
 
@@ -31,24 +32,28 @@ def draw(view: ResidualView, figure: Figure, theme: Theme) -> None:
         image = parts.heatmap(
             axes, view.log_share(s), theme, rows=named, columns=columns, ends=view.limits(), diverging=True
         )
-        axes.set(aspect="auto", title=f"{SUBLAYERS[s]}, by token", xlabel="block")
-    parts.colour_bar(image, maps, theme, "length of dX / length of X,\nlog10 (-1: a tenth)")
+        axes.set(
+            aspect="auto",
+            title=phrase("{sublayer}, by token", sublayer=phrase(SUBLAYERS[s])),
+            xlabel=phrase("block"),
+        )
+    parts.colour_bar(image, maps, theme, phrase("length of dX / length of X,\nlog10 (-1: a tenth)"))
 
 
 def _lines(view: ResidualView, figure: Figure, grid: GridSpec, theme: Theme) -> None:
     shares, cosines = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
     for s, name in enumerate(SUBLAYERS):
-        style = {"color": theme.accents[s], "marker": MARKS[s], "markersize": 4.0, "label": name}
+        style = {"color": theme.accents[s], "marker": MARKS[s], "markersize": 4.0, "label": phrase(name)}
         shares.plot(np.median(view.share[s], axis=1), **style)  # type: ignore[arg-type]
         cosines.plot(np.median(view.cosine[s], axis=1), **style)  # type: ignore[arg-type]
     shares.set_yscale("log")
     shares.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     shares.yaxis.set_minor_formatter(NullFormatter())
-    shares.set_title("length of dX / length of X")
-    cosines.set_title("cosine of dX with X")
+    shares.set_title(phrase("length of dX / length of X"))
+    cosines.set_title(phrase("cosine of dX with X"))
     cosines.axhline(0.0, color=theme.line, linewidth=0.8)
     for axes in (shares, cosines):
-        axes.set_xlabel("block")
+        axes.set_xlabel(phrase("block"))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y")
         axes.spines[["top", "right"]].set_visible(False)

@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from pophood.look.figures.parts import legend, scatter, size
 from pophood.look.figures.theme import Theme
 from pophood.look.views.scale import ESTIMATE, LOCAL, X_LABEL, Y_LABEL, ScaleView, short_number
+from pophood.phrases import phrase
 
 
 def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
@@ -24,13 +25,15 @@ def draw(view: ScaleView, figure: Figure, theme: Theme) -> None:
             words, colour = f"{model.name}, {size_text}", theme.accents[3]
             axes.axhline(model.parameters, color=colour, linestyle="--", linewidth=1.2, label=words)
         else:
-            label = f"{model.name} ({size_text}{', estimate' if model.source == ESTIMATE else ''})"
-            points.append((float(model.year), model.parameters, label, model.source))
+            words = phrase("{size}, estimate", size=size_text) if model.source == ESTIMATE else size_text
+            points.append(
+                (float(model.year), model.parameters, f"{model.name} ({words})", phrase(model.source))
+            )
     scatter(axes, points, theme, key=False)
     for marks in axes.collections:
-        if marks.get_label() == LOCAL:  # a ring, so that a mark below it stays visible
+        if marks.get_label() == phrase(LOCAL):  # a ring, so that a mark below it stays visible
             marks.set(facecolor="none", edgecolor=theme.text, linewidth=1.2, sizes=[84])
     legend(axes)
     axes.margins(0.16)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True))
-    axes.set(xlabel=X_LABEL, ylabel=Y_LABEL)
+    axes.set(xlabel=phrase(X_LABEL), ylabel=phrase(Y_LABEL))

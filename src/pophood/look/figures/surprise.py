@@ -15,12 +15,20 @@ from pophood.look.figures.parts import caption, centred, mixed
 from pophood.look.figures.text import token_label, width
 from pophood.look.figures.theme import Theme, readable_on
 from pophood.look.views.surprise import HIGH, SurpriseView
+from pophood.phrases import later, phrase
 
 WIDE = 8.0  # inches
 ROOM = 72 * WIDE - 24  # points of a line
 TEXT, BOX, STEP, GAP = 10.0, 15.0, 20.0, 1.5  # points
 MOST_LINES = 120
-TICKS = {0: "certain", 1: "1/2", 3.3219: "1/10", 6.6439: "1/100", 9.9658: "1/1,000", 12: "rarer"}
+TICKS = {
+    0: later("certain"),
+    1: "1/2",
+    3.3219: "1/10",
+    6.6439: "1/100",
+    9.9658: "1/1,000",
+    12: later("rarer"),
+}
 
 Placed = tuple[float, float, float, int]  # left, top, width, index of the token
 
@@ -41,12 +49,16 @@ def draw(view: SurpriseView, figure: Figure, theme: Theme) -> None:
         _token(axes, scale, view, box, theme)
     bar = figure.colorbar(scale, cax=key, orientation="horizontal")
     bar.outline.set_edgecolor(theme.line)
-    bar.set_ticks(list(TICKS), labels=list(TICKS.values()))
-    bar.set_label("probability of the token, given all tokens before it (the colour is linear in bits)")
-    caption(figure, "Framed: no probability, since no token comes before. · is a space, \\n a line break.")
+    bar.set_ticks(list(TICKS), labels=[phrase(text) for text in TICKS.values()])
+    bar.set_label(
+        phrase("probability of the token, given all tokens before it (the colour is linear in bits)")
+    )
+    caption(
+        figure, phrase("Framed: no probability, since no token comes before. · is a space, \\n a line break.")
+    )
     if len(boxes) < len(view.source.tokens):
         more = len(view.source.tokens) - len(boxes)
-        caption(figure, f"{more:,} more tokens are not drawn; the table has them all.")
+        caption(figure, phrase("{more:,} more tokens are not drawn; the table has them all.", more=more))
 
 
 def _token(axes: Axes, scale: ScalarMappable, view: SurpriseView, box: Placed, theme: Theme) -> None:

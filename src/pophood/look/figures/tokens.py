@@ -9,6 +9,7 @@ from pophood.look.figures.parts import LABEL, caption, centred, mixed, rounded_b
 from pophood.look.figures.text import printable, token_label, width
 from pophood.look.figures.theme import Theme
 from pophood.look.views.tokens import Cut, TokensView
+from pophood.phrases import phrase
 from pophood.table import count
 
 WIDE = 7.5  # inches
@@ -38,8 +39,15 @@ def draw(view: TokensView, figure: Figure, theme: Theme) -> None:
         _boxes(axes, cut, boxes, top + headings, theme)
         top += headings + boxes[-1][1] + STEP
         if len(cut.ids) > MOST:
-            caption(figure, f"{len(cut.ids) - MOST:,} more tokens of text {cut.label} are not drawn.")
-    caption(figure, "Colours only separate the tokens; below each token is its id; · is a space.")
+            caption(
+                figure,
+                phrase(
+                    "{more:,} more tokens of text {label} are not drawn.",
+                    more=len(cut.ids) - MOST,
+                    label=phrase(cut.label),
+                ),
+            )
+    caption(figure, phrase("Colours only separate the tokens; below each token is its id; · is a space."))
 
 
 def _flow(cut: Cut) -> list[Placed]:
@@ -66,5 +74,11 @@ def _boxes(axes: Axes, cut: Cut, boxes: list[Placed], top: float, theme: Theme) 
 
 
 def _heading(cut: Cut) -> str:
-    words = "" if cut.per_word is None else f", {cut.per_word:.2f} per word"
-    return f"{cut.label}: {count(cut.count, 'token')}, {cut.per_character:.2f} per character{words}"
+    words = "" if cut.per_word is None else phrase(", {per_word:.2f} per word", per_word=cut.per_word)
+    return phrase(
+        "{label}: {tokens}, {per_character:.2f} per character{words}",
+        label=phrase(cut.label),
+        tokens=count(cut.count, "token"),
+        per_character=cut.per_character,
+        words=words,
+    )

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pophood.phrases import later
+
 Reals = NDArray[np.float64]
 
 
@@ -45,7 +47,11 @@ def silu(x: Reals) -> Reals:
 
 
 ACTIVATIONS: dict[str, Callable[[Reals], Reals]] = {"gelu_tanh": gelu_tanh, "gelu": gelu, "silu": silu}
-WRITTEN = {"gelu_tanh": "GELU, tanh form", "gelu": "GELU, x times Phi(x)", "silu": "SiLU, x times sigmoid(x)"}
+WRITTEN = {
+    "gelu_tanh": later("GELU, tanh form"),
+    "gelu": later("GELU, x times Phi(x)"),
+    "silu": later("SiLU, x times sigmoid(x)"),
+}
 
 
 def gelu_difference() -> tuple[float, float]:

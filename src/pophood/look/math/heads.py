@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pophood.model.lm import LM
+from pophood.phrases import later
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-LABELS = ("previous token", "first token", "same token", "induction")
+LABELS = (later("previous token"), later("first token"), later("same token"), later("induction"))
 LETTERS = ("P", "F", "S", "I")
-NO_LABEL = "no label"
+NO_LABEL = later("no label")
 SINK = LABELS.index("first token")
 # The most informative first: a previous-token head shows its pattern on every text, the next two only where
 # tokens repeat, and a sink says nothing about the text.

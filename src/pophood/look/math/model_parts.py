@@ -7,25 +7,26 @@ import re
 from dataclasses import dataclass
 
 from pophood.config import ModelConfig, tensor_shapes
+from pophood.phrases import later
 
 # Part -> (group, pattern of the canonical names of its tensors), in the order of the forward pass.
 _PARTS: dict[str, tuple[str, str]] = {
-    "token embedding": ("token embedding", r"embed\.token"),
-    "position embedding": ("positions", r"embed\.position"),
-    "norms before attention": ("norms", r".*\.ln_1\..*"),
-    "attention: query": ("attention", r".*\.attn\.q\..*"),
-    "attention: key": ("attention", r".*\.attn\.k\..*"),
-    "attention: value": ("attention", r".*\.attn\.v\..*"),
-    "attention: query and key norms": ("norms", r".*\.attn\.[qk]_norm\..*"),
-    "attention: output projection": ("attention", r".*\.attn\.out\..*"),
-    "norms after attention": ("norms", r".*\.ln_1_post\..*"),
-    "norms before feed-forward": ("norms", r".*\.ln_2\..*"),
-    "feed-forward: gate": ("feed-forward", r".*\.mlp\.gate\..*"),
-    "feed-forward: up": ("feed-forward", r".*\.mlp\.up\..*"),
-    "feed-forward: down": ("feed-forward", r".*\.mlp\.down\..*"),
-    "norms after feed-forward": ("norms", r".*\.ln_2_post\..*"),
-    "final norm": ("norms", r"final_norm\..*"),
-    "output matrix": ("output matrix", r"output\.weight"),
+    later("token embedding"): ("token embedding", r"embed\.token"),
+    later("position embedding"): (later("positions"), r"embed\.position"),
+    later("norms before attention"): (later("norms"), r".*\.ln_1\..*"),
+    later("attention: query"): (later("attention"), r".*\.attn\.q\..*"),
+    later("attention: key"): ("attention", r".*\.attn\.k\..*"),
+    later("attention: value"): ("attention", r".*\.attn\.v\..*"),
+    later("attention: query and key norms"): ("norms", r".*\.attn\.[qk]_norm\..*"),
+    later("attention: output projection"): ("attention", r".*\.attn\.out\..*"),
+    later("norms after attention"): ("norms", r".*\.ln_1_post\..*"),
+    later("norms before feed-forward"): ("norms", r".*\.ln_2\..*"),
+    later("feed-forward: gate"): (later("feed-forward"), r".*\.mlp\.gate\..*"),
+    later("feed-forward: up"): ("feed-forward", r".*\.mlp\.up\..*"),
+    later("feed-forward: down"): ("feed-forward", r".*\.mlp\.down\..*"),
+    later("norms after feed-forward"): ("norms", r".*\.ln_2_post\..*"),
+    later("final norm"): ("norms", r"final_norm\..*"),
+    later("output matrix"): ("output matrix", r"output\.weight"),
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pophood.errors import BadInput
 from pophood.look.math.first_block import Floats, last_attention, rows_before
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 from pophood.table import Table
 
 Ids = tuple[int, ...]
@@ -46,19 +47,21 @@ class WordOrder:
 
     def table(self) -> Table:
         """Return the measurements, with positions and with positions set to zero."""
-        attention = "largest difference of block 0's attention at"
+        attention = phrase("largest difference of block 0's attention at")
         measured = {
-            "shared_rows": f"rows before block 0 that both sentences have, of {len(self.same_row)}",
-            "end": f"{attention} a closing {STOP!r}",
+            "shared_rows": phrase(
+                "rows before block 0 that both sentences have, of {rows}", rows=len(self.same_row)
+            ),
+            "end": phrase("{attention} a closing {stop!r}", attention=attention, stop=STOP),
         }
         if self.inside is not None:
             measured["inside"] = f"{attention} {self.tokens[0][self.inside]!r}"
-        measured["size"] = "largest magnitude of that attention"
+        measured["size"] = phrase("largest magnitude of that attention")
         pair = (self.with_positions, self.without)
         return Table(
             ("measured", "with_positions", "positions_set_to_zero"),
             tuple((label, *(getattr(one, name) for one in pair)) for name, label in measured.items()),
-            title=f"{self.sentences[0]!r} against {self.sentences[1]!r}",
+            title=phrase("{first!r} against {second!r}", first=self.sentences[0], second=self.sentences[1]),
             decimals={"with_positions": 6, "positions_set_to_zero": 6},
         )
 
@@ -66,11 +69,18 @@ class WordOrder:
     def verdict(self) -> str:
         """The result in one sentence."""
         here, gone, rows = self.with_positions, self.without, len(self.same_row)
-        return (
-            f"With the {self.zeroed} set to zero, both sentences are the same set of {gone.shared_rows} rows,"
-            f" and block 0's attention at a closing {STOP!r} is the same (difference {gone.end:.0e}); with"
-            f" positions, {here.shared_rows} of {rows} rows are shared, and the attention differs"
-            f" ({here.end:.2g})."
+        return phrase(
+            "With the {zeroed} set to zero, both sentences are the same set of {same} "
+            "rows, and block 0's attention at a closing {stop!r} is the same (difference "
+            "{gone:.0e}); with positions, {shared} of {rows} rows are shared, and the "
+            "attention differs ({here:.2g}).",
+            zeroed=phrase(self.zeroed),
+            same=gone.shared_rows,
+            stop=STOP,
+            gone=gone.end,
+            shared=here.shared_rows,
+            rows=rows,
+            here=here.end,
         )
 
     @property
@@ -78,10 +88,13 @@ class WordOrder:
         """A sentence about the order that the causal mask alone reveals, if the sentences show it."""
         if self.inside is None or self.without.inside is None:
             return None
-        return (
-            "Without positions, some order remains, since a token sees only the tokens before it. At"
-            f" {self.tokens[0][self.inside]!r} (position {self.inside}) block 0's attention differs even"
-            f" without positions ({self.without.inside:.2g}), and later blocks can use that."
+        return phrase(
+            "Without positions, some order remains, since a token sees only the tokens "
+            "before it. At {token!r} (position {inside}) block 0's attention differs even "
+            "without positions ({difference:.2g}), and later blocks can use that.",
+            token=self.tokens[0][self.inside],
+            inside=self.inside,
+            difference=self.without.inside,
         )
 
 
@@ -106,7 +119,7 @@ def compare(lm: LM, sentences: tuple[str, str]) -> WordOrder:
         (tuple(map(spell, first)), tuple(map(spell, second))),
         tuple(bool(np.array_equal(x, y)) for x, y in zip(a, b, strict=True)),
         inside,
-        "position vectors" if lm.config.rope is None else "rotary angles",
+        later("position vectors") if lm.config.rope is None else later("rotary angles"),
         *(_compared(lm, (first, second), stop, inside, positions) for positions in (True, False)),
     )
 

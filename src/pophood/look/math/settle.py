@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pophood.config import ModelConfig
 from pophood.model.bundle import Weights
+from pophood.phrases import phrase
 
 Floats = NDArray[np.float64]
 
@@ -43,5 +44,9 @@ def post_norm(block: int, part: str) -> str:
 
 def settling(config: ModelConfig) -> str:
     """Return the steps in words, to follow what was computed; "" where there are none."""
-    after = ", then a norm" if config.norm_places != "before" else ""
-    return after + (f", times {config.residual_scale:g}" if config.residual_scale != 1 else "")
+    after = phrase(", then a norm") if config.norm_places != "before" else ""
+    return after + (
+        phrase(", times {residual_scale:g}", residual_scale=config.residual_scale)
+        if config.residual_scale != 1
+        else ""
+    )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pophood.errors import BadInput
 from pophood.model.call import SharedTurns
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 
 Floats = NDArray[np.float32]
 AGREED = 1e-3  # largest difference of logits between two computations that agree
@@ -65,8 +66,8 @@ class Unembed:
     @property
     def words(self) -> str:
         """The steps after the product with W_O, to follow it: ", divided by 8"; "" if there are none."""
-        divided = f", divided by {self.divisor:g}" if self.divisor != 1 else ""
-        return divided + (f", capped at {self.cap:g}" if self.cap is not None else "")
+        divided = phrase(", divided by {divisor:g}", divisor=self.divisor) if self.divisor != 1 else ""
+        return divided + (phrase(", capped at {cap:g}", cap=self.cap) if self.cap is not None else "")
 
 
 def agreement(difference: float) -> str:
@@ -75,7 +76,10 @@ def agreement(difference: float) -> str:
     >>> agreement(2e-5)
     '2.0e-05, within 0.001'
     """
-    return f"{difference:.1e}, {'within' if difference <= AGREED else 'MORE than'} {AGREED:g}"
+    words = later("{difference:.1e}, within {most:g}")
+    if difference > AGREED:
+        words = later("{difference:.1e}, MORE than {most:g}")
+    return phrase(words, difference=difference, most=AGREED)
 
 
 def token_of(lm: LM, token: str | int) -> int:
@@ -93,7 +97,11 @@ def token_of(lm: LM, token: str | int) -> int:
         return id_
     pieces = [tokenizer.token_text(piece) for piece in tokenizer.encode(token, add_start=False)]
     spaced = f" {token.strip()}"
-    advice = f"; {spaced!r}, with the space, is one" if tokenizer.id_of(spaced) is not None else ""
+    advice = (
+        phrase("; {spaced!r}, with the space, is one", spaced=spaced)
+        if tokenizer.id_of(spaced) is not None
+        else ""
+    )
     raise BadInput(
         f"{token!r} is not one token but the {len(pieces)} tokens {', '.join(map(repr, pieces[:8]))}{advice}"
         ": wanted the text of one token, or its id"

@@ -12,6 +12,7 @@ from pophood.look.boxes import Box, block_parameters, boxes_of
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 from pophood.table import Table, count
 
 # Box-drawing characters and their ASCII replacements.
@@ -27,59 +28,80 @@ class ArchitectureView(View):
 
     @property
     def headline(self) -> str:
-        return (
-            f"Architecture of {model_title(self.source.model)}: {self.config.n_params:,} parameters,"
-            f" {count(self.config.n_layer, 'block')}, one of them in detail"
+        return phrase(
+            "Architecture of {model}: {parameters:,} parameters, {blocks}, one of them in detail",
+            model=model_title(self.source.model),
+            parameters=self.config.n_params,
+            blocks=count(self.config.n_layer, "block"),
         )
 
     @property
     def alt(self) -> str:
         steps = ", ".join(
             f"{box.title} {box.output}"
-            + (f" with {count(box.parameters, 'parameter')}" if box.parameters else "")
+            + (
+                phrase(" with {parameters}", parameters=count(box.parameters, "parameter"))
+                if box.parameters
+                else ""
+            )
             for box in self.boxes
         )
-        read = " read the same stream and" if self.config.parallel else ""
-        return (
-            f"Diagram from token ids to probabilities. {self.block_line}. Attention and feed-forward{read}"
-            f" each add their result to the stream. In order: {steps}."
+        read = phrase(" read the same stream and") if self.config.parallel else ""
+        return phrase(
+            "Diagram from token ids to probabilities. {block_line}. Attention and "
+            "feed-forward{read} each add their result to the stream. In order: {steps}.",
+            block_line=self.block_line,
+            read=read,
+            steps=steps,
         )
 
     @property
     def block_line(self) -> str:
         """The number of blocks and their parameters, as one line."""
         each, blocks = block_parameters(self.config), self.config.n_layer
-        return f"block × {blocks}: {each:,} parameters each, {each * blocks:,} together"
+        return phrase(
+            "block × {blocks}: {each:,} parameters each, {all:,} together",
+            blocks=blocks,
+            each=each,
+            all=each * blocks,
+        )
 
     @property
     def facts(self) -> tuple[tuple[str, int], ...]:
         """The sizes on the talk's page 34, in its order, and the number of parameters."""
         config = self.config
         return (
-            ("Transformer blocks", config.n_layer),
-            ("Attention heads", config.n_head),
-            ("Embedding size", config.n_embd),
-            ("Context length", config.n_positions),
-            ("Vocabulary size", config.vocab_size),
-            ("Parameters", config.n_params),
+            (phrase("Transformer blocks"), config.n_layer),
+            (phrase("Attention heads"), config.n_head),
+            (phrase("Embedding size"), config.n_embd),
+            (phrase("Context length"), config.n_positions),
+            (phrase("Vocabulary size"), config.vocab_size),
+            (phrase("Parameters"), config.n_params),
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         notes = [
-            "T is the number of tokens, at most the context length. Matrices are written inputs x outputs.",
-            "Dropout acts only in training and is not drawn.",
+            phrase(
+                "T is the number of tokens, at most the context length. Matrices are written "
+                "inputs x outputs."
+            ),
+            phrase("Dropout acts only in training and is not drawn."),
         ]
         if self.config.tied_output:
-            notes.append("The output matrix is the token embedding again (tied): counted there, so 0 here.")
+            notes.append(
+                phrase("The output matrix is the token embedding again (tied): counted there, so 0 here.")
+            )
         if self.config.n_kv_head != self.config.n_head:
             shared = self.config.n_head // self.config.n_kv_head
-            notes.append(f"Every {shared} query heads share one key and value head.")
+            notes.append(phrase("Every {shared} query heads share one key and value head.", shared=shared))
         return (*notes, *_differing_blocks(self.config))
 
     def tables(self) -> dict[str, Table]:
         """Return `facts` (the talk's page 34) and `boxes`."""
-        rows = tuple((box.stack, box.title, box.weights, box.output, box.parameters) for box in self.boxes)
+        rows = tuple(
+            (phrase(box.stack), box.title, box.weights, box.output, box.parameters) for box in self.boxes
+        )
         columns = ("part", "step", "weights", "output", "parameters")
         return {"facts": Table(("fact", "value"), self.facts), "boxes": Table(columns, rows)}
 
@@ -87,13 +109,16 @@ class ArchitectureView(View):
     def sums(self) -> dict[Literal["attention", "feed-forward"], str]:
         """The addition below each stack of a block in words; "" where nothing is added yet."""
         if self.config.parallel:
-            return {"attention": "", "feed-forward": "X_new = X + dX (attention) + dX (feed-forward)"}
-        return {name: f"X_new = X + dX ({name})" for name in ("attention", "feed-forward")}
+            return {"attention": "", "feed-forward": phrase("X_new = X + dX (attention) + dX (feed-forward)")}
+        return {
+            "attention": phrase("X_new = X + dX (attention)"),
+            "feed-forward": phrase("X_new = X + dX (feed-forward)"),
+        }
 
     def picture(self) -> tuple[Block, ...]:
         lines = "\n".join(f"{name}: {_number(name, value)}" for name, value in self.facts)
         diagram = self.diagram()
-        return (Lines("Sizes", lines, lines), Lines(self.title, diagram, diagram.translate(_TWINS)))
+        return (Lines(phrase("Sizes"), lines, lines), Lines(self.title, diagram, diagram.translate(_TWINS)))
 
     def diagram(self) -> str:
         """Return the diagram in box-drawing characters."""
@@ -105,10 +130,10 @@ class ArchitectureView(View):
         head = f"─ {self.block_line} "
         return "\n".join(
             [
-                "  token ids (T)",
+                phrase("  token ids (T)"),
                 "  │",
                 *_stack(stacks["embedding"], widths),
-                f"  │ the stream: (T, {self.config.n_embd})",
+                phrase("  │ the stream: (T, {features})", features=self.config.n_embd),
                 f"┌{head}{'─' * (wide - len(head))}┐",
                 *(f"│ {line.ljust(wide - 2)} │" for line in inner),
                 f"└{'─' * wide}┘",
@@ -129,7 +154,7 @@ def architecture(lm: LM) -> ArchitectureView:
 
 def _number(name: str, value: int) -> str:
     """Format a size as the talk does: a comma in the vocabulary size, none in the context length."""
-    return f"{value:,}" if name in ("Vocabulary size", "Parameters") else str(value)
+    return f"{value:,}" if name in (phrase("Vocabulary size"), phrase("Parameters")) else str(value)
 
 
 def _cells(box: Box) -> tuple[str, str, str, str]:
@@ -150,7 +175,7 @@ def _stack(boxes: list[Box], widths: list[int]) -> list[str]:
 def _residual(stack: list[str], addition: str) -> list[str]:
     """Draw the residual stream to the left of a stack: it branches above and adds the output below."""
     wide = len(stack[0]) + 4
-    below = f"⊕───┘ {addition}" if addition else "│   └── its dX is added below, with the next"
+    below = f"⊕───┘ {addition}" if addition else phrase("│   └── its dX is added below, with the next")
     return ["├───┐".ljust(wide), *(f"│   {line}" for line in stack), below.ljust(wide)]
 
 
@@ -159,21 +184,35 @@ def _differing_blocks(config: ModelConfig) -> list[str]:
     notes = []
     if config.attention_scale is not None:
         notes.append(
-            f"Scores are multiplied by {config.attention_scale:g}; others use 1 / sqrt({config.head_dim})."
+            phrase(
+                "Scores are multiplied by {scale:g}; others use 1 / sqrt({size}).",
+                scale=config.attention_scale,
+                size=config.head_dim,
+            )
         )
     blocks = config.block_attention
     for window in sorted({block.window for block in blocks if block.window is not None}):
         own = [i for i, block in enumerate(blocks) if block.window == window]
         notes.append(
-            f"In {_block_words(own, len(blocks))}, a token sees {window:,} tokens (attention window)."
+            phrase(
+                "In {blocks}, a token sees {window:,} tokens (attention window).",
+                blocks=_block_words(own, len(blocks)),
+                window=window,
+            )
         )
     still = [i for i, block in enumerate(blocks) if block.rope is None]
     if config.rope is not None and still:
-        notes.append(f"In {_block_words(still, len(blocks))}, queries and keys are not rotated.")
+        notes.append(
+            phrase("In {blocks}, queries and keys are not rotated.", blocks=_block_words(still, len(blocks)))
+        )
     local = [i for i, block in enumerate(blocks) if block.rope not in (None, config.rope)]
     if local:
         words = _block_words(local, len(blocks))
-        notes.append(f"In {words}, queries and keys are rotated by other angles than in the others.")
+        notes.append(
+            phrase(
+                "In {words}, queries and keys are rotated by other angles than in the others.", words=words
+            )
+        )
     return notes
 
 
@@ -184,5 +223,6 @@ def _block_words(numbers: list[int], of: int) -> str:
     ('blocks 0, 2', 'every block')
     """
     if len(numbers) == of:
-        return "every block"
-    return f"block{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
+        return phrase("every block")
+    words = later("blocks {numbers}") if len(numbers) > 1 else later("block {numbers}")
+    return phrase(words, numbers=", ".join(map(str, numbers)))

@@ -21,6 +21,7 @@ from pophood.look.source import PROMPT, ViewSource, model_title, quoted_token
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
+from pophood.phrases import phrase
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
@@ -64,7 +65,11 @@ class AttentionView(View):
 
     @property
     def _hidden(self) -> str:
-        return "" if self.window is None else f"and before the window of {self.window:,} tokens "
+        return (
+            ""
+            if self.window is None
+            else phrase("and before the window of {window:,} tokens ", window=self.window)
+        )
 
     def patterns(self) -> tuple[Floats, list[int]]:
         """Return the patterns to choose from, [blocks, H, T, T], and their blocks: all, or the shown one."""
@@ -86,52 +91,89 @@ class AttentionView(View):
     @property
     def headline(self) -> str:
         label = self.probe.label(self.layer, self.head)
-        what = "no measured label" if label == NO_LABEL else f"measured as {label}"
-        return (
-            f"Attention in block {self.layer} of {model_title(self.source.model)}: how much each token (row) "
-            f"takes from itself and earlier tokens (columns); head {self.head}, {what}"
+        what = (
+            phrase("no measured label")
+            if label == NO_LABEL
+            else phrase("measured as {label}", label=phrase(label))
+        )
+        return phrase(
+            "Attention in block {layer} of {model}: how much each token (row) takes from "
+            "itself and earlier tokens (columns); head {head}, {what}",
+            layer=self.layer,
+            model=model_title(self.source.model),
+            head=self.head,
+            what=what,
         )
 
     @property
     def alt(self) -> str:
         query, key, weight = self.strongest()
-        labels = [f"head {h} {self.probe.label(self.layer, h)}" for h in range(self.config.n_head)]
-        counts = ", ".join(f"{n} {name}" for name, n in self.probe.counts().items())
-        return (
-            f"Heat map of head {self.head}: the last token {quoted_token(self.source, query)} gives "
-            f"{quoted_token(self.source, key)} the largest weight, {weight:.2f}. Cells above the diagonal "
-            f"{self._hidden}are masked. Below, all {self.config.n_head} heads of block {self.layer}: "
-            f"{', '.join(labels)}. "
-            f"Then the labels of all {self.config.n_layer} x {self.config.n_head} heads: {counts}."
+        labels = [
+            phrase("head {head} {label}", head=h, label=phrase(self.probe.label(self.layer, h)))
+            for h in range(self.config.n_head)
+        ]
+        counts = ", ".join(f"{n} {phrase(name)}" for name, n in self.probe.counts().items())
+        return phrase(
+            "Heat map of head {head}: the last token {token} gives {taken} the largest "
+            "weight, {weight:.2f}. Cells above the diagonal {hidden}are masked. Below, all "
+            "{heads} heads of block {layer}: {labels}. Then the labels of all {layers} x "
+            "{heads} heads: {counts}.",
+            head=self.head,
+            token=quoted_token(self.source, query),
+            taken=quoted_token(self.source, key),
+            weight=weight,
+            hidden=self._hidden,
+            heads=self.config.n_head,
+            layer=self.layer,
+            labels=", ".join(labels),
+            layers=self.config.n_layer,
+            counts=counts,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         config = self.config
         notes = [
-            f'"{config.n_head} different linguists" is an intuition (the talk: 12); here the role of a head '
-            "is measured on a random text that repeats. The weight on the first token, where idle heads rest,"
-            " is left out; a head gets a label if a third of the remaining weight fits it (a convention).",
+            phrase(
+                '"{heads} different linguists" is an intuition (the talk: 12); here the role '
+                "of a head is measured on a random text that repeats. The weight on the first "
+                "token, where idle heads rest, is left out; a head gets a label if a third of "
+                "the remaining weight fits it (a convention).",
+                heads=config.n_head,
+            ),
             *self._sink_note(),
-            "A weight says how much of a value vector is taken, which is not its importance for the answer.",
-            f"Five steps in NumPy give attn.out within {self.steps.differences[-1]:.1e} of the engine.",
+            phrase(
+                "A weight says how much of a value vector is taken, which is not its "
+                "importance for the answer."
+            ),
+            phrase(
+                "Five steps in NumPy give attn.out within {difference:.1e} of the engine.",
+                difference=self.steps.differences[-1],
+            ),
         ]
         if self.window is not None:
             notes.append(
-                f"A token of this block sees itself and the {self.window - 1:,} tokens before it (attention "
-                "window): cells further left are masked too."
+                phrase(
+                    "A token of this block sees itself and the {window:,} tokens before it "
+                    "(attention window): cells further left are masked too.",
+                    window=self.window - 1,
+                )
             )
         if config.rope is not None:
             rotates = config.block_attention[self.layer].rope is not None
             notes.append(
-                "Queries and keys are rotated by their positions before they meet (rotary positions)."
+                phrase("Queries and keys are rotated by their positions before they meet (rotary positions).")
                 if rotates
-                else "This block does not rotate queries and keys, unlike other blocks of the model."
+                else phrase("This block does not rotate queries and keys, unlike other blocks of the model.")
             )
         if config.n_kv_head < config.n_head:
             notes.append(
-                f"{config.n_head} query heads share {config.n_kv_head} heads of keys and values "
-                f"({config.n_head // config.n_kv_head} each)."
+                phrase(
+                    "{heads} query heads share {shared} heads of keys and values ({each} each).",
+                    heads=config.n_head,
+                    shared=config.n_kv_head,
+                    each=config.n_head // config.n_kv_head,
+                )
             )
         return tuple(notes)
 
@@ -141,20 +183,25 @@ class AttentionView(View):
         if share <= RESTING:
             return ()
         return (
-            f"Head {self.head} puts {share:.0%} of its weight on position 0 here: it rests on the first "
-            "token (an attention sink), and this picture says little about the text.",
+            phrase(
+                "Head {head} puts {share:.0%} of its weight on position 0 here: it rests on "
+                "the first token (an attention sink), and this picture says little about the "
+                "text.",
+                head=self.head,
+                share=share,
+            ),
         )
 
     def tables(self) -> dict[str, Table]:
         """Return `steps`, `weights` (the shown head's last row), `heads` (this block), `labels` (all)."""
         probe = self.probe.values[self.layer]
-        here = tuple(f"{name}, this text" for name in LABELS)
+        here = tuple(phrase("{name}, this text", name=phrase(name)) for name in LABELS)
         heads = tuple(
-            (h, self.probe.label(self.layer, h), *map(float, probe[h]), *map(float, self.here[h]))
+            (h, phrase(self.probe.label(self.layer, h)), *map(float, probe[h]), *map(float, self.here[h]))
             for h in range(self.config.n_head)
         )
         labels = tuple(
-            (layer, h, self.probe.label(layer, h), *self.probe.values[layer, h].tolist())
+            (layer, h, phrase(self.probe.label(layer, h)), *self.probe.values[layer, h].tolist())
             for layer, h in np.ndindex(self.probe.values.shape[:2])
         )
         tokens, last = self.source.tokens, self.pattern[self.head, -1].tolist()
@@ -165,18 +212,21 @@ class AttentionView(View):
                 ("position", "token_text", "weight"),
                 weights,
                 bars="weight",
-                title=f"what the last token takes from each token, head {self.head}",
+                title=phrase("what the last token takes from each token, head {head}", head=self.head),
             ),
             "heads": Table(
                 ("head", "label", *LABELS, *here),
                 heads,
-                title=f"the heads of block {self.layer}: scores on a repeated random text, and on this one",
+                title=phrase(
+                    "the heads of block {layer}: scores on a repeated random text, and on this one",
+                    layer=self.layer,
+                ),
                 decimals=dict.fromkeys((*LABELS, *here), 3),
             ),
             "labels": Table(
                 ("layer", "head", "label", *LABELS),
                 labels,
-                title="every head of the model, on a repeated random text",
+                title=phrase("every head of the model, on a repeated random text"),
                 decimals=dict.fromkeys(LABELS, 3),
             ),
         }
@@ -187,17 +237,34 @@ class AttentionView(View):
         wide = f"{config.n_head} x {config.head_dim} = {features:,}"
         square, narrow = f"({config.n_head}, {tokens}, {tokens})", f"({tokens}, {config.n_embd})"
         rows = (
-            (1, "scores", _score_words(config), square),
-            (2, "mask", f"-inf for later tokens {self._hidden}".rstrip(), square),
-            (3, "softmax", "each row sums to 1", square),
-            (4, "concatenation", f"weights @ v, heads side by side: {wide}", f"({tokens}, {features})"),
-            (5, "projection", f"@ W_O: back to {config.n_embd:,}{settling(config)}", narrow),
+            (1, phrase("scores"), _score_words(config), square),
+            (
+                2,
+                phrase("mask"),
+                phrase("-inf for later tokens {hidden}", hidden=self._hidden).rstrip(),
+                square,
+            ),
+            (3, "softmax", phrase("each row sums to 1"), square),
+            (
+                4,
+                phrase("concatenation"),
+                phrase("weights @ v, heads side by side: {wide}", wide=wide),
+                f"({tokens}, {features})",
+            ),
+            (
+                5,
+                phrase("projection"),
+                phrase(
+                    "@ W_O: back to {features:,}{settling}", features=config.n_embd, settling=settling(config)
+                ),
+                narrow,
+            ),
         )
         differences = (f"{d:.1e}" if d else "0" for d in self.steps.differences)
         return Table(
             ("step", "name", "computed", "shape", "difference"),
             tuple((*row, difference) for row, difference in zip(rows, differences, strict=True)),
-            title="five steps in NumPy, and the largest difference from the engine",
+            title=phrase("five steps in NumPy, and the largest difference from the engine"),
         )
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -207,13 +274,16 @@ class AttentionView(View):
 
     def picture(self) -> tuple[Block, ...]:
         tokens = self.source.tokens
-        title, pattern = f"Block {self.layer}, head {self.head}", self.visible(self.head)
-        heat = Heat(title, pattern, tokens, tokens, 0.0, 1.0, "attention weight")
+        title, pattern = (
+            phrase("Block {layer}, head {head}", layer=self.layer, head=self.head),
+            self.visible(self.head),
+        )
+        heat = Heat(title, pattern, tokens, tokens, 0.0, 1.0, phrase("attention weight"))
         tables = self.tables()
         short = Table(
             ("head", "label", *LABELS),
             tuple(row[:6] for row in tables["heads"].rows),
-            title=f"the heads of block {self.layer}: scores on a repeated random text",
+            title=phrase("the heads of block {layer}: scores on a repeated random text", layer=self.layer),
             decimals=dict.fromkeys(LABELS, 3),
         )
         weights = [tables["weights"]] if len(tokens) <= 40 else []
@@ -302,7 +372,11 @@ def _score_words(config: ModelConfig) -> str:
     """Return how a score is computed: "q . k / sqrt(64)"."""
     own = config.attention_scale
     words = f"q . k / sqrt({config.head_dim})" if own is None else f"q . k x {own:g}"
-    return words if config.score_cap is None else f"{words}, capped at {config.score_cap:g}"
+    return (
+        words
+        if config.score_cap is None
+        else phrase("{words}, capped at {score_cap:g}", words=words, score_cap=config.score_cap)
+    )
 
 
 def _queries_and_keys(config: ModelConfig) -> tuple[str, str]:

@@ -15,11 +15,15 @@ from pophood.look.blocks import Block, Heat
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
+from pophood.phrases import later, phrase
 from pophood.table import Table, count
 
 SHOWN = 12  # features in tables and on a terminal
 DRAWN = 32  # features in the picture
-SIGNS = {"position row": "+ position row", "first hidden state": "= first hidden state"}
+SIGNS = {
+    later("position row"): later("+ position row"),
+    later("first hidden state"): later("= first hidden state"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +45,17 @@ class BeforeView(View):
     @property
     def agreement(self) -> str:
         """The difference in words."""
-        return f"largest difference {self.difference:.0e}" if self.difference else "exactly, bit for bit"
+        return (
+            phrase("largest difference {difference:.0e}", difference=self.difference)
+            if self.difference
+            else phrase("exactly, bit for bit")
+        )
 
     @property
     def rows(self) -> tuple[tuple[str, NDArray[np.float32]], ...]:
         """The names and rows of the summands and of the sum, in order."""
         position = () if self.position is None else (("position row", self.position),)
-        return (("token row", self.token), *position, ("first hidden state", self.first))
+        return ((later("token row"), self.token), *position, ("first hidden state", self.first))
 
     @property
     def reach(self) -> float:
@@ -58,32 +66,58 @@ class BeforeView(View):
     @property
     def headline(self) -> str:
         tokens, features = self.first.shape
-        what = "the token rows alone" if self.position is None else "token row + position row"
-        return f"What enters block 0 of {model_title(self.source.model)}: {what}, ({tokens}, {features})"
+        what = phrase("the token rows alone") if self.position is None else phrase("token row + position row")
+        return phrase(
+            "What enters block 0 of {model}: {what}, ({tokens}, {features})",
+            model=model_title(self.source.model),
+            what=what,
+            tokens=tokens,
+            features=features,
+        )
 
     @property
     def alt(self) -> str:
-        parts = ", ".join(f"{name} of length {np.linalg.norm(values[-1]):.2f}" for name, values in self.rows)
-        sign = "equals" if self.position is None else "their sum equals"
-        return (
-            f"Heat maps of the first {self._features(DRAWN)} of {self.first.shape[1]} features of"
-            f" {count(len(self.first), 'token')}. For {self.source.tokens[-1]!r}: {parts}; {sign} the input"
-            f" of block 0 in the engine ({self.agreement})."
+        parts = ", ".join(
+            phrase("{name} of length {length:.2f}", name=phrase(name), length=np.linalg.norm(values[-1]))
+            for name, values in self.rows
+        )
+        sign = phrase("equals") if self.position is None else phrase("their sum equals")
+        return phrase(
+            "Heat maps of the first {features} of {all} features of {tokens}. For "
+            "{last!r}: {parts}; {sign} the input of block 0 in the engine ({agreement}).",
+            features=self._features(DRAWN),
+            all=self.first.shape[1],
+            tokens=count(len(self.first), "token"),
+            last=self.source.tokens[-1],
+            parts=parts,
+            sign=sign,
+            agreement=self.agreement,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         multiplied = self.scale != 1
-        scaled = (f"This model multiplies the rows of the token matrix by {self.scale:.6g}.",) * multiplied
-        end = f"The colours end at {self.reach:.2g} on both sides of 0; larger values have the last colour."
+        scaled = (
+            phrase("This model multiplies the rows of the token matrix by {scale:.6g}.", scale=self.scale),
+        ) * multiplied
+        end = phrase(
+            "The colours end at {reach:.2g} on both sides of 0; larger values have the last colour.",
+            reach=self.reach,
+        )
         if self.position is None:
             return (
-                "This model adds no position rows: its positions are rotary and act inside attention"
-                " (see positions).",
+                phrase(
+                    "This model adds no position rows: its positions are rotary and act inside "
+                    "attention (see positions)."
+                ),
                 *scaled,
                 end,
             )
-        return (f"token row + position row = first hidden state: {self.agreement}.", *scaled, end)
+        return (
+            phrase("token row + position row = first hidden state: {agreement}.", agreement=self.agreement),
+            *scaled,
+            end,
+        )
 
     def tables(self) -> dict[str, Table]:
         """Return `lengths` (of every token's rows) and `features` (the first numbers of each row)."""
@@ -100,16 +134,21 @@ class BeforeView(View):
         )
         columns = ("position", "token_id", "token_text", *names)
         return {
-            "lengths": Table(columns, lengths, title="Length of each row"),
+            "lengths": Table(columns, lengths, title=phrase("Length of each row")),
             "features": Table(("position", "token_text", "feature", *names), features),
         }
 
     def picture(self) -> tuple[Block, ...]:
         count = self._features(SHOWN)
         columns = tuple(str(feature) for feature in range(count))
-        colours = (-self.reach, self.reach, f"value of each of the first {count} features", True)
+        colours = (
+            -self.reach,
+            self.reach,
+            phrase("value of each of the first {count} features", count=count),
+            True,
+        )
         heats = tuple(
-            Heat(SIGNS.get(name, name), values[:, :count], self.source.tokens, columns, *colours)
+            Heat(phrase(SIGNS.get(name, name)), values[:, :count], self.source.tokens, columns, *colours)
             for name, values in self.rows
         )
         return (*heats, self.tables()["lengths"])

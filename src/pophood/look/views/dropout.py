@@ -17,6 +17,7 @@ from pophood.look.arguments import checked_index, trace_text
 from pophood.look.source import PROMPT
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
+from pophood.phrases import later, phrase
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
@@ -25,10 +26,10 @@ SHOWN = 64  # features in the picture
 
 # The places of dropout in GPT-2's training, all with p = 0.1, and the names of the settings in config.json.
 GPT2_PLACES = (
-    ("embedding", "token row + position row, before the first block", "embd_pdrop"),
-    ("attention weights", "after the softmax, before the values are mixed", "attn_pdrop"),
-    ("attention output", "before it is added to the residual stream", "resid_pdrop"),
-    ("feed-forward output", "before it is added to the residual stream", "resid_pdrop"),
+    (later("embedding"), later("token row + position row, before the first block"), "embd_pdrop"),
+    (later("attention weights"), later("after the softmax, before the values are mixed"), "attn_pdrop"),
+    (later("attention output"), later("before it is added to the residual stream"), "resid_pdrop"),
+    (later("feed-forward output"), later("before it is added to the residual stream"), "resid_pdrop"),
 )
 
 
@@ -54,56 +55,71 @@ class DropoutView(View):
 
     @property
     def headline(self) -> str:
-        return (
-            f"Dropout as training would do it (p = {self.p:g}) on the attention output of block "
-            f"{self.layer}: a demonstration, since inference uses none"
+        return phrase(
+            "Dropout as training would do it (p = {p:g}) on the attention output of block "
+            "{layer}: a demonstration, since inference uses none",
+            p=self.p,
+            layer=self.layer,
         )
 
     @property
     def alt(self) -> str:
-        return (
-            f"Of {self.mask.size:,} numbers one mask zeroes {self.zeros:.1%}; the survivors are divided by "
-            f"{1 - self.p:g}. Averaged over {MASKS[-1]:,} masks, the last token's numbers differ from the "
-            f"originals by {self.mean_errors[-1]:.1%} of their length; after one mask, by "
-            f"{self.mean_errors[0]:.0%}."
+        return phrase(
+            "Of {size:,} numbers one mask zeroes {zeros:.1%}; the survivors are divided by "
+            "{p:g}. Averaged over {masks:,} masks, the last token's numbers differ from "
+            "the originals by {error:.1%} of their length; after one mask, by {once:.0%}.",
+            size=self.mask.size,
+            zeros=self.zeros,
+            p=1 - self.p,
+            masks=MASKS[-1],
+            error=self.mean_errors[-1],
+            once=self.mean_errors[0],
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         where = (
-            "The talk names two places, the outputs of attention and feed-forward before the residual; GPT-2 "
-            "has two more in training, after the embedding and on the attention weights."
+            phrase(
+                "The talk names two places, the outputs of attention and feed-forward before "
+                "the residual; GPT-2 has two more in training, after the embedding and on the "
+                "attention weights."
+            )
             if self.learned_positions
-            else "GPT-2 was trained with dropout; models such as Llama and Qwen are trained without it."
+            else phrase(
+                "GPT-2 was trained with dropout; models such as Llama and Qwen are trained without it."
+            )
         )
-        same = "gave the same bits" if self.same_twice else "did NOT give the same bits"
-        return (where, f"Inference uses no dropout: two runs of this text {same}.")
+        same = phrase("gave the same bits") if self.same_twice else phrase("did NOT give the same bits")
+        return (where, phrase("Inference uses no dropout: two runs of this text {same}.", same=same))
 
     def tables(self) -> dict[str, Table]:
         """Return `mask` (the effect of one), `average` (of many) and `places` (where GPT-2 has dropout)."""
         survivors = self.mask & (self.before != 0)
         scale = self.after[survivors] / self.before[survivors]
         facts = (
-            ("probability p", self.p),
-            ("numbers", self.mask.size),
-            ("zeroed", int((~self.mask).sum())),
-            ("share of zeros", self.zeros),
-            ("survivors are multiplied by", float(scale.mean()) if scale.size else 0.0),
-            ("mean before", float(self.before.mean(dtype=np.float64))),
-            ("mean after", float(self.after.mean(dtype=np.float64))),
+            (phrase("probability p"), self.p),
+            (phrase("numbers"), self.mask.size),
+            (phrase("zeroed"), int((~self.mask).sum())),
+            (phrase("share of zeros"), self.zeros),
+            (phrase("survivors are multiplied by"), float(scale.mean()) if scale.size else 0.0),
+            (phrase("mean before"), float(self.before.mean(dtype=np.float64))),
+            (phrase("mean after"), float(self.after.mean(dtype=np.float64))),
         )
-        places = tuple((*place, 0.1, "none") for place in GPT2_PLACES)
+        places = tuple(
+            (phrase(place), phrase(where), setting, 0.1, phrase("none"))
+            for place, where, setting in GPT2_PLACES
+        )
         return {
-            "mask": Table(("what", "value"), facts, title=f"one mask, seed {self.seed}"),
+            "mask": Table(("what", "value"), facts, title=phrase("one mask, seed {seed}", seed=self.seed)),
             "average": Table(
                 ("masks", "relative_error"),
                 tuple(zip(MASKS, self.mean_errors, strict=True)),
-                title="the mean over many masks compared with the numbers themselves, last token",
+                title=phrase("the mean over many masks compared with the numbers themselves, last token"),
             ),
             "places": Table(
                 ("place", "where", "setting", "in_training", "running"),
                 places,
-                title="where GPT-2 has dropout",
+                title=phrase("where GPT-2 has dropout"),
                 decimals={"in_training": 1},
             ),
         }

@@ -21,6 +21,7 @@ from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import Pair, WordList, word_list
 from pophood.model.lm import LM
+from pophood.phrases import phrase
 from pophood.sampling.softmax import Floats
 from pophood.table import Table, count
 
@@ -88,19 +89,28 @@ class EmbeddingsView(View):
 
     @property
     def headline(self) -> str:
-        spaced = ", words with a leading space" if self.spaced else ""
-        return f"{model_title(self.source.model)} Token Embedding Space{spaced}"
+        spaced = phrase(", words with a leading space") if self.spaced else ""
+        return phrase(
+            "{model} Token Embedding Space{spaced}", model=model_title(self.source.model), spaced=spaced
+        )
 
     @property
     def alt(self) -> str:
         pieces, control = ", ".join(piece.text for piece in self.pieces[:40]), self.controls[-1]
         related = ", ".join(f"{a}-{b} {r.cosine:.2f}" for r in self.related for a, b in [r.pair])
-        pairs = f" Cosine of related words: {related}." if related else ""
-        return (
-            f"Scatter plot of {count(len(self.pieces), 'token')} of"
-            f" {count(len(self.words.words), 'word')} along the first two"
-            f" singular vectors of their embeddings, which hold {sum(self.explained):.0%} of the variance:"
-            f" {pieces}.{pairs} Mean cosine of {control.pairs} {control.label}: {control.mean:.2f}."
+        pairs = phrase(" Cosine of related words: {related}.", related=related) if related else ""
+        return phrase(
+            "Scatter plot of {tokens} of {words} along the first two singular vectors of "
+            "their embeddings, which hold {share:.0%} of the variance: {pieces}.{pairs} "
+            "Mean cosine of {several} {label}: {mean:.2f}.",
+            tokens=count(len(self.pieces), "token"),
+            words=count(len(self.words.words), "word"),
+            share=sum(self.explained),
+            pieces=pieces,
+            pairs=pairs,
+            several=control.pairs,
+            label=control.label,
+            mean=control.mean,
         )
 
     @property
@@ -108,19 +118,32 @@ class EmbeddingsView(View):
         split = _split_words(self.pieces)
         first, second = self.explained
         notes = [
-            f"The map shows {first:.1%} (across) and {second:.1%} (up) of the variance of these points; the"
-            f" rest lies in the other {self.token_shape[1] - 2} directions. Each direction's largest"
-            " component is positive, so that every machine draws the same picture.",
+            phrase(
+                "The map shows {first:.1%} (across) and {second:.1%} (up) of the variance of "
+                "these points; the rest lies in the other {others} directions. Each "
+                "direction's largest component is positive, so that every machine draws the "
+                "same picture.",
+                first=first,
+                second=second,
+                others=self.token_shape[1] - 2,
+            ),
         ]
         if split:
             words = ", ".join("|".join(piece.strip() for piece in pieces) for pieces in split)
-            advice = "" if self.spaced else ": with a leading space a word is more often one token"
-            notes.append(f"Words of several tokens, one point each: {words}{advice}.")
+            advice = "" if self.spaced else phrase(": with a leading space a word is more often one token")
+            notes.append(
+                phrase(
+                    "Words of several tokens, one point each: {words}{advice}.", words=words, advice=advice
+                )
+            )
         random = self.controls[-1]
         if random.mean > SHARED:
             notes.append(
-                f"Even random pairs of tokens have a mean cosine of {random.mean:.2f} here, since all rows"
-                " share a direction: compare a cosine with that control."
+                phrase(
+                    "Even random pairs of tokens have a mean cosine of {mean:.2f} here, since all "
+                    "rows share a direction: compare a cosine with that control.",
+                    mean=random.mean,
+                )
             )
         return tuple(notes)
 
@@ -129,18 +152,20 @@ class EmbeddingsView(View):
         points = tuple(astuple(piece) for piece in self.pieces)
         pairs = tuple((*r.pair, r.cosine, *r.tokens) for r in self.related)
         controls = tuple(astuple(control) for control in self.controls)
-        shapes: list[tuple[object, ...]] = [("token embedding", *self.token_shape)]
+        shapes: list[tuple[object, ...]] = [(phrase("token embedding"), *self.token_shape)]
         if self.position_shape is not None:
-            shapes.append(("position embedding", *self.position_shape))
+            shapes.append((phrase("position embedding"), *self.position_shape))
         nearest_columns = ("token_id", "token_text", "cosine")
         pair_columns = ("first", "second", "cosine", "tokens_of_first", "tokens_of_second")
         control_columns = ("control", "pairs", "mean", "low_2.5%", "high_97.5%")
-        title = f"The nearest tokens to {self.word[1]!r} (token {self.word[0]}) by cosine"
+        title = phrase(
+            "The nearest tokens to {word!r} (token {id}) by cosine", word=self.word[1], id=self.word[0]
+        )
         tables = {
             "points": Table(("token_id", "token_text", "word", "group", "x", "y"), points),
             "neighbours": Table(nearest_columns, self.neighbours, bars="cosine", title=title),
-            "pairs": Table(pair_columns, pairs, title="Cosine of related words"),
-            "controls": Table(control_columns, controls, title="Cosine of unrelated pairs"),
+            "pairs": Table(pair_columns, pairs, title=phrase("Cosine of related words")),
+            "controls": Table(control_columns, controls, title=phrase("Cosine of unrelated pairs")),
             "shapes": Table(("matrix", "rows", "columns"), tuple(shapes)),
         }
         return {name: table for name, table in tables.items() if table.rows}
@@ -152,13 +177,15 @@ class EmbeddingsView(View):
 
     def picture(self) -> tuple[Block, ...]:
         position = self.position_shape
-        second = "none (rotary positions)" if position is None else shape_text(position)
+        second = phrase("none (rotary positions)") if position is None else shape_text(position)
         token = shape_text(self.token_shape)
-        shapes = f"Token embedding matrix: {token}\nPosition embedding matrix: {second}"
+        shapes = phrase(
+            "Token embedding matrix: {token}\nPosition embedding matrix: {second}", token=token, second=second
+        )
         points = tuple((piece.x, piece.y, piece.text, piece.group) for piece in self.pieces)
         tables = self.tables()
         shown = [tables[name] for name in ("neighbours", "pairs", "controls") if name in tables]
-        return (Lines("Embeddings", shapes, shapes), Points(self.title, points), *shown)
+        return (Lines(phrase("Embeddings"), shapes, shapes), Points(self.title, points), *shown)
 
 
 def embeddings(
@@ -232,7 +259,7 @@ def _map(lm: LM, chosen: WordList, ids: Ids, rows: Floats) -> tuple[tuple[Piece,
     for group, words in chosen.groups:
         for word in words:
             for id_ in ids[word]:
-                tokens.setdefault(id_, (word, group))
+                tokens.setdefault(id_, (word, phrase(group)))
     if len(tokens) < 3:
         raise BadInput(f"the words are {len(tokens)} different tokens; a map needs at least 3: add words")
     plane = principal(rows[list(tokens)])
@@ -269,12 +296,12 @@ def _controls(chosen: WordList, ids: Ids, rows: Floats, size: int) -> tuple[Cont
             if (a, b) not in chosen.pairs and (b, a) not in chosen.pairs
         ]
         if others:
-            controls.append(_control("the same words, paired otherwise", others))
+            controls.append(_control(phrase("the same words, paired otherwise"), others))
     generator = np.random.default_rng(SEED)
     picks = generator.integers(0, size, (RANDOM_PAIRS, 2))
     distinct = [(a, b) for a, b in picks.tolist() if a != b]
     random = [cosine(rows[a], rows[b]) for a, b in distinct]
-    controls.append(_control(f"random pairs of tokens (seed {SEED})", random))
+    controls.append(_control(phrase("random pairs of tokens (seed {seed})", seed=SEED), random))
     return tuple(controls)
 
 

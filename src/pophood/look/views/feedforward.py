@@ -22,6 +22,7 @@ from pophood.look.source import PROMPT, model_title, quoted_token
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
+from pophood.phrases import phrase
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
@@ -66,57 +67,89 @@ class FeedForwardView(View):
     @property
     def curve(self) -> str:
         """The name of the model's activation function."""
-        return WRITTEN[self.config.activation]
+        return phrase(WRITTEN[self.config.activation])
 
     @property
     def _settling(self) -> str:
         words = settling(self.config)
-        return f"{words}, whose scale is held fixed" if "norm" in words else words
+        scaled = self.config.norm_places != "before"
+        return phrase("{words}, whose scale is held fixed", words=words) if scaled else words
 
     @property
     def _divided(self) -> str:
         divisor = self.config.logit_divisor
-        return "" if divisor == 1 else f", divided by {divisor:g}"
+        return "" if divisor == 1 else phrase(", divided by {divisor:g}", divisor=divisor)
 
     @property
     def headline(self) -> str:
-        return (
-            f"Feed-forward of block {self.layer} of {model_title(self.source.model)}, {self.sizes}: its "
-            f"strongest neurons for {quoted_token(self.source, self.token)}, and the tokens they promote"
+        return phrase(
+            "Feed-forward of block {layer} of {model}, {sizes}: its strongest neurons for "
+            "{token}, and the tokens they promote",
+            layer=self.layer,
+            model=model_title(self.source.model),
+            sizes=self.sizes,
+            token=quoted_token(self.source, self.token),
         )
 
     @property
     def alt(self) -> str:
         first = self.neurons[0]
         words = ", ".join(repr(text) for text, _ in first.promoted)
-        return (
-            f"Bars of the {len(self.neurons)} strongest of {self.config.n_inner:,} neurons. The first, "
-            f"neuron {first.number}, has activation {first.activation:.2f} and promotes {words}. "
-            f"{self.active[self.token]:.0%} of the neurons are active for this token. "
-            f"The activation function is {self.curve}{', with a gate' if self.config.gated_mlp else ''}."
+        return phrase(
+            "Bars of the {strongest} strongest of {neurons:,} neurons. The first, neuron "
+            "{number}, has activation {activation:.2f} and promotes {words}. {active:.0%} "
+            "of the neurons are active for this token. The activation function is "
+            "{curve}{what}.",
+            strongest=len(self.neurons),
+            neurons=self.config.n_inner,
+            number=first.number,
+            activation=first.activation,
+            words=words,
+            active=self.active[self.token],
+            curve=self.curve,
+            what=phrase(", with a gate") if self.config.gated_mlp else "",
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         largest, place = gelu_difference()
         if self.config.activation == "silu":
-            curve = f"This model's activation function is {self.curve}; the talk's GELU is drawn beside it."
+            curve = phrase(
+                "This model's activation function is {curve}; the talk's GELU is drawn beside it.",
+                curve=self.curve,
+            )
         else:
-            curve = (
-                f"The talk gives GELU(x) = x * Phi(x); this model computes the {self.curve}. The tanh form "
-                f"and x * Phi(x) differ by {largest:.1e} at most, near |x| = {place:.1f}."
+            curve = phrase(
+                "The talk gives GELU(x) = x * Phi(x); this model computes the {curve}. The "
+                "tanh form and x * Phi(x) differ by {largest:.1e} at most, near |x| = "
+                "{place:.1f}.",
+                curve=self.curve,
+                largest=largest,
+                place=place,
             )
         function = "silu" if self.config.activation == "silu" else "gelu"
-        gate = f"It is applied to a gate, which multiplies the up projection: down({function}(gate) * up)."
-        centred = "minus its mean, " if self.config.norm == "layer" else ""
+        gate = phrase(
+            "It is applied to a gate, which multiplies the up projection: down({function}(gate) * up).",
+            function=function,
+        )
+        centred = phrase("minus its mean, ") if self.config.norm == "layer" else ""
         return (
             curve,
             *([gate] if self.config.gated_mlp else []),
-            "A neuron is active if the input of its activation function is above 0; the strongest add the "
-            f"longest vectors (activation times column of the down matrix{self._settling}).",
-            f"Promoted tokens: that vector, {centred}times the gain of the final norm, divided by the "
-            f"token's own final-norm scale (held fixed), times the output matrix{self._divided}. "
-            "This is the neuron's direct contribution to the logits, without its effect on later blocks.",
+            phrase(
+                "A neuron is active if the input of its activation function is above 0; the "
+                "strongest add the longest vectors (activation times column of the down "
+                "matrix{settling}).",
+                settling=self._settling,
+            ),
+            phrase(
+                "Promoted tokens: that vector, {centred}times the gain of the final norm, "
+                "divided by the token's own final-norm scale (held fixed), times the output "
+                "matrix{divided}. This is the neuron's direct contribution to the logits, "
+                "without its effect on later blocks.",
+                centred=centred,
+                divided=self._divided,
+            ),
         )
 
     def tables(self) -> dict[str, Table]:
@@ -134,15 +167,17 @@ class FeedForwardView(View):
             "neurons": Table(
                 (*columns, *promoted, "gains"),
                 neurons,
-                title=f"strongest neurons for {quoted_token(self.source, self.token)}; "
-                "gains: the gain of the first promoted token, in logits",
+                title=phrase(
+                    "strongest neurons for {token}; gains: the gain of the first promoted token, in logits",
+                    token=quoted_token(self.source, self.token),
+                ),
                 decimals={**dict.fromkeys(columns[1:], 3), "gains": 2},
             ),
             "active": Table(
                 ("position", "token_text", "active"),
                 active,
                 bars="active",
-                title=f"share of the {self.config.n_inner:,} neurons that are active",
+                title=phrase("share of the {neurons:,} neurons that are active", neurons=self.config.n_inner),
             ),
         }
 
@@ -150,20 +185,20 @@ class FeedForwardView(View):
         config, tokens = self.config, len(self.source.ids)
         narrow, wide = f"({tokens}, {config.n_embd})", f"({tokens}, {config.n_inner})"
         widened = f"{config.n_embd:,} -> {config.n_inner:,}"
-        gate = [("gate", f"@ W_gate: {widened}", wide)] if config.gated_mlp else []
-        first = ("ln_2", "the block's second norm", narrow)
+        gate = [(phrase("gate"), f"@ W_gate: {widened}", wide)] if config.gated_mlp else []
+        first = ("ln_2", phrase("the block's second norm"), narrow)
         steps = [
-            first if config.norm_places != "after" else ("stream", "no norm before", narrow),
+            first if config.norm_places != "after" else (phrase("stream"), phrase("no norm before"), narrow),
             *gate,
-            ("up", f"@ W_up: {widened}", wide),
-            (config.activation, self.curve + (", of the gate, times up" if gate else ""), wide),
-            ("down", f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}{settling(config)}", narrow),
+            (phrase("up"), f"@ W_up: {widened}", wide),
+            (config.activation, self.curve + (phrase(", of the gate, times up") if gate else ""), wide),
+            (phrase("down"), f"@ W_down: {config.n_inner:,} -> {config.n_embd:,}{settling(config)}", narrow),
         ]
         differences = ("-", *(f"{difference:.1e}" for difference in self.differences))
         return Table(
             ("step", "computed", "shape", "difference"),
             tuple((*step, difference) for step, difference in zip(steps, differences, strict=True)),
-            title="each step in NumPy, and its largest difference from the engine",
+            title=phrase("each step in NumPy, and its largest difference from the engine"),
         )
 
     def picture(self) -> tuple[Block, ...]:

@@ -16,6 +16,7 @@ from pophood.look.math.model_parts import shape_text
 from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
+from pophood.phrases import phrase
 from pophood.table import Table, count
 
 FIRST = 6  # features shown of each vector
@@ -46,35 +47,53 @@ class HiddenView(View):
 
     @property
     def headline(self) -> str:
-        return (
-            f"Hidden states of {model_title(self.source.model)}: {shape_text(self.shape)} at every layer, "
-            "and the length of each token's vector"
+        return phrase(
+            "Hidden states of {model}: {shape} at every layer, and the length of each token's vector",
+            model=model_title(self.source.model),
+            shape=shape_text(self.shape),
         )
 
     @property
     def alt(self) -> str:
         lengths, (_, tokens, features) = self.lengths, self.shape
         place, token = np.unravel_index(int(lengths.argmax()), lengths.shape)
-        return (
-            f"Heat map of {count(tokens, 'token')} by {count(len(self.places), 'place')} in the model "
-            f"({count(len(self.places) - 2, 'block')}). Every token is a vector of {features:,} numbers at "
-            f"each place. Median length {np.median(lengths[0]):.1f} at the {self.places[0]} and "
-            f"{np.median(lengths[-2]):.1f} after {self.places[-2]}; the longest, "
-            f"{lengths[place, token]:.1f}, is {self.source.tokens[token]!r} at {self.places[place]}."
+        return phrase(
+            "Heat map of {tokens} by {places} in the model ({blocks}). Every token is a "
+            "vector of {features:,} numbers at each place. Median length {first:.1f} at "
+            "the {start} and {last:.1f} after {end}; the longest, {longest:.1f}, is "
+            "{token!r} at {where}.",
+            tokens=count(tokens, "token"),
+            places=count(len(self.places), "place"),
+            blocks=count(len(self.places) - 2, "block"),
+            features=features,
+            first=np.median(lengths[0]),
+            start=self.places[0],
+            last=np.median(lengths[-2]),
+            end=self.places[-2],
+            longest=lengths[place, token],
+            token=self.source.tokens[token],
+            where=self.places[place],
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         notes = [
-            "Batch is 1 (one text), sequence is its number of tokens, and features is the hidden size, which "
-            "never changes.",
-            "`output_hidden_states` of transformers is the same list without the last block's row: its last "
-            "entry is the output of the final norm.",
+            phrase(
+                "Batch is 1 (one text), sequence is its number of tokens, and features is the "
+                "hidden size, which never changes."
+            ),
+            phrase(
+                "`output_hidden_states` of transformers is the same list without the last "
+                "block's row: its last entry is the output of the final norm."
+            ),
         ]
         middle = self.lengths[1:-2]
         if middle.size and (middle[:, 0] > 10 * np.median(middle, axis=1)).any():
             notes.append(
-                "The first token's vector is many times longer than the others: attention uses it as a sink."
+                phrase(
+                    "The first token's vector is many times longer than the others: attention uses "
+                    "it as a sink."
+                )
             )
         return tuple(notes)
 
@@ -87,14 +106,14 @@ class HiddenView(View):
         columns = ("place", "shape", "median_length", "shortest", "longest")
         places = dict.fromkeys(columns[2:], 2)
         return {
-            "shapes": Table(columns, shapes, title="(batch, sequence, features)", decimals=places),
+            "shapes": Table(columns, shapes, title=phrase("(batch, sequence, features)"), decimals=places),
             "numbers": self._numbers(),
         }
 
     def picture(self) -> tuple[Block, ...]:
-        values, title = self.log_lengths, "Length of each token's vector"
+        values, title = self.log_lengths, phrase("Length of each token's vector")
         ends = (float(values.min()), float(values.max()))
-        heat = Heat(title, values, self.source.tokens, self.places, *ends, "log10 of the length")
+        heat = Heat(title, values, self.source.tokens, self.places, *ends, phrase("log10 of the length"))
         return (self.tables()["shapes"], heat, self._numbers(-1))
 
     def _numbers(self, start: int = 0) -> Table:
@@ -105,7 +124,7 @@ class HiddenView(View):
             for place, state, lengths in zip(self.places, self.states, self.lengths, strict=True)
             for position, token in list(enumerate(self.source.tokens))[start:]
         )
-        title = f"the first {len(features)} of {self.shape[2]:,} features"
+        title = phrase("the first {shown} of {all:,} features", shown=len(features), all=self.shape[2])
         columns = ("place", "position", "token_text", "length", *features)
         return Table(columns, rows, title=title, decimals={"length": 2})
 
@@ -120,5 +139,9 @@ def hidden(lm: LM, text: Text = PROMPT) -> HiddenView:
     source, trace = trace_text(lm, text, ["blocks.0.resid_pre", "blocks.*.resid_post", "final_norm"])
     blocks = trace.layers("resid_post")
     states = np.concatenate([trace["blocks.0.resid_pre"][None], blocks, trace["final_norm"][None]])
-    places = ("embedding", *(f"block {i}" for i in range(len(blocks))), "final norm")
+    places = (
+        phrase("embedding"),
+        *(phrase("block {block}", block=i) for i in range(len(blocks))),
+        phrase("final norm"),
+    )
     return HiddenView(source, places, states)

@@ -20,6 +20,7 @@ from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.look.views.surprise import place_of
 from pophood.model.lm import LM, Text
+from pophood.phrases import phrase
 from pophood.sampling.softmax import log_sum_exp
 from pophood.table import Table, count
 
@@ -73,39 +74,69 @@ class LensView(View):
 
     @property
     def headline(self) -> str:
-        what = f"After {self.before}, {quoted(self.target_text)}"
+        what = phrase(
+            "After {before}, {target_text}", before=self.before, target_text=quoted(self.target_text)
+        )
         if self.settled is None:
-            return (
-                f"{what} has rank {self.ranks[-1]:,} after the last block (logit lens of {self.source.model})"
+            return phrase(
+                "{what} has rank {rank:,} after the last block (logit lens of {model})",
+                what=what,
+                rank=self.ranks[-1],
+                model=self.source.model,
             )
-        return f"{what} is the guess from block {self.settled} on (logit lens of {self.source.model})"
+        return phrase(
+            "{what} is the guess from block {settled} on (logit lens of {model})",
+            what=what,
+            settled=self.settled,
+            model=self.source.model,
+        )
 
     @property
     def alt(self) -> str:
         last = len(self.ranks) - 1
         at, target = self.column, quoted(self.target_text)
         path = "; ".join(
-            f"block {i} {quoted(self.guess_texts[i][at])}, {target} has rank {self.ranks[i]:,}"
+            phrase(
+                "block {block} {guess}, {target} has rank {rank:,}",
+                block=i,
+                guess=quoted(self.guess_texts[i][at]),
+                target=target,
+                rank=self.ranks[i],
+            )
             for i in sorted({0, last // 4, last // 2, 3 * last // 4, last})
         )
-        return (
-            f"A map of {count(len(self.ranks), 'block')} by {count(len(self.positions), 'position')}: each"
-            " cell has the token that the model would choose after that block, coloured by its probability."
-            f" Beside it, the probability and rank of the followed token at position {self.position}: {path}."
+        return phrase(
+            "A map of {blocks} by {positions}: each cell has the token that the model "
+            "would choose after that block, coloured by its probability. Beside it, the "
+            "probability and rank of the followed token at position {position}: {path}.",
+            blocks=count(len(self.ranks), "block"),
+            positions=count(len(self.positions), "position"),
+            position=self.position,
+            path=path,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         notes = (
-            "The logit lens (nostalgebraist 2020) applies the final norm and W_O to every block's output. "
-            "They were trained for the last block alone, so early rows are only a reading aid.",
-            f"The last row is the model's real output: the largest difference from the engine's logits is "
-            f"{agreement(self.difference)}.",
+            phrase(
+                "The logit lens (nostalgebraist 2020) applies the final norm and W_O to every "
+                "block's output. They were trained for the last block alone, so early rows are "
+                "only a reading aid."
+            ),
+            phrase(
+                "The last row is the model's real output: the largest difference from the "
+                "engine's logits is {difference}.",
+                difference=agreement(self.difference),
+            ),
         )
         if len(self.positions) == len(self.source.ids):
             return notes
-        shown = f"{len(self.positions)} of {count(len(self.source.ids), 'position')}"
-        return (*notes, f"The map shows {shown}, evenly spaced, including the last one.")
+        shown = phrase(
+            "{shown} of {positions}",
+            shown=len(self.positions),
+            positions=count(len(self.source.ids), "position"),
+        )
+        return (*notes, phrase("The map shows {shown}, evenly spaced, including the last one.", shown=shown))
 
     def tables(self) -> dict[str, Table]:
         """Return `blocks` (at one position), `guesses` and `probabilities` (at all positions of the map)."""
@@ -127,18 +158,22 @@ class LensView(View):
                 (*columns, "token_probability"),
                 rows,
                 bars="token_probability",
-                title=f"the guess of every block after {self.before}, and the token {self.target_text!r}",
+                title=phrase(
+                    "the guess of every block after {before}, and the token {target_text!r}",
+                    before=self.before,
+                    target_text=self.target_text,
+                ),
                 decimals={"logit": 2},
             ),
-            "guesses": Table(("block", *places), guesses, title="the guess after every block"),
-            "probabilities": Table(("block", *places), shares, title="its probability"),
+            "guesses": Table(("block", *places), guesses, title=phrase("the guess after every block")),
+            "probabilities": Table(("block", *places), shares, title=phrase("its probability")),
         }
 
     def picture(self) -> tuple[Block, ...]:
-        rows = tuple(f"block {i}" for i in range(len(self.ranks)))[::-1]
+        rows = tuple(phrase("block {block}", block=i) for i in range(len(self.ranks)))[::-1]
         columns = tuple(self.source.tokens[p] for p in self.positions)
-        scale = "probability of the guess after that block"
-        heat = Heat("logit lens", self.probabilities[::-1], rows, columns, 0.0, 1.0, scale)
+        scale = phrase("probability of the guess after that block")
+        heat = Heat(phrase("logit lens"), self.probabilities[::-1], rows, columns, 0.0, 1.0, scale)
         tables = self.tables()
         return (tables["blocks"], heat, *([tables["guesses"]] if len(self.positions) <= FEW else []))
 

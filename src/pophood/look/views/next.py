@@ -13,6 +13,7 @@ from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.score import check_k, top_table
+from pophood.phrases import phrase
 from pophood.sampling.softmax import Floats, measures, ranked, weights
 from pophood.sampling.steps import chain
 from pophood.sampling_settings import SamplingSettings
@@ -54,9 +55,12 @@ class NextView(View):
     def headline(self) -> str:
         first = self.top[0]
         likeliest = quoted(str(first["token_text"]))
-        return (
-            f"After {quoted_end(self.source.text)}, {self.source.model} expects {likeliest} "
-            f"with probability {first['probability']:.4f}"
+        return phrase(
+            "After {text}, {model} expects {likeliest} with probability {probability:.4f}",
+            text=quoted_end(self.source.text),
+            model=self.source.model,
+            likeliest=likeliest,
+            probability=first["probability"],
         )
 
     @property
@@ -64,30 +68,46 @@ class NextView(View):
         likeliest = "; ".join(
             f"{quoted(str(row['token_text']))} {row['probability']:.4f}" for row in list(self.top)[:5]
         )
-        settings = "; ".join(f"{one.setting} leaves {one.tokens:,}" for one in self.left[1:])
+        settings = "; ".join(
+            phrase("{setting} leaves {tokens:,}", setting=one.setting, tokens=one.tokens)
+            for one in self.left[1:]
+        )
         raw = self.left[0]
-        return (
-            f"Bars of the {len(self.top)} likeliest next tokens. The first five: {likeliest}. The entropy is "
-            f"{raw.entropy:.2f} bits, like choosing among {raw.choices:,.1f} tokens. Beside them, smaller, "
-            f"the same bars under sampling settings: of {count(raw.tokens, 'token')} {settings}."
+        return phrase(
+            "Bars of the {several} likeliest next tokens. The first five: {likeliest}. The "
+            "entropy is {entropy:.2f} bits, like choosing among {choices:,.1f} tokens. "
+            "Beside them, smaller, the same bars under sampling settings: of {tokens} "
+            "{settings}.",
+            several=len(self.top),
+            likeliest=likeliest,
+            entropy=raw.entropy,
+            choices=raw.choices,
+            tokens=count(raw.tokens, "token"),
+            settings=settings,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         raw = self.left[0]
         source = (
-            "The table shows the raw logits: no temperature, no filter.",
-            f"Entropy {raw.entropy:.2f} bits: like choosing among {raw.choices:,.1f} equally likely tokens.",
+            phrase("The table shows the raw logits: no temperature, no filter."),
+            phrase(
+                "Entropy {entropy:.2f} bits: like choosing among {choices:,.1f} equally likely tokens.",
+                entropy=raw.entropy,
+                choices=raw.choices,
+            ),
         )
         if not self.asked:
-            which = (
-                "The settings are examples, each applied alone; `together` is the default of `run` "
-                "(temperature 0.8, top_k 40)."
+            which = phrase(
+                "The settings are examples, each applied alone; `together` is the default of "
+                "`run` (temperature 0.8, top_k 40)."
             )
         elif len(self.left) == 2:
-            which = "The setting is applied alone: every other step of sampling is off."
+            which = phrase("The setting is applied alone: every other step of sampling is off.")
         else:
-            which = "Each setting is applied alone; `together` is the chain of `run` with all of them."
+            which = phrase(
+                "Each setting is applied alone; `together` is the chain of `run` with all of them."
+            )
         return (*source, which)
 
     def tables(self) -> dict[str, Table]:
@@ -103,10 +123,12 @@ class NextView(View):
             "settings": Table(
                 ("setting", "tokens_left", "raw_probability_kept", "entropy_bits", "like_choosing_among"),
                 settings,
-                title="what each setting leaves",
+                title=phrase("what each setting leaves"),
                 decimals={"entropy_bits": 2, "like_choosing_among": 1},
             ),
-            "probabilities": Table(head, rows, title="probability under each setting (0: cannot be drawn)"),
+            "probabilities": Table(
+                head, rows, title=phrase("probability under each setting (0: cannot be drawn)")
+            ),
         }
 
 
@@ -148,11 +170,11 @@ def settings_of(asked: dict[str, float]) -> dict[str, SamplingSettings]:
     >>> list(settings_of({"top_k": 5}))
     ['raw', 'top_k 5']
     """
-    chains = {"raw": OFF}
+    chains = {phrase("raw"): OFF}
     for name, value in (asked or EXAMPLES).items():
         chains[f"{name} {value:g}"] = replace(OFF, **{name: value})  # type: ignore[arg-type]
     if len(asked) != 1:
-        chains["together"] = replace(OFF, **asked) if asked else SamplingSettings()  # type: ignore[arg-type]
+        chains[phrase("together")] = replace(OFF, **asked) if asked else SamplingSettings()  # type: ignore[arg-type]
     return chains
 
 

@@ -17,12 +17,13 @@ from pophood.look.arguments import checked_index, checked_name, trace_text
 from pophood.look.source import PROMPT, ViewSource
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
+from pophood.phrases import later, phrase
 from pophood.table import Table
 
 Floats = NDArray[np.float32]
 Which = Literal["ln_1", "ln_1_post", "ln_2", "ln_2_post", "final"]
 WHICH: tuple[Which, ...] = ("ln_1", "ln_1_post", "ln_2", "ln_2_post", "final")
-STAGES = ("before", "normalised", "after")
+STAGES = (later("before"), later("normalised"), later("after"))
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
@@ -65,57 +66,91 @@ class NormView(View):
     def place(self) -> str:
         """The norm's place in the model, in words."""
         if self.layer is None:
-            return "the final norm"
-        where = "attention" if self.which.startswith("ln_1") else "feed-forward"
-        when = "after" if self.which.endswith("post") else "before"
-        return f"{self.which} of block {self.layer}, {when} its {where}"
+            return phrase("the final norm")
+        places = {
+            "ln_1": later("{norm} of block {block}, before its attention"),
+            "ln_1_post": later("{norm} of block {block}, after its attention"),
+            "ln_2": later("{norm} of block {block}, before its feed-forward"),
+            "ln_2_post": later("{norm} of block {block}, after its feed-forward"),
+        }
+        return phrase(places[self.which], norm=self.which, block=self.layer)
 
     @property
     def headline(self) -> str:
         if self.kind == "rms":
-            return f"RMS norm ({self.place}): every token is scaled to root mean square 1, then gain"
-        return f"Layer norm ({self.place}): every token gets mean 0 and variance 1, then gain and shift"
+            return phrase(
+                "RMS norm ({place}): every token is scaled to root mean square 1, then gain", place=self.place
+            )
+        return phrase(
+            "Layer norm ({place}): every token gets mean 0 and variance 1, then gain and shift",
+            place=self.place,
+        )
 
     @property
     def alt(self) -> str:
-        what, spread = "variance", self.variances
+        what, spread = phrase("variance"), self.variances
         if self.kind == "rms":
-            what, spread = "root mean square", np.sqrt(self.mean_squares)
+            what, spread = phrase("root mean square"), np.sqrt(self.mean_squares)
         measured = zip(STAGES, self.means, spread, strict=True)
-        parts = [f"{stage}: mean {_span(mean)}, {what} {_span(size)}" for stage, mean, size in measured]
-        return f"The spread of the {self.before.shape[1]:,} features of each token. {'; '.join(parts)}."
+        parts = [
+            phrase(
+                "{stage}: mean {means}, {what} {sizes}",
+                stage=phrase(stage),
+                means=_span(mean),
+                what=what,
+                sizes=_span(size),
+            )
+            for stage, mean, size in measured
+        ]
+        return phrase(
+            "The spread of the {features:,} features of each token. {parts}.",
+            features=self.before.shape[1],
+            parts="; ".join(parts),
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         if self.kind == "rms":
             return (
-                "This model has RMS norms: the mean is not subtracted, so it is not 0; the root mean square "
-                "is 1 before the gain. There is no shift.",
-                f"The divisor is the root of the mean square plus epsilon = {self.epsilon:g}, so that tiny "
-                "vectors come out a little below 1.",
+                phrase(
+                    "This model has RMS norms: the mean is not subtracted, so it is not 0; the "
+                    "root mean square is 1 before the gain. There is no shift."
+                ),
+                phrase(
+                    "The divisor is the root of the mean square plus epsilon = {epsilon:g}, so "
+                    "that tiny vectors come out a little below 1.",
+                    epsilon=self.epsilon,
+                ),
             )
         return (
-            "Mean 0 and variance 1 hold before gain and shift (the row in the middle), which multiply each "
-            "feature by a learned gain and add a learned shift.",
-            f"The divisor is the root of the variance plus epsilon = {self.epsilon:g}, so that the variance "
-            "comes out a little below 1 for tokens whose own variance is tiny.",
+            phrase(
+                "Mean 0 and variance 1 hold before gain and shift (the row in the middle), "
+                "which multiply each feature by a learned gain and add a learned shift."
+            ),
+            phrase(
+                "The divisor is the root of the variance plus epsilon = {epsilon:g}, so that "
+                "the variance comes out a little below 1 for tokens whose own variance is tiny.",
+                epsilon=self.epsilon,
+            ),
         )
 
     def tables(self) -> dict[str, Table]:
         """Return `statistics` (three rows per token) and `parameters` (the learned gain and shift)."""
         measured = (self.means, self.variances, np.sqrt(self.mean_squares))
         rows = tuple(
-            (position, token, stage, *(float(values[i, position]) for values in measured))
+            (position, token, phrase(stage), *(float(values[i, position]) for values in measured))
             for position, token in enumerate(self.source.tokens)
             for i, stage in enumerate(STAGES)
         )
         columns = ("position", "token_text", "stage", "mean", "variance", "root_mean_square")
-        learned = [("gain", self.gain)] + ([("shift", self.shift)] if self.shift is not None else [])
+        learned = [(phrase("gain"), self.gain)] + (
+            [(phrase("shift"), self.shift)] if self.shift is not None else []
+        )
         parameters = tuple(
             (name, len(values), float(values.mean()), float(values.min()), float(values.max()))
             for name, values in learned
         )
-        title = f"over {self.before.shape[1]:,} features, token by token"
+        title = phrase("over {features:,} features, token by token", features=self.before.shape[1])
         return {
             "statistics": Table(columns, rows, title=title),
             "parameters": Table(("learned", "numbers", "mean", "smallest", "largest"), parameters),
@@ -184,4 +219,4 @@ def _span(values: NDArray[np.float64]) -> str:
     """Format the smallest and largest value; one number if both round to the same."""
     low, high = f"{values.min():.2f}", f"{values.max():.2f}"
     low, high = low.replace("-0.00", "0.00"), high.replace("-0.00", "0.00")
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else phrase("{low} to {high}", low=low, high=high)

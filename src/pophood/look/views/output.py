@@ -15,6 +15,7 @@ from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.score import check_k
+from pophood.phrases import phrase
 from pophood.sampling.softmax import log_sum_exp, ranked
 from pophood.table import Table
 
@@ -68,57 +69,77 @@ class OutputView(View):
     @property
     def headline(self) -> str:
         features, vocabulary = self.shape
-        return (
-            f"{features} numbers times W_O ({features} × {vocabulary:,}) give {vocabulary:,} logits; "
-            f"the largest after {quoted_end(self.source.text)} is that of {quoted(self.greedy.text)}"
+        return phrase(
+            "{features} numbers times W_O ({features} × {vocabulary:,}) give "
+            "{vocabulary:,} logits; the largest after {text} is that of {likeliest}",
+            features=features,
+            vocabulary=vocabulary,
+            text=quoted_end(self.source.text),
+            likeliest=quoted(self.greedy.text),
         )
 
     @property
     def alt(self) -> str:
         likeliest = "; ".join(f"{quoted(t.text)} {t.logit:.2f}, {t.probability:.4f}" for t in self.top[:5])
-        return (
-            f"Three steps. The last hidden state of {self.shape[0]} numbers; the logits, as bars, of the "
-            f"{len(self.top)} likeliest tokens; their probabilities, as bars. Logit and probability of the "
-            f"first five: {likeliest}."
+        return phrase(
+            "Three steps. The last hidden state of {features} numbers; the logits, as "
+            "bars, of the {several} likeliest tokens; their probabilities, as bars. Logit "
+            "and probability of the first five: {likeliest}.",
+            features=self.shape[0],
+            several=len(self.top),
+            likeliest=likeliest,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         tied = (
-            "W_O is the token embedding again (tied), transposed: a token's logit is the dot product of the "
-            "last hidden state with that token's own vector."
+            phrase(
+                "W_O is the token embedding again (tied), transposed: a token's logit is the "
+                "dot product of the last hidden state with that token's own vector."
+            )
             if self.tied
-            else "W_O is a matrix of its own (not tied to the token embedding)."
+            else phrase("W_O is a matrix of its own (not tied to the token embedding).")
         )
         return (
             tied,
-            *([f"A logit is that product{self.finish}."] if self.finish else []),
-            f"The {self.shape[1]:,} logits by hand and from the engine differ by at most "
-            f"{agreement(self.difference)}.",
-            "e^(logit - largest logit) gives the same probabilities as e^logit, and cannot overflow.",
-            "The talk's library decodes greedily by default: it takes the largest logit.",
+            *([phrase("A logit is that product{finish}.", finish=self.finish)] if self.finish else []),
+            phrase(
+                "The {vocabulary:,} logits by hand and from the engine differ by at most {difference}.",
+                vocabulary=self.shape[1],
+                difference=agreement(self.difference),
+            ),
+            phrase("e^(logit - largest logit) gives the same probabilities as e^logit, and cannot overflow."),
+            phrase("The talk's library decodes greedily by default: it takes the largest logit."),
         )
 
     def tables(self) -> dict[str, Table]:
         """Return `softmax` (one row per token) and `steps` (with shapes and checks)."""
-        computed = ("e^(logit - largest)", "divided by their sum", "softmax of the library")
+        computed = (
+            phrase("e^(logit - largest)"),
+            phrase("divided by their sum"),
+            phrase("softmax of the library"),
+        )
         rows = tuple((t.id, t.text, t.logit, t.exponential, t.probability, t.library) for t in self.top)
         softmax = Table(
             ("token_id", "token_text", "logit", *computed),
             rows,
-            bars="divided by their sum",
-            title=f"softmax by hand: their sum over all {self.shape[1]:,} tokens is {self.total:.4f}",
+            bars=computed[1],
+            title=phrase(
+                "softmax by hand: their sum over all {vocabulary:,} tokens is {total:.4f}",
+                vocabulary=self.shape[1],
+                total=self.total,
+            ),
             decimals={"logit": 2},
         )
         features, vocabulary = self.shape
         steps = (
-            ("last hidden state h_T", f"({features},)"),
+            (phrase("last hidden state h_T"), f"({features},)"),
             ("W_O", f"({features}, {vocabulary})"),
-            ("W_O is the token embedding again", "yes (tied)" if self.tied else "no"),
-            (f"logits = h_T W_O{self.finish}", f"({vocabulary},)"),
-            ("largest difference from the engine's logits", f"{self.difference:.1e}"),
-            ("largest difference from the library's softmax", f"{self.softmax_difference:.1e}"),
-            ("greedy choice", f"{self.greedy.id} {self.greedy.text!r}"),
+            (phrase("W_O is the token embedding again"), phrase("yes (tied)") if self.tied else phrase("no")),
+            (phrase("logits = h_T W_O{finish}", finish=self.finish), f"({vocabulary},)"),
+            (phrase("largest difference from the engine's logits"), f"{self.difference:.1e}"),
+            (phrase("largest difference from the library's softmax"), f"{self.softmax_difference:.1e}"),
+            (phrase("greedy choice"), f"{self.greedy.id} {self.greedy.text!r}"),
         )
         return {"softmax": softmax, "steps": Table(("step", "value"), steps)}
 

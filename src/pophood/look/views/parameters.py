@@ -11,6 +11,7 @@ from pophood.look.math.model_parts import ModelPart, parts_of
 from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM
+from pophood.phrases import phrase
 from pophood.table import Table
 
 BAR = 50  # characters of the bar on a terminal
@@ -38,33 +39,54 @@ class ParametersView(View):
 
     @property
     def headline(self) -> str:
-        return f"Where the {self.total:,} parameters of {model_title(self.source.model)} are"
+        return phrase(
+            "Where the {total:,} parameters of {model} are",
+            total=self.total,
+            model=model_title(self.source.model),
+        )
 
     @property
     def alt(self) -> str:
         model, total = model_title(self.source.model), self.total
-        shares = [f"{group} {n:,} ({share_text(n / total)})" for group, n in self.groups.items()]
-        return f"Bars of the parameters of {model}, {total:,} together: {', '.join(shares)}."
+        shares = [f"{phrase(group)} {n:,} ({share_text(n / total)})" for group, n in self.groups.items()]
+        return phrase(
+            "Bars of the parameters of {model}, {total:,} together: {shares}.",
+            model=model,
+            total=total,
+            shares=", ".join(shares),
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         config, per_block = self.config, self._per_block()
-        output = "The output matrix is its own, not tied to the token embedding."
+        output = phrase("The output matrix is its own, not tied to the token embedding.")
         if config.tied_output:
             saved = config.vocab_size * config.n_embd
-            output = (
-                f"The output matrix W_O ({config.n_embd} x {config.vocab_size}) is the token embedding again"
-                f" (tied): counted once. Counted twice, the total would be {self.total + saved:,}."
+            output = phrase(
+                "The output matrix W_O ({features} x {vocabulary}) is the token embedding "
+                "again (tied): counted once. Counted twice, the total would be {total:,}.",
+                features=config.n_embd,
+                vocabulary=config.vocab_size,
+                total=self.total + saved,
             )
-        return (output, f"Each of the {config.n_layer} blocks has {per_block:,} parameters.")
+        return (
+            output,
+            phrase(
+                "Each of the {layers} blocks has {per_block:,} parameters.",
+                layers=config.n_layer,
+                per_block=per_block,
+            ),
+        )
 
     def tables(self) -> dict[str, Table]:
         """Return `parameters` by part, and `groups`."""
         rows = tuple(
-            (part.name, part.tensors, part.shape_text, part.parameters, part.parameters / self.total)
+            (phrase(part.name), part.tensors, part.shape_text, part.parameters, part.parameters / self.total)
             for part in self.parts
         )
-        groups = tuple((group, numbers, numbers / self.total) for group, numbers in self.groups.items())
+        groups = tuple(
+            (phrase(group), numbers, numbers / self.total) for group, numbers in self.groups.items()
+        )
         columns = ("part", "tensors", "shape", "parameters", "share")
         return {
             "parameters": Table(columns, rows, bars="share", title=self.title),
@@ -72,10 +94,18 @@ class ParametersView(View):
         }
 
     def picture(self) -> tuple[Block, ...]:
-        return (Lines(self.title, *_bar(self.groups)), self.tables()["parameters"])
+        return (
+            Lines(self.title, *_bar({phrase(group): n for group, n in self.groups.items()})),
+            self.tables()["parameters"],
+        )
 
     def _per_block(self) -> int:
-        outside = {"token embedding", "position embedding", "final norm", "output matrix"}
+        outside = {
+            "token embedding",
+            "position embedding",
+            "final norm",
+            "output matrix",
+        }
         inside = sum(part.parameters for part in self.parts if part.name not in outside)
         return inside // self.config.n_layer
 

@@ -23,6 +23,7 @@ from pophood.look.source import ViewSource, model_title
 from pophood.look.view import View
 from pophood.look.words import MICE
 from pophood.model.lm import LM
+from pophood.phrases import heading, phrase
 from pophood.table import Table
 
 MAP = 256  # most rows and columns of the similarity map
@@ -70,25 +71,42 @@ class PositionsView(View):
     def headline(self) -> str:
         model, config = model_title(self.source.model), self.config
         if self.learned is not None:
-            return f"Position Embeddings of {model}: {config.n_positions} rows of {config.n_embd} numbers"
-        return f"Rotary positions of {model}: queries and keys are rotated by position x frequency"
+            return phrase(
+                "Position Embeddings of {model}: {positions} rows of {features} numbers",
+                model=model,
+                positions=config.n_positions,
+                features=config.n_embd,
+            )
+        return phrase(
+            "Rotary positions of {model}: queries and keys are rotated by position x frequency", model=model
+        )
 
     @property
     def alt(self) -> str:
         if self.learned is not None:
             places, near = self.learned.places, np.diagonal(self.learned.similarity, 1)
-            return (
-                f"Left: the {len(self.learned.curve)} position vectors along the first two singular vectors,"
-                f" joined in order, coloured by position; they hold {sum(self.learned.explained[:2]):.0%} of"
-                " the variance. Right: cosine of every position with every other; positions"
-                f" {places[1] - places[0]} apart have a mean of {near.mean():.2f}. {self.order.verdict}"
+            return phrase(
+                "Left: the {vectors} position vectors along the first two singular vectors, "
+                "joined in order, coloured by position; they hold {share:.0%} of the variance. "
+                "Right: cosine of every position with every other; positions {apart} apart "
+                "have a mean of {mean:.2f}. {verdict}",
+                vectors=len(self.learned.curve),
+                share=sum(self.learned.explained[:2]),
+                apart=places[1] - places[0],
+                mean=near.mean(),
+                verdict=self.order.verdict,
             )
         assert self.rotary is not None
-        return (
-            f"Left: cosine of position x frequency for {len(self.rotary.cosines)} positions and"
-            f" {len(self.rotary.frequencies)} pairs of features, fast pairs to the left. Right: the score of"
-            f" one query and key by distance, at {len(self.rotary.offsets)} places of the text: the curves"
-            f" coincide (largest difference {self.rotary.spread:.0e}). {self.order.verdict}"
+        return phrase(
+            "Left: cosine of position x frequency for {positions} positions and {pairs} "
+            "pairs of features, fast pairs to the left. Right: the score of one query and "
+            "key by distance, at {places} places of the text: the curves coincide (largest "
+            "difference {spread:.0e}). {verdict}",
+            positions=len(self.rotary.cosines),
+            pairs=len(self.rotary.frequencies),
+            places=len(self.rotary.offsets),
+            spread=self.rotary.spread,
+            verdict=self.order.verdict,
         )
 
     @property
@@ -98,10 +116,16 @@ class PositionsView(View):
             return order
         offsets = ", ".join(map(str, self.rotary.offsets))
         return (
-            f"Nothing is added to the token rows: in {self._rotating}, features i and i + {self._half} of"
-            " each query and key head are rotated as a pair, by position x frequency i. The score of two"
-            " rotated vectors depends on their distance alone: largest difference"
-            f" {self.rotary.spread:.0e} over offsets {offsets}.",
+            phrase(
+                "Nothing is added to the token rows: in {rotating}, features i and i + {half} "
+                "of each query and key head are rotated as a pair, by position x frequency i. "
+                "The score of two rotated vectors depends on their distance alone: largest "
+                "difference {spread:.0e} over offsets {offsets}.",
+                rotating=self._rotating,
+                half=self._half,
+                spread=self.rotary.spread,
+                offsets=offsets,
+            ),
             *self._other_blocks,
             *order,
         )
@@ -115,7 +139,7 @@ class PositionsView(View):
     def _rotating(self) -> str:
         """The blocks that rotate queries and keys, in words."""
         still = [str(i) for i, block in enumerate(self.config.block_attention) if block.rope is None]
-        return f"every block but {', '.join(still)}" if still else "every block"
+        return phrase("every block but {still}", still=", ".join(still)) if still else phrase("every block")
 
     @property
     def _other_blocks(self) -> tuple[str, ...]:
@@ -124,27 +148,41 @@ class PositionsView(View):
         others = [str(i) for i, rope in enumerate(ropes) if rope not in (None, ropes[0])]
         if not others:
             return ()
-        return (f"Shown are the frequencies of block 0; blocks {', '.join(others)} have others.",)
+        return (
+            phrase(
+                "Shown are the frequencies of block 0; blocks {others} have others.", others=", ".join(others)
+            ),
+        )
 
     @property
     def facts(self) -> str:
         """The sizes as the talk lists them."""
         config = self.config
-        matrix = shape_text((config.n_positions, config.n_embd)) if self.learned else "none (rotary)"
-        lines = [f"Context window: {config.n_positions}", f"Embedding dimension: {config.n_embd}"]
-        return "\n".join([*lines, f"Position embedding matrix: {matrix}"])
+        matrix = shape_text((config.n_positions, config.n_embd)) if self.learned else phrase("none (rotary)")
+        lines = [
+            phrase("Context window: {positions}", positions=config.n_positions),
+            phrase("Embedding dimension: {features}", features=config.n_embd),
+        ]
+        return "\n".join([*lines, phrase("Position embedding matrix: {matrix}", matrix=matrix)])
 
     def tables(self) -> dict[str, Table]:
         """Return `facts`, `order`, `rows`, and `curve` or `frequencies` and `distances`."""
         config = self.config
-        facts = [("Context window", config.n_positions), ("Embedding dimension", config.n_embd)]
+        facts = [
+            (phrase("Context window"), config.n_positions),
+            (phrase("Embedding dimension"), config.n_embd),
+        ]
         tables = {"order": self.order.table(), "rows": self.order.rows_table()}
         if self.learned is not None:
             shares = dict(zip(("first", "second", "third"), self.learned.explained, strict=False))
-            title = ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) + " of the variance"
+            listed = ", ".join(f"{heading(name)} {share:.1%}" for name, share in shares.items())
+            title = phrase("{shares} of the variance", shares=listed)
             rows = tuple((i, *row) for i, row in enumerate(self.learned.curve.tolist()))
             tables["curve"] = Table(("position", *shares), rows, title=title)
-            facts += [("Rows of the position matrix", config.n_positions), ("Columns", config.n_embd)]
+            facts += [
+                (phrase("Rows of the position matrix"), config.n_positions),
+                (phrase("Columns"), config.n_embd),
+            ]
         if self.rotary is not None:
             tables |= {"frequencies": _frequencies(self.rotary), "distances": _distances(self.rotary)}
         return {"facts": Table(("fact", "value"), tuple(facts)), **tables}
@@ -155,7 +193,11 @@ class PositionsView(View):
         return {name: getattr(self.rotary or self.learned, name) for name in names}
 
     def picture(self) -> tuple[Block, ...]:
-        first = (Lines("Positions", self.facts, self.facts), self.order.rows_table(), self.order.table())
+        first = (
+            Lines(phrase("Positions"), self.facts, self.facts),
+            self.order.rows_table(),
+            self.order.table(),
+        )
         if self.learned is not None:
             return (*first, *self._learned_blocks(self.learned))
         assert self.rotary is not None
@@ -163,10 +205,12 @@ class PositionsView(View):
         tokens = tuple(str(i) for i in range(0, len(self.rotary.cosines), every))
         pairs = tuple(str(i) for i in range(len(self.rotary.frequencies)))
         waves = self.rotary.cosines[::every].astype(np.float32)
-        scale = "cosine of position x frequency"
+        scale = phrase("cosine of position x frequency")
         return (
             *first,
-            Heat("Angles: positions down, pairs across", waves, tokens, pairs, -1.0, 1.0, scale, True),
+            Heat(
+                phrase("Angles: positions down, pairs across"), waves, tokens, pairs, -1.0, 1.0, scale, True
+            ),
             _distances(self.rotary),
         )
 
@@ -180,8 +224,10 @@ class PositionsView(View):
             for i, (x, y) in enumerate(learned.curve[::step, :2])
         )
         return (
-            Points("The position vectors along their first two singular vectors", points),
-            Heat("Similarity of positions", values, labels, labels, -1.0, 1.0, "cosine", True),
+            Points(phrase("The position vectors along their first two singular vectors"), points),
+            Heat(
+                phrase("Similarity of positions"), values, labels, labels, -1.0, 1.0, phrase("cosine"), True
+            ),
         )
 
 
@@ -249,5 +295,7 @@ def _distances(rotary: Rotary) -> Table:
         if distance < rotary.scores.shape[1]
     )
     columns = ("distance", "score", "spread_over_offsets")
-    title = f"One query and key, {', '.join(map(str, rotary.offsets))} positions into the text"
+    title = phrase(
+        "One query and key, {offsets} positions into the text", offsets=", ".join(map(str, rotary.offsets))
+    )
     return Table(columns, rows, title=title, decimals={"spread_over_offsets": 15})

@@ -16,12 +16,13 @@ from pophood.look.source import PROMPT, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.trace import Trace
+from pophood.phrases import later, phrase
 from pophood.table import Table, count
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 Measured = tuple[Reals, Reals, Reals, float, float]
-SUBLAYERS = ("attention", "feed-forward")
+SUBLAYERS = (later("attention"), later("feed-forward"))
 _STEPS = (("resid_pre", "attn.out", "resid_mid"), ("resid_mid", "mlp.out", "resid_post"))
 _SIDE_BY_SIDE = ("attn.out", "mlp.out")  # both read resid_pre, in models with a parallel feed-forward
 
@@ -46,7 +47,9 @@ class ResidualView(View):
     @property
     def headline(self) -> str:
         name = model_title(self.source.model)
-        return f"What each sublayer of {name} adds: the size of dX beside X in X_new = X + dX"
+        return phrase(
+            "What each sublayer of {model} adds: the size of dX beside X in X_new = X + dX", model=name
+        )
 
     @property
     def alt(self) -> str:
@@ -55,29 +58,48 @@ class ResidualView(View):
             median, angles = np.median(share, axis=1), np.median(cosine, axis=1)
             top = int(median.argmax())
             parts.append(
-                f"{name} adds most in block {top}, {median[top]:.2f} times the length of X (median of the "
-                f"tokens), and least in block {int(median.argmin())}, {median.min():.2f} times; its cosine "
-                f"with X runs from {angles.min():.2f} to {angles.max():.2f}"
+                phrase(
+                    "{name} adds most in block {top}, {most:.2f} times the length of X (median of "
+                    "the tokens), and least in block {bottom}, {least:.2f} times; its cosine with "
+                    "X runs from {lowest:.2f} to {highest:.2f}",
+                    name=phrase(name),
+                    top=top,
+                    most=median[top],
+                    bottom=int(median.argmin()),
+                    least=median.min(),
+                    lowest=angles.min(),
+                    highest=angles.max(),
+                )
             )
-        return f"Over {count(self.share.shape[1], 'block')}: {'; '.join(parts)}. {self._sums}"
+        return phrase(
+            "Over {blocks}: {parts}. {sums}",
+            blocks=count(self.share.shape[1], "block"),
+            parts="; ".join(parts),
+            sums=self._sums,
+        )
 
     @property
     def _sums(self) -> str:
-        what = "X + dX of attention + dX of feed-forward" if self.parallel else "X + dX"
-        return (
-            f"{what} equals X_new within {self.errors.max():.1e} "
-            f"(the largest number in the stream is {self.largest:,.1f})."
+        what = phrase("X + dX of attention + dX of feed-forward") if self.parallel else "X + dX"
+        return phrase(
+            "{what} equals X_new within {error:.1e} (the largest number in the stream is {largest:,.1f}).",
+            what=what,
+            error=self.errors.max(),
+            largest=self.largest,
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
-        both = "Attention and feed-forward of a block read the same X, and both are added to it."
+        both = phrase("Attention and feed-forward of a block read the same X, and both are added to it.")
         return (
             self._sums,
             *([both] if self.parallel else []),
-            "Share: length of dX divided by length of X. Cosine: dX lengthens X at 1, adds a new direction "
-            "at 0, and shortens X at -1. Lines and table show the median of the tokens, since the first one "
-            "is often far longer; the colours cover the range of the other tokens.",
+            phrase(
+                "Share: length of dX divided by length of X. Cosine: dX lengthens X at 1, adds "
+                "a new direction at 0, and shortens X at -1. Lines and table show the median "
+                "of the tokens, since the first one is often far longer; the colours cover the "
+                "range of the other tokens."
+            ),
         )
 
     def tables(self) -> dict[str, Table]:
@@ -89,23 +111,31 @@ class ResidualView(View):
                 at = (s, layer)
                 parts = (self.stream[at], self.added[at], self.share[at], self.cosine[at])
                 medians = (float(np.median(part)) for part in parts)
-                layers.append((layer, name, *medians, f"{self.errors[at]:.1e}"))
+                layers.append((layer, phrase(name), *medians, f"{self.errors[at]:.1e}"))
                 tokens += [
-                    (layer, name, position, token, *(float(part[position]) for part in parts))
+                    (layer, phrase(name), position, token, *(float(part[position]) for part in parts))
                     for position, token in enumerate(self.source.tokens)
                 ]
         places = {"x_length": 2, "dx_length": 2, "share": 3, "cosine": 3}
         by_token = (*columns[:2], "position", "token_text", *columns[2:6])
         return {
-            "layers": Table(tuple(columns), tuple(layers), title="median of the tokens", decimals=places),
+            "layers": Table(
+                tuple(columns), tuple(layers), title=phrase("median of the tokens"), decimals=places
+            ),
             "tokens": Table(by_token, tuple(tokens), decimals=places),
         }
 
     def picture(self) -> tuple[Block, ...]:
         blocks = tuple(str(i) for i in range(self.share.shape[1]))
-        colours = (*self.limits(), "log10 of length of dX / length of X", True)
+        colours = (*self.limits(), phrase("log10 of length of dX / length of X"), True)
         heats = (
-            Heat(f"What {name} adds", self.log_share(s), self.source.tokens, blocks, *colours)
+            Heat(
+                phrase("What {name} adds", name=phrase(name)),
+                self.log_share(s),
+                self.source.tokens,
+                blocks,
+                *colours,
+            )
             for s, name in enumerate(SUBLAYERS)
         )
         return (self.tables()["layers"], *heats)

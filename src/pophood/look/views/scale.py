@@ -16,17 +16,19 @@ from pophood.look.blocks import Block, Lines, Points
 from pophood.look.source import ViewSource, known_model, model_title
 from pophood.look.view import View
 from pophood.model.lm import LM
+from pophood.phrases import later, phrase
 from pophood.table import Table
 
-X_LABEL = "Approximate Launch Year"
-Y_LABEL = "Number of Parameters (log scale)"
+X_LABEL = later("Approximate Launch Year")
+Y_LABEL = later("Number of Parameters (log scale)")
 YEARS = range(1950, 2101)
 MOST_PARAMETERS = 1e18
-PUBLISHED, ESTIMATE, ADDED, LOCAL = "published", "estimate", "added", "this model"
-ABOUT_GPT2 = (
-    "GPT-2: OpenAI's second major GPT model; announced 14 February 2019, its full weights public on"
-    " 5 November 2019; 124 million parameters in the small one; trained on WebText, 8 million documents, 40"
-    " GB of text; context window 1,024 tokens; vocabulary 50,257; four sizes: small, medium, large, XL."
+PUBLISHED, ESTIMATE, ADDED, LOCAL = map(later, ("published", "estimate", "added", "this model"))
+ABOUT_GPT2 = later(
+    "GPT-2: OpenAI's second major GPT model; announced 14 February 2019, its full "
+    "weights public on 5 November 2019; 124 million parameters in the small one; "
+    "trained on WebText, 8 million documents, 40 GB of text; context window 1,024 "
+    "tokens; vocabulary 50,257; four sizes: small, medium, large, XL."
 )
 
 
@@ -58,29 +60,42 @@ class ScaleView(View):
 
     @property
     def headline(self) -> str:
-        return "Language Model Scale"
+        return phrase("Language Model Scale")
 
     @property
     def alt(self) -> str:
         points = "; ".join(
-            f"{model.name} {short_number(model.parameters)} parameters"
-            f"{f' in {model.year}' if model.year else ''} ({model.source})"
+            phrase(
+                "{name} {parameters} parameters{what} ({source})",
+                name=model.name,
+                parameters=short_number(model.parameters),
+                what=phrase(" in {year}", year=model.year) if model.year else "",
+                source=phrase(model.source),
+            )
             for model in self.models
         )
-        return f"Scatter plot, years against parameters on a logarithmic scale: {points}."
+        return phrase(
+            "Scatter plot, years against parameters on a logarithmic scale: {points}.", points=points
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         guessed = ", ".join(model.name for model in self.models if model.source == ESTIMATE)
         published = ", ".join(model.name for model in self.models if model.source == PUBLISHED)
         return (
-            f"Published figures: {published}. Estimates, since their makers publish none: {guessed}.",
-            ABOUT_GPT2,
+            phrase(
+                "Published figures: {published}. Estimates, since their makers publish none: {guessed}.",
+                published=published,
+                guessed=guessed,
+            ),
+            phrase(ABOUT_GPT2),
         )
 
     def tables(self) -> dict[str, Table]:
         """Return `scale` (every point) and `gpt2` (the four sizes of GPT-2)."""
-        rows = tuple((model.name, round(model.parameters), model.year, model.source) for model in self.models)
+        rows = tuple(
+            (model.name, round(model.parameters), model.year, phrase(model.source)) for model in self.models
+        )
         sizes = tuple(
             (size.title, size.n_params, size.n_layer, size.n_head, size.n_embd, size.weights_public)
             for size in (catalogue[name] for name in catalogue["gpt2"].family)
@@ -88,20 +103,23 @@ class ScaleView(View):
         columns = ("model", "parameters", "blocks", "heads", "embedding_size", "weights_public")
         return {
             "scale": Table(("model", "parameters", "year", "figure"), rows, title=self.title),
-            "gpt2": Table(columns, sizes, title="The four sizes of GPT-2"),
+            "gpt2": Table(columns, sizes, title=phrase("The four sizes of GPT-2")),
         }
 
     def picture(self) -> tuple[Block, ...]:
         points = tuple(
-            (float(model.year), math.log10(model.parameters), model.name, model.source)
+            (float(model.year), math.log10(model.parameters), model.name, phrase(model.source))
             for model in self.models
             if model.year is not None
         )
         across = [
-            f"{model.name}: {model.parameters:,.0f} parameters" for model in self.models if model.year is None
+            phrase("{name}: {parameters:,.0f} parameters", name=model.name, parameters=model.parameters)
+            for model in self.models
+            if model.year is None
         ]
-        lines = (Lines(LOCAL, "\n".join(across), "\n".join(across)),) if across else ()
-        shown = Points(self.title, points, X_LABEL, f"{Y_LABEL}: 10 to the power of")
+        lines = (Lines(phrase(LOCAL), "\n".join(across), "\n".join(across)),) if across else ()
+        above = phrase("{label}: 10 to the power of", label=phrase(Y_LABEL))
+        shown = Points(self.title, points, phrase(X_LABEL), above)
         return (shown, *lines, *self.tables().values())
 
 
@@ -114,7 +132,7 @@ def scale(lm: LM | None = None, *, add: Sequence[str | tuple[str, float, int]] =
     """
     added = [parse_model(one) if isinstance(one, str) else _checked(*one) for one in add]
     if lm is None:
-        return ScaleView(ViewSource("no model", "-", "-"), (*TALK, *added))
+        return ScaleView(ViewSource(phrase("no model"), "-", "-"), (*TALK, *added))
     return ScaleView(ViewSource.of(lm), (*TALK, _local(lm), *added))
 
 
@@ -160,4 +178,6 @@ def _checked(name: str, parameters: float, year: int) -> ModelSize:
 def _local(lm: LM) -> ModelSize:
     entry = known_model(lm.name, lm.n_params)
     year = None if entry is None else int(entry.announced[:4])
-    return ModelSize(f"this model: {model_title(lm.name)}", float(lm.n_params), year, LOCAL)
+    return ModelSize(
+        phrase("this model: {model}", model=model_title(lm.name)), float(lm.n_params), year, LOCAL
+    )

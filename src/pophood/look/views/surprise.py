@@ -20,12 +20,13 @@ from pophood.look.source import PROMPT, quoted, quoted_end
 from pophood.look.view import View
 from pophood.model.lm import LM, Text
 from pophood.model.score import logit_rows
+from pophood.phrases import later, phrase
 from pophood.plaintext import read_text
 from pophood.sampling.softmax import Floats, log_sum_exp
 from pophood.table import Table, count
 
 HIGH = 12.0  # bits at the end of the colour scale: one in 4,096
-SCALE = "surprisal in bits: 0 certain, 1 a coin toss, 10 one in a thousand"
+SCALE = later("surprisal in bits: 0 certain, 1 a coin toss, 10 one in a thousand")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,37 +65,62 @@ class SurpriseView(View):
     @property
     def headline(self) -> str:
         if not self.scored:
-            return f"{quoted_end(self.source.text)} is one token: it has no context, so it has no surprisal"
-        return (
-            f"How surprising each token was to {self.source.model}: on average {self.mean_bits:.2f} bits "
-            f"over {count(self.scored, 'token')}, perplexity {self.perplexity:,.1f}"
+            return phrase(
+                "{text} is one token: it has no context, so it has no surprisal",
+                text=quoted_end(self.source.text),
+            )
+        return phrase(
+            "How surprising each token was to {model}: on average {mean_bits:.2f} bits "
+            "over {tokens}, perplexity {perplexity:,.1f}",
+            model=self.source.model,
+            mean_bits=self.mean_bits,
+            tokens=count(self.scored, "token"),
+            perplexity=self.perplexity,
         )
 
     @property
     def alt(self) -> str:
         order = np.argsort(-np.nan_to_num(self.bits, nan=-1.0), kind="stable")[: min(5, self.scored)]
-        worst = "; ".join(f"{quoted(self.source.tokens[i])} {self.bits[i]:.1f} bits" for i in order.tolist())
+        worst = "; ".join(
+            phrase("{token} {bits:.1f} bits", token=quoted(self.source.tokens[i]), bits=self.bits[i])
+            for i in order.tolist()
+        )
         first = int(np.count_nonzero(self.ranks == 1))
-        return (
-            f"The text, each token on a colour that shows its surprisal in bits, with a colour bar. "
-            f"{first:,} of {count(self.scored, 'token')} {'was' if self.scored == 1 else 'were'} "
-            f"the model's first guess. The most surprising: {worst or 'none'}."
+        return phrase(
+            "The text, each token on a colour that shows its surprisal in bits, with a "
+            "colour bar. {first:,} of {tokens} {what} the model's first guess. The most "
+            "surprising: {worst}.",
+            first=first,
+            tokens=count(self.scored, "token"),
+            what=phrase("was") if self.scored == 1 else phrase("were"),
+            worst=worst or phrase("none"),
         )
 
     @property
     def notes(self) -> tuple[str, ...]:
         notes = (
-            "Surprisal is -log2 of the probability that the model gave the token. The first token has none, "
-            "since nothing comes before it.",
-            f"The colours end at {HIGH:g} bits (one in {2**HIGH:,.0f}); the table has the exact values.",
+            phrase(
+                "Surprisal is -log2 of the probability that the model gave the token. The "
+                "first token has none, since nothing comes before it."
+            ),
+            phrase(
+                "The colours end at {high:g} bits (one in {rare:,.0f}); the table has the exact values.",
+                high=HIGH,
+                rare=2**HIGH,
+            ),
         )
         windows = -(-len(self.source.ids) // self.window)
         if windows == 1:
             return notes
         return (
             *notes,
-            f"The text is longer than the window of {self.window:,} tokens: it was read in {windows:,} "
-            "separate windows, and the first token of each has no probability (as in LM.score).",
+            phrase(
+                "The text is longer than the window of {window:,} tokens: it was read in "
+                "{windows:,} separate windows, and the first token of each has no probability "
+                "(as in LM.score).",
+                window=self.window,
+                windows=windows,
+            ),
         )
 
     def tables(self) -> dict[str, Table]:
@@ -106,11 +132,11 @@ class SurpriseView(View):
         columns = ("position", "token_id", "token_text", "probability", "bits", "rank")
         mean, perplexity = (self.mean_bits, self.perplexity) if self.scored else (None, None)
         summary = (
-            ("tokens", len(self.source.ids)),
-            ("tokens with a probability", self.scored),
-            ("mean surprise, bits per token", mean),
-            ("perplexity", perplexity),
-            ("first guesses that were right", int(np.count_nonzero(self.ranks == 1))),
+            (phrase("tokens"), len(self.source.ids)),
+            (phrase("tokens with a probability"), self.scored),
+            (phrase("mean surprise, bits per token"), mean),
+            (phrase("perplexity"), perplexity),
+            (phrase("first guesses that were right"), int(np.count_nonzero(self.ranks == 1))),
         )
         return {
             "tokens": Table(columns, rows, bars="probability", decimals={"bits": 2}),
@@ -119,7 +145,7 @@ class SurpriseView(View):
 
     def picture(self) -> tuple[Block, ...]:
         pieces = tuple(zip(self.source.tokens, self.bits.tolist(), strict=True))
-        return Coloured(self.title, pieces, 0.0, HIGH, SCALE), self.tables()["summary"]
+        return Coloured(self.title, pieces, 0.0, HIGH, phrase(SCALE)), self.tables()["summary"]
 
 
 def surprise(lm: LM, text: Text | Path = PROMPT, *, window: int | None = None) -> SurpriseView:

@@ -12,6 +12,7 @@ from pophood.look.source import PROMPT, ViewSource, is_text, model_title
 from pophood.look.view import View
 from pophood.look.words import SENTENCES, count_words
 from pophood.model.lm import LM, Text
+from pophood.phrases import phrase
 from pophood.table import Table, count
 
 BOXES_WIDTH = 76  # columns of a terminal
@@ -55,47 +56,61 @@ class TokensView(View):
     def headline(self) -> str:
         model = model_title(self.source.model)
         if self.languages:
-            return f"One sentence in {len(self.cuts)} languages, split by the tokenizer of {model}"
+            return phrase(
+                "One sentence in {cuts} languages, split by the tokenizer of {model}",
+                cuts=len(self.cuts),
+                model=model,
+            )
         if len(self.cuts) > 1:
-            return f"{count(len(self.cuts), 'text')} in tokens of {model}"
-        return f"{_quoted(self.cuts[0].text)} in {count(len(self.cuts[0].ids), 'token')} of {model}"
+            return phrase("{texts} in tokens of {model}", texts=count(len(self.cuts), "text"), model=model)
+        return phrase(
+            "{quoted} in {tokens} of {model}",
+            quoted=_quoted(self.cuts[0].text),
+            tokens=count(len(self.cuts[0].ids), "token"),
+            model=model,
+        )
 
     @property
     def alt(self) -> str:
         texts = []
         for cut in self.cuts:
             pairs = [f"{token!r} {id_}" for token, id_ in zip(cut.tokens, cut.ids, strict=True)]
-            more = f" and {len(pairs) - 40} more" if len(pairs) > 40 else ""
-            label = f"{cut.label}: " if len(self.cuts) > 1 else ""
+            more = phrase(" and {pairs} more", pairs=len(pairs) - 40) if len(pairs) > 40 else ""
+            label = f"{phrase(cut.label)}: " if len(self.cuts) > 1 else ""
             texts.append(f"{label}{count(len(pairs), 'token')}: {', '.join(pairs[:40])}{more}")
-        return f"Coloured boxes, one for each token, with its id. {'. '.join(texts)}."
+        return phrase("Coloured boxes, one for each token, with its id. {texts}.", texts=". ".join(texts))
 
     @property
     def notes(self) -> tuple[str, ...]:
         notes = []
         if any(cut.start for cut in self.cuts):
-            notes.append("The tokenizer puts a start token before every text; the ratios leave it out.")
+            notes.append(
+                phrase("The tokenizer puts a start token before every text; the ratios leave it out.")
+            )
         if self.languages:
             notes.append(
-                "The same sentence takes more tokens in a language that was rare in the text from which the"
-                " vocabulary was made. Japanese writes no spaces, so it has no tokens per word."
+                phrase(
+                    "The same sentence takes more tokens in a language that was rare in the text "
+                    "from which the vocabulary was made. Japanese writes no spaces, so it has no "
+                    "tokens per word."
+                )
             )
         if any("\\x" in token for cut in self.cuts for token in cut.tokens):
-            notes.append(r"\xE2 is one byte of a character that takes more than one token.")
+            notes.append(phrase("\\xE2 is one byte of a character that takes more than one token."))
         return tuple(notes)
 
     def tables(self) -> dict[str, Table]:
         """Return `tokens` and `comparison`; for several texts, `comparison` comes first."""
         if len(self.cuts) == 1:
             return {"tokens": _token_table(self.cuts[0]), "comparison": self._comparison()}
-        rows = tuple((cut.label, *row) for cut in self.cuts for row in _token_table(cut).rows)
+        rows = tuple((phrase(cut.label), *row) for cut in self.cuts for row in _token_table(cut).rows)
         all_tokens = Table((self._label, "position", "token_id", "token_text"), rows)
         return {"comparison": self._comparison(), "tokens": all_tokens}
 
     def picture(self) -> tuple[Block, ...]:
         boxes = tuple(
             Lines(
-                f"{cut.label}: {count(cut.count, 'token')}" if len(self.cuts) > 1 else self.title,
+                f"{phrase(cut.label)}: {count(cut.count, 'token')}" if len(self.cuts) > 1 else self.title,
                 token_boxes(cut.ids, cut.tokens),
                 token_boxes(cut.ids, cut.tokens, ascii_only=True),
             )
@@ -106,7 +121,7 @@ class TokensView(View):
     def _comparison(self) -> Table:
         sizes = [(len(cut.text), count_words(cut.text), len(cut.text.encode())) for cut in self.cuts]
         rows = tuple(
-            (cut.label, *size, cut.count, cut.per_character, cut.per_word)
+            (phrase(cut.label), *size, cut.count, cut.per_character, cut.per_word)
             for cut, size in zip(self.cuts, sizes, strict=True)
         )
         ratios = ("tokens_per_character", "tokens_per_word")

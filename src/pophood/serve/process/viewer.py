@@ -12,6 +12,7 @@ from pophood.adapters.adapter import Adapter
 from pophood.adapters.open import open_adapter
 from pophood.errors import BadFile, BadInput, NotFound, OutOfMemory, Unsupported
 from pophood.model.lm import LM
+from pophood.phrases import speaking
 from pophood.serve.errands import Between
 from pophood.serve.messages import CourseStep, Errand, ShowView
 
@@ -39,7 +40,8 @@ class Viewer:
         """
         try:
             if isinstance(look, ShowView):
-                return self._answer(look, between)
+                with speaking(look.language):
+                    return self._answer(look, between)
             if isinstance(look, CourseStep):
                 return self._step(look, between)
             self._adapters[look.name] = open_adapter(look.place, self._lm.config)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from pophood.errors import BadInput, quoted
 from pophood.look.forms import FORMS
 from pophood.openai.errors import MISSING, SERVER, ApiError, invalid, of_pophood, unknown_adapter
+from pophood.phrases import USUAL, languages
 from pophood.serve.catalog import Catalog
 from pophood.serve.client import Reply
 from pophood.serve.messages import Failed, ViewShown
@@ -37,6 +38,7 @@ class AskedView(StudioBody):
     ids: Annotated[list[Count], Field(min_length=1)] | None = None
     options: dict[str, Any] | None = None
     precision: Literal["auto", "f32", "q8", "q4"] | None = None
+    language: str = USUAL  # that of titles, notes and headings; English for one that pophood does not speak
 
 
 class ViewDesk:
@@ -74,7 +76,9 @@ class ViewDesk:
             options = form.checked(asked.options or {})
         except BadInput as error:
             raise of_pophood(error, "options") from error
-        return Json(await shown(hosted.client.look(name, text, options, adapters, asked.precision)))
+        language = asked.language if asked.language in languages() else USUAL
+        reply = hosted.client.look(name, text, options, adapters, asked.precision, language)
+        return Json(await shown(reply))
 
 
 async def shown(reply: Reply) -> dict[str, Any]:
