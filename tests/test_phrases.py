@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import string
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pophood import phrases
+from pophood import course, phrases
 from pophood.course import languages as courses
 from pophood.errors import BadInput
-from pophood.phrases import later, phrase, speak, speaking, table_of
+from pophood.phrases import columns_of, later, phrase, speak, speaking, table_of
 from tests.contracts.sources import product_files
 
 Field = tuple[str | None, str | None, str | None]
@@ -69,6 +70,40 @@ def test_a_table_has_the_phrases_of_the_code(language: str) -> None:
     table, said = table_of(language), phrases_in_code()
     assert sorted(said - set(table)) == [], "not translated"
     assert sorted(set(table) - said) == [], "said nowhere"
+
+
+def untranslated(path: Path) -> list[str]:
+    """Return the texts of several words in a file, without docstrings and what `phrase` and `later` get."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    spared = [node for node in nodes if _is_docstring(node) or _speaks(node)]
+    passed = {id(inner) for node in spared for inner in ast.walk(node)}
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in passed]
+    several = re.compile(r"^(?!bold ).*[a-z]{2,} [a-z]{2,}")  # "bold green" is a style
+    return [text for text in texts if isinstance(text, str) and several.search(text)]
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _speaks(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("phrase", "later")
+
+
+@pytest.mark.parametrize("name", ["display", "heat", "page_view", "render", "tables", "view_screen"])
+def test_a_terminal_shows_views_in_every_language(name: str) -> None:
+    path = next(path for path in product_files() if path.parts[-3:] == ("cli", "terminal", f"{name}.py"))
+    assert untranslated(path) == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_tables_of_the_course_have_headings_in_every_language(language: str) -> None:
+    folder = Path(course.__file__).parent / "en"
+    pages = "".join(path.read_text("utf-8") for path in folder.glob("*.md"))
+    listed = re.findall(r"Table\(\((\"[^)]*)\)|^columns = (.*)$", pages, re.MULTILINE)
+    names = {name for pair in listed for name in re.findall(r'"(\w+)"', "".join(pair))}
+    assert len(names) > 10
+    assert sorted(names - set(columns_of(language))) == []
 
 
 @pytest.mark.parametrize("language", OTHERS)

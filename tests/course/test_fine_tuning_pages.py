@@ -143,7 +143,7 @@ def test_every_change_has_the_rank_of_the_adapter(taken: Taken, small: pophood.L
     assert kinds.column("matrix") == sorted(f"attn.{x}" for x in ("q", "k", "v", "out")) + [
         f"mlp.{x}" for x in ("down", "gate", "up")
     ]
-    assert all(rank == 8 for rank in numbers(kinds, "rank"))
+    assert all(rank == 8 for rank in numbers(kinds, "numerical_rank"))
     assert all(1 <= stable <= 8 for stable in numbers(kinds, "stable_rank"))
     assert all(0 < share < 0.1 for share in numbers(kinds, "share_of_weight"))
     assert blocks.column("block") == list(range(small.config.n_layer))

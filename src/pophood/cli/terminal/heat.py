@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pophood.cli.terminal.display import Display, legend
 from pophood.cli.terminal.tables import padded, shortened, width
+from pophood.phrases import phrase
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Heat
@@ -44,7 +45,7 @@ def heat(block: Heat, display: Display) -> str:
         lines.append(f"{padded(labels[at * down], margin - 1, right=True)} {cells.rstrip(' ')}")
     lines.append(_legend(block, display, decimals))
     if down > 1 or across > 1:
-        lines.append(f"each cell: the largest of {down} x {across} values")
+        lines.append(phrase("each cell: the largest of {down} x {across} values", down=down, across=across))
     return "\n".join(lines)
 
 
@@ -82,7 +83,7 @@ def _legend(block: Heat, display: Display, decimals: int) -> str:
     steps = 12 if display.colours != "none" else 5
     spread = [block.low + (block.high - block.low) * (i + 0.5) / steps for i in range(steps)]
     ramp = "".join(_cell(value, 1, block, display) for value in spread)
-    blank = "; blank: masked" if not np.isfinite(block.values).all() else ""
+    blank = f"; {phrase('blank: masked')}" if not np.isfinite(block.values).all() else ""
     cells = len(f"{low}  {high}{blank}") + steps
     return legend(block.scale, f"{low} {ramp} {high}{blank}", cells, display)
 

@@ -148,4 +148,5 @@ class Transfer(_Timed):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         super().__exit__(kind)
         if kind is None and self._moved and self._seconds > PATIENCE:
-            self._console.say(f"{self._what}: done in {seconds(self._seconds)}")
+            done = phrase("{what}: done in {seconds}", what=self._what, seconds=seconds(self._seconds))
+            self._console.say(done)

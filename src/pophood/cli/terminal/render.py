@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pophood.cli.terminal.console import plain, visible
 from pophood.cli.terminal.display import Display, legend
 from pophood.cli.terminal.tables import width
+from pophood.phrases import phrase
 
 if TYPE_CHECKING:
     from pophood.look.blocks import Coloured, Points
@@ -21,7 +22,7 @@ def coloured(block: Coloured, display: Display) -> str:
     """Return the text with a coloured background for every piece, line breaks kept, and a legend."""
     if display.colours == "none":
         shown = "".join(f"{_piece(text, display)}[{_value(value)}]" for text, value in block.pieces)
-        span = f"from {block.low:g} to {block.high:g}, in brackets"
+        span = phrase("from {low:g} to {high:g}, in brackets", low=block.low, high=block.high)
         return f"{shown}\n{legend(block.scale, span, len(span), display)}"
     out: list[str] = []
     column = 0
@@ -71,7 +72,8 @@ def points(block: Points, display: Display) -> str:
         corner[2] + dash * wide + corner[3],
     ]
     if block.x_label or block.y_label:
-        lines.append(f"across: {display.safe(block.x_label)}; up: {display.safe(block.y_label)}")
+        x, y = display.safe(block.x_label), display.safe(block.y_label)
+        lines.append(phrase("across: {x}; up: {y}", x=x, y=y))
     if len(groups) > 1:
         names = (f"{display.ink(marks[group], colours[group])} {display.safe(group)}" for group in groups)
         lines.append("   ".join(names))
