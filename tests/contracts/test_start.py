@@ -20,7 +20,7 @@ PYTHON = [sys.executable, "-X", "utf8"]
 ORACLES = ["torch", "transformers", "peft", "gguf", "tiktoken", "llama_cpp", "ctranslate2"]
 LATE = ["tokenizers", "huggingface_hub", "jinja2", "rich", "numpy", "click"]
 HELP_NEEDS = {"click"}  # of what is installed beside pophood
-HELP_MODULES = 37  # of pophood's own
+HELP_MODULES = 38  # of pophood's own
 TUNE_MODULES = 43  # for tune, whose options are those of training
 HELP_CALLS = 60_000  # Python functions that run, those of the imports included
 

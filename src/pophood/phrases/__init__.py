@@ -10,12 +10,10 @@ The pages of the course have texts of their own (`course/es`).
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from importlib.resources import files
 from typing import TypeVar
 
 from pophood.errors import BadInput
@@ -80,6 +78,8 @@ def speak(language: str) -> None:
 
 def languages() -> tuple[str, ...]:
     """Return the languages: English, and each that has a table."""
+    from importlib.resources import files  # here, since English needs no table
+
     tables = (entry.name for entry in files(__package__).iterdir() if entry.name.endswith(".toml"))
     return USUAL, *sorted(name.removesuffix(".toml") for name in tables)
 
@@ -105,4 +105,7 @@ def columns_of(language: str) -> Mapping[str, str]:
 
 @cache
 def _sections(language: str) -> Mapping[str, Mapping[str, str]]:
+    import tomllib
+    from importlib.resources import files
+
     return tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8"))
